@@ -1,0 +1,1 @@
+"""The words everybody speaks: items, dialogues, steps, prompts, rules, errors."""

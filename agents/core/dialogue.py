@@ -1,0 +1,75 @@
+"""What is said in a dialogue, as both sides see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from agents.core.items import Item
+
+Action = Literal["ask", "recommend", "chat", "persuade"]
+Speaker = Literal["user", "recommender"]
+
+
+class Message(NamedTuple):
+    """One utterance. `shown` are the items that came with it, in the order shown."""
+
+    speaker: Speaker
+    text: str
+    shown: tuple[Item, ...] = ()
+
+
+@dataclass(slots=True)
+class Dialogue:
+    """The words so far, the user's opening first. Grows by two messages a turn."""
+
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def turn(self) -> int:
+        """Number of the turn now being played, from 1; 0 before the opening."""
+        return (len(self.messages) + 1) // 2
+
+    @property
+    def shown(self) -> tuple[Item, ...]:
+        """The items of the recommender's latest message."""
+        return next((m.shown for m in reversed(self.messages) if m.speaker == "recommender"), ())
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTurn:
+    """One reply of a recommender agent.
+
+    - `ranking`: what it would recommend, best first, as deep as it knows; None if it does not
+      know (an asking agent that has no list), () if it tried and named nothing.
+    - `candidates`: what a tool handed to the model; None for agents without a tool.
+    - `extra`: the agent's own record (JSON types), stored with the turn.
+    """
+
+    text: str
+    action: Action
+    shown: tuple[Item, ...] = ()
+    ranking: tuple[Item, ...] | None = None
+    candidates: tuple[Item, ...] | None = None
+    strategy: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+Decision = Literal["accept", "refuse", "answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class UserTurn:
+    """A simulated user's words, and what it decided.
+
+    `feedback` maps item ids to the user's word on each; `extra` is the simulator's own record
+    (JSON types). Neither is ever visible to the agent.
+    """
+
+    text: str
+    decision: Decision
+    accepted: Item | None = None
+    leaves: bool = False
+    feedback: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)

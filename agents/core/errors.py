@@ -1,0 +1,114 @@
+"""The error classes: one per boundary.
+
+Each states who is to blame (`blame`), and whether the one owner of retries
+(`workers.retry`) may try again (`transient`). The scheduler retries an episode only when
+infrastructure is to blame; every other failure would repeat, so it is an outcome, stored as data.
+
+1. A call fails: `EngineDead`, `EngineOverloaded`, `Timeout` are transient; the call is retried.
+2. A prompt does not fit or does not render, a reply stays invalid: the speaker is to blame.
+3. Code of a plug-in raises: `AgentError`, `UserError`.
+4. Data or storage is broken: `DataError`, `StoreError` end the run with one message.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar, Literal
+
+Blame = Literal["agent", "user", "critic", "infrastructure"]
+
+
+class CrsweepError(Exception):
+    """Root of everything that crsweep raises on purpose."""
+
+    transient: ClassVar[bool] = False
+    blame: Blame | None = None
+
+    def __init__(self, message: str, *, blame: Blame | None = None) -> None:
+        super().__init__(message)
+        if blame is not None:
+            self.blame = blame
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self):
+        # Keyword arguments are lost by the default pickling of exceptions; these cross processes.
+        return _rebuild, (type(self), self.message, self.blame)
+
+
+def _rebuild(kind: type[CrsweepError], message: str, blame: Blame | None) -> CrsweepError:
+    return kind(message, blame=blame)
+
+
+class UsageError(CrsweepError):
+    """Bad input from the person at the keyboard: shown as one line, exit code 2."""
+
+
+class EngineDead(CrsweepError):
+    """The model server is gone, or answers with a server error."""
+
+    transient = True
+    blame = "infrastructure"
+
+
+class EngineOverloaded(CrsweepError):
+    """The model server refuses work for now."""
+
+    transient = True
+    blame = "infrastructure"
+
+
+class Timeout(CrsweepError):
+    """No answer within the deadline."""
+
+    transient = True
+    blame = "infrastructure"
+
+
+class EngineRefused(CrsweepError):
+    """The server will not serve this request however often it is asked (key, model name)."""
+
+    blame = "infrastructure"
+
+
+class ContextOverflow(CrsweepError):
+    """Prompt and reply do not fit the model's context. The speaker is to blame."""
+
+
+class ReplyInvalid(CrsweepError):
+    """A reply broke its schema even after the re-asks. The speaker is to blame."""
+
+
+class PromptError(CrsweepError):
+    """A prompt template is missing, broken, or uses a field that it was not given."""
+
+
+class AgentError(CrsweepError):
+    """The agent's own code raised."""
+
+    blame = "agent"
+
+
+class UserError(CrsweepError):
+    """The simulated user's own code raised."""
+
+    blame = "user"
+
+
+class DataError(CrsweepError):
+    """A data set is missing, truncated or malformed."""
+
+
+class StoreError(CrsweepError):
+    """The output folder cannot be read or written, or belongs to somebody else."""
+
+    blame = "infrastructure"
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` where something close to `word` is known, else an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,102 @@
+"""Items, catalogues, and the half of a case that an agent may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from agents.core.errors import DataError
+from agents.core.grounding import TitleIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that can be recommended.
+
+    `attributes` maps an attribute's name to its values, broad ones first
+    (`{"genre": ("Comedy", "Romance")}`). `price` is in the domain's currency.
+    """
+
+    id: str
+    title: str
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    description: str = ""
+    price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing that can be said about an item: an attribute and one of its values."""
+
+    attribute: str
+    value: str
+
+
+def facts_of(item: Item) -> tuple[Fact, ...]:
+    """Every attribute value of `item`, in the catalogue's order."""
+    return tuple(Fact(name, value) for name, values in item.attributes.items() for value in values)
+
+
+class Catalogue:
+    """The items of a domain, in a fixed order, found by id or by title.
+
+    Raises DataError for an empty catalogue or two items with one id.
+    """
+
+    def __init__(self, items: Sequence[Item], *, noun: str) -> None:
+        if not items:
+            raise DataError("the catalogue has no items")
+        self.items = tuple(items)
+        self.noun = noun
+        self.position = {item.id: index for index, item in enumerate(self.items)}
+        if len(self.position) != len(self.items):
+            seen: set[str] = set()
+            double = next(i.id for i in self.items if i.id in seen or seen.add(i.id))
+            raise DataError(f"two items of the catalogue have the id {double!r}")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, item_id: str) -> Item:
+        return self.items[self.position[item_id]]
+
+    @cached_property
+    def titles(self) -> TitleIndex:
+        return TitleIndex([item.title for item in self.items])
+
+    @cached_property
+    def attributes(self) -> tuple[str, ...]:
+        """Names of all attributes, in order of first appearance."""
+        return tuple(dict.fromkeys(name for item in self.items for name in item.attributes))
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleCase:
+    """What an agent may know of a simulated user: who it is, and what it liked before.
+
+    What it may not know (targets, needs, budget) is `simulators.core.cases.HiddenCase`, in a
+    package that agents cannot import, so that a leak does not compile.
+    """
+
+    case_id: str
+    history: tuple[Item, ...]
+    """Oldest first."""
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """User-item events for training: three arrays of one length, ordered by user, then time.
+
+    `users` holds positions in `user_ids`; `items` holds positions in the catalogue.
+    """
+
+    user_ids: tuple[str, ...]
+    users: np.ndarray
+    items: np.ndarray
+    times: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)

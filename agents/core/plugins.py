@@ -1,0 +1,117 @@
+"""Plug-in lookup: a module's name is its YAML name, and it exports exactly one thing.
+
+- `agents.zero_shot` is the agent `zero_shot`; no registry, no import side effects.
+- What a module exports is its `__all__`, which must hold exactly one name.
+- A dotted name (`my_lab.agents.planner`) loads a plug-in from outside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as _Field
+
+from agents.core.errors import UsageError, near
+
+# Modules beside the plug-ins that are rooms of their own, not plug-ins.
+_NOT_PLUGINS = frozenset({"core", "recommenders"})
+
+
+class Options(BaseModel):
+    """Base of every plug-in's options: frozen, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    def identity(self) -> dict[str, Any]:
+        """The options that can change an outcome and differ from their default.
+
+        Defaults are left out so that a new option with a default reruns nothing.
+        """
+        operational = {
+            name
+            for name, info in type(self).model_fields.items()
+            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("operational")
+        }
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=operational)
+
+
+O = TypeVar("O", bound=Options)
+
+
+def operational(default: Any, **kwargs: Any) -> Any:
+    """A field that cannot change an outcome (a path, a limit on speed): no part of identity."""
+    return _Field(default, json_schema_extra={"operational": True}, **kwargs)
+
+
+def names(package: str) -> list[str]:
+    """Names of all plug-ins in `package`, sorted."""
+    paths = importlib.import_module(package).__path__
+    return sorted(
+        info.name
+        for info in pkgutil.iter_modules(paths)
+        if info.name not in _NOT_PLUGINS and not info.name.startswith("_")
+    )
+
+
+def module(package: str, name: str, kind: str) -> ModuleType:
+    """The module of plug-in `name`; UsageError with a near match where there is none."""
+    outside = "." in name
+    if not outside and name not in names(package):
+        known = names(package)
+        raise UsageError(f"no {kind} is called {name!r}{near(name, known)} (known: {', '.join(known)})")
+    path = name if outside else f"{package}.{name}"
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        # Only the plug-in itself missing is a matter of naming; what it fails to import is not.
+        if error.name and (path == error.name or path.startswith(error.name + ".")):
+            raise UsageError(f"no {kind} module {path!r} can be imported") from None
+        raise UsageError(
+            f"the {kind} {name!r} needs the package {error.name!r}, which is not installed"
+        ) from error
+
+
+@cache
+def load(package: str, name: str, kind: str) -> Any:
+    """The one public class or function of plug-in `name` of `package`.
+
+    `kind` is the word for messages ("agent", "domain", "metric").
+    """
+    found = module(package, name, kind)
+    exported = getattr(found, "__all__", None)
+    if not isinstance(exported, list | tuple) or len(exported) != 1:
+        raise UsageError(
+            f"{found.__name__} must export exactly one name in __all__, found {exported!r}"
+        )
+    return getattr(found, exported[0])
+
+
+def build_options(cls: type[O], given: Mapping[str, Any]) -> O:
+    """Validated options; pydantic's ValidationError passes through to whoever knows the lines."""
+    return cls.model_validate(dict(given))
+
+
+def source_hash(found: ModuleType) -> str:
+    """SHA-256 over the Python sources of a plug-in: one module, or all of a package's.
+
+    Prompts are left out: their hashes are part of every episode's identity.
+    """
+    file = found.__file__
+    if file is None:
+        raise UsageError(f"{found.__name__} has no source file")
+    path = Path(file)
+    sources = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    digest = hashlib.sha256()
+    for source in sources:
+        digest.update(source.relative_to(path.parent).as_posix().encode() + b"\0")
+        digest.update(source.read_bytes() + b"\0")
+    return digest.hexdigest()

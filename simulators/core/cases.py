@@ -1,0 +1,59 @@
+"""Cases: simulated users, and the domains that supply them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+from agents.core.items import Catalogue, Interactions, Item, VisibleCase
+from agents.core.plugins import Options
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenCase:
+    """What only the simulated user and the metrics may know of a case."""
+
+    targets: tuple[Item, ...]
+
+
+class Case(NamedTuple):
+    visible: VisibleCase
+    hidden: HiddenCase
+
+
+class Domain(ABC):
+    """A catalogue, its interactions, and the cases drawn from them.
+
+    Cases follow leave-one-out by time: a user's last interaction is the target of the `test`
+    split, the one before of `validation`; the history of a case is all that came earlier.
+    """
+
+    Options: ClassVar[type[Options]]
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of all that decides catalogue, interactions and cases."""
+
+    @property
+    @abstractmethod
+    def catalogue(self) -> Catalogue: ...
+
+    @abstractmethod
+    def case_ids(self, split: Split) -> Sequence[str]:
+        """Ids of all cases of `split`, in an order that depends on the data alone."""
+
+    @abstractmethod
+    def case(self, split: Split, case_id: str) -> Case: ...
+
+    @abstractmethod
+    def interactions(self) -> Interactions:
+        """Training interactions: no test or validation target among them."""
+
+    @abstractmethod
+    def statistics(self) -> dict[str, int]:
+        """`users`, `items`, `interactions` after filtering, the held-out ones included."""

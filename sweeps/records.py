@@ -1,0 +1,131 @@
+"""The Arrow schemas of everything that crsweep stores, written once, and versioned.
+
+- A row of `episodes` is the commit of an attempt: calls and turns are written before it.
+- Readers join on `attempt_id`; the earliest `done` attempt of an episode wins.
+- Columns that are JSON hold canonical JSON text. Times are seconds since the epoch, UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+Table = Literal["cases", "calls", "turns", "episodes"]
+
+_NAME = pa.dictionary(pa.int32(), pa.string())  # few distinct values: stored once a file
+
+_WRITTEN_BY = [
+    pa.field("bundle_id", _NAME, nullable=False),
+    pa.field("driver_epoch", pa.int32(), nullable=False),
+]
+
+CASES = pa.schema(
+    [
+        pa.field("source_id", _NAME, nullable=False),  # domain + split + sample seed
+        pa.field("position", pa.int32(), nullable=False),  # in the seeded permutation, from 0
+        pa.field("case_id", pa.string(), nullable=False),
+        pa.field("targets", pa.list_(pa.string()), nullable=False),
+        pa.field("history_length", pa.int32(), nullable=False),
+        *_WRITTEN_BY,
+    ]
+)
+
+CALLS = pa.schema(
+    [
+        pa.field("attempt_id", pa.string(), nullable=False),
+        pa.field("turn", pa.int16(), nullable=False),  # 0 is the user's opening
+        pa.field("role", _NAME, nullable=False),
+        pa.field("step", _NAME, nullable=False),
+        pa.field("draw", pa.int16(), nullable=False),
+        pa.field("reask", pa.int16(), nullable=False),
+        pa.field("model", _NAME, nullable=False),  # its name in the sweep file
+        pa.field("request_key", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),
+        pa.field("input_tokens", pa.int32()),  # null where the backend counts none
+        pa.field("output_tokens", pa.int32()),
+        pa.field("thinking_tokens", pa.int32()),
+        pa.field("finish_reason", _NAME),  # null for a call that failed
+        pa.field("valid", pa.bool_(), nullable=False),
+        pa.field("cached", pa.bool_(), nullable=False),
+        pa.field("retries", pa.int16(), nullable=False),
+        pa.field("error_class", _NAME),
+        pa.field("error", pa.string()),
+        pa.field("started", pa.float64(), nullable=False),
+        pa.field("seconds", pa.float32(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),  # JSON: the messages
+        pa.field("reply", pa.string()),
+        *_WRITTEN_BY,
+    ]
+)
+
+TURNS = pa.schema(
+    [
+        pa.field("attempt_id", pa.string(), nullable=False),
+        pa.field("turn", pa.int16(), nullable=False),  # 0 is the user's opening: no agent columns
+        pa.field("action", _NAME),
+        pa.field("strategy", _NAME),
+        pa.field("shown", pa.list_(pa.string()), nullable=False),
+        pa.field("ranking", pa.list_(pa.string())),  # null: not known
+        pa.field("candidates", pa.list_(pa.string())),  # null: the agent has no tool
+        pa.field("agent_text", pa.string()),
+        pa.field("user_text", pa.string(), nullable=False),
+        pa.field("user_decision", _NAME),
+        pa.field("accepted_item", pa.string()),
+        pa.field("user_leaves", pa.bool_(), nullable=False),
+        pa.field("feedback", pa.string(), nullable=False),  # JSON: item id -> word
+        pa.field("extra", pa.string(), nullable=False),  # JSON: the agent's own record
+        pa.field("user_extra", pa.string(), nullable=False),  # JSON: the simulator's own record
+        *_WRITTEN_BY,
+    ]
+)
+
+EPISODES = pa.schema(
+    [
+        pa.field("episode_id", pa.string(), nullable=False),
+        pa.field("attempt_id", pa.string(), nullable=False),
+        pa.field("cell_id", _NAME, nullable=False),
+        pa.field("source_id", _NAME, nullable=False),
+        pa.field("case_id", _NAME, nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),  # sampling
+        pa.field("seed_training", pa.int64(), nullable=False),
+        pa.field("seed_order", pa.int64(), nullable=False),
+        pa.field("axes", pa.map_(pa.string(), pa.string()), nullable=False),
+        pa.field("status", _NAME, nullable=False),  # done, failed
+        pa.field("blame", _NAME),  # agent, user, critic, infrastructure
+        pa.field("error_class", _NAME),
+        pa.field("error", pa.string()),
+        pa.field("stop_reason", _NAME, nullable=False),
+        pa.field("success", pa.bool_(), nullable=False),
+        pa.field("success_rule", _NAME, nullable=False),
+        pa.field("success_turn", pa.int16()),  # 1-based; null without success
+        pa.field("accepted_item", pa.string()),
+        pa.field("targets", pa.list_(pa.string()), nullable=False),
+        pa.field("turns", pa.int16(), nullable=False),  # completed turns
+        pa.field("max_turns", pa.int16(), nullable=False),
+        pa.field("shown_items", pa.int16(), nullable=False),
+        pa.field("agent_tokens", pa.int64(), nullable=False),  # input + output, probes left out
+        pa.field("user_tokens", pa.int64(), nullable=False),
+        pa.field("probe_tokens", pa.int64(), nullable=False),
+        pa.field("calls", pa.int32(), nullable=False),
+        pa.field("transcript_hash", pa.string(), nullable=False),  # words, items and decisions
+        pa.field("started", pa.float64(), nullable=False),
+        pa.field("ended", pa.float64(), nullable=False),
+        *_WRITTEN_BY,
+    ]
+)
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "cases": CASES,
+    "calls": CALLS,
+    "turns": TURNS,
+    "episodes": EPISODES,
+}
+
+
+def metadata(extra: dict[str, str] | None = None) -> dict[bytes, bytes]:
+    """Footer entries of every file: the schema version, and what the writer adds."""
+    entries = {"crsweep.schema_version": str(SCHEMA_VERSION), **(extra or {})}
+    return {key.encode(): value.encode() for key, value in entries.items()}
