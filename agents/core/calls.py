@@ -1,0 +1,82 @@
+"""One model request and its answer, as they cross from `Ask` to a backend and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Protocol
+
+from agents.core.steps import Step
+
+ChatRole = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "content_filter"]
+
+
+class ChatMessage(NamedTuple):
+    role: ChatRole
+    content: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request for one completion.
+
+    `role` is the role that speaks (`agent`, `user`, `agent.probe`); `scope` is the case that it
+    speaks in. `fields` are what the prompt was rendered from; only the `rules` backend reads
+    them, through `shown`, the (object, attribute) pairs that the template really used.
+    """
+
+    step: Step[Any]
+    role: str
+    scope: str
+    turn: int
+    draw: int
+    reask: int
+    seed: int
+    messages: tuple[ChatMessage, ...]
+    fields: Mapping[str, Any]
+    shown: frozenset[tuple[int, str]] | None = None
+
+    @cached_property
+    def messages_json(self) -> str:
+        return json.dumps(
+            [m._asdict() for m in self.messages], ensure_ascii=False, separators=(",", ":")
+        )
+
+    def key(self, model_identity: str) -> str:
+        """Hex BLAKE2b-128 of the complete request and the declared model (canonical JSON)."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (model_identity, self.step.schema_json, str(self.seed), self.messages_json):
+            digest.update(part.encode("utf-8", "surrogatepass"))
+            digest.update(b"\0")
+        return digest.hexdigest()
+
+
+class Completion(NamedTuple):
+    """What a model answered. Token counts are the server's own; None where it gives none."""
+
+    text: str
+    finish_reason: FinishReason
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    thinking_tokens: int | None = None
+    cached: bool = False
+    retries: int = 0
+
+
+class Model(Protocol):
+    """A model as `Ask` sees it: a name, an identity, and one thing it can do.
+
+    `name` is the model's name in the sweep file. `identity` is canonical JSON of what decides
+    its answers. `complete` raises `CrsweepError`s only; retries have happened inside it.
+    """
+
+    name: str
+    identity: str
+    wants_shown: bool
+    """Whether calls must carry `shown`: tracking it costs time that only `rules` repays."""
+
+    async def complete(self, call: Call) -> Completion: ...

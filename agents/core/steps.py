@@ -1,0 +1,62 @@
+"""A step: one named kind of model call, with its prompt, its reply schema and its kind."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Kind = Literal[
+    "extract", "rank", "choose", "decide", "ask", "verbalise", "score", "summarise"
+]
+"""What a step does, in the words of the generic rules (`agents.core.rules`)."""
+
+# Guided decoding only ends surely when strings are bounded and plain: no control characters,
+# no double quote or backslash, which would need escapes. Validation does not repeat the
+# pattern, since a server without guided decoding may rightly escape a quote.
+_PLAIN = r'^[^"\\\u0000-\u001f]*$'
+
+
+def text(limit: int, description: str | None = None) -> Any:
+    """A bounded string field: `Annotated[str, text(300)]`."""
+    return Field(
+        min_length=1, max_length=limit, description=description, json_schema_extra={"pattern": _PLAIN}
+    )
+
+
+Title = Annotated[str, text(150)]
+"""An item's title, as a model writes it."""
+
+
+class ReplyModel(BaseModel):
+    """Base of reply schemas. Every string in one is bounded: use `text` and `Title`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+R = TypeVar("R", bound=ReplyModel)
+
+
+@dataclass(frozen=True)
+class Step(Generic[R]):
+    """One named kind of call.
+
+    The prompt is the file `<name>.md.j2` of the plug-in's `prompts/` folder, rendered as one
+    chat message. `kind` picks the generic rule that answers for the `rules` backend.
+    """
+
+    name: str
+    kind: Kind
+    reply: type[R]
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """JSON schema of the reply."""
+        return self.reply.model_json_schema()
+
+    @cached_property
+    def schema_json(self) -> str:
+        return json.dumps(self.schema, sort_keys=True, separators=(",", ":"))
