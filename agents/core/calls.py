@@ -20,13 +20,20 @@ class ChatMessage(NamedTuple):
     content: str
 
 
+class Shown(NamedTuple):
+    """What a template used: names of fields, and (id of object, attribute) pairs."""
+
+    names: frozenset[str]
+    pairs: frozenset[tuple[int, str]]
+
+
 @dataclass(frozen=True)
 class Call:
     """One request for one completion.
 
     `role` is the role that speaks (`agent`, `user`, `agent.probe`); `scope` is the case that it
     speaks in. `fields` are what the prompt was rendered from; only the `rules` backend reads
-    them, through `shown`, the (object, attribute) pairs that the template really used.
+    them, through `shown`: what the template really used.
     """
 
     step: Step[Any]
@@ -38,7 +45,7 @@ class Call:
     seed: int
     messages: tuple[ChatMessage, ...]
     fields: Mapping[str, Any]
-    shown: frozenset[tuple[int, str]] | None = None
+    shown: Shown | None = None
 
     @cached_property
     def messages_json(self) -> str:
@@ -77,6 +84,6 @@ class Model(Protocol):
     name: str
     identity: str
     wants_shown: bool
-    """Whether calls must carry `shown`: tracking it costs time that only `rules` repays."""
+    """Whether calls must carry `shown`, which costs time that only `rules` repays."""
 
     async def complete(self, call: Call) -> Completion: ...

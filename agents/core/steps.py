@@ -60,3 +60,11 @@ class Step(Generic[R]):
     @cached_property
     def schema_json(self) -> str:
         return json.dumps(self.schema, sort_keys=True, separators=(",", ":"))
+
+    @cached_property
+    def form(self) -> str:
+        """The reply's form in words, for prompts (`{{ reply_form }}`)."""
+        lines = ["Answer with one JSON object and nothing else. Its fields:"]
+        for name, info in self.reply.model_fields.items():
+            lines.append(f"- {name}: {info.description or 'as its name says'}")
+        return "\n".join(lines)

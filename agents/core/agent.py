@@ -1,0 +1,57 @@
+"""What every recommender agent is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from agents.core.ask import Ask
+from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.items import Catalogue, Item, VisibleCase
+from agents.core.plugins import Options, operational
+from agents.core.steps import Step
+
+
+class AgentOptions(Options):
+    """Options that every agent has."""
+
+    # The folder's digest is part of every episode's identity; where it lies is not.
+    prompts: str | None = operational(None, description="folder of prompts to use instead")
+
+
+@dataclass(frozen=True, slots=True)
+class AgentContext:
+    """What an agent is given besides its options, in each episode."""
+
+    catalogue: Catalogue
+    case: VisibleCase
+    shown_items: int
+    """How many items may be shown in one turn."""
+
+
+class Agent(ABC):
+    """A conversational recommender. One instance an episode, built on the worker."""
+
+    Options: ClassVar[type[AgentOptions]] = AgentOptions
+    version: ClassVar[int] = 1
+    """Raised when the code changes what episodes come out as: their results are run again."""
+    roles: ClassVar[tuple[str, ...]] = ("agent",)
+    """The roles that it speaks for; `agent.planner` falls back to `agent`."""
+    steps: ClassVar[tuple[Step[Any], ...]]
+    """Every step that it may ask for."""
+
+    def __init__(self, options: AgentOptions, context: AgentContext) -> None:
+        self.options = options
+        self.context = context
+
+    @abstractmethod
+    async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        """The next reply. `dialogue` ends with the user's latest words."""
+
+    async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...] | None:
+        """What it would recommend now, for metrics such as DSR@t; None if it cannot tell.
+
+        Called after an asking turn that reported no ranking, with a probing `ask`.
+        """
+        return None

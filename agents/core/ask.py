@@ -1,0 +1,199 @@
+"""`Ask`: the only way from an agent or a simulated user to a model.
+
+- It renders the step's prompt, derives the seed, calls the role's model, validates the reply
+  against the step's schema, and journals every call.
+- An invalid or truncated reply is asked for again at most `MAX_REASKS` times, with a new seed
+  and the reason. Then `ReplyInvalid` is raised; nothing is silently replaced by a default.
+- Draws are numbered when `ask` is called, not when it runs, so concurrent draws have the same
+  seeds in every replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, overload
+
+from pydantic import ValidationError
+
+from agents.core.calls import Call, ChatMessage, Completion, Model, Shown
+from agents.core.errors import Blame, CrsweepError, ReplyInvalid
+from agents.core.prompts import PromptFolder
+from agents.core.seeds import call_seed
+from agents.core.steps import ReplyModel, Step
+
+MAX_REASKS = 2
+_MAX_SHOWN_REASON = 300  # characters of a validation error that a model is shown
+
+R = TypeVar("R", bound=ReplyModel)
+
+
+@dataclass(slots=True)
+class CallRecord:
+    """One row of `calls`. `completion` is None for a call that failed for good."""
+
+    call: Call
+    model: Model
+    completion: Completion | None
+    valid: bool
+    error: CrsweepError | None
+    started: float
+    seconds: float
+
+
+@dataclass(slots=True)
+class Journal:
+    """The calls of one attempt, and the turn that they belong to."""
+
+    turn: int = 0
+    records: list[CallRecord] = field(default_factory=list)
+    ordinals: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+
+    def tokens(self, counts: Callable[[str], bool]) -> int:
+        """Input and output tokens of the roles that `counts` accepts."""
+        return sum(
+            (r.completion.input_tokens or 0) + (r.completion.output_tokens or 0)
+            for r in self.records
+            if r.completion is not None and counts(r.call.role)
+        )
+
+
+def is_probe(role: str) -> bool:
+    """Whether calls of `role` are probes: invisible to the dialogue and its token totals."""
+    return role.endswith(".probe")
+
+
+def blame_of(role: str) -> Blame:
+    """Who is to blame for what goes wrong in the words of `role`."""
+    head = role.split(".", 1)[0]
+    return head if head in ("agent", "user", "critic") else "infrastructure"  # type: ignore[return-value]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Speaks for one role in one episode. `models` finds the model of a role.
+
+    `sampling` is the episode's sampling seed, `scope` its case.
+    """
+
+    role: str
+    scope: str
+    sampling: int
+    prompts: PromptFolder
+    models: Callable[[str], Model]
+    journal: Journal
+
+    @overload
+    def __call__(self, step: Step[R], *, draw: int | None = None, **fields: Any) -> Awaitable[R]: ...
+    @overload
+    def __call__(self, step: Step[R], *, n: int, **fields: Any) -> Awaitable[list[R]]: ...
+
+    def __call__(
+        self, step: Step[R], *, n: int | None = None, draw: int | None = None, **fields: Any
+    ) -> Awaitable[R] | Awaitable[list[R]]:
+        """The model's valid reply to `step`, or `n` of them drawn independently.
+
+        `draw` numbers the reply explicitly; without it, replies to one step are numbered in
+        the order they are asked for within a turn. Raises ReplyInvalid, PromptError and the
+        engine errors, each with its blame.
+        """
+        if n is not None:
+            return self._several(step, [self._ordinal(step) for _ in range(n)], fields)
+        return self._one(step, self._ordinal(step) if draw is None else draw, fields)
+
+    def as_role(self, part: str) -> Ask:
+        """The same, speaking for the sub-role `part` (`agent` -> `agent.planner`)."""
+        return Ask(
+            f"{self.role}.{part}", self.scope, self.sampling, self.prompts, self.models, self.journal
+        )
+
+    def probing(self) -> Ask:
+        """The same as a probe: what would have been said, outside the dialogue."""
+        return self.as_role("probe")
+
+    def _ordinal(self, step: Step[Any]) -> int:
+        key = (self.role, step.name, self.journal.turn)
+        self.journal.ordinals[key] += 1
+        return self.journal.ordinals[key] - 1
+
+    async def _several(
+        self, step: Step[R], draws: list[int], fields: Mapping[str, Any]
+    ) -> list[R]:
+        # In a group one failure ends its siblings, so no call outlives its episode.
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._one(step, draw, fields)) for draw in draws]
+        return [task.result() for task in tasks]
+
+    async def _one(self, step: Step[R], draw: int, fields: Mapping[str, Any]) -> R:
+        model = self.models(self.role)
+        turn = self.journal.turn
+        prompt, shown = self._render(step, fields, model.wants_shown)
+        messages: tuple[ChatMessage, ...] = (ChatMessage("user", prompt),)
+        reason = ""
+        for reask in range(MAX_REASKS + 1):
+            seed = call_seed(self.sampling, self.scope, self.role, step.name, turn, draw, reask)
+            call = Call(
+                step, self.role, self.scope, turn, draw, reask, seed, messages, fields, shown
+            )
+            record, text = await self._call(model, call)
+            reply, reason = _parse(step, record.completion, fields)
+            if reply is not None:
+                record.valid = True
+                return reply
+            # The speaker sees its own words and what was wrong with them.
+            messages = (
+                *messages,
+                ChatMessage("assistant", text),
+                ChatMessage("user", f"That reply cannot be used: {reason}\nAnswer again."),
+            )
+        raise ReplyInvalid(
+            f"{self.role}, step {step.name}: no valid reply in {MAX_REASKS + 1} tries; last: {reason}",
+            blame=blame_of(self.role),
+        )
+
+    def _render(
+        self, step: Step[Any], fields: Mapping[str, Any], track: bool
+    ) -> tuple[str, Shown | None]:
+        given = {**fields, "reply_form": step.form}
+        try:
+            if track:
+                return self.prompts.render_shown(step.name, given)
+            return self.prompts.render(step.name, given), None
+        except CrsweepError as error:
+            error.blame = error.blame or blame_of(self.role)
+            raise
+
+    async def _call(self, model: Model, call: Call) -> tuple[CallRecord, str]:
+        started, clock = time.time(), time.perf_counter()
+        try:
+            completion = await model.complete(call)
+        except CrsweepError as error:
+            error.blame = error.blame or blame_of(self.role)
+            seconds = time.perf_counter() - clock
+            self.journal.records.append(
+                CallRecord(call, model, None, False, error, started, seconds)
+            )
+            raise
+        record = CallRecord(
+            call, model, completion, False, None, started, time.perf_counter() - clock
+        )
+        self.journal.records.append(record)
+        return record, completion.text
+
+
+def _parse(
+    step: Step[R], completion: Completion | None, fields: Mapping[str, Any]
+) -> tuple[R | None, str]:
+    """The valid reply, or None and the reason. A truncated reply is never parsed."""
+    assert completion is not None
+    if completion.finish_reason != "stop":
+        return None, f"it was cut off ({completion.finish_reason})"
+    try:
+        return step.reply.model_validate_json(completion.text, context=fields), ""
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "reply"
+        return None, f"{where}: {first['msg']}"[:_MAX_SHOWN_REASON]

@@ -1,0 +1,149 @@
+"""The decision-first paradigm (AF-IRS, section 3): decide, execute, write the response.
+
+`DecisionFirst` is what the paper's baselines share. The last stage, a response written to the
+user, is the same for all systems of the paper, so its prompt lies in `agents/core/prompts`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from agents.core.agent import Agent, AgentOptions
+from agents.core.ask import Ask
+from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.items import Catalogue, Item
+from agents.core.steps import ReplyModel, Step, Title, text
+
+MAX_TITLES = 20  # bound of the reply schema; how many are wanted stands in the prompt
+
+
+class Recommendation(ReplyModel):
+    titles: Annotated[
+        list[Title],
+        Field(min_length=1, max_length=MAX_TITLES, description="titles as text, best first"),
+    ]
+
+
+class Question(ReplyModel):
+    question: Annotated[str, text(300, "one question to the user")]
+
+
+class Response(ReplyModel):
+    response: Annotated[str, text(900, "the words to say to the user")]
+
+
+RECOMMEND = Step("recommend", "rank", Recommendation)
+ASK = Step("ask", "ask", Question)
+RESPOND = Step("respond", "verbalise", Response)
+
+
+class GroundedTitles(NamedTuple):
+    """What named titles turned out to mean.
+
+    `items` are distinct, in the order named. `matches` holds (title, item id, score) of every
+    inexact match; `ungrounded` the titles that mean no item of the catalogue.
+    """
+
+    items: tuple[Item, ...]
+    matches: list[tuple[str, str, float]]
+    ungrounded: list[str]
+
+    def extra(self) -> dict[str, Any]:
+        """For the turn's record."""
+        return {
+            "titles_grounded": len(self.items),
+            "titles_ungrounded": self.ungrounded,
+            "titles_matched": self.matches,
+        }
+
+
+def ground(titles: Iterable[str], catalogue: Catalogue) -> GroundedTitles:
+    """Each title's item by `agents.core.grounding`; an item named twice counts once."""
+    items: dict[str, Item] = {}
+    matches: list[tuple[str, str, float]] = []
+    ungrounded: list[str] = []
+    for title in titles:
+        found = catalogue.titles.ground(title)
+        if found is None:
+            ungrounded.append(title)
+            continue
+        item = catalogue.items[found.index]
+        items.setdefault(item.id, item)
+        if found.score < 100:
+            matches.append((title, item.id, found.score))
+    return GroundedTitles(tuple(items.values()), matches, ungrounded)
+
+
+class DecisionFirstOptions(AgentOptions):
+    history_items: Annotated[int, Field(ge=0, le=200)] = 10
+    """How many of the user's latest items the prompts show."""
+
+
+class DecisionFirst(Agent):
+    """Decides on the words so far, then names items by title from what the model knows."""
+
+    Options = DecisionFirstOptions
+    options: DecisionFirstOptions
+
+    @abstractmethod
+    async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]: ...
+
+    def extra_fields(self) -> dict[str, Any]:
+        """Fields that this system's own recommend and ask prompts use besides the common ones."""
+        return {}
+
+    async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        if await self.decide(dialogue, ask) == "recommend":
+            return await self._recommend(dialogue, ask)
+        question = await ask(
+            ASK,
+            **self.fields(dialogue),
+            **self.extra_fields(),
+            attributes=list(self.context.catalogue.attributes),
+        )
+        words = await self._write(dialogue, ask, items=(), question=question.question)
+        return AgentTurn(words, "ask")
+
+    async def _recommend(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        named = await self._name_items(dialogue, ask)
+        shown = named.items[: self.context.shown_items]
+        words = await self._write(dialogue, ask, items=shown, question="")
+        return AgentTurn(words, "recommend", shown, named.items, extra=named.extra())
+
+    async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...] | None:
+        return (await self._name_items(dialogue, ask)).items
+
+    async def _name_items(self, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
+        reply = await ask(
+            RECOMMEND,
+            **self.fields(dialogue),
+            **self.extra_fields(),
+            limit=self.context.shown_items,
+        )
+        return ground(reply.titles, self.context.catalogue)
+
+    async def _write(
+        self, dialogue: Dialogue, ask: Ask, *, items: tuple[Item, ...], question: str
+    ) -> str:
+        reply = await ask(
+            RESPOND,
+            noun=self.context.catalogue.noun,
+            conversation=dialogue.messages,
+            items=items,
+            question=question,
+        )
+        return reply.response
+
+    def fields(self, dialogue: Dialogue) -> dict[str, Any]:
+        """The fields that every prompt but the response's is given."""
+        latest = self.options.history_items
+        history = self.context.case.history[-latest:] if latest else ()
+        return {
+            "noun": self.context.catalogue.noun,
+            "history": history,
+            "conversation": dialogue.messages,
+        }

@@ -1,0 +1,122 @@
+"""Prompt templates: Jinja2 files beside their plug-in, rendered as one chat message each.
+
+- `<step>.md.j2` in the plug-in's `prompts/` folder (`prompts/<module>/` for a plug-in that is a
+  single file); what is not there is looked for in `agents/core/prompts/`.
+- An undefined field is an error (StrictUndefined), never an empty string.
+- Fixed instructions come first and the growing dialogue last, so that prefix caching works.
+- Values are put in as they are: a template gives no markup that a value could break.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jinja2
+import jinja2.meta
+
+from agents.core.calls import Shown
+from agents.core.errors import PromptError, UsageError
+
+_SHARED = Path(__file__).parent / "prompts"
+_SUFFIX = ".md.j2"
+
+
+class _Tracking(jinja2.Environment):
+    """Notes which attributes of which objects a rendering reads, while `seen` is a set."""
+
+    seen: set[tuple[int, str]] | None = None
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if self.seen is not None:
+            self.seen.add((id(obj), attribute))
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if self.seen is not None and isinstance(argument, str):
+            self.seen.add((id(obj), argument))
+        return super().getitem(obj, argument)
+
+
+class PromptFolder:
+    """The templates of one plug-in. Compiled once, on first use."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._env = _Tracking(
+            loader=jinja2.FileSystemLoader([folder, _SHARED]),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            autoescape=False,
+            auto_reload=False,
+        )
+        self._templates: dict[str, jinja2.Template] = {}
+
+    def render(self, step: str, fields: Mapping[str, Any]) -> str:
+        """The prompt of `step`; PromptError if the template is missing or broken."""
+        template = self._templates.get(step) or self._compile(step)
+        try:
+            return template.render(fields).strip()
+        except jinja2.TemplateError as error:
+            raise PromptError(f"prompt {self.where(step)}: {error.message}") from error
+
+    def render_shown(self, step: str, fields: Mapping[str, Any]) -> tuple[str, Shown]:
+        """The prompt, and what it was made of."""
+        self._env.seen = seen = set()
+        try:
+            prompt = self.render(step, fields)
+        finally:
+            self._env.seen = None
+        return prompt, Shown(_names(self._env, step + _SUFFIX), frozenset(seen))
+
+    def digest(self) -> str:
+        """Hex digest of every template that could take part: this folder's and the shared."""
+        digest = hashlib.blake2b(digest_size=16)
+        own = {p.relative_to(self.folder).as_posix(): p for p in self.folder.rglob("*.j2")}
+        shared = {p.name: p for p in _SHARED.glob("*.j2")}
+        for name, path in sorted({**shared, **own}.items()):
+            digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+        return digest.hexdigest()
+
+    def where(self, step: str) -> str:
+        return str(self.folder / (step + _SUFFIX))
+
+    def _compile(self, step: str) -> jinja2.Template:
+        try:
+            template = self._env.get_template(step + _SUFFIX)
+        except jinja2.TemplateNotFound:
+            raise PromptError(f"there is no prompt {self.where(step)}") from None
+        except jinja2.TemplateSyntaxError as error:
+            raise PromptError(f"prompt {error.filename}:{error.lineno}: {error.message}") from None
+        self._templates[step] = template
+        return template
+
+
+@cache
+def _names(env: jinja2.Environment, file: str) -> frozenset[str]:
+    assert env.loader is not None
+    source, _, _ = env.loader.get_source(env, file)
+    tree = env.parse(source)
+    found = jinja2.meta.find_undeclared_variables(tree)
+    for other in jinja2.meta.find_referenced_templates(tree):
+        if other is not None:
+            found |= _names(env, other)
+    return frozenset(found)
+
+
+@cache
+def folder_of(plugin: ModuleType, swapped: str | None) -> PromptFolder:
+    """The prompt folder of a plug-in's module, or the one that its option `prompts` names."""
+    if swapped is not None:
+        if not Path(swapped).is_dir():
+            raise UsageError(f"prompts: {swapped} is not a folder")
+        return PromptFolder(Path(swapped))
+    assert plugin.__file__ is not None
+    file = Path(plugin.__file__)
+    own = "prompts" if file.name == "__init__.py" else f"prompts/{file.stem}"
+    return PromptFolder(file.parent / own)

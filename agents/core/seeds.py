@@ -1,0 +1,31 @@
+"""The seed rule: which random numbers a call draws from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import NamedTuple
+
+
+class Seeds(NamedTuple):
+    """The three things that a repetition may vary.
+
+    `sampling` drives every model call, `training` what agents fit beforehand, `order` the order
+    in which agents with memory meet their users.
+    """
+
+    sampling: int
+    training: int
+    order: int
+
+
+def call_seed(
+    sampling: int, scope: str, role: str, step: str, turn: int, draw: int, reask: int
+) -> int:
+    """SHA-256 of its arguments, cut to 48 bits (exact in every JSON parser).
+
+    The cell is left out on purpose: one user opens with the same words before every agent
+    (common random numbers). Infrastructure retries are no argument, so they never change it.
+    """
+    text = json.dumps([sampling, scope, role, step, turn, draw, reask], ensure_ascii=False)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

@@ -1,0 +1,115 @@
+"""The dialogue loop: the user opens, the agent answers, the user replies, until a stop reason.
+
+No I/O, retry, logging or storage happens here. What was said is in the `Transcript`, which the
+caller hands in, so that a dialogue cut short by an error leaves its turns behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+from agents.core.agent import Agent
+from agents.core.ask import Ask, is_probe
+from agents.core.dialogue import AgentTurn, Dialogue, Message, UserTurn
+from agents.core.errors import AgentError, CrsweepError, UserError
+from simulators.core.cases import HiddenCase
+from simulators.core.user import User
+
+StopReason = Literal["accepted", "user_left", "critic", "max_turns", "token_budget", "failed"]
+SuccessRule = Callable[[AgentTurn, UserTurn, HiddenCase], bool]
+
+
+class Limits(NamedTuple):
+    """What ends a dialogue at the latest. Tokens are input and output, probes left out."""
+
+    max_turns: int
+    episode_tokens: int
+
+
+class Turn(NamedTuple):
+    agent: AgentTurn
+    user: UserTurn
+
+
+@dataclass(slots=True)
+class Transcript:
+    """What happened in one dialogue. `stop_reason` stays "failed" if an error cut it short."""
+
+    opening: UserTurn | None = None
+    turns: list[Turn] = field(default_factory=list)
+    stop_reason: StopReason = "failed"
+    success_turn: int | None = None
+    """The first turn, from 1, that the success rule called a success."""
+
+    @property
+    def accepted(self) -> UserTurn | None:
+        """The user's turn that accepted, if one did."""
+        return next((t.user for t in self.turns if t.user.decision == "accept"), None)
+
+
+async def run_dialogue(
+    agent: Agent,
+    user: User,
+    ask_agent: Ask,
+    ask_user: Ask,
+    *,
+    hidden: HiddenCase,
+    limits: Limits,
+    is_success: SuccessRule,
+    probe: bool,
+    transcript: Transcript,
+) -> None:
+    """Plays one dialogue into `transcript`.
+
+    A success is noted and ends nothing: dialogues end by what the two sides do, so different
+    success rules can be read off one dialogue. With `probe`, an asking agent that reported no
+    ranking is asked what it would have recommended.
+    """
+    dialogue = Dialogue()
+    journal = ask_agent.journal
+    with _blaming(UserError):
+        opening = await user.open(ask_user)
+    transcript.opening = opening
+    dialogue.messages.append(Message("user", opening.text))
+
+    while transcript.stop_reason == "failed":
+        journal.turn = dialogue.turn
+        with _blaming(AgentError):
+            answer = await agent.respond(dialogue, ask_agent)
+            if probe and answer.action == "ask" and answer.ranking is None:
+                answer = await _probed(answer, agent, dialogue, ask_agent)
+        dialogue.messages.append(Message("recommender", answer.text, answer.shown))
+        with _blaming(UserError):
+            reply = await user.reply(dialogue, ask_user)
+        dialogue.messages.append(Message("user", reply.text))
+
+        transcript.turns.append(Turn(answer, reply))
+        if transcript.success_turn is None and is_success(answer, reply, hidden):
+            transcript.success_turn = len(transcript.turns)
+        if reply.decision == "accept":
+            transcript.stop_reason = "accepted"
+        elif reply.leaves:
+            transcript.stop_reason = "user_left"
+        elif len(transcript.turns) >= limits.max_turns:
+            transcript.stop_reason = "max_turns"
+        elif journal.tokens(lambda role: not is_probe(role)) >= limits.episode_tokens:
+            transcript.stop_reason = "token_budget"
+
+
+async def _probed(answer: AgentTurn, agent: Agent, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+    ranking = await agent.would_recommend(dialogue, ask.probing())
+    return replace(answer, ranking=ranking)
+
+
+@contextmanager
+def _blaming(kind: type[CrsweepError]) -> Iterator[None]:
+    """Turns an error of a plug-in's own code into one that names the plug-in as its cause."""
+    try:
+        yield
+    except CrsweepError:
+        raise
+    except Exception as error:
+        raise kind(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,49 @@
+"""What every simulated user is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from agents.core.ask import Ask
+from agents.core.dialogue import Dialogue, UserTurn
+from agents.core.items import Catalogue
+from agents.core.plugins import Options, operational
+from agents.core.steps import Step
+from simulators.core.cases import Case
+
+
+class UserOptions(Options):
+    """Options that every simulated user has."""
+
+    prompts: str | None = operational(None, description="folder of prompts to use instead")
+
+
+@dataclass(frozen=True, slots=True)
+class UserContext:
+    """What a simulated user is given besides its options, in each episode."""
+
+    catalogue: Catalogue
+    case: Case
+
+
+class User(ABC):
+    """A simulated user. One instance an episode, built on the worker."""
+
+    Options: ClassVar[type[UserOptions]] = UserOptions
+    version: ClassVar[int] = 1
+    roles: ClassVar[tuple[str, ...]] = ("user",)
+    steps: ClassVar[tuple[Step[Any], ...]]
+
+    def __init__(self, options: UserOptions, context: UserContext) -> None:
+        self.options = options
+        self.context = context
+
+    @abstractmethod
+    async def open(self, ask: Ask) -> UserTurn:
+        """The words that begin the dialogue."""
+
+    @abstractmethod
+    async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
+        """The answer to the recommender's latest message, which `dialogue` ends with."""

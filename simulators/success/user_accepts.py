@@ -1,0 +1,13 @@
+"""Success when the user accepts (AF-IRS 5.1.4, DESIRE, CSI)."""
+
+from __future__ import annotations
+
+from agents.core.dialogue import AgentTurn, UserTurn
+from simulators.core.cases import HiddenCase
+
+__all__ = ["user_accepts"]
+
+
+def user_accepts(agent: AgentTurn, user: UserTurn, hidden: HiddenCase) -> bool:
+    """Whether the user said yes, whatever it said yes to."""
+    return user.decision == "accept"

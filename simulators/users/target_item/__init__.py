@@ -1,0 +1,120 @@
+"""The user with one target item (AF-IRS, section 5.1.2 and Figure 4; after iEvalLM).
+
+It knows its history, its target and the facts about the target. It accepts when the target is
+recommended, refuses when it is not, answers questions from the facts, may end the dialogue, and
+must never say the title. The paper uses one prompt for all of that and reads the words; here the
+same instructions stand in every prompt, and the reply's schema holds decision and words apart.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from agents.core.ask import Ask
+from agents.core.dialogue import Dialogue, UserTurn
+from agents.core.items import Item, facts_of
+from agents.core.steps import ReplyModel, Step, text
+from simulators.core.leaks import leaks
+from simulators.core.user import User, UserContext, UserOptions
+
+__all__ = ["TargetItem"]
+
+
+class _Words(ReplyModel):
+    words: Annotated[str, text(600, "what you say, in the words of the user")]
+
+    @field_validator("words")
+    @classmethod
+    def _keeps_the_secret(cls, words: str, info: ValidationInfo) -> str:
+        secret = (info.context or {}).get("guarded_title")
+        if secret and leaks(words, secret):
+            raise ValueError("the words name the title of the target, which must stay unsaid")
+        return words
+
+
+class _Opening(_Words):
+    pass
+
+
+class _Answer(_Words):
+    leaves: Annotated[bool, Field(description="true if you end the conversation now")]
+
+
+class _Verdict(_Answer):
+    decision: Annotated[
+        Literal["accept", "refuse"], Field(description='"accept" or "refuse" what is recommended')
+    ]
+
+
+_OPEN = Step("open", "verbalise", _Opening)
+_ANSWER = Step("answer", "verbalise", _Answer)
+_JUDGE = Step("judge", "choose", _Verdict)
+_SAY = Step("say", "verbalise", _Answer)
+
+
+class _Options(UserOptions):
+    decides: Literal["model", "rule"] = "model"
+    """Who decides on a recommendation: the model (the paper), or the rule that accepts exactly
+    when the target is shown, the model only finding the words."""
+    max_facts: Annotated[int, Field(ge=1)] | None = None
+    """At most so many facts a message (LatentCRS, appendix D: fewer than 3); no cap: None."""
+    leak_guard: bool = False
+    """Ask again when the words name the title. A leak is always detected and recorded."""
+    history_items: Annotated[int, Field(ge=0, le=200)] = 10
+    """How many of its latest items the prompts show."""
+
+
+class TargetItem(User):
+    """Wants one item, and knows it."""
+
+    Options = _Options
+    options: _Options
+    steps = (_OPEN, _ANSWER, _JUDGE, _SAY)
+
+    def __init__(self, options: _Options, context: UserContext) -> None:
+        super().__init__(options, context)
+        self._target: Item = context.case.hidden.targets[0]
+        latest = options.history_items
+        self._known = {
+            "noun": context.catalogue.noun,
+            "history": context.case.visible.history[-latest:] if latest else (),
+            "target": self._target,
+            "facts": facts_of(self._target),
+            "description": self._target.description,
+            "limit": options.max_facts,
+        }
+        if options.leak_guard:
+            self._known["guarded_title"] = self._target.title
+
+    async def open(self, ask: Ask) -> UserTurn:
+        reply = await ask(_OPEN, **self._known, conversation=[])
+        return UserTurn(reply.words, "answer", extra=self._leak(reply.words))
+
+    async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
+        shown = dialogue.shown
+        fields = {**self._known, "conversation": dialogue.messages, "items": shown}
+        if not shown:
+            answer = await ask(_ANSWER, **fields)
+            return UserTurn(
+                answer.words, "answer", leaves=answer.leaves, extra=self._leak(answer.words)
+            )
+        rule = "accept" if self._target in shown else "refuse"
+        if self.options.decides == "rule":
+            said = await ask(_SAY, **fields, verdict=rule)
+            return self._decided(rule, said, {})
+        verdict = await ask(_JUDGE, **fields)
+        extra: dict[str, Any] = {"disagrees": verdict.decision != rule, "rule_decision": rule}
+        return self._decided(verdict.decision, verdict, extra)
+
+    def _decided(
+        self, decision: Literal["accept", "refuse"], said: _Answer, extra: dict[str, Any]
+    ) -> UserTurn:
+        shown = self._target if decision == "accept" and extra.get("rule_decision") != "refuse" else None
+        return UserTurn(
+            said.words, decision, shown, said.leaves, extra={**extra, **self._leak(said.words)}
+        )
+
+    def _leak(self, words: str) -> dict[str, Any]:
+        return {"leak": leaks(words, self._target.title)}
