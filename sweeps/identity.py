@@ -1,0 +1,103 @@
+"""Identity: what makes two episodes the same, and nothing else.
+
+An id is BLAKE2b-128 over canonical JSON of what one dialogue can observe. Not in it: the size of
+the sample, judges, metrics, concurrency, paths, names of models in the file, the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from agents.core.errors import UsageError
+from agents.core.seeds import Seeds
+
+_VERSION = 1  # of this recipe: raised when old ids no longer mean what they meant
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces; floats that are whole numbers read as such."""
+    return json.dumps(
+        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(value: Any) -> str:
+    """Hex BLAKE2b-128 of the canonical JSON of `value`."""
+    text = canonical(value).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def cell_id(
+    *,
+    domain: str,
+    split: str,
+    agent: Mapping[str, Any],
+    user: Mapping[str, Any],
+    success: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    models: Mapping[str, Any],
+) -> str:
+    """The id of a cell. `domain` is a fingerprint; `models` maps dialogue roles to identities.
+
+    `agent` and `user` hold name, version, non-default options, and the digest of the prompts.
+    """
+    return digest(
+        {
+            "recipe": _VERSION,
+            "domain": domain,
+            "split": split,
+            "agent": agent,
+            "user": user,
+            "success": success,
+            "limits": limits,
+            "models": models,
+        }
+    )
+
+
+def episode_id(cell: str, case_id: str, seeds: Seeds) -> str:
+    """The id of the episode of `cell`, case and seeds."""
+    text = f"{cell}\0{case_id}\0{seeds.sampling}\0{seeds.training}\0{seeds.order}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def sample_order(case_ids: Iterable[str], sample_seed: int) -> list[int]:
+    """Positions of `case_ids` in the order of the seeded permutation.
+
+    Cases are sorted by a hash of seed and id, so a larger sample begins with the smaller one,
+    and neither the order of the data nor a library's generator matters.
+    """
+    key = str(sample_seed).encode()
+    ranks = np.fromiter(
+        (
+            int.from_bytes(hashlib.blake2b(c.encode(), digest_size=8, key=key).digest(), "big")
+            for c in case_ids
+        ),
+        dtype=np.uint64,
+    )
+    return np.argsort(ranks, kind="stable").tolist()
+
+
+def resolve_role(role: str, roles: Mapping[str, str]) -> str:
+    """The model of `role`; `agent.planner` falls back to `agent`. UsageError if there is none."""
+    name = role
+    while name not in roles:
+        name, dot, _ = name.rpartition(".")
+        if not dot:
+            raise UsageError(f"roles: no model is given for the role {role!r}")
+    return roles[name]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,149 @@
+"""What a sweep file may say. Everything is checked here before anything starts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from agents.core.seeds import Seeds
+from simulators.core.cases import Split
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
+]
+"""A name that can be a file name and never leaves its folder."""
+
+SeedNumber = Annotated[int, Field(ge=0, lt=2**48)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PluginRef(BaseModel):
+    """A plug-in by name, or `{name: ..., option: ...}`. The options are checked by its class."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if not isinstance(value, dict):
+            raise ValueError("expected a name, or a mapping with `name` and options")
+        return value
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class ModelSpec(BaseModel):
+    """A model: its backend, and the options that the backend's class checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    backend: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class Cases(_Part):
+    split: Split = "test"
+    sample: Annotated[int, Field(ge=1)] | None = None
+    """The first n of a seeded permutation; all cases without it."""
+    sample_seed: SeedNumber = 0
+
+
+class Limits(_Part):
+    max_turns: Annotated[int, Field(ge=1, le=1000)] = 5
+    shown_items: Annotated[int, Field(ge=1, le=100)] = 10
+    episode_tokens: Annotated[int, Field(ge=1)] = 60_000
+    """Input and output tokens of a dialogue; it ends after the turn that reaches them."""
+
+
+class SeedSet(_Part):
+    sampling: SeedNumber = 0
+    training: SeedNumber = 0
+    order: SeedNumber = 0
+
+
+class Retries(_Part):
+    """How often infrastructure errors are tried again; no other error ever is."""
+
+    transient: Annotated[int, Field(ge=0, le=100)] = 5
+    episode: Annotated[int, Field(ge=0, le=100)] = 2
+
+
+class Run(_Part):
+    """How to run: nothing here changes an outcome."""
+
+    executor: Literal["ray", "local"] = "ray"
+    episode_workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Dialogues at once, over all workers."""
+    ray_address: str | None = None
+    """A running cluster to join (`auto`, `host:port`); without it, a local Ray is started."""
+
+
+class CellConfig(_Part):
+    """One cell: all that its dialogues are made of. A grid axis sets a path in here."""
+
+    domain: PluginRef
+    cases: Cases = Cases()
+    models: dict[Name, ModelSpec]
+    roles: dict[str, str]
+    agent: PluginRef
+    simulator: PluginRef = PluginRef(name="target_item")
+    success: PluginRef = PluginRef(name="user_accepts")
+    limits: Limits = Limits()
+    seed: SeedNumber | None = None
+    seeds: SeedSet | None = None
+
+    @model_validator(mode="after")
+    def _one_way_of_seeding(self) -> CellConfig:
+        if self.seed is not None and self.seeds is not None:
+            raise ValueError("give `seed` or `seeds`, not both")
+        return self
+
+    @property
+    def seeding(self) -> Seeds:
+        """`seed: 3` sets sampling and training; `seeds` sets them apart."""
+        if self.seeds is not None:
+            return Seeds(self.seeds.sampling, self.seeds.training, self.seeds.order)
+        return Seeds(self.seed or 0, self.seed or 0, 0)
+
+
+Axes = dict[str, list[Any]]
+
+
+class Header(_Part):
+    """The parts of a sweep file that are no part of a cell."""
+
+    name: Name
+    out: Annotated[str, Field(min_length=1)]
+    grid: Axes | None = None
+    grids: list[Axes] | None = None
+    zip: list[Axes] = []
+    exclude: list[dict[str, Any]] = []
+    run: Run = Run()
+    retries: Retries = Retries()
+    metrics: Annotated[list[str], Field(min_length=1)] = ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
+
+    @model_validator(mode="after")
+    def _one_way_of_gridding(self) -> Header:
+        if self.grid is not None and self.grids is not None:
+            raise ValueError("give `grid` or `grids`, not both")
+        return self
+
+    @property
+    def blocks(self) -> list[Axes]:
+        """The grid's blocks; one empty block (a single cell) where there is no grid."""
+        if self.grids is not None:
+            return self.grids
+        return [self.grid or {}]
