@@ -18,6 +18,7 @@ class CellEntry(_Part):
     source_id: str
     axes: dict[str, str]
     backends: dict[str, str]  # role -> backend of its model
+    seeds: list[list[int]]  # (sampling, training, order) of each repetition
 
 
 class SourceEntry(_Part):

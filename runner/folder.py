@@ -1,0 +1,217 @@
+"""The sweep folder from the driver's side: lease, manifest, cases, and the check of sources."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import socket
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from agents.core import plugins
+from agents.core.errors import UsageError
+from sweeps.manifest import CellEntry, Manifest, SourceEntry
+from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Plan
+from sweeps.records import SCHEMA_VERSION
+from workers.models import BACKENDS
+from workers.store import write_part
+
+_FILE = "manifest.json"
+_LIBRARIES = ("crsweep", "ray", "pyarrow", "pydantic", "jinja2", "numpy", "rapidfuzz", "openai")
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of `folder`, None if there is none. UsageError for one of another kind."""
+    try:
+        data = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        version = data.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise UsageError(
+                f"the output folder {folder} has schema version {version}; "
+                f"this crsweep reads and writes {SCHEMA_VERSION}"
+            )
+        return Manifest.model_validate(data)
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError, ValidationError) as error:
+        raise UsageError(
+            f"{folder / _FILE} is not a manifest of crsweep: {str(error).splitlines()[0]}"
+        ) from None
+
+
+def check_is_ours(folder: Path) -> None:
+    """Refuses an output folder that holds something else than a sweep."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"the output folder {folder} is a file")
+    if not folder.is_dir() or read_manifest(folder) is not None:
+        return
+    foreign = [p.name for p in folder.iterdir() if not p.name.startswith((".", "lease.json", "logs"))]
+    if foreign:
+        raise UsageError(
+            f"the output folder {folder} is not empty and holds no sweep (found {foreign[0]!r})"
+        )
+
+
+def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
+    """Refuses to mix results of changed code: same plug-in, same version, other source.
+
+    Raises UsageError that shows both hashes and names the flag that accepts the change.
+    """
+    if manifest is None or accept:
+        return
+    for name, now in plugin_sources(plan).items():
+        then = manifest.plugin_sources.get(name)
+        if then is None or then["version"] != now["version"] or then["hash"] == now["hash"]:
+            continue
+        raise UsageError(
+            f"the source of {name} (version {now['version']}) has changed since this folder was "
+            f"written: then {then['hash'][:12]}, now {now['hash'][:12]}. Raise its `version` to "
+            "run its episodes again, or pass --accept-source-change to keep those that are there"
+        )
+
+
+def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Version and source hash of every plug-in in use, and of the code that all share."""
+    used = {("agents", "core"): 1, ("simulators", "core"): 1}
+    for cell in plan.cells:
+        config = cell.config
+        named = [
+            (DOMAINS, config.domain.name),
+            (AGENTS, config.agent.name),
+            (USERS, config.simulator.name),
+            (SUCCESS, config.success.name),
+            *((BACKENDS, config.models[m].backend) for m in set(cell.roles.values())),
+        ]
+        for package, name in named:
+            cls = plugins.load(package, name, "plug-in")
+            used[package, name] = getattr(cls, "version", 1)
+    found: dict[str, dict[str, Any]] = {}
+    for (package, name), version in sorted(used.items()):
+        module = (
+            importlib.import_module(f"{package}.core")
+            if name == "core"
+            else plugins.module(package, name, "plug-in")
+        )
+        found[module.__name__] = {"version": version, "hash": plugins.source_hash(module)}
+    return found
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replaces the manifest in one step."""
+    aside = folder / f".{_FILE}.tmp"
+    aside.write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+    aside.replace(folder / _FILE)
+
+
+def make_manifest(plan: Plan, epoch: int, cases_file: str) -> Manifest:
+    """What `manifest.json` says of this run."""
+    loaded = plan.loaded
+    revision, dirty = _git_state()
+    backends = {name: spec.backend for cell in plan.cells for name, spec in cell.config.models.items()}
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        name=loaded.header.name,
+        driver_epoch=epoch,
+        cells=[
+            CellEntry(
+                cell_id=cell.cell_id,
+                source_id=plan.sources[cell.source].source_id,
+                axes=cell.axes,
+                backends={role: backends[name] for role, name in cell.roles.items()},
+                seeds=[list(seeds) for seeds in cell.seeds],
+            )
+            for cell in plan.cells
+        ],
+        sources=[
+            SourceEntry(
+                source_id=source.source_id,
+                domain=source.domain_ref.name,
+                split=source.split,
+                sample=len(source),
+                fingerprint=source.domain.fingerprint(),
+            )
+            for source in plan.sources
+        ],
+        seeds=sorted({seeds.sampling for cell in plan.cells for seeds in cell.seeds}),
+        seed_varies=seed_varies(plan),
+        metrics=loaded.header.metrics,
+        cases_file=cases_file,
+        plugin_sources=plugin_sources(plan),
+        versions=_versions(),
+        host={
+            "name": socket.gethostname(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "processor": platform.machine(),
+        },
+        revision=revision,
+        dirty=dirty,
+        config=loaded.recorded,
+        started=time.time(),
+    )
+
+
+def seed_varies(plan: Plan) -> str:
+    """What differs between the repetitions, in words: `sampling`, `sampling and training`."""
+    seeds = {s for cell in plan.cells for s in cell.seeds}
+    varied = [
+        name
+        for index, name in enumerate(("sampling", "training", "order"))
+        if len({s[index] for s in seeds}) > 1
+    ]
+    return " and ".join(varied) or "nothing"
+
+
+def write_cases(plan: Plan, folder: Path, epoch: int) -> str:
+    """Stores the cases of the plan; the name of the file under `cases/`."""
+    rows = []
+    for source in plan.sources:
+        for position in range(len(source)):
+            case_id = source.case_id(position)
+            case = source.domain.case(source.split, case_id)
+            rows.append(
+                {
+                    "source_id": source.source_id,
+                    "position": position,
+                    "case_id": case_id,
+                    "targets": [item.id for item in case.hidden.targets],
+                    "history_length": len(case.visible.history),
+                }
+            )
+    name = f"{epoch:06d}-driver-000001.parquet"
+    stamp = {"bundle_id": name.removesuffix(".parquet"), "driver_epoch": epoch}
+    write_part(folder / "cases" / name, "cases", rows, stamp)
+    return name
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that crsweep runs from, and whether it has changes."""
+    root = Path(__file__).parent.parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    revision, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    return revision, None if status is None else bool(status)

@@ -1,0 +1,168 @@
+"""The scheduler: hands episodes to workers and learns what became of them.
+
+`LeaseQueue` is pure bookkeeping: it owns no tasks, no clock and no I/O. `drive` moves episodes
+between it and the workers; a worker that is lost is replaced, and only what it had not committed
+is leased again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from agents.core.errors import StoreError
+from sweeps.plan import Ref
+from workers.pool import Report, Settled
+
+log = logging.getLogger(__name__)
+
+_REPORT_EVERY = 0.25  # seconds between reports of a worker that has nothing to say
+_AHEAD = 192  # episodes leased beyond a worker's slots, so that quick ones never run dry
+_FRUITLESS_DEATHS = 3  # workers that die in a row without committing: the fault is not chance
+
+
+class Worker(Protocol):
+    """A pool of slots, here or elsewhere. A remote one raises `Lost` when it is gone."""
+
+    name: str
+    slots: int
+
+    async def add(self, refs: Sequence[Ref]) -> None: ...
+    async def report(self, wait: float) -> Report: ...
+    async def stop(self) -> Report: ...
+    def abandon(self) -> None: ...
+
+
+class LeaseQueue:
+    """Which episodes wait, and which worker has which.
+
+    `retries` is how often an episode may be tried again after infrastructure failed it.
+    """
+
+    def __init__(self, refs: Iterator[Ref], retries: int) -> None:
+        self._refs = refs
+        self._retries = retries
+        self._again: deque[Ref] = deque()
+        self._leased: dict[str, dict[str, Ref]] = {}
+        self._dry = False
+
+    def lease(self, worker: str, count: int) -> list[Ref]:
+        """Up to `count` episodes for `worker`; those to be tried again come first."""
+        mine = self._leased.setdefault(worker, {})
+        found: list[Ref] = []
+        while len(found) < count:
+            ref = self._again.popleft() if self._again else next(self._refs, None)
+            if ref is None:
+                self._dry = True
+                break
+            mine[ref.episode_id] = ref
+            found.append(ref)
+        return found
+
+    def held(self, worker: str) -> int:
+        """How many episodes `worker` has."""
+        return len(self._leased.get(worker, ()))
+
+    def settle(self, worker: str, settled: Settled) -> bool:
+        """Notes a committed attempt; whether its episode is settled for this run."""
+        self._leased.get(worker, {}).pop(settled.ref.episode_id, None)
+        failed = settled.status == "failed" and settled.blame == "infrastructure"
+        if failed and settled.ref.attempt < self._retries:
+            self._again.append(settled.ref._replace(attempt=settled.ref.attempt + 1))
+            return False
+        return True
+
+    def lose(self, worker: str, committed: Mapping[str, str], epoch: int) -> list[Ref]:
+        """Takes back what a lost worker had; the refs that it had committed, unreported.
+
+        `committed` maps attempt ids to statuses. What was not committed waits again, as a new
+        attempt, so that a stray of the same attempt can be told apart.
+        """
+        had: list[Ref] = []
+        for ref in self._leased.pop(worker, {}).values():
+            if f"{ref.episode_id}.{epoch}.{ref.attempt}" in committed:
+                had.append(ref)
+            else:
+                self._again.append(ref._replace(attempt=ref.attempt + 1))
+        return had
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing waits and nothing is leased."""
+        return self._dry and not self._again and not any(self._leased.values())
+
+
+class Listener(Protocol):
+    """Who wants to know how the run goes (progress, counters)."""
+
+    def settled(self, settled: Settled, final: bool) -> None: ...
+    def counted(self, worker: str, report: Report) -> None: ...
+    def lost(self, worker: str, again: int) -> None: ...
+
+
+async def drive(
+    workers: Sequence[Worker],
+    queue: LeaseQueue,
+    listener: Listener,
+    stopping: asyncio.Event,
+    *,
+    lost: type[Exception],
+    left_behind: Callable[[str], Mapping[str, str]],
+    replace: Callable[[], Awaitable[Worker]],
+    epoch: int,
+) -> None:
+    """Runs the queue empty, or until `stopping`; then every worker commits what it finished.
+
+    `lost` is what a worker raises when its process is gone; `left_behind` reads what it had
+    committed; `replace` makes another. Errors that end the run are raised as they are.
+    """
+    fruitless = 0
+
+    async def serve(worker: Worker) -> None:
+        nonlocal fruitless
+        while True:
+            try:
+                await _serve(worker, queue, listener, stopping)
+                return
+            except lost as error:
+                had = queue.lose(worker.name, left_behind(worker.name), epoch)
+                log.error("worker %s lost: %s", worker.name, error)
+                listener.lost(worker.name, len(had))
+                for ref in had:
+                    listener.settled(Settled(ref, "done", None, None, None), True)
+                fruitless = 0 if had else fruitless + 1
+                if fruitless >= _FRUITLESS_DEATHS:
+                    raise StoreError(
+                        f"{fruitless} episode workers died in a row before they committed "
+                        f"anything; the last: {error}"
+                    ) from error
+                if stopping.is_set():
+                    return
+                worker = await replace()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for worker in workers:
+                group.create_task(serve(worker))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _serve(
+    worker: Worker, queue: LeaseQueue, listener: Listener, stopping: asyncio.Event
+) -> None:
+    def take(report: Report) -> None:
+        for settled in report.settled:
+            listener.settled(settled, queue.settle(worker.name, settled))
+        listener.counted(worker.name, report)
+
+    while not stopping.is_set() and not queue.finished:
+        room = worker.slots + _AHEAD - queue.held(worker.name)
+        refs = queue.lease(worker.name, max(0, room))
+        if refs:
+            await worker.add(refs)
+        take(await worker.report(_REPORT_EVERY))
+    take(await worker.stop())

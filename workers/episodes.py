@@ -1,0 +1,203 @@
+"""Runs single episodes: builds the two sides, plays the dialogue, and records what happened."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from agents.core import plugins
+from agents.core.agent import Agent, AgentContext
+from agents.core.ask import Ask, Journal
+from agents.core.calls import Model
+from agents.core.errors import CrsweepError
+from agents.core.prompts import PromptFolder, folder_of
+from simulators.core.cases import Case, Domain, Split
+from simulators.core.dialogue import Limits, SuccessRule, Transcript, run_dialogue
+from simulators.core.user import User, UserContext
+from sweeps.identity import canonical, resolve_role
+from sweeps.origins import Origins
+from sweeps.plan import AGENTS, SUCCESS, USERS, Cell, Plan, Ref, make_domain
+from sweeps.schema import PluginRef
+from workers.backends.core import BackendContext
+from workers.models import BoundModel
+from workers.rows import Attempt
+
+Executor = Literal["ray", "local"]
+
+
+@dataclass(frozen=True)
+class CaseSource:
+    """What a worker needs to know of a plan's source."""
+
+    source_id: str
+    domain: PluginRef
+    split: Split
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs to run episodes of one run of a sweep. Crosses processes."""
+
+    cells: tuple[Cell, ...]
+    sources: tuple[CaseSource, ...]
+    probe: bool
+    executor: Executor
+    folder: Path
+    epoch: int
+    run_id: str
+    transient_retries: int
+
+
+def job_of(plan: Plan, *, probe: bool, executor: Executor, epoch: int, run_id: str) -> Job:
+    """The job of running `plan` in its output folder."""
+    return Job(
+        cells=tuple(plan.cells),
+        sources=tuple(CaseSource(s.source_id, s.domain_ref, s.split) for s in plan.sources),
+        probe=probe,
+        executor=executor,
+        folder=plan.loaded.out.absolute(),
+        epoch=epoch,
+        run_id=run_id,
+        transient_retries=plan.loaded.header.retries.transient,
+    )
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One speaker of a cell, ready to be built for each episode."""
+
+    cls: type
+    options: plugins.Options
+    prompts: PromptFolder
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What all episodes of one cell share."""
+
+    agent: _Side
+    user: _Side
+    is_success: SuccessRule
+    limits: Limits
+
+
+class EpisodeRunner:
+    """Plays episodes of one job in one process. Domains and models are made once, when needed."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._domains: dict[str, Domain] = {}
+        self._models: dict[tuple[str, str, str], BoundModel] = {}
+        self._cell_models: dict[tuple[int, str], BoundModel] = {}
+        self._scenes: dict[int, _Scene] = {}
+
+    async def run(self, ref: Ref) -> Attempt:
+        """One attempt at an episode. Errors of the dialogue are its outcome; others are raised."""
+        cell = self.job.cells[ref.cell]
+        domain = self.domain(cell.source)
+        case = domain.case(self.job.sources[cell.source].split, ref.case_id)
+        scene = self._scene(ref.cell)
+        transcript, journal = Transcript(), Journal()
+        started = time.time()
+        error: CrsweepError | None = None
+        try:
+            await self._play(ref, cell, scene, domain, case, transcript, journal)
+        except CrsweepError as failed:
+            error = failed
+        return Attempt(
+            ref,
+            f"{ref.episode_id}.{self.job.epoch}.{ref.attempt}",
+            transcript,
+            journal,
+            case,
+            error,
+            started,
+            time.time(),
+        )
+
+    async def _play(
+        self,
+        ref: Ref,
+        cell: Cell,
+        scene: _Scene,
+        domain: Domain,
+        case: Case,
+        transcript: Transcript,
+        journal: Journal,
+    ) -> None:
+        catalogue = domain.catalogue
+        shown = cell.config.limits.shown_items
+        agent: Agent = scene.agent.cls(
+            scene.agent.options, AgentContext(catalogue, case.visible, shown)
+        )
+        user: User = scene.user.cls(scene.user.options, UserContext(catalogue, case))
+
+        def model(role: str) -> Model:
+            return self._model(ref.cell, role)
+
+        sampling = ref.seeds.sampling
+        await run_dialogue(
+            agent,
+            user,
+            Ask("agent", ref.case_id, sampling, scene.agent.prompts, model, journal),
+            Ask("user", ref.case_id, sampling, scene.user.prompts, model, journal),
+            hidden=case.hidden,
+            limits=scene.limits,
+            is_success=scene.is_success,
+            probe=self.job.probe,
+            transcript=transcript,
+        )
+
+    def domain(self, source: int) -> Domain:
+        ref = self.job.sources[source].domain
+        key = canonical(ref.model_dump())
+        if key not in self._domains:
+            self._domains[key] = make_domain(ref, Origins())
+        return self._domains[key]
+
+    async def close(self) -> None:
+        """Closes every model that was used."""
+        for model in self._models.values():
+            await model.close()
+
+    def _scene(self, index: int) -> _Scene:
+        if index not in self._scenes:
+            config = self.job.cells[index].config
+            self._scenes[index] = _Scene(
+                _side(config.agent, AGENTS, "agent"),
+                _side(config.simulator, USERS, "simulator"),
+                plugins.load(SUCCESS, config.success.name, "success rule"),
+                Limits(config.limits.max_turns, config.limits.episode_tokens),
+            )
+        return self._scenes[index]
+
+    def _model(self, index: int, role: str) -> BoundModel:
+        found = self._cell_models.get((index, role))
+        if found is None:
+            found = self._cell_models[index, role] = self._bind(self.job.cells[index], role)
+        return found
+
+    def _bind(self, cell: Cell, role: str) -> BoundModel:
+        name = resolve_role(role, cell.config.roles)
+        spec = cell.config.models[name]
+        domain_key = canonical(cell.config.domain.model_dump())
+        key = (name, canonical(spec.model_dump()), domain_key)
+        if key not in self._models:
+            context = BackendContext(
+                name=name,
+                executor=self.job.executor,
+                run_id=self.job.run_id,
+                log_folder=self.job.folder / "logs",
+                catalogue=lambda: self.domain(cell.source).catalogue,
+            )
+            self._models[key] = BoundModel(name, spec, context, self.job.transient_retries)
+        return self._models[key]
+
+
+def _side(ref: PluginRef, package: str, kind: str) -> _Side:
+    cls = plugins.load(package, ref.name, kind)
+    options = plugins.build_options(cls.Options, ref.options)
+    prompts = folder_of(plugins.module(package, ref.name, kind), getattr(options, "prompts", None))
+    return _Side(cls, options, prompts)

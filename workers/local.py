@@ -1,0 +1,33 @@
+"""The executor `local`: one worker in the driver's own process, for debugging and fast tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeps.plan import Ref
+from workers.episodes import EpisodeRunner, Job
+from workers.pool import EpisodePool, Report
+from workers.store import BundleWriter
+
+
+class LocalWorker:
+    """A pool in this process, with the interface of a worker elsewhere."""
+
+    def __init__(self, job: Job, name: str, slots: int) -> None:
+        self.name = name
+        self.slots = slots
+        self._pool = EpisodePool(
+            EpisodeRunner(job), BundleWriter(job.folder, job.epoch, name), slots
+        )
+
+    async def add(self, refs: Sequence[Ref]) -> None:
+        self._pool.add(refs)
+
+    async def report(self, wait: float) -> Report:
+        return await self._pool.report(wait)
+
+    async def stop(self) -> Report:
+        return await self._pool.stop()
+
+    def abandon(self) -> None:
+        """Nothing outlives this process."""

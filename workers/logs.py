@@ -1,0 +1,21 @@
+"""Logs: one file a process under the sweep's folder, so that the screen shows progress alone."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+
+def log_to(folder: Path, name: str) -> None:
+    """Sends all logging of this process to `<folder>/<name>.log`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / f"{name}.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    for chatty in ("httpx", "httpcore", "openai"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

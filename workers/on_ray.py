@@ -1,0 +1,114 @@
+"""The executor `ray`: episode workers as actors. The only module that starts or stops Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from agents.core.errors import CrsweepError, StoreError
+from sweeps.plan import Ref
+from workers.episodes import EpisodeRunner, Job
+from workers.logs import log_to
+from workers.pool import EpisodePool, Report
+from workers.store import BundleWriter
+
+# Before the import: Ray reads these when it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+
+class WorkerLost(Exception):
+    """The process of a worker is gone; what it had not committed is to be run again."""
+
+
+class EpisodeWorker:
+    """The actor: a pool of slots, with its own bundle writer and log file."""
+
+    def __init__(self, job: Job, name: str, slots: int) -> None:
+        self._job, self._name, self._slots = job, name, slots
+        self._pool: EpisodePool | None = None
+        log_to(job.folder / "logs", f"{job.epoch:06d}-{name}")
+
+    async def start(self) -> int:
+        """Makes the pool on the actor's event loop; the pid."""
+        writer = BundleWriter(self._job.folder, self._job.epoch, self._name)
+        self._pool = EpisodePool(EpisodeRunner(self._job), writer, self._slots)
+        return os.getpid()
+
+    async def add(self, refs: Sequence[Ref]) -> None:
+        assert self._pool is not None
+        self._pool.add(refs)
+
+    async def report(self, wait: float) -> Report:
+        assert self._pool is not None
+        return await self._pool.report(wait)
+
+    async def stop(self) -> Report:
+        assert self._pool is not None
+        return await self._pool.stop()
+
+
+class RayWorker:
+    """The driver's side of one `EpisodeWorker`. Every method raises WorkerLost if it died."""
+
+    def __init__(self, job: Job, name: str, slots: int) -> None:
+        self.name = name
+        self.slots = slots
+        # No CPUs are reserved: a worker waits for models most of the time, and a small
+        # machine must still be able to start as many as the sweep names.
+        actor: Any = ray.remote(EpisodeWorker)
+        self._actor = actor.options(
+            num_cpus=0, max_restarts=0, max_concurrency=16, scheduling_strategy="SPREAD"
+        ).remote(job, name, slots)
+
+    async def start(self) -> int:
+        return await self._get(self._actor.start.remote())
+
+    async def add(self, refs: Sequence[Ref]) -> None:
+        await self._get(self._actor.add.remote(list(refs)))
+
+    async def report(self, wait: float) -> Report:
+        return await self._get(self._actor.report.remote(wait))
+
+    async def stop(self) -> Report:
+        return await self._get(self._actor.stop.remote())
+
+    def abandon(self) -> None:
+        """Ends the actor, whatever it is doing."""
+        ray.kill(self._actor)
+
+    @staticmethod
+    async def _get(answer: Any) -> Any:
+        try:
+            return await answer
+        except RayTaskError as error:
+            # What the pool raised, as itself: the driver tells its errors apart by class.
+            if isinstance(error.cause, CrsweepError):
+                raise error.cause from None
+            raise StoreError(f"an episode worker failed: {error.cause!r}") from error
+        except RayActorError as error:
+            raise WorkerLost(str(error).splitlines()[0]) from error
+
+
+def start_ray(address: str | None) -> dict[str, float]:
+    """Joins the cluster at `address`, or starts a local Ray; its resources."""
+    if not ray.is_initialized():
+        own: dict[str, Any] = {} if address else {"include_dashboard": False}
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            **own,
+        )
+    return dict(ray.cluster_resources())
+
+
+def stop_ray() -> None:
+    """Leaves the cluster; a local Ray ends."""
+    ray.shutdown()

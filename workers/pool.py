@@ -1,0 +1,168 @@
+"""A pool of episode slots in one process: hundreds of dialogues on one event loop, no barriers.
+
+- A slot takes the next episode as soon as its last one ends.
+- Finished attempts are written in bundles: after `FLUSH_EPISODES`, or `FLUSH_SECONDS` after the
+  first of them. While one bundle is being written the next one fills; when that is full too, slots
+  wait, so at most two bundles (256 episodes) of finished work are ever uncommitted.
+- What a report calls settled is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sweeps.plan import Ref
+from workers.episodes import EpisodeRunner
+from workers.rows import Attempt, call_rows, episode_row, turn_rows
+from workers.store import BundleWriter
+
+FLUSH_EPISODES = 128
+FLUSH_SECONDS = 4.0
+
+
+class Settled(NamedTuple):
+    """One attempt that is committed, and how it ended."""
+
+    ref: Ref
+    status: str
+    blame: str | None
+    error_class: str | None
+    error: str | None
+
+
+class Report(NamedTuple):
+    """What happened in a pool since its last report. `waiting` counts episodes not begun."""
+
+    settled: list[Settled]
+    calls: int
+    tokens: int
+    running: int
+    waiting: int
+
+
+class EpisodePool:
+    """Runs what it is given. Used in the driver's process, or inside an actor."""
+
+    def __init__(self, runner: EpisodeRunner, writer: BundleWriter, slots: int) -> None:
+        self._runner = runner
+        self._writer = writer
+        self._waiting: deque[Ref] = deque()
+        self._work = asyncio.Semaphore(0)
+        self._finished: list[Attempt] = []
+        self._settled: list[Settled] = []
+        self._calls = self._tokens = self._running = 0
+        self._news = asyncio.Event()
+        self._due = asyncio.Event()  # something is finished: the clock of the next bundle runs
+        self._flushing = asyncio.Lock()
+        self._failure: BaseException | None = None
+        self._tasks = [asyncio.create_task(self._slot()) for _ in range(slots)]
+        self._tasks.append(asyncio.create_task(self._clock()))
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    def add(self, refs: Sequence[Ref]) -> None:
+        """Queues episodes."""
+        self._waiting.extend(refs)
+        for _ in refs:
+            self._work.release()
+
+    async def report(self, wait: float) -> Report:
+        """News, after at most `wait` seconds. Raises what broke the pool, if anything did."""
+        if not self._settled and self._failure is None:
+            try:
+                async with asyncio.timeout(wait):
+                    await self._news.wait()
+            except TimeoutError:
+                pass  # no news is a report too: it carries the counters
+        self._news.clear()
+        if self._failure is not None:
+            raise self._failure
+        report = Report(
+            self._settled, self._calls, self._tokens, self._running, len(self._waiting)
+        )
+        self._settled, self._calls, self._tokens = [], 0, 0
+        return report
+
+    async def stop(self) -> Report:
+        """Ends all slots, commits what is finished, and reports for the last time."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._failure is None:
+            await self._flush()
+        await self._runner.close()
+        return await self.report(0)
+
+    async def _slot(self) -> None:
+        while True:
+            await self._work.acquire()
+            ref = self._waiting.popleft()
+            self._running += 1
+            try:
+                attempt = await self._runner.run(ref)
+            finally:
+                self._running -= 1
+            self._calls += len(attempt.journal.records)
+            self._tokens += attempt.journal.tokens(lambda role: True)
+            while len(self._finished) >= FLUSH_EPISODES:
+                await self._flush()
+            self._finished.append(attempt)
+            self._due.set()
+            if len(self._finished) >= FLUSH_EPISODES and not self._flushing.locked():
+                await self._flush()
+            elif not self._waiting and self._running == 0:
+                await self._flush()  # nothing else to do: no reason to wait for more
+            else:
+                await asyncio.sleep(0)  # a model that never waits must not starve the rest
+
+    async def _clock(self) -> None:
+        while True:
+            await self._due.wait()
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        # Shielded: a slot that is cancelled must not cut a bundle loose from its report.
+        await asyncio.shield(asyncio.ensure_future(self._write_bundle()))
+
+    async def _write_bundle(self) -> None:
+        async with self._flushing:
+            batch, self._finished = self._finished, []
+            self._due.clear()
+            if not batch:
+                return
+            await asyncio.to_thread(self._write, batch)
+            for attempt in batch:
+                error = attempt.error
+                self._settled.append(
+                    Settled(
+                        attempt.ref,
+                        attempt.status,
+                        error.blame if error else None,
+                        type(error).__name__ if error else None,
+                        error.message if error else None,
+                    )
+                )
+            self._news.set()
+
+    def _write(self, batch: Sequence[Attempt]) -> None:
+        job = self._runner.job
+        episodes = []
+        for attempt in batch:
+            cell = job.cells[attempt.ref.cell]
+            episodes.append(episode_row(attempt, cell, job.sources[cell.source].source_id))
+        self._writer.write(
+            {
+                "calls": [row for attempt in batch for row in call_rows(attempt)],
+                "turns": [row for attempt in batch for row in turn_rows(attempt)],
+                "episodes": episodes,
+            }
+        )
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None and self._failure is None:
+            self._failure = task.exception()
+            self._news.set()

@@ -1,0 +1,172 @@
+"""From what happened in an attempt to rows of the stored tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agents.core.ask import CallRecord, Journal, is_probe
+from agents.core.errors import CrsweepError
+from agents.core.items import Item
+from simulators.core.cases import Case
+from simulators.core.dialogue import Transcript
+from sweeps.plan import Cell, Ref
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at an episode, over and done with; `error` is what cut it short."""
+
+    ref: Ref
+    attempt_id: str
+    transcript: Transcript
+    journal: Journal
+    case: Case
+    error: CrsweepError | None
+    started: float
+    ended: float
+
+    @property
+    def status(self) -> str:
+        return "failed" if self.error is not None else "done"
+
+
+def episode_row(attempt: Attempt, cell: Cell, source_id: str) -> Row:
+    """The row of `episodes`: the commit of the attempt."""
+    ref, transcript, journal = attempt.ref, attempt.transcript, attempt.journal
+    error, accepted = attempt.error, attempt.transcript.accepted
+    return {
+        "episode_id": ref.episode_id,
+        "attempt_id": attempt.attempt_id,
+        "cell_id": cell.cell_id,
+        "source_id": source_id,
+        "case_id": ref.case_id,
+        "seed": ref.seeds.sampling,
+        "seed_training": ref.seeds.training,
+        "seed_order": ref.seeds.order,
+        "axes": list(cell.axes.items()),
+        "status": attempt.status,
+        "blame": error.blame if error else None,
+        "error_class": type(error).__name__ if error else None,
+        "error": error.message if error else None,
+        "stop_reason": "failed" if error else transcript.stop_reason,
+        "success": error is None and transcript.success_turn is not None,
+        "success_rule": cell.config.success.name,
+        "success_turn": None if error else transcript.success_turn,
+        "accepted_item": accepted.accepted.id if accepted and accepted.accepted else None,
+        "targets": _ids(attempt.case.hidden.targets),
+        "turns": len(transcript.turns),
+        "max_turns": cell.config.limits.max_turns,
+        "shown_items": cell.config.limits.shown_items,
+        "agent_tokens": journal.tokens(lambda r: r.startswith("agent") and not is_probe(r)),
+        "user_tokens": journal.tokens(lambda r: r.startswith("user")),
+        "probe_tokens": journal.tokens(is_probe),
+        "calls": len(journal.records),
+        "transcript_hash": transcript_hash(transcript),
+        "started": attempt.started,
+        "ended": attempt.ended,
+    }
+
+
+def turn_rows(attempt: Attempt) -> list[Row]:
+    """The rows of `turns`, the opening as turn 0."""
+    opening = attempt.transcript.opening
+    if opening is None:
+        return []
+    rows: list[Row] = [
+        {
+            "attempt_id": attempt.attempt_id,
+            "turn": 0,
+            "action": None,
+            "strategy": None,
+            "shown": [],
+            "ranking": None,
+            "candidates": None,
+            "agent_text": None,
+            "user_text": opening.text,
+            "user_decision": None,
+            "accepted_item": None,
+            "user_leaves": False,
+            "feedback": "{}",
+            "extra": "{}",
+            "user_extra": _json(opening.extra),
+        }
+    ]
+    for number, (agent, user) in enumerate(attempt.transcript.turns, start=1):
+        rows.append(
+            {
+                "attempt_id": attempt.attempt_id,
+                "turn": number,
+                "action": agent.action,
+                "strategy": agent.strategy,
+                "shown": _ids(agent.shown),
+                "ranking": None if agent.ranking is None else _ids(agent.ranking),
+                "candidates": None if agent.candidates is None else _ids(agent.candidates),
+                "agent_text": agent.text,
+                "user_text": user.text,
+                "user_decision": user.decision,
+                "accepted_item": user.accepted.id if user.accepted else None,
+                "user_leaves": user.leaves,
+                "feedback": _json(user.feedback),
+                "extra": _json(agent.extra),
+                "user_extra": _json(user.extra),
+            }
+        )
+    return rows
+
+
+def call_rows(attempt: Attempt) -> list[Row]:
+    """The rows of `calls`, in the order in which the calls ended."""
+    return [_call_row(attempt.attempt_id, record) for record in attempt.journal.records]
+
+
+def _call_row(attempt_id: str, record: CallRecord) -> Row:
+    call, done = record.call, record.completion
+    return {
+        "attempt_id": attempt_id,
+        "turn": call.turn,
+        "role": call.role,
+        "step": call.step.name,
+        "draw": call.draw,
+        "reask": call.reask,
+        "model": record.model.name,
+        "request_key": call.key(record.model.identity),
+        "seed": call.seed,
+        "input_tokens": done.input_tokens if done else None,
+        "output_tokens": done.output_tokens if done else None,
+        "thinking_tokens": done.thinking_tokens if done else None,
+        "finish_reason": done.finish_reason if done else None,
+        "valid": record.valid,
+        "cached": done.cached if done else False,
+        "retries": done.retries if done else 0,
+        "error_class": type(record.error).__name__ if record.error else None,
+        "error": record.error.message if record.error else None,
+        "started": record.started,
+        "seconds": record.seconds,
+        "prompt": call.messages_json,
+        "reply": done.text if done else None,
+    }
+
+
+def transcript_hash(transcript: Transcript) -> str:
+    """Hex BLAKE2b-128 of what was said, shown and decided. Probes, times and tokens: not in it."""
+    words: list[Any] = [transcript.opening.text if transcript.opening else None]
+    for agent, user in transcript.turns:
+        words.append([agent.text, agent.action, _ids(agent.shown), user.text, user.decision])
+    text = json.dumps([words, transcript.stop_reason], ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _ids(items: Sequence[Item]) -> list[str]:
+    return [item.id for item in items]
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    if not value:
+        return "{}"
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
