@@ -109,8 +109,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     aside.replace(folder / _FILE)
 
 
-def make_manifest(plan: Plan, epoch: int, cases_file: str) -> Manifest:
-    """What `manifest.json` says of this run."""
+def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
+    """What `manifest.json` says of this run; `before` is the manifest that it replaces."""
     loaded = plan.loaded
     revision, dirty = _git_state()
     backends = {name: spec.backend for cell in plan.cells for name, spec in cell.config.models.items()}
@@ -141,8 +141,9 @@ def make_manifest(plan: Plan, epoch: int, cases_file: str) -> Manifest:
         seeds=sorted({seeds.sampling for cell in plan.cells for seeds in cell.seeds}),
         seed_varies=seed_varies(plan),
         metrics=loaded.header.metrics,
-        cases_file=cases_file,
-        plugin_sources=plugin_sources(plan),
+        cases_file=before.cases_file if before else "",
+        # A plug-in that this plan does not use may have episodes here from an earlier one.
+        plugin_sources={**(before.plugin_sources if before else {}), **plugin_sources(plan)},
         versions=_versions(),
         host={
             "name": socket.gethostname(),

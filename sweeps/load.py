@@ -26,7 +26,7 @@ _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
 _ALLOWED = ("oc.env", "range")
 _ENV = re.compile(r"\$\{\s*oc\.env\s*:\s*([^,}\s]+)\s*(,[^}]*)?\}")
 
-OmegaConf.register_new_resolver("range", lambda *a: list(range(*map(int, a))), replace=True)
+OmegaConf.register_resolver("range", lambda *a: list(range(*map(int, a))), replace=True)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Origins:
 
     def of_axis(self, path: str) -> str | None:
         """The place of the grid axis that sets `path`, if one does."""
-        for block in [("grid",), *(k[:2] for k in self.places if k[0] in ("grids", "zip"))]:
+        for block in [("grid",), *(k[:2] for k in self.places if k and k[0] in ("grids", "zip"))]:
             place = self.places.get((*block, path))
             if place is not None:
                 return place

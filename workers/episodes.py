@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ from workers.models import BoundModel
 from workers.rows import Attempt
 
 Executor = Literal["ray", "local"]
+Wrap = Callable[[Agent, User], tuple[Agent, User]]
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,11 @@ class EpisodeRunner:
         self._cell_models: dict[tuple[int, str], BoundModel] = {}
         self._scenes: dict[int, _Scene] = {}
 
-    async def run(self, ref: Ref) -> Attempt:
-        """One attempt at an episode. Errors of the dialogue are its outcome; others are raised."""
+    async def run(self, ref: Ref, wrap: Wrap | None = None) -> Attempt:
+        """One attempt at an episode. Errors of the dialogue are its outcome; others are raised.
+
+        `wrap` may put something around the two sides, such as a watcher.
+        """
         cell = self.job.cells[ref.cell]
         domain = self.domain(cell.source)
         case = domain.case(self.job.sources[cell.source].split, ref.case_id)
@@ -103,7 +108,7 @@ class EpisodeRunner:
         started = time.time()
         error: CrsweepError | None = None
         try:
-            await self._play(ref, cell, scene, domain, case, transcript, journal)
+            await self._play(ref, cell, scene, domain, case, transcript, journal, wrap)
         except CrsweepError as failed:
             error = failed
         return Attempt(
@@ -126,6 +131,7 @@ class EpisodeRunner:
         case: Case,
         transcript: Transcript,
         journal: Journal,
+        wrap: Wrap | None,
     ) -> None:
         catalogue = domain.catalogue
         shown = cell.config.limits.shown_items
@@ -133,6 +139,8 @@ class EpisodeRunner:
             scene.agent.options, AgentContext(catalogue, case.visible, shown)
         )
         user: User = scene.user.cls(scene.user.options, UserContext(catalogue, case))
+        if wrap is not None:
+            agent, user = wrap(agent, user)
 
         def model(role: str) -> Model:
             return self._model(ref.cell, role)

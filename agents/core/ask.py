@@ -123,8 +123,11 @@ class Ask:
         self, step: Step[R], draws: list[int], fields: Mapping[str, Any]
     ) -> list[R]:
         # In a group one failure ends its siblings, so no call outlives its episode.
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._one(step, draw, fields)) for draw in draws]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._one(step, draw, fields)) for draw in draws]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
     async def _one(self, step: Step[R], draw: int, fields: Mapping[str, Any]) -> R:

@@ -1,0 +1,45 @@
+# `make quickstart` and `make test` are all a newcomer needs; both install what they use.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that really starts and is of a supported version; PYTHON=... overrides.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,13))' >/dev/null 2>&1 \
+	&& { echo $$p; break; }; done)
+
+.PHONY: quickstart install test check bench format clean
+
+quickstart: $(VENV)/core.done
+	@$(BIN)/crsweep run sweeps/quickstart.yaml
+	@$(BIN)/crsweep compare results/quickstart --axis roles.agent --metric sr@5
+
+install: $(VENV)/core.done
+
+test: $(VENV)/dev.done
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(VENV)/dev.done
+	$(BIN)/python -m tests.bench
+
+format: $(VENV)/dev.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/core.done: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "crsweep needs Python 3.11, 3.12 or 3.13; none was found" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/dev.done: $(VENV)/core.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,5 @@
+"""`python -m runner` is `crsweep`."""
+
+from runner.entry import main
+
+main()

@@ -1,0 +1,201 @@
+"""The command line. Heavy imports wait until a command runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="crsweep",
+    help="Runs sweeps of simulated recommendation dialogues, and tabulates them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="The sweep file (YAML).")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATH=VALUE]...", help="Overrides, such as cases.sample=20."),
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's output folder.")]
+
+
+class Format(str, Enum):
+    text = "text"
+    csv = "csv"
+    markdown = "markdown"
+    latex = "latex"
+
+
+@contextmanager
+def _one_clear_message() -> Iterator[None]:
+    """Errors that crsweep raises on purpose end in one line and exit code 2."""
+    from agents.core.errors import CrsweepError
+
+    try:
+        yield
+    except CrsweepError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@app.command()
+def plan(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show cells, episodes, what is done, and what the rest may cost. Writes nothing."""
+    with _one_clear_message():
+        from runner.show import show_plan
+
+        show_plan(sweep, overrides or [], as_json=as_json, console=_console())
+
+
+@app.command()
+def run(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    accept_source_change: Annotated[
+        bool,
+        typer.Option(
+            "--accept-source-change", help="Keep results that older code of a plug-in made."
+        ),
+    ] = False,
+) -> None:
+    """Run what is left of a sweep, then print its table. Exit 0 complete, 3 incomplete."""
+    with _one_clear_message():
+        from agents.core.errors import StoreError
+        from runner import run as runs
+        from runner.show import show_table
+
+        console = _console()
+        try:
+            outcome = runs.run(
+                sweep, overrides or [], accept_source_change=accept_source_change, console=console
+            )
+        except StoreError as error:
+            print(f"error: {error.message}", file=sys.stderr)
+            print(runs.resume_hint(sys.argv[1:]), file=sys.stderr)
+            raise typer.Exit(runs.INCOMPLETE) from None
+        except KeyboardInterrupt:
+            print(f"stopped at once; {runs.resume_hint(sys.argv[1:])}", file=sys.stderr)
+            raise typer.Exit(runs.INCOMPLETE) from None
+        show_table(outcome.folder, metrics=[], format="text", everything=False, console=console)
+        console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
+        if outcome.left:
+            console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")
+            console.print(runs.resume_hint(sys.argv[1:]), soft_wrap=True, markup=False)
+        raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def render(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    cell: Annotated[int | None, typer.Option(help="Only this cell, counted from 0.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every call, not one a step.")] = False,
+) -> None:
+    """Print the prompts of a sweep without a model; the rules backend stands in for the words."""
+    with _one_clear_message():
+        from runner.show import show_prompts
+
+        show_prompts(sweep, overrides or [], cell=cell, every=every, console=_console())
+
+
+@app.command()
+def play(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    cell: Annotated[int, typer.Option(help="Which cell, counted from 0.")] = 0,
+    case: Annotated[int, typer.Option(help="Which case of the sample, counted from 0.")] = 0,
+    me: Annotated[bool, typer.Option("--me", help="You are the user.")] = False,
+) -> None:
+    """Play one dialogue in the terminal, watching, or as the user yourself."""
+    with _one_clear_message():
+        from runner.show import show_dialogue
+
+        person: Callable[[str], str] | None = input if me else None
+        show_dialogue(sweep, overrides or [], cell=cell, case=case, person=person, console=_console())
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Show how far a sweep is, who is running it, and what failed."""
+    with _one_clear_message():
+        from runner.show import show_status
+
+        show_status(folder, _console())
+
+
+@app.command()
+def table(
+    folder: Folder,
+    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.text,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A metric; the sweep's own if none is named.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also cases that not every cell has finished.")
+    ] = False,
+) -> None:
+    """Print mean and standard deviation over seeds, a row a cell."""
+    with _one_clear_message():
+        from runner.show import show_table
+
+        show_table(
+            folder, metrics=metric or [], format=format.value, everything=everything,
+            console=_console(),
+        )
+
+
+@app.command()
+def compare(
+    folder: Folder,
+    axis: Annotated[str, typer.Option(help="The axis whose values are compared.")],
+    metric: Annotated[str, typer.Option(help="The metric.")] = "sr@5",
+) -> None:
+    """Compare the values of an axis, paired by case, with interval and permutation test."""
+    with _one_clear_message():
+        from runner.show import show_comparison
+
+        show_comparison(folder, axis=axis, metric=metric, console=_console())
+
+
+@app.command()
+def sql(
+    folder: Folder,
+    query: Annotated[str, typer.Argument(help="A query over episodes, turns, calls, cells, cases.")],
+    format: Annotated[Format, typer.Option(help="text or csv.")] = Format.text,
+) -> None:
+    """Ask the results in DuckDB's SQL."""
+    with _one_clear_message():
+        from runner.show import show_query
+
+        show_query(folder, query, format=format.value, console=_console())
+
+
+@app.command()
+def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
+    """Check everything a sweep needs, before it runs. Exit 0 if all is well, 2 if not."""
+    with _one_clear_message():
+        from runner.doctor import examine
+
+        raise typer.Exit(0 if examine(sweep, overrides or [], _console()) else 2)

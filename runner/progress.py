@@ -1,0 +1,135 @@
+"""Progress of a run: a live bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from workers.pool import Report, Settled
+
+_LINE_EVERY = 5.0  # seconds between plain lines
+_WINDOW = 10.0  # seconds that rates are taken over
+
+
+@dataclass
+class Tally:
+    """Counts of one run. `total` is what was to do when it began."""
+
+    total: int
+    settled: int = 0
+    failed: int = 0
+    tried_again: int = 0
+    calls: int = 0
+    tokens: int = 0
+    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(blame, error class) -> attempts."""
+    examples: dict[tuple[str, str], str] = field(default_factory=dict)
+    workers_lost: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+
+class ProgressDisplay:
+    """Listens to the scheduler and shows the tally. A context manager."""
+
+    def __init__(self, total: int, console: Console) -> None:
+        self.tally = Tally(total)
+        self._console = console
+        self._live = console.is_terminal
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._last_line = time.monotonic()
+        self._marks: list[tuple[float, int, int]] = [(time.monotonic(), 0, 0)]
+
+    def __enter__(self) -> ProgressDisplay:
+        if self._live:
+            self._bar = Progress(
+                TextColumn("episodes"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[status]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+                refresh_per_second=4,
+            )
+            self._task = self._bar.add_task("", total=self.tally.total, status="starting")
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._show()
+            self._bar.stop()
+
+    def settled(self, settled: Settled, final: bool) -> None:
+        tally = self.tally
+        if settled.status == "failed":
+            kind = (settled.blame or "unknown", settled.error_class or "unknown")
+            tally.failures[kind] += 1
+            tally.examples.setdefault(kind, settled.error or "")
+        if not final:
+            tally.tried_again += 1
+            return
+        tally.settled += 1
+        tally.failed += settled.status == "failed"
+
+    def counted(self, worker: str, report: Report) -> None:
+        self.tally.calls += report.calls
+        self.tally.tokens += report.tokens
+        self._show()
+
+    def lost(self, worker: str, again: int) -> None:
+        self.tally.workers_lost += 1
+        self._console.print(f"worker {worker} was lost; its open episodes run again", style="yellow")
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        self._marks.append((now, self.tally.settled, self.tally.calls))
+        while len(self._marks) > 2 and now - self._marks[0][0] > _WINDOW:
+            self._marks.pop(0)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self.tally.settled, status=self._status())
+        elif now - self._last_line >= _LINE_EVERY:
+            self._last_line = now
+            self._console.print(
+                f"episodes {self.tally.settled}/{self.tally.total}, {self._status()}", soft_wrap=True
+            )
+
+    def _status(self) -> str:
+        (then, episodes, calls), (now, *_) = self._marks[0], self._marks[-1]
+        tally = self.tally
+        passed = max(now - then, 1e-6)
+        calls_a_second = (tally.calls - calls) / passed
+        episodes_a_second = (tally.settled - episodes) / passed
+        left = "?"
+        if episodes_a_second > 0:
+            left = duration((tally.total - tally.settled) / episodes_a_second)
+        return (
+            f"failed {tally.failed}, {calls_a_second:,.0f} calls/s, "
+            f"{tally.tokens:,} tokens, left {left}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """`75` as `1m 15s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"

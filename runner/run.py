@@ -1,0 +1,251 @@
+"""`crsweep run`: from a plan to committed episodes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from agents.core.errors import StoreError, UsageError
+from analysis.metrics.core import parse
+from runner import folder as sweep_folder
+from runner.progress import ProgressDisplay, Tally, duration
+from runner.scheduler import LeaseQueue, Worker, drive
+from sweeps.load import Loaded, load
+from sweeps.manifest import Manifest
+from sweeps.plan import Plan, make_plan
+from workers.episodes import Job, job_of
+from workers.lease import FolderLease
+from workers.local import LocalWorker
+from workers.logs import log_to
+from workers.models import declare
+from workers.store import committed, committed_by, remove_leftovers
+
+log = logging.getLogger(__name__)
+
+COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `left` episodes of the plan are still to be run."""
+
+    folder: Path
+    planned: int
+    left: int
+    tally: Tally | None
+
+    @property
+    def exit_code(self) -> int:
+        return COMPLETE if self.left == 0 else INCOMPLETE
+
+
+def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
+    """Loads, checks and expands a sweep, its metrics too. Nothing is written."""
+    loaded = load(sweep, overrides)
+    check_metrics(loaded)
+    plan = make_plan(loaded, declare)
+    sweep_folder.check_is_ours(loaded.out)
+    return plan
+
+
+def check_metrics(loaded: Loaded) -> bool:
+    """Checks the names of the metrics; whether one of them needs the probe."""
+    probe = False
+    for index, name in enumerate(loaded.header.metrics):
+        try:
+            probe = parse(name).needs_probe or probe
+        except UsageError as error:
+            raise loaded.origins.refuse(("metrics", index), error.message) from None
+    return probe
+
+
+def run(
+    sweep: Path, overrides: Sequence[str], *, accept_source_change: bool, console: Console
+) -> Outcome:
+    """Runs what is left of a sweep. Raises UsageError, DataError and StoreError."""
+    plan = prepare(sweep, overrides)
+    out = plan.loaded.out
+    lease = FolderLease.take(out)
+    try:
+        log_to(out / "logs", f"{lease.epoch:06d}-driver")
+        manifest = sweep_folder.read_manifest(out)
+        sweep_folder.check_sources(plan, manifest, accept_source_change)
+        remove_leftovers(out)
+        done = committed(out)
+        left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
+        manifest = _begin(plan, out, lease.epoch, manifest)
+        if left == 0:
+            console.print(f"nothing to do: all {plan.episodes:,} episodes are done")
+            return Outcome(out, plan.episodes, 0, None)
+        _announce(plan, left, console)
+        started = time.monotonic()
+        tally = asyncio.run(_run(plan, lease, done, left, console))
+        sweep_folder.write_manifest(out, manifest.model_copy(update={"ended": time.time()}))
+        outcome = Outcome(out, plan.episodes, left - tally.settled, tally)
+        _conclude(outcome, time.monotonic() - started, console)
+        return outcome
+    finally:
+        lease.release()
+
+
+def _begin(plan: Plan, out: Path, epoch: int, before: Manifest | None) -> Manifest:
+    """Writes the sweep file as given, the cases, and the manifest that describes the plan."""
+    (out / "sweep.yaml").write_text(plan.loaded.text, encoding="utf-8")
+    manifest = sweep_folder.make_manifest(plan, epoch, before)
+    if before is None or before.sources != manifest.sources:
+        cases_file = sweep_folder.write_cases(plan, out, epoch)
+        manifest = manifest.model_copy(update={"cases_file": cases_file})
+    sweep_folder.write_manifest(out, manifest)
+    return manifest
+
+
+def _announce(plan: Plan, left: int, console: Console) -> None:
+    cases = sum(len(source) for source in plan.sources)
+    done = plan.episodes - left
+    console.print(
+        f"{escape(plan.loaded.header.name)}: {len(plan.cells)} cells, {cases:,} cases, "
+        f"{plan.episodes:,} episodes{f', {done:,} done' if done else ''}, {left:,} to run",
+        soft_wrap=True,
+    )
+
+
+async def _run(
+    plan: Plan, lease: FolderLease, done: set[str], left: int, console: Console
+) -> Tally:
+    header = plan.loaded.header
+    queue = LeaseQueue(plan.refs(done), header.retries.episode)
+    job = job_of(
+        plan,
+        probe=check_metrics(plan.loaded),
+        executor=header.run.executor,
+        epoch=lease.epoch,
+        run_id=f"{header.name}-{lease.epoch}",
+    )
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    interrupts = _Interrupts(stopping, console)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupts)
+    watch = asyncio.create_task(_watch(lease, stopping))
+    spawn, close = _crew(plan, job, console)
+    try:
+        workers = [await spawn() for _ in range(_worker_count(plan))]
+        with ProgressDisplay(left, console) as display:
+            await drive(
+                workers,
+                queue,
+                display,
+                stopping,
+                lost=_lost(job),
+                left_behind=lambda name: committed_by(job.folder, job.epoch, name),
+                replace=spawn,
+                epoch=job.epoch,
+            )
+    finally:
+        watch.cancel()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        close()
+    if lease.lost.is_set():
+        raise StoreError(f"another driver has taken over {lease.folder}; this one stopped")
+    return display.tally
+
+
+def _worker_count(plan: Plan) -> int:
+    run = plan.loaded.header.run
+    return 1 if run.executor == "local" else min(run.episode_workers, run.concurrency)
+
+
+def _lost(job: Job) -> type[Exception]:
+    if job.executor == "local":
+        return _NeverLost
+    from workers.on_ray import WorkerLost
+
+    return WorkerLost
+
+
+class _NeverLost(Exception):
+    """A worker in the driver's own process is never lost without it."""
+
+
+def _crew(
+    plan: Plan, job: Job, console: Console
+) -> tuple[Callable[[], Awaitable[Worker]], Callable[[], None]]:
+    """How to make one more worker, and how to end them all."""
+    run, made = plan.loaded.header.run, []
+    slots = -(-run.concurrency // _worker_count(plan))
+
+    async def local() -> Worker:
+        made.append(LocalWorker(job, f"w{len(made):03d}", slots))
+        return made[-1]
+
+    if run.executor == "local":
+        return local, lambda: None
+
+    # Ray takes a second to import, and is needed only from here on.
+    from workers.on_ray import RayWorker, start_ray, stop_ray
+
+    console.print("starting Ray ..." if run.ray_address is None else "joining the Ray cluster ...")
+    start_ray(run.ray_address)
+
+    async def on_ray() -> Worker:
+        made.append(RayWorker(job, f"w{len(made):03d}", slots))
+        await made[-1].start()
+        return made[-1]
+
+    def close() -> None:
+        for worker in made:
+            worker.abandon()
+        stop_ray()
+
+    return on_ray, close
+
+
+class _Interrupts:
+    """The first interrupt stops the run cleanly, the second at once."""
+
+    def __init__(self, stopping: asyncio.Event, console: Console) -> None:
+        self._stopping = stopping
+        self._console = console
+
+    def __call__(self) -> None:
+        if self._stopping.is_set():
+            raise KeyboardInterrupt
+        self._console.print("stopping: finished episodes are being committed ...")
+        self._stopping.set()
+
+
+async def _watch(lease: FolderLease, stopping: asyncio.Event) -> None:
+    while not lease.lost.is_set():
+        await asyncio.sleep(1.0)
+    stopping.set()
+
+
+def _conclude(outcome: Outcome, seconds: float, console: Console) -> None:
+    tally = outcome.tally
+    assert tally is not None
+    console.print(
+        f"{tally.settled:,} episodes ({tally.failed:,} failed) in {duration(seconds)}, "
+        f"{tally.calls:,} calls, {tally.tokens:,} tokens"
+    )
+    for (blame, kind), count in tally.failures.most_common():
+        example = tally.examples[blame, kind][:200]
+        console.print(f"  {count:,} x {kind}, blame {blame}: {escape(example)}", soft_wrap=True)
+
+
+def resume_hint(words: Sequence[str]) -> str:
+    """How to go on: the command that was given."""
+    program = "crsweep" if shutil.which("crsweep") else "python -m runner"
+    return f"to go on: {program} {shlex.join(words)}"
+
+
