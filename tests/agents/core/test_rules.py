@@ -1,0 +1,225 @@
+"""The rules answer from what the prompt shows, and from nothing else."""
+
+import asyncio
+import dataclasses
+import json
+import random
+from typing import Annotated, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import Field
+
+from agents.core.ask import Ask, Journal
+from agents.core.calls import Call
+from agents.core.dialogue import Message
+from agents.core.items import Catalogue, Fact, Item
+from agents.core.prompts import PromptFolder
+from agents.core.rules import Answer, Knowledge, Rules, fill, random_reply, see
+from agents.core.steps import ReplyModel, Step, Title, text
+from tests.fakes import CATALOGUE, ITEMS
+
+
+class Nested(ReplyModel):
+    title: Title
+    score: Annotated[int, Field(ge=1, le=5)]
+
+
+class Everything(ReplyModel):
+    words: Annotated[str, text(30)]
+    option: Literal["act", "wait", "stop"]
+    flag: bool
+    share: Annotated[float, Field(ge=0, le=1)]
+    count: Annotated[int, Field(ge=2, le=9)]
+    titles: Annotated[list[Title], Field(min_length=2, max_length=4)]
+    nested: list[Nested] = Field(max_length=3)
+    maybe: Annotated[str, text(10)] | None = None
+
+
+SCHEMA = Everything.model_json_schema()
+
+
+@given(st.integers(0, 2**32))
+def test_random_replies_are_valid_for_the_schema(seed):
+    Everything.model_validate_json(random_reply(SCHEMA, random.Random(seed)))
+
+
+@given(
+    st.booleans(),
+    st.text(alphabet="abc ", min_size=1, max_size=80),
+    st.lists(st.text(alphabet="xyz", min_size=1, max_size=9), max_size=6),
+    st.floats(0, 1),
+)
+def test_filled_replies_are_valid_for_the_schema(acts, words, names, share):
+    Everything.model_validate_json(fill(SCHEMA, Answer(acts, words, names, share)))
+
+
+def test_the_first_option_acts_and_the_last_holds_back():
+    assert json.loads(fill(SCHEMA, Answer(acts=True)))["option"] == "act"
+    assert json.loads(fill(SCHEMA, Answer(acts=False)))["option"] == "stop"
+
+
+def asked(tmp_path, template: str, kind: str, **fields) -> tuple[Call, str]:
+    """The call and the rules' reply to a prompt made from `template`."""
+    (tmp_path / "step.md.j2").write_text(template)
+    step = Step("step", kind, Everything)  # type: ignore[arg-type]
+    caught: list[Call] = []
+
+    class Catcher:
+        name, identity, wants_shown = "rules", "{}", True
+
+        async def complete(self, call):
+            from agents.core.calls import Completion
+
+            caught.append(call)
+            answer = RULES.answer(call.step.kind, see(call), call.seed)
+            return Completion(fill(call.step.schema, answer), "stop")
+
+    ask = Ask("agent", "u1", 0, PromptFolder(tmp_path), lambda _: Catcher(), Journal())
+    asyncio.run(ask(step, **fields))
+    call = caught[0]
+    return call, fill(step.schema, RULES.answer(step.kind, see(call), call.seed))
+
+
+RULES = Rules(Knowledge(CATALOGUE, 1.0))
+TALK = (
+    Message("user", "I want genre Action"),
+    Message("recommender", "How about it?", (ITEMS[3],)),
+    Message("user", "No, decade 1990s"),
+)
+
+
+def test_titles_alone_shown_means_that_attributes_are_not_seen(tmp_path):
+    template = (
+        "{% for m in conversation %}{{ m.text }}\n{% endfor %}"
+        "{% for i in items %}{{ i.title }}\n{% endfor %}"
+    )
+    call, _ = asked(tmp_path, template, "rank", conversation=TALK, items=ITEMS)
+    view = see(call)
+    assert [i.title for i in view.items] == [i.title for i in ITEMS]
+    # "Action" stands in the conversation, yet not as an attribute of any item.
+    assert all(i.values == () for i in view.items)
+    assert all(m.speaker == "" for m in view.conversation)
+    assert all(m.titles == () for m in view.conversation)
+
+
+def test_one_attribute_shown_is_one_attribute_seen(tmp_path):
+    template = "{% for i in items %}{{ i.title }}: {{ i.attributes.genre | join(', ') }}\n{% endfor %}"
+    call, _ = asked(tmp_path, template, "rank", items=ITEMS)
+    assert see(call).items[1].values == ("Action", "Thriller")
+
+
+def test_a_field_that_the_template_does_not_use_is_not_seen(tmp_path):
+    call, _ = asked(
+        tmp_path,
+        "Heat Wave (1995) and genre Action",
+        "choose",
+        target=ITEMS[1],
+        items=ITEMS,
+        facts=(Fact("genre", "Action"),),
+        question="Heat",
+        limit=5,
+    )
+    view = see(call)
+    assert (view.target, view.items, view.facts, view.question, view.limit) == (None, (), (), "", None)
+
+
+def leaves(value, path=()):
+    """Paths of all leaves of a prompt's fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for f in dataclasses.fields(value):
+            yield from leaves(getattr(value, f.name), (*path, f.name))
+    elif isinstance(value, dict):
+        for key, below in value.items():
+            yield from leaves(below, (*path, key))
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        for name in value._fields:
+            yield from leaves(getattr(value, name), (*path, name))
+    elif isinstance(value, list | tuple):
+        for index, below in enumerate(value):
+            yield from leaves(below, (*path, index))
+    else:
+        yield path
+
+
+def changed(value, path):
+    """A copy of `value` in which the leaf at `path` is another."""
+    if not path:
+        if isinstance(value, bool) or value is None:
+            return not value
+        return value + 1 if isinstance(value, int | float) else f"Comedy {value} Café"
+    head, rest = path[0], path[1:]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{head: changed(getattr(value, head), rest)})
+    if isinstance(value, dict):
+        return {k: changed(v, rest) if k == head else v for k, v in value.items()}
+    if hasattr(value, "_fields"):
+        return value._replace(**{head: changed(getattr(value, head), rest)})
+    return type(value)(changed(v, rest) if i == head else v for i, v in enumerate(value))
+
+
+TEMPLATES = (
+    "{% for m in conversation %}{{ m.speaker }}: {{ m.text }}\n{% endfor %}"
+    "{% for i in items %}{{ i.title }}\n{% endfor %}",
+    "{% for m in conversation %}{{ m.speaker }}: {{ m.text }}{% for i in m.shown %}{{ i.title }}"
+    "{% endfor %}\n{% endfor %}{{ target.title }}{% for f in facts %}{{ f.value }} {% endfor %}"
+    "{% for i in items[:2] %}{{ i.title }} {{ i.attributes.genre | join }}\n{% endfor %}",
+    "{% for m in conversation %}{{ m.text[:8] }}\n{% endfor %}{{ question }} {{ limit }}"
+    "{% for i in history %}{{ i.attributes.items() | list }}{% endfor %}",
+    "{{ attributes | join }}",
+)
+
+
+@pytest.mark.parametrize("kind", ["decide", "choose", "rank", "extract", "summarise", "ask",
+                                  "verbalise", "score"])  # fmt: skip
+def test_no_leaf_that_the_prompt_does_not_show_changes_a_reply(tmp_path, kind):
+    fields = {
+        "conversation": TALK,
+        "items": ITEMS[:3],
+        "history": ITEMS[3:],
+        "target": ITEMS[1],
+        "facts": (Fact("genre", "Thriller"), Fact("decade", "1990s")),
+        "attributes": ("genre", "decade"),
+        "question": "Which genre?",
+        "limit": 2,
+    }
+    unseen = 0
+    for template in TEMPLATES:
+        before, reply = asked(tmp_path, template, kind, **fields)
+        for path in leaves(fields):
+            after, other = asked(tmp_path, template, kind, **changed(fields, path))
+            if after.messages[0].content == before.messages[0].content:
+                unseen += 1
+                assert other == reply, (template, path)
+    assert unseen > 20
+
+
+def catalogue_of(size: int) -> Catalogue:
+    genres = ("Drama", "Comedy", "Action")
+    items = [Item(str(i), f"Film number {i}", {"genre": (genres[i % 3],)}) for i in range(size)]
+    return Catalogue(items, noun="film")
+
+
+def test_more_knowledge_remembers_all_that_less_does():
+    catalogue = catalogue_of(400)
+    known = [
+        set(Knowledge(catalogue, share).rank((), (), (), 0, 400)) for share in (0.2, 0.5, 0.9, 1.0)
+    ]
+    assert known[0] < known[1] < known[2] < known[3]
+    assert len(known[1]) == pytest.approx(200, abs=40)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**48 - 1))
+def test_rank_names_what_fits_first_and_nothing_that_was_turned_down(seed):
+    knowledge = Knowledge(catalogue_of(30), 1.0)
+    never = ["Film number 1", "Film number 4"]
+    named = knowledge.rank(("comedy",), (), never, seed, 8)
+    assert len(named) == len(set(named)) == 8
+    assert all(int(title.split()[-1]) % 3 == 1 for title in named)
+    assert not set(never) & set(named)
+
+
+def test_knowledge_of_nothing_names_nothing():
+    assert Knowledge(catalogue_of(30), 0.0).rank((), (), (), 3, 10) == []

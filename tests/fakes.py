@@ -1,0 +1,72 @@
+"""Fakes that keep the real interface."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agents.core.ask import Ask, Journal
+from agents.core.calls import Call, Completion
+from agents.core.items import Catalogue, Item, VisibleCase
+from agents.core.prompts import PromptFolder
+from simulators.core.cases import Case, HiddenCase
+
+ITEMS = (
+    Item("1", "Silent River, The (1971)", {"genre": ("Drama",), "decade": ("1970s",)}),
+    Item("2", "Heat Wave (1995)", {"genre": ("Action", "Thriller"), "decade": ("1990s",)}),
+    Item("3", "Alien Garden (1979)", {"genre": ("Horror",), "decade": ("1970s",)}),
+    Item("4", "Alien Gardens (1986)", {"genre": ("Action",), "decade": ("1980s",)}),
+    Item("5", "Amélie's Café (2001)", {"genre": ("Comedy", "Romance"), "decade": ("2000s",)}),
+)
+CATALOGUE = Catalogue(ITEMS, noun="film")
+CASE = Case(VisibleCase("u1", ITEMS[2:4]), HiddenCase((ITEMS[1],)))
+
+
+class FakeModel:
+    """Answers with `reply(call)`: text, a dict that becomes JSON, a Completion, or an error."""
+
+    name = "fake"
+    identity = '{"backend":"fake"}'
+    wants_shown = False
+
+    def __init__(self, reply: Callable[[Call], Any]) -> None:
+        self._reply = reply
+        self.calls: list[Call] = []
+
+    async def complete(self, call: Call) -> Completion:
+        self.calls.append(call)
+        await asyncio.sleep(0)
+        answer = self._reply(call)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, Completion):
+            return answer
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        return Completion(text, "stop", 10, 5)
+
+
+def scripted(*answers: Any) -> Callable[[Call], Any]:
+    """Gives `answers` one after the other."""
+    rest = list(answers)
+    return lambda call: rest.pop(0)
+
+
+def by_step(**answers: Any) -> Callable[[Call], Any]:
+    """Gives each step its own answer; a list is used up one by one."""
+
+    def reply(call: Call) -> Any:
+        answer = answers[call.step.name]
+        return answer.pop(0) if isinstance(answer, list) else answer
+
+    return reply
+
+
+def make_ask(
+    model: Any, prompts: PromptFolder | Path, *, role: str = "agent", journal: Journal | None = None
+) -> Ask:
+    """An Ask whose every role is served by `model`."""
+    folder = prompts if isinstance(prompts, PromptFolder) else PromptFolder(prompts)
+    return Ask(role, "u1", 7, folder, lambda _: model, journal or Journal())

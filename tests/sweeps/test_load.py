@@ -1,0 +1,178 @@
+"""Bad input ends in one clear line: file, line, found, expected, a near match."""
+
+import pytest
+import yaml
+
+from agents.core.errors import CrsweepError, UsageError
+from sweeps.load import load
+from tests.sweep_files import plan_of, write_sweep
+
+
+def refused(path, *overrides) -> str:
+    with pytest.raises(CrsweepError) as caught:
+        plan_of(path, *overrides)
+    message = caught.value.message
+    assert "\n" not in message
+    return message
+
+
+def line_of(path, text) -> int:
+    return next(i for i, line in enumerate(path.read_text().splitlines(), 1) if text in line)
+
+
+def edited(folder, old, new):
+    """The small sweep with `old` replaced by `new` in its text."""
+    path = write_sweep(folder)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("cases:", "casess:", "unknown key 'casess'; did you mean 'cases'?"),
+        ("sample: 4", "sampel: 4", "unknown key 'sampel'; did you mean 'sample'?"),
+        ("sample: 4", "sample: many", "sample: input should be a valid integer"),
+        ("items: 120", "itmes: 120", "unknown key 'itmes'; did you mean 'items'?"),
+        ("skill: 0.9", "skil: 0.9", "unknown key 'skil'; did you mean 'skill'?"),
+        ("skill: 0.9", "skill: 3", "less than or equal to 1, found 3"),
+        ("name: synthetic", "name: syntetic", "no domain is called 'syntetic'; did you mean 'synth"),
+        ("- zero_shot", "- zero_shoot", "no agent is called 'zero_shoot'; did you mean 'zero_shot'"),
+        ("max_thoughts", "max_thougths", "unknown key 'max_thougths'; did you mean 'max_thoughts'"),
+        ("backend: rules", "backend: ruls", "no backend is called 'ruls'; did you mean 'rules'?"),
+        ("user: strong", "user: stong", "there is no model 'stong'; did you mean 'strong'?"),
+        ("executor: local", "executor: locale", "expected 'ray' or 'local', found 'locale'"),
+        ("name: small", "name: ../small", "name: string should match pattern"),
+        ("name: small", "name: small\nname: other", "the key 'name' stands here twice"),
+        ("name: small", "name: [small", "invalid YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_file_and_line(tmp_path, old, new, expected):
+    path = edited(tmp_path, old, new)
+    message = refused(path)
+    assert expected in message
+    assert message.startswith(f"{path}:")
+    assert message.split(":")[1].isdecimal()
+
+
+def test_the_line_is_the_line_of_the_mistake(tmp_path):
+    path = write_sweep(tmp_path)
+    path.write_text(path.read_text() + "limits:\n  shown_items: 10\n  max_turn: 5\n")
+    message = refused(path)
+    assert message.startswith(f"{path}:{line_of(path, 'max_turn: 5')}: limits.max_turn: unknown key")
+
+
+def test_an_axis_that_is_no_list_or_empty_is_refused(tmp_path):
+    path = edited(tmp_path, "  seed:\n  - 0\n  - 1\n", "  seed: 3\n")
+    assert "grid.seed: an axis must be a list of values, found 3; did you mean [3]?" in refused(path)
+    path = edited(tmp_path, "  seed:\n  - 0\n  - 1\n", "  seed: []\n")
+    assert "an axis must have at least one value" in refused(path)
+
+
+def test_a_wrong_value_of_an_axis_is_found_at_the_axis(tmp_path):
+    path = edited(tmp_path, "  roles.agent:\n", "  limits.max_turns: [5, zero]\n  roles.agent:\n")
+    message = refused(path)
+    assert message.startswith(f"{path}:{line_of(path, 'limits.max_turns')}: limits.max_turns:")
+
+
+def test_an_axis_that_is_no_part_of_a_cell_is_refused(tmp_path):
+    path = edited(tmp_path, "  seed:\n", "  run.concurrency: [1, 2]\n  seed:\n")
+    assert "'run.concurrency' is no part of a cell" in refused(path)
+    path = edited(tmp_path, "  seed:\n", "  models.stong.skill: [0.1]\n  seed:\n")
+    assert "there is no model 'stong'; did you mean 'strong'?" in refused(path)
+
+
+def test_a_missing_environment_variable_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("NO_SUCH_ROOT", raising=False)
+    path = write_sweep(tmp_path, domain={"name": "movielens", "path": "${oc.env:NO_SUCH_ROOT}/x"})
+    message = refused(path)
+    assert "domain.path: the environment variable NO_SUCH_ROOT is not set" in message
+    assert message.startswith(f"{path}:{line_of(path, 'NO_SUCH_ROOT')}")
+
+
+def test_only_two_resolvers_exist(tmp_path):
+    path = write_sweep(tmp_path, name="x.yaml", out="${oc.select:name}")
+    assert "unknown resolver ${oc.select:...}" in refused(path)
+
+
+def test_overrides_change_values_and_add_axes(tmp_path):
+    path = write_sweep(tmp_path)
+    plan = plan_of(path, "cases.sample=2", "grid.seed=[0,1,2]", "grid.simulator.max_facts=[1,2]")
+    assert plan.episodes == 2 * 4 * 2 * 3
+    assert plan.axes == ("agent", "roles.agent", "simulator.max_facts")
+    assert plan_of(path, "simulator.decides=rule").cells[0].config.simulator.options == {
+        "decides": "rule"
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("casez.sample=2", "there is no 'casez'; did you mean 'cases'?"),
+        ("cases.sampl=2", "unknown key 'sampl'; did you mean 'sample'?"),
+        ("models.stong.skill=0.2", "there is no model 'stong'; did you mean 'strong'?"),
+        ("limits.max_turns.x=2", "limits.max_turns"),
+        ("cases.sample", "expected path=value"),
+        ("cases.sample=[", "the value is no YAML"),
+        ("grid.seed=3", "an axis must be a list"),
+        ("name=../../etc", "name: string should match pattern"),
+    ],
+)
+def test_a_bad_override_is_quoted(tmp_path, override, expected):
+    message = refused(write_sweep(tmp_path), override)
+    assert expected in message
+    assert f"override '{override}'" in message
+
+
+def test_extends_merges_mappings_and_replaces_lists(tmp_path):
+    write_sweep(tmp_path, name="base.yaml")
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: base.yaml\nname: child\ncases: {sample_seed: 5}\ngrid: {seed: [7]}\n")
+    plan = plan_of(child)
+    assert plan.loaded.header.name == "child"
+    assert plan.cells[0].config.cases.sample == 4
+    assert plan.cells[0].config.cases.sample_seed == 5
+    assert {s.sampling for c in plan.cells for s in c.seeds} == {7}
+    child.write_text("extends: base.yaml\ncases: {smple: 3}\n")
+    assert refused(child).startswith(f"{child}:2: cases.smple: unknown key 'smple'")
+
+
+def test_extends_of_a_missing_file_or_in_a_circle_is_refused(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("extends: b.yaml\n")
+    assert "there is no sweep file" in refused(path)
+    (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
+    assert "extends itself" in refused(path)
+
+
+def test_a_missing_sweep_file_is_refused_with_a_near_match(tmp_path):
+    path = write_sweep(tmp_path)
+    with pytest.raises(UsageError, match=r"did you mean 'sweep\.yaml'"):
+        load(path.with_name("swep.yaml"))
+
+
+def test_what_is_recorded_keeps_environment_variables_unexpanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_ROOT", "/secret/place")
+    domain = {"name": "movielens", "path": "${oc.env:SECRET_ROOT}/x"}
+    loaded = load(write_sweep(tmp_path, domain=domain, grid={"seed": "${range:0,3}"}))
+    assert loaded.cell["domain"]["path"] == "/secret/place/x"
+    assert "/secret/place" not in str(loaded.recorded)
+    assert loaded.recorded["grid"]["seed"] == [0, 1, 2]
+
+
+def test_seed_and_seeds_together_are_refused(tmp_path):
+    path = write_sweep(tmp_path, seed=1, seeds={"sampling": 2}, grid={"agent": ["zero_shot"]})
+    assert "give `seed` or `seeds`, not both" in refused(path)
+
+
+def test_every_shipped_sweep_loads(monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.setenv("DATA_ROOT", "/data")
+    shipped = sorted(Path("sweeps").rglob("*.yaml"))
+    assert len(shipped) >= 2
+    for path in shipped:
+        assert load(path).header.name
+        yaml.safe_load(path.read_text())
