@@ -31,7 +31,7 @@ class Worker(Protocol):
     slots: int
 
     async def add(self, refs: Sequence[Ref]) -> None: ...
-    async def report(self, wait: float) -> Report: ...
+    async def report(self, wait: float, drain: bool) -> Report: ...
     async def stop(self) -> Report: ...
     def abandon(self) -> None: ...
 
@@ -47,7 +47,8 @@ class LeaseQueue:
         self._retries = retries
         self._again: deque[Ref] = deque()
         self._leased: dict[str, dict[str, Ref]] = {}
-        self._dry = False
+        self.dry = False
+        """Whether the plan has no more episodes to give, apart from retries."""
 
     def lease(self, worker: str, count: int) -> list[Ref]:
         """Up to `count` episodes for `worker`; those to be tried again come first."""
@@ -56,7 +57,7 @@ class LeaseQueue:
         while len(found) < count:
             ref = self._again.popleft() if self._again else next(self._refs, None)
             if ref is None:
-                self._dry = True
+                self.dry = True
                 break
             mine[ref.episode_id] = ref
             found.append(ref)
@@ -92,7 +93,7 @@ class LeaseQueue:
     @property
     def finished(self) -> bool:
         """Whether nothing waits and nothing is leased."""
-        return self._dry and not self._again and not any(self._leased.values())
+        return self.dry and not self._again and not any(self._leased.values())
 
 
 class Listener(Protocol):
@@ -164,5 +165,5 @@ async def _serve(
         refs = queue.lease(worker.name, max(0, room))
         if refs:
             await worker.add(refs)
-        take(await worker.report(_REPORT_EVERY))
+        take(await worker.report(_REPORT_EVERY, queue.dry))
     take(await worker.stop())

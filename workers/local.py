@@ -23,8 +23,8 @@ class LocalWorker:
     async def add(self, refs: Sequence[Ref]) -> None:
         self._pool.add(refs)
 
-    async def report(self, wait: float) -> Report:
-        return await self._pool.report(wait)
+    async def report(self, wait: float, drain: bool) -> Report:
+        return await self._pool.report(wait, drain)
 
     async def stop(self) -> Report:
         return await self._pool.stop()

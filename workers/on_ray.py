@@ -44,9 +44,9 @@ class EpisodeWorker:
         assert self._pool is not None
         self._pool.add(refs)
 
-    async def report(self, wait: float) -> Report:
+    async def report(self, wait: float, drain: bool) -> Report:
         assert self._pool is not None
-        return await self._pool.report(wait)
+        return await self._pool.report(wait, drain)
 
     async def stop(self) -> Report:
         assert self._pool is not None
@@ -72,8 +72,8 @@ class RayWorker:
     async def add(self, refs: Sequence[Ref]) -> None:
         await self._get(self._actor.add.remote(list(refs)))
 
-    async def report(self, wait: float) -> Report:
-        return await self._get(self._actor.report.remote(wait))
+    async def report(self, wait: float, drain: bool) -> Report:
+        return await self._get(self._actor.report.remote(wait, drain))
 
     async def stop(self) -> Report:
         return await self._get(self._actor.stop.remote())

@@ -69,8 +69,14 @@ class EpisodePool:
         for _ in refs:
             self._work.release()
 
-    async def report(self, wait: float) -> Report:
-        """News, after at most `wait` seconds. Raises what broke the pool, if anything did."""
+    async def report(self, wait: float, drain: bool = False) -> Report:
+        """News, after at most `wait` seconds. Raises what broke the pool, if anything did.
+
+        `drain` says that no more episodes will come: a pool that has run dry then commits at
+        once what it would have kept for a fuller bundle.
+        """
+        if drain and not self._waiting and self._running == 0:
+            await self._flush()
         if not self._settled and self._failure is None:
             try:
                 async with asyncio.timeout(wait):
@@ -113,8 +119,6 @@ class EpisodePool:
             self._due.set()
             if len(self._finished) >= FLUSH_EPISODES and not self._flushing.locked():
                 await self._flush()
-            elif not self._waiting and self._running == 0:
-                await self._flush()  # nothing else to do: no reason to wait for more
             else:
                 await asyncio.sleep(0)  # a model that never waits must not starve the rest
 

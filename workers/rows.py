@@ -17,6 +17,8 @@ from sweeps.plan import Cell, Ref
 
 Row = dict[str, Any]
 
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -158,7 +160,7 @@ def transcript_hash(transcript: Transcript) -> str:
     words: list[Any] = [transcript.opening.text if transcript.opening else None]
     for agent, user in transcript.turns:
         words.append([agent.text, agent.action, _ids(agent.shown), user.text, user.decision])
-    text = json.dumps([words, transcript.stop_reason], ensure_ascii=False)
+    text = _encode([words, transcript.stop_reason])
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -169,4 +171,4 @@ def _ids(items: Sequence[Item]) -> list[str]:
 def _json(value: Mapping[str, Any]) -> str:
     if not value:
         return "{}"
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)

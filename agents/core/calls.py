@@ -11,6 +11,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from agents.core.steps import Step
 
+# One encoder for all: making one costs as much as a short message.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 ChatRole = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter"]
 
@@ -49,9 +52,7 @@ class Call:
 
     @cached_property
     def messages_json(self) -> str:
-        return json.dumps(
-            [m._asdict() for m in self.messages], ensure_ascii=False, separators=(",", ":")
-        )
+        return _encode([{"role": m.role, "content": m.content} for m in self.messages])
 
     def key(self, model_identity: str) -> str:
         """Hex BLAKE2b-128 of the complete request and the declared model (canonical JSON)."""

@@ -34,7 +34,10 @@ class _Tracking(jinja2.Environment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         if self.seen is not None:
             self.seen.add((id(obj), attribute))
-        return super().getattr(obj, attribute)
+        try:
+            return getattr(obj, attribute)
+        except AttributeError:
+            return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if self.seen is not None and isinstance(argument, str):

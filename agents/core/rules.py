@@ -2,7 +2,7 @@
 
 They serve plumbing, tests of the statistics against a known truth, and planning. A rule is
 picked by the step's `kind`; it works on what the prompt shows and on nothing else, so its
-skill never rests on a field that a model could not read (`see`). Fields mean something by name:
+skill never rests on a field that a model could not read (`View`). Fields mean something by name:
 
 - `conversation`: messages; `history`: items liked before; `items`: what is on the table
 - `target`: the item that the speaker wants; `facts`: what the speaker may tell
@@ -21,12 +21,13 @@ import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from agents.core.calls import Call
+from agents.core.dialogue import Message
 from agents.core.grounding import normalise
 from agents.core.items import Catalogue, Fact, Item
 from agents.core.steps import Kind
@@ -57,20 +58,6 @@ class SeenMessage(NamedTuple):
     titles: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """What a rule may know: the fields of a prompt, cut down to what the prompt shows."""
-
-    conversation: tuple[SeenMessage, ...] = ()
-    history: tuple[SeenItem, ...] = ()
-    items: tuple[SeenItem, ...] = ()
-    target: SeenItem | None = None
-    facts: tuple[Fact, ...] = ()
-    attributes: tuple[str, ...] = ()
-    question: str = ""
-    limit: int | None = None
-
-
 @dataclass(slots=True)
 class Answer:
     """What a rule has to say, before it is poured into a reply schema."""
@@ -81,57 +68,90 @@ class Answer:
     share: float = 1.0  # for numbers: 0 is the lowest that the schema allows, 1 the highest
 
 
-def see(call: Call) -> View:
-    """The view of a call: a leaf is in it if the template read it and the prompt holds it."""
-    assert call.shown is not None, "calls of the rules backend carry what they show"
-    prompt = call.messages[0].content
-    names, shown = call.shown
+class View:
+    """What a rule may know: the fields of a prompt, cut down to what the prompt shows.
 
-    def text(owner: Any, attribute: str, value: str) -> str:
-        return value if (id(owner), attribute) in shown and value in prompt else ""
+    A leaf is in it if the template read it and the prompt holds it. Fields are looked at when a
+    rule asks for them.
+    """
 
-    def item(one: Item) -> SeenItem:
-        title = text(one, "title", one.title)
-        if (id(one), "attributes") not in shown:
+    def __init__(self, call: Call) -> None:
+        assert call.shown is not None, "calls of the rules backend carry what they show"
+        self._prompt = call.messages[0].content
+        self._fields = call.fields
+        self._names, self._pairs = call.shown
+
+    @cached_property
+    def conversation(self) -> tuple[SeenMessage, ...]:
+        return tuple(map(self._message, self._field("conversation") or ()))
+
+    @cached_property
+    def history(self) -> tuple[SeenItem, ...]:
+        return self._titled("history")
+
+    @cached_property
+    def items(self) -> tuple[SeenItem, ...]:
+        return self._titled("items")
+
+    @cached_property
+    def target(self) -> SeenItem | None:
+        target = self._field("target")
+        return None if target is None else self._item(target)
+
+    @cached_property
+    def facts(self) -> tuple[Fact, ...]:
+        facts = self._field("facts") or ()
+        seen = (Fact(self._text(f, "attribute"), self._text(f, "value")) for f in facts)
+        return tuple(fact for fact in seen if fact.value)
+
+    @cached_property
+    def attributes(self) -> tuple[str, ...]:
+        return tuple(a for a in self._field("attributes") or () if a in self._prompt)
+
+    @cached_property
+    def question(self) -> str:
+        question = self._field("question")
+        return question if question and question in self._prompt else ""
+
+    @cached_property
+    def limit(self) -> int | None:
+        limit = self._field("limit")
+        return limit if limit is not None and str(limit) in self._prompt else None
+
+    def _field(self, name: str) -> Any:
+        return self._fields.get(name) if name in self._names else None
+
+    def _text(self, owner: Any, attribute: str) -> str:
+        if (id(owner), attribute) not in self._pairs:
+            return ""
+        value: str = getattr(owner, attribute)
+        return value if value in self._prompt else ""
+
+    def _titled(self, name: str) -> tuple[SeenItem, ...]:
+        seen = map(self._item, self._field(name) or ())
+        return tuple(item for item in seen if item.title)
+
+    def _item(self, item: Item) -> SeenItem:
+        title = self._text(item, "title")
+        if (id(item), "attributes") not in self._pairs:
             return SeenItem(title, ())
-        whole = any((id(one.attributes), name) in shown for name in ("items", "values"))
+        owner = id(item.attributes)
+        whole = (owner, "items") in self._pairs or (owner, "values") in self._pairs
         values = [
             value
-            for name, all_values in one.attributes.items()
-            if whole or (id(one.attributes), name) in shown
+            for name, all_values in item.attributes.items()
+            if whole or (owner, name) in self._pairs
             for value in all_values
-            if value in prompt
+            if value in self._prompt
         ]
         return SeenItem(title, tuple(values))
 
-    def message(one: Any) -> SeenMessage:
-        with_items = (id(one), "shown") in shown
-        titles = tuple(t for i in one.shown if (t := text(i, "title", i.title)))
-        return SeenMessage(
-            one.speaker if (id(one), "speaker") in shown else "",
-            text(one, "text", one.text),
-            titles if with_items else (),
-        )
-
-    def fact(one: Fact) -> Fact:
-        return Fact(text(one, "attribute", one.attribute), text(one, "value", one.value))
-
-    readers: dict[str, Callable[[Any], Any]] = {
-        "conversation": lambda v: tuple(map(message, v)),
-        "history": lambda v: tuple(i for i in map(item, v) if i.title),
-        "items": lambda v: tuple(i for i in map(item, v) if i.title),
-        "target": lambda v: item(v) if v is not None else None,
-        "facts": lambda v: tuple(f for f in map(fact, v) if f.value),
-        "attributes": lambda v: tuple(a for a in v if a in prompt),
-        "question": lambda v: v if v and v in prompt else "",
-        "limit": lambda v: v if v is not None and str(v) in prompt else None,
-    }
-    used = {
-        name: read(call.fields[name])
-        for name, read in readers.items()
-        if name in names and name in call.fields
-    }
-    return View(**used)
+    def _message(self, message: Message) -> SeenMessage:
+        titles: tuple[str, ...] = ()
+        if message.shown and (id(message), "shown") in self._pairs:
+            titles = tuple(t for i in message.shown if (t := self._text(i, "title")))
+        speaker = message.speaker if (id(message), "speaker") in self._pairs else ""
+        return SeenMessage(speaker, self._text(message, "text"), titles)
 
 
 class Knowledge:

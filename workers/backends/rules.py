@@ -9,7 +9,7 @@ from pydantic import Field
 
 from agents.core.calls import Call, Completion
 from agents.core.plugins import Options
-from agents.core.rules import Knowledge, Rules, fill, random_reply, see
+from agents.core.rules import Knowledge, Rules, View, fill, random_reply
 from workers.backends.core import Backend, BackendContext
 
 __all__ = ["RulesBackend"]
@@ -38,7 +38,7 @@ class RulesBackend(Backend):
     async def complete(self, call: Call) -> Completion:
         rng = random.Random(call.seed)
         if rng.random() < self._skill:
-            answer = self._rules.answer(call.step.kind, see(call), call.seed)
+            answer = self._rules.answer(call.step.kind, View(call), call.seed)
             text = fill(call.step.schema, answer)
         else:
             text = random_reply(call.step.schema, rng)

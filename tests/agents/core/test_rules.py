@@ -16,7 +16,7 @@ from agents.core.calls import Call
 from agents.core.dialogue import Message
 from agents.core.items import Catalogue, Fact, Item
 from agents.core.prompts import PromptFolder
-from agents.core.rules import Answer, Knowledge, Rules, fill, random_reply, see
+from agents.core.rules import Answer, Knowledge, Rules, View, fill, random_reply
 from agents.core.steps import ReplyModel, Step, Title, text
 from tests.fakes import CATALOGUE, ITEMS
 
@@ -73,13 +73,13 @@ def asked(tmp_path, template: str, kind: str, **fields) -> tuple[Call, str]:
             from agents.core.calls import Completion
 
             caught.append(call)
-            answer = RULES.answer(call.step.kind, see(call), call.seed)
+            answer = RULES.answer(call.step.kind, View(call), call.seed)
             return Completion(fill(call.step.schema, answer), "stop")
 
     ask = Ask("agent", "u1", 0, PromptFolder(tmp_path), lambda _: Catcher(), Journal())
     asyncio.run(ask(step, **fields))
     call = caught[0]
-    return call, fill(step.schema, RULES.answer(step.kind, see(call), call.seed))
+    return call, fill(step.schema, RULES.answer(step.kind, View(call), call.seed))
 
 
 RULES = Rules(Knowledge(CATALOGUE, 1.0))
@@ -96,7 +96,7 @@ def test_titles_alone_shown_means_that_attributes_are_not_seen(tmp_path):
         "{% for i in items %}{{ i.title }}\n{% endfor %}"
     )
     call, _ = asked(tmp_path, template, "rank", conversation=TALK, items=ITEMS)
-    view = see(call)
+    view = View(call)
     assert [i.title for i in view.items] == [i.title for i in ITEMS]
     # "Action" stands in the conversation, yet not as an attribute of any item.
     assert all(i.values == () for i in view.items)
@@ -107,7 +107,7 @@ def test_titles_alone_shown_means_that_attributes_are_not_seen(tmp_path):
 def test_one_attribute_shown_is_one_attribute_seen(tmp_path):
     template = "{% for i in items %}{{ i.title }}: {{ i.attributes.genre | join(', ') }}\n{% endfor %}"
     call, _ = asked(tmp_path, template, "rank", items=ITEMS)
-    assert see(call).items[1].values == ("Action", "Thriller")
+    assert View(call).items[1].values == ("Action", "Thriller")
 
 
 def test_a_field_that_the_template_does_not_use_is_not_seen(tmp_path):
@@ -121,7 +121,7 @@ def test_a_field_that_the_template_does_not_use_is_not_seen(tmp_path):
         question="Heat",
         limit=5,
     )
-    view = see(call)
+    view = View(call)
     assert (view.target, view.items, view.facts, view.question, view.limit) == (None, (), (), "", None)
 
 

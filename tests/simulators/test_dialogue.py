@@ -1,0 +1,132 @@
+"""The dialogue loop, its stop reasons and success rules, played with fakes."""
+
+import asyncio
+
+import pytest
+
+from agents.core.agent import Agent, AgentContext, AgentOptions
+from agents.core.ask import Journal
+from agents.core.dialogue import AgentTurn, UserTurn
+from agents.core.errors import AgentError, UserError
+from simulators.core.dialogue import Limits, Transcript, run_dialogue
+from simulators.core.user import User, UserContext, UserOptions
+from simulators.success.target_in_shown import target_in_shown
+from simulators.success.user_accepts import user_accepts
+from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, make_ask
+
+
+class ScriptedAgent(Agent):
+    steps = ()
+
+    def __init__(self, *turns):
+        super().__init__(AgentOptions(), AgentContext(CATALOGUE, CASE.visible, 10))
+        self.turns, self.saw = list(turns), []
+
+    async def respond(self, dialogue, ask):
+        self.saw.append([(m.speaker, m.text) for m in dialogue.messages])
+        turn = self.turns.pop(0)
+        if isinstance(turn, Exception):
+            raise turn
+        return turn
+
+    async def would_recommend(self, dialogue, ask):
+        assert ask.role == "agent.probe"
+        return ITEMS[:2]
+
+
+class ScriptedUser(User):
+    steps = ()
+
+    def __init__(self, *turns):
+        super().__init__(UserOptions(), UserContext(CATALOGUE, CASE))
+        self.turns = list(turns)
+
+    async def open(self, ask):
+        return UserTurn("hello", "answer")
+
+    async def reply(self, dialogue, ask):
+        turn = self.turns.pop(0)
+        if isinstance(turn, Exception):
+            raise turn
+        return turn
+
+
+ASKS = AgentTurn("what?", "ask")
+SHOWS_TARGET = AgentTurn("this?", "recommend", (ITEMS[0], ITEMS[1]), (ITEMS[0], ITEMS[1]))
+ANSWERS, REFUSES = UserTurn("well", "answer"), UserTurn("no", "refuse")
+ACCEPTS = UserTurn("yes", "accept", ITEMS[1])
+
+
+def played(agent, user, *, rule=user_accepts, limits=None, probe=False) -> Transcript:
+    transcript, journal = Transcript(), Journal()
+    asks = [make_ask(FakeModel(lambda c: "x"), "none", role=r, journal=journal) for r in
+            ("agent", "user")]  # fmt: skip
+    limits = limits or Limits(5, 1000)
+    asyncio.run(
+        run_dialogue(
+            agent, user, *asks, hidden=CASE.hidden, limits=limits, is_success=rule, probe=probe,
+            transcript=transcript,
+        )
+    )  # fmt: skip
+    return transcript
+
+
+def test_the_user_opens_and_the_dialogue_ends_when_it_accepts():
+    agent = ScriptedAgent(ASKS, SHOWS_TARGET)
+    done = played(agent, ScriptedUser(ANSWERS, ACCEPTS))
+    assert (done.stop_reason, done.success_turn, len(done.turns)) == ("accepted", 2, 2)
+    assert agent.saw[0] == [("user", "hello")]
+    assert agent.saw[1] == [("user", "hello"), ("recommender", "what?"), ("user", "well")]
+
+
+def test_the_last_turn_that_the_limit_allows_is_played():
+    done = played(ScriptedAgent(ASKS, ASKS), ScriptedUser(ANSWERS, ANSWERS), limits=Limits(2, 99))
+    assert (done.stop_reason, done.success_turn, len(done.turns)) == ("max_turns", None, 2)
+
+
+def test_a_user_may_leave():
+    done = played(ScriptedAgent(ASKS), ScriptedUser(UserTurn("bye", "answer", leaves=True)))
+    assert done.stop_reason == "user_left"
+
+
+def test_the_token_budget_ends_a_dialogue_after_the_turn_that_reaches_it():
+    class Counting(Journal):
+        def tokens(self, counts):
+            return 1000 * len(transcript.turns)
+
+    transcript, journal = Transcript(), Counting()
+    asks = [make_ask(FakeModel(lambda c: "x"), "none", journal=journal) for _ in range(2)]
+    asyncio.run(
+        run_dialogue(
+            ScriptedAgent(ASKS, ASKS, ASKS), ScriptedUser(ANSWERS, ANSWERS, ANSWERS), *asks,
+            hidden=CASE.hidden, limits=Limits(5, 2000), is_success=user_accepts, probe=False,
+            transcript=transcript,
+        )
+    )  # fmt: skip
+    assert (transcript.stop_reason, len(transcript.turns)) == ("token_budget", 2)
+
+
+def test_success_by_the_shown_target_ignores_the_users_words_and_ends_nothing():
+    turns = (SHOWS_TARGET, ASKS)
+    done = played(ScriptedAgent(*turns), ScriptedUser(REFUSES, ANSWERS), rule=target_in_shown,
+                  limits=Limits(2, 99))  # fmt: skip
+    assert (done.stop_reason, done.success_turn) == ("max_turns", 1)
+    by_words = played(ScriptedAgent(*turns), ScriptedUser(REFUSES, ANSWERS), limits=Limits(2, 99))
+    assert by_words.success_turn is None
+
+
+def test_a_probe_fills_in_what_an_asking_agent_would_have_recommended():
+    done = played(ScriptedAgent(ASKS, SHOWS_TARGET), ScriptedUser(ANSWERS, ACCEPTS), probe=True)
+    assert done.turns[0].agent.ranking == ITEMS[:2]
+    assert done.turns[0].agent.shown == ()
+    without = played(ScriptedAgent(ASKS, SHOWS_TARGET), ScriptedUser(ANSWERS, ACCEPTS))
+    assert without.turns[0].agent.ranking is None
+
+
+def test_errors_of_a_plugins_code_are_blamed_on_its_side_and_leave_the_turns_before():
+    with pytest.raises(AgentError, match="KeyError: 'lost'") as caught:
+        played(ScriptedAgent(KeyError("lost")), ScriptedUser())
+    assert caught.value.blame == "agent"
+    with pytest.raises(UserError) as caught_user:
+        played(ScriptedAgent(ASKS), ScriptedUser(ValueError("odd")))
+    assert caught_user.value.blame == "user"
