@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import rich.box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from agents.core.errors import UsageError
-from runner import folder as sweep_folder
+from analysis import render
+from analysis.compare import compare_all
+from analysis.results import Results
+from analysis.table import make_table
 from runner.play import play
 from runner.progress import duration
 from runner.rehearse import Estimate, estimate, rehearse
@@ -144,3 +150,96 @@ def _index(number: int, count: int, what: str) -> int:
     if not 0 <= number < count:
         raise UsageError(f"--{what} {number}: there are {count}, counted from 0")
     return number
+
+
+def show_table(
+    folder: Path, *, metrics: Sequence[str], format: str, everything: bool, console: Console
+) -> None:
+    """The table of a sweep folder; in CSV the notes go to standard error."""
+    results = Results.open(folder)
+    table = make_table(results, metrics or results.manifest.metrics, complete_only=not everything)
+    if format == "text":
+        render.print_text(table, console)
+    elif format == "csv":
+        print(render.as_csv(table), end="")
+        for note in table.notes:
+            print(note, file=sys.stderr)
+    else:
+        print(render.markdown(table) if format == "markdown" else render.latex(table))
+
+
+def show_comparison(folder: Path, *, axis: str, metric: str, console: Console) -> None:
+    """Every pair of values of an axis, with interval and test."""
+    for found in compare_all(Results.open(folder), metric, axis):
+        correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
+        holm = f", Holm {found.p_holm:.4f}" if found.p_holm != found.p else ""
+        console.print(
+            f"{found.metric}: {found.axis} {found.first} - {found.second} = "
+            f"{found.difference:+.3f}, 95 % interval [{found.low:+.3f}, {found.high:+.3f}] "
+            f"(bootstrap over {found.cases} cases), p = {found.p:.4f}{holm} (sign flips over "
+            f"cases), correlation over cases {correlation}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def show_query(folder: Path, query: str, *, format: str, console: Console) -> None:
+    """The answer to one query."""
+    answer = Results.open(folder).query(query)
+    if answer.description is None:
+        return
+    names = [column[0] for column in answer.description]
+    rows = answer.fetchall()
+    if format == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+        return
+    if format != "text":
+        raise UsageError(f"--format {format}: sql prints text or csv")
+    table = Table(*map(escape, names), box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row))
+    console.print(table)
+
+
+def show_status(folder: Path, console: Console) -> None:
+    """Progress, driver, failures and sizes of a sweep folder."""
+    results = Results.open(folder)
+    manifest = results.manifest
+    planned = sum(results.planned.values())
+    rows = results.query(
+        "SELECT status, blame, error_class, count(*), min(error) FROM episodes GROUP BY ALL "
+        "ORDER BY 4 DESC"
+    ).fetchall()
+    done = sum(count for status, *_, count, _ in rows if status == "done")
+    failed = sum(count for status, *_, count, _ in rows if status != "done")
+    console.print(
+        f"{escape(manifest.name)}: {done:,} of {planned:,} episodes done, {failed:,} failed, "
+        f"{planned - done - failed:,} not run"
+    )
+    held = lease.holder(folder)
+    console.print(
+        f"running: host {escape(str(held['host']))}, pid {held['pid']}" if held else "not running"
+    )
+    spent = results.query(
+        "SELECT coalesce(sum(agent_tokens), 0), coalesce(sum(user_tokens), 0), "
+        "coalesce(sum(probe_tokens), 0), coalesce(sum(calls), 0), count(*), "
+        "coalesce(max(ended) - min(started), 0) FROM attempts"
+    ).fetchone()
+    assert spent is not None
+    agent, user, probe, calls, attempts, seconds = spent
+    console.print(
+        f"{attempts:,} attempts, {calls:,} calls; tokens: agent {agent:,}, user {user:,}, "
+        f"probes {probe:,}; from first to last {duration(seconds)}"
+    )
+    for status, blame, error_class, count, example in rows:
+        if status != "done":
+            console.print(
+                f"  {count:,} x {error_class}, blame {blame}: {str(example)[:200]}",
+                markup=False,
+                soft_wrap=True,
+            )
+    files = [p for p in folder.rglob("*.parquet")]
+    size = sum(p.stat().st_size for p in files) / 2**20
+    console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")

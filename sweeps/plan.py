@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -132,12 +132,21 @@ def make_plan(loaded: Loaded, declare: Declare) -> Plan:
         known = cells.get(cell.cell_id)
         if known is not None:  # two points that differ in seeds alone, or in nothing observable
             seeds = tuple(dict.fromkeys((*known.seeds, *cell.seeds)))
-            cell = Cell(known.cell_id, known.source, known.config, known.axes, known.roles, seeds)
+            larger = max(known.source, cell.source, key=lambda s: len(plan.sources[s]))
+            cell = replace(known, seeds=seeds, source=larger)
         cells[cell.cell_id] = cell
     plan.cells = list(cells.values())
+    _drop_unused_sources(plan)
     if not plan.cells:
         raise UsageError(f"{loaded.path}: `exclude` leaves no cell of the grid")
     return plan
+
+
+def _drop_unused_sources(plan: Plan) -> None:
+    """A sample that a larger one of the same cells has swallowed is no source of its own."""
+    used = sorted({cell.source for cell in plan.cells})
+    plan.sources = [plan.sources[index] for index in used]
+    plan.cells = [replace(cell, source=used.index(cell.source)) for cell in plan.cells]
 
 
 def _check_axis_paths(plan: Plan) -> None:

@@ -11,9 +11,15 @@ from agents.core.items import Item
 # Streams of random words, one for each thing that is drawn.
 _ITEMS, USERS, _TITLES = 0, 1, 2
 _ITEM_DRAWS = 12
+# Makers of one subgenre.
+_MAKERS = 12
 
-_GENRES = "Adventure Mystery Strategy Puzzle Racing Fantasy Survival Comedy Trading Farming Music Horror"
-_QUALIFIERS = "Harbour Winter Clockwork Desert Orbital Medieval Jungle Neon Island Theatre Rural Deep-sea"
+_GENRES = (
+    "Adventure Mystery Strategy Puzzle Racing Fantasy Survival Comedy Trading Farming Music Horror"
+)
+_QUALIFIERS = (
+    "Harbour Winter Clockwork Desert Orbital Medieval Jungle Neon Island Theatre Rural Deep-sea"
+)
 _THEME_FIRST = (
     "lost hidden rival broken borrowed ancient haunted forgotten runaway stolen enchanted mistaken "
     "floating silent forbidden"
@@ -28,17 +34,26 @@ _SYLLABLES = (
     "elt ash und ovi ix ral ste bao fum"
 )
 _NOUNS = (
-    "Lantern River Orchard Compass Engine Parade Winter Kingdom Harvest Voyage Citadel Garden Mirror "
-    "Thunder Carnival Workshop Island Signal Feather Cathedral Bakery Horizon Labyrinth Market Glacier "
-    "Ballad Tournament Meadow Fortress Railway Phantom Sapphire Caravan Whisper Observatory Dungeon "
-    "Canyon Regatta Embassy Monsoon Puppet Volcano Archive Falcon Treaty Cinema Quarry Sundial Blizzard "
-    "Academy Bazaar Comet Duchess Eclipse Foundry Gallery Hermit Illusion Jubilee Kitchen Legacy Museum "
-    "Nocturne Oasis Pilgrim Quest Rebellion Sanctuary Tavern Uprising Valley Windmill Xylophone Yearbook "
-    "Zeppelin Alchemy Beacon Cottage Dynasty Expedition Frontier Guardian Hotel Inferno Jungle Keepsake "
-    "Locomotive Masquerade Nomad Opera Pyramid Quilt Refuge Symphony Trophy Umbrella Vineyard Waterfall "
-    "Yacht Zodiac"
+    "Lantern River Orchard Compass Engine Parade Winter Kingdom Harvest Voyage Citadel Garden "
+    "Mirror Thunder Carnival Workshop Island Signal Feather Cathedral Bakery Horizon Labyrinth "
+    "Market Glacier Ballad Tournament Meadow Fortress Railway Phantom Sapphire Caravan Whisper "
+    "Observatory Dungeon Canyon Regatta Embassy Monsoon Puppet Volcano Archive Falcon Treaty "
+    "Cinema Quarry Sundial Blizzard Academy Bazaar Comet Duchess Eclipse Foundry Gallery Hermit "
+    "Illusion Jubilee Kitchen Legacy Museum Nocturne Oasis Pilgrim Quest Rebellion Sanctuary "
+    "Tavern Uprising Valley Windmill Xylophone Yearbook Zeppelin Alchemy Beacon Cottage Dynasty "
+    "Expedition Frontier Guardian Hotel Inferno Jungle Keepsake Locomotive Masquerade Nomad Opera "
+    "Pyramid Quilt Refuge Symphony Trophy Umbrella Vineyard Waterfall Yacht Zodiac Aqueduct "
+    "Bonfire Chandelier Drifter"
 )
 _HOUSES = "Works Studio Games House"
+_GENRE = tuple(_GENRES.split())
+_QUALIFIER = tuple(_QUALIFIERS.split())
+_FIRST = tuple(_THEME_FIRST.split())
+_SECOND = tuple(_THEME_SECOND.split())
+_MOOD = tuple(_MOODS.split())
+_SYLLABLE = tuple(_SYLLABLES.split())
+_NOUN = tuple(_NOUNS.split())
+_HOUSE = tuple(_HOUSES.split())
 
 
 class Tree(NamedTuple):
@@ -53,7 +68,7 @@ class Tree(NamedTuple):
         return self.genres * self.subgenres * self.themes
 
 
-def _uniform(seed: int, stream: int, first: int, count: int, width: int) -> np.ndarray:
+def uniform(seed: int, stream: int, first: int, count: int, width: int) -> np.ndarray:
     """Rows `first` and on of an endless table of `width` (a multiple of 4) numbers in [0, 1)."""
     key = np.array([seed, stream], dtype=np.uint64)
     counter = np.array([first * (width // 4), 0, 0, 0], dtype=np.uint64)
@@ -76,7 +91,7 @@ def leaf_bounds(tree: Tree, items: int) -> np.ndarray:
 
 def slots(seed: int, items: int) -> tuple[np.ndarray, np.ndarray]:
     """Popularity (whole numbers) and catalogue position of every slot."""
-    draws = uniform(seed, _ITEMS, 0, items, 12)
+    draws = uniform(seed, _ITEMS, 0, items, _ITEM_DRAWS)
     rank = np.argsort(np.argsort(draws[:, 0], kind="stable"), kind="stable")
     # A long tail: the first is picked about 20 times as often as the last.
     weights = 1_000_000_000 // (rank + items // 20 + 1)
@@ -86,7 +101,7 @@ def slots(seed: int, items: int) -> tuple[np.ndarray, np.ndarray]:
 def make_items(seed: int, items: int) -> list[Item]:
     """The catalogue, in catalogue order."""
     tree = tree_for(items)
-    draws = uniform(seed, _ITEMS, 0, items, 12)
+    draws = uniform(seed, _ITEMS, 0, items, _ITEM_DRAWS)
     _, positions = slots(seed, items)
     bounds = leaf_bounds(tree, items)
     leaves = np.searchsorted(bounds, np.arange(items), side="right") - 1
@@ -110,7 +125,7 @@ def _make_item(position: int, title: str, tree: Tree, leaf: int, draws: list[flo
     # Siblings share moods and makers, so that these say something about taste, too.
     mood = (subgenre * 7 + int(draws[3] * 3)) % len(_MOOD)
     second_mood = (mood + 1 + int(draws[4] * (len(_MOOD) - 1))) % len(_MOOD)
-    maker = _maker(subgenre, int(draws[5] * 12))
+    maker = _maker(subgenre, int(draws[5] * _MAKERS))
     era = f"{1970 + 10 * int(draws[6] * 6)}s"
     theme = _theme(leaf)
     second_theme = _theme((leaf + 1 + int(draws[7] * (tree.leaves - 1))) % tree.leaves)
@@ -147,8 +162,9 @@ def _maker(subgenre: int, place: int) -> str:
 
 
 def _titles(seed: int, items: int) -> list[str]:
-    """A made-up name and a noun each. Two names differ in two syllables or more, so that a slip
-    of a letter does not make one title of another."""
+    """A made-up name and a noun each, all different."""
+    # The third syllable is a check: two names differ in two syllables or more, so that a slip of a
+    # letter does not make one title of another.
     base = len(_SYLLABLE)
     every = base * base * len(_NOUN)
     order = np.argsort(uniform(seed, _TITLES, 0, -(-every // 4), 4).ravel()[:every], kind="stable")

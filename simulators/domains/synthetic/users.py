@@ -16,6 +16,7 @@ _FAVOURITES = np.array([0.06, 0.04, 0.12, 0.08, 0.08, 0.22, 0.16, 0.14, 0.10])
 _FIRST_DAY = 1_577_836_800  # 2020-01-01
 _DAY = 86_400
 
+
 class Population:
     """Draws users. What depends on the catalogue alone is computed once."""
 
@@ -42,11 +43,10 @@ class Population:
         split = _TASTE_DRAWS + candidates
         which = np.searchsorted(self._cutoffs, draws[:, _TASTE_DRAWS:split], side="right")
         within = draws[:, split : split + candidates]
-        rows = np.arange(count)[:, None]
-        target = start[rows, which] + (within * span[rows, which]).astype(np.int64)
-        slots = np.searchsorted(self._mass, target, side="right")
-        rows = [_distinct(row, self._history, len(self._items)) for row in slots.tolist()]
-        return self._items[rows]
+        user = np.arange(count)[:, None]
+        target = start[user, which] + (within * span[user, which]).astype(np.int64)
+        drawn = np.searchsorted(self._mass, target, side="right").tolist()
+        return self._items[[_distinct(row, self._history, len(self._items)) for row in drawn]]
 
     def times(self, first: int, count: int) -> np.ndarray:
         """Unix times of the interactions: one a day, from a day of 2020 on."""
@@ -70,8 +70,7 @@ class Population:
             subgenres[of] * tree.themes + (pick[i] * tree.themes).astype(np.int64)
             for of, i in ((0, 5), (0, 6), (1, 7), (2, 8))
         ]
-        sizes = [tree.subgenres * tree.themes] * 2 + [tree.themes] * 3 + [1] * 4
-        size = np.array(sizes)
+        size = np.array([tree.subgenres * tree.themes] * 2 + [tree.themes] * 3 + [1] * 4)
         low = np.stack(genres + subgenres + themes, axis=1) * size
         whole = np.zeros((len(draws), 1), dtype=np.int64)
         return np.hstack((low, whole)), np.hstack((low + size, whole + tree.leaves))

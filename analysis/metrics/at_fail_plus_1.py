@@ -1,0 +1,18 @@
+"""Average turns: a failure counts T+1 turns (AF-IRS: its Table 2 rows fit)."""
+
+from __future__ import annotations
+
+from analysis.metrics.core import Metric, no_argument
+
+__all__ = ["at_fail_plus_1"]
+
+
+def at_fail_plus_1(argument: str | None) -> Metric:
+    """`at_fail_plus_1`. A success counts its turn; a failure counts T+1 turns (AF-IRS: its Table 2 rows fit)."""
+    no_argument(argument, "at_fail_plus_1")
+    return Metric(
+        "coalesce(e.success_turn, e.max_turns + 1)",
+        "1",
+        better="lower",
+        digits=2,
+    )

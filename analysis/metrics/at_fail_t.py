@@ -1,0 +1,18 @@
+"""Average turns: a failure counts T turns (RSO, UNICORN, the LatentCRS code)."""
+
+from __future__ import annotations
+
+from analysis.metrics.core import Metric, no_argument
+
+__all__ = ["at_fail_t"]
+
+
+def at_fail_t(argument: str | None) -> Metric:
+    """`at_fail_t`. A success counts its turn; a failure counts T turns (RSO, UNICORN, the LatentCRS code)."""
+    no_argument(argument, "at_fail_t")
+    return Metric(
+        "coalesce(e.success_turn, e.max_turns)",
+        "1",
+        better="lower",
+        digits=2,
+    )

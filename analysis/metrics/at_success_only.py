@@ -1,0 +1,18 @@
+"""Average turns: over successes alone (the CSI code, LatentCRS section 5.4)."""
+
+from __future__ import annotations
+
+from analysis.metrics.core import Metric, no_argument
+
+__all__ = ["at_success_only"]
+
+
+def at_success_only(argument: str | None) -> Metric:
+    """`at_success_only`. A success counts its turn; over successes alone (the CSI code, LatentCRS section 5.4)."""
+    no_argument(argument, "at_success_only")
+    return Metric(
+        "coalesce(e.success_turn, 0)",
+        "CASE WHEN e.success_turn IS NOT NULL THEN 1 ELSE 0 END",
+        better="lower",
+        digits=2,
+    )

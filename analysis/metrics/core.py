@@ -1,0 +1,63 @@
+"""What a metric is, and how its name in a sweep file is read.
+
+A metric is a ratio: over the episodes of one cell and one seed, the sum of a numerator by the sum
+of a denominator. A mean over episodes has the denominator 1; a pooled share has both. Episodes whose
+denominator is NULL or 0 do not define the metric, and are not counted in its n.
+
+- `name@argument`: `sr@5` is the plug-in `sr` with the argument "5".
+- Headline metrics count episodes that the agent failed, as whatever the metric makes of them, and
+  leave out those that others failed. `sr_completed@5` leaves out all failed episodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from agents.core import plugins
+from agents.core.errors import UsageError
+
+METRICS = "analysis.metrics"
+_COMPLETED = "_completed"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """SQL over one row `e` of `episodes`, and what tables need to know.
+
+    `per_attempt` is a query with the columns attempt_id, num and den (one row an attempt), for
+    metrics that read turns or calls; `numerator` and `denominator` then read `x.num` and `x.den`.
+    """
+
+    numerator: str
+    denominator: str = "1"
+    per_attempt: str | None = None
+    better: Literal["higher", "lower"] | None = "higher"
+    digits: int = 3
+    needs_probe: bool = False
+    name: str = ""
+    completed_only: bool = False
+
+
+def parse(text: str) -> Metric:
+    """The metric that `text` names; UsageError with an example or a near match."""
+    name, _, argument = text.partition("@")
+    completed = name.endswith(_COMPLETED)
+    make = plugins.load(METRICS, name.removesuffix(_COMPLETED), "metric")
+    metric: Metric = make(argument or None)
+    changes = {"name": text, "completed_only": completed}
+    return Metric(**{**metric.__dict__, **changes})
+
+
+def positive(argument: str | None, metric: str, what: str) -> int:
+    """`argument` as a whole number of at least 1; UsageError with an example."""
+    if argument is None or not argument.isdecimal() or int(argument) < 1:
+        found = f"{metric}@{argument}" if argument else metric
+        raise UsageError(f"metric {found!r}: expected {what}, such as {metric}@5")
+    return int(argument)
+
+
+def no_argument(argument: str | None, metric: str) -> None:
+    """Refuses an argument where a metric takes none."""
+    if argument is not None:
+        raise UsageError(f"metric '{metric}@{argument}': {metric} takes no argument")

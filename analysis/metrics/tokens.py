@@ -1,0 +1,43 @@
+"""Tokens: mean input, output and thinking tokens of an episode, by role and step."""
+
+from __future__ import annotations
+
+import re
+
+from agents.core.errors import UsageError
+from analysis.metrics.core import Metric
+
+__all__ = ["tokens"]
+
+_ARGUMENT = re.compile(r"[a-z_]+(\.[a-z_]+)*(:[a-z_]+)?")
+
+
+def tokens(argument: str | None) -> Metric:
+    """`tokens`: both sides, probes left out; `tokens@agent`, `tokens@user`, `tokens@agent.probe`:
+    a role and what falls back to it; `tokens@agent:decide`: one step of a role.
+
+    Undefined where a backend counts no tokens.
+    """
+    if argument is None:
+        where = "NOT ends_with(c.role, '.probe')"
+    elif _ARGUMENT.fullmatch(argument):
+        role, _, step = argument.partition(":")
+        where = f"(c.role = '{role}' OR starts_with(c.role, '{role}.'))"
+        if not role.endswith(".probe"):
+            where += " AND NOT ends_with(c.role, '.probe')"
+        if step:
+            where += f" AND c.step = '{step}'"
+    else:
+        raise UsageError(f"metric 'tokens@{argument}': expected tokens@agent or tokens@agent:decide")
+    counted = "c.input_tokens + c.output_tokens + coalesce(c.thinking_tokens, 0)"
+    return Metric(
+        # An episode without such a call spent nothing on it; one whose calls were not counted
+        # has no row with a number.
+        "coalesce(x.num, 0)",
+        "coalesce(x.den, 1)",
+        per_attempt=f"SELECT c.attempt_id, sum({counted}) AS num, "
+        f"(count({counted}) = count(*))::INT AS den FROM calls c "
+        f"WHERE {where} GROUP BY c.attempt_id",
+        better="lower",
+        digits=0,
+    )

@@ -1,0 +1,152 @@
+"""Tables as text, CSV, Markdown and LaTeX: the best of a column in bold, the second underlined.
+
+Labels come from sweep files and may hold anything: each renderer escapes them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+
+import rich.box
+import rich.table
+from rich.console import Console
+from rich.markup import escape as escape_rich
+
+from analysis.metrics.core import Metric
+from analysis.table import Row, Table, Value
+
+UNDEFINED = "–"
+
+
+def places(table: Table, column: int) -> dict[int, int]:
+    """Row -> 1 for the best value of a metric, 2 for the second; equal values share a place.
+
+    Values are compared as they are printed. Empty where fewer than two rows can be compared.
+    """
+    metric = table.metrics[column]
+    shown = {
+        index: round(row.values[column].mean, metric.digits)  # type: ignore[arg-type]
+        for index, row in enumerate(table.rows)
+        if row.values[column].mean is not None
+    }
+    if metric.better is None or len(shown) < 2:
+        return {}
+    ranked = sorted(set(shown.values()), reverse=metric.better == "higher")[:2]
+    return {i: ranked.index(value) + 1 for i, value in shown.items() if value in ranked}
+
+
+def figure(value: Value, metric: Metric, plus_minus: str = " ± ") -> str:
+    """`0.525 ± 0.031`, or what stands for what is undefined."""
+    if value.mean is None:
+        return UNDEFINED
+    mean = f"{value.mean:,.{metric.digits}f}"
+    if value.std is not None:
+        return f"{mean}{plus_minus}{value.std:,.{metric.digits}f}"
+    return f"{mean}{plus_minus}n/a{' (deterministic)' if value.deterministic else ''}"
+
+
+def coverage(row: Row) -> str:
+    return f"{row.counted:,} of {row.planned:,}"
+
+
+def print_text(table: Table, console: Console) -> None:
+    """Prints the table and its notes."""
+    drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for axis in table.axes:
+        drawn.add_column(escape_rich(axis))
+    for metric in table.metrics:
+        drawn.add_column(escape_rich(metric.name), justify="right", no_wrap=True)
+    drawn.add_column("episodes", justify="right", no_wrap=True)
+    for cells in _marked(table, escape_rich, "[bold]{}[/bold]", "[underline]{}[/underline]", " ± "):
+        drawn.add_row(*cells)
+    # A pipe or a file has no width: nothing may be cut off there.
+    if not console.is_terminal:
+        console = Console(file=console.file, width=10_000, highlight=False)
+        drawn.expand = False
+    console.print(drawn)
+    for note in table.notes:
+        console.print(note, style="dim", markup=False, soft_wrap=True)
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table, the notes below it."""
+    head = [*table.axes, *(m.name for m in table.metrics), "episodes"]
+    lines = [
+        _line(map(_escape_markdown, head)),
+        _line(["---"] * len(table.axes) + ["---:"] * (len(table.metrics) + 1)),
+        *(_line(row) for row in _marked(table, _escape_markdown, "**{}**", "<u>{}</u>", " ± ")),
+        "",
+        *(f"*{_escape_markdown(note)}*  " for note in table.notes),
+    ]
+    return "\n".join(lines)
+
+
+def latex(table: Table) -> str:
+    """A booktabs table (needs the package booktabs), the notes as comments above it."""
+    head = [*table.axes, *(m.name for m in table.metrics), "episodes"]
+    rows = _marked(table, _escape_latex, r"\textbf{{{}}}", r"\underline{{{}}}", r" $\pm$ ")
+    lines = [
+        *(f"% {note}" for note in table.notes),
+        rf"\begin{{tabular}}{{{'l' * len(table.axes)}{'r' * (len(table.metrics) + 1)}}}",
+        r"\toprule",
+        " & ".join(map(_escape_latex, head)) + r" \\",
+        r"\midrule",
+        *(" & ".join(row).replace(UNDEFINED, "--") + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines)
+
+
+def as_csv(table: Table) -> str:
+    """Axes, then for each metric `<metric>`, `<metric>_std`, `<metric>_n`; full precision.
+
+    Empty where undefined. `counted` and `planned` are episodes.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = [f"{m.name}{part}" for m in table.metrics for part in ("", "_std", "_n")]
+    writer.writerow([*table.axes, *names, "counted", "planned"])
+    for row in table.rows:
+        figures = [part for v in row.values for part in (v.mean, v.std, v.episodes)]
+        cells = ["" if part is None else part for part in figures]
+        writer.writerow([*row.axes.values(), *cells, row.counted, row.planned])
+    return out.getvalue()
+
+
+def _marked(
+    table: Table, escape: Callable[[str], str], bold: str, underline: str, plus_minus: str
+) -> list[list[str]]:
+    """Every row's cells, escaped, best and second marked."""
+    marks = [places(table, column) for column in range(len(table.metrics))]
+    rows = []
+    for index, row in enumerate(table.rows):
+        cells = [escape(label) for label in row.axes.values()]
+        for column, (value, metric) in enumerate(zip(row.values, table.metrics, strict=True)):
+            text = figure(value, metric, plus_minus)
+            place = marks[column].get(index)
+            cells.append({1: bold, 2: underline}.get(place or 0, "{}").format(text))
+        rows.append([*cells, coverage(row)])
+    return rows
+
+
+def _line(cells: object) -> str:
+    return f"| {' | '.join(cells)} |"  # type: ignore[arg-type]
+
+
+def _escape_markdown(text: str) -> str:
+    for character in "\\`*_[]<>|":
+        text = text.replace(character, "\\" + character)
+    return text.replace("\n", " ")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    **{character: "\\" + character for character in "&%$#_{}"},
+}  # fmt: skip
+
+
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)

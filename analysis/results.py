@@ -1,0 +1,129 @@
+"""A sweep folder in DuckDB.
+
+Views, for everybody who asks: `episodes` (one row for each episode of the plan: its earliest `done`
+attempt, else its latest failed one; axes as columns), `turns` and `calls` (of all attempts; join on
+attempt_id), `cases`, `cells`, and `attempts` (every row of episodes that was ever committed).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from pydantic import ValidationError
+
+from agents.core.errors import UsageError
+from analysis import sql
+from sweeps import parts
+from sweeps.manifest import Manifest
+from sweeps.records import SCHEMA_VERSION, SCHEMAS
+
+
+class Results:
+    """The results in one sweep folder, as they are now."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.axes = list(dict.fromkeys(axis for cell in manifest.cells for axis in cell.axes))
+        self.db = duckdb.connect()
+        self._make_plan_tables()
+        for view, table in (("attempts", "episodes"), ("turns", "turns"), ("calls", "calls")):
+            self._make_view(view, table, parts.live(folder, table))
+        cases = folder / "cases" / manifest.cases_file
+        self._make_view("all_cases", "cases", [cases] if manifest.cases_file else [])
+        self._make_episodes()
+
+    @classmethod
+    def open(cls, folder: Path) -> Results:
+        """Reads the manifest and the lists of files; UsageError if `folder` holds no sweep."""
+        path = folder / "manifest.json"
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            version = data.get("schema_version")
+            if version != SCHEMA_VERSION:
+                raise UsageError(
+                    f"{folder} has schema version {version}; this crsweep reads {SCHEMA_VERSION}"
+                )
+            return cls(folder, Manifest.model_validate(data))
+        except FileNotFoundError:
+            raise UsageError(f"{folder} holds no sweep (there is no {path.name} in it)") from None
+        except (ValueError, AttributeError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"{path} is not a manifest of crsweep: {reason}") from None
+
+    def query(self, text: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
+        """Runs SQL; UsageError with DuckDB's first line if it is wrong."""
+        try:
+            return self.db.execute(text, parameters)
+        except duckdb.Error as error:
+            raise UsageError(f"SQL: {' '.join(str(error).split())}") from None
+
+    @property
+    def planned(self) -> dict[str, int]:
+        """Cell id -> episodes of the plan."""
+        samples = {source.source_id: source.sample for source in self.manifest.sources}
+        return {c.cell_id: len(c.seeds) * samples[c.source_id] for c in self.manifest.cells}
+
+    def _make_view(self, view: str, table: str, files: list[Path]) -> None:
+        if files:
+            names = ", ".join("'" + str(f).replace("'", "''") + "'" for f in files)
+            self.db.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet([{names}])")
+        else:
+            self.db.register(f"no_{view}", SCHEMAS[table].empty_table())
+            self.db.execute(f"CREATE VIEW {view} AS SELECT * FROM no_{view}")
+
+    def _make_plan_tables(self) -> None:
+        """`cells` and `repetitions`: what the plan asks for, whatever else lies in the folder."""
+        cells = self.manifest.cells
+        columns: dict[str, Any] = {
+            "cell": list(range(len(cells))),
+            "cell_id": [c.cell_id for c in cells],
+            "source_id": [c.source_id for c in cells],
+        }
+        for axis in self.axes:
+            columns[axis] = pa.array([c.axes.get(axis) for c in cells], pa.string())
+        repetitions = [(c.cell_id, *seeds) for c in cells for seeds in c.seeds]
+        names = ("cell_id", "seed", "seed_training", "seed_order")
+        by_column = [list(column) for column in zip(*repetitions, strict=True)] or [[]] * 4
+        sources = self.manifest.sources
+        for name, table in {
+            "plan_cells": pa.table(columns),
+            "plan_repetitions": pa.table(dict(zip(names, by_column, strict=True))),
+            "plan_sources": pa.table(
+                {
+                    "source_id": [s.source_id for s in sources],
+                    "sample": [s.sample for s in sources],
+                }
+            ),
+        }.items():
+            self.db.register(f"given_{name}", table)
+            self.db.execute(f"CREATE TABLE {name} AS SELECT * FROM given_{name}")
+        self.db.execute("CREATE VIEW cells AS SELECT * FROM plan_cells")
+
+    def _make_episodes(self) -> None:
+        self.db.execute(
+            "CREATE VIEW cases AS SELECT c.* FROM all_cases c JOIN plan_sources p "
+            "ON p.source_id = c.source_id AND c.position < p.sample"
+        )
+        # A window over a million rows costs more than the table itself, and most sweeps have
+        # no second attempt anywhere.
+        found = self.db.execute(
+            "SELECT count(*), count(DISTINCT episode_id) FROM attempts"
+        ).fetchone()
+        assert found is not None
+        winners = "" if found[0] == found[1] else "WHERE a.attempt_id IN (FROM winners)"
+        if winners:
+            self.db.execute(f"CREATE TABLE winners AS {sql.read('winners')}")
+        axes = "".join(f", c.{quoted(axis)}" for axis in self.axes)
+        self.db.execute(
+            f"CREATE VIEW episodes AS {sql.read('episodes').format(axes=axes, winners=winners)}"
+        )
+
+
+def quoted(name: str) -> str:
+    """`name` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'

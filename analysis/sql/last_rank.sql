@@ -1,0 +1,14 @@
+-- One row an attempt: the best 1-based rank of a target in the last ranking that is known, or NULL.
+SELECT
+    t.attempt_id,
+    list_min(
+        list_filter(
+            list_transform(e.targets, lambda target: list_position(t.ranking, target)),
+            lambda place: place > 0
+        )
+    ) AS rank
+FROM turns t
+JOIN episodes e USING (attempt_id)
+JOIN (
+    SELECT attempt_id, max(turn) AS turn FROM turns WHERE ranking IS NOT NULL GROUP BY attempt_id
+) AS last ON last.attempt_id = t.attempt_id AND last.turn = t.turn

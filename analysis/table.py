@@ -1,0 +1,187 @@
+"""Tables: a row a cell, mean and standard deviation over seeds, and what they stand on."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from analysis.metrics.core import Metric, parse
+from analysis.results import Results
+
+# Backends that are no language models. Named here because analysis knows no workers.
+WATERMARKED = {
+    "rules": "made with the rules backend: they test the plumbing, not language models, and must "
+    "never stand beside published numbers",
+    "latency": "made with the latency backend: random replies, for measuring speed",
+}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one cell.
+
+    `mean` is the mean of the per-seed means, None where no episode defines the metric. `std` is
+    their sample standard deviation (n-1), None for one seed or where nothing varied
+    (`deterministic`). `episodes` define the metric; `seeds` are the per-seed means.
+    """
+
+    mean: float | None
+    std: float | None
+    deterministic: bool
+    episodes: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell. `counted` of its `planned` episodes are finished and not failed by others."""
+
+    axes: dict[str, str]
+    values: list[Value]
+    counted: int
+    planned: int
+
+
+@dataclass(frozen=True)
+class Table:
+    axes: list[str]
+    metrics: list[Metric]
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+
+def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool = True) -> Table:
+    """The table of `metrics`, over complete blocks unless told otherwise.
+
+    A block is one case across all cells and seeds; a case that some cell has not finished is
+    left out of all, because long dialogues must not go missing from one cell first. Raises
+    UsageError for a bad metric.
+    """
+    parsed = [parse(name) for name in metrics]
+    _make_scored(results, complete_only)
+    per_seed = _per_seed(results, parsed)
+    fixed = _deterministic(results)
+    counted: dict[str, int] = dict(
+        results.db.execute(
+            "SELECT cell_id, count(*) FILTER (WHERE ours) FROM scored GROUP BY cell_id"
+        ).fetchall()
+    )
+    rows = [
+        Row(
+            axes={axis: cell.axes.get(axis, "") for axis in results.axes},
+            values=[
+                _value(per_seed.get((cell.cell_id, i), []), cell.cell_id in fixed)
+                for i in range(len(parsed))
+            ],
+            counted=counted.get(cell.cell_id, 0),
+            planned=results.planned[cell.cell_id],
+        )
+        for cell in results.manifest.cells
+    ]
+    return Table(results.axes, parsed, rows, _notes(results, rows, complete_only))
+
+
+def _make_scored(results: Results, complete_only: bool) -> None:
+    """The narrow table that all metrics are read from.
+
+    `ours`: finished, and no one but the agent failed it.
+    """
+    expected = " UNION ALL ".join(
+        f"SELECT '{source.source_id}' AS source_id, "
+        f"{sum(len(c.seeds) for c in results.manifest.cells if c.source_id == source.source_id)}"
+        " AS expected"
+        for source in results.manifest.sources
+    )
+    where = ""
+    if complete_only:
+        where = (
+            "WHERE (c.source_id, e.case_id) IN ("
+            "SELECT c.source_id, e.case_id FROM episodes e JOIN plan_cells c USING (cell_id) "
+            f"JOIN ({expected}) w ON w.source_id = c.source_id "
+            "GROUP BY c.source_id, e.case_id, w.expected HAVING count(*) = w.expected)"
+        )
+    results.db.execute(
+        "CREATE OR REPLACE TEMP TABLE scored AS "
+        "SELECT e.attempt_id, e.cell_id, e.case_id, e.seed, e.seed_training, e.seed_order, "
+        "e.success_turn, e.max_turns, e.transcript_hash, e.status = 'done' AS done, "
+        "(e.status = 'done' OR coalesce(e.blame, '') = 'agent') AS ours "
+        f"FROM episodes e JOIN plan_cells c USING (cell_id) {where}"
+    )
+
+
+def _per_seed(
+    results: Results, metrics: Sequence[Metric]
+) -> dict[tuple[str, int], list[tuple[float | None, int]]]:
+    """(cell, metric) -> (value, episodes that define it) of each seed."""
+    found: dict[tuple[str, int], list[tuple[float | None, int]]] = {}
+    for index, metric in enumerate(metrics):
+        for cell_id, value, episodes in results.db.execute(_metric_sql(metric)).fetchall():
+            found.setdefault((cell_id, index), []).append((value, episodes))
+    return found
+
+
+def _metric_sql(metric: Metric) -> str:
+    return (
+        "SELECT cell_id, sum(num) / nullif(sum(den), 0), count(*) FILTER (WHERE den > 0) "
+        f"FROM ({scored_sql(metric)}) "
+        "GROUP BY cell_id, seed, seed_training, seed_order "
+        "ORDER BY cell_id, seed, seed_training, seed_order"
+    )
+
+
+def scored_sql(metric: Metric) -> str:
+    """One row an episode that counts: cell, case, seeds, num and den of `metric`."""
+    join = f"LEFT JOIN ({metric.per_attempt}) x USING (attempt_id)" if metric.per_attempt else ""
+    return (
+        "SELECT e.cell_id, e.case_id, e.seed, e.seed_training, e.seed_order, "
+        f"({metric.numerator})::DOUBLE AS num, ({metric.denominator})::DOUBLE AS den "
+        f"FROM scored e {join} WHERE {'e.done' if metric.completed_only else 'e.ours'}"
+    )
+
+
+def _deterministic(results: Results) -> set[str]:
+    """Cells of several seeds in which every case has one transcript, whatever the seed."""
+    rows = results.db.execute(
+        "SELECT cell_id FROM ("
+        "SELECT cell_id, min(transcript_hash) = max(transcript_hash) AS same, count(*) AS seeds "
+        "FROM scored GROUP BY cell_id, case_id) GROUP BY cell_id HAVING bool_and(same AND seeds > 1)"
+    ).fetchall()
+    return {cell_id for (cell_id,) in rows}
+
+
+def _value(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) -> Value:
+    means = [value for value, _ in per_seed if value is not None]
+    episodes = sum(count for _, count in per_seed)
+    if not means:
+        return Value(None, None, False, episodes, 0)
+    std = statistics.stdev(means) if len(means) > 1 and not deterministic else None
+    return Value(statistics.fmean(means), std, deterministic, episodes, len(means))
+
+
+def _notes(results: Results, rows: Sequence[Row], complete_only: bool) -> list[str]:
+    manifest = results.manifest
+    seeds = max((len(c.seeds) for c in manifest.cells), default=0)
+    notes = [
+        f"mean ± sample standard deviation over {seeds} seeds; between seeds varies: "
+        f"{manifest.seed_varies}"
+        if seeds > 1
+        else "one seed: no standard deviation"
+    ]
+    for backend, words in WATERMARKED.items():
+        if any(backend in cell.backends.values() for cell in manifest.cells):
+            notes.append(f"WATERMARK: these figures are {words}")
+    finished = results.db.execute("SELECT count(*) FROM episodes").fetchone()
+    used = results.db.execute("SELECT count(*) FROM scored").fetchone()
+    assert finished is not None
+    assert used is not None
+    planned = sum(row.planned for row in rows)
+    if complete_only and used[0] < planned:
+        notes.append(
+            f"incomplete: only cases that every cell and seed has finished are counted "
+            f"({used[0]:,} of {finished[0]:,} finished and {planned:,} planned episodes)"
+        )
+    left_out = used[0] - sum(row.counted for row in rows)
+    if left_out:
+        notes.append(f"{left_out:,} episodes failed by no fault of the agent are left out")
+    return notes

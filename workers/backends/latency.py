@@ -1,0 +1,320 @@
+"""Random valid replies after a fixed time, for tests and benchmarks of everything around a model.
+
+- The same request gets the same reply, from whichever process and executor.
+- It logs what it was asked, before it answers: the truth for every count.
+- With the executor `ray` one actor serves all workers, as an engine would; else the process
+  that asks serves itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from agents.core.calls import Call, Completion
+from agents.core.errors import EngineDead, EngineOverloaded
+from agents.core.plugins import Options, operational
+from agents.core.rules import random_reply
+from workers.backends.core import Backend, BackendContext
+
+__all__ = ["LatencyBackend"]
+
+_CHARACTERS_A_TOKEN = 4  # the usual rule of thumb for English
+_GATHER_SECONDS = 0.001  # short beside any latency, long enough for a burst of dialogues
+_MOST_GATHERED = 256
+_IDLE_SECONDS = 300.0  # a sweep whose other models think for minutes must find the actor there
+_NAMESPACE = "crsweep"
+
+
+class _Options(Options):
+    latency_ms: float = operational(50.0, ge=0)
+    log: bool = operational(True)
+    """Whether requests are logged to `logs/latency-<model>-<pid>.jsonl`; else only counted."""
+    error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of requests refused as by an overloaded server; the next try may pass."""
+    invalid_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of replies that are no JSON, decided by the call's seed."""
+
+
+class Request(NamedTuple):
+    """What an engine would be sent, and what the log says of it."""
+
+    schema_json: str
+    messages_json: str
+    seed: int
+    characters: int
+    role: str
+    step: str
+    scope: str
+    turn: int
+    draw: int
+    reask: int
+
+    def digest(self) -> bytes:
+        text = f"{self.schema_json}\0{self.seed}\0{self.messages_json}"
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+Reply = Completion | EngineOverloaded
+
+
+class LatencyServer:
+    """Answers requests, all of one model. Used in the process that asks, or as an actor.
+
+    An actor cannot be ended by the first worker that closes, and must outlive the worker that
+    made it; so it is detached, ends with a local Ray, and on a cluster ends itself after
+    `idle` seconds without work.
+    """
+
+    def __init__(self, options: _Options, log: str | None, idle: float | None = None) -> None:
+        self._options = options
+        self._schema = lru_cache(maxsize=None)(json.loads)
+        self._times: Counter[bytes] = Counter()
+        self._answered = 0
+        self._busy = 0
+        self._last = time.monotonic()
+        self._idle = idle
+        self._watch: asyncio.Task[None] | None = None
+        self._log = None
+        if log is not None:
+            path = Path(f"{log}-{os.getpid()}.jsonl")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: what was answered is on file even if this process is killed.
+            self._log = path.open("ab", buffering=0)
+
+    async def answer(self, requests: Sequence[Request]) -> list[Reply]:
+        """Replies in the order of `requests`, which came together and so are due together."""
+        if self._idle is not None and self._watch is None:
+            self._watch = asyncio.create_task(self._end_when_idle(self._idle))
+        self._busy += 1
+        try:
+            return await self._answer(requests)
+        finally:
+            self._busy -= 1
+            self._last = time.monotonic()
+
+    async def _answer(self, requests: Sequence[Request]) -> list[Reply]:
+        arrived, due = time.time(), time.monotonic() + self._options.latency_ms / 1000
+        digests = [request.digest() for request in requests]
+        replies = [self._reply(*pair) for pair in zip(requests, digests, strict=True)]
+        await asyncio.sleep(due - time.monotonic())
+        if self._log is not None:
+            answered = time.time()
+            lines = [
+                _line(*each, arrived, answered)
+                for each in zip(requests, digests, replies, strict=True)
+            ]
+            self._log.write("".join(lines).encode("utf-8", "surrogatepass"))
+        self._answered += len(requests)
+        return replies
+
+    def answered(self) -> int:
+        """How many requests were answered so far, refusals too."""
+        return self._answered
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+
+    def _reply(self, request: Request, digest: bytes) -> Reply:
+        if self._options.error_rate:
+            times = self._times[digest]
+            self._times[digest] += 1
+            if _unit_hash(digest + times.to_bytes(8, "big")) < self._options.error_rate:
+                return EngineOverloaded(
+                    "the latency backend refuses this request, as it is told to"
+                )
+        rng = random.Random(request.seed)
+        invalid = rng.random() < self._options.invalid_rate
+        text = random_reply(self._schema(request.schema_json), rng)
+        if invalid:
+            text = text[:-1]  # an object that never closes
+        return Completion(text, "stop", _tokens(request.characters), _tokens(len(text)))
+
+    async def _end_when_idle(self, seconds: float) -> None:
+        while self._busy or time.monotonic() - self._last < seconds:
+            await asyncio.sleep(seconds / 4)
+        os._exit(0)
+
+
+class LatencyBackend(Backend):
+    """Sends calls to a `LatencyServer`: its own, or the actor that all workers share."""
+
+    Options = _Options
+    watermark = True
+
+    def __init__(self, options: _Options, context: BackendContext) -> None:
+        log = None
+        if options.log and context.log_folder is not None:
+            name = re.sub(r"[^\w.-]", "_", context.name)
+            log = str(context.log_folder / f"latency-{name}")
+        self._latency_ms = options.latency_ms
+        if context.executor == "ray":
+            name = _actor_name(options, context, log)
+            self._server = _SharedServer(name, options, log)
+        else:
+            self._server = _OwnServer(options, log)
+
+    async def complete(self, call: Call) -> Completion:
+        reply = await self._server.answer(
+            Request(
+                call.step.schema_json,
+                call.messages_json,
+                call.seed,
+                sum(len(message.content) for message in call.messages),
+                call.role,
+                call.step.name,
+                call.scope,
+                call.turn,
+                call.draw,
+                call.reask,
+            )
+        )
+        if isinstance(reply, EngineOverloaded):
+            raise reply
+        return reply
+
+    async def answered(self) -> int:
+        """How many requests the server has answered so far, refusals too."""
+        return await self._server.answered()
+
+    async def check(self) -> str:
+        return f"answers after {self._latency_ms:g} ms"
+
+    async def close(self) -> None:
+        self._server.close()
+
+
+class _OwnServer:
+    """A server in this process."""
+
+    def __init__(self, options: _Options, log: str | None) -> None:
+        self._server = LatencyServer(options, log)
+
+    async def answer(self, request: Request) -> Reply:
+        return (await self._server.answer([request]))[0]
+
+    async def answered(self) -> int:
+        return self._server.answered()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class _Batch:
+    """Requests that travel together, and the exchange that brings their replies."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.exchange: asyncio.Task[list[Reply]] | None = None
+
+
+class _SharedServer:
+    """The actor, asked in micro-batches: one Ray call for all requests of about a millisecond.
+
+    The requests of a batch are due at the same moment, so no reply waits for another.
+    """
+
+    def __init__(self, name: str, options: _Options, log: str | None) -> None:
+        self._name, self._options, self._log = name, options, log
+        self._actor: Any = None
+        self._open: _Batch | None = None
+
+    async def answer(self, request: Request) -> Reply:
+        batch = self._open
+        if batch is None or len(batch.requests) >= _MOST_GATHERED:
+            batch = self._open = _Batch()
+            batch.exchange = asyncio.create_task(self._exchange(batch))
+        place = len(batch.requests)
+        batch.requests.append(request)
+        assert batch.exchange is not None
+        # Shielded: one caller that is cancelled must not take the others' replies along.
+        return (await asyncio.shield(batch.exchange))[place]
+
+    async def answered(self) -> int:
+        return await self._ask("answered")
+
+    def close(self) -> None:
+        """The actor stays for the other workers; see `LatencyServer` for its end."""
+        self._actor = None
+
+    async def _exchange(self, batch: _Batch) -> list[Reply]:
+        await asyncio.sleep(_GATHER_SECONDS)
+        if self._open is batch:
+            self._open = None
+        return await self._ask("answer", batch.requests)
+
+    async def _ask(self, method: str, *args: Any) -> Any:
+        from ray.exceptions import RayActorError
+
+        if self._actor is None:
+            self._actor = self._find_or_start()
+        try:
+            return await getattr(self._actor, method).remote(*args)
+        except RayActorError as error:
+            self._actor = None  # the next try finds or starts another
+            first = str(error).splitlines()[0]
+            raise EngineDead(f"the actor of the latency backend is gone: {first}") from error
+
+    def _find_or_start(self) -> Any:
+        """The actor of this name; of workers that start it at once, one succeeds for all."""
+        import ray
+
+        actor: Any = ray.remote(LatencyServer)
+        return actor.options(
+            name=self._name,
+            namespace=_NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=0,
+            max_concurrency=10_000,  # batches that wait out their latency, not threads
+        ).remote(self._options, self._log, _IDLE_SECONDS)
+
+
+def _actor_name(options: _Options, context: BackendContext, log: str | None) -> str:
+    """One actor a run and declared model: the axes of a grid may vary the options of a name.
+
+    The log's path tells apart sweeps of the same name that share a cluster.
+    """
+    parts = (context.run_id, options.model_dump_json(), log or "")
+    digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
+    return f"latency-{context.name}-{digest}"
+
+
+def _line(request: Request, digest: bytes, reply: Reply, arrived: float, answered: float) -> str:
+    entry = {
+        "request": digest.hex(),
+        "role": request.role,
+        "step": request.step,
+        "scope": request.scope,
+        "turn": request.turn,
+        "draw": request.draw,
+        "reask": request.reask,
+        "seed": request.seed,
+        "refused": isinstance(reply, EngineOverloaded),
+        "arrived": arrived,
+        "answered": answered,
+    }
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _tokens(characters: int) -> int:
+    return -(-characters // _CHARACTERS_A_TOKEN)
+
+
+def _unit_hash(data: bytes) -> float:
+    """A number in [0, 1) that depends on `data` alone."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=7).digest(), "big") / 2**56
