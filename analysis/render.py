@@ -61,13 +61,16 @@ def print_text(table: Table, console: Console) -> None:
     drawn.add_column("episodes", justify="right", no_wrap=True)
     for cells in _marked(table, escape_rich, "[bold]{}[/bold]", "[underline]{}[/underline]", " ± "):
         drawn.add_row(*cells)
-    # A pipe or a file has no width: nothing may be cut off there.
-    if not console.is_terminal:
-        console = Console(file=console.file, width=10_000, highlight=False)
-        drawn.expand = False
-    console.print(drawn)
+    print_whole(drawn, console)
     for note in table.notes:
         console.print(note, style="dim", markup=False, soft_wrap=True)
+
+
+def print_whole(drawn: rich.table.Table, console: Console) -> None:
+    """Prints a table; a pipe or a file has no width, so nothing is cut off there."""
+    if not console.is_terminal:
+        console = Console(file=console.file, width=10_000, highlight=False)
+    console.print(drawn)
 
 
 def markdown(table: Table) -> str:

@@ -79,7 +79,8 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
         )
         for cell in results.manifest.cells
     ]
-    return Table(results.axes, parsed, rows, _notes(results, rows, complete_only))
+    notes = [*_notes(results, rows, complete_only), *_undefined(parsed, rows)]
+    return Table(results.axes, parsed, rows, notes)
 
 
 def _make_scored(results: Results, complete_only: bool) -> None:
@@ -123,7 +124,8 @@ def _per_seed(
 
 def _metric_sql(metric: Metric) -> str:
     return (
-        "SELECT cell_id, sum(num) / nullif(sum(den), 0), count(*) FILTER (WHERE den > 0) "
+        "SELECT cell_id, sum(num) FILTER (WHERE den > 0) / nullif(sum(den), 0), "
+        "count(*) FILTER (WHERE den > 0) "
         f"FROM ({scored_sql(metric)}) "
         "GROUP BY cell_id, seed, seed_training, seed_order "
         "ORDER BY cell_id, seed, seed_training, seed_order"
@@ -157,6 +159,17 @@ def _value(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) ->
         return Value(None, None, False, episodes, 0)
     std = statistics.stdev(means) if len(means) > 1 and not deterministic else None
     return Value(statistics.fmean(means), std, deterministic, episodes, len(means))
+
+
+def _undefined(metrics: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
+    """A note for each metric that some counted episodes do not define."""
+    counted = sum(row.counted for row in rows)
+    notes = []
+    for index, metric in enumerate(metrics):
+        defined = sum(row.values[index].episodes for row in rows)
+        if defined < counted:
+            notes.append(f"{metric.name} is defined for {defined:,} of {counted:,} episodes")
+    return notes
 
 
 def _notes(results: Results, rows: Sequence[Row], complete_only: bool) -> list[str]:

@@ -41,7 +41,7 @@ def show_plan(
     if as_json:
         print(json.dumps(_plan_data(plan, left, guess), indent=1))
         return
-    table = Table(*plan.axes, "seeds", "cases", "domain", box=None, pad_edge=False)
+    table = Table(*map(escape, plan.axes), "seeds", "cases", "domain", box=None, pad_edge=False)
     for cell in plan.cells[:_CELLS_SHOWN]:
         source = plan.sources[cell.source]
         table.add_row(
@@ -50,7 +50,7 @@ def show_plan(
             f"{len(source):,}",
             escape(f"{source.domain_ref.name} {source.split}"),
         )
-    console.print(table)
+    render.print_whole(table, console)
     if len(plan.cells) > _CELLS_SHOWN:
         console.print(f"... and {len(plan.cells) - _CELLS_SHOWN:,} more cells (see --json)")
     console.print(
@@ -200,7 +200,7 @@ def show_query(folder: Path, query: str, *, format: str, console: Console) -> No
     table = Table(*map(escape, names), box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row))
-    console.print(table)
+    render.print_whole(table, console)
 
 
 def show_status(folder: Path, console: Console) -> None:

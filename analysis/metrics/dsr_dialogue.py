@@ -15,7 +15,8 @@ def dsr_dialogue(argument: str | None) -> Metric:
     return Metric(
         "x.num",
         "x.den",
-        per_attempt=f"SELECT attempt_id, avg(correct::INT) AS num, 1 AS den "
+        per_attempt="SELECT attempt_id, avg(correct::INT) AS num, "
+        "CASE WHEN bool_and(correct IS NOT NULL) THEN 1 END AS den "
         f"FROM ({decisions}) GROUP BY attempt_id",
         needs_probe=True,
     )

@@ -11,15 +11,17 @@ __all__ = ["dsr_pooled"]
 def dsr_pooled(argument: str | None) -> Metric:
     """`dsr_pooled@t`: correct decisions by all decisions of the first t turns.
 
-    Decisions after the episode's end do not exist. An asking turn counts where it is known what the
-    agent would have recommended: it reports it, or the probe asked.
+    Decisions after the episode's end do not exist. An episode with an asking turn of which it is
+    not known what the agent would have recommended (it does not say, and no probe asked) is
+    undefined: to count its other turns alone would flatter agents that ask.
     """
     turn = positive(argument, "dsr_pooled", "the number of turns t")
     decisions = sql.read("decisions").format(turn=turn)
     return Metric(
         "x.num",
         "x.den",
-        per_attempt=f"SELECT attempt_id, count(*) FILTER (WHERE correct) AS num, count(*) AS den "
+        per_attempt="SELECT attempt_id, count(*) FILTER (WHERE correct) AS num, "
+        "CASE WHEN bool_and(correct IS NOT NULL) THEN count(*) END AS den "
         f"FROM ({decisions}) GROUP BY attempt_id",
         needs_probe=True,
     )

@@ -52,9 +52,6 @@ _FINISHED: dict[str, FinishReason] = {
     "length": "length",
     "content_filter": "content_filter",
 }
-_OWN = frozenset(
-    "model messages seed temperature top_p max_tokens response_format n stream".split()
-)
 
 
 class _Sampling(BaseModel):
@@ -65,6 +62,9 @@ class _Sampling(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 512
+
+
+_OWN = {"model", "messages", "seed", "response_format", "n", "stream", *_Sampling.model_fields}
 
 
 class _Options(Options):
@@ -82,7 +82,7 @@ class _Options(Options):
     sampling: _Sampling = _Sampling()
     guided: Literal["json_schema", "none"] = "json_schema"
     """Whether the reply's schema is sent for guided decoding; replies are checked anyway."""
-    extra_body: dict[str, Any] = {}
+    extra_body: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Further fields of the request, for what only this server knows. No place for secrets."""
 
     @field_validator("api_key_env")

@@ -1,0 +1,366 @@
+"""The openai backend against a real HTTP server."""
+
+import asyncio
+import logging
+import pickle
+import socket
+import traceback
+from typing import Any
+
+import pytest
+from tenacity import wait_none
+
+from agents.core.errors import (
+    ContextOverflow,
+    CrsweepError,
+    EngineDead,
+    EngineOverloaded,
+    EngineRefused,
+    Timeout,
+    UsageError,
+)
+from sweeps.origins import Origins, check
+from sweeps.schema import ModelSpec
+from tests.workers.backends.calls import STEP, call, context
+from tests.workers.backends.fake_openai import Answer, FakeOpenAI, completion, refusal
+from workers import retry
+from workers.backends.openai import OpenAIBackend
+from workers.models import BoundModel, declare
+
+KEY = "sk-test-0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch):
+    monkeypatch.setenv("CRSWEEP_TEST_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-server")
+
+
+def options(url: str, **changes: Any) -> Any:
+    given = {"base_url": url, "model": "qwen", "api_key_env": "CRSWEEP_TEST_KEY", **changes}
+    return check(OpenAIBackend.Options, given, Origins(), ("models", "remote"))
+
+
+def spec_of(**given: Any) -> ModelSpec:
+    return ModelSpec.model_validate({"backend": "openai", "model": "qwen", **given})
+
+
+def complete(*calls, url: str, **changes: Any) -> list[Any]:
+    """Completions of `calls`, asked at once."""
+
+    async def ask():
+        backend = OpenAIBackend(options(url, **changes), context())
+        try:
+            return await asyncio.gather(*map(backend.complete, calls))
+        finally:
+            await backend.close()
+
+    return asyncio.run(ask())
+
+
+def error_of(answer: Answer, **changes: Any) -> CrsweepError:
+    with FakeOpenAI(answer) as server, pytest.raises(CrsweepError) as caught:
+        complete(call(), url=server.url, **changes)
+    assert len(server.asked) == 1, "a backend never retries"
+    return caught.value
+
+
+def check_of(server: FakeOpenAI, **changes: Any) -> str:
+    async def ask() -> str:
+        backend = OpenAIBackend(options(server.url, **changes), context())
+        try:
+            return await backend.check()
+        finally:
+            await backend.close()
+
+    return asyncio.run(ask())
+
+
+def test_model_messages_seed_sampling_and_schema_arrive():
+    with FakeOpenAI(Answer(body=completion('{"a": 1}'))) as server:
+        sampling = {"temperature": 0.2, "max_tokens": 99}
+        complete(call(2**48 - 1), url=server.url, sampling=sampling, extra_body={"top_k": 5})
+    assert server.asked[0].path == "/v1/chat/completions"
+    assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
+    assert server.asked[0].body == {
+        "model": "qwen",
+        "messages": [{"role": "user", "content": "Name films."}],
+        "seed": 2**48 - 1,
+        "temperature": 0.2,
+        "top_p": 1.0,
+        "max_tokens": 99,
+        "top_k": 5,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "name_items", "schema": STEP.schema, "strict": True},
+        },
+    }
+
+
+def test_an_unguided_request_sends_no_schema():
+    with FakeOpenAI() as server:
+        complete(call(), url=server.url, guided="none")
+    assert "response_format" not in server.asked[0].body
+
+
+def test_no_key_is_sent_that_was_not_named():
+    with FakeOpenAI() as server:
+        complete(call(), url=server.url, api_key_env=None)
+    assert server.asked[0].headers["authorization"] == "Bearer none"
+
+
+def test_text_finish_reason_and_token_counts_come_back():
+    body = completion('{"a": 1}', "length")
+    body["usage"]["completion_tokens_details"] = {"reasoning_tokens": 3}
+    with FakeOpenAI(Answer(body=body)) as server:
+        (found,) = complete(call(), url=server.url)
+    assert found == ('{"a": 1}', "length", 11, 5, 3, False, 0)
+
+
+def test_a_server_that_counts_no_tokens_gives_none():
+    body = completion("x", "content_filter")
+    del body["usage"]
+    with FakeOpenAI(Answer(body=body)) as server:
+        (found,) = complete(call(), url=server.url)
+    assert found == ("x", "content_filter", None, None, None, False, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "expected"),
+    [
+        (400, "This model's maximum context length is 4096 tokens.", ContextOverflow),
+        (400, "The decoder prompt is longer than the maximum model length of 64.", ContextOverflow),
+        (400, "the request exceeds the available context size", ContextOverflow),
+        (400, "top_p must be in (0, 1]", EngineRefused),
+        (401, "Incorrect API key provided", EngineRefused),
+        (403, "no", EngineRefused),
+        (404, "The model `qwen` does not exist.", EngineRefused),
+        (408, "slow", Timeout),
+        (422, "unprocessable", EngineRefused),
+        (429, "slow down", EngineOverloaded),
+        (500, "a stack trace", EngineDead),
+        (502, "bad gateway", EngineDead),
+        (503, "loading", EngineOverloaded),
+        (504, "gateway timeout", EngineDead),
+    ],
+)
+def test_a_status_becomes_the_error_that_decides_on_retries(status, message, expected):
+    error = error_of(Answer(status, refusal(message)))
+    assert type(error) is expected
+    assert f"HTTP {status}" in error.message
+    assert message in error.message
+    assert "127.0.0.1" in error.message
+
+
+def test_a_context_overflow_is_known_by_its_code_alone():
+    error = error_of(Answer(400, refusal("too big", "context_length_exceeded")))
+    assert type(error) is ContextOverflow
+
+
+def test_an_error_that_is_no_json_is_quoted():
+    error = error_of(Answer(502, "<html>nginx</html>"))
+    assert type(error) is EngineDead
+    assert "<html>nginx</html>" in error.message
+
+
+def test_a_slow_server_is_a_timeout():
+    error = error_of(Answer(body=completion(), delay=0.6), timeout=0.2)
+    assert type(error) is Timeout
+    assert "no answer within 0.2 s" in error.message
+
+
+def test_a_dropped_connection_is_a_dead_engine():
+    assert type(error_of(Answer(drop=True))) is EngineDead
+
+
+def test_a_connection_dropped_inside_an_answer_is_a_dead_engine():
+    assert type(error_of(Answer(body=completion("x" * 99), cut=True))) is EngineDead
+
+
+def test_nothing_listening_is_a_dead_engine():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    with pytest.raises(EngineDead, match=url):
+        complete(call(), url=url)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("<html>hello</html>", EngineDead),
+        ("[]", EngineDead),
+        ({"error": {"message": "upstream is gone"}}, EngineDead),
+        ({**completion(), "choices": []}, EngineDead),
+        (completion("{}", None), EngineDead),
+        (completion("", "abort"), EngineDead),
+        (completion(None), EngineRefused),
+        (completion(None, "tool_calls"), EngineRefused),
+    ],
+)
+def test_a_body_outside_the_protocol_is_no_reply(body, expected):
+    assert type(error_of(Answer(body=body))) is expected
+
+
+def test_an_unfinished_thought_is_an_empty_truncated_reply():
+    with FakeOpenAI(Answer(body=completion(None, "length"))) as server:
+        (found,) = complete(call(), url=server.url)
+    assert (found.text, found.finish_reason) == ("", "length")
+
+
+def test_a_model_that_refuses_has_replied():
+    with FakeOpenAI(Answer(body=completion(None, refusal="I will not."))) as server:
+        (found,) = complete(call(), url=server.url)
+    assert found.text == "I will not."
+
+
+@pytest.mark.parametrize("status", [200, 401, 500])
+def test_the_key_is_never_in_an_error_or_log(status, caplog):
+    caplog.set_level(logging.DEBUG)
+    echo = f"got 'Bearer {KEY}', {'x' * 240} {KEY}"
+    error = error_of(Answer(status, refusal(echo)))
+    shown = "".join(traceback.format_exception(error))
+    assert "got 'Bearer ***'" in error.message
+    for text in (error.message, shown, repr(pickle.loads(pickle.dumps(error))), caplog.text):
+        assert KEY not in text
+        assert KEY[:12] not in text
+
+
+def test_credentials_in_the_address_are_used_and_never_shown(caplog):
+    caplog.set_level(logging.DEBUG)
+    with FakeOpenAI(Answer(401, refusal("who is ann:p%40ss? p@ss? YW5uOnBAc3M="))) as server:
+        url = server.url.replace("http://", "http://ann:p%40ss@")
+        with pytest.raises(EngineRefused) as caught:
+            complete(call(), url=url, api_key_env=None)
+    assert server.asked[0].headers["authorization"] == "Basic YW5uOnBAc3M="
+    assert "who is ann:***? ***? ***" in caught.value.message
+    for secret in ("p%40ss", "p@ss", "YW5uOnBAc3M="):
+        assert secret not in caught.value.message
+        assert secret not in caplog.text
+
+
+def test_retries_keep_the_seed_and_are_recorded(monkeypatch):
+    monkeypatch.setattr(retry, "_WAIT", wait_none())
+    answers = [Answer(503, refusal("busy")), Answer(drop=True), Answer(body=completion("ok"))]
+    with FakeOpenAI(*answers) as server:
+        spec = spec_of(base_url=server.url)
+
+        async def ask():
+            model = BoundModel("remote", spec, context(), transient=3)
+            try:
+                return await model.complete(call(77))
+            finally:
+                await model.close()
+
+        found = asyncio.run(ask())
+    assert (found.text, found.retries) == ("ok", 2)
+    assert [asked.body["seed"] for asked in server.asked] == [77, 77, 77]
+    assert server.asked[0].body == server.asked[2].body
+
+
+def test_what_would_repeat_is_not_retried():
+    with FakeOpenAI(Answer(404, refusal("no such model"))) as server:
+        spec = spec_of(base_url=server.url)
+
+        async def ask():
+            model = BoundModel("remote", spec, context(), transient=3)
+            try:
+                await model.complete(call())
+            finally:
+                await model.close()
+
+        with pytest.raises(EngineRefused):
+            asyncio.run(ask())
+    assert len(server.asked) == 1
+
+
+def test_ten_calls_are_served_at_once():
+    answers = [Answer(body=completion(), delay=0.3)] * 10
+    with FakeOpenAI(*answers) as server:
+        assert len(complete(*map(call, range(10)), url=server.url)) == 10
+    assert {asked.body["seed"] for asked in server.asked} == set(range(10))
+    assert server.most_at_once == 10
+
+
+def test_waiting_for_a_connection_is_no_timeout():
+    answers = [Answer(body=completion(), delay=0.15)] * 4
+    with FakeOpenAI(*answers) as server:
+        complete(*map(call, range(4)), url=server.url, max_connections=1, timeout=0.5)
+    assert server.most_at_once == 1
+
+
+def test_check_says_what_is_served():
+    with FakeOpenAI(models=("qwen", "llama")) as server:
+        assert check_of(server) == f"{server.url} serves qwen, llama"
+    assert [asked.path for asked in server.asked] == ["/v1/models"]
+
+
+def test_check_refuses_a_model_that_is_not_served_with_a_near_match():
+    with FakeOpenAI(models=("qwen2",)) as server, pytest.raises(EngineRefused) as caught:
+        check_of(server)
+    assert "no model 'qwen'; did you mean 'qwen2'?" in caught.value.message
+
+
+def test_check_maps_errors_too():
+    answer = Answer(401, refusal(f"bad key {KEY}"))
+    with FakeOpenAI(answer) as server, pytest.raises(EngineRefused, match=r"bad key \*\*\*"):
+        check_of(server)
+
+
+def test_a_missing_key_is_found_when_options_are_checked(monkeypatch):
+    monkeypatch.delenv("CRSWEEP_TEST_KEY")
+    with pytest.raises(UsageError) as caught:
+        options("http://h/v1")
+    assert "models.remote.api_key_env" in caught.value.message
+    assert "the environment variable CRSWEEP_TEST_KEY is not set" in caught.value.message
+
+
+def test_a_key_that_vanished_later_is_one_clear_line_too(monkeypatch):
+    checked = options("http://h/v1")
+    monkeypatch.delenv("CRSWEEP_TEST_KEY")
+    with pytest.raises(UsageError, match="model 'm': the environment variable CRSWEEP_TEST_KEY"):
+        OpenAIBackend(checked, context())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"api_key_env": KEY},
+        {"base_url": f"https//{KEY}@host/v1"},
+        {"base_url": f"http://ann:{KEY}/x@host/v1"},
+        {"base_url": f"http://host/v1?key={KEY}"},
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_refused_unseen(wrong):
+    with pytest.raises(UsageError) as caught:
+        options("http://h/v1", **wrong)
+    assert KEY not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"modle": "qwen"}, "did you mean 'model'"),
+        ({"sampling": {"temprature": 1}}, "did you mean 'temperature'"),
+        ({"sampling": {"top_p": 0}}, "sampling.top_p"),
+        ({"guided": "json_shema"}, "did you mean 'json_schema'"),
+        ({"extra_body": {"seed": 1}}, "'seed' is set by other options"),
+        ({"timeout": 0}, "timeout"),
+    ],
+)
+def test_wrong_options_are_refused_in_words(wrong, said):
+    with pytest.raises(UsageError) as caught:
+        options("http://h/v1", **wrong)
+    assert said in caught.value.message
+
+
+def test_identity_is_what_decides_the_answers():
+    def identity(**given: Any):
+        return declare(spec_of(**given), Origins(), ())["options"]
+
+    plain = identity(base_url="http://a/v1")
+    moved = identity(base_url="http://b/v1", timeout=9, api_key_env="CRSWEEP_TEST_KEY")
+    assert plain == moved == {"model": "qwen"}
+    warm = identity(base_url="http://a/v1", sampling={"temperature": 1.0}, guided="none")
+    assert warm == {"model": "qwen", "sampling": {"temperature": 1.0}, "guided": "none"}
+    assert identity(base_url="http://a/v1", extra_body={"k": 1})["extra_body"] == {"k": 1}
