@@ -147,7 +147,8 @@ def _deterministic(results: Results) -> set[str]:
     rows = results.db.execute(
         "SELECT cell_id FROM ("
         "SELECT cell_id, min(transcript_hash) = max(transcript_hash) AS same, count(*) AS seeds "
-        "FROM scored GROUP BY cell_id, case_id) GROUP BY cell_id HAVING bool_and(same AND seeds > 1)"
+        "FROM scored GROUP BY cell_id, case_id) "
+        "GROUP BY cell_id HAVING bool_and(same AND seeds > 1)"
     ).fetchall()
     return {cell_id for (cell_id,) in rows}
 

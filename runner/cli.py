@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +27,7 @@ Overrides = Annotated[
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's output folder.")]
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     text = "text"
     csv = "csv"
     markdown = "markdown"
@@ -133,7 +133,9 @@ def play(
         from runner.show import show_dialogue
 
         person: Callable[[str], str] | None = input if me else None
-        show_dialogue(sweep, overrides or [], cell=cell, case=case, person=person, console=_console())
+        show_dialogue(
+            sweep, overrides or [], cell=cell, case=case, person=person, console=_console()
+        )
 
 
 @app.command()
@@ -161,7 +163,10 @@ def table(
         from runner.show import show_table
 
         show_table(
-            folder, metrics=metric or [], format=format.value, everything=everything,
+            folder,
+            metrics=metric or [],
+            format=format.value,
+            everything=everything,
             console=_console(),
         )
 
@@ -182,7 +187,9 @@ def compare(
 @app.command()
 def sql(
     folder: Folder,
-    query: Annotated[str, typer.Argument(help="A query over episodes, turns, calls, cells, cases.")],
+    query: Annotated[
+        str, typer.Argument(help="A query over episodes, turns, calls, cells, cases.")
+    ],
     format: Annotated[Format, typer.Option(help="text or csv.")] = Format.text,
 ) -> None:
     """Ask the results in DuckDB's SQL."""

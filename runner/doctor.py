@@ -70,9 +70,7 @@ def _statistics(domain: object) -> str:
 def _prompts(plan: Plan) -> str:
     """Plays one dialogue a cell with the rules backend; a prompt that breaks, breaks here."""
     step = max(1, len(plan.cells) // _REHEARSED)
-    attempts = rehearse(
-        plan, range(0, len(plan.cells), step), 1, probe=check_metrics(plan.loaded)
-    )
+    attempts = rehearse(plan, range(0, len(plan.cells), step), 1, probe=check_metrics(plan.loaded))
     for attempt in attempts:
         if attempt.error is not None:
             raise attempt.error
@@ -89,7 +87,7 @@ def _models(plan: Plan) -> list[tuple[str, Callable[[], str]]]:
             spec = cell.config.models[name]
             source = plan.sources[cell.source]
 
-            def check(name: str = name, spec=spec, source=source) -> str:  # noqa: ANN001
+            def check(name: str = name, spec=spec, source=source) -> str:
                 cls, options = backend_of(spec, Origins(), ("models", name))
 
                 async def ask() -> str:

@@ -51,7 +51,9 @@ def check_is_ours(folder: Path) -> None:
         raise UsageError(f"the output folder {folder} is a file")
     if not folder.is_dir() or read_manifest(folder) is not None:
         return
-    foreign = [p.name for p in folder.iterdir() if not p.name.startswith((".", "lease.json", "logs"))]
+    foreign = [
+        p.name for p in folder.iterdir() if not p.name.startswith((".", "lease.json", "logs"))
+    ]
     if foreign:
         raise UsageError(
             f"the output folder {folder} is not empty and holds no sweep (found {foreign[0]!r})"
@@ -113,7 +115,9 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
     """What `manifest.json` says of this run; `before` is the manifest that it replaces."""
     loaded = plan.loaded
     revision, dirty = _git_state()
-    backends = {name: spec.backend for cell in plan.cells for name, spec in cell.config.models.items()}
+    backends = {
+        name: spec.backend for cell in plan.cells for name, spec in cell.config.models.items()
+    }
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=loaded.header.name,
@@ -214,5 +218,8 @@ def _git_state() -> tuple[str | None, bool | None]:
             return None
         return done.stdout.strip()
 
-    revision, status = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    revision, status = (
+        git("rev-parse", "HEAD"),
+        git("status", "--porcelain", "--untracked-files=no"),
+    )
     return revision, None if status is None else bool(status)

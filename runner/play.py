@@ -21,9 +21,7 @@ from workers.rows import Attempt
 Read = Callable[[str], str]
 
 
-def play(
-    plan: Plan, *, cell: int, position: int, person: Read | None, console: Console
-) -> Attempt:
+def play(plan: Plan, *, cell: int, position: int, person: Read | None, console: Console) -> Attempt:
     """Plays one case of one cell; `person` reads a line from whoever is the user."""
     job = job_of(plan, probe=False, executor="local", epoch=0, run_id="play")
     chosen = plan.cells[cell]

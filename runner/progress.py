@@ -95,7 +95,9 @@ class ProgressDisplay:
 
     def lost(self, worker: str, again: int) -> None:
         self.tally.workers_lost += 1
-        self._console.print(f"worker {worker} was lost; its open episodes run again", style="yellow")
+        self._console.print(
+            f"worker {worker} was lost; its open episodes run again", style="yellow"
+        )
 
     def _show(self) -> None:
         now = time.monotonic()
@@ -107,7 +109,8 @@ class ProgressDisplay:
         elif now - self._last_line >= _LINE_EVERY:
             self._last_line = now
             self._console.print(
-                f"episodes {self.tally.settled}/{self.tally.total}, {self._status()}", soft_wrap=True
+                f"episodes {self.tally.settled}/{self.tally.total}, {self._status()}",
+                soft_wrap=True,
             )
 
     def _status(self) -> str:

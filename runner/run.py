@@ -226,9 +226,9 @@ class _Interrupts:
 
 
 async def _watch(lease: FolderLease, stopping: asyncio.Event) -> None:
-    while not lease.lost.is_set():
-        await asyncio.sleep(1.0)
-    stopping.set()
+    await asyncio.to_thread(lease.ended.wait)
+    if lease.lost.is_set():
+        stopping.set()
 
 
 def _conclude(outcome: Outcome, seconds: float, console: Console) -> None:
@@ -247,5 +247,3 @@ def resume_hint(words: Sequence[str]) -> str:
     """How to go on: the command that was given."""
     program = "crsweep" if shutil.which("crsweep") else "python -m runner"
     return f"to go on: {program} {shlex.join(words)}"
-
-

@@ -30,9 +30,7 @@ from workers.store import committed
 _CELLS_SHOWN = 40  # of a plan, on the screen; --json has all
 
 
-def show_plan(
-    sweep: Path, overrides: Sequence[str], *, as_json: bool, console: Console
-) -> None:
+def show_plan(sweep: Path, overrides: Sequence[str], *, as_json: bool, console: Console) -> None:
     """Cells, episodes, what is done, and an estimate of the rest."""
     plan = prepare(sweep, overrides)
     done = committed(plan.loaded.out)
@@ -240,6 +238,6 @@ def show_status(folder: Path, console: Console) -> None:
                 markup=False,
                 soft_wrap=True,
             )
-    files = [p for p in folder.rglob("*.parquet")]
+    files = list(folder.rglob("*.parquet"))
     size = sum(p.stat().st_size for p in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")

@@ -82,9 +82,7 @@ def _zipped(group: Mapping[str, Sequence[Any]]) -> list[Point]:
     return [dict(zip(group, row, strict=True)) for row in zip(*group.values(), strict=True)]
 
 
-def _no_double_axes(
-    block: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]]
-) -> None:
+def _no_double_axes(block: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]]) -> None:
     axes = [*block, *(axis for group in zipped for axis in group)]
     for axis in axes:
         if axes.count(axis) > 1:

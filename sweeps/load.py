@@ -48,7 +48,8 @@ class Loaded:
             return Path(self.header.out)
         if scheme != "file":
             raise self.origins.refuse(
-                ("out",), f"object stores are not supported yet; give a local path, found {scheme}://"
+                ("out",),
+                f"object stores are not supported yet; give a local path, found {scheme}://",
             )
         return Path(rest)
 
@@ -145,7 +146,7 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     """Applies one `dotted.path=value`, the value in YAML."""
     place = f"override '{override}'"
     dotted, equals, text = override.partition("=")
-    keys = tuple(dotted.strip().split("."))
+    keys = dotted.strip().split(".")
     if not equals or not all(keys):
         raise UsageError(f"{place}: expected path=value, such as cases.sample=20")
     try:
@@ -153,10 +154,11 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     except yaml.YAMLError as error:
         raise UsageError(f"{place}: the value is no YAML: {str(error).splitlines()[0]}") from None
     if keys[0] == "grid" and len(keys) > 1:
-        keys = ("grid", ".".join(keys[1:]))  # an axis is one key, dots and all
+        keys = ["grid", ".".join(keys[1:])]  # an axis is one key, dots and all
     _must_exist(tree, keys, place)
     parent: Any = tree
-    for depth, key in enumerate(keys[:-1]):
+    above, last = keys[:-1], keys[-1]
+    for depth, key in enumerate(above):
         below = parent.get(key)
         if isinstance(below, str) and depth == 0:
             below = {"name": below}  # `simulator: target_item` given an option
@@ -164,13 +166,11 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
             raise UsageError(f"{place}: {'.'.join(keys[: depth + 1])} holds {below!r}, not options")
         parent[key] = below = dict(below or {})
         parent = below
-    parent[keys[-1]] = _merge(parent.get(keys[-1]), value)
-    for known in [k for k in origins.places if k[: len(keys)] == keys]:
-        del origins.places[known]
-    origins.places[keys] = place
+    parent[last] = _merge(parent.get(last), value)
+    origins.replace(keys, place)
 
 
-def _must_exist(tree: dict[str, Any], keys: tuple[str, ...], place: str) -> None:
+def _must_exist(tree: dict[str, Any], keys: Sequence[str], place: str) -> None:
     """Refuses paths that neither the file nor the schema knows."""
     top = [*Header.model_fields, *CellConfig.model_fields]
     if keys[0] not in top:
@@ -194,7 +194,9 @@ def _only_allowed_resolvers(keys: tuple[Any, ...], value: Any, origins: Origins)
     for name in _RESOLVER.findall(value):
         if name not in _ALLOWED:
             raise origins.refuse(
-                keys, f"unknown resolver ${{{name}:...}}; there are oc.env and range{near(name, _ALLOWED)}"
+                keys,
+                f"unknown resolver ${{{name}:...}}; there are "
+                f"{' and '.join(_ALLOWED)}{near(name, _ALLOWED)}",
             )
     for name, default in _ENV.findall(value):
         if not default and name not in os.environ:
@@ -239,7 +241,9 @@ def _check_axes(data: dict[str, Any], origins: Origins) -> None:
                     f"an axis must be a list of values, found {values!r}; did you mean [{values}]?",
                 )
             if not values:
-                raise origins.refuse((*where, axis), "an axis must have at least one value, found []")
+                raise origins.refuse(
+                    (*where, axis), "an axis must have at least one value, found []"
+                )
 
 
 def _with_env_unexpanded(tree: Any, data: Any) -> Any:

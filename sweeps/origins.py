@@ -33,12 +33,22 @@ class Origins:
                 self.places[here] = f"{file}:{value.start_mark.line + 1}"
                 self.note_file(file, value, here)
 
+    def replace(self, path: Sequence[str], place: str) -> None:
+        """Notes that all of `path` comes from `place` now."""
+        keys = tuple(path)
+        for known in [k for k in self.places if k[: len(keys)] == keys]:
+            del self.places[known]
+        self.places[keys] = place
+
     def of(self, path: Sequence[Any]) -> str:
-        """The place of `path`, or of its nearest parent that has one."""
+        """The place of `path`, else of what stands in it, else of its nearest parent."""
         found = tuple(str(part) for part in path)
+        inside = next((k for k in self.places if found and k[: len(found)] == found), None)
         while found:
             if found in self.places:
                 return self.places[found]
+            if inside is not None:
+                return self.places[inside]
             found = found[:-1]
         return self.places.get((), "sweep")
 
@@ -92,7 +102,7 @@ def explain(
         if not isinstance(found, dict):
             text += f", found {found!r}"
     elif first["type"] == "literal_error":
-        expected = first["ctx"]["expected"]
+        expected = str(first.get("ctx", {}).get("expected"))
         options = [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
         text = f"expected {expected}, found {found!r}{near(str(found), options)}"
     else:

@@ -279,14 +279,12 @@ def _roles(config: CellConfig, spoken: Sequence[str], origins: Origins) -> dict[
 
 def _origins_at(origins: Origins, point: Mapping[str, Any]) -> Origins:
     """`origins` for one point: what an axis sets comes from the axis."""
-    places = dict(origins.places)
+    found = Origins(dict(origins.places))
     for axis in point:
         place = origins.of_axis(axis)
         if place is not None:
-            keys = tuple(axis.split("."))
-            places = {k: v for k, v in places.items() if k[: len(keys)] != keys}
-            places[keys] = place
-    return Origins(places)
+            found.replace(axis.split("."), place)
+    return found
 
 
 def _require(

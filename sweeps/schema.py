@@ -105,6 +105,16 @@ class CellConfig(_Part):
     seed: SeedNumber | None = None
     seeds: SeedSet | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _options_of_defaults(cls, value: Any) -> Any:
+        """`simulator: {max_facts: 2}` gives an option to the default simulator."""
+        if not isinstance(value, dict):
+            return value
+        names = {"simulator": "target_item", "success": "user_accepts"}
+        given = {key: value[key] for key in names if isinstance(value.get(key), dict)}
+        return {**value, **{key: {"name": names[key], **ref} for key, ref in given.items()}}
+
     @model_validator(mode="after")
     def _one_way_of_seeding(self) -> CellConfig:
         if self.seed is not None and self.seeds is not None:

@@ -37,7 +37,9 @@ class FolderLease:
         self.folder = folder
         self.epoch = epoch
         self.lost = threading.Event()
-        self._ended = threading.Event()
+        """Another driver has taken the folder over."""
+        self.ended = threading.Event()
+        """Lost, or released."""
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
@@ -63,7 +65,7 @@ class FolderLease:
 
     def release(self) -> None:
         """Gives the lease back, if it is still held."""
-        self._ended.set()
+        self.ended.set()
         self._thread.join()
         with _locked(self.folder):
             found = read(self.folder)
@@ -71,12 +73,13 @@ class FolderLease:
                 _write(self.folder, {**found, "released": True})
 
     def _beat(self) -> None:
-        while not self._ended.wait(_HEARTBEAT):
+        while not self.ended.wait(_HEARTBEAT):
             try:
                 with _locked(self.folder):
                     found = read(self.folder)
                     if found is None or found["epoch"] != self.epoch:
                         self.lost.set()
+                        self.ended.set()
                         return
                     _write(self.folder, _entry(self.epoch))
             except OSError:
@@ -88,7 +91,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     """The lease of `folder` as it stands, or None. UsageError if it cannot be understood."""
     try:
         found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-        found["epoch"] + 0  # noqa: B018  (a lease without a number is not one)
+        found["epoch"] = int(found["epoch"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):

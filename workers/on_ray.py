@@ -97,7 +97,7 @@ class RayWorker:
 
 def start_ray(address: str | None) -> dict[str, float]:
     """Joins the cluster at `address`, or starts a local Ray; its resources."""
-    logging.getLogger("ray").setLevel(logging.WARNING)  # its notices are not for the screen
+    logging.getLogger("ray").setLevel(logging.ERROR)  # its notices are not for the screen
     if not ray.is_initialized():
         own: dict[str, Any] = {} if address else {"include_dashboard": False}
         ray.init(

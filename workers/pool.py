@@ -86,9 +86,7 @@ class EpisodePool:
         self._news.clear()
         if self._failure is not None:
             raise self._failure
-        report = Report(
-            self._settled, self._calls, self._tokens, self._running, len(self._waiting)
-        )
+        report = Report(self._settled, self._calls, self._tokens, self._running, len(self._waiting))
         self._settled, self._calls, self._tokens = [], 0, 0
         return report
 

@@ -35,7 +35,7 @@ async def retrying(call: Callable[[], Awaitable[Completion]], transient: int) ->
         if not error.transient or transient == 0:
             raise
         log.warning("%s: %s; trying again", type(error).__name__, error.message)
-    tries = 1
+    retries = 0
     async for attempt in AsyncRetrying(
         retry=retry_if_exception(is_transient),
         stop=stop_after_attempt(transient),
@@ -43,6 +43,6 @@ async def retrying(call: Callable[[], Awaitable[Completion]], transient: int) ->
         reraise=True,
     ):
         with attempt:
-            tries = attempt.retry_state.attempt_number
-            completion = await call()
-    return Tried(completion, tries)
+            retries += 1
+            return Tried(await call(), retries)
+    raise AssertionError("tenacity ends with a reply or an error")

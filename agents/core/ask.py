@@ -87,7 +87,9 @@ class Ask:
     journal: Journal
 
     @overload
-    def __call__(self, step: Step[R], *, draw: int | None = None, **fields: Any) -> Awaitable[R]: ...
+    def __call__(
+        self, step: Step[R], *, draw: int | None = None, **fields: Any
+    ) -> Awaitable[R]: ...
     @overload
     def __call__(self, step: Step[R], *, n: int, **fields: Any) -> Awaitable[list[R]]: ...
 
@@ -107,7 +109,12 @@ class Ask:
     def as_role(self, part: str) -> Ask:
         """The same, speaking for the sub-role `part` (`agent` -> `agent.planner`)."""
         return Ask(
-            f"{self.role}.{part}", self.scope, self.sampling, self.prompts, self.models, self.journal
+            f"{self.role}.{part}",
+            self.scope,
+            self.sampling,
+            self.prompts,
+            self.models,
+            self.journal,
         )
 
     def probing(self) -> Ask:
@@ -119,9 +126,7 @@ class Ask:
         self.journal.ordinals[key] += 1
         return self.journal.ordinals[key] - 1
 
-    async def _several(
-        self, step: Step[R], draws: list[int], fields: Mapping[str, Any]
-    ) -> list[R]:
+    async def _several(self, step: Step[R], draws: list[int], fields: Mapping[str, Any]) -> list[R]:
         # In a group one failure ends its siblings, so no call outlives its episode.
         try:
             async with asyncio.TaskGroup() as group:
@@ -153,7 +158,8 @@ class Ask:
                 ChatMessage("user", f"That reply cannot be used: {reason}\nAnswer again."),
             )
         raise ReplyInvalid(
-            f"{self.role}, step {step.name}: no valid reply in {MAX_REASKS + 1} tries; last: {reason}",
+            f"{self.role}, step {step.name}: no valid reply in {MAX_REASKS + 1} tries; "
+            f"the last: {reason}",
             blame=blame_of(self.role),
         )
 

@@ -71,7 +71,7 @@ def ground(titles: Iterable[str], catalogue: Catalogue) -> GroundedTitles:
         if found is None:
             ungrounded.append(title)
             continue
-        item = catalogue.items[found.index]
+        item = catalogue.items[found.place]
         items.setdefault(item.id, item)
         if found.score < 100:
             matches.append((title, item.id, found.score))

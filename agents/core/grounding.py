@@ -28,9 +28,9 @@ _DIGITS = re.compile(r"\d+")
 
 
 class Grounded(NamedTuple):
-    """`index` is the title's position in the list; `score` is 100 for an exact match."""
+    """`place` is the title's position in the list; `score` is 100 for an exact match."""
 
-    index: int
+    place: int
     score: float
 
 

@@ -39,12 +39,13 @@ class Options(BaseModel):
         operational = {
             name
             for name, info in type(self).model_fields.items()
-            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("operational")
+            if isinstance(info.json_schema_extra, dict)
+            and info.json_schema_extra.get("operational")
         }
         return self.model_dump(mode="json", exclude_defaults=True, exclude=operational)
 
 
-O = TypeVar("O", bound=Options)
+SomeOptions = TypeVar("SomeOptions", bound=Options)
 
 
 def operational(default: Any, **kwargs: Any) -> Any:
@@ -67,7 +68,9 @@ def module(package: str, name: str, kind: str) -> ModuleType:
     outside = "." in name
     if not outside and name not in names(package):
         known = names(package)
-        raise UsageError(f"no {kind} is called {name!r}{near(name, known)} (known: {', '.join(known)})")
+        raise UsageError(
+            f"no {kind} is called {name!r}{near(name, known)} (known: {', '.join(known)})"
+        )
     path = name if outside else f"{package}.{name}"
     try:
         return importlib.import_module(path)
@@ -95,7 +98,7 @@ def load(package: str, name: str, kind: str) -> Any:
     return getattr(found, exported[0])
 
 
-def build_options(cls: type[O], given: Mapping[str, Any]) -> O:
+def build_options(cls: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions:
     """Validated options; pydantic's ValidationError passes through to whoever knows the lines."""
     return cls.model_validate(dict(given))
 

@@ -39,10 +39,9 @@ _HISTORY_WEIGHT = 0.02  # taste from the past only orders what the words leave e
 _LONGEST_PHRASE = 4  # words in an attribute value that a rule still recognises
 _WORD = re.compile(r"\w+")
 _YES = "Yes, that is just what I was looking for."
-_LEXICON = (
-    "amber basket candle dapple ember fable garden harbour island jasper kettle lantern meadow "
-    "nectar orchard pebble quarry ribbon saddle timber umbrella velvet willow yonder zephyr"
-).split()
+_LEXICON = ["amber", "basket", "candle", "dapple", "ember", "fable", "garden", "harbour", "island",
+            "jasper", "kettle", "lantern", "meadow", "nectar", "orchard", "pebble", "quarry",
+            "ribbon", "saddle", "timber", "umbrella", "velvet", "willow", "yonder", "zephyr"]  # fmt: skip
 
 
 class SeenItem(NamedTuple):
@@ -377,7 +376,9 @@ def _random(schema: Mapping[str, Any], defs: Mapping[str, Any], rng: random.Rand
         return [_random(schema["items"], defs, rng) for _ in range(count)]
     if kind in ("integer", "number"):
         low, high = _bounds(schema)
-        return rng.randint(math.ceil(low), int(high)) if kind == "integer" else rng.uniform(low, high)
+        return (
+            rng.randint(math.ceil(low), int(high)) if kind == "integer" else rng.uniform(low, high)
+        )
     if kind == "boolean":
         return rng.random() < 0.5
     if kind == "null":
@@ -419,9 +420,7 @@ def _normal(values: Iterable[str]) -> list[str]:
     return [" ".join(_WORD.findall(normalise(value))) for value in values]
 
 
-def _share_fitting(
-    items: Sequence[SeenItem], told: Sequence[str], knowledge: Knowledge
-) -> float:
+def _share_fitting(items: Sequence[SeenItem], told: Sequence[str], knowledge: Knowledge) -> float:
     if not items or not told:
         return 0.0
     fitting = sum(

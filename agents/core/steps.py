@@ -9,9 +9,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal[
-    "extract", "rank", "choose", "decide", "ask", "verbalise", "score", "summarise"
-]
+Kind = Literal["extract", "rank", "choose", "decide", "ask", "verbalise", "score", "summarise"]
 """What a step does, in the words of the generic rules (`agents.core.rules`)."""
 
 # Guided decoding only ends surely when strings are bounded and plain: no control characters,
@@ -23,7 +21,10 @@ _PLAIN = r'^[^"\\\u0000-\u001f]*$'
 def text(limit: int, description: str | None = None) -> Any:
     """A bounded string field: `Annotated[str, text(300)]`."""
     return Field(
-        min_length=1, max_length=limit, description=description, json_schema_extra={"pattern": _PLAIN}
+        min_length=1,
+        max_length=limit,
+        description=description,
+        json_schema_extra={"pattern": _PLAIN},
     )
 
 

@@ -52,11 +52,11 @@ class ReAct(DecisionFirst):
     """Thinks aloud before it decides."""
 
     Options = _Options
-    options: _Options
     steps = (_THINK, _CONCLUDE, RECOMMEND, ASK, RESPOND)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
+        self._max_thoughts = options.max_thoughts
         self._thoughts: list[str] = []
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
@@ -64,7 +64,7 @@ class ReAct(DecisionFirst):
         return await super().respond(dialogue, ask)
 
     async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
-        for _ in range(self.options.max_thoughts - 1):
+        for _ in range(self._max_thoughts - 1):
             thought = await ask(_THINK, **self.fields(dialogue), thoughts=self._thoughts)
             self._thoughts.append(thought.thought)
             if thought.action != "think":

@@ -20,9 +20,7 @@ __all__ = ["ZeroShot"]
 
 
 class _Decision(ReplyModel):
-    action: Annotated[
-        Literal["recommend", "ask"], Field(description='"recommend" or "ask"')
-    ]
+    action: Annotated[Literal["recommend", "ask"], Field(description='"recommend" or "ask"')]
 
 
 _DECIDE = Step("decide", "decide", _Decision)

@@ -8,7 +8,7 @@ __all__ = ["at_fail_plus_1"]
 
 
 def at_fail_plus_1(argument: str | None) -> Metric:
-    """`at_fail_plus_1`. A success counts its turn; a failure counts T+1 turns (AF-IRS: its Table 2 rows fit)."""
+    """`at_fail_plus_1`: a success counts its turn, a failure counts T+1. T: the limit of turns."""
     no_argument(argument, "at_fail_plus_1")
     return Metric(
         "coalesce(e.success_turn, e.max_turns + 1)",

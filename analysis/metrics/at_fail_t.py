@@ -8,7 +8,7 @@ __all__ = ["at_fail_t"]
 
 
 def at_fail_t(argument: str | None) -> Metric:
-    """`at_fail_t`. A success counts its turn; a failure counts T turns (RSO, UNICORN, the LatentCRS code)."""
+    """`at_fail_t`: a success counts its turn, a failure counts T; T is the limit of turns."""
     no_argument(argument, "at_fail_t")
     return Metric(
         "coalesce(e.success_turn, e.max_turns)",

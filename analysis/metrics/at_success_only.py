@@ -8,7 +8,7 @@ __all__ = ["at_success_only"]
 
 
 def at_success_only(argument: str | None) -> Metric:
-    """`at_success_only`. A success counts its turn; over successes alone (the CSI code, LatentCRS section 5.4)."""
+    """`at_success_only`: a success counts its turn, failures are left out."""
     no_argument(argument, "at_success_only")
     return Metric(
         "coalesce(e.success_turn, 0)",

@@ -1,8 +1,8 @@
 """What a metric is, and how its name in a sweep file is read.
 
 A metric is a ratio: over the episodes of one cell and one seed, the sum of a numerator by the sum
-of a denominator. A mean over episodes has the denominator 1; a pooled share has both. Episodes whose
-denominator is NULL or 0 do not define the metric, and are not counted in its n.
+of a denominator. A mean over episodes has the denominator 1; a pooled share has both. Episodes
+whose denominator is NULL or 0 do not define the metric, and are not counted in its n.
 
 - `name@argument`: `sr@5` is the plug-in `sr` with the argument "5".
 - Headline metrics count episodes that the agent failed, as whatever the metric makes of them, and

@@ -28,7 +28,9 @@ def tokens(argument: str | None) -> Metric:
         if step:
             where += f" AND c.step = '{step}'"
     else:
-        raise UsageError(f"metric 'tokens@{argument}': expected tokens@agent or tokens@agent:decide")
+        raise UsageError(
+            f"metric 'tokens@{argument}': expected tokens@agent or tokens@agent:decide"
+        )
     counted = "c.input_tokens + c.output_tokens + coalesce(c.thinking_tokens, 0)"
     return Metric(
         # An episode without such a call spent nothing on it; one whose calls were not counted

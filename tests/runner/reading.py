@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 def raw(folder: Path, table: str) -> pd.DataFrame:
     """Every row of `table`, as it was written."""
     parts = sorted((folder / table).glob("*.parquet"))
-    return pd.concat([pq.read_table(p).to_pandas(maps_as_pydicts="strict") for p in parts], ignore_index=True)
+    return pd.concat(
+        [pq.read_table(p).to_pandas(maps_as_pydicts="strict") for p in parts], ignore_index=True
+    )
 
 
 def outcomes(folder: Path) -> dict[str, tuple]:
@@ -19,8 +21,16 @@ def outcomes(folder: Path) -> dict[str, tuple]:
     episodes = raw(folder, "episodes")
     done = episodes[episodes.status == "done"]
     assert not done.episode_id.duplicated().any()
-    columns = ["episode_id", "transcript_hash", "stop_reason", "success_turn", "accepted_item",
-               "agent_tokens", "user_tokens", "calls"]  # fmt: skip
+    columns = [
+        "episode_id",
+        "transcript_hash",
+        "stop_reason",
+        "success_turn",
+        "accepted_item",
+        "agent_tokens",
+        "user_tokens",
+        "calls",
+    ]
     rows = done[columns].astype(object).where(done[columns].notna(), None)
     return {row[0]: tuple(row[1:]) for row in rows.itertuples(index=False)}
 
@@ -29,8 +39,15 @@ def words(folder: Path) -> dict[tuple, tuple]:
     """(episode, turn) -> all that was said, shown and recorded in it."""
     turns = raw(folder, "turns").merge(raw(folder, "episodes")[["attempt_id", "episode_id"]])
     return {
-        (t.episode_id, t.turn): (t.agent_text, t.user_text, t.action, tuple(t.shown), t.extra,
-                                 t.user_decision, t.user_extra)  # fmt: skip
+        (t.episode_id, t.turn): (
+            t.agent_text,
+            t.user_text,
+            t.action,
+            tuple(t.shown),
+            t.extra,
+            t.user_decision,
+            t.user_extra,
+        )
         for t in turns.itertuples()
     }
 
@@ -39,7 +56,11 @@ def prompts(folder: Path) -> dict[tuple, tuple]:
     """Every call by its place in its episode -> seed, prompt and reply."""
     calls = raw(folder, "calls").merge(raw(folder, "episodes")[["attempt_id", "episode_id"]])
     return {
-        (c.episode_id, c.turn, c.role, c.step, c.draw, c.reask): (c.seed, c.prompt, c.reply,
-                                                                 c.request_key)  # fmt: skip
+        (c.episode_id, c.turn, c.role, c.step, c.draw, c.reask): (
+            c.seed,
+            c.prompt,
+            c.reply,
+            c.request_key,
+        )
         for c in calls.itertuples()
     }

@@ -46,7 +46,7 @@ def test_what_lies_in_the_folder_is_what_the_design_promises(tmp_path, crsweep):
     assert set(turns.attempt_id) == set(calls.attempt_id) == set(episodes.attempt_id)
     assert (turns.groupby("attempt_id").turn.max().sort_index().to_numpy()
             == episodes.set_index("attempt_id").turns.sort_index().to_numpy()).all()  # fmt: skip
-    assert episodes.axes[0].keys() == {"agent", "roles.agent"}
+    assert set(episodes["axes"][0]) == {"agent", "roles.agent"}
     assert len(raw(out, "cases")) == 4
     by_attempt = calls.groupby("attempt_id")[["input_tokens", "output_tokens"]].sum().sum(axis=1)
     both = episodes.set_index("attempt_id")[["agent_tokens", "user_tokens"]].sum(axis=1)
@@ -168,6 +168,17 @@ def wait_for_half(process, out, enough) -> set[str]:
     raise AssertionError("nothing was committed in 90 s")
 
 
+def settled(out) -> set[str]:
+    """What is committed once Ray has ended the workers of a killed driver."""
+    last = committed(out)
+    while True:
+        time.sleep(2)
+        now = committed(out)
+        if now == last:
+            return now
+        last = now
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is_missing(
@@ -178,13 +189,13 @@ def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is
     for folder in (undisturbed, killed):
         folder.mkdir()
     cases = {"sample": 60}
-    whole = crsweep("run", write_sweep(undisturbed, run=run, cases=cases))
+    crsweep("run", write_sweep(undisturbed, run=run, cases=cases))
     path, out = write_sweep(killed, run=run, cases=cases), killed / "out"
     process = start(path)
     wait_for_half(process, out, 100)
     process.kill()
     process.wait()
-    before = committed(out)
+    before = settled(out)
     assert 100 <= len(before) < 480
     resumed = crsweep("run", path)
     assert f"480 episodes, {len(before)} done" in resumed.stdout
@@ -193,7 +204,6 @@ def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is
     assert outcomes(out) == outcomes(undisturbed / "out")
     table = crsweep("table", out, "--format", "csv").stdout
     assert table == crsweep("table", undisturbed / "out", "--format", "csv").stdout
-    assert table.splitlines()[0] in whole.stdout or "sr@1" in whole.stdout
 
 
 @pytest.mark.ray

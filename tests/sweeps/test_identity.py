@@ -109,7 +109,9 @@ def test_what_is_done_is_not_planned_again(tmp_path):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=8),
-    lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=4), below, max_size=3),
+    lambda below: (
+        st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=4), below, max_size=3)
+    ),
     max_leaves=12,
 )
 

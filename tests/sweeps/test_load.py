@@ -38,8 +38,16 @@ def edited(folder, old, new):
         ("items: 120", "itmes: 120", "unknown key 'itmes'; did you mean 'items'?"),
         ("skill: 0.9", "skil: 0.9", "unknown key 'skil'; did you mean 'skill'?"),
         ("skill: 0.9", "skill: 3", "less than or equal to 1, found 3"),
-        ("name: synthetic", "name: syntetic", "no domain is called 'syntetic'; did you mean 'synth"),
-        ("- zero_shot", "- zero_shoot", "no agent is called 'zero_shoot'; did you mean 'zero_shot'"),
+        (
+            "name: synthetic",
+            "name: syntetic",
+            "no domain is called 'syntetic'; did you mean 'synth",
+        ),
+        (
+            "- zero_shot",
+            "- zero_shoot",
+            "no agent is called 'zero_shoot'; did you mean 'zero_shot'",
+        ),
         ("max_thoughts", "max_thougths", "unknown key 'max_thougths'; did you mean 'max_thoughts'"),
         ("backend: rules", "backend: ruls", "no backend is called 'ruls'; did you mean 'rules'?"),
         ("user: strong", "user: stong", "there is no model 'stong'; did you mean 'strong'?"),
@@ -61,12 +69,16 @@ def test_the_line_is_the_line_of_the_mistake(tmp_path):
     path = write_sweep(tmp_path)
     path.write_text(path.read_text() + "limits:\n  shown_items: 10\n  max_turn: 5\n")
     message = refused(path)
-    assert message.startswith(f"{path}:{line_of(path, 'max_turn: 5')}: limits.max_turn: unknown key")
+    assert message.startswith(
+        f"{path}:{line_of(path, 'max_turn: 5')}: limits.max_turn: unknown key"
+    )
 
 
 def test_an_axis_that_is_no_list_or_empty_is_refused(tmp_path):
     path = edited(tmp_path, "  seed:\n  - 0\n  - 1\n", "  seed: 3\n")
-    assert "grid.seed: an axis must be a list of values, found 3; did you mean [3]?" in refused(path)
+    assert "grid.seed: an axis must be a list of values, found 3; did you mean [3]?" in refused(
+        path
+    )
     path = edited(tmp_path, "  seed:\n  - 0\n  - 1\n", "  seed: []\n")
     assert "an axis must have at least one value" in refused(path)
 
@@ -129,7 +141,9 @@ def test_a_bad_override_is_quoted(tmp_path, override, expected):
 def test_extends_merges_mappings_and_replaces_lists(tmp_path):
     write_sweep(tmp_path, name="base.yaml")
     child = tmp_path / "child.yaml"
-    child.write_text("extends: base.yaml\nname: child\ncases: {sample_seed: 5}\ngrid: {seed: [7]}\n")
+    child.write_text(
+        "extends: base.yaml\nname: child\ncases: {sample_seed: 5}\ngrid: {seed: [7]}\n"
+    )
     plan = plan_of(child)
     assert plan.loaded.header.name == "child"
     assert plan.cells[0].config.cases.sample == 4

@@ -49,5 +49,5 @@ class Backend(ABC):
         """One line on the health of what is served, for `doctor`; raises if it cannot serve."""
         return "nothing to check"
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027  (most backends hold nothing open)
         """Let go of connections and actors."""

@@ -36,6 +36,7 @@ _GATHER_SECONDS = 0.001  # short beside any latency, long enough for a burst of 
 _MOST_GATHERED = 256
 _IDLE_SECONDS = 300.0  # a sweep whose other models think for minutes must find the actor there
 _NAMESPACE = "crsweep"
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class _Options(Options):
@@ -109,14 +110,14 @@ class LatencyServer:
         arrived, due = time.time(), time.monotonic() + self._options.latency_ms / 1000
         digests = [request.digest() for request in requests]
         replies = [self._reply(*pair) for pair in zip(requests, digests, strict=True)]
+        # All work is done before they are due; of the log only the time is still to come.
+        lines: list[str] = []
+        if self._log is not None:
+            lines = [_line(*each, arrived) for each in zip(requests, digests, replies, strict=True)]
         await asyncio.sleep(due - time.monotonic())
         if self._log is not None:
-            answered = time.time()
-            lines = [
-                _line(*each, arrived, answered)
-                for each in zip(requests, digests, replies, strict=True)
-            ]
-            self._log.write("".join(lines).encode("utf-8", "surrogatepass"))
+            end = f',"answered":{time.time()}}}\n'
+            self._log.write((end.join(lines) + end).encode("utf-8", "surrogatepass"))
         self._answered += len(requests)
         return replies
 
@@ -295,7 +296,8 @@ def _actor_name(options: _Options, context: BackendContext, log: str | None) -> 
     return f"latency-{context.name}-{digest}"
 
 
-def _line(request: Request, digest: bytes, reply: Reply, arrived: float, answered: float) -> str:
+def _line(request: Request, digest: bytes, reply: Reply, arrived: float) -> str:
+    """A line of the log, still open: when it was answered comes last."""
     entry = {
         "request": digest.hex(),
         "role": request.role,
@@ -307,9 +309,8 @@ def _line(request: Request, digest: bytes, reply: Reply, arrived: float, answere
         "seed": request.seed,
         "refused": isinstance(reply, EngineOverloaded),
         "arrived": arrived,
-        "answered": answered,
     }
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return _encode(entry)[:-1]
 
 
 def _tokens(characters: int) -> int:

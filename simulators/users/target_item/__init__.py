@@ -111,7 +111,11 @@ class TargetItem(User):
     def _decided(
         self, decision: Literal["accept", "refuse"], said: _Answer, extra: dict[str, Any]
     ) -> UserTurn:
-        shown = self._target if decision == "accept" and extra.get("rule_decision") != "refuse" else None
+        shown = (
+            self._target
+            if decision == "accept" and extra.get("rule_decision") != "refuse"
+            else None
+        )
         return UserTurn(
             said.words, decision, shown, said.leaves, extra={**extra, **self._leak(said.words)}
         )

@@ -7,7 +7,7 @@ from tests.fakes import CATALOGUE, ITEMS
 
 def ground(title):
     found = CATALOGUE.titles.ground(title)
-    return found and (ITEMS[found.index].id, found.score)
+    return found and (ITEMS[found.place].id, found.score)
 
 
 def test_exact_titles_ground_whatever_their_case_accents_and_punctuation():

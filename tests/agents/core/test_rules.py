@@ -105,7 +105,9 @@ def test_titles_alone_shown_means_that_attributes_are_not_seen(tmp_path):
 
 
 def test_one_attribute_shown_is_one_attribute_seen(tmp_path):
-    template = "{% for i in items %}{{ i.title }}: {{ i.attributes.genre | join(', ') }}\n{% endfor %}"
+    template = (
+        "{% for i in items %}{{ i.title }}: {{ i.attributes.genre | join(', ') }}\n{% endfor %}"
+    )
     call, _ = asked(tmp_path, template, "rank", items=ITEMS)
     assert View(call).items[1].values == ("Action", "Thriller")
 
@@ -122,7 +124,13 @@ def test_a_field_that_the_template_does_not_use_is_not_seen(tmp_path):
         limit=5,
     )
     view = View(call)
-    assert (view.target, view.items, view.facts, view.question, view.limit) == (None, (), (), "", None)
+    assert (view.target, view.items, view.facts, view.question, view.limit) == (
+        None,
+        (),
+        (),
+        "",
+        None,
+    )
 
 
 def leaves(value, path=()):
