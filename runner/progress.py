@@ -38,10 +38,12 @@ class Tally:
     examples: dict[tuple[str, str], str] = field(default_factory=dict)
     workers_lost: int = 0
     started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        """From when all workers were ready until the last of them had stopped, or until now."""
+        return (self.ended or time.monotonic()) - self.started
 
 
 class ProgressDisplay:
@@ -72,6 +74,7 @@ class ProgressDisplay:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self.tally.ended = time.monotonic()
         if self._bar is not None:
             self._show()
             self._bar.stop()

@@ -136,7 +136,7 @@ async def _run(
     interrupts = _Interrupts(stopping, console)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupts)
-    watch = asyncio.create_task(_watch(lease, stopping))
+    lease.when_lost = lambda: loop.call_soon_threadsafe(stopping.set)
     spawn, close = _crew(plan, job, console)
     try:
         workers = [await spawn() for _ in range(_worker_count(plan))]
@@ -152,7 +152,7 @@ async def _run(
                 epoch=job.epoch,
             )
     finally:
-        watch.cancel()
+        lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
         close()
@@ -223,12 +223,6 @@ class _Interrupts:
             raise KeyboardInterrupt
         self._console.print("stopping: finished episodes are being committed ...")
         self._stopping.set()
-
-
-async def _watch(lease: FolderLease, stopping: asyncio.Event) -> None:
-    await asyncio.to_thread(lease.ended.wait)
-    if lease.lost.is_set():
-        stopping.set()
 
 
 def _conclude(outcome: Outcome, seconds: float, console: Console) -> None:

@@ -16,7 +16,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,9 @@ class FolderLease:
         self.epoch = epoch
         self.lost = threading.Event()
         """Another driver has taken the folder over."""
-        self.ended = threading.Event()
-        """Lost, or released."""
+        self.when_lost: Callable[[], object] | None = None
+        """Called once, from the heartbeat's thread, when the lease is found lost."""
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
@@ -65,7 +66,7 @@ class FolderLease:
 
     def release(self) -> None:
         """Gives the lease back, if it is still held."""
-        self.ended.set()
+        self._ended.set()
         self._thread.join()
         with _locked(self.folder):
             found = read(self.folder)
@@ -73,13 +74,14 @@ class FolderLease:
                 _write(self.folder, {**found, "released": True})
 
     def _beat(self) -> None:
-        while not self.ended.wait(_HEARTBEAT):
+        while not self._ended.wait(_HEARTBEAT):
             try:
                 with _locked(self.folder):
                     found = read(self.folder)
                     if found is None or found["epoch"] != self.epoch:
                         self.lost.set()
-                        self.ended.set()
+                        if self.when_lost is not None:
+                            self.when_lost()
                         return
                     _write(self.folder, _entry(self.epoch))
             except OSError:

@@ -39,9 +39,13 @@ _HISTORY_WEIGHT = 0.02  # taste from the past only orders what the words leave e
 _LONGEST_PHRASE = 4  # words in an attribute value that a rule still recognises
 _WORD = re.compile(r"\w+")
 _YES = "Yes, that is just what I was looking for."
-_LEXICON = ["amber", "basket", "candle", "dapple", "ember", "fable", "garden", "harbour", "island",
-            "jasper", "kettle", "lantern", "meadow", "nectar", "orchard", "pebble", "quarry",
-            "ribbon", "saddle", "timber", "umbrella", "velvet", "willow", "yonder", "zephyr"]  # fmt: skip
+# fmt: off
+_LEXICON = [
+    "amber", "basket", "candle", "dapple", "ember", "fable", "garden", "harbour", "island",
+    "jasper", "kettle", "lantern", "meadow", "nectar", "orchard", "pebble", "quarry", "ribbon",
+    "saddle", "timber", "umbrella", "velvet", "willow", "yonder", "zephyr",
+]
+# fmt: on
 
 
 class SeenItem(NamedTuple):

@@ -6,7 +6,6 @@ import hashlib
 import json
 from typing import NamedTuple
 
-
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 
 

@@ -91,8 +91,12 @@ class Synthetic(Domain):
     def fingerprint(self) -> str:
         return fingerprint("synthetic", self.version, self.options)
 
-    @cached_property
+    @property
     def catalogue(self) -> Catalogue:
+        return self._catalogue
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
         return Catalogue(make_items(self.options.seed, self.options.items), noun="game")
 
     def case_ids(self, split: Split) -> Sequence[str]:

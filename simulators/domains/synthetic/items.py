@@ -140,7 +140,7 @@ def _make_item(position: int, title: str, tree: Tree, leaf: int, draws: list[flo
     }
     article = "An" if _MOOD[mood][0] in "aeiou" else "A"
     description = f"{article} {_MOOD[mood]} {words.lower()} game about {theme}, by {maker}."
-    price = (500 + int(draws[11] ** 2 * 75) * 100 - 1) / 100
+    price = (500 + int(draws[11] * draws[11] * 75) * 100 - 1) / 100
     return Item(f"i{position}", title, attributes, description, price)
 
 

@@ -11,17 +11,12 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 from pydantic import Field
 
 from agents.core.errors import DataError
@@ -35,43 +30,20 @@ from simulators.domains.core import (
     check_lengths,
     fingerprint,
     k_core,
-    lines_of,
     read_data,
-    short,
+)
+from simulators.domains.movielens.files import (
+    HIGHEST_RATING,
+    Layout,
+    Movie,
+    find_layout,
+    read_movies,
+    read_ratings,
 )
 
 __all__ = ["MovieLens"]
 
-# The flags of u.item in order; the first, "unknown", says nothing about a film and is left out.
-_FLAGS = (
-    "unknown|Action|Adventure|Animation|Children's|Comedy|Crime|Documentary|Drama|Fantasy|"
-    "Film-Noir|Horror|Musical|Mystery|Romance|Sci-Fi|Thriller|War|Western"
-)
-_GENRES_100K = tuple(_FLAGS.split("|"))
 _YEAR = re.compile(r"\((\d{4})\)")
-_COLUMNS = {"user": pa.int32(), "item": pa.int32(), "rating": pa.float64(), "time": pa.int64()}
-_WHOLE = re.compile(r"\d{1,9}")
-_TIME = re.compile(r"\d{1,18}")
-_RATING = re.compile(r"\d(\.\d+)?")
-_HIGHEST_RATING = 5.0
-
-
-class Movie(NamedTuple):
-    number: int
-    title: str
-    genres: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one release of MovieLens lays out its files."""
-
-    name: str
-    ratings: str
-    movies: str
-    separator: str
-    parse_movie: Callable[[str], Movie | None]
-    movie_row: str
 
 
 class MovieLens(Domain):
@@ -83,7 +55,7 @@ class MovieLens(Domain):
     class Options(PluginOptions):
         path: Path = operational(...)
         """The folder of the files. Their hashes are part of identity; where they lie is not."""
-        min_rating: float = Field(3.0, ge=0, le=_HIGHEST_RATING)
+        min_rating: float = Field(3.0, ge=0, le=HIGHEST_RATING)
         """Interactions rated lower are left out."""
         k_core: int = Field(10, ge=0)
         """Fewest interactions of a user and of an item; 0 and 1 switch the filter off."""
@@ -124,7 +96,7 @@ class MovieLens(Domain):
 
     @cached_property
     def _layout(self) -> Layout:
-        return _find_layout(self.options.path)
+        return find_layout(self.options.path)
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -148,64 +120,11 @@ class MovieLens(Domain):
         return {case_id: position for position, case_id in enumerate(self._case_ids)}
 
 
-def _movie_100k(row: str) -> Movie | None:
-    """A row of u.item, or None where it is malformed."""
-    fields = row.split("|")
-    flags = fields[5:]
-    if len(fields) != 5 + len(_GENRES_100K) or not _WHOLE.fullmatch(fields[0]):
-        return None
-    if not fields[1].strip() or not set(flags) <= {"0", "1"}:
-        return None
-    genres = [name for name, flag in zip(_GENRES_100K[1:], flags[1:], strict=True) if flag == "1"]
-    return Movie(int(fields[0]), fields[1].strip(), tuple(genres))
-
-
-def _movie_1m(row: str) -> Movie | None:
-    """A row of movies.dat, or None where it is malformed."""
-    fields = row.split("::")
-    if len(fields) != 3 or not _WHOLE.fullmatch(fields[0]) or not fields[1].strip():
-        return None
-    genres = tuple(genre for genre in fields[2].split("|") if genre)
-    return Movie(int(fields[0]), fields[1].strip(), genres)
-
-
-_LAYOUTS = (
-    Layout(
-        "ML-100K", "u.data", "u.item", "\t", _movie_100k, "24 fields (id|title|...|19 genre flags)"
-    ),
-    Layout("ML-1M", "ratings.dat", "movies.dat", "::", _movie_1m, "3 fields (id::title::genres)"),
-)
-
-
-def _find_layout(folder: Path) -> Layout:
-    """The layout whose two files lie in `folder`."""
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "there is no such folder"
-        raise DataError(f"{folder}: {what}; `path` must be the folder of the MovieLens files")
-    # A dangling link counts as present: reading it says what is wrong with it.
-    present = {entry.name for entry in folder.iterdir()}
-    complete = [layout for layout in _LAYOUTS if {layout.ratings, layout.movies} <= present]
-    if len(complete) == 1:
-        return complete[0]
-    if complete:
-        raise DataError(f"{folder}: holds both ML-100K and ML-1M; `path` must be a folder of one")
-    for layout in _LAYOUTS:
-        missing = {layout.ratings, layout.movies} - present
-        if len(missing) == 1:
-            here = ({layout.ratings, layout.movies} - missing).pop()
-            raise DataError(
-                f"{folder / missing.pop()}: the file is missing; {here} is there, "
-                f"and {layout.name} needs both"
-            )
-    looked = ", ".join(f"{one.ratings} and {one.movies} ({one.name})" for one in _LAYOUTS)
-    raise DataError(f"{folder}: no MovieLens files; looked for {looked}")
-
-
 def _load(options: MovieLens.Options, layout: Layout) -> tuple[Catalogue, Histories]:
     """Read, merge double films, order, filter."""
-    movies = _read_movies(options.path / layout.movies, layout)
+    movies = read_movies(options.path / layout.movies, layout)
     ratings = options.path / layout.ratings
-    user, number, rating, time = _read_ratings(ratings, layout)
+    user, number, rating, time = read_ratings(ratings, layout)
     every_user, user = np.unique(user, return_inverse=True)
     item = _first_of_title(movies, number, ratings)
 
@@ -227,59 +146,6 @@ def _load(options: MovieLens.Options, layout: Layout) -> tuple[Catalogue, Histor
     kept, items = np.unique(item[order], return_inverse=True)
     catalogue = Catalogue([_item_of(movies[position]) for position in kept], noun="movie")
     return catalogue, Histories(numbers, starts, items.astype(np.int32), time[order])
-
-
-def _read_movies(path: Path, layout: Layout) -> list[Movie]:
-    """All films in the order of the file, two ids of one film still apart."""
-    movies: list[Movie] = []
-    seen: set[int] = set()
-    for line, row in lines_of(read_data(path)):
-        movie = layout.parse_movie(row)
-        if movie is None:
-            raise DataError(f"{path}:{line}: found {short(row)}, expected {layout.movie_row}")
-        if movie.number in seen:
-            raise DataError(f"{path}:{line}: the movie id {movie.number} stands here twice")
-        seen.add(movie.number)
-        movies.append(movie)
-    return movies
-
-
-def _read_ratings(path: Path, layout: Layout) -> tuple[np.ndarray, ...]:
-    """Users, movie numbers, ratings and times, one entry a line."""
-    content = read_data(path).rstrip(b"\r\n")
-    data = content.replace(layout.separator.encode(), b"\t")
-    try:
-        table = pa.csv.read_csv(
-            io.BytesIO(data),
-            pa.csv.ReadOptions(column_names=list(_COLUMNS)),
-            pa.csv.ParseOptions(delimiter="\t", quote_char=False, ignore_empty_lines=False),
-            pa.csv.ConvertOptions(column_types=_COLUMNS, null_values=[]),
-        )
-    except (pa.ArrowException, ValueError) as error:
-        raise _bad_rating(path, content, layout, str(error)) from None
-    columns = tuple(table.column(name).to_numpy() for name in _COLUMNS)
-    user, number, rating, time = columns
-    # Written so that NaN fails it.
-    sound = (user >= 0) & (number >= 0) & (time >= 0) & (rating >= 0) & (rating <= _HIGHEST_RATING)
-    if not sound.all():
-        raise _bad_rating(path, content, layout, f"line {np.argmin(sound) + 1}")
-    return columns
-
-
-def _bad_rating(path: Path, content: bytes, layout: Layout, reason: str) -> DataError:
-    """The error that names the first bad line; reading fast does not know where it stopped."""
-    expected = "4 fields (user, movie, rating of 0 to 5, unix time) separated by "
-    expected += "tabs" if layout.separator == "\t" else repr(layout.separator)
-    for line, row in lines_of(content):
-        fields = row.split(layout.separator)
-        if (
-            len(fields) != len(_COLUMNS)
-            or not all(_WHOLE.fullmatch(field) for field in fields[:2])
-            or not (_RATING.fullmatch(fields[2]) and float(fields[2]) <= _HIGHEST_RATING)
-            or not _TIME.fullmatch(fields[3])
-        ):
-            return DataError(f"{path}:{line}: found {short(row)}, expected {expected}")
-    return DataError(f"{path}: cannot be read ({short(reason)}), expected {expected}")
 
 
 def _first_of_title(movies: list[Movie], number: np.ndarray, path: Path) -> np.ndarray:
