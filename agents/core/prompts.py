@@ -4,13 +4,14 @@
   single file); what is not there is looked for in `agents/core/prompts/`.
 - An undefined field is an error (StrictUndefined), never an empty string.
 - Fixed instructions come first and the growing dialogue last, so that prefix caching works.
+- `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need.
 - Values are put in as they are: a template gives no markup that a value could break.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,9 @@ import jinja2
 import jinja2.meta
 
 from agents.core.calls import Shown
+from agents.core.dialogue import Message
 from agents.core.errors import PromptError, UsageError
+from agents.core.items import Item
 
 _SHARED = Path(__file__).parent / "prompts"
 _SUFFIX = ".md.j2"
@@ -45,12 +48,35 @@ class _Tracking(jinja2.Environment):
         return super().getitem(obj, argument)
 
 
+@jinja2.pass_environment
+def _words(env: _Tracking, messages: Iterable[Message]) -> str:
+    """`{{ conversation | words }}`: a line a message, and what was shown with it."""
+    seen, lines = env.seen, []
+    for message in messages:
+        lines.append(f"{message.speaker}: {message.text}")
+        if message.shown:
+            lines.append(f"  (shown: {'; '.join([item.title for item in message.shown])})")
+        if seen is not None:
+            owner = id(message)
+            seen.update(((owner, "speaker"), (owner, "text"), (owner, "shown")))
+            seen.update([(id(item), "title") for item in message.shown])
+    return "\n".join(lines)
+
+
+@jinja2.pass_environment
+def _titles(env: _Tracking, items: Sequence[Item]) -> str:
+    """`{{ items | titles }}`: a line an item."""
+    if env.seen is not None:
+        env.seen.update([(id(item), "title") for item in items])
+    return "\n".join([f"- {item.title}" for item in items]) or "- (none)"
+
+
 class PromptFolder:
     """The templates of one plug-in. Compiled once, on first use."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._env = _Tracking(
+        self._env = env = _Tracking(
             loader=jinja2.FileSystemLoader([folder, _SHARED]),
             undefined=jinja2.StrictUndefined,
             trim_blocks=True,
@@ -58,6 +84,8 @@ class PromptFolder:
             autoescape=False,
             auto_reload=False,
         )
+        env.filters["words"] = _words
+        env.filters["titles"] = _titles
         self._templates: dict[str, jinja2.Template] = {}
 
     def render(self, step: str, fields: Mapping[str, Any]) -> str:
@@ -96,6 +124,8 @@ class PromptFolder:
             raise PromptError(f"there is no prompt {self.where(step)}") from None
         except jinja2.TemplateSyntaxError as error:
             raise PromptError(f"prompt {error.filename}:{error.lineno}: {error.message}") from None
+        # A plain mapping: Jinja's own is a chain that is walked in Python at every rendering.
+        template.globals = dict(template.globals)
         self._templates[step] = template
         return template
 

@@ -58,7 +58,6 @@ class SeenItem(NamedTuple):
 class SeenMessage(NamedTuple):
     speaker: str
     text: str
-    titles: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -87,6 +86,13 @@ class View:
     @cached_property
     def conversation(self) -> tuple[SeenMessage, ...]:
         return tuple(map(self._message, self._field("conversation") or ()))
+
+    @cached_property
+    def shown_before(self) -> tuple[str, ...]:
+        """Titles of the items that came with the messages of the conversation."""
+        messages = self._field("conversation") or ()
+        visible = (m for m in messages if m.shown and (id(m), "shown") in self._pairs)
+        return tuple(t for m in visible for i in m.shown if (t := self._text(i, "title")))
 
     @cached_property
     def history(self) -> tuple[SeenItem, ...]:
@@ -150,11 +156,8 @@ class View:
         return SeenItem(title, tuple(values))
 
     def _message(self, message: Message) -> SeenMessage:
-        titles: tuple[str, ...] = ()
-        if message.shown and (id(message), "shown") in self._pairs:
-            titles = tuple(t for i in message.shown if (t := self._text(i, "title")))
         speaker = message.speaker if (id(message), "speaker") in self._pairs else ""
-        return SeenMessage(speaker, self._text(message, "text"), titles)
+        return SeenMessage(speaker, self._text(message, "text"))
 
 
 class Knowledge:
@@ -272,8 +275,8 @@ class Rules:
             ordered = sorted(score, key=lambda title: -score[title])
             return Answer(names=ordered[:limit])
         liked = tuple(i.title for i in view.history)
-        never = [title for message in view.conversation for title in message.titles]
-        return Answer(names=self.knowledge.rank(told, liked, never, seed, limit))
+        names = self.knowledge.rank(told, liked, view.shown_before, seed, limit)
+        return Answer(names=names)
 
     def extract(self, view: View, seed: int) -> Answer:
         """The attribute values that the other side named."""

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import NamedTuple
-
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-
 
 class Seeds(NamedTuple):
     """The three things that a repetition may vary.
@@ -29,5 +25,5 @@ def call_seed(
     The cell is left out on purpose: one user opens with the same words before every agent
     (common random numbers). Infrastructure retries are no argument, so they never change it.
     """
-    text = _encode([sampling, scope, role, step, turn, draw, reask])
+    text = repr((sampling, scope, role, step, turn, draw, reask))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

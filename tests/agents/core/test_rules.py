@@ -101,7 +101,7 @@ def test_titles_alone_shown_means_that_attributes_are_not_seen(tmp_path):
     # "Action" stands in the conversation, yet not as an attribute of any item.
     assert all(i.values == () for i in view.items)
     assert all(m.speaker == "" for m in view.conversation)
-    assert all(m.titles == () for m in view.conversation)
+    assert view.shown_before == ()
 
 
 def test_one_attribute_shown_is_one_attribute_seen(tmp_path):

@@ -1,0 +1,171 @@
+"""The tables once more, written with pandas over the raw Parquet and none of our SQL."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from tests.runner.reading import raw
+
+
+class Expected(NamedTuple):
+    mean: float | None
+    std: float | None
+    n: int
+
+
+class Raw(NamedTuple):
+    """The episodes that count, and their turns and calls by attempt."""
+
+    episodes: pd.DataFrame
+    turns: dict[str, list[Any]]
+    calls: dict[str, list[Any]]
+
+
+def read(folder: Path, *, complete_only: bool = True) -> Raw:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    episodes = _one_each(raw(folder, "episodes"))
+    cases = pd.read_parquet(folder / "cases" / manifest["cases_file"])
+    sample = {s["source_id"]: s["sample"] for s in manifest["sources"]}
+    planned = {
+        (c["source_id"], case) for c in manifest["cells"]
+        for case in cases[(cases.source_id == c["source_id"])
+                          & (cases.position < sample[c["source_id"]])].case_id
+    }  # fmt: skip
+    seeds = {c["cell_id"]: [s[0] for s in c["seeds"]] for c in manifest["cells"]}
+    kept = [
+        row.cell_id in seeds
+        and row.seed in seeds[row.cell_id]
+        and (row.source_id, row.case_id) in planned
+        for row in episodes.itertuples()
+    ]
+    episodes = episodes[kept]
+    if complete_only:
+        present = {(r.cell_id, r.case_id, r.seed) for r in episodes.itertuples()}
+        complete = {
+            case for _, case in planned
+            if all((cell, case, seed) in present for cell in seeds for seed in seeds[cell])
+        }  # fmt: skip
+        episodes = episodes[episodes.case_id.isin(complete)]
+    turns = raw(folder, "turns").sort_values("turn")
+    return Raw(episodes, _rows(turns[turns.turn > 0]), _rows(raw(folder, "calls")))
+
+
+def _rows(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    return {str(key): list(part.itertuples()) for key, part in frame.groupby("attempt_id")}
+
+
+def _one_each(attempts: pd.DataFrame) -> pd.DataFrame:
+    chosen = []
+    for _, tries in attempts.groupby("episode_id"):
+        done = tries[tries.status == "done"]
+        order = ["driver_epoch", "ended"]
+        chosen.append(
+            done.sort_values([*order, "attempt_id"]).iloc[0]
+            if len(done)
+            else tries.sort_values(order).iloc[-1]
+        )
+    return pd.DataFrame(chosen)
+
+
+Score = Callable[[Any, Raw], tuple[float, float] | None]  # (num, den); None: undefined
+
+
+def expected(found: Raw, score: Score, cell_id: str, *, completed: bool = False) -> Expected:
+    """Mean and std of the per-seed values, and the episodes that they stand on."""
+    means, n = [], 0
+    mine = found.episodes[found.episodes.cell_id == cell_id]
+    for _, episodes in mine.groupby("seed"):
+        pairs = []
+        for episode in episodes.itertuples():
+            if episode.status != "done" and (completed or episode.blame != "agent"):
+                continue
+            pair = score(episode, found)
+            if pair is not None and pair[1] > 0:
+                pairs.append(pair)
+        n += len(pairs)
+        if pairs:
+            means.append(sum(p[0] for p in pairs) / sum(p[1] for p in pairs))
+    if not means:
+        return Expected(None, None, n)
+    mean = sum(means) / len(means)
+    std = None
+    if len(means) > 1:
+        std = math.sqrt(sum((m - mean) ** 2 for m in means) / (len(means) - 1))
+    return Expected(mean, std, n)
+
+
+def sr(turn: int) -> Score:
+    return lambda e, _: (float(e.status == "done" and e.success and e.success_turn <= turn), 1)
+
+
+def at(fail: int | None) -> Score:
+    """Failures count T + `fail` turns; None leaves them out."""
+
+    def score(e: Any, _: Raw) -> tuple[float, float] | None:
+        if e.status == "done" and e.success:
+            return e.success_turn, 1
+        return None if fail is None else (e.max_turns + fail, 1)
+
+    return score
+
+
+def dsr(turn: int, *, pooled: bool) -> Score:
+    def score(e: Any, found: Raw) -> tuple[float, float] | None:
+        right = []
+        for t in found.turns.get(e.attempt_id, []):
+            if t.turn > turn or t.action not in ("ask", "recommend"):
+                continue
+            if t.ranking is None and t.action == "ask":
+                return None  # one decision cannot be judged
+            would_be = list(t.shown if t.ranking is None else t.ranking)[: e.shown_items]
+            hit = bool(set(would_be) & set(e.targets))
+            right.append(hit == (t.action == "recommend"))
+        if not right:
+            return None
+        return (sum(right), len(right)) if pooled else (sum(right) / len(right), 1)
+
+    return score
+
+
+def hr(k: int, *, session: bool) -> Score:
+    def score(e: Any, found: Raw) -> tuple[float, float] | None:
+        turns = found.turns.get(e.attempt_id, [])
+        lists = [list(t.candidates) for t in turns if t.candidates is not None]
+        hits = [bool(set(c[:k]) & set(e.targets)) for c in lists]
+        if not hits:
+            return None
+        return (float(any(hits)), 1) if session else (sum(hits), len(hits))
+
+    return score
+
+
+def ranked(k: int, *, gain: bool) -> Score:
+    def score(e: Any, found: Raw) -> tuple[float, float] | None:
+        turns = found.turns.get(e.attempt_id, [])
+        lists = [list(t.ranking) for t in turns if t.ranking is not None]
+        if not lists:
+            return None
+        places = [i for i, item in enumerate(lists[-1][:k], start=1) if item in set(e.targets)]
+        if not places:
+            return 0.0, 1
+        return (1 / math.log2(places[0] + 1) if gain else 1.0), 1
+
+    return score
+
+
+def tokens(role: str | None = None) -> Score:
+    def score(e: Any, found: Raw) -> tuple[float, float] | None:
+        calls = found.calls.get(e.attempt_id, [])
+        mine = [
+            c for c in calls
+            if c.role == role or (role is None and not c.role.endswith(".probe"))
+        ]
+        return sum(c.input_tokens + c.output_tokens for c in mine), 1  # output holds thinking
+
+    return score

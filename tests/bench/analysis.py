@@ -1,0 +1,141 @@
+"""Seconds to tabulate a sweep of a million episodes.
+
+    python -m tests.bench.analysis --episodes 1000000
+
+Parts are written straight with pyarrow (2,000 episodes a file, 4 cells x 5 seeds x cases, 3 turns
+an episode with rankings of 10 and 10 candidates); then each table is made from a fresh `Results`,
+opening included. The limit for success metrics is about 1 s on 2 cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.results import Results
+from analysis.table import make_table
+from sweeps.records import SCHEMAS, metadata
+from tests.analysis.builder import Built, grid_of
+
+LIMIT = 1.0  # seconds, success metrics of 1,000,000 episodes on 2 cores
+SEEDS = 5
+TURNS = 3
+FILE = 2_000  # episodes
+SUCCESS = ("sr@1", "sr@3", "sr@5", "at_fail_plus_1")
+DECISIONS = ("dsr_pooled@5", "hr@50_turn")
+
+
+def write(folder: Path, episodes: int, twice: int) -> None:
+    """A whole sweep; the first `twice` episodes have a second attempt, by a stray worker."""
+    cells = grid_of("zero_shot", "react")
+    cases = -(-episodes // (len(cells) * SEEDS))
+    built = Built(cells, seeds=list(range(SEEDS)), case_ids=[f"user-{n}" for n in range(cases)])
+    built.write(folder)
+    ids = [cell.cell_id for cell in cells]
+    for start in range(0, episodes, FILE):
+        numbers = np.arange(start, min(start + FILE, episodes))
+        _write_part(folder, ids, numbers, "a")
+    if twice:
+        _write_part(folder, ids, np.arange(min(twice, episodes)), "b")
+
+
+def _write_part(folder: Path, ids: Sequence[str], numbers: np.ndarray, attempt: str) -> None:
+    """Episode n is of cell n % 4, seed n // 4 % 5 and case n // 20."""
+    rng = np.random.default_rng(int(numbers[0]))
+    count, cells = len(numbers), len(ids)
+    succeeded = rng.random(count) < 0.5
+    when = np.where(succeeded, rng.integers(1, 6, count), 0)
+    attempts = [f"{n:031x}{attempt}" for n in numbers]
+    seeds = numbers // cells % SEEDS
+    columns = {
+        "episode_id": [f"{n:032x}" for n in numbers],
+        "attempt_id": attempts,
+        "cell_id": [ids[n % cells] for n in numbers],
+        "source_id": ["source"] * count,
+        "case_id": [f"user-{n // (cells * SEEDS)}" for n in numbers],
+        "seed": seeds,
+        "seed_training": seeds,
+        "seed_order": seeds,
+        "axes": [[("agent", "x"), ("roles.agent", "y")]] * count,
+        "status": ["done"] * count,
+        "stop_reason": ["accepted"] * count,
+        "success": succeeded,
+        "success_rule": ["user_accepts"] * count,
+        "success_turn": [int(t) or None for t in when],
+        "targets": [["i0"]] * count,
+        "turns": [TURNS] * count,
+        "transcript_hash": rng.bytes(16 * count).hex(" ", 16).split(),
+        "max_turns": [5] * count,
+        "shown_items": [10] * count,
+        **dict.fromkeys(("agent_tokens", "user_tokens", "probe_tokens", "calls"), [9] * count),
+        **dict.fromkeys(("started", "ended"), [float(attempt == "b")] * count),
+    }
+    name = f"0001-{attempt}-{int(numbers[0]):08}.parquet"
+    _write(folder, "episodes", name, columns, count)
+    lists = [[f"i{i}" for i in row] for row in rng.integers(0, 3000, (count * TURNS, 10))]
+    turns = {
+        "attempt_id": [a for a in attempts for _ in range(TURNS)],
+        "turn": list(range(1, TURNS + 1)) * count,
+        "action": ["recommend"] * (count * TURNS),
+        "shown": lists,
+        "ranking": lists,
+        "candidates": lists,
+        **dict.fromkeys(("user_text", "feedback", "extra", "user_extra"), ["{}"] * (count * TURNS)),
+        "user_leaves": [False] * (count * TURNS),
+    }
+    _write(folder, "turns", name, turns, count * TURNS)
+
+
+def _write(folder: Path, table: str, name: str, columns: dict, count: int) -> None:
+    given = {"bundle_id": ["b"] * count, "driver_epoch": [1] * count, **columns}
+    schema = SCHEMAS[table].with_metadata(metadata())
+    arrays = [pa.array(given.get(f.name, [None] * count), f.type) for f in schema]
+    (folder / table).mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), folder / table / name)
+
+
+def seconds(folder: Path, metrics: Sequence[str], runs: int) -> float:
+    """The best of `runs` tables, each from a fresh connection."""
+    found = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        make_table(Results.open(folder), metrics)
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--episodes", type=int, default=1_000_000)
+    parser.add_argument("--twice", type=int, default=0, help="episodes with a second attempt")
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write(folder, given.episodes, given.twice)
+        success = seconds(folder, SUCCESS, given.runs)
+        decisions = seconds(folder, DECISIONS, given.runs)
+    print(
+        json.dumps(
+            {
+                "bench": "analysis",
+                "episodes": given.episodes,
+                "twice": given.twice,
+                "success_seconds": round(success, 2),
+                "decisions_seconds": round(decisions, 2),
+                "limit": LIMIT,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
