@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import platform
 import socket
@@ -79,8 +80,8 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
 
 
 def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Version and source hash of every plug-in in use, and of the code that all share."""
-    used = {("agents", "core"): 1, ("simulators", "core"): 1}
+    """Version and source hash of every plug-in in use, and of the code that they share."""
+    used: dict[str, int] = {"agents.core": 1, "simulators.core": 1}
     for cell in plan.cells:
         config = cell.config
         named = [
@@ -91,17 +92,15 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
             *((BACKENDS, config.models[m].backend) for m in set(cell.roles.values())),
         ]
         for package, name in named:
-            cls = plugins.load(package, name, "plug-in")
-            used[package, name] = getattr(cls, "version", 1)
-    found: dict[str, dict[str, Any]] = {}
-    for (package, name), version in sorted(used.items()):
-        module = (
-            importlib.import_module(f"{package}.core")
-            if name == "core"
-            else plugins.module(package, name, "plug-in")
-        )
-        found[module.__name__] = {"version": version, "hash": plugins.source_hash(module)}
-    return found
+            found = plugins.module(package, name, "plug-in").__name__
+            used[found] = getattr(plugins.load(package, name, "plug-in"), "version", 1)
+            shared = f"{package}.core"
+            if importlib.util.find_spec(shared) is not None:
+                used[shared] = 1
+    return {
+        name: {"version": version, "hash": plugins.source_hash(importlib.import_module(name))}
+        for name, version in sorted(used.items())
+    }
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

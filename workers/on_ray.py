@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Sequence
@@ -33,6 +34,9 @@ class EpisodeWorker:
         self._job, self._name, self._slots = job, name, slots
         self._pool: EpisodePool | None = None
         log_to(job.folder / "logs", f"{job.epoch:06d}-{name}")
+        # Thousands of live rows wait for their bundle, and none is garbage: looking through them
+        # at every 700 allocations took a seventh of a worker's time.
+        gc.set_threshold(50_000, 20, 100)
 
     async def start(self) -> int:
         """Makes the pool on the actor's event loop; the pid."""
