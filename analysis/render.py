@@ -23,18 +23,21 @@ UNDEFINED = "–"
 def places(table: Table, column: int) -> dict[int, int]:
     """Row -> 1 for the best value of a metric, 2 for the second; equal values share a place.
 
-    Values are compared as they are printed. Empty where fewer than two rows can be compared.
+    Values are compared as they are printed, among rows with the same cases: another data set is
+    another contest. Empty where fewer than two rows can be compared.
     """
     metric = table.metrics[column]
-    shown = {
-        index: round(row.values[column].mean, metric.digits)  # type: ignore[arg-type]
-        for index, row in enumerate(table.rows)
-        if row.values[column].mean is not None
-    }
-    if metric.better is None or len(shown) < 2:
-        return {}
-    ranked = sorted(set(shown.values()), reverse=metric.better == "higher")[:2]
-    return {i: ranked.index(value) + 1 for i, value in shown.items() if value in ranked}
+    found: dict[int, int] = {}
+    for source in {row.source for row in table.rows} if metric.better else ():
+        shown = {
+            index: round(row.values[column].mean, metric.digits)  # type: ignore[arg-type]
+            for index, row in enumerate(table.rows)
+            if row.source == source and row.values[column].mean is not None
+        }
+        ranked = sorted(set(shown.values()), reverse=metric.better == "higher")[:2]
+        if len(shown) > 1:
+            found |= {i: ranked.index(value) + 1 for i, value in shown.items() if value in ranked}
+    return found
 
 
 def figure(value: Value, metric: Metric, plus_minus: str = " ± ") -> str:
@@ -55,15 +58,17 @@ def print_text(table: Table, console: Console) -> None:
     """Prints the table and its notes."""
     drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for axis in table.axes:
-        drawn.add_column(escape_rich(axis))
+        drawn.add_column(_escape_text(axis), overflow="fold")
     for metric in table.metrics:
-        drawn.add_column(escape_rich(metric.name), justify="right", no_wrap=True)
-    drawn.add_column("episodes", justify="right", no_wrap=True)
-    for cells in _marked(table, escape_rich, "[bold]{}[/bold]", "[underline]{}[/underline]", " ± "):
+        drawn.add_column(_escape_text(metric.name), justify="right", overflow="fold")
+    drawn.add_column("episodes", justify="right", overflow="fold")
+    for cells in _marked(
+        table, _escape_text, "[bold]{}[/bold]", "[underline]{}[/underline]", " ± "
+    ):
         drawn.add_row(*cells)
     print_whole(drawn, console)
     for note in table.notes:
-        console.print(note, style="dim", markup=False, soft_wrap=True)
+        console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_whole(drawn: rich.table.Table, console: Console) -> None:
@@ -139,17 +144,29 @@ def _line(cells: object) -> str:
     return f"| {' | '.join(cells)} |"  # type: ignore[arg-type]
 
 
+def _printable(text: str) -> str:
+    """`text` on one line, without what would steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _escape_text(text: str) -> str:
+    return escape_rich(_printable(text))
+
+
 def _escape_markdown(text: str) -> str:
+    text = _printable(text)
     for character in "\\`*_[]<>|":
         text = text.replace(character, "\\" + character)
-    return text.replace("\n", " ")
+    return text
 
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "[": "{[}",  # at the start of a row it would be an option of the \\\\ before it
     **{character: "\\" + character for character in "&%$#_{}"},
 }  # fmt: skip
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    return "".join(_LATEX.get(character, character) for character in _printable(text))

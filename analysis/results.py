@@ -8,6 +8,7 @@ attempt_id), `cases`, `cells`, and `attempts` (every row of episodes that was ev
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import duckdb
 import pyarrow as pa
 from pydantic import ValidationError
 
-from agents.core.errors import UsageError
+from agents.core.errors import StoreError, UsageError
 from analysis import sql
 from sweeps import parts
 from sweeps.manifest import Manifest
@@ -30,6 +31,8 @@ class Results:
         self.manifest = manifest
         self.axes = list(dict.fromkeys(axis for cell in manifest.cells for axis in cell.axes))
         self.db = duckdb.connect()
+        # It would draw into standard output, CSV included, once a query takes two seconds.
+        self.db.execute("SET enable_progress_bar = false")
         self._make_plan_tables()
         for view, table in (("attempts", "episodes"), ("turns", "turns"), ("calls", "calls")):
             self._make_view(view, table, parts.live(folder, table))
@@ -48,12 +51,17 @@ class Results:
                 raise UsageError(
                     f"{folder} has schema version {version}; this crsweep reads {SCHEMA_VERSION}"
                 )
-            return cls(folder, Manifest.model_validate(data))
-        except FileNotFoundError:
+            manifest = Manifest.model_validate(data)
+        except (FileNotFoundError, NotADirectoryError):
             raise UsageError(f"{folder} holds no sweep (there is no {path.name} in it)") from None
         except (ValueError, AttributeError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(f"{path} is not a manifest of crsweep: {reason}") from None
+        try:
+            return cls(folder, manifest)
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+            raise StoreError(f"{folder} cannot be read: {reason}") from None
 
     def query(self, text: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
         """Runs SQL; UsageError with DuckDB's first line if it is wrong."""
@@ -71,7 +79,11 @@ class Results:
     def _make_view(self, view: str, table: str, files: list[Path]) -> None:
         if files:
             names = ", ".join("'" + str(f).replace("'", "''") + "'" for f in files)
-            self.db.execute(f"CREATE VIEW {view} AS SELECT * FROM read_parquet([{names}])")
+            # A folder named `seed=3` is no partition: it would replace the column `seed`.
+            self.db.execute(
+                f"CREATE VIEW {view} AS "
+                f"SELECT * FROM read_parquet([{names}], hive_partitioning = false)"
+            )
         else:
             self.db.register(f"no_{view}", SCHEMAS[table].empty_table())
             self.db.execute(f"CREATE VIEW {view} AS SELECT * FROM no_{view}")
@@ -90,6 +102,7 @@ class Results:
         names = ("cell_id", "seed", "seed_training", "seed_order")
         by_column = [list(column) for column in zip(*repetitions, strict=True)] or [[]] * 4
         sources = self.manifest.sources
+        expected = Counter(source for c in cells for source in [c.source_id] * len(c.seeds))
         for name, table in {
             "plan_cells": pa.table(columns),
             "plan_repetitions": pa.table(dict(zip(names, by_column, strict=True))),
@@ -97,6 +110,7 @@ class Results:
                 {
                     "source_id": [s.source_id for s in sources],
                     "sample": [s.sample for s in sources],
+                    "expected": [expected[s.source_id] for s in sources],  # episodes a case
                 }
             ),
         }.items():

@@ -41,6 +41,7 @@ class Row:
     values: list[Value]
     counted: int
     planned: int
+    source: str = ""  # where its cases come from: rows of two sources are not compared
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
             "SELECT cell_id, count(*) FILTER (WHERE ours) FROM scored GROUP BY cell_id"
         ).fetchall()
     )
+    planned = results.planned
     rows = [
         Row(
             axes={axis: cell.axes.get(axis, "") for axis in results.axes},
@@ -75,7 +77,8 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
                 for i in range(len(parsed))
             ],
             counted=counted.get(cell.cell_id, 0),
-            planned=results.planned[cell.cell_id],
+            planned=planned[cell.cell_id],
+            source=cell.source_id,
         )
         for cell in results.manifest.cells
     ]
@@ -88,21 +91,15 @@ def _make_scored(results: Results, complete_only: bool) -> None:
 
     `ours`: finished, and no one but the agent failed it.
     """
-    expected = " UNION ALL ".join(
-        f"SELECT '{source.source_id}' AS source_id, "
-        f"{sum(len(c.seeds) for c in results.manifest.cells if c.source_id == source.source_id)}"
-        " AS expected"
-        for source in results.manifest.sources
-    )
     where = ""
     if complete_only:
         where = (
             "WHERE (c.source_id, e.case_id) IN ("
             "SELECT c.source_id, e.case_id FROM episodes e JOIN plan_cells c USING (cell_id) "
-            f"JOIN ({expected}) w ON w.source_id = c.source_id "
-            "GROUP BY c.source_id, e.case_id, w.expected HAVING count(*) = w.expected)"
+            "JOIN plan_sources p ON p.source_id = c.source_id "
+            "GROUP BY c.source_id, e.case_id, p.expected HAVING count(*) = p.expected)"
         )
-    results.db.execute(
+    results.query(
         "CREATE OR REPLACE TEMP TABLE scored AS "
         "SELECT e.attempt_id, e.cell_id, e.case_id, e.seed, e.seed_training, e.seed_order, "
         "e.success_turn, e.max_turns, e.transcript_hash, e.status = 'done' AS done, "
@@ -117,7 +114,7 @@ def _per_seed(
     """(cell, metric) -> (value, episodes that define it) of each seed."""
     found: dict[tuple[str, int], list[tuple[float | None, int]]] = {}
     for index, metric in enumerate(metrics):
-        for cell_id, value, episodes in results.db.execute(_metric_sql(metric)).fetchall():
+        for cell_id, value, episodes in results.query(_metric_sql(metric)).fetchall():
             found.setdefault((cell_id, index), []).append((value, episodes))
     return found
 
@@ -144,20 +141,22 @@ def scored_sql(metric: Metric) -> str:
 
 def _deterministic(results: Results) -> set[str]:
     """Cells of several seeds in which every case has one transcript, whatever the seed."""
-    rows = results.db.execute(
+    # What infrastructure broke off differs by chance alone, and is in no mean.
+    rows = results.query(
         "SELECT cell_id FROM ("
         "SELECT cell_id, min(transcript_hash) = max(transcript_hash) AS same, count(*) AS seeds "
-        "FROM scored GROUP BY cell_id, case_id) "
-        "GROUP BY cell_id HAVING bool_and(same AND seeds > 1)"
+        "FROM scored WHERE ours GROUP BY cell_id, case_id) "
+        "GROUP BY cell_id HAVING bool_and(same) AND max(seeds) > 1"
     ).fetchall()
     return {cell_id for (cell_id,) in rows}
 
 
 def _value(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) -> Value:
-    means = [value for value, _ in per_seed if value is not None]
+    if all(value is None for value, _ in per_seed):
+        return Value(None, None, False, 0, 0)
+    # Episodes that define the metric but add nothing (a step never called in one seed) sum to 0.
+    means = [value or 0.0 for value, count in per_seed if count]
     episodes = sum(count for _, count in per_seed)
-    if not means:
-        return Value(None, None, False, episodes, 0)
     std = statistics.stdev(means) if len(means) > 1 and not deterministic else None
     return Value(statistics.fmean(means), std, deterministic, episodes, len(means))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
+
 class Seeds(NamedTuple):
     """The three things that a repetition may vary.
 

@@ -11,6 +11,7 @@ whose denominator is NULL or 0 do not define the metric, and are not counted in 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,18 +42,30 @@ class Metric:
 
 def parse(text: str) -> Metric:
     """The metric that `text` names; UsageError with an example or a near match."""
-    name, _, argument = text.partition("@")
+    name, at, argument = text.partition("@")
     completed = name.endswith(_COMPLETED)
-    make = plugins.load(METRICS, name.removesuffix(_COMPLETED), "metric")
-    metric: Metric = make(argument or None)
+    name = name.removesuffix(_COMPLETED)
+    _refuse_family(name, text)
+    metric: Metric = plugins.load(METRICS, name, "metric")(argument if at else None)
     changes = {"name": text, "completed_only": completed}
     return Metric(**{**metric.__dict__, **changes})
 
 
+def _refuse_family(name: str, text: str) -> None:
+    """One name for several definitions (`dsr`) is refused, and all of them named."""
+    known = plugins.names(METRICS)
+    variants = [other for other in known if name and other.startswith(f"{name}_")]
+    if name not in known and variants:
+        raise UsageError(
+            f"no metric is called {text!r}: it has several definitions, each with its own name "
+            f"({', '.join(variants)})"
+        )
+
+
 def positive(argument: str | None, metric: str, what: str) -> int:
     """`argument` as a whole number of at least 1; UsageError with an example."""
-    if argument is None or not argument.isdecimal() or int(argument) < 1:
-        found = f"{metric}@{argument}" if argument else metric
+    if argument is None or not re.fullmatch(r"[1-9][0-9]{0,5}", argument):
+        found = metric if argument is None else f"{metric}@{argument}"
         raise UsageError(f"metric {found!r}: expected {what}, such as {metric}@5")
     return int(argument)
 

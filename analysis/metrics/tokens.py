@@ -1,4 +1,7 @@
-"""Tokens: mean input, output and thinking tokens of an episode, by role and step."""
+"""Tokens: mean input and output tokens of an episode, by role and step.
+
+Servers count thinking within the output (workers.backends.openai), so it is not added again.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ def tokens(argument: str | None) -> Metric:
     """`tokens`: both sides, probes left out; `tokens@agent`, `tokens@user`, `tokens@agent.probe`:
     a role and what falls back to it; `tokens@agent:decide`: one step of a role.
 
-    Undefined where a backend counts no tokens.
+    Undefined where a backend counts no tokens, or where a cell has no such call at all.
     """
     if argument is None:
         where = "NOT ends_with(c.role, '.probe')"
@@ -31,14 +34,14 @@ def tokens(argument: str | None) -> Metric:
         raise UsageError(
             f"metric 'tokens@{argument}': expected tokens@agent or tokens@agent:decide"
         )
-    counted = "c.input_tokens + c.output_tokens + coalesce(c.thinking_tokens, 0)"
+    counted = "c.input_tokens + c.output_tokens"
     return Metric(
-        # An episode without such a call spent nothing on it; one whose calls were not counted
-        # has no row with a number.
-        "coalesce(x.num, 0)",
+        # An episode without such a call adds nothing to the sum and 1 to the count; one whose
+        # answered calls were not counted is left out.
+        "x.num",
         "coalesce(x.den, 1)",
         per_attempt=f"SELECT c.attempt_id, sum({counted}) AS num, "
-        f"(count({counted}) = count(*))::INT AS den FROM calls c "
+        f"bool_and({counted} IS NOT NULL OR c.finish_reason IS NULL)::INT AS den FROM calls c "
         f"WHERE {where} GROUP BY c.attempt_id",
         better="lower",
         digits=0,

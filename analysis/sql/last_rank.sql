@@ -1,12 +1,8 @@
 -- One row an attempt: the best 1-based rank of a target in the last ranking that is known, or NULL.
 SELECT
     t.attempt_id,
-    list_min(
-        list_filter(
-            list_transform(e.targets, lambda target: list_position(t.ranking, target)),
-            lambda place: place > 0
-        )
-    ) AS rank
+    -- 0 or null, by the version of DuckDB, for a target that is not in the list; lambdas differ too.
+    list_min([nullif(list_position(t.ranking, target), 0) for target in e.targets]) AS rank
 FROM turns t
 JOIN episodes e USING (attempt_id)
 JOIN (

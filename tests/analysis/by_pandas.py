@@ -163,8 +163,7 @@ def tokens(role: str | None = None) -> Score:
     def score(e: Any, found: Raw) -> tuple[float, float] | None:
         calls = found.calls.get(e.attempt_id, [])
         mine = [
-            c for c in calls
-            if c.role == role or (role is None and not c.role.endswith(".probe"))
+            c for c in calls if c.role == role or (role is None and not c.role.endswith(".probe"))
         ]
         return sum(c.input_tokens + c.output_tokens for c in mine), 1  # output holds thinking
 

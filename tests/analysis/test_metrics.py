@@ -1,0 +1,177 @@
+"""Names of metrics, and what each makes of single episodes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from agents.core import plugins
+from agents.core.errors import UsageError
+from analysis.metrics.core import METRICS, parse
+from analysis.results import Results
+from analysis.table import Value, make_table
+from tests.analysis.builder import Built, grid_of
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sr", "such as sr@5"),
+        ("sr@", "such as sr@5"),
+        ("sr@x", "'sr@x'.*such as sr@5"),
+        ("sr@0", "such as sr@5"),
+        ("sr@-1", "such as sr@5"),
+        ("sr@٥", "such as sr@5"),
+        ("sr@" + "9" * 50, "such as sr@5"),
+        ("sr_completed", "such as sr@5"),
+        ("hr", "hr@50_turn or hr@50_session"),
+        ("hr@", "hr@50_turn or hr@50_session"),
+        ("hr@50", "hr@50_turn or hr@50_session"),
+        ("at_fail_t@5", "takes no argument"),
+        ("at_fail_t@", "takes no argument"),
+        ("tokens@", "tokens@agent"),
+        ("tokens@agent'; DROP", "tokens@agent"),
+        ("dsr@5", "dsr_dialogue, dsr_pooled"),
+        ("at", "at_fail_plus_1, at_fail_t, at_success_only"),
+        ("recal@5", "did you mean 'recall'"),
+        ("", "no metric"),
+        ("my_lab.nowhere@5", "my_lab.nowhere"),
+    ],
+)
+def test_a_bad_name_says_what_was_expected(text, message):
+    with pytest.raises(UsageError, match=message) as raised:
+        parse(text)
+    assert "\n" not in raised.value.message
+
+
+def test_every_plug_in_is_a_metric_under_its_own_name():
+    arguments = {"hr": "@50_turn", "tokens": ""}
+    for name in plugins.names(METRICS):
+        plain = name.startswith("at_")
+        text = name + arguments.get(name, "" if plain else "@3")
+        metric = parse(text)
+        assert (metric.name, metric.completed_only) == (text, False)
+        assert metric.needs_probe == name.startswith("dsr_")
+
+
+def test_at_is_lower_better_and_sr_higher():
+    assert parse("at_fail_t").better == "lower"
+    assert parse("sr_completed@3").better == "higher"
+    assert parse("sr_completed@3").completed_only
+
+
+def value(folder, metric: str, *episodes: dict) -> Value:
+    """The metric over single episodes of one cell, one case each; `blame` makes a failure."""
+    built = Built(
+        grid_of("a", backbones=["s"]), seeds=[0], case_ids=[f"u{n}" for n in range(len(episodes))]
+    )
+    for case_id, episode in zip(built.case_ids, episodes, strict=True):
+        add = built.failed if "blame" in episode else built.episode
+        add(built.cells[0], case_id, 0, **episode)  # type: ignore[operator]
+    return make_table(Results.open(built.write(folder)), [metric]).rows[0].values[0]
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean", "n"),
+    [
+        ("sr@5", 1 / 3, 3),
+        ("sr@1", 0, 3),
+        ("sr_completed@5", 1 / 2, 2),
+        ("at_fail_plus_1", (2 + 6 + 6) / 3, 3),
+        ("at_fail_t", (2 + 5 + 5) / 3, 3),
+        ("at_success_only", 2, 1),
+        ("at_fail_t_completed", (2 + 5) / 2, 2),
+    ],
+)
+def test_failures_count_by_blame(tmp_path, metric, mean, n):
+    found = value(
+        tmp_path,
+        metric,
+        {"success_turn": 2},
+        {},
+        {"blame": "agent"},
+        {"blame": "user"},
+        {"blame": "critic"},
+        {"blame": "infrastructure"},
+    )
+    assert (found.mean, found.episodes) == (pytest.approx(mean), n)
+
+
+RIGHT = {"action": "recommend", "shown": ["i0"]}
+WRONG = {"action": "recommend", "shown": ["i1"], "ranking": ["i1", "i2", "i3", "i0"]}
+ASKED_WELL = {"action": "ask", "ranking": []}
+ASKED_BADLY = {"action": "ask", "ranking": ["i0"]}
+UNKNOWN = {"action": "ask"}
+
+
+def turns(*rows: dict) -> dict:
+    return {"turns": [{"turn": n, **row} for n, row in enumerate(rows, start=1)]}
+
+
+def test_dsr_judges_the_would_be_list_and_both_ways_of_averaging_differ(tmp_path):
+    episodes = [
+        turns(RIGHT, WRONG, ASKED_WELL, ASKED_BADLY),
+        turns(RIGHT, {"action": "chat"}),
+        {"blame": "agent", **turns(WRONG)},
+        turns(RIGHT, UNKNOWN),
+        turns(),
+    ]
+    pooled = value(tmp_path / "p", "dsr_pooled@5", *episodes)
+    assert (pooled.mean, pooled.episodes) == (pytest.approx(3 / 6), 3)
+    shares = value(tmp_path / "d", "dsr_dialogue@5", *episodes)
+    assert (shares.mean, shares.episodes) == (pytest.approx((0.5 + 1 + 0) / 3), 3)
+    first = value(tmp_path / "f", "dsr_pooled@1", *episodes)
+    assert (first.mean, first.episodes) == (pytest.approx(3 / 4), 4)  # the unknown one comes later
+
+
+def test_hit_rate_is_undefined_not_0_without_a_tool(tmp_path):
+    assert value(tmp_path / "none", "hr@50_turn", turns(RIGHT)).mean is None
+    tool = turns(RIGHT, {"candidates": ["i1", "i0"]}, {"candidates": []})
+    assert value(tmp_path / "turn", "hr@50_turn", tool, turns(RIGHT)).mean == 1 / 2
+    assert value(tmp_path / "cut", "hr@1_turn", tool).mean == 0
+    session = value(tmp_path / "session", "hr@2_session", tool, turns(RIGHT))
+    assert (session.mean, session.episodes) == (1, 1)
+
+
+def test_ranks_are_of_the_last_known_ranking_and_the_best_target(tmp_path):
+    episode = turns({"ranking": ["i0"]}, {"ranking": ["i9", "i8", "i0", "i7"]}, {"shown": ["i0"]})
+    both = {**episode, "targets": ["i7", "i0"]}
+    assert value(tmp_path / "r3", "recall@3", both).mean == 1
+    assert value(tmp_path / "r2", "recall@2", both).mean == 0
+    assert value(tmp_path / "n3", "ndcg@3", both).mean == pytest.approx(1 / math.log2(4))
+    assert value(tmp_path / "n2", "ndcg@2", both).mean == 0
+    assert value(tmp_path / "no", "recall@2", turns({"shown": ["i0"]})).mean is None
+
+
+CALLS = [
+    {"role": "agent", "step": "decide", "thinking_tokens": 4},  # 10 + 5, the 4 are within the 5
+    {"role": "agent.planner", "step": "plan", "input_tokens": 100},
+    {"role": "agent.probe", "step": "decide", "input_tokens": 1000},
+    {"role": "agents_other", "step": "decide", "input_tokens": 10_000},
+    {"role": "user", "step": "reply", "input_tokens": 20},
+]
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean"),
+    [
+        ("tokens@agent", (15 + 105) / 2),
+        ("tokens@agent:decide", 15 / 2),
+        ("tokens@agent.planner", 105 / 2),
+        ("tokens@agent.probe", 1005 / 2),
+        ("tokens@user", 25 / 2),
+        ("tokens@nobody", None),
+        ("tokens@agent:nothing", None),
+    ],
+)
+def test_tokens_are_counted_by_role_and_step_and_an_absent_one_is_undefined(tmp_path, metric, mean):
+    found = value(tmp_path, metric, {"calls": CALLS}, {"calls": []})
+    assert (found.mean, found.episodes) == (mean, 0 if mean is None else 2)
+
+
+def test_tokens_are_undefined_where_a_server_counts_none(tmp_path):
+    uncounted = {"input_tokens": None, "output_tokens": None}
+    lost = {**uncounted, "finish_reason": None, "error_class": "Timeout"}
+    assert value(tmp_path / "no", "tokens", {"calls": [uncounted]}).mean is None
+    assert value(tmp_path / "lost", "tokens", {"calls": [{}, lost]}).mean == 15

@@ -1,0 +1,172 @@
+"""The reading commands, a real model server, and a worker that dies."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import psutil
+import pytest
+
+from agents.core.rules import random_reply
+from tests.runner.reading import outcomes, raw
+from tests.runner.test_run import committed, start, wait_for_half
+from tests.sweep_files import write_sweep
+
+
+def test_help_names_every_command(crsweep):
+    text = crsweep("--help").stdout
+    for command in ("plan", "run", "render", "play", "status", "table", "compare", "sql", "doctor"):
+        assert f" {command} " in text
+
+
+def test_help_imports_nothing_heavy(crsweep):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, runner.cli; heavy = {'ray', 'duckdb', 'pyarrow', 'pydantic', 'numpy', "
+        "'openai', 'omegaconf', 'jinja2'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_plan_tells_cells_episodes_and_cost_and_writes_nothing(tmp_path, crsweep):
+    path = write_sweep(tmp_path)
+    text = crsweep("plan", path).stdout
+    assert "4 cells, 32 episodes: 0 done, 32 to run" in text
+    assert "calls" in text
+    data = json.loads(crsweep("plan", path, "--json").stdout)
+    assert (data["episodes"], data["left"], len(data["cells"])) == (32, 32, 4)
+    assert data["estimate"]["calls"] >= 32 * 5
+    assert not (tmp_path / "out").exists()
+
+
+def test_render_prints_each_step_once(tmp_path, crsweep):
+    text = crsweep("render", write_sweep(tmp_path)).stdout
+    for step in ("user · open", "agent · decide", "agent · recommend", "agent · think"):
+        assert text.count(step) >= 1, step
+    assert "You play a user who talks with a game recommender" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_doctor_checks_and_fails_with_exit_code_2(tmp_path, crsweep):
+    path = write_sweep(tmp_path)
+    well = crsweep("doctor", path)
+    assert "FAIL" not in well.stdout
+    models = {"strong": {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m"}}
+    broken = write_sweep(
+        tmp_path, models=models, grid={"agent": ["zero_shot"]}, roles={"user": "strong",
+        "agent": "strong"}, name="broken.yaml",
+    )  # fmt: skip
+    ill = crsweep("doctor", broken, check=2)
+    assert "FAIL  model strong" in ill.stdout
+
+
+def test_status_table_compare_and_sql_read_a_folder(tmp_path, crsweep):
+    out = tmp_path / "out"
+    crsweep("run", write_sweep(tmp_path))
+    status = crsweep("status", out).stdout
+    assert "32 of 32 episodes done, 0 failed, 0 not run" in status
+    assert "not running" in status
+    header, *rows = crsweep("table", out, "--format", "csv").stdout.splitlines()
+    assert header.startswith("agent,roles.agent,sr@1,sr@1_std,sr@1_n,")
+    assert len(rows) == 4
+    assert r"\toprule" in crsweep("table", out, "--format", "latex").stdout
+    assert "| agent |" in crsweep("table", out, "--format", "markdown").stdout
+    compared = crsweep("compare", out, "--axis", "roles.agent").stdout
+    assert "roles.agent strong - weak" in compared
+    assert (
+        "did you mean 'roles.agent'"
+        in crsweep("compare", out, "--axis", "role.agent", check=2).stderr
+    )
+    query = 'select "roles.agent", count(*) as n from episodes group by all order by 1'
+    assert crsweep("sql", out, query, "--format", "csv").stdout == (
+        "roles.agent,n\nstrong,16\nweak,16\n"
+    )
+    assert "SQL: " in crsweep("sql", out, "selec 1", check=2).stderr
+    for command in ("status", "table"):
+        assert "holds no sweep" in crsweep(command, tmp_path, check=2).stderr
+
+
+def test_play_lets_a_person_be_the_user(tmp_path):
+    import io
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from runner.play import play
+    from tests.sweep_files import plan_of
+
+    lines = iter(["something with magic", "", "/accept 99", "tell me more", "/leave"])
+    screen = Console(file=io.StringIO(), width=200)
+    plan = plan_of(Path(write_sweep(tmp_path)))
+    attempt = play(plan, cell=0, position=0, person=lambda _: next(lines), console=screen)
+    assert attempt.error is None
+    assert attempt.transcript.stop_reason == "user_left"
+    assert attempt.transcript.opening is not None
+    assert attempt.transcript.opening.text == "something with magic"
+    assert "You are looking for: " in screen.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_sweep_speaks_with_a_real_server_and_its_key_reaches_no_file(tmp_path, crsweep):
+    from tests.workers.backends.fake_openai import Answer, FakeOpenAI, completion
+
+    class Obedient(FakeOpenAI):
+        """Answers with a random valid reply of the schema that it is asked for."""
+
+        def answer(self, asked):
+            if "messages" not in asked.body:
+                return super().answer(asked)
+            self.asked.append(asked)
+            schema = asked.body["response_format"]["json_schema"]["schema"]
+            text = random_reply(schema, random.Random(asked.body["seed"]))
+            return Answer(body=completion(text))
+
+    with Obedient() as server:
+        models = {
+            "remote": {"backend": "openai", "base_url": server.url, "model": "qwen",
+                       "api_key_env": "SWEEP_KEY"},
+        }  # fmt: skip
+        path = write_sweep(
+            tmp_path, models=models, roles={"user": "remote", "agent": "remote"},
+            grid={"agent": ["zero_shot"], "seed": [0]},
+        )  # fmt: skip
+        missing = crsweep("run", path, check=2)
+        assert "SWEEP_KEY is not set" in missing.stderr
+        assert not (tmp_path / "out").exists()
+        crsweep("run", path, SWEEP_KEY="sk-very-secret")
+    calls = raw(tmp_path / "out", "calls")
+    assert len(calls) == len(server.asked)
+    assert set(calls.input_tokens) == {11}
+    assert sorted(calls.seed) == sorted(asked.body["seed"] for asked in server.asked)
+    assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer sk-very-secret"}
+    for file in (tmp_path / "out").rglob("*"):
+        assert file.is_dir() or b"sk-very-secret" not in file.read_bytes(), file
+
+
+@pytest.mark.ray
+def test_a_worker_that_is_killed_is_replaced_and_no_episode_is_lost_or_done_twice(
+    tmp_path, crsweep
+):
+    models = {
+        name: {"backend": "latency", "latency_ms": 60, "log": False} for name in ("strong", "weak")
+    }
+    run = {"executor": "ray", "concurrency": 16, "episode_workers": 2}
+    path = write_sweep(tmp_path, run=run, models=models, cases={"sample": 20})
+    out = tmp_path / "out"
+    process = start(path)
+    until = time.monotonic() + 60
+    wait_for_half(process, out, 1)
+    workers = []
+    while not workers and time.monotonic() < until:
+        children = psutil.Process(process.pid).children(recursive=True)
+        workers = [c for c in children if "EpisodeWorker" in " ".join(c.cmdline() or [c.name()])]
+    os.kill(workers[0].pid, signal.SIGKILL)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    assert "was lost; its open episodes run again" in text
+    assert len(committed(out)) == 80
+    assert len(outcomes(out)) == 80
+    assert set(raw(out, "episodes").status) == {"done"}

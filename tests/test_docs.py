@@ -1,0 +1,69 @@
+"""What the docs say, done."""
+
+import re
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.runner.reading import raw
+
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)\)")
+
+
+def test_the_worked_example_of_a_new_agent_runs_as_it_stands(tmp_path, crsweep):
+    page = (ROOT / "docs/add-an-agent.md").read_text()
+    blocks: dict[str, str] = {}
+    for language, text in BLOCK.findall(page):
+        blocks.setdefault(language, text)
+    package = tmp_path / "my_lab" / "genre_first"
+    (package / "prompts").mkdir(parents=True)
+    (tmp_path / "my_lab" / "__init__.py").touch()
+    (package / "__init__.py").write_text(blocks["python"])
+    (package / "prompts" / "pick.md.j2").write_text(blocks["jinja"])
+    sweep = tmp_path / "sweep.yaml"
+    out = tmp_path / "out"
+    sweep.write_text(blocks["yaml"].replace("results/genre-first", str(out)))
+    env = {"PYTHONPATH": str(tmp_path)}
+    assert "Name 5 titles that fit" in crsweep("render", sweep, **env).stdout
+    assert "recommender (ask)" in crsweep("play", sweep, "--cell", "1", **env).stdout
+    done = crsweep("run", sweep, **env)
+    assert "my_lab.genre_first(picks=5)" in done.stdout
+    turns = raw(out, "turns").merge(raw(out, "episodes"), on="attempt_id")
+    mine = turns[turns["axes"].map(lambda a: a["agent"].startswith("my_lab"))]
+    assert set(mine[mine.turn == 1].action) == {"ask"}
+    assert (mine.shown.map(len) <= 5).all()
+    assert (mine.shown.map(len) > 0).any()
+
+
+def test_every_link_between_pages_leads_somewhere():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for target in LINK.findall(page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readmes_sweep_file_is_one(tmp_path, monkeypatch):
+    from tests.sweep_files import load
+
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    blocks = BLOCK.findall((ROOT / "README.md").read_text())
+    text = next(text for language, text in blocks if language == "yaml")
+    path = Path(tmp_path / "x.yaml")
+    path.write_text(text.replace("extends: base.yaml", "# extends"))
+    assert load(path).header.name == "ml100k"
+
+
+def test_every_key_of_a_sweep_file_is_documented():
+    from sweeps.schema import CellConfig, Header
+
+    page = (ROOT / "docs/sweep-files.md").read_text()
+    for key in [*Header.model_fields, *CellConfig.model_fields]:
+        assert f"`{key}`" in page, key
+
+
+def test_every_metric_is_documented():
+    from agents.core import plugins
+
+    page = (ROOT / "docs/results.md").read_text()
+    for name in plugins.names("analysis.metrics"):
+        assert f"`{name}" in page, name

@@ -1,0 +1,153 @@
+"""One conformance test over everything that is discovered: whoever adds a plug-in is checked."""
+
+import dataclasses
+import importlib
+import inspect
+import random
+
+import pytest
+from pydantic import ValidationError
+
+from agents.core import plugins
+from agents.core.agent import Agent
+from agents.core.calls import Shown
+from agents.core.errors import UsageError
+from agents.core.prompts import folder_of
+from agents.core.rules import Answer, Knowledge, Rules, View, fill, random_reply
+from runner.rehearse import rehearse
+from simulators.core.cases import Domain
+from simulators.core.user import User
+from tests.agents.core.test_rules import changed, leaves
+from tests.sweep_files import plan_of, write_sweep
+from workers.backends.core import Backend
+
+KINDS = {
+    "agents": Agent,
+    "simulators.domains": Domain,
+    "simulators.users": User,
+    "simulators.success": None,
+    "workers.backends": Backend,
+    "analysis.metrics": None,
+}
+EVERY = [(package, name) for package in KINDS for name in plugins.names(package)]
+SPEAKERS = [(p, n) for p, n in EVERY if p in ("agents", "simulators.users")]
+
+
+def test_the_plugins_of_the_first_release_are_found():
+    assert ("agents", "react") in EVERY
+    assert ("workers.backends", "latency") in EVERY
+    assert len(EVERY) >= 20
+
+
+@pytest.mark.parametrize(("package", "name"), EVERY)
+def test_a_plugin_exports_one_documented_thing_of_its_kind(package, name):
+    exported = plugins.load(package, name, "plug-in")
+    module = plugins.module(package, name, "plug-in")
+    assert module.__doc__
+    assert exported.__doc__ or inspect.isclass(exported)
+    base = KINDS[package]
+    if base is None:
+        assert exported.__name__ == name
+    else:
+        assert issubclass(exported, base)
+        assert not inspect.isabstract(exported)
+
+
+@pytest.mark.parametrize(("package", "name"), [(p, n) for p, n in EVERY if KINDS[p] is not None])
+def test_options_are_frozen_and_refuse_unknown_keys(package, name):
+    options = plugins.load(package, name, "plug-in").Options
+    assert issubclass(options, plugins.Options)
+    assert options.model_config["frozen"]
+    with pytest.raises(ValidationError):
+        options.model_validate({"no_such_option": 1})
+
+
+@pytest.mark.parametrize(("package", "name"), SPEAKERS)
+def test_every_step_has_a_prompt_and_a_bounded_schema_that_rules_can_fill(package, name):
+    speaker = plugins.load(package, name, "plug-in")
+    prompts = folder_of(plugins.module(package, name, "plug-in"), None)
+    assert speaker.steps
+    for step in speaker.steps:
+        prompts._compile(step.name)
+        assert_strings_are_bounded(step.schema)
+        for acts in (True, False):
+            step.reply.model_validate_json(fill(step.schema, Answer(acts=acts)))
+        for seed in range(50):
+            step.reply.model_validate_json(random_reply(step.schema, random.Random(seed)))
+        assert callable(getattr(Rules, step.kind))
+
+
+def assert_strings_are_bounded(schema):
+    """Guided decoding must end: every free string has a longest length and plain characters."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "string" and "enum" not in schema and "const" not in schema:
+            assert "maxLength" in schema, schema
+            assert "pattern" in schema, schema
+        for below in schema.values():
+            assert_strings_are_bounded(below)
+    elif isinstance(schema, list):
+        for below in schema:
+            assert_strings_are_bounded(below)
+
+
+@pytest.mark.parametrize("agent", plugins.names("agents"))
+@pytest.mark.parametrize("user", plugins.names("simulators.users"))
+def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_path, agent, user):
+    plan = plan_of(
+        write_sweep(
+            tmp_path,
+            grid=None,
+            agent=agent,
+            simulator=user,
+            roles={"user": "strong", "agent": "strong"},
+            cases={"sample": 2},
+        )
+    )
+    rules = Rules(Knowledge(plan.sources[0].domain.catalogue, 1.0))
+    calls = {}
+    for attempt in rehearse(plan, [0], 2, probe=True):
+        assert attempt.error is None
+        for record in attempt.journal.records:
+            calls.setdefault((record.call.role, record.call.step.name), record.call)
+    assert len(calls) >= 5
+    unseen = 0
+    for call in calls.values():
+        package, name = (
+            ("agents", agent) if call.role.startswith("agent") else ("simulators.users", user)
+        )
+        prompts = folder_of(plugins.module(package, name, "plug-in"), None)
+
+        def answer(fields, call=call, prompts=prompts):
+            given = {**fields, "reply_form": call.step.form}
+            prompt, shown = prompts.render_shown(call.step.name, given)
+            assert isinstance(shown, Shown)
+            messages = (call.messages[0]._replace(content=prompt),)
+            again = dataclasses.replace(call, fields=fields, shown=shown, messages=messages)
+            return prompt, fill(
+                call.step.schema, rules.answer(call.step.kind, View(again), call.seed)
+            )
+
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in call.fields.items()}
+        prompt, reply = answer(fields)
+        for path in leaves(fields):
+            other_prompt, other_reply = answer(changed(fields, path))
+            if other_prompt == prompt:
+                unseen += 1
+                assert other_reply == reply, (call.role, call.step.name, path)
+    assert unseen > 50
+
+
+def test_a_module_that_exports_two_things_is_refused(tmp_path, monkeypatch):
+    package = tmp_path / "labs"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "two.py").write_text("__all__ = ['A', 'B']\nA = B = 1\n")
+    (package / "broken.py").write_text("import no_such_library\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    with pytest.raises(UsageError, match="exactly one name"):
+        plugins.load("agents", "labs.two", "agent")
+    with pytest.raises(UsageError, match=r"no agent module 'labs\.three'"):
+        plugins.load("agents", "labs.three", "agent")
+    with pytest.raises(UsageError, match="needs the package 'no_such_library'"):
+        plugins.load("agents", "labs.broken", "agent")
