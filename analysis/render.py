@@ -163,7 +163,7 @@ def _escape_markdown(text: str) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "[": "{[}",  # at the start of a row it would be an option of the \\\\ before it
+    "[": "{[}",  # at the start of a row it would be an option of the \\ before it
     **{character: "\\" + character for character in "&%$#_{}"},
 }  # fmt: skip
 

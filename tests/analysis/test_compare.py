@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents.core.errors import UsageError
-from analysis.compare import compare, compare_all
+from analysis.compare import _sign_flip, compare, compare_all
 from analysis.results import Results
 from tests.analysis.builder import Built, Cell, grid_of
 
@@ -101,8 +101,6 @@ def test_no_difference_at_all_is_p_1_and_the_same_every_time(tmp_path):
 
 def test_the_test_keeps_its_level_when_cases_differ_and_seeds_repeat_them():
     """A null of 40 cases with an effect of agent by case: at most about 5 % may be significant."""
-    from analysis.compare import _sign_flip
-
     rng = np.random.default_rng(0)
     hits = sum(_sign_flip(rng.normal(size=40), rng) < 0.05 for _ in range(200))
     assert hits <= 20  # 5 % of 200 are 10; 20 has a chance below 0.2 %

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
 from agents.core.errors import CrsweepError, UsageError
 from analysis.results import Results
 from analysis.table import make_table
+from sweeps.parts import REPLACES
+from sweeps.records import metadata
 from tests.analysis.builder import Built, Cell, grid_of
 
 
@@ -52,11 +55,6 @@ def test_cells_seeds_and_cases_that_the_plan_dropped_do_not_count(tmp_path):
 
 
 def test_a_compacted_file_hides_the_parts_it_was_made_of(tmp_path):
-    import pyarrow.parquet as pq
-
-    from sweeps.parts import REPLACES
-    from sweeps.records import metadata
-
     built = one_cell()
     built.episode(built.cells[0], "u0", 0, success_turn=1)
     folder = built.write(tmp_path)

@@ -1,0 +1,14 @@
+"""`make bench`: every benchmark, one after the other."""
+
+import subprocess
+import sys
+
+BENCHES = (
+    ("episodes", "--episodes", "10000", "--runs", "3"),
+    ("scale", "--plan", "1000000"),
+    ("scale", "--memory", "10000", "100000"),
+    ("analysis",),
+)
+
+for name, *words in BENCHES:
+    subprocess.run([sys.executable, "-m", f"tests.bench.{name}", *words], check=True)
