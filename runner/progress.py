@@ -14,7 +14,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
 )
 
 from workers.pool import Report, Settled
@@ -62,10 +61,9 @@ class ProgressDisplay:
         if self._live:
             self._bar = Progress(
                 TextColumn("episodes"),
-                BarColumn(),
+                BarColumn(bar_width=12),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[status]}"),
-                TimeElapsedColumn(),
+                TextColumn("{task.fields[status]}"),  # fits 80 columns with all that is left of it
                 console=self._console,
                 refresh_per_second=4,
             )
@@ -126,9 +124,17 @@ class ProgressDisplay:
         if episodes_a_second > 0:
             left = duration((tally.total - tally.settled) / episodes_a_second)
         return (
-            f"failed {tally.failed}, {calls_a_second:,.0f} calls/s, "
-            f"{tally.tokens:,} tokens, left {left}"
+            f"{tally.failed} failed, {calls_a_second:,.0f} calls/s, "
+            f"{short(tally.tokens)} tokens, {left} left"
         )
+
+
+def short(count: int) -> str:
+    """`4924990` as `4.9M`."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
 
 
 def duration(seconds: float) -> str:
