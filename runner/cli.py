@@ -93,16 +93,16 @@ def run(
             )
         except StoreError as error:
             print(f"error: {error.message}", file=sys.stderr)
-            print(runs.resume_hint(sys.argv[1:]), file=sys.stderr)
+            print(runs.resume_hint(sys.argv), file=sys.stderr)
             raise typer.Exit(runs.INCOMPLETE) from None
         except KeyboardInterrupt:
-            print(f"stopped at once; {runs.resume_hint(sys.argv[1:])}", file=sys.stderr)
+            print(f"stopped at once; {runs.resume_hint(sys.argv)}", file=sys.stderr)
             raise typer.Exit(runs.INCOMPLETE) from None
         show_table(outcome.folder, metrics=[], format="text", everything=False, console=console)
         console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")
-            console.print(runs.resume_hint(sys.argv[1:]), soft_wrap=True, markup=False)
+            console.print(runs.resume_hint(sys.argv), soft_wrap=True, markup=False)
         raise typer.Exit(outcome.exit_code)
 
 

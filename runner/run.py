@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
-import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -237,7 +236,8 @@ def _conclude(outcome: Outcome, seconds: float, console: Console) -> None:
         console.print(f"  {count:,} x {kind}, blame {blame}: {escape(example)}", soft_wrap=True)
 
 
-def resume_hint(words: Sequence[str]) -> str:
+def resume_hint(argv: Sequence[str]) -> str:
     """How to go on: the command that was given."""
-    program = "crsweep" if shutil.which("crsweep") else "python -m runner"
-    return f"to go on: {program} {shlex.join(words)}"
+    program, *words = argv
+    own_script = Path(program).name == "crsweep"
+    return f"to go on: {program if own_script else 'python -m runner'} {shlex.join(words)}"
