@@ -2,7 +2,8 @@
 
 Views, for everybody who asks: `episodes` (one row for each episode of the plan: its earliest `done`
 attempt, else its latest failed one; axes as columns), `turns` and `calls` (of all attempts; join on
-attempt_id), `cases`, `cells`, and `attempts` (every row of episodes that was ever committed).
+attempt_id), `cases`, `cells`, and `attempts` (every row of episodes that was ever committed). The
+macro `best_place(items, wanted)` finds targets in lists.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Results:
         cases = folder / "cases" / manifest.cases_file
         self._make_view("all_cases", "cases", [cases] if manifest.cases_file else [])
         self._make_episodes()
+        self.db.execute(sql.read("best_place"))
 
     @classmethod
     def open(cls, folder: Path) -> Results:
@@ -123,18 +125,14 @@ class Results:
             "CREATE VIEW cases AS SELECT c.* FROM all_cases c JOIN plan_sources p "
             "ON p.source_id = c.source_id AND c.position < p.sample"
         )
-        # A window over a million rows costs more than the table itself, and most sweeps have
-        # no second attempt anywhere.
-        found = self.db.execute(
-            "SELECT count(*), count(DISTINCT episode_id) FROM attempts"
-        ).fetchone()
-        assert found is not None
-        winners = "" if found[0] == found[1] else "WHERE a.attempt_id IN (FROM winners)"
-        if winners:
-            self.db.execute(f"CREATE TABLE winners AS {sql.read('winners')}")
+        self.db.execute(f"CREATE TABLE superseded AS {sql.read('superseded')}")
+        some = self.db.execute("SELECT 1 FROM superseded LIMIT 1").fetchone()
+        # Without second attempts, as in most sweeps, nobody needs to read attempt_id.
+        superseded = "ANTI JOIN superseded USING (attempt_id)" if some else ""
         axes = "".join(f", c.{quoted(axis)}" for axis in self.axes)
         self.db.execute(
-            f"CREATE VIEW episodes AS {sql.read('episodes').format(axes=axes, winners=winners)}"
+            "CREATE VIEW episodes AS "
+            + sql.read("episodes").format(axes=axes, superseded=superseded)
         )
 
 

@@ -184,17 +184,20 @@ def _notes(results: Results, rows: Sequence[Row], complete_only: bool) -> list[s
     for backend, words in WATERMARKED.items():
         if any(backend in cell.backends.values() for cell in manifest.cells):
             notes.append(f"WATERMARK: these figures are {words}")
-    finished = results.db.execute("SELECT count(*) FROM episodes").fetchone()
-    used = results.db.execute("SELECT count(*) FROM scored").fetchone()
-    assert finished is not None
-    assert used is not None
+    used = _count(results, "scored")
     planned = sum(row.planned for row in rows)
-    if complete_only and used[0] < planned:
+    if complete_only and used < planned:
         notes.append(
             f"incomplete: only cases that every cell and seed has finished are counted "
-            f"({used[0]:,} of {finished[0]:,} finished and {planned:,} planned episodes)"
+            f"({used:,} of {_count(results, 'episodes'):,} finished and {planned:,} planned "
+            "episodes)"
         )
-    left_out = used[0] - sum(row.counted for row in rows)
+    left_out = used - sum(row.counted for row in rows)
     if left_out:
         notes.append(f"{left_out:,} episodes failed by no fault of the agent are left out")
     return notes
+
+
+def _count(results: Results, view: str) -> int:
+    (found,) = results.query(f"SELECT count(*) FROM {view}").fetchall()
+    return found[0]

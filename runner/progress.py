@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from workers.pool import Report, Settled
+from workers.store import WOULD_REPEAT
 
 _LINE_EVERY = 5.0  # seconds between plain lines
 _WINDOW = 10.0  # seconds that rates are taken over
@@ -29,6 +30,8 @@ class Tally:
     total: int
     settled: int = 0
     failed: int = 0
+    open: int = 0
+    """Failed by infrastructure to the last try: the next run tries them again."""
     tried_again: int = 0
     calls: int = 0
     tokens: int = 0
@@ -88,6 +91,7 @@ class ProgressDisplay:
             return
         tally.settled += 1
         tally.failed += settled.status == "failed"
+        tally.open += settled.status == "failed" and settled.blame not in WOULD_REPEAT
 
     def counted(self, worker: str, report: Report) -> None:
         self.tally.calls += report.calls

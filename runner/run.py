@@ -90,7 +90,7 @@ def run(
         started = time.monotonic()
         tally = asyncio.run(_run(plan, lease, done, left, console))
         sweep_folder.write_manifest(out, manifest.model_copy(update={"ended": time.time()}))
-        outcome = Outcome(out, plan.episodes, left - tally.settled, tally)
+        outcome = Outcome(out, plan.episodes, left - tally.settled + tally.open, tally)
         _conclude(outcome, time.monotonic() - started, console)
         return outcome
     finally:

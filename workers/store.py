@@ -24,7 +24,7 @@ from sweeps.records import SCHEMAS, metadata
 
 _ORDER = ("calls", "turns", "episodes")  # the commit last
 # What would fail again in the same way is not tried again.
-_WOULD_REPEAT = ("agent", "user", "critic")
+WOULD_REPEAT = ("agent", "user", "critic")
 
 
 class BundleWriter:
@@ -89,7 +89,7 @@ def committed(folder: Path) -> set[str]:
         rows = pq.read_table(path, columns=columns)
         settled = pc.or_kleene(  # type: ignore[attr-defined]
             pc.equal(rows["status"].cast(pa.string()), "done"),  # type: ignore[attr-defined]
-            pc.is_in(rows["blame"].cast(pa.string()), pa.array(_WOULD_REPEAT)),  # type: ignore[attr-defined]
+            pc.is_in(rows["blame"].cast(pa.string()), pa.array(WOULD_REPEAT)),  # type: ignore[attr-defined]
         )
         found.update(rows["episode_id"].filter(settled).to_pylist())
     return found

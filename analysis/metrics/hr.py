@@ -23,7 +23,7 @@ def hr(argument: str | None) -> Metric:
         shown = f"hr@{argument}" if argument else "hr"
         raise UsageError(f"metric {shown!r}: expected hr@50_turn or hr@50_session")
     depth, unit = int(found[1]), found[2]
-    hit = f"list_has_any(t.candidates[:{depth}], e.targets)"
+    hit = f"coalesce(best_place(t.candidates, e.targets) <= {depth}, false)"
     num, den = ("count(*) FILTER (WHERE hit)", "count(*)")
     if unit == "session":
         num, den = ("max(hit::INT)", "1")

@@ -8,4 +8,4 @@ SEMI JOIN plan_repetitions r
     AND r.seed_training = a.seed_training
     AND r.seed_order = a.seed_order
 JOIN cases p ON p.source_id = c.source_id AND p.case_id = a.case_id
-{winners}
+{superseded}

@@ -1,8 +1,7 @@
 -- One row an attempt: the best 1-based rank of a target in the last ranking that is known, or NULL.
 SELECT
     t.attempt_id,
-    -- 0 or null, by the version of DuckDB, for a target that is not in the list; lambdas differ too.
-    list_min([nullif(list_position(t.ranking, target), 0) for target in e.targets]) AS rank
+    best_place(t.ranking, e.targets) AS rank
 FROM turns t
 JOIN episodes e USING (attempt_id)
 JOIN (

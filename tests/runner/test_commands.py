@@ -170,3 +170,21 @@ def test_a_worker_that_is_killed_is_replaced_and_no_episode_is_lost_or_done_twic
     assert len(committed(out)) == 80
     assert len(outcomes(out)) == 80
     assert set(raw(out, "episodes").status) == {"done"}
+
+
+def test_infrastructure_failures_are_tried_again_left_out_and_make_the_run_incomplete(
+    tmp_path, crsweep
+):
+    models = {"strong": {"backend": "latency", "latency_ms": 0, "error_rate": 1.0}}
+    path = write_sweep(
+        tmp_path, models=models, roles={"user": "strong", "agent": "strong"},
+        grid={"agent": ["zero_shot"], "seed": [0]}, retries={"transient": 0, "episode": 1},
+    )  # fmt: skip
+    failed = crsweep("run", path, check=3)
+    assert "4 episodes (4 failed)" in failed.stdout
+    assert "8 x EngineOverloaded, blame infrastructure" in failed.stdout
+    assert "0 of 4" in failed.stdout
+    episodes = raw(tmp_path / "out", "episodes")
+    assert len(episodes) == 8
+    assert set(episodes.status) == {"failed"}
+    assert "4 to run" in crsweep("run", path, check=3).stdout

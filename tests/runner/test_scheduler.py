@@ -1,0 +1,170 @@
+"""The lease queue: whatever fails or dies, every episode is settled once."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.core.errors import StoreError
+from agents.core.seeds import Seeds
+from runner.scheduler import LeaseQueue, drive
+from sweeps.plan import Ref
+from workers.pool import Report, Settled
+
+EPOCH = 7
+
+
+def refs(count):
+    return iter([Ref(f"e{i}", 0, Seeds(0, 0, 0), f"u{i}") for i in range(count)])
+
+
+def settled(ref, status="done", blame=None):
+    return Settled(ref, status, blame, None, None)
+
+
+def attempt_id(ref):
+    return f"{ref.episode_id}.{EPOCH}.{ref.attempt}"
+
+
+def test_episodes_are_leased_in_order_and_each_to_one_worker():
+    queue = LeaseQueue(refs(5), retries=2)
+    first, second = queue.lease("a", 3), queue.lease("b", 3)
+    assert [r.episode_id for r in first + second] == ["e0", "e1", "e2", "e3", "e4"]
+    assert (queue.held("a"), queue.held("b")) == (3, 2)
+    assert not queue.finished
+
+
+def test_infrastructure_failures_are_tried_again_so_often_and_as_new_attempts():
+    queue = LeaseQueue(refs(1), retries=2)
+    for attempt in range(3):
+        [ref] = queue.lease("a", 5)
+        assert ref.attempt == attempt
+        assert queue.settle("a", settled(ref, "failed", "infrastructure")) is (attempt == 2)
+    assert queue.lease("a", 5) == []
+    assert queue.finished
+
+
+@pytest.mark.parametrize("blame", ["agent", "user", "critic", None])
+def test_failures_that_would_repeat_are_not_tried_again(blame):
+    queue = LeaseQueue(refs(1), retries=2)
+    [ref] = queue.lease("a", 5)
+    assert queue.settle("a", settled(ref, "failed", blame)) is True
+    assert queue.lease("a", 5) == []
+
+
+@given(
+    st.integers(1, 30),
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["lease", "settle", "die", "fail"])),
+             max_size=200),
+)  # fmt: skip
+def test_whatever_happens_every_episode_is_settled_exactly_once(count, events):
+    queue = LeaseQueue(refs(count), retries=1000)
+    held: dict[str, list[Ref]] = {"a": [], "b": [], "c": []}
+    done: list[str] = []
+    attempts: list[str] = []
+
+    def play(worker, event):
+        mine = held[worker]
+        if event == "lease":
+            new = queue.lease(worker, 4)
+            attempts.extend(map(attempt_id, new))
+            mine.extend(new)
+        elif event == "settle" and mine:
+            ref = mine.pop(0)
+            assert queue.settle(worker, settled(ref))
+            done.append(ref.episode_id)
+        elif event == "fail" and mine:
+            assert not queue.settle(worker, settled(mine.pop(0), "failed", "infrastructure"))
+        elif event == "die":
+            committed = {attempt_id(ref): "done" for ref in mine[:1]}
+            done.extend(ref.episode_id for ref in queue.lose(worker, committed, EPOCH))
+            mine.clear()
+
+    for worker, event in events:
+        play(worker, event)
+    while not queue.finished:
+        for worker in held:
+            play(worker, "lease")
+            while held[worker]:
+                play(worker, "settle")
+    assert sorted(done) == sorted(f"e{i}" for i in range(count))
+    assert len(set(attempts)) == len(attempts)
+
+
+class Lost(Exception):
+    pass
+
+
+class FakeWorker:
+    """Settles what it is given; dies at its `dies_at`th report, its first ref committed."""
+
+    slots = 2
+
+    def __init__(self, name, log, dies_at=None, commits=1):
+        self.name, self.log, self.dies_at, self.commits = name, log, dies_at, commits
+        self.mine, self.reports = [], 0
+
+    async def add(self, refs):
+        self.mine += refs
+
+    async def report(self, wait, drain):
+        self.reports += 1
+        await asyncio.sleep(0)
+        if self.reports == self.dies_at:
+            self.log[self.name] = {attempt_id(r): "done" for r in self.mine[: self.commits]}
+            raise Lost("killed")
+        now, self.mine = self.mine[:3], self.mine[3:]
+        return Report([settled(r) for r in now], 0, 0, 0, len(self.mine))
+
+    async def stop(self):
+        return Report([], 0, 0, 0, 0)
+
+    def abandon(self):
+        pass
+
+
+class Listening:
+    def __init__(self):
+        self.done, self.lost_workers = [], []
+
+    def settled(self, one, final):
+        if final:
+            self.done.append(one.ref.episode_id)
+
+    def counted(self, worker, report):
+        pass
+
+    def lost(self, worker, again):
+        self.lost_workers.append(worker)
+
+
+def driven(workers, log, queue, fresh):
+    listening = Listening()
+
+    async def replace():
+        return fresh.pop(0)
+
+    async def main():
+        await drive(
+            workers, queue, listening, asyncio.Event(), lost=Lost, replace=replace, epoch=EPOCH,
+            left_behind=lambda name: log.get(name, {}),
+        )  # fmt: skip
+
+    asyncio.run(main())
+    return listening
+
+
+def test_a_lost_worker_is_replaced_and_what_it_had_committed_does_not_run_again():
+    log: dict = {}
+    workers = [FakeWorker("a", log, dies_at=2), FakeWorker("b", log)]
+    found = driven(workers, log, LeaseQueue(refs(900), 2), [FakeWorker("c", log)])
+    assert sorted(found.done) == sorted(f"e{i}" for i in range(900))
+    assert found.lost_workers == ["a"]
+
+
+def test_workers_that_die_in_a_row_without_a_commit_end_the_run_with_the_cause():
+    log: dict = {}
+    fresh = [FakeWorker(f"f{i}", log, dies_at=1, commits=0) for i in range(9)]
+    with pytest.raises(StoreError, match=r"3 episode workers died in a row.*killed"):
+        driven([fresh.pop()], log, LeaseQueue(refs(90), 2), fresh)

@@ -1,0 +1,131 @@
+"""The pool of slots: no barriers, bounded uncommitted work, errors that end it."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from agents.core.ask import Journal
+from agents.core.errors import StoreError
+from agents.core.seeds import Seeds
+from simulators.core.dialogue import Transcript
+from sweeps.plan import Ref
+from tests.fakes import CASE
+from workers import pool as pools
+from workers.pool import EpisodePool
+from workers.rows import Attempt
+
+
+def refs(count):
+    return [Ref(f"e{i}", 0, Seeds(0, 0, 0), f"u{i}") for i in range(count)]
+
+
+class FakeRunner:
+    """Plays each episode for `seconds(ref)`."""
+
+    def __init__(self, seconds=lambda ref: 0.0):
+        limits = SimpleNamespace(max_turns=5, shown_items=10)
+        config = SimpleNamespace(success=SimpleNamespace(name="user_accepts"), limits=limits)
+        cell = SimpleNamespace(source=0, cell_id="c", axes={}, config=config)
+        self.job = SimpleNamespace(cells=[cell], sources=[SimpleNamespace(source_id="s")])
+        self.seconds, self.running, self.most, self.finished, self.closed = seconds, 0, 0, 0, False
+
+    async def run(self, ref):
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(self.seconds(ref))
+        self.running -= 1
+        self.finished += 1
+        return Attempt(ref, f"{ref.episode_id}.1.0", Transcript(), Journal(), CASE, None, 0, 1)
+
+    async def close(self):
+        self.closed = True
+
+
+class FakeWriter:
+    def __init__(self, runner, seconds=0.0, fails=False):
+        self.runner, self.seconds, self.fails = runner, seconds, fails
+        self.bundles, self.written, self.most_uncommitted = [], 0, 0
+
+    def write(self, tables):
+        if self.fails:
+            raise StoreError("cannot write: no space left on device")
+        time.sleep(self.seconds)
+        self.bundles.append([row["episode_id"] for row in tables["episodes"]])
+        self.most_uncommitted = max(self.most_uncommitted, self.runner.finished - self.written)
+        self.written += len(tables["episodes"])
+        return "bundle"
+
+
+def played(runner, writer, count, slots, drain=True):
+    async def main():
+        pool, settled = EpisodePool(runner, writer, slots), []
+        pool.add(refs(count))
+        while len(settled) < count:
+            settled += (await pool.report(0.05, drain)).settled
+        settled += (await pool.stop()).settled
+        return [s.ref.episode_id for s in settled]
+
+    return asyncio.run(main())
+
+
+def test_every_episode_is_settled_once_and_only_after_it_was_written():
+    runner = FakeRunner()
+    writer = FakeWriter(runner)
+    found = played(runner, writer, 500, 8)
+    assert sorted(found) == sorted(f"e{i}" for i in range(500))
+    assert sorted(e for bundle in writer.bundles for e in bundle) == sorted(found)
+    assert runner.most == 8
+    assert runner.closed
+
+
+def test_a_slow_episode_holds_up_nobody_else():
+    order = []
+
+    class Noting(FakeRunner):
+        async def run(self, ref):
+            attempt = await super().run(ref)
+            order.append(ref.episode_id)
+            return attempt
+
+    runner = Noting(lambda ref: 0.5 if ref.episode_id == "e0" else 0.001)
+    played(runner, FakeWriter(runner), 200, 4)
+    assert order[-1] == "e0"
+
+
+def test_finished_work_that_is_not_yet_committed_is_bounded_when_the_disk_is_slow():
+    runner = FakeRunner()
+    writer = FakeWriter(runner, seconds=0.02)
+    played(runner, writer, 2000, 16)
+    assert max(map(len, writer.bundles)) <= pools.FLUSH_EPISODES
+    # Two bundles, and one finished episode in the hand of each slot that waits.
+    assert writer.most_uncommitted <= 2 * pools.FLUSH_EPISODES + 16
+
+
+def test_a_bundle_is_due_after_some_seconds_even_if_it_is_not_full(monkeypatch):
+    monkeypatch.setattr(pools, "FLUSH_SECONDS", 0.1)
+    runner = FakeRunner(lambda ref: 0.0 if ref.episode_id != "e9" else 0.6)
+    writer = FakeWriter(runner)
+    played(runner, writer, 10, 4, drain=False)
+    assert len(writer.bundles) == 2
+
+
+def test_a_disk_that_cannot_be_written_ends_the_pool_with_its_message():
+    runner = FakeRunner()
+    with pytest.raises(StoreError, match="no space left"):
+        played(runner, FakeWriter(runner, fails=True), 10, 2)
+
+
+def test_stopping_commits_what_is_finished_and_drops_the_rest():
+    runner = FakeRunner(lambda ref: 0.0 if int(ref.episode_id[1:]) < 5 else 60)
+    writer = FakeWriter(runner)
+
+    async def main():
+        pool = EpisodePool(runner, writer, 4)
+        pool.add(refs(50))
+        await asyncio.sleep(0.1)
+        return await pool.stop()
+
+    report = asyncio.run(main())
+    assert sorted(s.ref.episode_id for s in report.settled) == ["e0", "e1", "e2", "e3", "e4"]
