@@ -92,17 +92,23 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A booktabs table (needs the package booktabs), the notes as comments above it."""
+    """A booktabs table (needs the package booktabs), the notes in small type below its figures.
+
+    They are part of the table, so that no watermark is lost on the way into a paper.
+    """
     head = [*table.axes, *(m.name for m in table.metrics), "episodes"]
     rows = _marked(table, _escape_latex, r"\textbf{{{}}}", r"\underline{{{}}}", r" $\pm$ ")
     lines = [
-        *(f"% {note}" for note in table.notes),
         rf"\begin{{tabular}}{{{'l' * len(table.axes)}{'r' * (len(table.metrics) + 1)}}}",
         r"\toprule",
         " & ".join(map(_escape_latex, head)) + r" \\",
         r"\midrule",
         *(" & ".join(row).replace(UNDEFINED, "--") + r" \\" for row in rows),
         r"\bottomrule",
+        *(
+            rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {_escape_latex(note)}}} \\"
+            for note in table.notes
+        ),
         r"\end{tabular}",
     ]
     return "\n".join(lines)
@@ -161,6 +167,7 @@ def _escape_markdown(text: str) -> str:
 
 
 _LATEX = {
+    "±": r"$\pm$",
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "[": "{[}",  # at the start of a row it would be an option of the \\ before it

@@ -72,6 +72,11 @@ class Results:
         except duckdb.Error as error:
             raise UsageError(f"SQL: {' '.join(str(error).split())}") from None
 
+    @staticmethod
+    def column(axis: str) -> str:
+        """The column of `axis` in `episodes`; `axis.success` where the name is taken."""
+        return f"axis.{axis}" if axis in SCHEMAS["episodes"].names else axis
+
     @property
     def planned(self) -> dict[str, int]:
         """Cell id -> episodes of the plan."""
@@ -129,7 +134,7 @@ class Results:
         some = self.db.execute("SELECT 1 FROM superseded LIMIT 1").fetchone()
         # Without second attempts, as in most sweeps, nobody needs to read attempt_id.
         superseded = "ANTI JOIN superseded USING (attempt_id)" if some else ""
-        axes = "".join(f", c.{quoted(axis)}" for axis in self.axes)
+        axes = "".join(f", c.{quoted(axis)} AS {quoted(self.column(axis))}" for axis in self.axes)
         self.db.execute(
             "CREATE VIEW episodes AS "
             + sql.read("episodes").format(axes=axes, superseded=superseded)

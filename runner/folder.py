@@ -114,9 +114,6 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
     """What `manifest.json` says of this run; `before` is the manifest that it replaces."""
     loaded = plan.loaded
     revision, dirty = _git_state()
-    backends = {
-        name: spec.backend for cell in plan.cells for name, spec in cell.config.models.items()
-    }
     return Manifest(
         schema_version=SCHEMA_VERSION,
         name=loaded.header.name,
@@ -126,7 +123,9 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
                 cell_id=cell.cell_id,
                 source_id=plan.sources[cell.source].source_id,
                 axes=cell.axes,
-                backends={role: backends[name] for role, name in cell.roles.items()},
+                backends={
+                    role: cell.config.models[name].backend for role, name in cell.roles.items()
+                },
                 seeds=[list(seeds) for seeds in cell.seeds],
             )
             for cell in plan.cells
