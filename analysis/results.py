@@ -65,12 +65,22 @@ class Results:
             reason = str(error).splitlines()[0]
             raise StoreError(f"{folder} cannot be read: {reason}") from None
 
+    def select(self, text: str) -> duckdb.DuckDBPyConnection:
+        """Runs a query that somebody typed; UsageError if it would do anything but read."""
+        try:
+            kinds = [statement.type for statement in self.db.extract_statements(text)]
+        except duckdb.Error as error:
+            raise UsageError(f"SQL: {error}") from None
+        if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
+            raise UsageError("SQL: expected one query that only reads (SELECT)")
+        return self.query(text)
+
     def query(self, text: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
-        """Runs SQL; UsageError with DuckDB's first line if it is wrong."""
+        """Runs SQL; UsageError with DuckDB's words if it is wrong."""
         try:
             return self.db.execute(text, parameters)
         except duckdb.Error as error:
-            raise UsageError(f"SQL: {' '.join(str(error).split())}") from None
+            raise UsageError(f"SQL: {error}") from None
 
     @staticmethod
     def column(axis: str) -> str:

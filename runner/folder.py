@@ -46,11 +46,19 @@ def read_manifest(folder: Path) -> Manifest | None:
         ) from None
 
 
-def check_is_ours(folder: Path) -> None:
-    """Refuses an output folder that holds something else than a sweep."""
+def check_is_ours(folder: Path, name: str) -> None:
+    """Refuses an output folder that holds something else than the sweep `name`."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"the output folder {folder} is a file")
-    if not folder.is_dir() or read_manifest(folder) is not None:
+    if not folder.is_dir():
+        return
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        if manifest.name != name:
+            raise UsageError(
+                f"the output folder {folder} holds the sweep {manifest.name!r}, not {name!r}; "
+                "give another `out`"
+            )
         return
     foreign = [
         p.name for p in folder.iterdir() if not p.name.startswith((".", "lease.json", "logs"))

@@ -108,11 +108,16 @@ class _Person(User):
             item = _numbered(line.removeprefix("/accept").strip(), shown)
             if item is not None:
                 return UserTurn(f"I take {item.title}.", "accept", item)
-            self._console.print(f"/accept wants a number from 1 to {len(shown)}", style="yellow")
+            wanted = f"a number from 1 to {len(shown)}" if shown else "items, and none are shown"
+            self._console.print(f"/accept wants {wanted}", style="yellow")
 
     def _line(self) -> str:
         while True:
-            line = self._read("you: ").strip()
+            try:
+                line = self._read("you: ").strip()
+            except EOFError:
+                # No fault of the simulated user: whoever sat there has gone.
+                raise KeyboardInterrupt from None
             if line:
                 return line
 

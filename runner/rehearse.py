@@ -55,6 +55,9 @@ def estimate(plan: Plan, left: int, *, probe: bool, cells: int = 8, cases: int =
     records = [record for attempt in attempts for record in attempt.journal.records]
     done = [r.completion for r in records if r.completion is not None]
     scale = left / max(1, len(attempts))
+    for attempt in attempts:
+        if attempt.error is not None and not attempt.journal.records:
+            raise attempt.error  # it fails before its first call: there is nothing to estimate
     return Estimate(
         calls=len(records) * scale,
         input_tokens=sum(c.input_tokens or 0 for c in done) * scale,
@@ -65,5 +68,8 @@ def estimate(plan: Plan, left: int, *, probe: bool, cells: int = 8, cases: int =
 
 
 def _with_rules(cell: Cell) -> Cell:
-    models = dict.fromkeys(cell.config.models, _RULES)
+    models = {
+        name: spec if spec.backend == _RULES.backend else _RULES
+        for name, spec in cell.config.models.items()
+    }
     return replace(cell, config=cell.config.model_copy(update={"models": models}))

@@ -53,14 +53,17 @@ def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
     loaded = load(sweep, overrides)
     check_metrics(loaded)
     plan = make_plan(loaded, declare)
-    sweep_folder.check_is_ours(loaded.out)
+    sweep_folder.check_is_ours(loaded.out, loaded.header.name)
     return plan
 
 
 def check_metrics(loaded: Loaded) -> bool:
     """Checks the names of the metrics; whether one of them needs the probe."""
     probe = False
-    for index, name in enumerate(loaded.header.metrics):
+    names = loaded.header.metrics
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise loaded.origins.refuse(("metrics", index), f"{name!r} stands here twice")
         try:
             probe = parse(name).needs_probe or probe
         except UsageError as error:
@@ -80,7 +83,10 @@ def run(
         manifest = sweep_folder.read_manifest(out)
         sweep_folder.check_sources(plan, manifest, accept_source_change)
         remove_leftovers(out)
-        done = committed(out)
+        try:
+            done = committed(out)
+        except StoreError as error:  # the same command would only meet it again
+            raise UsageError(error.message) from None
         left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
         manifest = _begin(plan, out, lease.epoch, manifest)
         if left == 0:

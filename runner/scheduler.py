@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from agents.core.errors import StoreError
+from agents.core.errors import EngineRefused, StoreError
 from sweeps.plan import Ref
 from workers.pool import Report, Settled
 
@@ -71,7 +71,8 @@ class LeaseQueue:
         """Notes a committed attempt; whether its episode is settled for this run."""
         self._leased.get(worker, {}).pop(settled.ref.episode_id, None)
         failed = settled.status == "failed" and settled.blame == "infrastructure"
-        if failed and settled.ref.attempt < self._retries:
+        refused = settled.error_class == EngineRefused.__name__  # and would be again
+        if failed and not refused and settled.ref.attempt < self._retries:
             self._again.append(settled.ref._replace(attempt=settled.ref.attempt + 1))
             return False
         return True

@@ -131,7 +131,7 @@ def show_dialogue(
     _index(case, len(plan.sources[chosen.source]), "case")
     try:
         attempt = play(plan, cell=cell, position=case, person=person, console=console)
-    except (EOFError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         console.print("\nthe dialogue was broken off")
         return
     if attempt.error is not None:
@@ -183,9 +183,7 @@ def show_comparison(folder: Path, *, axis: str, metric: str, console: Console) -
 
 def show_query(folder: Path, query: str, *, format: str, console: Console) -> None:
     """The answer to one query."""
-    answer = Results.open(folder).query(query)
-    if answer.description is None:
-        return
+    answer = Results.open(folder).select(query)
     names = [column[0] for column in answer.description]
     rows = answer.fetchall()
     if format == "csv":

@@ -10,9 +10,17 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from agents.core.errors import UsageError
+from agents.core.errors import UsageError, near
 
 Point = dict[str, Any]
+
+
+class GridError(UsageError):
+    """A grid that makes no sense. `key` is the part of the sweep file to blame."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 def points(
@@ -22,16 +30,27 @@ def points(
 ) -> Iterator[Point]:
     """All points of the union of `blocks`; the last axis varies fastest.
 
-    Raises UsageError for zipped lists of different lengths, and for an axis given twice.
+    Raises GridError for zipped lists of different lengths, for an axis given twice, and at
+    the end for an entry of `exclude` that no point matched: it is most likely misspelt.
     """
+    matched = [False] * len(exclude)
     together = [_zipped(group) for group in zipped]
     for block in blocks:
         _no_double_axes(block, zipped)
         single = [[{axis: value} for value in values] for axis, values in block.items()]
         for parts in itertools.product(*single, *together):
             point = {axis: value for part in parts for axis, value in part.items()}
-            if not any(matches(point, entry) for entry in exclude):
+            hits = [index for index, entry in enumerate(exclude) if matches(point, entry)]
+            for index in hits:
+                matched[index] = True
+            if not hits:
                 yield point
+    for entry, found in zip(exclude, matched, strict=True):
+        if not found:
+            axes = [axis for block in (*blocks, *zipped) for axis in block]
+            unknown = [axis for axis in entry if axis not in axes]
+            hint = near(unknown[0], axes) if unknown else ""
+            raise GridError("exclude", f"no point of the grid matches {dict(entry)}{hint}")
 
 
 def matches(point: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
@@ -44,29 +63,50 @@ def matches(point: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
 
 def label(value: Any) -> str:
     """How a value reads in a table: `react(max_thoughts=2)` for a plug-in with options."""
-    if isinstance(value, dict) and isinstance(value.get("name"), str):
+    if isinstance(value, dict):
+        name = str(value.get("name", ""))
         options = ", ".join(f"{k}={label(v)}" for k, v in value.items() if k != "name")
-        return f"{value['name']}({options})" if options else value["name"]
+        return f"{name}({options})" if options else name
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
+    return " ".join(str(value).split())
+
+
+def keys_of(config: Mapping[str, Any], path: str) -> list[str]:
+    """The keys that the dotted `path` goes through in `config`.
+
+    Roles and models are named by keys that may hold dots themselves (`agent.planner`, `w1.5`).
+    """
+    head, _, rest = path.partition(".")
+    if head == "roles" and rest:
+        return [head, rest]
+    if head == "models" and rest:
+        named = [n for n in config.get("models") or () if f"{rest}.".startswith(f"{n}.")]
+        if named:
+            name = max(named, key=len)
+            return [head, name, *rest[len(name) + 1 :].split(".")] if rest != name else [head, name]
+    return path.split(".")
 
 
 def put(config: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     """A copy of `config` in which the dotted `path` holds `value`; only what changes is copied."""
-    head, _, rest = path.partition(".")
+    return _put(config, keys_of(config, path), value)
+
+
+def _put(config: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    head, *rest = keys
     if not rest:
         return {**config, head: value}
     below = config.get(head)
     if isinstance(below, str):
         below = {"name": below}  # a plug-in given by its name alone
-    return {**config, head: put(below if isinstance(below, Mapping) else {}, rest, value)}
+    return {**config, head: _put(below if isinstance(below, Mapping) else {}, rest, value)}
 
 
 def get(config: Mapping[str, Any], path: str) -> Any:
     """What the dotted `path` holds, or None."""
     value: Any = config
-    for key in path.split("."):
+    for key in keys_of(config, path):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
 
@@ -78,7 +118,7 @@ def _name(value: Any) -> Any:
 def _zipped(group: Mapping[str, Sequence[Any]]) -> list[Point]:
     lengths = {axis: len(values) for axis, values in group.items()}
     if len(set(lengths.values())) > 1:
-        raise UsageError(f"zip: lists that advance together must be equally long, found {lengths}")
+        raise GridError("zip", f"lists that advance together must be equally long, found {lengths}")
     return [dict(zip(group, row, strict=True)) for row in zip(*group.values(), strict=True)]
 
 
@@ -86,4 +126,4 @@ def _no_double_axes(block: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]
     axes = [*block, *(axis for group in zipped for axis in group)]
     for axis in axes:
         if axes.count(axis) > 1:
-            raise UsageError(f"the axis {axis!r} stands in the grid twice")
+            raise GridError("grid", f"the axis {axis!r} stands here twice")

@@ -19,11 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.core.errors import UsageError, near
+from sweeps import grid
 from sweeps.origins import Origins, check
 from sweeps.schema import CellConfig, Header
 
 _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
 _ALLOWED = ("oc.env", "range")
+_REFERENCE = re.compile(r"\$\{\s*([\w.]+)")
 _ENV = re.compile(r"\$\{\s*oc\.env\s*:\s*([^,}\s]+)\s*(,[^}]*)?\}")
 
 OmegaConf.register_resolver("range", lambda *a: list(range(*map(int, a))), replace=True)
@@ -39,13 +41,15 @@ class Loaded:
     cell: dict[str, Any]
     recorded: dict[str, Any]
     origins: Origins
+    expanded: dict[str, str]
+    """What environment variables brought in -> how the file wrote it (`${oc.env:NAME}`)."""
 
     @property
     def out(self) -> Path:
         """The output folder; a relative one is relative to the working folder."""
         scheme, separator, rest = self.header.out.partition("://")
         if not separator:
-            return Path(self.header.out)
+            return Path(self.header.out).expanduser()
         if scheme != "file":
             raise self.origins.refuse(
                 ("out",),
@@ -71,7 +75,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     _check_axes(data, origins)
     header = check(Header, {k: v for k, v in data.items() if k in Header.model_fields}, origins)
     cell = {k: v for k, v in data.items() if k in CellConfig.model_fields}
-    return Loaded(path, text, header, cell, _with_env_unexpanded(tree, data), origins)
+    recorded = _with_env_unexpanded(tree, data)
+    return Loaded(path, text, header, cell, recorded, origins, _expanded(tree))
 
 
 def _read(path: Path, origins: Origins, seen: tuple[Path, ...]) -> tuple[dict[str, Any], str]:
@@ -102,7 +107,12 @@ def _read(path: Path, origins: Origins, seen: tuple[Path, ...]) -> tuple[dict[st
     if base is not None:
         if not isinstance(base, str):
             raise UsageError(f"{path}: extends: expected a path, found {base!r}")
-        merged, _ = _read(path.parent / base, origins, (*seen, path.resolve()))
+        try:
+            merged, _ = _read(path.parent / base, origins, (*seen, path.resolve()))
+        except UsageError as error:
+            if error.message.startswith("there is no sweep file"):
+                raise UsageError(f"{path}: extends: {error.message}") from None
+            raise
     origins.note_file(str(path), node)
     origins.places[()] = str(path)
     return _merge(merged, own), text
@@ -146,16 +156,19 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     """Applies one `dotted.path=value`, the value in YAML."""
     place = f"override '{override}'"
     dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
+    dotted = dotted.strip()
+    if not equals or not all(dotted.split(".")):
         raise UsageError(f"{place}: expected path=value, such as cases.sample=20")
     try:
         value = _string_keys(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise UsageError(f"{place}: the value is no YAML: {str(error).splitlines()[0]}") from None
-    if keys[0] == "grid" and len(keys) > 1:
-        keys = ["grid", ".".join(keys[1:])]  # an axis is one key, dots and all
+    head, _, axis = dotted.partition(".")
+    # An axis is one key, dots and all.
+    keys = ["grid", axis] if head == "grid" and axis else grid.keys_of(tree, dotted)
     _must_exist(tree, keys, place)
+    if any(dotted in block for block in _blocks(tree)):
+        raise UsageError(f"{place}: the grid sets {dotted}; give grid.{dotted}=[...] instead")
     parent: Any = tree
     above, last = keys[:-1], keys[-1]
     for depth, key in enumerate(above):
@@ -168,6 +181,12 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
         parent = below
     parent[last] = _merge(parent.get(last), value)
     origins.replace(keys, place)
+
+
+def _blocks(tree: dict[str, Any]) -> list[dict[str, Any]]:
+    """The mappings of axes in a file, as far as they are such."""
+    found = [tree.get("grid"), *(tree.get("grids") or []), *(tree.get("zip") or [])]
+    return [block for block in found if isinstance(block, dict)]
 
 
 def _must_exist(tree: dict[str, Any], keys: Sequence[str], place: str) -> None:
@@ -246,12 +265,24 @@ def _check_axes(data: dict[str, Any], origins: Origins) -> None:
                 )
 
 
+def _expanded(tree: dict[str, Any]) -> dict[str, str]:
+    found = {}
+    for _, value in _leaves(tree):
+        for name, _default in _ENV.findall(value) if isinstance(value, str) else ():
+            found[os.environ.get(name, "")] = f"${{oc.env:{name}}}"
+    # A short value would be found in the middle of words that have nothing to do with it.
+    return {value: written for value, written in found.items() if len(value) >= 4}
+
+
 def _with_env_unexpanded(tree: Any, data: Any) -> Any:
-    """`data`, but every string of `tree` that reads the environment as it was written."""
+    """`data`, but every string of `tree` that may read the environment as it was written.
+
+    A reference to another key counts too: it may lead to one that does.
+    """
     if isinstance(tree, dict) and isinstance(data, dict):
         return {k: _with_env_unexpanded(tree.get(k), v) for k, v in data.items()}
     if isinstance(tree, list) and isinstance(data, list):
         return [_with_env_unexpanded(t, v) for t, v in zip(tree, data, strict=True)]
-    if isinstance(tree, str) and _ENV.search(tree):
+    if isinstance(tree, str) and any(name != "range" for name in _REFERENCE.findall(tree)):
         return tree
     return data

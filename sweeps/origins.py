@@ -63,7 +63,9 @@ class Origins:
     def refuse(self, path: Sequence[Any], message: str) -> UsageError:
         """An error that begins with file, line and the path in the file."""
         dotted = ".".join(str(part) for part in path)
-        return UsageError(f"{self.of(path)}: {dotted}: {message}" if dotted else message)
+        return UsageError(
+            f"{self.of(path)}: {dotted}: {message}" if dotted else f"{self.of(path)}: {message}"
+        )
 
 
 def check(

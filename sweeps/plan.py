@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from agents.core import plugins
 from agents.core.agent import Agent, AgentOptions
-from agents.core.errors import UsageError, near
+from agents.core.errors import DataError, PromptError, UsageError, near
 from agents.core.plugins import Options
 from agents.core.prompts import folder_of
 from agents.core.seeds import Seeds
@@ -23,11 +23,12 @@ from simulators.core.user import User, UserOptions
 from sweeps import grid, identity
 from sweeps.load import Loaded
 from sweeps.origins import Origins, check
-from sweeps.schema import CellConfig, ModelSpec, PluginRef
+from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
 
 AGENTS, USERS, DOMAINS = "agents", "simulators.users", "simulators.domains"
 SUCCESS = "simulators.success"
 _SEED_AXES = ("seed", "seeds.sampling", "seeds.training", "seeds.order")
+_SPEAKERS = ("agent", "user", "critic", "judge")
 _CELL_PARTS = tuple(CellConfig.model_fields)
 
 Declare = Callable[[ModelSpec, Origins, Sequence[str]], Mapping[str, Any]]
@@ -123,22 +124,28 @@ def make_plan(loaded: Loaded, declare: Declare) -> Plan:
     """Expands and checks a sweep; UsageError or DataError for the first thing wrong with it."""
     plan = Plan(loaded)
     _check_axis_paths(plan)
+    maker = _CellMaker(plan, declare)
+    made: dict[str, Cell | None] = {}  # the point without its seeds -> its cell
+    seeds: dict[str, dict[Seeds, None]] = {}  # cell id -> its seeds, in order
     cells: dict[str, Cell] = {}
-    sources: dict[str, int] = {}
-    domains: dict[str, Domain] = {}
     header = loaded.header
-    for point in grid.points(header.blocks, header.zip, header.exclude):
-        cell = _cell(plan, point, declare, domains, sources)
-        known = cells.get(cell.cell_id)
-        if known is not None:  # two points that differ in seeds alone, or in nothing observable
-            seeds = tuple(dict.fromkeys((*known.seeds, *cell.seeds)))
-            larger = max(known.source, cell.source, key=lambda s: len(plan.sources[s]))
-            cell = replace(known, seeds=seeds, source=larger)
-        cells[cell.cell_id] = cell
-    plan.cells = list(cells.values())
-    _drop_unused_sources(plan)
+    try:
+        for point in grid.points(header.blocks, header.zip, header.exclude):
+            without = {axis: value for axis, value in point.items() if axis not in _SEED_AXES}
+            key = identity.canonical(without)
+            cell = made.get(key)
+            if cell is None:
+                cell = made[key] = maker.cell(without)
+                known = cells.setdefault(cell.cell_id, cell)
+                if len(plan.sources[cell.source]) > len(plan.sources[known.source]):
+                    cells[cell.cell_id] = replace(known, source=cell.source)
+            seeds.setdefault(cell.cell_id, {})[maker.seeds(point)] = None
+    except grid.GridError as error:
+        raise loaded.origins.refuse((error.key,), error.message) from None
+    plan.cells = [replace(cell, seeds=tuple(seeds[cell.cell_id])) for cell in cells.values()]
     if not plan.cells:
-        raise UsageError(f"{loaded.path}: `exclude` leaves no cell of the grid")
+        raise loaded.origins.refuse(("exclude",), "leaves no cell of the grid")
+    _drop_unused_sources(plan)
     return plan
 
 
@@ -158,50 +165,133 @@ def _check_axis_paths(plan: Plan) -> None:
                 f"{origins.of_axis(axis) or plan.loaded.path}: grid: {axis!r} is no part of a cell"
                 f"{near(head, _CELL_PARTS)} (an axis begins with one of: {', '.join(_CELL_PARTS)})"
             )
-        parts = axis.split(".")
-        if head == "models" and len(parts) > 1 and parts[1] not in plan.loaded.cell["models"]:
+        if axis in ("cases.sample", "cases.sample_seed"):
             raise UsageError(
-                f"{origins.of_axis(axis)}: grid: there is no model {parts[1]!r}"
-                f"{near(parts[1], plan.loaded.cell['models'])}"
+                f"{origins.of_axis(axis)}: grid: {axis} cannot be an axis: which users are drawn "
+                "changes no dialogue, so its values would be one cell; use two sweeps"
+            )
+        models = plan.loaded.cell.get("models") or {}
+        keys = grid.keys_of(plan.loaded.cell, axis)
+        if head == "models" and len(keys) > 1 and keys[1] not in models:
+            raise UsageError(
+                f"{origins.of_axis(axis)}: grid: there is no model {keys[1]!r}"
+                f"{near(keys[1], models)}"
             )
 
 
-def _cell(
-    plan: Plan,
-    point: Mapping[str, Any],
-    declare: Declare,
-    domains: dict[str, Domain],
-    sources: dict[str, int],
-) -> Cell:
-    raw = plan.loaded.cell
-    for path, value in point.items():
-        raw = grid.put(raw, path, value)
-    origins = _origins_at(plan.loaded.origins, point)
-    config: CellConfig = check(CellConfig, raw, origins)
-    source = _source(plan, config, origins, domains, sources)
-    agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
-    user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
-    _require(plugins.load, SUCCESS, config.success.name, "success rule", origins, ("success",))
-    roles = _roles(config, (*agent.roles, *user.roles), origins)
-    declared = {
-        name: declare(spec, origins, ("models", name)) for name, spec in config.models.items()
-    }
-    cell_id = identity.cell_id(
-        domain=plan.sources[source].domain.fingerprint(),
-        split=config.cases.split,
-        agent=agent_identity,
-        user=user_identity,
-        success={"name": config.success.name, **config.success.options},
-        limits=config.limits.model_dump(),
-        models={role: declared[name] for role, name in roles.items()},
-    )
-    axes = {axis: _label(raw, axis) for axis in plan.axes}
-    return Cell(cell_id, source, config, axes, roles, (config.seeding,))
+class _CellMaker:
+    """Makes and checks the cells of one plan; what cells share is made once."""
+
+    def __init__(self, plan: Plan, declare: Declare) -> None:
+        self._plan = plan
+        self._declare = declare
+        self._declared: dict[str, Mapping[str, Any]] = {}
+        self._origins: dict[tuple[str, ...], Origins] = {}
+        self._domains: dict[str, Domain] = {}
+        self._sources: dict[str, int] = {}
+
+    def cell(self, point: Mapping[str, Any]) -> Cell:
+        """The cell of a point without seeds."""
+        raw, origins = self._raw(point), self._origins_at(point)
+        config: CellConfig = check(CellConfig, raw, origins)
+        source = self._source(config, origins)
+        agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
+        user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
+        _check_success(config.success, origins)
+        roles = _roles(config, (*agent.roles, *user.roles), origins)
+        declared = {name: self._identity(name, config, origins) for name in config.models}
+        cell_id = identity.cell_id(
+            domain=self._plan.sources[source].domain.fingerprint(),
+            split=config.cases.split,
+            agent=agent_identity,
+            user=user_identity,
+            success={"name": config.success.name},
+            limits=config.limits.model_dump(),
+            models={role: declared[name] for role, name in roles.items()},
+        )
+        axes = {axis: self._label(raw, axis) for axis in self._plan.axes}
+        return Cell(cell_id, source, config, axes, roles, ())
+
+    def seeds(self, point: Mapping[str, Any]) -> Seeds:
+        """The seeds of a point."""
+        raw = self._plan.loaded.cell
+        given = {key: raw[key] for key in ("seed", "seeds") if key in raw}
+        for axis in _SEED_AXES:
+            if axis in point:
+                given = grid.put(given, axis, point[axis])
+        return check(Seeding, given, self._origins_at(point)).seeding
+
+    def _raw(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        raw = self._plan.loaded.cell
+        for path, value in point.items():
+            raw = grid.put(raw, path, value)
+        return raw
+
+    def _label(self, raw: Mapping[str, Any], axis: str) -> str:
+        value = grid.get(raw, axis)
+        label = "default" if value is None else grid.label(value)
+        for text, written in self._plan.loaded.expanded.items():
+            label = label.replace(text, written)  # labels are stored and shown
+        return label
+
+    def _identity(self, name: str, config: CellConfig, origins: Origins) -> Mapping[str, Any]:
+        spec = config.models[name]
+        key = identity.canonical(spec.model_dump())
+        if key not in self._declared:
+            self._declared[key] = self._declare(spec, origins, ("models", name))
+        return self._declared[key]
+
+    def _origins_at(self, point: Mapping[str, Any]) -> Origins:
+        """The origins for one point: what an axis sets comes from the axis."""
+        axes = tuple(point)
+        if axes not in self._origins:
+            loaded = self._plan.loaded
+            found = Origins(dict(loaded.origins.places))
+            for axis in axes:
+                place = loaded.origins.of_axis(axis)
+                if place is not None:
+                    found.replace(grid.keys_of(loaded.cell, axis), place)
+            self._origins[axes] = found
+        return self._origins[axes]
+
+    def _source(self, config: CellConfig, origins: Origins) -> int:
+        """The position of the cell's source in the plan, which it may be the first to need."""
+        key = identity.canonical([config.domain.model_dump(), config.cases.model_dump()])
+        if key not in self._sources:
+            self._plan.sources.append(self._make_source(config, origins))
+            self._sources[key] = len(self._plan.sources) - 1
+        return self._sources[key]
+
+    def _make_source(self, config: CellConfig, origins: Origins) -> Source:
+        domain_key = identity.canonical(config.domain.model_dump())
+        if domain_key not in self._domains:
+            self._domains[domain_key] = make_domain(config.domain, origins)
+        domain, cases = self._domains[domain_key], config.cases
+        try:
+            ids, fingerprint = domain.case_ids(cases.split), domain.fingerprint()
+        except DataError as error:
+            at = ("domain", "path") if "path" in config.domain.options else ("domain",)
+            raise DataError(f"{origins.of(at)}: domain: {error.message}") from None
+        wanted = len(ids) if cases.sample is None else cases.sample
+        if wanted > len(ids):
+            raise origins.refuse(
+                ("cases", "sample"), f"the domain has {len(ids)} cases, found {wanted}"
+            )
+        return Source(
+            identity.digest([fingerprint, cases.split, cases.sample_seed]),
+            config.domain,
+            domain,
+            cases.split,
+            identity.sample_order(ids, cases.sample_seed)[:wanted],
+        )
 
 
-def _label(raw: Mapping[str, Any], axis: str) -> str:
-    value = grid.get(raw, axis)
-    return "default" if value is None else grid.label(value)
+def _check_success(ref: PluginRef, origins: Origins) -> None:
+    _require(plugins.load, SUCCESS, ref.name, "success rule", origins, ("success",))
+    for option in ref.options:
+        raise origins.refuse(
+            ("success", option), f"unknown key {option!r}; {ref.name} takes no options"
+        )
 
 
 def speaker(
@@ -209,10 +299,15 @@ def speaker(
 ) -> tuple[type[Agent] | type[User], dict[str, Any]]:
     """The class of an agent or user, and its identity; its options and prompts are checked."""
     cls = _require(plugins.load, package, ref.name, kind, origins, at)
+    base = Agent if package == AGENTS else User
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise origins.refuse(at, f"{ref.name!r} exports no {base.__name__}")
     options: AgentOptions | UserOptions = check(cls.Options, ref.options, origins, at)
     try:
         prompts = folder_of(plugins.module(package, ref.name, kind), options.prompts)
-    except UsageError as error:
+        for step in cls.steps:
+            prompts.check(step.name)
+    except (UsageError, PromptError) as error:
         raise origins.refuse(at, error.message) from None
     found = {
         "name": ref.name,
@@ -230,41 +325,15 @@ def make_domain(ref: PluginRef, origins: Origins) -> Domain:
     return cls(options)
 
 
-def _source(
-    plan: Plan,
-    config: CellConfig,
-    origins: Origins,
-    domains: dict[str, Domain],
-    sources: dict[str, int],
-) -> int:
-    """The position of the cell's source in the plan, which it may be the first to need."""
-    key = identity.canonical([config.domain.model_dump(), config.cases.model_dump()])
-    if key in sources:
-        return sources[key]
-    domain_key = identity.canonical(config.domain.model_dump())
-    if domain_key not in domains:
-        domains[domain_key] = make_domain(config.domain, origins)
-    domain, cases = domains[domain_key], config.cases
-    ids = domain.case_ids(cases.split)
-    wanted = len(ids) if cases.sample is None else cases.sample
-    if wanted > len(ids):
-        raise origins.refuse(
-            ("cases", "sample"), f"the domain has {len(ids)} cases, found {wanted}"
-        )
-    found = Source(
-        identity.digest([domain.fingerprint(), cases.split, cases.sample_seed]),
-        config.domain,
-        domain,
-        cases.split,
-        identity.sample_order(ids, cases.sample_seed)[:wanted],
-    )
-    plan.sources.append(found)
-    sources[key] = len(plan.sources) - 1
-    return sources[key]
-
-
 def _roles(config: CellConfig, spoken: Sequence[str], origins: Origins) -> dict[str, str]:
     for role, model in config.roles.items():
+        speaks = role.split(".", 1)[0]
+        if speaks not in _SPEAKERS:
+            raise origins.refuse(
+                ("roles", role),
+                f"nobody speaks for the role {role!r}{near(speaks, _SPEAKERS)}"
+                f" (a role begins with one of: {', '.join(_SPEAKERS)})",
+            )
         if model not in config.models:
             raise origins.refuse(
                 ("roles", role),
@@ -275,16 +344,6 @@ def _roles(config: CellConfig, spoken: Sequence[str], origins: Origins) -> dict[
         return {role: identity.resolve_role(role, config.roles) for role in spoken}
     except UsageError as error:
         raise origins.refuse(("roles",), error.message.removeprefix("roles: ")) from None
-
-
-def _origins_at(origins: Origins, point: Mapping[str, Any]) -> Origins:
-    """`origins` for one point: what an axis sets comes from the axis."""
-    found = Origins(dict(origins.places))
-    for axis in point:
-        place = origins.of_axis(axis)
-        if place is not None:
-            found.replace(axis.split("."), place)
-    return found
 
 
 def _require(

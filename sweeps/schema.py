@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from agents.core.plugins import refuse_flags
 from agents.core.seeds import Seeds
 from simulators.core.cases import Split
 
@@ -20,6 +21,11 @@ SeedNumber = Annotated[int, Field(ge=0, lt=2**48)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_flags_for_numbers(cls, data: Any) -> Any:
+        return refuse_flags(cls, data)
 
 
 class PluginRef(BaseModel):
@@ -91,7 +97,26 @@ class Run(_Part):
     """A running cluster to join (`auto`, `host:port`); without it, a local Ray is started."""
 
 
-class CellConfig(_Part):
+class Seeding(_Part):
+    """`seed: 3` sets sampling and training; `seeds` sets them apart."""
+
+    seed: SeedNumber | None = None
+    seeds: SeedSet | None = None
+
+    @model_validator(mode="after")
+    def _one_way_of_seeding(self) -> Self:
+        if self.seed is not None and self.seeds is not None:
+            raise ValueError("give `seed` or `seeds`, not both")
+        return self
+
+    @property
+    def seeding(self) -> Seeds:
+        if self.seeds is not None:
+            return Seeds(self.seeds.sampling, self.seeds.training, self.seeds.order)
+        return Seeds(self.seed or 0, self.seed or 0, 0)
+
+
+class CellConfig(Seeding):
     """One cell: all that its dialogues are made of. A grid axis sets a path in here."""
 
     domain: PluginRef
@@ -102,8 +127,6 @@ class CellConfig(_Part):
     simulator: PluginRef = PluginRef(name="target_item")
     success: PluginRef = PluginRef(name="user_accepts")
     limits: Limits = Limits()
-    seed: SeedNumber | None = None
-    seeds: SeedSet | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -114,19 +137,6 @@ class CellConfig(_Part):
         names = {"simulator": "target_item", "success": "user_accepts"}
         given = {key: value[key] for key in names if isinstance(value.get(key), dict)}
         return {**value, **{key: {"name": names[key], **ref} for key, ref in given.items()}}
-
-    @model_validator(mode="after")
-    def _one_way_of_seeding(self) -> CellConfig:
-        if self.seed is not None and self.seeds is not None:
-            raise ValueError("give `seed` or `seeds`, not both")
-        return self
-
-    @property
-    def seeding(self) -> Seeds:
-        """`seed: 3` sets sampling and training; `seeds` sets them apart."""
-        if self.seeds is not None:
-            return Seeds(self.seeds.sampling, self.seeds.training, self.seeds.order)
-        return Seeds(self.seed or 0, self.seed or 0, 0)
 
 
 Axes = dict[str, list[Any]]

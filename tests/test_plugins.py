@@ -68,7 +68,7 @@ def test_every_step_has_a_prompt_and_a_bounded_schema_that_rules_can_fill(packag
     prompts = folder_of(plugins.module(package, name, "plug-in"), None)
     assert speaker.steps
     for step in speaker.steps:
-        prompts._compile(step.name)
+        prompts.check(step.name)
         assert_strings_are_bounded(step.schema)
         for acts in (True, False):
             step.reply.model_validate_json(fill(step.schema, Answer(acts=acts)))

@@ -26,7 +26,8 @@ class CrsweepError(Exception):
     blame: Blame | None = None
 
     def __init__(self, message: str, *, blame: Blame | None = None) -> None:
-        super().__init__(message)
+        # One line, whatever a plug-in or a server put into it: it is shown and stored as one.
+        super().__init__(" ".join(message.split()))
         if blame is not None:
             self.blame = blame
 

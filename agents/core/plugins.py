@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as _Field
 
 from agents.core.errors import UsageError, near
@@ -29,7 +29,12 @@ _NOT_PLUGINS = frozenset({"core", "recommenders"})
 class Options(BaseModel):
     """Base of every plug-in's options: frozen, and no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_flags_for_numbers(cls, data: Any) -> Any:
+        return refuse_flags(cls, data)
 
     def identity(self) -> dict[str, Any]:
         """The options that can change an outcome and differ from their default.
@@ -81,6 +86,11 @@ def module(package: str, name: str, kind: str) -> ModuleType:
         raise UsageError(
             f"the {kind} {name!r} needs the package {error.name!r}, which is not installed"
         ) from error
+    except Exception as error:
+        # Somebody's module, run for the first time: anything may come out of it.
+        raise UsageError(
+            f"the {kind} {name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
 
 
 @cache
@@ -95,7 +105,23 @@ def load(package: str, name: str, kind: str) -> Any:
         raise UsageError(
             f"{found.__name__} must export exactly one name in __all__, found {exported!r}"
         )
+    if not hasattr(found, exported[0]):
+        raise UsageError(f"{found.__name__} exports {exported[0]!r}, which it does not define")
     return getattr(found, exported[0])
+
+
+def refuse_flags(cls: type[BaseModel], data: Any) -> Any:
+    """Refuses true and false where a field wants something else: to pydantic they are 1 and 0."""
+    if isinstance(data, Mapping):
+        for name, value in data.items():
+            field = cls.model_fields.get(name)
+            if isinstance(value, bool) and field is not None and not _takes_flag(field.annotation):
+                raise ValueError(f"{name}: expected no true or false, found {str(value).lower()}")
+    return data
+
+
+def _takes_flag(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(map(_takes_flag, get_args(annotation)))
 
 
 def build_options(cls: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions:

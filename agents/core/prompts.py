@@ -114,6 +114,11 @@ class PromptFolder:
             digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
         return digest.hexdigest()
 
+    def check(self, step: str) -> None:
+        """Raises PromptError if the template of `step` is missing or cannot be parsed."""
+        if step not in self._templates:
+            self._compile(step)
+
     def where(self, step: str) -> str:
         return str(self.folder / (step + _SUFFIX))
 

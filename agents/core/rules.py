@@ -291,7 +291,7 @@ class Rules:
         """Asks about an attribute that has not come up."""
         said = " ".join(m.text for m in view.conversation)
         choices = view.attributes or self.knowledge.attribute_names
-        fresh = [name for name in choices if name not in said] or list(choices)
+        fresh = [name for name in choices if not _says(said, name)] or list(choices)
         return Answer(text=f"Which {fresh[0]} would you like?", names=fresh[:1])
 
     def verbalise(self, view: View, seed: int) -> Answer:
@@ -323,8 +323,8 @@ class Rules:
         """The next facts: those asked for first, none twice while others are left."""
         said = " ".join(m.text for m in view.conversation if m.speaker == "user")
         asked = next((m.text for m in reversed(view.conversation) if m.speaker != "user"), "")
-        fresh = [f for f in view.facts if f.value not in said] or list(view.facts)
-        fresh.sort(key=lambda f: f.attribute not in asked)
+        fresh = [f for f in view.facts if not _says(said, f.value)] or list(view.facts)
+        fresh.sort(key=lambda f: not _says(asked, f.attribute))
         most = _TOLD_AT_ONCE if view.limit is None else min(view.limit, _TOLD_AT_ONCE)
         chosen = fresh[:most]
         if not chosen:
@@ -425,6 +425,17 @@ def _phrases_of(catalogue: Catalogue) -> dict[str, np.ndarray]:
 
 def _normal(values: Iterable[str]) -> list[str]:
     return [" ".join(_WORD.findall(normalise(value))) for value in values]
+
+
+def _says(text: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `text` as whole words: "1990s" does not say "1990"."""
+    at = text.find(phrase)
+    while at >= 0:
+        end = at + len(phrase)
+        if not text[at - 1 : at].isalnum() and not text[end : end + 1].isalnum():
+            return True
+        at = text.find(phrase, at + 1)
+    return False
 
 
 def _share_fitting(items: Sequence[SeenItem], told: Sequence[str], knowledge: Knowledge) -> float:

@@ -46,7 +46,10 @@ def parse(text: str) -> Metric:
     completed = name.endswith(_COMPLETED)
     name = name.removesuffix(_COMPLETED)
     _refuse_family(name, text)
-    metric: Metric = plugins.load(METRICS, name, "metric")(argument if at else None)
+    make = plugins.load(METRICS, name, "metric")
+    metric = make(argument if at else None) if callable(make) else None
+    if not isinstance(metric, Metric):
+        raise UsageError(f"metric {text!r}: {name!r} makes no metric")
     changes = {"name": text, "completed_only": completed}
     return Metric(**{**metric.__dict__, **changes})
 

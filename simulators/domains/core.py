@@ -57,6 +57,9 @@ def read_data(path: Path) -> bytes:
         raise DataError(_only_pointer(path))
     if not content.strip():
         raise DataError(f"{path}: the file is empty; download it again")
+    if not content.endswith(b"\n"):
+        last = content.count(b"\n") + 1
+        raise DataError(f"{path}:{last}: the file breaks off in this line; download it again")
     return content
 
 

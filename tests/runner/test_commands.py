@@ -188,3 +188,12 @@ def test_infrastructure_failures_are_tried_again_left_out_and_make_the_run_incom
     assert len(episodes) == 8
     assert set(episodes.status) == {"failed"}
     assert "4 to run" in crsweep("run", path, check=3).stdout
+
+
+def test_sql_only_reads(tmp_path, crsweep):
+    out = tmp_path / "out"
+    crsweep("run", write_sweep(tmp_path))
+    for text in ("", f"copy (select 1) to '{tmp_path}/x.csv'", "create table t (a int)",
+                 "select 1; select 2", "drop view episodes"):  # fmt: skip
+        assert "one query that only reads" in crsweep("sql", out, text, check=2).stderr, text
+    assert not (tmp_path / "x.csv").exists()

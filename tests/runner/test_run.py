@@ -289,3 +289,39 @@ def test_an_impossible_folder_is_refused(tmp_path, crsweep):
     (tmp_path / "file").touch()
     path = write_sweep(tmp_path, out=str(tmp_path / "file" / "out"))
     assert "cannot be written" in crsweep("run", path, check=2).stderr
+
+
+def test_another_sweep_is_not_written_into_the_same_folder(tmp_path, crsweep):
+    path = write_sweep(tmp_path)
+    crsweep("run", path)
+    assert (
+        "holds the sweep 'small', not 'other'" in crsweep("run", path, "name=other", check=2).stderr
+    )
+
+
+def test_a_damaged_part_is_named_and_nothing_runs(tmp_path, crsweep):
+    path, out = write_sweep(tmp_path), tmp_path / "out"
+    crsweep("run", path)
+    part = next((out / "episodes").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-9])
+    refused = crsweep("run", path, check=2)
+    assert f"{part.name} is not a whole Parquet file" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def broken(:\n", "SyntaxError"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("__all__ = ['nope']\n", "exports 'nope', which it does not define"),
+        ("__all__ = ['A']\nclass A: pass\n", "exports no Agent"),
+    ],
+)
+def test_a_broken_plugin_is_one_clear_line(tmp_path, crsweep, source, expected):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").touch()
+    (tmp_path / "mine" / "agent.py").write_text(source)
+    path = write_sweep(tmp_path, grid={"agent": ["mine.agent"], "roles.agent": ["strong"]})
+    refused = crsweep("plan", path, check=2, PYTHONPATH=str(tmp_path))
+    assert expected in refused.stderr
+    assert refused.stderr.count("\n") == 1

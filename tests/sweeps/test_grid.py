@@ -30,10 +30,23 @@ def test_blocks_are_a_union_in_order(first, second):
 @given(AXES, st.dictionaries(st.sampled_from(["agent", "seed"]), st.integers(0, 9), min_size=1))
 def test_exclude_drops_exactly_the_points_that_match_in_all_it_names(block, entry):
     everything = list(grid.points([block]))
-    kept = list(grid.points([block], exclude=[entry]))
-    dropped = [p for p in everything if p not in kept]
-    assert all(all(p.get(k) == v for k, v in entry.items()) for p in dropped)
-    assert all(any(p.get(k) != v for k, v in entry.items()) for p in kept)
+    matching = [p for p in everything if all(p.get(k) == v for k, v in entry.items())]
+    if matching:
+        kept = list(grid.points([block], exclude=[entry]))
+        assert kept == [p for p in everything if p not in matching]
+    else:
+        with pytest.raises(UsageError, match="no point of the grid matches"):
+            list(grid.points([block], exclude=[entry]))
+
+
+def test_paths_find_roles_and_models_whose_names_hold_dots():
+    config = {"roles": {"agent": "a"}, "models": {"w1.5": {"skill": 1}, "w1": {"skill": 2}}}
+    planner = grid.put(config, "roles.agent.planner", "b")
+    assert planner["roles"] == {"agent": "a", "agent.planner": "b"}
+    assert grid.get(planner, "roles.agent.planner") == "b"
+    assert grid.put(config, "models.w1.5.skill", 3)["models"]["w1.5"] == {"skill": 3}
+    assert grid.put(config, "models.w1.skill", 3)["models"]["w1"] == {"skill": 3}
+    assert grid.get(config, "models.w1.5.skill") == 1
 
 
 def test_zipped_lists_advance_together_and_multiply_with_the_rest():

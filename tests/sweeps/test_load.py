@@ -1,11 +1,13 @@
 """Bad input ends in one clear line: file, line, found, expected, a near match."""
 
+import time
+
 import pytest
 import yaml
 
 from agents.core.errors import CrsweepError, UsageError
 from sweeps.load import load
-from tests.sweep_files import plan_of, write_sweep
+from tests.sweep_files import BASE, plan_of, write_sweep
 
 
 def refused(path, *overrides) -> str:
@@ -190,3 +192,82 @@ def test_every_shipped_sweep_loads(monkeypatch):
     for path in shipped:
         assert load(path).header.name
         yaml.safe_load(path.read_text())
+
+
+def test_any_number_of_cells_and_seeds_is_planned_in_little_time(tmp_path):
+    started = time.process_time()
+    grid = {"agent": ["zero_shot"], "roles.agent": ["strong"], "seed": list(range(20_000))}
+    plan = plan_of(write_sweep(tmp_path, grid=grid))
+    assert plan.episodes == 80_000
+    # Seeds once made the plan quadratic: minutes. A generous bound, not a benchmark.
+    assert time.process_time() - started < 20
+
+
+def test_roles_and_models_with_dotted_names_can_be_axes_and_overrides(tmp_path):
+    grid = {"roles.agent.planner": ["strong", "weak"], "models.w1.5.skill": [0.1, 0.2]}
+    models = {**BASE["models"], "w1.5": {"backend": "rules"}}
+    path = write_sweep(
+        tmp_path, agent="zero_shot", models=models, grid=grid,
+        roles={"user": "w1.5", "agent": "weak"},
+    )  # fmt: skip
+    plan = plan_of(path, "roles.agent.probe=strong", "models.weak.skill=0.3")
+    assert {c.axes["roles.agent.planner"] for c in plan.cells} == {"strong"}  # nobody plans yet
+    assert {c.axes["models.w1.5.skill"] for c in plan.cells} == {"0.1", "0.2"}
+    assert plan.cells[0].config.roles["agent.probe"] == "strong"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"success": {"name": "user_accepts", "foo": 1}}, "user_accepts takes no options"),
+        ({"roles": {"usr": "strong", "user": "strong"}}, "nobody speaks for the role 'usr'; did"),
+        ({"exclude": [{"agnt": "react"}]}, "no point of the grid matches {'agnt': 'react'}; did"),
+        ({"exclude": [{"roles.agent": "wek"}]}, "no point of the grid matches"),
+        ({"cases": {"sample": True}}, "sample: expected no true or false, found true"),
+        ({"cases": {"sample": 99}}, "the domain has 60 cases, found 99"),
+        ({"grid": {**BASE["grid"], "cases.sample": [2, 4]}}, "cases.sample cannot be an axis"),
+        ({"zip": [{"a": [1], "b": [1, 2]}]}, "is no part of a cell"),
+        ({"zip": [{"limits.max_turns": [1], "limits.shown_items": [1, 2]}]}, "equally long"),
+        ({"grids": [{}]}, "give `grid` or `grids`, not both"),
+        ({"simulator": {"name": "target_item", "prompts": "/nowhere"}}, "is not a folder"),
+        ({"simulator": {"name": "target_item", "prompts": "docs"}}, "there is no prompt docs/open"),
+        ({"agent": ".zero", "grid": {"seed": [0]}}, "cannot be imported: TypeError"),
+    ],
+)
+def test_a_mistake_that_once_passed_is_refused_with_its_file(tmp_path, changes, expected):
+    path = write_sweep(tmp_path, **changes)
+    message = refused(path)
+    assert expected in message
+    assert message.startswith(str(path))
+
+
+def test_an_override_of_what_the_grid_sets_is_refused(tmp_path):
+    message = refused(write_sweep(tmp_path), "roles.agent=strong")
+    assert "the grid sets roles.agent; give grid.roles.agent=[...] instead" in message
+
+
+def test_a_missing_data_folder_is_named_with_the_line_of_its_path(tmp_path):
+    (tmp_path / "ml-100k").mkdir()
+    path = write_sweep(tmp_path, domain={"name": "movielens", "path": str(tmp_path / "ml-100")})
+    message = refused(path)
+    assert message.startswith(f"{path}:{line_of(path, 'ml-100')}: domain: ")
+    assert "there is no such folder" in message
+    assert "did you mean 'ml-100k'?" in message
+
+
+def test_a_value_of_the_environment_reaches_neither_labels_nor_records(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_URL", "http://me:password@host/v1")
+    models = {"strong": {"backend": "rules"}, "a": {"backend": "openai", "model": "m",
+              "base_url": "${oc.env:SECRET_URL}"}}  # fmt: skip
+    grid = {"models.a.base_url": ["${oc.env:SECRET_URL}", "${models.a.base_url}"]}
+    path = write_sweep(
+        tmp_path,
+        models=models,
+        grid=grid,
+        agent="zero_shot",
+        roles={"user": "strong", "agent": "a"},
+    )
+    plan = plan_of(path)
+    assert "password" not in str(plan.loaded.recorded)
+    assert "password" not in str([cell.axes for cell in plan.cells])
+    assert plan.cells[0].axes == {"models.a.base_url": "${oc.env:SECRET_URL}"}
