@@ -77,11 +77,11 @@ def run(
     """Runs what is left of a sweep. Raises UsageError, DataError and StoreError."""
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
+    sweep_folder.check_sources(plan, sweep_folder.read_manifest(out), accept_source_change)
     lease = FolderLease.take(out)
     try:
         log_to(out / "logs", f"{lease.epoch:06d}-driver")
         manifest = sweep_folder.read_manifest(out)
-        sweep_folder.check_sources(plan, manifest, accept_source_change)
         remove_leftovers(out)
         try:
             done = committed(out)
@@ -99,6 +99,8 @@ def run(
         outcome = Outcome(out, plan.episodes, left - tally.settled + tally.open, tally)
         _conclude(outcome, time.monotonic() - started, console)
         return outcome
+    except OSError as error:
+        raise StoreError(f"cannot write {error.filename or out}: {error.strerror}") from error
     finally:
         lease.release()
 

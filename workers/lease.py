@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -68,7 +69,8 @@ class FolderLease:
         """Gives the lease back, if it is still held."""
         self._ended.set()
         self._thread.join()
-        with _locked(self.folder):
+        # On a full disk it cannot be given back; it is free all the same once this process ends.
+        with contextlib.suppress(OSError), _locked(self.folder):
             found = read(self.folder)
             if found is not None and found["epoch"] == self.epoch:
                 _write(self.folder, {**found, "released": True})
