@@ -12,8 +12,11 @@ from agents.core import plugins
 from agents.core.agent import Agent
 from agents.core.calls import Shown
 from agents.core.errors import UsageError
+from agents.core.knowledge import Knowledge
 from agents.core.prompts import folder_of
-from agents.core.rules import Answer, Knowledge, Rules, View, fill, random_reply
+from agents.core.replies import Answer, fill, random_reply
+from agents.core.rules import Rules
+from agents.core.view import View
 from runner.rehearse import rehearse
 from simulators.core.cases import Domain
 from simulators.core.user import User

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from agents.core.rules import random_reply
+from agents.core.replies import random_reply
 from tests.runner.reading import outcomes, raw
 from tests.runner.test_run import committed, start, wait_for_half
 from tests.sweep_files import write_sweep

@@ -26,7 +26,7 @@ from pydantic import Field
 from agents.core.calls import Call, Completion
 from agents.core.errors import EngineDead, EngineOverloaded
 from agents.core.plugins import Options, operational
-from agents.core.rules import random_reply
+from agents.core.replies import random_reply
 from workers.backends.core import Backend, BackendContext
 
 __all__ = ["LatencyBackend"]

@@ -8,8 +8,11 @@ from typing import Annotated
 from pydantic import Field
 
 from agents.core.calls import Call, Completion
+from agents.core.knowledge import Knowledge
 from agents.core.plugins import Options
-from agents.core.rules import Knowledge, Rules, View, fill, random_reply
+from agents.core.replies import fill, random_reply
+from agents.core.rules import Rules
+from agents.core.view import View
 from workers.backends.core import Backend, BackendContext
 
 __all__ = ["RulesBackend"]

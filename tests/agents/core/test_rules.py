@@ -15,9 +15,12 @@ from agents.core.ask import Ask, Journal
 from agents.core.calls import Call
 from agents.core.dialogue import Message
 from agents.core.items import Catalogue, Fact, Item
+from agents.core.knowledge import Knowledge
 from agents.core.prompts import PromptFolder
-from agents.core.rules import Answer, Knowledge, Rules, View, fill, random_reply
+from agents.core.replies import Answer, fill, random_reply
+from agents.core.rules import Rules
 from agents.core.steps import ReplyModel, Step, Title, text
+from agents.core.view import View
 from tests.fakes import CATALOGUE, ITEMS
 
 

@@ -1,0 +1,117 @@
+"""What the `rules` backend knows without being told: a share of the catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+
+from agents.core.grounding import normalise
+from agents.core.items import Catalogue
+
+_HISTORY_WEIGHT = 0.02  # taste from the past only orders what the words leave equal
+_LONGEST_PHRASE = 4  # words in an attribute value that a rule still recognises
+_WORD = re.compile(r"\w+")
+
+
+class Knowledge:
+    """The share of a catalogue that a model remembers unshown, and what it makes of words.
+
+    Which items are remembered depends on the title alone, so a model of more knowledge
+    remembers all that one of less does.
+    """
+
+    def __init__(self, catalogue: Catalogue, share: float) -> None:
+        self.titles = [item.title for item in catalogue.items]
+        self.attribute_names = catalogue.attributes
+        self._position = {title: i for i, title in enumerate(self.titles)}
+        self._forgotten = np.array([_unit_hash(t) >= share for t in self.titles])
+        self._phrases = _phrases_of(catalogue)
+        size = len(self.titles)
+        # Two copies, so that every offset gives one jitter a title: ties break by the call's seed.
+        jitter = np.random.Generator(np.random.PCG64(0)).permutation(size) / size * 1e-6
+        self._jitter = np.concatenate([jitter, jitter])
+        self.phrases_in = lru_cache(maxsize=16384)(self._phrases_in)
+        self._scores = lru_cache(maxsize=256)(self._score)
+        self._taste = lru_cache(maxsize=256)(self._taste_of)
+
+    def rank(
+        self, told: tuple[str, ...], liked: tuple[str, ...], never: Iterable[str], seed: int, k: int
+    ) -> list[str]:
+        """The `k` remembered titles that fit best what was `told`, then what was `liked`."""
+        offset = seed % len(self.titles)
+        scores = self._scores(told)[0] + self._taste(liked)
+        scores += self._jitter[offset : offset + len(self.titles)]
+        for title in (*never, *liked):
+            if title in self._position:
+                scores[self._position[title]] = -np.inf
+        k = min(k, len(scores))
+        best = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
+        best = best[np.argsort(-scores[best])]
+        return [self.titles[i] for i in best if scores[i] > -np.inf]
+
+    def fitting(self, told: tuple[str, ...]) -> int:
+        """How many remembered items fit what was told as well as the best one does."""
+        return self._scores(told)[1]
+
+    def _score(self, told: tuple[str, ...]) -> tuple[np.ndarray, int]:
+        scores = np.where(self._forgotten, -np.inf, 0.0)
+        for phrase in told:
+            where = self._phrases[phrase]
+            scores[where] += math.log(1 + len(self.titles) / len(where))
+        top = scores.max()
+        fit = 0 if top == -np.inf else int(np.count_nonzero(scores >= top - 1e-9))
+        return scores, fit
+
+    def _taste_of(self, liked: tuple[str, ...]) -> np.ndarray:
+        taste = np.zeros(len(self.titles))
+        known = {self._position[t] for t in liked if t in self._position}
+        known -= set(np.flatnonzero(self._forgotten).tolist())
+        for where in self._phrases.values() if known else ():
+            share = len(known.intersection(where.tolist())) / len(known)
+            if share:
+                taste[where] += _HISTORY_WEIGHT * share
+        return taste
+
+    def _phrases_in(self, text: str) -> tuple[str, ...]:
+        """The attribute values named in `text`, longest match first, each once, in order."""
+        words = _WORD.findall(normalise(text))
+        found: dict[str, None] = {}
+        at = 0
+        while at < len(words):
+            for length in range(min(_LONGEST_PHRASE, len(words) - at), 0, -1):
+                phrase = " ".join(words[at : at + length])
+                if phrase in self._phrases:
+                    found[phrase] = None
+                    at += length
+                    break
+            else:
+                at += 1
+        return tuple(found)
+
+
+def _phrases_of(catalogue: Catalogue) -> dict[str, np.ndarray]:
+    """Normalised attribute value -> positions of the items that have it."""
+    where: dict[str, list[int]] = {}
+    for position, item in enumerate(catalogue.items):
+        for values in item.attributes.values():
+            for phrase in dict.fromkeys(normal(values)):
+                if phrase:
+                    places = where.setdefault(phrase, [])
+                    if not places or places[-1] != position:
+                        places.append(position)
+    return {phrase: np.array(places) for phrase, places in where.items()}
+
+
+def normal(values: Iterable[str]) -> list[str]:
+    return [" ".join(_WORD.findall(normalise(value))) for value in values]
+
+
+@lru_cache(maxsize=262144)
+def _unit_hash(text: str) -> float:
+    """A number in [0, 1) that depends on `text` alone."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / 2**56

@@ -1,0 +1,106 @@
+"""Replies made without a model: what a rule has to say poured into a schema, or noise."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# fmt: off
+_LEXICON = [
+    "amber", "basket", "candle", "dapple", "ember", "fable", "garden", "harbour", "island",
+    "jasper", "kettle", "lantern", "meadow", "nectar", "orchard", "pebble", "quarry", "ribbon",
+    "saddle", "timber", "umbrella", "velvet", "willow", "yonder", "zephyr",
+]
+# fmt: on
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a rule has to say, before it is poured into a reply schema."""
+
+    acts: bool = True
+    text: str = "I see."
+    names: Sequence[str] = ()
+    share: float = 1.0  # for numbers: 0 is the lowest that the schema allows, 1 the highest
+
+
+def fill(schema: Mapping[str, Any], answer: Answer) -> str:
+    """JSON of a reply of `schema` that says what `answer` does."""
+    return json.dumps(_fill(schema, schema.get("$defs", {}), answer), ensure_ascii=False)
+
+
+def random_reply(schema: Mapping[str, Any], rng: random.Random) -> str:
+    """JSON of a random valid reply of `schema`."""
+    return json.dumps(_random(schema, schema.get("$defs", {}), rng), ensure_ascii=False)
+
+
+def _fill(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) -> Any:
+    schema = _resolve(schema, defs)
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return schema["enum"][0 if answer.acts else -1]
+    kind = schema.get("type")
+    if kind == "object":
+        return {n: _fill(s, defs, answer) for n, s in schema.get("properties", {}).items()}
+    if kind == "array":
+        names = list(answer.names)[: schema.get("maxItems", len(answer.names))]
+        filled = [_fill(schema["items"], defs, Answer(text=name, names=[name])) for name in names]
+        while len(filled) < schema.get("minItems", 0):
+            filled.append(_fill(schema["items"], defs, Answer(text="nothing")))
+        return filled
+    if kind in ("integer", "number"):
+        low, high = _bounds(schema)
+        value = low + answer.share * (high - low)
+        return round(value) if kind == "integer" else value
+    if kind == "boolean":
+        return False
+    if kind == "null":
+        return None
+    return answer.text[: schema.get("maxLength", len(answer.text))]
+
+
+def _random(schema: Mapping[str, Any], defs: Mapping[str, Any], rng: random.Random) -> Any:
+    schema = _resolve(schema, defs)
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return rng.choice(schema["enum"])
+    kind = schema.get("type")
+    if kind == "object":
+        return {n: _random(s, defs, rng) for n, s in schema.get("properties", {}).items()}
+    if kind == "array":
+        least = schema.get("minItems", 0)
+        count = rng.randint(least, min(schema.get("maxItems", least + 5), least + 5))
+        return [_random(schema["items"], defs, rng) for _ in range(count)]
+    if kind in ("integer", "number"):
+        low, high = _bounds(schema)
+        return (
+            rng.randint(math.ceil(low), int(high)) if kind == "integer" else rng.uniform(low, high)
+        )
+    if kind == "boolean":
+        return rng.random() < 0.5
+    if kind == "null":
+        return None
+    words = " ".join(rng.choices(_LEXICON, k=rng.randint(1, 4)))
+    return words[: schema.get("maxLength", len(words))].ljust(schema.get("minLength", 0), "o")
+
+
+def _resolve(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Follows a reference; of several alternatives, the first."""
+    while True:
+        if "$ref" in schema:
+            schema = defs[schema["$ref"].rsplit("/", 1)[1]]
+        elif "anyOf" in schema:
+            schema = schema["anyOf"][0]
+        else:
+            return schema
+
+
+def _bounds(schema: Mapping[str, Any]) -> tuple[float, float]:
+    low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
+    return low, max(low, schema.get("maximum", schema.get("exclusiveMaximum", low + 10)))

@@ -1,0 +1,112 @@
+"""What a rule may know: the fields of a prompt, as far as the prompt shows them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from agents.core.calls import Call
+from agents.core.dialogue import Message
+from agents.core.items import Fact, Item
+
+
+class SeenItem(NamedTuple):
+    """An item as far as the prompt shows it."""
+
+    title: str
+    values: tuple[str, ...]
+
+
+class SeenMessage(NamedTuple):
+    speaker: str
+    text: str
+
+
+class View:
+    """What a rule may know: the fields of a prompt, cut down to what the prompt shows.
+
+    A leaf is in it if the template read it and the prompt holds it. Fields are looked at when a
+    rule asks for them.
+    """
+
+    def __init__(self, call: Call) -> None:
+        assert call.shown is not None, "calls of the rules backend carry what they show"
+        self._prompt = call.messages[0].content
+        self._fields = call.fields
+        self._names, self._pairs = call.shown
+
+    @cached_property
+    def conversation(self) -> tuple[SeenMessage, ...]:
+        return tuple(map(self._message, self._field("conversation") or ()))
+
+    @cached_property
+    def shown_before(self) -> tuple[str, ...]:
+        """Titles of the items that came with the messages of the conversation."""
+        messages = self._field("conversation") or ()
+        visible = (m for m in messages if m.shown and (id(m), "shown") in self._pairs)
+        return tuple(t for m in visible for i in m.shown if (t := self._text(i, "title")))
+
+    @cached_property
+    def history(self) -> tuple[SeenItem, ...]:
+        return self._titled("history")
+
+    @cached_property
+    def items(self) -> tuple[SeenItem, ...]:
+        return self._titled("items")
+
+    @cached_property
+    def target(self) -> SeenItem | None:
+        target = self._field("target")
+        return None if target is None else self._item(target)
+
+    @cached_property
+    def facts(self) -> tuple[Fact, ...]:
+        facts = self._field("facts") or ()
+        seen = (Fact(self._text(f, "attribute"), self._text(f, "value")) for f in facts)
+        return tuple(fact for fact in seen if fact.value)
+
+    @cached_property
+    def attributes(self) -> tuple[str, ...]:
+        return tuple(a for a in self._field("attributes") or () if a in self._prompt)
+
+    @cached_property
+    def question(self) -> str:
+        question = self._field("question")
+        return question if question and question in self._prompt else ""
+
+    @cached_property
+    def limit(self) -> int | None:
+        limit = self._field("limit")
+        return limit if limit is not None and str(limit) in self._prompt else None
+
+    def _field(self, name: str) -> Any:
+        return self._fields.get(name) if name in self._names else None
+
+    def _text(self, owner: Any, attribute: str) -> str:
+        if (id(owner), attribute) not in self._pairs:
+            return ""
+        value: str = getattr(owner, attribute)
+        return value if value in self._prompt else ""
+
+    def _titled(self, name: str) -> tuple[SeenItem, ...]:
+        seen = map(self._item, self._field(name) or ())
+        return tuple(item for item in seen if item.title)
+
+    def _item(self, item: Item) -> SeenItem:
+        title = self._text(item, "title")
+        if (id(item), "attributes") not in self._pairs:
+            return SeenItem(title, ())
+        owner = id(item.attributes)
+        whole = (owner, "items") in self._pairs or (owner, "values") in self._pairs
+        values = [
+            value
+            for name, all_values in item.attributes.items()
+            if whole or (owner, name) in self._pairs
+            for value in all_values
+            if value in self._prompt
+        ]
+        return SeenItem(title, tuple(values))
+
+    def _message(self, message: Message) -> SeenMessage:
+        speaker = message.speaker if (id(message), "speaker") in self._pairs else ""
+        return SeenMessage(speaker, self._text(message, "text"))
