@@ -38,8 +38,10 @@ def read_manifest(folder: Path) -> Manifest | None:
                 f"this crsweep reads and writes {SCHEMA_VERSION}"
             )
         return Manifest.model_validate(data)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UsageError(f"{folder / _FILE} cannot be read: {error.strerror or error}") from None
     except (ValueError, AttributeError, ValidationError) as error:
         raise UsageError(
             f"{folder / _FILE} is not a manifest of crsweep: {str(error).splitlines()[0]}"
