@@ -15,6 +15,7 @@ from rich.markup import escape
 from agents.core.errors import CrsweepError, UsageError
 from runner.rehearse import rehearse
 from runner.run import check_metrics, prepare
+from simulators.core.cases import Domain
 from sweeps.origins import Origins
 from sweeps.plan import Plan
 from workers import lease
@@ -62,9 +63,8 @@ def _folder(plan: Plan) -> str:
     return f"{out}, {free:,.0f} GiB free"
 
 
-def _statistics(domain: object) -> str:
-    found = domain.statistics()  # type: ignore[attr-defined]
-    return ", ".join(f"{count:,} {what}" for what, count in found.items())
+def _statistics(domain: Domain) -> str:
+    return ", ".join(f"{count:,} {what}" for what, count in domain.statistics().items())
 
 
 def _prompts(plan: Plan) -> str:
