@@ -8,20 +8,19 @@ macro `best_place(items, wanted)` finds targets in lists.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
-from pydantic import ValidationError
 
 from agents.core.errors import StoreError, UsageError
 from analysis import sql
+from sweeps import manifest as manifests
 from sweeps import parts
 from sweeps.manifest import Manifest
-from sweeps.records import SCHEMA_VERSION, SCHEMAS
+from sweeps.records import SCHEMAS
 
 
 class Results:
@@ -45,20 +44,9 @@ class Results:
     @classmethod
     def open(cls, folder: Path) -> Results:
         """Reads the manifest and the lists of files; UsageError if `folder` holds no sweep."""
-        path = folder / "manifest.json"
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            version = data.get("schema_version")
-            if version != SCHEMA_VERSION:
-                raise UsageError(
-                    f"{folder} has schema version {version}; this crsweep reads {SCHEMA_VERSION}"
-                )
-            manifest = Manifest.model_validate(data)
-        except (FileNotFoundError, NotADirectoryError):
-            raise UsageError(f"{folder} holds no sweep (there is no {path.name} in it)") from None
-        except (ValueError, AttributeError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
-            raise UsageError(f"{path} is not a manifest of crsweep: {reason}") from None
+        manifest = manifests.read(folder)
+        if manifest is None:
+            raise UsageError(f"{folder} holds no sweep (there is no {manifests.FILE} in it)")
         try:
             return cls(folder, manifest)
         except duckdb.Error as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import platform
 import socket
 import subprocess
@@ -13,39 +12,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from agents.core import plugins
 from agents.core.errors import UsageError
+from sweeps import manifest as manifests
 from sweeps.manifest import CellEntry, Manifest, SourceEntry
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Plan
 from sweeps.records import SCHEMA_VERSION
 from workers.models import BACKENDS
 from workers.store import write_part
 
-_FILE = "manifest.json"
 _LIBRARIES = ("crsweep", "ray", "pyarrow", "pydantic", "jinja2", "numpy", "rapidfuzz", "openai")
-
-
-def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of `folder`, None if there is none. UsageError for one of another kind."""
-    try:
-        data = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-        version = data.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise UsageError(
-                f"the output folder {folder} has schema version {version}; "
-                f"this crsweep reads and writes {SCHEMA_VERSION}"
-            )
-        return Manifest.model_validate(data)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise UsageError(f"{folder / _FILE} cannot be read: {error.strerror or error}") from None
-    except (ValueError, AttributeError, ValidationError) as error:
-        raise UsageError(
-            f"{folder / _FILE} is not a manifest of crsweep: {str(error).splitlines()[0]}"
-        ) from None
 
 
 def check_is_ours(folder: Path, name: str) -> None:
@@ -54,7 +30,7 @@ def check_is_ours(folder: Path, name: str) -> None:
         raise UsageError(f"the output folder {folder} is a file")
     if not folder.is_dir():
         return
-    manifest = read_manifest(folder)
+    manifest = manifests.read(folder)
     if manifest is not None:
         if manifest.name != name:
             raise UsageError(
@@ -115,9 +91,9 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replaces the manifest in one step."""
-    aside = folder / f".{_FILE}.tmp"
+    aside = folder / f".{manifests.FILE}.tmp"
     aside.write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-    aside.replace(folder / _FILE)
+    aside.replace(folder / manifests.FILE)
 
 
 def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:

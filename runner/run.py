@@ -19,6 +19,7 @@ from analysis.metrics.core import parse
 from runner import folder as sweep_folder
 from runner.progress import ProgressDisplay, Tally, duration
 from runner.scheduler import LeaseQueue, Worker, drive
+from sweeps import manifest as manifests
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest
 from sweeps.plan import Plan, make_plan
@@ -77,11 +78,11 @@ def run(
     """Runs what is left of a sweep. Raises UsageError, DataError and StoreError."""
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
-    sweep_folder.check_sources(plan, sweep_folder.read_manifest(out), accept_source_change)
+    sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
     lease = FolderLease.take(out)
     try:
         log_to(out / "logs", f"{lease.epoch:06d}-driver")
-        manifest = sweep_folder.read_manifest(out)
+        manifest = manifests.read(out)
         remove_leftovers(out)
         try:
             done = committed(out)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from agents.core.errors import UsageError
+from sweeps.records import SCHEMA_VERSION
+
+FILE = "manifest.json"
 
 
 class _Part(BaseModel):
@@ -54,3 +61,23 @@ class Manifest(_Part):
     config: dict[str, Any]
     started: float
     ended: float | None = None
+
+
+def read(folder: Path) -> Manifest | None:
+    """The manifest of `folder`, None if there is none. UsageError for one of another kind."""
+    path = folder / FILE
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = data.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise UsageError(
+                f"{folder} has schema version {version}; this crsweep reads {SCHEMA_VERSION}"
+            )
+        return Manifest.model_validate(data)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, AttributeError, ValidationError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{path} is not a manifest of crsweep: {reason}") from None
