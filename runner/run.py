@@ -7,9 +7,10 @@ import logging
 import shlex
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,15 +18,16 @@ from rich.markup import escape
 from agents.core.errors import StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
+from runner.crew import Crew, LocalCrew, RayCrew
+from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.progress import ProgressDisplay, Tally, duration
-from runner.scheduler import LeaseQueue, Worker, drive
+from runner.scheduler import LeaseQueue, drive
 from sweeps import manifest as manifests
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest
 from sweeps.plan import Plan, make_plan
 from workers.episodes import Job, job_of
 from workers.lease import FolderLease
-from workers.local import LocalWorker
 from workers.logs import log_to
 from workers.models import declare
 from workers.store import committed, committed_by, remove_leftovers
@@ -95,10 +97,11 @@ def run(
             return Outcome(out, plan.episodes, 0, None)
         _announce(plan, left, console)
         started = time.monotonic()
-        tally = asyncio.run(_run(plan, lease, done, left, console))
-        sweep_folder.write_manifest(out, manifest.model_copy(update={"ended": time.time()}))
+        tally, engines = asyncio.run(_run(plan, lease, done, left, console))
+        ended = {"ended": time.time(), "engines": [*manifest.engines, *engines]}
+        sweep_folder.write_manifest(out, manifest.model_copy(update=ended))
         outcome = Outcome(out, plan.episodes, left - tally.settled + tally.open, tally)
-        _conclude(outcome, time.monotonic() - started, console)
+        _conclude(outcome, engines, time.monotonic() - started, console)
         return outcome
     except OSError as error:
         raise StoreError(f"cannot write {error.filename or out}: {error.strerror}") from error
@@ -129,9 +132,8 @@ def _announce(plan: Plan, left: int, console: Console) -> None:
 
 async def _run(
     plan: Plan, lease: FolderLease, done: set[str], left: int, console: Console
-) -> Tally:
+) -> Ended:
     header = plan.loaded.header
-    queue = LeaseQueue(plan.refs(done), header.retries.episode)
     job = job_of(
         plan,
         probe=check_metrics(plan.loaded),
@@ -145,28 +147,40 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupts)
     lease.when_lost = lambda: loop.call_soon_threadsafe(stopping.set)
-    spawn, close = _crew(plan, job, console)
+    count = _worker_count(plan)
+    crew = _crew(plan, job, count, console)
     try:
-        workers = [await spawn() for _ in range(_worker_count(plan))]
+        engines = _engines(plan, done, crew, console)
+        workers = [await crew.spawn() for _ in range(count)]
         with ProgressDisplay(left, console) as display:
+            conducting = engines.start(stopping)
             await drive(
                 workers,
-                queue,
+                engines.queue,
                 display,
                 stopping,
-                lost=_lost(job),
+                lost=crew.lost,
                 left_behind=lambda name: committed_by(job.folder, job.epoch, name),
-                replace=spawn,
+                replace=crew.spawn,
                 epoch=job.epoch,
             )
+        await engines.end(conducting)
+        entries = engines.entries(job.epoch)
     finally:
         lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-        close()
+        crew.close()
     if lease.lost.is_set():
         raise StoreError(f"another driver has taken over {lease.folder}; this one stopped")
-    return display.tally
+    return Ended(display.tally, entries)
+
+
+class Ended(NamedTuple):
+    """How the dialogues of a run went, and what its engines did."""
+
+    tally: Tally
+    engines: list[dict[str, Any]]
 
 
 def _worker_count(plan: Plan) -> int:
@@ -174,49 +188,26 @@ def _worker_count(plan: Plan) -> int:
     return 1 if run.executor == "local" else min(run.episode_workers, run.concurrency)
 
 
-def _lost(job: Job) -> type[Exception]:
-    if job.executor == "local":
-        return _NeverLost
-    from workers.on_ray import WorkerLost
-
-    return WorkerLost
-
-
-class _NeverLost(Exception):
-    """A worker in the driver's own process is never lost without it."""
-
-
-def _crew(
-    plan: Plan, job: Job, console: Console
-) -> tuple[Callable[[], Awaitable[Worker]], Callable[[], None]]:
-    """How to make one more worker, and how to end them all."""
-    run, made = plan.loaded.header.run, []
-    slots = -(-run.concurrency // _worker_count(plan))
-
-    async def local() -> Worker:
-        made.append(LocalWorker(job, f"w{len(made):03d}", slots))
-        return made[-1]
-
+def _crew(plan: Plan, job: Job, count: int, console: Console) -> Crew:
+    run = plan.loaded.header.run
+    slots = -(-run.concurrency // count)
     if run.executor == "local":
-        return local, lambda: None
+        return LocalCrew(job, slots)
+    return RayCrew(job, slots, count, run.ray_address, console)
 
-    # Ray takes a second to import, and is needed only from here on.
-    from workers.on_ray import RayWorker, start_ray, stop_ray
 
-    console.print("starting Ray ..." if run.ray_address is None else "joining the Ray cluster ...")
-    start_ray(run.ray_address)
-
-    async def on_ray() -> Worker:
-        made.append(RayWorker(job, f"w{len(made):03d}", slots))
-        await made[-1].start()
-        return made[-1]
-
-    def close() -> None:
-        for worker in made:
-            worker.abandon()
-        stop_ray()
-
-    return on_ray, close
+def _engines(plan: Plan, done: set[str], crew: Crew, console: Console) -> RunEngines:
+    """What is to run in which stage, and the engines for it; none of them is loaded yet."""
+    stages = run_plan(plan, crew.nodes, cpu=crew.cpu) if crew.nodes else without_engines(plan)
+    for reason in dict.fromkeys(stages.misfits.values()):
+        cells = sum(found == reason for found in stages.misfits.values())
+        console.print(f"[red]{cells} cells cannot run: {escape(reason)}[/]", soft_wrap=True)
+    queue = LeaseQueue(
+        [plan.refs(done, part.cells) for part in stages.stages],
+        plan.loaded.header.retries.episode,
+        opened=0,
+    )
+    return RunEngines(stages, queue, crew, console)
 
 
 class _Interrupts:
@@ -233,7 +224,9 @@ class _Interrupts:
         self._stopping.set()
 
 
-def _conclude(outcome: Outcome, seconds: float, console: Console) -> None:
+def _conclude(
+    outcome: Outcome, engines: Sequence[dict[str, Any]], seconds: float, console: Console
+) -> None:
     tally = outcome.tally
     assert tally is not None
     console.print(
@@ -243,6 +236,16 @@ def _conclude(outcome: Outcome, seconds: float, console: Console) -> None:
     for (blame, kind), count in tally.failures.most_common():
         example = tally.examples[blame, kind][:200]
         console.print(f"  {count:,} x {kind}, blame {blame}: {escape(example)}", soft_wrap=True)
+    for line in engine_lines(engines):
+        console.print(escape(line), soft_wrap=True)
+    if tally.losses:
+        lost = tally.losses.values()
+        console.print(
+            f"{sum(one.calls for one in lost):,} calls were in engines that died and went to others "
+            f"({sum(one.seconds for one in lost):,.0f} call-seconds lost, "
+            f"{sum(one.quarantined for one in lost):,} quarantined)",
+            soft_wrap=True,
+        )
 
 
 def resume_hint(argv: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from agents.core.errors import EngineRefused, StoreError
+from agents.core.errors import REFUSALS, StoreError
 from sweeps.plan import Ref
 from workers.pool import Report, Settled
 
@@ -39,29 +39,60 @@ class Worker(Protocol):
 class LeaseQueue:
     """Which episodes wait, and which worker has which.
 
-    `retries` is how often an episode may be tried again after infrastructure failed it.
+    Episodes come in stages, each opened when its models are loaded; an earlier one goes first.
+    `opened` of them are open from the start, all by default. `retries` is how often an episode
+    may be tried again after infrastructure failed it.
     """
 
-    def __init__(self, refs: Iterator[Ref], retries: int) -> None:
-        self._refs = refs
+    def __init__(
+        self, stages: Sequence[Iterator[Ref]], retries: int, opened: int | None = None
+    ) -> None:
+        self._stages = stages
         self._retries = retries
         self._again: deque[Ref] = deque()
         self._leased: dict[str, dict[str, Ref]] = {}
-        self.dry = False
-        """Whether the plan has no more episodes to give, apart from retries."""
+        self._exhausted = 0
+        self.opened = len(stages) if opened is None else opened
+        """How many stages are open."""
+
+    def open(self) -> None:
+        """Opens the next stage."""
+        self.opened += 1
 
     def lease(self, worker: str, count: int) -> list[Ref]:
         """Up to `count` episodes for `worker`; those to be tried again come first."""
         mine = self._leased.setdefault(worker, {})
         found: list[Ref] = []
         while len(found) < count:
-            ref = self._again.popleft() if self._again else next(self._refs, None)
+            ref = self._again.popleft() if self._again else self._next()
             if ref is None:
-                self.dry = True
                 break
             mine[ref.episode_id] = ref
             found.append(ref)
         return found
+
+    def _next(self) -> Ref | None:
+        while self._exhausted < self.opened:
+            ref = next(self._stages[self._exhausted], None)
+            if ref is not None:
+                return ref
+            self._exhausted += 1
+        return None
+
+    @property
+    def exhausted(self) -> int:
+        """How many stages have given all their episodes; retries may still wait."""
+        return self._exhausted
+
+    @property
+    def dry(self) -> bool:
+        """Whether there is nothing to lease now; a stage may open, a retry may come."""
+        return self._exhausted == self.opened and not self._again
+
+    def outstanding(self) -> set[int]:
+        """The cells of all episodes that are leased or wait to be tried again."""
+        leased = {ref.cell for refs in self._leased.values() for ref in refs.values()}
+        return leased | {ref.cell for ref in self._again}
 
     def held(self, worker: str) -> int:
         """How many episodes `worker` has."""
@@ -71,7 +102,7 @@ class LeaseQueue:
         """Notes a committed attempt; whether its episode is settled for this run."""
         self._leased.get(worker, {}).pop(settled.ref.episode_id, None)
         failed = settled.status == "failed" and settled.blame == "infrastructure"
-        refused = settled.error_class == EngineRefused.__name__  # and would be again
+        refused = settled.error_class in REFUSALS  # and would be again
         if failed and not refused and settled.ref.attempt < self._retries:
             self._again.append(settled.ref._replace(attempt=settled.ref.attempt + 1))
             return False
@@ -93,8 +124,12 @@ class LeaseQueue:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing waits and nothing is leased."""
-        return self.dry and not self._again and not any(self._leased.values())
+        """Whether all stages are exhausted, nothing waits and nothing is leased."""
+        return (
+            self._exhausted == len(self._stages)
+            and not self._again
+            and not any(self._leased.values())
+        )
 
 
 class Listener(Protocol):

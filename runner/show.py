@@ -19,6 +19,7 @@ from analysis import render
 from analysis.compare import compare_all
 from analysis.results import Results
 from analysis.table import make_table
+from runner.engines import engine_lines
 from runner.play import play
 from runner.progress import duration
 from runner.rehearse import Estimate, estimate, rehearse
@@ -229,6 +230,8 @@ def show_status(folder: Path, console: Console) -> None:
         f"{attempts:,} attempts, {calls:,} calls; tokens: agent {agent:,}, user {user:,}, "
         f"probes {probe:,}; from first to last {duration(seconds)}"
     )
+    for line in engine_lines(manifest.engines):
+        console.print(line, markup=False, soft_wrap=True)
     for status, blame, error_class, count, example in rows:
         if status != "done":
             console.print(

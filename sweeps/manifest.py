@@ -61,6 +61,8 @@ class Manifest(_Part):
     config: dict[str, Any]
     started: float
     ended: float | None = None
+    engines: list[dict[str, Any]] = []
+    """One entry an engine and run: what served, its tokens, prefix-cache hits, and its deaths."""
 
 
 def read(folder: Path) -> Manifest | None:

@@ -99,11 +99,16 @@ class Plan:
         groups = [*self.loaded.header.blocks, *self.loaded.header.zip]
         return tuple(dict.fromkeys(a for group in groups for a in group if a not in _SEED_AXES))
 
-    def refs(self, done: Container[str] = ()) -> Iterator[Ref]:
-        """Every episode whose id is not in `done`, block by block."""
+    def refs(self, done: Container[str] = (), cells: Container[int] | None = None) -> Iterator[Ref]:
+        """Every episode whose id is not in `done`, block by block; of `cells` only, if given."""
+        chosen = [
+            (index, cell)
+            for index, cell in enumerate(self.cells)
+            if cells is None or index in cells
+        ]
         for source, position in self.blocks():
             case_id = self.sources[source].case_id(position)
-            for index, cell in enumerate(self.cells):
+            for index, cell in chosen:
                 if cell.source != source:
                     continue
                 for seeds in cell.seeds:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Table = Literal["cases", "calls", "turns", "episodes"]
 
@@ -55,8 +55,10 @@ CALLS = pa.schema(
         pa.field("error", pa.string()),
         pa.field("started", pa.float64(), nullable=False),
         pa.field("seconds", pa.float32(), nullable=False),
-        pa.field("prompt", pa.string(), nullable=False),  # JSON: the messages
-        pa.field("reply", pa.string()),
+        pa.field("prompt", pa.string(), nullable=False),  # JSON: the messages; texts to embed
+        pa.field("reply", pa.string()),  # null for a call that failed or only embedded
+        pa.field("thinking", pa.string()),  # what a reasoning model wrote before its reply
+        pa.field("fingerprint", _NAME),  # of what served it; null where nobody told
         *_WRITTEN_BY,
     ]
 )

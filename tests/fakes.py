@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agents.core.ask import Ask, Journal
-from agents.core.calls import Call, Completion
+from agents.core.calls import Call, Completion, Embedded
 from agents.core.items import Catalogue, Item, VisibleCase
 from agents.core.prompts import PromptFolder
 from simulators.core.cases import Case, HiddenCase
@@ -26,14 +28,18 @@ CASE = Case(VisibleCase("u1", ITEMS[2:4]), HiddenCase((ITEMS[1],)))
 
 
 class FakeModel:
-    """Answers with `reply(call)`: text, a dict that becomes JSON, a Completion, or an error."""
+    """Answers with `reply(call)`: text, a dict that becomes JSON, a Completion, or an error.
+
+    It embeds a text as (its length, 1), or fails with what `reply` gives for the list of texts.
+    """
 
     name = "fake"
     identity = '{"backend":"fake"}'
     wants_shown = False
 
-    def __init__(self, reply: Callable[[Call], Any]) -> None:
+    def __init__(self, reply: Callable[[Any], Any], *, guided: bool = True) -> None:
         self._reply = reply
+        self.guided = guided
         self.calls: list[Call] = []
 
     async def complete(self, call: Call) -> Completion:
@@ -46,6 +52,14 @@ class FakeModel:
             return answer
         text = answer if isinstance(answer, str) else json.dumps(answer)
         return Completion(text, "stop", 10, 5)
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        await asyncio.sleep(0)
+        answer = self._reply(texts)
+        if isinstance(answer, Exception):
+            raise answer
+        vectors = np.array([[len(text), 1] for text in texts], np.float32)
+        return Embedded(vectors, sum(map(len, texts)), retries=2, fingerprint="f1")
 
 
 def scripted(*answers: Any) -> Callable[[Call], Any]:

@@ -14,6 +14,7 @@ from agents.core.calls import Shown
 from agents.core.errors import UsageError
 from agents.core.knowledge import Knowledge
 from agents.core.prompts import folder_of
+from agents.core.reading import read
 from agents.core.replies import Answer, fill, random_reply
 from agents.core.rules import Rules
 from agents.core.view import View
@@ -74,9 +75,10 @@ def test_every_step_has_a_prompt_and_a_bounded_schema_that_rules_can_fill(packag
         prompts.check(step.name)
         assert_strings_are_bounded(step.schema)
         for acts in (True, False):
-            step.reply.model_validate_json(fill(step.schema, Answer(acts=acts)))
+            read(step, fill(step.schema, Answer(acts=acts)), guided=True, context={})
         for seed in range(50):
-            step.reply.model_validate_json(random_reply(step.schema, random.Random(seed)))
+            noise = random_reply(step.schema, random.Random(seed))
+            read(step, noise, guided=True, context={})
         assert callable(getattr(Rules, step.kind))
 
 
@@ -138,6 +140,55 @@ def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_pat
                 unseen += 1
                 assert other_reply == reply, (call.role, call.step.name, path)
     assert unseen > 50
+
+
+@pytest.mark.parametrize("agent", plugins.names("agents"))
+@pytest.mark.parametrize("user", plugins.names("simulators.users"))
+def test_prompts_show_the_last_turns_that_history_turns_allows(tmp_path, agent, user):
+    plan = plan_of(
+        write_sweep(
+            tmp_path,
+            grid=None,
+            agent={"name": agent, "history_turns": 2},
+            simulator={"name": user, "history_turns": 1},
+            roles={"user": "weak", "agent": "weak"},
+        )
+    )
+    [played] = [
+        attempt
+        for attempt in rehearse(plan, [0], 4, probe=True)
+        if len(attempt.transcript.turns) == plan.cells[0].config.limits.max_turns
+    ][:1]
+    opening, turns = played.transcript.opening, played.transcript.turns
+    said = [[("user", opening.text)]]
+    said += [[("recommender", t.agent.text), ("user", t.user.text)] for t in turns]
+    cut = {"agent": 0, "user": 0}
+    for record in played.journal.records:
+        call, prompt = record.call, record.call.messages[0].content
+        side = call.role.partition(".")[0]
+        if "conversation" not in call.fields or not call.fields["conversation"]:
+            continue
+        first = call.turn - 2 if side == "agent" else call.turn
+        latest = [line for turn in said[max(0, first) : call.turn] for line in turn]
+        if side == "user":
+            latest += said[call.turn][:1]
+        if first > 0:
+            cut[side] += 1
+            latest.insert(0, ("note", "earlier turns are left out here"))
+        assert [(m.speaker, m.text) for m in call.fields["conversation"]] == latest
+        lines = [line for line in prompt.splitlines() if line.startswith(("user:", "recommender:"))]
+        assert lines == [f"{who}: {text}" for who, text in latest if who != "note"]
+        assert prompt.count("note: earlier turns are left out here") == (first > 0)
+    assert min(cut.values()) > 2
+
+
+@pytest.mark.parametrize(("package", "name"), SPEAKERS)
+def test_history_turns_are_identity_and_none_by_default(package, name):
+    options = plugins.load(package, name, "plug-in").Options
+    assert options().identity() == {}
+    assert options(history_turns=3).identity() == {"history_turns": 3}
+    with pytest.raises(ValidationError):
+        options(history_turns=0)
 
 
 def test_a_module_that_exports_two_things_is_refused(tmp_path, monkeypatch):

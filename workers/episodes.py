@@ -22,10 +22,14 @@ from sweeps.origins import Origins
 from sweeps.plan import AGENTS, SUCCESS, USERS, Cell, Plan, Ref, make_domain
 from sweeps.schema import PluginRef
 from workers.backends.core import BackendContext
+from workers.backends.vllm import weights
+from workers.backends.vllm.clients import Engines
+from workers.backends.vllm.local import LocalEngines
 from workers.models import BoundModel
 from workers.rows import Attempt
 
 Executor = Literal["ray", "local"]
+EnginesOfRun = Engines | LocalEngines
 Wrap = Callable[[Agent, User], tuple[Agent, User]]
 
 
@@ -50,6 +54,8 @@ class Job:
     epoch: int
     run_id: str
     transient_retries: int
+    weights: weights.Known
+    """What models of the sweep file stand for, as the driver has found it."""
 
 
 def job_of(plan: Plan, *, probe: bool, executor: Executor, epoch: int, run_id: str) -> Job:
@@ -63,6 +69,7 @@ def job_of(plan: Plan, *, probe: bool, executor: Executor, epoch: int, run_id: s
         epoch=epoch,
         run_id=run_id,
         transient_retries=plan.loaded.header.retries.transient,
+        weights=weights.known(),
     )
 
 
@@ -86,10 +93,15 @@ class _Scene:
 
 
 class EpisodeRunner:
-    """Plays episodes of one job in one process. Domains and models are made once, when needed."""
+    """Plays episodes of one job in one process. Domains and models are made once, when needed.
 
-    def __init__(self, job: Job) -> None:
+    `engines` reaches the engines that the run has started; without it they start in this process.
+    """
+
+    def __init__(self, job: Job, engines: EnginesOfRun | None = None) -> None:
         self.job = job
+        weights.take(job.weights)
+        self.engines = engines or LocalEngines()
         self._domains: dict[str, Domain] = {}
         self._models: dict[tuple[str, str, str], BoundModel] = {}
         self._cell_models: dict[tuple[int, str], BoundModel] = {}
@@ -169,6 +181,7 @@ class EpisodeRunner:
         """Closes every model that was used."""
         for model in self._models.values():
             await model.close()
+        await self.engines.close()
 
     def _scene(self, index: int) -> _Scene:
         if index not in self._scenes:
@@ -199,6 +212,7 @@ class EpisodeRunner:
                 run_id=self.job.run_id,
                 log_folder=self.job.folder / "logs",
                 catalogue=lambda: self.domain(cell.source).catalogue,
+                engines=self.engines,
             )
             self._models[key] = BoundModel(name, spec, context, self.job.transient_retries)
         return self._models[key]

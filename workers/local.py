@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sweeps.plan import Ref
+from workers.backends.vllm.clients import View
 from workers.episodes import EpisodeRunner, Job
 from workers.pool import EpisodePool, Report
 from workers.store import BundleWriter
@@ -22,6 +23,9 @@ class LocalWorker:
 
     async def add(self, refs: Sequence[Ref]) -> None:
         self._pool.add(refs)
+
+    async def update_engines(self, view: View) -> None:
+        """Its engines are its own."""
 
     async def report(self, wait: float, drain: bool) -> Report:
         return await self._pool.report(wait, drain)

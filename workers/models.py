@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
 
 from agents.core import plugins
-from agents.core.calls import Call, Completion
+from agents.core.calls import Call, Completion, Embedded
 from agents.core.errors import CrsweepError, EngineRefused, UsageError
 from agents.core.plugins import Options
 from sweeps.identity import canonical
@@ -16,6 +18,8 @@ from workers.backends.core import Backend, BackendContext
 from workers.retry import retrying
 
 BACKENDS = "workers.backends"
+
+T = TypeVar("T")
 
 
 def backend_of(
@@ -44,17 +48,35 @@ class BoundModel:
         self.identity = canonical(declare(spec, Origins(), ()))
         self.wants_shown = cls.wants_shown
         self._backend = cls(options, context)
+        self._backend_name = spec.backend
         self._transient = transient
+        self.guided = self._backend.guided
 
     async def complete(self, call: Call) -> Completion:
-        tried = await retrying(lambda: self._once(call), self._transient)
-        if tried.retries:
-            return tried.completion._replace(retries=tried.retries)
-        return tried.completion
+        done, retries = await retrying(
+            lambda: self._guarded(self._backend.complete(call)), self._transient
+        )
+        return done._replace(retries=retries) if retries else done
 
-    async def _once(self, call: Call) -> Completion:
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        if type(self._backend).embed is Backend.embed:
+            raise EngineRefused(
+                f"model {self.name!r}: the backend {self._backend_name!r} gives no embeddings"
+            )
+        done, retries = await retrying(
+            lambda: self._guarded(self._backend.embed(texts)), self._transient
+        )
+        vectors = np.asarray(done.vectors, np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise EngineRefused(
+                f"model {self.name!r}: embeddings of the shape {vectors.shape} for "
+                f"{len(texts)} texts"
+            )
+        return done._replace(vectors=vectors, retries=retries)
+
+    async def _guarded(self, answer: Awaitable[T]) -> T:
         try:
-            return await self._backend.complete(call)
+            return await answer
         except CrsweepError:
             raise
         except Exception as error:

@@ -6,12 +6,18 @@ import gc
 import logging
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from agents.core.errors import CrsweepError, StoreError
+from agents.core.errors import CrsweepError, ReplicaLost, StoreError
 from sweeps.plan import Ref
+from workers.backends.core import ClusterNode, EngineSpec
+from workers.backends.vllm.clients import Engines, View
+from workers.backends.vllm.pulse import Counts
+from workers.backends.vllm.replica import Answer, Hello, Item, ModelReplica
 from workers.episodes import EpisodeRunner, Job
 from workers.logs import log_to
+from workers.orphans import end_with_parent
 from workers.pool import EpisodePool, Report
 from workers.store import BundleWriter
 
@@ -21,6 +27,9 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+log = logging.getLogger(__name__)
 
 
 class WorkerLost(Exception):
@@ -30,8 +39,10 @@ class WorkerLost(Exception):
 class EpisodeWorker:
     """The actor: a pool of slots, with its own bundle writer and log file."""
 
-    def __init__(self, job: Job, name: str, slots: int) -> None:
+    def __init__(self, job: Job, name: str, slots: int, processes: int) -> None:
+        end_with_parent()
         self._job, self._name, self._slots = job, name, slots
+        self._engines = Engines(name, processes, _ActorReach)
         self._pool: EpisodePool | None = None
         log_to(job.folder / "logs", f"{job.epoch:06d}-{name}")
         # Thousands of live rows wait for their bundle, and none is garbage: looking through them
@@ -41,8 +52,12 @@ class EpisodeWorker:
     async def start(self) -> int:
         """Makes the pool on the actor's event loop; the pid."""
         writer = BundleWriter(self._job.folder, self._job.epoch, self._name)
-        self._pool = EpisodePool(EpisodeRunner(self._job), writer, self._slots)
+        runner = EpisodeRunner(self._job, self._engines)
+        self._pool = EpisodePool(runner, writer, self._slots)
         return os.getpid()
+
+    async def update_engines(self, view: View) -> None:
+        self._engines.update(view)
 
     async def add(self, refs: Sequence[Ref]) -> None:
         assert self._pool is not None
@@ -58,9 +73,12 @@ class EpisodeWorker:
 
 
 class RayWorker:
-    """The driver's side of one `EpisodeWorker`. Every method raises WorkerLost if it died."""
+    """The driver's side of one `EpisodeWorker`. Every method raises WorkerLost if it died.
 
-    def __init__(self, job: Job, name: str, slots: int) -> None:
+    `processes` is how many workers share the engines.
+    """
+
+    def __init__(self, job: Job, name: str, slots: int, processes: int) -> None:
         self.name = name
         self.slots = slots
         # No CPUs are reserved: a worker waits for models most of the time, and a small
@@ -68,10 +86,17 @@ class RayWorker:
         actor: Any = ray.remote(EpisodeWorker)
         self._actor = actor.options(
             num_cpus=0, max_restarts=0, max_concurrency=16, scheduling_strategy="SPREAD"
-        ).remote(job, name, slots)
+        ).remote(job, name, slots, processes)
 
     async def start(self) -> int:
         return await self._get(self._actor.start.remote())
+
+    async def update_engines(self, view: View) -> None:
+        """Tells it which replicas are up. A worker that is lost needs no telling."""
+        try:
+            await self._get(self._actor.update_engines.remote(view))
+        except WorkerLost as error:
+            log.warning("worker %s was not told of the engines: %s", self.name, error)
 
     async def add(self, refs: Sequence[Ref]) -> None:
         await self._get(self._actor.add.remote(list(refs)))
@@ -97,6 +122,72 @@ class RayWorker:
             raise StoreError(f"an episode worker failed: {error.cause!r}") from error
         except RayActorError as error:
             raise WorkerLost(str(error).splitlines()[0]) from error
+
+
+class _ActorReach:
+    """A replica, as the worker that sends it calls sees it."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def submit(self, client: str, items: list[Item]) -> None:
+        await _or_lost(self._actor.submit.remote(client, items))
+
+    async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]:
+        return await _or_lost(self._actor.poll.remote(client, wait))
+
+
+class RayReplica:
+    """A replica, as the driver that watches it sees it.
+
+    Without a GPU none is reserved, and Ray need not count CPUs: the placement has.
+    """
+
+    def __init__(
+        self, spec: EngineSpec, name: str, node: str | None, log_folder: Path, cpu_share: int | None
+    ) -> None:
+        actor: Any = ray.remote(ModelReplica)
+        on = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
+        self.raw = actor.options(
+            num_cpus=0,
+            num_gpus=0 if cpu_share is not None else spec.gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=1000,
+            scheduling_strategy=on,
+        ).remote(spec, name, log_folder, cpu_share)
+
+    async def hello(self, known: str | None, wait: float) -> Hello:
+        return await _or_lost(self.raw.hello.remote(known, wait))
+
+    async def counts(self) -> Counts:
+        return (await _or_lost(self.raw.load.remote())).counts
+
+    def kill(self, *, restart: bool) -> None:
+        ray.kill(self.raw, no_restart=not restart)
+
+
+async def _or_lost(answer: Any) -> Any:
+    """What an actor answers; ReplicaLost where it cannot."""
+    try:
+        return await answer
+    except RayActorError as error:
+        raise ReplicaLost(str(error).splitlines()[0]) from error
+    except RayTaskError as error:
+        raise ReplicaLost(f"a fault in the replica: {error.cause!r}") from error
+
+
+def cluster_nodes() -> list[ClusterNode]:
+    """The nodes that are alive."""
+    return [
+        ClusterNode(
+            node["NodeID"],
+            int(node["Resources"].get("GPU", 0)),
+            int(node["Resources"].get("CPU", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
 
 
 def start_ray(address: str | None) -> dict[str, float]:

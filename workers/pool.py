@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sweeps.plan import Ref
+from workers.backends.vllm.clients import Losses
 from workers.episodes import EpisodeRunner
 from workers.rows import Attempt, call_rows, episode_row, turn_rows
 from workers.store import BundleWriter
@@ -34,13 +35,17 @@ class Settled(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What happened in a pool since its last report. `waiting` counts episodes not begun."""
+    """What happened in a pool since its last report. `waiting` counts episodes not begun.
+
+    `losses` are of the whole run so far: calls that were in engines when those died.
+    """
 
     settled: list[Settled]
     calls: int
     tokens: int
     running: int
     waiting: int
+    losses: Losses | None = None
 
 
 class EpisodePool:
@@ -86,7 +91,14 @@ class EpisodePool:
         self._news.clear()
         if self._failure is not None:
             raise self._failure
-        report = Report(self._settled, self._calls, self._tokens, self._running, len(self._waiting))
+        report = Report(
+            self._settled,
+            self._calls,
+            self._tokens,
+            self._running,
+            len(self._waiting),
+            self._runner.engines.losses(),
+        )
         self._settled, self._calls, self._tokens = [], 0, 0
         return report
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.core.ask import CallRecord, Journal, is_probe
+from agents.core.calls import EmbedCall
 from agents.core.errors import CrsweepError
 from agents.core.items import Item
 from simulators.core.cases import Case
@@ -128,7 +129,7 @@ def call_rows(attempt: Attempt) -> list[Row]:
 
 
 def _call_row(attempt_id: str, record: CallRecord) -> Row:
-    call, done = record.call, record.completion
+    call, done, error = record.call, record.completion, record.error
     return {
         "attempt_id": attempt_id,
         "turn": call.turn,
@@ -145,13 +146,15 @@ def _call_row(attempt_id: str, record: CallRecord) -> Row:
         "finish_reason": done.finish_reason if done else None,
         "valid": record.valid,
         "cached": done.cached if done else False,
-        "retries": done.retries if done else 0,
-        "error_class": type(record.error).__name__ if record.error else None,
-        "error": record.error.message if record.error else None,
+        "retries": done.retries if done else error.retries if error else 0,
+        "error_class": type(error).__name__ if error else None,
+        "error": error.message if error else None,
         "started": record.started,
         "seconds": record.seconds,
         "prompt": call.messages_json,
-        "reply": done.text if done else None,
+        "reply": done.text if done and not isinstance(call, EmbedCall) else None,
+        "thinking": done.thinking if done else None,
+        "fingerprint": done.fingerprint if done else None,
     }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
@@ -18,6 +20,8 @@ class AgentOptions(Options):
 
     # The folder's digest is part of every episode's identity; where it lies is not.
     prompts: str | None = operational(None, description="folder of prompts to use instead")
+    history_turns: Annotated[int, Field(ge=1)] | None = None
+    """Prompts show the last so many turns of the dialogue, and say so; all of them: None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,10 @@ class Agent(ABC):
 
     @abstractmethod
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
-        """The next reply. `dialogue` ends with the user's latest words."""
+        """The next reply. `dialogue` ends with the user's latest words.
+
+        Prompts are given `dialogue.messages`, which the option `history_turns` cuts.
+        """
 
     async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...] | None:
         """What it would recommend now, for metrics such as DSR@t; None if it cannot tell.

@@ -1,7 +1,7 @@
 """`Ask`: the only way from an agent or a simulated user to a model.
 
-- It renders the step's prompt, derives the seed, calls the role's model, validates the reply
-  against the step's schema, and journals every call.
+- It renders the step's prompt, derives the seed, calls the role's model, reads the reply, which
+  must be valid for the step's schema, and journals every call.
 - An invalid or truncated reply is asked for again at most `MAX_REASKS` times, with a new seed
   and the reason. Then `ReplyInvalid` is raised; nothing is silently replaced by a default.
 - Draws are numbered when `ask` is called, not when it runs, so concurrent draws have the same
@@ -13,15 +13,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
+import numpy as np
 from pydantic import ValidationError
 
-from agents.core.calls import Call, ChatMessage, Completion, Model, Shown
+from agents.core.calls import EMBED, Call, ChatMessage, Completion, EmbedCall, Model, Shown
 from agents.core.errors import Blame, CrsweepError, ReplyInvalid
 from agents.core.prompts import PromptFolder
+from agents.core.reading import read
 from agents.core.seeds import call_seed
 from agents.core.steps import ReplyModel, Step
 
@@ -29,11 +31,13 @@ MAX_REASKS = 2
 _MAX_SHOWN_REASON = 300  # characters of a validation error that a model is shown
 
 R = TypeVar("R", bound=ReplyModel)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class CallRecord:
-    """One row of `calls`. `completion` is None for a call that failed for good."""
+    """One row of `calls`. `completion` is None for a call that failed for good; after an
+    `EmbedCall` it has no text."""
 
     call: Call
     model: Model
@@ -103,8 +107,31 @@ class Ask:
         engine errors, each with its blame.
         """
         if n is not None:
-            return self._several(step, [self._ordinal(step) for _ in range(n)], fields)
-        return self._one(step, self._ordinal(step) if draw is None else draw, fields)
+            return self._several(step, [self._ordinal(step.name) for _ in range(n)], fields)
+        return self._one(step, self._ordinal(step.name) if draw is None else draw, fields)
+
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings of one text or more by the role's model: float32, a row a text.
+
+        Raises the engine errors; EngineRefused where the role's model gives no embeddings.
+        """
+        if isinstance(texts, str) or not texts:
+            raise ValueError("embed takes a sequence of texts, at least one")
+        model, turn = self.models(self.role), self.journal.turn
+        draw = self._ordinal(EMBED.name)
+        call = EmbedCall.of(self.role, self.scope, turn, draw, texts)
+        record, done = await self._journalled(call, model, model.embed(texts))
+        record.completion = Completion(
+            "",
+            "stop",
+            done.input_tokens,
+            0,  # and not None, which would say that nobody counted
+            cached=done.cached,
+            retries=done.retries,
+            fingerprint=done.fingerprint,
+        )
+        record.valid = True
+        return done.vectors
 
     def as_role(self, part: str) -> Ask:
         """The same, speaking for the sub-role `part` (`agent` -> `agent.planner`)."""
@@ -121,8 +148,8 @@ class Ask:
         """The same as a probe: what would have been said, outside the dialogue."""
         return self.as_role("probe")
 
-    def _ordinal(self, step: Step[Any]) -> int:
-        key = (self.role, step.name, self.journal.turn)
+    def _ordinal(self, step: str) -> int:
+        key = (self.role, step, self.journal.turn)
         self.journal.ordinals[key] += 1
         return self.journal.ordinals[key] - 1
 
@@ -156,15 +183,17 @@ class Ask:
                 shown,
                 self.sampling,
             )
-            record, text = await self._call(model, call)
-            reply, reason = _parse(step, record.completion, fields)
+            record, completion = await self._journalled(call, model, model.complete(call))
+            record.completion = completion
+            reply, reason = _parse(step, completion, model.guided, fields)
             if reply is not None:
                 record.valid = True
                 return reply
-            # The speaker sees its own words and what was wrong with them.
+            # The speaker sees its own words and what was wrong with them; not its thinking, which
+            # reasoning models are not shown again.
             messages = (
                 *messages,
-                ChatMessage("assistant", text),
+                ChatMessage("assistant", completion.text),
                 ChatMessage("user", f"That reply cannot be used: {reason}\nAnswer again."),
             )
         raise ReplyInvalid(
@@ -185,33 +214,35 @@ class Ask:
             error.blame = error.blame or blame_of(self.role)
             raise
 
-    async def _call(self, model: Model, call: Call) -> tuple[CallRecord, str]:
-        started, clock = time.time(), time.perf_counter()
+    async def _journalled(
+        self, call: Call, model: Model, answer: Awaitable[T]
+    ) -> tuple[CallRecord, T]:
+        """The answer, and the record of the call, which the answer has still to go into."""
+        record = CallRecord(call, model, None, False, None, time.time(), 0.0)
+        clock = time.perf_counter()
         try:
-            completion = await model.complete(call)
+            answered = await answer
         except CrsweepError as error:
             error.blame = error.blame or blame_of(self.role)
-            seconds = time.perf_counter() - clock
-            self.journal.records.append(
-                CallRecord(call, model, None, False, error, started, seconds)
-            )
+            record.error = error
+            self._end(record, clock)
             raise
-        record = CallRecord(
-            call, model, completion, False, None, started, time.perf_counter() - clock
-        )
+        self._end(record, clock)
+        return record, answered
+
+    def _end(self, record: CallRecord, clock: float) -> None:
+        record.seconds = time.perf_counter() - clock
         self.journal.records.append(record)
-        return record, completion.text
 
 
 def _parse(
-    step: Step[R], completion: Completion | None, fields: Mapping[str, Any]
+    step: Step[R], completion: Completion, guided: bool, fields: Mapping[str, Any]
 ) -> tuple[R | None, str]:
     """The valid reply, or None and the reason. A truncated reply is never parsed."""
-    assert completion is not None
     if completion.finish_reason != "stop":
         return None, f"it was cut off ({completion.finish_reason})"
     try:
-        return step.reply.model_validate_json(completion.text, context=fields), ""
+        return read(step, completion.text, guided=guided, context=fields), ""
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "reply"

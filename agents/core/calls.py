@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
-from agents.core.steps import Step
+import numpy as np
+
+from agents.core.steps import ReplyModel, Step
 
 # One encoder for all: making one costs as much as a short message.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -35,8 +37,9 @@ class Call:
     """One request for one completion.
 
     `role` is the role that speaks (`agent`, `user`, `agent.probe`); `scope` is the case that it
-    speaks in, `sampling` the episode's sampling seed, from which `seed` was derived. `fields` are what the prompt was rendered from; only the `rules` backend reads
-    them, through `shown`: what the template really used.
+    speaks in, `sampling` the episode's sampling seed, from which `seed` was derived. `fields` are
+    what the prompt was rendered from; only the `rules` backend reads them, through `shown`: what
+    the template really used.
     """
 
     step: Step[Any]
@@ -64,6 +67,22 @@ class Call:
         return digest.hexdigest()
 
 
+EMBED = Step("embed", "summarise", ReplyModel)  # no prompt, no reply: a name for the records
+
+
+class EmbedCall(Call):
+    """Texts to embed, as the journal keeps them: a message a text. It draws no random numbers."""
+
+    @classmethod
+    def of(cls, role: str, scope: str, turn: int, draw: int, texts: Sequence[str]) -> EmbedCall:
+        messages = tuple(ChatMessage("user", text) for text in texts)
+        return cls(EMBED, role, scope, turn, draw, 0, 0, messages, {})
+
+    @cached_property
+    def messages_json(self) -> str:
+        return _encode([message.content for message in self.messages])
+
+
 class Completion(NamedTuple):
     """What a model answered. Token counts are the server's own; None where it gives none."""
 
@@ -77,19 +96,34 @@ class Completion(NamedTuple):
     thinking: str | None = None
     """What a reasoning model wrote before its reply; its tokens are in `output_tokens` too."""
     fingerprint: str | None = None
-    """Digest of what served it (versions, hardware, engine settings); the manifest explains it."""
+    """Digest of what served it (versions, hardware, engine settings); the manifest explains it.
+    From another's server it is the server's own word for that."""
+
+
+class Embedded(NamedTuple):
+    """The embeddings of some texts: float32, a row a text."""
+
+    vectors: np.ndarray
+    input_tokens: int | None = None
+    cached: bool = False
+    retries: int = 0
+    fingerprint: str | None = None
 
 
 class Model(Protocol):
-    """A model as `Ask` sees it: a name, an identity, and one thing it can do.
+    """A model as `Ask` sees it: a name, an identity, and what it can do.
 
     `name` is the model's name in the sweep file. `identity` is canonical JSON of what decides
-    its answers. `complete` raises `CrsweepError`s only; retries have happened inside it.
+    its answers. `complete` and `embed` raise `CrsweepError`s only, after the retries that they
+    own. Most models do only one of the two.
     """
 
     name: str
     identity: str
     wants_shown: bool
     """Whether calls must carry `shown`, which costs time that only `rules` repays."""
+    guided: bool
+    """Whether decoding keeps to the reply's schema; else the reply is looked for in free text."""
 
     async def complete(self, call: Call) -> Completion: ...
+    async def embed(self, texts: Sequence[str]) -> Embedded: ...

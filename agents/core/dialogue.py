@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from agents.core.items import Item
 
 Action = Literal["ask", "recommend", "chat", "persuade"]
-Speaker = Literal["user", "recommender"]
+Speaker = Literal["user", "recommender", "note"]
 
 
 class Message(NamedTuple):
@@ -20,21 +20,44 @@ class Message(NamedTuple):
     shown: tuple[Item, ...] = ()
 
 
+_LEFT_OUT = Message("note", "earlier turns are left out here")
+
+
 @dataclass(slots=True)
 class Dialogue:
-    """The words so far, the user's opening first. Grows by two messages a turn."""
+    """The words so far, as one side has them.
 
-    messages: list[Message] = field(default_factory=list)
+    `whole` holds every message, the user's opening first, and grows by two a turn. Prompts get
+    `messages`. `history_turns` is the option of that name, the side's own.
+    """
+
+    whole: list[Message] = field(default_factory=list)
+    history_turns: int | None = None
+
+    @property
+    def messages(self) -> list[Message]:
+        """What prompts show: everything, or a note and the last `history_turns` turns.
+
+        A turn is the recommender's message and the user's answer, which may be still to come;
+        the opening is a turn of its own. The list is a copy, which does not grow.
+        """
+        if self.history_turns is None:
+            return self.whole.copy()
+        open_turn = len(self.whole) % 2 == 0  # the user's answer is still to come
+        latest = 2 * self.history_turns - open_turn
+        if latest >= len(self.whole):
+            return self.whole.copy()
+        return [_LEFT_OUT, *self.whole[-latest:]]
 
     @property
     def turn(self) -> int:
         """Number of the turn now being played, from 1; 0 before the opening."""
-        return (len(self.messages) + 1) // 2
+        return (len(self.whole) + 1) // 2
 
     @property
     def shown(self) -> tuple[Item, ...]:
         """The items of the recommender's latest message."""
-        return next((m.shown for m in reversed(self.messages) if m.speaker == "recommender"), ())
+        return next((m.shown for m in reversed(self.whole) if m.speaker == "recommender"), ())
 
 
 @dataclass(frozen=True, slots=True)

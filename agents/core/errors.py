@@ -4,10 +4,12 @@ Each states who is to blame (`blame`), and whether the one owner of retries
 (`workers.retry`) may try again (`transient`). The scheduler retries an episode only when
 infrastructure is to blame; every other failure would repeat, so it is an outcome, stored as data.
 
-1. A call fails: `EngineDead`, `EngineOverloaded`, `Timeout` are transient; the call is retried.
-2. A prompt does not fit or does not render, a reply stays invalid: the speaker is to blame.
-3. Code of a plug-in raises: `AgentError`, `UserError`.
-4. Data or storage is broken: `DataError`, `StoreError` end the run with one message.
+1. A call fails: `EngineDead`, `EngineOverloaded`, `Timeout` are transient; the call is retried,
+   at once after `ReplicaLost`, since another replica may be free.
+2. A call is refused, and would be again: `EngineRefused`, `CallQuarantined`.
+3. A prompt does not fit or does not render, a reply stays invalid: the speaker is to blame.
+4. Code of a plug-in raises: `AgentError`, `UserError`.
+5. Data or storage is broken: `DataError`, `StoreError` end the run with one message.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ class CrsweepError(Exception):
 
     transient: ClassVar[bool] = False
     blame: Blame | None = None
+    retries: int = 0
+    """How often the call that it ends was tried again; set by `workers.retry` alone."""
 
     def __init__(self, message: str, *, blame: Blame | None = None) -> None:
         # One line, whatever a plug-in or a server put into it: it is shown and stored as one.
@@ -35,14 +39,6 @@ class CrsweepError(Exception):
     def message(self) -> str:
         return str(self.args[0])
 
-    def __reduce__(self):
-        # Keyword arguments are lost by the default pickling of exceptions; these cross processes.
-        return _rebuild, (type(self), self.message, self.blame)
-
-
-def _rebuild(kind: type[CrsweepError], message: str, blame: Blame | None) -> CrsweepError:
-    return kind(message, blame=blame)
-
 
 class UsageError(CrsweepError):
     """Bad input from the person at the keyboard: shown as one line, exit code 2."""
@@ -53,6 +49,10 @@ class EngineDead(CrsweepError):
 
     transient = True
     blame = "infrastructure"
+
+
+class ReplicaLost(EngineDead):
+    """The replica that held the call is gone; another may take it at once."""
 
 
 class EngineOverloaded(CrsweepError):
@@ -73,6 +73,14 @@ class EngineRefused(CrsweepError):
     """The server will not serve this request however often it is asked (key, model name)."""
 
     blame = "infrastructure"
+
+
+class CallQuarantined(EngineRefused):
+    """The call was alone in an engine that died of it, after two earlier deaths."""
+
+
+REFUSALS = frozenset(kind.__name__ for kind in (EngineRefused, CallQuarantined))
+"""Names of the errors of infrastructure that would repeat: retrying the episode is no use."""
 
 
 class ContextOverflow(CrsweepError):

@@ -1,4 +1,8 @@
-"""Replies made without a model: what a rule has to say poured into a schema, or noise."""
+"""Replies made without a model: what a rule has to say poured into a schema, or noise.
+
+Schemas are those of `Step.schema`: of an object, whose reply is JSON, or of the one string of a
+text step, whose reply is that text.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +33,17 @@ class Answer:
 
 
 def fill(schema: Mapping[str, Any], answer: Answer) -> str:
-    """JSON of a reply of `schema` that says what `answer` does."""
-    return json.dumps(_fill(schema, schema.get("$defs", {}), answer), ensure_ascii=False)
+    """A reply of `schema` that says what `answer` does."""
+    return _written(_fill(schema, schema.get("$defs", {}), answer))
 
 
 def random_reply(schema: Mapping[str, Any], rng: random.Random) -> str:
-    """JSON of a random valid reply of `schema`."""
-    return json.dumps(_random(schema, schema.get("$defs", {}), rng), ensure_ascii=False)
+    """A random valid reply of `schema`."""
+    return _written(_random(schema, schema.get("$defs", {}), rng))
+
+
+def _written(reply: Any) -> str:
+    return reply if isinstance(reply, str) else json.dumps(reply, ensure_ascii=False)
 
 
 def _fill(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) -> Any:

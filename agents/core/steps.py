@@ -9,6 +9,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Mode = Literal["json", "text"]
+
 Kind = Literal["extract", "rank", "choose", "decide", "ask", "verbalise", "score", "summarise"]
 """What a step does, in the words of the generic rules (`agents.core.rules`)."""
 
@@ -46,25 +48,48 @@ class Step(Generic[R]):
     """One named kind of call.
 
     The prompt is the file `<name>.md.j2` of the plug-in's `prompts/` folder, rendered as one
-    chat message. `kind` picks the generic rule that answers for the `rules` backend.
+    chat message. `kind` picks the generic rule that answers for the `rules` backend. With the
+    mode `text` the model replies in plain text, which fills the one field of `reply`.
     """
 
     name: str
     kind: Kind
     reply: type[R]
+    mode: Mode = "json"
+
+    def __post_init__(self) -> None:
+        if self.mode == "text" and not {"type", "maxLength"} <= self.schema.keys():
+            raise ValueError(f"step {self.name}: a text reply is one field, a bounded string")
+
+    @cached_property
+    def text_field(self) -> str:
+        """The field that a text reply fills."""
+        (name,) = self.reply.model_fields
+        return name
 
     @cached_property
     def schema(self) -> dict[str, Any]:
-        """JSON schema of the reply."""
-        return self.reply.model_json_schema()
+        """JSON schema of the reply; of a text reply, that of the one string."""
+        whole = self.reply.model_json_schema()
+        if self.mode == "json":
+            return whole
+        fields = list(whole.get("properties", {}).values())
+        return fields[0] if len(fields) == 1 else {}
 
     @cached_property
     def schema_json(self) -> str:
+        """What guided decoding is sent: nothing for a text reply."""
+        if self.mode == "text":
+            return ""
         return json.dumps(self.schema, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def form(self) -> str:
         """The reply's form in words, for prompts (`{{ reply_form }}`)."""
+        if self.mode == "text":
+            limit, what = self.schema["maxLength"], self.schema.get("description")
+            form = f"Answer with plain text of at most {limit} characters and nothing else"
+            return f"{form}: {what}." if what else f"{form}."
         lines = ["Answer with one JSON object and nothing else. Its fields:"]
         for name, info in self.reply.model_fields.items():
             lines.append(f"- {name}: {info.description or 'as its name says'}")

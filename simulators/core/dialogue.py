@@ -68,23 +68,25 @@ async def run_dialogue(
     success rules can be read off one dialogue. With `probe`, an asking agent that reported no
     ranking is asked what it would have recommended.
     """
-    dialogue = Dialogue()
+    messages: list[Message] = []
+    to_agent = Dialogue(messages, agent.options.history_turns)
+    to_user = Dialogue(messages, user.options.history_turns)
     journal = ask_agent.journal
     with _blaming(UserError):
         opening = await user.open(ask_user)
     transcript.opening = opening
-    dialogue.messages.append(Message("user", opening.text))
+    messages.append(Message("user", opening.text))
 
     while transcript.stop_reason == "failed":
-        journal.turn = dialogue.turn
+        journal.turn = to_agent.turn
         with _blaming(AgentError):
-            answer = await agent.respond(dialogue, ask_agent)
+            answer = await agent.respond(to_agent, ask_agent)
             if probe and answer.action == "ask" and answer.ranking is None:
-                answer = await _probed(answer, agent, dialogue, ask_agent)
-        dialogue.messages.append(Message("recommender", answer.text, answer.shown))
+                answer = await _probed(answer, agent, to_agent, ask_agent)
+        messages.append(Message("recommender", answer.text, answer.shown))
         with _blaming(UserError):
-            reply = await user.reply(dialogue, ask_user)
-        dialogue.messages.append(Message("user", reply.text))
+            reply = await user.reply(to_user, ask_user)
+        messages.append(Message("user", reply.text))
 
         transcript.turns.append(Turn(answer, reply))
         if transcript.success_turn is None and is_success(answer, reply, hidden):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from agents.core.ask import Ask
 from agents.core.dialogue import Dialogue, UserTurn
@@ -18,6 +20,8 @@ class UserOptions(Options):
     """Options that every simulated user has."""
 
     prompts: str | None = operational(None, description="folder of prompts to use instead")
+    history_turns: Annotated[int, Field(ge=1)] | None = None
+    """Prompts show the last so many turns of the dialogue, and say so; all of them: None."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,14 +91,23 @@ def test_axes_and_values_may_hold_anything(tmp_path, axis):
     assert [row.values[0].mean for row in make_table(results, ["sr@1"]).rows] == [1.0, 1.0]
 
 
+def test_thinking_and_fingerprint_of_calls_can_be_asked_for(tmp_path):
+    built = one_cell()
+    calls = [{"thinking": "Hm.", "fingerprint": "f1"}, {}]
+    built.episode(built.cells[0], "u0", 0, calls=calls)
+    results = Results.open(built.write(tmp_path))
+    found = results.db.execute("SELECT thinking, fingerprint FROM calls ORDER BY ALL").fetchall()
+    assert found == [("Hm.", "f1"), (None, None)]
+
+
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
         (None, "holds no sweep"),
         ("{", "is not a manifest of crsweep"),
         ("[]", "is not a manifest of crsweep"),
-        ('{"schema_version": 1}', "is not a manifest of crsweep"),
-        ('{"schema_version": 99}', "has schema version 99; this crsweep reads 1"),
+        ('{"schema_version": 2}', "is not a manifest of crsweep"),
+        ('{"schema_version": 99}', "has schema version 99; this crsweep reads 2"),
     ],
 )
 def test_a_folder_that_is_no_sweep_is_refused_in_one_line(tmp_path, manifest, message):

@@ -28,7 +28,7 @@ def attempt_id(ref):
 
 
 def test_episodes_are_leased_in_order_and_each_to_one_worker():
-    queue = LeaseQueue(refs(5), retries=2)
+    queue = LeaseQueue([refs(5)], retries=2)
     first, second = queue.lease("a", 3), queue.lease("b", 3)
     assert [r.episode_id for r in first + second] == ["e0", "e1", "e2", "e3", "e4"]
     assert (queue.held("a"), queue.held("b")) == (3, 2)
@@ -36,7 +36,7 @@ def test_episodes_are_leased_in_order_and_each_to_one_worker():
 
 
 def test_infrastructure_failures_are_tried_again_so_often_and_as_new_attempts():
-    queue = LeaseQueue(refs(1), retries=2)
+    queue = LeaseQueue([refs(1)], retries=2)
     for attempt in range(3):
         [ref] = queue.lease("a", 5)
         assert ref.attempt == attempt
@@ -47,7 +47,7 @@ def test_infrastructure_failures_are_tried_again_so_often_and_as_new_attempts():
 
 @pytest.mark.parametrize("blame", ["agent", "user", "critic", None])
 def test_failures_that_would_repeat_are_not_tried_again(blame):
-    queue = LeaseQueue(refs(1), retries=2)
+    queue = LeaseQueue([refs(1)], retries=2)
     [ref] = queue.lease("a", 5)
     assert queue.settle("a", settled(ref, "failed", blame)) is True
     assert queue.lease("a", 5) == []
@@ -59,7 +59,7 @@ def test_failures_that_would_repeat_are_not_tried_again(blame):
              max_size=200),
 )  # fmt: skip
 def test_whatever_happens_every_episode_is_settled_exactly_once(count, events):
-    queue = LeaseQueue(refs(count), retries=1000)
+    queue = LeaseQueue([refs(count)], retries=1000)
     held: dict[str, list[Ref]] = {"a": [], "b": [], "c": []}
     done: list[str] = []
     attempts: list[str] = []
@@ -158,7 +158,7 @@ def driven(workers, log, queue, fresh):
 def test_a_lost_worker_is_replaced_and_what_it_had_committed_does_not_run_again():
     log: dict = {}
     workers = [FakeWorker("a", log, dies_at=2), FakeWorker("b", log)]
-    found = driven(workers, log, LeaseQueue(refs(900), 2), [FakeWorker("c", log)])
+    found = driven(workers, log, LeaseQueue([refs(900)], 2), [FakeWorker("c", log)])
     assert sorted(found.done) == sorted(f"e{i}" for i in range(900))
     assert found.lost_workers == ["a"]
 
@@ -167,4 +167,4 @@ def test_workers_that_die_in_a_row_without_a_commit_end_the_run_with_the_cause()
     log: dict = {}
     fresh = [FakeWorker(f"f{i}", log, dies_at=1, commits=0) for i in range(9)]
     with pytest.raises(StoreError, match=r"3 episode workers died in a row.*killed"):
-        driven([fresh.pop()], log, LeaseQueue(refs(90), 2), fresh)
+        driven([fresh.pop()], log, LeaseQueue([refs(90)], 2), fresh)

@@ -39,12 +39,13 @@ class ScriptedUser(User):
 
     def __init__(self, *turns):
         super().__init__(UserOptions(), UserContext(CATALOGUE, CASE))
-        self.turns = list(turns)
+        self.turns, self.saw = list(turns), []
 
     async def open(self, ask):
         return UserTurn("hello", "answer")
 
     async def reply(self, dialogue, ask):
+        self.saw.append([(m.speaker, m.text) for m in dialogue.messages])
         turn = self.turns.pop(0)
         if isinstance(turn, Exception):
             raise turn
@@ -77,6 +78,21 @@ def test_the_user_opens_and_the_dialogue_ends_when_it_accepts():
     assert (done.stop_reason, done.success_turn, len(done.turns)) == ("accepted", 2, 2)
     assert agent.saw[0] == [("user", "hello")]
     assert agent.saw[1] == [("user", "hello"), ("recommender", "what?"), ("user", "well")]
+
+
+def test_each_side_is_shown_as_many_turns_as_its_own_options_say():
+    agent = ScriptedAgent(ASKS, ASKS, SHOWS_TARGET)
+    agent.options = AgentOptions(history_turns=1)
+    user = ScriptedUser(ANSWERS, ANSWERS, ACCEPTS)
+    played(agent, user)
+    assert agent.saw[0] == [("user", "hello")]
+    assert agent.saw[2] == [
+        ("note", "earlier turns are left out here"), ("recommender", "what?"), ("user", "well"),
+    ]  # fmt: skip
+    assert user.saw[2] == [
+        ("user", "hello"), ("recommender", "what?"), ("user", "well"), ("recommender", "what?"),
+        ("user", "well"), ("recommender", "this?"),
+    ]  # fmt: skip
 
 
 def test_the_last_turn_that_the_limit_allows_is_played():

@@ -13,6 +13,7 @@ from simulators.core.dialogue import Transcript
 from sweeps.plan import Ref
 from tests.fakes import CASE
 from workers import pool as pools
+from workers.backends.vllm.clients import Losses
 from workers.pool import EpisodePool
 from workers.rows import Attempt
 
@@ -29,6 +30,7 @@ class FakeRunner:
         config = SimpleNamespace(success=SimpleNamespace(name="user_accepts"), limits=limits)
         cell = SimpleNamespace(source=0, cell_id="c", axes={}, config=config)
         self.job = SimpleNamespace(cells=[cell], sources=[SimpleNamespace(source_id="s")])
+        self.engines = SimpleNamespace(losses=Losses)
         self.seconds, self.running, self.most, self.finished, self.closed = seconds, 0, 0, 0, False
 
     async def run(self, ref):

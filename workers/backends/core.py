@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from agents.core.calls import Call, Completion
+from agents.core.calls import Call, Completion, Embedded
 from agents.core.items import Catalogue
 from agents.core.plugins import Options
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """An engine that a run must start, and all that decides it. Crosses processes.
+
+    `key` is a digest of what tells engines apart; models that differ in sampling only share one.
+    `label` is a name for messages. `gpus` is a replica's share: a fraction, or whole GPUs of one
+    node (CPU slots where there are none).
+    """
+
+    key: str
+    label: str
+    kind: str
+    arguments: Mapping[str, Any]
+    max_inflight: int
+    start_timeout: float
+    replicas: int
+    gpus: float
+
+
+class ClusterNode(NamedTuple):
+    """A machine of the cluster: its GPUs, and its CPU cores."""
+
+    node_id: str
+    gpus: int
+    cpus: int
 
 
 @dataclass(frozen=True)
@@ -18,7 +45,8 @@ class BackendContext:
     """What a backend may know of where it runs.
 
     `name` is the model's name in the sweep file; `run_id` is one per run of a driver, the same
-    in all its workers; `catalogue` loads the items of the domain spoken about.
+    in all its workers; `catalogue` loads the items of the domain spoken about; `engines` reaches
+    the engines of the run.
     """
 
     name: str
@@ -26,6 +54,7 @@ class BackendContext:
     run_id: str
     log_folder: Path | None
     catalogue: Callable[[], Catalogue]
+    engines: Any = None
 
 
 class Backend(ABC):
@@ -35,15 +64,29 @@ class Backend(ABC):
     version: ClassVar[int] = 1
     wants_shown: ClassVar[bool] = False
     """Whether calls must carry the pairs that their template used (only `rules` reads them)."""
+    guided: bool = True
+    """Whether decoding keeps to the reply's schema; else a reply is free text, to be read."""
     watermark: ClassVar[bool] = False
     """Whether results are not of a real language model, and tables must say so."""
 
     @abstractmethod
     def __init__(self, options: Options, context: BackendContext) -> None: ...
 
+    @classmethod
+    def engine(cls, options: Any, label: str, cpu: bool) -> EngineSpec | None:
+        """The engine that the run must start for these options, if it needs one.
+
+        `cpu` says that the cluster has no GPU.
+        """
+        return None
+
     @abstractmethod
     async def complete(self, call: Call) -> Completion:
         """One completion. Raises the engine errors of `agents.core.errors`; never retries."""
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """Embeddings, in the order of `texts`. A backend that gives none leaves this as it is."""
+        raise NotImplementedError
 
     async def check(self) -> str:
         """One line on the health of what is served, for `doctor`; raises if it cannot serve."""

@@ -46,13 +46,14 @@ class _Options(Options):
     error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of requests refused as by an overloaded server; the next try may pass."""
     invalid_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of replies that are no JSON, decided by the call's seed."""
+    """Share of replies that are no JSON (or no text), decided by the call's seed."""
 
 
 class Request(NamedTuple):
     """What an engine would be sent, and what the log says of it."""
 
     schema_json: str
+    """Of the reply: of an object, or of the one string of a text step."""
     messages_json: str
     seed: int
     characters: int
@@ -139,9 +140,11 @@ class LatencyServer:
                 )
         rng = random.Random(request.seed)
         invalid = rng.random() < self._options.invalid_rate
-        text = random_reply(self._schema(request.schema_json), rng)
+        schema = self._schema(request.schema_json)
+        text = random_reply(schema, rng)
         if invalid:
-            text = text[:-1]  # an object that never closes
+            # An object that never closes; of plain text any part would do, so none.
+            text = text[:-1] if schema["type"] == "object" else ""
         return Completion(text, "stop", _tokens(request.characters), _tokens(len(text)))
 
     async def _end_when_idle(self, seconds: float) -> None:
@@ -172,7 +175,7 @@ class LatencyBackend(Backend):
     async def complete(self, call: Call) -> Completion:
         reply = await self._server.answer(
             Request(
-                call.step.schema_json,
+                call.step.schema_json or _encode(call.step.schema),
                 call.messages_json,
                 call.seed,
                 sum(len(message.content) for message in call.messages),

@@ -12,13 +12,22 @@ import asyncio
 import base64
 import os
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+import numpy as np
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from agents.core.calls import Call, Completion, FinishReason
+from agents.core.calls import Call, Completion, Embedded, FinishReason
 from agents.core.errors import (
     ContextOverflow,
     CrsweepError,
@@ -65,6 +74,7 @@ class _Sampling(BaseModel):
 
 
 _OWN = {"model", "messages", "seed", "response_format", "n", "stream", *_Sampling.model_fields}
+_OWN |= {"input", "encoding_format"}
 
 
 class _Options(Options):
@@ -81,7 +91,8 @@ class _Options(Options):
     """Requests at once from one process; the library allows 1,000."""
     sampling: _Sampling = _Sampling()
     guided: Literal["json_schema", "none"] = "json_schema"
-    """Whether the reply's schema is sent for guided decoding; replies are checked anyway."""
+    """Whether the reply's schema is sent for guided decoding; without it the JSON is looked for
+    in the reply. Replies are checked anyway."""
     extra_body: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Further fields of the request, for what only this server knows. No place for secrets."""
 
@@ -113,6 +124,10 @@ class _Options(Options):
 class _Message(BaseModel):
     content: str | None = None
     refusal: str | None = None
+    # No part of the protocol: two names in use, and nothing says what else may be under them.
+    thinking: Annotated[
+        Any, Field(validation_alias=AliasChoices("reasoning_content", "reasoning"))
+    ] = None
 
 
 class _Choice(BaseModel):
@@ -135,6 +150,19 @@ class _Answer(BaseModel):
 
     choices: Annotated[list[_Choice], Field(min_length=1)]
     usage: _Usage | None = None
+    system_fingerprint: str | None = None
+
+
+class _Vector(BaseModel):
+    index: int
+    embedding: list[float]
+
+
+class _Vectors(BaseModel):
+    """What we read of an answer to a request for embeddings."""
+
+    data: list[_Vector]
+    usage: _Usage | None = None
 
 
 class _Listed(BaseModel):
@@ -155,6 +183,7 @@ class OpenAIBackend(Backend):
 
         self._openai = openai
         self._options = options
+        self.guided = options.guided == "json_schema"
         try:
             key = _key(options.api_key_env) if options.api_key_env else None
         except ValueError as error:
@@ -178,6 +207,25 @@ class OpenAIBackend(Backend):
             answer = await self._send(create(**self._request(call)))
         return self._completion(self._read(_Answer, answer.content))
 
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        async with self._slots:
+            create = self._client.embeddings.with_raw_response.create
+            answer = await self._send(
+                create(
+                    model=self._options.model,
+                    input=list(texts),
+                    encoding_format="float",  # base64, the library's choice, is not known to all
+                    extra_body=self._options.extra_body or None,
+                )
+            )
+        found = self._read(_Vectors, answer.content)
+        rows = sorted(found.data, key=lambda row: row.index)
+        lengths = {len(row.embedding) for row in rows}
+        if [row.index for row in rows] != list(range(len(texts))) or len(lengths) != 1:
+            raise EngineDead(f"{self._url}: not one embedding of one length for each text")
+        vectors = np.array([row.embedding for row in rows], np.float32)
+        return Embedded(vectors, (found.usage or _Usage()).prompt_tokens)
+
     async def check(self) -> str:
         """Which models the server lists; EngineRefused if the declared one is not among them."""
         answer = await self._send(self._client.models.with_raw_response.list())
@@ -198,7 +246,7 @@ class OpenAIBackend(Backend):
             "seed": call.seed,
             **self._options.sampling.model_dump(),
         }
-        if self._options.guided == "json_schema":
+        if self.guided and call.step.mode == "json":
             request["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {
@@ -265,6 +313,7 @@ class OpenAIBackend(Backend):
         if text is None and reason == "stop":
             # The same seed gives the same nothing: trying again would only cost.
             raise EngineRefused(f"{self._url}: a reply without content (a reasoning parser's?)")
+        thinking = choice.message.thinking
         usage = answer.usage or _Usage()
         details = usage.completion_tokens_details or _Details()
         return Completion(
@@ -273,6 +322,8 @@ class OpenAIBackend(Backend):
             usage.prompt_tokens,
             usage.completion_tokens,
             details.reasoning_tokens,
+            thinking=thinking if isinstance(thinking, str) and thinking else None,
+            fingerprint=answer.system_fingerprint,
         )
 
     def _plain(self, text: str) -> str:

@@ -2,12 +2,13 @@ import asyncio
 import json
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
 from pydantic import Field
 
 from agents.core.ask import MAX_REASKS, Journal
 from agents.core.calls import Completion
-from agents.core.errors import EngineDead, PromptError, ReplyInvalid
+from agents.core.errors import ContextOverflow, EngineDead, PromptError, ReplyInvalid
 from agents.core.seeds import call_seed
 from agents.core.steps import ReplyModel, Step, text
 from tests.fakes import FakeModel, make_ask, scripted
@@ -22,14 +23,20 @@ class Saying(ReplyModel):
     count: Annotated[int, Field(ge=0, le=3)] = 0
 
 
+class Short(ReplyModel):
+    words: Annotated[str, text(5)]
+
+
 PICK = Step("pick", "decide", Colour)
 SAY = Step("say", "verbalise", Saying)
+TALK = Step("talk", "verbalise", Short, mode="text")
 
 
 @pytest.fixture
 def prompts(tmp_path):
     (tmp_path / "pick.md.j2").write_text("Pick one for {{ who }}.\n{{ reply_form }}")
     (tmp_path / "say.md.j2").write_text("Say something.")
+    (tmp_path / "talk.md.j2").write_text("Talk.\n{{ reply_form }}")
     return tmp_path
 
 
@@ -144,3 +151,75 @@ def test_the_seed_rule_depends_on_every_part_and_on_nothing_else():
     assert all(seed < 2**48 for seed in seeds)
     # Pinned: another value would give every stored sweep other random numbers.
     assert call_seed(*base) == 233728642430703
+
+
+def test_a_text_step_gets_plain_text_and_is_asked_again_beyond_its_bounds(prompts):
+    model, journal = FakeModel(scripted("far too long", "", " hi \n")), Journal()
+    ask = make_ask(model, prompts, journal=journal)
+    assert asyncio.run(ask(TALK)).words == "hi"
+    assert [r.valid for r in journal.records] == [False, False, True]
+    first, second, third = model.calls
+    assert "plain text of at most 5 characters" in first.messages[0].content
+    assert "at most 5 characters" in second.messages[2].content
+    assert third.messages[3].content == ""
+
+
+def test_the_object_is_looked_for_only_in_the_replies_of_unguided_models(prompts):
+    replies = ['Sure: {"colour": "red"}', {"colour": "green"}]
+    for guided, expected in ((False, "red"), (True, "green")):
+        model = FakeModel(scripted(*replies), guided=guided)
+        assert asyncio.run(make_ask(model, prompts)(PICK, who="Ann")).colour == expected
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_a_truncated_free_text_is_never_parsed_either(prompts, reason):
+    whole = Completion('{"colour": "red"} or rather {"colour": "gr', reason)
+    model = FakeModel(scripted(whole, "It is green.", {"colour": "green"}), guided=False)
+    assert asyncio.run(make_ask(model, prompts)(PICK, who="Ann")).colour == "green"
+    truncated = FakeModel(scripted(Completion("hello", reason), "hi"))
+    assert asyncio.run(make_ask(truncated, prompts)(TALK)).words == "hi"
+
+
+def test_a_model_that_is_asked_again_sees_its_reply_and_not_its_thinking(prompts):
+    thought = Completion("blue", "stop", thinking="Perhaps red.")
+    model = FakeModel(scripted(thought, {"colour": "red"}), guided=False)
+    asyncio.run(make_ask(model, prompts)(PICK, who="Ann"))
+    assert model.calls[1].messages[1].content == "blue"
+    assert "Perhaps" not in model.calls[1].messages_json
+
+
+def test_an_embedding_is_journalled_as_a_call_of_its_role(prompts):
+    journal = Journal(turn=3)
+    ask = make_ask(FakeModel(lambda texts: None), prompts, journal=journal).as_role("embedder")
+
+    async def twice():
+        return await ask.embed(["ab", "cdé"]), await ask.embed(("x",))
+
+    first, second = asyncio.run(twice())
+    assert first.dtype == np.float32
+    assert first.tolist() == [[2, 1], [3, 1]]
+    assert second.shape == (1, 2)
+    one, two = journal.records
+    assert one.valid
+    assert (one.call.role, one.call.step.name, one.call.turn) == ("agent.embedder", "embed", 3)
+    assert (one.call.draw, two.call.draw) == (0, 1)
+    assert one.call.messages_json == '["ab","cdé"]'
+    assert one.call.key("m") != two.call.key("m")
+    assert one.completion == Completion("", "stop", 5, 0, retries=2, fingerprint="f1")
+    assert journal.tokens(lambda role: role.startswith("agent")) == 6
+
+
+def test_an_embedding_that_fails_is_journalled_and_passes(prompts):
+    model, journal = FakeModel(lambda texts: ContextOverflow("too long")), Journal()
+    ask = make_ask(model, prompts, role="user", journal=journal)
+    with pytest.raises(ContextOverflow) as caught:
+        asyncio.run(ask.embed(["x"]))
+    assert caught.value.blame == "user"
+    [record] = journal.records
+    assert (record.valid, record.completion, record.error) == (False, None, caught.value)
+
+
+@pytest.mark.parametrize("texts", [[], "one text"])
+def test_what_is_no_list_of_texts_is_not_embedded(prompts, texts):
+    with pytest.raises(ValueError, match="a sequence of texts, at least one"):
+        asyncio.run(make_ask(FakeModel(lambda texts: None), prompts).embed(texts))

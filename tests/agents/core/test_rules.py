@@ -70,7 +70,7 @@ def asked(tmp_path, template: str, kind: str, **fields) -> tuple[Call, str]:
     caught: list[Call] = []
 
     class Catcher:
-        name, identity, wants_shown = "rules", "{}", True
+        name, identity, wants_shown, guided = "rules", "{}", True, True
 
         async def complete(self, call):
             from agents.core.calls import Completion

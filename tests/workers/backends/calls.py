@@ -19,7 +19,12 @@ class Naming(ReplyModel):
     words: Annotated[str, text(80)]
 
 
+class Saying(ReplyModel):
+    words: Annotated[str, text(30)]
+
+
 STEP = Step("name_items", "rank", Naming)
+TALK = Step("talk", "verbalise", Saying, mode="text")
 
 
 def call(seed: int = 7, prompt: str = "Name films.", **changes: Any) -> Call:

@@ -13,7 +13,7 @@ from agents.core.calls import Completion
 from agents.core.errors import CrsweepError, EngineOverloaded, UsageError
 from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
-from tests.workers.backends.calls import Naming, call, context
+from tests.workers.backends.calls import TALK, Naming, Saying, call, context
 from workers import retry
 from workers.backends import latency
 from workers.backends.latency import LatencyBackend
@@ -141,6 +141,17 @@ def test_invalid_replies_are_a_share_decided_by_the_seed():
     assert first == again
     assert 70 <= sum(not is_valid(found) for found in first) <= 130
     assert not any(map(is_valid, complete(*asked, invalid_rate=1)))
+
+
+def test_a_text_step_gets_plain_text_within_its_bounds():
+    asked = [call(seed, step=TALK) for seed in range(200)]
+    found = complete(*asked)
+    assert found == complete(*asked)
+    assert len({c.text for c in found}) > 150
+    for completion in found:
+        assert Saying(words=completion.text).words == completion.text.strip()
+        assert "{" not in completion.text
+    assert {c.text for c in complete(*asked, invalid_rate=1)} == {""}
 
 
 @pytest.mark.parametrize("wrong", [{"latency_ms": -1}, {"error_rate": 2}, {"latency": 5}])

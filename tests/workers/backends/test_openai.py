@@ -7,9 +7,11 @@ import socket
 import traceback
 from typing import Any
 
+import numpy as np
 import pytest
 from tenacity import wait_none
 
+from agents.core.calls import Completion
 from agents.core.errors import (
     ContextOverflow,
     CrsweepError,
@@ -21,7 +23,7 @@ from agents.core.errors import (
 )
 from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
-from tests.workers.backends.calls import STEP, call, context
+from tests.workers.backends.calls import STEP, TALK, call, context
 from tests.workers.backends.fake_openai import Answer, FakeOpenAI, completion, refusal
 from workers import retry
 from workers.backends.openai import OpenAIBackend
@@ -114,7 +116,7 @@ def test_text_finish_reason_and_token_counts_come_back():
     body["usage"]["completion_tokens_details"] = {"reasoning_tokens": 3}
     with FakeOpenAI(Answer(body=body)) as server:
         (found,) = complete(call(), url=server.url)
-    assert found == ('{"a": 1}', "length", 11, 5, 3, False, 0)
+    assert found == Completion('{"a": 1}', "length", 11, 5, 3)
 
 
 def test_a_server_that_counts_no_tokens_gives_none():
@@ -122,7 +124,88 @@ def test_a_server_that_counts_no_tokens_gives_none():
     del body["usage"]
     with FakeOpenAI(Answer(body=body)) as server:
         (found,) = complete(call(), url=server.url)
-    assert found == ("x", "content_filter", None, None, None, False, 0)
+    assert found == Completion("x", "content_filter")
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_thinking_and_the_servers_fingerprint_come_back(name):
+    body = {**completion("{}", **{name: "Let me see."}), "system_fingerprint": "fp_1"}
+    with FakeOpenAI(Answer(body=body)) as server:
+        (found,) = complete(call(), url=server.url)
+    assert (found.text, found.thinking, found.fingerprint) == ("{}", "Let me see.", "fp_1")
+
+
+@pytest.mark.parametrize("thinking", [None, "", {"summary": "?"}])
+def test_thinking_that_is_no_text_is_none(thinking):
+    with FakeOpenAI(Answer(body=completion("{}", reasoning=thinking))) as server:
+        (found,) = complete(call(), url=server.url)
+    assert found.thinking is None
+
+
+def test_a_text_step_sends_no_schema():
+    with FakeOpenAI(Answer(body=completion("Hello."))) as server:
+        (found,) = complete(call(step=TALK), url=server.url)
+    assert found.text == "Hello."
+    assert "response_format" not in server.asked[0].body
+
+
+def test_replies_are_free_text_unless_decoding_is_guided():
+    for guided in ("json_schema", "none"):
+        model = BoundModel("m", spec_of(base_url="http://h/v1", guided=guided), context(), 0)
+        assert model.guided == (guided == "json_schema")
+
+
+def vectors(*rows: tuple[int, list[float]], tokens: int = 9) -> dict[str, Any]:
+    data = [{"object": "embedding", "index": i, "embedding": row} for i, row in rows]
+    return {"object": "list", "data": data, "model": "qwen", "usage": {"prompt_tokens": tokens}}
+
+
+def embedded(answer: Answer, *texts: str, **changes: Any):
+    with FakeOpenAI(answer) as server:
+
+        async def ask():
+            spec = spec_of(base_url=server.url, **changes)
+            model = BoundModel("m", spec, context(), transient=0)
+            try:
+                return await model.embed(texts)
+            finally:
+                await model.close()
+
+        return asyncio.run(ask()), server.asked
+
+
+def test_embeddings_come_back_in_the_order_of_the_texts():
+    body = vectors((1, [0.5, -2]), (0, [1, 1e-9]))
+    found, asked = embedded(Answer(body=body), "a", "bé", extra_body={"dimensions": 2})
+    assert found.vectors.dtype == np.float32
+    assert found.vectors.tolist() == np.array([[1, 1e-9], [0.5, -2]], np.float32).tolist()
+    assert found.input_tokens == 9
+    assert asked[0].path == "/v1/embeddings"
+    assert asked[0].body == {
+        "model": "qwen",
+        "input": ["a", "bé"],
+        "encoding_format": "float",
+        "dimensions": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (Answer(404, refusal("no embeddings here")), EngineRefused),
+        (Answer(400, refusal("maximum context length is 512")), ContextOverflow),
+        (Answer(503, refusal("loading")), EngineOverloaded),
+        (Answer(drop=True), EngineDead),
+        (Answer(body="hello"), EngineDead),
+        (Answer(body=vectors((0, [1.0]))), EngineDead),
+        (Answer(body=vectors((0, [1.0]), (0, [1.0]))), EngineDead),
+        (Answer(body=vectors((0, [1.0]), (1, [1.0, 2.0]))), EngineDead),
+    ],
+)
+def test_errors_of_embeddings_are_mapped_as_those_of_completions(answer, expected):
+    with pytest.raises(CrsweepError) as caught:
+        embedded(answer, "a", "b")
+    assert type(caught.value) is expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,133 @@
+"""The processes of a run: workers for the dialogues, and engines for the models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.console import Console
+
+from runner.engines import Seating
+from runner.placement import Node
+from runner.scheduler import Worker
+from workers.backends.core import ClusterNode, EngineSpec
+from workers.backends.vllm.fleet import Fleet, Handle
+from workers.episodes import Job
+from workers.local import LocalWorker
+
+
+class Crew(Protocol):
+    """Makes and ends processes. `lost` is what a worker raises when its process is gone."""
+
+    lost: type[Exception]
+    nodes: Sequence[Node]
+    """Where engines can go; none where they start in the driver's own process."""
+    cpu: bool
+    """Whether CPU slots stand in for GPUs."""
+
+    async def spawn(self) -> Worker: ...
+    def launch(self, seating: Seating) -> Fleet: ...
+    def close(self) -> None: ...
+
+
+class NeverLost(Exception):
+    """A worker in the driver's own process is never lost without it."""
+
+
+class LocalCrew:
+    """One worker in this process. Engines start where they are asked for: here."""
+
+    lost: type[Exception] = NeverLost
+    nodes: Sequence[Node] = ()
+    cpu = False
+
+    def __init__(self, job: Job, slots: int) -> None:
+        self._job, self._slots, self._made = job, slots, 0
+
+    async def spawn(self) -> Worker:
+        self._made += 1
+        return LocalWorker(self._job, f"w{self._made - 1:03d}", self._slots)
+
+    def launch(self, seating: Seating) -> Fleet:
+        raise AssertionError("no engine of a local run needs a place")
+
+    def close(self) -> None:
+        """Nothing outlives this process."""
+
+
+class RayCrew:
+    """Actors on a cluster: `count` workers that share `slots` dialogues each, and replicas."""
+
+    def __init__(
+        self, job: Job, slots: int, count: int, address: str | None, console: Console
+    ) -> None:
+        # Ray takes a second to import, and is needed only from here on.
+        from workers import on_ray
+
+        console.print("starting Ray ..." if address is None else "joining the Ray cluster ...")
+        on_ray.start_ray(address)
+        self._ray = on_ray
+        self.lost: type[Exception] = on_ray.WorkerLost
+        self._job, self._slots, self._count = job, slots, count
+        self._workers: list[on_ray.RayWorker] = []
+        self._made = 0
+        self._fleet: Fleet | None = None
+        self._telling: set[asyncio.Task[None]] = set()
+        found = on_ray.cluster_nodes()
+        self.nodes, self.cpu = cluster(found)
+        self._cores = {node.node_id: node.cpus for node in found}
+
+    async def spawn(self) -> Worker:
+        name = f"w{self._made:03d}"
+        self._made += 1
+        worker = self._ray.RayWorker(self._job, name, self._slots, self._count)
+        self._workers.append(worker)
+        await worker.start()
+        if self._fleet is not None:
+            await worker.update_engines(self._fleet.view())
+        return worker
+
+    def launch(self, seating: Seating) -> Fleet:
+        """The engines of the run, none loaded yet."""
+
+        def start(spec: EngineSpec, index: int) -> Handle:
+            seat = seating.seats[spec.key][index]
+            neighbours = Counter(s.node for seats in seating.seats.values() for s in seats)
+            # Half of the cores: each engine has three more processes, and workers run beside it.
+            share = max(1, self._cores[seat.node] // neighbours[seat.node] // 2)
+            safe = "".join(c if c.isalnum() else "_" for c in spec.label)
+            name = f"{self._job.epoch:06d}-{safe}-{spec.key[:6]}-{index}"
+            return self._ray.RayReplica(
+                spec, name, seat.node, self._job.folder / "logs", share if self.cpu else None
+            )
+
+        self._fleet = Fleet(seating.specs, start, self._tell)
+        return self._fleet
+
+    def close(self) -> None:
+        workers, self._workers = self._workers, []  # nobody is told any more
+        for task in self._telling:
+            task.cancel()
+        if self._fleet is not None:
+            self._fleet.close()
+        for worker in workers:
+            worker.abandon()
+        self._ray.stop_ray()
+
+    def _tell(self) -> None:
+        assert self._fleet is not None
+        view = self._fleet.view()
+        for worker in self._workers:
+            task = asyncio.ensure_future(worker.update_engines(view))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+
+def cluster(found: Sequence[ClusterNode]) -> tuple[list[Node], bool]:
+    """The nodes that engines can go to, and whether CPU slots stand in for GPUs."""
+    with_gpus = [Node(node.node_id, node.gpus) for node in found if node.gpus]
+    if with_gpus:
+        return with_gpus, False
+    return [Node(node.node_id, max(1, node.cpus)) for node in found], True

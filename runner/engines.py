@@ -1,0 +1,332 @@
+"""The engines of a run: which models need one, where they go, and when they come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+
+from runner.placement import Engine, Node, Placement, Seat, Stage, Work, place
+from runner.scheduler import LeaseQueue
+from sweeps.origins import Origins
+from sweeps.plan import Plan
+from workers.backends.core import EngineSpec
+from workers.backends.vllm.fleet import Fleet
+from workers.models import backend_of
+
+_LOOK_EVERY = 0.2
+_SAY_EVERY = 15.0  # seconds between lines while models load
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Which engines a plan needs: by key, and for each cell the keys that its dialogues use.
+
+    `names` maps the names of models in the sweep file to keys; several may share one engine.
+    """
+
+    specs: Mapping[str, EngineSpec]
+    cells: Sequence[frozenset[str]]
+    names: Mapping[str, str]
+
+
+def needs_of(plan: Plan, cpu: bool) -> Needs:
+    """The engines of a plan, for a cluster without (`cpu`) or with GPUs."""
+    specs: dict[str, EngineSpec] = {}
+    names: dict[str, str] = {}
+    cells: list[frozenset[str]] = []
+    known: dict[tuple[str, int], EngineSpec | None] = {}
+    for cell in plan.cells:
+        used: set[str] = set()
+        for name in set(cell.roles.values()):
+            model = cell.config.models[name]
+            at = (name, id(model))
+            if at not in known:
+                cls, options = backend_of(model, Origins(), ("models", name))
+                known[at] = cls.engine(options, name, cpu)
+            spec = known[at]
+            if spec is None:
+                continue
+            used.add(spec.key)
+            names[name] = spec.key
+            other = specs.setdefault(spec.key, spec)
+            specs[spec.key] = replace(
+                other,
+                replicas=max(other.replicas, spec.replicas),
+                max_inflight=max(other.max_inflight, spec.max_inflight),
+            )
+        cells.append(frozenset(used))
+    return Needs(specs, cells, names)
+
+
+def placement_of(needs: Needs, nodes: Sequence[Node]) -> tuple[Placement, list[frozenset[str]]]:
+    """The placement, and the works (distinct sets of engines) that it speaks of."""
+    works = list(dict.fromkeys(used for used in needs.cells if used))
+    engines = [Engine(s.key, s.label, s.replicas, s.gpus) for s in needs.specs.values()]
+    return place(engines, nodes, [Work("dialogue", work) for work in works]), works
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a run: the cells that it runs, and its part of the placement."""
+
+    cells: frozenset[int]
+    stage: Stage | None
+    """None for the cells that need no engine."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All stages of a run. `misfits` maps cells that fit nowhere to the reason."""
+
+    needs: Needs
+    stages: Sequence[StagePlan]
+    misfits: Mapping[int, str]
+
+
+def without_engines(plan: Plan) -> RunPlan:
+    """One stage of all cells: for runs whose engines, if any, start where they are asked."""
+    cells = frozenset(range(len(plan.cells)))
+    return RunPlan(Needs({}, (), {}), [StagePlan(cells, None)], {})
+
+
+def run_plan(plan: Plan, nodes: Sequence[Node], cpu: bool) -> RunPlan:
+    """Groups the cells of a plan by the engines that are up together."""
+    needs = needs_of(plan, cpu)
+    free = frozenset(i for i, used in enumerate(needs.cells) if not used)
+    stages = [StagePlan(free, None)] if free else []
+    if not needs.specs:
+        return RunPlan(needs, stages, {})
+    placement, works = placement_of(needs, nodes)
+    of_work = {work: index for index, work in enumerate(works)}
+    for stage in placement.stages:
+        cells = frozenset(
+            i for i, used in enumerate(needs.cells) if used and of_work[used] in stage.works
+        )
+        stages.append(StagePlan(cells, stage))
+    misfits = {
+        i: placement.misfits[of_work[used]]
+        for i, used in enumerate(needs.cells)
+        if used and of_work[used] in placement.misfits
+    }
+    return RunPlan(needs, stages, misfits)
+
+
+class Seating:
+    """Where the replicas of each engine go, for whoever launches them; changes as a run goes on."""
+
+    def __init__(self, specs: Sequence[EngineSpec]) -> None:
+        self.specs = specs
+        self.seats: dict[str, tuple[Seat, ...]] = {}
+
+
+class Conductor:
+    """Loads and unloads engines as the stages of a run need them, and opens the stages.
+
+    While the last dialogues of a stage still run, engines that they do not use make room, and
+    those of the next stage load.
+    """
+
+    def __init__(
+        self,
+        run: RunPlan,
+        seating: Seating,
+        fleet: Fleet,
+        queue: LeaseQueue,
+        console: Console,
+        *,
+        cpu: bool,
+    ) -> None:
+        self._run, self._fleet, self._queue, self._console = run, fleet, queue, console
+        self._seating = seating
+        self._unit = unit(cpu)
+
+    async def conduct(self) -> None:
+        """Runs until the last stage is open."""
+        for number, part in enumerate(self._run.stages):
+            if part.stage is not None:
+                await self._until(lambda n=number: self._queue.exhausted >= n)
+                await self._bring_up(part.stage)
+            if number >= self._queue.opened:
+                self._queue.open()
+
+    async def _bring_up(self, stage: Stage) -> None:
+        labels = {key: spec.label for key, spec in self._run.needs.specs.items()}
+        resident = self._seating.seats
+        leaving = {k for k in resident if k not in stage.engines or k in stage.unloads}
+        for key in stage.loads:
+            seats = tuple(seat for seat in stage.seats if seat.engine == key)
+            await self._until(lambda s=seats: self._makes_room(leaving, s))
+            resident[key] = seats
+            self._console.print(
+                f"loading {escape(labels[key])}: {_where(seats, self._unit)}", soft_wrap=True
+            )
+            self._fleet.load(key)
+        started = said = time.monotonic()
+        waiting = set(stage.loads)
+        while waiting:
+            self._fleet.news.clear()
+            for key in sorted(waiting):
+                if self._fleet.settled(key):
+                    waiting.discard(key)
+                    self._say_settled(key, labels[key])
+            if not waiting:
+                return
+            with suppress(TimeoutError):  # without news it is time for a line
+                await asyncio.wait_for(self._fleet.news.wait(), _SAY_EVERY)
+            if time.monotonic() - said > _SAY_EVERY:
+                said = time.monotonic()
+                names = ", ".join(escape(labels[key]) for key in sorted(waiting))
+                self._console.print(f"still loading {names}, {said - started:.0f} s")
+
+    def _say_settled(self, key: str, label: str) -> None:
+        engine = self._fleet.engines[key]
+        if engine.failed:
+            self._console.print(f"[red]{escape(label)}: {escape(engine.failed)}[/]", soft_wrap=True)
+        else:
+            self._console.print(f"{escape(label)} is ready after {engine.load_seconds:.0f} s")
+
+    def _makes_room(self, leaving: set[str], wanted: Sequence[Seat]) -> bool:
+        """Unloads what is to leave and no longer used; whether `wanted` has room now."""
+        resident = self._seating.seats
+        used = {key for cell in self._queue.outstanding() for key in self._run.needs.cells[cell]}
+        for key in leaving - used:
+            self._fleet.unload(key)
+            del resident[key]
+            leaving.discard(key)
+        taken: dict[tuple[str, int], Fraction] = {}
+        for seat in (*wanted, *(s for seats in resident.values() for s in seats)):
+            for gpu in seat.gpus:
+                share = Fraction(seat.share).limit_denominator(1000)
+                place = (seat.node, gpu)
+                taken[place] = taken.get(place, Fraction(0)) + share
+        return all(share <= 1 for share in taken.values())
+
+    @staticmethod
+    async def _until(condition: Callable[[], bool]) -> None:
+        # The queue has no events: it is bookkeeping that workers' reports move.
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+class RunEngines:
+    """The engines of a run together with the queue that waits for them."""
+
+    def __init__(
+        self, stages: RunPlan, queue: LeaseQueue, crew: Launcher, console: Console
+    ) -> None:
+        self.queue = queue
+        self._fleet: Fleet | None = None
+        self._conductor: Conductor | None = None
+        if stages.needs.specs:
+            seating = Seating(list(stages.needs.specs.values()))
+            self._fleet = crew.launch(seating)
+            self._conductor = Conductor(stages, seating, self._fleet, queue, console, cpu=crew.cpu)
+        else:
+            for _ in stages.stages:
+                queue.open()
+
+    def start(self, stopping: asyncio.Event) -> asyncio.Task[None] | None:
+        """Begins to load; should that break, `stopping` is set, and `end` raises why."""
+        if self._conductor is None:
+            return None
+        task = asyncio.create_task(self._conductor.conduct())
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and task.exception() is not None:
+                stopping.set()
+
+        task.add_done_callback(ended)
+        return task
+
+    async def end(self, conducting: asyncio.Task[None] | None) -> None:
+        """Stops loading, and counts for the last time."""
+        if conducting is not None:
+            conducting.cancel()
+            with suppress(asyncio.CancelledError):  # as it was told
+                await conducting
+        if self._fleet is not None:
+            await self._fleet.refresh()
+
+    def entries(self, epoch: int) -> list[dict[str, Any]]:
+        """What the manifest keeps of the engines of this run."""
+        if self._fleet is None:
+            return []
+        return [
+            {"driver_epoch": epoch, **self._fleet.summary(key)}
+            for key, engine in self._fleet.engines.items()
+            if engine.fingerprints or engine.failed or engine.deaths
+        ]
+
+
+def engine_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the engines of a manifest did, a line a model."""
+    lines = []
+    for label in dict.fromkeys(entry["label"] for entry in entries):
+        of = [entry for entry in entries if entry["label"] == label]
+        queries, hits = sum(e["prefix_queries"] for e in of), sum(e["prefix_hits"] for e in of)
+        line = (
+            f"{label}: {sum(e['prompt_tokens'] for e in of):,} prompt and "
+            f"{sum(e['output_tokens'] for e in of):,} output tokens"
+        )
+        if queries:
+            line += f", prefix cache {hits / queries:.1%}"
+        deaths = [cause for e in of for cause in e["death_causes"]]
+        if deaths:
+            down = sum(e["seconds_down"] for e in of)
+            count = sum(e["deaths"] for e in of)
+            line += f"; {count} deaths, {down:,.0f} s without a replica (last: {deaths[-1]})"
+        if of[-1]["failed"]:
+            line += f"; {of[-1]['failed']}"
+        lines.append(line)
+    return lines
+
+
+class Launcher(Protocol):
+    """Who starts the replicas (`runner.crew`)."""
+
+    cpu: bool
+
+    def launch(self, seating: Seating) -> Fleet: ...
+
+
+def unit(cpu: bool) -> str:
+    """What engines are placed on, in words."""
+    return "CPU slot" if cpu else "GPU"
+
+
+def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
+    """Lines for `crsweep plan`: which models go where, in which order, and what does not fit."""
+    labels = {key: spec.label for key, spec in run.needs.specs.items()}
+    total = sum(node.gpus for node in nodes)
+    lines = [f"{len(labels)} engines on {total} {unit(cpu)}s:"] if labels else []
+    for number, part in enumerate((p for p in run.stages if p.stage is not None), start=1):
+        assert part.stage is not None
+        keeps = sorted(labels[key] for key in part.stage.engines - set(part.stage.loads))
+        lines.append(
+            f"  group {number}: {len(part.cells)} cells"
+            + (f", keeps {', '.join(keeps)}" if keeps else "")
+        )
+        for key in part.stage.loads:
+            seats = [seat for seat in part.stage.seats if seat.engine == key]
+            lines.append(f"    load {labels[key]}: {_where(seats, unit(cpu))}")
+    for reason in dict.fromkeys(run.misfits.values()):
+        count = sum(found == reason for found in run.misfits.values())
+        lines.append(f"  does not fit ({count} cells): {reason}")
+    return lines
+
+
+def _where(seats: Sequence[Seat], word: str) -> str:
+    places = [
+        f"{word} {'+'.join(map(str, seat.gpus))} of {seat.node[:12]}"
+        + (f" ({seat.share:g} of it)" if seat.share < 1 else "")
+        for seat in seats
+    ]
+    return f"{len(seats)} replica{'s' if len(seats) > 1 else ''} on " + ", ".join(places)

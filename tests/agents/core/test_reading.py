@@ -1,0 +1,175 @@
+"""Replies read out of models' texts: what is found, what is refused, and how long it may take."""
+
+import json
+import time
+from contextlib import suppress
+from typing import Annotated
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
+from agents.core.reading import candidates, read
+from agents.core.steps import ReplyModel, Step, text
+
+
+class Saying(ReplyModel):
+    words: Annotated[str, text(40)]
+    count: Annotated[int, Field(ge=0, le=3)] = 0
+
+
+SAY = Step("say", "verbalise", Saying)
+
+
+def found(reply: str) -> tuple[str, int]:
+    said = read(SAY, reply, guided=False, context={})
+    return said.words, said.count
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"words": "hi", "count": 2}',
+        '\n {"words": "hi", "count": 2}\n',
+        'Sure! {"words": "hi", "count": 2} Is that fine?',
+        '```json\n{"words": "hi", "count": 2}\n```',
+        '```{"words": "hi", "count": 2}```',
+        'First ```{"words": "no"}``` then\n```json\n{"words": "hi", "count": 2}\n``` {see above}',
+        '```\n{"words": "hi", "count": 2}\n``` and ```an open fence',
+        '<think>{"words": "draft"} or {"a": {}}?</think>{"words": "hi", "count": 2}',
+        '{"words": "hi", "count": 2} {"words": "too many", "count": 9} {"other": 1}',
+        'An open { in prose.\nThen {"words": "hi", "count": 2}',
+        'He said "no" {\n"}" and so {"words": "hi", "count": 2}',
+        '} {"words": "hi", "count": 2} {',
+    ],
+)
+def test_an_object_is_found_among_other_words(reply):
+    assert found(reply) == ("hi", 2)
+
+
+@pytest.mark.parametrize("words", ["a } b", "{", "}{", 'say \\"{\\" twice', "\\\\", "```", "\\n{"])
+def test_braces_and_quotes_inside_of_strings_end_nothing(words):
+    reply = f'It is {{"words": "{words}"}} indeed'
+    assert found(reply) == (json.loads(f'"{words}"'), 0)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "hi",
+        '{"words": "hi"',
+        '{"words": "hi", "count": 9}',
+        '{"words": "hi", "more": 1}',
+        '{"inner": {"words": "hi"}}',  # what stands inside of another object was not the reply
+        "{'words': 'hi'}",
+        '{"words": "hi",}',
+        '{"words": ""}',
+    ],
+)
+def test_what_is_not_valid_is_not_repaired(reply):
+    with pytest.raises(ValidationError):
+        found(reply)
+
+
+def test_the_reason_is_about_the_object_if_there_is_one():
+    with pytest.raises(ValidationError, match="count"):
+        found('Sure: {"words": "hi", "count": 9}')
+
+
+def test_after_guided_decoding_the_whole_text_is_the_reply():
+    with pytest.raises(ValidationError):
+        read(SAY, 'Sure! {"words": "hi"}', guided=True, context={})
+    assert read(SAY, '{"words": "hi"}', guided=True, context={}).words == "hi"
+
+
+JSONISH = st.text(alphabet=st.sampled_from('{}[]":,`\\\n a1é\ud800'), max_size=200)
+
+
+@given(JSONISH | st.text(alphabet=st.characters(exclude_categories=())))
+@example("{" * 100_000)
+@example('{"words":' * 50_000)
+@example("\ud800")
+def test_no_text_raises_anything_but_what_is_wrong_with_it(reply):
+    assert all(part in reply for part in candidates(reply))
+    for guided in (True, False):
+        with suppress(ValidationError):
+            read(SAY, reply, guided=guided, context={})
+
+
+@given(st.text(alphabet=st.characters(exclude_characters='{}"')), JSONISH)
+def test_a_valid_object_is_found_after_any_words(before, words):
+    words = words.replace("\ud800", "")[:40] or "x"
+    reply = before + json.dumps({"words": words, "count": 1}, ensure_ascii=False)
+    assert found(reply) == (words, 1)
+
+
+@pytest.mark.parametrize(
+    "unit", ["{", "}", "{}", '{"', '{"a":', "```", "```{", "\\", '"', "{\n", '{"words":"', "[{"]
+)
+def test_time_is_linear_in_the_text(unit):
+    def seconds(size: int) -> float:
+        reply = (unit * size)[:size]
+        started = time.perf_counter()
+        with pytest.raises(ValidationError):
+            found(reply)
+        return time.perf_counter() - started
+
+    seconds(1000)
+    # Quadratic work would take minutes for so many characters.
+    assert seconds(300_000) < 10
+
+
+def test_a_wrong_object_among_many_is_not_looked_through_for_each():
+    wrong = json.dumps({f"k{n}": n for n in range(5000)})
+    started = time.perf_counter()
+    with pytest.raises(ValidationError):
+        found("x " + "{} " * 5000 + wrong)
+    assert time.perf_counter() - started < 5
+
+
+class Words(ReplyModel):
+    words: Annotated[str, text(20, "what you say")]
+
+
+TALK = Step("talk", "verbalise", Words, mode="text")
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("words", ["Hello.", '{"words": "a"}', 'two\nlines, a "quote"'])
+def test_a_text_reply_is_the_whole_text(guided, words):
+    assert read(TALK, f" {words}\n", guided=guided, context={}).words == words
+
+
+@pytest.mark.parametrize("words", ["", " \n", "x" * 21, "\ud800"])
+def test_a_text_reply_has_its_bounds(words):
+    with pytest.raises(ValidationError):
+        read(TALK, words, guided=True, context={})
+
+
+def test_a_text_step_sends_no_schema_and_says_its_form():
+    assert TALK.schema_json == ""
+    assert TALK.form == (
+        "Answer with plain text of at most 20 characters and nothing else: what you say."
+    )
+    assert SAY.form.startswith("Answer with one JSON object")
+
+
+class Two(ReplyModel):
+    first: Annotated[str, text(5)]
+    second: Annotated[str, text(5)]
+
+
+class Free(ReplyModel):
+    words: str
+
+
+class Number(ReplyModel):
+    number: int
+
+
+@pytest.mark.parametrize("reply", [Two, Free, Number, ReplyModel])
+def test_a_text_step_has_one_field_that_is_a_bounded_string(reply):
+    with pytest.raises(ValueError, match="step talk: a text reply is one field"):
+        Step("talk", "verbalise", reply, mode="text")

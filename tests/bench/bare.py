@@ -1,0 +1,74 @@
+"""Bare AsyncLLM under recorded requests: what `tests.bench.throughput` compares with.
+
+    python -m tests.bench.bare REQUESTS.json
+
+No Ray, no storage, no dialogues: as many requests in flight as the file says, each as soon as
+another has ended. Prompts are rendered before the clock starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.bench.cpu import CpuClock
+from workers.backends.vllm.engine import clean_environment
+
+
+async def main(given: dict[str, Any]) -> dict[str, float]:
+    clean_environment(True, given["threads"])
+    from vllm import AsyncEngineArgs, SamplingParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**given["arguments"], disable_log_stats=True))
+    tokenizer = llm.get_tokenizer()
+    work = []
+    for request in given["requests"]:
+        prompt = tokenizer.apply_chat_template(
+            request["messages"], add_generation_prompt=True, tokenize=False
+        )
+        params = SamplingParams(
+            **given["sampling"],
+            seed=request["seed"],
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            structured_outputs=StructuredOutputsParams(json=request["schema"]),
+        )
+        work.append((prompt, params))
+
+    tokens = 0
+
+    async def one(number: int, prompt: str, params: Any) -> None:
+        nonlocal tokens
+        async for output in llm.generate(prompt, params, str(number)):
+            tokens += len(output.outputs[0].token_ids) + len(output.prompt_token_ids)
+
+    params = work[0][1].clone()
+    params.max_tokens = 4
+    await one(-1, "warm up", params)
+    tokens = 0
+    left = iter(enumerate(work))
+
+    async def slot() -> None:
+        for number, (prompt, params) in left:
+            await one(number, prompt, params)
+
+    with CpuClock() as clock:
+        started = time.perf_counter()
+        await asyncio.gather(*(slot() for _ in range(given["concurrency"])))
+        seconds = time.perf_counter() - started
+    llm.shutdown()
+    return {
+        "requests_per_s": len(work) / seconds,
+        "tokens_per_s": tokens / seconds,
+        "cpu_ms_per_call": clock.total / len(work) * 1000,
+        "seconds": seconds,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(main(json.loads(Path(sys.argv[1]).read_text())))))

@@ -1,0 +1,90 @@
+"""Tiny Llama and Qwen checkpoints with random weights, made in seconds: nonsense, but real.
+
+`python -m tests.tiny_models FOLDER` makes `FOLDER/tiny-llama` and `FOLDER/tiny-qwen`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+Family = Literal["llama", "qwen"]
+FAMILIES: tuple[Family, ...] = ("llama", "qwen")
+CONTEXT = 4096
+"""Positions that the checkpoints know; a byte-level vocabulary makes prompts long."""
+
+_VOCABULARY = 1024
+_SENTENCES = [
+    "I am looking for a film like the ones that I have seen before.",
+    "Answer with one JSON object and nothing else. Its fields:",
+    "You could try one of these titles; which of them do you like best?",
+    "The user likes drama and comedy, and wants something from the 1990s.",
+    '{"action": "recommend", "titles": ["A (1990)", "B (1991)"], "text": "How about these?"}',
+]
+# Not the template of any real model, but of their form: a header a message.
+_TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{{ eos_token }}\n"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def make(folder: Path, family: Family, *, layers: int = 2, hidden: int = 128) -> Path:
+    """Makes one checkpoint, if it is not there yet; its folder."""
+    path = folder / f"tiny-{family}"
+    if (path / "model.safetensors").exists():
+        return path
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = _tokenizer()
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // 32,
+        "num_key_value_heads": hidden // 64,
+        "max_position_embeddings": CONTEXT,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "tie_word_embeddings": False,
+    }
+    torch.manual_seed(0)
+    model = (
+        LlamaForCausalLM(LlamaConfig(**shape))
+        if family == "llama"
+        else Qwen2ForCausalLM(Qwen2Config(**shape))
+    )
+    tokenizer.save_pretrained(path)
+    model.to(torch.bfloat16).save_pretrained(path)  # the weights last: they say that it is whole
+    return path
+
+
+def _tokenizer():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    special = ["<|begin|>", "<|end|>"]
+    raw.train_from_iterator(
+        _SENTENCES,
+        trainers.BpeTrainer(
+            vocab_size=_VOCABULARY,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    found = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token=special[0], eos_token=special[1], pad_token=special[1]
+    )
+    found.chat_template = _TEMPLATE
+    return found
+
+
+if __name__ == "__main__":
+    for each in FAMILIES:
+        print(make(Path(sys.argv[1]), each))

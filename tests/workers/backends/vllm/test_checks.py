@@ -1,0 +1,286 @@
+"""What `crsweep doctor` finds before any GPU is taken, with real tokenizers and configs."""
+
+import importlib.util
+import json
+import re
+import shutil
+import struct
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from pydantic import Field
+
+from agents.core.errors import UsageError
+from agents.core.steps import ReplyModel, text
+from workers.backends.vllm import checks
+from workers.backends.vllm.checks import examine, longest_reply
+from workers.backends.vllm.options import VLLMOptions
+
+pytestmark = [
+    pytest.mark.usefixtures("own_cache"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("transformers") is None, reason="transformers is not installed"
+    ),
+]
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"
+)
+
+PROMPTS = [
+    [{"role": "user", "content": "Which film do you like? " * times}] for times in (1, 5, 20)
+]
+
+
+class Reply(ReplyModel):
+    words: Annotated[str, text(100)]
+    score: Annotated[int, Field(ge=0, le=9)]
+
+
+SCHEMAS = {"reply": Reply.model_json_schema()}
+
+
+@pytest.fixture
+def copy(tiny_llama: Path, tmp_path: Path) -> Path:
+    """A checkpoint that a test may spoil."""
+    return Path(shutil.copytree(tiny_llama, tmp_path / "spoilt"))
+
+
+def change(path: Path, **values) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def options(model: Path, **more) -> VLLMOptions:
+    return VLLMOptions.model_validate(
+        {"model": str(model), "sampling": {"max_tokens": 200}, **more}
+    )
+
+
+def refusal(found: VLLMOptions, prompts=PROMPTS, schemas=None, gpu_memory=None) -> str:
+    with pytest.raises(UsageError) as caught:
+        examine(found, prompts, schemas or {}, gpu_memory)
+    return caught.value.message
+
+
+@needs_vllm
+@pytest.mark.parametrize("family", ["tiny_llama", "tiny_qwen"])
+def test_a_sound_model_is_told_in_lines(family, request):
+    model = request.getfixturevalue(family)
+    lines = examine(options(model, max_model_len=2048), PROMPTS, SCHEMAS, 80.0)
+    assert all("\n" not in line for line in lines)
+    said = "\n".join(lines)
+    assert re.search(r"^weights: .*tiny-\w+ at [0-9a-f]{12}$", said, re.M)
+    assert "with a chat template" in said
+    assert re.search(r"^context: 2,048 tokens; longest prompt \d+ tokens, reply 200$", said, re.M)
+    assert "schemas: 1 compiled by guidance" in said
+    assert "0.5 KiB a token" in said  # 2 * 2 layers * 2 heads * 32 * 2 bytes
+    assert "room for" in said
+    assert "note" not in said
+
+
+def test_the_longest_prompt_is_counted_through_the_template(tiny_llama):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    rendered = tokenizer.apply_chat_template(PROMPTS[2], add_generation_prompt=True, tokenize=False)
+    count = len(tokenizer.encode(rendered, add_special_tokens=False))
+    assert f"longest prompt {count:,} tokens" in "\n".join(
+        examine(options(tiny_llama), PROMPTS, {}, None)
+    )
+
+
+def test_many_prompts_are_sampled_with_the_longest_among_them():
+    prompts = [[{"role": "user", "content": "x" * n}] for n in range(5000)]
+    chosen = checks._chosen(prompts)
+    assert len(chosen) <= 256
+    assert chosen[0] == prompts[-1]
+    assert len(chosen[-1][0]["content"]) < 100
+
+
+def test_a_base_model_has_no_chat_template(copy):
+    (copy / "chat_template.jinja").unlink(missing_ok=True)
+    config = json.loads((copy / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (copy / "tokenizer_config.json").write_text(json.dumps(config))
+    assert "has no chat template" in refusal(options(copy))
+
+
+def test_a_missing_tokenizer(copy):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (copy / name).unlink()
+    assert "its tokenizer cannot be loaded" in refusal(options(copy))
+
+
+def test_a_template_that_fails_on_the_prompts(tiny_llama, copy):
+    (copy / "chat_template.jinja").write_text("{{ raise_exception('no system message') }}")
+    said = refusal(options(copy))
+    assert "its chat template fails" in said
+    assert "no system message" in said
+
+
+def test_a_config_of_no_known_model(copy):
+    change(copy / "config.json", model_type="nothing_known")
+    said = refusal(options(copy))
+    assert "cannot be loaded" in said
+    assert "\n" not in said
+
+
+def test_a_context_that_is_too_short(tiny_llama):
+    said = refusal(options(tiny_llama, max_model_len=256))
+    assert re.search(r"longest prompt \d+ tokens, reply 200: together more than its", said)
+    assert "its context of 256" in said
+
+
+def test_a_context_that_the_model_does_not_know(tiny_llama):
+    said = refusal(options(tiny_llama, max_model_len=100_000))
+    assert "max_model_len is 100,000, but the model knows 4,096 positions" in said
+
+
+@pytest.mark.parametrize(
+    ("scaling", "known"),
+    [({"rope_type": "linear", "factor": 2.0}, 8192), ({"rope_type": "default"}, 4096)],
+)
+def test_scaled_positions_count(copy, scaling, known):
+    change(copy / "config.json", rope_parameters={"rope_theta": 10000.0, **scaling})
+    lines = examine(options(copy), PROMPTS, {}, None)
+    assert any(f"context: {known:,} tokens" in line for line in lines)
+
+
+@needs_vllm
+@pytest.mark.parametrize("backend", ["guidance", "xgrammar"])
+def test_schemas_that_cannot_be_held(tiny_llama, backend):
+    found = options(tiny_llama, engine={"structured_outputs_config": {"backend": backend}})
+    odd = {"type": "object", "patternProperties": {"a": {"type": "string"}, "b": {}}}
+    said = refusal(found, schemas={"odd": odd})
+    assert f"{backend} cannot hold replies to the schema of step 'odd'" in said
+
+
+@needs_vllm
+def test_xgrammar_would_ignore_the_bounds_of_our_strings(tiny_llama):
+    found = options(tiny_llama, engine={"structured_outputs_config": {"backend": "xgrammar"}})
+    assert "backend: guidance` knows it" in refusal(found, schemas=SCHEMAS)
+    plain = {
+        "type": "object",
+        "properties": {"score": {"type": "integer"}},
+        "additionalProperties": False,
+    }
+    assert "schemas: 1 compiled by xgrammar" in examine(found, PROMPTS, {"plain": plain}, None)
+
+
+@needs_vllm
+def test_replies_that_may_not_end_or_may_be_cut_off(tiny_llama):
+    class Long(ReplyModel):
+        words: Annotated[str, text(5000)]
+
+    class Endless(ReplyModel):
+        words: str
+
+    schemas = {"long": Long.model_json_schema(), "endless": Endless.model_json_schema()}
+    notes = [n for n in examine(options(tiny_llama), PROMPTS, schemas, None) if "note" in n]
+    assert len(notes) == 2
+    assert "step 'long' may have 5,012 characters" in notes[0]
+    assert "step 'endless' has no bound" in notes[1]
+
+
+def test_free_text_needs_no_schema(tiny_llama):
+    found = options(tiny_llama, guided="none", thinking={})
+    assert not any("schema" in line for line in examine(found, PROMPTS, SCHEMAS, None))
+
+
+@pytest.mark.parametrize(
+    ("schema", "longest"),
+    [
+        ({"type": "string", "maxLength": 5}, 7),
+        ({"type": "string"}, None),
+        ({"enum": ["ab", "abcd"]}, 6),
+        ({"const": "ab"}, 4),
+        ({"anyOf": [{"type": "null"}, {"type": "boolean"}]}, 5),
+        ({"anyOf": [{"type": "null"}, {"type": "string"}]}, None),
+        ({"type": "array", "items": {"type": "boolean"}, "maxItems": 3}, 19),
+        ({"type": "array", "items": {"type": "boolean"}}, None),
+        ({"type": "object", "properties": {"a": {"type": "boolean"}}}, None),
+        (
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {"a": {"$ref": "#/$defs/x"}},
+                "$defs": {"x": {"type": "string", "maxLength": 2}},
+            },
+            10,
+        ),
+        ({"$ref": "#/$defs/x", "$defs": {"x": {"$ref": "#/$defs/x"}}}, None),
+    ],
+)
+def test_the_longest_reply(schema, longest):
+    assert longest_reply(schema) == longest
+
+
+def test_weights_that_do_not_fit_a_gpu(tiny_llama):
+    assert "raise tensor_parallel (1) or gpus_per_replica" in refusal(
+        options(tiny_llama), gpu_memory=1.0
+    )
+
+
+def test_a_full_context_that_does_not_fit(tiny_llama):
+    said = refusal(options(tiny_llama, engine={"gpu_memory_utilization": 0.7509}), gpu_memory=2.0)
+    assert "set max_model_len to at most" in said
+    most = int(said.rsplit(" ", 1)[1].replace(",", ""))
+    assert 0 < most < 4096
+
+
+def test_a_share_of_a_gpu_has_a_share_of_its_memory(tiny_llama):
+    examine(options(tiny_llama), PROMPTS, {}, 4.0)
+    assert "do not fit the 0.9 GiB" in refusal(
+        options(tiny_llama, gpus_per_replica=0.25), gpu_memory=4.0
+    )
+
+
+def test_fewer_requests_at_once_than_wanted_is_said(tiny_llama):
+    found = options(tiny_llama, max_inflight=100_000)
+    line = examine(found, PROMPTS, {}, 4.0)[-1]
+    assert "fewer than max_inflight" in line
+
+
+def weight_bytes(found: VLLMOptions) -> float | None:
+    return checks._weight_bytes(found, checks._config(found))
+
+
+def test_weights_are_measured_as_the_engine_holds_them(tiny_llama):
+    from safetensors import safe_open
+
+    with safe_open(tiny_llama / "model.safetensors", "pt") as file:
+        count = sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
+    assert weight_bytes(options(tiny_llama)) == 2 * count
+    assert weight_bytes(options(tiny_llama, dtype="float32")) == 4 * count
+
+
+def test_without_weights_the_config_tells_their_size(copy):
+    measured = weight_bytes(options(copy))
+    (copy / "model.safetensors").unlink()
+    assert weight_bytes(options(copy)) == measured
+    assert weight_bytes(options(copy, quantization="awq")) is None
+
+
+def test_weights_that_were_cut_off_are_found(copy):
+    whole = (copy / "model.safetensors").read_bytes()
+    for part in (whole[: len(whole) // 2], whole[:4], struct.pack("<Q", 1 << 60) + b"{}", b""):
+        (copy / "model.safetensors").write_bytes(part)
+        assert "is no whole safetensors file" in refusal(options(copy), gpu_memory=80.0)
+
+
+def test_the_cache_is_split_over_gpus_as_far_as_there_are_heads(tiny_llama):
+    config = checks._config(options(tiny_llama))
+    one, two, four = (
+        checks._cache_bytes(options(tiny_llama, tensor_parallel=n), config) for n in (1, 2, 4)
+    )
+    assert (one, two, four) == (512, 256, 256)  # it has 2 heads
+    small = options(tiny_llama, engine={"kv_cache_dtype": "fp8"})
+    assert checks._cache_bytes(small, config) == 256
+
+
+def test_an_embedding_model_needs_no_template(copy):
+    (copy / "chat_template.jinja").unlink()
+    found = VLLMOptions(model=str(copy), kind="embed")
+    lines = examine(found, PROMPTS, SCHEMAS, 80.0)
+    assert any(re.search(r"longest prompt \d+ tokens$", line) for line in lines)
+    assert not any("schema" in line or "at once" in line for line in lines)

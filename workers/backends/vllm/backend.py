@@ -1,0 +1,69 @@
+"""The backend `vllm`: open models on engines of ours, for any role."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from agents.core.calls import Call, Completion, Embedded
+from agents.core.errors import EngineRefused
+from workers.backends.core import Backend, BackendContext, EngineSpec
+from workers.backends.vllm.engine import EmbedRequest, Request
+from workers.backends.vllm.options import VLLMOptions
+
+
+class VLLMBackend(Backend):
+    """Sends calls to the replicas of one engine. `output_tokens` include thinking."""
+
+    Options = VLLMOptions
+
+    def __init__(self, options: VLLMOptions, context: BackendContext) -> None:
+        self._options, self._label = options, context.name
+        self.guided = options.guided == "json_schema"
+        self._sampling = json.dumps(options.sampling.for_engine(), sort_keys=True)
+        self._thinking_end = options.thinking.end if options.thinking else ""
+        self._client = context.engines.of(
+            options.engine_key(),
+            context.name,
+            options.max_inflight,
+            lambda cpu: self.engine(options, context.name, cpu),
+        )
+
+    @classmethod
+    def engine(cls, options: VLLMOptions, label: str, cpu: bool) -> EngineSpec:
+        """The engine that serves these options; `cpu` says that there is no GPU."""
+        return EngineSpec(
+            key=options.engine_key(),
+            label=label,
+            kind=options.kind,
+            arguments=options.engine_arguments(cpu=cpu),
+            max_inflight=options.max_inflight,
+            start_timeout=options.start_timeout,
+            replicas=options.replicas,
+            gpus=options.gpus,
+        )
+
+    async def complete(self, call: Call) -> Completion:
+        self._must_be("generate")
+        schema = call.step.schema_json if self.guided else ""
+        request = Request(call.messages_json, schema, call.seed, self._sampling, self._thinking_end)
+        # All calls of one user and seed go one way: their prefixes are in that replica's cache.
+        return await self._client.ask(f"{call.sampling}/{call.scope}", request)
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        self._must_be("embed")
+        # Texts that are embedded have no growing prefix: each goes wherever there is room.
+        found = await asyncio.gather(
+            *(self._client.ask(text, EmbedRequest(text)) for text in texts)
+        )
+        vectors = np.stack([np.frombuffer(each.data, np.float32) for each in found])
+        return Embedded(vectors, sum(each.input_tokens for each in found))
+
+    def _must_be(self, kind: str) -> None:
+        if self._options.kind != kind:
+            raise EngineRefused(
+                f"{self._label}: a model with `kind: {self._options.kind}` is asked to {kind}"
+            )

@@ -1,0 +1,115 @@
+"""Whether an engine advances, and how fast: learned from every step that it takes.
+
+A ping says little: an engine can hang while it answers one. What counts is that its scheduler
+takes steps while there is work. How long a step may take follows from the steps seen so far and
+from the tokens that wait, so that a slow engine is not taken for a dead one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+_FLOOR = 15.0  # seconds: pauses of a busy machine (loading, swapping, compiling) are no stall
+_PATIENCE = 10.0  # times the slowest that was seen
+
+
+class Counts(NamedTuple):
+    """What an engine has done so far. Prefix counts are tokens looked up and found."""
+
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    steps: int = 0
+
+
+class Pulse:
+    """Hears of each step through `logger`, and of each request through `begin` and `end`."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._pending: dict[str, int] = {}
+        self._last = clock()
+        self._slowest_step = 0.0
+        self._a_token = 0.0  # seconds to read one token of a prompt, at worst
+        self.counts = Counts()
+        self.most_tokens = 8192
+
+    def begin(self, name: str, tokens: int) -> None:
+        """A request with a prompt of `tokens` goes to the engine."""
+        if not self._pending:
+            self._last = self._clock()  # the clock ran while there was nothing to do
+        self._pending[name] = tokens
+
+    def end(self, name: str) -> None:
+        """A request is over, whatever became of it."""
+        self._pending.pop(name, None)
+        if not self._pending:
+            self._last = self._clock()
+
+    def step(self, prompt_tokens: int, output_tokens: int, queries: int, hits: int) -> None:
+        """The engine took a step."""
+        now = self._clock()
+        took, self._last = now - self._last, now
+        self._slowest_step = max(self._slowest_step * 0.999, took)
+        if prompt_tokens:
+            self._a_token = max(self._a_token * 0.999, took / max(prompt_tokens, 64))
+        old = self.counts
+        self.counts = Counts(
+            old.prompt_tokens + prompt_tokens,
+            old.output_tokens + output_tokens,
+            old.prefix_queries + queries,
+            old.prefix_hits + hits,
+            old.steps + 1,
+        )
+
+    def deadline(self) -> float:
+        """Seconds within which the next step must end."""
+        tokens = min(sum(self._pending.values()), self.most_tokens)
+        return max(_FLOOR, _PATIENCE * self._slowest_step, _PATIENCE * self._a_token * tokens)
+
+    def stalled(self) -> str:
+        """Why the engine must be taken for hung; empty while it need not be."""
+        if not self._pending:
+            return ""
+        waited, deadline = self._clock() - self._last, self.deadline()
+        if waited <= deadline:
+            return ""
+        return (
+            f"the engine hangs: no step for {waited:.0f} s with {len(self._pending)} requests "
+            f"(deadline {deadline:.0f} s; its slowest step took {self._slowest_step:.1f} s)"
+        )
+
+    def idle_for(self) -> float:
+        """Seconds since the last work; 0 while there is some."""
+        return 0.0 if self._pending else self._clock() - self._last
+
+    def logger(self, config: Any, engine_index: int = 0) -> Any:
+        """A stat logger of vLLM that feeds this pulse."""
+        from vllm.v1.metrics.loggers import StatLoggerBase
+
+        pulse = self
+
+        class _Logger(StatLoggerBase):
+            def __init__(self, vllm_config: Any, engine_index: int = 0) -> None: ...
+
+            def record(
+                self,
+                scheduler_stats: Any,
+                iteration_stats: Any,
+                mm_cache_stats: Any = None,
+                engine_idx: int = 0,
+            ) -> None:
+                prefix = scheduler_stats.prefix_cache_stats if scheduler_stats else None
+                pulse.step(
+                    iteration_stats.num_prompt_tokens if iteration_stats else 0,
+                    iteration_stats.num_generation_tokens if iteration_stats else 0,
+                    prefix.queries if prefix else 0,
+                    prefix.hits if prefix else 0,
+                )
+
+            def log_engine_initialized(self) -> None: ...
+
+        return _Logger(config, engine_index)

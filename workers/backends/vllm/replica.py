@@ -1,0 +1,265 @@
+"""The actor that hosts one engine, and what it says to its clients and to the driver.
+
+- Requests come in micro-batches through `submit`; replies go back one by one through `poll`, a
+  long poll that gives whatever is ready. No reply waits for its batch.
+- An engine that dies or hangs takes this process with it (`os._exit`): an actor that stays alive
+  beside a dead engine would swallow every retry. Ray starts it again.
+- A model that cannot be loaded is no death: the actor lives on and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from agents.core.calls import Completion
+from agents.core.errors import CrsweepError, EngineRefused
+from sweeps.identity import digest
+from workers.backends.core import EngineSpec
+from workers.backends.vllm.engine import (
+    Death,
+    EmbedRequest,
+    Engine,
+    Request,
+    Vector,
+    clean_environment,
+)
+from workers.backends.vllm.pulse import Counts
+from workers.logs import log_to
+from workers.orphans import end_now, end_with_parent
+
+log = logging.getLogger(__name__)
+
+_GATHER_SECONDS = 0.001
+_LAST_WORDS_SECONDS = 0.1  # long enough for the polls that wait to be answered
+_TAIL = 20_000  # characters of the engine's own output that are searched for a cause
+_CAUSE = re.compile(r"^.*?\b((?:\w+\.)*\w*(?:Error|Exception)\b: .*)$", re.M)
+_WRAPPERS = ("Engine core initialization failed", "EngineDeadError", "See root cause above")
+
+State = Literal["loading", "ready", "dying", "failed"]
+
+
+class Hello(NamedTuple):
+    """What a replica says of itself. `cause` says why it failed or is dying."""
+
+    incarnation: str
+    state: State
+    cause: str
+    fingerprint: str
+    details: dict[str, Any]
+    pid: int
+    replied: int
+
+
+class Load(NamedTuple):
+    """What a replica is doing and has done since it started."""
+
+    counts: Counts
+    running: int
+
+
+class Item(NamedTuple):
+    """One request of a client. A `solo` one runs beside no other of its kind."""
+
+    number: int
+    request: Request | EmbedRequest
+    solo: bool
+
+
+BEGUN = "begun"
+"""What a client hears of a solo request when it enters the engine."""
+
+Answer = Completion | Vector | CrsweepError | str
+
+
+class Dying(CrsweepError):
+    """The last words of a replica: the cause of its end."""
+
+    transient = True
+    blame = "infrastructure"
+
+
+class ModelReplica:
+    """The actor."""
+
+    def __init__(
+        self, spec: EngineSpec, name: str, log_folder: Path, cpu_share: int | None
+    ) -> None:
+        end_with_parent()
+        clean_environment(Path(spec.arguments["model"]).is_dir(), cpu_share)
+        log_to(log_folder, f"{name}-replica")
+        self._output = log_folder / f"{name}-engine.log"
+        _redirect(self._output)
+        self._spec = spec
+        self._incarnation = f"{os.getpid()}-{time.time():.3f}"
+        self._state: State = "loading"
+        self._cause = ""
+        self._details: dict[str, Any] = {}
+        self._fingerprint = ""
+        self._engine: Engine | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._mail: dict[str, _Mailbox] = {}
+        self._solo = asyncio.Semaphore(1)
+        self._running = self._replied = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def hello(self, known: State | None, wait: float) -> Hello:
+        """Its state, as soon as it is another than `known`, at the latest after `wait` seconds."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+        if self._state == known:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), wait)
+            except TimeoutError:
+                pass  # nothing has changed, which is an answer too
+        return Hello(
+            self._incarnation,
+            self._state,
+            self._cause,
+            self._fingerprint,
+            self._details,
+            os.getpid(),
+            self._replied,
+        )
+
+    async def submit(self, client: str, items: Sequence[Item]) -> None:
+        """Takes requests; their replies come by `poll`."""
+        box = self._box(client)
+        for item in items:
+            task = asyncio.create_task(self._serve(box, item))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]:
+        """Replies that are ready for `client`, after at most `wait` seconds."""
+        return await self._box(client).take(wait)
+
+    async def load(self) -> Load:
+        """What it is doing and has done."""
+        counts = self._engine.pulse.counts if self._engine else Counts()
+        return Load(counts, self._running)
+
+    async def stop(self) -> None:
+        """Ends the engine, then this process."""
+        if self._engine is not None:
+            self._engine.close()
+        end_now()
+
+    async def _start(self) -> None:
+        try:
+            async with asyncio.timeout(self._spec.start_timeout):
+                self._engine = await Engine.start(self._spec, self._on_death)
+            self._details = self._engine.fingerprint()
+            self._fingerprint = digest(self._details)
+            self._state = "ready"
+        except TimeoutError:
+            self._fail(f"it was not ready within {self._spec.start_timeout:g} s (start_timeout)")
+        except Exception as error:  # whatever vLLM raises, for whichever reason
+            log.exception("%s does not start", self._spec.label)
+            self._fail(self._cause_of(error))
+        self._changed.set()
+
+    def _fail(self, cause: str) -> None:
+        self._state, self._cause = "failed", cause
+
+    def _cause_of(self, error: Exception) -> str:
+        """The root cause. The engine's process prints it, and raises only that there was one."""
+        said = f"{type(error).__name__}: {error}"
+        if isinstance(error, Death) or any(words in said for words in _WRAPPERS):
+            tail = self._output.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
+            found = [m for m in _CAUSE.findall(tail) if not any(w in m for w in _WRAPPERS)]
+            said = found[-1] if found else f"{said} ({self._output.name} has its output)"
+        return " ".join(said.split())[:500]
+
+    def _box(self, client: str) -> _Mailbox:
+        if client not in self._mail:
+            self._mail[client] = _Mailbox()
+        return self._mail[client]
+
+    async def _serve(self, box: _Mailbox, item: Item) -> None:
+        if item.solo:
+            async with self._solo:
+                box.put(item.number, BEGUN)
+                await box.emptied()
+                await self._answer(box, item)
+        else:
+            await self._answer(box, item)
+
+    async def _answer(self, box: _Mailbox, item: Item) -> None:
+        self._running += 1
+        try:
+            assert self._engine is not None
+            if isinstance(item.request, EmbedRequest):
+                reply: Answer = await self._engine.embed(item.request)
+            else:
+                done = await self._engine.generate(item.request)
+                reply = done._replace(fingerprint=self._fingerprint)
+        except CrsweepError as error:
+            reply = error
+        except Death as error:
+            self._on_death(str(error))
+            return
+        except Exception as error:  # a fault of ours or of vLLM: the call's, not the engine's
+            log.exception("request failed")
+            reply = EngineRefused(f"{self._spec.label}: {type(error).__name__}: {error}")
+        finally:
+            self._running -= 1
+        self._replied += 1
+        box.put(item.number, reply)
+
+    def _on_death(self, cause: str) -> None:
+        if self._state == "dying":
+            return
+        self._state, self._cause = "dying", cause
+        self._changed.set()
+        log.error("%s ends: %s", self._spec.label, cause)
+        for box in self._mail.values():
+            box.put(-1, Dying(cause))
+        asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, end_now)
+
+
+class _Mailbox:
+    """Replies that wait for one client."""
+
+    def __init__(self) -> None:
+        self._ready: list[tuple[int, Answer]] = []
+        self._any = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def put(self, number: int, answer: Answer) -> None:
+        self._ready.append((number, answer))
+        self._empty.clear()
+        self._any.set()
+
+    async def take(self, wait: float) -> list[tuple[int, Answer]]:
+        if not self._ready:
+            try:
+                await asyncio.wait_for(self._any.wait(), wait)
+            except TimeoutError:
+                return []
+            await asyncio.sleep(_GATHER_SECONDS)  # a step of the engine ends several at once
+        taken, self._ready = self._ready, []
+        self._any.clear()
+        self._empty.set()
+        return taken
+
+    async def emptied(self) -> None:
+        """Until a poll has taken what was put."""
+        await self._empty.wait()
+
+
+def _redirect(path: Path) -> None:
+    """Sends what this process and its children print to `path`, where causes can be read."""
+    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.close(out)

@@ -1,0 +1,57 @@
+"""Which replica takes a call: consistent hashing with bounded loads.
+
+The calls of one dialogue share a growing prefix, and the same user opens the same way before
+every agent; so all calls of one (seed, case) go to one replica, whose KV cache holds the prefix.
+When a replica comes or goes, only its share of the dialogues moves. A replica that is loaded
+above its share passes calls on to the next on the ring (Mirrokni, Thorup, Zadimoghaddam 2018).
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+_POINTS = 64  # on the ring for each replica: shares are even within a few per cent
+_SLACK = 1.25  # times its share that a replica may hold before calls move on
+_LEAST = 4  # calls that never count as loaded
+
+
+class Ring:
+    """Replicas on a ring of hashes. Immutable."""
+
+    def __init__(self, replicas: Iterable[int]) -> None:
+        points = [(_hash(f"{r}/{i}"), r) for r in replicas for i in range(_POINTS)]
+        points.sort()
+        self._hashes = [h for h, _ in points]
+        self._owners = [r for _, r in points]
+        self.size = len(set(self._owners))
+
+    def order(self, key: str) -> list[int]:
+        """All replicas, the one to ask first at the front."""
+        start = bisect.bisect(self._hashes, _hash(key))
+        seen: dict[int, None] = {}
+        for step in range(len(self._owners)):
+            seen.setdefault(self._owners[(start + step) % len(self._owners)])
+            if len(seen) == self.size:
+                break
+        return list(seen)
+
+
+def choose(order: Sequence[int], load: Callable[[int], int], room: int) -> int | None:
+    """The replica of `order` that takes the next call; None where all are full.
+
+    `load` gives the calls that each has now, `room` the most that one may have.
+    """
+    loads = [load(replica) for replica in order]
+    share = _SLACK * (sum(loads) + 1) / len(order)
+    bound = min(room, max(_LEAST, share))
+    for replica, has in zip(order, loads, strict=True):
+        if has < bound:
+            return replica
+    least = min(loads)
+    return order[loads.index(least)] if least < room else None
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,38 @@
+"""Nothing outlives its parent: a process that watches who started it, and ends with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+_LOOK_EVERY = 0.5
+
+
+def end_with_parent() -> None:
+    """From now on this process and all its children end soon after its parent does.
+
+    Ray ends the children of its own workers, but not when the raylet itself is killed: then an
+    actor would compute on, and commit, for as long as it has work.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_EVERY)
+        end_now()
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def end_now() -> None:
+    """Kills all children of this process, stopped ones too, and ends it at once."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue  # it was quicker
+    os._exit(1)
