@@ -76,6 +76,7 @@ class RayCrew:
         self._fleet: Fleet | None = None
         self._telling: set[asyncio.Task[None]] = set()
         found = on_ray.cluster_nodes()
+        self.nodes: Sequence[Node]
         self.nodes, self.cpu = cluster(found)
         self._cores = {node.node_id: node.cpus for node in found}
 

@@ -15,7 +15,7 @@ few engines as possible are loaded. Three searches, one inside the other:
 
 `Placement.bound` is a proven lower bound of the loads; its derivation is with `_Sets.bound` and
 `_Sets.root_bound`. Where loads equal it they are minimal. Up to 6 engines they are, unless engines
-must move among so many replicas that `_SEAT_STEPS` run out (about 1 in 50 random mixes of shares
+must move among so many replicas that `_SEAT_STEPS` run out (about 1 in 40 random mixes of shares
 and whole GPUs on several nodes).
 
 Beyond 6 engines, models that share a user, grids with room for the smaller side, and pairs with
@@ -40,7 +40,7 @@ Phase = Literal["prepare", "dialogue", "judge"]
 
 _EXACT = 6  # engines up to which the loads are minimal
 _PACK_STEPS = 20_000  # patterns tried before a set of replicas counts as not packable
-_SEAT_STEPS = 600_000  # GPUs looked at, over all arrangements tried to avoid moving an engine
+_SEAT_STEPS = 1_500_000  # GPUs looked at, over all arrangements tried to avoid moving an engine
 _EXACT_STATES = 2_000_000  # states for up to 6 engines: more than there are in practice
 _BOUNDED_STATES = 40_000  # states beyond 6 engines, before the beam takes over
 _BEAM_EFFORT = 60_000  # states that all beams together may look at

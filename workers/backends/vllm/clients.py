@@ -16,7 +16,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, CrsweepError, EngineRefused, ReplicaLost
@@ -40,7 +40,8 @@ class Reach(Protocol):
     async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]: ...
 
 
-class ReplicaRef(NamedTuple):
+@dataclass(frozen=True)
+class ReplicaRef:
     """A replica that is ready. `handle` is its actor; a restarted one is another incarnation."""
 
     index: int

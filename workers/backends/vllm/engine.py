@@ -24,6 +24,7 @@ _WARM_UP_TOKENS = 256
 _PROBE_AFTER = 30.0  # seconds without work after which a tiny generation asks whether it lives
 _LOOK_EVERY = 0.5
 _PROMPTS_KEPT = 512  # token ids of recent prompts: draws of one step share theirs
+_NOT_INHERITED = ("VLLM_PORT", "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE")
 _FINISHED: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -195,8 +196,8 @@ class Engine:
         self.pulse.begin(name, len(ids))
         output = None
         try:
-            async for output in act({"prompt_token_ids": ids}, params, name):
-                pass
+            async for each in act({"prompt_token_ids": ids}, params, name):
+                output = each
         except EngineDeadError as error:
             self._die("the engine's process has ended")
             raise Death("the engine's process has ended") from error
@@ -279,12 +280,7 @@ def clean_environment(offline: bool, cpu_share: int | None) -> None:
     `cpu_share` is the number of cores for an engine on the CPU; None where there is a GPU.
     """
     for name in list(os.environ):
-        if name.startswith("VLLM_DP_") or name in (
-            "VLLM_PORT",
-            "MASTER_PORT",
-            "RANK",
-            "WORLD_SIZE",
-        ):
+        if name.startswith("VLLM_DP_") or name in _NOT_INHERITED:
             del os.environ[name]
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
     if offline:

@@ -104,7 +104,7 @@ class LocalClient:
                 engine = await Engine.start(spec, self._on_death)
         except TimeoutError:
             self._failed = f"it was not ready within {spec.start_timeout:g} s (start_timeout)"
-        except Exception as error:  # whatever vLLM raises, for whichever reason
+        except Exception as error:  # noqa: BLE001  (vLLM raises anything, for any reason)
             self._failed = f"the model cannot be served: {type(error).__name__}: {error}"
         else:
             self._fingerprint = digest(engine.fingerprint())

@@ -15,6 +15,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -116,10 +117,8 @@ class ModelReplica:
             self._starting = asyncio.create_task(self._start())
         if self._state == known:
             self._changed.clear()
-            try:
+            with suppress(TimeoutError):  # nothing has changed, which is an answer too
                 await asyncio.wait_for(self._changed.wait(), wait)
-            except TimeoutError:
-                pass  # nothing has changed, which is an answer too
         return Hello(
             self._incarnation,
             self._state,
