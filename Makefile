@@ -19,6 +19,11 @@ quickstart: $(VENV)/core.done
 	@$(BIN)/crsweep run sweeps/quickstart.yaml
 	@$(BIN)/crsweep compare results/quickstart --axis roles.agent --metric sr@5
 
+# Two tiny models with random weights, served by a real vLLM for agent and user.
+tiny-models: $(VENV)/vllm-$(VLLM).done
+	@$(BIN)/python -m tests.tiny_models models
+	@$(BIN)/crsweep run sweeps/tiny_vllm.yaml
+
 install: $(VENV)/core.done
 
 vllm: $(VENV)/vllm-$(VLLM).done

@@ -60,13 +60,19 @@ def _console() -> Any:
 def plan(
     sweep: SweepFile,
     overrides: Overrides = None,
+    gpus: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="Place models on an imagined cluster: its GPUs, once for each node."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show cells, episodes, what is done, and what the rest may cost. Writes nothing."""
+    """Show cells, what is done, where models go, and what the rest may cost. Writes nothing."""
     with _one_clear_message():
         from runner.show import show_plan
 
-        show_plan(sweep, overrides or [], as_json=as_json, console=_console())
+        show_plan(sweep, overrides or [], gpus=gpus or [], as_json=as_json, console=_console())
 
 
 @app.command()

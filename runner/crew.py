@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
+from agents.core.errors import CrsweepError
 from runner.engines import Seating
 from runner.placement import Node
 from runner.scheduler import Worker
@@ -16,6 +18,11 @@ from workers.backends.core import ClusterNode, EngineSpec
 from workers.backends.vllm.fleet import Fleet, Handle
 from workers.episodes import Job
 from workers.local import LocalWorker
+
+if TYPE_CHECKING:
+    from workers.on_ray import RayWorker
+
+log = logging.getLogger(__name__)
 
 
 class Crew(Protocol):
@@ -71,10 +78,11 @@ class RayCrew:
         self._ray = on_ray
         self.lost: type[Exception] = on_ray.WorkerLost
         self._job, self._slots, self._count = job, slots, count
-        self._workers: list[on_ray.RayWorker] = []
+        self._workers: list[RayWorker] = []
         self._made = 0
         self._fleet: Fleet | None = None
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: dict[str, asyncio.Task[None]] = {}
+        self._changes = 0  # of what the engines look like
         found = on_ray.cluster_nodes()
         self.nodes: Sequence[Node]
         self.nodes, self.cpu = cluster(found)
@@ -87,7 +95,7 @@ class RayCrew:
         self._workers.append(worker)
         await worker.start()
         if self._fleet is not None:
-            await worker.update_engines(self._fleet.view())
+            self._tell(worker)
         return worker
 
     def launch(self, seating: Seating) -> Fleet:
@@ -104,12 +112,12 @@ class RayCrew:
                 spec, name, seat.node, self._job.folder / "logs", share if self.cpu else None
             )
 
-        self._fleet = Fleet(seating.specs, start, self._tell)
+        self._fleet = Fleet(seating.specs, start, self._tell_all)
         return self._fleet
 
     def close(self) -> None:
         workers, self._workers = self._workers, []  # nobody is told any more
-        for task in self._telling:
+        for task in self._telling.values():
             task.cancel()
         if self._fleet is not None:
             self._fleet.close()
@@ -117,13 +125,27 @@ class RayCrew:
             worker.abandon()
         self._ray.stop_ray()
 
-    def _tell(self) -> None:
-        assert self._fleet is not None
-        view = self._fleet.view()
+    def _tell_all(self) -> None:
+        self._changes += 1
         for worker in self._workers:
-            task = asyncio.ensure_future(worker.update_engines(view))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._tell(worker)
+
+    def _tell(self, worker: RayWorker) -> None:
+        if worker.name not in self._telling:
+            self._telling[worker.name] = asyncio.create_task(self._keep_told(worker))
+
+    async def _keep_told(self, worker: RayWorker) -> None:
+        """Tells one change after the other, so that none is overtaken by an older one."""
+        assert self._fleet is not None
+        told = 0
+        try:
+            while told < self._changes:
+                told = self._changes
+                await worker.update_engines(self._fleet.view())
+        except CrsweepError as error:
+            log.error("worker %s was not told of the engines: %s", worker.name, error.message)
+        finally:
+            self._telling.pop(worker.name, None)
 
 
 def cluster(found: Sequence[ClusterNode]) -> tuple[list[Node], bool]:

@@ -7,20 +7,26 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from agents.core.errors import CrsweepError, UsageError
+from runner.engines import many, run_plan, unit, without_engines
+from runner.machines import gpu_memories, nodes_of
 from runner.rehearse import rehearse
 from runner.run import check_metrics, prepare
 from simulators.core.cases import Domain
+from sweeps.identity import resolve_role
 from sweeps.origins import Origins
 from sweeps.plan import Plan
 from workers import lease
-from workers.backends.core import BackendContext
+from workers.backends.core import BackendContext, Workload
+from workers.backends.vllm.local import LocalEngines
 from workers.models import backend_of
+from workers.rows import Attempt
 
 _REHEARSED = 24  # cells whose prompts are rendered; more would only repeat the same templates
 
@@ -29,11 +35,13 @@ def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     """Prints a line a check; whether all passed. UsageError where the sweep file is wrong."""
     plan = prepare(sweep, overrides)
     console.print(f"ok    sweep file: {len(plan.cells)} cells, {plan.episodes:,} episodes")
+    rehearsal = _Rehearsal(plan)
     checks: list[tuple[str, Callable[[], str]]] = [
         ("output folder", lambda: _folder(plan)),
         *((f"domain {s.domain_ref.name}", lambda s=s: _statistics(s.domain)) for s in plan.sources),
-        ("prompts", lambda: _prompts(plan)),
-        *((f"model {name}", check) for name, check in _models(plan)),
+        ("prompts", rehearsal.check),
+        *((f"model {name}", check) for name, check in _models(plan, rehearsal)),
+        ("placement", lambda: _placement(plan)),
     ]
     if plan.loaded.header.run.executor == "ray":
         checks.append(("ray", lambda: _ray(plan)))
@@ -67,19 +75,44 @@ def _statistics(domain: Domain) -> str:
     return ", ".join(f"{count:,} {what}" for what, count in domain.statistics().items())
 
 
-def _prompts(plan: Plan) -> str:
-    """Plays one dialogue a cell with the rules backend; a prompt that breaks, breaks here."""
-    step = max(1, len(plan.cells) // _REHEARSED)
-    attempts = rehearse(plan, range(0, len(plan.cells), step), 1, probe=check_metrics(plan.loaded))
-    for attempt in attempts:
-        if attempt.error is not None:
-            raise attempt.error
-    longest = max(len(m.content) for a in attempts for r in a.journal.records
-                  for m in r.call.messages)  # fmt: skip
-    return f"{len(attempts)} dialogues rehearsed, longest prompt {longest:,} characters"
+class _Rehearsal:
+    """One dialogue a cell with the rules backend; a prompt that breaks, breaks here."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    @cached_property
+    def attempts(self) -> list[Attempt]:
+        plan = self._plan
+        step = max(1, len(plan.cells) // _REHEARSED)
+        cells = range(0, len(plan.cells), step)
+        return rehearse(plan, cells, 1, probe=check_metrics(plan.loaded))
+
+    def check(self) -> str:
+        for attempt in self.attempts:
+            if attempt.error is not None:
+                raise attempt.error
+        longest = max(len(m.content) for a in self.attempts for r in a.journal.records
+                      for m in r.call.messages)  # fmt: skip
+        return f"{len(self.attempts)} dialogues rehearsed, longest prompt {longest:,} characters"
+
+    def workload(self, model: str) -> Workload:
+        """What the model of this name was asked for."""
+        calls = [
+            record.call
+            for attempt in self.attempts
+            for record in attempt.journal.records
+            if resolve_role(record.call.role, self._plan.cells[attempt.ref.cell].config.roles)
+            == model
+        ]
+        return Workload(
+            [[message._asdict() for message in call.messages] for call in calls],
+            {call.step.name: call.step.schema for call in calls if call.step.mode == "json"},
+            min(gpu_memories(), default=None),
+        )
 
 
-def _models(plan: Plan) -> list[tuple[str, Callable[[], str]]]:
+def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], str]]]:
     """A check for every model that a dialogue of the plan speaks with."""
     found: dict[str, Callable[[], str]] = {}
     for cell in plan.cells:
@@ -92,14 +125,17 @@ def _models(plan: Plan) -> list[tuple[str, Callable[[], str]]]:
 
                 async def ask() -> str:
                     with tempfile.TemporaryDirectory() as logs:
-                        backend = cls(
-                            options,
-                            BackendContext(
-                                name, "local", "doctor", Path(logs), lambda: source.domain.catalogue
-                            ),
+                        context = BackendContext(
+                            name,
+                            "local",
+                            "doctor",
+                            Path(logs),
+                            lambda: source.domain.catalogue,
+                            LocalEngines(),
                         )
+                        backend = cls(options, context)
                         try:
-                            return await backend.check()
+                            return await backend.check(rehearsal.workload(name))
                         finally:
                             await backend.close()
 
@@ -107,6 +143,19 @@ def _models(plan: Plan) -> list[tuple[str, Callable[[], str]]]:
 
             found[name] = check
     return list(found.items())
+
+
+def _placement(plan: Plan) -> str:
+    nodes, cpu = nodes_of(plan, ())
+    stages = run_plan(plan, nodes, cpu=cpu) if nodes else without_engines(plan)
+    if stages.misfits:
+        raise UsageError(next(iter(stages.misfits.values())))
+    if not stages.needs.specs:
+        return "no engine to start"
+    return (
+        f"{many(len(stages.needs.specs), 'engine')} in {many(len(stages.stages), 'group')} on "
+        f"{many(sum(node.gpus for node in nodes), unit(cpu))}"
+    )
 
 
 def _ray(plan: Plan) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -97,10 +97,14 @@ def without_engines(plan: Plan) -> RunPlan:
     return RunPlan(Needs({}, (), {}), [StagePlan(cells, None)], {})
 
 
-def run_plan(plan: Plan, nodes: Sequence[Node], cpu: bool) -> RunPlan:
-    """Groups the cells of a plan by the engines that are up together."""
-    needs = needs_of(plan, cpu)
-    free = frozenset(i for i, used in enumerate(needs.cells) if not used)
+def run_plan(plan: Plan, nodes: Sequence[Node], cpu: bool, done: Container[str] = ()) -> RunPlan:
+    """Groups the cells of a plan by the engines that are up together.
+
+    Cells whose episodes are all in `done` are in no group, and nothing is loaded for them.
+    """
+    left = _left(plan, done)
+    needs = _without(needs_of(plan, cpu), frozenset(range(len(plan.cells))) - left)
+    free = frozenset(i for i in left if not needs.cells[i])
     stages = [StagePlan(free, None)] if free else []
     if not needs.specs:
         return RunPlan(needs, stages, {})
@@ -117,6 +121,25 @@ def run_plan(plan: Plan, nodes: Sequence[Node], cpu: bool) -> RunPlan:
         if used and of_work[used] in placement.misfits
     }
     return RunPlan(needs, stages, misfits)
+
+
+def _left(plan: Plan, done: Container[str]) -> frozenset[int]:
+    """The cells that have an episode to run."""
+    left: set[int] = set()
+    for ref in plan.refs(done):
+        left.add(ref.cell)
+        if len(left) == len(plan.cells):
+            break  # most plans have shown all their cells in their first block
+    return frozenset(left)
+
+
+def _without(needs: Needs, cells: Container[int]) -> Needs:
+    """The needs of all other cells."""
+    rest = [frozenset() if i in cells else used for i, used in enumerate(needs.cells)]
+    used = frozenset[str]().union(*rest)
+    return replace(
+        needs, specs={key: spec for key, spec in needs.specs.items() if key in used}, cells=rest
+    )
 
 
 class Seating:
@@ -163,7 +186,7 @@ class Conductor:
         leaving = {k for k in resident if k not in stage.engines or k in stage.unloads}
         for key in stage.loads:
             seats = tuple(seat for seat in stage.seats if seat.engine == key)
-            await self._until(lambda s=seats: self._makes_room(leaving, s))
+            await self._until(lambda k=key, s=seats: self._makes_room(leaving, k, s))
             resident[key] = seats
             self._console.print(
                 f"loading {escape(labels[key])}: {_where(seats, self._unit)}", soft_wrap=True
@@ -193,14 +216,16 @@ class Conductor:
         else:
             self._console.print(f"{escape(label)} is ready after {engine.load_seconds:.0f} s")
 
-    def _makes_room(self, leaving: set[str], wanted: Sequence[Seat]) -> bool:
-        """Unloads what is to leave and no longer used; whether `wanted` has room now."""
+    def _makes_room(self, leaving: set[str], new: str, wanted: Sequence[Seat]) -> bool:
+        """Unloads what is to leave and no longer used; whether `new` can have its seats now."""
         resident = self._seating.seats
         used = {key for cell in self._queue.outstanding() for key in self._run.needs.cells[cell]}
         for key in leaving - used:
             self._fleet.unload(key)
             del resident[key]
             leaving.discard(key)
+        if new in resident:
+            return False  # it moves, and is still used where it is
         taken: dict[tuple[str, int], Fraction] = {}
         for seat in (*wanted, *(s for seats in resident.values() for s in seats)):
             for gpu in seat.gpus:
@@ -297,6 +322,11 @@ class Launcher(Protocol):
     def launch(self, seating: Seating) -> Fleet: ...
 
 
+def many(count: int, word: str) -> str:
+    """`2 cells`, `1 cell`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def unit(cpu: bool) -> str:
     """What engines are placed on, in words."""
     return "CPU slot" if cpu else "GPU"
@@ -306,12 +336,12 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
     """Lines for `crsweep plan`: which models go where, in which order, and what does not fit."""
     labels = {key: spec.label for key, spec in run.needs.specs.items()}
     total = sum(node.gpus for node in nodes)
-    lines = [f"{len(labels)} engines on {total} {unit(cpu)}s:"] if labels else []
+    lines = [f"{many(len(labels), 'engine')} on {many(total, unit(cpu))}:"] if labels else []
     for number, part in enumerate((p for p in run.stages if p.stage is not None), start=1):
         assert part.stage is not None
         keeps = sorted(labels[key] for key in part.stage.engines - set(part.stage.loads))
         lines.append(
-            f"  group {number}: {len(part.cells)} cells"
+            f"  group {number}: {many(len(part.cells), 'cell')}"
             + (f", keeps {', '.join(keeps)}" if keeps else "")
         )
         for key in part.stage.loads:
@@ -319,8 +349,34 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
             lines.append(f"    load {labels[key]}: {_where(seats, unit(cpu))}")
     for reason in dict.fromkeys(run.misfits.values()):
         count = sum(found == reason for found in run.misfits.values())
-        lines.append(f"  does not fit ({count} cells): {reason}")
+        lines.append(f"  does not fit ({many(count, 'cell')}): {reason}")
     return lines
+
+
+def placement_data(run: RunPlan) -> dict[str, Any]:
+    """The placement as JSON types: groups of cells with what they load, and what does not fit."""
+    labels = {key: spec.label for key, spec in run.needs.specs.items()}
+    return {
+        "groups": [
+            {
+                "cells": sorted(part.cells),
+                "loads": [labels[key] for key in part.stage.loads],
+                "seats": [
+                    {
+                        "model": labels[seat.engine],
+                        "replica": seat.replica,
+                        "node": seat.node,
+                        "gpus": list(seat.gpus),
+                        "share": seat.share,
+                    }
+                    for seat in part.stage.seats
+                ],
+            }
+            for part in run.stages
+            if part.stage is not None
+        ],
+        "misfits": {str(cell): reason for cell, reason in run.misfits.items()},
+    }
 
 
 def _where(seats: Sequence[Seat], word: str) -> str:
@@ -329,4 +385,4 @@ def _where(seats: Sequence[Seat], word: str) -> str:
         + (f" ({seat.share:g} of it)" if seat.share < 1 else "")
         for seat in seats
     ]
-    return f"{len(seats)} replica{'s' if len(seats) > 1 else ''} on " + ", ".join(places)
+    return f"{many(len(seats), 'replica')} on " + ", ".join(places)

@@ -18,11 +18,12 @@ few engines as possible are loaded. Three searches, one inside the other:
 must move among so many replicas that `_SEAT_STEPS` run out (about 1 in 40 random mixes of shares
 and whole GPUs on several nodes).
 
-Beyond 6 engines, models that share a user, grids with room for the smaller side, and pairs with
-room for two or three are within 10 % of the bound. These are not proven so: full grids whose two
-sides both exceed the room less one (8 x 8 with room for 4: 30 loads, bound 24; for 6: 23 and 16),
-dense triples (60 of 16 models with room for 4: 48 and 33), mixed sizes. The bound looks at one load
-at a time, and there a cheap load is paid for by a later one.
+Beyond 6 engines these are within 10 % of the bound: models that share a user (and a critic), grids
+with room for two models or for the smaller side and one more, sparse pairs (15 of 16 models). These
+are often not: other full grids (8 x 8 with room for 4: 30 loads, bound 24; for 6: 23 and 16), dense
+pairs with room for four or more (10 to 20 %), triples (60 of 16 models with room for 4: 48 and 33),
+mixed sizes (up to 75 %). The bound looks at one load at a time, and there a load that serves much
+is paid for by others that serve little; how much of a gap is the plan's is not known.
 """
 
 from __future__ import annotations

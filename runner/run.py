@@ -241,8 +241,8 @@ def _conclude(
     if tally.losses:
         lost = tally.losses.values()
         console.print(
-            f"{sum(one.calls for one in lost):,} calls were in engines that died and went to others "
-            f"({sum(one.seconds for one in lost):,.0f} call-seconds lost, "
+            f"{sum(one.calls for one in lost):,} calls were in engines that died and were tried "
+            f"again ({sum(one.seconds for one in lost):,.0f} call-seconds lost, "
             f"{sum(one.quarantined for one in lost):,} quarantined)",
             soft_wrap=True,
         )

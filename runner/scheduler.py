@@ -158,6 +158,18 @@ async def drive(
     """
     fruitless = 0
 
+    async def successor(error: Exception) -> Worker:
+        nonlocal fruitless
+        while fruitless < _FRUITLESS_DEATHS:
+            try:
+                return await replace()
+            except lost as again:  # the machine may be gone, not the worker alone
+                fruitless, error = fruitless + 1, again
+        raise StoreError(
+            f"{fruitless} episode workers died in a row before they committed anything; "
+            f"the last: {error}"
+        ) from error
+
     async def serve(worker: Worker) -> None:
         nonlocal fruitless
         while True:
@@ -171,14 +183,9 @@ async def drive(
                 for ref in had:
                     listener.settled(Settled(ref, "done", None, None, None), True)
                 fruitless = 0 if had else fruitless + 1
-                if fruitless >= _FRUITLESS_DEATHS:
-                    raise StoreError(
-                        f"{fruitless} episode workers died in a row before they committed "
-                        f"anything; the last: {error}"
-                    ) from error
                 if stopping.is_set():
                     return
-                worker = await replace()
+                worker = await successor(error)
 
     try:
         async with asyncio.TaskGroup() as group:

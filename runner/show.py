@@ -19,7 +19,8 @@ from analysis import render
 from analysis.compare import compare_all
 from analysis.results import Results
 from analysis.table import make_table
-from runner.engines import engine_lines
+from runner.engines import describe, engine_lines, placement_data, run_plan, without_engines
+from runner.machines import nodes_of
 from runner.play import play
 from runner.progress import duration
 from runner.rehearse import Estimate, estimate, rehearse
@@ -31,14 +32,27 @@ from workers.store import committed
 _CELLS_SHOWN = 40  # of a plan, on the screen; --json has all
 
 
-def show_plan(sweep: Path, overrides: Sequence[str], *, as_json: bool, console: Console) -> None:
-    """Cells, episodes, what is done, and an estimate of the rest."""
+def show_plan(
+    sweep: Path,
+    overrides: Sequence[str],
+    *,
+    gpus: Sequence[int],
+    as_json: bool,
+    console: Console,
+) -> None:
+    """Cells, episodes, what is done, where models go, and an estimate of the rest.
+
+    `gpus` are those of an imagined cluster, a number a node.
+    """
     plan = prepare(sweep, overrides)
+    nodes, cpu = nodes_of(plan, gpus)
+    engines = run_plan(plan, nodes, cpu=cpu) if nodes else without_engines(plan)
     done = committed(plan.loaded.out)
     left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
     guess = estimate(plan, left, probe=check_metrics(plan.loaded))
     if as_json:
-        print(json.dumps(_plan_data(plan, left, guess), indent=1))
+        data = _plan_data(plan, left, guess)
+        print(json.dumps({**data, "placement": placement_data(engines)}, indent=1))
         return
     table = Table(*map(escape, plan.axes), "seeds", "cases", "domain", box=None, pad_edge=False)
     for cell in plan.cells[:_CELLS_SHOWN]:
@@ -56,6 +70,8 @@ def show_plan(sweep: Path, overrides: Sequence[str], *, as_json: bool, console: 
         f"{len(plan.cells):,} cells, {plan.episodes:,} episodes: "
         f"{plan.episodes - left:,} done, {left:,} to run"
     )
+    for line in describe(engines, nodes, cpu=cpu):
+        console.print(line, markup=False, soft_wrap=True)
     if left:
         console.print(
             f"about {guess.calls:,.0f} calls, {guess.input_tokens:,.0f} input and "

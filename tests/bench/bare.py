@@ -66,6 +66,7 @@ async def main(given: dict[str, Any]) -> dict[str, float]:
         "requests_per_s": len(work) / seconds,
         "tokens_per_s": tokens / seconds,
         "cpu_ms_per_call": clock.total / len(work) * 1000,
+        "cpu_ms_by_process": {k: v / len(work) * 1000 for k, v in clock.all().items()},
         "seconds": seconds,
     }
 

@@ -35,6 +35,10 @@ class CpuClock:
     def total(self) -> float:
         return sum(self._sums[-1].values()) - sum(self._sums[0].values())
 
+    def all(self) -> dict[str, float]:
+        """CPU seconds by kind of process, of the whole time."""
+        return self.between(self._times[0], self._times[-1])
+
     def between(self, start: float, end: float) -> dict[str, float]:
         """CPU seconds by kind of process, between two wall-clock times."""
         kinds = {kind for sums in self._sums for kind in sums}

@@ -57,6 +57,17 @@ class BackendContext:
     engines: Any = None
 
 
+class Workload(NamedTuple):
+    """What a model will be asked for, as far as rehearsed dialogues show."""
+
+    prompts: Sequence[Sequence[Mapping[str, str]]]
+    """The messages of each call."""
+    schemas: Mapping[str, Mapping[str, Any]]
+    """JSON schema of each step's reply."""
+    gpu_memory: float | None = None
+    """GiB of the smallest GPU of this machine, if it has one."""
+
+
 class Backend(ABC):
     """Serves one model of the sweep file to one process. Made once there, closed at its end."""
 
@@ -88,8 +99,8 @@ class Backend(ABC):
         """Embeddings, in the order of `texts`. A backend that gives none leaves this as it is."""
         raise NotImplementedError
 
-    async def check(self) -> str:
-        """One line on the health of what is served, for `doctor`; raises if it cannot serve."""
+    async def check(self, work: Workload) -> str:
+        """One line on what is served, for `doctor`; raises if it cannot serve `work`."""
         return "nothing to check"
 
     async def close(self) -> None:  # noqa: B027  (most backends hold nothing open)

@@ -27,7 +27,7 @@ from agents.core.calls import Call, Completion
 from agents.core.errors import EngineDead, EngineOverloaded
 from agents.core.plugins import Options, operational
 from agents.core.replies import random_reply
-from workers.backends.core import Backend, BackendContext
+from workers.backends.core import Backend, BackendContext, Workload
 
 __all__ = ["LatencyBackend"]
 
@@ -195,7 +195,7 @@ class LatencyBackend(Backend):
         """How many requests the server has answered so far, refusals too."""
         return await self._server.answered()
 
-    async def check(self) -> str:
+    async def check(self, work: Workload) -> str:
         return f"answers after {self._latency_ms:g} ms"
 
     async def close(self) -> None:

@@ -39,7 +39,7 @@ from agents.core.errors import (
     near,
 )
 from agents.core.plugins import Options, operational
-from workers.backends.core import Backend, BackendContext
+from workers.backends.core import Backend, BackendContext, Workload
 
 if TYPE_CHECKING:
     import openai
@@ -226,7 +226,7 @@ class OpenAIBackend(Backend):
         vectors = np.array([row.embedding for row in rows], np.float32)
         return Embedded(vectors, (found.usage or _Usage()).prompt_tokens)
 
-    async def check(self) -> str:
+    async def check(self, work: Workload) -> str:
         """Which models the server lists; EngineRefused if the declared one is not among them."""
         answer = await self._send(self._client.models.with_raw_response.list())
         served = [listed.id for listed in self._read(_Models, answer.content).data]

@@ -10,7 +10,8 @@ import numpy as np
 
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.errors import EngineRefused
-from workers.backends.core import Backend, BackendContext, EngineSpec
+from workers.backends.core import Backend, BackendContext, EngineSpec, Workload
+from workers.backends.vllm.checks import examine
 from workers.backends.vllm.engine import EmbedRequest, Request
 from workers.backends.vllm.options import VLLMOptions
 
@@ -61,6 +62,9 @@ class VLLMBackend(Backend):
         )
         vectors = np.stack([np.frombuffer(each.data, np.float32) for each in found])
         return Embedded(vectors, sum(each.input_tokens for each in found))
+
+    async def check(self, work: Workload) -> str:
+        return "; ".join(examine(self._options, *work))
 
     def _must_be(self, kind: str) -> None:
         if self._options.kind != kind:

@@ -5,18 +5,20 @@
 - `_Link` carries the calls to one replica: micro-batches out, a long poll back.
 
 A call never waits in the replica: each process has its share of `max_inflight`, and beyond that
-its calls wait here, in the dialogues that made them.
+its calls wait here, first come first served. A place in a replica is free again when the replica
+has answered, also where the dialogue that asked has ended meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
 
 from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, CrsweepError, EngineRefused, ReplicaLost
@@ -27,7 +29,12 @@ from workers.backends.vllm.routing import Ring, choose
 _GATHER_SECONDS = 0.001  # short beside any generation, long enough for a burst of dialogues
 _MOST_GATHERED = 256
 _POLL_SECONDS = 10.0
+_SILENCE_SECONDS = 60.0  # beyond the wait of a poll: the driver should have noticed long before
+_AGAIN_SECONDS = 10.0  # then a replica that the driver still calls ready is believed to be
 _INNOCENT_DEATHS = 2  # of engines that a call was in, before it is suspected
+
+T = TypeVar("T")
+_numbers = itertools.count()
 
 
 class Reach(Protocol):
@@ -66,7 +73,7 @@ class Losses:
     """What the deaths of replicas cost one process."""
 
     calls: int = 0
-    """Calls that were in a replica when it was lost, and went to another."""
+    """Calls that were in a replica when it was lost, and were tried again."""
     seconds: float = 0.0
     """How long they had been there, in sum."""
     quarantined: int = 0
@@ -82,12 +89,14 @@ class Engines:
 
     def of(self, key: str, label: str, max_inflight: int, spec_for: object) -> EngineClient:
         """The client of one engine, which need not be up yet. The driver has its spec."""
+        room = max(1, -(-max_inflight // self._processes))
         if key not in self._clients:
-            room = max(1, -(-max_inflight // self._processes))
             client = EngineClient(label, self._client, room, self._reach)
             client.update(self._view.get(key, EngineView()))
             self._clients[key] = client
-        return self._clients[key]
+        found = self._clients[key]
+        found.room = max(found.room, room)  # of the models that share it, as its spec has it
+        return found
 
     def update(self, view: View) -> None:
         """What the driver sees now."""
@@ -113,29 +122,30 @@ class EngineClient:
     """Sends calls to the replicas of one engine. `room` is the most at once in each of them."""
 
     def __init__(self, label: str, client: str, room: int, reach: Callable[[Any], Reach]) -> None:
-        self._label, self._client, self._room, self._reach = label, client, room, reach
+        self.room = room
+        self.losses = Losses()
+        self._label, self._client, self._reach = label, client, reach
         self._links: dict[int, _Link] = {}
         self._ring = Ring(())
         self._failed = ""
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._deaths: Counter[bytes] = Counter()
+        self._waiting: deque[_Call] = deque()
+        self._deaths: defaultdict[bytes, set[str]] = defaultdict(set)
+        """The incarnations that died with a call in them. Equal calls share their fate."""
+        self._quarantined: dict[bytes, str] = {}
         self._solo = asyncio.Semaphore(1)
-        self.losses = Losses()
 
     def update(self, view: EngineView) -> None:
         """Takes over which replicas are ready. A lost one that has come back is a new link."""
         self._failed = view.failed
         there = {ref.index: ref for ref in view.replicas}
-        for index in list(self._links):
-            link, ref = self._links[index], there.get(index)
-            if ref is None or ref.incarnation != link.incarnation:
-                link.lose("the driver has taken it out of service")
+        for index, link in list(self._links.items()):
+            ref = there.get(index)
+            if ref is None or ref.incarnation != link.ref.incarnation:
                 del self._links[index]
+                link.lose("the driver has taken it out of service")
         for index, ref in there.items():
             if index not in self._links:
-                self._links[index] = _Link(
-                    ref.incarnation, self._reach(ref.handle), self._client, self._label
-                )
+                self._links[index] = self._link(ref)
         self._renew()
 
     async def ask(self, route: str, request: Request | EmbedRequest) -> Completion | Vector:
@@ -145,175 +155,224 @@ class EngineClient:
         engine has failed for good, and the errors of the call itself.
         """
         name = _digest(request) if self._deaths else b""
-        if name and self._deaths[name] >= _INNOCENT_DEATHS:
+        if len(self._deaths.get(name, ())) < _INNOCENT_DEATHS:
+            reply = await self._ask(route, request, solo=False)
+        else:
             async with self._solo:
-                return await self._ask(route, request, solo=True)
-        return await self._ask(route, request, solo=False)
+                if name in self._quarantined:
+                    raise CallQuarantined(self._quarantined[name])
+                reply = await self._ask(route, request, solo=True)
+        if name:
+            self._deaths.pop(name, None)  # it was not the cause
+        return reply
 
     async def close(self) -> None:
-        for link in self._links.values():
-            link.lose("this process ends")
+        """Lets go of all replicas. Nothing can be asked any more."""
+        self.update(EngineView(failed="this process ends"))
+        await asyncio.sleep(0)  # tasks that were cancelled end
 
     async def _ask(
         self, route: str, request: Request | EmbedRequest, solo: bool
     ) -> Completion | Vector:
-        link = await self._acquire(route)
-        pending = link.send(request, solo)
+        call = _Call(route, request, solo, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self.dispatch()
         try:
-            return await pending.reply
+            return await call.reply
         except ReplicaLost as error:
-            self._renew()
-            self._note_death(request, pending, error)
+            self._note_death(call, error)
             raise
-        finally:
-            link.drop(pending)
-            self._wake()
 
-    def _note_death(
-        self, request: Request | EmbedRequest, pending: _Pending, error: ReplicaLost
-    ) -> None:
+    def _note_death(self, call: _Call, error: ReplicaLost) -> None:
         self.losses.calls += 1
-        self.losses.seconds += time.monotonic() - pending.since
-        if not pending.solo:
-            self._deaths[_digest(request)] += 1
-        elif pending.begun:
+        self.losses.seconds += time.monotonic() - call.since
+        if call.state == "begun":
             self.losses.quarantined += 1
-            raise CallQuarantined(
+            reason = (
                 f"{self._label}: three engines have died with this call in them, the last while "
                 f"it ran alone: {error.message}"
-            ) from error
+            )
+            self._quarantined[_digest(call.request)] = reason
+            raise CallQuarantined(reason) from error
+        if call.state == "taken" and not call.solo:
+            self._deaths[_digest(call.request)].add(call.incarnation)
 
-    async def _acquire(self, route: str) -> _Link:
-        while True:
-            if self._failed:
-                raise EngineRefused(f"{self._label}: {self._failed}")
-            index = None
-            if self._links and self._ring.size:
-                index = choose(
-                    self._ring.order(route), lambda i: len(self._links[i].pending), self._room
-                )
-            if index is not None:
-                return self._links[index]
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            await turn
+    def _link(self, ref: ReplicaRef) -> _Link:
+        return _Link(ref, self._reach(ref.handle), self._client, self._label, self)
+
+    def lost(self, link: _Link, unsent: list[_Call]) -> None:
+        """A link is lost, with calls that had not left this process: they go elsewhere."""
+        self._waiting.extendleft(reversed(unsent))
+        self._renew()
+        if self._links.get(link.ref.index) is link:
+            # The driver will tell what became of it. If it tells nothing, only the way was broken.
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._try_again, link)
+
+    def _try_again(self, link: _Link) -> None:
+        if self._links.get(link.ref.index) is link:
+            self._links[link.ref.index] = self._link(link.ref)
+            self._renew()
 
     def _renew(self) -> None:
-        """Rebuilds the ring of replicas that are alive, and lets every waiting call look again."""
-        alive = {index for index, link in self._links.items() if not link.lost}
-        self._ring = Ring(alive)
-        for _ in range(len(self._waiting)):
-            self._wake()
+        """Rebuilds the ring of replicas that are alive, and sends what waits."""
+        self._ring = Ring(index for index, link in self._links.items() if not link.lost)
+        if self._failed:
+            for call in self._waiting:
+                if not call.reply.done():
+                    call.reply.set_exception(EngineRefused(f"{self._label}: {self._failed}"))
+            self._waiting.clear()
+        self.dispatch()
 
-    def _wake(self) -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+    def dispatch(self) -> None:
+        """Sends calls that wait, as far as there is room, in the order in which they came."""
+        while self._waiting and self._ring.size:
+            call = self._waiting[0]
+            if not call.reply.done():  # else its dialogue has ended
+                index = choose(
+                    self._ring.order(call.route), lambda i: len(self._links[i].calls), self.room
+                )
+                if index is None:
+                    return
+                self._links[index].send(call)
+            self._waiting.popleft()
+
+
+State = Literal["waiting", "sent", "taken", "begun"]
+"""Of a call: not yet out of this process, on its way, in the replica, and alone in the engine."""
 
 
 @dataclass(eq=False)
-class _Pending:
-    """A call that is in a replica."""
+class _Call:
+    """A call that waits here, or is in a replica. `reply` ends with its reply, or an error."""
 
-    number: int
+    route: str
     request: Request | EmbedRequest
     solo: bool
     reply: asyncio.Future[Any]
-    since: float = field(default_factory=time.monotonic)
-    begun: bool = False
+    state: State = "waiting"
+    incarnation: str = ""
+    since: float = 0.0
 
 
 class _Link:
-    """The way to one replica, until it is lost."""
+    """The way to one replica, until it is lost. `calls` are those that it has not answered."""
 
-    def __init__(self, incarnation: str, reach: Reach, client: str, label: str) -> None:
-        self.incarnation = incarnation
+    def __init__(
+        self, ref: ReplicaRef, reach: Reach, client: str, label: str, owner: EngineClient
+    ) -> None:
+        self.ref = ref
         self.lost = False
-        self.pending: dict[int, _Pending] = {}
-        self._reach, self._label = reach, label
+        self.calls: dict[int, _Call] = {}
+        self._reach, self._label, self._owner = reach, label, owner
         # Numbers of an earlier link of this process must not meet those of this one.
-        self._client = f"{client}/{id(self):x}"
+        self._client = f"{client}/{next(_numbers)}"
         self._next = 0
-        self._batch: list[_Pending] = []
-        self._sender: asyncio.Task[None] | None = None
+        self._batch: list[int] = []
         self._receiver: asyncio.Task[None] | None = None
         self._sending: set[asyncio.Task[None]] = set()
 
-    def send(self, request: Request | EmbedRequest, solo: bool) -> _Pending:
-        """Queues a call for the next batch. Its future ends with a reply, or ReplicaLost."""
+    def send(self, call: _Call) -> None:
+        """Queues a call for the next batch."""
+        call.incarnation, call.since = self.ref.incarnation, time.monotonic()
         self._next += 1
-        reply = asyncio.get_running_loop().create_future()
-        pending = _Pending(self._next, request, solo, reply)
-        self.pending[pending.number] = pending
-        self._batch.append(pending)
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_soon())
+        self.calls[self._next] = call
+        if not self._batch:
+            asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._flush)
+        self._batch.append(self._next)
         if self._receiver is None or self._receiver.done():
             self._receiver = asyncio.create_task(self._receive())
-        return pending
-
-    def drop(self, pending: _Pending) -> None:
-        """Forgets a call whose future is over."""
-        self.pending.pop(pending.number, None)
 
     def lose(self, cause: str) -> None:
-        """Ends every call that is in the replica with ReplicaLost."""
+        """Ends every call that has left for the replica with ReplicaLost."""
         if self.lost:
             return
         self.lost = True
-        for pending in list(self.pending.values()):
-            if not pending.reply.done():
-                pending.reply.set_exception(
+        calls, self.calls = self.calls, {}
+        unsent = [call for call in calls.values() if call.state == "waiting"]
+        for call in calls.values():
+            if call.state != "waiting" and not call.reply.done():
+                call.reply.set_exception(
                     ReplicaLost(f"a replica of {self._label} was lost: {cause}")
                 )
         current = asyncio.current_task()
-        for task in (self._sender, self._receiver, *self._sending):
+        for task in (self._receiver, *self._sending):
             if task is not None and task is not current:
                 task.cancel()
+        self._owner.lost(self, unsent)
 
-    async def _send_soon(self) -> None:
-        await asyncio.sleep(_GATHER_SECONDS)
-        while self._batch:
-            batch, self._batch = self._batch[:_MOST_GATHERED], self._batch[_MOST_GATHERED:]
-            task = asyncio.create_task(self._submit(batch))
+    def _flush(self) -> None:
+        if self.lost:
+            return
+        numbers, self._batch = self._batch, []
+        for number in numbers:
+            if self.calls[number].reply.done():  # its dialogue has ended already
+                del self.calls[number]
+        there = [number for number in numbers if number in self.calls]
+        for start in range(0, len(there), _MOST_GATHERED):
+            task = asyncio.create_task(self._submit(there[start : start + _MOST_GATHERED]))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
+        self._owner.dispatch()
 
-    async def _submit(self, batch: list[_Pending]) -> None:
+    async def _submit(self, numbers: list[int]) -> None:
         # Draws of one step have the same prompt: as one object it is pickled once.
         shared: dict[str, str] = {}
-        items = [
-            Item(p.number, _sharing(p.request, shared), p.solo) for p in batch if not p.reply.done()
-        ]
+        calls = {number: self.calls[number] for number in numbers}
+        items = [Item(n, _sharing(call.request, shared), call.solo) for n, call in calls.items()]
+        for call in calls.values():
+            call.state = "sent"
         try:
-            await self._reach.submit(self._client, items)
-        except ReplicaLost as error:
-            self.lose(error.message)
+            await _within(_SILENCE_SECONDS, self._reach.submit(self._client, items))
+        except Exception as error:  # noqa: BLE001  (whatever breaks the way, it is broken)
+            self.lose(_words(error))
+        for call in calls.values():
+            if call.state == "sent" and not self.lost:
+                call.state = "taken"
 
     async def _receive(self) -> None:
         try:
-            while self.pending and not self.lost:
-                for number, answer in await self._reach.poll(self._client, _POLL_SECONDS):
-                    self._take(number, answer)
+            while self.calls and not self.lost:
+                poll = self._reach.poll(self._client, _POLL_SECONDS)
+                answers = await _within(_POLL_SECONDS + _SILENCE_SECONDS, poll)
+                self._take(answers)
                 await asyncio.sleep(0)  # whoever was answered may have the next call ready
-        except ReplicaLost as error:
-            self.lose(error.message)
+        except Exception as error:  # noqa: BLE001  (as above)
+            self.lose(_words(error))
 
-    def _take(self, number: int, answer: Answer) -> None:
-        if isinstance(answer, Dying):
-            self.lose(answer.message)
-            return
-        pending = self.pending.get(number)
-        if pending is None or pending.reply.done():
-            return  # its dialogue has ended meanwhile
-        if answer == BEGUN and isinstance(answer, str):
-            pending.begun = True
-        elif isinstance(answer, CrsweepError):
-            pending.reply.set_exception(answer)
+    def _take(self, answers: list[tuple[int, Answer]]) -> None:
+        end = ""
+        for number, answer in answers:
+            if isinstance(answer, Dying | ReplicaLost):  # the latter where another has its place
+                end = answer.message
+                continue
+            call = self.calls.get(number)
+            if call is None:
+                continue
+            if answer == BEGUN and isinstance(answer, str):
+                call.state = "begun"
+                continue
+            del self.calls[number]
+            if call.reply.done():
+                continue  # its dialogue has ended meanwhile
+            if isinstance(answer, CrsweepError):
+                call.reply.set_exception(answer)
+            else:
+                call.reply.set_result(answer)
+        if end:
+            self.lose(end)
         else:
-            pending.reply.set_result(answer)
+            self._owner.dispatch()
+
+
+async def _within(seconds: float, answer: Awaitable[T]) -> T:
+    async with asyncio.timeout(seconds):
+        return await answer
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    return error.message if isinstance(error, CrsweepError) else repr(error)
 
 
 def _sharing(request: Request | EmbedRequest, shared: dict[str, str]) -> Request | EmbedRequest:

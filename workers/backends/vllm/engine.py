@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from copy import copy
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -116,7 +117,7 @@ class Engine:
     async def generate(self, request: Request) -> Completion:
         """One completion. Raises ContextOverflow, EngineRefused, and Death."""
         ids = self._prompt(request.messages_json)
-        params = self._sampling(request.sampling_json).clone()
+        params = copy(self._sampling(request.sampling_json))  # vLLM makes a deep one of its own
         longest = params.max_tokens
         if len(ids) + longest > self.context:
             raise ContextOverflow(
@@ -173,17 +174,22 @@ class Engine:
         self._llm.shutdown()
 
     async def _warm_up(self) -> None:
-        """Reads a real prompt and writes real tokens: the first measure of this machine's speed."""
+        """Reads a real prompt and writes real tokens: the first measure of this machine's speed.
+
+        Its tokens are taken out of the counts again: those are of calls alone.
+        """
         length = max(1, min(_WARM_UP_TOKENS, self.context - 8))
         ids = [1 + n % (len(self._tokenizer) - 1) for n in range(length)]
         if self._spec.kind == "embed":
             from vllm import PoolingParams
 
             await self._run(ids, PoolingParams(task="embed"))
+            self.pulse.discount(length, 0)
             return
-        params = self._sampling('{"temperature":0,"max_tokens":4}').clone()
+        params = copy(self._sampling('{"temperature":0,"max_tokens":4}'))
         params.seed = 0  # a batch that mixes seeded and unseeded requests loses the seeds
-        await self._run(ids, params)
+        output = await self._run(ids, params)
+        self.pulse.discount(length, len(output.outputs[0].token_ids))
 
     async def _run(self, ids: list[int], params: Any) -> Any:
         """The engine's last output. Errors of the engine are Death; of the request, refusals."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agents.core.errors import ReplicaLost
+from agents.core.errors import CrsweepError
 from workers.backends.core import EngineSpec
 from workers.backends.vllm.clients import EngineView, ReplicaRef, View
 from workers.backends.vllm.pulse import Counts
@@ -27,6 +27,7 @@ _HELLO_SECONDS = 1.0
 _SILENCE_SECONDS = 30.0  # of an actor that should answer within one: its loop is stuck
 _LOADING_SILENCE_SECONDS = 120.0  # importing and loading hold the interpreter for long
 _AGAIN_SECONDS = 0.5
+_DYING_SECONDS = 10.0  # that a replica has to end itself after its last words
 
 
 class Handle(Protocol):
@@ -52,12 +53,31 @@ class ReplicaState:
     buried: str = ""
     """The incarnation whose death was counted last."""
     fruitless: int = 0
+    awaited_since: float = field(init=False)
+    """When it was launched, or its last incarnation died."""
     down_since: float | None = None
     down_seconds: float = 0.0
-    cause: str = ""
     done: Counts = field(default_factory=Counts)
     """Of incarnations that are gone, as far as they were seen."""
     counts: Counts = field(default_factory=Counts)
+
+    def __post_init__(self) -> None:
+        self.awaited_since = self.launched
+
+    def is_up_as(self, hello: Hello) -> bool:
+        """Whether it is still the incarnation that came up, and well."""
+        known = self.hello.incarnation if self.up and self.hello is not None else None
+        return known == hello.incarnation and hello.state == "ready"
+
+    def note(self, counts: Counts) -> None:
+        """Takes over what the incarnation that is up has done."""
+        if counts.steps >= self.counts.steps:  # else another has its place, which begins at none
+            self.counts = counts
+
+    def away(self) -> float:
+        """Seconds without it, between its deaths and its returns."""
+        now = time.monotonic()
+        return self.down_seconds + (0.0 if self.down_since is None else now - self.down_since)
 
 
 @dataclass
@@ -117,11 +137,11 @@ class Fleet:
         }
 
     def load(self, key: str) -> None:
-        """Begins to load an engine."""
+        """Begins to load an engine. One that has failed once is not tried again in this run."""
         engine = self.engines[key]
-        if engine.loaded:
+        if engine.loaded or engine.failed:
             return
-        engine.loaded = True
+        engine.loaded, engine.load_seconds = True, None
         now = time.monotonic()
         for index in range(engine.spec.replicas):
             engine.replicas.append(ReplicaState(index, self._launch(engine.spec, index), now))
@@ -137,7 +157,7 @@ class Fleet:
         for replica in engine.replicas:
             replica.handle.kill(restart=False)
             engine.earlier = _plus(engine.earlier, _plus(replica.done, replica.counts))
-            engine.down_seconds += replica.down_seconds
+            engine.down_seconds += replica.away()
         engine.replicas = []
         engine.loaded = False
         self._tell()
@@ -155,14 +175,17 @@ class Fleet:
 
     async def refresh(self) -> None:
         """Asks every replica that is up for its counts, for the last time."""
-        for engine in self.engines.values():
-            for replica in engine.replicas:
-                if replica.up:
-                    try:
-                        async with asyncio.timeout(_AGAIN_SECONDS):
-                            replica.counts = await replica.handle.counts()
-                    except (ReplicaLost, TimeoutError) as error:
-                        log.warning("%s: last counts are missing: %r", engine.spec.label, error)
+
+        async def ask(label: str, replica: ReplicaState) -> None:
+            try:
+                async with asyncio.timeout(_AGAIN_SECONDS):
+                    replica.note(await replica.handle.counts())
+            except Exception as error:  # noqa: BLE001  (as in `_supervise`)
+                log.warning("%s: last counts are missing: %r", label, error)
+
+        await asyncio.gather(
+            *(ask(e.spec.label, r) for e in self.engines.values() for r in e.replicas if r.up)
+        )
 
     def counts(self, key: str) -> Counts:
         """What all replicas of an engine have done, as far as it was seen."""
@@ -175,7 +198,7 @@ class Fleet:
     def summary(self, key: str) -> dict[str, Any]:
         """For the manifest: tokens, prefix-cache hit rate, deaths and what they cost."""
         engine, counts = self.engines[key], self.counts(key)
-        away = engine.down_seconds + sum(r.down_seconds for r in engine.replicas)
+        away = engine.down_seconds + sum(r.away() for r in engine.replicas)
         return {
             "model": engine.spec.arguments["model"],
             "label": engine.spec.label,
@@ -193,51 +216,56 @@ class Fleet:
 
     async def _supervise(self, engine: EngineState, replica: ReplicaState) -> None:
         known: str | None = None
+        silent = False
         while not replica.failed:
             limit = self._silence if replica.up else max(self._silence, _LOADING_SILENCE_SECONDS)
             try:
-                async with asyncio.timeout(limit):
+                # Twice half of it: a driver that was held up itself hears the answer then.
+                async with asyncio.timeout(limit / 2):
                     hello = await replica.handle.hello(known, _HELLO_SECONDS)
-                    if hello.state == "ready":
-                        replica.counts = await replica.handle.counts()
+                    if replica.is_up_as(hello):
+                        replica.note(await replica.handle.counts())
             except TimeoutError:
-                self._note_death(engine, replica, f"its actor did not answer for {limit:g} s")
-                replica.handle.kill(restart=True)
-                known = None
-                await asyncio.sleep(_AGAIN_SECONDS)
+                if silent:
+                    self._note_death(engine, replica, f"its actor did not answer for {limit:g} s")
+                    replica.handle.kill(restart=True)
+                known, silent = None, not silent
                 continue
-            except ReplicaLost as error:
-                self._note_death(engine, replica, replica.cause or error.message)
-                known = None
+            except Exception as error:  # noqa: BLE001  (whatever Ray raises, it did not answer)
+                self._note_death(engine, replica, _words(error))
+                known, silent = None, False
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
             self._take(engine, replica, hello)
-            known = hello.state
-            if known == "dying":
+            known, silent = hello.state, False
+            if hello.incarnation == replica.buried:
                 await asyncio.sleep(_AGAIN_SECONDS)
         replica.handle.kill(restart=False)
 
     def _take(self, engine: EngineState, replica: ReplicaState, hello: Hello) -> None:
-        if hello.incarnation == replica.buried:
-            return  # its last words, said twice
+        if hello.incarnation == replica.buried:  # its last words, said twice
+            if time.monotonic() - replica.awaited_since > _DYING_SECONDS:
+                replica.handle.kill(restart=True)
+            return
         before = replica.hello
         if before is not None and before.incarnation != hello.incarnation:
             # It came back so quickly that nobody was told that it had gone.
-            self._note_death(engine, replica, replica.cause or "its process was replaced")
+            self._note_death(engine, replica, "its process was replaced")
+            if replica.failed:
+                return
         replica.hello = hello
         if hello.replied:
             replica.fruitless = 0
         if hello.state == "ready" and not replica.up:
             self._note_up(engine, replica, hello)
         elif hello.state == "dying":
-            replica.cause = hello.cause
             self._note_death(engine, replica, hello.cause)
         elif hello.state == "failed":
             self._note_failure(engine, replica, hello.cause)
 
     def _note_up(self, engine: EngineState, replica: ReplicaState, hello: Hello) -> None:
         now = time.monotonic()
-        replica.up, replica.cause = True, ""
+        replica.up = True
         engine.fingerprints[hello.fingerprint] = hello.details
         if replica.down_since is not None:
             replica.down_seconds += now - replica.down_since
@@ -250,31 +278,28 @@ class Fleet:
     def _note_death(self, engine: EngineState, replica: ReplicaState, cause: str) -> None:
         """Counts a death once, however many signs of it are seen."""
         if replica.hello is None:  # it is not back yet, or never came
-            waited = time.monotonic() - (replica.down_since or replica.launched)
-            if waited > engine.spec.start_timeout:
-                self._give_up(engine, replica, cause)
+            if time.monotonic() - replica.awaited_since > engine.spec.start_timeout:
+                limit = f"{engine.spec.start_timeout:g} s (start_timeout)"
+                self._note_failure(engine, replica, f"no sign of it within {limit}: {cause}")
             return
         log.error("%s, replica %d was lost: %s", engine.spec.label, replica.index, cause)
         engine.deaths.append(cause)
         replica.buried = replica.hello.incarnation
         replica.done, replica.counts = _plus(replica.done, replica.counts), Counts()
         replica.up, replica.hello = False, None
-        replica.down_since = replica.down_since or time.monotonic()
+        replica.awaited_since = time.monotonic()
+        if replica.down_since is None:
+            replica.down_since = replica.awaited_since
         replica.fruitless += 1
         if replica.fruitless > FRUITLESS_RESTARTS:
-            self._give_up(engine, replica, cause)
+            times = f"restarted {FRUITLESS_RESTARTS} times without one reply"
+            self._note_failure(engine, replica, f"{times}; the last time: {cause}")
         self._tell()
-
-    def _give_up(self, engine: EngineState, replica: ReplicaState, cause: str) -> None:
-        self._note_failure(
-            engine,
-            replica,
-            f"restarted {FRUITLESS_RESTARTS} times without one reply; the last time: {cause}",
-        )
 
     def _note_failure(self, engine: EngineState, replica: ReplicaState, cause: str) -> None:
         log.error("%s, replica %d fails: %s", engine.spec.label, replica.index, cause)
         replica.failed, replica.up = cause, False
+        replica.down_seconds, replica.down_since = replica.away(), None
         if all(r.failed for r in engine.replicas):
             engine.failed = f"the model cannot be served: {cause}"
         self._tell()
@@ -282,6 +307,10 @@ class Fleet:
     def _tell(self) -> None:
         self.news.set()
         self._changed()
+
+
+def _words(error: Exception) -> str:
+    return error.message if isinstance(error, CrsweepError) else repr(error)
 
 
 def _plus(a: Counts, b: Counts) -> Counts:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, ReplicaLost
@@ -21,6 +24,7 @@ from workers.backends.vllm.engine import (
 
 _MOST_DEATHS = 3  # without a reply in between
 
+T = TypeVar("T")
 SpecFor = Callable[[bool], EngineSpec]
 """The spec of an engine, for a machine without (True) or with a GPU."""
 
@@ -45,11 +49,20 @@ class LocalEngines:
         found = Losses()
         for client in self._clients.values():
             found.calls += client.losses.calls
+            found.seconds += client.losses.seconds
         return found
 
     async def close(self) -> None:
         for client in self._clients.values():
             client.close()
+
+
+class _Running(NamedTuple):
+    """An engine that serves. `gone` ends with the cause of its death."""
+
+    engine: Engine
+    gone: asyncio.Future[str]
+    fingerprint: str
 
 
 class LocalClient:
@@ -58,9 +71,7 @@ class LocalClient:
     def __init__(self, label: str, max_inflight: int, spec_for: SpecFor) -> None:
         self._label, self._spec_for = label, spec_for
         self._slots = asyncio.Semaphore(max_inflight)
-        self._starting = asyncio.Lock()
-        self._engine: Engine | None = None
-        self._fingerprint = ""
+        self._start: asyncio.Task[_Running] | None = None
         self._deaths = 0
         self._failed = ""
         self.losses = Losses()
@@ -68,51 +79,73 @@ class LocalClient:
     async def ask(self, route: str, request: Request | EmbedRequest) -> Completion | Vector:
         """One reply; errors as in `clients.EngineClient.ask`."""
         async with self._slots:
-            engine = await self._running()
+            engine, gone, fingerprint = await self._running()
+            started = time.monotonic()
             try:
                 if isinstance(request, EmbedRequest):
-                    reply: Completion | Vector = await engine.embed(request)
+                    reply: Completion | Vector = await _unless(gone, engine.embed(request))
                 else:
-                    done = await engine.generate(request)
-                    reply = done._replace(fingerprint=self._fingerprint)
+                    done = await _unless(gone, engine.generate(request))
+                    reply = done._replace(fingerprint=fingerprint)
             except Death as error:
                 self.losses.calls += 1
+                self.losses.seconds += time.monotonic() - started
                 raise ReplicaLost(f"{self._label}: {error}") from error
         self._deaths = 0
         return reply
 
     def close(self) -> None:
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        """Ends the engine; who asks again starts another."""
+        start, self._start = self._start, None
+        if start is None:
+            return
+        if not start.done():
+            start.cancel()
+        elif not start.cancelled() and start.exception() is None:
+            start.result().engine.close()
 
-    async def _running(self) -> Engine:
-        async with self._starting:
-            if self._failed:
-                raise EngineRefused(f"{self._label}: {self._failed}")
-            if self._engine is None:
-                self._engine = await self._start()
-            return self._engine
+    async def _running(self) -> _Running:
+        if self._failed:
+            raise EngineRefused(f"{self._label}: {self._failed}")
+        if self._start is None:
+            self._start = asyncio.create_task(self._started())
+        # Shielded: a dialogue that ends must not take along the engine that all wait for.
+        return await asyncio.shield(self._start)
 
-    async def _start(self) -> Engine:
+    async def _started(self) -> _Running:
         from vllm.platforms import current_platform
 
         spec = self._spec_for(current_platform.is_cpu())
-        clean_environment(True, None)
+        clean_environment(Path(spec.arguments["model"]).is_dir(), None)
+        gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def on_death(cause: str) -> None:
+            gone.set_result(cause)
+            self._deaths += 1
+            if self._deaths >= _MOST_DEATHS:
+                self._failed = f"its engine died {_MOST_DEATHS} times without one reply: {cause}"
+            if asyncio.current_task() is not self._start:
+                self.close()
+
         try:
             async with asyncio.timeout(spec.start_timeout):
-                engine = await Engine.start(spec, self._on_death)
+                engine = await Engine.start(spec, on_death)
         except TimeoutError:
             self._failed = f"it was not ready within {spec.start_timeout:g} s (start_timeout)"
         except Exception as error:  # noqa: BLE001  (vLLM raises anything, for any reason)
             self._failed = f"the model cannot be served: {type(error).__name__}: {error}"
         else:
-            self._fingerprint = digest(engine.fingerprint())
-            return engine
+            return _Running(engine, gone, digest(engine.fingerprint()))
         raise EngineRefused(f"{self._label}: {self._failed}")
 
-    def _on_death(self, cause: str) -> None:
-        self._deaths += 1
-        self.close()
-        if self._deaths >= _MOST_DEATHS:
-            self._failed = f"its engine died {_MOST_DEATHS} times without one reply: {cause}"
+
+async def _unless(gone: asyncio.Future[str], answer: Coroutine[Any, Any, T]) -> T:
+    """What `answer` gives, or Death once the engine has `gone`: vLLM may leave a call waiting."""
+    work = asyncio.create_task(answer)
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        raise Death(gone.result())
+    finally:
+        work.cancel()

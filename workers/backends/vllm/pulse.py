@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 _FLOOR = 15.0  # seconds: pauses of a busy machine (loading, swapping, compiling) are no stall
 _PATIENCE = 10.0  # times the slowest that was seen
+_CEILING = 1800.0  # seconds: one slow step (a first compilation) must not excuse a hang for hours
+_PAUSE = 5.0  # seconds between two looks: then this process was held up, and heard of no step
 
 
 class Counts(NamedTuple):
@@ -31,7 +33,7 @@ class Pulse:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._pending: dict[str, int] = {}
-        self._last = clock()
+        self._last = self._looked = clock()
         self._slowest_step = 0.0
         self._a_token = 0.0  # seconds to read one token of a prompt, at worst
         self.counts = Counts()
@@ -52,7 +54,9 @@ class Pulse:
     def step(self, prompt_tokens: int, output_tokens: int, queries: int, hits: int) -> None:
         """The engine took a step."""
         now = self._clock()
-        took, self._last = now - self._last, now
+        # A late one, after the last request has ended, says nothing of how long a step takes.
+        took = now - self._last if self._pending else 0.0
+        self._last = now
         self._slowest_step = max(self._slowest_step * 0.999, took)
         if prompt_tokens:
             self._a_token = max(self._a_token * 0.999, took / max(prompt_tokens, 64))
@@ -65,16 +69,28 @@ class Pulse:
             old.steps + 1,
         )
 
+    def discount(self, prompt_tokens: int, output_tokens: int) -> None:
+        """Takes tokens that no call asked for out of the counts."""
+        self.counts = self.counts._replace(
+            prompt_tokens=self.counts.prompt_tokens - prompt_tokens,
+            output_tokens=self.counts.output_tokens - output_tokens,
+        )
+
     def deadline(self) -> float:
         """Seconds within which the next step must end."""
         tokens = min(sum(self._pending.values()), self.most_tokens)
-        return max(_FLOOR, _PATIENCE * self._slowest_step, _PATIENCE * self._a_token * tokens)
+        slowest = max(self._slowest_step, self._a_token * tokens)
+        return min(_CEILING, max(_FLOOR, _PATIENCE * slowest))
 
     def stalled(self) -> str:
-        """Why the engine must be taken for hung; empty while it need not be."""
+        """Why the engine must be taken for hung; empty while it need not be. Ask it often."""
+        now = self._clock()
+        paused, self._looked = now - self._looked > _PAUSE, now
+        if paused:
+            self._last = now
         if not self._pending:
             return ""
-        waited, deadline = self._clock() - self._last, self.deadline()
+        waited, deadline = now - self._last, self.deadline()
         if waited <= deadline:
             return ""
         return (

@@ -46,11 +46,8 @@ def choose(order: Sequence[int], load: Callable[[int], int], room: int) -> int |
     loads = [load(replica) for replica in order]
     share = _SLACK * (sum(loads) + 1) / len(order)
     bound = min(room, max(_LEAST, share))
-    for replica, has in zip(order, loads, strict=True):
-        if has < bound:
-            return replica
-    least = min(loads)
-    return order[loads.index(least)] if least < room else None
+    # The least loaded one holds less than its share: None means that all have `room` calls.
+    return next((r for r, has in zip(order, loads, strict=True) if has < bound), None)
 
 
 def _hash(text: str) -> int:
