@@ -101,7 +101,7 @@ class EpisodeRunner:
     def __init__(self, job: Job, engines: EnginesOfRun | None = None) -> None:
         self.job = job
         weights.take(job.weights)
-        self.engines = engines or LocalEngines()
+        self.engines = engines or LocalEngines(job.folder / "logs")
         self._domains: dict[str, Domain] = {}
         self._models: dict[tuple[str, str, str], BoundModel] = {}
         self._cell_models: dict[tuple[int, str], BoundModel] = {}

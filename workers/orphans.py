@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -24,6 +25,15 @@ def end_with_parent() -> None:
         end_now()
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def end_engine_with_parent() -> None:
+    """The same, called by vLLM in each process of an engine; in any other it does nothing.
+
+    An engine is a child of `multiprocessing`; whoever started it is not.
+    """
+    if multiprocessing.parent_process() is not None:
+        end_with_parent()
 
 
 def end_now() -> None:

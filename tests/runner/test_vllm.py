@@ -253,6 +253,18 @@ def test_no_engine_process_is_left_behind(tmp_path, models, end):
     assert "Traceback" not in printed
 
 
+def test_no_engine_process_outlives_a_local_driver(tmp_path, models):
+    run = {"executor": "local", "concurrency": 8}
+    path = small_sweep(tmp_path / "a", models, cases=2000, run=run)
+    process = start(path)
+    wait_for_episodes(process, tmp_path / "a" / "out")
+    started = below(process)
+    assert named(started, "VLLM::")
+    process.kill()
+    process.communicate(timeout=60)
+    assert_all_gone(started)
+
+
 def test_a_local_run_serves_itself_and_records_an_overflow_with_its_sizes(
     tmp_path, models, crsweep
 ):

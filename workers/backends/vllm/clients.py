@@ -184,6 +184,8 @@ class EngineClient:
             raise
 
     def _note_death(self, call: _Call, error: ReplicaLost) -> None:
+        if call.state == "waiting":
+            return  # it had not left this process
         self.losses.calls += 1
         self.losses.seconds += time.monotonic() - call.since
         if call.state == "begun":
@@ -200,9 +202,8 @@ class EngineClient:
     def _link(self, ref: ReplicaRef) -> _Link:
         return _Link(ref, self._reach(ref.handle), self._client, self._label, self)
 
-    def lost(self, link: _Link, unsent: list[_Call]) -> None:
-        """A link is lost, with calls that had not left this process: they go elsewhere."""
-        self._waiting.extendleft(reversed(unsent))
+    def lost(self, link: _Link) -> None:
+        """A link is lost; calls are sent another way."""
         self._renew()
         if self._links.get(link.ref.index) is link:
             # The driver will tell what became of it. If it tells nothing, only the way was broken.
@@ -214,20 +215,19 @@ class EngineClient:
             self._renew()
 
     def _renew(self) -> None:
-        """Rebuilds the ring of replicas that are alive, and sends what waits."""
+        """Rebuilds the ring of replicas that are alive."""
         self._ring = Ring(index for index, link in self._links.items() if not link.lost)
-        if self._failed:
-            for call in self._waiting:
-                if not call.reply.done():
-                    call.reply.set_exception(EngineRefused(f"{self._label}: {self._failed}"))
-            self._waiting.clear()
         self.dispatch()
 
     def dispatch(self) -> None:
         """Sends calls that wait, as far as there is room, in the order in which they came."""
-        while self._waiting and self._ring.size:
+        while self._waiting and (self._ring.size or self._failed):
             call = self._waiting[0]
-            if not call.reply.done():  # else its dialogue has ended
+            if call.reply.done():
+                pass  # its dialogue has ended
+            elif self._failed:
+                call.reply.set_exception(EngineRefused(f"{self._label}: {self._failed}"))
+            else:
                 index = choose(
                     self._ring.order(call.route), lambda i: len(self._links[i].calls), self.room
                 )
@@ -283,14 +283,13 @@ class _Link:
             self._receiver = asyncio.create_task(self._receive())
 
     def lose(self, cause: str) -> None:
-        """Ends every call that has left for the replica with ReplicaLost."""
+        """Ends every call that was given to this link with ReplicaLost."""
         if self.lost:
             return
         self.lost = True
         calls, self.calls = self.calls, {}
-        unsent = [call for call in calls.values() if call.state == "waiting"]
         for call in calls.values():
-            if call.state != "waiting" and not call.reply.done():
+            if not call.reply.done():
                 call.reply.set_exception(
                     ReplicaLost(f"a replica of {self._label} was lost: {cause}")
                 )
@@ -298,7 +297,7 @@ class _Link:
         for task in (self._receiver, *self._sending):
             if task is not None and task is not current:
                 task.cancel()
-        self._owner.lost(self, unsent)
+        self._owner.lost(self)
 
     def _flush(self) -> None:
         if self.lost:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -21,6 +24,7 @@ from workers.backends.vllm.engine import (
     Vector,
     clean_environment,
 )
+from workers.backends.vllm.output import cause_of, redirect
 
 _MOST_DEATHS = 3  # without a reply in between
 
@@ -32,14 +36,29 @@ SpecFor = Callable[[bool], EngineSpec]
 class LocalEngines:
     """The engines of one process, with the interface of `clients.Engines`."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_folder: Path | None = None) -> None:
         self._clients: dict[str, LocalClient] = {}
+        self._log_folder = log_folder
+        self._redirected: Path | None = None
 
     def of(self, key: str, label: str, max_inflight: int, spec_for: SpecFor) -> LocalClient:
         """The one engine with this key."""
         if key not in self._clients:
-            self._clients[key] = LocalClient(label, max_inflight, spec_for)
+            self._clients[key] = LocalClient(label, max_inflight, spec_for, self._output)
         return self._clients[key]
+
+    def _output(self) -> Path:
+        """Where the engines print; from now on, for good: their processes live as long as we do."""
+        if self._redirected is None:
+            folder = self._log_folder
+            if folder is None or not folder.is_dir():  # nothing is stored: a dialogue is watched
+                folder = Path(tempfile.gettempdir())
+            self._redirected = folder / f"local-{os.getpid()}-engine.log"
+            redirect(self._redirected, keep_screen=True)
+            for handler in logging.getLogger("vllm").handlers:  # vLLM's own words are no news
+                if isinstance(handler, logging.StreamHandler):
+                    handler.setStream(self._redirected.open("a", encoding="utf-8"))
+        return self._redirected
 
     def update(self, view: View) -> None:
         """Nothing comes or goes here."""
@@ -68,8 +87,10 @@ class _Running(NamedTuple):
 class LocalClient:
     """One engine in this process."""
 
-    def __init__(self, label: str, max_inflight: int, spec_for: SpecFor) -> None:
-        self._label, self._spec_for = label, spec_for
+    def __init__(
+        self, label: str, max_inflight: int, spec_for: SpecFor, output: Callable[[], Path]
+    ) -> None:
+        self._label, self._spec_for, self._output = label, spec_for, output
         self._slots = asyncio.Semaphore(max_inflight)
         self._start: asyncio.Task[_Running] | None = None
         self._deaths = 0
@@ -115,8 +136,10 @@ class LocalClient:
     async def _started(self) -> _Running:
         from vllm.platforms import current_platform
 
-        spec = self._spec_for(current_platform.is_cpu())
-        clean_environment(Path(spec.arguments["model"]).is_dir(), None)
+        cpu = current_platform.is_cpu()
+        spec = self._spec_for(cpu)
+        clean_environment(Path(spec.arguments["model"]).is_dir(), 1 if cpu else None)
+        output = self._output()
         gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def on_death(cause: str) -> None:
@@ -133,7 +156,7 @@ class LocalClient:
         except TimeoutError:
             self._failed = f"it was not ready within {spec.start_timeout:g} s (start_timeout)"
         except Exception as error:  # noqa: BLE001  (vLLM raises anything, for any reason)
-            self._failed = f"the model cannot be served: {type(error).__name__}: {error}"
+            self._failed = f"the model cannot be served: {cause_of(error, output)}"
         else:
             return _Running(engine, gone, digest(engine.fingerprint()))
         raise EngineRefused(f"{self._label}: {self._failed}")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,6 +30,7 @@ from workers.backends.vllm.engine import (
     Vector,
     clean_environment,
 )
+from workers.backends.vllm.output import cause_of, redirect
 from workers.backends.vllm.pulse import Counts
 from workers.logs import log_to
 from workers.orphans import end_now, end_with_parent
@@ -39,9 +39,6 @@ log = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 0.001
 _LAST_WORDS_SECONDS = 0.1  # long enough for the polls that wait to be answered
-_TAIL = 20_000  # characters of the engine's own output that are searched for a cause
-_CAUSE = re.compile(r"^.*?\b((?:\w+\.)*\w*(?:Error|Exception)\b: .*)$", re.M)
-_WRAPPERS = ("Engine core initialization failed", "EngineDeadError", "See root cause above")
 
 State = Literal["loading", "ready", "dying", "failed"]
 
@@ -96,7 +93,7 @@ class ModelReplica:
         clean_environment(Path(spec.arguments["model"]).is_dir(), cpu_share)
         log_to(log_folder, f"{name}-replica")
         self._output = log_folder / f"{name}-engine.log"
-        _redirect(self._output)
+        redirect(self._output)
         self._spec = spec
         self._incarnation = f"{os.getpid()}-{time.time():.3f}"
         self._state: State = "loading"
@@ -163,20 +160,11 @@ class ModelReplica:
             self._fail(f"it was not ready within {self._spec.start_timeout:g} s (start_timeout)")
         except Exception as error:  # whatever vLLM raises, for whichever reason
             log.exception("%s does not start", self._spec.label)
-            self._fail(self._cause_of(error))
+            self._fail(cause_of(error, self._output))
         self._changed.set()
 
     def _fail(self, cause: str) -> None:
         self._state, self._cause = "failed", cause
-
-    def _cause_of(self, error: Exception) -> str:
-        """The root cause. The engine's process prints it, and raises only that there was one."""
-        said = f"{type(error).__name__}: {error}"
-        if isinstance(error, Death) or any(words in said for words in _WRAPPERS):
-            tail = self._output.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
-            found = [m for m in _CAUSE.findall(tail) if not any(w in m for w in _WRAPPERS)]
-            said = found[-1] if found else f"{said} ({self._output.name} has its output)"
-        return " ".join(said.split())[:500]
 
     def _box(self, client: str) -> _Mailbox:
         if client not in self._mail:
@@ -254,11 +242,3 @@ class _Mailbox:
     async def emptied(self) -> None:
         """Until a poll has taken what was put."""
         await self._empty.wait()
-
-
-def _redirect(path: Path) -> None:
-    """Sends what this process and its children print to `path`, where causes can be read."""
-    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    os.close(out)

@@ -1,0 +1,452 @@
+"""The driver's side of the engines: what is up, what it costs, and when it is given up."""
+
+import asyncio
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agents.core.errors import ReplicaLost
+from tests import virtual_time
+from workers.backends.core import EngineSpec
+from workers.backends.vllm import fleet as module
+from workers.backends.vllm.fleet import FRUITLESS_RESTARTS, Fleet
+from workers.backends.vllm.pulse import Counts
+from workers.backends.vllm.replica import Hello
+
+
+@pytest.fixture(autouse=True, scope="module")
+def virtual():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "time", virtual_time.TIME)
+        yield
+
+
+NAMES = count()
+
+
+class Actor:
+    """One replica's actor: `loads` for so long, and is started again `restarts` after it ended."""
+
+    def __init__(self, loads=10.0, restarts=2.0, fails="", dies_loading=False, never=False):
+        self.raw = self
+        self.loads, self.restarts, self.fails = loads, restarts, fails
+        self.dies_loading, self.never = dies_loading, never
+        self.incarnation, self.state, self.cause, self.replied = "", "", "", 0
+        self.counts_now = Counts()
+        self.silent, self.killed, self.boots = False, [], 0
+        self.alive = False
+        self._changed = asyncio.Event()
+        if not never:
+            self._boot()
+
+    def _boot(self):
+        if False in self.killed:
+            return
+        self.boots += 1
+        self.incarnation, self.alive, self.silent = f"i{next(NAMES)}", True, False
+        self.counts_now, self.replied, self.cause = Counts(), 0, ""
+        self._to("loading")
+        asyncio.get_running_loop().call_later(self.loads, self._loaded, self.incarnation)
+
+    def _loaded(self, incarnation):
+        if self.alive and self.incarnation == incarnation:
+            if self.dies_loading:
+                self.die()
+            elif self.fails:
+                self.cause = self.fails
+                self._to("failed")
+            else:
+                self._to("ready")
+
+    def _to(self, state):
+        self.state = state
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def work(self, steps=10, replied=1):
+        self.replied += replied
+        old = self.counts_now
+        self.counts_now = Counts(old.prompt_tokens + 5 * steps, old.output_tokens + 3 * steps, 0, 0,
+                                 old.steps + steps)  # fmt: skip
+
+    def say_dying(self, cause, ends=True):
+        self.cause = cause
+        self._to("dying")
+        if ends:
+            asyncio.get_running_loop().call_later(0.1, self.die)
+
+    def die(self):
+        if self.alive:
+            self.alive = False
+            self._to("gone")
+            asyncio.get_running_loop().call_later(self.restarts, self._boot)
+
+    async def hello(self, known, wait):
+        await self._way()
+        if self.state == known:
+            changed = self._changed.wait()
+            try:
+                await asyncio.wait_for(changed, wait)
+            except TimeoutError:
+                pass
+            await self._way()
+        return Hello(self.incarnation, self.state, self.cause, "f", {"gpu": "fake"}, 1, self.replied)
+
+    async def counts(self):
+        await self._way()
+        return self.counts_now
+
+    async def _way(self):
+        await asyncio.sleep(0.001)
+        if self.silent:
+            await asyncio.Event().wait()
+        if not self.alive:
+            raise ReplicaLost("the actor died")
+
+    def kill(self, *, restart):
+        self.killed.append(restart)
+        self.die()
+
+
+def spec(key="m", replicas=1, start_timeout=600.0):
+    return EngineSpec(key, f"model {key}", "generate", {"model": key}, 8, start_timeout, replicas, 1)
+
+
+class Told:
+    """A fleet of fakes, and all that the workers were told."""
+
+    def __init__(self, *specs, make=Actor):
+        self.actors: list[Actor] = []
+        self.views = []
+
+        def launch(spec, index):
+            self.actors.append(make())
+            return self.actors[-1]
+
+        self.fleet = Fleet(specs or [spec()], launch, lambda: self.views.append(self.fleet.view()))
+
+    @property
+    def engine(self):
+        return self.fleet.engines["m"]
+
+    def up(self):
+        return [ref.incarnation for ref in self.fleet.view()["m"].replicas]
+
+
+def in_virtual_time(test):
+    def wrapped():
+        virtual_time.run(test())
+
+    wrapped.__name__ = test.__name__
+    return wrapped
+
+
+@in_virtual_time
+async def test_workers_are_told_when_a_replica_is_ready_and_the_engine_when_all_are():
+    told = Told(spec(replicas=2))
+    told.fleet.load("m")
+    told.actors[1].loads = 0
+    await asyncio.sleep(5)
+    assert (told.up(), told.fleet.settled("m")) == ([], False)
+    await asyncio.sleep(10)
+    assert told.up() == [actor.incarnation for actor in told.actors]
+    assert told.fleet.settled("m")
+    assert told.engine.load_seconds == pytest.approx(10, abs=0.1)
+    assert told.fleet.news.is_set()
+    assert told.views[-1] == told.fleet.view()
+
+
+@in_virtual_time
+async def test_a_death_is_counted_once_with_its_cause_and_its_time():
+    told = Told()
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    [actor] = told.actors
+    actor.work()
+    await asyncio.sleep(3)
+    actor.say_dying("the engine hangs: no step for 15 s")
+    await asyncio.sleep(1)
+    assert told.up() == []
+    await asyncio.sleep(20)
+    assert told.up() == [actor.incarnation]
+    found = told.fleet.summary("m")
+    assert found["death_causes"] == ["the engine hangs: no step for 15 s"]
+    assert found["seconds_down"] == pytest.approx(12, abs=1)
+    assert actor.boots == 2
+
+
+@in_virtual_time
+async def test_the_second_death_has_its_own_cause():
+    told = Told()
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    [actor] = told.actors
+    actor.say_dying("first")
+    await asyncio.sleep(5)  # it is loading again
+    actor.die()  # killed, without last words
+    await asyncio.sleep(30)
+    assert told.engine.deaths == ["first", "the actor died"]
+
+
+@in_virtual_time
+async def test_an_outage_that_goes_on_is_part_of_the_time_down():
+    told = Told()
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    told.actors[0].die()
+    await asyncio.sleep(6)
+    assert told.fleet.summary("m")["seconds_down"] == pytest.approx(6, abs=1)
+    told.fleet.unload("m")
+    await asyncio.sleep(100)
+    assert told.fleet.summary("m")["seconds_down"] == pytest.approx(6, abs=1)
+
+
+@in_virtual_time
+async def test_counts_of_all_incarnations_add_up_and_none_twice():
+    told = Told()
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    [actor] = told.actors
+    for _ in range(3):
+        actor.work(100)
+        await asyncio.sleep(3)
+        actor.say_dying("x", ends=False)
+        await asyncio.sleep(2)
+        actor.die()
+        await asyncio.sleep(20)
+    actor.work(7)
+    await told.fleet.refresh()
+    assert told.fleet.counts("m").steps == 307
+    told.fleet.unload("m")
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    told.actors[-1].work(1)
+    await told.fleet.refresh()
+    assert told.fleet.counts("m").steps == 308
+    assert told.fleet.summary("m")["output_tokens"] == 3 * 308
+
+
+@in_virtual_time
+async def test_a_replica_replaced_so_quickly_that_nobody_saw_it_go_is_a_death_too():
+    told = Told()
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    [actor] = told.actors
+    actor.work(50)
+    await asyncio.sleep(3)
+    before = told.up()
+    actor.restarts = actor.loads = 0
+    actor.die()
+    actor._boot()
+    await asyncio.sleep(5)
+    assert told.engine.deaths
+    assert told.up() == [actor.incarnation] != before
+    assert told.fleet.counts("m").steps == 50
+
+
+@in_virtual_time
+async def test_a_silent_actor_is_killed_and_comes_back():
+    told = Told()
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    [actor] = told.actors
+    actor.silent = True
+    await asyncio.sleep(25)
+    assert actor.killed == []
+    await asyncio.sleep(30)
+    assert actor.killed == [True]
+    assert told.engine.deaths == ["its actor did not answer for 30 s"]
+    assert told.up() == [actor.incarnation]
+
+
+@in_virtual_time
+async def test_a_driver_that_was_held_up_itself_kills_nobody():
+    told = Told()
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    [actor] = told.actors
+    loop = asyncio.get_running_loop()
+    for _ in range(4):
+        await asyncio.sleep(7)
+        loop._now += 200  # type: ignore[attr-defined]
+    await asyncio.sleep(30)
+    assert (actor.killed, told.engine.deaths) == ([], [])
+
+
+@in_virtual_time
+async def test_a_replica_that_says_it_dies_and_does_not_is_killed():
+    told = Told()
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    [actor] = told.actors
+    actor.say_dying("x", ends=False)
+    await asyncio.sleep(5)
+    assert actor.killed == []
+    await asyncio.sleep(30)
+    assert actor.killed == [True]
+    assert told.engine.deaths == ["x"]
+    assert told.up() == [actor.incarnation]
+
+
+@in_virtual_time
+async def test_a_replica_that_dies_again_and_again_while_it_loads_is_given_up():
+    told = Told(make=lambda: Actor(dies_loading=True))
+    told.fleet.load("m")
+    await asyncio.sleep(300)
+    [actor] = told.actors
+    assert actor.boots == 1 + FRUITLESS_RESTARTS
+    assert told.fleet.settled("m")
+    assert "restarted 3 times without one reply; the last time: the actor died" in told.engine.failed
+    assert told.views[-1]["m"].failed == told.engine.failed
+    assert actor.killed == [False]
+
+
+@in_virtual_time
+async def test_one_that_replies_in_between_is_not_given_up():
+    told = Told()
+    told.fleet.load("m")
+    [actor] = told.actors
+    for _ in range(3 * FRUITLESS_RESTARTS):
+        await asyncio.sleep(20)
+        actor.work()
+        actor.say_dying("x")
+    await asyncio.sleep(20)
+    assert told.up() == [actor.incarnation]
+    assert len(told.engine.deaths) == 3 * FRUITLESS_RESTARTS
+
+
+@in_virtual_time
+async def test_a_replica_that_never_shows_up_is_given_up_with_the_reason():
+    told = Told(spec(start_timeout=100), make=lambda: Actor(never=True))
+    told.fleet.load("m")
+    await asyncio.sleep(90)
+    assert not told.fleet.settled("m")
+    await asyncio.sleep(20)
+    reason = r"no sign of it within 100 s (start_timeout): the actor died"
+    assert told.engine.failed == f"the model cannot be served: {reason}"
+
+
+@in_virtual_time
+async def test_time_to_start_counts_from_the_last_death_not_from_the_first():
+    told = Told(spec(start_timeout=60), make=lambda: Actor(loads=25))
+    told.fleet.load("m")
+    await asyncio.sleep(40)
+    [actor] = told.actors
+    actor.die()
+    for _ in range(2):
+        await asyncio.sleep(25)
+        actor.die()  # shortly before it is ready
+    await asyncio.sleep(60)
+    assert told.up() == [actor.incarnation]
+
+
+@in_virtual_time
+async def test_a_model_that_cannot_be_loaded_fails_its_engine_once_all_replicas_have_failed():
+    told = Told(spec(replicas=2), make=lambda: Actor(fails="no such file"))
+    told.fleet.load("m")
+    told.actors[1].fails = ""
+    await asyncio.sleep(20)
+    assert told.engine.failed == ""
+    assert told.fleet.settled("m")
+    assert told.up() == [told.actors[1].incarnation]
+    told.actors[1].fails = "no such file"
+    told.actors[1].die()
+    await asyncio.sleep(30)
+    assert told.engine.failed == "the model cannot be served: no such file"
+    assert [actor.killed for actor in told.actors] == [[False], [False]]
+    told.fleet.unload("m")
+    told.fleet.load("m")  # a later group needs it too
+    assert told.fleet.settled("m")
+    assert len(told.actors) == 2
+
+
+@in_virtual_time
+async def test_whatever_the_cluster_raises_is_a_loss_and_ends_no_watch():
+    told = Told()
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    [actor] = told.actors
+    real = actor.hello
+
+    async def broken(known, wait):
+        raise RuntimeError("node is gone")
+
+    actor.hello = broken
+    await asyncio.sleep(1)
+    assert told.up() == []
+    assert "node is gone" in told.engine.deaths[0]
+    actor.die()
+    actor.hello = real
+    await asyncio.sleep(30)
+    assert told.up() == [actor.incarnation]
+
+
+@in_virtual_time
+async def test_loading_and_unloading_twice_is_the_same_as_once():
+    told = Told()
+    told.fleet.load("m")
+    told.fleet.load("m")
+    assert len(told.actors) == 1
+    await asyncio.sleep(5)  # unloaded while it loads
+    told.fleet.unload("m")
+    told.fleet.unload("m")
+    assert told.actors[0].killed == [False]
+    await asyncio.sleep(60)
+    assert (told.up(), told.engine.deaths, told.fleet.settled("m")) == ([], [], False)
+    told.fleet.load("m")
+    await asyncio.sleep(20)
+    assert told.up() == [told.actors[1].incarnation]
+    told.fleet.close()
+    told.fleet.close()
+    assert told.actors[1].killed == [False]
+    assert len(asyncio.all_tasks()) <= 2
+
+
+ACTS = st.sampled_from(["die", "dying", "silent", "work", "fails", "load", "unload"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 40), ACTS, st.integers(0, 2)), max_size=15))
+def test_the_view_names_live_replicas_only_and_all_of_them_in_the_end(events):
+    async def main():
+        told = Told(spec(replicas=3))
+        steps = 0
+        told.fleet.load("m")
+        for wait, act, which in events:
+            await asyncio.sleep(wait)
+            there = [r.handle for r in told.engine.replicas]
+            if act == "load":
+                told.fleet.load("m")
+            elif act == "unload":
+                await told.fleet.refresh()
+                told.fleet.unload("m")
+            elif there:
+                actor = there[which]
+                if act == "die":
+                    await asyncio.sleep(2)  # its counts were seen
+                    actor.die()
+                elif act == "dying" and actor.state == "ready":
+                    actor.say_dying("x")
+                elif act == "silent":
+                    actor.silent = True
+                elif act == "fails":
+                    actor.fails = "broken"
+                elif actor.alive and not actor.silent and actor.incarnation in told.up():
+                    actor.work()
+                    steps += 10
+                    await asyncio.sleep(2)
+        told.fleet.load("m")
+        await asyncio.sleep(1000)
+        assert told.fleet.settled("m")
+        for replica in told.engine.replicas:
+            assert replica.up == (not replica.failed)
+            assert replica.failed or replica.handle.incarnation in told.up()
+        assert (told.engine.failed != "") == (not told.up())
+        assert told.fleet.counts("m").steps == steps
+        assert told.views[-1] == told.fleet.view()
+        told.fleet.close()
+        assert [ref for one in told.fleet.view().values() for ref in one.replicas] == []
+
+    virtual_time.run(main())
