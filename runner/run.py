@@ -198,7 +198,9 @@ def _crew(plan: Plan, job: Job, count: int, console: Console) -> Crew:
 
 def _engines(plan: Plan, done: set[str], crew: Crew, console: Console) -> RunEngines:
     """What is to run in which stage, and the engines for it; none of them is loaded yet."""
-    stages = run_plan(plan, crew.nodes, cpu=crew.cpu) if crew.nodes else without_engines(plan)
+    stages = (
+        run_plan(plan, crew.nodes, cpu=crew.cpu, done=done) if crew.nodes else without_engines(plan)
+    )
     for reason in dict.fromkeys(stages.misfits.values()):
         cells = sum(found == reason for found in stages.misfits.values())
         console.print(f"[red]{cells} cells cannot run: {escape(reason)}[/]", soft_wrap=True)

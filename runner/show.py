@@ -45,9 +45,9 @@ def show_plan(
     `gpus` are those of an imagined cluster, a number a node.
     """
     plan = prepare(sweep, overrides)
-    nodes, cpu = nodes_of(plan, gpus)
-    engines = run_plan(plan, nodes, cpu=cpu) if nodes else without_engines(plan)
     done = committed(plan.loaded.out)
+    nodes, cpu = nodes_of(plan, gpus)
+    engines = run_plan(plan, nodes, cpu=cpu, done=done) if nodes else without_engines(plan)
     left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
     guess = estimate(plan, left, probe=check_metrics(plan.loaded))
     if as_json:

@@ -26,7 +26,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
@@ -171,10 +171,10 @@ async def _or_lost(answer: Any) -> Any:
     """What an actor answers; ReplicaLost where it cannot."""
     try:
         return await answer
-    except RayActorError as error:
-        raise ReplicaLost(str(error).splitlines()[0]) from error
     except RayTaskError as error:
         raise ReplicaLost(f"a fault in the replica: {error.cause!r}") from error
+    except RayError as error:
+        raise ReplicaLost(str(error).splitlines()[0]) from error
 
 
 def cluster_nodes() -> list[ClusterNode]:

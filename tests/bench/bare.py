@@ -3,7 +3,7 @@
     python -m tests.bench.bare REQUESTS.json
 
 No Ray, no storage, no dialogues: as many requests in flight as the file says, each as soon as
-another has ended. Prompts are rendered before the clock starts.
+another has ended. What vLLM needs of a chat is done here too: template, sampling parameters made.
 """
 
 from __future__ import annotations
@@ -29,33 +29,31 @@ async def main(given: dict[str, Any]) -> dict[str, float]:
     tokenizer = llm.get_tokenizer()
     work = []
     for request in given["requests"]:
-        prompt = tokenizer.apply_chat_template(
-            request["messages"], add_generation_prompt=True, tokenize=False
-        )
         params = SamplingParams(
             **given["sampling"],
             seed=request["seed"],
             output_kind=RequestOutputKind.FINAL_ONLY,
             structured_outputs=StructuredOutputsParams(json=request["schema"]),
         )
-        work.append((prompt, params))
+        work.append((request["messages"], params))
 
     tokens = 0
 
-    async def one(number: int, prompt: str, params: Any) -> None:
+    async def one(number: int, messages: Any, params: Any) -> None:
         nonlocal tokens
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         async for output in llm.generate(prompt, params, str(number)):
             tokens += len(output.outputs[0].token_ids) + len(output.prompt_token_ids)
 
     params = work[0][1].clone()
     params.max_tokens = 4
-    await one(-1, "warm up", params)
+    await one(-1, [{"role": "user", "content": "warm up"}], params)
     tokens = 0
     left = iter(enumerate(work))
 
     async def slot() -> None:
-        for number, (prompt, params) in left:
-            await one(number, prompt, params)
+        for number, (messages, params) in left:
+            await one(number, messages, params)
 
     with CpuClock() as clock:
         started = time.perf_counter()

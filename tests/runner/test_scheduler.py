@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.errors import StoreError
@@ -53,6 +53,7 @@ def test_failures_that_would_repeat_are_not_tried_again(blame):
     assert queue.lease("a", 5) == []
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 30),
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["lease", "settle", "die", "fail"])),
@@ -90,6 +91,106 @@ def test_whatever_happens_every_episode_is_settled_exactly_once(count, events):
                 play(worker, "settle")
     assert sorted(done) == sorted(f"e{i}" for i in range(count))
     assert len(set(attempts)) == len(attempts)
+
+
+def staged(*counts):
+    """One stage for each count; the cell of an episode is its stage."""
+    return [
+        iter([Ref(f"s{stage}e{i}", stage, Seeds(0, 0, 0), f"u{i}") for i in range(count)])
+        for stage, count in enumerate(counts)
+    ]
+
+
+def test_a_stage_gives_nothing_before_it_is_opened_and_earlier_ones_go_first():
+    queue = LeaseQueue(staged(2, 2), retries=2, opened=0)
+    assert (queue.lease("a", 9), queue.dry, queue.finished) == ([], True, False)
+    queue.open()
+    assert not queue.dry
+    assert [ref.cell for ref in queue.lease("a", 9)] == [0, 0]
+    assert (queue.exhausted, queue.dry, queue.outstanding()) == (1, True, {0})
+    queue.open()
+    assert [ref.cell for ref in queue.lease("b", 9)] == [1, 1]
+    assert (queue.exhausted, queue.outstanding()) == (2, {0, 1})
+
+
+def test_cells_are_outstanding_until_their_last_episode_is_settled_for_good():
+    queue = LeaseQueue(staged(1, 1), retries=1, opened=1)
+    [ref] = queue.lease("a", 9)
+    assert not queue.settle("a", settled(ref, "failed", "infrastructure"))
+    assert queue.outstanding() == {0}  # it waits to be tried again
+    [ref] = queue.lease("a", 9)
+    assert queue.lose("a", {}, EPOCH) == []
+    assert queue.outstanding() == {0}
+    [ref] = queue.lease("b", 9)
+    assert queue.settle("b", settled(ref))
+    assert queue.outstanding() == set()
+    assert not queue.finished  # a stage is still to come
+
+
+@pytest.mark.parametrize("kind", ["EngineRefused", "CallQuarantined"])
+def test_what_an_engine_refuses_is_not_tried_again(kind):
+    queue = LeaseQueue(staged(1), retries=5)
+    [ref] = queue.lease("a", 5)
+    assert queue.settle("a", Settled(ref, "failed", "infrastructure", kind, "no such model"))
+    assert queue.lease("a", 5) == []
+    assert queue.finished
+
+
+def test_empty_stages_are_passed_over():
+    queue = LeaseQueue(staged(0, 0, 1, 0), retries=0)
+    [ref] = queue.lease("a", 5)
+    assert ref.cell == 2
+    assert queue.lease("a", 5) == []
+    assert queue.settle("a", settled(ref))
+    assert queue.finished
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 8), min_size=1, max_size=5),
+    st.lists(st.tuples(st.sampled_from("ab"),
+                       st.sampled_from(["lease", "settle", "die", "fail", "open"])), max_size=150),
+)  # fmt: skip
+def test_whatever_dies_no_stage_begins_early_and_every_episode_is_settled_once(counts, events):
+    queue = LeaseQueue(staged(*counts), retries=1000, opened=0)
+    held: dict[str, list[Ref]] = {"a": [], "b": []}
+    done: list[str] = []
+    fresh: list[int] = []
+
+    def play(worker, event):
+        mine = held[worker]
+        if event == "open" and queue.opened < len(counts):
+            queue.open()
+        elif event == "lease":
+            new = queue.lease(worker, 3)
+            assert all(ref.cell < queue.opened for ref in new)
+            fresh.extend(ref.cell for ref in new if ref.attempt == 0)
+            mine.extend(new)
+        elif event == "settle" and mine:
+            ref = mine.pop(0)
+            assert queue.settle(worker, settled(ref))
+            done.append(ref.episode_id)
+        elif event == "fail" and mine:
+            assert not queue.settle(worker, settled(mine.pop(0), "failed", "infrastructure"))
+        elif event == "die":
+            committed = {attempt_id(ref): "done" for ref in mine[:1]}
+            done.extend(ref.episode_id for ref in queue.lose(worker, committed, EPOCH))
+            mine.clear()
+        assert queue.exhausted <= queue.opened
+        assert {ref.cell for refs in held.values() for ref in refs} <= queue.outstanding()
+        if queue.dry and queue.opened == len(counts) and not any(held.values()):
+            assert queue.finished
+
+    for worker, event in events:
+        play(worker, event)
+    for _ in range(200):
+        for worker in held:
+            for event in ("open", "lease", "settle", "settle"):
+                play(worker, event)
+    assert queue.finished
+    assert queue.outstanding() == set()
+    assert sorted(done) == sorted(f"s{s}e{i}" for s, n in enumerate(counts) for i in range(n))
+    assert fresh == sorted(fresh)
 
 
 class Lost(Exception):

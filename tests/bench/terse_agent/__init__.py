@@ -13,7 +13,7 @@ __all__ = ["Terse"]
 
 
 class _Words(ReplyModel):
-    words: Annotated[str, text(40, "what you say")]
+    words: Annotated[str, text(64, "what you say")]
 
 
 _SAY = Step("say", "verbalise", _Words)

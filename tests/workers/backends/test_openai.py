@@ -26,6 +26,7 @@ from sweeps.schema import ModelSpec
 from tests.workers.backends.calls import STEP, TALK, call, context
 from tests.workers.backends.fake_openai import Answer, FakeOpenAI, completion, refusal
 from workers import retry
+from workers.backends.core import Workload
 from workers.backends.openai import OpenAIBackend
 from workers.models import BoundModel, declare
 
@@ -71,7 +72,7 @@ def check_of(server: FakeOpenAI, **changes: Any) -> str:
     async def ask() -> str:
         backend = OpenAIBackend(options(server.url, **changes), context())
         try:
-            return await backend.check()
+            return await backend.check(Workload([], {}))
         finally:
             await backend.close()
 

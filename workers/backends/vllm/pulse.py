@@ -18,7 +18,11 @@ _PAUSE = 5.0  # seconds between two looks: then this process was held up, and he
 
 
 class Counts(NamedTuple):
-    """What an engine has done so far. Prefix counts are tokens looked up and found."""
+    """What an engine has done so far.
+
+    Tokens are those of calls that were answered. Prefix counts are tokens looked up and found,
+    steps those of the scheduler; warm-ups are in these.
+    """
 
     prompt_tokens: int = 0
     output_tokens: int = 0
@@ -51,29 +55,28 @@ class Pulse:
         if not self._pending:
             self._last = self._clock()
 
-    def step(self, prompt_tokens: int, output_tokens: int, queries: int, hits: int) -> None:
-        """The engine took a step."""
+    def step(self, queries: int, hits: int) -> None:
+        """The engine took a step; of `queries` tokens of new prompts it knew `hits`."""
         now = self._clock()
         # A late one, after the last request has ended, says nothing of how long a step takes.
         took = now - self._last if self._pending else 0.0
         self._last = now
         self._slowest_step = max(self._slowest_step * 0.999, took)
-        if prompt_tokens:
-            self._a_token = max(self._a_token * 0.999, took / max(prompt_tokens, 64))
+        if queries > hits:
+            self._a_token = max(self._a_token * 0.999, took / max(queries - hits, 64))
         old = self.counts
-        self.counts = Counts(
-            old.prompt_tokens + prompt_tokens,
-            old.output_tokens + output_tokens,
-            old.prefix_queries + queries,
-            old.prefix_hits + hits,
-            old.steps + 1,
+        self.counts = old._replace(
+            prefix_queries=old.prefix_queries + queries,
+            prefix_hits=old.prefix_hits + hits,
+            steps=old.steps + 1,
         )
 
-    def discount(self, prompt_tokens: int, output_tokens: int) -> None:
-        """Takes tokens that no call asked for out of the counts."""
-        self.counts = self.counts._replace(
-            prompt_tokens=self.counts.prompt_tokens - prompt_tokens,
-            output_tokens=self.counts.output_tokens - output_tokens,
+    def served(self, prompt_tokens: int, output_tokens: int) -> None:
+        """A call was answered."""
+        old = self.counts
+        self.counts = old._replace(
+            prompt_tokens=old.prompt_tokens + prompt_tokens,
+            output_tokens=old.output_tokens + output_tokens,
         )
 
     def deadline(self) -> float:
@@ -119,12 +122,7 @@ class Pulse:
                 engine_idx: int = 0,
             ) -> None:
                 prefix = scheduler_stats.prefix_cache_stats if scheduler_stats else None
-                pulse.step(
-                    iteration_stats.num_prompt_tokens if iteration_stats else 0,
-                    iteration_stats.num_generation_tokens if iteration_stats else 0,
-                    prefix.queries if prefix else 0,
-                    prefix.hits if prefix else 0,
-                )
+                pulse.step(prefix.queries if prefix else 0, prefix.hits if prefix else 0)
 
             def log_engine_initialized(self) -> None: ...
 

@@ -38,6 +38,7 @@ from workers.orphans import end_now, end_with_parent
 log = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 0.001
+_BEGUN_SECONDS = 30.0
 _LAST_WORDS_SECONDS = 0.1  # long enough for the polls that wait to be answered
 
 State = Literal["loading", "ready", "dying", "failed"]
@@ -175,7 +176,8 @@ class ModelReplica:
         if item.solo:
             async with self._solo:
                 box.put(item.number, BEGUN)
-                await box.emptied()
+                with suppress(TimeoutError):  # its client may be gone: others must not wait for it
+                    await asyncio.wait_for(box.emptied(), _BEGUN_SECONDS)
                 await self._answer(box, item)
         else:
             await self._answer(box, item)
@@ -183,9 +185,11 @@ class ModelReplica:
     async def _answer(self, box: _Mailbox, item: Item) -> None:
         self._running += 1
         try:
-            assert self._engine is not None
-            if isinstance(item.request, EmbedRequest):
-                reply: Answer = await self._engine.embed(item.request)
+            if self._engine is None:
+                # Sent to the one that was here before; its client has not heard of the end yet.
+                reply: Answer = Dying("the replica was restarted")
+            elif isinstance(item.request, EmbedRequest):
+                reply = await self._engine.embed(item.request)
             else:
                 done = await self._engine.generate(item.request)
                 reply = done._replace(fingerprint=self._fingerprint)

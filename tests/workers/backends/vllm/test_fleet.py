@@ -1,6 +1,7 @@
 """The driver's side of the engines: what is up, what it costs, and when it is given up."""
 
 import asyncio
+from contextlib import suppress
 from itertools import count
 
 import pytest
@@ -86,13 +87,12 @@ class Actor:
     async def hello(self, known, wait):
         await self._way()
         if self.state == known:
-            changed = self._changed.wait()
-            try:
-                await asyncio.wait_for(changed, wait)
-            except TimeoutError:
-                pass
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait)
             await self._way()
-        return Hello(self.incarnation, self.state, self.cause, "f", {"gpu": "fake"}, 1, self.replied)
+        return Hello(
+            self.incarnation, self.state, self.cause, "f", {"gpu": "fake"}, 1, self.replied
+        )
 
     async def counts(self):
         await self._way()
@@ -100,8 +100,8 @@ class Actor:
 
     async def _way(self):
         await asyncio.sleep(0.001)
-        if self.silent:
-            await asyncio.Event().wait()
+        while self.silent and self.alive:
+            await self._changed.wait()
         if not self.alive:
             raise ReplicaLost("the actor died")
 
@@ -111,7 +111,9 @@ class Actor:
 
 
 def spec(key="m", replicas=1, start_timeout=600.0):
-    return EngineSpec(key, f"model {key}", "generate", {"model": key}, 8, start_timeout, replicas, 1)
+    return EngineSpec(
+        key, f"model {key}", "generate", {"model": key}, 8, start_timeout, replicas, 1
+    )
 
 
 class Told:
@@ -298,7 +300,9 @@ async def test_a_replica_that_dies_again_and_again_while_it_loads_is_given_up():
     [actor] = told.actors
     assert actor.boots == 1 + FRUITLESS_RESTARTS
     assert told.fleet.settled("m")
-    assert "restarted 3 times without one reply; the last time: the actor died" in told.engine.failed
+    assert (
+        "restarted 3 times without one reply; the last time: the actor died" in told.engine.failed
+    )
     assert told.views[-1]["m"].failed == told.engine.failed
     assert actor.killed == [False]
 
@@ -401,13 +405,14 @@ async def test_loading_and_unloading_twice_is_the_same_as_once():
     told.fleet.close()
     told.fleet.close()
     assert told.actors[1].killed == [False]
-    assert len(asyncio.all_tasks()) <= 2
+    await asyncio.sleep(60)
+    assert len(asyncio.all_tasks()) == 1
 
 
 ACTS = st.sampled_from(["die", "dying", "silent", "work", "fails", "load", "unload"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 40), ACTS, st.integers(0, 2)), max_size=15))
 def test_the_view_names_live_replicas_only_and_all_of_them_in_the_end(events):
     async def main():
@@ -438,7 +443,7 @@ def test_the_view_names_live_replicas_only_and_all_of_them_in_the_end(events):
                     steps += 10
                     await asyncio.sleep(2)
         told.fleet.load("m")
-        await asyncio.sleep(1000)
+        await asyncio.sleep(400)
         assert told.fleet.settled("m")
         for replica in told.engine.replicas:
             assert replica.up == (not replica.failed)

@@ -26,9 +26,9 @@ class Engine:
             self.clock.now += min(0.5, end - self.clock.now)
             self.found = self.found or self.pulse.stalled()
 
-    def step(self, seconds, prompt=0, output=1):
+    def step(self, seconds, prompt=0):
         self.wait(seconds)
-        self.pulse.step(prompt, output, 0, 0)
+        self.pulse.step(prompt, 0)
 
     def warmed_up(self, seconds, tokens=256):
         """After a prompt of `tokens` that took `seconds` to read."""
@@ -85,7 +85,7 @@ def test_an_engine_that_stops_in_the_middle_of_its_requests_is_found():
     engine = Engine().warmed_up(0.5)
     for name in "abcd":
         engine.pulse.begin(name, 50)
-    engine.step(0.2, 200, 4)
+    engine.step(0.2, 200)
     engine.pulse.end("a")
     assert engine.until_found(1000) < 30
     assert "with 3 requests" in engine.found
@@ -102,7 +102,7 @@ def test_idle_time_is_no_stall_and_no_step():
     engine.wait(5000)
     assert engine.found == ""
     assert engine.pulse.idle_for() == pytest.approx(5000)
-    engine.pulse.step(0, 0, 0, 0)  # a late word of the step that ended long ago
+    engine.pulse.step(0, 0)  # a late word of the step that ended long ago
     engine.pulse.begin("a", 10)
     assert engine.pulse.idle_for() == 0
     assert engine.pulse.deadline() == 15
@@ -118,10 +118,11 @@ def test_a_watch_that_was_held_up_itself_first_hears_the_steps_that_were_taken()
     assert 15 <= engine.until_found(1000) <= 16  # and no longer than that
 
 
-def test_counts_add_up_and_a_warm_up_can_be_taken_out():
+def test_counts_add_up_and_tokens_are_those_of_answered_calls():
     engine = Engine()
-    engine.pulse.step(256, 1, 256, 0)
-    engine.pulse.discount(256, 1)
-    engine.pulse.step(100, 2, 100, 64)
-    engine.pulse.step(0, 2, 0, 0)
-    assert engine.pulse.counts == Counts(100, 4, 356, 64, 3)
+    engine.pulse.step(256, 0)
+    engine.pulse.step(100, 64)
+    engine.pulse.step(0, 0)
+    engine.pulse.served(100, 4)
+    engine.pulse.served(50, 3)
+    assert engine.pulse.counts == Counts(150, 7, 356, 64, 3)

@@ -1,0 +1,142 @@
+"""What routing by (seed, case) is worth: two real engines, multi-turn dialogues.
+
+    python -m tests.bench.affinity --dialogues 96
+
+The same dialogues twice through `EngineClient`: once routed as in a sweep, once by chance. Every
+turn repeats what was said before, so a replica that has served the last turn has most of the next
+prompt in its KV cache. Prints the prefix-cache hit rates, and the ratio of their times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from agents.core.calls import Completion
+from tests import tiny_models
+from workers.backends.vllm.backend import VLLMBackend
+from workers.backends.vllm.clients import EngineClient, EngineView, ReplicaRef
+from workers.backends.vllm.engine import Engine, Request, clean_environment
+from workers.backends.vllm.options import VLLMOptions
+from workers.backends.vllm.replica import Answer, Item
+
+TURNS = 8
+AT_ONCE = 48
+_OPENING = "You recommend films. The user tells what they like, and you answer in a few words. "
+_SAYS = "I liked the last one, but I would rather see something slower, with fewer people in it. "
+
+
+class InProcess:
+    """An engine of this process behind the interface of a replica's actor."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._ready: asyncio.Queue[tuple[int, Answer]] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, client: str, items: list[Item]) -> None:
+        for item in items:
+            task = asyncio.create_task(self._serve(item))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]:
+        found = [await self._ready.get()]
+        while not self._ready.empty():
+            found.append(self._ready.get_nowait())
+        return found
+
+    async def _serve(self, item: Item) -> None:
+        assert isinstance(item.request, Request)
+        self._ready.put_nowait((item.number, await self.engine.generate(item.request)))
+
+
+async def play(
+    replicas: list[InProcess], dialogues: int, *, affinity: bool
+) -> tuple[float, float, int]:
+    """(prefix-cache hit rate, seconds, calls) of all dialogues with caches empty at the start."""
+    client = EngineClient("tiny", "bench", AT_ONCE, lambda handle: handle)
+    client.update(
+        EngineView(tuple(ReplicaRef(i, str(i), replica) for i, replica in enumerate(replicas)))
+    )
+    rng = random.Random(0)
+    before = []
+    for replica in replicas:
+        await replica.engine.reset_prefix_cache()
+        before.append(replica.engine.pulse.counts)
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def dialogue(number: int) -> None:
+        async with slots:
+            said = f"User {number}. {_OPENING}"
+            for turn in range(TURNS):
+                said += 3 * _SAYS
+                route = f"0/{number}" if affinity else str(rng.random())
+                request = Request(
+                    json.dumps([{"role": "user", "content": said}]),
+                    "",
+                    number * TURNS + turn,
+                    '{"max_tokens":24,"ignore_eos":true,"temperature":0.7}',
+                    "",
+                )
+                reply = await client.ask(route, request)
+                assert isinstance(reply, Completion)
+                said += reply.text + " "
+
+    started = time.perf_counter()
+    await asyncio.gather(*map(dialogue, range(dialogues)))
+    seconds = time.perf_counter() - started
+    after = [replica.engine.pulse.counts for replica in replicas]
+    hits = sum(b.prefix_hits - a.prefix_hits for a, b in zip(before, after, strict=True))
+    asked = sum(b.prefix_queries - a.prefix_queries for a, b in zip(before, after, strict=True))
+    await client.close()
+    return hits / asked, seconds, dialogues * TURNS
+
+
+async def compare(dialogues: int, rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        options = VLLMOptions(
+            model=str(tiny_models.make(Path(folder), "llama")),
+            max_model_len=4096,
+            max_inflight=AT_ONCE,
+        )
+        spec = VLLMBackend.engine(options, "tiny", True)
+        replicas = [InProcess(await Engine.start(spec, print)) for _ in range(2)]
+        await play(replicas, 8, affinity=True)  # kernels, caches of prompts
+        found: dict[bool, list[tuple[float, float, int]]] = {True: [], False: []}
+        for _ in range(rounds):
+            for affinity in (True, False):
+                found[affinity].append(await play(replicas, dialogues, affinity=affinity))
+        for replica in replicas:
+            replica.engine.close()
+    ratios = sorted(b[1] / a[1] for a, b in zip(found[True], found[False], strict=True))
+    return {
+        "bench": "affinity",
+        "dialogues": dialogues,
+        "turns": TURNS,
+        "calls": found[True][0][2],
+        "hit_rate_affinity": round(found[True][0][0], 3),
+        "hit_rate_random": round(found[False][0][0], 3),
+        "seconds_affinity": [round(one[1], 2) for one in found[True]],
+        "seconds_random": [round(one[1], 2) for one in found[False]],
+        "ratio": round(ratios[len(ratios) // 2], 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dialogues", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    clean_environment(True, 1)
+    print(json.dumps(asyncio.run(compare(given.dialogues, given.rounds))))
+
+
+if __name__ == "__main__":
+    main()
