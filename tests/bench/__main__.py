@@ -8,6 +8,8 @@ BENCHES = (
     ("scale", "--plan", "1000000"),
     ("scale", "--memory", "10000", "100000"),
     ("analysis",),
+    ("throughput", "--runs", "5"),
+    ("affinity",),
 )
 
 for name, *words in BENCHES:

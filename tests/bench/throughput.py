@@ -34,7 +34,8 @@ from workers.models import backend_of
 
 LIMIT = 0.90
 LEAST_BARE = 150.0  # requests/s, below which the comparison says little
-CONCURRENCY = 128
+IN_FLIGHT = 128  # requests in the engine at once, of both
+DIALOGUES = 192  # at once in the sweep: some are always between two calls
 EPISODES = 1024
 THREADS = 1  # what `runner.crew` gives one engine on 2 cores
 SAMPLING = {"temperature": 0.7, "max_tokens": 160}
@@ -46,7 +47,7 @@ def model(folder: Path) -> dict[str, Any]:
         "backend": "vllm",
         "model": str(tiny_models.make(folder, "llama", layers=1, hidden=64)),
         "max_model_len": 2048,
-        "max_inflight": CONCURRENCY,
+        "max_inflight": IN_FLIGHT,
         "gpus_per_replica": 1,
         "sampling": SAMPLING,
     }
@@ -63,7 +64,7 @@ def sweep(folder: Path, episodes: int) -> Path:
         "agent": "tests.bench.terse_agent",
         "simulator": "tests.bench.terse_user",
         "limits": {"max_turns": 4},
-        "run": {"episode_workers": 1, "concurrency": CONCURRENCY},
+        "run": {"episode_workers": 1, "concurrency": DIALOGUES},
     }
     path = folder / "bench.yaml"
     path.write_text(yaml.safe_dump(data))
@@ -104,7 +105,7 @@ def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
     given = {
         "arguments": dict(spec.arguments),
         "sampling": options.sampling.for_engine(),  # type: ignore[attr-defined]
-        "concurrency": CONCURRENCY,
+        "concurrency": IN_FLIGHT,
         "threads": THREADS,
         "requests": [
             {"messages": json.loads(prompt), "seed": seed, "schema": schemas[step]}
@@ -148,7 +149,7 @@ def main() -> None:
         json.dumps(
             {
                 "bench": "throughput",
-                "concurrency": CONCURRENCY,
+                "in_flight": IN_FLIGHT,
                 "requests": pairs[0][1]["requests"],
                 "bare_requests_per_s": _median(p[2]["requests_per_s"] for p in pairs),
                 "crsweep_requests_per_s": _median(p[1]["requests_per_s"] for p in pairs),
