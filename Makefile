@@ -31,7 +31,7 @@ vllm: $(VENV)/vllm-$(VLLM).done
 test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/python -m pytest
 
-check: $(VENV)/dev.done
+check: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright

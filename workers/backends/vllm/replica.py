@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 0.001
 _BEGUN_SECONDS = 30.0
+_MEMORY_SECONDS = 90.0  # that the end of another engine may take to give its memory back
+_MEMORY_AGAIN_SECONDS = 5.0
+_MEMORY_TAKEN = re.compile(r"(Free|Available) memory on .* is less than desired", re.I)
 _LAST_WORDS_SECONDS = 0.1  # long enough for the polls that wait to be answered
 
 State = Literal["loading", "ready", "dying", "failed"]
@@ -153,16 +157,31 @@ class ModelReplica:
     async def _start(self) -> None:
         try:
             async with asyncio.timeout(self._spec.start_timeout):
-                self._engine = await Engine.start(self._spec, self._on_death)
+                self._engine = await self._load()
             self._details = self._engine.fingerprint()
             self._fingerprint = digest(self._details)
             self._state = "ready"
+        except Death as error:
+            self._die(cause_of(error, self._output))
         except TimeoutError:
             self._fail(f"it was not ready within {self._spec.start_timeout:g} s (start_timeout)")
         except Exception as error:  # whatever vLLM raises, for whichever reason
             log.exception("%s does not start", self._spec.label)
             self._fail(cause_of(error, self._output))
         self._changed.set()
+
+    async def _load(self) -> Engine:
+        """The engine. Memory that the one before it still holds is waited for."""
+        end = time.monotonic() + _MEMORY_SECONDS
+        while True:
+            try:
+                return await Engine.start(self._spec, self._on_death)
+            except Exception as error:
+                cause = cause_of(error, self._output)
+                if not _MEMORY_TAKEN.search(cause) or time.monotonic() > end:
+                    raise
+                log.warning("%s waits for memory: %s", self._spec.label, cause)
+            await asyncio.sleep(_MEMORY_AGAIN_SECONDS)
 
     def _fail(self, cause: str) -> None:
         self._state, self._cause = "failed", cause
@@ -196,7 +215,7 @@ class ModelReplica:
         except CrsweepError as error:
             reply = error
         except Death as error:
-            self._on_death(str(error))
+            self._die(str(error))
             return
         except Exception as error:  # a fault of ours or of vLLM: the call's, not the engine's
             log.exception("request failed")
@@ -207,6 +226,11 @@ class ModelReplica:
         box.put(item.number, reply)
 
     def _on_death(self, cause: str) -> None:
+        """An engine that dies while it starts is no news: the start fails, and knows why."""
+        if self._state == "ready":
+            self._die(cause)
+
+    def _die(self, cause: str) -> None:
         if self._state == "dying":
             return
         self._state, self._cause = "dying", cause
