@@ -116,7 +116,7 @@ def run_plan(plan: Plan, nodes: Sequence[Node], cpu: bool, done: Container[str] 
         )
         stages.append(StagePlan(cells, stage))
     misfits = {
-        i: placement.misfits[of_work[used]]
+        i: placement.misfits[of_work[used]].replace("GPU", unit(cpu))
         for i, used in enumerate(needs.cells)
         if used and of_work[used] in placement.misfits
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,10 +18,12 @@ from typing import Any
 
 from tests.bench.cpu import CpuClock
 from workers.backends.vllm.engine import clean_environment
+from workers.orphans import NICENESS
 
 
 async def main(given: dict[str, Any]) -> dict[str, float]:
     clean_environment(True, given["threads"])
+    del os.environ[NICENESS]  # bare is bare
     from vllm import AsyncEngineArgs, SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
     from vllm.v1.engine.async_llm import AsyncLLM

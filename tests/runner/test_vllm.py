@@ -51,15 +51,30 @@ def small_sweep(folder, checkpoints, *, cases=4, replicas=1, turns=2, **changes)
     return write_sweep(folder, **settings)
 
 
-def start(path):
-    return subprocess.Popen(
-        [sys.executable, "-m", "runner", "run", str(path)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+@pytest.fixture
+def start():
+    """Starts runs, and ends them with all that they started, whatever became of the test."""
+    started = []
+
+    def call(path):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runner", "run", str(path)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "COLUMNS": "200"},
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        if process.poll() is None:
+            left = below(process)
+            process.kill()
+            process.wait()
+            psutil.wait_procs(left, timeout=20)
 
 
 def below(process):
@@ -160,12 +175,12 @@ def test_the_tiny_sweep_completes_with_valid_replies_and_its_records_are_the_eng
     ).stdout  # fmt: skip
 
 
-def test_a_killed_engine_and_a_killed_actor_lose_no_episode(tmp_path, models):
-    path = small_sweep(tmp_path / "a", models, cases=250, replicas=2)
+def test_a_killed_engine_and_a_killed_actor_lose_no_episode(tmp_path, models, start):
+    path = small_sweep(tmp_path / "a", models, cases=160, replicas=2)
     out = tmp_path / "a" / "out"
     process = start(path)
     wait_for_episodes(process, out)
-    engine = named(below(process), "EngineCore")[0]
+    engine = wait_for(lambda: named(below(process), "EngineCore"), 10, "an engine's process")[0]
     actors = named(below(process), "ModelReplica")
     assert len(actors) == 2
     other = next(a for a in actors if a.pid != engine.ppid())
@@ -175,7 +190,7 @@ def test_a_killed_engine_and_a_killed_actor_lose_no_episode(tmp_path, models):
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 0, printed
     episodes, calls = raw(out, "episodes"), raw(out, "calls")
-    assert len(episodes) == 250
+    assert len(episodes) == 160
     assert not episodes.episode_id.duplicated().any()
     assert set(episodes.status) == {"done"}
     assert calls.retries.max() >= 1
@@ -186,12 +201,12 @@ def test_a_killed_engine_and_a_killed_actor_lose_no_episode(tmp_path, models):
     assert "calls were in engines that died" in printed
 
 
-def test_an_engine_that_is_stopped_is_found_stalled_and_replaced(tmp_path, models):
+def test_an_engine_that_is_stopped_is_found_stalled_and_replaced(tmp_path, models, start):
     path = small_sweep(tmp_path / "a", models, cases=120, replicas=2)
     out = tmp_path / "a" / "out"
     process = start(path)
     wait_for_episodes(process, out)
-    engine = named(below(process), "EngineCore")[0]
+    engine = wait_for(lambda: named(below(process), "EngineCore"), 10, "an engine's process")[0]
     engine.send_signal(signal.SIGSTOP)
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 0, printed
@@ -205,7 +220,7 @@ def test_an_engine_that_is_stopped_is_found_stalled_and_replaced(tmp_path, model
 
 
 def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go_on(
-    tmp_path, models
+    tmp_path, models, start
 ):
     path = small_sweep(
         tmp_path / "a",
@@ -231,7 +246,7 @@ def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go
 
 
 @pytest.mark.parametrize("end", ["ctrl-c", "driver", "raylet"])
-def test_no_engine_process_is_left_behind(tmp_path, models, end):
+def test_no_engine_process_is_left_behind(tmp_path, models, end, start):
     path = small_sweep(tmp_path / "a", models, cases=2000)
     out = tmp_path / "a" / "out"
     process = start(path)
@@ -253,7 +268,7 @@ def test_no_engine_process_is_left_behind(tmp_path, models, end):
     assert "Traceback" not in printed
 
 
-def test_no_engine_process_outlives_a_local_driver(tmp_path, models):
+def test_no_engine_process_outlives_a_local_driver(tmp_path, models, start):
     run = {"executor": "local", "concurrency": 8}
     path = small_sweep(tmp_path / "a", models, cases=2000, run=run)
     process = start(path)
