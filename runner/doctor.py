@@ -150,6 +150,8 @@ def _placement(plan: Plan) -> str:
     stages = run_plan(plan, nodes, cpu=cpu) if nodes else without_engines(plan)
     if stages.misfits:
         raise UsageError(next(iter(stages.misfits.values())))
+    if not nodes:
+        return "engines, if any, start in the driver's own process"
     if not stages.needs.specs:
         return "no engine to start"
     return (

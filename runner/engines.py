@@ -45,7 +45,7 @@ def needs_of(plan: Plan, cpu: bool) -> Needs:
     known: dict[tuple[str, int], EngineSpec | None] = {}
     for cell in plan.cells:
         used: set[str] = set()
-        for name in set(cell.roles.values()):
+        for name in dict.fromkeys(cell.roles.values()):
             model = cell.config.models[name]
             at = (name, id(model))
             if at not in known:
@@ -89,6 +89,9 @@ class RunPlan:
     needs: Needs
     stages: Sequence[StagePlan]
     misfits: Mapping[int, str]
+    loads: int = 0
+    bound: int = 0
+    """Fewest loads that any order of groups could do with, as far as that is proven."""
 
 
 def without_engines(plan: Plan) -> RunPlan:
@@ -120,7 +123,7 @@ def run_plan(plan: Plan, nodes: Sequence[Node], cpu: bool, done: Container[str] 
         for i, used in enumerate(needs.cells)
         if used and of_work[used] in placement.misfits
     }
-    return RunPlan(needs, stages, misfits)
+    return RunPlan(needs, stages, misfits, placement.loads, placement.bound)
 
 
 def _left(plan: Plan, done: Container[str]) -> frozenset[int]:
@@ -336,7 +339,12 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
     """Lines for `crsweep plan`: which models go where, in which order, and what does not fit."""
     labels = {key: spec.label for key, spec in run.needs.specs.items()}
     total = sum(node.gpus for node in nodes)
-    lines = [f"{many(len(labels), 'engine')} on {many(total, unit(cpu))}:"] if labels else []
+    lines = []
+    if labels:
+        lines.append(
+            f"{many(len(labels), 'engine')} on {many(total, unit(cpu))}: "
+            f"{many(run.loads, 'load')}, no order needs fewer than {run.bound}"
+        )
     for number, part in enumerate((p for p in run.stages if p.stage is not None), start=1):
         assert part.stage is not None
         keeps = sorted(labels[key] for key in part.stage.engines - set(part.stage.loads))
@@ -375,6 +383,8 @@ def placement_data(run: RunPlan) -> dict[str, Any]:
             for part in run.stages
             if part.stage is not None
         ],
+        "loads": run.loads,
+        "bound": run.bound,
         "misfits": {str(cell): reason for cell, reason in run.misfits.items()},
     }
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -198,6 +199,7 @@ class _CellMaker:
     def cell(self, point: Mapping[str, Any]) -> Cell:
         """The cell of a point without seeds."""
         raw, origins = self._raw(point), self._origins_at(point)
+        _refuse_infinite(raw, origins, ())
         config: CellConfig = check(CellConfig, raw, origins)
         source = self._source(config, origins)
         agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
@@ -289,6 +291,18 @@ class _CellMaker:
             cases.split,
             identity.sample_order(ids, cases.sample_seed)[:wanted],
         )
+
+
+def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:
+    """No option means anything with them, and canonical JSON has none."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _refuse_infinite(part, origins, (*at, key))
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            _refuse_infinite(part, origins, (*at, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise origins.refuse(at, f"expected a finite number, found {value}")
 
 
 def _check_success(ref: PluginRef, origins: Origins) -> None:

@@ -36,7 +36,11 @@ def backend_of(
 def declare(spec: ModelSpec, origins: Origins, at: Sequence[str]) -> Mapping[str, Any]:
     """The identity of a model: what decides its answers, as far as the sweep file says."""
     cls, options = backend_of(spec, origins, at)
-    return {"backend": spec.backend, "version": cls.version, "options": options.identity()}
+    try:
+        identity = options.identity()
+    except UsageError as error:  # what the options name is not there
+        raise origins.refuse(at, error.message) from None
+    return {"backend": spec.backend, "version": cls.version, "options": identity}
 
 
 class BoundModel:

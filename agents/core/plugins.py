@@ -29,7 +29,7 @@ _NOT_PLUGINS = frozenset({"core", "recommenders"})
 class Options(BaseModel):
     """Base of every plug-in's options: frozen, and no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

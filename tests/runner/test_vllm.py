@@ -163,6 +163,7 @@ def test_the_tiny_sweep_completes_with_valid_replies_and_its_records_are_the_eng
         assert mine.output_tokens.sum() == entry["output_tokens"]
         assert set(mine.fingerprint) == set(entry["fingerprints"])
         assert entry["prefix_hits"] > 0
+        assert len(entry["weights"]["content"]) == 32
         assert entry["deaths"] == 0
     for name, turn in (("llama", "prefix cache"), ("qwen", "prefix cache")):
         assert any(

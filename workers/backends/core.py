@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -30,6 +30,8 @@ class EngineSpec:
     start_timeout: float
     replicas: int
     gpus: float
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Commit of the Hub, or content of a folder."""
 
 
 class ClusterNode(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,9 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+# Those that crsweep itself computes with.
+_NUMBERS = frozenset(("max_num_batched_tokens", "gpu_memory_utilization", "block_size"))
+
 REFUSED: dict[str, str] = {
     "model": "use the option `model`",
     "model_weights": "use the option `model`",
@@ -31,6 +35,7 @@ REFUSED: dict[str, str] = {
     "dtype": "use the option `dtype`",
     "quantization": "use the option `quantization`",
     "max_model_len": "use the option `max_model_len`",
+    "max_num_seqs": "use the option `max_inflight`",
     "runner": "use the option `kind`",
     "task": "use the option `kind`",
     "hf_token": "set HF_TOKEN in the environment: a sweep file is no place for secrets",
@@ -82,7 +87,7 @@ OPERATIONAL = _names(
     long_prefill_token_threshold long_prefill_token_threshold_adaptive mamba_backend
     mamba_block_size mamba_cache_mode mamba_ssu_algorithm master_port max_cpu_loras
     max_cudagraph_capture_size max_logprobs max_loras max_num_active_seqs max_num_batched_tokens
-    max_num_queued_reqs max_num_queued_tokens max_num_scheduled_tokens max_num_seqs
+    max_num_queued_reqs max_num_queued_tokens max_num_scheduled_tokens
     max_parallel_loading_workers mm_encoder_attn_backend mm_encoder_tp_mode mm_hasher_algorithm
     mm_ipc_gpu_memory_gb mm_processor_cache_gb mm_processor_cache_type mm_processor_device
     mm_shm_cache_max_object_size_mb mm_tensor_ipc moe_backend num_gpu_blocks_override numa_bind
@@ -159,6 +164,18 @@ def check(given: Mapping[str, Any]) -> None:
             raise ValueError(f"{name!r} cannot be given here: {REFUSED[name]}")
         if name not in known():
             raise ValueError(f"vLLM has no engine argument {name!r}{_advice(name)}")
+        if not _finite(given[name]):
+            raise ValueError(f"{name}: expected finite numbers, found {given[name]!r}")
+        if name in _NUMBERS and not isinstance(given[name], int | float):
+            raise ValueError(f"{name}: expected a number, found {given[name]!r}")
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def identity(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class VLLMBackend(Backend):
             key=options.engine_key(),
             label=label,
             kind=options.kind,
+            weights=options.weights().identity(),
             arguments=options.engine_arguments(cpu=cpu),
             max_inflight=options.max_inflight,
             start_timeout=options.start_timeout,

@@ -66,6 +66,10 @@ def examine(
     `gpu_memory` is the memory of one GPU in GiB, if known. For `kind: embed` a prompt is one
     message that holds the text.
     """
+    if options.kind == "embed" and schemas:
+        raise UsageError(
+            f"`kind: embed` gives no replies, and is asked for {next(iter(schemas))!r}"
+        )
     weights = options.weights()
     lines = [f"weights: {weights.name} at {weights.version[:12]}"]
     tokenizer = _tokenizer(options)
@@ -221,8 +225,12 @@ def _schemas(
             compiles = _with_guidance(tokenizer)
         elif library == "xgrammar":
             compiles = _with_xgrammar(tokenizer, config)
+        elif library in ("outlines", "lm-format-enforcer"):
+            return [f"schemas: not checked, {library!r} is not known here"]
         else:
-            return [f"schemas: not checked, {library!r} is unknown here"]
+            raise UsageError(
+                f"no library {library!r} holds replies to a schema (known: guidance, xgrammar)"
+            )
     except ImportError as error:
         # A driver may do without vLLM: its replicas run elsewhere.
         return [f"schemas: not checked, {error.name or 'vllm'} is not installed here"]

@@ -163,6 +163,7 @@ class Engine:
 
         config = self._llm.vllm_config
         return {
+            "weights": dict(self._spec.weights),
             "vllm": __version__,
             "torch": torch.__version__,
             "device": current_platform.get_device_name(),

@@ -202,6 +202,7 @@ class Fleet:
         return {
             "model": engine.spec.arguments["model"],
             "label": engine.spec.label,
+            "weights": dict(engine.spec.weights),
             "prompt_tokens": counts.prompt_tokens,
             "output_tokens": counts.output_tokens,
             "prefix_queries": counts.prefix_queries,

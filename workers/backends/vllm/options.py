@@ -31,7 +31,7 @@ GPU_SHARE = 0.9
 class _Part(BaseModel):
     """A part of the options: frozen, and no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -90,7 +90,7 @@ class VLLMOptions(Options):
     replicas: int = operational(1, ge=1)
     tensor_parallel: int = operational(1, ge=1)
     """GPUs that one replica is spread over."""
-    gpus_per_replica: float | None = operational(None, gt=0)
+    gpus_per_replica: float | None = operational(None, ge=0.001)
     """`tensor_parallel` if not given; a fraction lets small models share a GPU."""
     max_inflight: int = operational(256, ge=1)
     """Requests that one replica works on at once."""

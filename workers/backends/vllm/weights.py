@@ -244,8 +244,9 @@ def _commit(model: str, revision: str) -> str:
     commit = _cached(model, revision)
     if commit is None:
         raise UsageError(
-            f"model {model!r}: cannot tell which commit {revision!r} is: {why}, and it is not in "
-            "the Hub's cache; give the commit as `revision` (40 hex digits)"
+            f"model {model!r}: there is no such folder, and which commit of the Hub {revision!r} "
+            f"is cannot be told: {why}, and it is not in the Hub's cache; give a folder, or the "
+            "commit as `revision` (40 hex digits)"
         )
     return commit
 

@@ -15,7 +15,7 @@ HISTORICAL = {"task"}  # refused by name, though newer versions of vLLM no longe
 def need_vllm() -> frozenset[str]:
     found = arguments.installed()
     if found is None:
-        pytest.skip("vLLM is not installed")
+        pytest.fail("vLLM is not installed")
     return found
 
 
@@ -51,7 +51,7 @@ def test_what_crsweep_sets_itself_is_refused(name):
     ("name", "advice"),
     [
         ("gpu_memory_utilisation", "did you mean 'gpu_memory_utilization'?"),
-        ("--max-num-seqs", "did you mean 'max_num_seqs'?"),
+        ("--max-num-seqs", "use the option `max_inflight`"),
         ("tensor-parallel-size", "use the option `tensor_parallel`"),
     ],
 )

@@ -281,6 +281,8 @@ def test_the_cache_is_split_over_gpus_as_far_as_there_are_heads(tiny_llama):
 def test_an_embedding_model_needs_no_template(copy):
     (copy / "chat_template.jinja").unlink()
     found = VLLMOptions(model=str(copy), kind="embed")
-    lines = examine(found, PROMPTS, SCHEMAS, 80.0)
+    with pytest.raises(UsageError, match="gives no replies, and is asked for 'reply'"):
+        examine(found, PROMPTS, SCHEMAS, 80.0)
+    lines = examine(found, PROMPTS, {}, 80.0)
     assert any(re.search(r"longest prompt \d+ tokens$", line) for line in lines)
     assert not any("schema" in line or "at once" in line for line in lines)

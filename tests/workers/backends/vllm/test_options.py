@@ -41,7 +41,10 @@ def options(model: Path | str, **more) -> VLLMOptions:
         ({"replicas": 0}, "replicas: input should be greater than"),
         ({"tensor_parallel": 2, "gpus_per_replica": 0.5}, "gpus_per_replica must be"),
         ({"gpus_per_replica": 2}, "gpus_per_replica must be tensor_parallel (1)"),
-        ({"gpus_per_replica": 0}, "gpus_per_replica: input should be greater than 0"),
+        (
+            {"gpus_per_replica": 0},
+            "gpus_per_replica: input should be greater than or equal to 0.001",
+        ),
         ({"dtype": "int8"}, "dtype: expected 'auto'"),
         ({"kind": "embedding"}, "did you mean 'embed'?"),
         ({"kind": "embed", "sampling": {}}, "sampling has no use with `kind: embed`"),
@@ -194,7 +197,7 @@ def test_the_engine_gets_what_the_options_say(folder):
 
 def test_what_is_given_for_the_engine_wins(folder):
     given = {
-        "max_num_seqs": 8,
+        "enforce_eager": True,
         "enable_prefix_caching": False,
         "gpu_memory_utilization": 0.5,
         "structured_outputs_config": {"disable_any_whitespace": True},

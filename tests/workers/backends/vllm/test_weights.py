@@ -188,7 +188,7 @@ def remember_ref(hub: Path, revision: str, text: str) -> None:
 
 
 def test_offline_the_cache_knows_the_branch(no_hub):
-    with pytest.raises(UsageError, match=r"offline.*give the commit as `revision`"):
+    with pytest.raises(UsageError, match=r"offline.*give a folder, or the commit as `revision`"):
         resolve(MODEL)
     remember_ref(no_hub, "main", COMMIT + "\n")
     assert resolve(MODEL).version == COMMIT
