@@ -23,7 +23,7 @@ from workers.orphans import NICENESS
 
 async def main(given: dict[str, Any]) -> dict[str, float]:
     clean_environment(True, given["threads"])
-    del os.environ[NICENESS]  # bare is bare
+    os.environ.pop(NICENESS, None)  # bare is bare
     from vllm import AsyncEngineArgs, SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
     from vllm.v1.engine.async_llm import AsyncLLM

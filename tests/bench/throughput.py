@@ -25,6 +25,7 @@ from rich.console import Console
 
 from agents.core import plugins
 from analysis.results import Results
+from runner.machines import gpu_memories
 from runner.run import run
 from sweeps.origins import Origins
 from sweeps.schema import ModelSpec
@@ -100,13 +101,14 @@ def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
         **_schemas("simulators.users", "tests.bench.terse_user"),
     }
     cls, options = backend_of(ModelSpec(**model(folder)), Origins(), ())
-    spec = cls.engine(options, "tiny", True)
+    cpu = not gpu_memories()
+    spec = cls.engine(options, "tiny", cpu)
     assert spec is not None
     given = {
         "arguments": dict(spec.arguments),
         "sampling": options.sampling.for_engine(),  # type: ignore[attr-defined]
         "concurrency": IN_FLIGHT,
-        "threads": THREADS,
+        "threads": THREADS if cpu else None,
         "requests": [
             {"messages": json.loads(prompt), "seed": seed, "schema": schemas[step]}
             for _, step, prompt, seed, *_ in rows
