@@ -22,6 +22,7 @@ from workers.backends.vllm.fleet import Fleet
 from workers.models import backend_of
 
 _LOOK_EVERY = 0.2
+_NOTE_EVERY = 60.0  # seconds between notes of counts alone
 _SAY_EVERY = 15.0  # seconds between lines while models load
 
 
@@ -282,6 +283,22 @@ class RunEngines:
                 await conducting
         if self._fleet is not None:
             await self._fleet.refresh()
+
+    async def keep_noting(
+        self, epoch: int, note: Callable[[Sequence[dict[str, Any]]], None]
+    ) -> None:
+        """Has the entries noted whenever an engine came or went, and now and then.
+
+        A driver that is killed could not: the fingerprints of its calls would mean nothing.
+        """
+        noted, last = None, time.monotonic()
+        while self._fleet is not None:
+            entries = self.entries(epoch)
+            news = [(e["label"], e["fingerprints"], e["deaths"], e["failed"]) for e in entries]
+            if entries and (news != noted or time.monotonic() - last > _NOTE_EVERY):
+                noted, last = news, time.monotonic()
+                note(entries)
+            await asyncio.sleep(1.0)
 
     def entries(self, epoch: int) -> list[dict[str, Any]]:
         """What the manifest keeps of the engines of this run."""

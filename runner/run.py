@@ -7,7 +7,7 @@ import logging
 import shlex
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,7 +97,13 @@ def run(
             return Outcome(out, plan.episodes, 0, None)
         _announce(plan, left, console)
         started = time.monotonic()
-        tally, engines = asyncio.run(_run(plan, lease, done, left, console))
+
+        def note(engines: Sequence[dict[str, Any]]) -> None:
+            if not lease.lost.is_set():
+                noted = {"engines": [*manifest.engines, *engines]}
+                sweep_folder.write_manifest(out, manifest.model_copy(update=noted))
+
+        tally, engines = asyncio.run(_run(plan, lease, done, left, console, note))
         ended = {"ended": time.time(), "engines": [*manifest.engines, *engines]}
         sweep_folder.write_manifest(out, manifest.model_copy(update=ended))
         outcome = Outcome(out, plan.episodes, left - tally.settled + tally.open, tally)
@@ -131,7 +137,12 @@ def _announce(plan: Plan, left: int, console: Console) -> None:
 
 
 async def _run(
-    plan: Plan, lease: FolderLease, done: set[str], left: int, console: Console
+    plan: Plan,
+    lease: FolderLease,
+    done: set[str],
+    left: int,
+    console: Console,
+    note: Callable[[Sequence[dict[str, Any]]], None],
 ) -> Ended:
     header = plan.loaded.header
     job = job_of(
@@ -154,6 +165,7 @@ async def _run(
         workers = [await crew.spawn() for _ in range(count)]
         with ProgressDisplay(left, console) as display:
             conducting = engines.start(stopping)
+            noting = asyncio.create_task(engines.keep_noting(job.epoch, note))
             await drive(
                 workers,
                 engines.queue,
@@ -164,6 +176,7 @@ async def _run(
                 replace=crew.spawn,
                 epoch=job.epoch,
             )
+        noting.cancel()
         await engines.end(conducting)
         entries = engines.entries(job.epoch)
     finally:

@@ -265,6 +265,7 @@ def test_no_engine_process_is_left_behind(tmp_path, models, end, start):
         named(below(process), "raylet/raylet")[0].kill()
     printed, _ = process.communicate(timeout=120)
     assert_all_gone(started)
+    assert manifest(out)["engines"][0]["fingerprints"], "calls whose fingerprint nothing explains"
     assert process.returncode == {"ctrl-c": 3, "driver": -9, "raylet": 3}[end], printed
     assert "Traceback" not in printed
 
