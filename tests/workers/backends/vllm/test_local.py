@@ -51,7 +51,10 @@ class FakeEngine:
 
 
 @pytest.fixture
-def engines(monkeypatch):
+def engines(monkeypatch, tmp_path):
+    (tmp_path / "engine.log").touch()
+    # The real one takes over the output of this process for good.
+    monkeypatch.setattr(local.LocalEngines, "_output", lambda self: tmp_path / "engine.log")
     FakeEngine.made, FakeEngine.broken = [], None
     monkeypatch.setattr(local, "Engine", FakeEngine)
     monkeypatch.setattr(local, "time", virtual_time.TIME)
