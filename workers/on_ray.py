@@ -14,7 +14,8 @@ from sweeps.plan import Ref
 from workers.backends.core import ClusterNode, EngineSpec
 from workers.backends.vllm.clients import Engines, View
 from workers.backends.vllm.pulse import Counts
-from workers.backends.vllm.replica import Answer, Hello, Item, ModelReplica
+from workers.backends.vllm.reach import SocketReach
+from workers.backends.vllm.replica import Hello, ModelReplica
 from workers.episodes import EpisodeRunner, Job
 from workers.logs import log_to
 from workers.orphans import end_with_parent
@@ -42,7 +43,7 @@ class EpisodeWorker:
     def __init__(self, job: Job, name: str, slots: int, processes: int) -> None:
         end_with_parent()
         self._job, self._name, self._slots = job, name, slots
-        self._engines = Engines(name, processes, _ActorReach)
+        self._engines = Engines(name, processes, SocketReach)
         self._pool: EpisodePool | None = None
         log_to(job.folder / "logs", f"{job.epoch:06d}-{name}")
         # Thousands of live rows wait for their bundle, and none is garbage: looking through them
@@ -124,19 +125,6 @@ class RayWorker:
             raise WorkerLost(str(error).splitlines()[0]) from error
 
 
-class _ActorReach:
-    """A replica, as the worker that sends it calls sees it."""
-
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
-
-    async def submit(self, client: str, items: list[Item]) -> None:
-        await _or_lost(self._actor.submit.remote(client, items))
-
-    async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]:
-        return await _or_lost(self._actor.poll.remote(client, wait))
-
-
 class RayReplica:
     """A replica, as the driver that watches it sees it.
 
@@ -148,7 +136,7 @@ class RayReplica:
     ) -> None:
         actor: Any = ray.remote(ModelReplica)
         on = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
-        self.raw = actor.options(
+        self._actor = actor.options(
             num_cpus=0,
             num_gpus=0 if cpu_share is not None else spec.gpus,
             max_restarts=-1,
@@ -158,13 +146,13 @@ class RayReplica:
         ).remote(spec, name, log_folder, cpu_share)
 
     async def hello(self, known: str | None, wait: float) -> Hello:
-        return await _or_lost(self.raw.hello.remote(known, wait))
+        return await _or_lost(self._actor.hello.remote(known, wait))
 
     async def counts(self) -> Counts:
-        return (await _or_lost(self.raw.load.remote())).counts
+        return (await _or_lost(self._actor.load.remote())).counts
 
     def kill(self, *, restart: bool) -> None:
-        ray.kill(self.raw, no_restart=not restart)
+        ray.kill(self._actor, no_restart=not restart)
 
 
 async def _or_lost(answer: Any) -> Any:

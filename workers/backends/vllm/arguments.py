@@ -26,7 +26,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 # Those that crsweep itself computes with.
-_NUMBERS = frozenset(("max_num_batched_tokens", "gpu_memory_utilization", "block_size"))
+NUMBERS = frozenset(("max_num_batched_tokens", "gpu_memory_utilization", "block_size"))
 
 REFUSED: dict[str, str] = {
     "model": "use the option `model`",
@@ -166,7 +166,7 @@ def check(given: Mapping[str, Any]) -> None:
             raise ValueError(f"vLLM has no engine argument {name!r}{_advice(name)}")
         if not _finite(given[name]):
             raise ValueError(f"{name}: expected finite numbers, found {given[name]!r}")
-        if name in _NUMBERS and not isinstance(given[name], int | float):
+        if name in NUMBERS and not isinstance(given[name], int | float):
             raise ValueError(f"{name}: expected a number, found {given[name]!r}")
 
 

@@ -23,10 +23,9 @@ from typing import Any, Literal, Protocol, TypeVar
 from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, CrsweepError, EngineRefused, ReplicaLost
 from workers.backends.vllm.engine import EmbedRequest, Request, Vector
-from workers.backends.vllm.replica import BEGUN, Answer, Dying, Item
+from workers.backends.vllm.reach import BEGUN, Answer, Dying, Item
 from workers.backends.vllm.routing import Ring, choose
 
-_GATHER_SECONDS = 0.001  # short beside any generation, long enough for a burst of dialogues
 _MOST_GATHERED = 256
 _POLL_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0  # beyond the wait of a poll: the driver should have noticed long before
@@ -38,22 +37,23 @@ _numbers = itertools.count()
 
 
 class Reach(Protocol):
-    """One replica as seen from a client: its actor, or a stand-in in the same process.
+    """One replica as seen from a client: at an address, or a stand-in in the same process.
 
-    Both raise ReplicaLost when it is gone.
+    `submit` and `poll` raise ReplicaLost when it is gone.
     """
 
     async def submit(self, client: str, items: list[Item]) -> None: ...
     async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class ReplicaRef:
-    """A replica that is ready. `handle` is its actor; a restarted one is another incarnation."""
+    """A replica that is ready. A restarted one is another incarnation, at another address."""
 
     index: int
     incarnation: str
-    handle: Any
+    address: Any
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Losses:
 
 
 class Engines:
-    """All engines of a run, in one process. `reach` makes a `Reach` of an actor handle."""
+    """All engines of a run, in one process. `reach` makes a `Reach` of a replica's address."""
 
     def __init__(self, client: str, processes: int, reach: Callable[[Any], Reach]) -> None:
         self._client, self._processes, self._reach = client, processes, reach
@@ -200,7 +200,7 @@ class EngineClient:
             self._deaths[_digest(call.request)].add(call.incarnation)
 
     def _link(self, ref: ReplicaRef) -> _Link:
-        return _Link(ref, self._reach(ref.handle), self._client, self._label, self)
+        return _Link(ref, self._reach(ref.address), self._client, self._label, self)
 
     def lost(self, link: _Link) -> None:
         """A link is lost; calls are sent another way."""
@@ -277,7 +277,7 @@ class _Link:
         self._next += 1
         self.calls[self._next] = call
         if not self._batch:
-            asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._flush)
+            asyncio.get_running_loop().call_soon(self._flush)
         self._batch.append(self._next)
         if self._receiver is None or self._receiver.done():
             self._receiver = asyncio.create_task(self._receive())
@@ -297,6 +297,7 @@ class _Link:
         for task in (self._receiver, *self._sending):
             if task is not None and task is not current:
                 task.cancel()
+        self._reach.close()
         self._owner.lost(self)
 
     def _flush(self) -> None:
