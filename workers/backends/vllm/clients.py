@@ -54,6 +54,7 @@ class ReplicaRef:
     index: int
     incarnation: str
     address: Any
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,10 @@ class Engines:
             found.quarantined += client.losses.quarantined
         return found
 
+    def wanted(self) -> frozenset[str]:
+        """Keys of the engines that somebody waits for, and that are not up."""
+        return frozenset(key for key, client in self._clients.items() if client.wanted)
+
     async def close(self) -> None:
         for client in self._clients.values():
             await client.close()
@@ -133,6 +138,8 @@ class EngineClient:
         """The incarnations that died with a call in them. Equal calls share their fate."""
         self._quarantined: dict[bytes, str] = {}
         self._solo = asyncio.Semaphore(1)
+        self._news = asyncio.Event()
+        self._awaited = 0
 
     def update(self, view: EngineView) -> None:
         """Takes over which replicas are ready. A lost one that has come back is a new link."""
@@ -146,6 +153,7 @@ class EngineClient:
         for index, ref in there.items():
             if index not in self._links:
                 self._links[index] = self._link(ref)
+        self._news.set()
         self._renew()
 
     async def ask(self, route: str, request: Request | EmbedRequest) -> Completion | Vector:
@@ -165,6 +173,24 @@ class EngineClient:
         if name:
             self._deaths.pop(name, None)  # it was not the cause
         return reply
+
+    async def fingerprints(self) -> frozenset[str]:
+        """Of all replicas, as soon as one is there. EngineRefused when none will be."""
+        while not self._links:
+            if self._failed:
+                raise EngineRefused(f"{self._label}: {self._failed}")
+            self._awaited += 1
+            try:
+                self._news.clear()
+                await self._news.wait()
+            finally:
+                self._awaited -= 1
+        return frozenset(link.ref.fingerprint for link in self._links.values())
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for the engine, and no replica is there."""
+        return not self._links and bool(self._waiting or self._awaited)
 
     async def close(self) -> None:
         """Lets go of all replicas. Nothing can be asked any more."""

@@ -125,7 +125,7 @@ class Fleet:
         return {
             key: EngineView(
                 tuple(
-                    ReplicaRef(r.index, r.hello.incarnation, r.hello.address)
+                    ReplicaRef(r.index, r.hello.incarnation, r.hello.address, r.hello.fingerprint)
                     for r in engine.replicas
                     if r.up and r.hello is not None
                 ),
