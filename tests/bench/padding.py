@@ -1,0 +1,13 @@
+"""What the padded speakers share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from agents.core.steps import ReplyModel, text
+
+CHARACTERS = 2000
+
+
+class Words(ReplyModel):
+    words: Annotated[str, text(64, "what you say")]
