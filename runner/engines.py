@@ -155,10 +155,11 @@ class Seating:
 
 
 class Conductor:
-    """Loads and unloads engines as the stages of a run need them, and opens the stages.
+    """Opens the stages of a run, and loads and unloads engines as they need them.
 
-    While the last dialogues of a stage still run, engines that they do not use make room, and
-    those of the next stage load.
+    A stage opens when the one before has given all its episodes, and its engines load when the
+    first call waits for one: dialogues that find all their calls in the cache need none. While
+    the last dialogues of a stage still run, engines that they do not use make room.
     """
 
     def __init__(
@@ -176,28 +177,51 @@ class Conductor:
         self._unit = unit(cpu)
 
     async def conduct(self) -> None:
-        """Runs until the last stage is open."""
+        """Runs until the last stage has what it needs."""
         for number, part in enumerate(self._run.stages):
-            if part.stage is not None:
-                await self._until(lambda n=number: self._queue.exhausted >= n)
-                await self._bring_up(part.stage)
-            if number >= self._queue.opened:
-                self._queue.open()
+            stage = part.stage
+            if stage is None:
+                self._open(number)
+                continue
+            await self._until(lambda n=number: self._queue.exhausted >= n)
+            resident, seats = self._seating.seats, _seats(stage)
+            if any(key in resident and resident[key] != seats[key] for key in seats):
+                # One has to move: once dialogues of this stage use it, it never could.
+                await self._bring_up(stage)
+                self._open(number)
+            else:
+                self._open(number)
+                if await self._is_needed(number, part.cells, stage):
+                    await self._bring_up(stage)
+
+    def _open(self, number: int) -> None:
+        if number >= self._queue.opened:
+            self._queue.open()
+
+    async def _is_needed(self, number: int, cells: frozenset[int], stage: Stage) -> bool:
+        """Waits until a call waits for an engine to be loaded, or all dialogues have ended."""
+        missing = stage.engines - self._seating.seats.keys()
+        while missing and not self._queue.wanted & missing:
+            if self._queue.exhausted > number and not self._queue.outstanding() & cells:
+                return False
+            await asyncio.sleep(_LOOK_EVERY)
+        return bool(missing)
 
     async def _bring_up(self, stage: Stage) -> None:
         labels = {key: spec.label for key, spec in self._run.needs.specs.items()}
-        resident = self._seating.seats
-        leaving = {k for k in resident if k not in stage.engines or k in stage.unloads}
-        for key in stage.loads:
-            seats = tuple(seat for seat in stage.seats if seat.engine == key)
-            await self._until(lambda k=key, s=seats: self._makes_room(leaving, k, s))
-            resident[key] = seats
+        resident, seats = self._seating.seats, _seats(stage)
+        # What is resident need not be what the placement thinks: stages may have loaded nothing.
+        leaving = {k for k, now in resident.items() if seats.get(k) != now}
+        loads = [k for k in sorted(stage.engines) if k not in resident or k in leaving]
+        for key in loads:
+            await self._until(lambda k=key: self._makes_room(leaving, k, seats[k]))
+            resident[key] = seats[key]
             self._console.print(
-                f"loading {escape(labels[key])}: {_where(seats, self._unit)}", soft_wrap=True
+                f"loading {escape(labels[key])}: {_where(seats[key], self._unit)}", soft_wrap=True
             )
             self._fleet.load(key)
         started = said = time.monotonic()
-        waiting = set(stage.loads)
+        waiting = set(loads)
         while waiting:
             self._fleet.news.clear()
             for key in sorted(waiting):
@@ -243,6 +267,11 @@ class Conductor:
         # The queue has no events: it is bookkeeping that workers' reports move.
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_EVERY)
+
+
+def _seats(stage: Stage) -> dict[str, tuple[Seat, ...]]:
+    """Where each engine of a stage is to be, by key."""
+    return {key: tuple(s for s in stage.seats if s.engine == key) for key in stage.engines}
 
 
 class RunEngines:

@@ -39,7 +39,7 @@ class Worker(Protocol):
 class LeaseQueue:
     """Which episodes wait, and which worker has which.
 
-    Episodes come in stages, each opened when its models are loaded; an earlier one goes first.
+    Episodes come in stages, each opened when the one before has given all its own.
     `opened` of them are open from the start, all by default. `retries` is how often an episode
     may be tried again after infrastructure failed it.
     """
@@ -54,6 +54,7 @@ class LeaseQueue:
         self._exhausted = 0
         self.opened = len(stages) if opened is None else opened
         """How many stages are open."""
+        self._wanted: dict[str, frozenset[str]] = {}
 
     def open(self) -> None:
         """Opens the next stage."""
@@ -94,6 +95,15 @@ class LeaseQueue:
         leased = {ref.cell for refs in self._leased.values() for ref in refs.values()}
         return leased | {ref.cell for ref in self._again}
 
+    def want(self, worker: str, engines: frozenset[str]) -> None:
+        """Notes for which engines, by key, calls of `worker` wait."""
+        self._wanted[worker] = engines
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """Keys of the engines that calls wait for."""
+        return frozenset[str]().union(*self._wanted.values())
+
     def held(self, worker: str) -> int:
         """How many episodes `worker` has."""
         return len(self._leased.get(worker, ()))
@@ -114,6 +124,7 @@ class LeaseQueue:
         `committed` maps attempt ids to statuses. What was not committed waits again, as a new
         attempt, so that a stray of the same attempt can be told apart.
         """
+        self._wanted.pop(worker, None)
         had: list[Ref] = []
         for ref in self._leased.pop(worker, {}).values():
             if f"{ref.episode_id}.{epoch}.{ref.attempt}" in committed:
@@ -202,6 +213,7 @@ async def _serve(
         for settled in report.settled:
             listener.settled(settled, queue.settle(worker.name, settled))
         listener.counted(worker.name, report)
+        queue.want(worker.name, report.wanted)
 
     while not stopping.is_set() and not queue.finished:
         room = worker.slots + _AHEAD - queue.held(worker.name)

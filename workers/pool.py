@@ -46,6 +46,8 @@ class Report(NamedTuple):
     running: int
     waiting: int
     losses: Losses | None = None
+    wanted: frozenset[str] = frozenset()
+    """Keys of the engines that calls wait for."""
 
 
 class EpisodePool:
@@ -98,6 +100,7 @@ class EpisodePool:
             self._running,
             len(self._waiting),
             self._runner.engines.losses(),
+            self._runner.engines.wanted(),
         )
         self._settled, self._calls, self._tokens = [], 0, 0
         return report

@@ -2,9 +2,9 @@
 
     python -m tests.bench.calls --dialogues 1000 --turns 6 --concurrency 256 --latency-ms 50
 
-Dialogues of agent and user, one call a turn each, with distinct prompts of 2,000 characters; a model
-of fixed latency in an actor of its own; cache on, everything stored durably. The rate is taken from
-the model's own log. The limit is concurrency / latency, where the CPU is none.
+Dialogues of agent and user, one call a turn each, with distinct prompts of 2,000 characters; a
+model of fixed latency in an actor of its own; cache on, everything stored durably. The rate is
+taken from the model's own log. The limit is concurrency / latency, where the CPU is none.
 """
 
 from __future__ import annotations

@@ -94,7 +94,9 @@ class World:
 
     cpu = False
 
-    def __init__(self, run, episodes, *, broken=(), workers=2, seconds=lambda ref: 1.0, retry=0):
+    def __init__(self, run, episodes, *, broken=(), workers=2, seconds=lambda ref: 1.0, retry=0,
+                 is_cached=lambda ref: False):  # fmt: skip
+        self.is_cached = is_cached
         self.run, self.broken, self.seconds, self.retry = run, set(broken), seconds, retry
         self.launched, self.killed = [], []
         self.taken = Counter()
@@ -161,6 +163,7 @@ class Worker:
         self.world, self.name = world, name
         self.tasks, self.found, self.dead = set(), [], False
         self.wrong = ""
+        self.wanted: dict[str, set[str]] = {}
 
     async def add(self, refs):
         for ref in refs:
@@ -170,18 +173,26 @@ class Worker:
 
     async def _run(self, ref):
         world, needs = self.world, self.world.run.needs.cells[ref.cell]
-        left, waited = world.seconds(ref), 0.0
+        if world.is_cached(ref):
+            needs = frozenset()
+        left, waited, had = world.seconds(ref), 0.0, False
         while left > 0:
             if any(world.fleet.engines[key].failed for key in needs):
+                self.wanted.pop(ref.episode_id, None)
                 self._settle(ref, "failed", "EngineRefused")
                 return
             view = world.fleet.view() if needs else {}
-            if all(view[key].replicas for key in needs):
-                left -= 0.5
+            missing = {key for key in needs if not view[key].replicas}
+            self.wanted[ref.episode_id] = missing
+            if not missing:
+                left, had = left - 0.5, True
+            elif not had:
+                pass  # they load when somebody wants them
             elif (waited := waited + 0.5) > 5:
                 self.wrong = f"{ref.episode_id} runs without its engines"
                 return
             await asyncio.sleep(0.5)
+        self.wanted.pop(ref.episode_id, None)
         again = ref.attempt < world.retry
         self._settle(ref, "failed" if again else "done", "EngineDead" if again else None)
 
@@ -199,7 +210,8 @@ class Worker:
                 task.cancel()
             raise Lost("killed")
         found, self.found = self.found, []
-        return Report(found, 0, 0, 0, 0)
+        wanted = frozenset[str]().union(*self.wanted.values())
+        return Report(found, 0, 0, 0, 0, wanted=wanted)
 
     async def stop(self):
         for task in self.tasks:
@@ -227,6 +239,21 @@ def test_models_that_do_not_fit_together_take_turns_and_what_stays_is_loaded_onc
     assert Counter(world.launched) == {"a": 1, "b": 1, "c": 1, "u": 1}
     assert {status for _, status in world.ended} == {"done"}
     assert len(world.entries) == 4
+
+
+def test_dialogues_that_need_no_call_load_nothing():
+    run = plan_for(THREE, [*PAIRS, ()], [Node("n", 2)])
+    cached = {min(run.stages[1].cells), min(run.stages[3].cells)}
+    world = play(run, 6, is_cached=lambda ref: ref.cell in cached)
+    assert len(world.settled_finally) == 24
+    used = set().union(*(run.needs.cells[c] for c in range(4) if c not in cached))
+    assert set(world.launched) == used
+
+
+def test_a_rerun_from_the_cache_loads_no_engine():
+    world = play(plan_for(THREE, PAIRS, [Node("n", 2)]), 6, is_cached=lambda ref: True)
+    assert len(world.settled_finally) == 18
+    assert world.launched == []
 
 
 def test_the_next_models_load_while_the_last_dialogues_still_run():
@@ -275,7 +302,10 @@ def test_an_engine_that_fails_opens_its_group_and_the_others_go_on(broken):
     for name, status in world.ended:
         used = PAIRS[int(name[1])]
         assert status == ("failed" if set(used) & set(broken) else "done")
-    assert {e["label"] for e in world.entries if e["failed"]} == {f"model {k}" for k in broken}
+    failed = {e["label"] for e in world.entries if e["failed"]}
+    # Where all models of a dialogue fail, the last of them may never be asked for.
+    assert failed == {f"model {k}" for k in broken} or len(broken) > 1
+    assert failed <= {f"model {k}" for k in broken}
 
 
 def test_a_run_can_be_stopped_while_models_load_and_while_they_wait_for_room():

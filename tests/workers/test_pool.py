@@ -30,7 +30,7 @@ class FakeRunner:
         config = SimpleNamespace(success=SimpleNamespace(name="user_accepts"), limits=limits)
         cell = SimpleNamespace(source=0, cell_id="c", axes={}, config=config)
         self.job = SimpleNamespace(cells=[cell], sources=[SimpleNamespace(source_id="s")])
-        self.engines = SimpleNamespace(losses=Losses)
+        self.engines = SimpleNamespace(losses=Losses, wanted=frozenset)
         self.seconds, self.running, self.most, self.finished, self.closed = seconds, 0, 0, 0, False
 
     async def run(self, ref):
