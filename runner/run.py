@@ -20,6 +20,7 @@ from analysis.metrics.core import parse
 from runner import folder as sweep_folder
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
+from runner.failures import to_run_again
 from runner.progress import ProgressDisplay, Tally, duration
 from runner.scheduler import LeaseQueue, drive
 from sweeps import manifest as manifests
@@ -75,25 +76,35 @@ def check_metrics(loaded: Loaded) -> bool:
 
 
 def run(
-    sweep: Path, overrides: Sequence[str], *, accept_source_change: bool, console: Console
+    sweep: Path,
+    overrides: Sequence[str],
+    *,
+    retry: Sequence[str] = (),
+    accept_source_change: bool,
+    console: Console,
 ) -> Outcome:
-    """Runs what is left of a sweep. Raises UsageError, DataError and StoreError."""
+    """Runs what is left of a sweep. Raises UsageError, DataError and StoreError.
+
+    `retry` names error classes and blames whose failed episodes are run again.
+    """
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
     sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
+    if retry:  # a word that is none of them is refused before anything is touched
+        to_run_again(out, retry)
     lease = FolderLease.take(out)
     try:
         log_to(out / "logs", f"{lease.epoch:06d}-driver")
         manifest = manifests.read(out)
         remove_leftovers(out)
         try:
-            done = committed(out)
+            done = settled_episodes(out, retry)
         except StoreError as error:  # the same command would only meet it again
             raise UsageError(error.message) from None
         left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
         manifest = _begin(plan, out, lease.epoch, manifest)
         if left == 0:
-            console.print(f"nothing to do: all {plan.episodes:,} episodes are done")
+            console.print(f"nothing to do: all {plan.episodes:,} episodes are settled")
             return Outcome(out, plan.episodes, 0, None)
         _announce(plan, left, console)
         started = time.monotonic()
@@ -113,6 +124,11 @@ def run(
         raise StoreError(f"cannot write {error.filename or out}: {error.strerror}") from error
     finally:
         lease.release()
+
+
+def settled_episodes(folder: Path, retry: Sequence[str] = ()) -> set[str]:
+    """Ids of the episodes in `folder` that a run leaves alone."""
+    return committed(folder) - to_run_again(folder, retry)
 
 
 def _begin(plan: Plan, out: Path, epoch: int, before: Manifest | None) -> Manifest:
@@ -245,12 +261,11 @@ def _conclude(
     tally = outcome.tally
     assert tally is not None
     console.print(
-        f"{tally.settled:,} episodes ({tally.failed:,} failed) in {duration(seconds)}, "
-        f"{tally.calls:,} calls, {tally.tokens:,} tokens"
+        f"{tally.settled:,} episodes ({tally.failed:,} failed"
+        f"{f'; {tally.tried_again:,} tries failed and were tried again' * bool(tally.tried_again)}"
+        f") in {duration(seconds)}, {tally.calls:,} calls, {tally.tokens:,} tokens",
+        soft_wrap=True,
     )
-    for (blame, kind), count in tally.failures.most_common():
-        example = tally.examples[blame, kind][:200]
-        console.print(f"  {count:,} x {kind}, blame {blame}: {escape(example)}", soft_wrap=True)
     for line in engine_lines(engines):
         console.print(escape(line), soft_wrap=True)
     if tally.losses:
@@ -263,8 +278,20 @@ def _conclude(
         )
 
 
-def resume_hint(argv: Sequence[str]) -> str:
-    """How to go on: the command that was given."""
+def command(argv: Sequence[str]) -> str:
+    """The command that was given, to be typed again."""
     program, *words = argv
     own_script = Path(program).name == "crsweep"
-    return f"to go on: {program if own_script else 'python -m runner'} {shlex.join(words)}"
+    return f"{program if own_script else 'python -m runner'} {shlex.join(words)}"
+
+
+def without_retry(argv: Sequence[str]) -> list[str]:
+    """`argv` without its `--retry`s: another is to be added."""
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--retry":
+            next(words, None)
+        elif not word.startswith("--retry="):
+            kept.append(word)
+    return kept
