@@ -122,6 +122,8 @@ def run(
         console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")
+            if outcome.stopped:
+                console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
             console.print(f"to go on: {runs.command(sys.argv)}", soft_wrap=True, markup=False)
         raise typer.Exit(outcome.exit_code)
 

@@ -31,6 +31,7 @@ class Worker(Protocol):
     slots: int
 
     async def add(self, refs: Sequence[Ref]) -> None: ...
+    async def withdraw(self) -> None: ...
     async def report(self, wait: float, drain: bool) -> Report: ...
     async def stop(self) -> Report: ...
     def abandon(self) -> None: ...
@@ -54,13 +55,21 @@ class LeaseQueue:
         self._exhausted = 0
         self.opened = len(stages) if opened is None else opened
         """How many stages are open."""
+        self.closed = False
+        """Whether nothing is leased any more, whatever waits."""
 
     def open(self) -> None:
         """Opens the next stage."""
         self.opened += 1
 
+    def close(self) -> None:
+        """Leases nothing any more."""
+        self.closed = True
+
     def lease(self, worker: str, count: int) -> list[Ref]:
         """Up to `count` episodes for `worker`; those to be tried again come first."""
+        if self.closed:
+            return []
         mine = self._leased.setdefault(worker, {})
         found: list[Ref] = []
         while len(found) < count:
@@ -87,7 +96,7 @@ class LeaseQueue:
     @property
     def dry(self) -> bool:
         """Whether there is nothing to lease now; a stage may open, a retry may come."""
-        return self._exhausted == self.opened and not self._again
+        return self.closed or (self._exhausted == self.opened and not self._again)
 
     def outstanding(self) -> set[int]:
         """The cells of all episodes that are leased or wait to be tried again."""
@@ -153,6 +162,7 @@ async def drive(
 ) -> None:
     """Runs the queue empty, or until `stopping`; then every worker commits what it finished.
 
+    When the queue is closed, episodes that have not begun are taken back, and those that have end.
     `lost` is what a worker raises when its process is gone; `left_behind` reads what it had
     committed; `replace` makes another. Errors that end the run are raised as they are.
     """
@@ -183,7 +193,7 @@ async def drive(
                 for ref in had:
                     listener.settled(Settled(ref, "done", None, None, None), True)
                 fruitless = 0 if had else fruitless + 1
-                if stopping.is_set():
+                if stopping.is_set() or queue.closed:
                     return
                 worker = await successor(error)
 
@@ -198,15 +208,22 @@ async def drive(
 async def _serve(
     worker: Worker, queue: LeaseQueue, listener: Listener, stopping: asyncio.Event
 ) -> None:
-    def take(report: Report) -> None:
+    def take(report: Report) -> Report:
         for settled in report.settled:
             listener.settled(settled, queue.settle(worker.name, settled))
         listener.counted(worker.name, report)
+        return report
 
+    withdrawn = False
     while not stopping.is_set() and not queue.finished:
         room = worker.slots + _AHEAD - queue.held(worker.name)
         refs = queue.lease(worker.name, max(0, room))
         if refs:
             await worker.add(refs)
-        take(await worker.report(_REPORT_EVERY, queue.dry))
+        if queue.closed and not withdrawn:
+            await worker.withdraw()
+            withdrawn = True
+        report = take(await worker.report(_REPORT_EVERY, queue.dry))
+        if withdrawn and report.running == 0:
+            break
     take(await worker.stop())

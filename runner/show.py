@@ -26,6 +26,7 @@ from runner.play import play
 from runner.progress import duration
 from runner.rehearse import Estimate, estimate, rehearse
 from runner.run import check_metrics, prepare, settled_episodes
+from runner.spending import Budget, budget_in, budget_of
 from sweeps.plan import Plan
 from workers import lease
 
@@ -50,8 +51,9 @@ def show_plan(
     engines = run_plan(plan, nodes, cpu=cpu, done=done) if nodes else without_engines(plan)
     left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
     guess = estimate(plan, left, probe=check_metrics(plan.loaded))
+    budget = budget_of(plan)
     if as_json:
-        data = _plan_data(plan, left, guess)
+        data = {**_plan_data(plan, left, guess), "caps": _caps_data(budget)}
         print(json.dumps({**data, "placement": placement_data(engines)}, indent=1))
         return
     table = Table(*map(escape, plan.axes), "seeds", "cases", "domain", box=None, pad_edge=False)
@@ -79,6 +81,13 @@ def show_plan(
             f"(from {guess.rehearsed} dialogues with the rules backend)",
             soft_wrap=True,
         )
+    caps = budget.line()
+    if caps is not None:
+        console.print(caps, markup=False, soft_wrap=True)
+
+
+def _caps_data(budget: Budget) -> dict[str, dict[str, float]]:
+    return {name: {"used": used, "cap": cap} for name, (used, cap) in budget.used().items()}
 
 
 def _plan_data(plan: Plan, left: int, guess: Estimate) -> dict[str, Any]:
@@ -252,6 +261,14 @@ def show_status(folder: Path, console: Console) -> None:
     )
     for line in engine_lines(manifest.engines):
         console.print(line, markup=False, soft_wrap=True)
+    budget = budget_in(results)
+    caps = None if budget is None else budget.line()
+    if caps is not None:
+        console.print(caps, markup=False, soft_wrap=True)
+    if manifest.runs and manifest.runs[-1].stopped:
+        console.print(
+            f"the last run was stopped: {manifest.runs[-1].stopped}", markup=False, soft_wrap=True
+        )
     show_failures(results, "crsweep run SWEEP", console)
     files = list(folder.rglob("*.parquet"))
     size = sum(p.stat().st_size for p in files) / 2**20

@@ -27,7 +27,7 @@ __all__ = ["Moody"]
 """
 
 
-def moody_sweep(folder):
+def moody_sweep(folder, **changes):
     """A sweep of 4 episodes, its environment, and the file that decides how its agent fails."""
     package = folder / "my_lab" / "moody"
     (package / "prompts").mkdir(parents=True)
@@ -37,7 +37,11 @@ def moody_sweep(folder):
     for prompt in (shipped / "prompts").iterdir():
         (package / "prompts" / prompt.name).write_text(prompt.read_text())
     grid = {"agent": ["my_lab.moody"], "roles.agent": ["strong"], "seed": [0]}
-    return write_sweep(folder, grid=grid), {"PYTHONPATH": str(folder)}, package / "mood.txt"
+    return (
+        write_sweep(folder, grid=grid, **changes),
+        {"PYTHONPATH": str(folder)},
+        package / "mood.txt",
+    )
 
 
 def test_failures_that_would_repeat_stand_until_retry_names_their_class_or_blame(tmp_path, crsweep):

@@ -209,6 +209,10 @@ class FakeWorker:
     async def add(self, refs):
         self.mine += refs
 
+    async def withdraw(self):
+        self.withdrawn = len(self.mine)
+        self.mine = []
+
     async def report(self, wait, drain):
         self.reports += 1
         await asyncio.sleep(0)
@@ -269,3 +273,29 @@ def test_workers_that_die_in_a_row_without_a_commit_end_the_run_with_the_cause()
     fresh = [FakeWorker(f"f{i}", log, dies_at=1, commits=0) for i in range(9)]
     with pytest.raises(StoreError, match=r"3 episode workers died in a row.*killed"):
         driven([fresh.pop()], log, LeaseQueue([refs(90)], 2), fresh)
+
+
+def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
+    queue = LeaseQueue([refs(900)], 2)
+
+    class Closing(FakeWorker):
+        """Its report tells of two that run, of which one ends at the next."""
+
+        async def report(self, wait, drain):
+            self.reports += 1
+            await asyncio.sleep(0)
+            if self.reports == 1:
+                self.begun, self.mine = self.mine[:2], self.mine[2:]
+                queue.close()
+                return Report([], 0, 0, 2, len(self.mine))
+            assert drain
+            now = [self.begun.pop()]
+            return Report([settled(r) for r in now], 0, 0, len(self.begun), 0)
+
+    worker = Closing("a", {})
+    found = driven([worker], {}, queue, [])
+    assert worker.withdrawn == worker.slots + 192 - 2
+    assert sorted(found.done) == ["e0", "e1"]
+    assert queue.lease("a", 5) == []
+    assert queue.dry
+    assert not queue.finished
