@@ -93,5 +93,5 @@ class Guard:
         return None
 
     def _stop(self, reason: str, then: str) -> None:
-        self.reason = reason
+        self.reason = reason if self.reason is None else f"{self.reason}; then {reason}"
         self._say(f"stopping: {reason}; {then} ...")

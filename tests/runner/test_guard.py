@@ -140,6 +140,19 @@ def test_a_cap_counts_earlier_runs_too_and_stops_at_once(caps, words):
     assert run.guard.reason == words
 
 
+def test_a_cap_that_is_reached_while_the_last_dialogues_end_stops_those_too_and_both_are_told():
+    run = Run(max_failed=0.1, budget=Budget(Caps(tokens=100), PRICE))
+    run.settle(10, "agent", "AgentError")
+    run.report(running=5)
+    assert not run.stopping.is_set()
+    run.report(running=5, paid={"a": Usage(90, 20)})
+    assert run.stopping.is_set()
+    assert run.guard.reason is not None
+    first, then = run.guard.reason.split("; then ")
+    assert "max_failed 0.1" in first
+    assert then == "caps.tokens is reached: 110 of 100"
+
+
 def test_a_server_that_counts_no_tokens_cannot_be_held_to_a_cap_of_them():
     for caps, stops in (({"tokens": 9}, True), ({"cost": 9}, True), ({"gpu_hours": 9}, False)):
         run = Run(budget=Budget(Caps(**caps), PRICE))
