@@ -51,7 +51,7 @@ class Guard:
         if not final:
             return
         self._settled += 1
-        if settled.status == "failed":
+        if settled.status == "failed" and settled.error_class is not None:
             cause = (str(settled.blame), str(settled.error_class))
             self._failed[cause] += 1
             self._examples.setdefault(cause, settled.error or "")

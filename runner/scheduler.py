@@ -125,7 +125,7 @@ class LeaseQueue:
         """
         had: list[Ref] = []
         for ref in self._leased.pop(worker, {}).values():
-            if f"{ref.episode_id}.{epoch}.{ref.attempt}" in committed:
+            if _attempt_id(ref, epoch) in committed:
                 had.append(ref)
             else:
                 self._again.append(ref._replace(attempt=ref.attempt + 1))
@@ -139,6 +139,10 @@ class LeaseQueue:
             and not self._again
             and not any(self._leased.values())
         )
+
+
+def _attempt_id(ref: Ref, epoch: int) -> str:
+    return f"{ref.episode_id}.{epoch}.{ref.attempt}"
 
 
 class Listener(Protocol):
@@ -187,11 +191,13 @@ async def drive(
                 await _serve(worker, queue, listener, stopping)
                 return
             except lost as error:
-                had = queue.lose(worker.name, left_behind(worker.name), epoch)
+                statuses = left_behind(worker.name)
+                had = queue.lose(worker.name, statuses, epoch)
                 log.error("worker %s lost: %s", worker.name, error)
                 listener.lost(worker.name, len(had))
-                for ref in had:
-                    listener.settled(Settled(ref, "done", None, None, None), True)
+                for ref in had:  # of what failed, the folder knows whose fault it is
+                    status = statuses[_attempt_id(ref, epoch)]
+                    listener.settled(Settled(ref, status, None, None, None), True)
                 fruitless = 0 if had else fruitless + 1
                 if stopping.is_set() or queue.closed:
                     return

@@ -231,11 +231,12 @@ class FakeWorker:
 
 class Listening:
     def __init__(self):
-        self.done, self.lost_workers = [], []
+        self.done, self.statuses, self.lost_workers = [], [], []
 
     def settled(self, one, final):
         if final:
             self.done.append(one.ref.episode_id)
+            self.statuses.append(one.status)
 
     def counted(self, worker, report):
         pass
@@ -266,6 +267,23 @@ def test_a_lost_worker_is_replaced_and_what_it_had_committed_does_not_run_again(
     found = driven(workers, log, LeaseQueue([refs(900)], 2), [FakeWorker("c", log)])
     assert sorted(found.done) == sorted(f"e{i}" for i in range(900))
     assert found.lost_workers == ["a"]
+
+
+def test_what_a_lost_worker_had_committed_as_failed_is_not_told_as_done():
+    log: dict = {}
+
+    class Failing(FakeWorker):
+        async def report(self, wait, drain):
+            try:
+                return await super().report(wait, drain)
+            except Lost:
+                log[self.name] = dict.fromkeys(log[self.name], "failed")
+                raise
+
+    worker = Failing("a", log, dies_at=1, commits=2)
+    found = driven([worker], log, LeaseQueue([refs(9)], 2), [FakeWorker("b", log)])
+    assert found.statuses.count("failed") == 2
+    assert found.statuses.count("done") == 7
 
 
 def test_workers_that_die_in_a_row_without_a_commit_end_the_run_with_the_cause():
