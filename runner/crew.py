@@ -36,6 +36,10 @@ class Crew(Protocol):
 
     async def spawn(self) -> Worker: ...
     def launch(self, seating: Seating) -> Fleet: ...
+    async def seal(self) -> None:
+        """Makes completed calls part of the shared cache. Raises StoreError."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -51,17 +55,19 @@ class LocalCrew:
     cpu = False
 
     def __init__(self, job: Job, slots: int) -> None:
-        self._job, self._slots, self._made = job, slots, 0
+        self._worker = LocalWorker(job, "w000", slots)
 
     async def spawn(self) -> Worker:
-        self._made += 1
-        return LocalWorker(self._job, f"w{self._made - 1:03d}", self._slots)
+        return self._worker
 
     def launch(self, seating: Seating) -> Fleet:
         raise AssertionError("no engine of a local run needs a place")
 
+    async def seal(self) -> None:
+        await self._worker.seal()
+
     def close(self) -> None:
-        """Nothing outlives this process."""
+        self._worker.close()
 
 
 class RayCrew:
@@ -83,6 +89,9 @@ class RayCrew:
         self._fleet: Fleet | None = None
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._changes = 0  # of what the engines look like
+        self._cache = None
+        if job.cache is not None:
+            self._cache = on_ray.RayCache(job.cache, count, job.folder / "logs")
         found = on_ray.cluster_nodes()
         self.nodes: Sequence[Node]
         self.nodes, self.cpu = cluster(found)
@@ -91,7 +100,8 @@ class RayCrew:
     async def spawn(self) -> Worker:
         name = f"w{self._made:03d}"
         self._made += 1
-        worker = self._ray.RayWorker(self._job, name, self._slots, self._count)
+        owners = self._cache.owners if self._cache else []
+        worker = self._ray.RayWorker(self._job, name, self._slots, self._count, owners)
         self._workers.append(worker)
         await worker.start()
         if self._fleet is not None:
@@ -115,6 +125,11 @@ class RayCrew:
         self._fleet = Fleet(seating.specs, start, self._tell_all)
         return self._fleet
 
+    async def seal(self) -> None:
+        """Makes completed calls part of the shared cache. Raises StoreError."""
+        if self._cache is not None:
+            await self._cache.seal()
+
     def close(self) -> None:
         workers, self._workers = self._workers, []  # nobody is told any more
         for task in self._telling.values():
@@ -123,6 +138,8 @@ class RayCrew:
             self._fleet.close()
         for worker in workers:
             worker.abandon()
+        if self._cache is not None:
+            self._cache.close()
         self._ray.stop_ray()
 
     def _tell_all(self) -> None:

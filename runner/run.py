@@ -8,7 +8,7 @@ import shlex
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rich.markup import escape
 from agents.core.errors import StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
+from runner.caching import places_of
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.failures import to_run_again
@@ -29,6 +30,7 @@ from sweeps import manifest as manifests
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest, RunEntry
 from sweeps.plan import Plan, make_plan
+from workers.cache.store import settle, tidy
 from workers.episodes import Job, job_of
 from workers.lease import FolderLease
 from workers.logs import log_to
@@ -107,6 +109,8 @@ def run(
         left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
         manifest = _begin(plan, out, lease.epoch, manifest)
         if left == 0:
+            if (places := places_of(plan, lease.epoch)) is not None:
+                settle(places)
             console.print(f"nothing to do: all {plan.episodes:,} episodes are settled")
             return Outcome(out, plan.episodes, 0, None)
         reached = budget.reached()
@@ -124,6 +128,8 @@ def run(
         notes.write()
         left += tally.open - tally.settled
         outcome = Outcome(out, plan.episodes, left, tally, notes.entry.stopped)
+        if (places := places_of(plan, lease.epoch)) is not None:
+            tidy(places, complete=outcome.left == 0)
         _conclude(outcome, notes.engines, budget.line(), time.monotonic() - started, console)
         return outcome
     except OSError as error:
@@ -203,12 +209,16 @@ def _announce(plan: Plan, left: int, console: Console) -> None:
 async def _run(plan: Plan, done: set[str], left: int, console: Console, notes: _Notes) -> Tally:
     lease = notes.lease
     header = plan.loaded.header
-    job = job_of(
-        plan,
-        probe=check_metrics(plan.loaded),
-        executor=header.run.executor,
-        epoch=lease.epoch,
-        run_id=f"{header.name}-{lease.epoch}",
+    job = replace(
+        job_of(
+            plan,
+            probe=check_metrics(plan.loaded),
+            executor=header.run.executor,
+            epoch=lease.epoch,
+            run_id=f"{header.name}-{lease.epoch}",
+        ),
+        cache=places_of(plan, lease.epoch),
+        strict=header.cache.match == "strict",
     )
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -251,6 +261,7 @@ async def _run(plan: Plan, done: set[str], left: int, console: Console, notes: _
         await engines.end(conducting)
         notes.engines = engines.entries(job.epoch)
         notes.entry.stopped = guard.reason
+        await crew.seal()
     finally:
         lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -117,6 +117,20 @@ class Run(_Part):
     """A running cluster to join (`auto`, `host:port`); without it, a local Ray is started."""
 
 
+class Cache(_Part):
+    """Completed calls, kept so that none is paid for twice: nothing here changes an outcome."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """A folder that sweeps share; `~/.cache/crsweep/calls` without it."""
+    mode: Literal["readwrite", "read", "off"] = "readwrite"
+    """`read` adds nothing to the folder; `off` does not even look. A sweep's own calls are kept
+    in its own folder in any mode, until it is complete: they are what a crash is survived by."""
+    match: Literal["declared", "strict"] = "declared"
+    """`strict`: a reply counts only if what serves now is what made it."""
+    owners: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that the cache is spread over."""
+
+
 class Seeding(_Part):
     """`seed: 3` sets sampling and training; `seeds` sets them apart."""
 
@@ -177,6 +191,7 @@ class Header(_Part):
     """Share of episodes that may fail of one cause before a run stops. None by default: that a
     weak model fails many dialogues is a result."""
     caps: Caps = Caps()
+    cache: Cache = Cache()
     metrics: Annotated[list[str], Field(min_length=1)] = ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
 
     @model_validator(mode="after")

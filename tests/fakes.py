@@ -36,6 +36,7 @@ class FakeModel:
     name = "fake"
     identity = '{"backend":"fake"}'
     wants_shown = False
+    greedy = False
 
     def __init__(self, reply: Callable[[Any], Any], *, guided: bool = True) -> None:
         self._reply = reply

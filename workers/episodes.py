@@ -12,7 +12,7 @@ from agents.core import plugins
 from agents.core.agent import Agent, AgentContext
 from agents.core.ask import Ask, Journal
 from agents.core.calls import Model
-from agents.core.errors import CrsweepError
+from agents.core.errors import CrsweepError, StoreError
 from agents.core.prompts import PromptFolder, folder_of
 from simulators.core.cases import Case, Domain, Split
 from simulators.core.dialogue import Limits, SuccessRule, Transcript, run_dialogue
@@ -25,6 +25,8 @@ from workers.backends.core import BackendContext
 from workers.backends.vllm import weights
 from workers.backends.vllm.clients import Engines
 from workers.backends.vllm.local import LocalEngines
+from workers.cache.client import CallCache
+from workers.cache.store import Places
 from workers.models import BoundModel
 from workers.rows import Attempt
 
@@ -56,6 +58,10 @@ class Job:
     transient_retries: int
     weights: weights.Known
     """What models of the sweep file stand for, as the driver has found it."""
+    cache: Places | None = None
+    """Where completed calls are kept; None keeps none."""
+    strict: bool = False
+    """Whether a cached reply counts only from what serves now."""
 
 
 def job_of(plan: Plan, *, probe: bool, executor: Executor, epoch: int, run_id: str) -> Job:
@@ -96,10 +102,14 @@ class EpisodeRunner:
     """Plays episodes of one job in one process. Domains and models are made once, when needed.
 
     `engines` reaches the engines that the run has started; without it they start in this process.
+    `cache` keeps completed calls; without it none is kept.
     """
 
-    def __init__(self, job: Job, engines: EnginesOfRun | None = None) -> None:
+    def __init__(
+        self, job: Job, engines: EnginesOfRun | None = None, cache: CallCache | None = None
+    ) -> None:
         self.job = job
+        self._cache = cache
         weights.take(job.weights)
         self.engines = engines or LocalEngines(job.folder / "logs")
         self._domains: dict[str, Domain] = {}
@@ -124,6 +134,8 @@ class EpisodeRunner:
         error: CrsweepError | None = None
         try:
             await self._play(ref, cell, scene, domain, case, transcript, journal, wrap)
+        except StoreError:
+            raise  # what cannot be written is no outcome of a dialogue
         except CrsweepError as failed:
             error = failed
         return Attempt(
@@ -185,6 +197,8 @@ class EpisodeRunner:
         for model in self._models.values():
             await model.close()
         await self.engines.close()
+        if self._cache is not None:
+            self._cache.close()
 
     def _scene(self, index: int) -> _Scene:
         if index not in self._scenes:
@@ -217,7 +231,14 @@ class EpisodeRunner:
                 catalogue=lambda: self.domain(cell.source).catalogue,
                 engines=self.engines,
             )
-            self._models[key] = BoundModel(name, spec, context, self.job.transient_retries)
+            self._models[key] = BoundModel(
+                name,
+                spec,
+                context,
+                self.job.transient_retries,
+                self._cache,
+                strict=self.job.strict,
+            )
         return self._models[key]
 
 

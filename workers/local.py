@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from sweeps.plan import Ref
 from workers.backends.vllm.clients import View
+from workers.cache.client import CallCache, here
+from workers.cache.owner import CallOwner
+from workers.cache.store import CallStore
 from workers.episodes import EpisodeRunner, Job
 from workers.pool import EpisodePool, Report
 from workers.store import BundleWriter
@@ -17,9 +20,14 @@ class LocalWorker:
     def __init__(self, job: Job, name: str, slots: int) -> None:
         self.name = name
         self.slots = slots
-        self._pool = EpisodePool(
-            EpisodeRunner(job), BundleWriter(job.folder, job.epoch, name), slots
-        )
+        self._owners: list[CallOwner] = []
+        cache = None
+        if job.cache is not None:
+            shards = range(job.cache.shards)
+            self._owners = [CallOwner(CallStore(job.cache, shard)) for shard in shards]
+            cache = CallCache([here(owner) for owner in self._owners])
+        runner = EpisodeRunner(job, cache=cache)
+        self._pool = EpisodePool(runner, BundleWriter(job.folder, job.epoch, name), slots)
 
     async def add(self, refs: Sequence[Ref]) -> None:
         self._pool.add(refs)
@@ -35,6 +43,16 @@ class LocalWorker:
 
     async def stop(self) -> Report:
         return await self._pool.stop()
+
+    async def seal(self) -> None:
+        """Makes what is new part of the shared cache. Raises StoreError."""
+        for owner in self._owners:
+            await owner.seal()
+
+    def close(self) -> None:
+        """Lets go of the cache's files."""
+        for owner in self._owners:
+            owner.close()
 
     def abandon(self) -> None:
         """Nothing outlives this process."""

@@ -1,7 +1,8 @@
-"""Models: a declared model of the sweep file, bound to its backend and to retries."""
+"""Models: a declared model of the sweep file, bound to its backend, to retries and the cache."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from sweeps.identity import canonical
 from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
 from workers.backends.core import Backend, BackendContext
+from workers.cache.client import CallCache
 from workers.retry import retrying
 
 BACKENDS = "workers.backends"
@@ -43,20 +45,49 @@ def declare(spec: ModelSpec, origins: Origins, at: Sequence[str]) -> Mapping[str
     return {"backend": spec.backend, "version": cls.version, "options": identity}
 
 
-class BoundModel:
-    """A model as `agents.core.calls.Model`: its backend, with retries of transient errors."""
+def embedding_key(identity: str, texts: Sequence[str]) -> bytes:
+    """Key of an embedding of `texts`, in the same space as `Call.key`."""
+    text = canonical(["embed", identity, list(texts)]).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).digest()
 
-    def __init__(self, name: str, spec: ModelSpec, context: BackendContext, transient: int) -> None:
+
+class BoundModel:
+    """A model as `agents.core.calls.Model`: its backend, with retries and the cache.
+
+    With `strict`, a cached reply counts only if what serves now has the fingerprint of its maker.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spec: ModelSpec,
+        context: BackendContext,
+        transient: int,
+        cache: CallCache | None = None,
+        *,
+        strict: bool = False,
+    ) -> None:
         cls, options = backend_of(spec, Origins(), ("models", name))
         self.name = name
-        self.identity = canonical(declare(spec, Origins(), ()))
+        self.identity = canonical(
+            {**declare(spec, Origins(), ()), "engine_version": cls.engine_version()}
+        )
+        self._cache = cache if cls.cacheable else None
+        self._strict = strict
         self.wants_shown = cls.wants_shown
         self._backend = cls(options, context)
         self._backend_name = spec.backend
         self._transient = transient
         self.guided = self._backend.guided
+        self.greedy = self._backend.greedy
 
     async def complete(self, call: Call) -> Completion:
+        if self._cache is None:
+            return await self._complete(call)
+        accepted = await self._backend.fingerprints() if self._strict else None
+        return await self._cache.reply(call.key(self), accepted, lambda: self._complete(call))
+
+    async def _complete(self, call: Call) -> Completion:
         done, retries = await retrying(
             lambda: self._guarded(self._backend.complete(call)), self._transient
         )
@@ -67,6 +98,13 @@ class BoundModel:
             raise EngineRefused(
                 f"model {self.name!r}: the backend {self._backend_name!r} gives no embeddings"
             )
+        if self._cache is None:
+            return await self._embed(texts)
+        accepted = await self._backend.fingerprints() if self._strict else None
+        key = embedding_key(self.identity, texts)
+        return await self._cache.reply(key, accepted, lambda: self._embed(texts))
+
+    async def _embed(self, texts: Sequence[str]) -> Embedded:
         done, retries = await retrying(
             lambda: self._guarded(self._backend.embed(texts)), self._transient
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,17 @@ from sweeps.plan import Ref
 from workers.backends.core import ClusterNode, EngineSpec
 from workers.backends.vllm.clients import Engines, View
 from workers.backends.vllm.pulse import Counts
-from workers.backends.vllm.replica import Answer, Hello, Item, ModelReplica
+from workers.backends.vllm.reach import SocketReach
+from workers.backends.vllm.replica import Hello, ModelReplica
+from workers.cache.actor import CacheActor
+from workers.cache.client import CallCache, by_wire
+from workers.cache.store import Places
 from workers.episodes import EpisodeRunner, Job
 from workers.logs import log_to
 from workers.orphans import end_with_parent
 from workers.pool import EpisodePool, Report
 from workers.store import BundleWriter
+from workers.wire import Address
 
 # Before the import: Ray reads these when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -31,6 +38,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
 
+_ADDRESS_SECONDS = 30.0
+
 
 class WorkerLost(Exception):
     """The process of a worker is gone; what it had not committed is to be run again."""
@@ -39,10 +48,13 @@ class WorkerLost(Exception):
 class EpisodeWorker:
     """The actor: a pool of slots, with its own bundle writer and log file."""
 
-    def __init__(self, job: Job, name: str, slots: int, processes: int) -> None:
+    def __init__(
+        self, job: Job, name: str, slots: int, processes: int, owners: Sequence[Any]
+    ) -> None:
         end_with_parent()
         self._job, self._name, self._slots = job, name, slots
-        self._engines = Engines(name, processes, _ActorReach)
+        self._owners = owners
+        self._engines = Engines(name, processes, SocketReach)
         self._pool: EpisodePool | None = None
         log_to(job.folder / "logs", f"{job.epoch:06d}-{name}")
         # Thousands of live rows wait for their bundle, and none is garbage: looking through them
@@ -52,7 +64,10 @@ class EpisodeWorker:
     async def start(self) -> int:
         """Makes the pool on the actor's event loop; the pid."""
         writer = BundleWriter(self._job.folder, self._job.epoch, self._name)
-        runner = EpisodeRunner(self._job, self._engines)
+        cache = None
+        if self._owners:
+            cache = CallCache([by_wire(partial(_address_of, owner)) for owner in self._owners])
+        runner = EpisodeRunner(self._job, self._engines, cache)
         self._pool = EpisodePool(runner, writer, self._slots)
         return os.getpid()
 
@@ -79,10 +94,12 @@ class EpisodeWorker:
 class RayWorker:
     """The driver's side of one `EpisodeWorker`. Every method raises WorkerLost if it died.
 
-    `processes` is how many workers share the engines.
+    `processes` is how many workers share the engines. `owners` are the actors of the call cache.
     """
 
-    def __init__(self, job: Job, name: str, slots: int, processes: int) -> None:
+    def __init__(
+        self, job: Job, name: str, slots: int, processes: int, owners: Sequence[Any]
+    ) -> None:
         self.name = name
         self.slots = slots
         # No CPUs are reserved: a worker waits for models most of the time, and a small
@@ -90,7 +107,7 @@ class RayWorker:
         actor: Any = ray.remote(EpisodeWorker)
         self._actor = actor.options(
             num_cpus=0, max_restarts=0, max_concurrency=16, scheduling_strategy="SPREAD"
-        ).remote(job, name, slots, processes)
+        ).remote(job, name, slots, processes, owners)
 
     async def start(self) -> int:
         return await self._get(self._actor.start.remote())
@@ -131,17 +148,46 @@ class RayWorker:
             raise WorkerLost(str(error).splitlines()[0]) from error
 
 
-class _ActorReach:
-    """A replica, as the worker that sends it calls sees it."""
+async def _address_of(owner: Any) -> Address:
+    """Where an owner of the call cache is now. OSError while it is nowhere."""
+    try:
+        async with asyncio.timeout(_ADDRESS_SECONDS):
+            return await owner.address.remote()
+    except (RayError, TimeoutError) as error:
+        raise OSError(f"its actor does not answer: {error!r}") from error
 
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
 
-    async def submit(self, client: str, items: list[Item]) -> None:
-        await _or_lost(self._actor.submit.remote(client, items))
+class RayCache:
+    """The owners of the call cache, on the node of the driver: the disk of the cache is there."""
 
-    async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]:
-        return await _or_lost(self._actor.poll.remote(client, wait))
+    def __init__(self, places: Places, clients: int, log_folder: Path) -> None:
+        actor: Any = ray.remote(CacheActor)
+        here = ray.get_runtime_context().get_node_id()
+        self.owners = [
+            actor.options(
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=-1,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+            ).remote(places, shard, clients, log_folder)
+            for shard in range(places.shards)
+        ]
+
+    async def seal(self) -> None:
+        """Makes what is new part of the shared cache. Raises StoreError."""
+        for owner in self.owners:
+            try:
+                await owner.seal.remote()
+            except RayTaskError as error:
+                if isinstance(error.cause, CrsweepError):
+                    raise error.cause from None
+                raise StoreError(f"the call cache cannot be sealed: {error.cause!r}") from error
+            except RayActorError as error:
+                raise StoreError(str(error).splitlines()[0]) from error
+
+    def close(self) -> None:
+        for owner in self.owners:
+            ray.kill(owner)
 
 
 class RayReplica:
@@ -155,7 +201,7 @@ class RayReplica:
     ) -> None:
         actor: Any = ray.remote(ModelReplica)
         on = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
-        self.raw = actor.options(
+        self._actor = actor.options(
             num_cpus=0,
             num_gpus=0 if cpu_share is not None else spec.gpus,
             max_restarts=-1,
@@ -165,13 +211,13 @@ class RayReplica:
         ).remote(spec, name, log_folder, cpu_share)
 
     async def hello(self, known: str | None, wait: float) -> Hello:
-        return await _or_lost(self.raw.hello.remote(known, wait))
+        return await _or_lost(self._actor.hello.remote(known, wait))
 
     async def counts(self) -> Counts:
-        return (await _or_lost(self.raw.load.remote())).counts
+        return (await _or_lost(self._actor.load.remote())).counts
 
     def kill(self, *, restart: bool) -> None:
-        ray.kill(self.raw, no_restart=not restart)
+        ray.kill(self._actor, no_restart=not restart)
 
 
 async def _or_lost(answer: Any) -> Any:

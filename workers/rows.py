@@ -138,7 +138,7 @@ def _call_row(attempt_id: str, record: CallRecord) -> Row:
         "draw": call.draw,
         "reask": call.reask,
         "model": record.model.name,
-        "request_key": call.key(record.model.identity),
+        "request_key": call.key(record.model).hex(),
         "seed": call.seed,
         "input_tokens": done.input_tokens if done else None,
         "output_tokens": done.output_tokens if done else None,

@@ -58,13 +58,18 @@ class Call:
     def messages_json(self) -> str:
         return _encode([{"role": m.role, "content": m.content} for m in self.messages])
 
-    def key(self, model_identity: str) -> str:
-        """Hex BLAKE2b-128 of the complete request and the declared model (canonical JSON)."""
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (model_identity, self.step.schema_json, str(self.seed), self.messages_json):
-            digest.update(part.encode("utf-8", "surrogatepass"))
-            digest.update(b"\0")
-        return digest.hexdigest()
+    def key(self, model: Model) -> bytes:
+        """BLAKE2b-128 of the complete request and the declared model (canonical JSON).
+
+        A greedy model draws nothing: to it the same words are the same request, whatever the seed.
+        """
+        found = self.__dict__.get("_key")
+        if found is None:
+            seed = "greedy" if model.greedy else str(self.seed)
+            parts = (model.identity, self.step.schema_json, seed, self.messages_json)
+            text = "\0".join(parts).encode("utf-8", "surrogatepass")
+            found = self.__dict__["_key"] = hashlib.blake2b(text, digest_size=16).digest()
+        return found
 
 
 EMBED = Step("embed", "summarise", ReplyModel)  # no prompt, no reply: a name for the records
@@ -114,14 +119,16 @@ class Model(Protocol):
     """A model as `Ask` sees it: a name, an identity, and what it can do.
 
     `name` is the model's name in the sweep file. `identity` is canonical JSON of what decides
-    its answers. `complete` and `embed` raise `CrsweepError`s only, after the retries that they
-    own. Most models do only one of the two.
+    its answers, the engine's version included. `complete` and `embed` raise `CrsweepError`s only,
+    after the retries that they own. Most models do only one of the two.
     """
 
     name: str
     identity: str
     wants_shown: bool
     """Whether calls must carry `shown`, which costs time that only `rules` repays."""
+    greedy: bool
+    """Whether it always takes the likeliest token, so that seeds do not matter."""
     guided: bool
     """Whether decoding keeps to the reply's schema; else the reply is looked for in free text."""
 

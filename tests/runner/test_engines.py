@@ -63,7 +63,7 @@ class Replica:
     """Loads for ten seconds, or fails; holds its GPUs until it is killed."""
 
     def __init__(self, world, spec, seat):
-        self.raw, self.world, self.spec, self.seat = self, world, spec, seat
+        self.world, self.spec, self.seat = world, spec, seat
         self.alive, self.ready_at = True, asyncio.get_running_loop().time() + 10
         self.name = f"{spec.key}/{len(world.launched)}"
         world.launched.append(spec.key)

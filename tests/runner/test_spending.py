@@ -22,6 +22,7 @@ def priced(models, **price):
 
 def tokens(out) -> int:
     calls = raw(out, "calls")
+    calls = calls[~calls.cached]
     return int(calls.input_tokens.sum() + calls.output_tokens.sum())
 
 
@@ -29,7 +30,8 @@ def tokens(out) -> int:
 def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, executor):
     cap, out = 60_000, tmp_path / "out"
     run = {"executor": executor, "concurrency": 8, "episode_workers": 2}
-    path = write_sweep(tmp_path, models=LATENCY, run=run, cases={"sample": 60})
+    cache = {"path": str(tmp_path / "cache")}  # of this test alone: cached replies are free
+    path = write_sweep(tmp_path, models=LATENCY, run=run, cache=cache, cases={"sample": 60})
     first = crsweep("run", path, f"caps.tokens={cap}", check=3).stdout
     assert "stopping: caps.tokens is reached" in first
     assert "stopped early: caps.tokens is reached" in first
@@ -147,7 +149,7 @@ def test_paid_takes_of_each_run_what_is_larger_the_records_or_what_its_driver_sa
 
 
 def test_too_many_failures_of_one_cause_stop_a_run_and_the_next_one_goes_on(tmp_path, crsweep):
-    path, env, mood = moody_sweep(tmp_path, models=LATENCY)
+    path, env, mood = moody_sweep(tmp_path, models=LATENCY, cache={"path": str(tmp_path / "cache")})
     out = tmp_path / "out"
     words = ("max_failed=0.2", "cases.sample=60", "run.concurrency=4")
     mood.write_text("crash")

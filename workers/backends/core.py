@@ -77,6 +77,10 @@ class Backend(ABC):
     version: ClassVar[int] = 1
     wants_shown: ClassVar[bool] = False
     """Whether calls must carry the pairs that their template used (only `rules` reads them)."""
+    cacheable: ClassVar[bool] = True
+    """Whether completed calls are kept: not where answering costs less than looking up."""
+    greedy: bool = False
+    """Whether it always takes the likeliest token, so that seeds do not matter."""
     guided: bool = True
     """Whether decoding keeps to the reply's schema; else a reply is free text, to be read."""
     watermark: ClassVar[bool] = False
@@ -99,6 +103,18 @@ class Backend(ABC):
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Embeddings, in the order of `texts`. A backend that gives none leaves this as it is."""
+        raise NotImplementedError
+
+    @classmethod
+    def engine_version(cls) -> str:
+        """Of the software that answers, if it runs here: another may give other words."""
+        return ""
+
+    async def fingerprints(self) -> frozenset[str]:
+        """What serves now, as `Completion.fingerprint` has it, for `cache.match: strict`.
+
+        Waits until something serves. A backend that cannot know leaves this as it is.
+        """
         raise NotImplementedError
 
     async def check(self, work: Workload) -> str:

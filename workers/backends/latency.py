@@ -28,12 +28,11 @@ from agents.core.errors import EngineDead, EngineOverloaded
 from agents.core.plugins import Options, operational
 from agents.core.replies import random_reply
 from workers.backends.core import Backend, BackendContext, Workload
+from workers.wire import Address, Channel, Server, connect, own_host
 
 __all__ = ["LatencyBackend"]
 
 _CHARACTERS_A_TOKEN = 4  # the usual rule of thumb for English
-_GATHER_SECONDS = 0.001  # short beside any latency, long enough for a burst of dialogues
-_MOST_GATHERED = 256
 _IDLE_SECONDS = 300.0  # a sweep whose other models think for minutes must find the actor there
 _NAMESPACE = "crsweep"
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -89,12 +88,20 @@ class LatencyServer:
         self._last = time.monotonic()
         self._idle = idle
         self._watch: asyncio.Task[None] | None = None
+        self._listening: asyncio.Future[Server] | None = None
         self._log = None
         if log is not None:
             path = Path(f"{log}-{os.getpid()}.jsonl")
             path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered: what was answered is on file even if this process is killed.
             self._log = path.open("ab", buffering=0)
+
+    async def address(self) -> Address:
+        """Where it listens for requests."""
+        if self._listening is None:
+            started = Server.start(own_host(), lambda each: _Visitor(each, self))
+            self._listening = asyncio.ensure_future(started)
+        return (await self._listening).address
 
     async def answer(self, requests: Sequence[Request]) -> list[Reply]:
         """Replies in the order of `requests`, which came together and so are due together."""
@@ -218,60 +225,67 @@ class _OwnServer:
         self._server.close()
 
 
-class _Batch:
-    """Requests that travel together, and the exchange that brings their replies."""
+class _Visitor:
+    """One worker, as the actor sees it. Messages are (number, request), and (number, reply)."""
 
-    def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.exchange: asyncio.Task[list[Reply]] | None = None
+    def __init__(self, channel: Channel, server: LatencyServer) -> None:
+        self._channel, self._server = channel, server
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def receive(self, messages: Sequence[tuple[int, Request]]) -> None:
+        task = asyncio.create_task(self._answer(messages))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def lost(self, cause: str) -> None:
+        """What it asked is answered all the same, and counted: a real engine would do so too."""
+
+    async def _answer(self, messages: Sequence[tuple[int, Request]]) -> None:
+        replies = await self._server.answer([request for _, request in messages])
+        for (number, _), reply in zip(messages, replies, strict=True):
+            self._channel.send((number, reply))
 
 
 class _SharedServer:
-    """The actor, asked in micro-batches: one Ray call for all requests of about a millisecond.
-
-    The requests of a batch are due at the same moment, so no reply waits for another.
-    """
+    """The actor that all workers share."""
 
     def __init__(self, name: str, options: _Options, log: str | None) -> None:
         self._name, self._options, self._log = name, options, log
-        self._actor: Any = None
-        self._open: _Batch | None = None
+        self._way: asyncio.Task[_Way] | None = None
 
     async def answer(self, request: Request) -> Reply:
-        batch = self._open
-        if batch is None or len(batch.requests) >= _MOST_GATHERED:
-            batch = self._open = _Batch()
-            batch.exchange = asyncio.create_task(self._exchange(batch))
-        place = len(batch.requests)
-        batch.requests.append(request)
-        assert batch.exchange is not None
-        # Shielded: one caller that is cancelled must not take the others' replies along.
-        return (await asyncio.shield(batch.exchange))[place]
+        if self._way is None:
+            self._way = asyncio.create_task(self._open())
+        way = self._way
+        if not way.done():
+            # Shielded: one caller that is cancelled must not take the others' way along.
+            await asyncio.wait((way,))
+        if way.cancelled() or way.exception() is not None or way.result().cause:
+            if self._way is way:
+                self._way = None  # the next try finds or starts another
+            cause = way.result().cause if way.exception() is None else way.exception()
+            raise EngineDead(f"the actor of the latency backend is gone: {cause}")
+        return await way.result().ask(request)
 
     async def answered(self) -> int:
-        return await self._ask("answered")
+        return await self._find_or_start().answered.remote()
 
     def close(self) -> None:
         """The actor stays for the other workers; see `LatencyServer` for its end."""
-        self._actor = None
+        if self._way is not None and self._way.done() and self._way.exception() is None:
+            self._way.result().close()
+        self._way = None
 
-    async def _exchange(self, batch: _Batch) -> list[Reply]:
-        await asyncio.sleep(_GATHER_SECONDS)
-        if self._open is batch:
-            self._open = None
-        return await self._ask("answer", batch.requests)
-
-    async def _ask(self, method: str, *args: Any) -> Any:
+    async def _open(self) -> _Way:
         from ray.exceptions import RayActorError
 
-        if self._actor is None:
-            self._actor = self._find_or_start()
+        way = _Way()
         try:
-            return await getattr(self._actor, method).remote(*args)
+            address = await self._find_or_start().address.remote()
+            way.channel = await connect(address, way)
         except RayActorError as error:
-            self._actor = None  # the next try finds or starts another
-            first = str(error).splitlines()[0]
-            raise EngineDead(f"the actor of the latency backend is gone: {first}") from error
+            raise OSError(str(error).splitlines()[0]) from error
+        return way
 
     def _find_or_start(self) -> Any:
         """The actor of this name; of workers that start it at once, one succeeds for all."""
@@ -285,8 +299,43 @@ class _SharedServer:
             get_if_exists=True,
             num_cpus=0,
             max_restarts=0,
-            max_concurrency=10_000,  # batches that wait out their latency, not threads
         ).remote(self._options, self._log, _IDLE_SECONDS)
+
+
+class _Way:
+    """A channel to the actor, and the replies that are awaited through it."""
+
+    def __init__(self) -> None:
+        self.channel: Channel | None = None
+        self.cause = ""
+        self._asked: dict[int, asyncio.Future[Reply]] = {}
+        self._numbers = 0
+
+    async def ask(self, request: Request) -> Reply:
+        assert self.channel is not None
+        self._numbers += 1
+        reply = self._asked[self._numbers] = asyncio.get_running_loop().create_future()
+        self.channel.send((self._numbers, request))
+        return await reply
+
+    def close(self) -> None:
+        if self.channel is not None:
+            self.channel.close()
+
+    def receive(self, messages: Sequence[tuple[int, Reply]]) -> None:
+        for number, reply in messages:
+            asked = self._asked.pop(number)
+            if not asked.done():
+                asked.set_result(reply)
+
+    def lost(self, cause: str) -> None:
+        self.cause = cause
+        asked, self._asked = self._asked, {}
+        for reply in asked.values():
+            if not reply.done():
+                reply.set_exception(
+                    EngineDead(f"the actor of the latency backend is gone: {cause}")
+                )
 
 
 def _actor_name(options: _Options, context: BackendContext, log: str | None) -> str:

@@ -184,6 +184,7 @@ class OpenAIBackend(Backend):
         self._openai = openai
         self._options = options
         self.guided = options.guided == "json_schema"
+        self.greedy = options.sampling.temperature == 0
         try:
             key = _key(options.api_key_env) if options.api_key_env else None
         except ValueError as error:

@@ -33,6 +33,7 @@ class RulesBackend(Backend):
     Options = _Options
     wants_shown = True
     watermark = True
+    cacheable = False
 
     def __init__(self, options: _Options, context: BackendContext) -> None:
         self._skill = options.skill

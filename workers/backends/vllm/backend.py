@@ -11,6 +11,7 @@ import numpy as np
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.errors import EngineRefused
 from workers.backends.core import Backend, BackendContext, EngineSpec, Workload
+from workers.backends.vllm.arguments import installed_version
 from workers.backends.vllm.checks import examine
 from workers.backends.vllm.engine import EmbedRequest, Request
 from workers.backends.vllm.options import VLLMOptions
@@ -24,6 +25,7 @@ class VLLMBackend(Backend):
     def __init__(self, options: VLLMOptions, context: BackendContext) -> None:
         self._options, self._label = options, context.name
         self.guided = options.guided == "json_schema"
+        self.greedy = options.sampling.temperature == 0
         self._sampling = json.dumps(options.sampling.for_engine(), sort_keys=True)
         self._thinking_end = options.thinking.end if options.thinking else ""
         self._client = context.engines.of(
@@ -47,6 +49,13 @@ class VLLMBackend(Backend):
             replicas=options.replicas,
             gpus=options.gpus,
         )
+
+    @classmethod
+    def engine_version(cls) -> str:
+        return installed_version() or ""
+
+    async def fingerprints(self) -> frozenset[str]:
+        return await self._client.fingerprints()
 
     async def complete(self, call: Call) -> Completion:
         self._must_be("generate")

@@ -23,10 +23,9 @@ from typing import Any, Literal, Protocol, TypeVar
 from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, CrsweepError, EngineRefused, ReplicaLost
 from workers.backends.vllm.engine import EmbedRequest, Request, Vector
-from workers.backends.vllm.replica import BEGUN, Answer, Dying, Item
+from workers.backends.vllm.reach import BEGUN, Answer, Dying, Item
 from workers.backends.vllm.routing import Ring, choose
 
-_GATHER_SECONDS = 0.001  # short beside any generation, long enough for a burst of dialogues
 _MOST_GATHERED = 256
 _POLL_SECONDS = 10.0
 _SILENCE_SECONDS = 60.0  # beyond the wait of a poll: the driver should have noticed long before
@@ -38,22 +37,24 @@ _numbers = itertools.count()
 
 
 class Reach(Protocol):
-    """One replica as seen from a client: its actor, or a stand-in in the same process.
+    """One replica as seen from a client: at an address, or a stand-in in the same process.
 
-    Both raise ReplicaLost when it is gone.
+    `submit` and `poll` raise ReplicaLost when it is gone.
     """
 
     async def submit(self, client: str, items: list[Item]) -> None: ...
     async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class ReplicaRef:
-    """A replica that is ready. `handle` is its actor; a restarted one is another incarnation."""
+    """A replica that is ready. A restarted one is another incarnation, at another address."""
 
     index: int
     incarnation: str
-    handle: Any
+    address: Any
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Losses:
 
 
 class Engines:
-    """All engines of a run, in one process. `reach` makes a `Reach` of an actor handle."""
+    """All engines of a run, in one process. `reach` makes a `Reach` of a replica's address."""
 
     def __init__(self, client: str, processes: int, reach: Callable[[Any], Reach]) -> None:
         self._client, self._processes, self._reach = client, processes, reach
@@ -113,6 +114,10 @@ class Engines:
             found.quarantined += client.losses.quarantined
         return found
 
+    def wanted(self) -> frozenset[str]:
+        """Keys of the engines that somebody waits for, and that are not up."""
+        return frozenset(key for key, client in self._clients.items() if client.wanted)
+
     async def close(self) -> None:
         for client in self._clients.values():
             await client.close()
@@ -133,6 +138,8 @@ class EngineClient:
         """The incarnations that died with a call in them. Equal calls share their fate."""
         self._quarantined: dict[bytes, str] = {}
         self._solo = asyncio.Semaphore(1)
+        self._news = asyncio.Event()
+        self._awaited = 0
 
     def update(self, view: EngineView) -> None:
         """Takes over which replicas are ready. A lost one that has come back is a new link."""
@@ -146,6 +153,7 @@ class EngineClient:
         for index, ref in there.items():
             if index not in self._links:
                 self._links[index] = self._link(ref)
+        self._news.set()
         self._renew()
 
     async def ask(self, route: str, request: Request | EmbedRequest) -> Completion | Vector:
@@ -165,6 +173,24 @@ class EngineClient:
         if name:
             self._deaths.pop(name, None)  # it was not the cause
         return reply
+
+    async def fingerprints(self) -> frozenset[str]:
+        """Of all replicas, as soon as one is there. EngineRefused when none will be."""
+        while not self._links:
+            if self._failed:
+                raise EngineRefused(f"{self._label}: {self._failed}")
+            self._awaited += 1
+            try:
+                self._news.clear()
+                await self._news.wait()
+            finally:
+                self._awaited -= 1
+        return frozenset(link.ref.fingerprint for link in self._links.values())
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for the engine, and no replica is there."""
+        return not self._links and bool(self._waiting or self._awaited)
 
     async def close(self) -> None:
         """Lets go of all replicas. Nothing can be asked any more."""
@@ -200,7 +226,7 @@ class EngineClient:
             self._deaths[_digest(call.request)].add(call.incarnation)
 
     def _link(self, ref: ReplicaRef) -> _Link:
-        return _Link(ref, self._reach(ref.handle), self._client, self._label, self)
+        return _Link(ref, self._reach(ref.address), self._client, self._label, self)
 
     def lost(self, link: _Link) -> None:
         """A link is lost; calls are sent another way."""
@@ -277,7 +303,7 @@ class _Link:
         self._next += 1
         self.calls[self._next] = call
         if not self._batch:
-            asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._flush)
+            asyncio.get_running_loop().call_soon(self._flush)
         self._batch.append(self._next)
         if self._receiver is None or self._receiver.done():
             self._receiver = asyncio.create_task(self._receive())
@@ -297,6 +323,7 @@ class _Link:
         for task in (self._receiver, *self._sending):
             if task is not None and task is not current:
                 task.cancel()
+        self._reach.close()
         self._owner.lost(self)
 
     def _flush(self) -> None:

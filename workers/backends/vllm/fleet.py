@@ -31,9 +31,7 @@ _DYING_SECONDS = 10.0  # that a replica has to end itself after its last words
 
 
 class Handle(Protocol):
-    """One replica's actor. `raw` is what clients are given. Methods raise ReplicaLost."""
-
-    raw: Any
+    """One replica's actor. Methods raise ReplicaLost."""
 
     async def hello(self, known: str | None, wait: float) -> Hello: ...
     async def counts(self) -> Counts: ...
@@ -129,7 +127,7 @@ class Fleet:
         return {
             key: EngineView(
                 tuple(
-                    ReplicaRef(r.index, r.hello.incarnation, r.handle.raw)
+                    ReplicaRef(r.index, r.hello.incarnation, r.hello.address, r.hello.fingerprint)
                     for r in engine.replicas
                     if r.up and r.hello is not None
                 ),

@@ -71,6 +71,10 @@ class LocalEngines:
             found.seconds += client.losses.seconds
         return found
 
+    def wanted(self) -> frozenset[str]:
+        """None: whoever asks starts it."""
+        return frozenset()
+
     async def close(self) -> None:
         for client in self._clients.values():
             client.close()
@@ -114,6 +118,10 @@ class LocalClient:
                 raise ReplicaLost(f"{self._label}: {error}") from error
         self._deaths = 0
         return reply
+
+    async def fingerprints(self) -> frozenset[str]:
+        """Of the engine, which is started if need be."""
+        return frozenset({(await self._running()).fingerprint})
 
     def close(self) -> None:
         """Ends the engine; who asks again starts another."""

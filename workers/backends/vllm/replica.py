@@ -1,7 +1,7 @@
 """The actor that hosts one engine, and what it says to its clients and to the driver.
 
-- Requests come in micro-batches through `submit`; replies go back one by one through `poll`, a
-  long poll that gives whatever is ready. No reply waits for its batch.
+- Requests come in micro-batches through `submit`; `poll` gives whatever replies are ready. No reply
+  waits for its batch. Workers reach both through a channel (`reach`), the driver by Ray.
 - An engine that dies or hangs takes this process with it (`os._exit`): an actor that stays alive
   beside a dead engine would swallow every retry. Ray starts it again.
 - A model that cannot be loaded is no death: the actor lives on and says why.
@@ -19,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from agents.core.calls import Completion
 from agents.core.errors import CrsweepError, EngineRefused
 from sweeps.identity import digest
 from workers.backends.core import EngineSpec
@@ -27,18 +26,17 @@ from workers.backends.vllm.engine import (
     Death,
     EmbedRequest,
     Engine,
-    Request,
-    Vector,
     clean_environment,
 )
 from workers.backends.vllm.output import cause_of, redirect
 from workers.backends.vllm.pulse import Counts
+from workers.backends.vllm.reach import BEGUN, Answer, Dying, Item, Visitor
 from workers.logs import log_to
 from workers.orphans import end_now, end_with_parent
+from workers.wire import Address, Server, own_host
 
 log = logging.getLogger(__name__)
 
-_GATHER_SECONDS = 0.001
 _BEGUN_SECONDS = 30.0
 _MEMORY_SECONDS = 90.0  # that the end of another engine may take to give its memory back
 _MEMORY_AGAIN_SECONDS = 5.0
@@ -58,6 +56,8 @@ class Hello(NamedTuple):
     details: dict[str, Any]
     pid: int
     replied: int
+    address: Address | None = None
+    """Where workers reach it."""
 
 
 class Load(NamedTuple):
@@ -65,27 +65,6 @@ class Load(NamedTuple):
 
     counts: Counts
     running: int
-
-
-class Item(NamedTuple):
-    """One request of a client. A `solo` one runs beside no other of its kind."""
-
-    number: int
-    request: Request | EmbedRequest
-    solo: bool
-
-
-BEGUN = "begun"
-"""What a client hears of a solo request when it enters the engine."""
-
-Answer = Completion | Vector | CrsweepError | str
-
-
-class Dying(CrsweepError):
-    """The last words of a replica: the cause of its end."""
-
-    transient = True
-    blame = "infrastructure"
 
 
 class ModelReplica:
@@ -106,6 +85,7 @@ class ModelReplica:
         self._details: dict[str, Any] = {}
         self._fingerprint = ""
         self._engine: Engine | None = None
+        self._server: Server | None = None
         self._starting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._mail: dict[str, _Mailbox] = {}
@@ -129,10 +109,11 @@ class ModelReplica:
             self._details,
             os.getpid(),
             self._replied,
+            self._server.address if self._server else None,
         )
 
     async def submit(self, client: str, items: Sequence[Item]) -> None:
-        """Takes requests; their replies come by `poll`."""
+        """Takes requests; their replies come by `poll`. Returns at once."""
         box = self._box(client)
         for item in items:
             task = asyncio.create_task(self._serve(box, item))
@@ -160,6 +141,7 @@ class ModelReplica:
                 self._engine = await self._load()
             self._details = self._engine.fingerprint()
             self._fingerprint = digest(self._details)
+            self._server = await Server.start(own_host(), lambda each: Visitor(each, self))
             self._state = "ready"
         except Death as error:
             self._die(cause_of(error, self._output))
@@ -261,7 +243,7 @@ class _Mailbox:
                 await asyncio.wait_for(self._any.wait(), wait)
             except TimeoutError:
                 return []
-            await asyncio.sleep(_GATHER_SECONDS)  # a step of the engine ends several at once
+            await asyncio.sleep(0)  # a step of the engine ends several at once
         taken, self._ready = self._ready, []
         self._any.clear()
         self._empty.set()

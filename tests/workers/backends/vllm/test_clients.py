@@ -37,7 +37,7 @@ class Replica:
         self.silent = False
         self.inside: dict[tuple[str, int], str] = {}
         self.received: list[str] = []
-        self.polls = 0
+        self.polls = self.closed = 0
         self.batches: list[int] = []
         self.peak = 0
         self._boxes: dict[str, asyncio.Queue] = {}
@@ -58,6 +58,9 @@ class Replica:
         by_client = Counter(name for name, _ in self.inside)
         self.peak = max(self.peak, *by_client.values())
         assert self.room is None or self.peak <= self.room
+
+    def close(self):
+        self.closed += 1
 
     async def poll(self, client, wait):
         self.polls += 1

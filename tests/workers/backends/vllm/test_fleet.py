@@ -31,7 +31,6 @@ class Actor:
     """One replica's actor: `loads` for so long, and is started again `restarts` after it ended."""
 
     def __init__(self, loads=10.0, restarts=2.0, fails="", dies_loading=False, never=False):
-        self.raw = self
         self.loads, self.restarts, self.fails = loads, restarts, fails
         self.dies_loading, self.never = dies_loading, never
         self.incarnation, self.state, self.cause, self.replied = "", "", "", 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agents.core.errors import UsageError
 from sweeps.origins import Origins, check
-from workers.backends.vllm.arguments import IDENTITY, OPERATIONAL
+from workers.backends.vllm.arguments import IDENTITY, NUMBERS, OPERATIONAL
 from workers.backends.vllm.options import VLLMOptions
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -105,6 +105,9 @@ fixtures_stay = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
 )
 values = st.one_of(st.booleans(), st.integers(0, 9), st.text(max_size=4), st.none())
+arguments = st.sampled_from(sorted(OPERATIONAL)).flatmap(
+    lambda name: st.tuples(st.just(name), st.integers(0, 9) if name in NUMBERS else values)
+)
 operational = st.fixed_dictionaries(
     {},
     optional={
@@ -112,7 +115,7 @@ operational = st.fixed_dictionaries(
         "max_inflight": st.integers(1, 2048),
         "start_timeout": st.floats(1, 1e5),
         "gpus_per_replica": st.floats(0.01, 0.99) | st.just(1.0),
-        "engine": st.dictionaries(st.sampled_from(sorted(OPERATIONAL)), values, max_size=4),
+        "engine": st.lists(arguments, max_size=4).map(dict),
     },
 ) | st.integers(1, 8).map(lambda n: {"tensor_parallel": n, "gpus_per_replica": float(n)})
 

@@ -1,0 +1,233 @@
+"""The way from a worker to the owners of the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar, cast
+
+from agents.core.errors import CrsweepError, StoreError
+from workers.cache.entries import Reply, decode, encode
+from workers.cache.owner import (
+    YOURS,
+    Answer,
+    CallOwner,
+    Claim,
+    Client,
+    GiveUp,
+    Making,
+    Message,
+    Put,
+)
+from workers.wire import Address, connect
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 0.2
+_PATIENCE_SECONDS = 120.0  # for an owner that is being restarted, which takes a few
+
+R = TypeVar("R", bound=Reply)
+
+
+class Line(Protocol):
+    """A way to an owner that is open."""
+
+    def send(self, message: Message) -> None: ...
+    def close(self) -> None: ...
+
+
+class Listener(Protocol):
+    """Who hears an owner's answers."""
+
+    def receive(self, messages: Sequence[tuple[int, Answer]]) -> None: ...
+    def lost(self, cause: str) -> None: ...
+
+
+Dial = Callable[[Listener], Awaitable[Line]]
+"""Opens a way to an owner. Raises OSError while it cannot be reached."""
+
+
+class CallCache:
+    """All shards of a run's cache, as one worker uses them."""
+
+    def __init__(self, dials: Sequence[Dial]) -> None:
+        self._links = [_Link(dial) for dial in dials]
+
+    async def reply(
+        self, key: bytes, accepted: frozenset[str] | None, make: Callable[[], Awaitable[R]]
+    ) -> R:
+        """The reply under `key`, from the cache or by `make`; then it is durable.
+
+        `make` is not called while somebody else makes the same. Its errors are raised, and nothing
+        is kept. Raises StoreError when the cache cannot be written or reached.
+        """
+        link = self._links[key[0] % len(self._links)]
+        data = await link.claim(key, accepted)
+        if data is not None:
+            return cast(R, decode(data))
+        try:
+            made = await make()
+        except BaseException:  # a cancelled one too: somebody else may wait for it
+            link.give_up(key)
+            raise
+        await link.put(key, encode(made))
+        return made
+
+    def close(self) -> None:
+        for link in self._links:
+            link.close()
+
+
+class _Link:
+    """One owner. What was asked and not answered is asked again when it comes back."""
+
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
+        self._line: Line | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._asked: dict[int, tuple[Claim | Put, asyncio.Future[bytes | None]]] = {}
+        self._making: set[bytes] = set()
+        self._numbers = 0
+        self._closed = False
+
+    async def claim(self, key: bytes, accepted: frozenset[str] | None) -> bytes | None:
+        """The entry, or None: then it is ours to make."""
+        return await self._ask(Claim(self._number(), key, accepted))
+
+    async def put(self, key: bytes, data: bytes) -> None:
+        """Returns when the entry is durable. StoreError if it cannot be."""
+        await self._ask(Put(self._number(), key, data))
+
+    def give_up(self, key: bytes) -> None:
+        self._making.discard(key)
+        if self._line is not None:
+            self._line.send(GiveUp(key))
+
+    def close(self) -> None:
+        self._closed = True
+        if self._dialling is not None:
+            self._dialling.cancel()
+        if self._line is not None:
+            self._line.close()
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    async def _ask(self, message: Claim | Put) -> bytes | None:
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._asked[message.number] = message, answer
+        if self._line is not None:
+            self._line.send(message)
+        elif self._dialling is None:
+            self._dialling = asyncio.create_task(self._open())
+        # One that is cancelled stays asked: its answer may be a call that is now ours to give up.
+        return await answer
+
+    async def _open(self) -> None:
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                line = await self._dial(self)
+                break
+            except OSError as error:
+                log.warning("the call cache cannot be reached: %s", error)
+                if time.monotonic() > end:
+                    self._fail(StoreError(f"the call cache cannot be reached: {error}"))
+                    return
+            except Exception as error:  # of a library: nobody else would hear of it
+                self._fail(StoreError(f"the call cache cannot be reached: {error!r}"))
+                raise
+            await asyncio.sleep(_AGAIN_SECONDS)
+        self._dialling = None
+        self._line = line
+        line.send(Making(tuple(self._making)))
+        for message, _ in self._asked.values():
+            line.send(message)
+
+    def _fail(self, error: StoreError) -> None:
+        self._dialling = None
+        asked, self._asked = self._asked, {}
+        for _, answer in asked.values():
+            if not answer.done():
+                answer.set_exception(error)
+
+    # What the line calls.
+
+    def receive(self, messages: Sequence[tuple[int, Answer]]) -> None:
+        for number, answer in messages:
+            if number not in self._asked:
+                continue  # of a line that was lost, and answered by another
+            message, waiting = self._asked.pop(number)
+            if isinstance(message, Put):
+                self._making.discard(message.key)
+            elif answer == YOURS and isinstance(answer, str):
+                self._making.add(message.key)
+                if waiting.done():  # nobody wants it any more
+                    self.give_up(message.key)
+            if waiting.done():
+                continue
+            if isinstance(answer, CrsweepError):
+                waiting.set_exception(answer)
+            else:
+                waiting.set_result(answer if isinstance(answer, bytes) else None)
+
+    def lost(self, cause: str) -> None:
+        self._line = None
+        if self._closed:
+            return
+        log.warning("the way to the call cache is lost: %s", cause)
+        if self._dialling is None:
+            self._dialling = asyncio.create_task(self._open())
+
+
+def by_wire(find: Callable[[], Awaitable[Address]]) -> Dial:
+    """A way to an owner in another process; `find` says where it is now."""
+
+    async def dial(listener: Listener) -> Line:
+        return await connect(await find(), listener)
+
+    return dial
+
+
+def here(owner: CallOwner) -> Dial:
+    """A way to an owner on the same event loop."""
+
+    async def dial(listener: Listener) -> Line:
+        return _Loop(owner, listener)
+
+    return dial
+
+
+class _Loop:
+    """A line within a process: what one turn of the loop sends arrives with the next."""
+
+    def __init__(self, owner: CallOwner, listener: Listener) -> None:
+        self._owner, self._listener = owner, listener
+        self._client = Client(self._reply)
+        self._out: list[Message] = []
+        self._back: list[tuple[int, Answer]] = []
+        self._loop = asyncio.get_running_loop()
+
+    def send(self, message: Message) -> None:
+        if not self._out:
+            self._loop.call_soon(self._deliver)
+        self._out.append(message)
+
+    def close(self) -> None:
+        self._owner.leave(self._client)
+
+    def _deliver(self) -> None:
+        out, self._out = self._out, []
+        self._owner.take(self._client, out)
+
+    def _reply(self, number: int, answer: Answer) -> None:
+        if not self._back:
+            self._loop.call_soon(self._answer)
+        self._back.append((number, answer))
+
+    def _answer(self) -> None:
+        back, self._back = self._back, []
+        self._listener.receive(back)

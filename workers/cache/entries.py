@@ -1,0 +1,72 @@
+"""What is kept of a completed call."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from agents.core.calls import Completion, Embedded
+
+KEY = 16  # bytes of a request's key
+SUM = 8  # bytes of a checksum
+_COMPLETION, _EMBEDDED = 1, 2
+
+Reply = Completion | Embedded
+
+
+def encode(reply: Reply) -> bytes:
+    """The reply without what is of this one call only (`cached`, `retries`)."""
+    if isinstance(reply, Embedded):
+        vectors = np.ascontiguousarray(reply.vectors, np.float32)
+        fields: list[Any] = [
+            _EMBEDDED,
+            list(vectors.shape),
+            vectors.tobytes(),
+            reply.input_tokens,
+            reply.fingerprint,
+        ]
+    else:
+        fields = [
+            _COMPLETION,
+            reply.text,
+            reply.finish_reason,
+            reply.input_tokens,
+            reply.output_tokens,
+            reply.thinking_tokens,
+            reply.thinking,
+            reply.fingerprint,
+        ]
+    packed = msgpack.packb(fields, unicode_errors="surrogatepass")
+    assert packed is not None  # as its type hint fears
+    return packed
+
+
+def decode(data: bytes) -> Reply:
+    """The reply, marked as cached. ValueError if `data` is none."""
+    try:
+        kind, *fields = msgpack.unpackb(data, unicode_errors="surrogatepass")
+        if kind == _EMBEDDED:
+            shape, vectors, tokens, fingerprint = fields
+            found = np.frombuffer(vectors, np.float32).reshape(shape)
+            return Embedded(found, tokens, cached=True, fingerprint=fingerprint)
+        if kind != _COMPLETION:
+            raise ValueError(f"unknown kind {kind!r}")
+        text, finish, tokens, output, thought, thinking, fingerprint = fields
+        return Completion(
+            text, finish, tokens, output, thought, True, 0, thinking, fingerprint
+        )  # fmt: skip
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise ValueError(f"not an entry of the call cache: {error}") from None
+
+
+def fingerprint_of(data: bytes) -> str | None:
+    """What served the reply; ValueError if `data` is none."""
+    return decode(data).fingerprint
+
+
+def checksum(key: bytes, data: bytes) -> bytes:
+    """Of an entry under its key: an entry in another's place is damage too."""
+    return hashlib.blake2b(data, key=key, digest_size=SUM).digest()
