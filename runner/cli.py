@@ -79,6 +79,13 @@ def plan(
 def run(
     sweep: SweepFile,
     overrides: Overrides = None,
+    retry: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS",
+            help="Run failed episodes of this error class or blame again; may be repeated.",
+        ),
+    ] = None,
     accept_source_change: Annotated[
         bool,
         typer.Option(
@@ -89,26 +96,35 @@ def run(
     """Run what is left of a sweep, then print its table. Exit 0 complete, 3 incomplete."""
     with _one_clear_message():
         from agents.core.errors import StoreError
+        from analysis.results import Results
         from runner import run as runs
-        from runner.show import show_table
+        from runner.show import show_failures, show_table
 
         console = _console()
         try:
             outcome = runs.run(
-                sweep, overrides or [], accept_source_change=accept_source_change, console=console
+                sweep,
+                overrides or [],
+                retry=retry or [],
+                accept_source_change=accept_source_change,
+                console=console,
             )
         except StoreError as error:
             print(f"error: {error.message}", file=sys.stderr)
-            print(runs.resume_hint(sys.argv), file=sys.stderr)
+            print(f"to go on: {runs.command(sys.argv)}", file=sys.stderr)
             raise typer.Exit(runs.INCOMPLETE) from None
         except KeyboardInterrupt:
-            print(f"stopped at once; {runs.resume_hint(sys.argv)}", file=sys.stderr)
+            print(f"stopped at once; to go on: {runs.command(sys.argv)}", file=sys.stderr)
             raise typer.Exit(runs.INCOMPLETE) from None
-        show_table(outcome.folder, metrics=[], format="text", everything=False, console=console)
+        results = Results.open(outcome.folder)
+        show_failures(results, runs.command(runs.without_retry(sys.argv)), console)
+        show_table(results, metrics=[], format="text", everything=False, console=console)
         console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")
-            console.print(runs.resume_hint(sys.argv), soft_wrap=True, markup=False)
+            if outcome.stopped:
+                console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
+            console.print(f"to go on: {runs.command(sys.argv)}", soft_wrap=True, markup=False)
         raise typer.Exit(outcome.exit_code)
 
 
@@ -166,10 +182,11 @@ def table(
 ) -> None:
     """Print mean and standard deviation over seeds, a row a cell."""
     with _one_clear_message():
+        from analysis.results import Results
         from runner.show import show_table
 
         show_table(
-            folder,
+            Results.open(folder),
             metrics=metric or [],
             format=format.value,
             everything=everything,

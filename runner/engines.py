@@ -281,6 +281,7 @@ class RunEngines:
         self, stages: RunPlan, queue: LeaseQueue, crew: Launcher, console: Console
     ) -> None:
         self.queue = queue
+        self._cpu = crew.cpu
         self._fleet: Fleet | None = None
         self._conductor: Conductor | None = None
         if stages.needs.specs:
@@ -328,6 +329,10 @@ class RunEngines:
                 noted, last = news, time.monotonic()
                 note(entries)
             await asyncio.sleep(1.0)
+
+    def gpu_seconds(self) -> float:
+        """GPUs times the seconds that this run has held them; CPU slots are no GPUs."""
+        return 0.0 if self._fleet is None or self._cpu else self._fleet.gpu_seconds()
 
     def entries(self, epoch: int) -> list[dict[str, Any]]:
         """What the manifest keeps of the engines of this run."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,9 +35,6 @@ class Tally:
     tried_again: int = 0
     calls: int = 0
     tokens: int = 0
-    failures: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(blame, error class) -> attempts."""
-    examples: dict[tuple[str, str], str] = field(default_factory=dict)
     workers_lost: int = 0
     losses: dict[str, Losses] = field(default_factory=dict)
     """By worker: calls that were in engines when those died."""
@@ -85,10 +81,6 @@ class ProgressDisplay:
 
     def settled(self, settled: Settled, final: bool) -> None:
         tally = self.tally
-        if settled.status == "failed":
-            kind = (settled.blame or "unknown", settled.error_class or "unknown")
-            tally.failures[kind] += 1
-            tally.examples.setdefault(kind, settled.error or "")
         if not final:
             tally.tried_again += 1
             return

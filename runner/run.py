@@ -7,10 +7,10 @@ import logging
 import shlex
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,11 +21,14 @@ from runner import folder as sweep_folder
 from runner.caching import places_of
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
+from runner.failures import to_run_again
+from runner.guard import Guard
 from runner.progress import ProgressDisplay, Tally, duration
 from runner.scheduler import LeaseQueue, drive
+from runner.spending import Budget, budget_of, check_caps
 from sweeps import manifest as manifests
 from sweeps.load import Loaded, load
-from sweeps.manifest import Manifest
+from sweeps.manifest import Manifest, RunEntry
 from sweeps.plan import Plan, make_plan
 from workers.cache.store import settle, tidy
 from workers.episodes import Job, job_of
@@ -37,6 +40,7 @@ from workers.store import committed, committed_by, remove_leftovers
 log = logging.getLogger(__name__)
 
 COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
+_NOTE_EVERY = 10.0  # seconds between notes of what was paid for
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Outcome:
     planned: int
     left: int
     tally: Tally | None
+    stopped: str | None = None
+    """Why the run was stopped early, if the sweep file says so."""
 
     @property
     def exit_code(self) -> int:
@@ -58,6 +64,7 @@ def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
     loaded = load(sweep, overrides)
     check_metrics(loaded)
     plan = make_plan(loaded, declare)
+    check_caps(plan)
     sweep_folder.check_is_ours(loaded.out, loaded.header.name)
     return plan
 
@@ -77,43 +84,53 @@ def check_metrics(loaded: Loaded) -> bool:
 
 
 def run(
-    sweep: Path, overrides: Sequence[str], *, accept_source_change: bool, console: Console
+    sweep: Path,
+    overrides: Sequence[str],
+    *,
+    retry: Sequence[str] = (),
+    accept_source_change: bool,
+    console: Console,
 ) -> Outcome:
-    """Runs what is left of a sweep. Raises UsageError, DataError and StoreError."""
+    """Runs what is left of a sweep. Raises UsageError, DataError and StoreError.
+
+    `retry` names error classes and blames whose failed episodes are run again.
+    """
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
     sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
+    if retry:  # a word that names no failure is refused before anything is touched
+        settled_episodes(out, retry)
     lease = FolderLease.take(out)
     try:
         log_to(out / "logs", f"{lease.epoch:06d}-driver")
         manifest = manifests.read(out)
         remove_leftovers(out)
-        try:
-            done = committed(out)
-        except StoreError as error:  # the same command would only meet it again
-            raise UsageError(error.message) from None
+        done, budget = settled_episodes(out, retry), budget_of(plan)
         left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
         manifest = _begin(plan, out, lease.epoch, manifest)
         if left == 0:
             if (places := places_of(plan, lease.epoch)) is not None:
                 settle(places)
-            console.print(f"nothing to do: all {plan.episodes:,} episodes are done")
+            console.print(f"nothing to do: all {plan.episodes:,} episodes are settled")
             return Outcome(out, plan.episodes, 0, None)
+        reached = budget.reached()
+        if reached is not None:
+            console.print(f"nothing is run: {escape(reached)}", soft_wrap=True)
+            return Outcome(out, plan.episodes, left, None, reached)
         _announce(plan, left, console)
         started = time.monotonic()
-
-        def note(engines: Sequence[dict[str, Any]]) -> None:
-            if not lease.lost.is_set():
-                noted = {"engines": [*manifest.engines, *engines]}
-                sweep_folder.write_manifest(out, manifest.model_copy(update=noted))
-
-        tally, engines = asyncio.run(_run(plan, lease, done, left, console, note))
-        ended = {"ended": time.time(), "engines": [*manifest.engines, *engines]}
-        sweep_folder.write_manifest(out, manifest.model_copy(update=ended))
-        outcome = Outcome(out, plan.episodes, left - tally.settled + tally.open, tally)
+        notes = _Notes(out, manifest, lease, budget)
+        try:
+            tally = asyncio.run(_run(plan, done, left, console, notes))
+        finally:  # what was paid for is told, however the run ended
+            notes.write()
+        notes.manifest = notes.manifest.model_copy(update={"ended": time.time()})
+        notes.write()
+        left += tally.open - tally.settled
+        outcome = Outcome(out, plan.episodes, left, tally, notes.entry.stopped)
         if (places := places_of(plan, lease.epoch)) is not None:
             tidy(places, complete=outcome.left == 0)
-        _conclude(outcome, engines, time.monotonic() - started, console)
+        _conclude(outcome, notes.engines, budget.line(), time.monotonic() - started, console)
         return outcome
     except OSError as error:
         raise StoreError(f"cannot write {error.filename or out}: {error.strerror}") from error
@@ -121,10 +138,57 @@ def run(
         lease.release()
 
 
+def settled_episodes(folder: Path, retry: Sequence[str] = ()) -> set[str]:
+    """Ids of the episodes in `folder` that a run leaves alone. UsageError if it is damaged."""
+    try:
+        return committed(folder) - to_run_again(folder, retry)
+    except StoreError as error:  # the same command would only meet it again
+        raise UsageError(error.message) from None
+
+
+class _Notes:
+    """What the manifest says of a run, kept up to date while it goes on."""
+
+    def __init__(
+        self, folder: Path, manifest: Manifest, lease: FolderLease, budget: Budget
+    ) -> None:
+        self.folder, self.manifest, self.lease, self.budget = folder, manifest, lease, budget
+        self.engines: Sequence[dict[str, Any]] = ()
+        self.entry = RunEntry(
+            driver_epoch=lease.epoch,
+            started=time.time(),
+            caps=budget.caps,
+            prices=dict(budget.prices),
+        )
+
+    def note_engines(self, engines: Sequence[dict[str, Any]]) -> None:
+        self.engines = engines
+        self.write()
+
+    def write(self) -> None:
+        """Writes the manifest, unless another driver has taken the folder over."""
+        if self.lease.lost.is_set():
+            return
+        self.entry.tokens = {m: [u.input, u.output] for m, u in self.budget.now.items()}
+        self.entry.gpu_seconds = round(self.budget.gpu_seconds(), 1)
+        noted = {
+            "engines": [*self.manifest.engines, *self.engines],
+            "runs": [*self.manifest.runs, self.entry],
+        }
+        sweep_folder.write_manifest(self.folder, self.manifest.model_copy(update=noted))
+
+    async def keep_writing(self) -> None:
+        """Writes now and then: a driver that is killed could not."""
+        while True:
+            await asyncio.sleep(_NOTE_EVERY)
+            self.write()
+
+
 def _begin(plan: Plan, out: Path, epoch: int, before: Manifest | None) -> Manifest:
     """Writes the sweep file as given, the cases, and the manifest that describes the plan."""
     (out / "sweep.yaml").write_text(plan.loaded.text, encoding="utf-8")
     manifest = sweep_folder.make_manifest(plan, epoch, before)
+    manifest = manifest.model_copy(update={"runs": before.runs if before else []})
     if before is None or before.sources != manifest.sources:
         cases_file = sweep_folder.write_cases(plan, out, epoch)
         manifest = manifest.model_copy(update={"cases_file": cases_file})
@@ -142,14 +206,8 @@ def _announce(plan: Plan, left: int, console: Console) -> None:
     )
 
 
-async def _run(
-    plan: Plan,
-    lease: FolderLease,
-    done: set[str],
-    left: int,
-    console: Console,
-    note: Callable[[Sequence[dict[str, Any]]], None],
-) -> Ended:
+async def _run(plan: Plan, done: set[str], left: int, console: Console, notes: _Notes) -> Tally:
+    lease = notes.lease
     header = plan.loaded.header
     job = replace(
         job_of(
@@ -174,21 +232,35 @@ async def _run(
         engines = _engines(plan, done, crew, console)
         workers = [await crew.spawn() for _ in range(count)]
         with ProgressDisplay(left, console) as display:
+            notes.budget.gpu_seconds = engines.gpu_seconds
+            guard = Guard(
+                display,
+                engines.queue,
+                stopping,
+                notes.budget,
+                header.max_failed,
+                lambda line: console.print(escape(line), soft_wrap=True),
+            )
             conducting = engines.start(stopping)
-            noting = asyncio.create_task(engines.keep_noting(job.epoch, note))
+            noting = [
+                asyncio.create_task(engines.keep_noting(job.epoch, notes.note_engines)),
+                asyncio.create_task(notes.keep_writing()),
+            ]
             await drive(
                 workers,
                 engines.queue,
-                display,
+                guard,
                 stopping,
                 lost=crew.lost,
                 left_behind=lambda name: committed_by(job.folder, job.epoch, name),
                 replace=crew.spawn,
                 epoch=job.epoch,
             )
-        noting.cancel()
+        for task in noting:
+            task.cancel()
         await engines.end(conducting)
-        entries = engines.entries(job.epoch)
+        notes.engines = engines.entries(job.epoch)
+        notes.entry.stopped = guard.reason
         await crew.seal()
     finally:
         lease.when_lost = None
@@ -197,14 +269,7 @@ async def _run(
         crew.close()
     if lease.lost.is_set():
         raise StoreError(f"another driver has taken over {lease.folder}; this one stopped")
-    return Ended(display.tally, entries)
-
-
-class Ended(NamedTuple):
-    """How the dialogues of a run went, and what its engines did."""
-
-    tally: Tally
-    engines: list[dict[str, Any]]
+    return display.tally
 
 
 def _worker_count(plan: Plan) -> int:
@@ -251,18 +316,21 @@ class _Interrupts:
 
 
 def _conclude(
-    outcome: Outcome, engines: Sequence[dict[str, Any]], seconds: float, console: Console
+    outcome: Outcome,
+    engines: Sequence[dict[str, Any]],
+    caps: str | None,
+    seconds: float,
+    console: Console,
 ) -> None:
     tally = outcome.tally
     assert tally is not None
     console.print(
-        f"{tally.settled:,} episodes ({tally.failed:,} failed) in {duration(seconds)}, "
-        f"{tally.calls:,} calls, {tally.tokens:,} tokens"
+        f"{tally.settled:,} episodes ({tally.failed:,} failed"
+        f"{f'; {tally.tried_again:,} tries failed and were tried again' * bool(tally.tried_again)}"
+        f") in {duration(seconds)}, {tally.calls:,} calls, {tally.tokens:,} tokens",
+        soft_wrap=True,
     )
-    for (blame, kind), count in tally.failures.most_common():
-        example = tally.examples[blame, kind][:200]
-        console.print(f"  {count:,} x {kind}, blame {blame}: {escape(example)}", soft_wrap=True)
-    for line in engine_lines(engines):
+    for line in [*engine_lines(engines), *([] if caps is None else [caps])]:
         console.print(escape(line), soft_wrap=True)
     if tally.losses:
         lost = tally.losses.values()
@@ -274,8 +342,20 @@ def _conclude(
         )
 
 
-def resume_hint(argv: Sequence[str]) -> str:
-    """How to go on: the command that was given."""
+def command(argv: Sequence[str]) -> str:
+    """The command that was given, to be typed again."""
     program, *words = argv
     own_script = Path(program).name == "crsweep"
-    return f"to go on: {program if own_script else 'python -m runner'} {shlex.join(words)}"
+    return f"{program if own_script else 'python -m runner'} {shlex.join(words)}"
+
+
+def without_retry(argv: Sequence[str]) -> list[str]:
+    """`argv` without its `--retry`s: another is to be added."""
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        if word == "--retry":
+            next(words, None)
+        elif not word.startswith("--retry="):
+            kept.append(word)
+    return kept

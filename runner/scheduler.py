@@ -31,6 +31,7 @@ class Worker(Protocol):
     slots: int
 
     async def add(self, refs: Sequence[Ref]) -> None: ...
+    async def withdraw(self) -> None: ...
     async def report(self, wait: float, drain: bool) -> Report: ...
     async def stop(self) -> Report: ...
     def abandon(self) -> None: ...
@@ -55,13 +56,21 @@ class LeaseQueue:
         self.opened = len(stages) if opened is None else opened
         """How many stages are open."""
         self._wanted: dict[str, frozenset[str]] = {}
+        self.closed = False
+        """Whether nothing is leased any more, whatever waits."""
 
     def open(self) -> None:
         """Opens the next stage."""
         self.opened += 1
 
+    def close(self) -> None:
+        """Leases nothing any more."""
+        self.closed = True
+
     def lease(self, worker: str, count: int) -> list[Ref]:
         """Up to `count` episodes for `worker`; those to be tried again come first."""
+        if self.closed:
+            return []
         mine = self._leased.setdefault(worker, {})
         found: list[Ref] = []
         while len(found) < count:
@@ -88,7 +97,7 @@ class LeaseQueue:
     @property
     def dry(self) -> bool:
         """Whether there is nothing to lease now; a stage may open, a retry may come."""
-        return self._exhausted == self.opened and not self._again
+        return self.closed or (self._exhausted == self.opened and not self._again)
 
     def outstanding(self) -> set[int]:
         """The cells of all episodes that are leased or wait to be tried again."""
@@ -127,7 +136,7 @@ class LeaseQueue:
         self._wanted.pop(worker, None)
         had: list[Ref] = []
         for ref in self._leased.pop(worker, {}).values():
-            if f"{ref.episode_id}.{epoch}.{ref.attempt}" in committed:
+            if _attempt_id(ref, epoch) in committed:
                 had.append(ref)
             else:
                 self._again.append(ref._replace(attempt=ref.attempt + 1))
@@ -141,6 +150,10 @@ class LeaseQueue:
             and not self._again
             and not any(self._leased.values())
         )
+
+
+def _attempt_id(ref: Ref, epoch: int) -> str:
+    return f"{ref.episode_id}.{epoch}.{ref.attempt}"
 
 
 class Listener(Protocol):
@@ -164,6 +177,7 @@ async def drive(
 ) -> None:
     """Runs the queue empty, or until `stopping`; then every worker commits what it finished.
 
+    When the queue is closed, episodes that have not begun are taken back, and those that have end.
     `lost` is what a worker raises when its process is gone; `left_behind` reads what it had
     committed; `replace` makes another. Errors that end the run are raised as they are.
     """
@@ -188,13 +202,15 @@ async def drive(
                 await _serve(worker, queue, listener, stopping)
                 return
             except lost as error:
-                had = queue.lose(worker.name, left_behind(worker.name), epoch)
+                statuses = left_behind(worker.name)
+                had = queue.lose(worker.name, statuses, epoch)
                 log.error("worker %s lost: %s", worker.name, error)
                 listener.lost(worker.name, len(had))
-                for ref in had:
-                    listener.settled(Settled(ref, "done", None, None, None), True)
+                for ref in had:  # of what failed, the folder knows whose fault it is
+                    status = statuses[_attempt_id(ref, epoch)]
+                    listener.settled(Settled(ref, status, None, None, None), True)
                 fruitless = 0 if had else fruitless + 1
-                if stopping.is_set():
+                if stopping.is_set() or queue.closed:
                     return
                 worker = await successor(error)
 
@@ -209,16 +225,23 @@ async def drive(
 async def _serve(
     worker: Worker, queue: LeaseQueue, listener: Listener, stopping: asyncio.Event
 ) -> None:
-    def take(report: Report) -> None:
+    def take(report: Report) -> Report:
         for settled in report.settled:
             listener.settled(settled, queue.settle(worker.name, settled))
         listener.counted(worker.name, report)
         queue.want(worker.name, report.wanted)
+        return report
 
+    withdrawn = False
     while not stopping.is_set() and not queue.finished:
         room = worker.slots + _AHEAD - queue.held(worker.name)
         refs = queue.lease(worker.name, max(0, room))
         if refs:
             await worker.add(refs)
-        take(await worker.report(_REPORT_EVERY, queue.dry))
+        if queue.closed and not withdrawn:
+            await worker.withdraw()
+            withdrawn = True
+        report = take(await worker.report(_REPORT_EVERY, queue.dry))
+        if withdrawn and report.running == 0:
+            break
     take(await worker.stop())

@@ -20,14 +20,15 @@ from analysis.compare import compare_all
 from analysis.results import Results
 from analysis.table import make_table
 from runner.engines import describe, engine_lines, placement_data, run_plan, without_engines
+from runner.failures import failure_lines
 from runner.machines import nodes_of
 from runner.play import play
 from runner.progress import duration
 from runner.rehearse import Estimate, estimate, rehearse
-from runner.run import check_metrics, prepare
+from runner.run import check_metrics, prepare, settled_episodes
+from runner.spending import Budget, budget_in, budget_of
 from sweeps.plan import Plan
 from workers import lease
-from workers.store import committed
 
 _CELLS_SHOWN = 40  # of a plan, on the screen; --json has all
 
@@ -45,13 +46,14 @@ def show_plan(
     `gpus` are those of an imagined cluster, a number a node.
     """
     plan = prepare(sweep, overrides)
-    done = committed(plan.loaded.out)
+    done = settled_episodes(plan.loaded.out)
     nodes, cpu = nodes_of(plan, gpus)
     engines = run_plan(plan, nodes, cpu=cpu, done=done) if nodes else without_engines(plan)
     left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
     guess = estimate(plan, left, probe=check_metrics(plan.loaded))
+    budget = budget_of(plan)
     if as_json:
-        data = _plan_data(plan, left, guess)
+        data = {**_plan_data(plan, left, guess), "caps": _caps_data(budget)}
         print(json.dumps({**data, "placement": placement_data(engines)}, indent=1))
         return
     table = Table(*map(escape, plan.axes), "seeds", "cases", "domain", box=None, pad_edge=False)
@@ -79,6 +81,13 @@ def show_plan(
             f"(from {guess.rehearsed} dialogues with the rules backend)",
             soft_wrap=True,
         )
+    caps = budget.line()
+    if caps is not None:
+        console.print(caps, markup=False, soft_wrap=True)
+
+
+def _caps_data(budget: Budget) -> dict[str, dict[str, float]]:
+    return {name: {"used": used, "cap": cap} for name, (used, cap) in budget.used().items()}
 
 
 def _plan_data(plan: Plan, left: int, guess: Estimate) -> dict[str, Any]:
@@ -168,10 +177,9 @@ def _index(number: int, count: int, what: str) -> int:
 
 
 def show_table(
-    folder: Path, *, metrics: Sequence[str], format: str, everything: bool, console: Console
+    results: Results, *, metrics: Sequence[str], format: str, everything: bool, console: Console
 ) -> None:
     """The table of a sweep folder; in CSV the notes go to standard error."""
-    results = Results.open(folder)
     table = make_table(results, metrics or results.manifest.metrics, complete_only=not everything)
     if format == "text":
         render.print_text(table, console)
@@ -181,6 +189,12 @@ def show_table(
             print(note, file=sys.stderr)
     else:
         print(render.markdown(table) if format == "markdown" else render.latex(table))
+
+
+def show_failures(results: Results, command: str, console: Console) -> None:
+    """What failed in the plan, by class and blame; `command` runs the sweep."""
+    for line in failure_lines(results, command):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def show_comparison(folder: Path, *, axis: str, metric: str, console: Console) -> None:
@@ -221,12 +235,11 @@ def show_status(folder: Path, console: Console) -> None:
     results = Results.open(folder)
     manifest = results.manifest
     planned = sum(results.planned.values())
-    rows = results.query(
-        "SELECT status, blame, error_class, count(*), min(error) FROM episodes GROUP BY ALL "
-        "ORDER BY 4 DESC"
-    ).fetchall()
-    done = sum(count for status, *_, count, _ in rows if status == "done")
-    failed = sum(count for status, *_, count, _ in rows if status != "done")
+    count = results.query(
+        "SELECT count(*) FILTER (status = 'done'), count(*) FILTER (status <> 'done') FROM episodes"
+    ).fetchone()
+    assert count is not None
+    done, failed = count
     console.print(
         f"{escape(manifest.name)}: {done:,} of {planned:,} episodes done, {failed:,} failed, "
         f"{planned - done - failed:,} not run"
@@ -248,13 +261,15 @@ def show_status(folder: Path, console: Console) -> None:
     )
     for line in engine_lines(manifest.engines):
         console.print(line, markup=False, soft_wrap=True)
-    for status, blame, error_class, count, example in rows:
-        if status != "done":
-            console.print(
-                f"  {count:,} x {error_class}, blame {blame}: {str(example)[:200]}",
-                markup=False,
-                soft_wrap=True,
-            )
+    budget = budget_in(results)
+    caps = None if budget is None else budget.line()
+    if caps is not None:
+        console.print(caps, markup=False, soft_wrap=True)
+    if manifest.runs and manifest.runs[-1].stopped:
+        console.print(
+            f"the last run was stopped: {manifest.runs[-1].stopped}", markup=False, soft_wrap=True
+        )
+    show_failures(results, "crsweep run SWEEP", console)
     files = list(folder.rglob("*.parquet"))
     size = sum(p.stat().st_size for p in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")

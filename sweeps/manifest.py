@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agents.core.errors import UsageError
 from sweeps.records import SCHEMA_VERSION
+from sweeps.schema import Caps, Price
 
 FILE = "manifest.json"
 
@@ -38,6 +39,20 @@ class SourceEntry(_Part):
     fingerprint: str
 
 
+class RunEntry(_Part):
+    """One run of a driver, and what it has used as far as that driver saw."""
+
+    driver_epoch: int
+    started: float
+    stopped: str | None = None
+    """Why the run was stopped, if the sweep file says so: failures, or a cap."""
+    tokens: dict[str, list[int]] = {}
+    """Model -> input and output tokens paid for, also in dialogues that were broken off."""
+    gpu_seconds: float = 0.0
+    caps: Caps = Caps()
+    prices: dict[str, Price] = {}
+
+
 class Manifest(_Part):
     """The plan that was last run in this folder, and what it ran with.
 
@@ -63,6 +78,7 @@ class Manifest(_Part):
     ended: float | None = None
     engines: list[dict[str, Any]] = []
     """One entry an engine and run: what served, its tokens, prefix-cache hits, and its deaths."""
+    runs: list[RunEntry] = []
 
 
 def read(folder: Path) -> Manifest | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -101,6 +101,9 @@ def explain(
         text = "is missing"
     elif first["type"] == "value_error":
         text = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
+        key, colon, rest = text.partition(": ")
+        if colon and key in _fields_at(model, inner):
+            path, text = [*path, key], rest  # a check of the whole part that names the key it is of
         if not isinstance(found, dict):
             text += f", found {found!r}"
     elif first["type"] == "literal_error":
@@ -130,8 +133,13 @@ def _fields_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
     """Field names of the model that stands at `path` inside `model`."""
     current: Any = model
     for part in path:
-        fields = getattr(current, "model_fields", {})
-        current = fields[part].annotation if part in fields else None
+        if get_origin(current) is dict:
+            current = get_args(current)[1]  # `part` is a name that the file gives
+        else:
+            fields = getattr(current, "model_fields", {})
+            current = fields[part].annotation if part in fields else None
+        if get_origin(current) is dict:
+            continue
         if not isinstance(current, type) or not issubclass(current, BaseModel):
             parts = getattr(current, "__args__", ())
             models = [p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)]

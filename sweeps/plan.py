@@ -178,6 +178,11 @@ def _check_axis_paths(plan: Plan) -> None:
             )
         models = plan.loaded.cell.get("models") or {}
         keys = grid.keys_of(plan.loaded.cell, axis)
+        if head == "models" and len(keys) > 2 and keys[2] == "price":
+            raise UsageError(
+                f"{origins.of_axis(axis)}: grid: {axis} cannot be an axis: a price changes no "
+                "dialogue, so its values would be one cell"
+            )
         if head == "models" and len(keys) > 1 and keys[1] not in models:
             raise UsageError(
                 f"{origins.of_axis(axis)}: grid: there is no model {keys[1]!r}"

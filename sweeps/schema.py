@@ -48,11 +48,20 @@ class PluginRef(BaseModel):
         return dict(self.model_extra or {})
 
 
+class Price(_Part):
+    """What a million tokens cost, in any currency. It changes no dialogue."""
+
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class ModelSpec(BaseModel):
     """A model: its backend, and the options that the backend's class checks."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     backend: str
+    price: Price | None = None
+    """No option of the backend, and no part of what the model is."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -84,6 +93,17 @@ class Retries(_Part):
 
     transient: Annotated[int, Field(ge=0, le=100)] = 5
     episode: Annotated[int, Field(ge=0, le=100)] = 2
+
+
+class Caps(_Part):
+    """What all runs of a sweep together may use. A run stops when one is reached."""
+
+    tokens: Annotated[int, Field(ge=1)] | None = None
+    """Input and output tokens of all roles; replies from a cache are free."""
+    cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """By the models' `price`."""
+    gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """GPUs times the hours that engines of the sweep held them."""
 
 
 class Run(_Part):
@@ -167,6 +187,10 @@ class Header(_Part):
     exclude: list[dict[str, Any]] = []
     run: Run = Run()
     retries: Retries = Retries()
+    max_failed: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of episodes that may fail of one cause before a run stops. None by default: that a
+    weak model fails many dialogues is a result."""
+    caps: Caps = Caps()
     cache: Cache = Cache()
     metrics: Annotated[list[str], Field(min_length=1)] = ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
 

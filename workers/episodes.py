@@ -117,16 +117,19 @@ class EpisodeRunner:
         self._cell_models: dict[tuple[int, str], BoundModel] = {}
         self._scenes: dict[int, _Scene] = {}
 
-    async def run(self, ref: Ref, wrap: Wrap | None = None) -> Attempt:
+    async def run(
+        self, ref: Ref, wrap: Wrap | None = None, journal: Journal | None = None
+    ) -> Attempt:
         """One attempt at an episode. Errors of the dialogue are its outcome; others are raised.
 
-        `wrap` may put something around the two sides, such as a watcher.
+        `wrap` may put something around the two sides, such as a watcher. Who gives the empty
+        `journal` that the attempt is to fill can read in it while the dialogue runs.
         """
         cell = self.job.cells[ref.cell]
         domain = self.domain(cell.source)
         case = domain.case(self.job.sources[cell.source].split, ref.case_id)
         scene = self._scene(ref.cell)
-        transcript, journal = Transcript(), Journal()
+        transcript, journal = Transcript(), journal or Journal()
         started = time.time()
         error: CrsweepError | None = None
         try:

@@ -32,6 +32,9 @@ class LocalWorker:
     async def add(self, refs: Sequence[Ref]) -> None:
         self._pool.add(refs)
 
+    async def withdraw(self) -> None:
+        self._pool.withdraw()
+
     async def update_engines(self, view: View) -> None:
         """Its engines are its own."""
 

@@ -78,6 +78,10 @@ class EpisodeWorker:
         assert self._pool is not None
         self._pool.add(refs)
 
+    async def withdraw(self) -> None:
+        assert self._pool is not None
+        self._pool.withdraw()
+
     async def report(self, wait: float, drain: bool) -> Report:
         assert self._pool is not None
         return await self._pool.report(wait, drain)
@@ -117,6 +121,9 @@ class RayWorker:
 
     async def add(self, refs: Sequence[Ref]) -> None:
         await self._get(self._actor.add.remote(list(refs)))
+
+    async def withdraw(self) -> None:
+        await self._get(self._actor.withdraw.remote())
 
     async def report(self, wait: float, drain: bool) -> Report:
         return await self._get(self._actor.report.remote(wait, drain))

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from agents.core.ask import Journal
 from sweeps.plan import Ref
 from workers.backends.vllm.clients import Losses
 from workers.episodes import EpisodeRunner
 from workers.rows import Attempt, call_rows, episode_row, turn_rows
 from workers.store import BundleWriter
+from workers.usage import Usage, add, usage_of
 
 FLUSH_EPISODES = 128
 FLUSH_SECONDS = 4.0
@@ -35,8 +37,10 @@ class Settled(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What happened in a pool since its last report. `waiting` counts episodes not begun.
+    """What happened in a pool since its last report.
 
+    `running` counts episodes begun and not committed yet, `waiting` those not begun. `calls` and
+    `tokens` are of attempts that ended, `paid` of all calls, those of running dialogues included.
     `losses` are of the whole run so far: calls that were in engines when those died.
     """
 
@@ -48,6 +52,20 @@ class Report(NamedTuple):
     losses: Losses | None = None
     wanted: frozenset[str] = frozenset()
     """Keys of the engines that calls wait for."""
+    paid: Mapping[str, Usage] = {}
+
+
+class _Meter:
+    """Reads from a journal what was not read yet."""
+
+    def __init__(self) -> None:
+        self.journal = Journal()
+        self._read = 0
+
+    def read(self) -> dict[str, Usage]:
+        new = self.journal.records[self._read :]
+        self._read += len(new)
+        return usage_of(new)
 
 
 class EpisodePool:
@@ -60,7 +78,9 @@ class EpisodePool:
         self._work = asyncio.Semaphore(0)
         self._finished: list[Attempt] = []
         self._settled: list[Settled] = []
-        self._calls = self._tokens = self._running = 0
+        self._calls = self._tokens = self._running = self._uncommitted = 0
+        self._paid: dict[str, Usage] = {}
+        self._meters: set[_Meter] = set()
         self._news = asyncio.Event()
         self._due = asyncio.Event()  # something is finished: the clock of the next bundle runs
         self._flushing = asyncio.Lock()
@@ -75,6 +95,10 @@ class EpisodePool:
         self._waiting.extend(refs)
         for _ in refs:
             self._work.release()
+
+    def withdraw(self) -> None:
+        """Forgets the episodes that have not begun."""
+        self._waiting.clear()
 
     async def report(self, wait: float, drain: bool = False) -> Report:
         """News, after at most `wait` seconds. Raises what broke the pool, if anything did.
@@ -93,16 +117,19 @@ class EpisodePool:
         self._news.clear()
         if self._failure is not None:
             raise self._failure
+        for meter in self._meters:
+            add(self._paid, meter.read())
         report = Report(
             self._settled,
             self._calls,
             self._tokens,
-            self._running,
+            self._uncommitted,
             len(self._waiting),
             self._runner.engines.losses(),
             self._runner.engines.wanted(),
+            self._paid,
         )
-        self._settled, self._calls, self._tokens = [], 0, 0
+        self._settled, self._calls, self._tokens, self._paid = [], 0, 0, {}
         return report
 
     async def stop(self) -> Report:
@@ -118,12 +145,19 @@ class EpisodePool:
     async def _slot(self) -> None:
         while True:
             await self._work.acquire()
+            if not self._waiting:
+                continue  # what this slot was to begin was withdrawn
             ref = self._waiting.popleft()
             self._running += 1
+            self._uncommitted += 1
+            meter = _Meter()
+            self._meters.add(meter)
             try:
-                attempt = await self._runner.run(ref)
+                attempt = await self._runner.run(ref, journal=meter.journal)
             finally:
                 self._running -= 1
+                self._meters.discard(meter)
+                add(self._paid, meter.read())
             self._calls += len(attempt.journal.records)
             self._tokens += attempt.journal.tokens(lambda role: True)
             while len(self._finished) >= FLUSH_EPISODES:
@@ -152,6 +186,7 @@ class EpisodePool:
             if not batch:
                 return
             await asyncio.to_thread(self._write, batch)
+            self._uncommitted -= len(batch)
             for attempt in batch:
                 error = attempt.error
                 self._settled.append(

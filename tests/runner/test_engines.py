@@ -100,6 +100,8 @@ class World:
         self.run, self.broken, self.seconds, self.retry = run, set(broken), seconds, retry
         self.launched, self.killed = [], []
         self.taken = Counter()
+        self.held = 0.0
+        """GPUs times the seconds that they were taken, once all are free."""
         self.ended: list[tuple[str, str]] = []
         self.log: list[tuple[float, str, str]] = []
         stages = [
@@ -124,6 +126,7 @@ class World:
         for gpu in seat.gpus:
             self.taken[seat.node, gpu] += sign * Fraction(seat.share).limit_denominator(1000)
             assert 0 <= self.taken[seat.node, gpu] <= 1
+            self.held -= sign * seat.share * asyncio.get_running_loop().time()
 
     async def play(self):
         conducting = self.engines.start(self.stopping)
@@ -135,6 +138,7 @@ class World:
         self.entries = self.engines.entries(1)
         if hasattr(self, "fleet"):
             self.fleet.close()
+        self.gpu_seconds = self.engines.gpu_seconds()
         return self
 
     async def replace(self):
@@ -239,6 +243,20 @@ def test_models_that_do_not_fit_together_take_turns_and_what_stays_is_loaded_onc
     assert Counter(world.launched) == {"a": 1, "b": 1, "c": 1, "u": 1}
     assert {status for _, status in world.ended} == {"done"}
     assert len(world.entries) == 4
+    assert world.gpu_seconds == pytest.approx(world.held)
+    assert world.held > 2 * 10
+
+
+def test_cpu_slots_that_stand_in_for_gpus_are_no_gpu_hours():
+    class OnCPU(World):
+        cpu = True
+
+    async def main():
+        return await OnCPU(plan_for(THREE, PAIRS, [Node("n", 2)]), 2).play()
+
+    world = virtual_time.run(main())
+    assert world.held > 0
+    assert world.gpu_seconds == 0
 
 
 def test_dialogues_that_need_no_call_load_nothing():

@@ -25,7 +25,7 @@ def test_a_sweep_runs_prints_its_table_and_runs_nothing_the_second_time(tmp_path
     assert len(outcomes(out)) == 32
     files = sorted(p.name for p in (out / "episodes").iterdir())
     second = crsweep("run", path)
-    assert "nothing to do: all 32 episodes are done" in second.stdout
+    assert "nothing to do: all 32 episodes are settled" in second.stdout
     assert sorted(p.name for p in (out / "episodes").iterdir()) == files
     tables = [text[text.index(" agent") : text.index("results:")] for text in
               (first.stdout, second.stdout)]  # fmt: skip

@@ -209,6 +209,10 @@ class FakeWorker:
     async def add(self, refs):
         self.mine += refs
 
+    async def withdraw(self):
+        self.withdrawn = len(self.mine)
+        self.mine = []
+
     async def report(self, wait, drain):
         self.reports += 1
         await asyncio.sleep(0)
@@ -227,11 +231,12 @@ class FakeWorker:
 
 class Listening:
     def __init__(self):
-        self.done, self.lost_workers = [], []
+        self.done, self.statuses, self.lost_workers = [], [], []
 
     def settled(self, one, final):
         if final:
             self.done.append(one.ref.episode_id)
+            self.statuses.append(one.status)
 
     def counted(self, worker, report):
         pass
@@ -264,8 +269,51 @@ def test_a_lost_worker_is_replaced_and_what_it_had_committed_does_not_run_again(
     assert found.lost_workers == ["a"]
 
 
+def test_what_a_lost_worker_had_committed_as_failed_is_not_told_as_done():
+    log: dict = {}
+
+    class Failing(FakeWorker):
+        async def report(self, wait, drain):
+            try:
+                return await super().report(wait, drain)
+            except Lost:
+                log[self.name] = dict.fromkeys(log[self.name], "failed")
+                raise
+
+    worker = Failing("a", log, dies_at=1, commits=2)
+    found = driven([worker], log, LeaseQueue([refs(9)], 2), [FakeWorker("b", log)])
+    assert found.statuses.count("failed") == 2
+    assert found.statuses.count("done") == 7
+
+
 def test_workers_that_die_in_a_row_without_a_commit_end_the_run_with_the_cause():
     log: dict = {}
     fresh = [FakeWorker(f"f{i}", log, dies_at=1, commits=0) for i in range(9)]
     with pytest.raises(StoreError, match=r"3 episode workers died in a row.*killed"):
         driven([fresh.pop()], log, LeaseQueue([refs(90)], 2), fresh)
+
+
+def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
+    queue = LeaseQueue([refs(900)], 2)
+
+    class Closing(FakeWorker):
+        """Its report tells of two that run, of which one ends at the next."""
+
+        async def report(self, wait, drain):
+            self.reports += 1
+            await asyncio.sleep(0)
+            if self.reports == 1:
+                self.begun, self.mine = self.mine[:2], self.mine[2:]
+                queue.close()
+                return Report([], 0, 0, 2, len(self.mine))
+            assert drain
+            now = [self.begun.pop()]
+            return Report([settled(r) for r in now], 0, 0, len(self.begun), 0)
+
+    worker = Closing("a", {})
+    found = driven([worker], {}, queue, [])
+    assert worker.withdrawn == worker.slots + 192 - 2
+    assert sorted(found.done) == ["e0", "e1"]
+    assert queue.lease("a", 5) == []
+    assert queue.dry
+    assert not queue.finished

@@ -67,6 +67,55 @@ def test_a_mistake_is_named_with_file_and_line(tmp_path, old, new, expected):
     assert message.split(":")[1].isdecimal()
 
 
+@pytest.mark.parametrize(
+    ("text", "at", "expected"),
+    [
+        ("max_failed: 5", "max_failed", "less than or equal to 1, found 5"),
+        ("max_failed: -0.1", "max_failed", "greater than or equal to 0, found -0.1"),
+        ("max_failed: 5%", "max_failed", "input should be a valid number"),
+        ("max_failed: true", "max_failed", "expected no true or false, found true"),
+        ("max_faild: 0.05", "max_faild", "unknown key 'max_faild'; did you mean 'max_failed'?"),
+        ("caps: 5", "caps", "input should be a valid dictionary or instance of Caps, found 5"),
+        ("caps: {token: 5}", "caps.token", "unknown key 'token'; did you mean 'tokens'?"),
+        ("caps: {tokens: 0}", "caps.tokens", "greater than or equal to 1, found 0"),
+        ("caps: {tokens: 1.5}", "caps.tokens", "input should be a valid integer"),
+        ("caps: {cost: 0}", "caps.cost", "greater than 0, found 0"),
+        ("caps: {cost: .inf}", "caps.cost", "input should be a finite number, found inf"),
+        ("caps: {gpu_hours: some}", "caps.gpu_hours", "input should be a valid number"),
+    ],
+)
+def test_a_mistake_in_limits_of_failures_and_spending_is_named(tmp_path, text, at, expected):
+    path = write_sweep(tmp_path)
+    path.write_text(path.read_text() + text + "\n")
+    message = refused(path)
+    line = line_of(path, text)
+    assert message.startswith(f"{path}:{line}: ")
+    assert at in message
+    assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [
+        ("{input: 1}", "models.strong.price.output: is missing"),
+        ("{input: 1, outputs: 2}", "unknown key 'outputs'; did you mean 'output'?"),
+        ("{input: -1, output: 2}", "models.strong.price.input: input should be greater than or"),
+        ("cheap", "models.strong.price: input should be a valid dictionary"),
+    ],
+)
+def test_a_mistake_in_a_price_is_named(tmp_path, price, expected):
+    path = edited(tmp_path, "skill: 0.9", f"skill: 0.9\n    price: {price}")
+    message = refused(path)
+    assert message.startswith(f"{path}:{line_of(path, 'price')}: ")
+    assert expected in message
+
+
+def test_a_price_is_no_axis(tmp_path):
+    grid = {**BASE["grid"], "models.strong.price.input": [1, 2]}
+    path = write_sweep(tmp_path, grid=grid)
+    assert "models.strong.price.input cannot be an axis: a price changes no" in refused(path)
+
+
 def test_the_line_is_the_line_of_the_mistake(tmp_path):
     path = write_sweep(tmp_path)
     path.write_text(path.read_text() + "limits:\n  shown_items: 10\n  max_turn: 5\n")

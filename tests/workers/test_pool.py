@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from agents.core.ask import Journal
+from agents.core.ask import CallRecord, Journal
+from agents.core.calls import Completion
 from agents.core.errors import StoreError
 from agents.core.seeds import Seeds
 from simulators.core.dialogue import Transcript
@@ -16,6 +17,7 @@ from workers import pool as pools
 from workers.backends.vllm.clients import Losses
 from workers.pool import EpisodePool
 from workers.rows import Attempt
+from workers.usage import Usage
 
 
 def refs(count):
@@ -33,7 +35,7 @@ class FakeRunner:
         self.engines = SimpleNamespace(losses=Losses, wanted=frozenset)
         self.seconds, self.running, self.most, self.finished, self.closed = seconds, 0, 0, 0, False
 
-    async def run(self, ref):
+    async def run(self, ref, journal):
         self.running += 1
         self.most = max(self.most, self.running)
         await asyncio.sleep(self.seconds(ref))
@@ -86,8 +88,8 @@ def test_a_slow_episode_holds_up_nobody_else():
     order = []
 
     class Noting(FakeRunner):
-        async def run(self, ref):
-            attempt = await super().run(ref)
+        async def run(self, ref, journal):
+            attempt = await super().run(ref, journal)
             order.append(ref.episode_id)
             return attempt
 
@@ -131,3 +133,73 @@ def test_stopping_commits_what_is_finished_and_drops_the_rest():
 
     report = asyncio.run(main())
     assert sorted(s.ref.episode_id for s in report.settled) == ["e0", "e1", "e2", "e3", "e4"]
+
+
+def test_what_is_withdrawn_never_begins_and_what_has_begun_ends():
+    runner = FakeRunner(lambda ref: 0.2)
+
+    async def main():
+        pool = EpisodePool(runner, FakeWriter(runner), 4)
+        pool.add(refs(50))
+        await asyncio.sleep(0.1)
+        pool.withdraw()
+        assert (await pool.report(0, True)).running == 4
+        found = []
+        while True:
+            report = await pool.report(0.05, True)
+            found += report.settled
+            if report.running == 0:
+                break
+        assert runner.finished == 4
+        pool.add(refs(3))  # its slots are well
+        while len(found) < 7:
+            found += (await pool.report(0.05, True)).settled
+        await pool.stop()
+        return found
+
+    assert len(asyncio.run(main())) == 7
+
+
+def test_running_counts_what_has_begun_and_is_not_committed():
+    runner = FakeRunner(lambda ref: 0.0 if int(ref.episode_id[1:]) < 5 else 60)
+
+    async def main():
+        pool = EpisodePool(runner, FakeWriter(runner), 4)
+        pool.add(refs(20))
+        await asyncio.sleep(0.1)
+        begun = (await pool.report(0)).running
+        last = await pool.stop()
+        return begun, len(last.settled)
+
+    assert asyncio.run(main()) == (9, 5)
+
+
+def paid_call(model, **changes):
+    done = Completion("", "stop", **{"input_tokens": 10, "output_tokens": 5, **changes})
+    return CallRecord(None, SimpleNamespace(name=model), done, True, None, 0, 0)  # type: ignore[arg-type]
+
+
+def test_calls_are_paid_when_they_end_not_when_their_dialogue_does_and_cached_ones_are_free():
+    class Talking(FakeRunner):
+        async def run(self, ref, journal):
+            journal.records.append(paid_call("a"))
+            await asyncio.sleep(0.1)
+            journal.records.append(paid_call("b", input_tokens=None))
+            journal.records.append(paid_call("a", cached=True))
+            journal.records.append(CallRecord(None, None, None, False, None, 0, 0))  # type: ignore[arg-type]
+            await asyncio.sleep(60)
+
+    runner = Talking()
+
+    async def main():
+        pool = EpisodePool(runner, FakeWriter(runner), 2)
+        pool.add(refs(2))
+        await asyncio.sleep(0.05)
+        first = (await pool.report(0)).paid
+        await asyncio.sleep(0.2)
+        second = (await pool.stop()).paid
+        return first, second
+
+    first, second = asyncio.run(main())
+    assert first == {"a": Usage(20, 10, 0)}
+    assert second == {"b": Usage(0, 10, 2)}

@@ -92,6 +92,8 @@ class EngineState:
     earlier: Counts = field(default_factory=Counts)
     """Of replicas that were unloaded."""
     down_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    """Of replicas that were unloaded."""
     fingerprints: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -156,6 +158,7 @@ class Fleet:
             replica.handle.kill(restart=False)
             engine.earlier = _plus(engine.earlier, _plus(replica.done, replica.counts))
             engine.down_seconds += replica.away()
+            engine.gpu_seconds += engine.spec.gpus * (time.monotonic() - replica.launched)
         engine.replicas = []
         engine.loaded = False
         self._tell()
@@ -192,6 +195,14 @@ class Fleet:
         for replica in engine.replicas:
             found = _plus(found, _plus(replica.done, replica.counts))
         return found
+
+    def gpu_seconds(self) -> float:
+        """GPUs times the seconds that replicas held them: from launch until they are unloaded."""
+        now = time.monotonic()
+        return sum(
+            e.gpu_seconds + e.spec.gpus * sum(now - r.launched for r in e.replicas)
+            for e in self.engines.values()
+        )
 
     def summary(self, key: str) -> dict[str, Any]:
         """For the manifest: tokens, prefix-cache hit rate, deaths and what they cost."""

@@ -1,0 +1,75 @@
+"""Failed episodes of a sweep folder: what they are, and which of them are to run again.
+
+An episode stands on its earliest `done` attempt, else on its latest failed one. A failure that
+infrastructure is to blame for is tried again by every run; any other would repeat, so it is an
+outcome, and runs again only where `--retry` names its error class or its blame.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+from agents.core import errors
+from agents.core.errors import Blame, CrsweepError, UsageError, near
+from analysis.results import Results
+from sweeps import manifest as manifests
+from workers.store import WOULD_REPEAT
+
+_SHOWN = 200  # characters of an example
+
+_STANDING = "attempts ANTI JOIN superseded USING (attempt_id) WHERE status = 'failed'"
+
+
+def to_run_again(folder: Path, retry: Sequence[str]) -> set[str]:
+    """Ids of failed episodes that a run takes up again: of infrastructure, and what `retry` names.
+
+    UsageError for a word that is neither a blame nor a class that an episode can fail of.
+    """
+    found: list[tuple[str, str, str]] = []
+    if manifests.read(folder) is not None:
+        query = f"SELECT episode_id, blame, error_class FROM {_STANDING}"
+        found = Results.open(folder).query(query).fetchall()
+    known = {*get_args(Blame), *_classes(), *(kind for _, _, kind in found)}
+    for word in retry:
+        if word not in known:
+            raise UsageError(
+                f"--retry {word}: no episode fails of that{near(word, known)} (expected a blame: "
+                f"{', '.join(get_args(Blame))}; or an error class: "
+                f"{', '.join(sorted(known - set(get_args(Blame))))})"
+            )
+    return {
+        episode
+        for episode, blame, kind in found
+        if blame not in WOULD_REPEAT or blame in retry or kind in retry
+    }
+
+
+def _classes() -> Iterator[str]:
+    """Names of the errors that can end an attempt; a UsageError comes before any begins."""
+    for name, found in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(found, CrsweepError) and found not in (CrsweepError, UsageError):
+            yield name
+
+
+def failure_lines(results: Results, command: str) -> list[str]:
+    """Words for the failed episodes of the plan: how many, of what, an example, and what runs
+    them again. The most frequent come first.
+
+    `command` is the `crsweep run ...` of the sweep.
+    """
+    rows = results.query(
+        "SELECT blame, error_class, count(*), min(attempt_id), arg_min(error, attempt_id) "
+        "FROM episodes WHERE status = 'failed' GROUP BY ALL ORDER BY 3 DESC, 2, 1"
+    ).fetchall()
+    lines: list[str] = []
+    for blame, kind, count, attempt, error in rows:
+        if blame in WOULD_REPEAT:
+            then = f"to run them again: {command} --retry {kind}"
+        else:
+            then = "the next run tries them again"
+        lines.append(f"  {count:,} x {kind}, blame {blame}; {then}")
+        lines.append(f"    for example {attempt}: {str(error)[:_SHOWN]}")
+    return lines
