@@ -109,7 +109,7 @@ class RayCrew:
             safe = "".join(c if c.isalnum() else "_" for c in spec.label)
             name = f"{self._job.epoch:06d}-{safe}-{spec.key[:6]}-{index}"
             return self._ray.RayReplica(
-                spec, name, seat.node, self._job.folder / "logs", share if self.cpu else None
+                spec, name, seat.node, self._job.folder.logs, share if self.cpu else None
             )
 
         self._fleet = Fleet(seating.specs, start, self._tell_all)

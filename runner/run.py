@@ -22,15 +22,19 @@ from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.progress import ProgressDisplay, Tally, duration
 from runner.scheduler import LeaseQueue, drive
+from sweeps import folder as folders
 from sweeps import manifest as manifests
+from sweeps.folder import Folder
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest
 from sweeps.plan import Plan, make_plan
+from sweeps.records import SCHEMAS
+from workers.compaction import compact, remove_replaced
 from workers.episodes import Job, job_of
 from workers.lease import FolderLease
 from workers.logs import log_to
 from workers.models import declare
-from workers.store import committed, committed_by, remove_leftovers
+from workers.store import committed, committed_by
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +45,7 @@ COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
 class Outcome:
     """How a run ended. `left` episodes of the plan are still to be run."""
 
-    folder: Path
+    folder: Folder
     planned: int
     left: int
     tally: Tally | None
@@ -83,16 +87,18 @@ def run(
     sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
     lease = FolderLease.take(out)
     try:
-        log_to(out / "logs", f"{lease.epoch:06d}-driver")
+        log_to(out.logs, f"{lease.epoch:06d}-driver")
         manifest = manifests.read(out)
-        remove_leftovers(out)
+        out.remove_leftovers(SCHEMAS)
         try:
+            remove_replaced(out)
             done = committed(out)
         except StoreError as error:  # the same command would only meet it again
             raise UsageError(error.message) from None
         left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
         manifest = _begin(plan, out, lease.epoch, manifest)
         if left == 0:
+            compact(out, lease)
             console.print(f"nothing to do: all {plan.episodes:,} episodes are done")
             return Outcome(out, plan.episodes, 0, None)
         _announce(plan, left, console)
@@ -101,11 +107,12 @@ def run(
         def note(engines: Sequence[dict[str, Any]]) -> None:
             if not lease.lost.is_set():
                 noted = {"engines": [*manifest.engines, *engines]}
-                sweep_folder.write_manifest(out, manifest.model_copy(update=noted))
+                manifests.write(out, manifest.model_copy(update=noted))
 
         tally, engines = asyncio.run(_run(plan, lease, done, left, console, note))
         ended = {"ended": time.time(), "engines": [*manifest.engines, *engines]}
-        sweep_folder.write_manifest(out, manifest.model_copy(update=ended))
+        manifests.write(out, manifest.model_copy(update=ended))
+        compact(out, lease)
         outcome = Outcome(out, plan.episodes, left - tally.settled + tally.open, tally)
         _conclude(outcome, engines, time.monotonic() - started, console)
         return outcome
@@ -115,14 +122,15 @@ def run(
         lease.release()
 
 
-def _begin(plan: Plan, out: Path, epoch: int, before: Manifest | None) -> Manifest:
+def _begin(plan: Plan, out: Folder, epoch: int, before: Manifest | None) -> Manifest:
     """Writes the sweep file as given, the cases, and the manifest that describes the plan."""
-    (out / "sweep.yaml").write_text(plan.loaded.text, encoding="utf-8")
+    folders.write(out, "sweep.yaml", plan.loaded.text.encode())
     manifest = sweep_folder.make_manifest(plan, epoch, before)
-    if before is None or before.sources != manifest.sources:
+    there = manifest.cases_file in out.names("cases")
+    if not there or before is None or before.sources != manifest.sources:
         cases_file = sweep_folder.write_cases(plan, out, epoch)
         manifest = manifest.model_copy(update={"cases_file": cases_file})
-    sweep_folder.write_manifest(out, manifest)
+    manifests.write(out, manifest)
     return manifest
 
 

@@ -25,7 +25,10 @@ from runner.play import play
 from runner.progress import duration
 from runner.rehearse import Estimate, estimate, rehearse
 from runner.run import check_metrics, prepare
+from sweeps import parts
+from sweeps.folder import Folder
 from sweeps.plan import Plan
+from sweeps.records import SCHEMAS
 from workers import lease
 from workers.store import committed
 
@@ -168,7 +171,7 @@ def _index(number: int, count: int, what: str) -> int:
 
 
 def show_table(
-    folder: Path, *, metrics: Sequence[str], format: str, everything: bool, console: Console
+    folder: str | Folder, *, metrics: Sequence[str], format: str, everything: bool, console: Console
 ) -> None:
     """The table of a sweep folder; in CSV the notes go to standard error."""
     results = Results.open(folder)
@@ -183,7 +186,7 @@ def show_table(
         print(render.markdown(table) if format == "markdown" else render.latex(table))
 
 
-def show_comparison(folder: Path, *, axis: str, metric: str, console: Console) -> None:
+def show_comparison(folder: str, *, axis: str, metric: str, console: Console) -> None:
     """Every pair of values of an axis, with interval and test."""
     for found in compare_all(Results.open(folder), metric, axis):
         correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
@@ -198,7 +201,7 @@ def show_comparison(folder: Path, *, axis: str, metric: str, console: Console) -
         )
 
 
-def show_query(folder: Path, query: str, *, format: str, console: Console) -> None:
+def show_query(folder: str, query: str, *, format: str, console: Console) -> None:
     """The answer to one query."""
     answer = Results.open(folder).select(query)
     names = [column[0] for column in answer.description]
@@ -216,7 +219,7 @@ def show_query(folder: Path, query: str, *, format: str, console: Console) -> No
     render.print_whole(table, console)
 
 
-def show_status(folder: Path, console: Console) -> None:
+def show_status(folder: str, console: Console) -> None:
     """Progress, driver, failures and sizes of a sweep folder."""
     results = Results.open(folder)
     manifest = results.manifest
@@ -231,7 +234,7 @@ def show_status(folder: Path, console: Console) -> None:
         f"{escape(manifest.name)}: {done:,} of {planned:,} episodes done, {failed:,} failed, "
         f"{planned - done - failed:,} not run"
     )
-    held = lease.holder(folder)
+    held = lease.holder(results.folder)
     console.print(
         f"running: host {escape(str(held['host']))}, pid {held['pid']}" if held else "not running"
     )
@@ -255,6 +258,6 @@ def show_status(folder: Path, console: Console) -> None:
                 markup=False,
                 soft_wrap=True,
             )
-    files = list(folder.rglob("*.parquet"))
-    size = sum(p.stat().st_size for p in files) / 2**20
+    files = [name for table in SCHEMAS for name in parts.live(results.folder, table)]
+    size = sum(results.folder.size(name) for name in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")
