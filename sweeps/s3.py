@@ -75,24 +75,11 @@ class S3Folder:
             stream.write(sink.getvalue())
 
     def update(self, name: str, change: Callable[[bytes | None], bytes | None]) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        where = {"Bucket": self.bucket, "Key": f"{self.prefix}/{name}"}
-        try:
-            for _ in range(_TRIES):
-                content, etag = self._content(name)
-                new = change(content)
-                if new is None:
-                    return
-                condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-                try:
-                    self._client.put_object(**where, **condition, Body=new)
-                    return
-                except ClientError as error:
-                    if _status(error) not in (404, 409, 412):  # somebody else came before
-                        raise
-        except (BotoCoreError, ClientError) as error:
-            raise OSError(f"{self}/{name}: {error}") from error
+        for _ in range(_TRIES):
+            content, etag = self._content(name)
+            new = change(content)
+            if new is None or self._put(name, new, etag):
+                return
         raise OSError(f"{self}/{name} was changed by others {_TRIES} times while it was replaced")
 
     @contextmanager
@@ -114,7 +101,11 @@ class S3Folder:
         return 0
 
     def room(self) -> str:
-        self._client.head_bucket(Bucket=self.bucket)
+        try:
+            with self._errors(""):
+                self._client.head_bucket(Bucket=self.bucket)
+        except OSError as error:
+            raise UsageError(f"{self} cannot be written: {error}") from None
         return "an object store"
 
     def dataset(self, names: Sequence[str], schema: pa.Schema) -> ds.Dataset:
@@ -129,15 +120,39 @@ class S3Folder:
 
     def _content(self, name: str) -> tuple[bytes | None, str | None]:
         """What an object holds, and its etag; twice None if it is not there."""
-        from botocore.exceptions import ClientError
+        client = self._client
+        with self._errors(name):
+            try:
+                found = client.get_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}")
+            except client.exceptions.NoSuchKey:
+                return None, None
+            return found["Body"].read(), found["ETag"]
+
+    def _put(self, name: str, content: bytes, etag: str | None) -> bool:
+        """Puts an object if nobody has changed it since it had this etag; whether it did."""
+        client = self._client
+        condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+        with self._errors(name):
+            try:
+                client.put_object(
+                    Bucket=self.bucket, Key=f"{self.prefix}/{name}", Body=content, **condition
+                )
+            except client.exceptions.ClientError as error:
+                # Gone, being changed, or changed.
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] not in (404, 409, 412):
+                    raise
+                return False
+            return True
+
+    @contextmanager
+    def _errors(self, name: str) -> Iterator[None]:
+        """What boto3 raises, as the OSError that every folder raises."""
+        from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            found = self._client.get_object(Bucket=self.bucket, Key=f"{self.prefix}/{name}")
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "NoSuchKey":
-                raise
-            return None, None
-        return found["Body"].read(), found["ETag"]
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(f"{self}/{name}: {error}") from error
 
     @cached_property
     def _files(self) -> fs.S3FileSystem:
@@ -162,7 +177,3 @@ class S3Folder:
                 f"{self} needs the libraries for object stores: pip install -e '.[s3]'"
             ) from None
         return boto3.client("s3")
-
-
-def _status(error: Any) -> int:
-    return error.response["ResponseMetadata"]["HTTPStatusCode"]
