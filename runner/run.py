@@ -24,6 +24,7 @@ from runner.progress import ProgressDisplay, Tally, duration
 from runner.scheduler import LeaseQueue, drive
 from sweeps import folder as folders
 from sweeps import manifest as manifests
+from sweeps import parts
 from sweeps.folder import Folder
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest
@@ -33,6 +34,7 @@ from workers.compaction import compact, remove_replaced
 from workers.episodes import Job, job_of
 from workers.lease import FolderLease
 from workers.logs import log_to
+from workers.mend import mend
 from workers.models import declare
 from workers.store import committed, committed_by
 
@@ -89,8 +91,16 @@ def run(
     try:
         log_to(out.logs, f"{lease.epoch:06d}-driver")
         manifest = manifests.read(out)
+        if manifest is None and lease.epoch > 1:
+            console.print(
+                f"{escape(f'{out}/{manifests.FILE}')} is not there; it is written again. Whether "
+                "plug-ins have changed since these episodes ran cannot be checked",
+                style="bold red",
+                soft_wrap=True,
+            )
         out.remove_leftovers(SCHEMAS)
         try:
+            _mend(out, lease, console)
             remove_replaced(out)
             done = committed(out)
         except StoreError as error:  # the same command would only meet it again
@@ -120,6 +130,23 @@ def run(
         raise StoreError(f"cannot write {error.filename or out}: {error.strerror}") from error
     finally:
         lease.release()
+
+
+def _mend(out: Folder, lease: FolderLease, console: Console) -> None:
+    """Sets damaged parts aside, and says so."""
+    found = mend(out, lease)
+    for name in found.damaged:
+        console.print(
+            f"[bold red]damaged: {escape(f'{out}/{name}')} is not a whole Parquet file; it is now "
+            f"{escape(name)}{parts.DAMAGED}, and what it committed is run again[/]",
+            soft_wrap=True,
+        )
+    if found.uncommitted:
+        console.print(
+            f"[bold red]{found.uncommitted:,} attempts lost turns or calls with it; their episodes "
+            "are run again[/]",
+            soft_wrap=True,
+        )
 
 
 def _begin(plan: Plan, out: Folder, epoch: int, before: Manifest | None) -> Manifest:

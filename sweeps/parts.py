@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,11 +32,12 @@ class NotWhole(StoreError):
     """A part that is no whole Parquet file: truncated, empty, or something else."""
 
 
-def live(folder: Folder, table: str) -> list[str]:
+def live(folder: Folder, table: str, without: Collection[str] = ()) -> list[str]:
     """The parts of `table` that count, as `<table>/<name>`, sorted; empty if there are none.
 
     Listing a folder is no single step. Where a compacted file came or a part went meanwhile, it is
-    done again: else it could miss the new file and the parts that it replaced.
+    done again: else it could miss the new file and the parts that it replaced. Parts in `without`
+    are taken for not there.
     """
     found = _listed(folder, table)
     while True:
@@ -43,8 +45,9 @@ def live(folder: Folder, table: str) -> list[str]:
         new = set(again) - set(found)
         if set(found) <= set(again) and not any(n.startswith(COMPACT) for n in new):
             try:
-                replaced = set().union(*_replaced(folder, table, again).values())
-                return [f"{table}/{name}" for name in again if name not in replaced]
+                whole = [name for name in again if f"{table}/{name}" not in without]
+                replaced = set().union(*_replaced(folder, table, whole).values())
+                return [f"{table}/{name}" for name in whole if name not in replaced]
             except FileNotFoundError:
                 again = _listed(folder, table)
         found = again
@@ -87,6 +90,22 @@ def check(folder: Folder, table: str) -> None:
     """Looks at every part of `table`. StoreError for the first that is damaged or not ours."""
     for name in _listed(folder, table):
         footer_of(folder, f"{table}/{name}")
+
+
+def damaged(folder: Folder, table: str) -> list[str]:
+    """The parts of `table` that are no whole files. StoreError for one that is not ours."""
+
+    def is_damaged(name: str) -> bool:
+        try:
+            footer_of(folder, name)
+        except NotWhole:
+            return True
+        return False
+
+    names = [f"{table}/{name}" for name in _listed(folder, table)]
+    # Footers are small, and on an object store far away.
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return [name for name, yes in zip(names, pool.map(is_damaged, names), strict=True) if yes]
 
 
 def last_epoch(folder: Folder) -> int:

@@ -64,7 +64,7 @@ def _compact(folder: Folder, table: str, right: Right) -> int:
     written = 0
     for group in _groups(folder, table):
         if len(group) > 1:
-            _merge(folder, table, group, right)
+            rewrite(folder, table, group, right)
             written += 1
     return written
 
@@ -95,24 +95,33 @@ def _episodes(folder: Folder, name: str) -> int:
     return pc.count_distinct(attempts).as_py()  # type: ignore[attr-defined]
 
 
-def _merge(folder: Folder, table: str, group: Sequence[str], right: Right) -> None:
+def rewrite(
+    folder: Folder,
+    table: str,
+    group: Sequence[str],
+    right: Right,
+    without: Sequence[str] = (),
+) -> None:
+    """Replaces parts by one file with their rows, but for the attempts `without`."""
     stands_for: list[str] = []
     for name in group:
         stands_for += [name.removeprefix(f"{table}/")]
         stands_for += parts.replaced_by(parts.footer_of(folder, name))
     footer = metadata({parts.REPLACES: json.dumps(stands_for)})
     name = f"{table}/{_free_name(folder, table, right.epoch)}"
+    schema = SCHEMAS[table].with_metadata(footer)
     # Under the lease until the file is there: whoever takes it over may merge the same parts.
-    with right.held(), folder.writing(name) as file:
-        writer = pq.ParquetWriter(
-            file,
-            SCHEMAS[table].with_metadata(footer),
-            compression="zstd",
-            compression_level=3,
-        )
+    with (
+        right.held(),
+        folder.writing(name) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", compression_level=3) as writer,
+    ):
         for rows in _row_groups(folder, group):
-            writer.write_table(rows, row_group_size=len(rows))
-        writer.close()
+            if without:
+                known = pc.is_in(rows["attempt_id"], pa.array(without))  # type: ignore[attr-defined]
+                rows = rows.filter(pc.invert(known))  # type: ignore[attr-defined]
+            if len(rows):
+                writer.write_table(rows, row_group_size=len(rows))
     for part in group:
         folder.delete(part)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -147,7 +148,7 @@ def test_a_driver_that_lost_its_lease_compacts_nothing(tmp_path):
 
 def stands_for(folder: Path, name: str, old: list[str]) -> None:
     """A compacted file of the parts `old` of episodes, as another driver makes it."""
-    compaction._merge(LocalFolder(folder), "episodes", [f"episodes/{n}" for n in old], Lease(7))
+    compaction.rewrite(LocalFolder(folder), "episodes", [f"episodes/{n}" for n in old], Lease(7))
     [made] = [n for n in LocalFolder(folder).names("episodes") if n.startswith("compact-000007")]
     (folder / "episodes" / made).rename(folder / "episodes" / name)
 
@@ -269,6 +270,21 @@ def test_killed_at_any_call_readers_see_the_same_rows_and_the_next_run_ends_the_
             "calls": 0, "turns": 2, "episodes": 2,
         }  # fmt: skip
         assert not list(folder.rglob(".*.tmp"))
+
+
+def test_a_disk_that_is_full_is_named_and_the_folder_reads_as_before(tmp_path, monkeypatch):
+    for number in range(3):
+        bundle(tmp_path, [number], writer=f"w{number}")
+    before = all_rows(tmp_path), files(tmp_path)
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=f"cannot compact {tmp_path}: No space left on device"):
+        compact(LocalFolder(tmp_path), Lease())
+    assert (all_rows(tmp_path), files(tmp_path)) == before
+    assert not list(tmp_path.rglob(".*.tmp"))
 
 
 def test_nothing_is_deleted_before_what_replaces_it_is_durable(tmp_path, monkeypatch):
