@@ -3,8 +3,8 @@
     python -m tests.bench.store --episodes 5000 --tabulated 1000000
 
 A sweep is run with the rules backend (`--episodes`), and its folder measured. The tables are made
-of generated results (`tests.bench.analysis`) of `--tabulated` episodes in 5 seeds, written as they are
-by workers (128 episodes a part) and compacted as by a run.
+of generated results (`tests.bench.analysis`) of `--tabulated` episodes in 5 seeds, in parts of 128
+episodes as workers write them, compacted as at the end of a run.
 """
 
 from __future__ import annotations
