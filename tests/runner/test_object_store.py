@@ -108,6 +108,7 @@ def test_after_sigkill_the_same_command_completes_and_a_second_driver_is_refused
     path = write_sweep(tmp_path, out=at, cases={"sample": 40}, models=models, run=run)
     process = start(path)
     wait_for_a_commit(process, folder_at(at))
+    process.send_signal(signal.SIGSTOP)  # or it might be through before the other one is refused
     refused = crsweep("run", path, check=2)
     assert f"{at} is in use by another driver: host {os.uname().nodename}" in refused.stderr
     assert f"pid {process.pid}" in refused.stderr
