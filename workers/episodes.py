@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from agents.core import plugins
@@ -17,6 +16,7 @@ from agents.core.prompts import PromptFolder, folder_of
 from simulators.core.cases import Case, Domain, Split
 from simulators.core.dialogue import Limits, SuccessRule, Transcript, run_dialogue
 from simulators.core.user import User, UserContext
+from sweeps.folder import Folder
 from sweeps.identity import canonical, resolve_role
 from sweeps.origins import Origins
 from sweeps.plan import AGENTS, SUCCESS, USERS, Cell, Plan, Ref, make_domain
@@ -52,7 +52,7 @@ class Job:
     sources: tuple[CaseSource, ...]
     probe: bool
     executor: Executor
-    folder: Path
+    folder: Folder
     epoch: int
     run_id: str
     transient_retries: int
@@ -111,7 +111,7 @@ class EpisodeRunner:
         self.job = job
         self._cache = cache
         weights.take(job.weights)
-        self.engines = engines or LocalEngines(job.folder / "logs")
+        self.engines = engines or LocalEngines(job.folder.logs)
         self._domains: dict[str, Domain] = {}
         self._models: dict[tuple[str, str, str], BoundModel] = {}
         self._cell_models: dict[tuple[int, str], BoundModel] = {}
@@ -227,7 +227,7 @@ class EpisodeRunner:
                 name=name,
                 executor=self.job.executor,
                 run_id=self.job.run_id,
-                log_folder=self.job.folder / "logs",
+                log_folder=self.job.folder.logs,
                 catalogue=lambda: self.domain(cell.source).catalogue,
                 engines=self.engines,
             )

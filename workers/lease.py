@@ -5,15 +5,14 @@
 2. A heartbeat renews the lease. A driver that finds another's epoch in it has lost it, and stops.
 3. A lease is free when it was released, when it expired, or when its process is gone (known at
    once on the same host, so that a killed driver can be started again without waiting).
-4. Reading and replacing it is one step under a file lock: two drivers cannot both take it.
+4. Reading and replacing it is one step (a file lock, or a conditional put on an object store): two
+   drivers cannot both take it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import socket
 import threading
 import time
@@ -24,7 +23,10 @@ from typing import Any
 
 import psutil
 
-from agents.core.errors import UsageError
+from agents.core.errors import StoreError, UsageError
+from sweeps import folder as folders
+from sweeps import parts
+from sweeps.folder import Folder, folder_at
 
 _FILE = "lease.json"
 EXPIRES_AFTER = 60.0  # seconds: six missed heartbeats, more than any pause of a shared disk
@@ -34,7 +36,7 @@ _HEARTBEAT = 10.0
 class FolderLease:
     """The right to write a sweep folder. Take it with `take`, give it back with `release`."""
 
-    def __init__(self, folder: Path, epoch: int) -> None:
+    def __init__(self, folder: Folder, epoch: int) -> None:
         self.folder = folder
         self.epoch = epoch
         self.lost = threading.Event()
@@ -46,19 +48,25 @@ class FolderLease:
         self._thread.start()
 
     @classmethod
-    def take(cls, folder: Path) -> FolderLease:
-        """The lease of `folder`, which is made if need be. UsageError if somebody has it."""
+    def take(cls, where: Folder | Path) -> FolderLease:
+        """The lease of a folder, which is made if need be. UsageError if somebody has it."""
+        folder = folder_at(where)
+        epoch = 0
+
+        def change(content: bytes | None) -> bytes:
+            nonlocal epoch
+            found = _understood(folder, content)
+            if found is not None and _is_alive(found):
+                raise UsageError(
+                    f"the output folder {folder} is in use by another driver: "
+                    f"host {found['host']}, pid {found['pid']}"
+                )
+            # Without a lease, parts may still be there: no epoch may ever come twice.
+            epoch = (found["epoch"] if found else parts.last_epoch(folder)) + 1
+            return _entry(epoch)
+
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder):
-                found = read(folder)
-                if found is not None and _is_alive(found):
-                    raise UsageError(
-                        f"the output folder {folder} is in use by another driver: "
-                        f"host {found['host']}, pid {found['pid']}"
-                    )
-                epoch = (found["epoch"] if found else 0) + 1
-                _write(folder, _entry(epoch))
+            folder.update(_FILE, change)
         except OSError as error:
             raise UsageError(
                 f"the output folder {folder} cannot be written: {error.strerror or error}"
@@ -69,49 +77,78 @@ class FolderLease:
         """Gives the lease back, if it is still held."""
         self._ended.set()
         self._thread.join()
+
+        def change(content: bytes | None) -> bytes | None:
+            found = _understood(self.folder, content)
+            if found is None or found["epoch"] != self.epoch:
+                return None
+            return json.dumps({**found, "released": True}).encode()
+
         # On a full disk it cannot be given back; it is free all the same once this process ends.
-        with contextlib.suppress(OSError), _locked(self.folder):
-            found = read(self.folder)
-            if found is not None and found["epoch"] == self.epoch:
-                _write(self.folder, {**found, "released": True})
+        with contextlib.suppress(OSError):
+            self.folder.update(_FILE, change)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What only the holder may do. StoreError if the lease is another's by now."""
+
+        def check(content: bytes | None) -> None:
+            found = _understood(self.folder, content)
+            if found is None or found["epoch"] != self.epoch:
+                raise StoreError(f"another driver has taken over {self.folder}; this one stopped")
+
+        with self.folder.guarded(_FILE, check):
+            yield
 
     def _beat(self) -> None:
+        def change(content: bytes | None) -> bytes | None:
+            found = _understood(self.folder, content)
+            if found is None or found["epoch"] != self.epoch:
+                self.lost.set()
+                return None
+            return _entry(self.epoch)
+
         while not self._ended.wait(_HEARTBEAT):
-            try:
-                with _locked(self.folder):
-                    found = read(self.folder)
-                    if found is None or found["epoch"] != self.epoch:
-                        self.lost.set()
-                        if self.when_lost is not None:
-                            self.when_lost()
-                        return
-                    _write(self.folder, _entry(self.epoch))
-            except OSError:
-                # A disk that cannot be written now: the lease runs out unless it recovers.
-                continue
+            # A disk that cannot be written now: the lease runs out unless it recovers.
+            with contextlib.suppress(OSError):
+                self.folder.update(_FILE, change)
+            if self.lost.is_set():
+                if self.when_lost is not None:
+                    self.when_lost()
+                return
 
 
-def read(folder: Path) -> dict[str, Any] | None:
-    """The lease of `folder` as it stands, or None. UsageError if it cannot be understood."""
+def read(where: Folder | Path) -> dict[str, Any] | None:
+    """The lease of a folder as it stands, or None. UsageError if it cannot be understood."""
+    folder = folder_at(where)
     try:
-        found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-        found["epoch"] = int(found["epoch"])
+        return _understood(folder, folders.read(folder, _FILE))
     except FileNotFoundError:
         return None
+
+
+def _understood(folder: Folder, content: bytes | None) -> dict[str, Any] | None:
+    if content is None:
+        return None
+    try:
+        found = json.loads(content)
+        found["epoch"] = int(found["epoch"])
     except (ValueError, KeyError, TypeError):
-        raise UsageError(f"{folder / _FILE} is not a lease of crsweep") from None
+        raise UsageError(
+            f"{folder}/{_FILE} is not a lease of crsweep; if no driver runs here, delete it"
+        ) from None
     return found
 
 
-def holder(folder: Path) -> dict[str, Any] | None:
+def holder(folder: Folder | Path) -> dict[str, Any] | None:
     """The lease if a living driver holds it."""
     found = read(folder)
     return found if found is not None and _is_alive(found) else None
 
 
-def _entry(epoch: int) -> dict[str, Any]:
+def _entry(epoch: int) -> bytes:
     process = psutil.Process()
-    return {
+    entry = {
         "epoch": epoch,
         "host": socket.gethostname(),
         "pid": process.pid,
@@ -119,6 +156,7 @@ def _entry(epoch: int) -> dict[str, Any]:
         "expires": time.time() + EXPIRES_AFTER,
         "released": False,
     }
+    return json.dumps(entry).encode()
 
 
 def _is_alive(found: dict[str, Any]) -> bool:
@@ -133,19 +171,3 @@ def _is_alive(found: dict[str, Any]) -> bool:
         except psutil.NoSuchProcess:
             return False
     return float(found.get("expires", 0)) > time.time()
-
-
-def _write(folder: Path, entry: dict[str, Any]) -> None:
-    aside = folder / f".{_FILE}.tmp"
-    aside.write_text(json.dumps(entry), encoding="utf-8")
-    aside.replace(folder / _FILE)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    handle = os.open(folder / ".lease.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)  # closing gives the lock back

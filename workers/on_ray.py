@@ -56,7 +56,7 @@ class EpisodeWorker:
         self._owners = owners
         self._engines = Engines(name, processes, SocketReach)
         self._pool: EpisodePool | None = None
-        log_to(job.folder / "logs", f"{job.epoch:06d}-{name}")
+        log_to(job.folder.logs, f"{job.epoch:06d}-{name}")
         # Thousands of live rows wait for their bundle, and none is garbage: looking through them
         # at every 700 allocations took a seventh of a worker's time.
         gc.set_threshold(50_000, 20, 100)

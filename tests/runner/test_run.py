@@ -299,15 +299,6 @@ def test_another_sweep_is_not_written_into_the_same_folder(tmp_path, crsweep):
     )
 
 
-def test_a_damaged_part_is_named_and_nothing_runs(tmp_path, crsweep):
-    path, out = write_sweep(tmp_path), tmp_path / "out"
-    crsweep("run", path)
-    part = next((out / "episodes").glob("*.parquet"))
-    part.write_bytes(part.read_bytes()[:-9])
-    refused = crsweep("run", path, check=2)
-    assert f"{part.name} is not a whole Parquet file" in refused.stderr
-
-
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agents.core.errors import StoreError
 from sweeps import parts
+from sweeps.folder import LocalFolder
 from sweeps.records import SCHEMAS
 from workers import store
 from workers.store import BundleWriter
@@ -32,6 +33,11 @@ TURN = {
 }  # fmt: skip
 
 
+def live(folder, table):
+    """Paths of the parts that count."""
+    return [folder / name for name in parts.live(LocalFolder(folder), table)]
+
+
 def episode(number: int, **changes):
     return {**EPISODE, "episode_id": f"e{number}", "attempt_id": f"e{number}.1.0", **changes}
 
@@ -39,7 +45,7 @@ def episode(number: int, **changes):
 def test_rows_come_back_as_they_went_in_with_bundle_and_epoch(tmp_path):
     bundle = BundleWriter(tmp_path, 3, "w000").write({"turns": [TURN], "episodes": [EPISODE]})
     assert bundle == "000003-w000-000001"
-    [path] = parts.live(tmp_path, "episodes")
+    [path] = live(tmp_path, "episodes")
     table = pq.read_table(path)
     assert table.schema.equals(SCHEMAS["episodes"])
     [row] = table.to_pylist()
@@ -51,10 +57,15 @@ def test_rows_come_back_as_they_went_in_with_bundle_and_epoch(tmp_path):
 def test_any_words_survive_the_store(tmp_path, words, ids):
     words = words.encode("utf-8", "ignore").decode()
     ids = [i.encode("utf-8", "ignore").decode() for i in ids]
-    path = tmp_path / "turns" / "one.parquet"
     row = {**TURN, "agent_text": words, "ranking": ids}
-    store.write_part(path, "turns", [row], {"bundle_id": "b", "driver_epoch": 1})
-    [read] = pq.read_table(path).to_pylist()
+    store.write_part(
+        LocalFolder(tmp_path),
+        "turns/one.parquet",
+        "turns",
+        [row],
+        {"bundle_id": "b", "driver_epoch": 1},
+    )
+    [read] = pq.read_table(tmp_path / "turns" / "one.parquet").to_pylist()
     assert (read["agent_text"], read["ranking"]) == (words, ids)
 
 
@@ -75,13 +86,13 @@ def test_a_part_that_is_half_written_is_no_part(tmp_path):
     half = tmp_path / "episodes" / ".000001-w000-000002.parquet.tmp"
     half.write_bytes(b"PAR1 half")
     assert store.committed(tmp_path) == {"e1"}
-    assert store.remove_leftovers(tmp_path) == 1
+    assert LocalFolder(tmp_path).remove_leftovers(SCHEMAS) == 1
     assert not half.exists()
 
 
 def test_a_truncated_part_is_named(tmp_path):
     BundleWriter(tmp_path, 1, "w000").write({"episodes": [episode(1)]})
-    [path] = parts.live(tmp_path, "episodes")
+    [path] = live(tmp_path, "episodes")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(StoreError, match=rf"{path.name} is not a whole Parquet file"):
         store.committed(tmp_path)
@@ -101,12 +112,12 @@ def test_a_compacted_file_stands_for_the_parts_that_it_names(tmp_path):
     import pyarrow as pa
 
     BundleWriter(tmp_path, 1, "w000").write({"episodes": [episode(1)]})
-    [old] = parts.live(tmp_path, "episodes")
+    [old] = live(tmp_path, "episodes")
     table = pq.read_table(old)
     footer = {**(table.schema.metadata or {}), parts.REPLACES.encode(): json.dumps([old.name])}
     new = old.with_name("compact-000001.parquet")
     pq.write_table(pa.table(table).replace_schema_metadata(footer), new)
-    assert parts.live(tmp_path, "episodes") == [new]
+    assert live(tmp_path, "episodes") == [new]
 
 
 def test_a_disk_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
@@ -139,6 +150,6 @@ def test_after_sigkill_every_committed_episode_has_its_turns(tmp_path):
     process.wait()
     done = store.committed(tmp_path)
     assert {f"e{n}" for n in range(last + 1)} <= done
-    turns = {r["attempt_id"] for p in parts.live(tmp_path, "turns")
+    turns = {r["attempt_id"] for p in live(tmp_path, "turns")
              for r in pq.read_table(p).to_pylist()}  # fmt: skip
     assert {f"{e}.1.0" for e in done} <= turns

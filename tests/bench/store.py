@@ -1,0 +1,100 @@
+"""Bytes an episode, files after compaction, and seconds to tabulate what a store holds.
+
+    python -m tests.bench.store --episodes 5000 --tabulated 1000000
+
+A sweep is run with the rules backend (`--episodes`), and its folder measured. The tables are made
+of generated results (`tests.bench.analysis`) of `--tabulated` episodes in 5 seeds, in parts of 128
+episodes as workers write them, compacted as at the end of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+from sweeps.folder import LocalFolder
+from sweeps.records import SCHEMAS
+from tests.bench import analysis
+from tests.bench.episodes import ROOT, sweep
+from workers.compaction import EPISODES, compact
+
+SUCCESS = ("sr@1", "sr@3", "sr@5", "at_fail_plus_1")
+WITH_TURNS = (*SUCCESS, "hr@50_turn", "dsr_pooled@5")
+LIMITS = {"success_seconds": 1.0, "with_turns_seconds": 5.0}  # 1,000,000 episodes on 2 cores
+BUNDLE = 128  # episodes that a worker writes at once
+
+
+class _NobodyElse:
+    """The right to write a folder that no other driver knows."""
+
+    epoch = 1
+
+    def held(self) -> nullcontext[None]:
+        return nullcontext()
+
+
+def files_of(folder: Path) -> dict[str, int]:
+    return {t: len(LocalFolder(folder).names(t)) for t in SCHEMAS}
+
+
+def bytes_an_episode(episodes: int) -> dict[str, object]:
+    """Runs a sweep; what it left on the disk."""
+    with tempfile.TemporaryDirectory() as name:
+        path = sweep(Path(name), episodes, "local")
+        command = [sys.executable, "-m", "runner", "run", str(path)]
+        subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+        (out,) = Path(name).glob("*/manifest.json")
+        sizes = {
+            table: sum(p.stat().st_size for p in (out.parent / table).glob("*.parquet"))
+            for table in ("episodes", "turns", "calls")
+        }
+        return {
+            "bytes_an_episode": {t: round(size / episodes) for t, size in sizes.items()},
+            "files": files_of(out.parent),
+            "files_limit": -(-episodes // EPISODES),
+        }
+
+
+def tables(episodes: int, runs: int) -> dict[str, object]:
+    """Compacts generated results and tabulates them."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        analysis.FILE = BUNDLE
+        analysis.write(folder, episodes, 0)
+        before = files_of(folder)
+        started = time.perf_counter()
+        compact(LocalFolder(folder), _NobodyElse())
+        return {
+            "parts_before": before["episodes"],
+            "parts_after": files_of(folder)["episodes"],
+            "compact_seconds": round(time.perf_counter() - started, 1),
+            "success_seconds": round(analysis.seconds(folder, SUCCESS, runs), 2),
+            "with_turns_seconds": round(analysis.seconds(folder, WITH_TURNS, runs), 2),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--episodes", type=int, default=5_000)
+    parser.add_argument("--tabulated", type=int, default=1_000_000)
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    found = {
+        "bench": "store",
+        "episodes": given.episodes,
+        **bytes_an_episode(given.episodes),
+        "tabulated": given.tabulated,
+        **tables(given.tabulated, given.runs),
+        "limits": LIMITS,
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Sweeps on an object store, through the command line and a real S3 server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from agents.core.errors import UsageError
+from sweeps.folder import Folder, folder_at, read, write
+from sweeps.records import SCHEMAS
+from tests.conftest import ROOT
+from tests.object_store import BUCKET, s3_server
+from tests.runner.reading import outcomes, prompts, words
+from tests.sweep_files import write_sweep
+from workers import lease
+from workers.lease import FolderLease
+
+
+@pytest.fixture(scope="module")
+def server():
+    with s3_server() as env:
+        yield env
+
+
+@pytest.fixture
+def at(server, monkeypatch, request):
+    """The URI of a folder of this test's own."""
+    for name, value in server.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/tests/{request.node.name}"
+
+
+def fetched(uri: str, to: Path) -> Path:
+    """A copy of the folder on this machine."""
+    folder = folder_at(uri)
+    for table in SCHEMAS:
+        for name in folder.names(table):
+            (to / table).mkdir(parents=True, exist_ok=True)
+            (to / table / name).write_bytes(read(folder, f"{table}/{name}"))
+    return to
+
+
+def parts_of(folder: Folder) -> dict[str, int]:
+    return {table: len(folder.names(table)) for table in SCHEMAS}
+
+
+def test_a_sweep_runs_is_read_and_resumed_as_in_a_local_folder(tmp_path, crsweep, at, server):
+    local = tmp_path / "local"
+    local.mkdir()
+    crsweep("run", write_sweep(local))
+    path = write_sweep(tmp_path, out=at)
+    first = crsweep("run", path)
+    assert f"results: {at}" in first.stdout
+    copy = fetched(at, tmp_path / "copy")
+    for reading in (outcomes, words, prompts):
+        assert reading(copy) == reading(local / "out")
+    assert parts_of(folder_at(at)) == {"cases": 1, "calls": 1, "turns": 1, "episodes": 1}
+    for command, *rest in (
+        ("table", "--format", "csv", "--metric", "sr@5", "--metric", "dsr_pooled@5"),
+        ("compare", "--axis", "roles.agent"),
+        ("sql", "select cell_id, seed, count(*), sum(turns) from episodes group by all "
+                "order by all", "--format", "csv"),
+        ("sql", "select count(*), sum(length(prompt)) from calls", "--format", "csv"),
+    ):  # fmt: skip
+        there = crsweep(command, at, *rest).stdout
+        assert there == crsweep(command, local / "out", *rest).stdout
+    assert "32 of 32 episodes done" in crsweep("status", at).stdout
+    assert "an object store" in crsweep("doctor", path).stdout
+    assert "nothing to do: all 32 episodes are done" in crsweep("run", path).stdout
+    logs = ROOT / "logs" / BUCKET / "tests"
+    written = [*(p for p in logs.rglob("*") if p.is_file()), *copy.rglob("*.parquet")]
+    texts = [p.read_bytes() for p in written]
+    texts += [read(folder_at(at), n) for n in ("manifest.json", "sweep.yaml", "lease.json")]
+    assert not [t for t in texts if server["AWS_SECRET_ACCESS_KEY"].encode() in t]
+
+
+def start(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "runner", "run", str(path)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+    )  # fmt: skip
+
+
+def wait_for_a_commit(process: subprocess.Popen[str], folder: Folder) -> None:
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        if folder.names("episodes"):
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("nothing was committed in 90 s")
+
+
+def test_after_sigkill_the_same_command_completes_and_a_second_driver_is_refused(
+    tmp_path, crsweep, at
+):
+    slow = {"backend": "latency", "latency_ms": 40, "log": False}
+    models = {"strong": slow, "weak": slow}
+    run = {"executor": "local", "concurrency": 16}
+    path = write_sweep(tmp_path, out=at, cases={"sample": 40}, models=models, run=run)
+    process = start(path)
+    wait_for_a_commit(process, folder_at(at))
+    process.send_signal(signal.SIGSTOP)  # or it might be through before the other one is refused
+    refused = crsweep("run", path, check=2)
+    assert f"{at} is in use by another driver: host {os.uname().nodename}" in refused.stderr
+    assert f"pid {process.pid}" in refused.stderr
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = outcomes(fetched(at, tmp_path / "before")).keys()
+    assert 0 < len(before) < 160
+    resumed = crsweep("run", path)
+    assert f"160 episodes, {len(before)} done" in resumed.stdout
+    assert len(outcomes(fetched(at, tmp_path / "after"))) == 160
+
+
+def test_of_many_drivers_at_once_one_gets_the_lease(at):
+    taken: list[FolderLease] = []
+    refused: list[str] = []
+    barrier = threading.Barrier(6)
+
+    def take() -> None:
+        barrier.wait()
+        try:
+            taken.append(FolderLease.take(folder_at(at)))
+        except UsageError as error:
+            refused.append(error.message)
+
+    threads = [threading.Thread(target=take) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 1
+    assert len(refused) == 5
+    assert all("in use by another driver" in message for message in refused)
+    taken[0].release()
+    after = FolderLease.take(folder_at(at))
+    assert after.epoch == 2
+    after.release()
+
+
+def test_a_driver_whose_lease_was_taken_over_learns_it(at, monkeypatch):
+    monkeypatch.setattr(lease, "_HEARTBEAT", 0.05)
+    folder = folder_at(at)
+    taken = FolderLease.take(folder)
+    stopped = threading.Event()
+    taken.when_lost = stopped.set
+    other = {**json.loads(read(folder, "lease.json")), "epoch": 9, "host": "elsewhere"}
+    folder.update("lease.json", lambda _: json.dumps(other).encode())
+    assert taken.lost.wait(10)
+    assert stopped.wait(10)
+    taken.release()
+    assert json.loads(read(folder, "lease.json")) == other
+
+
+def test_a_change_that_somebody_else_came_before_is_made_again(at):
+    folder = folder_at(at)
+    seen = []
+
+    def change(content: bytes | None) -> bytes:
+        seen.append(content)
+        if len(seen) == 1:
+            write(folder, "counter", b"theirs")
+        return (content or b"") + b"+ours"
+
+    folder.update("counter", change)
+    assert seen == [None, b"theirs"]
+    assert read(folder, "counter") == b"theirs+ours"
+
+
+def test_what_is_wrong_with_an_object_store_is_one_clear_line(tmp_path, crsweep, at, server):
+    for out, found in (
+        ("s3://no-such-bucket/x", "the output folder s3://no-such-bucket/x cannot be written"),
+        ("s3://onlyabucket", "expected s3://bucket/prefix, found s3://onlyabucket"),
+        ("gs://a/b", "expected a local path, file:// or s3://, found gs://"),
+    ):
+        refused = crsweep("run", write_sweep(tmp_path, out=out), check=2)
+        assert found in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert "holds no sweep" in crsweep("table", at, check=2).stderr
