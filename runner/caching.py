@@ -33,7 +33,7 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
         return None
     wanted = plan.loaded.header.cache
     return Places(
-        folder=plan.loaded.out.absolute().logs.parent,
+        folder=plan.loaded.out.absolute().local,
         shared=None if wanted.mode == "off" else folder_of(wanted.path),
         seals=wanted.mode == "readwrite",
         epoch=epoch,

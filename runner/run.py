@@ -123,9 +123,9 @@ def run(
             remove_replaced(out)
         except StoreError as error:  # the same command would only meet it again
             raise UsageError(error.message) from None
+        manifest = _begin(plan, out, lease.epoch, manifest)  # with cases, where they were damaged
         done, budget = settled_episodes(out, retry), budget_of(plan)
         left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
-        manifest = _begin(plan, out, lease.epoch, manifest)
         if left == 0:
             if (places := places_of(plan, lease.epoch)) is not None:
                 settle(places)

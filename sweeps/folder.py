@@ -29,6 +29,8 @@ class Folder(Protocol):
 
     logs: Path
     """Where processes write their logs: always a local folder."""
+    local: Path
+    """Where files can be appended to: the folder itself, or a local one that stands in for it."""
 
     def absolute(self) -> Folder:
         """The same folder, for processes with another working folder."""
@@ -108,6 +110,7 @@ class LocalFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.logs = path / "logs"
+        self.local = path
 
     def __str__(self) -> str:
         return str(self.path)

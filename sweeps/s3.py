@@ -32,7 +32,7 @@ class S3Folder:
     def __init__(self, bucket: str, prefix: str, logs: Path) -> None:
         self.bucket = bucket
         self.prefix = prefix
-        self.logs = logs
+        self.logs = self.local = logs
 
     @classmethod
     def at(cls, rest: str) -> S3Folder:
