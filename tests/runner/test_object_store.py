@@ -74,7 +74,7 @@ def test_a_sweep_runs_is_read_and_resumed_as_in_a_local_folder(tmp_path, crsweep
         assert there == crsweep(command, local / "out", *rest).stdout
     assert "32 of 32 episodes done" in crsweep("status", at).stdout
     assert "an object store" in crsweep("doctor", path).stdout
-    assert "nothing to do: all 32 episodes are done" in crsweep("run", path).stdout
+    assert "nothing to do: all 32 episodes are settled" in crsweep("run", path).stdout
     logs = ROOT / "logs" / BUCKET / "tests"
     written = [*(p for p in logs.rglob("*") if p.is_file()), *copy.rglob("*.parquet")]
     texts = [p.read_bytes() for p in written]
