@@ -13,7 +13,7 @@ VLLM ?= cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: quickstart install vllm tiny-models test check bench format clean
+.PHONY: quickstart install vllm tiny-models test check bench chaos format clean
 
 quickstart: $(VENV)/core.done
 	@$(BIN)/crsweep run sweeps/quickstart.yaml
@@ -39,6 +39,10 @@ check: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 
 bench: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/python -m tests.bench
+
+# A longer storm than the one in the tests.
+chaos: $(VENV)/dev.done
+	$(BIN)/python -m tests.chaos --rounds 3
 
 format: $(VENV)/dev.done
 	$(BIN)/ruff check --fix .

@@ -195,11 +195,15 @@ async def drive(
             f"the last: {error}"
         ) from error
 
+    def fruitful() -> None:
+        nonlocal fruitless
+        fruitless = 0
+
     async def serve(worker: Worker) -> None:
         nonlocal fruitless
         while True:
             try:
-                await _serve(worker, queue, listener, stopping)
+                await _serve(worker, queue, listener, stopping, fruitful)
                 return
             except lost as error:
                 statuses = left_behind(worker.name)
@@ -223,9 +227,15 @@ async def drive(
 
 
 async def _serve(
-    worker: Worker, queue: LeaseQueue, listener: Listener, stopping: asyncio.Event
+    worker: Worker,
+    queue: LeaseQueue,
+    listener: Listener,
+    stopping: asyncio.Event,
+    fruitful: Callable[[], None],
 ) -> None:
     def take(report: Report) -> Report:
+        if report.settled:
+            fruitful()
         for settled in report.settled:
             listener.settled(settled, queue.settle(worker.name, settled))
         listener.counted(worker.name, report)

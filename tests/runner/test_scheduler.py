@@ -293,6 +293,15 @@ def test_workers_that_die_in_a_row_without_a_commit_end_the_run_with_the_cause()
         driven([fresh.pop()], log, LeaseQueue([refs(90)], 2), fresh)
 
 
+def test_workers_that_die_often_but_commit_in_between_do_not_end_the_run():
+    log: dict = {}
+    fresh = [FakeWorker(f"f{i}", log, dies_at=3, commits=0) for i in range(9)]
+    last = FakeWorker("last", log)
+    found = driven([fresh.pop()], log, LeaseQueue([refs(90)], 2), [*fresh, last])
+    assert len(found.done) == 90
+    assert len(found.lost_workers) == 9
+
+
 def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
     queue = LeaseQueue([refs(900)], 2)
 

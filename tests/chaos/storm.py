@@ -1,0 +1,246 @@
+"""The storm: a sweep, undisturbed and under fire, and what must be equal in the end.
+
+The driver is the real command line. Killed are, in random order: episode workers, the model's
+server, owners of the call cache, a whole node with its local folder, and the driver itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from analysis.results import Results
+
+ROOT = Path(__file__).parent.parent.parent
+KILLS = ("worker",) * 3 + ("model",) * 2 + ("owner",) * 3 + ("node",) + ("driver",) * 2
+ACTORS = {"worker": "EpisodeWorker", "model": "LatencyServer", "owner": "CacheActor"}
+SETTLING_SECONDS = 3.0  # after a kill: until an answer on its way is durable, or asked for again
+WORDS = (
+    "episode_id, case_id, status, blame, error_class, stop_reason, success, success_turn, turns, "
+    "accepted_item, agent_tokens, user_tokens, probe_tokens, transcript_hash"
+)
+
+
+def sweep(folder: Path, episodes: int, concurrency: int, name: str) -> Path:
+    """The sweep file: two agents, two seeds; errors of every kind."""
+    data = {
+        "name": "storm",
+        "out": str(folder / name),
+        "domain": {"name": "synthetic", "items": 400, "users": 100_000},
+        "cases": {"sample": episodes // 4},
+        "models": {
+            "fixed": {
+                "backend": "latency",
+                "latency_ms": 100,
+                "error_rate": 0.05,
+                "invalid_rate": 0.03,
+            }
+        },
+        "roles": {"user": "fixed", "agent": "fixed"},
+        "grid": {"agent": ["zero_shot", "react"], "seed": [0, 1]},
+        "simulator": {
+            "name": "tests.chaos.faulty",
+            "prompts": str(ROOT / "simulators/users/target_item/prompts"),
+        },
+        "cache": {"path": str(folder / f"{name}-cache"), "owners": 2},
+        "retries": {"episode": 20},
+        "run": {"episode_workers": 3, "concurrency": concurrency},
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+@dataclass
+class Answer:
+    """One request that the model's server has answered."""
+
+    request: str
+    arrived: float
+    answered: float
+
+
+def answers(out: Path) -> list[Answer]:
+    """All that was paid for, by the server's own log; what it refused was not."""
+    found = []
+    for log in (out / "logs").glob("latency-*.jsonl"):
+        for line in log.read_text().splitlines():
+            entry = json.loads(line)
+            if not entry["refused"]:
+                found.append(Answer(entry["request"], entry["arrived"], entry["answered"]))
+    return found
+
+
+def rows(out: Path) -> list[tuple[Any, ...]]:
+    """What was committed, without times."""
+    return Results.open(out).query(f"SELECT {WORDS} FROM episodes ORDER BY 1").fetchall()
+
+
+@dataclass
+class Storm:
+    """One run under fire. `kills` are what was killed, and when."""
+
+    path: Path
+    out: Path
+    seed: int
+    address: str
+    nodes: list[Any]
+    remove_node: Callable[[Any], None]
+    say: Callable[[str], None] = print
+    kills: list[tuple[str, float]] = field(default_factory=list)
+    driver: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+
+    def run(self, gap: tuple[float, float]) -> None:
+        """Plays the sweep to its end; a kill after every `gap` seconds of progress."""
+        rng = random.Random(self.seed)
+        left = list(KILLS)
+        rng.shuffle(left)
+        self.say(f"storm, seed {self.seed}: {', '.join(left)}")
+        self._start()
+        while left:
+            self._wait_for_progress(rng.uniform(*gap))
+            if self._over():
+                break
+            kind = left.pop()
+            self.kills.append((kind, time.time()))
+            self._kill(kind, rng)
+        assert not left, f"it was over before all was killed: {left} are left"
+        while not self._over():
+            time.sleep(0.2)
+
+    def _start(self) -> None:
+        assert self.starts < 20, "the driver does not stay up"
+        self.starts += 1
+        log = (self.out.parent / f"driver-{self.starts}.txt").open("wb")
+        command = ["run", str(self.path), f"run.ray_address={self.address}"]
+        self.driver = subprocess.Popen(
+            [sys.executable, "-m", "runner", *command], cwd=ROOT, stdout=log, stderr=log
+        )
+
+    def _over(self) -> bool:
+        """Whether the sweep is complete; a driver that ended before that is started again."""
+        assert self.driver is not None
+        code = self.driver.poll()
+        if code is None:
+            return False
+        if code == 0:
+            return True
+        self.say(f"the driver has ended with {code}; the same command again")
+        self._start()
+        return False
+
+    def _wait_for_progress(self, seconds: float) -> None:
+        """Until dialogues have gone on for so long since the last kill."""
+        answered = self._answered()
+        while self._answered() == answered and not self._over():
+            time.sleep(0.1)
+        end = time.time() + seconds
+        while time.time() < end and not self._over():
+            time.sleep(0.1)
+
+    def _answered(self) -> int:
+        return sum(p.stat().st_size for p in (self.out / "logs").glob("latency-*.jsonl"))
+
+    def _kill(self, kind: str, rng: random.Random) -> None:
+        self.say(f"killing: {kind}")
+        assert self.driver is not None
+        if kind == "driver":
+            self.driver.send_signal(signal.SIGKILL)
+            self.driver.wait()
+        elif kind == "node":
+            node = self.nodes.pop()
+            self.remove_node(node)
+        else:
+            found = [
+                p
+                for p in psutil.process_iter(["name", "cmdline"])
+                if f"ray::{ACTORS[kind]}" in " ".join(p.info["cmdline"] or [p.info["name"]])
+            ]
+            victim = rng.choice(sorted(found, key=lambda p: p.pid))
+            victim.send_signal(signal.SIGKILL)
+
+
+def check(calm: Path, stormy: Path, kills: list[tuple[str, float]]) -> dict[str, Any]:
+    """What must be equal, and what may differ. AssertionError for the first that is not so."""
+    expected, found = rows(calm), rows(stormy)
+    assert len({row[0] for row in found}) == len(found) == len(expected)
+    assert found == expected
+    paid, again = answers(calm), answers(stormy)
+    assert len({each.request for each in paid}) == len(paid), "paid twice without any kill"
+    by_request: dict[str, list[Answer]] = defaultdict(list)
+    for each in again:
+        by_request[each.request].append(each)
+    assert by_request.keys() == {each.request for each in paid}
+    lost = 0
+    for several in by_request.values():
+        for each in sorted(several, key=lambda a: a.answered)[:-1]:
+            lost += 1
+            assert any(
+                each.arrived - 0.1 <= at <= each.answered + SETTLING_SECONDS for _, at in kills
+            ), f"paid again, and not in the air at a kill: {each}"
+    return {
+        "episodes": len(found),
+        "failed": sum(row[2] == "failed" for row in found),
+        "kills": len(kills),
+        "paid_undisturbed": len(paid),
+        "paid_in_the_storm": len(again),
+        "paid_again": lost,
+    }
+
+
+def storm(
+    folder: Path, *, episodes: int, seed: int, gap: tuple[float, float], concurrency: int = 96
+) -> dict[str, Any]:
+    """The whole: an undisturbed run, a run under fire, and the comparison."""
+    from ray.cluster_utils import Cluster
+
+    calm = sweep(folder, episodes, concurrency, "calm")
+    subprocess.run(
+        [sys.executable, "-m", "runner", "run", str(calm)],
+        cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False}
+    )
+    locals_: dict[Any, Path] = {}
+    try:
+        for number in range(2):
+            local = folder / f"node-{number}"
+            local.mkdir()
+            node = cluster.add_node(num_cpus=2, env_vars={"TMPDIR": str(local)})
+            locals_[node] = local
+
+        def remove(node: Any) -> None:
+            cluster.remove_node(node, allow_graceful=False)
+            shutil.rmtree(locals_[node])
+
+        path = sweep(folder, episodes, concurrency, "stormy")
+        fight = Storm(path, folder / "stormy", seed, cluster.address, list(locals_), remove)
+        started = time.time()
+        try:
+            fight.run(gap)
+        finally:
+            if fight.driver is not None:
+                fight.driver.kill()
+                fight.driver.wait()
+        seconds = time.time() - started
+    finally:
+        cluster.shutdown()
+    found = check(folder / "calm", folder / "stormy", fight.kills)
+    return {"seed": seed, **found, "drivers": fight.starts, "seconds": round(seconds)}
