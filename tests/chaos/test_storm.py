@@ -1,4 +1,4 @@
-"""Two thousand episodes under fire: each exactly once, and nothing paid for twice without a kill."""
+"""Two thousand episodes under fire: each exactly once, nothing paid twice without a kill."""
 
 from __future__ import annotations
 

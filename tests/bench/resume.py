@@ -1,0 +1,136 @@
+"""Seconds and memory until a finished sweep is found to be finished.
+
+    python -m tests.bench.resume --episodes 1000000
+
+The folder of a sweep of so many episodes is written as a run would leave it, compacted; then the
+command is given again. Measured until it says "nothing to do". Limits: 20 s and 1 GiB for
+1,000,000 episodes, 4 s for 100,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from itertools import islice
+from pathlib import Path
+
+import psutil
+
+from runner import folder as sweep_folder
+from runner.run import prepare
+from sweeps import manifest as manifests
+from sweeps.plan import Plan
+from tests.bench.episodes import ROOT, sweep
+from workers.store import write_part
+
+FILE = 2000  # episodes
+LIMITS = {1_000_000: 20.0, 100_000: 4.0}
+
+
+def finish(plan: Plan) -> None:
+    """Writes what a complete run leaves behind, without its turns and calls."""
+    out = plan.loaded.out
+    manifest = sweep_folder.make_manifest(plan, 1, None)
+    cases = sweep_folder.write_cases(plan, out, 1)
+    refs = plan.refs()
+    number = 0
+    while some := list(islice(refs, FILE)):
+        number += 1
+        name = f"000001-w000-{number:06d}"
+        rows = [
+            {
+                "episode_id": ref.episode_id,
+                "attempt_id": f"{ref.episode_id}.1.0",
+                "cell_id": plan.cells[ref.cell].cell_id,
+                "source_id": plan.sources[0].source_id,
+                "case_id": ref.case_id,
+                "seed": ref.seeds.sampling,
+                "seed_training": ref.seeds.training,
+                "seed_order": ref.seeds.order,
+                "axes": list(plan.cells[ref.cell].axes.items()),
+                "status": "done",
+                "blame": None,
+                "error_class": None,
+                "error": None,
+                "stop_reason": "max_turns",
+                "success": False,
+                "success_rule": "user_accepts",
+                "success_turn": None,
+                "accepted_item": None,
+                "targets": ["1"],
+                "turns": 5,
+                "max_turns": 5,
+                "shown_items": 10,
+                "agent_tokens": 100,
+                "user_tokens": 100,
+                "probe_tokens": 0,
+                "calls": 10,
+                "transcript_hash": ref.episode_id,
+                "started": 1.0,
+                "ended": 2.0,
+            }
+            for ref in some
+        ]
+        stamp = {"bundle_id": name, "driver_epoch": 1}
+        write_part(out, f"episodes/{name}.parquet", "episodes", rows, stamp)
+    manifests.write(out, manifest.model_copy(update={"cases_file": cases}))
+
+
+def measure(episodes: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as name:
+        path = sweep(Path(name), episodes, "ray")
+        finish(prepare(path, []))
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runner", "run", str(path)],
+            cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        peak, over = 0.0, threading.Event()
+
+        def watch() -> None:
+            nonlocal peak
+            watched = psutil.Process(process.pid)
+            while not over.wait(0.05):
+                peak = max(peak, watched.memory_info().rss / 2**20)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        assert process.stdout is not None
+        seconds = 0.0
+        for line in process.stdout:
+            if line.startswith("nothing to do"):
+                seconds = time.perf_counter() - started
+                over.set()
+        over.set()
+        watcher.join()
+        assert process.wait() == 0
+    assert seconds, "it did not say that there was nothing to do"
+    return {"seconds": round(seconds, 2), "mib": round(peak)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--episodes", type=int, default=1_000_000)
+    given = parser.parse_args()
+    found = measure(given.episodes)
+    limit = LIMITS.get(given.episodes)
+    print(
+        json.dumps(
+            {
+                "bench": "resume",
+                "episodes": given.episodes,
+                **found,
+                "limit": {"seconds": limit, "mib": 1024},
+                "efficiency": round(limit / found["seconds"], 2) if limit else None,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

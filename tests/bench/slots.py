@@ -1,0 +1,82 @@
+"""How much of its slots a run uses when dialogues last very differently.
+
+    python -m tests.bench.slots
+
+450 dialogues on 10 slots; their lengths are drawn from a heavy tail (median 45, mean 54, at most
+217 turns of one call). The use is the time that slots were in a dialogue over the time that they
+were there, by the committed episodes. The limit is 0.95.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from analysis.results import Results
+from runner.run import run
+from tests.bench.lasting import MOST
+
+SLOTS, DIALOGUES = 10, 450
+LIMIT = 0.95
+
+
+def use(latency_ms: float) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as name:
+        data = {
+            "name": "bench",
+            "out": f"{name}/out",
+            "domain": {"name": "synthetic", "items": 500, "users": 10_000},
+            "cases": {"sample": DIALOGUES},
+            "models": {"fixed": {"backend": "latency", "latency_ms": latency_ms}},
+            "roles": {"user": "fixed", "agent": "fixed"},
+            "agent": "tests.bench.padded_agent",
+            "simulator": "tests.bench.lasting",
+            "limits": {"max_turns": MOST + 1, "episode_tokens": 100_000_000},
+            "cache": {"path": f"{name}/cache"},
+            "run": {"episode_workers": 1, "concurrency": SLOTS},
+        }
+        path = Path(name) / "bench.yaml"
+        path.write_text(yaml.safe_dump(data))
+        outcome = run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
+        assert outcome.left == 0
+        found = Results.open(outcome.folder).query(
+            "SELECT sum(ended - started), max(ended) - min(started), median(turns), avg(turns), "
+            "max(turns) FROM episodes"
+        )
+        row = found.fetchone()
+    assert row is not None
+    busy, wall, median, mean, most = row
+    return {"use": busy / SLOTS / wall, "median": median, "mean": round(mean, 1), "max": most}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--latency-ms", type=float, default=5.0)
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    found = [use(given.latency_ms) for _ in range(given.runs)]
+    median = statistics.median(each["use"] for each in found)
+    print(
+        json.dumps(
+            {
+                "bench": "slots",
+                "slots": SLOTS,
+                "dialogues": DIALOGUES,
+                "turns": {key: found[0][key] for key in ("median", "mean", "max")},
+                "use": round(median, 3),
+                "limit": LIMIT,
+                "efficiency": round(median / LIMIT, 2),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
