@@ -18,7 +18,7 @@ from rich.markup import escape
 from agents.core.errors import StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
-from runner.caching import places_of
+from runner.caching import check_folder, check_match, places_of
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.progress import ProgressDisplay, Tally, duration
@@ -58,6 +58,7 @@ def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
     loaded = load(sweep, overrides)
     check_metrics(loaded)
     plan = make_plan(loaded, declare)
+    check_match(plan)
     sweep_folder.check_is_ours(loaded.out, loaded.header.name)
     return plan
 
@@ -83,6 +84,8 @@ def run(
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
     sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
+    if (places := places_of(plan, epoch=0)) is not None:
+        check_folder(places, plan.loaded.origins)
     lease = FolderLease.take(out)
     try:
         log_to(out / "logs", f"{lease.epoch:06d}-driver")

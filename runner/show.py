@@ -19,6 +19,7 @@ from analysis import render
 from analysis.compare import compare_all
 from analysis.results import Results
 from analysis.table import make_table
+from runner.caching import size_line
 from runner.engines import describe, engine_lines, placement_data, run_plan, without_engines
 from runner.machines import nodes_of
 from runner.play import play
@@ -258,3 +259,4 @@ def show_status(folder: Path, console: Console) -> None:
     files = list(folder.rglob("*.parquet"))
     size = sum(p.stat().st_size for p in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")
+    console.print(size_line(folder, manifest.config), markup=False, soft_wrap=True)
