@@ -60,4 +60,4 @@ class _Visitor:
 
     def lost(self, cause: str) -> None:
         log.warning("a worker is lost: %s", cause)
-        self._owner.leave(self._client)
+        self._owner.lose(self._client)

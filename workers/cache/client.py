@@ -240,7 +240,7 @@ class _Loop:
         self._out.append(message)
 
     def close(self) -> None:
-        self._owner.leave(self._client)
+        self._owner.lose(self._client)
 
     def _deliver(self) -> None:
         out, self._out = self._out, []

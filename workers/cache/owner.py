@@ -5,7 +5,8 @@
 - A *put* is answered when the entry is durable. Whatever is put while one write runs is written
   together by the next, so a burst costs one flush of the disk.
 - An owner that was restarted knows nothing of the calls in the air until their makers have come
-  back; it waits for them for a while before it has any call made anew.
+  back; it waits for them for a while before it has any call made anew. So it does for a maker
+  whose line is lost, which need not be dead.
 - What cannot be kept must not be paid for: after a write that failed nothing more is made.
 """
 
@@ -117,16 +118,26 @@ class CallOwner:
         elif claims:
             self._claim(client, claims)
 
+    def lose(self, client: Client) -> None:
+        """The line to a client is lost: it asks again for what it waited for, if it comes back."""
+        self._held = [(other, claims) for other, claims in self._held if other is not client]
+        for key, queue in list(self._waiting.items()):
+            left = deque(each for each in queue if each[0] is not client)
+            if left:
+                self._waiting[key] = left
+            else:
+                del self._waiting[key]
+        if client.making:
+            asyncio.get_running_loop().call_later(_COME_BACK_SECONDS, self.leave, client)
+        else:
+            self.leave(client)
+
     def leave(self, client: Client) -> None:
-        """A client is lost: others make what it was making, and get what it waited for."""
+        """A client does not come back: others make what it was making."""
         if self._clients.get(client.who) is client:
             del self._clients[client.who]
-        for queue in self._waiting.values():
-            for waiting in [each for each in queue if each[0] is client]:
-                queue.remove(waiting)
         for key in list(client.making):
             self._give_up(client, key)
-        self._held = [(other, claims) for other, claims in self._held if other is not client]
 
     async def seal(self) -> None:
         """Makes what is new part of the shared cache. Raises StoreError."""
@@ -151,7 +162,7 @@ class CallOwner:
                 client.reply(claim.number, data)
             elif self._broken is not None:
                 client.reply(claim.number, self._broken)
-            elif claim.key in self._maker:
+            elif claim.key in self._maker or claim.key in self._made:
                 self._waiting[claim.key].append((client, claim))
             else:
                 self._let_make(client, claim)
@@ -222,7 +233,8 @@ class CallOwner:
             if self._maker.get(key) in (None, before):
                 self._maker[key] = client
                 client.making.add(key)
-        if before is not None:  # its line is lost, and we have not heard of it yet
+        if before is not None:  # its line is lost, whether we have heard of it or not
+            self.lose(before)
             self.leave(before)
         if hello.back:
             self._back.add(hello.who)
