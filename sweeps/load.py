@@ -82,7 +82,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
 def cache_of(recorded: dict[str, Any]) -> Cache:
     """The call cache of a sweep as the manifest has it. UsageError where a variable is not set."""
     wanted = recorded.get("cache", {})
-    if wanted is False:
+    if wanted is False or wanted == "off":
         return Cache(mode="off")
     try:
         found = OmegaConf.to_container(OmegaConf.create(wanted), resolve=True)

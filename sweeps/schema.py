@@ -182,9 +182,8 @@ class Header(_Part):
     @classmethod
     def _off_is_a_mode(cls, data: Any) -> Any:
         """`cache: off` is short for `cache: {mode: off}`."""
-        if isinstance(data, dict) and data.get("cache") is False:
-            return {**data, "cache": {"mode": "off"}}
-        return data
+        given = data.get("cache") if isinstance(data, dict) else None
+        return {**data, "cache": {"mode": "off"}} if given is False or given == "off" else data
 
     @model_validator(mode="after")
     def _one_way_of_gridding(self) -> Header:
