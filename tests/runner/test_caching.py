@@ -131,7 +131,9 @@ def test_a_cache_that_is_killed_comes_back_and_nothing_is_paid_twice(tmp_path, c
     killed = time.time()
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text
-    assert len(outcomes(out)) == EPISODES
+    episodes = raw(out, "episodes")
+    assert len(episodes) == episodes.episode_id.nunique() == EPISODES
+    assert "infrastructure" not in set(episodes.blame)
     first = {}
     for line in log(out):
         before = first.setdefault(line["request"], line)
