@@ -8,6 +8,7 @@ BENCHES = (
     ("scale", "--plan", "1000000"),
     ("scale", "--memory", "10000", "100000"),
     ("analysis",),
+    ("cache",),
     ("throughput", "--runs", "5"),
     ("affinity",),
 )

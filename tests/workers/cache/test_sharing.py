@@ -284,14 +284,14 @@ async def test_a_fault_of_a_library_ends_in_an_error_too():
 
 
 @in_virtual_time
-async def test_an_owner_that_never_comes_back_is_an_error_after_two_minutes():
+async def test_an_owner_that_never_comes_back_is_an_error_after_ten_minutes():
     async def nobody(listener):
         raise OSError("nobody is there")
 
     cache, calls = CallCache([nobody]), Calls()
     with pytest.raises(StoreError, match="nobody is there"):
         await asking(cache, calls)
-    assert 120 <= asyncio.get_running_loop().time() <= 121
+    assert 600 <= asyncio.get_running_loop().time() <= 601
     with pytest.raises(StoreError):  # and the next one tries anew
         await asking(cache, calls)
 
