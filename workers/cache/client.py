@@ -27,9 +27,8 @@ from workers.wire import Address, connect
 log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 0.2
-_PATIENCE_SECONDS = (
-    600.0  # for an owner that is restarted: it reads 60,000 journalled calls a second
-)
+# For an owner that is being restarted: it reads 60,000 journalled calls a second.
+_PATIENCE_SECONDS = 600.0
 
 R = TypeVar("R", bound=Reply)
 
