@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+
+from agents.core.errors import UsageError
+from sweeps.load import cache_of
 from sweeps.origins import Origins
 from sweeps.plan import Plan
+from workers.backends.core import Backend
+from workers.cache import journal, segments
 from workers.cache.store import Places
 from workers.models import backend_of
+
+_UNITS = {"h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 
 
 def default_folder() -> Path:
@@ -24,12 +37,7 @@ def folder_of(path: str | None) -> Path:
 
 def places_of(plan: Plan, epoch: int) -> Places | None:
     """Where the calls of a run are kept; None where no model is worth it (`rules`)."""
-    kinds = {
-        cell.config.models[name].backend: cell.config.models[name]
-        for cell in plan.cells
-        for name in cell.roles.values()
-    }
-    if not any(backend_of(spec, Origins(), ())[0].cacheable for spec in kinds.values()):
+    if not any(backend.cacheable for _, backend in _models(plan)):
         return None
     wanted = plan.loaded.header.cache
     return Places(
@@ -39,3 +47,125 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
         epoch=epoch,
         shards=wanted.owners,
     )
+
+
+def check_match(plan: Plan) -> None:
+    """Refuses `match: strict` for a model of which nobody knows what serves it now."""
+    if plan.loaded.header.cache.match != "strict":
+        return
+    for name, backend in _models(plan):
+        if backend.cacheable and backend.fingerprints is Backend.fingerprints:
+            raise plan.loaded.origins.refuse(
+                ("cache", "match"),
+                f"strict needs to know what serves a model now, which the backend of the model "
+                f"{name!r} cannot tell; expected 'declared'",
+            )
+
+
+def check_folder(places: Places, origins: Origins) -> None:
+    """Refuses a shared folder that a run could not use, before it starts. Makes one to write to."""
+    folder = places.shared
+    if folder is None:
+        return
+    if folder.exists() and not folder.is_dir():
+        raise origins.refuse(("cache", "path"), f"expected a folder, found the file {folder}")
+    try:
+        if places.seals:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        elif folder.exists():
+            next(folder.iterdir(), None)
+    except OSError as error:
+        done = "written" if places.seals else "read"
+        raise origins.refuse(
+            ("cache", "path"), f"{folder} cannot be {done}: {error.strerror or error}"
+        ) from None
+
+
+def _models(plan: Plan) -> Iterator[tuple[str, type[Backend]]]:
+    """Every model that speaks in some cell, with each backend that it has there."""
+    specs = {
+        (name, cell.config.models[name].backend): cell.config.models[name]
+        for cell in plan.cells
+        for name in cell.roles.values()
+    }
+    for (name, _), spec in specs.items():
+        yield name, backend_of(spec, Origins(), ())[0]
+
+
+def seconds_of(text: str) -> int:
+    """A time such as `30d`, in seconds. Raises UsageError."""
+    found = re.fullmatch(r"(\d+)([hdw])", text.strip())
+    if found is None:
+        raise UsageError(f"--keep {text}: expected a number of hours, days or weeks: 12h, 30d, 2w")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def prune(keep: str, path: str | None, console: Console) -> None:
+    """Drops what was stored longer ago than `keep`, and prints how much."""
+    before = time.time() - seconds_of(keep)
+    folder = _existing(path)
+    bytes_before = segments.size(folder)[1]
+    dropped = segments.prune(folder, before)
+    freed = bytes_before - segments.size(folder)[1]
+    console.print(
+        f"{folder}: {dropped:,} calls dropped, {_mib(freed)} freed; now {_of_cache(folder)}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def verify(path: str | None, console: Console) -> bool:
+    """Reads everything, prints a line for each file that is damaged; whether none is."""
+    folder = _existing(path)
+    entries = files = damaged = 0
+    for health in segments.verify(folder):
+        files += 1
+        entries += health.entries
+        faults = [health.fault] if health.fault else []
+        if health.damaged:
+            faults.insert(0, f"{health.damaged:,} of {health.entries:,} calls are damaged")
+        if faults:
+            damaged += 1
+            console.print(f"{health.path}: {'; '.join(faults)}", markup=False, soft_wrap=True)
+    console.print(
+        f"{folder}: {entries:,} calls read in {files:,} files, "
+        f"{f'{damaged:,} files are damaged' if damaged else 'all whole'}",
+        markup=False,
+        soft_wrap=True,
+    )
+    return not damaged
+
+
+def size_line(folder: Path, recorded: dict[str, Any]) -> str:
+    """For `status`: how large the cache of the sweep in `folder` is, and the sweep's journals.
+
+    `recorded` is the sweep as its manifest has it.
+    """
+    files, size = journal.size(folder)
+    own = f"{files:,} journals of this sweep, {_mib(size)}"
+    try:
+        wanted = cache_of(recorded)
+    except UsageError as error:  # what is to be read does not need it
+        return f"call cache: {own}; where the shared one is cannot be told ({error.message})"
+    if wanted.mode == "off":
+        return f"call cache: {own}; none is shared"
+    shared = folder_of(wanted.path)
+    return f"call cache: {own}; shared in {shared}: {_of_cache(shared)}"
+
+
+def _existing(path: str | None) -> Path:
+    folder = folder_of(path)
+    if not folder.is_dir():
+        found = "found a file" if folder.exists() else "there is none"
+        raise UsageError(f"expected the folder of a call cache at {folder}, {found}")
+    return folder
+
+
+def _of_cache(folder: Path) -> str:
+    files, size = segments.size(folder)
+    return f"{files:,} files, {_mib(size)}"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"

@@ -225,6 +225,36 @@ def sql(
         show_query(folder, query, format=format.value, console=_console())
 
 
+cache = typer.Typer(help="Look after the call cache that sweeps share.", no_args_is_help=True)
+app.add_typer(cache, name="cache")
+
+CachePath = Annotated[
+    str | None,
+    typer.Option("--path", help="The cache's folder; the default one if none is named."),
+]
+
+
+@cache.command("prune")
+def prune_cache(
+    keep: Annotated[str, typer.Option(help="What stays: 12h, 30d, 2w.")],
+    path: CachePath = None,
+) -> None:
+    """Drop calls that were stored longer ago than that."""
+    with _one_clear_message():
+        from runner.caching import prune
+
+        prune(keep, path, _console())
+
+
+@cache.command("verify")
+def verify_cache(path: CachePath = None) -> None:
+    """Read every call. Exit 0 if all are whole, 3 if some are damaged: they are misses."""
+    with _one_clear_message():
+        from runner.caching import verify
+
+        raise typer.Exit(0 if verify(path, _console()) else 3)
+
+
 @app.command()
 def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
     """Check everything a sweep needs, before it runs. Exit 0 if all is well, 2 if not."""

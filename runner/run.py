@@ -18,7 +18,7 @@ from rich.markup import escape
 from agents.core.errors import StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
-from runner.caching import places_of
+from runner.caching import check_folder, check_match, places_of
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.failures import to_run_again
@@ -71,6 +71,7 @@ def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
     check_metrics(loaded)
     plan = make_plan(loaded, declare)
     check_caps(plan)
+    check_match(plan)
     sweep_folder.check_is_ours(loaded.out, loaded.header.name)
     return plan
 
@@ -106,6 +107,8 @@ def run(
     sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
     if retry:  # a word that names no failure is refused before anything is touched
         settled_episodes(out, retry)
+    if (places := places_of(plan, epoch=0)) is not None:
+        check_folder(places, plan.loaded.origins)
     lease = FolderLease.take(out)
     try:
         log_to(out.logs, f"{lease.epoch:06d}-driver")

@@ -19,6 +19,7 @@ from analysis import render
 from analysis.compare import compare_all
 from analysis.results import Results
 from analysis.table import make_table
+from runner.caching import size_line
 from runner.engines import describe, engine_lines, placement_data, run_plan, without_engines
 from runner.failures import failure_lines
 from runner.machines import nodes_of
@@ -275,3 +276,4 @@ def show_status(folder: str, console: Console) -> None:
     files = [name for table in SCHEMAS for name in parts.live(results.folder, table)]
     size = sum(results.folder.size(name) for name in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")
+    console.print(size_line(results.folder.local, manifest.config), markup=False, soft_wrap=True)

@@ -22,7 +22,7 @@ from agents.core.errors import UsageError, near
 from sweeps import grid
 from sweeps.folder import Folder, folder_at
 from sweeps.origins import Origins, check
-from sweeps.schema import CellConfig, Header
+from sweeps.schema import Cache, CellConfig, Header
 
 _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
 _ALLOWED = ("oc.env", "range")
@@ -73,6 +73,18 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     cell = {k: v for k, v in data.items() if k in CellConfig.model_fields}
     recorded = _with_env_unexpanded(tree, data)
     return Loaded(path, text, header, cell, recorded, origins, _expanded(tree))
+
+
+def cache_of(recorded: dict[str, Any]) -> Cache:
+    """The call cache of a sweep as the manifest has it. UsageError where a variable is not set."""
+    wanted = recorded.get("cache", {})
+    if wanted is False or wanted == "off":
+        return Cache(mode="off")
+    try:
+        found = OmegaConf.to_container(OmegaConf.create(wanted), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UsageError(f"cache: {str(error.msg or error).splitlines()[0]}") from None
+    return Cache.model_validate(found)
 
 
 def _read(path: Path, origins: Origins, seen: tuple[Path, ...]) -> tuple[dict[str, Any], str]:

@@ -130,6 +130,14 @@ class Cache(_Part):
     owners: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that the cache is spread over."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _off_is_a_word(cls, data: Any) -> Any:
+        """YAML reads `off` as false."""
+        if isinstance(data, dict) and data.get("mode") is False:
+            return {**data, "mode": "off"}
+        return data
+
 
 class Seeding(_Part):
     """`seed: 3` sets sampling and training; `seeds` sets them apart."""
@@ -193,6 +201,13 @@ class Header(_Part):
     caps: Caps = Caps()
     cache: Cache = Cache()
     metrics: Annotated[list[str], Field(min_length=1)] = ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off_is_a_mode(cls, data: Any) -> Any:
+        """`cache: off` is short for `cache: {mode: off}`."""
+        given = data.get("cache") if isinstance(data, dict) else None
+        return {**data, "cache": {"mode": "off"}} if given is False or given == "off" else data
 
     @model_validator(mode="after")
     def _one_way_of_gridding(self) -> Header:

@@ -149,10 +149,14 @@ class RayWorker:
 
 
 async def _address_of(owner: Any) -> Address:
-    """Where an owner of the call cache is now. OSError while it is nowhere."""
+    """Where an owner of the call cache is now. OSError while it is nowhere, StoreError for ever."""
     try:
         async with asyncio.timeout(_ADDRESS_SECONDS):
             return await owner.address.remote()
+    except RayTaskError as error:
+        if isinstance(error.cause, CrsweepError):  # it cannot be restarted out of that
+            raise error.cause from None
+        raise OSError(f"its actor fails: {error.cause!r}") from error
     except (RayError, TimeoutError) as error:
         raise OSError(f"its actor does not answer: {error!r}") from error
 

@@ -9,6 +9,7 @@ BENCHES = (
     ("scale", "--memory", "10000", "100000"),
     ("analysis",),
     ("store",),
+    ("cache",),
     ("throughput", "--runs", "5"),
     ("affinity",),
 )

@@ -17,7 +17,18 @@ from tests.sweep_files import write_sweep
 
 def test_help_names_every_command(crsweep):
     text = crsweep("--help").stdout
-    for command in ("plan", "run", "render", "play", "status", "table", "compare", "sql", "doctor"):
+    for command in (
+        "plan",
+        "run",
+        "render",
+        "play",
+        "status",
+        "table",
+        "compare",
+        "sql",
+        "cache",
+        "doctor",
+    ):
         assert f" {command} " in text
 
 

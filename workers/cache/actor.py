@@ -45,10 +45,10 @@ class CacheActor:
         store = await asyncio.to_thread(CallStore, self._places, self._shard)
         log.info("shard %d: %d calls recovered", self._shard, store.recovered)
         owner = CallOwner(store, self._clients if again else 0)
-        return owner, await Server.start(own_host(), lambda channel: _Visitor(channel, owner))
+        return owner, await Server.start(own_host(), lambda channel: Visitor(channel, owner))
 
 
-class _Visitor:
+class Visitor:
     """One worker, as the owner sees it."""
 
     def __init__(self, channel: Channel, owner: CallOwner) -> None:
@@ -59,5 +59,5 @@ class _Visitor:
         self._owner.take(self._client, messages)
 
     def lost(self, cause: str) -> None:
-        log.warning("a worker is lost: %s", cause)
-        self._owner.leave(self._client)
+        log.info("the line to a worker has ended: %s", cause)
+        self._owner.lose(self._client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar, cast
@@ -17,7 +18,7 @@ from workers.cache.owner import (
     Claim,
     Client,
     GiveUp,
-    Making,
+    Hello,
     Message,
     Put,
 )
@@ -26,7 +27,8 @@ from workers.wire import Address, connect
 log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 0.2
-_PATIENCE_SECONDS = 120.0  # for an owner that is being restarted, which takes a few
+# For an owner that is being restarted: it reads 60,000 journalled calls a second.
+_PATIENCE_SECONDS = 600.0
 
 R = TypeVar("R", bound=Reply)
 
@@ -46,7 +48,10 @@ class Listener(Protocol):
 
 
 Dial = Callable[[Listener], Awaitable[Line]]
-"""Opens a way to an owner. Raises OSError while it cannot be reached."""
+"""Opens a way to an owner. Raises OSError while it cannot be reached, StoreError if it never will.
+
+A line that is lost says so to its listener, but not before it was returned.
+"""
 
 
 class CallCache:
@@ -66,13 +71,17 @@ class CallCache:
         link = self._links[key[0] % len(self._links)]
         data = await link.claim(key, accepted)
         if data is not None:
-            return cast(R, decode(data))
+            try:
+                return cast(R, decode(data))
+            except ValueError as error:
+                log.warning("the call %s is made again: %s", key.hex(), error)
         try:
             made = await make()
+            data = encode(made)
         except BaseException:  # a cancelled one too: somebody else may wait for it
             link.give_up(key)
             raise
-        await link.put(key, encode(made))
+        await link.put(key, data)
         return made
 
     def close(self) -> None:
@@ -85,6 +94,8 @@ class _Link:
 
     def __init__(self, dial: Dial) -> None:
         self._dial = dial
+        self._who = secrets.token_bytes(8)
+        self._was_there = False
         self._line: Line | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._asked: dict[int, tuple[Claim | Put, asyncio.Future[bytes | None]]] = {}
@@ -94,7 +105,14 @@ class _Link:
 
     async def claim(self, key: bytes, accepted: frozenset[str] | None) -> bytes | None:
         """The entry, or None: then it is ours to make."""
-        return await self._ask(Claim(self._number(), key, accepted))
+        answer = self._ask(Claim(self._number(), key, accepted))
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # Cancelled just after the answer came: it was never taken.
+            if not answer.cancelled() and not answer.exception() and answer.result() is None:
+                self.give_up(key)
+            raise
 
     async def put(self, key: bytes, data: bytes) -> None:
         """Returns when the entry is durable. StoreError if it cannot be."""
@@ -116,7 +134,7 @@ class _Link:
         self._numbers += 1
         return self._numbers
 
-    async def _ask(self, message: Claim | Put) -> bytes | None:
+    def _ask(self, message: Claim | Put) -> asyncio.Future[bytes | None]:
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._asked[message.number] = message, answer
         if self._line is not None:
@@ -124,7 +142,7 @@ class _Link:
         elif self._dialling is None:
             self._dialling = asyncio.create_task(self._open())
         # One that is cancelled stays asked: its answer may be a call that is now ours to give up.
-        return await answer
+        return answer
 
     async def _open(self) -> None:
         end = time.monotonic() + _PATIENCE_SECONDS
@@ -137,20 +155,26 @@ class _Link:
                 if time.monotonic() > end:
                     self._fail(StoreError(f"the call cache cannot be reached: {error}"))
                     return
+            except CrsweepError as error:
+                self._fail(error)
+                return
             except Exception as error:  # of a library: nobody else would hear of it
                 self._fail(StoreError(f"the call cache cannot be reached: {error!r}"))
                 raise
             await asyncio.sleep(_AGAIN_SECONDS)
         self._dialling = None
         self._line = line
-        line.send(Making(tuple(self._making)))
+        line.send(Hello(self._who, self._was_there, tuple(self._making)))
+        self._was_there = True
         for message, _ in self._asked.values():
             line.send(message)
 
-    def _fail(self, error: StoreError) -> None:
+    def _fail(self, error: CrsweepError) -> None:
         self._dialling = None
         asked, self._asked = self._asked, {}
-        for _, answer in asked.values():
+        for message, answer in asked.values():
+            if isinstance(message, Put):
+                self._making.discard(message.key)
             if not answer.done():
                 answer.set_exception(error)
 
@@ -217,7 +241,7 @@ class _Loop:
         self._out.append(message)
 
     def close(self) -> None:
-        self._owner.leave(self._client)
+        self._owner.lose(self._client)
 
     def _deliver(self) -> None:
         out, self._out = self._out, []

@@ -10,9 +10,11 @@ import numpy as np
 
 from agents.core.calls import Completion, Embedded
 
+FORMAT = 1  # of entries; another is told apart by its checksums
 KEY = 16  # bytes of a request's key
 SUM = 8  # bytes of a checksum
 _COMPLETION, _EMBEDDED = 1, 2
+_PERSON = b"crsweep call %d" % FORMAT
 
 Reply = Completion | Embedded
 
@@ -50,7 +52,7 @@ def decode(data: bytes) -> Reply:
         kind, *fields = msgpack.unpackb(data, unicode_errors="surrogatepass")
         if kind == _EMBEDDED:
             shape, vectors, tokens, fingerprint = fields
-            found = np.frombuffer(vectors, np.float32).reshape(shape)
+            found = np.frombuffer(vectors, np.float32).reshape(shape).copy()  # may be written to
             return Embedded(found, tokens, cached=True, fingerprint=fingerprint)
         if kind != _COMPLETION:
             raise ValueError(f"unknown kind {kind!r}")
@@ -62,11 +64,6 @@ def decode(data: bytes) -> Reply:
         raise ValueError(f"not an entry of the call cache: {error}") from None
 
 
-def fingerprint_of(data: bytes) -> str | None:
-    """What served the reply; ValueError if `data` is none."""
-    return decode(data).fingerprint
-
-
 def checksum(key: bytes, data: bytes) -> bytes:
     """Of an entry under its key: an entry in another's place is damage too."""
-    return hashlib.blake2b(data, key=key, digest_size=SUM).digest()
+    return hashlib.blake2b(data, key=key, digest_size=SUM, person=_PERSON).digest()

@@ -2,7 +2,8 @@
 
 It lies in the sweep's folder, which outlives the machines of a run. Each writer appends to a file
 of its own and touches no other, so a stray one does no harm, whichever machine it is on. A record
-is whole or, after a crash, the last of its file and cut off; every one has a checksum.
+is whole or, after a crash, the last of its file and cut off; every one has a checksum, and begins
+with bytes that are part of no text, so that reading goes on behind whatever is damaged.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from agents.core.errors import StoreError
 from workers.cache.entries import KEY, SUM, checksum
@@ -20,8 +22,10 @@ log = logging.getLogger(__name__)
 
 FOLDER = "journal"
 SUFFIX = ".calls"
-_HEAD = struct.Struct(f"<I{KEY}s{SUM}s")
+_MARK = b"\xff\xc5\x9d\xfe"  # begins a record; no UTF-8 holds it
+_HEAD = struct.Struct(f"<{len(_MARK)}sI{KEY}s{SUM}s")
 _LARGEST = 1 << 30  # bytes of a record: a longer one is damage
+_CHUNK = 1 << 20  # bytes that are searched at once for the next record
 
 Entry = tuple[bytes, bytes]
 """A request's key, and its encoded reply."""
@@ -32,53 +36,113 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._broken: StoreError | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._file = path.open("xb", buffering=0)
+            for folder in (path.parent, path.parent.parent):
+                flush(folder)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Writes entries; they are durable when it returns. Raises StoreError."""
+        """Writes entries; they are durable when it returns. Raises StoreError.
+
+        It raises ever after, too: what a failed write has left behind is not known, and neither
+        is what a failed flush of the disk has dropped.
+        """
+        if self._broken is not None:
+            raise self._broken
         parts = []
         for key, data in entries:
-            parts += (_HEAD.pack(len(data), key, checksum(key, data)), data)
+            parts += (_HEAD.pack(_MARK, len(data), key, checksum(key, data)), data)
         record = memoryview(b"".join(parts))
         try:
             while record:
-                record = record[os.write(self._file, record) :]
-            os.fdatasync(self._file)
+                record = record[os.write(self._file.fileno(), record) :]
+            os.fdatasync(self._file.fileno())
         except OSError as error:
-            raise StoreError(f"cannot write {self._path}: {error.strerror or error}") from error
+            self._broken = StoreError(f"cannot write {self._path}: {error.strerror or error}")
+            raise self._broken from error
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
+
+
+def flush(path: Path) -> None:
+    """Puts a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def files(folder: Path) -> list[Path]:
-    """The journals of a sweep's folder, in the order of their names."""
+    """The journals of a sweep's folder, the oldest first."""
     return sorted((folder / FOLDER).glob(f"*{SUFFIX}"))
 
 
+def size(folder: Path) -> tuple[int, int]:
+    """Number and bytes of the journals of a sweep's folder."""
+    found = [path.stat().st_size for path in files(folder)]
+    return len(found), sum(found)
+
+
 def read(path: Path) -> Iterator[Entry]:
-    """The whole entries of one journal. Damage is skipped, and told in the log."""
-    with path.open("rb") as file:
-        while head := file.read(_HEAD.size):
-            if len(head) < _HEAD.size:
-                return  # cut off by a crash: its reply was never used
-            length, key, expected = _HEAD.unpack(head)
-            data = file.read(length) if length <= _LARGEST else b""
-            if len(data) < length or length > _LARGEST:
-                rest = path.stat().st_size - file.tell()
-                if rest:
-                    log.warning("%s: the last %d bytes are no entries", path, rest)
-                return
-            if checksum(key, data) != expected:
-                log.warning("%s: an entry that ends at byte %d is damaged", path, file.tell())
-                continue
-            yield key, data
+    """The whole entries of one journal. What is none is skipped, and told in the log.
+
+    Raises StoreError where the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            here = 0
+            while True:
+                if (entry := _next(file)) is not None:
+                    yield entry
+                    here = file.tell()
+                    continue
+                damage, here = here, _next_whole(file, here + 1)
+                if here > damage:
+                    log.warning(
+                        "%s: the %d bytes from byte %d on are no whole entry",
+                        path,
+                        here - damage,
+                        damage,
+                    )
+                if here == file.seek(0, os.SEEK_END):
+                    return
+                file.seek(here)
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _next(file: BinaryIO) -> Entry | None:
+    """The entry that begins where `file` is; None if no whole one does."""
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return None
+    mark, length, key, expected = _HEAD.unpack(head)
+    if mark != _MARK or length > _LARGEST:
+        return None
+    data = file.read(length)
+    if len(data) < length or checksum(key, data) != expected:
+        return None
+    return key, data
+
+
+def _next_whole(file: BinaryIO, start: int) -> int:
+    """Where the first whole entry at or behind `start` begins; the end of the file without one."""
+    while True:
+        file.seek(start)
+        chunk = file.read(_CHUNK)
+        at = chunk.find(_MARK)
+        if at >= 0:
+            file.seek(start + at)
+            if _next(file) is not None:
+                return start + at
+            start += at + 1
+        elif len(chunk) < _CHUNK:
+            return file.seek(0, os.SEEK_END)
+        else:
+            start += _CHUNK - len(_MARK) + 1

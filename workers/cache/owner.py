@@ -5,20 +5,22 @@
 - A *put* is answered when the entry is durable. Whatever is put while one write runs is written
   together by the next, so a burst costs one flush of the disk.
 - An owner that was restarted knows nothing of the calls in the air until their makers have come
-  back; it waits for them for a while before it has any call made anew.
+  back; it waits for them for a while before it has any call made anew. So it does for a maker
+  whose line is lost, which need not be dead.
+- What cannot be kept must not be paid for: after a write that failed nothing more is made.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from agents.core.errors import CrsweepError, StoreError
-from workers.cache.entries import fingerprint_of
+from workers.cache.entries import decode
 from workers.cache.store import CallStore
 
 log = logging.getLogger(__name__)
@@ -51,36 +53,47 @@ class GiveUp(NamedTuple):
     key: bytes
 
 
-class Making(NamedTuple):
-    """What a client that comes back was making when it lost the way."""
+class Hello(NamedTuple):
+    """The first message of every line: who it is, whether it is back after it had lost another,
+    and what it is making."""
 
-    keys: tuple[bytes, ...]
+    who: bytes
+    back: bool
+    making: tuple[bytes, ...]
 
 
-Message = Claim | Put | GiveUp | Making
+Message = Claim | Put | GiveUp | Hello
 Reply = Callable[[int, Answer], None]
 """Sends a client the answer to one of its numbers."""
 
 
 @dataclass(eq=False)
 class Client:
-    """Somebody who claims and puts."""
+    """One line of somebody who claims and puts. `making` are the calls that it is to make."""
 
     reply: Reply
+    who: bytes = b""
     making: set[bytes] = field(default_factory=set)
 
 
 class CallOwner:
-    """Answers the messages of all clients of one shard. Lives on one event loop."""
+    """Answers the messages of all clients of one shard. Lives on one event loop.
+
+    `clients` are to come back before a call is made anew: of an owner that was restarted.
+    """
 
     def __init__(self, store: CallStore, clients: int = 0) -> None:
         self._store = store
+        self._clients: dict[bytes, Client] = {}
         self._waiting: dict[bytes, deque[tuple[Client, Claim]]] = defaultdict(deque)
         self._maker: dict[bytes, Client] = {}
         self._puts: list[tuple[Client, Put]] = []
+        self._made: Counter[bytes] = Counter()  # keys of puts that are not answered yet
+        self._broken: CrsweepError | None = None
         self._writing: asyncio.Task[None] | None = None
         self._storing = asyncio.Lock()
-        self._expected = clients  # that are to come back before a call is made anew
+        self._expected = clients
+        self._back: set[bytes] = set()
         self._held: list[tuple[Client, list[Claim]]] = []
         if clients:
             asyncio.get_running_loop().call_later(_COME_BACK_SECONDS, self._wait_no_longer)
@@ -93,25 +106,38 @@ class CallOwner:
                 claims.append(message)
             elif isinstance(message, Put):
                 self._puts.append((client, message))
+                self._made[message.key] += 1
                 if self._writing is None:
                     self._writing = asyncio.create_task(self._write())
             elif isinstance(message, GiveUp):
                 self._give_up(client, message.key)
             else:
-                self._come_back(client, message.keys)
+                self._welcome(client, message)
         if claims and self._expected:
             self._held.append((client, claims))
         elif claims:
             self._claim(client, claims)
 
+    def lose(self, client: Client) -> None:
+        """The line to a client is lost: it asks again for what it waited for, if it comes back."""
+        self._held = [(other, claims) for other, claims in self._held if other is not client]
+        for key, queue in list(self._waiting.items()):
+            left = deque(each for each in queue if each[0] is not client)
+            if left:
+                self._waiting[key] = left
+            else:
+                del self._waiting[key]
+        if client.making:
+            asyncio.get_running_loop().call_later(_COME_BACK_SECONDS, self.leave, client)
+        else:
+            self.leave(client)
+
     def leave(self, client: Client) -> None:
-        """A client is lost: others make what it was making, and wait for what it waited for."""
-        for queue in self._waiting.values():
-            for waiting in [each for each in queue if each[0] is client]:
-                queue.remove(waiting)
+        """A client does not come back: others make what it was making."""
+        if self._clients.get(client.who) is client:
+            del self._clients[client.who]
         for key in list(client.making):
             self._give_up(client, key)
-        self._held = [(other, claims) for other, claims in self._held if other is not client]
 
     async def seal(self) -> None:
         """Makes what is new part of the shared cache. Raises StoreError."""
@@ -125,12 +151,18 @@ class CallOwner:
         self._store.close()
 
     def _claim(self, client: Client, claims: Sequence[Claim]) -> None:
-        found = self._store.find([c.key for c in claims if c.key not in self._maker])
+        try:
+            found = self._store.find([c.key for c in claims if c.key not in self._maker])
+        except CrsweepError as error:
+            self._break(error)
+            found = {}
         for claim in claims:
             data = found.get(claim.key)
             if data is not None and _counts(data, claim.accepted):
                 client.reply(claim.number, data)
-            elif claim.key in self._maker:
+            elif self._broken is not None:
+                client.reply(claim.number, self._broken)
+            elif claim.key in self._maker or claim.key in self._made:
                 self._waiting[claim.key].append((client, claim))
             else:
                 self._let_make(client, claim)
@@ -142,8 +174,8 @@ class CallOwner:
 
     def _give_up(self, client: Client, key: bytes) -> None:
         client.making.discard(key)
-        if self._maker.get(key) is not client:
-            return
+        if self._maker.get(key) is not client or key in self._made:
+            return  # what is made already will be there in a moment
         del self._maker[key]
         if waiting := self._waiting.get(key):
             self._let_make(*waiting.popleft())
@@ -157,24 +189,28 @@ class CallOwner:
             error: CrsweepError | None = None
             async with self._storing:
                 try:
-                    await asyncio.to_thread(self._store.add, [(p.key, p.data) for _, p in puts])
+                    entries = [(put.key, put.data) for _, put in puts]
+                    await asyncio.to_thread(self._store.write, entries)
+                    self._store.index(entries)
                 except CrsweepError as failed:
                     error = failed
                 except Exception as failed:  # of a library: the run cannot go on, and must be told
                     log.exception("entries cannot be kept")
                     error = StoreError(f"the call cache cannot keep entries: {failed!r}")
+            if error is not None:
+                self._break(error)
             for client, put in puts:
                 self._settle(client, put, error)
         self._writing = None
 
     def _settle(self, client: Client, put: Put, error: CrsweepError | None) -> None:
+        self._made[put.key] -= 1
+        if not self._made[put.key]:
+            del self._made[put.key]
         client.reply(put.number, error or STORED)
-        if error is not None:
-            self._give_up(client, put.key)
-            return
         client.making.discard(put.key)
         maker = self._maker.pop(put.key, None)
-        if maker is not None and maker is not client:  # made twice, after a restart
+        if maker is not None:  # another one than `client` if it was made twice, after a restart
             maker.making.discard(put.key)
         for waiting, claim in self._waiting.pop(put.key, ()):
             if _counts(put.data, claim.accepted):
@@ -182,15 +218,28 @@ class CallOwner:
             else:
                 self._claim(waiting, [claim])
 
-    def _come_back(self, client: Client, keys: Sequence[bytes]) -> None:
-        for key in keys:
-            if key not in self._maker:
+    def _break(self, error: CrsweepError) -> None:
+        """Nothing can be kept any more: whoever waits for a call is told."""
+        self._broken = error
+        waiting, self._waiting = self._waiting, defaultdict(deque)
+        for client, claim in (each for queue in waiting.values() for each in queue):
+            client.reply(claim.number, error)
+
+    def _welcome(self, client: Client, hello: Hello) -> None:
+        before = self._clients.get(hello.who)
+        client.who = hello.who
+        self._clients[hello.who] = client
+        for key in hello.making:
+            if self._maker.get(key) in (None, before):
                 self._maker[key] = client
                 client.making.add(key)
-        if self._expected:
-            self._expected -= 1
-            if self._expected == 0:
-                self._wait_no_longer()
+        if before is not None:  # its line is lost, whether we have heard of it or not
+            self.lose(before)
+            self.leave(before)
+        if hello.back:
+            self._back.add(hello.who)
+        if self._expected and len(self._back) >= self._expected:
+            self._wait_no_longer()
 
     def _wait_no_longer(self) -> None:
         self._expected = 0
@@ -200,4 +249,10 @@ class CallOwner:
 
 
 def _counts(data: bytes, accepted: frozenset[str] | None) -> bool:
-    return accepted is None or fingerprint_of(data) in accepted
+    if accepted is None:
+        return True
+    try:
+        return decode(data).fingerprint in accepted
+    except ValueError as error:
+        log.warning("%s", error)
+        return False

@@ -4,30 +4,32 @@
   may be read by any number of processes and machines, on any file system, without locks.
 - Segments are merged when there are many. A merged one is there before those that it replaces are
   removed, and two that merge at once only make a copy too many.
-- Every entry has a checksum. A damaged entry is a miss with a warning, a damaged file likewise.
+- Every entry has a checksum. A damaged entry is a miss with a warning, a damaged file likewise;
+  what cannot be read (yet, or by this version) is never removed.
 """
 
 from __future__ import annotations
 
+import heapq
 import logging
-import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agents.core.errors import StoreError
-from workers.cache.entries import checksum, decode
+from workers.cache.entries import FORMAT, checksum, decode
+from workers.cache.journal import flush
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".segment"
 MOST = 8  # segments that a lookup may have to search; more are merged
 _BATCH = 500  # keys of one query
-_VERSION = 1
+_STALE_SECONDS = 24 * 3600.0  # without a change: whoever was writing it is gone
 _TABLE = (
     "CREATE TABLE calls (key BLOB PRIMARY KEY, value BLOB NOT NULL, sum BLOB NOT NULL, "
     "stored INTEGER NOT NULL) WITHOUT ROWID"
@@ -42,26 +44,47 @@ class Row(NamedTuple):
     sum: bytes
     stored: int
 
+    @property
+    def whole(self) -> bool:
+        return isinstance(self.value, bytes) and checksum(self.key, self.value) == self.sum
+
 
 class Table:
-    """Entries in one SQLite file: a segment, or the index of what is not yet sealed."""
+    """Entries in one SQLite file: a sealed segment, one to be, or (without `path`) an index of
+    what is not yet sealed. An index has no name on the disk, so nothing of it outlives its process.
+    """
 
-    def __init__(self, path: Path, *, sealed: bool) -> None:
+    def __init__(self, path: Path | None, *, sealed: bool = False) -> None:
         self.path = path
-        uri = f"{path.absolute().as_uri()}{'?mode=ro&immutable=1' if sealed else ''}"
-        self._db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+        uri = (
+            f"{path.absolute().as_uri()}{'?mode=ro&immutable=1' if sealed else ''}" if path else ""
+        )
+        self._db = sqlite3.connect(
+            uri, uri=bool(path), check_same_thread=False, isolation_level=None
+        )
+        self._db.text_factory = bytes  # there is none but where damage has made it
+        try:
+            self._open(sealed)
+        except sqlite3.Error:
+            self._db.close()
+            raise
+
+    def _open(self, sealed: bool) -> None:
         if not sealed:
-            # Lost with its process, and made again from the journal: nothing is to be flushed.
+            # It is flushed as a whole when it is sealed, and made again from journals if it is not.
             for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -32000"):
                 self._db.execute(f"PRAGMA {pragma}")
-            self._db.execute(f"PRAGMA user_version = {_VERSION}")
+            self._db.execute(f"PRAGMA user_version = {FORMAT}")
             self._db.execute(_TABLE)
             self._db.execute("BEGIN")
-        elif self._db.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            raise sqlite3.DatabaseError("of another version")
+        elif (found := self._one("PRAGMA user_version")) != FORMAT:
+            raise sqlite3.DatabaseError(f"entries of format {found}, not {FORMAT}")
 
-    def add(self, rows: Iterable[Row]) -> None:
-        self._db.executemany("INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)", rows)
+    def add(self, rows: Iterable[Row]) -> int:
+        """Adds entries, in place of those that are there; how many."""
+        return self._db.executemany(
+            "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)", rows
+        ).rowcount
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The entries of those keys that are here and whole."""
@@ -69,22 +92,39 @@ class Table:
         for start in range(0, len(keys), _BATCH):
             some = keys[start : start + _BATCH]
             marks = ",".join("?" * len(some))
-            for key, value, expected in self._db.execute(
+            for key, value, expected in self._read(
                 f"SELECT key, value, sum FROM calls WHERE key IN ({marks})", some
             ):
-                if checksum(key, value) == expected:
+                if Row(key, value, expected, 0).whole:
                     found[key] = value
                 else:
                     log.warning("%s: the entry %s is damaged", self.path, key.hex())
         return found
 
     def rows(self) -> Iterator[Row]:
-        """All entries, in the order of their keys."""
-        for row in self._db.execute("SELECT key, value, sum, stored FROM calls ORDER BY key"):
+        """All entries, in the order of their keys; sqlite3.Error where the file is damaged."""
+        for row in self._read("SELECT key, value, sum, stored FROM calls ORDER BY key"):
+            if tuple(map(type, row)) != (bytes, bytes, bytes, int):
+                raise sqlite3.DatabaseError("a row of another kind")
             yield Row(*row)
 
-    def __len__(self) -> int:
-        return self._db.execute("SELECT count(*) FROM calls").fetchone()[0]
+    def count(self, before: float) -> int:
+        """How many entries were stored before that time."""
+        return self._one("SELECT count(*) FROM calls WHERE stored < ?", (before,))
+
+    def fault(self) -> str:
+        """What is wrong with the file as SQLite sees it; empty if nothing."""
+        found = self._one("PRAGMA integrity_check(1)").decode()
+        return "" if found == "ok" else found
+
+    def _one(self, query: str, given: Sequence[Any] = ()) -> Any:
+        return next(self._read(query, given))[0]
+
+    def _read(self, query: str, given: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._db.execute(query, given)
+        except UnicodeDecodeError:  # in SQLite's own message, where damage has hit a name
+            raise sqlite3.DatabaseError("malformed database schema") from None
 
     def commit(self) -> None:
         self._db.execute("COMMIT")
@@ -101,34 +141,41 @@ def paths(folder: Path) -> list[Path]:
 
 def open_all(folder: Path) -> list[Table]:
     """The segments that can be read, the newest first; others are told in the log."""
-    found = []
-    for path in paths(folder):
+    while True:
+        found, gone = _open(paths(folder))
+        if not gone:
+            return found
+        for table in found:  # somebody has just merged: what was in there is in another one now
+            table.close()
+
+
+def _open(wanted: Sequence[Path]) -> tuple[list[Table], bool]:
+    """Those of the segments that can be read, and whether one of them is gone."""
+    found, gone = [], False
+    for path in wanted:
         try:
             found.append(Table(path, sealed=True))
         except sqlite3.Error as error:
+            gone = gone or not path.exists()
             log.warning("%s is no segment of the call cache: %s", path, error)
-    return found
+    return found, gone
 
 
 def write(folder: Path, rows: Iterable[Row]) -> Path | None:
-    """Seals `rows`, in the order of their keys, as a new segment; None if there are none."""
+    """Seals `rows`, best in the order of their keys, as a new segment; None if there are none."""
     name = f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
     aside = folder / f".{name}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        table = Table(aside, sealed=False)
-        try:
-            table.add(rows)
-            count = len(table)
+        with closing(Table(aside)) as table:
+            count = table.add(rows)
             table.commit()
-        finally:
-            table.close()
-        if count == 0:
+        if count <= 0:
             aside.unlink()
             return None
-        _flush(aside)
+        flush(aside)
         aside.rename(folder / name)
-        _flush(folder)
+        flush(folder)
     except (OSError, sqlite3.Error) as error:
         aside.unlink(missing_ok=True)
         raise StoreError(f"cannot write {aside}: {error}") from error
@@ -138,46 +185,72 @@ def write(folder: Path, rows: Iterable[Row]) -> Path | None:
 def merge(folder: Path) -> None:
     """Merges the smaller segments where there are more than a lookup should search."""
     found = paths(folder)
-    if len(found) <= MOST:
-        return
-    # The largest stay: rewriting them for every small one would cost most and gain least.
-    large = sorted(found, key=lambda p: p.stat().st_size, reverse=True)[: MOST // 2]
-    rewrite(folder, [path for path in found if path not in large])
+    if len(found) > MOST:
+        # The largest stay: rewriting them for every small one would cost most and gain least.
+        found.sort(key=_bytes, reverse=True)
+        _rewrite(folder, found[MOST // 2 :], lambda row: row.whole)
 
 
-def rewrite(folder: Path, old: Sequence[Path], since: float = 0.0) -> int:
-    """One new segment of what `old` hold that is whole and not stored before `since`.
-
-    Then `old` are removed. Returns how many entries were left out.
-    """
-    tables = []
-    for path in old:
-        try:
-            tables.append(Table(path, sealed=True))
-        except sqlite3.Error as error:
-            log.warning("%s is no segment of the call cache: %s", path, error)
+def prune(folder: Path, before: float) -> int:
+    """Drops what was stored before that time; how many entries. What dead writers left goes too."""
     dropped = 0
 
-    def rows() -> Iterator[Row]:
+    def stays(row: Row) -> bool:
         nonlocal dropped
-        for table in reversed(tables):  # the newest last, so that it replaces older ones
-            try:
-                for row in table.rows():
-                    if row.stored < since or checksum(row.key, row.value) != row.sum:
-                        dropped += 1
-                    else:
-                        yield row
-            except sqlite3.Error as error:
-                log.warning("%s is damaged: %s", table.path, error)
+        dropped += row.stored < before
+        return row.stored >= before and row.whole
+
+    found, _ = _open(paths(folder))
+    aged = [table.path for table in found if table.path and _holds_older(table, before)]
+    for table in found:
+        table.close()
+    _rewrite(folder, aged, stays)
+    for left in folder.glob(f".*{SUFFIX}.tmp"):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            left.unlink(missing_ok=True)
+    return dropped
+
+
+def _holds_older(table: Table, before: float) -> bool:
+    try:
+        return table.count(before) > 0
+    except sqlite3.Error as error:
+        log.warning("%s is damaged, and stays as it is: %s", table.path, error)
+        return False
+
+
+def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[Row], bool]) -> None:
+    """One new segment of the entries of `old` that stay; then `old` are removed.
+
+    Of entries with the same key the newest is taken. A file that cannot be read to its end stays:
+    a lookup finds more in it than a reading of all.
+    """
+    tables, _ = _open(sorted(old, key=lambda path: path.name, reverse=True))
+    read: list[Path] = []
+
+    def rows(table: Table) -> Iterator[Row]:
+        try:
+            yield from table.rows()
+        except sqlite3.Error as error:
+            log.warning("%s is damaged, and stays as it is: %s", table.path, error)
+        else:
+            assert table.path is not None
+            read.append(table.path)
+
+    def newest() -> Iterator[Row]:
+        last = None
+        for row in heapq.merge(*map(rows, tables), key=lambda row: row.key):
+            if row.key != last and stays(row):  # the tables stand in order, the newest first
+                yield row
+                last = row.key
 
     try:
-        write(folder, rows())
+        write(folder, newest())
     finally:
         for table in tables:
             table.close()
-    for path in old:
+    for path in read:
         path.unlink(missing_ok=True)
-    return dropped
 
 
 class Health(NamedTuple):
@@ -194,34 +267,33 @@ def verify(folder: Path) -> Iterator[Health]:
     """Reads every entry of every segment."""
     for path in paths(folder):
         entries = damaged = 0
-        fault = ""
         try:
             with closing(Table(path, sealed=True)) as table:
                 for row in table.rows():
                     entries += 1
-                    damaged += not _is_whole(row)
+                    damaged += not _readable(row)
+                fault = table.fault()
         except sqlite3.Error as error:
             fault = str(error)
         yield Health(path, entries, damaged, fault)
 
 
-def _is_whole(row: Row) -> bool:
+def _readable(row: Row) -> bool:
     try:
         decode(row.value)
     except ValueError:
         return False
-    return checksum(row.key, row.value) == row.sum
+    return row.whole
 
 
 def size(folder: Path) -> tuple[int, int]:
     """Number and bytes of the segments of a folder."""
-    found = [p.stat().st_size for p in paths(folder)]
+    found = [_bytes(path) for path in paths(folder)]
     return len(found), sum(found)
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _bytes(path: Path) -> int:
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        return path.stat().st_size
+    except FileNotFoundError:  # merged away by somebody else
+        return 0

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
+from agents.core.errors import StoreError
 from workers.cache import journal, segments
 from workers.cache.entries import checksum
 from workers.cache.journal import Entry, Journal
 from workers.cache.segments import Row, Table
 
 log = logging.getLogger(__name__)
+
+_BATCH = 1000  # entries that are recovered at once
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,43 @@ class Places:
 
 
 class CallStore:
-    """Finds and keeps the entries of one shard. `add` and `seal` block; one thread at a time."""
+    """Finds and keeps the entries of one shard. Raises StoreError when it is made, too.
+
+    `write` and `seal` block, and are for one thread at a time; `find` may be used beside them.
+    `index` may be used beside neither `seal` nor `find`.
+    """
 
     def __init__(self, places: Places, shard: int) -> None:
         self._places, self._shard = places, shard
         self._sealed = segments.open_all(places.shared) if places.shared else []
-        self._scratch = tempfile.TemporaryDirectory(prefix="crsweep-calls-")
-        self._index = self._new_index()
+        self._index = Table(None)
         self._retired: list[Table] = []
         self.recovered = 0
-        """Entries that were in journals when it started."""
+        """Entries that were in journals only when it started."""
         for path in journal.files(places.folder):
-            self._index.add(self._recover(path))
-        name = f"{places.epoch:06d}-{shard:03d}-{secrets.token_hex(4)}{journal.SUFFIX}"
+            self._recover(path)
+        # Of two entries for one key the later counts, so journals are read in this order.
+        name = f"{places.epoch:06d}-{time.time_ns():020d}-{shard:03d}{journal.SUFFIX}"
         self._journal = Journal(places.folder / journal.FOLDER / name)
 
-    def _recover(self, path: Path) -> Iterator[Row]:
-        for entry in journal.read(path):
-            if self._places.shard_of(entry[0]) == self._shard:
-                self.recovered += 1
-                yield _row(entry)
+    def _recover(self, path: Path) -> None:
+        mine = (e for e in journal.read(path) if self._places.shard_of(e[0]) == self._shard)
+        while some := list(islice(mine, _BATCH)):
+            sealed = self._find_sealed([key for key, _ in some])
+            new = [entry for entry in some if sealed.get(entry[0]) != entry[1]]
+            self.recovered += len(new)
+            self.index(new)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The entries of those keys that are known."""
-        found = self._index.find(keys)
+        try:
+            found = self._index.find(keys)
+        except sqlite3.Error as error:
+            raise StoreError(f"the index of the call cache cannot be read: {error}") from error
+        return found | self._find_sealed([key for key in keys if key not in found])
+
+    def _find_sealed(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
         for table in list(self._sealed):
             left = [key for key in keys if key not in found]
             if not left:
@@ -73,10 +88,16 @@ class CallStore:
                 self._sealed.remove(table)
         return found
 
-    def add(self, entries: Sequence[Entry]) -> None:
+    def write(self, entries: Sequence[Entry]) -> None:
         """Keeps entries; they are durable when it returns. Raises StoreError."""
         self._journal.append(entries)
-        self._index.add(_row(entry) for entry in entries)
+
+    def index(self, entries: Sequence[Entry]) -> None:
+        """From now on entries that were written are found. Raises StoreError."""
+        try:
+            self._index.add(_rows(entries))
+        except sqlite3.Error as error:
+            raise StoreError(f"the index of the call cache cannot be written: {error}") from error
 
     def seal(self) -> None:
         """Makes what is new part of the shared cache. Raises StoreError."""
@@ -87,31 +108,30 @@ class CallStore:
             self._sealed.insert(0, Table(path, sealed=True))
             # Not closed yet: somebody may be searching it.
             self._retired.append(self._index)
-            self._index = self._new_index()
+            self._index = Table(None)
 
     def close(self) -> None:
         for table in (self._index, *self._retired, *self._sealed):
             table.close()
         self._journal.close()
-        self._scratch.cleanup()
-
-    def _new_index(self) -> Table:
-        return Table(Path(self._scratch.name) / f"{secrets.token_hex(4)}.index", sealed=False)
 
 
-def _row(entry: Entry) -> Row:
-    key, data = entry
-    return Row(key, data, checksum(key, data), int(time.time()))
+def _rows(entries: Sequence[Entry]) -> Iterator[Row]:
+    now = int(time.time())
+    for key, data in entries:
+        yield Row(key, data, checksum(key, data), now)
 
 
 def tidy(places: Places, *, complete: bool) -> None:
-    """After a run whose owners have sealed: journals go once nobody will need them."""
+    """After a run whose owners have sealed. Journals stay until the sweep is complete.
+
+    They lie where all of it lies; the shared cache may be on the disk of a machine that is lost.
+    """
     if places.seals and places.shared is not None:
         segments.merge(places.shared)
-    elif not complete:
-        return  # they are the only place where the calls of unfinished dialogues are
-    for path in journal.files(places.folder):
-        path.unlink(missing_ok=True)
+    if complete:
+        for path in journal.files(places.folder):
+            path.unlink(missing_ok=True)
 
 
 def settle(places: Places) -> None:

@@ -1,0 +1,177 @@
+"""The call cache: hits a second, and what it costs to keep a call.
+
+    python -m tests.bench.cache [--entries 100000] [--puts 20000] [--folder DIR]
+
+One client, 64 calls at once, through the wire to an owner in a process of its own. Hits are spread
+over a sealed segment of `--entries` calls; a put counts when it is durable in the journal, which
+lies in `--folder` (the working folder by default: a memory disk would flatter it). The peer is
+plain SQLite in WAL mode with synchronous=FULL, in the same process and on the same disk: a query a
+lookup, a transaction for 64 puts. Limits: at least 20,000 hits/s, at most 1 ms a put.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import multiprocessing
+import sqlite3
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from agents.core.calls import Completion
+from workers.cache import segments
+from workers.cache.actor import Visitor
+from workers.cache.client import CallCache, by_wire
+from workers.cache.entries import KEY, checksum, decode, encode
+from workers.cache.owner import CallOwner
+from workers.cache.segments import Row
+from workers.cache.store import CallStore, Places
+from workers.wire import Address, Server
+
+AT_ONCE = 64
+HITS_LIMIT = 20_000.0  # a second, at least
+PUT_LIMIT = 1.0  # ms, at most
+RUNS = 3  # of the hits; the median counts
+
+
+def key_of(number: int) -> bytes:
+    return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=KEY).digest()
+
+
+def reply_of(number: int) -> Completion:
+    """As long as a reply with its reasons is: 600 characters."""
+    return Completion(f"{number:08d} {'some words of a reply ' * 27}"[:600], "stop", 900, 150)
+
+
+def serve(places: Places, pipe: Connection) -> None:
+    """An owner in a process of its own."""
+
+    async def go() -> None:
+        owner = CallOwner(CallStore(places, 0))
+        server = await Server.start("127.0.0.1", lambda channel: Visitor(channel, owner))
+        pipe.send(tuple(server.address))
+        await asyncio.Event().wait()
+
+    asyncio.run(go())
+
+
+async def at_once(cache: CallCache, keys: list[int], made: list[int]) -> float:
+    """Seconds for calls of all `keys`, 64 at once. Those that were no hits are noted in `made`."""
+    left = iter(keys)
+
+    async def slot() -> None:
+        for number in left:
+
+            async def make(number: int = number) -> Completion:
+                made.append(number)
+                return reply_of(number)
+
+            reply = await cache.reply(key_of(number), None, make)
+            assert reply.text.startswith(f"{number:08d}")
+
+    started = time.perf_counter()
+    await asyncio.gather(*(slot() for _ in range(AT_ONCE)))
+    return time.perf_counter() - started
+
+
+async def ours(address: Address, entries: int, puts: int) -> tuple[float, float]:
+    """Hits a second, and ms a put."""
+
+    async def find() -> Address:
+        return address
+
+    cache = CallCache([by_wire(find)])
+    made: list[int] = []
+    step = 7919  # a prime: all over the segment
+    spread = [n * step % entries for n in range(entries)]
+    await at_once(cache, spread[: entries // 10], made)  # the file is in the memory now
+    rates = sorted([entries / await at_once(cache, spread, made) for _ in range(RUNS)])
+    assert not made, "a lookup was no hit"
+    new = list(range(entries, entries + puts))
+    seconds = await at_once(cache, new, made)
+    assert sorted(made) == new
+    cache.close()
+    return rates[RUNS // 2], seconds / puts * 1000
+
+
+def plain_sqlite(folder: Path, entries: int, puts: int) -> tuple[float, float]:
+    """The same of SQLite alone."""
+    db = sqlite3.connect(folder / "peer.sqlite", isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("CREATE TABLE calls (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+
+    def insert(numbers: range) -> None:
+        db.execute("BEGIN")
+        rows = ((key_of(n), encode(reply_of(n))) for n in numbers)
+        db.executemany("INSERT INTO calls VALUES (?, ?)", rows)
+        db.execute("COMMIT")
+
+    insert(range(entries))
+    started = time.perf_counter()
+    for n in range(entries):
+        (value,) = db.execute(
+            "SELECT value FROM calls WHERE key = ?", (key_of(n * 7919 % entries),)
+        ).fetchone()
+        decode(value)
+    rate = entries / (time.perf_counter() - started)
+    started = time.perf_counter()
+    for start in range(entries, entries + puts, AT_ONCE):
+        insert(range(start, min(start + AT_ONCE, entries + puts)))
+    ms = (time.perf_counter() - started) / puts * 1000
+    db.close()
+    return rate, ms
+
+
+def rows(entries: int) -> list[Row]:
+    found = []
+    for number in range(entries):
+        key, data = key_of(number), encode(reply_of(number))
+        found.append(Row(key, data, checksum(key, data), 0))
+    return sorted(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entries", type=int, default=100_000)
+    parser.add_argument("--puts", type=int, default=20_000)
+    parser.add_argument("--folder", type=Path, default=Path())
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder, prefix="bench-cache-") as name:
+        folder = Path(name)
+        segments.write(folder / "shared", rows(given.entries))
+        places = Places(folder / "sweep", folder / "shared", True, 1, 1)
+        mine, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        process = context.Process(target=serve, args=(places, theirs), daemon=True)
+        process.start()
+        try:
+            hits, put = asyncio.run(ours(Address(*mine.recv()), given.entries, given.puts))
+        finally:
+            process.kill()
+            process.join()
+        peer_hits, peer_put = plain_sqlite(folder, given.entries, given.puts)
+    print(
+        json.dumps(
+            {
+                "bench": "cache",
+                "entries": given.entries,
+                "at_once": AT_ONCE,
+                "hits_per_s": round(hits),
+                "put_ms": round(put, 3),
+                "limit": {"hits_per_s": HITS_LIMIT, "put_ms": PUT_LIMIT},
+                "sqlite": {"hits_per_s": round(peer_hits), "put_ms": round(peer_put, 3)},
+                "hits_by_sqlite": round(hits / peer_hits, 2),
+                "put_ms_by_sqlite": round(put / peer_put, 2),
+                "efficiency": round(min(hits / HITS_LIMIT, PUT_LIMIT / put), 2),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

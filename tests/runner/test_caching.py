@@ -1,0 +1,221 @@
+"""No completed call is paid for twice: the model server's own log is the witness."""
+
+import json
+import signal
+import time
+from collections import Counter
+
+import psutil
+import pytest
+
+from tests.runner.reading import outcomes, prompts, raw, words
+from tests.runner.test_run import start
+from tests.sweep_files import write_sweep
+from workers.cache import journal, segments
+
+MODEL = {"backend": "latency", "latency_ms": 10, "invalid_rate": 0.3}
+GRID = {"agent": ["zero_shot", {"name": "react", "max_thoughts": 2}], "seed": [0, 1]}
+EPISODES = 2 * 2 * 6
+
+
+def sweep(folder, *, cache=None, model=None, **changes):
+    folder.mkdir(exist_ok=True)
+    given = {
+        "models": {"m": {**MODEL, **(model or {})}},
+        "roles": {"user": "m", "agent": "m"},
+        "grid": GRID,
+        "cases": {"sample": 6},
+        "cache": cache or {"path": str(folder.parent / "shared")},
+        **changes,
+    }
+    return write_sweep(folder, **given)
+
+
+def log(out):
+    """All that the model server was asked, in the order of its answers."""
+    lines = [
+        json.loads(line)
+        for path in (out / "logs").glob("latency-*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    return sorted(lines, key=lambda line: line["answered"])
+
+
+def requests(out):
+    return Counter(line["request"] for line in log(out))
+
+
+def results(out):
+    return outcomes(out), words(out), prompts(out)
+
+
+def test_equal_calls_are_paid_once_and_the_users_opening_once_for_all_agents(tmp_path, crsweep):
+    out = tmp_path / "a" / "out"
+    crsweep("run", sweep(tmp_path / "a"))
+    assert set(requests(out).values()) == {1}
+    openings = [line for line in log(out) if (line["step"], line["reask"]) == ("open", 0)]
+    assert len(openings) == 6 * 2  # users and seeds
+    calls = raw(out, "calls")
+    assert len(calls[(calls.step == "open") & (calls.reask == 0)]) == EPISODES
+    assert (~calls.cached).sum() == len(log(out))
+
+
+def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(tmp_path, crsweep):
+    shared = tmp_path / "shared"
+    crsweep("run", sweep(tmp_path / "a"))
+    assert sum(health.entries for health in segments.verify(shared)) == len(
+        requests(tmp_path / "a" / "out")
+    )
+    files = segments.paths(shared)
+    crsweep("run", sweep(tmp_path / "b", name="b.yaml", cache={"path": str(shared), "owners": 3}))
+    assert not log(tmp_path / "b" / "out")
+    assert raw(tmp_path / "b" / "out", "calls").cached.all()
+    crsweep("run", sweep(tmp_path / "c", cache={"path": str(shared), "mode": "read"},
+                         cases={"sample": 7}))  # fmt: skip
+    new = {line["scope"] for line in log(tmp_path / "c" / "out")}
+    assert len(new) == 1
+    assert segments.paths(shared) == files
+    crsweep("run", sweep(tmp_path / "d", cache="off"))
+    assert requests(tmp_path / "d" / "out") == requests(tmp_path / "a" / "out")
+    found = [results(tmp_path / name / "out") for name in "abd"]
+    assert found[0] == found[1] == found[2]
+    assert not any(journal.files(tmp_path / name / "out") for name in "abcd")
+
+
+@pytest.mark.parametrize("mode", ["readwrite", "off"])
+def test_after_sigkill_of_the_driver_only_what_was_in_the_air_is_paid_again(
+    tmp_path, crsweep, mode
+):
+    cache = {"path": str(tmp_path / f"shared-{mode}"), "mode": mode}
+    crsweep("run", sweep(tmp_path / "whole", cache="off"))
+    path, out = sweep(tmp_path / "killed", cache=cache), tmp_path / "killed" / "out"
+    process = start(path)
+    wait_for_lines(process, out, 120)
+    process.kill()
+    process.wait()
+    asked = requests(out)
+    kept = {key for file in journal.files(out) for key, _ in journal.read(file)}
+    assert set(asked.values()) == {1}
+    status = crsweep("status", out).stdout
+    assert "call cache: 1 journals of this sweep, 0." in status
+    crsweep("run", path)
+    again = sum(requests(out).values()) - len(requests(out))
+    assert again == len(asked) - len(kept) <= 4  # dialogues at once
+    assert requests(out).keys() == requests(tmp_path / "whole" / "out").keys()
+    assert results(out) == results(tmp_path / "whole" / "out")
+    assert not journal.files(out)
+    assert len(segments.paths(tmp_path / f"shared-{mode}")) == (mode == "readwrite")
+
+
+def wait_for_lines(process, out, enough):
+    until = time.monotonic() + 90
+    while sum(requests(out).values()) < enough:
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.ray
+def test_a_cache_that_is_killed_comes_back_and_nothing_is_paid_twice(tmp_path, crsweep):
+    run = {"executor": "ray", "concurrency": 24, "episode_workers": 3}
+    path = sweep(tmp_path / "a", run=run, model={"latency_ms": 300})
+    out = tmp_path / "a" / "out"
+    process = start(path)
+    wait_for_lines(process, out, 60)
+    (actor,) = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "CacheActor" in " ".join(child.cmdline() or [child.name()])
+    ]
+    actor.send_signal(signal.SIGKILL)
+    killed = time.time()
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, text
+    episodes = raw(out, "episodes")
+    assert len(episodes) == episodes.episode_id.nunique() == EPISODES
+    assert "infrastructure" not in set(episodes.blame)
+    first = {}
+    for line in log(out):
+        before = first.setdefault(line["request"], line)
+        in_the_air = before["arrived"] < killed < before["answered"] + 1
+        assert before is line or in_the_air, (before, killed)
+    assert max(line["answered"] for line in log(out)) > killed
+    assert not journal.files(out)
+    entries = sum(health.entries for health in segments.verify(tmp_path / "shared"))
+    assert entries == len(requests(out))
+
+
+def test_prune_and_verify_look_after_the_shared_cache(tmp_path, crsweep):
+    shared = tmp_path / "shared"
+    crsweep("run", sweep(tmp_path / "a"))
+    count = len(requests(tmp_path / "a" / "out"))
+    whole = crsweep("cache", "verify", "--path", shared).stdout
+    assert f"{shared}: {count:,} calls read in 1 files, all whole" in whole
+    assert f"shared in {shared}: 1 files" in crsweep("status", tmp_path / "a" / "out").stdout
+    kept = crsweep("cache", "prune", "--keep", "30d", "--path", shared).stdout
+    assert f"{shared}: 0 calls dropped, 0.0 MiB freed; now 1 files" in kept
+    (path,) = segments.paths(shared)
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+    (shared / "0.segment").write_text("nonsense")
+    ill = crsweep("cache", "verify", "--path", shared, check=3).stdout
+    assert f"{path}: 1 of {count:,} calls are damaged" in ill
+    assert f"{shared / '0.segment'}: file is not a database" in ill
+    assert "2 files are damaged" in ill
+    crsweep("run", sweep(tmp_path / "b"))
+    assert sum(requests(tmp_path / "b" / "out").values()) == 1  # the damaged one
+    assert results(tmp_path / "a" / "out") == results(tmp_path / "b" / "out")
+    gone = crsweep("cache", "prune", "--keep", "0h", "--path", shared).stdout
+    assert "now 1 files" in gone  # what cannot be read is left to a person
+    assert crsweep("cache", "verify", "--path", shared, check=3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("prune", "--keep", "30"), "--keep 30: expected a number of hours, days or weeks"),
+        (("prune", "--keep", "-3d"), "--keep -3d: expected"),
+        (("prune", "--keep", "1d", "--path", "/nowhere/at/all"), "/nowhere/at/all, there is none"),
+        (("verify", "--path", __file__), f"{__file__}, found a file"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(crsweep, words, message):
+    refused = crsweep("cache", *words, check=2)
+    assert message in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(tmp_path, crsweep):
+    (tmp_path / "file").touch()
+    for place, message in [
+        (tmp_path / "file", "cache.path: expected a folder, found the file"),
+        (tmp_path / "file" / "below", "below cannot be written: Not a directory"),
+        ("/proc/nothing", "/proc/nothing cannot be written"),
+    ]:
+        path = sweep(tmp_path / "a", cache={"path": str(place)})
+        refused = crsweep("run", path, check=2).stderr
+        assert message in refused
+        assert refused.startswith(f"error: {path}:")
+        assert refused.count("\n") == 1
+        assert not (tmp_path / "a" / "out").exists()
+
+
+def test_strict_is_refused_where_nobody_knows_what_serves(tmp_path, crsweep):
+    for command in ("plan", "run"):
+        path = sweep(tmp_path / "a", cache={"match": "strict"})
+        refused = crsweep(command, path, check=2).stderr
+        assert "cache.match: strict needs to know what serves" in refused
+        assert "'m'" in refused
+        assert not (tmp_path / "a" / "out").exists()
+    crsweep("plan", write_sweep(tmp_path, cache={"match": "strict"}))  # rules are never cached
+
+
+@pytest.mark.parametrize("cache", ["cache: off", "cache: {mode: off}", 'cache: {mode: "off"}'])
+def test_yamls_off_is_a_mode(tmp_path, crsweep, cache):
+    path = sweep(tmp_path / "a", cases={"sample": 1}, grid={"agent": ["zero_shot"]})
+    lines = [line for line in path.read_text().splitlines() if "shared" not in line]
+    path.write_text("\n".join([line for line in lines if line != "cache:"] + [cache]))
+    crsweep("run", path)
+    assert not (tmp_path / "shared").exists()
+    assert "none is shared" in crsweep("status", tmp_path / "a" / "out").stdout
