@@ -270,7 +270,7 @@ async def _run(plan: Plan, done: set[str], left: int, console: Console, notes: _
     count = _worker_count(plan)
     crew = _crew(plan, job, count, console)
     try:
-        engines = _engines(plan, done, crew, console)
+        engines = _engines(plan, done, left, crew, console)
         workers = [await crew.spawn() for _ in range(count)]
         with ProgressDisplay(left, console) as display:
             notes.budget.gpu_seconds = engines.gpu_seconds
@@ -326,7 +326,7 @@ def _crew(plan: Plan, job: Job, count: int, console: Console) -> Crew:
     return RayCrew(job, slots, count, run.ray_address, console)
 
 
-def _engines(plan: Plan, done: set[str], crew: Crew, console: Console) -> RunEngines:
+def _engines(plan: Plan, done: set[str], left: int, crew: Crew, console: Console) -> RunEngines:
     """What is to run in which stage, and the engines for it; none of them is loaded yet."""
     stages = (
         run_plan(plan, crew.nodes, cpu=crew.cpu, done=done) if crew.nodes else without_engines(plan)
@@ -338,6 +338,7 @@ def _engines(plan: Plan, done: set[str], crew: Crew, console: Console) -> RunEng
         [plan.refs(done, part.cells) for part in stages.stages],
         plan.loaded.header.retries.episode,
         opened=0,
+        count=left,
     )
     return RunEngines(stages, queue, crew, console)
 

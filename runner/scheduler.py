@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -20,7 +21,7 @@ from workers.pool import Report, Settled
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 0.25  # seconds between reports of a worker that has nothing to say
-_AHEAD = 192  # episodes leased beyond a worker's slots, so that quick ones never run dry
+_MOST_AHEAD = 192  # episodes leased beyond a worker's slots, so that quick ones never run dry
 _FRUITLESS_DEATHS = 3  # workers that die in a row without committing: the fault is not chance
 
 
@@ -42,12 +43,18 @@ class LeaseQueue:
 
     Episodes come in stages, each opened when the one before has given all its own.
     `opened` of them are open from the start, all by default. `retries` is how often an episode
-    may be tried again after infrastructure failed it.
+    may be tried again after infrastructure failed it. `count` is how many episodes there are, as
+    far as that is known.
     """
 
     def __init__(
-        self, stages: Sequence[Iterator[Ref]], retries: int, opened: int | None = None
+        self,
+        stages: Sequence[Iterator[Ref]],
+        retries: int,
+        opened: int | None = None,
+        count: float = math.inf,
     ) -> None:
+        self._left = count
         self._stages = stages
         self._retries = retries
         self._again: deque[Ref] = deque()
@@ -79,7 +86,17 @@ class LeaseQueue:
                 break
             mine[ref.episode_id] = ref
             found.append(ref)
+        self._left -= len(found)
         return found
+
+    def ahead(self, slots: int) -> int:
+        """How many episodes one of the workers should have waiting, which have `slots` in all.
+
+        A share of what is left; towards the end none, so that nothing waits beside a free slot.
+        """
+        if self._left <= slots:
+            return 0
+        return min(_MOST_AHEAD, math.ceil(self._left / 8)) if self._left < 1e9 else _MOST_AHEAD
 
     def _next(self) -> Ref | None:
         while self._exhausted < self.opened:
@@ -112,10 +129,6 @@ class LeaseQueue:
     def wanted(self) -> frozenset[str]:
         """Keys of the engines that calls wait for."""
         return frozenset[str]().union(*self._wanted.values())
-
-    def held(self, worker: str) -> int:
-        """How many episodes `worker` has."""
-        return len(self._leased.get(worker, ()))
 
     def settle(self, worker: str, settled: Settled) -> bool:
         """Notes a committed attempt; whether its episode is settled for this run."""
@@ -181,7 +194,7 @@ async def drive(
     `lost` is what a worker raises when its process is gone; `left_behind` reads what it had
     committed; `replace` makes another. Errors that end the run are raised as they are.
     """
-    fruitless = 0
+    fruitless, slots = 0, sum(worker.slots for worker in workers)
 
     async def successor(error: Exception) -> Worker:
         nonlocal fruitless
@@ -203,7 +216,7 @@ async def drive(
         nonlocal fruitless
         while True:
             try:
-                await _serve(worker, queue, listener, stopping, fruitful)
+                await _serve(worker, queue, listener, stopping, fruitful, slots)
                 return
             except lost as error:
                 statuses = left_behind(worker.name)
@@ -232,6 +245,7 @@ async def _serve(
     listener: Listener,
     stopping: asyncio.Event,
     fruitful: Callable[[], None],
+    slots: int,
 ) -> None:
     def take(report: Report) -> Report:
         if report.settled:
@@ -243,15 +257,16 @@ async def _serve(
         return report
 
     withdrawn = False
+    free, waiting = worker.slots, 0
     while not stopping.is_set() and not queue.finished:
-        room = worker.slots + _AHEAD - queue.held(worker.name)
-        refs = queue.lease(worker.name, max(0, room))
+        refs = queue.lease(worker.name, max(0, free + queue.ahead(slots) - waiting))
         if refs:
             await worker.add(refs)
         if queue.closed and not withdrawn:
             await worker.withdraw()
             withdrawn = True
         report = take(await worker.report(_REPORT_EVERY, queue.dry))
+        free, waiting = report.free, report.waiting
         if withdrawn and report.running == 0:
             break
     take(await worker.stop())

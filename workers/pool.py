@@ -53,6 +53,8 @@ class Report(NamedTuple):
     wanted: frozenset[str] = frozenset()
     """Keys of the engines that calls wait for."""
     paid: Mapping[str, Usage] = {}
+    free: int = 0
+    """Slots that have nothing to do."""
 
 
 class _Meter:
@@ -74,6 +76,7 @@ class EpisodePool:
     def __init__(self, runner: EpisodeRunner, writer: BundleWriter, slots: int) -> None:
         self._runner = runner
         self._writer = writer
+        self._slots = slots
         self._waiting: deque[Ref] = deque()
         self._work = asyncio.Semaphore(0)
         self._finished: list[Attempt] = []
@@ -128,6 +131,7 @@ class EpisodePool:
             self._runner.engines.losses(),
             self._runner.engines.wanted(),
             self._paid,
+            self._slots - self._running,
         )
         self._settled, self._calls, self._tokens, self._paid = [], 0, 0, {}
         return report
@@ -144,6 +148,8 @@ class EpisodePool:
 
     async def _slot(self) -> None:
         while True:
+            if not self._waiting:
+                self._news.set()  # more may be had
             await self._work.acquire()
             if not self._waiting:
                 continue  # what this slot was to begin was withdrawn

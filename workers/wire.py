@@ -3,8 +3,8 @@
 Ray starts, places and ends processes; but a Ray call costs half a millisecond of CPU on each side,
 which thousands of model calls a second cannot pay. So what they carry goes through sockets.
 
-- All that is sent in one turn of the event loop travels as one frame, so bursts cost little and
-  nothing waits for company.
+- What is sent in one turn of the event loop travels in few frames: bursts cost little, and nothing
+  waits for company.
 - Messages arrive whole and in order, until the channel is lost; then `lost` is called, once.
 - Frames are pickles. Both sides prove first that they know the secret of the address, which only
   Ray has carried, so nothing of a stranger is ever unpickled.
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol, cast
 log = logging.getLogger(__name__)
 
 _LENGTH = 4  # bytes that say how long a frame is
+_FIRST_GATHERED = 16  # messages of the first frame of a turn; each further one takes twice as many
 _PROOF = 32  # bytes of a nonce, and of a proof
 _CONNECT_SECONDS = 20.0
 _HANDSHAKE_SECONDS = 20.0
@@ -60,6 +61,8 @@ class Channel(asyncio.Protocol):
         self._answered = False  # our proof is sent
         self._buffer = bytearray()
         self._out: list[Any] = []
+        self._turn = False  # something was sent in this turn of the loop
+        self._gathered = _FIRST_GATHERED
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self.receiver: Receiver | None = None
@@ -73,9 +76,14 @@ class Channel(asyncio.Protocol):
 
     def send(self, message: Any) -> None:
         """Sends a message with all others of this turn of the loop; nothing once it is closed."""
-        if not self._out:
-            self._loop.call_soon(self._flush)
+        if not self._turn:
+            self._turn = True
+            self._loop.call_soon(self._end_turn)
         self._out.append(message)
+        if len(self._out) >= self._gathered:
+            # The other side can begin while this one goes on.
+            self._gathered *= 2
+            self._flush()
 
     def attach(self, receiver: Receiver) -> None:
         """From now on `receiver` gets what has come and what comes."""
@@ -89,6 +97,10 @@ class Channel(asyncio.Protocol):
         self._flush()
         if self._transport is not None:
             self._transport.close()
+
+    def _end_turn(self) -> None:
+        self._turn, self._gathered = False, _FIRST_GATHERED
+        self._flush()
 
     def _flush(self) -> None:
         out, self._out = self._out, []

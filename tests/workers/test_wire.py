@@ -91,7 +91,7 @@ def test_a_burst_travels_in_few_frames() -> None:
             channel.send(number)
         await asyncio.sleep(0.1)
         await keepers[0].until(1000)
-        assert keepers[0].frames == 1
+        assert keepers[0].frames < 10
         channel.close()
         server.close()
 
