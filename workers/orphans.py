@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 
-NICENESS = "CRSWEEP_ENGINE_NICENESS"
 _LOOK_EVERY = 0.5
 
 
@@ -31,12 +30,10 @@ def end_with_parent() -> None:
 def end_engine_with_parent() -> None:
     """The same, called by vLLM in each process of an engine; in any other it does nothing.
 
-    An engine is a child of `multiprocessing`; whoever started it is not. `NICENESS` in the
-    environment lowers its priority.
+    An engine is a child of `multiprocessing`; whoever started it is not.
     """
     if multiprocessing.parent_process() is not None:
         end_with_parent()
-        os.nice(int(os.environ.get(NICENESS, "0")))
 
 
 def end_now() -> None:

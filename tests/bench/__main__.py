@@ -10,6 +10,11 @@ BENCHES = (
     ("analysis",),
     ("store",),
     ("cache",),
+    ("calls",),
+    ("calls", "--dialogues", "8000", "--concurrency", "1024", "--limit", "8000", "--runs", "3"),
+    ("cached",),
+    ("slots",),
+    ("resume", "--episodes", "1000000"),
     ("throughput", "--runs", "5"),
     ("affinity",),
 )

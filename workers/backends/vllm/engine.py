@@ -18,7 +18,6 @@ from agents.core.calls import Completion, FinishReason
 from agents.core.errors import ContextOverflow, EngineRefused
 from workers.backends.core import EngineSpec
 from workers.backends.vllm.pulse import Pulse
-from workers.orphans import NICENESS
 
 log = logging.getLogger(__name__)
 
@@ -314,6 +313,3 @@ def clean_environment(offline: bool, cpu_share: int | None) -> None:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ["OMP_NUM_THREADS"] = str(cpu_share)  # Ray has set 1: it knows of no CPU here
-        # Engine and model spin while they wait for each other; on the cores that they share with
-        # workers and replicas, those must go first.
-        os.environ[NICENESS] = "5"
