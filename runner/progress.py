@@ -34,6 +34,8 @@ class Tally:
     """Failed by infrastructure to the last try: the next run tries them again."""
     tried_again: int = 0
     calls: int = 0
+    cached: int = 0
+    """Calls that were answered from the cache."""
     tokens: int = 0
     workers_lost: int = 0
     losses: dict[str, Losses] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class ProgressDisplay:
 
     def counted(self, worker: str, report: Report) -> None:
         self.tally.calls += report.calls
+        self.tally.cached += report.cached
         self.tally.tokens += report.tokens
         if report.losses is not None and report.losses.calls:
             self.tally.losses[worker] = report.losses

@@ -369,7 +369,8 @@ def _conclude(
     console.print(
         f"{tally.settled:,} episodes ({tally.failed:,} failed"
         f"{f'; {tally.tried_again:,} tries failed and were tried again' * bool(tally.tried_again)}"
-        f") in {duration(seconds)}, {tally.calls:,} calls, {tally.tokens:,} tokens",
+        f") in {duration(seconds)}, {tally.calls:,} calls"
+        f"{f' ({tally.cached:,} from the cache)' if tally.cached else ''}, {tally.tokens:,} tokens",
         soft_wrap=True,
     )
     for line in [*engine_lines(engines), *([] if caps is None else [caps])]:

@@ -55,6 +55,8 @@ class Report(NamedTuple):
     paid: Mapping[str, Usage] = {}
     free: int = 0
     """Slots that have nothing to do."""
+    cached: int = 0
+    """How many of `calls` were answered from the cache, or by a request that another call made."""
 
 
 class _Meter:
@@ -81,7 +83,7 @@ class EpisodePool:
         self._work = asyncio.Semaphore(0)
         self._finished: list[Attempt] = []
         self._settled: list[Settled] = []
-        self._calls = self._tokens = self._running = self._uncommitted = 0
+        self._calls = self._cached = self._tokens = self._running = self._uncommitted = 0
         self._paid: dict[str, Usage] = {}
         self._meters: set[_Meter] = set()
         self._news = asyncio.Event()
@@ -132,8 +134,10 @@ class EpisodePool:
             self._runner.engines.wanted(),
             self._paid,
             self._slots - self._running,
+            self._cached,
         )
         self._settled, self._calls, self._tokens, self._paid = [], 0, 0, {}
+        self._cached = 0
         return report
 
     async def stop(self) -> Report:
@@ -165,6 +169,9 @@ class EpisodePool:
                 self._meters.discard(meter)
                 add(self._paid, meter.read())
             self._calls += len(attempt.journal.records)
+            self._cached += sum(
+                r.completion.cached for r in attempt.journal.records if r.completion
+            )
             self._tokens += attempt.journal.tokens(lambda role: True)
             while len(self._finished) >= FLUSH_EPISODES:
                 await self._flush()

@@ -51,13 +51,14 @@ def results(out):
 
 def test_equal_calls_are_paid_once_and_the_users_opening_once_for_all_agents(tmp_path, crsweep):
     out = tmp_path / "a" / "out"
-    crsweep("run", sweep(tmp_path / "a"))
+    said = crsweep("run", sweep(tmp_path / "a")).stdout
     assert set(requests(out).values()) == {1}
     openings = [line for line in log(out) if (line["step"], line["reask"]) == ("open", 0)]
     assert len(openings) == 6 * 2  # users and seeds
     calls = raw(out, "calls")
     assert len(calls[(calls.step == "open") & (calls.reask == 0)]) == EPISODES
     assert (~calls.cached).sum() == len(log(out))
+    assert f"{len(calls):,} calls ({calls.cached.sum():,} from the cache)" in said
 
 
 def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(tmp_path, crsweep):
