@@ -166,13 +166,22 @@ class Storm:
             node = self.nodes.pop()
             self.remove_node(node)
         else:
-            found = [
-                p
-                for p in psutil.process_iter(["name", "cmdline"])
-                if f"ray::{ACTORS[kind]}" in " ".join(p.info["cmdline"] or [p.info["name"]])
-            ]
-            victim = rng.choice(sorted(found, key=lambda p: p.pid))
-            victim.send_signal(signal.SIGKILL)
+            end = time.time() + 60
+            while not (found := processes(ACTORS[kind])):
+                assert time.time() < end, f"there is no {kind} to be killed"
+                assert not self._over()  # a driver that has only just begun has none yet
+                time.sleep(0.1)
+            rng.choice(found).kill()
+
+
+def processes(actor: str) -> list[psutil.Process]:
+    """The processes of one kind of actor, by their pids; they may end at any time."""
+    found = [
+        p
+        for p in psutil.process_iter(["name", "cmdline"])
+        if f"ray::{actor}" in " ".join(p.info["cmdline"] or [p.info["name"] or ""])
+    ]
+    return sorted(found, key=lambda p: p.pid)
 
 
 def check(calm: Path, stormy: Path, kills: list[tuple[str, float]]) -> dict[str, Any]:
