@@ -25,15 +25,16 @@ def usage_of(records: Iterable[CallRecord]) -> dict[str, Usage]:
 
     A call that failed has no counts: what its tries have cost is not known.
     """
-    found: dict[str, Usage] = {}
+    found: dict[str, list[int]] = {}
     for record in records:
         done = record.completion
         if done is None or done.cached:
             continue
-        uncounted = done.input_tokens is None or done.output_tokens is None
-        one = Usage(done.input_tokens or 0, done.output_tokens or 0, int(uncounted))
-        add(found, {record.model.name: one})
-    return found
+        sums = found.setdefault(record.model.name, [0, 0, 0])
+        sums[0] += done.input_tokens or 0
+        sums[1] += done.output_tokens or 0
+        sums[2] += done.input_tokens is None or done.output_tokens is None
+    return {name: Usage(*sums) for name, sums in found.items()}
 
 
 def add(total: dict[str, Usage], more: Mapping[str, Usage]) -> None:

@@ -55,14 +55,18 @@ class Journal:
     turn: int = 0
     records: list[CallRecord] = field(default_factory=list)
     ordinals: Counter[tuple[str, str, int]] = field(default_factory=Counter)
+    used: Counter[str] = field(default_factory=Counter)
+    """Input and output tokens, by role."""
+
+    def complete(self, record: CallRecord, completion: Completion) -> None:
+        """Notes what a call was answered with."""
+        record.completion = completion
+        tokens = (completion.input_tokens or 0) + (completion.output_tokens or 0)
+        self.used[record.call.role] += tokens
 
     def tokens(self, counts: Callable[[str], bool]) -> int:
         """Input and output tokens of the roles that `counts` accepts."""
-        return sum(
-            (r.completion.input_tokens or 0) + (r.completion.output_tokens or 0)
-            for r in self.records
-            if r.completion is not None and counts(r.call.role)
-        )
+        return sum(tokens for role, tokens in self.used.items() if counts(role))
 
 
 def is_probe(role: str) -> bool:
@@ -121,7 +125,7 @@ class Ask:
         draw = self._ordinal(EMBED.name)
         call = EmbedCall.of(self.role, self.scope, turn, draw, texts)
         record, done = await self._journalled(call, model, model.embed(texts))
-        record.completion = Completion(
+        completion = Completion(
             "",
             "stop",
             done.input_tokens,
@@ -130,6 +134,7 @@ class Ask:
             retries=done.retries,
             fingerprint=done.fingerprint,
         )
+        self.journal.complete(record, completion)
         record.valid = True
         return done.vectors
 
@@ -184,7 +189,7 @@ class Ask:
                 self.sampling,
             )
             record, completion = await self._journalled(call, model, model.complete(call))
-            record.completion = completion
+            self.journal.complete(record, completion)
             reply, reason = _parse(step, completion, model.guided, fields)
             if reply is not None:
                 record.valid = True

@@ -29,7 +29,7 @@ def sweep(folder: Path, given: argparse.Namespace) -> Path:
     data = {
         "name": "bench",
         "out": str(folder / "out"),
-        "domain": {"name": "synthetic", "items": 500, "users": 100_000},
+        "domain": {"name": "synthetic", "items": 500, "users": 100_000, "history": 4},
         "cases": {"sample": given.dialogues},
         "models": {"fixed": {"backend": "latency", "latency_ms": given.latency_ms}},
         "roles": {"user": "fixed", "agent": "fixed"},
