@@ -272,3 +272,8 @@ def test_no_text_breaks_the_reading_of_a_line(text):
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=9) | st.floats(0, 9) | st.booleans()))
 def test_a_line_is_read_as_it_was_written(record):
     assert literal(literal_line(record).encode()) == record
+
+
+def test_a_file_of_bad_lines_alone_has_nothing_left_even_where_they_are_allowed(tmp_path):
+    write_gz(write_steam(tmp_path) / REVIEWS, ["nonsense"])
+    assert "no interaction of 0 is left" in message(tmp_path, max_bad_lines=1.0)
