@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from agents.core.errors import CrsweepError, UsageError
 from runner.engines import many, run_plan, unit, without_engines
+from runner.figures import statistics_of
 from runner.machines import gpu_memories, nodes_of
 from runner.rehearse import rehearse
 from runner.run import check_metrics, prepare
@@ -36,7 +37,7 @@ def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     rehearsal = _Rehearsal(plan)
     checks: list[tuple[str, Callable[[], str]]] = [
         ("output folder", lambda: _folder(plan)),
-        *((f"domain {s.domain_ref.name}", lambda s=s: _statistics(s.domain)) for s in plan.sources),
+        *((f"domain {s.domain_ref.name}", lambda s=s: _domain(s.domain)) for s in plan.sources),
         ("prompts", rehearsal.check),
         *((f"model {name}", check) for name, check in _models(plan, rehearsal)),
         ("placement", lambda: _placement(plan)),
@@ -64,8 +65,8 @@ def _folder(plan: Plan) -> str:
     return f"{out}, {room}"
 
 
-def _statistics(domain: Domain) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in domain.statistics().items())
+def _domain(domain: Domain) -> str:
+    return "; ".join([statistics_of(domain), *domain.remarks()])
 
 
 class _Rehearsal:

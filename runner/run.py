@@ -22,6 +22,7 @@ from runner.caching import check_folder, check_match, places_of
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.failures import to_run_again
+from runner.figures import remark_lines
 from runner.guard import Guard
 from runner.progress import ProgressDisplay, Tally, duration
 from runner.scheduler import LeaseQueue, drive
@@ -245,6 +246,8 @@ def _announce(plan: Plan, left: int, console: Console) -> None:
         f"{plan.episodes:,} episodes{f', {done:,} done' if done else ''}, {left:,} to run",
         soft_wrap=True,
     )
+    for line in remark_lines(plan):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 async def _run(plan: Plan, done: set[str], left: int, console: Console, notes: _Notes) -> Tally:

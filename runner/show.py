@@ -22,6 +22,7 @@ from analysis.table import make_table
 from runner.caching import size_line
 from runner.engines import describe, engine_lines, placement_data, run_plan, without_engines
 from runner.failures import failure_lines
+from runner.figures import remark_lines, statistics_lines
 from runner.machines import nodes_of
 from runner.play import play
 from runner.progress import duration
@@ -75,6 +76,8 @@ def show_plan(
         f"{len(plan.cells):,} cells, {plan.episodes:,} episodes: "
         f"{plan.episodes - left:,} done, {left:,} to run"
     )
+    for line in [*statistics_lines(plan), *remark_lines(plan)]:
+        console.print(line, markup=False, soft_wrap=True)
     for line in describe(engines, nodes, cpu=cpu):
         console.print(line, markup=False, soft_wrap=True)
     if left:

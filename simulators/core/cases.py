@@ -25,6 +25,14 @@ class Case(NamedTuple):
     hidden: HiddenCase
 
 
+class Published(NamedTuple):
+    """What a paper prints of a data set, to stand beside what we count."""
+
+    source: str
+    """The paper, the table, and the filters that it states."""
+    statistics: dict[str, int]
+
+
 class Domain(ABC):
     """A catalogue, its interactions, and the cases drawn from them.
 
@@ -57,3 +65,11 @@ class Domain(ABC):
     @abstractmethod
     def statistics(self) -> dict[str, int]:
         """`users`, `items`, `interactions` after filtering, the held-out ones included."""
+
+    def published(self) -> Published | None:
+        """The same figures in a paper that used this data set; None where there is none."""
+        return None
+
+    def remarks(self) -> Sequence[str]:
+        """What reading left out, with counts and reasons, a line each."""
+        return ()

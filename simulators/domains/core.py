@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import ast
+import gzip
 import hashlib
+import html
 import json
-from collections.abc import Iterator, Sequence
+import re
+import warnings
+import zlib
+from abc import abstractmethod
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
+from pydantic import Field
 
-from agents.core.errors import DataError
-from agents.core.items import Catalogue, VisibleCase
-from agents.core.plugins import Options
-from simulators.core.cases import Case, HiddenCase, Split
+from agents.core.errors import DataError, near
+from agents.core.items import Catalogue, Interactions, Item, VisibleCase
+from agents.core.plugins import Options, operational
+from simulators.core.cases import Case, Domain, HiddenCase, Split
+
+T = TypeVar("T")
 
 # A user needs a test target, a validation target, and something to have liked before.
 SHORTEST_HISTORY = 3
@@ -23,6 +37,10 @@ SHORTEST_HISTORY = 3
 _FROM_END: dict[Split, int] = {"test": 1, "validation": 2, "train": 3}
 HELD_OUT = 2
 
+# Bytes. The longest lines, descriptions with escapes, have some ten thousands.
+LONGEST_LINE = 2**20
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects")
 
 
@@ -44,17 +62,33 @@ def case_of(catalogue: Catalogue, case_id: str, events: Sequence[int], split: Sp
     return Case(VisibleCase(case_id, history), HiddenCase((items[events[target]],)))
 
 
-def read_data(path: Path) -> bytes:
-    """All of a data file; DataError where it is missing, empty, unreadable or only a pointer."""
+def open_data(path: Path) -> BufferedReader:
+    """A data file, at its start; DataError where it is missing, unreadable or only a pointer."""
     # A locked file of git-annex is a link into a store that has not got the content.
     if path.is_symlink() and not path.exists() and "annex/objects" in str(path.readlink()):
         raise DataError(_only_pointer(path))
     try:
-        content = path.read_bytes()
+        file = path.open("rb")
+        start = file.read(max(map(len, _POINTERS)))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if content.startswith(_POINTERS):
+    if start.startswith(_POINTERS):
+        file.close()
         raise DataError(_only_pointer(path))
+    file.seek(0)
+    return file
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a data file."""
+    with open_data(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_data(path: Path) -> bytes:
+    """All of a data file of text; DataError also where it is empty or breaks off in a line."""
+    with open_data(path) as file:
+        content = file.read()
     if not content.strip():
         raise DataError(f"{path}: the file is empty; download it again")
     if not content.endswith(b"\n"):
@@ -82,11 +116,152 @@ def short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def check_lengths(path: Path, numbers: np.ndarray, lengths: np.ndarray) -> None:
+class Records(Generic[T]):
+    """What the lines of a large file hold, one at a time; lines that hold nothing are counted.
+
+    `parse` gives None for a line that is malformed: it is left out. Files of millions of lines
+    have a few; more than the share `allowed` raises DataError, as do a file without lines and
+    one that breaks off. `expected` says in a message what a line should have held.
+    """
+
+    def __init__(
+        self, path: Path, parse: Callable[[bytes], T | None], *, expected: str, allowed: float
+    ) -> None:
+        self.path = path
+        self._parse = parse
+        self._expected = expected
+        self._allowed = allowed
+        self.lines = 0
+        self.bad = 0
+        self._first_bad = ""
+
+    def __iter__(self) -> Iterator[T]:
+        for line in self._read():
+            self.lines += 1
+            record = self._parse(line) if len(line) <= LONGEST_LINE else None
+            if record is None:
+                self._count(line)
+            else:
+                yield record
+        if not self.lines:
+            raise DataError(f"{self.path}: the file is empty; download it again")
+        if self.bad > self._allowed * self.lines:
+            raise DataError(
+                f"{self.path}:{self._first_bad} ({self.bad:,} of {self.lines:,} lines are "
+                f"malformed, more than max_bad_lines {self._allowed:g} allows)"
+            )
+
+    def remarks(self) -> list[str]:
+        """What was left out, if anything, for a person to read."""
+        if not self.bad:
+            return []
+        return [
+            f"{self.bad:,} of {self.lines:,} lines of {self.path.name} are malformed and left out, "
+            f"the first in line {self._first_bad}"
+        ]
+
+    def _read(self) -> Iterator[bytes]:
+        """The lines, cut after LONGEST_LINE + 1 bytes."""
+        with open_data(self.path) as file:
+            lines = gzip.GzipFile(fileobj=file) if self.path.suffix == ".gz" else file
+            while line := self._next(lines):
+                rest = line
+                while len(rest) > LONGEST_LINE and not rest.endswith(b"\n"):
+                    rest = self._next(lines)
+                yield line
+
+    def _next(self, lines: BufferedReader | gzip.GzipFile) -> bytes:
+        try:
+            return lines.readline(LONGEST_LINE + 1)
+        except EOFError:
+            what = "the file breaks off in this line"
+        except (OSError, zlib.error) as error:
+            what = f"the file cannot be read from here on ({error})"
+        raise DataError(f"{self.path}:{self.lines + 1}: {what}; download it again")
+
+    def _count(self, line: bytes) -> None:
+        self.bad += 1
+        if self.bad == 1:
+            found = short(line[:200].decode("utf-8", "replace").rstrip("\r\n"))
+            if len(line) > LONGEST_LINE:
+                found = f"a line of more than {LONGEST_LINE:,} bytes"
+            self._first_bad = f"{self.lines}: found {found}, expected {self._expected}"
+
+
+def literal(line: bytes) -> dict[Any, Any] | None:
+    """The dict that a line writes as a Python literal, or None. Nothing in it is ever run."""
+    try:
+        found = ast.literal_eval(line.decode())
+    # What `ast` documents that malformed or deeply nested text may raise.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def name_in(record: Mapping[Any, Any], key: str) -> str | None:
+    """The id under `key`, or None where it is no text, empty, or cannot be written as UTF-8."""
+    value = record.get(key)
+    return value if isinstance(value, str) and value.strip() and _writable(value) else None
+
+
+def text_in(record: Mapping[Any, Any], key: str) -> str:
+    """The words under `key`, or none, without HTML entities and needless space."""
+    return _clean(record.get(key))
+
+
+def texts_in(record: Mapping[Any, Any], key: str) -> tuple[str, ...]:
+    """The same of a list, each once and in its order."""
+    values = record.get(key)
+    return distinct(values) if isinstance(values, list) else ()
+
+
+def distinct(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for value in values if (text := _clean(value))))
+
+
+def price_in(record: Mapping[Any, Any]) -> float | None:
+    """The price, where it is a number."""
+    price = record.get("price")
+    if isinstance(price, bool) or not isinstance(price, int | float):
+        return None
+    return float(price) if 0 <= price < 1e9 else None
+
+
+def _clean(value: Any) -> str:
+    if not isinstance(value, str) or not _writable(value):
+        return ""
+    return " ".join(html.unescape(value).split())
+
+
+def _writable(text: str) -> bool:
+    """Whether `text` is free of halves of a surrogate pair, which no file of results can hold."""
+    return text.isascii() or not _SURROGATE.search(text)
+
+
+def check_folder(folder: Path, what: str) -> None:
+    """DataError where `folder` is none; `what` names whose files it should hold."""
+    if folder.is_dir():
+        return
+    found = "is a file, not a folder" if folder.exists() else "there is no such folder"
+    beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+    hint = near(folder.name, beside)
+    raise DataError(f"{folder}: {found}; `path` must be the folder of the {what} files{hint}")
+
+
+def need_file(folder: Path, *names: str) -> Path:
+    """The one of `names` that lies in `folder`; DataError where none does."""
+    present = [entry.name for entry in folder.iterdir()]
+    for name in names:
+        if name in present:
+            return folder / name
+    raise DataError(f"{folder}: no {' and no '.join(names)} is there{near(names[0], present)}")
+
+
+def _check_lengths(path: Path, names: Sequence[str], lengths: np.ndarray) -> None:
     """DataError that names the first user whose history is too short for leave-one-out."""
     too_short = np.flatnonzero(lengths < SHORTEST_HISTORY)
     if len(too_short):
-        user, length = numbers[too_short[0]], lengths[too_short[0]]
+        user, length = names[too_short[0]], lengths[too_short[0]]
         more = f" (and so have {len(too_short) - 1} others)" if len(too_short) > 1 else ""
         raise DataError(
             f"{path}: user {user} has too short a history{more}: found {length} after filtering, "
@@ -114,11 +289,11 @@ def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
 class Histories:
     """Every user's interactions in one array: user i owns `items[starts[i] : starts[i + 1]]`.
 
-    `numbers` are the data set's user numbers, ascending; `items` holds catalogue positions,
-    oldest first within a user.
+    `users` are the data set's own names of them; `items` holds catalogue positions, oldest first
+    within a user.
     """
 
-    numbers: np.ndarray
+    users: tuple[str, ...]
     starts: np.ndarray
     items: np.ndarray
     times: np.ndarray
@@ -133,3 +308,200 @@ class Histories:
         before_end = self.starts[users + 1] - np.arange(len(users))
         kept = before_end > HELD_OUT
         return users[kept], self.items[kept], self.times[kept]
+
+
+class Events(NamedTuple):
+    """Interactions in the order of the file: positions in `names` and in a list of items."""
+
+    names: Sequence[str] | Sequence[int]
+    users: np.ndarray
+    items: np.ndarray
+    times: np.ndarray
+
+
+def first_of_title(titles: Sequence[str]) -> np.ndarray:
+    """For every title the position where it stands first: a dialogue cannot tell the two apart."""
+    first: dict[str, int] = {}
+    for position, title in enumerate(titles):
+        first.setdefault(title, position)
+    return np.array([first[title] for title in titles], dtype=np.int32)
+
+
+def leave_one_out(
+    path: Path, events: Events, k: int, filters: str, found: int
+) -> tuple[np.ndarray, Histories]:
+    """The items that are left, as positions in the list of `events`, and every user's history.
+
+    Where a user has an item twice, the earliest counts. Ties in time stay in the order of the
+    lines. `found` interactions were in `path` before those `filters` that `k_core` follows.
+    """
+    users, items, times = events.users, events.items, events.times
+    # Sorting by user, then time is stable.
+    order = np.lexsort((times, users))
+    pairs = users[order].astype(np.int64) * (items.max(initial=0) + 1) + items[order]
+    order = order[np.sort(np.unique(pairs, return_index=True)[1])]
+    if k > 1:
+        order = order[k_core(users[order], items[order], k)]
+    if not len(order):
+        raise DataError(
+            f"{path}: no interaction of {found:,} is left after {filters}k_core {k}; "
+            f"lower {'one of them' if filters else 'it'}"
+        )
+    kept_users, starts = np.unique(users[order], return_index=True)
+    names = tuple(str(events.names[user]) for user in kept_users.tolist())
+    starts = np.append(starts, len(order))
+    _check_lengths(path, names, np.diff(starts))
+    kept_items, positions = np.unique(items[order], return_inverse=True)
+    return kept_items, Histories(names, starts, positions.astype(np.int32), times[order])
+
+
+class RecordedOptions(Options):
+    """Options of every recorded domain."""
+
+    path: Path = operational(...)
+    """The folder of the files. Their hashes are part of identity; where they lie is not."""
+    k_core: int = Field(10, ge=0)
+    """Fewest interactions of a user and of an item; 0 and 1 switch the filter off."""
+
+
+class Loaded(NamedTuple):
+    catalogue: Catalogue
+    histories: Histories
+    remarks: Sequence[str] = ()
+
+
+class RecordedDomain(Domain):
+    """A domain of recorded interactions, read from files when it is first asked.
+
+    Raises DataError, with the file and the line, for data that is missing or malformed.
+    """
+
+    name: ClassVar[str]
+    """As it enters the fingerprint."""
+
+    def __init__(self, options: RecordedOptions) -> None:
+        self.options = options
+
+    @abstractmethod
+    def files(self) -> Sequence[Path]:
+        """All files that decide the data."""
+
+    @abstractmethod
+    def load(self) -> Loaded: ...
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self._loaded.catalogue
+
+    def case_ids(self, split: Split) -> Sequence[str]:
+        return self._case_ids
+
+    def case(self, split: Split, case_id: str) -> Case:
+        position = self._position.get(case_id)
+        if position is None:
+            raise DataError(f"{self.options.path}: there is no case {case_id!r}")
+        return case_of(self.catalogue, case_id, self._loaded.histories.of(position), split)
+
+    def interactions(self) -> Interactions:
+        users, items, times = self._loaded.histories.training()
+        return Interactions(self._case_ids, users, items, times)
+
+    def statistics(self) -> dict[str, int]:
+        catalogue, histories, _ = self._loaded
+        return {
+            "users": len(histories.users),
+            "items": len(catalogue),
+            "interactions": len(histories.items),
+        }
+
+    def remarks(self) -> Sequence[str]:
+        return self._loaded.remarks
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        files = [digest_of(path) for path in self.files()]
+        return fingerprint(self.name, self.version, self.options, files)
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        return self.load()
+
+    @cached_property
+    def _case_ids(self) -> tuple[str, ...]:
+        return tuple(f"u{user}" for user in self._loaded.histories.users)
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {case_id: position for position, case_id in enumerate(self._case_ids)}
+
+
+class ReviewOptions(RecordedOptions):
+    """Options of domains whose files have a line a review and a line a product."""
+
+    max_bad_lines: float = operational(0.01, ge=0, le=1)
+    """Share of malformed lines from which on a file is refused; fewer are left out and reported."""
+
+
+class Review(NamedTuple):
+    user: str
+    item: str
+    time: int
+    liked: bool = True
+
+
+def each_once(parse: Callable[[bytes], Item | None]) -> Callable[[bytes], Item | None]:
+    """`parse`, which then gives None for an id that it has given already."""
+    seen: set[str] = set()
+
+    def parse_new(line: bytes) -> Item | None:
+        item = parse(line)
+        if item is None or item.id in seen:
+            return None
+        seen.add(item.id)
+        return item
+
+    return parse_new
+
+
+def load_reviews(
+    reviews: Records[Review], products: Records[Item], k: int, filters: str, noun: str
+) -> Loaded:
+    """Reviews that were liked, of products with a title, after merging equal titles and k-core."""
+    users: dict[str, int] = {}
+    ids: dict[str, int] = {}
+    user, item, time = array("i"), array("i"), array("q")
+    found = 0
+    with warnings.catch_warnings():
+        # Python warns of an odd backslash in a literal, here somebody's review.
+        warnings.simplefilter("ignore")
+        for review in reviews:
+            found += 1
+            if review.liked:
+                user.append(users.setdefault(review.user, len(users)))
+                item.append(ids.setdefault(review.item, len(ids)))
+                time.append(review.time)
+        titled = {ids[one.id]: one for one in products if one.id in ids and one.title}
+    # In the order of the reviews, so that the first of equal titles is the one reviewed first.
+    codes = sorted(titled)
+    place = np.full(len(ids), -1, dtype=np.int32)
+    place[codes] = first_of_title([titled[code].title for code in codes])
+    items = place[np.array(item, dtype=np.int32)]
+    known = items >= 0
+    events = Events(
+        list(users),
+        np.array(user, dtype=np.int32)[known],
+        items[known],
+        np.array(time, dtype=np.int64)[known],
+    )
+    kept, histories = leave_one_out(reviews.path, events, k, filters, found)
+    remarks = [*reviews.remarks(), *products.remarks()]
+    if not known.all():
+        remarks.append(
+            f"{np.count_nonzero(~known):,} reviews of {len(ids) - len(codes):,} products that "
+            f"{products.path.name} does not list with a title are left out"
+        )
+    catalogue = Catalogue([titled[codes[position]] for position in kept.tolist()], noun=noun)
+    return Loaded(catalogue, histories, remarks)

@@ -1,5 +1,6 @@
 """The reading commands, a real model server, and a worker that dies."""
 
+import gzip
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import psutil
 import pytest
 
 from agents.core.replies import random_reply
+from tests.fixtures_reviews import rows, write_amazon, write_gz
 from tests.runner.reading import outcomes, raw
 from tests.runner.test_run import committed, start, wait_for_half
 from tests.sweep_files import write_sweep
@@ -52,6 +54,32 @@ def test_plan_tells_cells_episodes_and_cost_and_writes_nothing(tmp_path, crsweep
     assert (data["episodes"], data["left"], len(data["cells"])) == (32, 32, 4)
     assert data["estimate"]["calls"] >= 32 * 5
     assert not (tmp_path / "out").exists()
+
+
+def test_plan_doctor_and_run_tell_of_the_data(tmp_path, crsweep):
+    folder = write_amazon(tmp_path / "beauty")
+    path = folder / "reviews_Beauty_5.json.gz"
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    write_gz(path, [*lines, "[nonsense]"])
+    domain = {"name": "amazon", "path": str(folder)}
+    sweep = write_sweep(tmp_path, domain=domain, cases={"sample": 2}, grid={"agent": ["zero_shot"]},
+                        roles={"user": "strong", "agent": "strong"})  # fmt: skip
+    liked = sum(row.rating >= 3 for row in rows())
+    ours = f"30 users, 40 items, {liked} interactions ({liked / 30:.1f} a user)"
+    published = "15,576 users, 8,678 items, 139,318 interactions (8.9 a user)"
+    remark = (
+        "1 of 841 lines of reviews_Beauty_5.json.gz are malformed and left out, the first in line "
+        "841: found '[nonsense]', expected a JSON object"
+    )
+    beside = f"{ours}; AF-IRS, Table 1 (min_rating 3, k_core 10) has {published}"
+    plan, doctor = crsweep("plan", sweep).stdout, crsweep("doctor", sweep).stdout
+    assert f"amazon: {beside}\namazon: {remark}" in plan
+    assert f"ok    domain amazon: {beside}; {remark}" in doctor
+    assert f"amazon: {remark}" in crsweep("run", sweep).stdout
+    write_gz(path, ["[nonsense]"])
+    refused = crsweep("plan", sweep, check=2)
+    assert "max_bad_lines" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_render_prints_each_step_once(tmp_path, crsweep):

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from agents.core.errors import DataError, near
-from simulators.domains.core import lines_of, read_data, short
+from agents.core.errors import DataError
+from simulators.domains.core import check_folder, lines_of, read_data, short
 
 # The flags of u.item in order; the first, "unknown", says nothing about a film and is left out.
 _FLAGS = (
@@ -76,17 +76,9 @@ _LAYOUTS = (
 )
 
 
-def _names_beside(folder: Path) -> list[str]:
-    parent = folder.parent
-    return [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
-
-
 def find_layout(folder: Path) -> Layout:
     """The layout whose two files lie in `folder`."""
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "there is no such folder"
-        hint = near(folder.name, _names_beside(folder))
-        raise DataError(f"{folder}: {what}; `path` must be the folder of the MovieLens files{hint}")
+    check_folder(folder, "MovieLens")
     # A dangling link counts as present: reading it says what is wrong with it.
     present = {entry.name for entry in folder.iterdir()}
     complete = [layout for layout in _LAYOUTS if {layout.ratings, layout.movies} <= present]

@@ -1,0 +1,38 @@
+"""What a domain says of its data: our counts, a paper's beside them, and what was left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from simulators.core.cases import Domain
+from sweeps.plan import Plan
+
+
+def statistics_of(domain: Domain) -> str:
+    """Our counts, with those of a paper where one used this data."""
+    ours, published = _counts(domain.statistics()), domain.published()
+    if published is None:
+        return ours
+    return f"{ours}; {published.source} has {_counts(published.statistics)}"
+
+
+def statistics_lines(plan: Plan) -> list[str]:
+    """A line a domain."""
+    return [f"{name}: {statistics_of(domain)}" for name, domain in _domains(plan)]
+
+
+def remark_lines(plan: Plan) -> list[str]:
+    """A line for every reason why data was left out."""
+    return [f"{name}: {remark}" for name, domain in _domains(plan) for remark in domain.remarks()]
+
+
+def _domains(plan: Plan) -> list[tuple[str, Domain]]:
+    # Several samples may come from one domain.
+    found = {id(source.domain): (source.domain_ref.name, source.domain) for source in plan.sources}
+    return list(found.values())
+
+
+def _counts(statistics: Mapping[str, int]) -> str:
+    each = statistics["interactions"] / statistics["users"]
+    counts = ", ".join(f"{count:,} {what}" for what, count in statistics.items())
+    return f"{counts} ({each:.1f} a user)"
