@@ -146,4 +146,4 @@ def _fields_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
             current = models[0] if models else None
         if current is None:
             return []
-    return list(current.model_fields)
+    return list(getattr(current, "model_fields", ()))  # none of a mapping

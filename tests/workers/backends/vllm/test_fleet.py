@@ -437,7 +437,13 @@ def test_the_view_names_live_replicas_only_and_all_of_them_in_the_end(events):
                     actor.silent = True
                 elif act == "fails":
                     actor.fails = "broken"
-                elif actor.alive and not actor.silent and actor.incarnation in told.up():
+                elif (
+                    act == "work"
+                    and actor.alive
+                    and actor.state == "ready"
+                    and not actor.silent
+                    and actor.incarnation in told.up()
+                ):
                     actor.work()
                     steps += 10
                     await asyncio.sleep(2)
