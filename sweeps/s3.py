@@ -32,7 +32,7 @@ class S3Folder:
     def __init__(self, bucket: str, prefix: str, logs: Path) -> None:
         self.bucket = bucket
         self.prefix = prefix
-        self.logs = self.local = logs
+        self.logs = logs
 
     @classmethod
     def at(cls, rest: str) -> S3Folder:
@@ -49,6 +49,10 @@ class S3Folder:
     def __getstate__(self) -> dict[str, Any]:
         # Clients stay in their process: they hold connections, and credentials.
         return {"bucket": self.bucket, "prefix": self.prefix, "logs": self.logs}
+
+    @property
+    def local(self) -> Path:
+        return self.logs
 
     def absolute(self) -> S3Folder:
         return self

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -61,7 +60,6 @@ class EpisodeWorker:
         # Thousands of live rows wait for their bundle, and none is garbage: looking through them
         # at every 700 allocations took a seventh of a worker's time.
         gc.set_threshold(50_000, 20, 100)
-        sys.setswitchinterval(0.0005)
 
     async def start(self) -> int:
         """Makes the pool on the actor's event loop; the pid."""

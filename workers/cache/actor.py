@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +21,6 @@ class CacheActor:
 
     def __init__(self, places: Places, shard: int, clients: int, log_folder: Path) -> None:
         end_with_parent()
-        sys.setswitchinterval(0.0005)
         log_to(log_folder, f"{places.epoch:06d}-cache-{shard:03d}")
         self._places, self._shard, self._clients = places, shard, clients
         self._started: asyncio.Task[tuple[CallOwner, Server]] | None = None

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agents.core.errors import StoreError
+from sweeps.folder import flush
 from workers.cache.entries import KEY, SUM, checksum
 
 log = logging.getLogger(__name__)
@@ -67,15 +68,6 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
-
-
-def flush(path: Path) -> None:
-    """Puts a file, or the names in a folder, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def files(folder: Path) -> list[Path]:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.core.errors import StoreError
+from sweeps.folder import flush
 from workers.cache.entries import FORMAT, checksum, decode
-from workers.cache.journal import flush
 
 log = logging.getLogger(__name__)
 

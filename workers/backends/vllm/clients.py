@@ -2,7 +2,7 @@
 
 - `Engines` knows every engine of the run and is told by the driver when replicas come and go.
 - `EngineClient` sends the calls of one engine: routing, back-pressure, quarantine.
-- `_Link` carries the calls to one replica: micro-batches out, a long poll back.
+- `_Link` carries the calls to one replica: micro-batches out, replies back as they are ready.
 
 A call never waits in the replica: each process has its share of `max_inflight`, and beyond that
 its calls wait here, first come first served. A place in a replica is free again when the replica
