@@ -20,6 +20,7 @@ from sweeps.manifest import CellEntry, Manifest, SourceEntry
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Plan
 from sweeps.records import SCHEMA_VERSION, SCHEMAS
 from workers.backends.vllm.arguments import installed_version
+from workers.cache import journal
 from workers.models import BACKENDS
 from workers.store import write_part
 
@@ -27,7 +28,7 @@ _LIBRARIES = ("crsweep", "ray", "pyarrow", "pydantic", "jinja2", "numpy", "rapid
 
 
 # What a driver has written before its manifest, or a manifest that is gone leaves behind.
-_OURS = {"lease.json", "sweep.yaml", "logs", *SCHEMAS}
+_OURS = {"lease.json", "sweep.yaml", "logs", journal.FOLDER, *SCHEMAS}
 
 
 def check_is_ours(folder: Folder, name: str) -> None:

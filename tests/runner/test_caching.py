@@ -61,6 +61,14 @@ def test_equal_calls_are_paid_once_and_the_users_opening_once_for_all_agents(tmp
     assert f"{len(calls):,} calls ({calls.cached.sum():,} from the cache)" in said
 
 
+def test_a_folder_with_journals_goes_on_when_its_manifest_was_deleted(tmp_path, crsweep):
+    path, out = sweep(tmp_path / "a"), tmp_path / "a" / "out"
+    crsweep("run", path)
+    assert (out / journal.FOLDER).is_dir()
+    (out / "manifest.json").unlink()
+    assert "nothing to do" in crsweep("run", path).stdout
+
+
 def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(tmp_path, crsweep):
     shared = tmp_path / "shared"
     crsweep("run", sweep(tmp_path / "a"))
