@@ -339,6 +339,8 @@ def speaker(
         "options": options.identity(),
         "prompts": prompts.digest(),
     }
+    if issubclass(cls, Agent) and (needs := cls.needs(options)):
+        found["needs"] = {name: recipe.identity() for name, recipe in needs.items()}
     return cls, found
 
 

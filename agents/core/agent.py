@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.items import Catalogue, Item, VisibleCase
@@ -32,6 +34,8 @@ class AgentContext:
     case: VisibleCase
     shown_items: int
     """How many items may be shown in one turn."""
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
+    """What `Agent.needs` asked for, by the names given there."""
 
 
 class Agent(ABC):
@@ -48,6 +52,11 @@ class Agent(ABC):
     def __init__(self, options: AgentOptions, context: AgentContext) -> None:
         self.options = options
         self.context = context
+
+    @classmethod
+    def needs(cls, options: Any) -> Mapping[str, Recipe]:
+        """What must be prepared for an agent with these options, by the names it uses."""
+        return {}
 
     @abstractmethod
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:

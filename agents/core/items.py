@@ -100,3 +100,17 @@ class Interactions:
 
     def __len__(self) -> int:
         return len(self.users)
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a recommender may be trained on: no test pair is in it.
+
+    `validation` holds for each of `interactions.user_ids` the catalogue position of the item
+    after its last interaction, for early stopping; -1 where there is none.
+    """
+
+    items: int
+    """How many items the catalogue has."""
+    interactions: Interactions
+    validation: np.ndarray

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
-from agents.core.items import Catalogue, Interactions, Item, VisibleCase
+import numpy as np
+
+from agents.core.items import Catalogue, Interactions, Item, TrainingData, VisibleCase
 from agents.core.plugins import Options
 
 Split = Literal["train", "validation", "test"]
@@ -61,6 +63,15 @@ class Domain(ABC):
     @abstractmethod
     def interactions(self) -> Interactions:
         """Training interactions: no test or validation target among them."""
+
+    @abstractmethod
+    def validation_items(self) -> np.ndarray:
+        """The target of each user's `validation` case as a catalogue position, in the order of
+        `interactions().user_ids`."""
+
+    def training_data(self) -> TrainingData:
+        """What recommenders are trained on."""
+        return TrainingData(len(self.catalogue), self.interactions(), self.validation_items())
 
     @abstractmethod
     def statistics(self) -> dict[str, int]:

@@ -301,6 +301,10 @@ class Histories:
     def of(self, user: int) -> list[int]:
         return self.items[self.starts[user] : self.starts[user + 1]].tolist()
 
+    def validation(self) -> np.ndarray:
+        """Every user's last but one item."""
+        return self.items[self.starts[1:] - _FROM_END["validation"]]
+
     def training(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Users, items and times of all that is not held out."""
         lengths = np.diff(self.starts)
@@ -408,6 +412,9 @@ class RecordedDomain(Domain):
     def interactions(self) -> Interactions:
         users, items, times = self._loaded.histories.training()
         return Interactions(self._case_ids, users, items, times)
+
+    def validation_items(self) -> np.ndarray:
+        return self._loaded.histories.validation()
 
     def statistics(self) -> dict[str, int]:
         catalogue, histories, _ = self._loaded

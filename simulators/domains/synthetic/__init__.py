@@ -121,6 +121,15 @@ class Synthetic(Domain):
         numbers = np.repeat(np.arange(users, dtype=np.int32), length)
         return Interactions(tuple(self._ids), numbers, items.ravel(), times.ravel())
 
+    def validation_items(self) -> np.ndarray:
+        users, place = self.options.users, self.options.history - 2
+        chunks = range(0, users, _CHUNK)
+        found = [
+            self._population.histories(first, min(_CHUNK, users - first))[:, place]
+            for first in chunks
+        ]
+        return np.concatenate(found).astype(np.int32)
+
     def statistics(self) -> dict[str, int]:
         options = self.options
         return {

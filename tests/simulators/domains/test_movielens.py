@@ -124,6 +124,8 @@ def test_no_held_out_pair_is_among_the_interactions(ml100k):
         for split in ("validation", "test"):
             (target,) = made.case(split, case_id).hidden.targets
             assert (case_id, made.catalogue.position[target.id]) not in pairs
+    targets = [made.case("validation", u).hidden.targets[0].id for u in events.user_ids]
+    assert [made.catalogue.items[i].id for i in made.validation_items()] == targets
     assert (np.diff(events.users) >= 0).all()
     assert (np.diff(events.times)[np.diff(events.users) == 0] >= 0).all()
 

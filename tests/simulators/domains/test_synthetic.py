@@ -204,3 +204,12 @@ def test_senseless_sizes_are_refused(options):
 def test_a_history_longer_than_half_the_catalogue_is_refused():
     with pytest.raises(ValidationError, match="history must be at most half of items"):
         domain(items=30)
+
+
+def test_the_validation_items_are_the_targets_of_the_validation_split():
+    made = domain(users=30)
+    targets = [made.case("validation", u).hidden.targets[0].id for u in made.case_ids("test")]
+    items = made.catalogue.items
+    data = made.training_data()
+    assert [items[place].id for place in data.validation] == targets
+    assert len(data.interactions.user_ids) == len(data.validation)

@@ -1,0 +1,109 @@
+"""Artifacts: what an agent needs prepared before its first dialogue, and how it is made.
+
+A `Recipe` says how; it is part of every episode's identity. What it makes is a `Content`: arrays
+and JSON, stored once, shared by sweeps, and loaded read-only by whoever plays episodes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+
+from agents.core.ask import Ask
+from agents.core.items import Catalogue, TrainingData
+from agents.core.steps import Step
+
+Kind = Literal["fit", "model_calls"]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What an artifact holds: `data` is JSON, `arrays` have names that are identifiers."""
+
+    data: Mapping[str, Any] = field(default_factory=dict)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def digest(self) -> str:
+        """Hex BLAKE2b-128 of everything in it."""
+        text = json.dumps(self.data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
+        for name in sorted(self.arrays):
+            array = np.ascontiguousarray(self.arrays[name])
+            digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+
+class Recipe(ABC):
+    """How one artifact is made. Picklable; equal identities on equal data and seeds make one."""
+
+    kind: ClassVar[Kind]
+    version: ClassVar[int] = 1
+    """Raised when the code changes what comes out: it is made again."""
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """Name, version and every option that changes the content (JSON types)."""
+
+    @abstractmethod
+    def load(self, content: Content, catalogue: Catalogue) -> Any:
+        """What the agent gets as `context.artifacts[...]`: made once a process, shared by its
+        episodes, so it must not change."""
+
+
+class Progress(NamedTuple):
+    """How far a fit is.
+
+    `state` is what it can go on from, `result` is there when it is done. `note` is a line for
+    the screen ("epoch 3, NDCG@10 0.081").
+    """
+
+    done: int
+    most: int
+    """Of what `done` counts; it may stop earlier."""
+    note: str
+    state: Content | None = None
+    result: Content | None = None
+
+
+class FitRecipe(Recipe):
+    """Training on interactions, without model calls."""
+
+    kind = "fit"
+
+    @abstractmethod
+    def fit(
+        self, data: TrainingData, seed: int, state: Content | None = None
+    ) -> Iterator[Progress]:
+        """Trains, from `state` on if there is one; the last step yielded has the result.
+
+        The same data and seed give the same result, interrupted or not, on one machine.
+        """
+
+    @abstractmethod
+    def stand_in(self) -> FitRecipe:
+        """A recipe that takes seconds and loads as the same kind of thing, for rehearsals."""
+
+
+class CallsRecipe(Recipe):
+    """Model calls, made by one of the agent's roles."""
+
+    kind = "model_calls"
+    part: ClassVar[str]
+    """The sub-role that speaks: `tree` speaks as `agent.tree`, which the agent lists in `roles`."""
+    steps: ClassVar[tuple[Step[Any], ...]]
+
+    @abstractmethod
+    async def build(
+        self, catalogue: Catalogue, ask: Ask, report: Callable[[int, int], None]
+    ) -> Content:
+        """Makes the content; `report(done, all)` counts calls. Prompts are the agent's.
+
+        Tried again after a crash, the same calls are made: those paid for come from the cache.
+        """

@@ -1,0 +1,145 @@
+"""What every recommender is: trained on interactions, it scores items for a history.
+
+Recommenders are tools of agents. Training may need torch; using one needs numpy alone, so that
+episode workers stay light.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from agents.core import plugins
+from agents.core.artifacts import Content, FitRecipe, Progress
+from agents.core.errors import UsageError
+from agents.core.items import Catalogue, Item, TrainingData
+from agents.core.plugins import Options
+
+RECOMMENDERS = "agents.recommenders"
+
+
+class Recommender(ABC):
+    """A trained recommender, read-only. Positions are those of items in the catalogue."""
+
+    Options: ClassVar[type[Options]] = Options
+    version: ClassVar[int] = 1
+
+    @staticmethod
+    @abstractmethod
+    def fit(
+        options: Any, data: TrainingData, seed: int, state: Content | None
+    ) -> Iterator[Progress]:
+        """See `agents.core.artifacts.FitRecipe.fit`."""
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+
+    @property
+    @abstractmethod
+    def item_embeddings(self) -> np.ndarray:
+        """(items, d), float32."""
+
+    @abstractmethod
+    def user_embedding(self, history: Sequence[int]) -> np.ndarray:
+        """(d,), float32, of a user who had the items at these positions, oldest first."""
+
+    @abstractmethod
+    def scores(self, history: Sequence[int]) -> np.ndarray:
+        """(items,), float32: how likely each item comes next, higher is likelier."""
+
+    def similarities(self, history: Sequence[int]) -> np.ndarray:
+        """(items,), float32: cosine of the user's and the items' embeddings (AF-IRS, eq. 4).
+
+        0 where one of the two is the zero vector.
+        """
+        user, items = self.user_embedding(history), self.item_embeddings
+        norms = np.linalg.norm(items, axis=1) * np.linalg.norm(user)
+        return np.divide(items @ user, norms, out=np.zeros(len(items), np.float32), where=norms > 0)
+
+
+def positions(items: Sequence[Item], catalogue: Catalogue) -> list[int]:
+    """The places of `items` in the catalogue."""
+    return [catalogue.position[item.id] for item in items]
+
+
+def best(values: np.ndarray, k: int, *, among: np.ndarray | None = None) -> np.ndarray:
+    """Positions of the at most `k` highest of `values`, best first, ties by position.
+
+    `among` is a mask (items,) of those that may be chosen. Never padded.
+    """
+    places = np.arange(len(values)) if among is None else np.flatnonzero(among)
+    return places[np.argsort(-values[places], kind="stable")[:k]]
+
+
+class RecommenderRef(BaseModel):
+    """A recommender as an agent's option: its name, or `{name: ..., option: ...}`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    options: Options
+
+    @model_validator(mode="before")
+    @classmethod
+    def _checked(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            given = {"name": given}
+        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+            raise ValueError("expected a recommender's name, or a mapping with `name` and options")
+        name = given["name"]
+        try:
+            found: type[Recommender] = plugins.load(RECOMMENDERS, name, "recommender")
+        except UsageError as error:
+            raise ValueError(error.message) from None
+        options = given.get("options")
+        if isinstance(options, Options):
+            return {"name": name, "options": options}
+        rest = {key: value for key, value in given.items() if key != "name"}
+        try:
+            return {"name": name, "options": plugins.build_options(found.Options, rest)}
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{name}: {where}: {first['msg']}") from None
+
+    @model_serializer
+    def _identity(self) -> dict[str, Any]:
+        return {"name": self.name, **self.options.identity()}
+
+    def recipe(self) -> Fit:
+        return Fit(self)
+
+
+@dataclass(frozen=True)
+class Fit(FitRecipe):
+    """The recipe of a trained recommender."""
+
+    ref: RecommenderRef
+
+    @property
+    def _class(self) -> type[Recommender]:
+        return plugins.load(RECOMMENDERS, self.ref.name, "recommender")
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"recommender": self.ref.model_dump(), "version": self._class.version}
+
+    def fit(
+        self, data: TrainingData, seed: int, state: Content | None = None
+    ) -> Iterator[Progress]:
+        return self._class.fit(self.ref.options, data, seed, state)
+
+    def stand_in(self) -> Fit:
+        return Fit(RecommenderRef.model_validate("item_knn"))
+
+    def load(self, content: Content, catalogue: Catalogue) -> Recommender:
+        return self._class(content)
