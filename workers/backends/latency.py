@@ -350,19 +350,12 @@ def _actor_name(options: _Options, context: BackendContext, log: str | None) -> 
 
 def _line(request: Request, digest: bytes, reply: Reply, arrived: float) -> str:
     """A line of the log, still open: when it was answered comes last."""
-    entry = {
-        "request": digest.hex(),
-        "role": request.role,
-        "step": request.step,
-        "scope": request.scope,
-        "turn": request.turn,
-        "draw": request.draw,
-        "reask": request.reask,
-        "seed": request.seed,
-        "refused": isinstance(reply, EngineOverloaded),
-        "arrived": arrived,
-    }
-    return _encode(entry)[:-1]
+    refused = "true" if isinstance(reply, EngineOverloaded) else "false"
+    return (
+        f'{{"request":"{digest.hex()}","role":{_encode(request.role)},"step":{_encode(request.step)},'
+        f'"scope":{_encode(request.scope)},"turn":{request.turn},"draw":{request.draw},'
+        f'"reask":{request.reask},"seed":{request.seed},"refused":{refused},"arrived":{arrived}'
+    )
 
 
 def _tokens(characters: int) -> int:
