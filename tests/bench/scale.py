@@ -33,10 +33,10 @@ def plan_at(episodes: int) -> dict[str, float]:
     return {"seconds": round(seconds, 2), "mib": round(peaks["driver"], 1)}
 
 
-def memory_at(episodes: int) -> dict[str, float]:
+def memory_at(episodes: int, turns: int) -> dict[str, float]:
     """Peak MiB of the driver and of its largest episode worker over one run."""
     with tempfile.TemporaryDirectory() as folder:
-        path = sweep(Path(folder), episodes, "ray")
+        path = sweep(Path(folder), episodes, "ray", limits={"max_turns": turns})
         return peaks_of([sys.executable, "-m", "runner", "run", str(path)])
 
 
@@ -75,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plan", type=int, default=None)
     parser.add_argument("--memory", type=int, nargs=2, default=None)
+    parser.add_argument("--turns", type=int, default=5, help="of the dialogues of --memory")
     given = parser.parse_args()
     if given.plan:
         found = plan_at(given.plan)
@@ -87,12 +88,12 @@ def main() -> None:
             )
         )  # fmt: skip
     if given.memory:
-        small, large = (memory_at(episodes) for episodes in given.memory)
+        small, large = (memory_at(episodes, given.turns) for episodes in given.memory)
         growth = {part: round(large[part] - small[part], 1) for part in small}
         print(
             json.dumps(
-                {"bench": "memory", "episodes": given.memory, "growth_mib": growth,
-                 "peak_mib": {part: round(value) for part, value in large.items()}, "limit": 100,
+                {"bench": "memory", "episodes": given.memory, "turns": given.turns,
+                 "growth_mib": growth, "peak_mib": {part: round(value) for part, value in large.items()}, "limit": 100,
                  "efficiency": round(100 / max(1.0, *growth.values()), 2)}
             )
         )  # fmt: skip
