@@ -92,11 +92,17 @@ def main() -> None:
         growth = {part: round(large[part] - small[part], 1) for part in small}
         print(
             json.dumps(
-                {"bench": "memory", "episodes": given.memory, "turns": given.turns,
-                 "growth_mib": growth, "peak_mib": {part: round(value) for part, value in large.items()}, "limit": 100,
-                 "efficiency": round(100 / max(1.0, *growth.values()), 2)}
+                {
+                    "bench": "memory",
+                    "episodes": given.memory,
+                    "turns": given.turns,
+                    "growth_mib": growth,
+                    "peak_mib": {part: round(value) for part, value in large.items()},
+                    "limit": 100,
+                    "efficiency": round(100 / max(1.0, *growth.values()), 2),
+                }
             )
-        )  # fmt: skip
+        )
 
 
 if __name__ == "__main__":
