@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -28,6 +28,7 @@ from agents.core.seeds import call_seed
 from agents.core.steps import ReplyModel, Step
 
 MAX_REASKS = 2
+_PROBE = ".probe"
 _MAX_SHOWN_REASON = 300  # characters of a validation error that a model is shown
 
 R = TypeVar("R", bound=ReplyModel)
@@ -71,7 +72,7 @@ class Journal:
 
 def is_probe(role: str) -> bool:
     """Whether calls of `role` are probes: invisible to the dialogue and its token totals."""
-    return role.endswith(".probe")
+    return role.endswith(_PROBE)
 
 
 def blame_of(role: str) -> Blame:
@@ -139,19 +140,20 @@ class Ask:
         return done.vectors
 
     def as_role(self, part: str) -> Ask:
-        """The same, speaking for the sub-role `part` (`agent` -> `agent.planner`)."""
-        return Ask(
-            f"{self.role}.{part}",
-            self.scope,
-            self.sampling,
-            self.prompts,
-            self.models,
-            self.journal,
-        )
+        """The same, speaking for the sub-role `part` (`agent` -> `agent.planner`).
+
+        A sub-role of a probe is a probe too (`agent.probe` -> `agent.planner.probe`).
+        """
+        if is_probe(self.role):
+            return self._speaking_as(f"{self.role.removesuffix(_PROBE)}.{part}{_PROBE}")
+        return self._speaking_as(f"{self.role}.{part}")
 
     def probing(self) -> Ask:
         """The same as a probe: what would have been said, outside the dialogue."""
-        return self.as_role("probe")
+        return self if is_probe(self.role) else self._speaking_as(self.role + _PROBE)
+
+    def _speaking_as(self, role: str) -> Ask:
+        return replace(self, role=role)
 
     def _ordinal(self, step: str) -> int:
         key = (self.role, step, self.journal.turn)

@@ -223,3 +223,10 @@ def test_an_embedding_that_fails_is_journalled_and_passes(prompts):
 def test_what_is_no_list_of_texts_is_not_embedded(prompts, texts):
     with pytest.raises(ValueError, match="a sequence of texts, at least one"):
         asyncio.run(make_ask(FakeModel(lambda texts: None), prompts).embed(texts))
+
+
+def test_a_part_of_a_probe_is_a_probe(prompts):
+    ask = make_ask(FakeModel(lambda call: ""), prompts)
+    assert ask.probing().role == ask.probing().probing().role == "agent.probe"
+    assert ask.probing().as_role("planner").role == "agent.planner.probe"
+    assert ask.as_role("planner").probing().role == "agent.planner.probe"
