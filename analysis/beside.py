@@ -162,11 +162,12 @@ def _where(rows: Sequence[PublishedRow], every: Sequence[PublishedRow]) -> str:
 
 
 def _which(rows: Sequence[PublishedRow], every: Sequence[PublishedRow]) -> str:
-    """`rows` in words; a data set by its name where they hold all that `every` has of it."""
+    """`rows` in words; first the data sets of which they hold all that `every` has."""
     places = {_place(row) for row in rows}
     others = {row.dataset for row in every if _place(row) not in places}
-    words = [_place(row) if row.dataset in others else row.dataset for row in rows]
-    return _some(list(dict.fromkeys(words)))
+    whole = [row.dataset for row in rows if row.dataset not in others]
+    single = [_place(row) for row in rows if row.dataset in others]
+    return _some(list(dict.fromkeys([*whole, *single])))
 
 
 def _ours(results: Results, pair: _Pair, setting: str) -> str:
