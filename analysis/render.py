@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import rich.box
 import rich.table
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape as escape_rich
 
 from analysis.metrics.core import Metric
+from analysis.published import Figure
 from analysis.table import Row, Table, Value
 
 UNDEFINED = "–"
@@ -50,6 +52,11 @@ def figure(value: Value, metric: Metric, plus_minus: str = " ± ") -> str:
     return f"{mean}{plus_minus}n/a{' (deterministic)' if value.deterministic else ''}"
 
 
+def difference(value: Value, published: Figure | None) -> float | None:
+    """Ours minus the published figure, None where one of them is not there."""
+    return None if value.mean is None or published is None else value.mean - published.value
+
+
 def coverage(row: Row) -> str:
     return f"{row.counted:,} of {row.planned:,}"
 
@@ -59,9 +66,8 @@ def print_text(table: Table, console: Console) -> None:
     drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for axis in table.axes:
         drawn.add_column(_escape_text(axis), overflow="fold")
-    for metric in table.metrics:
-        drawn.add_column(_escape_text(metric.name), justify="right", overflow="fold")
-    drawn.add_column("episodes", justify="right", overflow="fold")
+    for name in _figure_heads(table):
+        drawn.add_column(_escape_text(name), justify="right", overflow="fold")
     for cells in _marked(
         table, _escape_text, "[bold]{}[/bold]", "[underline]{}[/underline]", " ± "
     ):
@@ -80,10 +86,10 @@ def print_whole(drawn: rich.table.Table, console: Console) -> None:
 
 def markdown(table: Table) -> str:
     """A Markdown table, the notes below it."""
-    head = [*table.axes, *(m.name for m in table.metrics), "episodes"]
+    figures = _figure_heads(table)
     lines = [
-        _line(map(_escape_markdown, head)),
-        _line(["---"] * len(table.axes) + ["---:"] * (len(table.metrics) + 1)),
+        _line(map(_escape_markdown, [*table.axes, *figures])),
+        _line(["---"] * len(table.axes) + ["---:"] * len(figures)),
         *(_line(row) for row in _marked(table, _escape_markdown, "**{}**", "<u>{}</u>", " ± ")),
         "",
         *(f"*{_escape_markdown(note)}*  " for note in table.notes),
@@ -96,10 +102,10 @@ def latex(table: Table) -> str:
 
     They are part of the table, so that no watermark is lost on the way into a paper.
     """
-    head = [*table.axes, *(m.name for m in table.metrics), "episodes"]
+    head = [*table.axes, *_figure_heads(table)]
     rows = _marked(table, _escape_latex, r"\textbf{{{}}}", r"\underline{{{}}}", r" $\pm$ ")
     lines = [
-        rf"\begin{{tabular}}{{{'l' * len(table.axes)}{'r' * (len(table.metrics) + 1)}}}",
+        rf"\begin{{tabular}}{{{'l' * len(table.axes)}{'r' * (len(head) - len(table.axes))}}}",
         r"\toprule",
         " & ".join(map(_escape_latex, head)) + r" \\",
         r"\midrule",
@@ -117,14 +123,21 @@ def latex(table: Table) -> str:
 def as_csv(table: Table) -> str:
     """Axes, then for each metric `<metric>`, `<metric>_std`, `<metric>_n`; full precision.
 
-    Empty where undefined. `counted` and `planned` are episodes.
+    Beside a paper also `<metric>_published` and `<metric>_difference`. Empty where undefined.
+    `counted` and `planned` are episodes.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = [f"{m.name}{part}" for m in table.metrics for part in ("", "_std", "_n")]
+    beside = ("_published", "_difference") if table.published else ()
+    names = [f"{m.name}{part}" for m in table.metrics for part in ("", "_std", "_n", *beside)]
     writer.writerow([*table.axes, *names, "counted", "planned"])
-    for row in table.rows:
-        figures = [part for v in row.values for part in (v.mean, v.std, v.episodes)]
+    for index, row in enumerate(table.rows):
+        figures: list[Any] = []
+        for column, value in enumerate(row.values):
+            figures += [value.mean, value.std, value.episodes]
+            if table.published:
+                theirs = table.published[index][column]
+                figures += [theirs and theirs.text, difference(value, theirs)]
         cells = ["" if part is None else part for part in figures]
         writer.writerow([*row.axes.values(), *cells, row.counted, row.planned])
     return out.getvalue()
@@ -142,8 +155,19 @@ def _marked(
             text = figure(value, metric, plus_minus)
             place = marks[column].get(index)
             cells.append({1: bold, 2: underline}.get(place or 0, "{}").format(text))
+            if table.published:
+                theirs = table.published[index][column]
+                apart = difference(value, theirs)
+                cells.append(escape(theirs.marked) if theirs else UNDEFINED)
+                cells.append(UNDEFINED if apart is None else f"{apart:+.{metric.digits}f}")
         rows.append([*cells, coverage(row)])
     return rows
+
+
+def _figure_heads(table: Table) -> list[str]:
+    """The heads right of the axes."""
+    beside = ["published", "difference"] if table.published else []
+    return [*(head for metric in table.metrics for head in (metric.name, *beside)), "episodes"]
 
 
 def _line(cells: Iterable[str]) -> str:

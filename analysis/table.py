@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from analysis.metrics.core import Metric, parse
+from analysis.published import Figure
 from analysis.results import Results
 
 # Backends that are no language models. Named here because analysis knows no workers.
@@ -50,6 +51,8 @@ class Table:
     metrics: list[Metric]
     rows: list[Row]
     notes: list[str] = field(default_factory=list)
+    published: list[list[Figure | None]] = field(default_factory=list)
+    """A paper's figure beside each value of each row; empty if none are wanted."""
 
 
 def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool = True) -> Table:

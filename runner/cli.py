@@ -22,7 +22,9 @@ app = typer.Typer(
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="The sweep file (YAML).")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PATH=VALUE]...", help="Overrides, such as cases.sample=20."),
+    typer.Argument(
+        metavar="[PATH=VALUE|FILE]...", help="Overrides, such as cases.sample=20, or YAML files."
+    ),
 ]
 Folder = Annotated[
     str,
@@ -182,6 +184,10 @@ def table(
     everything: Annotated[
         bool, typer.Option("--all", help="Also cases that not every cell has finished.")
     ] = False,
+    published: Annotated[
+        str | None,
+        typer.Option(metavar="PAPER/TABLE", help="Beside a paper's table, such as af_irs/table2."),
+    ] = None,
 ) -> None:
     """Print mean and standard deviation over seeds, a row a cell."""
     with _one_clear_message():
@@ -194,6 +200,7 @@ def table(
             format=format.value,
             everything=everything,
             console=_console(),
+            beside=published,
         )
 
 

@@ -17,7 +17,7 @@ from agents.core.errors import UsageError
 from sweeps import manifest as manifests
 from sweeps.folder import Folder
 from sweeps.manifest import CellEntry, Manifest, SourceEntry
-from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Plan
+from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Cell, Plan
 from sweeps.records import SCHEMA_VERSION, SCHEMAS
 from workers.backends.vllm.arguments import installed_version
 from workers.cache import journal
@@ -127,6 +127,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
                     role: cell.config.models[name].backend for role, name in cell.roles.items()
                 },
                 seeds=[list(seeds) for seeds in cell.seeds],
+                settings=loaded.as_written(_settings(cell)),
             )
             for cell in plan.cells
         ],
@@ -137,6 +138,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
                 split=source.split,
                 sample=len(source),
                 fingerprint=source.domain.fingerprint(),
+                dataset=source.domain.dataset,
             )
             for source in plan.sources
         ],
@@ -159,6 +161,29 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
         started=time.time(),
         engines=before.engines if before else [],
     )
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    """What `CellEntry.settings` says, environment variables expanded."""
+    config = cell.config
+    named = {
+        "domain": (DOMAINS, config.domain),
+        "agent": (AGENTS, config.agent),
+        "simulator": (USERS, config.simulator),
+    }
+    found: dict[str, Any] = {"success": {"name": config.success.name}}
+    for key, (package, ref) in named.items():
+        options = plugins.build_options(plugins.load(package, ref.name, key).Options, ref.options)
+        found[key] = {"name": ref.name, **options.model_dump(mode="json")}
+    models = {
+        role: config.models[name].model_dump(mode="json") for role, name in cell.roles.items()
+    }
+    return {
+        **found,
+        "cases": config.cases.model_dump(mode="json"),
+        "limits": config.limits.model_dump(mode="json"),
+        "models": models,
+    }
 
 
 def seed_varies(plan: Plan) -> str:

@@ -15,7 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.core.errors import UsageError
-from analysis import render
+from analysis import published, render
+from analysis.beside import table_beside
 from analysis.compare import compare_all
 from analysis.results import Results
 from analysis.table import make_table
@@ -183,10 +184,20 @@ def _index(number: int, count: int, what: str) -> int:
 
 
 def show_table(
-    results: Results, *, metrics: Sequence[str], format: str, everything: bool, console: Console
+    results: Results,
+    *,
+    metrics: Sequence[str],
+    format: str,
+    everything: bool,
+    console: Console,
+    beside: str | None = None,
 ) -> None:
-    """The table of a sweep folder; in CSV the notes go to standard error."""
-    table = make_table(results, metrics or results.manifest.metrics, complete_only=not everything)
+    """The table of a sweep folder, `beside` a published one; in CSV the notes go to stderr."""
+    if beside is not None:
+        table = table_beside(results, published.read(beside), metrics, complete_only=not everything)
+    else:
+        metrics = metrics or results.manifest.metrics
+        table = make_table(results, metrics, complete_only=not everything)
     if format == "text":
         render.print_text(table, console)
     elif format == "csv":

@@ -1,6 +1,7 @@
 """From a sweep file and overrides to plain data with known origins.
 
 - `extends` names a base file, relative to the file; the file's own keys win, lists replace.
+- An override that names a YAML file is merged over the sweep in the same way.
 - `${oc.env:NAME}` and `${range:a,b}` are the only resolvers. `${other.key}` refers within.
 - `recorded` keeps environment variables unexpanded: it is what may be written to disk.
 """
@@ -53,13 +54,31 @@ class Loaded:
         except UsageError as error:
             raise self.origins.refuse(("out",), error.message) from None
 
+    def as_written(self, value: Any) -> Any:
+        """`value` with environment variables unexpanded: it is going to be stored or shown."""
+        if isinstance(value, dict):
+            return {key: self.as_written(part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self.as_written(part) for part in value]
+        if isinstance(value, str):
+            for found, written in self.expanded.items():
+                value = value.replace(found, written)
+        return value
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
-    """Reads and checks a sweep file; UsageError with file and line for whatever is wrong."""
+    """Reads and checks a sweep file; UsageError with file and line for whatever is wrong.
+
+    An override is `dotted.path=value`, or the path of a YAML file of keys; later ones win.
+    """
     origins = Origins()
     tree, text = _read(path, origins, seen=())
     for override in overrides:
-        _override(tree, override, origins)
+        if "=" not in override and Path(override).suffix in (".yaml", ".yml"):
+            tree = _merge(tree, _read(Path(override), origins, seen=())[0])
+        else:
+            _override(tree, override, origins)
+    origins.places[()] = str(path)
     tree.pop("extends", None)
     for keys, value in _leaves(tree):
         _only_allowed_resolvers(keys, value, origins)
@@ -122,7 +141,6 @@ def _read(path: Path, origins: Origins, seen: tuple[Path, ...]) -> tuple[dict[st
                 raise UsageError(f"{path}: extends: {error.message}") from None
             raise
     origins.note_file(str(path), node)
-    origins.places[()] = str(path)
     return _merge(merged, own), text
 
 
@@ -166,7 +184,7 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
     if not equals or not all(dotted.split(".")):
-        raise UsageError(f"{place}: expected path=value, such as cases.sample=20")
+        raise UsageError(f"{place}: expected path=value, such as cases.sample=20, or a YAML file")
     try:
         value = _string_keys(yaml.safe_load(text))
     except yaml.YAMLError as error:

@@ -29,6 +29,9 @@ class CellEntry(_Part):
     axes: dict[str, str]
     backends: dict[str, str]  # role -> backend of its model
     seeds: list[list[int]]  # (sampling, training, order) of each repetition
+    settings: dict[str, Any] = {}
+    """What its dialogues ran with, defaults filled in, environment variables unexpanded: the
+    parts of a sweep file that make up a cell, and under `models` the model of each role."""
 
 
 class SourceEntry(_Part):
@@ -39,6 +42,7 @@ class SourceEntry(_Part):
     split: str
     sample: int  # cases of the plan, the first of the permutation
     fingerprint: str
+    dataset: str = ""  # the recorded data set by its own name, such as ML-1M
 
 
 class RunEntry(_Part):

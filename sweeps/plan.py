@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from agents.core import plugins
@@ -32,9 +32,9 @@ _SEED_AXES = ("seed", "seeds.sampling", "seeds.training", "seeds.order")
 _SPEAKERS = ("agent", "user", "critic", "judge")
 _CELL_PARTS = tuple(CellConfig.model_fields)
 
-Declare = Callable[[ModelSpec, Origins, Sequence[str]], Mapping[str, Any]]
-"""Checks a model's options and returns its identity. Backends live above this package, so
-whoever makes a plan brings this."""
+Declare = Callable[[ModelSpec, Origins, Sequence[str]], Callable[[], Mapping[str, Any]]]
+"""Checks a model's options and returns what finds its identity, for which weights must be there.
+Backends live above this package, so whoever makes a plan brings this."""
 
 
 class Ref(NamedTuple):
@@ -196,7 +196,7 @@ class _CellMaker:
     def __init__(self, plan: Plan, declare: Declare) -> None:
         self._plan = plan
         self._declare = declare
-        self._declared: dict[str, Mapping[str, Any]] = {}
+        self._declared: dict[str, Callable[[], Mapping[str, Any]]] = {}
         self._origins: dict[tuple[str, ...], Origins] = {}
         self._domains: dict[str, Domain] = {}
         self._sources: dict[str, int] = {}
@@ -211,7 +211,7 @@ class _CellMaker:
         user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
         _check_success(config.success, origins)
         roles = _roles(config, (*agent.roles, *user.roles), origins)
-        declared = {name: self._identity(name, config, origins) for name in config.models}
+        declared = {name: self._checked(name, config, origins) for name in config.models}
         cell_id = identity.cell_id(
             domain=self._plan.sources[source].domain.fingerprint(),
             split=config.cases.split,
@@ -219,7 +219,8 @@ class _CellMaker:
             user=user_identity,
             success={"name": config.success.name},
             limits=config.limits.model_dump(),
-            models={role: declared[name] for role, name in roles.items()},
+            # A model that nobody speaks with is checked, but its weights need not be there.
+            models={role: declared[name]() for role, name in roles.items()},
         )
         axes = {axis: self._label(raw, axis) for axis in self._plan.axes}
         return Cell(cell_id, source, config, axes, roles, ())
@@ -242,15 +243,15 @@ class _CellMaker:
     def _label(self, raw: Mapping[str, Any], axis: str) -> str:
         value = grid.get(raw, axis)
         label = "default" if value is None else grid.label(value)
-        for text, written in self._plan.loaded.expanded.items():
-            label = label.replace(text, written)  # labels are stored and shown
-        return label
+        return self._plan.loaded.as_written(label)
 
-    def _identity(self, name: str, config: CellConfig, origins: Origins) -> Mapping[str, Any]:
+    def _checked(
+        self, name: str, config: CellConfig, origins: Origins
+    ) -> Callable[[], Mapping[str, Any]]:
         spec = config.models[name]
         key = identity.canonical(spec.model_dump())
         if key not in self._declared:
-            self._declared[key] = self._declare(spec, origins, ("models", name))
+            self._declared[key] = cache(self._declare(spec, origins, ("models", name)))
         return self._declared[key]
 
     def _origins_at(self, point: Mapping[str, Any]) -> Origins:

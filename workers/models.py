@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,14 +35,23 @@ def backend_of(
     return cls, check(cls.Options, spec.options, origins, at)
 
 
-def declare(spec: ModelSpec, origins: Origins, at: Sequence[str]) -> Mapping[str, Any]:
-    """The identity of a model: what decides its answers, as far as the sweep file says."""
+def declare(
+    spec: ModelSpec, origins: Origins, at: Sequence[str]
+) -> Callable[[], Mapping[str, Any]]:
+    """Checks a model's options; what it returns finds the model's identity.
+
+    That is what decides its answers, as far as the sweep file says.
+    """
     cls, options = backend_of(spec, origins, at)
-    try:
-        identity = options.identity()
-    except UsageError as error:  # what the options name is not there
-        raise origins.refuse(at, error.message) from None
-    return {"backend": spec.backend, "version": cls.version, "options": identity}
+
+    def identity() -> Mapping[str, Any]:
+        try:
+            found = options.identity()
+        except UsageError as error:  # what the options name is not there
+            raise origins.refuse(at, error.message) from None
+        return {"backend": spec.backend, "version": cls.version, "options": found}
+
+    return identity
 
 
 def embedding_key(identity: str, texts: Sequence[str]) -> bytes:
@@ -70,7 +79,7 @@ class BoundModel:
         cls, options = backend_of(spec, Origins(), ("models", name))
         self.name = name
         self.identity = canonical(
-            {**declare(spec, Origins(), ()), "engine_version": cls.engine_version()}
+            {**declare(spec, Origins(), ())(), "engine_version": cls.engine_version()}
         )
         self._cache = cache if cls.cacheable else None
         self._strict = strict

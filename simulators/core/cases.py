@@ -45,6 +45,11 @@ class Domain(ABC):
     Options: ClassVar[type[Options]]
     version: ClassVar[int] = 1
 
+    @property
+    def dataset(self) -> str:
+        """The recorded data set by the name that papers know it by; empty if it is none."""
+        return ""
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Hex digest of all that decides catalogue, interactions and cases."""

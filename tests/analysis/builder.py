@@ -26,6 +26,7 @@ class Cell:
     axes: dict[str, str]
     source_id: str = "source"
     backends: dict[str, str] = field(default_factory=lambda: {"agent": "vllm", "user": "vllm"})
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -125,6 +125,11 @@ def test_status_table_compare_and_sql_read_a_folder(tmp_path, crsweep):
         "roles.agent,n\nstrong,16\nweak,16\n"
     )
     assert "SQL: " in crsweep("sql", out, "selec 1", check=2).stderr
+    refused = crsweep("table", out, "--published", "af_irs/table2", check=2).stderr
+    assert "holds results of the rules backend" in refused
+    assert len(refused.splitlines()) == 1
+    unknown = crsweep("table", out, "--published", "af_irs/table22", check=2).stderr
+    assert "did you mean 'af_irs/table2'? (known: af_irs/table2, af_irs/table3)" in unknown
     for command in ("status", "table"):
         assert "holds no sweep" in crsweep(command, tmp_path, check=2).stderr
 

@@ -177,7 +177,7 @@ def test_overrides_change_values_and_add_axes(tmp_path):
         ("cases.sampl=2", "unknown key 'sampl'; did you mean 'sample'?"),
         ("models.stong.skill=0.2", "there is no model 'stong'; did you mean 'strong'?"),
         ("limits.max_turns.x=2", "limits.max_turns"),
-        ("cases.sample", "expected path=value"),
+        ("cases.sample", "expected path=value, such as cases.sample=20, or a YAML file"),
         ("cases.sample=[", "the value is no YAML"),
         ("grid.seed=3", "an axis must be a list"),
         ("name=../../etc", "name: string should match pattern"),
@@ -236,8 +236,10 @@ def test_every_shipped_sweep_loads(monkeypatch):
     from pathlib import Path
 
     monkeypatch.setenv("DATA_ROOT", "/data")
-    shipped = sorted(Path("sweeps").rglob("*.yaml"))
-    assert len(shipped) >= 2
+    files = sorted(Path("sweeps").rglob("*.yaml"))
+    # A file without a name is a part of others.
+    shipped = [path for path in files if "\nname: " in f"\n{path.read_text()}"]
+    assert len(shipped) >= 7
     for path in shipped:
         assert load(path).header.name
         yaml.safe_load(path.read_text())
@@ -320,3 +322,37 @@ def test_a_value_of_the_environment_reaches_neither_labels_nor_records(tmp_path,
     assert "password" not in str(plan.loaded.recorded)
     assert "password" not in str([cell.axes for cell in plan.cells])
     assert plan.cells[0].axes == {"models.a.base_url": "${oc.env:SECRET_URL}"}
+
+
+def test_a_file_among_the_overrides_is_merged_in_its_turn(tmp_path):
+    sweep = write_sweep(tmp_path)
+    (tmp_path / "base.yaml").write_text("cases: {sample: 3}\nlimits: {max_turns: 7}\n")
+    over = tmp_path / "over.yaml"
+    over.write_text("extends: base.yaml\nname: over\ncases: {sample: 2}\ngrid: {seed: [7]}\n")
+    loaded = load(sweep, ["grid.seed=[1, 2, 3]", str(over), "limits.shown_items=4"])
+    assert loaded.header.name == "over"
+    assert loaded.header.blocks[0]["seed"] == [7]
+    assert loaded.header.blocks[0]["agent"] == BASE["grid"]["agent"]
+    assert loaded.cell["cases"] == {"sample": 2}
+    assert loaded.cell["limits"] == {"max_turns": 7, "shown_items": 4}
+    assert loaded.path == sweep
+    assert load(sweep, [str(over), "cases.sample=1"]).cell["cases"] == {"sample": 1}
+
+
+def test_a_mistake_in_a_merged_file_is_named_there(tmp_path):
+    sweep = write_sweep(tmp_path)
+    over = tmp_path / "over.yaml"
+    over.write_text("name: over\ncases: {smple: 2}\n")
+    assert refused(sweep, str(over)).startswith(f"{over}:2: cases.smple: unknown key 'smple'")
+    assert "did you mean 'over.yaml'" in refused(sweep, str(tmp_path / "ovr.yaml"))
+    over.write_text("- a\n")
+    assert "a sweep file is a mapping of keys" in refused(sweep, str(over))
+
+
+def test_a_model_that_nobody_speaks_with_is_checked_but_needs_no_weights(tmp_path):
+    absent = {"backend": "vllm", "model": str(tmp_path / "absent")}
+    models = {**BASE["models"], "other": absent}
+    assert plan_of(write_sweep(tmp_path, models=models)).cells
+    assert "absent" in refused(write_sweep(tmp_path, models=models), "roles.user=other")
+    models["other"] = {**absent, "tensor_paralel": 2}
+    assert "did you mean 'tensor_parallel'" in refused(write_sweep(tmp_path, models=models))

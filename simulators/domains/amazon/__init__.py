@@ -68,6 +68,10 @@ class Amazon(RecordedDomain):
     name = "amazon"
     version = 1
 
+    @property
+    def dataset(self) -> str:
+        return f"Amazon-{self.options.category}"
+
     def files(self) -> Sequence[Path]:
         options = self.options
         check_folder(options.path, f"Amazon {options.category}")

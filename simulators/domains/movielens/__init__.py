@@ -56,6 +56,10 @@ class MovieLens(RecordedDomain):
     name = "movielens"
     version = 1
 
+    @property
+    def dataset(self) -> str:
+        return self._layout.name
+
     def files(self) -> Sequence[Path]:
         return [self.options.path / name for name in (self._layout.ratings, self._layout.movies)]
 

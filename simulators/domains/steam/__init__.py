@@ -52,6 +52,10 @@ class Steam(RecordedDomain):
     name = "steam"
     version = 1
 
+    @property
+    def dataset(self) -> str:
+        return "Steam"
+
     def files(self) -> Sequence[Path]:
         check_folder(self.options.path, "Steam")
         return [need_file(self.options.path, name) for name in (REVIEWS, GAMES)]

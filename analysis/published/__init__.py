@@ -1,0 +1,119 @@
+"""What papers print, to stand beside our results.
+
+A paper is two files here. `<paper>.csv` holds its figures, one a row: `paper`, `table`, `dataset`,
+`row` as the paper names them, `metric` as we do, `value` as printed, `marks` (`significant`,
+`underlined`), then how the figure was made as far as the paper says, empty where it does not:
+
+- `backbone`, `temperature` (of the agent's model), `cases` (how many), `repetitions`;
+- any setting of a cell by its path in a sweep file (`limits.max_turns`, `agent.candidates`).
+
+`<paper>.yaml` says which of our data sets and agents the paper's names mean.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agents.core.errors import UsageError, near
+
+_HERE = Path(__file__).parent
+SIGNIFICANT, IMPOSSIBLE = "significant", "impossible"
+_PLACE = ("paper", "table", "dataset", "row", "metric", "value", "marks")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One printed number, as it is printed."""
+
+    text: str
+    marks: frozenset[str] = frozenset()
+
+    @property
+    def value(self) -> float:
+        return float(self.text)
+
+    @property
+    def marked(self) -> str:
+        """As tables show it: `0.81*` is significant by the paper, `4.40!` cannot be."""
+        signs = {SIGNIFICANT: "*", IMPOSSIBLE: "!"}
+        return self.text + "".join(sign for mark, sign in signs.items() if mark in self.marks)
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One method on one data set. `settings` are those that the paper states."""
+
+    dataset: str
+    row: str
+    figures: Mapping[str, Figure]  # metric -> what is printed
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A table of a paper. `rows` stand in its order, a data set after the other."""
+
+    name: str
+    title: str
+    significant: str  # what the mark means, empty without marks
+    rows: list[PublishedRow]
+    datasets: Mapping[str, str]  # the paper's name -> the data set's own (`Domain.dataset`)
+    agents: Mapping[str, Mapping[str, Any]]  # the paper's row -> agent and options that tell it
+
+    @property
+    def metrics(self) -> list[str]:
+        return list(dict.fromkeys(metric for row in self.rows for metric in row.figures))
+
+
+def names() -> list[str]:
+    """All tables with figures, as `paper/table`."""
+    return [f"{paper}/{table}" for paper in _papers() for table in _mapping(paper)["tables"]]
+
+
+def read(name: str) -> PublishedTable:
+    """The table `paper/table`; UsageError with a near match where there is none."""
+    known = names()
+    paper, _, table = name.partition("/")
+    mapping = _mapping(paper) if paper in _papers() else {}
+    if name not in known:
+        if table in mapping.get("without_figures", ()):
+            raise UsageError(f"{name}: {mapping['without_figures'][table]}")
+        raise UsageError(
+            f"no published table is called {name!r}{near(name, known)} (known: {', '.join(known)})"
+        )
+    found = mapping["tables"][table]
+    return PublishedTable(
+        name=name,
+        title=f"{mapping['paper']}, {found['title']}",
+        significant=found.get("significant", ""),
+        rows=_rows(paper, table),
+        datasets=mapping["datasets"],
+        agents=found["rows"],
+    )
+
+
+def _papers() -> list[str]:
+    return sorted(path.stem for path in _HERE.glob("*.yaml"))
+
+
+def _mapping(paper: str) -> dict[str, Any]:
+    return yaml.safe_load((_HERE / f"{paper}.yaml").read_text(encoding="utf-8"))
+
+
+def _rows(paper: str, table: str) -> list[PublishedRow]:
+    with (_HERE / f"{paper}.csv").open(encoding="utf-8", newline="") as file:
+        lines = [line for line in csv.DictReader(file) if line["table"] == table]
+    figures: dict[tuple[str, str], dict[str, Figure]] = {}
+    settings: dict[tuple[str, str], dict[str, str]] = {}
+    for line in lines:
+        place = (line["dataset"], line["row"])
+        figure = Figure(line["value"], frozenset(line["marks"].split()))
+        figures.setdefault(place, {})[line["metric"]] = figure
+        settings[place] = {k: v for k, v in line.items() if k not in _PLACE and v}
+    return [PublishedRow(*place, figures[place], settings[place]) for place in figures]

@@ -1,0 +1,109 @@
+"""Whether printed figures can be true at all: bounds that success rates put on average turns.
+
+Let S_t be the share of episodes with success at turn <= t, of at most T turns. Counting turns by
+the share that is still going on before each of them (S_0 = 0),
+
+- `at_fail_plus_1` is the sum of 1 - S_t for t = 0 to T, since a failure counts T + 1;
+- `at_fail_t` is the sum of 1 - S_t for t = 0 to T - 1, since a failure counts T;
+- `at_success_only` is the sum of (S_T - S_t) / S_T for t = 0 to T - 1.
+
+A paper prints S_t for some t only, rounded. S_t grows with t, so every other S_t lies between its
+neighbours; the bounds are reached by setting all S_t low or all high. Exact arithmetic throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from math import ceil, floor
+from typing import NamedTuple
+
+CONVENTIONS = ("at_fail_plus_1", "at_fail_t", "at_success_only")
+
+
+class Interval(NamedTuple):
+    """All values from `low` to `high`, both included."""
+
+    low: Fraction
+    high: Fraction
+
+    def meets(self, other: Interval) -> bool:
+        return self.low <= other.high and other.low <= self.high
+
+
+def printed(text: str, cases: int | None = None) -> Interval:
+    """The values that round to `text`, a decimal number such as `0.47` or `.47`.
+
+    Both ends are included, since halves are rounded either way. With `cases`, only multiples of
+    1/`cases`: a mean over so many whole numbers is nothing else. Raises ValueError.
+    """
+    _, _, decimals = text.partition(".")
+    half = Fraction(1, 2 * 10 ** len(decimals))
+    low, high = Fraction(text) - half, Fraction(text) + half
+    if cases is not None:
+        low, high = Fraction(ceil(low * cases), cases), Fraction(floor(high * cases), cases)
+    return Interval(low, high)
+
+
+def average_turns(
+    rates: Mapping[int, Interval], turns: int, convention: str = "at_fail_plus_1"
+) -> Interval | None:
+    """Bounds of the average turns; None where no distribution of success turns has such `rates`.
+
+    `rates` maps t (1 to `turns`) to the possible values of S_t; `turns` is T. The bounds are
+    exact for `at_fail_plus_1` and `at_fail_t`. For `at_success_only` they are exact where S_T
+    is in `rates` and above 0. Raises ValueError for an unknown convention or a t beyond T.
+    """
+    if convention not in CONVENTIONS:
+        raise ValueError(f"expected one of {', '.join(CONVENTIONS)}, found {convention!r}")
+    if not all(1 <= t <= turns for t in rates):
+        raise ValueError(f"expected turns from 1 to {turns}, found {sorted(rates)}")
+    low = [_highest(rates, t) for t in range(1, turns + 1)]
+    high = [_lowest(rates, t) for t in range(1, turns + 1)]
+    if any(a > b for a, b in zip(low, high, strict=True)):
+        return None
+    if convention == "at_fail_plus_1":
+        return Interval(turns + 1 - _sum(high), turns + 1 - _sum(low))
+    if convention == "at_fail_t":
+        return Interval(turns - _sum(high[:-1]), turns - _sum(low[:-1]))
+    if high[-1] == 0:
+        return None  # nobody succeeds: there is nothing to average
+    # For a given S_T the share S_t / S_T is largest at the lowest S_T, where S_t <= S_T binds.
+    slowest = turns - _sum(low[:-1]) / high[-1]
+    if low[-1] == 0:
+        return Interval(Fraction(1), slowest)
+    return Interval(turns - _sum(min(s, low[-1]) for s in high[:-1]) / low[-1], slowest)
+
+
+def impossible(figures: Mapping[str, str], turns: int) -> str | None:
+    """Why the figures of one row cannot all be true, None if they can as far as this tells.
+
+    `figures` maps metrics (`sr@t`, the conventions above) to what is printed; `turns` is T.
+    """
+    success = {m: text for m, text in figures.items() if m.startswith("sr@")}
+    rates = {int(metric.removeprefix("sr@")): printed(text) for metric, text in success.items()}
+    words = ", ".join(f"{metric} {text}" for metric, text in success.items())
+    for metric in (m for m in figures if m in CONVENTIONS):
+        bounds = average_turns(rates, turns, metric)
+        if bounds is None:
+            return f"{words}: a share of successes cannot fall with t"
+        if not bounds.meets(printed(figures[metric])):
+            return (
+                f"{metric} {figures[metric]} with {words}: in {turns} turns it is "
+                f"{float(bounds.low):.3f} to {float(bounds.high):.3f}"
+            )
+    return None
+
+
+def _sum(rates: Iterable[Fraction]) -> Fraction:
+    return sum(rates, Fraction())
+
+
+def _highest(rates: Mapping[int, Interval], turn: int) -> Fraction:
+    """The least that S_turn can be: no less than any S_t before it."""
+    return max([Fraction(0), *(rate.low for t, rate in rates.items() if t <= turn)])
+
+
+def _lowest(rates: Mapping[int, Interval], turn: int) -> Fraction:
+    """The most that S_turn can be: no more than any S_t after it."""
+    return min([Fraction(1), *(rate.high for t, rate in rates.items() if t >= turn)])
