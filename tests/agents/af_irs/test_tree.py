@@ -84,7 +84,9 @@ def test_batches_follow_one_another_and_show_the_names_so_far():
             ],
         )
     )
-    tree = recipe.load(built(recipe, Catalogue(items, noun="film"), model), Catalogue(items, noun=""))
+    tree = recipe.load(
+        built(recipe, Catalogue(items, noun="film"), model), Catalogue(items, noun="")
+    )
     first, second = (call for call in model.calls if call.step.name == "subcategorise")
     assert [item.id for item in first.fields["items"]] == ["0", "1", "2"]
     assert [item.id for item in second.fields["items"]] == ["3", "4"]
@@ -111,7 +113,10 @@ def test_what_replies_get_wrong_is_repaired_the_same_way_and_counted():
     assert [tree.names[n] for n in tree.children[tree.roots[0]]] == [OTHER]
     below = tree.children[node("A", OTHER, tree=tree)]
     assert [tree.names[n] for n in below] == ["Action", "Drama", "Western"]
-    assert [tree.names[n] for n in tree.children[node(OTHER, OTHER, tree=tree)]] == ["calm", "tense"]
+    assert [tree.names[n] for n in tree.children[node(OTHER, OTHER, tree=tree)]] == [
+        "calm",
+        "tense",
+    ]
 
 
 def test_a_value_of_two_attributes_is_named_with_its_attribute():
