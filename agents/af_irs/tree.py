@@ -9,8 +9,9 @@ subcategories. We decided:
   else the intersection of eq. 3 would be empty; under each it is in one subcategory.
 - Large catalogues go in batches. A batch is shown the names given so far. Batches of one list come
   one after the other; the lists (the items of one attribute each) are independent and concurrent.
-- Replies are merged without judgement: names equal after normalisation are one, what is placed
-  twice stays where it was first, what is left out goes to "Other". All of that is counted.
+- Replies are merged without judgement: names equal after normalisation are one, and what is placed
+  twice stays where it was first. What is left out is asked for once more, at the end of its list,
+  and then goes to "Other". All of that is counted.
 - An attribute of fewer than `smallest` items is not divided: its one subcategory has its name.
 - Items that have no attribute stand under one node "Unlabelled" of every level.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -36,7 +38,7 @@ MOST_IN_A_BATCH = 100
 LEVELS = 4
 OTHER = "Other"
 UNLABELLED = "Unlabelled"
-_COUNTED = ("left_out", "placed_twice", "unknown_numbers")
+_COUNTED = ("asked_again", "left_out", "placed_twice", "unknown_numbers")
 _NAMES_SHOWN = 60  # of those given so far, the latest: a prompt must not grow with the catalogue
 
 Path = tuple[str, ...]
@@ -51,6 +53,10 @@ class _Category(ReplyModel):
     category: Annotated[str, text(60)]
     subcategory: Annotated[str, text(60)]
     numbers: Numbers
+
+    @property
+    def path(self) -> Path:
+        return self.category, self.subcategory
 
 
 class _Categories(ReplyModel):
@@ -68,6 +74,10 @@ class _Categories(ReplyModel):
 class _Subcategory(ReplyModel):
     name: Annotated[str, text(60)]
     numbers: Numbers
+
+    @property
+    def path(self) -> Path:
+        return (self.name,)
 
 
 class _Subcategories(ReplyModel):
@@ -120,12 +130,6 @@ class Groups:
                 for depth, name in enumerate(names, 1):
                     self.shown.setdefault(keys[:depth], name)
 
-    def finish(self, batch: Sequence[int], depth: int) -> None:
-        """Puts what the reply left out under "Other", which is `depth` names deep."""
-        left = [number for number, member in enumerate(batch, 1) if member not in self.place]
-        self.put([OTHER] * depth, left, batch)
-        self.counts["left_out"] += len(left)
-
     def names(self) -> list[Path]:
         """The paths of names given so far, the latest of them, for the next prompt."""
         latest = list(self.members())[-_NAMES_SHOWN:]
@@ -169,16 +173,31 @@ class PreferenceTree(CallsRecipe):
     ) -> Content:
         leaves = attributes_of(catalogue, self.attributes)
         divided = [n for n, leaf in enumerate(leaves) if len(leaf.items) >= self.smallest]
-        lists = _batches(range(len(leaves)), self.batch_attributes)
-        batches = [_batches(leaves[n].items, self.batch_items) for n in divided]
-        sizes = list(map(len, batches))
-        tell = _Teller(report, len(lists) + sum(sizes))
-        categories = await self._categorise(catalogue, leaves, lists, ask, tell)
-        # Draws are numbered across all attributes: no order of completion changes a seed.
-        draws = np.cumsum(sizes) - sizes
+        most_calls = [-(-len(leaves[n].items) // self.batch_items) for n in divided]
+        tell = _Teller(report, -(-len(leaves) // self.batch_attributes) + sum(most_calls))
+
+        def of_attributes(batch: Sequence[int]) -> dict[str, Any]:
+            facts = [leaves[n].fact for n in batch]
+            return {
+                "noun": catalogue.noun,
+                "options": [f"{fact.attribute}: {fact.value}" for fact in facts],
+            }
+
+        def of_items(attribute: Fact, batch: Sequence[int]) -> dict[str, Any]:
+            items = [catalogue.items[position] for position in batch]
+            return {"noun": catalogue.noun, "attribute": attribute, "items": items}
+
+        everything = range(len(leaves))
+        asking = _Grouping(CATEGORISE, ask, self.batch_attributes, 2, of_attributes, tell)
+        categories = await asking.run(everything, first_draw=0)
+        # Draws are numbered across all attributes: no order of completion changes a seed. Twice
+        # the calls, because all of them may have to be made again.
+        draws = np.cumsum([0, *most_calls]) * 2
         grouped = await together(
-            self._subcategorise(catalogue, leaves[n].fact, mine, ask, int(draw), tell)
-            for n, mine, draw in zip(divided, batches, draws, strict=True)
+            _Grouping(
+                SUBCATEGORISE, ask, self.batch_items, 1, partial(of_items, leaves[n].fact), tell
+            ).run(leaves[n].items, int(draw))
+            for n, draw in zip(divided, draws, strict=False)
         )
         labelled = {item for leaf in leaves for item in leaf.items}
         bare = tuple(item for item in range(len(catalogue)) if item not in labelled)
@@ -188,55 +207,6 @@ class PreferenceTree(CallsRecipe):
         placed = sum((groups.counts for groups in grouped), Counter())
         counts = {"attributes": categories.counts, "items": placed}
         return _content(leaves, categories, dict(zip(divided, grouped, strict=True)), counts)
-
-    async def _categorise(
-        self,
-        catalogue: Catalogue,
-        leaves: Sequence[Attribute],
-        batches: Sequence[Sequence[int]],
-        ask: Ask,
-        tell: _Teller,
-    ) -> Groups:
-        groups = Groups()
-        for draw, batch in enumerate(batches):
-            facts = [leaves[n].fact for n in batch]
-            reply = await ask(
-                CATEGORISE,
-                draw=draw,
-                noun=catalogue.noun,
-                known=groups.names(),
-                options=[f"{fact.attribute}: {fact.value}" for fact in facts],
-            )
-            for group in reply.groups:
-                groups.put((group.category, group.subcategory), group.numbers, batch)
-            groups.finish(batch, depth=2)
-            tell.one_more()
-        return groups
-
-    async def _subcategorise(
-        self,
-        catalogue: Catalogue,
-        attribute: Fact,
-        batches: Sequence[Sequence[int]],
-        ask: Ask,
-        first_draw: int,
-        tell: _Teller,
-    ) -> Groups:
-        groups = Groups()
-        for draw, batch in enumerate(batches, first_draw):
-            reply = await ask(
-                SUBCATEGORISE,
-                draw=draw,
-                noun=catalogue.noun,
-                attribute=attribute,
-                known=groups.names(),
-                items=[catalogue.items[position] for position in batch],
-            )
-            for group in reply.groups:
-                groups.put((group.name,), group.numbers, batch)
-            groups.finish(batch, depth=1)
-            tell.one_more()
-        return groups
 
     def load(self, content: Content, catalogue: Catalogue) -> Tree:
         return Tree(content, len(catalogue))
@@ -322,12 +292,50 @@ class _Teller:
 
     def __init__(self, report: Callable[[int, int], None], most: int) -> None:
         self._report = report
-        self._most = most
+        self.most = most
         self._done = 0
 
     def one_more(self) -> None:
         self._done += 1
-        self._report(self._done, self._most)
+        self._report(self._done, self.most)
+
+
+@dataclass(frozen=True)
+class _Grouping:
+    """How the members of a list are put into groups by a model."""
+
+    step: Step[Any]
+    ask: Ask
+    batch: int
+    depth: int
+    """How many names lead to a group."""
+    fields: Callable[[Sequence[int]], dict[str, Any]]
+    """What a prompt shows of a batch, besides the names given so far."""
+    tell: _Teller
+
+    async def run(self, members: Sequence[int], first_draw: int) -> Groups:
+        groups = Groups()
+        draw = await self._ask(groups, members, first_draw)
+        left = [member for member in members if member not in groups.place]
+        groups.counts["asked_again"] += len(left)
+        self.tell.most += -(-len(left) // self.batch)
+        await self._ask(groups, left, draw)
+        left = [member for member in left if member not in groups.place]
+        groups.counts["left_out"] += len(left)
+        groups.put([OTHER] * self.depth, range(1, len(left) + 1), left)
+        return groups
+
+    async def _ask(self, groups: Groups, members: Sequence[int], draw: int) -> int:
+        """Asks for all of `members`, one batch after the other. The number of the next draw."""
+        for at in range(0, len(members), self.batch):
+            batch = members[at : at + self.batch]
+            fields = self.fields(batch)
+            reply = await self.ask(self.step, draw=draw, known=groups.names(), **fields)
+            for group in reply.groups:
+                groups.put(group.path, group.numbers, batch)
+            self.tell.one_more()
+            draw += 1
+        return draw
 
 
 class _Nodes:
@@ -385,7 +393,3 @@ def _content(
         "leaf_items": np.array(nodes.items, np.int32),
     }
     return Content(data, arrays)
-
-
-def _batches(members: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [members[at : at + size] for at in range(0, len(members), size)]

@@ -1,6 +1,7 @@
 """AF-IRS on eight films: replies that are always right, always wrong, and hostile."""
 
 import asyncio
+import random
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ from agents.core.ask import Journal
 from agents.core.dialogue import Message
 from agents.core.errors import ReplyInvalid
 from agents.core.prompts import folder_of
+from agents.core.replies import random_reply
 from simulators.core.dialogue import Limits, Transcript, run_dialogue
 from simulators.core.user import UserContext
 from simulators.domains.synthetic import Synthetic
@@ -20,10 +22,13 @@ from tests.agents.af_irs.harness import (
     FILMS,
     PROMPTS,
     RECIPE,
+    TREE,
     RulesModel,
     agent_of,
     answered,
     built,
+    items_of,
+    node,
 )
 from tests.agents.af_irs.test_extraction import naming
 from tests.fakes import make_ask
@@ -89,6 +94,53 @@ def test_the_target_is_found_alone_by_the_finest_preference():
     right = replies("Mood", "Genre", "calm", "Loud", "Action", "Chase", titles=["Film 3"])
     turn, _ = answered(agent_of(), right, OPENING)
     assert turn.candidates == turn.shown == (TARGET,)
+
+
+def selecting(target, right):
+    """Selects every option that holds the target, or every one that does not."""
+
+    def reply(call):
+        if call.step.name != "extract":
+            return replies(titles=[FILMS.items[target].title])(call)
+        offered = zip(call.fields["options"], call.fields["under"], strict=True)
+        paths = [(*filter(None, under.split(" > ")), name) for name, under in offered]
+        holds = [target in items_of(TREE, node(*path)) for path in paths]
+        return {"numbers": [n for n, held in enumerate(holds, 1) if held == right]}
+
+    return reply
+
+
+@pytest.mark.parametrize("target", range(8))
+def test_for_every_target_right_extraction_leaves_it_alone(target):
+    # By hand: the finest nodes of each film have only that film in common.
+    turn, _ = answered(agent_of(), selecting(target, right=True), OPENING)
+    assert ids(turn.candidates) == ids(turn.shown) == [str(target)]
+    assert turn.extra["dropped"] == []
+
+
+@pytest.mark.parametrize("target", range(8))
+@pytest.mark.parametrize("when_empty", ["drop_least_relevant", "union", "nothing"])
+def test_for_no_target_does_wrong_extraction_hand_it_over(target, when_empty):
+    agent = agent_of(when_empty=when_empty)
+    turn, _ = answered(agent, selecting(target, right=False), OPENING)
+    assert turn.extra["session_preferences"]
+    assert str(target) not in ids(turn.candidates)
+    assert (turn.action, turn.shown, turn.ranking) == ("ask", (), ())
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"action_first": False}, {"when_empty": "nothing"}], ids=str
+)
+@pytest.mark.parametrize("seed", range(25))
+def test_random_valid_replies_never_break_a_turn(options, seed):
+    rng = random.Random(seed)
+    agent = agent_of(history=FILMS.items[:2], **options)
+    turn, _ = answered(agent, lambda call: random_reply(call.step.schema, rng), OPENING)
+    candidates = ids(turn.candidates)
+    assert not {"0", "1"} & set(candidates)
+    assert len(set(candidates)) == len(candidates)
+    assert set(ids(turn.ranking or ())) <= set(candidates)
+    assert set(ids(turn.shown)) <= set(ids(turn.ranking or ()))
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_a_small_tree_is_the_one_that_the_replies_describe():
         (UNLABELLED,) * 4: {7},
     }
     assert [TREE.names[n] for n in TREE.roots] == ["Genre", "Mood", UNLABELLED]
-    none = {"left_out": 0, "placed_twice": 0, "unknown_numbers": 0}
+    none = {"asked_again": 0, "left_out": 0, "placed_twice": 0, "unknown_numbers": 0}
     assert TREE.counts == {"attributes": none, "items": none}
 
 
@@ -80,35 +80,51 @@ def test_batches_follow_one_another_and_show_the_names_so_far():
             categorise={"groups": [{"category": "G", "subcategory": "S", "numbers": [1]}]},
             subcategorise=[
                 {"groups": [{"name": "New  Wave", "numbers": [1, 2]}]},
-                {"groups": [{"name": "new wave!", "numbers": [1, 2]}]},
+                {"groups": [{"name": "new wave!", "numbers": [1]}]},
+                {"groups": [{"name": "Late", "numbers": [2, 3]}]},
             ],
         )
     )
     tree = recipe.load(
         built(recipe, Catalogue(items, noun="film"), model), Catalogue(items, noun="")
     )
-    first, second = (call for call in model.calls if call.step.name == "subcategorise")
+    first, second, again = (call for call in model.calls if call.step.name == "subcategorise")
     assert [item.id for item in first.fields["items"]] == ["0", "1", "2"]
     assert [item.id for item in second.fields["items"]] == ["3", "4"]
-    assert second.fields["known"] == [("New Wave",), (OTHER,)]
+    assert second.fields["known"] == [("New Wave",)]
     assert "1. Film 3" in second.messages[0].content
     assert "- New Wave" in second.messages[0].content
-    assert items_of(tree, node("G", "S", "Action", "New Wave", tree=tree)) == {0, 1, 3, 4}
-    assert items_of(tree, node("G", "S", "Action", OTHER, tree=tree)) == {2}
-    assert tree.counts["items"] == {"left_out": 1, "placed_twice": 0, "unknown_numbers": 0}
+    # What the two left out is asked for once more, then goes to "Other".
+    assert [item.id for item in again.fields["items"]] == ["2", "4"]
+    assert [call.draw for call in (first, second, again)] == [0, 1, 2]
+    below = {tree.names[n]: items_of(tree, n) for n in tree.children[2]}
+    assert below == {"New Wave": {0, 1, 3}, "Late": {4}, OTHER: {2}}
+    assert tree.counts["items"] == {
+        "asked_again": 2,
+        "left_out": 1,
+        "placed_twice": 0,
+        "unknown_numbers": 1,
+    }
 
 
 def test_what_replies_get_wrong_is_repaired_the_same_way_and_counted():
-    wrong = {
-        "groups": [
-            {"category": "A", "subcategory": "!!", "numbers": [1, 1, 2, 99]},
-            {"category": "a ", "subcategory": "other", "numbers": [2, 3]},
-            {"category": "Empty", "subcategory": "Empty", "numbers": [77]},
-        ]
-    }
-    model = FakeModel(lambda call: wrong if call.step.name == "categorise" else tree_replies(call))
+    first = [
+        {"category": "A", "subcategory": "!!", "numbers": [1, 1, 2, 99]},
+        {"category": "a ", "subcategory": "other", "numbers": [2, 3]},
+        {"category": "Empty", "subcategory": "Empty", "numbers": [77]},
+    ]
+    again = [{"category": "Empty", "subcategory": "Empty", "numbers": [77]}]
+    rest = [{"groups": first}, {"groups": again}]
+    model = FakeModel(
+        lambda call: rest.pop(0) if call.step.name == "categorise" else tree_replies(call)
+    )
     tree = RECIPE.load(built(RECIPE, FILMS, model), FILMS)
-    assert tree.counts["attributes"] == {"left_out": 2, "placed_twice": 2, "unknown_numbers": 2}
+    assert tree.counts["attributes"] == {
+        "asked_again": 2,
+        "left_out": 2,
+        "placed_twice": 2,
+        "unknown_numbers": 3,
+    }
     assert [tree.names[n] for n in tree.roots] == ["A", OTHER, UNLABELLED]
     assert [tree.names[n] for n in tree.children[tree.roots[0]]] == [OTHER]
     below = tree.children[node("A", OTHER, tree=tree)]
