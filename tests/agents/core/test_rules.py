@@ -4,6 +4,9 @@ import asyncio
 import dataclasses
 import json
 import random
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -70,9 +73,15 @@ def test_the_first_option_acts_and_the_last_holds_back():
     assert json.loads(fill(SCHEMA, Answer(acts=False)))["option"] == "stop"
 
 
+@cache
+def prompts_of(tmp_path: Path, template: str) -> PromptFolder:
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    (folder / "step.md.j2").write_text(template)
+    return PromptFolder(folder)
+
+
 def asked(tmp_path, template: str, kind: str, **fields) -> tuple[Call, str]:
     """The call and the rules' reply to a prompt made from `template`."""
-    (tmp_path / "step.md.j2").write_text(template)
     step = Step("step", kind, Everything)  # type: ignore[arg-type]
     caught: list[Call] = []
 
@@ -86,7 +95,7 @@ def asked(tmp_path, template: str, kind: str, **fields) -> tuple[Call, str]:
             answer = RULES.answer(call.step.kind, View(call), call.seed)
             return Completion(fill(call.step.schema, answer), "stop")
 
-    ask = Ask("agent", "u1", 0, PromptFolder(tmp_path), lambda _: Catcher(), Journal())
+    ask = Ask("agent", "u1", 0, prompts_of(tmp_path, template), lambda _: Catcher(), Journal())
     asyncio.run(ask(step, **fields))
     call = caught[0]
     return call, fill(step.schema, RULES.answer(step.kind, View(call), call.seed))
