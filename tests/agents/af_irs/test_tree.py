@@ -1,6 +1,7 @@
 """The preference tree: what is built, whatever the replies."""
 
 import asyncio
+import dataclasses
 import random
 
 import numpy as np
@@ -22,6 +23,7 @@ from agents.core.items import Catalogue, Item
 from simulators.domains.synthetic.items import make_items
 from tests.agents.af_irs.harness import (
     FILMS,
+    PROMPTS,
     RECIPE,
     TREE,
     RulesModel,
@@ -30,6 +32,7 @@ from tests.agents.af_irs.harness import (
     node,
     tree_replies,
 )
+from tests.agents.core.test_rules import changed, leaves
 from tests.fakes import FakeModel, by_step
 
 
@@ -242,3 +245,35 @@ def test_rules_build_a_sound_tree_of_a_larger_catalogue():
     assert_sound(tree, catalogue)
     assert {"genre", "mood", "maker"} <= {tree.names[n] for n in tree.roots}
     assert tree.mask(0).dtype == np.bool_
+
+
+def test_rules_group_by_nothing_that_the_prompts_do_not_show():
+    catalogue = Catalogue(make_items(0, 60), noun="game")
+    rules = RulesModel(catalogue)
+    asked = {}
+
+    class Watched(RulesModel):
+        async def complete(self, call):
+            asked.setdefault(call.step.name, call)
+            return await super().complete(call)
+
+    built(PreferenceTree(12, 12, 5, None), catalogue, Watched(catalogue))
+    assert set(asked) == {"categorise", "subcategorise"}
+    unseen = 0
+    for call in asked.values():
+
+        def answer(fields, call=call):
+            given = {**fields, "reply_form": call.step.form}
+            prompt, shown = PROMPTS.render_shown(call.step.name, given)
+            messages = (call.messages[0]._replace(content=prompt),)
+            again = dataclasses.replace(call, fields=fields, shown=shown, messages=messages)
+            return prompt, asyncio.run(rules.complete(again)).text
+
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in call.fields.items()}
+        prompt, reply = answer(fields)
+        for path in leaves(fields):
+            other_prompt, other_reply = answer(changed(fields, path))
+            if other_prompt == prompt:
+                unseen += 1
+                assert other_reply == reply, path
+    assert unseen > 50
