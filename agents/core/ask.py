@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, overload
 
@@ -161,13 +161,7 @@ class Ask:
         return self.journal.ordinals[key] - 1
 
     async def _several(self, step: Step[R], draws: list[int], fields: Mapping[str, Any]) -> list[R]:
-        # In a group one failure ends its siblings, so no call outlives its episode.
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(step, draw, fields)) for draw in draws]
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
-        return [task.result() for task in tasks]
+        return await together(self._one(step, draw, fields) for draw in draws)
 
     async def _one(self, step: Step[R], draw: int, fields: Mapping[str, Any]) -> R:
         model = self.models(self.role)
@@ -240,6 +234,16 @@ class Ask:
     def _end(self, record: CallRecord, clock: float) -> None:
         record.seconds = time.perf_counter() - clock
         self.journal.records.append(record)
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What `calls` give, in their order. One failure ends the others: no call outlives it."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def _parse(

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 # One encoder for all: making one costs as much as a reply.
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -33,6 +33,15 @@ class Answer:
     text: str = "I see."
     names: Sequence[str] = ()
     share: float = 1.0  # for numbers: 0 is the lowest that the schema allows, 1 the highest
+    numbers: Sequence[int] = ()  # places on the table, from 1, of what is named
+    groups: Sequence[Group] = ()
+
+
+class Group(NamedTuple):
+    """Some of what is on the table, by their places, from 1."""
+
+    name: str
+    numbers: Sequence[int]
 
 
 def fill(schema: Mapping[str, Any], answer: Answer) -> str:
@@ -59,8 +68,8 @@ def _fill(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) ->
     if kind == "object":
         return {n: _fill(s, defs, answer) for n, s in schema.get("properties", {}).items()}
     if kind == "array":
-        names = list(answer.names)[: schema.get("maxItems", len(answer.names))]
-        filled = [_fill(schema["items"], defs, Answer(text=name, names=[name])) for name in names]
+        filled = _elements(_resolve(schema["items"], defs), defs, answer)
+        filled = filled[: schema.get("maxItems", len(filled))]
         while len(filled) < schema.get("minItems", 0):
             filled.append(_fill(schema["items"], defs, Answer(text="nothing")))
         return filled
@@ -73,6 +82,18 @@ def _fill(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) ->
     if kind == "null":
         return None
     return answer.text[: schema.get("maxLength", len(answer.text))]
+
+
+def _elements(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) -> list[Any]:
+    """What `answer` puts into a list whose elements have this schema: numbers, groups or names."""
+    if schema.get("type") == "integer":
+        low, high = _bounds(schema)
+        return [number for number in answer.numbers if low <= number <= high]
+    if schema.get("type") == "object" and answer.groups:
+        named = [Answer(text=g.name, names=[g.name], numbers=g.numbers) for g in answer.groups]
+    else:
+        named = [Answer(text=name, names=[name]) for name in answer.names]
+    return [_fill(schema, defs, each) for each in named]
 
 
 def _random(schema: Mapping[str, Any], defs: Mapping[str, Any], rng: random.Random) -> Any:

@@ -5,26 +5,32 @@ picked by the step's `kind`; it works on what the prompt shows and on nothing el
 skill never rests on a field that a model could not read (`View`). Fields mean something by name:
 
 - `conversation`: messages; `history`: items liked before; `items`: what is on the table
+- `options`: names to choose among; `preferences`: what is known of the user's wishes, in words
 - `target`: the item that the speaker wants; `facts`: what the speaker may tell
 - `attributes`: what may be asked about; `question`: what is to be asked; `limit`: how many
 
 Other fields do not matter to a rule. A reply is then filled in by the types of its schema:
-text, one of several options (the first acts, the last holds back), titles, numbers, flags.
+text, one of several options (the first acts, the last holds back), titles, numbers, flags. A
+list of whole numbers holds places, from 1, on the table: of the items, else of the `options`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 
 from agents.core.grounding import normalise
 from agents.core.knowledge import Knowledge, normal
-from agents.core.replies import Answer
+from agents.core.replies import Answer, Group
 from agents.core.steps import Kind
 from agents.core.view import SeenItem, View
 
 _FEW = 20  # a decision is ripe when no more items than this fit: two lists of the usual ten
 _TOLD_AT_ONCE = 2  # facts told in one message where the prompt sets no limit
 _NAMED = 10  # titles named where the prompt sets no limit
+_MOST_GROUPS = 12  # the last of them takes what shares nothing
+_REST = "other"
+_EMPTY_WORDS = frozenset(("a", "an", "and", "for", "from", "in", "of", "on", "or", "the", "to"))
 _YES = "Yes, that is just what I was looking for."
 
 
@@ -54,9 +60,12 @@ class Rules:
             found = self._target_is_there(view)
             names = [view.target.title] if found else []
             return Answer(acts=found, text=_YES if found else self._tell(view), names=names)
+        if view.options:
+            return _named(view)
         told = set(self._told(view))
-        fits = [i.title for i in view.items if told & set(normal(i.values))]
-        return Answer(acts=bool(fits), names=fits)
+        fits = [n for n, i in enumerate(view.items, 1) if told & set(normal(i.values))]
+        titles = [view.items[n - 1].title for n in fits]
+        return Answer(acts=bool(fits), names=titles, numbers=fits)
 
     def rank(self, view: View, seed: int) -> Answer:
         """Orders what is on the table, or what it remembers, by the words and the past."""
@@ -64,16 +73,32 @@ class Rules:
         limit = view.limit or _NAMED
         if view.items:
             score = {i.title: len(set(told) & set(normal(i.values))) for i in view.items}
-            ordered = sorted(score, key=lambda title: -score[title])
-            return Answer(names=ordered[:limit])
+            place = {i.title: n for n, i in reversed(list(enumerate(view.items, 1)))}
+            ordered = sorted(score, key=lambda title: -score[title])[:limit]
+            return Answer(names=ordered, numbers=[place[title] for title in ordered])
         liked = tuple(i.title for i in view.history)
         names = self.knowledge.rank(told, liked, view.shown_before, seed, limit)
         return Answer(names=names)
 
     def extract(self, view: View, seed: int) -> Answer:
-        """The attribute values that the other side named."""
+        """The options that the other side named; without options, the attribute values."""
+        if view.options:
+            return _named(view)
         told = self._told(view)
         return Answer(acts=bool(told), names=told, text=", ".join(told) or "nothing yet")
+
+    def group(self, view: View, seed: int) -> Answer:
+        """Puts items together by a value, options by a word, that most of them share.
+
+        A value that all items share splits nothing; a word that all options share names them.
+        """
+        if view.items:
+            labels = [normal(i.values) or _words(i.title) for i in view.items]
+            groups = _shared(labels, most=len(labels) - 1)
+        else:
+            labels = [_words(option) for option in view.options]
+            groups = _shared(labels, most=len(labels))
+        return Answer(acts=bool(groups), names=[g.name for g in groups], groups=groups)
 
     def summarise(self, view: View, seed: int) -> Answer:
         told = self._told(view)
@@ -101,11 +126,11 @@ class Rules:
         return Answer(share=_share_fitting(view.items, self._told(view), self.knowledge))
 
     def _told(self, view: View) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        for message in view.conversation:
-            if message.speaker == "user":
-                found.update(dict.fromkeys(self.knowledge.phrases_in(message.text)))
-        return tuple(found)
+        words = [m.text for m in view.conversation if m.speaker == "user"]
+        phrases = [
+            p for text in (*words, *view.preferences) for p in self.knowledge.phrases_in(text)
+        ]
+        return tuple(dict.fromkeys(phrases))
 
     def _target_is_there(self, view: View) -> bool:
         wanted = normalise(view.target.title) if view.target else ""
@@ -133,6 +158,42 @@ def _says(text: str, phrase: str) -> bool:
             return True
         at = text.find(phrase, at + 1)
     return False
+
+
+def _named(view: View) -> Answer:
+    """The options that the user's words name, those named most often first."""
+    said = normal(m.text for m in view.conversation if m.speaker == "user")
+    times = {
+        number: sum(f" {text} ".count(f" {option} ") for text in said)
+        for number, option in enumerate(normal(view.options), 1)
+        if option
+    }
+    numbers = sorted((n for n, count in times.items() if count), key=lambda n: -times[n])
+    names = [view.options[number - 1] for number in numbers]
+    return Answer(acts=bool(names), names=names, numbers=numbers, text=", ".join(names) or "none")
+
+
+def _words(text: str) -> list[str]:
+    [whole] = normal([text])
+    return [word for word in whole.split() if word not in _EMPTY_WORDS]
+
+
+def _shared(labels: Sequence[Collection[str]], most: int) -> list[Group]:
+    """Groups of those (by place, from 1) that share a label, the most shared label first.
+
+    A label of fewer than two or of more than `most` makes no group.
+    """
+    groups: list[Group] = []
+    left = dict(enumerate(labels, 1))
+    while left and len(groups) < _MOST_GROUPS - 1:
+        counts = Counter(label for has in left.values() for label in dict.fromkeys(has))
+        fit = [label for label, count in counts.items() if 2 <= count <= most]
+        if not fit:
+            break
+        name = max(fit, key=counts.__getitem__)
+        groups.append(Group(name, [place for place, has in left.items() if name in has]))
+        left = {place: has for place, has in left.items() if name not in has}
+    return [*groups, Group(_REST, list(left))] if left else groups
 
 
 def _share_fitting(items: Sequence[SeenItem], told: Sequence[str], knowledge: Knowledge) -> float:

@@ -67,7 +67,15 @@ class View:
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
-        return tuple(a for a in self._field("attributes") or () if a in self._prompt)
+        return self._strings("attributes")
+
+    @cached_property
+    def options(self) -> tuple[str, ...]:
+        return self._strings("options")
+
+    @cached_property
+    def preferences(self) -> tuple[str, ...]:
+        return self._strings("preferences")
 
     @cached_property
     def question(self) -> str:
@@ -87,6 +95,9 @@ class View:
             return ""
         value: str = getattr(owner, attribute)
         return value if value in self._prompt else ""
+
+    def _strings(self, name: str) -> tuple[str, ...]:
+        return tuple(s for s in self._field(name) or () if s in self._prompt)
 
     def _titled(self, name: str) -> tuple[SeenItem, ...]:
         seen = map(self._item, self._field(name) or ())

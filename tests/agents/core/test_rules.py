@@ -4,6 +4,9 @@ import asyncio
 import dataclasses
 import json
 import random
+import tempfile
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -17,7 +20,7 @@ from agents.core.dialogue import Message
 from agents.core.items import Catalogue, Fact, Item
 from agents.core.knowledge import Knowledge
 from agents.core.prompts import PromptFolder
-from agents.core.replies import Answer, fill, random_reply
+from agents.core.replies import Answer, Group, fill, random_reply
 from agents.core.rules import Rules
 from agents.core.steps import ReplyModel, Step, Title, text
 from agents.core.view import View
@@ -37,6 +40,7 @@ class Everything(ReplyModel):
     count: Annotated[int, Field(ge=2, le=9)]
     titles: Annotated[list[Title], Field(min_length=2, max_length=4)]
     nested: list[Nested] = Field(max_length=3)
+    places: Annotated[list[Annotated[int, Field(ge=1, le=9)]], Field(max_length=3)]
     maybe: Annotated[str, text(10)] | None = None
 
 
@@ -53,9 +57,15 @@ def test_random_replies_are_valid_for_the_schema(seed):
     st.text(alphabet="abc ", min_size=1, max_size=80),
     st.lists(st.text(alphabet="xyz", min_size=1, max_size=9), max_size=6),
     st.floats(0, 1),
+    st.lists(st.integers(-3, 300), max_size=6),
 )
-def test_filled_replies_are_valid_for_the_schema(acts, words, names, share):
-    Everything.model_validate_json(fill(SCHEMA, Answer(acts, words, names, share)))
+def test_filled_replies_are_valid_for_the_schema(acts, words, names, share, numbers):
+    groups = [Group(name, numbers) for name in names]
+    for answer in (
+        Answer(acts, words, names, share, numbers),
+        Answer(acts, words, names, share, numbers, groups),
+    ):
+        Everything.model_validate_json(fill(SCHEMA, answer))
 
 
 def test_the_first_option_acts_and_the_last_holds_back():
@@ -63,9 +73,15 @@ def test_the_first_option_acts_and_the_last_holds_back():
     assert json.loads(fill(SCHEMA, Answer(acts=False)))["option"] == "stop"
 
 
+@cache
+def prompts_of(tmp_path: Path, template: str) -> PromptFolder:
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    (folder / "step.md.j2").write_text(template)
+    return PromptFolder(folder)
+
+
 def asked(tmp_path, template: str, kind: str, **fields) -> tuple[Call, str]:
     """The call and the rules' reply to a prompt made from `template`."""
-    (tmp_path / "step.md.j2").write_text(template)
     step = Step("step", kind, Everything)  # type: ignore[arg-type]
     caught: list[Call] = []
 
@@ -79,7 +95,7 @@ def asked(tmp_path, template: str, kind: str, **fields) -> tuple[Call, str]:
             answer = RULES.answer(call.step.kind, View(call), call.seed)
             return Completion(fill(call.step.schema, answer), "stop")
 
-    ask = Ask("agent", "u1", 0, PromptFolder(tmp_path), lambda _: Catcher(), Journal())
+    ask = Ask("agent", "u1", 0, prompts_of(tmp_path, template), lambda _: Catcher(), Journal())
     asyncio.run(ask(step, **fields))
     call = caught[0]
     return call, fill(step.schema, RULES.answer(step.kind, View(call), call.seed))
@@ -179,11 +195,14 @@ TEMPLATES = (
     "{% for m in conversation %}{{ m.text[:8] }}\n{% endfor %}{{ question }} {{ limit }}"
     "{% for i in history %}{{ i.attributes.items() | list }}{% endfor %}",
     "{{ attributes | join }}",
+    "{% for m in conversation %}{{ m.speaker }}: {{ m.text }}\n{% endfor %}"
+    "{% for o in options[:3] %}{{ o }}\n{% endfor %}",
+    "{% for i in items[:2] %}{{ i.title }}\n{% endfor %}{{ preferences | first }}",
 )
 
 
-@pytest.mark.parametrize("kind", ["decide", "choose", "rank", "extract", "summarise", "ask",
-                                  "verbalise", "score"])  # fmt: skip
+@pytest.mark.parametrize("kind", ["decide", "choose", "rank", "extract", "group", "summarise",
+                                  "ask", "verbalise", "score"])  # fmt: skip
 def test_no_leaf_that_the_prompt_does_not_show_changes_a_reply(tmp_path, kind):
     fields = {
         "conversation": TALK,
@@ -192,6 +211,8 @@ def test_no_leaf_that_the_prompt_does_not_show_changes_a_reply(tmp_path, kind):
         "target": ITEMS[1],
         "facts": (Fact("genre", "Thriller"), Fact("decade", "1990s")),
         "attributes": ("genre", "decade"),
+        "options": ("Western", "Action", "1990s", "Drama"),
+        "preferences": ("wants genre: Thriller", "wants decade: 1970s"),
         "question": "Which genre?",
         "limit": 2,
     }
@@ -204,6 +225,78 @@ def test_no_leaf_that_the_prompt_does_not_show_changes_a_reply(tmp_path, kind):
                 unseen += 1
                 assert other == reply, (template, path)
     assert unseen > 20
+
+
+class Sorted(ReplyModel):
+    class Part(ReplyModel):
+        name: Annotated[str, text(40)]
+        numbers: Annotated[list[Annotated[int, Field(ge=1, le=9)]], Field(max_length=9)]
+
+    numbers: Annotated[list[Annotated[int, Field(ge=1, le=9)]], Field(max_length=3)]
+    parts: Annotated[list[Part], Field(max_length=4)]
+
+
+def answered(tmp_path, template: str, kind: str, **fields) -> Sorted:
+    call, _ = asked(tmp_path, template, kind, **fields)
+    answer = RULES.answer(kind, View(call), call.seed)  # type: ignore[arg-type]
+    return Sorted.model_validate_json(fill(Sorted.model_json_schema(), answer))
+
+
+OPTIONS = (
+    "{{ options | join(', ') }}{% for m in conversation %}{{ m.speaker }}{{ m.text }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("kind", ["extract", "choose"])
+def test_options_are_those_that_the_user_named_most_often_first(tmp_path, kind):
+    options = ("Drama", "decade", "Action", "Act", "1990s", "genre")
+    talk = (*TALK, Message("recommender", "Drama?"), Message("user", "the decade, not the genre!"))
+    chosen = answered(tmp_path, OPTIONS, kind, options=options, conversation=talk)
+    assert chosen.numbers == [2, 6, 3]  # of the four that are named, as many as the schema takes
+    nothing = answered(tmp_path, OPTIONS, kind, options=("Drama", "Act"), conversation=talk)
+    assert nothing.numbers == []
+
+
+def test_options_are_grouped_by_the_words_that_most_of_them_share(tmp_path):
+    options = ("genre: Drama", "decade: 1990s", "genre: Action", "decade: 1980s", "genre: War", "?")
+    found = answered(tmp_path, "{{ options | join(' ') }}", "group", options=options)
+    assert [(part.name, part.numbers) for part in found.parts] == [
+        ("genre", [1, 3, 5]),
+        ("decade", [2, 4]),
+        ("other", [6]),
+    ]
+    alike = answered(tmp_path, "{{ options | join(' ') }}", "group", options=options[:3:2])
+    assert [(part.name, part.numbers) for part in alike.parts] == [("genre", [1, 2])]
+
+
+def test_items_are_grouped_by_what_they_share_and_not_all_have(tmp_path):
+    template = (
+        "{% for i in items %}{{ i.title }}: {{ i.attributes.decade | join(', ') }}\n{% endfor %}"
+    )
+    found = answered(tmp_path, template, "group", items=ITEMS)
+    assert [(part.name, part.numbers) for part in found.parts] == [
+        ("1970s", [1, 3]),
+        ("other", [2, 4, 5]),
+    ]
+    same = answered(tmp_path, template, "group", items=ITEMS[:3:2])
+    assert [(part.name, part.numbers) for part in same.parts] == [("other", [1, 2])]
+    titles = answered(
+        tmp_path, "{% for i in items %}{{ i.title }}\n{% endfor %}", "group", items=ITEMS
+    )
+    assert [(part.name, part.numbers) for part in titles.parts] == [
+        ("alien", [3, 4]),
+        ("other", [1, 2, 5]),
+    ]
+
+
+def test_preferences_that_the_prompt_states_order_the_items_of_a_ranking(tmp_path):
+    template = (
+        "{{ preferences | join }}{% for i in items %}{{ i.title }}: "
+        "{{ i.attributes.genre | join(', ') }}\n{% endfor %}"
+    )
+    wants = ("wants genre: Horror",)
+    found = answered(tmp_path, template, "rank", items=ITEMS, preferences=wants)
+    assert found.numbers == [3, 1, 2]
 
 
 def catalogue_of(size: int) -> Catalogue:

@@ -1,0 +1,311 @@
+"""AF-IRS (Action First, sections 4 and 5.3): first the action stage, then the decision.
+
+The paper specifies: a preference tree built beforehand (4.1.1, `tree`); session preferences read
+from the user's words (4.1.2, eq. 1 and 2, `extraction`); two stages of filtering, by session and
+by cosine of user and item embeddings (4.1.3, eq. 3 to 5); a structured preference and a refined
+list of ten (4.1.4, eq. 6 and 7); a decision that sees conversation and items (4.2.1, Figure 3); a
+question made from preference and distribution of the candidates (4.2.2); a written response, the
+same for all systems (3). We decided:
+
+- Candidates leave out what the user has had and what was shown in this dialogue (`repeat` allows
+  both), before eq. 3 is judged empty: what cannot be recommended is no candidate.
+- Eq. 6 is asked for once a turn, where something uses it: the refinement, or the question.
+- Where no item is left, there is nothing to decide on: the agent asks.
+- The question's prompt also shows the conversation, so that nothing is asked twice.
+- Items are shown with title and attributes where a model judges them.
+- Without action-first, the decision comes first, from the conversation alone. The action stage is
+  the same; only if the agent asks, eq. 7 is left out, since nothing of the turn uses the list. A
+  metric that needs it has it by the probe (`would_recommend`).
+- Without LLM2RS nothing is extracted, and eq. 3 gives the whole catalogue. Without the refinement,
+  the first ten of eq. 5 are what is decided on and recommended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from agents.af_irs.extraction import EXTRACT, Extracted, Extraction
+from agents.af_irs.filtering import WhenEmpty, distribution, session_filter
+from agents.af_irs.tree import MOST_IN_A_BATCH, PreferenceTree, Tree
+from agents.core.agent import Agent, AgentContext, AgentOptions
+from agents.core.artifacts import Recipe
+from agents.core.ask import Ask
+from agents.core.decision_first import ASK, RESPOND, GroundedTitles, Recommendation, ground
+from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.items import Catalogue, Item
+from agents.core.steps import ReplyModel, Step, text
+from agents.recommenders.core import Recommender, RecommenderRef, best, positions
+
+__all__ = ["AFIRS"]
+
+_SHARES = 20  # lines of the distribution that the question's prompt shows
+
+
+class _Preference(ReplyModel):
+    stance: Literal["wants", "avoids"]
+    aspect: Annotated[str, text(40)]
+    wish: Annotated[str, text(80)]
+
+
+class _Preferences(ReplyModel):
+    preferences: Annotated[
+        list[_Preference],
+        Field(
+            max_length=10,
+            description='a list of objects: stance ("wants" or "avoids"), aspect (what it is '
+            "about, such as a property), wish (in a few words); an empty list if nothing is known",
+        ),
+    ]
+
+
+class _Decision(ReplyModel):
+    action: Annotated[Literal["recommend", "ask"], Field(description='"recommend" or "ask"')]
+
+
+_PREFER = Step("prefer", "extract", _Preferences)
+_REFINE = Step("refine", "rank", Recommendation)
+_DECIDE = Step("decide", "decide", _Decision)
+_DECIDE_FIRST = Step("decide_first", "decide", _Decision)
+
+
+class _Options(AgentOptions):
+    recommender: RecommenderRef = Field(
+        default_factory=lambda: RecommenderRef.model_validate("item_knn")
+    )
+    candidates: Annotated[int, Field(ge=1, le=200)] = 50
+    """At most so many items are handed to the model (5.1.5)."""
+    repeat: bool = False
+    """Whether candidates may be items of the history, or shown before in this dialogue."""
+    when_empty: WhenEmpty = "drop_least_relevant"
+    """What eq. 3 gives when no item fits all session preferences."""
+    action_first: bool = True
+    """False is Table 3's "w/o Action-First"."""
+    llm2rs: bool = True
+    """False is Table 3's "w/o LLM2RS"."""
+    llm_refine: bool = True
+    """False is Table 3's "w/o LLM-refine"."""
+    attributes: tuple[str, ...] | None = None
+    """Names of the attributes that make the tree; all: None. One with thousands of values, such
+    as a developer, costs calls in every turn."""
+    batch_attributes: Annotated[int, Field(ge=2, le=MOST_IN_A_BATCH)] = 40
+    """Attributes in one prompt when the tree is built."""
+    batch_items: Annotated[int, Field(ge=2, le=MOST_IN_A_BATCH)] = 40
+    """Items in one prompt when the tree is built."""
+    smallest_attribute: Annotated[int, Field(ge=1)] = 5
+    """Items of an attribute that has fewer are not divided into subcategories."""
+    batch_options: Annotated[int, Field(ge=2, le=500)] = 100
+    """Nodes of the tree in one prompt when preferences are extracted."""
+
+
+@dataclass(slots=True)
+class _Action:
+    """What the action stage of one turn has found so far."""
+
+    turn: int
+    extracted: Extracted
+    kept: int
+    allowed: int
+    pool: int
+    candidates: tuple[Item, ...]
+    preferences: list[str] | None = None
+    """Eq. 6, in words; None as long as nothing has asked for it."""
+
+
+class AFIRS(Agent):
+    """Acts, then decides, in a loop between the model and the recommender."""
+
+    Options = _Options
+    options: _Options
+    roles = ("agent", "agent.tree")
+    steps = (
+        *PreferenceTree.steps,
+        EXTRACT,
+        _PREFER,
+        _REFINE,
+        _DECIDE,
+        _DECIDE_FIRST,
+        ASK,
+        RESPOND,
+    )
+
+    @classmethod
+    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
+        recommender = options.recommender.recipe()
+        if not options.llm2rs:
+            return {"recommender": recommender}
+        tree = PreferenceTree(
+            batch_attributes=options.batch_attributes,
+            batch_items=options.batch_items,
+            smallest=options.smallest_attribute,
+            attributes=options.attributes,
+        )
+        return {"recommender": recommender, "tree": tree}
+
+    def __init__(self, options: _Options, context: AgentContext) -> None:
+        super().__init__(options, context)
+        self._recommender: Recommender = context.artifacts["recommender"]
+        self._tree: Tree | None = context.artifacts["tree"] if options.llm2rs else None
+        self._history = positions(context.case.history, context.catalogue)
+        self._action: _Action | None = None
+
+    async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        if not self.options.action_first:
+            return await self._decide_first(dialogue, ask)
+        action = await self._act(dialogue, ask)
+        named = await self._refine(action, dialogue, ask)
+        if not named.items:
+            return await self._question(action, named, "no_items", dialogue, ask)
+        decision = await ask(
+            _DECIDE,
+            noun=self._noun,
+            items=named.items,
+            conversation=dialogue.messages,
+        )
+        if decision.action == "recommend":
+            return await self._recommend(action, named, "verified", dialogue, ask)
+        return await self._question(action, named, "not_verified", dialogue, ask)
+
+    async def _decide_first(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        decision = await ask(_DECIDE_FIRST, noun=self._noun, conversation=dialogue.messages)
+        action = await self._act(dialogue, ask)
+        if decision.action == "ask":
+            return await self._question(action, None, "decided_first", dialogue, ask)
+        named = await self._refine(action, dialogue, ask)
+        return await self._recommend(action, named, "decided_first", dialogue, ask)
+
+    async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...]:
+        action = self._action
+        if action is None or action.turn != dialogue.turn:
+            action = await self._act(dialogue, ask)
+        return (await self._refine(action, dialogue, ask)).items
+
+    async def _act(self, dialogue: Dialogue, ask: Ask) -> _Action:
+        """Eq. 1 to 5: session preferences, and at most `candidates` items that fit them."""
+        options, catalogue = self.options, self.context.catalogue
+        extracted = Extracted()
+        if self._tree is not None:
+            words = [m for m in dialogue.messages if m.speaker != "recommender"]
+            extraction = Extraction(self._tree, words, self._noun, options.batch_options, ask)
+            extracted = await extraction.run()
+        sets = [self._tree.mask(node) for node in extracted.nodes] if self._tree else []
+        allowed = self._allowed(dialogue)
+        pool = session_filter(sets, allowed, options.when_empty)
+        found = best(self._similarities, options.candidates, among=pool.mask)
+        self._action = _Action(
+            dialogue.turn,
+            extracted,
+            pool.kept,
+            int(allowed.sum()),
+            int(pool.mask.sum()),
+            tuple(catalogue.items[position] for position in found.tolist()),
+        )
+        return self._action
+
+    async def _refine(self, action: _Action, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
+        """Eq. 6 and 7: the candidates to recommend, never more than there are."""
+        limit = self.context.shown_items
+        if not self.options.llm_refine or not action.candidates:
+            return GroundedTitles(action.candidates[:limit], [], [])
+        reply = await ask(
+            _REFINE,
+            noun=self._noun,
+            limit=limit,
+            preferences=await self._preferences(action, dialogue, ask),
+            items=action.candidates,
+        )
+        named = ground(reply.titles, Catalogue(action.candidates, noun=self._noun))
+        return named._replace(items=named.items[:limit])
+
+    async def _preferences(self, action: _Action, dialogue: Dialogue, ask: Ask) -> list[str]:
+        if action.preferences is None:
+            reply = await ask(_PREFER, noun=self._noun, conversation=dialogue.messages)
+            action.preferences = [f"{p.stance} {p.aspect}: {p.wish}" for p in reply.preferences]
+        return action.preferences
+
+    async def _question(
+        self,
+        action: _Action,
+        named: GroundedTitles | None,
+        strategy: str,
+        dialogue: Dialogue,
+        ask: Ask,
+    ) -> AgentTurn:
+        shares = distribution(action.candidates, _SHARES)
+        telling = dict.fromkeys(share.attribute for share in shares)
+        reply = await ask(
+            ASK,
+            noun=self._noun,
+            preferences=await self._preferences(action, dialogue, ask),
+            attributes=list(dict.fromkeys((*telling, *self.context.catalogue.attributes))),
+            total=len(action.candidates),
+            distribution=shares,
+            conversation=dialogue.messages,
+        )
+        words = await self._write(dialogue, ask, items=(), question=reply.question)
+        ranking = None if named is None else named.items
+        extra = self._extra(action, named)
+        return AgentTurn(words, "ask", (), ranking, action.candidates, strategy, extra)
+
+    async def _recommend(
+        self,
+        action: _Action,
+        named: GroundedTitles,
+        strategy: str,
+        dialogue: Dialogue,
+        ask: Ask,
+    ) -> AgentTurn:
+        words = await self._write(dialogue, ask, items=named.items, question="")
+        extra = self._extra(action, named)
+        items, candidates = named.items, action.candidates
+        return AgentTurn(words, "recommend", items, items, candidates, strategy, extra)
+
+    async def _write(
+        self, dialogue: Dialogue, ask: Ask, *, items: tuple[Item, ...], question: str
+    ) -> str:
+        reply = await ask(
+            RESPOND,
+            noun=self._noun,
+            conversation=dialogue.messages,
+            items=items,
+            question=question,
+        )
+        return reply.response
+
+    def _extra(self, action: _Action, named: GroundedTitles | None) -> dict[str, Any]:
+        nodes, tree = action.extracted.nodes, self._tree
+        paths = [" > ".join(tree.path(node)) for node in nodes] if tree else []
+        return {
+            "session_preferences": paths[: action.kept],
+            "dropped": paths[action.kept :],
+            "unknown_numbers": action.extracted.unknown_numbers,
+            "pools": {
+                "allowed": action.allowed,
+                "session": action.pool,
+                "candidates": len(action.candidates),
+            },
+            "preferences": action.preferences,
+            **({} if named is None else named.extra()),
+        }
+
+    def _allowed(self, dialogue: Dialogue) -> np.ndarray:
+        """(items,), bool: what may be recommended now."""
+        allowed = np.ones(len(self.context.catalogue), bool)
+        if not self.options.repeat:
+            allowed[self._history] = False
+            shown = [item for message in dialogue.whole for item in message.shown]
+            allowed[positions(shown, self.context.catalogue)] = False
+        return allowed
+
+    @cached_property
+    def _similarities(self) -> np.ndarray:
+        return self._recommender.similarities(self._history)
+
+    @property
+    def _noun(self) -> str:
+        return self.context.catalogue.noun

@@ -1,0 +1,101 @@
+"""Session preferences (AF-IRS, 4.1.2, eq. 1 and 2): from the user's words to nodes of the tree.
+
+The paper: level by level, from the root, the model selects among the children of the nodes that it
+selected before, in order of relevance; what it selects last are the session preferences. Decided:
+
+- A node beneath which nothing is selected is a preference itself; its items are all below it.
+- A node with one child is followed without asking: both have the same items. So is the root.
+- Finer preferences count as more relevant than coarser ones, those of one level in the model's
+  order: it is given for one level at a time, and eq. 3 may have to drop the least relevant.
+- Options that are too many for a prompt go in batches; their selections are merged by rank.
+- Options are selected by number; a number of no option is counted, one given twice is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from agents.af_irs.tree import Tree
+from agents.core.ask import Ask, together
+from agents.core.dialogue import Message
+from agents.core.steps import ReplyModel, Step
+
+
+class _Selection(ReplyModel):
+    numbers: Annotated[
+        list[Annotated[int, Field(ge=1, le=999)]],
+        Field(
+            max_length=10,
+            description="a list of the numbers of the selected preferences, the most relevant "
+            "first; an empty list for none",
+        ),
+    ]
+
+
+EXTRACT = Step("extract", "extract", _Selection)
+
+
+class Extracted(NamedTuple):
+    """`nodes` are the session preferences, the most relevant first."""
+
+    nodes: tuple[int, ...] = ()
+    unknown_numbers: int = 0
+
+
+@dataclass
+class Extraction:
+    """One descent of a tree."""
+
+    tree: Tree
+    conversation: Sequence[Message]
+    """The user's messages."""
+    noun: str
+    batch: int
+    """How many options a prompt shows at most."""
+    ask: Ask
+    unknown_numbers: int = 0
+
+    async def run(self) -> Extracted:
+        children = self.tree.children
+        options = self.tree.roots
+        while len(options) == 1:
+            options = children[options[0]]
+        by_level: list[list[int]] = []
+        selected = await self._select(options)
+        while selected:
+            asked = [node for node in selected if len(children[node]) > 1]
+            below = await self._select([child for node in asked for child in children[node]])
+            parents = {self.tree.parents[node] for node in below}
+            by_level.append(
+                [n for n in selected if not children[n] or (n in asked and n not in parents)]
+            )
+            only = [children[node][0] for node in selected if len(children[node]) == 1]
+            selected = [*below, *only]
+        finest_first = [node for level in reversed(by_level) for node in level]
+        return Extracted(tuple(finest_first), self.unknown_numbers)
+
+    async def _select(self, options: Sequence[int]) -> list[int]:
+        batches = [options[at : at + self.batch] for at in range(0, len(options), self.batch)]
+        chosen = await together(self._select_in(batch) for batch in batches)
+        ranks = zip_longest(*chosen)
+        return [node for rank in ranks for node in rank if node is not None]
+
+    async def _select_in(self, batch: Sequence[int]) -> list[int]:
+        tree = self.tree
+        above = [tree.parents[node] for node in batch]
+        reply = await self.ask(
+            EXTRACT,
+            noun=self.noun,
+            options=[tree.names[node] for node in batch],
+            under=["" if node < 0 else " > ".join(tree.path(node)) for node in above],
+            conversation=self.conversation,
+        )
+        numbers = dict.fromkeys(reply.numbers)
+        known = [number for number in numbers if number <= len(batch)]
+        self.unknown_numbers += len(numbers) - len(known)
+        return [batch[number - 1] for number in known]

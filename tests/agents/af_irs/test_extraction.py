@@ -1,0 +1,117 @@
+"""Eq. 1 and 2 on a small tree: which nodes become preferences, in which order, by which calls."""
+
+import asyncio
+
+import pytest
+
+from agents.af_irs.extraction import Extracted, Extraction
+from agents.af_irs.tree import PreferenceTree
+from agents.core.dialogue import Message
+from agents.core.items import Catalogue, Item
+from tests.agents.af_irs.harness import PROMPTS, TREE, built, node, tree_replies
+from tests.fakes import FakeModel, make_ask, scripted
+
+WORDS = [Message("user", "Something with Action and calm")]
+
+
+def extracted(reply, *, tree=TREE, batch=100):
+    """What was extracted, and what each call's prompt offered."""
+    model = FakeModel(reply)
+    ask = make_ask(model, PROMPTS)
+    found = asyncio.run(Extraction(tree, WORDS, "film", batch, ask).run())
+    return found, [call.fields["options"] for call in model.calls]
+
+
+def naming(*names):
+    """Selects by name, in this order."""
+
+    def reply(call):
+        options = call.fields["options"]
+        chosen = [options.index(name) + 1 for name in names if name in options]
+        return {"numbers": chosen}
+
+    return reply
+
+
+def test_the_words_are_followed_level_by_level_to_the_finest_nodes():
+    found, offered = extracted(naming("Genre", "Loud", "Action", "Chase"))
+    assert found == Extracted((node("Genre", "Loud", "Action", "Chase"),), 0)
+    assert offered == [
+        ["Genre", "Mood", "Unlabelled"],
+        ["Loud", "Quiet"],
+        ["Action", "Western"],
+        ["Heist", "Chase"],
+    ]
+
+
+def test_a_prompt_groups_options_by_what_they_are_under():
+    model = FakeModel(naming("Genre", "Loud", "Quiet", "Action", "Heist", "Family"))
+    asyncio.run(Extraction(TREE, WORDS, "film", 100, make_ask(model, PROMPTS)).run())
+    # Quiet has one child, Drama, which is followed without asking; so are its two to offer.
+    assert (
+        "Under Genre > Loud > Action:\n1. Heist\n2. Chase\nUnder Genre > Quiet > Drama:\n3. F"
+        in (model.calls[-1].messages[0].content)
+    )
+    assert "Under" not in model.calls[0].messages[0].content
+
+
+@pytest.mark.parametrize(
+    ("names", "paths"),
+    [
+        ((), []),
+        (("Genre",), [("Genre",)]),
+        (("Genre", "Loud"), [("Genre", "Loud")]),
+        (("Genre", "Loud", "Action"), [("Genre", "Loud", "Action")]),
+        (
+            ("Court", "Family", "Genre", "Quiet", "Loud"),
+            [
+                ("Genre", "Quiet", "Drama", "Court"),
+                ("Genre", "Quiet", "Drama", "Family"),
+                ("Genre", "Loud"),
+            ],
+        ),
+        # A node with one child is followed: Mood to Moods, calm to its only leaf.
+        (("Mood", "calm"), [("Mood", "Moods", "calm", "calm")]),
+        (("Mood",), [("Mood", "Moods")]),
+        (
+            ("Mood", "Genre", "calm", "Loud", "Action", "Chase"),
+            [("Genre", "Loud", "Action", "Chase"), ("Mood", "Moods", "calm", "calm")],
+        ),
+    ],
+)
+def test_where_nothing_finer_is_selected_the_node_itself_is_the_preference(names, paths):
+    found, _ = extracted(naming(*names))
+    assert [TREE.path(n) for n in found.nodes] == paths
+
+
+def test_nothing_selected_ends_after_one_call():
+    assert extracted(lambda call: {"numbers": []}) == (
+        Extracted((), 0),
+        [["Genre", "Mood", "Unlabelled"]],
+    )
+
+
+def test_numbers_of_no_option_are_counted_and_repeated_ones_are_one():
+    found, offered = extracted(scripted({"numbers": [9, 1, 1, 999]}, {"numbers": []}))
+    assert [TREE.path(n) for n in found.nodes] == [("Genre",)]
+    assert found.unknown_numbers == 2
+    assert len(offered) == 2
+
+
+def test_many_options_go_in_batches_that_are_merged_by_rank():
+    items = [Item(str(n), f"F{n}", {"g": (f"v{n}",)}) for n in range(5)]
+    catalogue = Catalogue(items, noun="film")
+    recipe = PreferenceTree(40, 40, 5, None)
+    groups = [{"category": f"c{n}", "subcategory": "s", "numbers": [n]} for n in range(1, 6)]
+    tree = recipe.load(built(recipe, catalogue, FakeModel(lambda _: {"groups": groups})), catalogue)
+    found, offered = extracted(lambda call: {"numbers": [2, 1]}, tree=tree, batch=2)
+    assert offered == [["c1", "c2"], ["c3", "c4"], ["c5"]]
+    assert [tree.path(n)[0] for n in found.nodes] == ["c2", "c4", "c5", "c1", "c3"]
+    assert found.unknown_numbers == 1
+
+
+def test_a_tree_without_a_choice_gives_no_preference_and_costs_no_call():
+    catalogue = Catalogue([Item("1", "One"), Item("2", "Two")], noun="film")
+    recipe = PreferenceTree(40, 40, 5, None)
+    tree = recipe.load(built(recipe, catalogue, FakeModel(tree_replies)), catalogue)
+    assert extracted(lambda call: {"numbers": [1]}, tree=tree) == (Extracted((), 0), [])
