@@ -4,7 +4,8 @@
   single file); what is not there is looked for in `agents/core/prompts/`.
 - An undefined field is an error (StrictUndefined), never an empty string.
 - Fixed instructions come first and the growing dialogue last, so that prefix caching works.
-- `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need.
+- `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need,
+  `{{ items | described }}` titles with attributes.
 - Values are put in as they are: a template gives no markup that a value could break.
 """
 
@@ -71,6 +72,20 @@ def _titles(env: _Tracking, items: Sequence[Item]) -> str:
     return "\n".join([f"- {item.title}" for item in items]) or "- (none)"
 
 
+@jinja2.pass_environment
+def _described(env: _Tracking, items: Sequence[Item]) -> str:
+    """`{{ items | described }}`: a line an item, with its attributes after a bar."""
+    if env.seen is not None:
+        for item in items:
+            env.seen.update(((id(item), "title"), (id(item), "attributes")))
+            env.seen.add((id(item.attributes), "items"))
+    lines = []
+    for item in items:
+        known = "; ".join(f"{name}: {', '.join(v)}" for name, v in item.attributes.items())
+        lines.append(f"- {item.title} | {known}" if known else f"- {item.title}")
+    return "\n".join(lines) or "- (none)"
+
+
 class PromptFolder:
     """The templates of one plug-in. Compiled once, on first use."""
 
@@ -86,6 +101,7 @@ class PromptFolder:
         )
         env.filters["words"] = _words
         env.filters["titles"] = _titles
+        env.filters["described"] = _described
         self._templates: dict[str, jinja2.Template] = {}
 
     def render(self, step: str, fields: Mapping[str, Any]) -> str:

@@ -1,0 +1,15 @@
+"""How prompts write out items."""
+
+from agents.core.items import Item
+from agents.core.prompts import PromptFolder
+from tests.fakes import ITEMS
+
+
+def test_described_items_show_their_attributes_and_nothing_else(tmp_path):
+    (tmp_path / "look.md.j2").write_text("{{ items | described }}")
+    folder = PromptFolder(tmp_path)
+    bare = Item("9", "Bare", description="unsaid", price=3.0)
+    prompt, shown = folder.render_shown("look", {"items": (ITEMS[1], bare)})
+    assert prompt == ("- Heat Wave (1995) | genre: Action, Thriller; decade: 1990s\n- Bare")
+    assert (id(ITEMS[1]), "attributes") in shown.pairs
+    assert folder.render("look", {"items": ()}) == "- (none)"
