@@ -55,6 +55,16 @@ def write_part(
     stamp: Mapping[str, Any],
 ) -> None:
     """Writes `rows`, each with the columns of `stamp`, as the whole part `name`, or nothing."""
+    data = table_of(table, rows, stamp)
+    try:
+        with folder.writing(name) as file:
+            pq.write_table(data, file, compression="zstd", compression_level=1)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}/{name}: {error.strerror or error}") from error
+
+
+def table_of(table: str, rows: Sequence[Mapping[str, Any]], stamp: Mapping[str, Any]) -> pa.Table:
+    """`rows`, each with the columns of `stamp`, in the schema of `table`."""
     schema = SCHEMAS[table]
     columns = []
     for column in schema:
@@ -62,12 +72,7 @@ def write_part(
             columns.append(_constant(stamp[column.name], column.type, len(rows)))
         else:
             columns.append(pa.array([row[column.name] for row in rows], type=column.type))
-    data = pa.Table.from_arrays(columns, schema=schema.with_metadata(metadata()))
-    try:
-        with folder.writing(name) as file:
-            pq.write_table(data, file, compression="zstd", compression_level=1)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}/{name}: {error.strerror or error}") from error
+    return pa.Table.from_arrays(columns, schema=schema.with_metadata(metadata()))
 
 
 def _constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:
