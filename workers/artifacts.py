@@ -34,6 +34,7 @@ from workers.store import table_of
 
 ABOUT, DATA, CALLS = "artifact.json", "data.json", "calls.parquet"
 _FORMAT = 1
+_ABANDONED = 24 * 3600.0  # seconds after which what was being written has no writer any more
 
 
 class About(BaseModel):
@@ -154,6 +155,7 @@ class ArtifactStore:
         )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path.parent)
             aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
         except OSError as error:
             raise _cannot("written", path, error) from error
@@ -175,6 +177,13 @@ class ArtifactStore:
             raise _cannot("written", path, error) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for path in folder.glob(".*.tmp"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _rename(aside: Path, path: Path) -> None:
