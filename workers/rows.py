@@ -128,7 +128,12 @@ def turn_rows(attempt: Attempt) -> list[Row]:
 
 def call_rows(attempt: Attempt) -> list[Row]:
     """The rows of `calls`, in the order in which the calls ended."""
-    return [_call_row(attempt.attempt_id, record) for record in attempt.journal.records]
+    return rows_of_calls(attempt.attempt_id, attempt.journal)
+
+
+def rows_of_calls(attempt_id: str, journal: Journal) -> list[Row]:
+    """The rows of `calls` of an attempt at an episode, or at an artifact."""
+    return [_call_row(attempt_id, record) for record in journal.records]
 
 
 def _call_row(attempt_id: str, record: CallRecord) -> Row:

@@ -105,6 +105,30 @@ def _committed(folder: Folder) -> set[str]:
     return found
 
 
+def artifacts_used(folder: Folder | Path) -> dict[tuple[str, int, str], set[str]]:
+    """(cell id, training seed, name) -> digests of the artifact in committed, done episodes."""
+    while True:
+        try:
+            return _artifacts_used(folder_at(folder))
+        except FileNotFoundError:  # a driver has compacted it meanwhile
+            continue
+
+
+def _artifacts_used(folder: Folder) -> dict[tuple[str, int, str], set[str]]:
+    found: dict[tuple[str, int, str], set[str]] = {}
+    columns = ["cell_id", "seed_training", "status", "artifacts"]
+    for name in parts.live(folder, "episodes"):
+        rows = read_columns(folder, name, columns)
+        if "artifacts" not in rows.column_names:
+            continue  # of a version without them
+        for row in rows.to_pylist():
+            if row["status"] == "done":
+                for artifact, digest in row["artifacts"] or ():
+                    key = (row["cell_id"], row["seed_training"], artifact)
+                    found.setdefault(key, set()).add(digest)
+    return found
+
+
 def committed_by(folder: Folder | Path, epoch: int, writer: str) -> dict[str, str]:
     """Attempt id -> status of what one writer has committed: what a lost worker left behind."""
     folder = folder_at(folder)
