@@ -127,7 +127,8 @@ class Results:
                 "'" + str(self.folder.path / f).replace("'", "''") + "'" for f in files
             )
             # A folder named `seed=3` is no partition: it would replace the column `seed`.
-            source = f"read_parquet([{paths}], hive_partitioning = false)"
+            # Parts of older versions lack columns.
+            source = f"read_parquet([{paths}], hive_partitioning = false, union_by_name = true)"
         else:
             assert isinstance(self.folder, S3Folder)
             self.db.register(f"stored_{view}", self.folder.dataset(files, SCHEMAS[table]))

@@ -32,6 +32,15 @@ Folder = Annotated[
 ]
 
 
+AcceptArtifactChange = Annotated[
+    bool,
+    typer.Option(
+        "--accept-artifact-change",
+        help="Go on with artifacts whose content is not what the episodes that are there used.",
+    ),
+]
+
+
 class Format(StrEnum):
     text = "text"
     csv = "csv"
@@ -53,6 +62,23 @@ def _one_clear_message() -> Iterator[None]:
         # The reader (head, less) has seen enough.
         sys.stderr.close()
         raise typer.Exit(0) from None
+
+
+@contextmanager
+def _told_how_to_go_on() -> Iterator[None]:
+    """A run that storage or a second interrupt ends can be gone on with: exit code 3."""
+    from agents.core.errors import StoreError
+    from runner.run import INCOMPLETE, command
+
+    try:
+        yield
+    except StoreError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        print(f"to go on: {command(sys.argv)}", file=sys.stderr)
+        raise typer.Exit(INCOMPLETE) from None
+    except KeyboardInterrupt:
+        print(f"stopped at once; to go on: {command(sys.argv)}", file=sys.stderr)
+        raise typer.Exit(INCOMPLETE) from None
 
 
 def _console() -> Any:
@@ -97,36 +123,58 @@ def run(
             "--accept-source-change", help="Keep results that older code of a plug-in made."
         ),
     ] = False,
+    accept_artifact_change: AcceptArtifactChange = False,
 ) -> None:
     """Run what is left of a sweep, then print its table. Exit 0 complete, 3 incomplete."""
     with _one_clear_message():
-        from agents.core.errors import StoreError
         from analysis.results import Results
         from runner import run as runs
         from runner.show import show_failures, show_table
 
         console = _console()
-        try:
+        with _told_how_to_go_on():
             outcome = runs.run(
                 sweep,
                 overrides or [],
                 retry=retry or [],
                 accept_source_change=accept_source_change,
+                accept_artifact_change=accept_artifact_change,
                 console=console,
             )
-        except StoreError as error:
-            print(f"error: {error.message}", file=sys.stderr)
-            print(f"to go on: {runs.command(sys.argv)}", file=sys.stderr)
-            raise typer.Exit(runs.INCOMPLETE) from None
-        except KeyboardInterrupt:
-            print(f"stopped at once; to go on: {runs.command(sys.argv)}", file=sys.stderr)
-            raise typer.Exit(runs.INCOMPLETE) from None
         results = Results.open(outcome.folder)
         show_failures(results, runs.command(runs.without_retry(sys.argv)), console)
         show_table(results, metrics=[], format="text", everything=False, console=console)
         console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")
+            if outcome.stopped:
+                console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
+            console.print(f"to go on: {runs.command(sys.argv)}", soft_wrap=True, markup=False)
+        raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def prepare(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    accept_artifact_change: AcceptArtifactChange = False,
+) -> None:
+    """Make what the agents of a sweep need, and run no dialogue. Exit 0 all made, 3 not all."""
+    with _one_clear_message():
+        from runner import run as runs
+
+        console = _console()
+        with _told_how_to_go_on():
+            outcome = runs.run(
+                sweep,
+                overrides or [],
+                accept_source_change=False,
+                accept_artifact_change=accept_artifact_change,
+                only_prepare=True,
+                console=console,
+            )
+        if outcome.left:
+            console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} are not made")
             if outcome.stopped:
                 console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
             console.print(f"to go on: {runs.command(sys.argv)}", soft_wrap=True, markup=False)

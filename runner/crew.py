@@ -6,21 +6,25 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
+from agents.core.artifacts import Content
 from agents.core.errors import CrsweepError
 from runner.engines import Seating
 from runner.placement import Node
 from runner.scheduler import Worker
+from workers.artifacts import Prepared
 from workers.backends.core import ClusterNode, EngineSpec
 from workers.backends.vllm.fleet import Fleet, Handle
 from workers.episodes import Job
+from workers.fits import FitTask, Steps, fit_beside
 from workers.local import LocalWorker
 
 if TYPE_CHECKING:
-    from workers.on_ray import RayWorker
+    from workers.on_ray import RayWorker, Shared
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +38,19 @@ class Crew(Protocol):
     cpu: bool
     """Whether CPU slots stand in for GPUs."""
 
+    fits_at_once: int
+    """How many fits may be begun at once; those without room wait."""
+
     async def spawn(self) -> Worker: ...
     def launch(self, seating: Seating) -> Fleet: ...
+    def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:
+        """The steps of a fit, one `among` so many that share the machines."""
+        ...
+
+    async def provide(self, artifacts: Sequence[Prepared]) -> None:
+        """Gives artifacts to all workers, those that are still to be made too."""
+        ...
+
     async def seal(self) -> None:
         """Makes completed calls part of the shared cache. Raises StoreError."""
         ...
@@ -53,6 +68,7 @@ class LocalCrew:
     lost: type[Exception] = NeverLost
     nodes: Sequence[Node] = ()
     cpu = False
+    fits_at_once = 1
 
     def __init__(self, job: Job, slots: int) -> None:
         self._worker = LocalWorker(job, "w000", slots)
@@ -63,6 +79,12 @@ class LocalCrew:
     def launch(self, seating: Seating) -> Fleet:
         raise AssertionError("no engine of a local run needs a place")
 
+    def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:
+        return fit_beside(task, state)
+
+    async def provide(self, artifacts: Sequence[Prepared]) -> None:
+        await self._worker.provide(artifacts)
+
     async def seal(self) -> None:
         await self._worker.seal()
 
@@ -71,10 +93,21 @@ class LocalCrew:
 
 
 class RayCrew:
-    """Actors on a cluster: `count` workers that share `slots` dialogues each, and replicas."""
+    """Actors on a cluster: `count` workers that share `slots` dialogues each, and replicas.
+
+    Each fit gets `fit_gpus`.
+    """
+
+    fits_at_once = 64
 
     def __init__(
-        self, job: Job, slots: int, count: int, address: str | None, console: Console
+        self,
+        job: Job,
+        slots: int,
+        count: int,
+        address: str | None,
+        fit_gpus: float,
+        console: Console,
     ) -> None:
         # Ray takes a second to import, and is needed only from here on.
         from workers import on_ray
@@ -84,6 +117,8 @@ class RayCrew:
         self._ray = on_ray
         self.lost: type[Exception] = on_ray.WorkerLost
         self._job, self._slots, self._count = job, slots, count
+        self._fit_gpus = fit_gpus
+        self._shared: list[Shared] = []
         self._workers: list[RayWorker] = []
         self._made = 0
         self._fleet: Fleet | None = None
@@ -104,6 +139,7 @@ class RayCrew:
         worker = self._ray.RayWorker(self._job, name, self._slots, self._count, owners)
         self._workers.append(worker)
         await worker.start()
+        await worker.provide(self._shared)
         if self._fleet is not None:
             self._tell(worker)
         return worker
@@ -124,6 +160,19 @@ class RayCrew:
 
         self._fleet = Fleet(seating.specs, start, self._tell_all)
         return self._fleet
+
+    def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:
+        # All cores of a machine for one fit alone, a share of them for one of several.
+        cpus = max(1, max(self._cores.values(), default=1) // among)
+        return self._ray.fit_on_ray(task, state, cpus=cpus, gpus=self._fit_gpus)
+
+    async def provide(self, artifacts: Sequence[Prepared]) -> None:
+        new = [self._ray.share(artifact) for artifact in artifacts]
+        self._shared += new
+        for worker in list(self._workers):
+            # One that is lost is missed by whoever serves it; its successor is given all.
+            with suppress(self.lost):
+                await worker.provide(new)
 
     async def seal(self) -> None:
         """Makes completed calls part of the shared cache. Raises StoreError."""

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.core.errors import CrsweepError, UsageError
+from runner.artifacts import check_packages, state_of, store_of
 from runner.engines import many, run_plan, unit, without_engines
 from runner.figures import statistics_of
 from runner.machines import gpu_memories, nodes_of
@@ -38,6 +39,7 @@ def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("output folder", lambda: _folder(plan)),
         *((f"domain {s.domain_ref.name}", lambda s=s: _domain(s.domain)) for s in plan.sources),
+        *([("artifacts", lambda: _artifacts(plan))] if plan.artifacts else []),
         ("prompts", rehearsal.check),
         *((f"model {name}", check) for name, check in _models(plan, rehearsal)),
         ("placement", lambda: _placement(plan)),
@@ -67,6 +69,13 @@ def _folder(plan: Plan) -> str:
 
 def _domain(domain: Domain) -> str:
     return "; ".join([statistics_of(domain), *domain.remarks()])
+
+
+def _artifacts(plan: Plan) -> str:
+    store = store_of(plan.loaded.header.artifacts)
+    missing = [a for key, a in plan.artifacts.items() if state_of(store, key) != "ready"]
+    check_packages(missing)
+    return f"{len(plan.artifacts)}, {len(missing)} to make, in {store.folder}"
 
 
 class _Rehearsal:

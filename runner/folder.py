@@ -14,9 +14,10 @@ from typing import Any
 
 from agents.core import plugins
 from agents.core.errors import UsageError
+from agents.recommenders.core import RECOMMENDERS, Fit
 from sweeps import manifest as manifests
 from sweeps.folder import Folder
-from sweeps.manifest import CellEntry, Manifest, SourceEntry
+from sweeps.manifest import ArtifactEntry, CellEntry, Manifest, SourceEntry
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Cell, Plan
 from sweeps.records import SCHEMA_VERSION, SCHEMAS
 from workers.backends.vllm.arguments import installed_version
@@ -97,6 +98,11 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
             (USERS, config.simulator.name),
             (SUCCESS, config.success.name),
             *((BACKENDS, config.models[m].backend) for m in set(cell.roles.values())),
+            *(
+                (RECOMMENDERS, need.recipe.ref.name)
+                for need in cell.needs
+                if isinstance(need.recipe, Fit)
+            ),
         ]
         for package, name in named:
             found = plugins.module(package, name, "plug-in").__name__
@@ -160,6 +166,10 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
         config=loaded.recorded,
         started=time.time(),
         engines=before.engines if before else [],
+        artifacts=[
+            ArtifactEntry(key=found.key, title=found.title, kind=found.recipe.kind)
+            for found in plan.artifacts.values()
+        ],
     )
 
 

@@ -13,6 +13,7 @@ from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue, UserTurn
 from agents.core.items import Item, facts_of
 from agents.core.seeds import Seeds
+from runner.stand_ins import stand_ins
 from simulators.core.user import User, UserContext
 from sweeps.plan import Plan, Ref
 from workers.episodes import EpisodeRunner, job_of
@@ -38,6 +39,17 @@ def play(plan: Plan, *, cell: int, position: int, person: Read | None, console: 
     async def once() -> Attempt:
         runner = EpisodeRunner(job)
         try:
+            found = await stand_ins(plan, [cell])
+            runner.provide([one.prepared for one in found])
+            for one in found:
+                if not one.is_real:
+                    console.print(
+                        f"{one.title} is not prepared: {one.prepared.recipe.label}, made here "
+                        "without a model, stands in for it (`crsweep prepare` makes the real one)",
+                        style="yellow",
+                        markup=False,
+                        soft_wrap=True,
+                    )
             return await runner.run(ref, wrap=watched)
         finally:
             await runner.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -49,6 +50,59 @@ class Tally:
         return (self.ended or time.monotonic()) - self.started
 
 
+def bars(console: Console) -> Progress:
+    """A live bar for each thing that goes on; tasks have a description and a `status`."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[status]}"),  # fits 80 columns with all that is left of it
+        console=console,
+        refresh_per_second=4,
+    )
+
+
+class PreparingDisplay:
+    """Shows how far artifacts are: bars on a terminal, else a line each now and then.
+
+    A context manager; `beside` are bars that are shown already.
+    """
+
+    def __init__(self, console: Console, beside: Progress | None = None) -> None:
+        self._console = console
+        self._own = bars(console) if console.is_terminal and beside is None else None
+        self._bars = beside or self._own
+        self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, float] = {}
+
+    def __enter__(self) -> PreparingDisplay:
+        if self._own is not None:
+            self._own.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._own is not None:
+            self._own.stop()
+
+    def note(self, title: str, done: int, most: int, words: str) -> None:
+        """How far one is: `done` of `most`, and in words."""
+        now = time.monotonic()
+        if self._bars is not None:
+            if title not in self._tasks:
+                self._tasks[title] = self._bars.add_task(f"preparing {escape(title)}", status="")
+            task = self._tasks[title]
+            self._bars.update(task, completed=done, total=most, status=escape(words))
+        elif now - self._said.get(title, -_LINE_EVERY) >= _LINE_EVERY:
+            self._said[title] = now
+            self._console.print(f"preparing {title}: {words}", markup=False, soft_wrap=True)
+
+    def end(self, title: str, words: str, style: str | None = None) -> None:
+        """One is over."""
+        if self._bars is not None and title in self._tasks:
+            self._bars.remove_task(self._tasks.pop(title))
+        self._console.print(f"{title}: {words}", style=style, markup=False, soft_wrap=True)
+
+
 class ProgressDisplay:
     """Listens to the scheduler and shows the tally. A context manager."""
 
@@ -63,17 +117,14 @@ class ProgressDisplay:
 
     def __enter__(self) -> ProgressDisplay:
         if self._live:
-            self._bar = Progress(
-                TextColumn("episodes"),
-                BarColumn(bar_width=12),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[status]}"),  # fits 80 columns with all that is left of it
-                console=self._console,
-                refresh_per_second=4,
-            )
-            self._task = self._bar.add_task("", total=self.tally.total, status="starting")
+            self._bar = bars(self._console)
+            self._task = self._bar.add_task("episodes", total=self.tally.total, status="starting")
             self._bar.start()
         return self
+
+    def preparing(self) -> PreparingDisplay:
+        """A display of artifacts beside this one."""
+        return PreparingDisplay(self._console, self._bar)
 
     def __exit__(self, *_: Any) -> None:
         self.tally.ended = time.monotonic()

@@ -7,24 +7,28 @@ Nothing is stored, no engine starts. `plan` estimates from them, `render` prints
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from agents.core.ask import is_probe
-from sweeps.plan import Cell, Plan, Ref
-from sweeps.schema import ModelSpec
-from workers.episodes import EpisodeRunner, job_of
+from runner.artifacts import state_of, store_of
+from runner.stand_ins import StandIn, expected_calls, rules_runner, stand_ins
+from sweeps.plan import Plan, Ref
 from workers.rows import Attempt
 
-_RULES = ModelSpec(backend="rules")
+
+def rehearse_preparing(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
+    """What dialogues of `cells` need prepared, stand-ins where it is not ready."""
+    return asyncio.run(stand_ins(plan, cells))
 
 
 def rehearse(plan: Plan, cells: Sequence[int], cases: int, *, probe: bool) -> list[Attempt]:
     """Up to `cases` dialogues of each cell (positions in the plan), with the first seed."""
-    job = job_of(plan, probe=probe, executor="local", epoch=0, run_id="rehearsal")
-    runner = EpisodeRunner(replace(job, cells=tuple(map(_with_rules, job.cells))))
+    runner = rules_runner(plan, probe=probe)
 
     async def play() -> list[Attempt]:
+        runner.provide([found.prepared for found in await stand_ins(plan, cells)])
         attempts = []
         for index in cells:
             cell = plan.cells[index]
@@ -67,9 +71,43 @@ def estimate(plan: Plan, left: int, *, probe: bool, cells: int = 8, cases: int =
     )
 
 
-def _with_rules(cell: Cell) -> Cell:
-    models = {
-        name: spec if spec.backend == _RULES.backend else _RULES
-        for name, spec in cell.config.models.items()
-    }
-    return replace(cell, config=cell.config.model_copy(update={"models": models}))
+def artifact_data(plan: Plan) -> list[dict[str, Any]]:
+    """Every artifact of a plan as JSON types, with what it takes to make those that are not ready.
+
+    `calls` are expected ones, from a rehearsal with the rules backend.
+    """
+    store = store_of(plan.loaded.header.artifacts)
+    states = {key: state_of(store, key) for key in plan.artifacts}
+    to_make = [key for key, state in states.items() if state != "ready"]
+    calls = asyncio.run(expected_calls(plan, to_make))
+    found = []
+    for key, artifact in plan.artifacts.items():
+        domain = plan.sources[plan.cells[artifact.cells[0]].source].domain
+        found.append(
+            {
+                "key": key,
+                "title": artifact.title,
+                "kind": artifact.recipe.kind,
+                "seed": artifact.seed,
+                "cells": list(artifact.cells),
+                "state": states[key],
+                "calls": calls.get(key),
+                "interactions": domain.statistics()["interactions"],
+            }
+        )
+    return found
+
+
+def artifact_lines(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For `plan`, a line an artifact: what it is, and what it takes to make it."""
+    lines = []
+    for found in artifacts:
+        line = f"{found['kind']}: {found['title']}: {found['state']}"
+        if found["state"] != "ready":
+            line += (
+                f", from a domain of {found['interactions']:,} interactions"
+                if found["kind"] == "fit"
+                else f", about {found['calls']:,} calls (from a rehearsal with the rules backend)"
+            )
+        lines.append(line)
+    return lines

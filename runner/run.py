@@ -7,8 +7,8 @@ import logging
 import shlex
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.failures import to_run_again
 from runner.figures import remark_lines
 from runner.guard import Guard
+from runner.preparing import Preparation, needed
 from runner.progress import ProgressDisplay, Tally, duration
 from runner.scheduler import LeaseQueue, drive
 from runner.spending import Budget, budget_of, check_caps
@@ -33,7 +34,7 @@ from sweeps import parts
 from sweeps.folder import Folder
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest, RunEntry
-from sweeps.plan import Plan, make_plan
+from sweeps.plan import Plan, Ref, make_plan
 from sweeps.records import SCHEMAS
 from workers.cache.store import settle, tidy
 from workers.compaction import compact, remove_replaced
@@ -52,7 +53,7 @@ _NOTE_EVERY = 10.0  # seconds between notes of what was paid for
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `left` episodes of the plan are still to be run."""
+    """How a run ended. `left` episodes of the plan are still to be run (or artifacts made)."""
 
     folder: Folder
     planned: int
@@ -60,6 +61,8 @@ class Outcome:
     tally: Tally | None
     stopped: str | None = None
     """Why the run was stopped early, if the sweep file says so."""
+    unprepared: Mapping[str, str] = field(default_factory=dict)
+    """Artifact -> why it could not be made."""
 
     @property
     def exit_code(self) -> int:
@@ -97,11 +100,14 @@ def run(
     *,
     retry: Sequence[str] = (),
     accept_source_change: bool,
+    accept_artifact_change: bool = False,
+    only_prepare: bool = False,
     console: Console,
 ) -> Outcome:
     """Runs what is left of a sweep. Raises UsageError, DataError and StoreError.
 
-    `retry` names error classes and blames whose failed episodes are run again.
+    `retry` names error classes and blames whose failed episodes are run again. With
+    `only_prepare` all artifacts of the plan are made, and no episode is run.
     """
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
@@ -130,7 +136,12 @@ def run(
         manifest = _begin(plan, out, lease.epoch, manifest)  # with cases, where they were damaged
         done, budget = settled_episodes(out, retry), budget_of(plan)
         left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
-        if left == 0:
+        keys = list(plan.artifacts) if only_prepare else needed(plan, plan.refs(done))
+        preparation = Preparation(plan, keys, console, accept=accept_artifact_change)
+        if only_prepare and preparation.missing == 0:
+            console.print(f"nothing to prepare: all {len(keys):,} artifacts are ready")
+            return Outcome(out, len(keys), 0, None)
+        if left == 0 and not only_prepare:
             if (places := places_of(plan, lease.epoch)) is not None:
                 settle(places)
             compact(out, lease)
@@ -141,18 +152,25 @@ def run(
             console.print(f"nothing is run: {escape(reached)}", soft_wrap=True)
             return Outcome(out, plan.episodes, left, None, reached)
         _announce(plan, left, console)
+        if preparation.missing:
+            console.print(f"{preparation.missing:,} of {len(keys):,} artifacts are to be made")
         started = time.monotonic()
         notes = _Notes(out, manifest, lease, budget)
         try:
-            tally = asyncio.run(_run(plan, done, left, console, notes))
+            running = _run(plan, None if only_prepare else done, left, console, notes, preparation)
+            tally = asyncio.run(running)
         finally:  # what was paid for is told, however the run ended
             notes.write()
         notes.manifest = notes.manifest.model_copy(update={"ended": time.time()})
         notes.write()
-        left += tally.open - tally.settled
-        outcome = Outcome(out, plan.episodes, left, tally, notes.entry.stopped)
+        stopped, failed = notes.entry.stopped, preparation.failed
+        if only_prepare:
+            outcome = Outcome(out, len(keys), preparation.missing, tally, stopped, failed)
+        else:
+            left += tally.open - tally.settled
+            outcome = Outcome(out, plan.episodes, left, tally, stopped, failed)
         if (places := places_of(plan, lease.epoch)) is not None:
-            tidy(places, complete=outcome.left == 0)
+            tidy(places, complete=outcome.left == 0 and not only_prepare)
         compact(out, lease)
         _conclude(outcome, notes.engines, budget.line(), time.monotonic() - started, console)
         return outcome
@@ -250,7 +268,15 @@ def _announce(plan: Plan, left: int, console: Console) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-async def _run(plan: Plan, done: set[str], left: int, console: Console, notes: _Notes) -> Tally:
+async def _run(
+    plan: Plan,
+    done: set[str] | None,
+    left: int,
+    console: Console,
+    notes: _Notes,
+    preparation: Preparation,
+) -> Tally:
+    """Makes the artifacts, then runs the episodes that are not in `done`; None for no episodes."""
     lease = notes.lease
     header = plan.loaded.header
     job = replace(
@@ -273,10 +299,12 @@ async def _run(plan: Plan, done: set[str], left: int, console: Console, notes: _
     count = _worker_count(plan)
     crew = _crew(plan, job, count, console)
     try:
-        engines = _engines(plan, done, left, crew, console)
+        await preparation.begin(crew, stopping)
+        engines = _engines(plan, done, left, crew, preparation, console)
         workers = [await crew.spawn() for _ in range(count)]
-        with ProgressDisplay(left, console) as display:
-            notes.budget.gpu_seconds = engines.gpu_seconds
+        with ProgressDisplay(0 if done is None else left, console) as display:
+            preparation.attach(engines.queue, display.preparing())
+            notes.budget.gpu_seconds = lambda: engines.gpu_seconds() + preparation.gpu_seconds
             guard = Guard(
                 display,
                 engines.queue,
@@ -299,6 +327,7 @@ async def _run(plan: Plan, done: set[str], left: int, console: Console, notes: _
                 left_behind=lambda name: committed_by(job.folder, job.epoch, name),
                 replace=crew.spawn,
                 epoch=job.epoch,
+                preparer=preparation,
             )
         for task in noting:
             task.cancel()
@@ -326,22 +355,38 @@ def _crew(plan: Plan, job: Job, count: int, console: Console) -> Crew:
     slots = -(-run.concurrency // count)
     if run.executor == "local":
         return LocalCrew(job, slots)
-    return RayCrew(job, slots, count, run.ray_address, console)
+    return RayCrew(job, slots, count, run.ray_address, run.fit_gpus, console)
 
 
-def _engines(plan: Plan, done: set[str], left: int, crew: Crew, console: Console) -> RunEngines:
+def _engines(
+    plan: Plan,
+    done: set[str] | None,
+    left: int,
+    crew: Crew,
+    preparation: Preparation,
+    console: Console,
+) -> RunEngines:
     """What is to run in which stage, and the engines for it; none of them is loaded yet."""
+    spoken = plan if done is not None else preparation.engines_only()
     stages = (
-        run_plan(plan, crew.nodes, cpu=crew.cpu, done=done) if crew.nodes else without_engines(plan)
+        run_plan(spoken, crew.nodes, cpu=crew.cpu, done=done or ())
+        if crew.nodes
+        else without_engines(plan)
     )
     for reason in dict.fromkeys(stages.misfits.values()):
         cells = sum(found == reason for found in stages.misfits.values())
         console.print(f"[red]{cells} cells cannot run: {escape(reason)}[/]", soft_wrap=True)
+
+    def episodes(cells: frozenset[int]) -> Iterator[Ref]:
+        return iter(()) if done is None else plan.refs(done, cells)
+
     queue = LeaseQueue(
-        [plan.refs(done, part.cells) for part in stages.stages],
+        [episodes(part.cells) for part in stages.stages],
         plan.loaded.header.retries.episode,
         opened=0,
         count=left,
+        prepares=[preparation.leases(part.cells) for part in stages.stages],
+        skips=preparation.lacks,
     )
     return RunEngines(stages, queue, crew, console)
 
@@ -369,6 +414,8 @@ def _conclude(
 ) -> None:
     tally = outcome.tally
     assert tally is not None
+    for title, reason in outcome.unprepared.items():
+        console.print(f"[red]{escape(f'{title} cannot be prepared: {reason}')}[/]", soft_wrap=True)
     console.print(
         f"{tally.settled:,} episodes ({tally.failed:,} failed"
         f"{f'; {tally.tried_again:,} tries failed and were tried again' * bool(tally.tried_again)}"

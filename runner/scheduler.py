@@ -15,7 +15,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from agents.core.errors import REFUSALS, StoreError
+from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
+from workers.episodes import Made
 from workers.pool import Report, Settled
 
 log = logging.getLogger(__name__)
@@ -24,6 +26,9 @@ _REPORT_EVERY = 0.25  # seconds between reports of a worker that has nothing to 
 _MOST_AHEAD = 192  # episodes leased beyond a worker's slots, so that quick ones never run dry
 _FRUITLESS_DEATHS = 3  # workers that die in a row without committing: the fault is not chance
 
+Lease = Ref | PrepareRef
+"""An episode to be run, or an artifact to be made."""
+
 
 class Worker(Protocol):
     """A pool of slots, here or elsewhere. A remote one raises `Lost` when it is gone."""
@@ -31,7 +36,7 @@ class Worker(Protocol):
     name: str
     slots: int
 
-    async def add(self, refs: Sequence[Ref]) -> None: ...
+    async def add(self, refs: Sequence[Lease]) -> None: ...
     async def withdraw(self) -> None: ...
     async def report(self, wait: float, drain: bool) -> Report: ...
     async def stop(self) -> Report: ...
@@ -45,6 +50,9 @@ class LeaseQueue:
     `opened` of them are open from the start, all by default. `retries` is how often an episode
     may be tried again after infrastructure failed it. `count` is how many episodes there are, as
     far as that is known.
+
+    `prepares` holds for each stage the artifacts that its workers make first: no episode of it is
+    leased before all of them are `prepared`. Episodes that `skips` says cannot run are left out.
     """
 
     def __init__(
@@ -53,12 +61,17 @@ class LeaseQueue:
         retries: int,
         opened: int | None = None,
         count: float = math.inf,
+        prepares: Sequence[Sequence[PrepareRef]] = (),
+        skips: Callable[[Ref], bool] = lambda ref: False,
     ) -> None:
         self._left = count
         self._stages = stages
         self._retries = retries
-        self._again: deque[Ref] = deque()
-        self._leased: dict[str, dict[str, Ref]] = {}
+        self._prepares = [deque(stage) for stage in prepares or [()] * len(stages)]
+        self._unprepared: set[str] = set()
+        self._skips = skips
+        self._again: deque[Lease] = deque()
+        self._leased: dict[str, dict[str, Lease]] = {}
         self._exhausted = 0
         self.opened = len(stages) if opened is None else opened
         """How many stages are open."""
@@ -74,20 +87,24 @@ class LeaseQueue:
         """Leases nothing any more."""
         self.closed = True
 
-    def lease(self, worker: str, count: int) -> list[Ref]:
-        """Up to `count` episodes for `worker`; those to be tried again come first."""
+    def lease(self, worker: str, count: int) -> list[Lease]:
+        """Up to `count` leases for `worker`; those to be tried again come first."""
         if self.closed:
             return []
         mine = self._leased.setdefault(worker, {})
-        found: list[Ref] = []
+        found: list[Lease] = []
         while len(found) < count:
             ref = self._again.popleft() if self._again else self._next()
             if ref is None:
                 break
-            mine[ref.episode_id] = ref
+            mine[ref.id] = ref
             found.append(ref)
-        self._left -= len(found)
+        self._left -= sum(isinstance(ref, Ref) for ref in found)
         return found
+
+    def prepared(self, key: str) -> None:
+        """Notes that an artifact is where workers find it, or will not be in this run."""
+        self._unprepared.discard(key)
 
     def ahead(self, slots: int) -> int:
         """How many episodes one of the workers should have waiting, which have `slots` in all.
@@ -98,12 +115,21 @@ class LeaseQueue:
             return 0
         return math.ceil(min(_MOST_AHEAD, self._left / 8))
 
-    def _next(self) -> Ref | None:
+    def _next(self) -> Lease | None:
         while self._exhausted < self.opened:
+            if prepares := self._prepares[self._exhausted]:
+                artifact = prepares.popleft()
+                self._unprepared.add(artifact.key)
+                return artifact
+            if self._unprepared:
+                return None
             ref = next(self._stages[self._exhausted], None)
-            if ref is not None:
+            if ref is None:
+                self._exhausted += 1
+            elif self._skips(ref):
+                self._left -= 1
+            else:
                 return ref
-            self._exhausted += 1
         return None
 
     @property
@@ -114,7 +140,11 @@ class LeaseQueue:
     @property
     def dry(self) -> bool:
         """Whether there is nothing to lease now; a stage may open, a retry may come."""
-        return self.closed or (self._exhausted == self.opened and not self._again)
+        if self.closed or self._again:
+            return self.closed
+        return self._exhausted == self.opened or (
+            bool(self._unprepared) and not self._prepares[self._exhausted]
+        )
 
     def outstanding(self) -> set[int]:
         """The cells of all episodes that are leased or wait to be tried again."""
@@ -130,9 +160,9 @@ class LeaseQueue:
         """Keys of the engines that calls wait for."""
         return frozenset[str]().union(*self._wanted.values())
 
-    def settle(self, worker: str, settled: Settled) -> bool:
-        """Notes a committed attempt; whether its episode is settled for this run."""
-        self._leased.get(worker, {}).pop(settled.ref.episode_id, None)
+    def settle(self, worker: str, settled: Settled | Made) -> bool:
+        """Notes an attempt that is over; whether that settles its lease for this run."""
+        self._leased.get(worker, {}).pop(settled.ref.id, None)
         failed = settled.status == "failed" and settled.blame == "infrastructure"
         refused = settled.error_class in REFUSALS  # and would be again
         if failed and not refused and settled.ref.attempt < self._retries:
@@ -149,7 +179,7 @@ class LeaseQueue:
         self._wanted.pop(worker, None)
         had: list[Ref] = []
         for ref in self._leased.pop(worker, {}).values():
-            if _attempt_id(ref, epoch) in committed:
+            if isinstance(ref, Ref) and _attempt_id(ref, epoch) in committed:
                 had.append(ref)
             else:
                 self._again.append(ref._replace(attempt=ref.attempt + 1))
@@ -166,7 +196,19 @@ class LeaseQueue:
 
 
 def _attempt_id(ref: Ref, epoch: int) -> str:
-    return f"{ref.episode_id}.{epoch}.{ref.attempt}"
+    return f"{ref.id}.{epoch}.{ref.attempt}"
+
+
+class Preparer(Protocol):
+    """Who keeps the artifacts that workers make."""
+
+    def noted(self, preparing: Mapping[str, tuple[int, int]]) -> None:
+        """How far artifacts in work are: key -> calls made, and of how many."""
+        ...
+
+    async def made(self, made: Made) -> None:
+        """Takes an artifact, or what it failed of for good, and has the queue know of it."""
+        ...
 
 
 class Listener(Protocol):
@@ -187,6 +229,7 @@ async def drive(
     left_behind: Callable[[str], Mapping[str, str]],
     replace: Callable[[], Awaitable[Worker]],
     epoch: int,
+    preparer: Preparer | None = None,
 ) -> None:
     """Runs the queue empty, or until `stopping`; then every worker commits what it finished.
 
@@ -216,7 +259,7 @@ async def drive(
         nonlocal fruitless
         while True:
             try:
-                await _serve(worker, queue, listener, stopping, fruitful, slots)
+                await _serve(worker, queue, listener, preparer, stopping, fruitful, slots)
                 return
             except lost as error:
                 statuses = left_behind(worker.name)
@@ -243,15 +286,21 @@ async def _serve(
     worker: Worker,
     queue: LeaseQueue,
     listener: Listener,
+    preparer: Preparer | None,
     stopping: asyncio.Event,
     fruitful: Callable[[], None],
     slots: int,
 ) -> None:
-    def take(report: Report) -> Report:
-        if report.settled:
+    async def take(report: Report) -> Report:
+        if report.settled or report.made:
             fruitful()
         for settled in report.settled:
             listener.settled(settled, queue.settle(worker.name, settled))
+        for made in report.made:
+            if queue.settle(worker.name, made) and preparer is not None:
+                await preparer.made(made)
+        if preparer is not None:
+            preparer.noted(report.preparing)
         listener.counted(worker.name, report)
         queue.want(worker.name, report.wanted)
         return report
@@ -265,8 +314,8 @@ async def _serve(
         if queue.closed and not withdrawn:
             await worker.withdraw()
             withdrawn = True
-        report = take(await worker.report(_REPORT_EVERY, queue.dry))
+        report = await take(await worker.report(_REPORT_EVERY, queue.dry))
         free, waiting = report.free, report.waiting
         if withdrawn and report.running == 0:
             break
-    take(await worker.stop())
+    await take(await worker.stop())

@@ -20,6 +20,7 @@ from analysis.beside import table_beside
 from analysis.compare import compare_all
 from analysis.results import Results
 from analysis.table import make_table
+from runner.artifacts import status_line
 from runner.caching import size_line
 from runner.engines import describe, engine_lines, placement_data, run_plan, without_engines
 from runner.failures import failure_lines
@@ -27,7 +28,14 @@ from runner.figures import remark_lines, statistics_lines
 from runner.machines import nodes_of
 from runner.play import play
 from runner.progress import duration
-from runner.rehearse import Estimate, estimate, rehearse
+from runner.rehearse import (
+    Estimate,
+    artifact_data,
+    artifact_lines,
+    estimate,
+    rehearse,
+    rehearse_preparing,
+)
 from runner.run import check_metrics, prepare, settled_episodes
 from runner.spending import Budget, budget_in, budget_of
 from sweeps import parts
@@ -57,8 +65,10 @@ def show_plan(
     left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
     guess = estimate(plan, left, probe=check_metrics(plan.loaded))
     budget = budget_of(plan)
+    artifacts = artifact_data(plan)
     if as_json:
         data = {**_plan_data(plan, left, guess), "caps": _caps_data(budget)}
+        data["artifacts"] = artifacts
         print(json.dumps({**data, "placement": placement_data(engines)}, indent=1))
         return
     table = Table(*map(escape, plan.axes), "seeds", "cases", "domain", box=None, pad_edge=False)
@@ -79,7 +89,7 @@ def show_plan(
     )
     for line in [*statistics_lines(plan), *remark_lines(plan)]:
         console.print(line, markup=False, soft_wrap=True)
-    for line in describe(engines, nodes, cpu=cpu):
+    for line in [*artifact_lines(artifacts), *describe(engines, nodes, cpu=cpu)]:
         console.print(line, markup=False, soft_wrap=True)
     if left:
         console.print(
@@ -131,6 +141,17 @@ def show_prompts(
     plan = prepare(sweep, overrides)
     cells = range(len(plan.cells)) if cell is None else [_index(cell, len(plan.cells), "cell")]
     seen: set[tuple[str, str, str]] = set()
+    for found in rehearse_preparing(plan, cells):
+        agent = plan.cells[found.cell].config.agent.name
+        for row in found.calls:
+            key = (agent, row["role"], row["step"])
+            if key in seen and not every:
+                continue
+            seen.add(key)
+            console.rule(escape(f"{agent} · {row['role']} · {row['step']} · {found.title}"))
+            for message in json.loads(row["prompt"]):
+                console.print(message["content"], markup=False, soft_wrap=True)
+            console.print(f"-> {row['reply']}", style="dim", markup=False)
     for attempt in rehearse(plan, cells, 1, probe=check_metrics(plan.loaded)):
         config = plan.cells[attempt.ref.cell].config
         for record in attempt.journal.records:
@@ -276,6 +297,9 @@ def show_status(folder: str, console: Console) -> None:
         f"{attempts:,} attempts, {calls:,} calls; tokens: agent {agent:,}, user {user:,}, "
         f"probes {probe:,}; from first to last {duration(seconds)}"
     )
+    if manifest.artifacts:
+        keys = [found.key for found in manifest.artifacts]
+        console.print(status_line(manifest.config, keys), markup=False, soft_wrap=True)
     for line in engine_lines(manifest.engines):
         console.print(line, markup=False, soft_wrap=True)
     budget = budget_in(results)

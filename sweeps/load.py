@@ -23,7 +23,7 @@ from agents.core.errors import UsageError, near
 from sweeps import grid
 from sweeps.folder import Folder, folder_at
 from sweeps.origins import Origins, check
-from sweeps.schema import Cache, CellConfig, Header
+from sweeps.schema import Artifacts, Cache, CellConfig, Header
 
 _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
 _ALLOWED = ("oc.env", "range")
@@ -99,11 +99,19 @@ def cache_of(recorded: dict[str, Any]) -> Cache:
     wanted = recorded.get("cache", {})
     if wanted is False or wanted == "off":
         return Cache(mode="off")
+    return Cache.model_validate(_expanded_part("cache", wanted))
+
+
+def artifacts_of(recorded: dict[str, Any]) -> Artifacts:
+    """Where a sweep's artifacts are, as the manifest has it. UsageError like `cache_of`."""
+    return Artifacts.model_validate(_expanded_part("artifacts", recorded.get("artifacts", {})))
+
+
+def _expanded_part(name: str, recorded: Any) -> Any:
     try:
-        found = OmegaConf.to_container(OmegaConf.create(wanted), resolve=True)
+        return OmegaConf.to_container(OmegaConf.create(recorded), resolve=True)
     except OmegaConfBaseException as error:
-        raise UsageError(f"cache: {str(error.msg or error).splitlines()[0]}") from None
-    return Cache.model_validate(found)
+        raise UsageError(f"{name}: {str(error.msg or error).splitlines()[0]}") from None
 
 
 def _read(path: Path, origins: Origins, seen: tuple[Path, ...]) -> tuple[dict[str, Any], str]:

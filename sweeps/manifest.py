@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from agents.core.errors import UsageError
 from sweeps import folder as folders
 from sweeps.folder import Folder, folder_at
-from sweeps.records import SCHEMA_VERSION
+from sweeps.records import READABLE, SCHEMA_VERSION
 from sweeps.schema import Caps, Price
 
 FILE = "manifest.json"
@@ -59,6 +59,14 @@ class RunEntry(_Part):
     prices: dict[str, Price] = {}
 
 
+class ArtifactEntry(_Part):
+    """One artifact that the plan needs; the store knows whether it is there."""
+
+    key: str
+    title: str
+    kind: str
+
+
 class Manifest(_Part):
     """The plan that was last run in this folder, and what it ran with.
 
@@ -85,6 +93,7 @@ class Manifest(_Part):
     engines: list[dict[str, Any]] = []
     """One entry an engine and run: what served, its tokens, prefix-cache hits, and its deaths."""
     runs: list[RunEntry] = []
+    artifacts: list[ArtifactEntry] = []
 
 
 def read(where: Folder | Path) -> Manifest | None:
@@ -93,7 +102,7 @@ def read(where: Folder | Path) -> Manifest | None:
     try:
         data = json.loads(folders.read(folder, FILE))
         version = data.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if version not in READABLE:
             raise UsageError(
                 f"{folder} has schema version {version}; this crsweep reads {SCHEMA_VERSION}"
             )

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from agents.core.errors import StoreError
 from sweeps.folder import Folder
-from sweeps.records import SCHEMA_VERSION, SCHEMAS
+from sweeps.records import READABLE, SCHEMA_VERSION, SCHEMAS
 
 SUFFIX = ".parquet"
 COMPACT = "compact-"
@@ -73,7 +73,7 @@ def footer_of(folder: Folder, name: str) -> Mapping[bytes, bytes]:
             "it aside and runs its episodes again"
         ) from None
     version = metadata.get(_VERSION, b"none").decode()
-    if version != str(SCHEMA_VERSION):
+    if version not in map(str, READABLE):
         raise StoreError(
             f"{folder}/{name} has schema version {version}; this crsweep reads and writes "
             f"{SCHEMA_VERSION}: move it elsewhere"

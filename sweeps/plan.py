@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from agents.core import plugins
 from agents.core.agent import Agent, AgentOptions
+from agents.core.artifacts import CallsRecipe, Recipe
 from agents.core.errors import DataError, PromptError, UsageError, near
 from agents.core.plugins import Options
 from agents.core.prompts import folder_of
@@ -22,6 +23,7 @@ from agents.core.seeds import Seeds
 from simulators.core.cases import Domain
 from simulators.core.user import User, UserOptions
 from sweeps import grid, identity
+from sweeps.artifacts import Artifact, Need, keys_of, need_of, role_of
 from sweeps.load import Loaded
 from sweeps.origins import Origins, check
 from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
@@ -45,6 +47,10 @@ class Ref(NamedTuple):
     seeds: Seeds
     case_id: str
     attempt: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.episode_id
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,12 @@ class Cell:
     roles: dict[str, str]
     """Every role that its dialogues speak -> the name of its model."""
     seeds: tuple[Seeds, ...]
+    needs: tuple[Need, ...] = ()
+    """What its agent needs prepared."""
+
+    def artifacts(self, seeds: Seeds) -> dict[str, str]:
+        """Name -> key of what its episodes with these seeds need."""
+        return keys_of(self.needs, seeds)
 
 
 @dataclass
@@ -99,6 +111,28 @@ class Plan:
         """The grid's axes without the seeds, in the order of the file."""
         groups = [*self.loaded.header.blocks, *self.loaded.header.zip]
         return tuple(dict.fromkeys(a for group in groups for a in group if a not in _SEED_AXES))
+
+    @cached_property
+    def artifacts(self) -> dict[str, Artifact]:
+        """Key -> every distinct artifact, in the order of the cells."""
+        found: dict[str, Artifact] = {}
+        for index, cell in enumerate(self.cells):
+            for seeds in cell.seeds:
+                for need in cell.needs:
+                    key = need.key(seeds)
+                    if key not in found:
+                        found[key] = self._artifact(need, key, index, seeds.training)
+                    elif index not in found[key].cells:
+                        found[key] = replace(found[key], cells=(*found[key].cells, index))
+        return found
+
+    def _artifact(self, need: Need, key: str, index: int, seed: int) -> Artifact:
+        cell, recipe = self.cells[index], need.recipe
+        title = recipe.label
+        if isinstance(recipe, CallsRecipe):
+            title += f" of {cell.config.agent.name} by {cell.roles[role_of(recipe)]}"
+        title += f" on {self.sources[cell.source].domain_ref.name}, seed {seed}"
+        return Artifact(key, need.name, recipe, seed, title, (index,))
 
     def refs(self, done: Container[str] = (), cells: Container[int] | None = None) -> Iterator[Ref]:
         """Every episode whose id is not in `done`, block by block; of `cells` only, if given."""
@@ -208,22 +242,30 @@ class _CellMaker:
         config: CellConfig = check(CellConfig, raw, origins)
         source = self._source(config, origins)
         agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
+        recipes = needs_of(agent, config.agent, origins)
         user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
         _check_success(config.success, origins)
         roles = _roles(config, (*agent.roles, *user.roles), origins)
-        declared = {name: self._checked(name, config, origins) for name in config.models}
+        checked = {name: self._checked(name, config, origins) for name in config.models}
+        # A model that nobody speaks with is checked, but its weights need not be there.
+        models = {role: checked[name]() for role, name in roles.items()}
+        fingerprint = self._plan.sources[source].domain.fingerprint()
+        prompts = agent_identity["prompts"]
+        needs = tuple(
+            need_of(name, recipe, domain=fingerprint, prompts=prompts, models=models)
+            for name, recipe in recipes.items()
+        )
         cell_id = identity.cell_id(
-            domain=self._plan.sources[source].domain.fingerprint(),
+            domain=fingerprint,
             split=config.cases.split,
             agent=agent_identity,
             user=user_identity,
             success={"name": config.success.name},
             limits=config.limits.model_dump(),
-            # A model that nobody speaks with is checked, but its weights need not be there.
-            models={role: declared[name]() for role, name in roles.items()},
+            models=models,
         )
         axes = {axis: self._label(raw, axis) for axis in self._plan.axes}
-        return Cell(cell_id, source, config, axes, roles, ())
+        return Cell(cell_id, source, config, axes, roles, (), needs)
 
     def seeds(self, point: Mapping[str, Any]) -> Seeds:
         """The seeds of a point."""
@@ -343,6 +385,31 @@ def speaker(
     if issubclass(cls, Agent) and (needs := cls.needs(options)):
         found["needs"] = {name: recipe.identity() for name, recipe in needs.items()}
     return cls, found
+
+
+def needs_of(
+    cls: type[Agent] | type[User], ref: PluginRef, origins: Origins
+) -> Mapping[str, Recipe]:
+    """What an agent, as a sweep file has it, needs prepared; what speaks for that is checked."""
+    assert issubclass(cls, Agent)
+    options: AgentOptions = check(cls.Options, ref.options, origins, ("agent",))
+    found = cls.needs(options)
+    prompts = folder_of(plugins.module(AGENTS, ref.name, "agent"), options.prompts)
+    for name, recipe in found.items():
+        if not isinstance(recipe, CallsRecipe):
+            continue
+        if role_of(recipe) not in cls.roles:
+            raise origins.refuse(
+                ("agent",),
+                f"{ref.name} needs {name!r}, which the role {role_of(recipe)!r} makes; expected "
+                f"it among its roles, found {', '.join(cls.roles)}",
+            )
+        try:
+            for step in recipe.steps:
+                prompts.check(step.name)
+        except PromptError as error:
+            raise origins.refuse(("agent",), error.message) from None
+    return found
 
 
 def make_domain(ref: PluginRef, origins: Origins) -> Domain:

@@ -11,7 +11,9 @@ from typing import Literal
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE = frozenset({2, 3})
+"""Versions that are read; a column that a file of an older one lacks reads as null."""
 
 Table = Literal["cases", "calls", "turns", "episodes"]
 
@@ -113,6 +115,8 @@ EPISODES = pa.schema(
         pa.field("probe_tokens", pa.int64(), nullable=False),
         pa.field("calls", pa.int32(), nullable=False),
         pa.field("transcript_hash", pa.string(), nullable=False),  # words, items and decisions
+        # What its agent needed prepared: name -> digest of the content. Null before version 3.
+        pa.field("artifacts", pa.map_(pa.string(), pa.string())),
         pa.field("started", pa.float64(), nullable=False),
         pa.field("ended", pa.float64(), nullable=False),
         *_WRITTEN_BY,

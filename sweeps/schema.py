@@ -115,6 +115,8 @@ class Run(_Part):
     """Dialogues at once, over all workers."""
     ray_address: str | None = None
     """A running cluster to join (`auto`, `host:port`); without it, a local Ray is started."""
+    fit_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    """GPUs that Ray reserves for each fit; no engine is loaded yet while they run."""
 
 
 class Cache(_Part):
@@ -137,6 +139,15 @@ class Cache(_Part):
         if isinstance(data, dict) and data.get("mode") is False:
             return {**data, "mode": "off"}
         return data
+
+
+class Artifacts(_Part):
+    """What agents need prepared, kept so that it is made once: nothing here changes an outcome."""
+
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """A folder that sweeps share; `~/.cache/crsweep/artifacts` without it."""
+    state_every: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30
+    """Seconds between saves of a fit that is under way."""
 
 
 class Seeding(_Part):
@@ -200,6 +211,7 @@ class Header(_Part):
     weak model fails many dialogues is a result."""
     caps: Caps = Caps()
     cache: Cache = Cache()
+    artifacts: Artifacts = Artifacts()
     metrics: Annotated[list[str], Field(min_length=1)] = ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
 
     @model_validator(mode="before")

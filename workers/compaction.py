@@ -140,7 +140,7 @@ def rewrite(
             use_dictionary=dictionary,  # type: ignore[arg-type]
         ) as writer,
     ):
-        for rows in _row_groups(folder, group):
+        for rows in _row_groups(folder, table, group):
             if without:
                 known = pc.is_in(rows["attempt_id"], pa.array(without))  # type: ignore[attr-defined]
                 rows = rows.filter(pc.invert(known))  # type: ignore[attr-defined]
@@ -157,19 +157,28 @@ def _leaves(folder: Folder, name: str) -> list[str]:
         return [columns.column(index).path for index in range(len(columns))]
 
 
-def _row_groups(folder: Folder, group: Sequence[str]) -> Iterator[pa.Table]:
+def _row_groups(folder: Folder, table: str, group: Sequence[str]) -> Iterator[pa.Table]:
     """The rows of all parts, in order, in few large pieces: readers are quicker with those."""
     pending: list[pa.Table] = []
     for name in group:
         with folder.open(name) as source:
             file = pq.ParquetFile(source)
             for index in range(file.num_row_groups):
-                pending.append(file.read_row_group(index).replace_schema_metadata(None))
+                pending.append(_completed(file.read_row_group(index), table))
                 if sum(rows.nbytes for rows in pending) >= _GROUP_BYTES:
                     yield _together(pending)
                     pending = []
     if pending:
         yield _together(pending)
+
+
+def _completed(rows: pa.Table, table: str) -> pa.Table:
+    """`rows` of any readable version in the present schema."""
+    columns = [
+        rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+        for field in SCHEMAS[table]
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMAS[table])
 
 
 def _together(pieces: Sequence[pa.Table]) -> pa.Table:

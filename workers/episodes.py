@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from agents.core import plugins
 from agents.core.agent import Agent, AgentContext
+from agents.core.artifacts import CallsRecipe, Content
 from agents.core.ask import Ask, Journal
 from agents.core.calls import Model
-from agents.core.errors import CrsweepError, StoreError
+from agents.core.errors import AgentError, CrsweepError, StoreError, blaming
+from agents.core.items import Catalogue
 from agents.core.prompts import PromptFolder, folder_of
 from simulators.core.cases import Case, Domain, Split
 from simulators.core.dialogue import Limits, SuccessRule, Transcript, run_dialogue
 from simulators.core.user import User, UserContext
+from sweeps.artifacts import PrepareRef, role_of
 from sweeps.folder import Folder
 from sweeps.identity import canonical, resolve_role
 from sweeps.origins import Origins
 from sweeps.plan import AGENTS, SUCCESS, USERS, Cell, Plan, Ref, make_domain
 from sweeps.schema import PluginRef
+from workers.artifacts import Prepared
 from workers.backends.core import BackendContext
 from workers.backends.vllm import weights
 from workers.backends.vllm.clients import Engines
@@ -28,7 +32,7 @@ from workers.backends.vllm.local import LocalEngines
 from workers.cache.client import CallCache
 from workers.cache.store import Places
 from workers.models import BoundModel
-from workers.rows import Attempt
+from workers.rows import Attempt, Row, rows_of_calls
 
 Executor = Literal["ray", "local"]
 EnginesOfRun = Engines | LocalEngines
@@ -79,6 +83,22 @@ def job_of(plan: Plan, *, probe: bool, executor: Executor, epoch: int, run_id: s
     )
 
 
+class Made(NamedTuple):
+    """What became of one attempt at an artifact: its content, or an error. Crosses processes."""
+
+    ref: PrepareRef
+    content: Content | None
+    calls: list[Row]
+    seconds: float
+    blame: str | None = None
+    error_class: str | None = None
+    error: str | None = None
+
+    @property
+    def status(self) -> str:
+        return "failed" if self.content is None else "done"
+
+
 @dataclass(frozen=True)
 class _Side:
     """One speaker of a cell, ready to be built for each episode."""
@@ -116,6 +136,53 @@ class EpisodeRunner:
         self._models: dict[tuple[str, str, str], BoundModel] = {}
         self._cell_models: dict[tuple[int, str], BoundModel] = {}
         self._scenes: dict[int, _Scene] = {}
+        self._prepared: dict[str, Prepared] = {}
+        self._loaded: dict[str, Any] = {}
+
+    def provide(self, artifacts: Iterable[Prepared]) -> None:
+        """Takes what agents need prepared; each is loaded once, when an episode first needs it."""
+        for artifact in artifacts:
+            self._prepared[artifact.key] = artifact
+            self._loaded.pop(artifact.key, None)
+
+    async def prepare(
+        self,
+        ref: PrepareRef,
+        report: Callable[[int, int], None],
+        journal: Journal | None = None,
+    ) -> Made:
+        """One attempt at an artifact that models make. StoreError is raised, others are told.
+
+        `report` is told how many calls were made, of how many.
+        """
+        cell = self.job.cells[ref.cell]
+        recipe = next(need.recipe for need in cell.needs if need.name == ref.name)
+        assert isinstance(recipe, CallsRecipe)
+        journal = journal or Journal()
+        prompts = self._scene(ref.cell).agent.prompts
+
+        def model(role: str) -> Model:
+            return self._model(ref.cell, role)
+
+        ask = Ask(role_of(recipe), ref.key, ref.seed, prompts, model, journal)
+        started = time.monotonic()
+        content, error = None, None
+        try:
+            with blaming(AgentError):
+                content = await recipe.build(self.domain(cell.source).catalogue, ask, report)
+        except StoreError:
+            raise
+        except CrsweepError as failed:
+            error = failed
+        return Made(
+            ref,
+            content,
+            rows_of_calls(f"{ref.key}.{self.job.epoch}.{ref.attempt}", journal),
+            time.monotonic() - started,
+            error.blame if error else None,
+            type(error).__name__ if error else None,
+            error.message if error else None,
+        )
 
     async def run(
         self, ref: Ref, wrap: Wrap | None = None, journal: Journal | None = None
@@ -129,6 +196,8 @@ class EpisodeRunner:
         domain = self.domain(cell.source)
         case = domain.case(self.job.sources[cell.source].split, ref.case_id)
         scene = self._scene(ref.cell)
+        keys = cell.artifacts(ref.seeds)
+        digests = {name: self._artifact(key).digest for name, key in keys.items()}
         transcript, journal = Transcript(), journal or Journal()
         started = time.time()
         error: CrsweepError | None = None
@@ -147,6 +216,7 @@ class EpisodeRunner:
             error,
             started,
             time.time(),
+            digests,
         )
 
     async def _play(
@@ -161,10 +231,13 @@ class EpisodeRunner:
         wrap: Wrap | None,
     ) -> None:
         catalogue = domain.catalogue
-        shown = cell.config.limits.shown_items
-        agent: Agent = scene.agent.cls(
-            scene.agent.options, AgentContext(catalogue, case.visible, shown)
+        context = AgentContext(
+            catalogue,
+            case.visible,
+            cell.config.limits.shown_items,
+            self._load(cell.artifacts(ref.seeds), catalogue),
         )
+        agent: Agent = scene.agent.cls(scene.agent.options, context)
         user: User = scene.user.cls(scene.user.options, UserContext(catalogue, case))
         if wrap is not None:
             agent, user = wrap(agent, user)
@@ -184,6 +257,21 @@ class EpisodeRunner:
             probe=self.job.probe,
             transcript=transcript,
         )
+
+    def _artifact(self, key: str) -> Prepared:
+        found = self._prepared.get(key)
+        if found is None:
+            raise StoreError(f"an episode needs the artifact {key}, which is not prepared")
+        return found
+
+    def _load(self, keys: Mapping[str, str], catalogue: Catalogue) -> dict[str, Any]:
+        """What an agent is given, by name."""
+        for key in keys.values():
+            if key not in self._loaded:
+                artifact = self._artifact(key)
+                with blaming(AgentError):
+                    self._loaded[key] = artifact.recipe.load(artifact.content, catalogue)
+        return {name: self._loaded[key] for name, key in keys.items()}
 
     def domain(self, source: int) -> Domain:
         ref = self.job.sources[source].domain

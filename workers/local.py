@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
+from workers.artifacts import Prepared
 from workers.backends.vllm.clients import View
 from workers.cache.client import CallCache, here
 from workers.cache.owner import CallOwner
@@ -29,7 +31,10 @@ class LocalWorker:
         runner = EpisodeRunner(job, cache=cache)
         self._pool = EpisodePool(runner, BundleWriter(job.folder, job.epoch, name), slots)
 
-    async def add(self, refs: Sequence[Ref]) -> None:
+    async def provide(self, artifacts: Sequence[Prepared]) -> None:
+        self._pool.provide(artifacts)
+
+    async def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
         self._pool.add(refs)
 
     async def withdraw(self) -> None:

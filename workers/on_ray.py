@@ -6,13 +6,16 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from agents.core.artifacts import Content, Progress, Recipe
 from agents.core.errors import CrsweepError, ReplicaLost, StoreError
+from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
+from workers.artifacts import Prepared
 from workers.backends.core import ClusterNode, EngineSpec
 from workers.backends.vllm.clients import Engines, View
 from workers.backends.vllm.pulse import Counts
@@ -22,6 +25,7 @@ from workers.cache.actor import CacheActor
 from workers.cache.client import CallCache, by_wire
 from workers.cache.store import Places
 from workers.episodes import EpisodeRunner, Job
+from workers.fits import FitLost, FitTask, Steps, fit_steps
 from workers.logs import log_to
 from workers.orphans import end_with_parent
 from workers.pool import EpisodePool, Report
@@ -45,6 +49,20 @@ class WorkerLost(Exception):
     """The process of a worker is gone; what it had not committed is to be run again."""
 
 
+class Shared(NamedTuple):
+    """A `Prepared` whose content lies in Ray's object store: one copy a node."""
+
+    key: str
+    digest: str
+    recipe: Recipe
+    content: Any
+
+
+def share(artifact: Prepared) -> Shared:
+    """Puts an artifact where workers on any node can map it."""
+    return Shared(artifact.key, artifact.digest, artifact.recipe, ray.put(artifact.content))
+
+
 class EpisodeWorker:
     """The actor: a pool of slots, with its own bundle writer and log file."""
 
@@ -56,6 +74,7 @@ class EpisodeWorker:
         self._owners = owners
         self._engines = Engines(name, processes, SocketReach)
         self._pool: EpisodePool | None = None
+        self._artifacts: list[Prepared] = []
         log_to(job.folder.logs, f"{job.epoch:06d}-{name}")
         # Thousands of live rows wait for their bundle, and none is garbage: looking through them
         # at every 700 allocations took a seventh of a worker's time.
@@ -68,13 +87,25 @@ class EpisodeWorker:
         if self._owners:
             cache = CallCache([by_wire(partial(_address_of, owner)) for owner in self._owners])
         runner = EpisodeRunner(self._job, self._engines, cache)
+        runner.provide(self._artifacts)
         self._pool = EpisodePool(runner, writer, self._slots)
         return os.getpid()
 
     async def update_engines(self, view: View) -> None:
         self._engines.update(view)
 
-    async def add(self, refs: Sequence[Ref]) -> None:
+    async def provide(self, artifacts: Sequence[Shared]) -> None:
+        """Takes artifacts; their arrays are read where the node's object store has them."""
+        contents = [await shared.content for shared in artifacts]
+        new = [
+            Prepared(shared.key, shared.digest, shared.recipe, content)
+            for shared, content in zip(artifacts, contents, strict=True)
+        ]
+        self._artifacts += new
+        if self._pool is not None:  # else it takes them when it starts
+            self._pool.provide(new)
+
+    async def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
         assert self._pool is not None
         self._pool.add(refs)
 
@@ -119,7 +150,10 @@ class RayWorker:
         except WorkerLost as error:
             log.warning("worker %s was not told of the engines: %s", self.name, error)
 
-    async def add(self, refs: Sequence[Ref]) -> None:
+    async def provide(self, artifacts: Sequence[Shared]) -> None:
+        await self._get(self._actor.provide.remote(artifacts))
+
+    async def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
         await self._get(self._actor.add.remote(list(refs)))
 
     async def withdraw(self) -> None:
@@ -222,6 +256,34 @@ class RayReplica:
 
     def kill(self, *, restart: bool) -> None:
         ray.kill(self._actor, no_restart=not restart)
+
+
+async def fit_on_ray(task: FitTask, state: Content | None, *, cpus: int, gpus: float) -> Steps:
+    """Fits in a task, wherever there is room. Raises what it raises, and FitLost if it dies."""
+    # Its process ends with it, so neither torch nor the environment meets another task.
+    remote: Any = ray.remote(max_calls=1)(_fit_steps)
+    steps = remote.options(
+        num_cpus=cpus, num_gpus=gpus, max_retries=0, num_returns="streaming"
+    ).remote(task, state, gpus > 0)
+    try:
+        async for step in steps:
+            yield await step
+    except RayTaskError as error:
+        if isinstance(error.cause, CrsweepError):
+            raise error.cause from None
+        raise FitLost(f"a fault in its task: {error.cause!r}") from error
+    except RayError as error:
+        raise FitLost(str(error).splitlines()[0]) from error
+    finally:
+        ray.cancel(steps, force=True)
+
+
+def _fit_steps(task: FitTask, state: Content | None, gpu: bool) -> Iterator[Progress]:
+    """The task."""
+    end_with_parent()
+    if not gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves the GPUs visible that it did not give
+    yield from fit_steps(task, state)
 
 
 async def _or_lost(answer: Any) -> Any:

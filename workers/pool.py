@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from agents.core.ask import Journal
+from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
+from workers.artifacts import Prepared
 from workers.backends.vllm.clients import Losses
-from workers.episodes import EpisodeRunner
+from workers.episodes import EpisodeRunner, Made
 from workers.rows import Attempt, call_rows, episode_row, turn_rows
 from workers.store import BundleWriter
 from workers.usage import Usage, add, usage_of
@@ -57,6 +60,10 @@ class Report(NamedTuple):
     """Slots that have nothing to do."""
     cached: int = 0
     """How many of `calls` were answered from the cache, or by a request that another call made."""
+    made: Sequence[Made] = ()
+    """Attempts at artifacts that ended."""
+    preparing: Mapping[str, tuple[int, int]] = {}
+    """Key of an artifact in work -> calls made, and of how many."""
 
 
 class _Meter:
@@ -79,11 +86,13 @@ class EpisodePool:
         self._runner = runner
         self._writer = writer
         self._slots = slots
-        self._waiting: deque[Ref] = deque()
+        self._waiting: deque[Ref | PrepareRef] = deque()
         self._work = asyncio.Semaphore(0)
         self._finished: list[Attempt] = []
         self._settled: list[Settled] = []
         self._calls = self._cached = self._tokens = self._running = self._uncommitted = 0
+        self._made: list[Made] = []
+        self._preparing: dict[str, tuple[int, int]] = {}
         self._paid: dict[str, Usage] = {}
         self._meters: set[_Meter] = set()
         self._news = asyncio.Event()
@@ -95,14 +104,18 @@ class EpisodePool:
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
-    def add(self, refs: Sequence[Ref]) -> None:
-        """Queues episodes."""
+    def provide(self, artifacts: Iterable[Prepared]) -> None:
+        """Takes what the agents of later episodes need prepared."""
+        self._runner.provide(artifacts)
+
+    def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
+        """Queues episodes, and artifacts to be made."""
         self._waiting.extend(refs)
         for _ in refs:
             self._work.release()
 
     def withdraw(self) -> None:
-        """Forgets the episodes that have not begun."""
+        """Forgets what has not begun."""
         self._waiting.clear()
 
     async def report(self, wait: float, drain: bool = False) -> Report:
@@ -113,7 +126,7 @@ class EpisodePool:
         """
         if drain and not self._waiting and self._running == 0:
             await self._flush()
-        if not self._settled and self._failure is None:
+        if not self._settled and not self._made and self._failure is None:
             try:
                 async with asyncio.timeout(wait):
                     await self._news.wait()
@@ -135,9 +148,11 @@ class EpisodePool:
             self._paid,
             self._slots - self._running,
             self._cached,
+            self._made,
+            dict(self._preparing),
         )
         self._settled, self._calls, self._tokens, self._paid = [], 0, 0, {}
-        self._cached = 0
+        self._cached, self._made = 0, []
         return report
 
     async def stop(self) -> Report:
@@ -158,29 +173,51 @@ class EpisodePool:
             if not self._waiting:
                 continue  # what this slot was to begin was withdrawn
             ref = self._waiting.popleft()
-            self._running += 1
-            self._uncommitted += 1
-            meter = _Meter()
-            self._meters.add(meter)
-            try:
-                attempt = await self._runner.run(ref, journal=meter.journal)
-            finally:
-                self._running -= 1
-                self._meters.discard(meter)
-                add(self._paid, meter.read())
-            self._calls += len(attempt.journal.records)
-            self._cached += sum(
-                r.completion.cached for r in attempt.journal.records if r.completion
-            )
-            self._tokens += attempt.journal.tokens(lambda role: True)
-            while len(self._finished) >= FLUSH_EPISODES:
-                await self._flush()
-            self._finished.append(attempt)
-            self._due.set()
-            if len(self._finished) >= FLUSH_EPISODES and not self._flushing.locked():
-                await self._flush()
+            if isinstance(ref, PrepareRef):
+                await self._prepare(ref)
             else:
-                await asyncio.sleep(0)  # a model that never waits must not starve the rest
+                await self._play(ref)
+
+    async def _play(self, ref: Ref) -> None:
+        self._uncommitted += 1
+        with self._metered() as journal:
+            attempt = await self._runner.run(ref, journal=journal)
+        while len(self._finished) >= FLUSH_EPISODES:
+            await self._flush()
+        self._finished.append(attempt)
+        self._due.set()
+        if len(self._finished) >= FLUSH_EPISODES and not self._flushing.locked():
+            await self._flush()
+        else:
+            await asyncio.sleep(0)  # a model that never waits must not starve the rest
+
+    async def _prepare(self, ref: PrepareRef) -> None:
+        def report(done: int, most: int) -> None:
+            self._preparing[ref.key] = (done, most)
+
+        try:
+            with self._metered() as journal:
+                self._made.append(await self._runner.prepare(ref, report, journal))
+        finally:
+            self._preparing.pop(ref.key, None)
+        self._news.set()
+
+    @contextmanager
+    def _metered(self) -> Iterator[Journal]:
+        """A slot at work: what goes into the journal is paid, and counted once it ends well."""
+        meter = _Meter()
+        self._running += 1
+        self._meters.add(meter)
+        try:
+            yield meter.journal
+        finally:
+            self._running -= 1
+            self._meters.discard(meter)
+            add(self._paid, meter.read())
+        records = meter.journal.records
+        self._calls += len(records)
+        self._cached += sum(r.completion.cached for r in records if r.completion)
+        self._tokens += meter.journal.tokens(lambda role: True)
 
     async def _clock(self) -> None:
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from agents.core.ask import CallRecord, Journal, is_probe
@@ -33,6 +33,8 @@ class Attempt:
     error: CrsweepError | None
     started: float
     ended: float
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    """Name -> digest of the content of what its agent needed prepared."""
 
     @property
     def status(self) -> str:
@@ -71,6 +73,7 @@ def episode_row(attempt: Attempt, cell: Cell, source_id: str) -> Row:
         "probe_tokens": journal.tokens(is_probe),
         "calls": len(journal.records),
         "transcript_hash": transcript_hash(transcript),
+        "artifacts": list(attempt.artifacts.items()),
         "started": attempt.started,
         "ended": attempt.ended,
     }
@@ -125,7 +128,12 @@ def turn_rows(attempt: Attempt) -> list[Row]:
 
 def call_rows(attempt: Attempt) -> list[Row]:
     """The rows of `calls`, in the order in which the calls ended."""
-    return [_call_row(attempt.attempt_id, record) for record in attempt.journal.records]
+    return rows_of_calls(attempt.attempt_id, attempt.journal)
+
+
+def rows_of_calls(attempt_id: str, journal: Journal) -> list[Row]:
+    """The rows of `calls` of an attempt at an episode, or at an artifact."""
+    return [_call_row(attempt_id, record) for record in journal.records]
 
 
 def _call_row(attempt_id: str, record: CallRecord) -> Row:

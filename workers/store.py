@@ -55,6 +55,16 @@ def write_part(
     stamp: Mapping[str, Any],
 ) -> None:
     """Writes `rows`, each with the columns of `stamp`, as the whole part `name`, or nothing."""
+    data = table_of(table, rows, stamp)
+    try:
+        with folder.writing(name) as file:
+            pq.write_table(data, file, compression="zstd", compression_level=1)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}/{name}: {error.strerror or error}") from error
+
+
+def table_of(table: str, rows: Sequence[Mapping[str, Any]], stamp: Mapping[str, Any]) -> pa.Table:
+    """`rows`, each with the columns of `stamp`, in the schema of `table`."""
     schema = SCHEMAS[table]
     columns = []
     for column in schema:
@@ -62,12 +72,7 @@ def write_part(
             columns.append(_constant(stamp[column.name], column.type, len(rows)))
         else:
             columns.append(pa.array([row[column.name] for row in rows], type=column.type))
-    data = pa.Table.from_arrays(columns, schema=schema.with_metadata(metadata()))
-    try:
-        with folder.writing(name) as file:
-            pq.write_table(data, file, compression="zstd", compression_level=1)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder}/{name}: {error.strerror or error}") from error
+    return pa.Table.from_arrays(columns, schema=schema.with_metadata(metadata()))
 
 
 def _constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:
@@ -97,6 +102,30 @@ def _committed(folder: Folder) -> set[str]:
             pc.is_in(rows["blame"].cast(pa.string()), pa.array(WOULD_REPEAT)),  # type: ignore[attr-defined]
         )
         found.update(rows["episode_id"].filter(settled).to_pylist())
+    return found
+
+
+def artifacts_used(folder: Folder | Path) -> dict[tuple[str, int, str], set[str]]:
+    """(cell id, training seed, name) -> digests of the artifact in committed, done episodes."""
+    while True:
+        try:
+            return _artifacts_used(folder_at(folder))
+        except FileNotFoundError:  # a driver has compacted it meanwhile
+            continue
+
+
+def _artifacts_used(folder: Folder) -> dict[tuple[str, int, str], set[str]]:
+    found: dict[tuple[str, int, str], set[str]] = {}
+    columns = ["cell_id", "seed_training", "status", "artifacts"]
+    for name in parts.live(folder, "episodes"):
+        rows = read_columns(folder, name, columns)
+        if "artifacts" not in rows.column_names:
+            continue  # of a version without them
+        for row in rows.to_pylist():
+            if row["status"] == "done":
+                for artifact, digest in row["artifacts"] or ():
+                    key = (row["cell_id"], row["seed_training"], artifact)
+                    found.setdefault(key, set()).add(digest)
     return found
 
 

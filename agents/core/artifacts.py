@@ -47,6 +47,11 @@ class Recipe(ABC):
     version: ClassVar[int] = 1
     """Raised when the code changes what comes out: it is made again."""
 
+    @property
+    def label(self) -> str:
+        """What it makes, in a word, for the screen."""
+        return type(self).__name__
+
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
         """Name, version and every option that changes the content (JSON types)."""
@@ -76,6 +81,11 @@ class FitRecipe(Recipe):
     """Training on interactions, without model calls."""
 
     kind = "fit"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages outside our dependencies that fitting imports (`torch`)."""
+        return ()
 
     @abstractmethod
     def fit(

@@ -15,7 +15,8 @@ infrastructure is to blame; every other failure would repeat, so it is an outcom
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 Blame = Literal["agent", "user", "critic", "infrastructure"]
@@ -115,6 +116,17 @@ class StoreError(CrsweepError):
     """The output folder cannot be read or written, or belongs to somebody else."""
 
     blame = "infrastructure"
+
+
+@contextmanager
+def blaming(kind: type[CrsweepError]) -> Iterator[None]:
+    """Turns an error of a plug-in's own code into one that names the plug-in as its cause."""
+    try:
+        yield
+    except CrsweepError:
+        raise
+    except Exception as error:
+        raise kind(f"{type(error).__name__}: {error}") from error
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -36,6 +36,8 @@ class Recommender(ABC):
 
     Options: ClassVar[type[Options]] = Options
     version: ClassVar[int] = 1
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Packages outside our dependencies that `fit` imports (`torch`); nothing else does."""
 
     @staticmethod
     @abstractmethod
@@ -143,6 +145,14 @@ class Fit(FitRecipe):
     @property
     def _class(self) -> type[Recommender]:
         return plugins.load(RECOMMENDERS, self.ref.name, "recommender")
+
+    @property
+    def label(self) -> str:
+        return self.ref.name
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return self._class.packages
 
     def identity(self) -> Mapping[str, Any]:
         return {"recommender": self.ref.model_dump(), "version": self._class.version}

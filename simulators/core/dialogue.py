@@ -6,15 +6,14 @@ caller hands in, so that a dialogue cut short by an error leaves its turns behin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from agents.core.agent import Agent
 from agents.core.ask import Ask, is_probe
 from agents.core.dialogue import AgentTurn, Dialogue, Message, UserTurn
-from agents.core.errors import AgentError, CrsweepError, UserError
+from agents.core.errors import AgentError, UserError, blaming
 from simulators.core.cases import HiddenCase
 from simulators.core.user import User
 
@@ -72,19 +71,19 @@ async def run_dialogue(
     to_agent = Dialogue(messages, agent.options.history_turns)
     to_user = Dialogue(messages, user.options.history_turns)
     journal = ask_agent.journal
-    with _blaming(UserError):
+    with blaming(UserError):
         opening = await user.open(ask_user)
     transcript.opening = opening
     messages.append(Message("user", opening.text))
 
     while transcript.stop_reason == "failed":
         journal.turn = to_agent.turn
-        with _blaming(AgentError):
+        with blaming(AgentError):
             answer = await agent.respond(to_agent, ask_agent)
             if probe and answer.action == "ask" and answer.ranking is None:
                 answer = await _probed(answer, agent, to_agent, ask_agent)
         messages.append(Message("recommender", answer.text, answer.shown))
-        with _blaming(UserError):
+        with blaming(UserError):
             reply = await user.reply(to_user, ask_user)
         messages.append(Message("user", reply.text))
 
@@ -104,14 +103,3 @@ async def run_dialogue(
 async def _probed(answer: AgentTurn, agent: Agent, dialogue: Dialogue, ask: Ask) -> AgentTurn:
     ranking = await agent.would_recommend(dialogue, ask.probing())
     return replace(answer, ranking=ranking)
-
-
-@contextmanager
-def _blaming(kind: type[CrsweepError]) -> Iterator[None]:
-    """Turns an error of a plug-in's own code into one that names the plug-in as its cause."""
-    try:
-        yield
-    except CrsweepError:
-        raise
-    except Exception as error:
-        raise kind(f"{type(error).__name__}: {error}") from error

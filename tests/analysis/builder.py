@@ -83,6 +83,7 @@ class Built:
             "probe_tokens": 0,
             "calls": 2,
             "transcript_hash": f"h-{attempt_id}",
+            "artifacts": [],
             "started": 0.0,
             "ended": 1.0 + attempt,
             "bundle_id": "b",

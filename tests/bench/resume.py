@@ -71,6 +71,7 @@ def finish(plan: Plan) -> None:
                 "probe_tokens": 0,
                 "calls": 10,
                 "transcript_hash": ref.episode_id,
+                "artifacts": [],
                 "started": 1.0,
                 "ended": 2.0,
             }

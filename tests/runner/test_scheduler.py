@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agents.core.artifacts import Content
 from agents.core.errors import StoreError
 from agents.core.seeds import Seeds
 from runner.scheduler import LeaseQueue, drive
+from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
+from workers.episodes import Made
 from workers.pool import Report, Settled
 
 EPOCH = 7
@@ -325,3 +328,56 @@ def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
     assert queue.lease("a", 5) == []
     assert queue.dry
     assert not queue.finished
+
+
+def artifact(key, cell=0):
+    return PrepareRef(key, cell, "tree", 0)
+
+
+def made(ref, blame=None):
+    content = None if blame else Content()
+    return Made(ref, content, [], 1.0, blame, blame and "Timeout", blame and "made up")
+
+
+def test_episodes_of_a_stage_wait_for_its_artifacts_and_those_of_the_next_for_theirs():
+    stages = [refs(2), iter([Ref("later", 0, Seeds(0, 0, 0), "u")])]
+    queue = LeaseQueue(stages, 2, prepares=[[artifact("a"), artifact("b")], [artifact("c")]])
+    assert queue.lease("w", 9) == [artifact("a"), artifact("b")]
+    assert queue.dry
+    assert not queue.finished
+    for key in "ab":
+        assert queue.lease("w", 9) == []
+        assert queue.settle("w", made(artifact(key)))
+        assert queue.lease("w", 9) == []  # made, but not yet where workers find it
+        queue.prepared(key)
+    assert not queue.dry
+    leased = queue.lease("w", 9)
+    assert [ref.id for ref in leased] == ["e0", "e1", "c"]
+    assert queue.dry
+    assert queue.settle("w", made(artifact("c")))
+    queue.prepared("c")
+    assert [ref.id for ref in queue.lease("w", 9)] == ["later"]
+
+
+def test_an_artifact_is_tried_again_after_infrastructure_and_after_a_lost_worker_alone():
+    queue = LeaseQueue([refs(1)], 1, prepares=[[artifact("a")]])
+    [ref] = queue.lease("w", 1)
+    assert not queue.settle("w", made(ref, "infrastructure"))
+    [again] = queue.lease("w", 1)
+    assert again == ref._replace(attempt=1)
+    assert queue.lose("w", {f"a.{EPOCH}.1": "done"}, EPOCH) == []
+    [third] = queue.lease("v", 1)
+    assert third == ref._replace(attempt=2)
+    assert queue.settle("v", made(third, "agent"))
+    queue.prepared("a")
+    assert [ref.id for ref in queue.lease("v", 9)] == ["e0"]
+
+
+def test_episodes_that_cannot_run_are_left_out():
+    queue = LeaseQueue([refs(4)], 1, skips=lambda ref: ref.id in ("e1", "e3"))
+    leased = queue.lease("w", 9)
+    assert [ref.id for ref in leased] == ["e0", "e2"]
+    for ref in leased:
+        assert isinstance(ref, Ref)
+        queue.settle("w", settled(ref))
+    assert queue.finished

@@ -318,3 +318,28 @@ def test_nothing_is_deleted_before_what_replaces_it_is_durable(tmp_path, monkeyp
         ("fsync", str(where)),
     ]
     assert [call for call, _ in done[3:6]] == ["unlink"] * 3
+
+
+def test_parts_of_the_version_before_are_read_merged_and_lack_what_it_did_not_have(
+    tmp_path, monkeypatch
+):
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0", "u1"])
+    for case_id in built.case_ids:
+        built.episode(built.cells[0], case_id, 0, success_turn=1, artifacts=[("tree", "d1")])
+    built.write(tmp_path, parts=1, schema_version=2)
+    [name] = LocalFolder(tmp_path).names("episodes")
+    rows = pq.read_table(tmp_path / "episodes" / name)
+    older = rows.slice(0, 1).drop_columns(["artifacts"])
+    footer = {b"crsweep.schema_version": b"2"}
+    pq.write_table(older.replace_schema_metadata(footer), tmp_path / "episodes" / name)
+    BundleWriter(tmp_path, 2, "w000").write({"episodes": rows.slice(1, 1).to_pylist()})
+
+    def found():
+        query = "SELECT episode_id, artifacts FROM attempts ORDER BY 1"
+        return Results.open(tmp_path).query(query).fetchall()
+
+    before = found()
+    assert [artifacts for _, artifacts in before] == [None, {"tree": "d1"}]
+    assert len(store.committed(tmp_path)) == 2
+    assert compact(LocalFolder(tmp_path), Lease(2)) == 1
+    assert found() == before

@@ -24,6 +24,7 @@ EPISODE = {
     "success_rule": "user_accepts", "success_turn": 1, "accepted_item": "1", "targets": ["1"],
     "turns": 1, "max_turns": 5, "shown_items": 10, "agent_tokens": 1, "user_tokens": 1,
     "probe_tokens": 0, "calls": 3, "transcript_hash": "h", "started": 0.0, "ended": 1.0,
+    "artifacts": [("tree", "d1")],
 }  # fmt: skip
 TURN = {
     "attempt_id": "e.1.0", "turn": 1, "action": "ask", "strategy": None, "shown": [],
@@ -102,7 +103,7 @@ def test_a_part_of_another_schema_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.records.SCHEMA_VERSION", 99)
     BundleWriter(tmp_path, 1, "w000").write({"episodes": [episode(1)]})
     monkeypatch.undo()
-    with pytest.raises(StoreError, match="schema version 99; this crsweep reads and writes 2"):
+    with pytest.raises(StoreError, match="schema version 99; this crsweep reads and writes 3"):
         store.committed(tmp_path)
 
 

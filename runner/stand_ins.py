@@ -1,0 +1,128 @@
+"""What rehearsals and `play` are given where an artifact is not ready: something quickly made.
+
+A fit's recipe names another that takes seconds; what models write, the `rules` backend writes.
+Each is made once a process and domain, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from agents.core.artifacts import CallsRecipe, Content, FitRecipe
+from agents.core.errors import AgentError
+from runner.artifacts import store_of
+from simulators.core.cases import Domain
+from sweeps import identity
+from sweeps.artifacts import Need, PrepareRef, role_of
+from sweeps.plan import Cell, Plan
+from sweeps.schema import ModelSpec
+from workers.artifacts import ArtifactDamaged, Prepared
+from workers.episodes import EpisodeRunner, job_of
+from workers.rows import Row
+
+_RULES = ModelSpec(backend="rules")
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """An artifact for a rehearsal. `calls` are those that made it, here."""
+
+    prepared: Prepared
+    title: str
+    cell: int
+    is_real: bool
+    """Whether a run would use the same."""
+    calls: Sequence[Row] = ()
+
+
+_contents: dict[str, tuple[Content, Sequence[Row]]] = {}  # of this process
+
+
+def rules_runner(plan: Plan, *, probe: bool) -> EpisodeRunner:
+    """Plays the plan's dialogues with the `rules` backend, in this process."""
+    job = job_of(plan, probe=probe, executor="local", epoch=0, run_id="rehearsal")
+    return EpisodeRunner(replace(job, cells=tuple(map(_with_rules, job.cells))))
+
+
+async def stand_ins(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
+    """What dialogues of `cells` with their first seeds need: from the store where it is ready."""
+    found: dict[str, StandIn] = {}
+    for index in cells:
+        seeds = plan.cells[index].seeds[0]
+        for need in plan.cells[index].needs:
+            key = need.key(seeds)
+            if key not in found:
+                found[key] = await _find(plan, index, need, key)
+    return list(found.values())
+
+
+async def expected_calls(plan: Plan, keys: Sequence[str]) -> dict[str, int]:
+    """Key -> calls of artifacts that models make, from one rehearsal a recipe and domain."""
+    counts: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for key in keys:
+        artifact = plan.artifacts[key]
+        if not isinstance(artifact.recipe, CallsRecipe):
+            continue
+        index = artifact.cells[0]
+        domain = plan.sources[plan.cells[index].source].domain.fingerprint()
+        same = identity.digest([artifact.recipe.identity(), domain])
+        if same not in counts:
+            need = next(n for n in plan.cells[index].needs if n.name == artifact.name)
+            _, calls = await _written(plan, index, need, key)
+            counts[same] = len(calls)
+        found[key] = counts[same]
+    return found
+
+
+async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
+    cell, title, recipe = plan.cells[index], plan.artifacts[key].title, need.recipe
+    try:
+        ready = store_of(plan.loaded.header.artifacts).find(key)
+    except ArtifactDamaged:  # whoever runs the sweep is told
+        ready = None
+    calls, is_real = (), True
+    if ready is not None:
+        content = ready[1]
+    elif isinstance(recipe, FitRecipe):
+        recipe, is_real = recipe.stand_in(), False
+        content = _fitted(recipe, plan.sources[cell.source].domain)
+    else:
+        assert isinstance(recipe, CallsRecipe)
+        content, calls = await _written(plan, index, need, key)
+        is_real = cell.config.models[cell.roles[role_of(recipe)]].backend == _RULES.backend
+    prepared = Prepared(key, content.digest(), recipe, content)
+    return StandIn(prepared, title, index, is_real, calls)
+
+
+def _fitted(recipe: FitRecipe, domain: Domain) -> Content:
+    known = identity.digest([recipe.identity(), domain.fingerprint()])
+    if known not in _contents:
+        steps = list(recipe.fit(domain.training_data(), 0))
+        if not steps or steps[-1].result is None:
+            raise AgentError(f"the stand-in {recipe.label} ended without a result")
+        _contents[known] = (steps[-1].result, ())
+    return _contents[known][0]
+
+
+async def _written(plan: Plan, index: int, need: Need, key: str) -> tuple[Content, Sequence[Row]]:
+    # A model that is `rules` already keeps its skill and its seed, so it writes the real thing.
+    known = f"{need.identity} {plan.cells[index].seeds[0].training}"
+    if known not in _contents:
+        runner = rules_runner(plan, probe=False)
+        ref = PrepareRef(key, index, need.name, plan.cells[index].seeds[0].training)
+        made = await runner.prepare(ref, lambda done, most: None)
+        await runner.close()
+        if made.content is None:
+            raise AgentError(f"{plan.artifacts[key].title}, by the rules backend: {made.error}")
+        _contents[known] = (made.content, made.calls)
+    return _contents[known]
+
+
+def _with_rules(cell: Cell) -> Cell:
+    models = {
+        name: spec if spec.backend == _RULES.backend else _RULES
+        for name, spec in cell.config.models.items()
+    }
+    return replace(cell, config=cell.config.model_copy(update={"models": models}))

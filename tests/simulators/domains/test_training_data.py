@@ -1,0 +1,39 @@
+"""What recommenders are trained on: no test pair is in it, in any domain."""
+
+import pytest
+
+from agents.core import plugins
+from simulators.domains.movielens import MovieLens
+from simulators.domains.steam import Steam
+from simulators.domains.synthetic import Synthetic
+from tests.fixtures_movielens import write_ml1m
+from tests.fixtures_reviews import write_steam
+
+
+def synthetic(folder):
+    return Synthetic(Synthetic.Options(items=80, users=40, history=9))
+
+
+def movielens(folder):
+    return MovieLens(plugins.build_options(MovieLens.Options, {"path": write_ml1m(folder)}))
+
+
+def steam(folder):
+    return Steam(plugins.build_options(Steam.Options, {"path": write_steam(folder)}))
+
+
+@pytest.mark.parametrize("make", [synthetic, movielens, steam])
+def test_training_data_holds_no_test_pair_and_validation_is_what_comes_next(tmp_path, make):
+    domain = make(tmp_path / "data")
+    data = domain.training_data()
+    place = domain.catalogue.position
+    seen: dict[int, list[int]] = {}
+    for user, item in zip(data.interactions.users, data.interactions.items, strict=True):
+        seen.setdefault(int(user), []).append(int(item))
+    assert len(data.interactions.user_ids) == len(domain.case_ids("test")) > 5
+    for user, case_id in enumerate(domain.case_ids("test")):
+        case = domain.case("test", case_id)
+        [target] = (place[item.id] for item in case.hidden.targets)
+        history = [place[item.id] for item in case.visible.history]
+        assert [*seen[user], int(data.validation[user])] == history
+        assert target not in history
