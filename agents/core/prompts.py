@@ -4,7 +4,8 @@
   single file); what is not there is looked for in `agents/core/prompts/`.
 - An undefined field is an error (StrictUndefined), never an empty string.
 - Fixed instructions come first and the growing dialogue last, so that prefix caching works.
-- `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need.
+- `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need,
+  `{{ items | details }}` titles with their attributes, `{{ table | schema }}` a table's columns.
 - Values are put in as they are: a template gives no markup that a value could break.
 """
 
@@ -24,6 +25,7 @@ from agents.core.calls import Shown
 from agents.core.dialogue import Message
 from agents.core.errors import PromptError, UsageError
 from agents.core.items import Item
+from agents.core.tables import Table, schema_text
 
 _SHARED = Path(__file__).parent / "prompts"
 _SUFFIX = ".md.j2"
@@ -71,6 +73,31 @@ def _titles(env: _Tracking, items: Sequence[Item]) -> str:
     return "\n".join([f"- {item.title}" for item in items]) or "- (none)"
 
 
+@jinja2.pass_environment
+def _details(env: _Tracking, items: Sequence[Item]) -> str:
+    """`{{ items | details }}`: a line an item, with all its attribute values."""
+    if env.seen is not None:
+        for item in items:
+            owners = ((item, "title"), (item, "attributes"), (item.attributes, "items"))
+            env.seen.update([(id(owner), name) for owner, name in owners])
+    return "\n".join(map(_detailed, items)) or "- (none)"
+
+
+def _detailed(item: Item) -> str:
+    parts = [f"{name}: {', '.join(values)}" for name, values in item.attributes.items() if values]
+    return f"- {item.title}" + (f" ({'; '.join(parts)})" if parts else "")
+
+
+@jinja2.pass_environment
+def _schema(env: _Tracking, table: Table) -> str:
+    """`{{ table | schema }}`: the table's name, and a line a column."""
+    if env.seen is not None:
+        env.seen.update([(id(table), "name"), (id(table), "columns")])
+        for column in table.columns:
+            env.seen.update([(id(column), name) for name in ("name", "type", "values")])
+    return schema_text(table)
+
+
 class PromptFolder:
     """The templates of one plug-in. Compiled once, on first use."""
 
@@ -86,6 +113,8 @@ class PromptFolder:
         )
         env.filters["words"] = _words
         env.filters["titles"] = _titles
+        env.filters["details"] = _details
+        env.filters["schema"] = _schema
         self._templates: dict[str, jinja2.Template] = {}
 
     def render(self, step: str, fields: Mapping[str, Any]) -> str:

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Mode = Literal["json", "text"]
 
-Kind = Literal["extract", "rank", "choose", "decide", "ask", "verbalise", "score", "summarise"]
+Kind = Literal[
+    "extract", "rank", "choose", "decide", "ask", "verbalise", "score", "summarise", "query"
+]
 """What a step does, in the words of the generic rules (`agents.core.rules`)."""
 
 # Guided decoding only ends surely when strings are bounded and plain: no control characters,
