@@ -7,7 +7,7 @@ user, is the same for all systems of the paper, so its prompt lies in `agents/co
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -15,6 +15,7 @@ from pydantic import Field
 from agents.core.agent import Agent, AgentOptions
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.grounding import TitleIndex
 from agents.core.items import Catalogue, Item
 from agents.core.steps import ReplyModel, Step, Title, text
 
@@ -45,7 +46,7 @@ class GroundedTitles(NamedTuple):
     """What named titles turned out to mean.
 
     `items` are distinct, in the order named. `matches` holds (title, item id, score) of every
-    inexact match; `ungrounded` the titles that mean no item of the catalogue.
+    inexact match; `ungrounded` the titles that mean none of the items there were to name.
     """
 
     items: tuple[Item, ...]
@@ -61,17 +62,24 @@ class GroundedTitles(NamedTuple):
         }
 
 
-def ground(titles: Iterable[str], catalogue: Catalogue) -> GroundedTitles:
-    """Each title's item by `agents.core.grounding`; an item named twice counts once."""
+def ground(
+    titles: Iterable[str], catalogue: Catalogue, among: Sequence[Item] | None = None
+) -> GroundedTitles:
+    """Each title's item by `agents.core.grounding`; an item named twice counts once.
+
+    `among` are the items that there were to choose from, if not the whole catalogue.
+    """
+    choices = catalogue.items if among is None else among
+    index = catalogue.titles if among is None else TitleIndex([item.title for item in among])
     items: dict[str, Item] = {}
     matches: list[tuple[str, str, float]] = []
     ungrounded: list[str] = []
     for title in titles:
-        found = catalogue.titles.ground(title)
+        found = index.ground(title)
         if found is None:
             ungrounded.append(title)
             continue
-        item = catalogue.items[found.place]
+        item = choices[found.place]
         items.setdefault(item.id, item)
         if found.score < 100:
             matches.append((title, item.id, found.score))
@@ -109,15 +117,16 @@ class DecisionFirst(Agent):
         return AgentTurn(words, "ask")
 
     async def _recommend(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
-        named = await self._name_items(dialogue, ask)
+        named = await self.name_items(dialogue, ask)
         shown = named.items[: self.context.shown_items]
         words = await self._write(dialogue, ask, items=shown, question="")
         return AgentTurn(words, "recommend", shown, named.items, extra=named.extra())
 
     async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...] | None:
-        return (await self._name_items(dialogue, ask)).items
+        return (await self.name_items(dialogue, ask)).items
 
-    async def _name_items(self, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
+    async def name_items(self, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
+        """What to recommend now, best first."""
         reply = await ask(
             RECOMMEND,
             **self.fields(dialogue),

@@ -5,7 +5,8 @@
 - An undefined field is an error (StrictUndefined), never an empty string.
 - Fixed instructions come first and the growing dialogue last, so that prefix caching works.
 - `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need,
-  `{{ items | details }}` titles with their attributes, `{{ table | schema }}` a table's columns.
+  `{{ items | described }}` titles with attributes.
+- `{{ table | schema }}` writes out a table's columns.
 - Values are put in as they are: a template gives no markup that a value could break.
 """
 
@@ -74,18 +75,17 @@ def _titles(env: _Tracking, items: Sequence[Item]) -> str:
 
 
 @jinja2.pass_environment
-def _details(env: _Tracking, items: Sequence[Item]) -> str:
-    """`{{ items | details }}`: a line an item, with all its attribute values."""
+def _described(env: _Tracking, items: Sequence[Item]) -> str:
+    """`{{ items | described }}`: a line an item, with its attributes after a bar."""
     if env.seen is not None:
         for item in items:
-            owners = ((item, "title"), (item, "attributes"), (item.attributes, "items"))
-            env.seen.update([(id(owner), name) for owner, name in owners])
-    return "\n".join(map(_detailed, items)) or "- (none)"
-
-
-def _detailed(item: Item) -> str:
-    parts = [f"{name}: {', '.join(values)}" for name, values in item.attributes.items() if values]
-    return f"- {item.title}" + (f" ({'; '.join(parts)})" if parts else "")
+            env.seen.update(((id(item), "title"), (id(item), "attributes")))
+            env.seen.add((id(item.attributes), "items"))
+    lines = []
+    for item in items:
+        known = "; ".join(f"{name}: {', '.join(v)}" for name, v in item.attributes.items())
+        lines.append(f"- {item.title} | {known}" if known else f"- {item.title}")
+    return "\n".join(lines) or "- (none)"
 
 
 @jinja2.pass_environment
@@ -113,7 +113,7 @@ class PromptFolder:
         )
         env.filters["words"] = _words
         env.filters["titles"] = _titles
-        env.filters["details"] = _details
+        env.filters["described"] = _described
         env.filters["schema"] = _schema
         self._templates: dict[str, jinja2.Template] = {}
 

@@ -21,7 +21,9 @@ from pydantic import (
 )
 
 from agents.core import plugins
+from agents.core.agent import AgentContext
 from agents.core.artifacts import Content, FitRecipe, Progress
+from agents.core.dialogue import Dialogue
 from agents.core.errors import UsageError
 from agents.core.items import Catalogue, Item, TrainingData
 from agents.core.plugins import Options
@@ -80,6 +82,18 @@ def best(values: np.ndarray, k: int, *, among: np.ndarray | None = None) -> np.n
     """
     places = np.arange(len(values)) if among is None else np.flatnonzero(among)
     return places[np.argsort(-values[places], kind="stable")[:k]]
+
+
+def pool(context: AgentContext, dialogue: Dialogue, repeat: bool) -> np.ndarray:
+    """Mask (items,) of what may be recommended now.
+
+    Neither the user's history nor what was shown earlier in this dialogue; with `repeat`, all.
+    """
+    mask = np.ones(len(context.catalogue), dtype=bool)
+    if not repeat:
+        shown = [item for message in dialogue.whole for item in message.shown]
+        mask[positions([*context.case.history, *shown], context.catalogue)] = False
+    return mask
 
 
 class RecommenderRef(BaseModel):

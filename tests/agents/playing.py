@@ -1,0 +1,81 @@
+"""Dialogues of one agent with simulated users, without a sweep around them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from agents.core import plugins
+from agents.core.agent import Agent, AgentContext
+from agents.core.artifacts import Content, FitRecipe, Recipe
+from agents.core.ask import Ask, Journal
+from agents.core.prompts import PromptFolder, folder_of
+from simulators.core.cases import Domain
+from simulators.core.dialogue import Limits, Transcript, run_dialogue
+from simulators.core.user import UserContext
+from simulators.success.user_accepts import user_accepts
+from simulators.users.target_item import TargetItem
+from sweeps.schema import ModelSpec
+from workers.backends.core import BackendContext
+from workers.models import BoundModel
+
+
+def prompts_of(package: str, name: str) -> PromptFolder:
+    """The prompts that a plug-in ships with."""
+    return folder_of(plugins.module(package, name, "plug-in"), None)
+
+
+def rules(domain: Domain, **options: Any) -> BoundModel:
+    """A model that answers by the rules."""
+    context = BackendContext("rules", "local", "test", None, lambda: domain.catalogue)
+    return BoundModel("rules", ModelSpec(backend="rules", **options), context, 0)
+
+
+def fitted(needs: Mapping[str, Recipe], domain: Domain) -> dict[str, Any]:
+    """What recipes of training make, by the names that the agent uses."""
+    made = {}
+    for name, recipe in needs.items():
+        assert isinstance(recipe, FitRecipe)
+        *_, last = recipe.fit(domain.training_data(), 0)
+        assert isinstance(last.result, Content)
+        made[name] = recipe.load(last.result, domain.catalogue)
+    return made
+
+
+def play(
+    cls: type[Agent],
+    name: str,
+    domain: Domain,
+    case_id: str,
+    model: Any,
+    *,
+    artifacts: Mapping[str, Any] | None = None,
+    turns: int = 5,
+    **options: Any,
+) -> tuple[Transcript, Journal]:
+    """One dialogue of the agent `name` with the user of `case_id`; probes are asked."""
+    case = domain.case("test", case_id)
+    context = AgentContext(domain.catalogue, case.visible, 10, artifacts or {})
+    agent = cls(cls.Options(**options), context)
+    user = TargetItem(TargetItem.Options(), UserContext(domain.catalogue, case))
+    transcript, journal = Transcript(), Journal()
+
+    def ask(role: str, package: str, plugin: str) -> Ask:
+        prompts = prompts_of(package, plugin)
+        return Ask(role, case_id, 7, prompts, lambda _: model, journal)
+
+    asyncio.run(
+        run_dialogue(
+            agent,
+            user,
+            ask("agent", "agents", name),
+            ask("user", "simulators.users", "target_item"),
+            hidden=case.hidden,
+            limits=Limits(turns, 1_000_000),
+            is_success=user_accepts,
+            probe=True,
+            transcript=transcript,
+        )
+    )
+    return transcript, journal
