@@ -42,6 +42,7 @@ _SECONDS = 2.0  # an honest query over a catalogue takes milliseconds
 _LONGEST_TEXT = 1000  # characters of a text in the table: what a row costs is bounded
 _LONGEST_REASON = 200
 _MOST_ROWS = 200_000  # read from one result, ids named twice included
+_MOST_TABLES = 12  # in one query: planning how to join many takes long, and cannot be interrupted
 _MOST_CACHED = 4096
 _ALL_VALUES = 30  # a column of no more values than this shows all, another its commonest
 _SOME_VALUES = 20
@@ -150,6 +151,8 @@ class CatalogueQuery:
                 return QueryRefused(reason) if reason else self._run(cursor, sql)
         except duckdb.InterruptException:
             return QueryRefused(f"it ran longer than {self._seconds:g} seconds and was stopped")
+        except duckdb.OutOfMemoryException:
+            return QueryRefused("it needs more memory than a query may have")
         except duckdb.Error as error:
             return QueryRefused(_one_line(str(error)))
 
@@ -195,10 +198,15 @@ def _why_not(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         return "only one SELECT statement is allowed"
     parsed = cursor.execute("SELECT json_serialize_sql(?::VARCHAR)", [sql]).fetchone()
-    tree = json.loads(parsed[0]) if parsed else {"error": True}
+    try:
+        tree = json.loads(parsed[0]) if parsed else {"error": True}
+    except RecursionError:
+        return "it is nested too deeply"
     if tree["error"]:
         return "only one plain SELECT statement is allowed"
     nodes = list(_nodes(tree["statements"]))
+    if sum(node.get("type") in ("BASE_TABLE", "TABLE_FUNCTION") for node in nodes) > _MOST_TABLES:
+        return f"it names more than {_MOST_TABLES} tables"
     own = {name.lower() for node in nodes for name in _named_here(node)}
     return next((reason for node in nodes if (reason := _refusal(node, own))), "")
 
