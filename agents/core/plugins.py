@@ -23,7 +23,7 @@ from pydantic import Field as _Field
 from agents.core.errors import UsageError, near
 
 # Modules beside the plug-ins that are rooms of their own, not plug-ins.
-_NOT_PLUGINS = frozenset({"core", "recommenders"})
+_NOT_PLUGINS = frozenset({"core", "recommenders", "tools"})
 
 
 class Options(BaseModel):

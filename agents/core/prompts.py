@@ -6,6 +6,7 @@
 - Fixed instructions come first and the growing dialogue last, so that prefix caching works.
 - `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need,
   `{{ items | described }}` titles with attributes.
+- `{{ table | schema }}` writes out a table's columns.
 - Values are put in as they are: a template gives no markup that a value could break.
 """
 
@@ -25,6 +26,7 @@ from agents.core.calls import Shown
 from agents.core.dialogue import Message
 from agents.core.errors import PromptError, UsageError
 from agents.core.items import Item
+from agents.core.tables import Table, schema_text
 
 _SHARED = Path(__file__).parent / "prompts"
 _SUFFIX = ".md.j2"
@@ -86,6 +88,16 @@ def _described(env: _Tracking, items: Sequence[Item]) -> str:
     return "\n".join(lines) or "- (none)"
 
 
+@jinja2.pass_environment
+def _schema(env: _Tracking, table: Table) -> str:
+    """`{{ table | schema }}`: the table's name, and a line a column."""
+    if env.seen is not None:
+        env.seen.update([(id(table), "name"), (id(table), "columns")])
+        for column in table.columns:
+            env.seen.update([(id(column), name) for name in ("name", "type", "values")])
+    return schema_text(table)
+
+
 class PromptFolder:
     """The templates of one plug-in. Compiled once, on first use."""
 
@@ -102,6 +114,7 @@ class PromptFolder:
         env.filters["words"] = _words
         env.filters["titles"] = _titles
         env.filters["described"] = _described
+        env.filters["schema"] = _schema
         self._templates: dict[str, jinja2.Template] = {}
 
     def render(self, step: str, fields: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ skill never rests on a field that a model could not read (`View`). Fields mean s
 - `options`: names to choose among; `preferences`: what is known of the user's wishes, in words
 - `target`: the item that the speaker wants; `facts`: what the speaker may tell
 - `attributes`: what may be asked about; `question`: what is to be asked; `limit`: how many
+- `table`: a table (`agents.core.tables`) that a query is to be written for
 
 Other fields do not matter to a rule. A reply is then filled in by the types of its schema:
 text, one of several options (the first acts, the last holds back), titles, numbers, flags. A
@@ -23,7 +24,7 @@ from agents.core.grounding import normalise
 from agents.core.knowledge import Knowledge, normal
 from agents.core.replies import Answer, Group
 from agents.core.steps import Kind
-from agents.core.view import SeenItem, View
+from agents.core.view import SeenColumn, SeenItem, View
 
 _FEW = 20  # a decision is ripe when no more items than this fit: two lists of the usual ten
 _TOLD_AT_ONCE = 2  # facts told in one message where the prompt sets no limit
@@ -125,6 +126,24 @@ class Rules:
         """The share of the items on the table that fit the words, as a number."""
         return Answer(share=_share_fitting(view.items, self._told(view), self.knowledge))
 
+    def query(self, view: View, seed: int) -> Answer:
+        """One SELECT of the table's first column for the values on view that the words name.
+
+        All conditions at once; the whole table where the words name no value that is shown.
+        """
+        if view.table is None or not view.table.columns:
+            return Answer(acts=False, text="There is no table to query.")
+        key, *others = view.table.columns
+        left = set(self._told(view))
+        conditions: list[str] = []
+        for column in others:
+            named = [value for value in column.values if normal([value])[0] in left]
+            left -= set(normal(named))  # a word means the first column that has it
+            conditions += [_condition(column, value) for value in named]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        sql = f"SELECT {key.name} FROM {view.table.name}{where}"
+        return Answer(acts=bool(conditions), text=sql)
+
     def _told(self, view: View) -> tuple[str, ...]:
         words = [m.text for m in view.conversation if m.speaker == "user"]
         phrases = [
@@ -194,6 +213,13 @@ def _shared(labels: Sequence[Collection[str]], most: int) -> list[Group]:
         groups.append(Group(name, [place for place, has in left.items() if name in has]))
         left = {place: has for place, has in left.items() if name not in has}
     return [*groups, Group(_REST, list(left))] if left else groups
+
+
+def _condition(column: SeenColumn, value: str) -> str:
+    literal = "'" + value.replace("'", "''") + "'"
+    if column.type.endswith("[]"):
+        return f"list_contains({column.name}, {literal})"
+    return f"{column.name} = {literal}"
 
 
 def _share_fitting(items: Sequence[SeenItem], told: Sequence[str], knowledge: Knowledge) -> float:

@@ -12,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 Mode = Literal["json", "text"]
 
 Kind = Literal[
-    "extract", "rank", "choose", "group", "decide", "ask", "verbalise", "score", "summarise"
+    "extract",
+    "rank",
+    "choose",
+    "group",
+    "decide",
+    "ask",
+    "verbalise",
+    "score",
+    "summarise",
+    "query",
 ]
 """What a step does, in the words of the generic rules (`agents.core.rules`)."""
 

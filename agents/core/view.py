@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from agents.core.calls import Call
 from agents.core.dialogue import Message
 from agents.core.items import Fact, Item
+from agents.core.tables import Column
 
 
 class SeenItem(NamedTuple):
@@ -20,6 +21,19 @@ class SeenItem(NamedTuple):
 class SeenMessage(NamedTuple):
     speaker: str
     text: str
+
+
+class SeenColumn(NamedTuple):
+    """A column of a table as far as the prompt shows it."""
+
+    name: str
+    type: str
+    values: tuple[str, ...]
+
+
+class SeenTable(NamedTuple):
+    name: str
+    columns: tuple[SeenColumn, ...]
 
 
 class View:
@@ -87,6 +101,15 @@ class View:
         limit = self._field("limit")
         return limit if limit is not None and str(limit) in self._prompt else None
 
+    @cached_property
+    def table(self) -> SeenTable | None:
+        table = self._field("table")
+        if table is None or (id(table), "columns") not in self._pairs:
+            return None
+        columns = map(self._column, table.columns)
+        shown = tuple(column for column in columns if column.name)
+        return SeenTable(name, shown) if (name := self._text(table, "name")) else None
+
     def _field(self, name: str) -> Any:
         return self._fields.get(name) if name in self._names else None
 
@@ -117,6 +140,11 @@ class View:
             if value in self._prompt
         ]
         return SeenItem(title, tuple(values))
+
+    def _column(self, column: Column) -> SeenColumn:
+        shown = column.values if (id(column), "values") in self._pairs else ()
+        values = tuple(value for value in shown if value in self._prompt)
+        return SeenColumn(self._text(column, "name"), self._text(column, "type"), values)
 
     def _message(self, message: Message) -> SeenMessage:
         speaker = message.speaker if (id(message), "speaker") in self._pairs else ""

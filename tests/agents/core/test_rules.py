@@ -23,6 +23,7 @@ from agents.core.prompts import PromptFolder
 from agents.core.replies import Answer, Group, fill, random_reply
 from agents.core.rules import Rules
 from agents.core.steps import ReplyModel, Step, Title, text
+from agents.core.tables import Column, Table
 from agents.core.view import View
 from tests.fakes import CATALOGUE, ITEMS
 
@@ -186,6 +187,40 @@ def changed(value, path):
     return type(value)(changed(v, rest) if i == head else v for i, v in enumerate(value))
 
 
+TABLE = Table(
+    "films",
+    (
+        Column("film_id", "VARCHAR"),
+        Column("kind", "VARCHAR[]", ("Comedy", "Action", "Children's"), 9),
+        Column("decade", "VARCHAR", ("1980s", "1990s"), 2),
+        Column("mood", "VARCHAR", ("Action",), 1),
+    ),
+)
+SHOWN = "{% for m in conversation %}{{ m.speaker }}: {{ m.text }}\n{% endfor %}{{ table | schema }}"
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        ("Action, 1990s", " WHERE list_contains(kind, 'Action') AND decade = '1990s'"),
+        ("children's films", " WHERE list_contains(kind, 'Children''s')"),
+        ("a drama of the 1970s", ""),
+    ],
+)  # fmt: skip
+def test_query_writes_a_select_for_the_shown_values_that_the_words_name(tmp_path, words, where):
+    films = Catalogue([*ITEMS, Item("6", "Kite", {"genre": ("Children's",)})], noun="film")
+    call, _ = asked(tmp_path, SHOWN, "query", conversation=[Message("user", words)], table=TABLE)
+    answer = Rules(Knowledge(films, 1.0)).query(View(call), 0)
+    assert answer.text == f"SELECT film_id FROM films{where}"
+    assert answer.acts == bool(where)
+
+
+def test_query_without_a_shown_table_holds_back(tmp_path):
+    call, _ = asked(tmp_path, "{{ table.columns | length }}", "query", table=TABLE)
+    assert View(call).table is None
+    assert not RULES.query(View(call), 0).acts
+
+
 TEMPLATES = (
     "{% for m in conversation %}{{ m.speaker }}: {{ m.text }}\n{% endfor %}"
     "{% for i in items %}{{ i.title }}\n{% endfor %}",
@@ -216,15 +251,30 @@ def test_no_leaf_that_the_prompt_does_not_show_changes_a_reply(tmp_path, kind):
         "question": "Which genre?",
         "limit": 2,
     }
+    assert unseen_leaves(tmp_path, TEMPLATES, kind, fields) > 20
+
+
+def test_no_leaf_of_a_table_that_the_prompt_does_not_show_changes_a_query(tmp_path):
+    fields = {"conversation": TALK, "table": TABLE}
+    some = SHOWN.replace(
+        "{{ table | schema }}",
+        "{{ table.name }}{% for c in table.columns %} {{ c.name }} {{ c.values[:1] | join }}"
+        "{% endfor %}",
+    )
+    assert unseen_leaves(tmp_path, (SHOWN, some), "query", fields) > 5
+
+
+def unseen_leaves(tmp_path, templates, kind, fields) -> int:
+    """How many leaves the prompts do not show; a reply that depends on one fails."""
     unseen = 0
-    for template in TEMPLATES:
+    for template in templates:
         before, reply = asked(tmp_path, template, kind, **fields)
         for path in leaves(fields):
             after, other = asked(tmp_path, template, kind, **changed(fields, path))
             if after.messages[0].content == before.messages[0].content:
                 unseen += 1
                 assert other == reply, (template, path)
-    assert unseen > 20
+    return unseen
 
 
 class Sorted(ReplyModel):
