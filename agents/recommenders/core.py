@@ -99,7 +99,8 @@ def target_ranks(scores: np.ndarray, targets: np.ndarray, seen: Sequence[np.ndar
 
 
 def ndcg(ranks: np.ndarray, k: int) -> float:
-    """Mean NDCG@k where each user has one relevant item, at these ranks (Jarvelin, 2002)."""
+    """Mean NDCG@k where each user has one relevant item, at these ranks (Järvelin and
+    Kekäläinen, TOIS 2002)."""
     return float(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0).mean())
 
 

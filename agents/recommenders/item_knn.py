@@ -2,11 +2,11 @@
 
 - **Similarity** of two items: the cosine of their columns in the binary user-item matrix X,
   c_ij / (|i| |j| + shrinkage), where c_ij counts the users of both (Sarwar et al., WWW 2001;
-  the shrink term as in Ferrari Dacrema et al., RecSys 2019, section 3.2).
+  the shrink term as in Ferrari Dacrema et al., RecSys 2019).
 - **Scores**: every item keeps its `neighbours` most similar other items, and a candidate's score
   is the sum of its similarities to those items of the history that have it among theirs
-  (Deshpande and Karypis, TOIS 2004, section 4: their matrix M keeps the k largest values of each
-  column). The default of 200 is that of the library RecPack.
+  (Deshpande and Karypis, TOIS 2004: their matrix keeps the k largest values of each column). The
+  default of 200 is that of the library RecPack.
 - **Embeddings**: neighbour lists have none. With the columns of X divided by their norms, the
   cosines are the products of columns, so its truncated SVD, U S V', gives item vectors V S
   whose products are those cosines as well as `factors` dimensions can; a user is the sum of

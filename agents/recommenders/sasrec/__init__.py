@@ -59,8 +59,8 @@ class _Options(Options):
     validation_users: Annotated[int, Field(ge=1)] = 10_000
     """At most so many, drawn by the seed, decide when to stop."""
     threads: int = operational(1, ge=1)
-    """Threads to train with. More hardly help at this size, and cost much where others want the
-    cores too; a core a seed is the better use. Another number may give other last bits."""
+    """Threads to train with. Another number may give other last bits, and torch's threads wait
+    busily for each other where others want the cores too: rather train seeds side by side."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> _Options:
