@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from tests.agents.recommenders.data import trained, training_data
 from tests.conftest import ROOT
 from tests.runner.reading import raw
 
@@ -33,6 +34,17 @@ def test_the_worked_example_of_a_new_agent_runs_as_it_stands(tmp_path, crsweep):
     assert set(mine[mine.turn == 1].action) == {"ask"}
     assert (mine.shown.map(len) <= 5).all()
     assert (mine.shown.map(len) > 0).any()
+
+
+def test_the_worked_example_of_a_new_recommender_is_one(tmp_path, monkeypatch):
+    page = (ROOT / "docs/add-a-recommender.md").read_text()
+    text = next(text for language, text in BLOCK.findall(page) if language == "python")
+    (tmp_path / "my_tools").mkdir()
+    (tmp_path / "my_tools" / "recency.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data = training_data([[0, 1, 2], [1, 2]], 4)
+    recommender = trained({"name": "my_tools.recency", "latest": 3}, data)
+    assert recommender.scores([0]).tolist() == [0, 1, 2, 0]
 
 
 def test_every_link_between_pages_leads_somewhere():

@@ -18,6 +18,7 @@ from agents.core.reading import read
 from agents.core.replies import Answer, fill, random_reply
 from agents.core.rules import Rules
 from agents.core.view import View
+from agents.recommenders.core import Recommender
 from runner.rehearse import rehearse
 from simulators.core.cases import Domain
 from simulators.core.user import User
@@ -27,6 +28,7 @@ from workers.backends.core import Backend
 
 KINDS = {
     "agents": Agent,
+    "agents.recommenders": Recommender,
     "simulators.domains": Domain,
     "simulators.users": User,
     "simulators.success": None,
@@ -39,6 +41,7 @@ SPEAKERS = [(p, n) for p, n in EVERY if p in ("agents", "simulators.users")]
 
 def test_the_plugins_of_the_first_release_are_found():
     assert ("agents", "react") in EVERY
+    assert ("agents.recommenders", "sasrec") in EVERY
     assert ("workers.backends", "latency") in EVERY
     assert len(EVERY) >= 20
 

@@ -12,19 +12,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
+from pydantic_core import ErrorDetails
 
 from agents.core import plugins
 from agents.core.agent import AgentContext
 from agents.core.artifacts import Content, FitRecipe, Progress
 from agents.core.dialogue import Dialogue
-from agents.core.errors import UsageError
+from agents.core.errors import UsageError, near
 from agents.core.items import Catalogue, Item, TrainingData
 from agents.core.plugins import Options
 
@@ -98,6 +93,38 @@ def pool(context: AgentContext, dialogue: Dialogue, repeat: bool) -> np.ndarray:
     return mask
 
 
+def histories(data: TrainingData) -> list[np.ndarray]:
+    """The training items of each user, oldest first."""
+    found = data.interactions
+    counts = np.bincount(found.users, minlength=len(found.user_ids))
+    return np.split(found.items, np.cumsum(counts)[:-1])
+
+
+def target_ranks(scores: np.ndarray, targets: np.ndarray, seen: Sequence[np.ndarray]) -> np.ndarray:
+    """(users,): the place of each user's target in a full ranking of the catalogue, from 1.
+
+    `scores` is (users, items). Items in `seen` are left out, except the target; ties go to the
+    lower position, as in `best`.
+    """
+    rows = np.arange(len(targets))
+    own = scores[rows, targets][:, None]
+    rivals = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < targets[:, None]))
+    for row, items in enumerate(seen):
+        rivals[row, items] = False
+    return 1 + rivals.sum(axis=1)
+
+
+def ndcg(ranks: np.ndarray, k: int) -> float:
+    """Mean NDCG@k where each user has one relevant item, at these ranks (Järvelin and
+    Kekäläinen, TOIS 2002)."""
+    return float(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0).mean())
+
+
+def recall(ranks: np.ndarray, k: int) -> float:
+    """Mean Recall@k, with one relevant item the same as the hit rate."""
+    return float((ranks <= k).mean())
+
+
 class RecommenderRef(BaseModel):
     """A recommender as an agent's option: its name, or `{name: ..., option: ...}`."""
 
@@ -125,8 +152,7 @@ class RecommenderRef(BaseModel):
             return {"name": name, "options": plugins.build_options(found.Options, rest)}
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ValueError(f"{name}: {where}: {first['msg']}") from None
+            raise ValueError(f"{name}: {_mistake(first, found.Options)}") from None
 
     @model_serializer
     def _identity(self) -> dict[str, Any]:
@@ -134,6 +160,16 @@ class RecommenderRef(BaseModel):
 
     def recipe(self) -> Fit:
         return Fit(self)
+
+
+def _mistake(first: ErrorDetails, options: type[Options]) -> str:
+    where = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        known = sorted(options.model_fields)
+        hint = near(where, known) or f" (known: {', '.join(known) or 'none'})"
+        return f"unknown option {where!r}{hint}"
+    text = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {text}, found {first['input']!r}" if where else text
 
 
 @dataclass(frozen=True)

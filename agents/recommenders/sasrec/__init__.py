@@ -1,0 +1,102 @@
+"""SASRec: a causal transformer over a user's latest items that predicts the next one.
+
+The model is that of Kang and McAuley (Self-Attentive Sequential Recommendation, ICDM 2018), with
+the blocks as in their code and in that of Klenitskiy and Vasilev (Turning Dross Into Gold Loss,
+RecSys 2023; arXiv 2309.07602), whose training this is, as in AF-IRS, section 5.1.5:
+
+- **Loss**: cross-entropy over all items at every position (their SASRec+), or over the next item
+  and `negatives` others (their SASRec+ 3000). They draw those once a sequence, among items that
+  it has not; we draw them once a batch, among all, and leave out the positions' own next items,
+  so that one product of matrices serves the batch.
+- **Defaults** are those of their repository (antklen/sasrec-bert4rec-recsys23, SASRec.yaml):
+  64 units, 2 blocks, 1 head, dropout 0.1, Adam with 1e-3, batches of 128, at most 100 epochs,
+  patience 10, weights drawn from N(0, 0.02), validation on 10,000 users. `max_length` is 200, as
+  they set for MovieLens; for Beauty and Steam they set 50.
+- **Early stopping**: after every epoch, NDCG@10 of each user's validation item in a full ranking,
+  the user's training items left out. Training ends when `patience` epochs in a row were no better
+  than the best before them, or after `max_epochs`; the weights are those of the best epoch.
+
+The user embedding is the output at the last item, a score its product with the item's embedding,
+which input and output share. A history without items has the zero vector, and all scores are 0.
+
+Trained in torch (`pip install -e '.[train]'`) on one core, so that a seed gives the same bits
+whatever else the machine has. Used with numpy alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from agents.core.artifacts import Content, Progress
+from agents.core.errors import UsageError
+from agents.core.items import TrainingData
+from agents.core.plugins import Options, operational
+from agents.recommenders.core import Recommender
+from agents.recommenders.sasrec.inference import encode
+
+__all__ = ["SASRec"]
+
+
+class _Options(Options):
+    hidden: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Units of the embeddings and of every layer."""
+    blocks: Annotated[int, Field(ge=1, le=16)] = 2
+    heads: Annotated[int, Field(ge=1, le=64)] = 1
+    max_length: Annotated[int, Field(ge=1, le=2048)] = 200
+    """The latest items that count, in training and in use."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Users in a batch."""
+    max_epochs: Annotated[int, Field(ge=1)] = 100
+    patience: Annotated[int, Field(ge=1)] = 10
+    negatives: Annotated[int, Field(ge=1)] | None = None
+    """Items drawn against the next one; all of the catalogue: None."""
+    validation_users: Annotated[int, Field(ge=1)] = 10_000
+    """At most so many, drawn by the seed, decide when to stop."""
+    threads: int = operational(1, ge=1)
+    """Threads to train with. Another number may give other last bits, and torch's threads wait
+    busily for each other where others want the cores too: rather train seeds side by side."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> _Options:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} cannot be divided among heads {self.heads}")
+        return self
+
+
+class SASRec(Recommender):
+    """A self-attentive sequential recommender."""
+
+    Options = _Options
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+    """What training imports and our dependencies do not bring."""
+
+    @staticmethod
+    def fit(
+        options: _Options, data: TrainingData, seed: int, state: Content | None
+    ) -> Iterator[Progress]:
+        try:
+            from agents.recommenders.sasrec.training import train
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise UsageError(
+                "the recommender 'sasrec' is trained with torch, which is not installed; "
+                "install crsweep with the extra `train` (pip install -e '.[train]')"
+            ) from None
+        yield from train(options, data, seed, state)
+
+    @property
+    def item_embeddings(self) -> np.ndarray:
+        return self.content.arrays["items"]
+
+    def user_embedding(self, history: Sequence[int]) -> np.ndarray:
+        return encode(self.content.arrays, history, self.content.data["heads"])
+
+    def scores(self, history: Sequence[int]) -> np.ndarray:
+        return self.item_embeddings @ self.user_embedding(history)

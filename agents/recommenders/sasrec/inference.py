@@ -1,0 +1,65 @@
+"""SASRec's forward pass for one history, in numpy float32: what episodes run.
+
+Weights have names; those of the blocks are stacked, so their first axis is the block:
+
+    items (items, d), positions (max_length, d), last_scale, last_shift (d,)
+    attention_scale, attention_shift, forward_scale, forward_shift (blocks, d)
+    {query,key,value,output,inner,outer}_weight (blocks, d, d), ..._bias (blocks, d)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+EPSILON = 1e-8
+"""Of the layer normalisation, as in the authors' code."""
+
+
+def encode(weights: Mapping[str, np.ndarray], history: Sequence[int], heads: int) -> np.ndarray:
+    """(d,): the output at the last of the items at these positions; zero where there is none."""
+    items, places = weights["items"], weights["positions"]
+    latest = np.asarray(history[-len(places) :], np.int64)
+    width = items.shape[1]
+    if not len(latest):
+        return np.zeros(width, np.float32)
+    x = items[latest] * np.float32(width**0.5) + places[: len(latest)]
+    blocks = len(weights["query_weight"])
+    for block in range(blocks):
+        own = {name: stack[block] for name, stack in weights.items()}
+        query = _normal(x, own["attention_scale"], own["attention_shift"])
+        if block == blocks - 1:
+            query = query[-1:]  # only the last output is wanted
+        x = query + _attention(query, x, own, heads)
+        x = _normal(x, own["forward_scale"], own["forward_shift"])
+        inner = np.maximum(_linear(x, own, "inner"), 0)
+        x = x + _linear(inner, own, "outer")
+    return _normal(x, weights["last_scale"], weights["last_shift"])[-1]
+
+
+def _attention(
+    query: np.ndarray, x: np.ndarray, own: Mapping[str, np.ndarray], heads: int
+) -> np.ndarray:
+    """(queries, d): causal attention of the latest positions to all of `x`."""
+    count, width = query.shape
+    q, k, v = (
+        _linear(given, own, name).reshape(len(given), heads, -1).swapaxes(0, 1)
+        for given, name in ((query, "query"), (x, "key"), (x, "value"))
+    )
+    weights = q @ k.swapaxes(1, 2) * np.float32((width // heads) ** -0.5)
+    later = np.triu(np.ones((count, len(x)), bool), k=len(x) - count + 1)
+    weights[:, later] = -np.inf
+    weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return _linear((weights @ v).swapaxes(0, 1).reshape(count, width), own, "output")
+
+
+def _linear(x: np.ndarray, own: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    return x @ own[f"{name}_weight"].T + own[f"{name}_bias"]
+
+
+def _normal(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    return centred / np.sqrt(variance + np.float32(EPSILON)) * scale + shift

@@ -1,0 +1,313 @@
+"""SASRec's training: the same model as in `inference`, in batches, in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from agents.core.artifacts import Content, Progress
+from agents.core.errors import DataError
+from agents.core.items import TrainingData
+from agents.recommenders.core import histories, ndcg, target_ranks
+from agents.recommenders.sasrec.inference import EPSILON
+
+if TYPE_CHECKING:
+    from agents.recommenders.sasrec import _Options
+
+_INITIAL_STD = 0.02
+_BEST_OF = 10
+_VALIDATED_AT_ONCE = 256
+_PLACES_AT_ONCE = 2048
+# Prefixes of the arrays in a state.
+_NOW, _BEST, _MEAN, _SQUARE = "now_", "best_", "mean_", "square_"
+
+
+def train(
+    options: _Options, data: TrainingData, seed: int, state: Content | None
+) -> Iterator[Progress]:
+    """A Progress with a state after every epoch; the last has the result instead."""
+    run = _Run(options, data, seed, state)
+    while not run.over:
+        run.one_epoch()
+        yield Progress(run.epoch, options.max_epochs, run.note, state=run.state())
+    yield Progress(run.epoch, options.max_epochs, run.note, result=run.result())
+
+
+class _Run:
+    """One training: between epochs, all that the next depends on is in `state`."""
+
+    def __init__(
+        self, options: _Options, data: TrainingData, seed: int, state: Content | None
+    ) -> None:
+        self.options = options
+        self.items = data.items
+        seen = histories(data)
+        # A user's first item is never a target, so there must be a second to learn from.
+        self.sequences = [items[-options.max_length - 1 :] for items in seen if len(items) > 1]
+        if not self.sequences:
+            raise DataError("sasrec has nothing to learn: no user has two training interactions")
+        self.checked = _Validation(seen, data.validation, options, seed)
+        if state is None:
+            self._start(seed)
+        else:
+            self._go_on(state)
+
+    def _start(self, seed: int) -> None:
+        with _torch_of(None, self.options.threads):
+            torch.manual_seed(seed)
+            self.weights = _initial(self.options, self.items)
+            self.rng = torch.get_rng_state()
+        self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
+        self.best_weights = _copied(self.weights)
+        self.epoch = self.best_epoch = 0
+        self.now = self.best = 0.0
+
+    def _go_on(self, state: Content) -> None:
+        self.weights = {
+            name: weight.requires_grad_() for name, weight in _under(state, _NOW).items()
+        }
+        self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
+        means, squares = _under(state, _MEAN), _under(state, _SQUARE)
+        for name, weight in self.weights.items():
+            self.adam.state[weight] = {
+                "step": torch.tensor(float(state.data["step"])),
+                "exp_avg": means[name],
+                "exp_avg_sq": squares[name],
+            }
+        self.best_weights = {name: w.numpy() for name, w in _under(state, _BEST).items()}
+        self.epoch, self.best_epoch = state.data["epoch"], state.data["best_epoch"]
+        self.now, self.best = state.data["now"], state.data["best"]
+        self.rng = torch.from_numpy(state.arrays["rng"].copy())
+
+    @property
+    def over(self) -> bool:
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= self.options.max_epochs or waited >= self.options.patience
+
+    @property
+    def note(self) -> str:
+        return (
+            f"epoch {self.epoch}, NDCG@{_BEST_OF} {self.now:.4f} "
+            f"(best {self.best:.4f} at {self.best_epoch})"
+        )
+
+    def one_epoch(self) -> None:
+        with _torch_of(self.rng, self.options.threads):
+            order = torch.randperm(len(self.sequences)).tolist()
+            for start in range(0, len(order), self.options.batch_size):
+                users = order[start : start + self.options.batch_size]
+                self._learn([self.sequences[user] for user in users])
+            self.rng = torch.get_rng_state()
+            self.epoch += 1
+            self.now = self.checked.ndcg(self.weights)
+        if self.now > self.best or self.epoch == 1:
+            self.best, self.best_epoch = self.now, self.epoch
+            self.best_weights = _copied(self.weights)
+
+    def _learn(self, sequences: Sequence[np.ndarray]) -> None:
+        drawn = _draw(self.items, self.options.negatives)
+        steps = sum(len(items) - 1 for items in sequences)
+        self.adam.zero_grad()
+        for part in _of_like_length(sequences):
+            inputs, real = padded([items[:-1] for items in part])
+            targets, _ = padded([items[1:] for items in part])
+            outputs = forward(self.weights, inputs, self.options.heads, self.options.dropout)
+            loss = _loss(outputs[real], targets[real], self.weights["items"], drawn)
+            (loss / steps).backward()
+        self.adam.step()
+
+    def state(self) -> Content:
+        arrays = {"rng": self.rng.numpy().copy()}
+        arrays |= {_NOW + name: array for name, array in _copied(self.weights).items()}
+        arrays |= {_BEST + name: array for name, array in self.best_weights.items()}
+        step = 0.0
+        for name, weight in self.weights.items():
+            kept = self.adam.state[weight]
+            step = float(kept["step"])
+            arrays[_MEAN + name] = kept["exp_avg"].numpy().copy()
+            arrays[_SQUARE + name] = kept["exp_avg_sq"].numpy().copy()
+        data = {
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "now": self.now,
+            "best": self.best,
+            "step": step,
+        }
+        return Content(data, arrays)
+
+    def result(self) -> Content:
+        data = {
+            "heads": self.options.heads,
+            "epochs": self.epoch,
+            "best_epoch": self.best_epoch,
+            f"validation_ndcg@{_BEST_OF}": self.best,
+        }
+        return Content(data, self.best_weights)
+
+
+class _Validation:
+    """NDCG of held-out items under full ranking; the seed draws the users, where there are many."""
+
+    def __init__(
+        self, seen: Sequence[np.ndarray], targets: np.ndarray, options: _Options, seed: int
+    ) -> None:
+        able = [user for user, target in enumerate(targets) if target >= 0 and len(seen[user])]
+        if not able:
+            raise DataError("sasrec cannot tell when to stop: no user has a validation item")
+        if len(able) > options.validation_users:
+            drawn = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))
+            able = sorted(able[place] for place in drawn[: options.validation_users].tolist())
+        # Users with histories of one length need no padding when they are beside each other.
+        able.sort(key=lambda user: len(seen[user]))
+        self.seen = [seen[user] for user in able]
+        self.targets = np.asarray(targets)[able]
+        self.options = options
+
+    @torch.no_grad()
+    def ndcg(self, weights: Mapping[str, Tensor]) -> float:
+        ranks = []
+        for start in range(0, len(self.seen), _VALIDATED_AT_ONCE):
+            part = slice(start, start + _VALIDATED_AT_ONCE)
+            seen = self.seen[part]
+            users = last_outputs(weights, seen, self.options)
+            scores = (users @ weights["items"].T).numpy()
+            ranks.append(target_ranks(scores, self.targets[part], seen))
+        return ndcg(np.concatenate(ranks), _BEST_OF)
+
+
+def last_outputs(
+    weights: Mapping[str, Tensor], seen: Sequence[np.ndarray], options: _Options
+) -> Tensor:
+    """(users, d): the embeddings of users with these histories, none of them empty."""
+    inputs, real = padded([items[-options.max_length :] for items in seen])
+    outputs = forward(weights, inputs, options.heads, dropout=0)
+    return outputs[torch.arange(len(outputs)), real.sum(dim=1) - 1]
+
+
+def padded(sequences: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """(users, longest) positions and a mask of the real ones, which come first.
+
+    Padding is item 0: nothing before it attends to it, and no loss is taken of it.
+    """
+    longest = max(map(len, sequences))
+    found = np.zeros((len(sequences), longest), np.int64)
+    for row, items in zip(found, sequences, strict=True):
+        row[: len(items)] = items
+    lengths = np.array([len(items) for items in sequences])
+    return torch.from_numpy(found), torch.from_numpy(np.arange(longest) < lengths[:, None])
+
+
+def forward(weights: Mapping[str, Tensor], inputs: Tensor, heads: int, dropout: float) -> Tensor:
+    """(users, length, d): the outputs at every position of `inputs` (users, length)."""
+    width = weights["items"].shape[1]
+    x = F.embedding(inputs, weights["items"]) * width**0.5
+    x = F.dropout(x + weights["positions"][: inputs.shape[1]], dropout)
+    for block in range(len(weights["query_weight"])):
+        own = {name: stack[block] for name, stack in weights.items()}
+        query = _normal(x, own["attention_scale"], own["attention_shift"])
+        x = query + _attention(query, x, own, heads, dropout)
+        x = _normal(x, own["forward_scale"], own["forward_shift"])
+        inner = F.relu(F.dropout(_linear(x, own, "inner"), dropout))
+        x = x + F.dropout(_linear(inner, own, "outer"), dropout)
+    return _normal(x, weights["last_scale"], weights["last_shift"])
+
+
+def _attention(
+    query: Tensor, x: Tensor, own: Mapping[str, Tensor], heads: int, dropout: float
+) -> Tensor:
+    q, k, v = (
+        _linear(given, own, name).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for given, name in ((query, "query"), (x, "key"), (x, "value"))
+    )
+    found = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+    return _linear(found.transpose(1, 2).flatten(-2), own, "output")
+
+
+def _linear(x: Tensor, own: Mapping[str, Tensor], name: str) -> Tensor:
+    return F.linear(x, own[f"{name}_weight"], own[f"{name}_bias"])
+
+
+def _normal(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return F.layer_norm(x, scale.shape, scale, shift, EPSILON)
+
+
+def _of_like_length(sequences: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """The sequences of a batch in parts, whose gradients add up to the batch's: little padding."""
+    part: list[np.ndarray] = []
+    for items in sorted(sequences, key=len):
+        if part and (len(part) + 1) * len(items) > _PLACES_AT_ONCE:
+            yield part
+            part = []
+        part.append(items)
+    yield part
+
+
+def _draw(items: int, negatives: int | None) -> Tensor | None:
+    """Positions of `negatives` different items; None for all of the catalogue."""
+    if negatives is None or negatives >= items:
+        return None
+    return torch.randperm(items)[:negatives]
+
+
+def _loss(outputs: Tensor, targets: Tensor, items: Tensor, drawn: Tensor | None) -> Tensor:
+    """Summed cross-entropy of the next items: over the catalogue, or against those drawn."""
+    if drawn is None:
+        return F.cross_entropy(outputs @ items.T, targets, reduction="sum")
+    others = outputs @ F.embedding(drawn, items).T
+    others = others.masked_fill(drawn == targets[:, None], -torch.inf)
+    own = (outputs * F.embedding(targets, items)).sum(dim=-1, keepdim=True)
+    logits = torch.cat([own, others], dim=-1)
+    return F.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")
+
+
+def _initial(options: _Options, items: int) -> dict[str, Tensor]:
+    width, blocks = options.hidden, options.blocks
+    drawn: dict[str, tuple[int, ...]] = {
+        "items": (items, width),
+        "positions": (options.max_length, width),
+    }
+    fixed: dict[str, tuple[tuple[int, ...], float]] = {
+        "last_scale": ((width,), 1.0),
+        "last_shift": ((width,), 0.0),
+    }
+    for name in ("query", "key", "value", "output", "inner", "outer"):
+        drawn[f"{name}_weight"] = (blocks, width, width)
+        fixed[f"{name}_bias"] = ((blocks, width), 0.0)
+    for name in ("attention", "forward"):
+        fixed[f"{name}_scale"] = ((blocks, width), 1.0)
+        fixed[f"{name}_shift"] = ((blocks, width), 0.0)
+    weights = {name: torch.randn(shape) * _INITIAL_STD for name, shape in drawn.items()}
+    weights |= {name: torch.full(shape, value) for name, (shape, value) in fixed.items()}
+    return {name: weight.requires_grad_() for name, weight in weights.items()}
+
+
+def _copied(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: weight.detach().numpy().copy() for name, weight in weights.items()}
+
+
+def _under(state: Content, prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): torch.from_numpy(array.copy())
+        for name, array in state.arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+@contextmanager
+def _torch_of(rng: Tensor | None, threads: int) -> Iterator[None]:
+    """Torch with this generator state and so many threads; afterwards as it was."""
+    threads_before = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        if rng is not None:
+            torch.set_rng_state(rng)
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads_before)
