@@ -40,8 +40,8 @@ def wait_for(
     raise AssertionError(f"waited {seconds:g} s for {what}")
 
 
-def below(process: subprocess.Popen[str], words: str = "") -> list[psutil.Process]:
-    """What a driver has started, directly or not, with `words` in its command or name."""
+def below(process: subprocess.Popen[str] | psutil.Process, words: str = "") -> list[psutil.Process]:
+    """What a process has started, directly or not, with `words` in its command or name."""
     found = []
     with suppress(psutil.NoSuchProcess):  # it has ended, and so have they
         for child in psutil.Process(process.pid).children(recursive=True):
