@@ -26,7 +26,7 @@ def start(path: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def wait_for(
-    condition: Callable[[], T], process: subprocess.Popen[str], what: str, seconds: float = 150
+    condition: Callable[[], T], process: subprocess.Popen[str], what: str, seconds: float = 300
 ) -> T:
     """What `condition` gives, as soon as it is true; the run must go on until then."""
     until = time.monotonic() + seconds

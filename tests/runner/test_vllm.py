@@ -95,10 +95,18 @@ def answered(out):
     return sum(sum(1 for _ in journal.read(file)) for file in journal.files(out))
 
 
-def serving(out):
-    """The pids of the replicas that have come up so far, in that order."""
-    text = (out / "logs" / "000001-driver.log").read_text()
-    return [int(pid) for pid in re.findall(r"tiny, replica \d is ready, pid (\d+)", text)]
+def next_serving(process, out, number):
+    """The pid of the replica that came up after `number` others, once more calls are answered."""
+
+    def there():
+        log = out / "logs" / "000001-driver.log"
+        text = log.read_text() if log.exists() else ""
+        return re.findall(r"tiny, replica \d is ready, pid (\d+)", text)[number:]
+
+    found = wait_for(there, process, f"replica {number} to come up")
+    before = answered(out)
+    wait_for(lambda: answered(out) > before, process, "its first calls")
+    return int(found[0])
 
 
 def engine_of(process, replica):
@@ -180,15 +188,10 @@ def test_engines_that_are_stopped_or_killed_and_one_that_cannot_load_lose_no_epi
     )
     out = tmp_path / "a" / "out"
     process = start(path)
-    wait_for(lambda: answered(out) >= 20, process, "the first calls")  # of some 400
-    stopped, killed = serving(out)
-    hung = engine_of(process, stopped)
+    hung = engine_of(process, next_serving(process, out, 0))
     hung.suspend()
-    psutil.Process(killed).kill()
-    replaced = wait_for(lambda: serving(out)[2:], process, "an engine in the place of another")
-    before = answered(out)
-    wait_for(lambda: answered(out) > before, process, "its first calls")
-    engine_of(process, replaced[0]).kill()
+    psutil.Process(next_serving(process, out, 1)).kill()
+    engine_of(process, next_serving(process, out, 2)).kill()
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 3, printed
     [line] = [each for each in printed.splitlines() if each.startswith("bad: the model cannot")]
