@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fork_server import ForkServer
+
 ROOT = Path(__file__).parent.parent
 Crsweep = Callable[..., subprocess.CompletedProcess[str]]
+_SECONDS = 300.0
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,19 +25,29 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer(ROOT) as server:
+        yield server
+
+
 @pytest.fixture
-def crsweep() -> Crsweep:
-    """Runs the real command line in a process of its own."""
+def crsweep(fork_server: ForkServer) -> Crsweep:
+    """Runs the real command line in a process of its own.
+
+    With an environment of its own it starts from nothing, for what is read at an import.
+    """
 
     def call(*words: object, check: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "runner", *map(str, words)],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            timeout=300,
-            env={**os.environ, "COLUMNS": "200", **env},
-        )
+        given = [str(word) for word in words]
+        whole = {**os.environ, "COLUMNS": "200", **env}
+        if env:
+            done = subprocess.run(
+                [sys.executable, "-m", "runner", *given],
+                capture_output=True, text=True, cwd=ROOT, timeout=_SECONDS, env=whole,
+            )  # fmt: skip
+        else:
+            done = fork_server.run(given, whole, _SECONDS)
         if check is not None:
             assert done.returncode == check, done.stdout + done.stderr
         assert "Traceback" not in done.stderr, done.stderr

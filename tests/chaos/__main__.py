@@ -18,17 +18,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    parser.add_argument("--gap", type=float, nargs=2, default=(5.0, 25.0))
     parser.add_argument("--rounds", type=int, default=1)
     given = parser.parse_args()
     for number in range(given.rounds):
         with tempfile.TemporaryDirectory() as name:
-            found = storm(
-                Path(name),
-                episodes=given.episodes,
-                seed=given.seed + number,
-                gap=tuple(given.gap),
-            )
+            found = storm(Path(name), episodes=given.episodes, seed=given.seed + number)
         print(json.dumps(found), flush=True)
 
 

@@ -24,10 +24,12 @@ import psutil
 import yaml
 
 from analysis.results import Results
+from tests.runner.processes import below
 
 ROOT = Path(__file__).parent.parent.parent
 KILLS = ("worker",) * 3 + ("model",) * 2 + ("owner",) * 3 + ("node",) + ("driver",) * 2
 ACTORS = {"worker": "EpisodeWorker", "model": "LatencyServer", "owner": "CacheActor"}
+SHARES = (0.03, 0.75)  # of the sweep, between which the kills fall
 SETTLING_SECONDS = 3.0  # after a kill: until an answer on its way is durable, or asked for again
 WORDS = (
     "episode_id, case_id, status, blame, error_class, stop_reason, success, success_turn, turns, "
@@ -35,7 +37,7 @@ WORDS = (
 )
 
 
-def sweep(folder: Path, episodes: int, concurrency: int, name: str) -> Path:
+def sweep(folder: Path, episodes: int, concurrency: int, name: str, latency_ms: float) -> Path:
     """The sweep file: two agents, two seeds; errors of every kind."""
     data = {
         "name": "storm",
@@ -45,7 +47,7 @@ def sweep(folder: Path, episodes: int, concurrency: int, name: str) -> Path:
         "models": {
             "fixed": {
                 "backend": "latency",
-                "latency_ms": 100,
+                "latency_ms": latency_ms,
                 "error_rate": 0.05,
                 "invalid_rate": 0.03,
             }
@@ -85,6 +87,11 @@ def answers(out: Path) -> list[Answer]:
     return found
 
 
+def logged(out: Path) -> int:
+    """How much was answered, as bytes of the server's log."""
+    return sum(p.stat().st_size for p in (out / "logs").glob("latency-*.jsonl"))
+
+
 def rows(out: Path) -> list[tuple[Any, ...]]:
     """What was committed, without times."""
     return Results.open(out).query(f"SELECT {WORDS} FROM episodes ORDER BY 1").fetchall()
@@ -105,21 +112,22 @@ class Storm:
     driver: subprocess.Popen[bytes] | None = None
     starts: int = 0
 
-    def run(self, gap: tuple[float, float]) -> None:
-        """Plays the sweep to its end; a kill after every `gap` seconds of progress."""
+    def run(self, expected: int) -> None:
+        """Plays the sweep to its end. `expected` is how much is answered if nothing is killed.
+
+        Each kill waits until a share of that is answered, so that on no machine the sweep is over
+        before the last one.
+        """
         rng = random.Random(self.seed)
-        left = list(KILLS)
-        rng.shuffle(left)
-        self.say(f"storm, seed {self.seed}: {', '.join(left)}")
+        kinds = rng.sample(KILLS, len(KILLS))
+        self.say(f"storm, seed {self.seed}: {', '.join(kinds)}")
+        shares = sorted(rng.uniform(*SHARES) for _ in kinds)
         self._start()
-        while left:
-            self._wait_for_progress(rng.uniform(*gap))
-            if self._over():
-                break
-            kind = left.pop()
+        for kind, share in zip(kinds, shares, strict=True):
+            self._wait_for_progress(share * expected)
+            assert not self._over(), f"it was over before all was killed: {self.kills} are"
             self.kills.append((kind, time.time()))
             self._kill(kind, rng)
-        assert not left, f"it was over before all was killed: {left} are left"
         while not self._over():
             time.sleep(0.2)
 
@@ -144,17 +152,11 @@ class Storm:
         self._start()
         return False
 
-    def _wait_for_progress(self, seconds: float) -> None:
-        """Until dialogues have gone on for so long since the last kill."""
-        answered = self._answered()
-        while self._answered() == answered and not self._over():
+    def _wait_for_progress(self, enough: float) -> None:
+        """Until so much is answered, and more than at the last kill."""
+        enough = max(enough, logged(self.out))
+        while logged(self.out) <= enough and not self._over():
             time.sleep(0.1)
-        end = time.time() + seconds
-        while time.time() < end and not self._over():
-            time.sleep(0.1)
-
-    def _answered(self) -> int:
-        return sum(p.stat().st_size for p in (self.out / "logs").glob("latency-*.jsonl"))
 
     def _kill(self, kind: str, rng: random.Random) -> None:
         self.say(f"killing: {kind}")
@@ -175,13 +177,8 @@ class Storm:
 
 
 def processes(actor: str) -> list[psutil.Process]:
-    """The processes of one kind of actor, by their pids; they may end at any time."""
-    found = [
-        p
-        for p in psutil.process_iter(["name", "cmdline"])
-        if f"ray::{actor}" in " ".join(p.info["cmdline"] or [p.info["name"] or ""])
-    ]
-    return sorted(found, key=lambda p: p.pid)
+    """The processes of one kind of actor in this storm, by their pids; they may end at any time."""
+    return sorted(below(psutil.Process(), f"ray::{actor}"), key=lambda p: p.pid)
 
 
 def check(calm: Path, stormy: Path, kills: list[tuple[str, float]]) -> dict[str, Any]:
@@ -212,13 +209,11 @@ def check(calm: Path, stormy: Path, kills: list[tuple[str, float]]) -> dict[str,
     }
 
 
-def storm(
-    folder: Path, *, episodes: int, seed: int, gap: tuple[float, float], concurrency: int = 96
-) -> dict[str, Any]:
+def storm(folder: Path, *, episodes: int, seed: int, concurrency: int = 96) -> dict[str, Any]:
     """The whole: an undisturbed run, a run under fire, and the comparison."""
     from ray.cluster_utils import Cluster
 
-    calm = sweep(folder, episodes, concurrency, "calm")
+    calm = sweep(folder, episodes, concurrency, "calm", 0.0)
     subprocess.run(
         [sys.executable, "-m", "runner", "run", str(calm)],
         cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
@@ -239,11 +234,11 @@ def storm(
             cluster.remove_node(node, allow_graceful=False)
             shutil.rmtree(locals_[node])
 
-        path = sweep(folder, episodes, concurrency, "stormy")
+        path = sweep(folder, episodes, concurrency, "stormy", 100.0)
         fight = Storm(path, folder / "stormy", seed, cluster.address, list(locals_), remove)
         started = time.time()
         try:
-            fight.run(gap)
+            fight.run(logged(folder / "calm"))
         finally:
             if fight.driver is not None:
                 fight.driver.kill()

@@ -1,15 +1,13 @@
 """No completed call is paid for twice: the model server's own log is the witness."""
 
 import json
-import signal
 import time
 from collections import Counter
 
-import psutil
 import pytest
 
+from tests.runner.processes import below, start, wait_for
 from tests.runner.reading import outcomes, prompts, raw, words
-from tests.runner.test_run import start
 from tests.sweep_files import write_sweep
 from workers.cache import journal, segments
 
@@ -97,9 +95,10 @@ def test_after_sigkill_of_the_driver_only_what_was_in_the_air_is_paid_again(
 ):
     cache = {"path": str(tmp_path / f"shared-{mode}"), "mode": mode}
     crsweep("run", sweep(tmp_path / "whole", cache="off"))
-    path, out = sweep(tmp_path / "killed", cache=cache), tmp_path / "killed" / "out"
+    slow = {"latency_ms": 300}  # or it might be through before it is killed
+    path, out = sweep(tmp_path / "killed", cache=cache, model=slow), tmp_path / "killed" / "out"
     process = start(path)
-    wait_for_lines(process, out, 120)
+    wait_for(lambda: requests(out).total() >= 40, process, "calls")
     process.kill()
     process.wait()
     asked = requests(out)
@@ -107,7 +106,7 @@ def test_after_sigkill_of_the_driver_only_what_was_in_the_air_is_paid_again(
     assert set(asked.values()) == {1}
     status = crsweep("status", out).stdout
     assert "call cache: 1 journals of this sweep, 0." in status
-    crsweep("run", path)
+    crsweep("run", path, "models.m.latency_ms=10")
     again = sum(requests(out).values()) - len(requests(out))
     assert again == len(asked) - len(kept) <= 4  # dialogues at once
     assert requests(out).keys() == requests(tmp_path / "whole" / "out").keys()
@@ -116,27 +115,15 @@ def test_after_sigkill_of_the_driver_only_what_was_in_the_air_is_paid_again(
     assert len(segments.paths(tmp_path / f"shared-{mode}")) == (mode == "readwrite")
 
 
-def wait_for_lines(process, out, enough):
-    until = time.monotonic() + 90
-    while sum(requests(out).values()) < enough:
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 @pytest.mark.ray
 def test_a_cache_that_is_killed_comes_back_and_nothing_is_paid_twice(tmp_path, crsweep):
     run = {"executor": "ray", "concurrency": 24, "episode_workers": 3}
     path = sweep(tmp_path / "a", run=run, model={"latency_ms": 300})
     out = tmp_path / "a" / "out"
     process = start(path)
-    wait_for_lines(process, out, 60)
-    (actor,) = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "CacheActor" in " ".join(child.cmdline() or [child.name()])
-    ]
-    actor.send_signal(signal.SIGKILL)
+    (actor,) = wait_for(lambda: below(process, "CacheActor"), process, "the cache's owner")
+    wait_for(lambda: requests(out).total() >= 60, process, "calls")
+    actor.kill()
     killed = time.time()
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text

@@ -2,19 +2,16 @@
 
 import gzip
 import json
-import os
 import random
-import signal
-import time
 
-import psutil
 import pytest
 
 from agents.core.replies import random_reply
 from tests.fixtures_reviews import rows, write_amazon, write_gz
+from tests.runner.processes import below, start, wait_for
 from tests.runner.reading import outcomes, raw
-from tests.runner.test_run import committed, start, wait_for_half
-from tests.sweep_files import write_sweep
+from tests.runner.test_run import committed
+from tests.sweep_files import BASE, write_sweep
 
 
 def test_help_names_every_command(crsweep):
@@ -194,25 +191,23 @@ def test_a_sweep_speaks_with_a_real_server_and_its_key_reaches_no_file(tmp_path,
 def test_a_worker_that_is_killed_is_replaced_and_no_episode_is_lost_or_done_twice(
     tmp_path, crsweep
 ):
-    models = {
-        name: {"backend": "latency", "latency_ms": 60, "log": False} for name in ("strong", "weak")
-    }
-    run = {"executor": "ray", "concurrency": 16, "episode_workers": 2}
-    path = write_sweep(tmp_path, run=run, models=models, cases={"sample": 20})
+    models = {"strong": BASE["models"]["strong"], "weak": {"backend": "latency", "latency_ms": 500}}
+    run = {"executor": "ray", "concurrency": 32, "episode_workers": 2}
+    limits = {"max_turns": 2}
+    path = write_sweep(tmp_path, run=run, models=models, limits=limits, cache="off")
     out = tmp_path / "out"
     process = start(path)
-    until = time.monotonic() + 60
-    wait_for_half(process, out, 1)
-    workers = []
-    while not workers and time.monotonic() < until:
-        children = psutil.Process(process.pid).children(recursive=True)
-        workers = [c for c in children if "EpisodeWorker" in " ".join(c.cmdline() or [c.name()])]
-    os.kill(workers[0].pid, signal.SIGKILL)
+    server = wait_for(lambda: below(process, "LatencyServer"), process, "the model's server")[0]
+    server.suspend()  # the dialogues that need it go on when the worker is gone, and not before
+    before = wait_for(lambda: committed(out), process, "a commit")
+    below(process, "EpisodeWorker")[0].kill()
+    server.resume()
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text
     assert "was lost; its open episodes run again" in text
-    assert len(committed(out)) == 80
-    assert len(outcomes(out)) == 80
+    assert before < committed(out)
+    assert len(committed(out)) == 32
+    assert len(outcomes(out)) == 32
     assert set(raw(out, "episodes").status) == {"done"}
 
 

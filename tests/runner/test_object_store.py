@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +14,9 @@ from sweeps.folder import Folder, folder_at, read, write
 from sweeps.records import SCHEMAS
 from tests.conftest import ROOT
 from tests.object_store import BUCKET, s3_server
+from tests.runner.processes import start, wait_for
 from tests.runner.reading import outcomes, prompts, words
+from tests.runner.test_run import AWAKE, half_asleep
 from tests.sweep_files import write_sweep
 from workers import lease
 from workers.lease import FolderLease
@@ -82,41 +80,21 @@ def test_a_sweep_runs_is_read_and_resumed_as_in_a_local_folder(tmp_path, crsweep
     assert not [t for t in texts if server["AWS_SECRET_ACCESS_KEY"].encode() in t]
 
 
-def start(path: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "runner", "run", str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
-    )  # fmt: skip
-
-
-def wait_for_a_commit(process: subprocess.Popen[str], folder: Folder) -> None:
-    until = time.monotonic() + 90
-    while time.monotonic() < until:
-        if folder.names("episodes"):
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    raise AssertionError("nothing was committed in 90 s")
-
-
 def test_after_sigkill_the_same_command_completes_and_a_second_driver_is_refused(
     tmp_path, crsweep, at
 ):
-    slow = {"backend": "latency", "latency_ms": 40, "log": False}
-    models = {"strong": slow, "weak": slow}
-    run = {"executor": "local", "concurrency": 16}
-    path = write_sweep(tmp_path, out=at, cases={"sample": 40}, models=models, run=run)
+    run = {"executor": "local", "concurrency": 80}
+    path = half_asleep(tmp_path, out=at, cases={"sample": 20}, run=run)
     process = start(path)
-    wait_for_a_commit(process, folder_at(at))
-    process.send_signal(signal.SIGSTOP)  # or it might be through before the other one is refused
+    wait_for(lambda: folder_at(at).names("episodes"), process, "a commit")
     refused = crsweep("run", path, check=2)
     assert f"{at} is in use by another driver: host {os.uname().nodename}" in refused.stderr
     assert f"pid {process.pid}" in refused.stderr
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
     before = outcomes(fetched(at, tmp_path / "before")).keys()
-    assert 0 < len(before) < 160
-    resumed = crsweep("run", path)
+    assert 0 < len(before) <= 80
+    resumed = crsweep("run", path, AWAKE)
     assert f"160 episodes, {len(before)} done" in resumed.stdout
     assert len(outcomes(fetched(at, tmp_path / "after"))) == 160
 

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import ROOT
+from tests.runner.processes import below, start, wait_for
 from tests.runner.reading import outcomes, prompts, raw, words
 from tests.sweep_files import BASE, write_sweep
 
@@ -154,38 +153,23 @@ def test_changed_prompts_run_their_cells_again(tmp_path, crsweep):
     assert "4 to run" in crsweep("run", path, **env).stdout
 
 
-def start(path, *words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "runner", "run", str(path), *words],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
-    )  # fmt: skip
-
-
 def committed(out) -> set[str]:
     parts = list((out / "episodes").glob("*.parquet")) if (out / "episodes").exists() else []
     return set(raw(out, "episodes").episode_id) if parts else set()
 
 
-def wait_for_half(process, out, enough) -> set[str]:
-    until = time.monotonic() + 90
-    while time.monotonic() < until:
-        found = committed(out)
-        if len(found) >= enough:
-            return found
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.05)
-    raise AssertionError("nothing was committed in 90 s")
+def half_asleep(folder, **changes):
+    """A sweep whose run cannot end by itself: one of its two models is silent for an hour.
+
+    With AWAKE the same sweep is quick.
+    """
+    silent = {"backend": "latency", "latency_ms": 3_600_000, "log": False}
+    models = {"strong": BASE["models"]["strong"], "weak": silent}
+    # No cache: what another test has asked must not be answered from it.
+    return write_sweep(folder, models=models, cache="off", **changes)
 
 
-def settled(out) -> set[str]:
-    """What is committed once Ray has ended the workers of a killed driver."""
-    last = committed(out)
-    while True:
-        time.sleep(2)
-        now = committed(out)
-        if now == last:
-            return now
-        last = now
+AWAKE = "models.weak.latency_ms=0"
 
 
 @pytest.mark.ray
@@ -193,21 +177,24 @@ def settled(out) -> set[str]:
 def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is_missing(
     tmp_path, crsweep, executor
 ):
-    run = {"executor": executor, "concurrency": 16, "episode_workers": 2}
+    run = {"executor": executor, "concurrency": 240, "episode_workers": 2}
     undisturbed, killed = tmp_path / "a", tmp_path / "b"
     for folder in (undisturbed, killed):
         folder.mkdir()
-    cases = {"sample": 60}
-    crsweep("run", write_sweep(undisturbed, run=run, cases=cases))
-    path, out = write_sweep(killed, run=run, cases=cases), killed / "out"
+    cases = {"sample": 40}
+    crsweep("run", half_asleep(undisturbed, run=run, cases=cases), AWAKE, "run.executor=local")
+    path, out = half_asleep(killed, run=run, cases=cases), killed / "out"
     process = start(path)
-    wait_for_half(process, out, 100)
+    wait_for(lambda: committed(out), process, "a commit")
+    workers = below(process, "EpisodeWorker")
+    assert len(workers) == {"local": 0, "ray": 2}[executor]
     process.kill()
     process.wait()
-    before = settled(out)
-    assert 100 <= len(before) < 480
-    resumed = crsweep("run", path)
-    assert f"480 episodes, {len(before)} done" in resumed.stdout
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+    before = committed(out)
+    assert 0 < len(before) <= 160
+    resumed = crsweep("run", path, AWAKE)
+    assert f"320 episodes, {len(before)} done" in resumed.stdout
     episodes = raw(out, "episodes")
     assert set(episodes[episodes.driver_epoch == 2].episode_id).isdisjoint(before)
     assert outcomes(out) == outcomes(undisturbed / "out")
@@ -218,33 +205,38 @@ def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is
 @pytest.mark.ray
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_ctrl_c_commits_what_is_finished_and_says_how_to_go_on(tmp_path, crsweep, executor):
-    run = {"executor": executor, "concurrency": 16, "episode_workers": 2}
-    path, out = write_sweep(tmp_path, run=run, cases={"sample": 60}), tmp_path / "out"
+    run = {"executor": executor, "concurrency": 64, "episode_workers": 2}
+    path, out = half_asleep(tmp_path, run=run, cases={"sample": 10}), tmp_path / "out"
     process = start(path)
-    wait_for_half(process, out, 1)
+    wait_for(lambda: committed(out), process, "a commit")
     process.send_signal(signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 3, text
     assert "to go on: " in text
     assert f"run {path}" in text
     assert "Traceback" not in text
-    assert 0 < len(committed(out)) < 480
-    crsweep("run", path)
-    assert len(outcomes(out)) == 480
+    assert 0 < len(committed(out)) <= 40
+    crsweep("run", path, AWAKE, "run.executor=local")
+    assert len(outcomes(out)) == 80
 
 
 def test_a_folder_that_is_in_use_is_refused_and_left_alone(tmp_path, crsweep):
-    path, out = write_sweep(tmp_path, cases={"sample": 60}), tmp_path / "out"
+    slow = {"backend": "latency", "latency_ms": 200}
+    models = {"strong": slow, "weak": {**slow, "invalid_rate": 0.1}}
+    run = {"executor": "local", "concurrency": 32}
+    path, out = write_sweep(tmp_path, models=models, run=run, cache="off"), tmp_path / "out"
     process = start(path)
     try:
-        wait_for_half(process, out, 1)
+        wait_for((out / "manifest.json").exists, process, "the manifest")
+        process.send_signal(signal.SIGSTOP)  # or it might be through before the other is refused
         refused = crsweep("run", path, check=2)
         assert f"in use by another driver: host {os.uname().nodename}, pid {process.pid}" in (
             refused.stderr
         )
     finally:
+        process.send_signal(signal.SIGCONT)
         process.communicate(timeout=90)
-    assert len(outcomes(out)) == 480
+    assert len(outcomes(out)) == 32
 
 
 def test_an_output_folder_of_something_else_is_refused_and_nothing_is_written(tmp_path, crsweep):

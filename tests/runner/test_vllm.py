@@ -1,19 +1,21 @@
 """Sweeps through the command line, with real Ray and real vLLM on the CPU."""
 
 import json
-import os
+import re
 import signal
-import subprocess
-import sys
-import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
 
 from tests import tiny_models
-from tests.conftest import ROOT
+from tests.runner import processes
+from tests.runner.processes import below, wait_for
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
+from workers.backends.vllm.sockets import VARIABLE
+from workers.cache import journal
 
 pytestmark = [pytest.mark.vllm, pytest.mark.ray]
 
@@ -53,21 +55,22 @@ def small_sweep(folder, checkpoints, *, cases=4, replicas=1, turns=2, **changes)
 
 
 @pytest.fixture
-def start():
+def sockets(monkeypatch):
+    """Where engines make their sockets."""
+    with TemporaryDirectory(dir="/tmp") as folder:  # a socket's path is short
+        monkeypatch.setenv(VARIABLE, folder)
+        yield Path(folder)
+
+
+@pytest.fixture
+def start(monkeypatch):
     """Starts runs, and ends them with all that they started, whatever became of the test."""
+    monkeypatch.setenv("COLUMNS", "200")
     started = []
 
     def call(path):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "runner", "run", str(path)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "COLUMNS": "200"},
-        )
-        started.append(process)
-        return process
+        started.append(processes.start(path))
+        return started[-1]
 
     yield call
     for process in started:
@@ -78,44 +81,37 @@ def start():
             psutil.wait_procs(left, timeout=20)
 
 
-def below(process):
-    """Every process that a driver has started, directly or not."""
-    return psutil.Process(process.pid).children(recursive=True)
-
-
-def named(processes, words):
-    found = []
-    for process in processes:
-        try:
-            if words in " ".join(process.cmdline()) or words in process.name():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
-def wait_for(condition, seconds, what):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"waited {seconds} s for {what}")
-
-
 def committed(out):
     return len(raw(out, "episodes")) if list((out / "episodes").glob("*.parquet")) else 0
 
 
 def wait_for_episodes(process, out):
     """Until the first are committed; the run is in full swing then."""
+    wait_for(lambda: committed(out), process, "the first episodes")
+
+
+def answered(out):
+    """How many calls were answered so far, committed or not."""
+    return sum(sum(1 for _ in journal.read(file)) for file in journal.files(out))
+
+
+def next_serving(process, out, number):
+    """The pid of the replica that came up after `number` others, once more calls are answered."""
 
     def there():
-        assert process.poll() is None, process.communicate()[0]
-        return committed(out)
+        log = out / "logs" / "000001-driver.log"
+        text = log.read_text() if log.exists() else ""
+        return re.findall(r"tiny, replica \d is ready, pid (\d+)", text)[number:]
 
-    wait_for(there, 150, "the first episodes")
+    found = wait_for(there, process, f"replica {number} to come up")
+    before = answered(out)
+    wait_for(lambda: answered(out) > before, process, "its first calls")
+    return int(found[0])
+
+
+def engine_of(process, replica):
+    [engine] = [each for each in below(process, "VLLM::EngineCore") if each.ppid() == replica]
+    return engine
 
 
 def is_gone(process):
@@ -125,17 +121,13 @@ def is_gone(process):
         return True
 
 
-def assert_all_gone(processes, seconds=30):
-    def left():
-        return [p for p in processes if not is_gone(p)]
-
-    try:
-        wait_for(lambda: not left(), seconds, "the end of all processes")
-    except AssertionError:
-        found = [(p.pid, p.name(), p.status()) for p in left()]
-        for process in left():
-            process.kill()
-        raise AssertionError(f"left behind: {found}") from None
+def assert_all_gone(processes, seconds=60):
+    _, left = psutil.wait_procs([p for p in processes if not is_gone(p)], timeout=seconds)
+    left = [p for p in left if not is_gone(p)]
+    found = [(p.pid, p.name(), p.status()) for p in left]
+    for process in left:
+        process.kill()
+    assert not found, f"left behind: {found}"
 
 
 def manifest(out):
@@ -148,11 +140,12 @@ def test_the_tiny_sweep_completes_with_valid_replies_and_its_records_are_the_eng
     out = tmp_path / "out"
     done = crsweep(
         "run", "sweeps/tiny_vllm.yaml", f"out={out}", f"cache.path={tmp_path / 'cache'}",
+        "cases.sample=2",
         *(f"models.{family}.model={path}" for family, path in models.items()),
     )  # fmt: skip
-    assert "32 episodes (0 failed)" in done.stdout
+    assert "16 episodes (0 failed)" in done.stdout
     episodes, calls = raw(out, "episodes"), raw(out, "calls")
-    assert list(episodes.status) == ["done"] * 32
+    assert list(episodes.status) == ["done"] * 16
     assert calls.valid.all()
     assert set(calls.finish_reason) == {"stop"}
     assert calls.seed.between(0, 2**48 - 1).all()
@@ -173,52 +166,35 @@ def test_the_tiny_sweep_completes_with_valid_replies_and_its_records_are_the_eng
         )
     assert "nothing to do" in crsweep(
         "run", "sweeps/tiny_vllm.yaml", f"out={out}", f"cache.path={tmp_path / 'cache'}",
+        "cases.sample=2",
         *(f"models.{family}.model={path}" for family, path in models.items()),
     ).stdout  # fmt: skip
 
 
-def test_a_killed_engine_and_a_killed_actor_lose_no_episode(tmp_path, models, start):
-    path = small_sweep(tmp_path / "a", models, cases=160, replicas=2)
+def test_engines_and_actors_that_are_stopped_or_killed_are_replaced_and_no_episode_is_lost(
+    tmp_path, models, start
+):
+    path = small_sweep(tmp_path / "a", models, cases=60, replicas=2)
     out = tmp_path / "a" / "out"
     process = start(path)
-    wait_for_episodes(process, out)
-    engine = wait_for(lambda: named(below(process), "EngineCore"), 10, "an engine's process")[0]
-    actors = named(below(process), "ModelReplica")
-    assert len(actors) == 2
-    other = next(a for a in actors if a.pid != engine.ppid())
-    engine.send_signal(signal.SIGKILL)
-    time.sleep(1.0)
-    other.send_signal(signal.SIGKILL)
-    printed, _ = process.communicate(timeout=240)
+    hung = engine_of(process, next_serving(process, out, 0))
+    hung.suspend()
+    psutil.Process(next_serving(process, out, 1)).kill()
+    engine_of(process, next_serving(process, out, 2)).kill()
+    printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed
     episodes, calls = raw(out, "episodes"), raw(out, "calls")
-    assert len(episodes) == 160
+    assert len(episodes) == 60
     assert not episodes.episode_id.duplicated().any()
     assert set(episodes.status) == {"done"}
     assert calls.retries.max() >= 1
     [entry] = manifest(out)["engines"]
-    assert entry["deaths"] == 2
+    assert entry["deaths"] == 3
+    assert sum("the engine hangs: no step for " in cause for cause in entry["death_causes"]) == 1
     assert entry["seconds_down"] > 0
-    assert "2 deaths" in printed
+    assert "3 deaths" in printed
     assert "calls were in engines that died" in printed
-
-
-def test_an_engine_that_is_stopped_is_found_stalled_and_replaced(tmp_path, models, start):
-    path = small_sweep(tmp_path / "a", models, cases=120, replicas=2)
-    out = tmp_path / "a" / "out"
-    process = start(path)
-    wait_for_episodes(process, out)
-    engine = wait_for(lambda: named(below(process), "EngineCore"), 10, "an engine's process")[0]
-    engine.send_signal(signal.SIGSTOP)
-    printed, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, printed
-    episodes = raw(out, "episodes")
-    assert len(episodes) == 120
-    assert set(episodes.status) == {"done"}
-    [entry] = manifest(out)["engines"]
-    assert entry["deaths"] == 1
-    assert entry["death_causes"][0].startswith("the engine hangs: no step for ")
-    assert_all_gone([engine])
+    assert_all_gone([hung])
 
 
 def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go_on(
@@ -247,40 +223,38 @@ def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go
     assert set(failed.blame) == {"infrastructure"}
 
 
-@pytest.mark.parametrize("end", ["ctrl-c", "driver", "raylet"])
-def test_no_engine_process_is_left_behind(tmp_path, models, end, start):
-    path = small_sweep(tmp_path / "a", models, cases=2000)
-    out = tmp_path / "a" / "out"
-    process = start(path)
-    wait_for_episodes(process, out)
-    engines, replicas = (named(below(process), words) for words in ("VLLM::", "ModelReplica"))
-    started = [*engines, *replicas, *named(below(process), "EpisodeWorker")]
-    assert len(engines) >= 1
-    assert len(replicas) == 1
-    assert len(started) == len(engines) + 3
-    if end == "ctrl-c":
-        process.send_signal(signal.SIGINT)
-    elif end == "driver":
-        process.kill()
-    else:
-        named(below(process), "raylet/raylet")[0].kill()
-    printed, _ = process.communicate(timeout=120)
-    assert_all_gone(started)
-    assert manifest(out)["engines"][0]["fingerprints"], "calls whose fingerprint nothing explains"
-    assert process.returncode == {"ctrl-c": 3, "driver": -9, "raylet": 3}[end], printed
-    assert "Traceback" not in printed
-
-
-def test_no_engine_process_outlives_a_local_driver(tmp_path, models, start):
-    run = {"executor": "local", "concurrency": 8}
-    path = small_sweep(tmp_path / "a", models, cases=2000, run=run)
-    process = start(path)
-    wait_for_episodes(process, tmp_path / "a" / "out")
-    started = below(process)
-    assert named(started, "VLLM::")
-    process.kill()
-    process.communicate(timeout=60)
-    assert_all_gone(started)
+@pytest.mark.parametrize("ends", [("driver", "raylet"), ("ctrl-c", "local driver")])
+def test_no_engine_process_and_no_socket_is_left_behind(tmp_path, models, ends, start, sockets):
+    """Two runs at a time: one alone would leave half of a small machine idle."""
+    runs = {}
+    for end in ends:
+        run = {"executor": "local" if end == "local driver" else "ray", "episode_workers": 2,
+               "concurrency": 8}  # fmt: skip
+        path = small_sweep(tmp_path / end.replace(" ", "-"), models, cases=2000, run=run)
+        runs[end] = (start(path), path.parent / "out")
+    for end, (process, out) in runs.items():
+        wait_for_episodes(process, out)
+        engines, replicas = (below(process, words) for words in ("VLLM::", "ModelReplica"))
+        started = [*engines, *replicas, *below(process, "EpisodeWorker")]
+        assert len(engines) >= 1
+        if end != "local driver":
+            assert len(replicas) == 1
+            assert len(started) == len(engines) + 3
+        if end == "ctrl-c":
+            process.send_signal(signal.SIGINT)
+        elif end == "raylet":
+            below(process, "raylet/raylet")[0].kill()
+        else:
+            process.kill()
+        printed, _ = process.communicate(timeout=120)
+        assert_all_gone(started)
+        assert end == "local driver" or manifest(out)["engines"][0]["fingerprints"], (
+            "calls whose fingerprint nothing explains"
+        )
+        code = {"ctrl-c": 3, "driver": -9, "local driver": -9, "raylet": 3}[end]
+        assert process.returncode == code, printed
+        assert "Traceback" not in printed
+    assert list(sockets.iterdir()) == []
 
 
 def test_a_local_run_serves_itself_and_records_an_overflow_with_its_sizes(

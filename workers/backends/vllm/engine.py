@@ -18,6 +18,7 @@ from agents.core.calls import Completion, FinishReason
 from agents.core.errors import ContextOverflow, EngineRefused
 from workers.backends.core import EngineSpec
 from workers.backends.vllm.pulse import Pulse
+from workers.backends.vllm.sockets import own_sockets
 
 log = logging.getLogger(__name__)
 
@@ -109,16 +110,17 @@ class Engine:
                 stat_loggers=[pulse.logger],
             )
 
-        llm = await loop.run_in_executor(None, make)
-        # Its statistics of every token of every request cost a tenth of this process's time. The
-        # scheduler's own, which the pulse needs, go on.
-        llm.log_stats = False
-        engine = cls(llm, spec, pulse, on_death)
-        try:
-            await engine._warm_up()
-        except BaseException:
-            engine.close()
-            raise
+        with own_sockets():
+            llm = await loop.run_in_executor(None, make)
+            # Its statistics of every token of every request cost a tenth of this process's time.
+            # The scheduler's own, which the pulse needs, go on.
+            llm.log_stats = False
+            engine = cls(llm, spec, pulse, on_death)
+            try:
+                await engine._warm_up()
+            except BaseException:
+                engine.close()
+                raise
         engine._watch = asyncio.create_task(engine._keep_watch())
         return engine
 
