@@ -2,7 +2,8 @@
 
 - `extends` names a base file, relative to the file; the file's own keys win, lists replace.
 - An override that names a YAML file is merged over the sweep in the same way.
-- `${oc.env:NAME}` and `${range:a,b}` are the only resolvers. `${other.key}` refers within.
+- `${oc.env:NAME}` and `${range:a,b}` are the only resolvers. `${other.key}` refers within, and
+  `vars` holds values that are there to be referred to.
 - `recorded` keeps environment variables unexpanded: it is what may be written to disk.
 """
 
@@ -25,6 +26,7 @@ from sweeps.folder import Folder, folder_at
 from sweeps.origins import Origins, check
 from sweeps.schema import Artifacts, Cache, CellConfig, Header
 
+_VARS = "vars"
 _RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
 _ALLOWED = ("oc.env", "range")
 _REFERENCE = re.compile(r"\$\{\s*([\w.]+)")
@@ -83,7 +85,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     for keys, value in _leaves(tree):
         _only_allowed_resolvers(keys, value, origins)
     data = _resolve(tree, origins)
-    known = [*Header.model_fields, *CellConfig.model_fields]
+    known = [*Header.model_fields, *CellConfig.model_fields, _VARS]
+    if not isinstance(data.get(_VARS, {}), dict):
+        raise origins.refuse((_VARS,), f"expected a mapping of names, found {data[_VARS]!r}")
     for key in data:
         if key not in known:
             raise origins.refuse((key,), f"unknown key {key!r}{near(key, known)}")
@@ -225,9 +229,12 @@ def _blocks(tree: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _must_exist(tree: dict[str, Any], keys: Sequence[str], place: str) -> None:
     """Refuses paths that neither the file nor the schema knows."""
-    top = [*Header.model_fields, *CellConfig.model_fields]
+    top = [*Header.model_fields, *CellConfig.model_fields, _VARS]
     if keys[0] not in top:
         raise UsageError(f"{place}: there is no {keys[0]!r}{near(keys[0], top)}")
+    if keys[0] == _VARS and len(keys) > 1 and keys[1] not in (tree.get(_VARS) or {}):
+        names = list(tree.get(_VARS) or {})
+        raise UsageError(f"{place}: there is no variable {keys[1]!r}{near(keys[1], names)}")
     if keys[0] == "models" and len(keys) > 1 and keys[1] not in tree.get("models", {}):
         models = list(tree.get("models", {}))
         raise UsageError(f"{place}: there is no model {keys[1]!r}{near(keys[1], models)}")

@@ -204,6 +204,20 @@ def test_extends_merges_mappings_and_replaces_lists(tmp_path):
     assert refused(child).startswith(f"{child}:2: cases.smple: unknown key 'smple'")
 
 
+def test_variables_are_put_where_they_are_referred_to(tmp_path):
+    path = write_sweep(tmp_path, vars={"thinks": 2}, grid={"agent": ["zero_shot"]})
+    text = path.read_text() + "simulator: {name: target_item, max_facts: '${vars.thinks}'}\n"
+    path.write_text(text)
+    assert load(path).cell["simulator"]["max_facts"] == 2
+    assert load(path, ["vars.thinks=3"]).cell["simulator"]["max_facts"] == 3
+    assert load(path).recorded["vars"] == {"thinks": 2}
+    with pytest.raises(UsageError, match="no variable 'think'; did you mean 'thinks'"):
+        load(path, ["vars.think=3"])
+    path.write_text(text.replace("vars.thinks", "vars.thought"))
+    with pytest.raises(UsageError, match="thought"):
+        load(path)
+
+
 def test_extends_of_a_missing_file_or_in_a_circle_is_refused(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("extends: b.yaml\n")
