@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Literal
 
 Family = Literal["llama", "qwen"]
 FAMILIES: tuple[Family, ...] = ("llama", "qwen")
-CONTEXT = 4096
+CONTEXT = 16384
 """Positions that the checkpoints know; a byte-level vocabulary makes prompts long."""
 
 _VOCABULARY = 1024
@@ -33,7 +34,9 @@ def make(folder: Path, family: Family, *, layers: int = 2, hidden: int = 128) ->
     """Makes one checkpoint, if it is not there yet; its folder."""
     path = folder / f"tiny-{family}"
     if (path / "model.safetensors").exists():
-        return path
+        found = json.loads((path / "config.json").read_text())
+        if found["max_position_embeddings"] == CONTEXT:
+            return path
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
