@@ -99,8 +99,8 @@ def test_an_artifact_that_takes_longer_than_many_reports_is_told_once_and_how_fa
         runner = Preparing()
         pool, reports = EpisodePool(runner, FakeWriter(runner), 2), []
         pool.add([PrepareRef("a", 0, "tree", 0), PrepareRef("b", 0, "tree", 0), *refs(3)])
-        while sum(len(r.made) for r in reports) < 2:
-            reports.append(await pool.report(0.01))
+        while sum(len(r.made) + len(r.settled) for r in reports) < 5:
+            reports.append(await pool.report(0.01, drain=True))
         reports.append(await pool.stop())
         return reports
 
