@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -11,14 +12,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, UsageError
 from runner.artifacts import check_packages, state_of, store_of
 from runner.engines import many, run_plan, unit, without_engines
 from runner.figures import statistics_of
 from runner.machines import gpu_memories, nodes_of
-from runner.rehearse import rehearse
+from runner.rehearse import rehearse, rehearse_preparing
 from runner.run import check_metrics, prepare
+from runner.stand_ins import StandIn
 from simulators.core.cases import Domain
+from sweeps.artifacts import role_of
 from sweeps.identity import resolve_role
 from sweeps.origins import Origins
 from sweeps.plan import Plan
@@ -85,11 +89,17 @@ class _Rehearsal:
         self._plan = plan
 
     @cached_property
+    def _cells(self) -> range:
+        count = len(self._plan.cells)
+        return range(0, count, max(1, count // _REHEARSED))
+
+    @cached_property
     def attempts(self) -> list[Attempt]:
-        plan = self._plan
-        step = max(1, len(plan.cells) // _REHEARSED)
-        cells = range(0, len(plan.cells), step)
-        return rehearse(plan, cells, 1, probe=check_metrics(plan.loaded))
+        return rehearse(self._plan, self._cells, 1, probe=check_metrics(self._plan.loaded))
+
+    @cached_property
+    def _preparing(self) -> list[StandIn]:
+        return rehearse_preparing(self._plan, self._cells)
 
     def check(self) -> str:
         for attempt in self.attempts:
@@ -108,9 +118,16 @@ class _Rehearsal:
             if resolve_role(record.call.role, self._plan.cells[attempt.ref.cell].config.roles)
             == model
         ]
+        prompts = [[message._asdict() for message in call.messages] for call in calls]
+        steps = [call.step for call in calls]
+        for found in self._preparing:
+            recipe, cell = found.prepared.recipe, self._plan.cells[found.cell]
+            if isinstance(recipe, CallsRecipe) and cell.roles[role_of(recipe)] == model:
+                prompts += [json.loads(row["prompt"]) for row in found.calls]
+                steps += recipe.steps
         return Workload(
-            [[message._asdict() for message in call.messages] for call in calls],
-            {call.step.name: call.step.schema for call in calls if call.step.mode == "json"},
+            prompts,
+            {step.name: step.schema for step in steps if step.mode == "json"},
             min(gpu_memories(), default=None),
         )
 
@@ -125,6 +142,7 @@ def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], s
 
             def check(name: str = name, spec=spec, source=source) -> str:
                 cls, options = backend_of(spec, Origins(), ("models", name))
+                work = rehearsal.workload(name)
 
                 async def ask() -> str:
                     with tempfile.TemporaryDirectory() as logs:
@@ -138,7 +156,7 @@ def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], s
                         )
                         backend = cls(options, context)
                         try:
-                            return await backend.check(rehearsal.workload(name))
+                            return await backend.check(work)
                         finally:
                             await backend.close()
 

@@ -105,7 +105,11 @@ class ArtifactStore:
 
         ArtifactDiffers where somebody else has stored another content meanwhile.
         """
-        self._write(self.folder / about.key, about, content, calls)
+        path = self.folder / about.key
+        try:
+            _write(path, about, content, calls)
+        except OSError as error:
+            raise _cannot("written", path, error) from error
         found = self.find(about.key)
         assert found is not None
         digest = _plain(content).digest()
@@ -132,9 +136,15 @@ class ArtifactStore:
         """Keeps a state, and drops those before it."""
         old = self._states(key)
         about = About(key=key, digest="", arrays=[])
-        self._write(self.folder / f"{key}.state" / f"{time.time_ns():020d}", about, state, ())
-        for path in old:
-            shutil.rmtree(path, ignore_errors=True)
+        path = self.folder / f"{key}.state" / f"{time.time_ns():020d}"
+        try:
+            _write(path, about, state, ())
+        except FileNotFoundError:
+            return  # another sweep has finished the same fit, and dropped all its states
+        except OSError as error:
+            raise _cannot("written", path, error) from error
+        for state_before in old:
+            shutil.rmtree(state_before, ignore_errors=True)
 
     def drop_states(self, key: str) -> None:
         shutil.rmtree(self.folder / f"{key}.state", ignore_errors=True)
@@ -145,38 +155,30 @@ class ArtifactStore:
             return sorted(path for path in found if not path.name.startswith("."))
         return []
 
-    def _write(
-        self, path: Path, about: About, content: Content, calls: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Writes a folder whole; one that is there already stays."""
-        content = _plain(content)
-        about = about.model_copy(
-            update={"digest": content.digest(), "arrays": sorted(content.arrays)}
-        )
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(path.parent)
-            aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-        except OSError as error:
-            raise _cannot("written", path, error) from error
-        try:
-            (aside / DATA).write_text(json.dumps(content.data))
-            for name, array in content.arrays.items():
-                np.save(aside / f"{name}.npy", array, allow_pickle=False)
-            if calls:
-                stamp = {"bundle_id": about.key, "driver_epoch": 0}
-                pq.write_table(table_of("calls", calls, stamp), aside / CALLS, compression="zstd")
-            (aside / ABOUT).write_text(about.model_dump_json(indent=1))
-            for file in aside.iterdir():
-                flush(file)
-            flush(aside)
-            aside.chmod(0o755)
-            _rename(aside, path)
-            flush(path.parent)
-        except OSError as error:
-            raise _cannot("written", path, error) from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+
+def _write(path: Path, about: About, content: Content, calls: Sequence[Mapping[str, Any]]) -> None:
+    """Writes a folder whole; one that is there already stays. Raises OSError."""
+    content = _plain(content)
+    about = about.model_copy(update={"digest": content.digest(), "arrays": sorted(content.arrays)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent)
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        (aside / DATA).write_text(json.dumps(content.data))
+        for name, array in content.arrays.items():
+            np.save(aside / f"{name}.npy", array, allow_pickle=False)
+        if calls:
+            stamp = {"bundle_id": about.key, "driver_epoch": 0}
+            pq.write_table(table_of("calls", calls, stamp), aside / CALLS, compression="zstd")
+        (aside / ABOUT).write_text(about.model_dump_json(indent=1))
+        for file in aside.iterdir():
+            flush(file)
+        flush(aside)
+        aside.chmod(0o755)
+        _rename(aside, path)
+        flush(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _remove_abandoned(folder: Path) -> None:

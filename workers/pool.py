@@ -197,9 +197,10 @@ class EpisodePool:
 
         try:
             with self._metered() as journal:
-                self._made.append(await self._runner.prepare(ref, report, journal))
+                made = await self._runner.prepare(ref, report, journal)
         finally:
             self._preparing.pop(ref.key, None)
+        self._made.append(made)
         self._news.set()
 
     @contextmanager

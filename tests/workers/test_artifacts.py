@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
+from hypothesis.extra import numpy as np_arrays
 
 from agents.core.artifacts import Content
 from agents.core.errors import StoreError
+from workers import artifacts
 from workers.artifacts import About, ArtifactDamaged, ArtifactDiffers, ArtifactStore
 
 CONTENT = Content({"names": ["a", "b"]}, {"vectors": np.arange(6, dtype=np.float32).reshape(2, 3)})
@@ -35,9 +36,9 @@ JSON = st.recursive(
 )
 ARRAYS = st.dictionaries(
     st.sampled_from(["a", "items", "vectors"]),
-    arrays.arrays(
+    np_arrays.arrays(
         st.sampled_from([np.float32, np.int64, np.bool_]),
-        arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=3),
+        np_arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=3),
     ),
 )
 
@@ -143,6 +144,19 @@ def test_the_latest_whole_state_is_found_and_states_go_in_the_end(tmp_path):
     store.drop_states("k1")
     assert store.state("k1") is None
     assert store.find("k1") is None
+
+
+def test_a_state_that_nobody_needs_any_more_is_no_error(tmp_path, monkeypatch):
+    store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
+    rename = artifacts._rename
+
+    def meanwhile(aside, path):
+        other.drop_states("k1")
+        rename(aside, path)
+
+    monkeypatch.setattr(artifacts, "_rename", meanwhile)
+    store.save_state("k1", CONTENT)
+    assert store.state("k1") is None
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

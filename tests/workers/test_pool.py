@@ -6,15 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from agents.core.artifacts import Content
 from agents.core.ask import CallRecord, Journal
 from agents.core.calls import Completion
 from agents.core.errors import StoreError
 from agents.core.seeds import Seeds
 from simulators.core.dialogue import Transcript
+from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
 from tests.fakes import CASE
 from workers import pool as pools
 from workers.backends.vllm.clients import Losses
+from workers.episodes import Made
 from workers.pool import EpisodePool
 from workers.rows import Attempt
 from workers.usage import Usage
@@ -82,6 +85,36 @@ def test_every_episode_is_settled_once_and_only_after_it_was_written():
     assert sorted(e for bundle in writer.bundles for e in bundle) == sorted(found)
     assert runner.most == 8
     assert runner.closed
+
+
+def test_an_artifact_that_takes_longer_than_many_reports_is_told_once_and_how_far_it_is():
+    class Preparing(FakeRunner):
+        async def prepare(self, ref, report, journal):
+            for done in range(1, 5):
+                report(done, 4)
+                await asyncio.sleep(0.05)
+            return Made(ref, Content({"of": ref.key}), [], 0.2)
+
+    found, far, settled = [], set(), []
+
+    def take(report):
+        found.extend(made.ref.key for made in report.made)
+        far.update(report.preparing.items())
+        settled.extend(each.ref.id for each in report.settled)
+
+    async def main():
+        runner = Preparing()
+        pool = EpisodePool(runner, FakeWriter(runner), 2)
+        pool.add([PrepareRef("a", 0, "tree", 0), PrepareRef("b", 0, "tree", 0), *refs(3)])
+        async with asyncio.timeout(20):
+            while len(found) < 2 or len(settled) < 3:
+                take(await pool.report(0.01, drain=True))
+        take(await pool.stop())
+
+    asyncio.run(main())
+    assert sorted(found) == ["a", "b"]
+    assert {("a", (1, 4)), ("b", (4, 4))} <= far
+    assert sorted(settled) == ["e0", "e1", "e2"]
 
 
 def test_a_slow_episode_holds_up_nobody_else():
