@@ -91,8 +91,9 @@ class _Options(AgentOptions):
     llm_refine: bool = True
     """False is Table 3's "w/o LLM-refine"."""
     attributes: tuple[str, ...] | None = None
-    """Names of the attributes that make the tree; all: None. One with thousands of values, such
-    as a developer, costs calls in every turn."""
+    """Names of the attributes that make the tree; None: those with at most `most_values` values."""
+    most_values: Annotated[int, Field(ge=1)] = 500
+    """An attribute with thousands of values, such as a developer, costs calls in every turn."""
     batch_attributes: Annotated[int, Field(ge=2, le=MOST_IN_A_BATCH)] = 40
     """Attributes in one prompt when the tree is built."""
     batch_items: Annotated[int, Field(ge=2, le=MOST_IN_A_BATCH)] = 40
@@ -144,6 +145,7 @@ class AFIRS(Agent):
             batch_items=options.batch_items,
             smallest=options.smallest_attribute,
             attributes=options.attributes,
+            most_values=options.most_values,
         )
         return {"recommender": recommender, "tree": tree}
 

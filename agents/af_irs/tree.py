@@ -13,6 +13,8 @@ subcategories. We decided:
   twice stays where it was first. What is left out is asked for once more, at the end of its list,
   and then goes to "Other". All of that is counted.
 - An attribute of fewer than `smallest` items is not divided: its one subcategory has its name.
+- A name with more than `most_values` values (a developer, a brand) makes no attributes: in every
+  turn it would cost dozens of calls to choose among them. Unless it is asked for by name.
 - Items that have no attribute stand under one node "Unlabelled" of every level.
 """
 
@@ -151,7 +153,8 @@ class PreferenceTree(CallsRecipe):
     batch_items: int
     smallest: int
     attributes: tuple[str, ...] | None
-    """Names of the attributes that make the tree; all of the catalogue's: None."""
+    """Names of the attributes that make the tree; None: all that have few enough values."""
+    most_values: int
 
     part = "tree"
     steps = (CATEGORISE, SUBCATEGORISE)
@@ -164,6 +167,7 @@ class PreferenceTree(CallsRecipe):
                 "batch_items": self.batch_items,
                 "smallest": self.smallest,
                 "attributes": None if self.attributes is None else list(self.attributes),
+                "most_values": self.most_values if self.attributes is None else None,
             },
             "version": self.version,
         }
@@ -171,7 +175,7 @@ class PreferenceTree(CallsRecipe):
     async def build(
         self, catalogue: Catalogue, ask: Ask, report: Callable[[int, int], None]
     ) -> Content:
-        leaves = attributes_of(catalogue, self.attributes)
+        leaves = attributes_of(catalogue, self.attributes or self._few(catalogue))
         divided = [n for n, leaf in enumerate(leaves) if len(leaf.items) >= self.smallest]
         most_calls = [-(-len(leaves[n].items) // self.batch_items) for n in divided]
         tell = _Teller(report, -(-len(leaves) // self.batch_attributes) + sum(most_calls))
@@ -207,6 +211,17 @@ class PreferenceTree(CallsRecipe):
         placed = sum((groups.counts for groups in grouped), Counter())
         counts = {"attributes": categories.counts, "items": placed}
         return _content(leaves, categories, dict(zip(divided, grouped, strict=True)), counts)
+
+    def _few(self, catalogue: Catalogue) -> tuple[str, ...]:
+        """Names of the attributes that have at most `most_values` values."""
+        facts = {fact for item in catalogue.items for fact in facts_of(item)}
+        values = Counter(fact.attribute for fact in facts)
+        few = tuple(name for name in catalogue.attributes if values[name] <= self.most_values)
+        if not few and catalogue.attributes:
+            raise UsageError(
+                f"most_values: every attribute has more than {self.most_values} values"
+            )
+        return few
 
     def load(self, content: Content, catalogue: Catalogue) -> Tree:
         return Tree(content, len(catalogue))
@@ -257,12 +272,12 @@ class Tree:
         return (*above, self.names[node])
 
 
-def attributes_of(catalogue: Catalogue, names: Sequence[str] | None = None) -> list[Attribute]:
-    """The catalogue's attributes: by name, then those of most items first.
+def attributes_of(catalogue: Catalogue, names: Sequence[str]) -> list[Attribute]:
+    """The catalogue's attributes of these names: by name, then those of most items first.
 
-    `names` keeps some of them. Raises UsageError where the catalogue has none of that name.
+    Raises UsageError where the catalogue has none of a name.
     """
-    for name in names or ():
+    for name in names:
         if name not in catalogue.attributes:
             known = ", ".join(catalogue.attributes)
             raise UsageError(
@@ -272,7 +287,7 @@ def attributes_of(catalogue: Catalogue, names: Sequence[str] | None = None) -> l
     items: dict[Fact, list[int]] = {}
     for position, item in enumerate(catalogue.items):
         for fact in dict.fromkeys(facts_of(item)):
-            if fact.value.strip() and (names is None or fact.attribute in names):
+            if fact.value.strip() and fact.attribute in names:
                 items.setdefault(fact, []).append(position)
     times = Counter(normalise(fact.value) for fact in items)
     order = {name: place for place, name in enumerate(catalogue.attributes)}

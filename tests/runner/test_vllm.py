@@ -205,7 +205,7 @@ def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go
         models,
         models={
             "good": tiny(models),
-            "bad": tiny(models, "qwen", max_model_len=100_000),  # it knows 4,096 positions
+            "bad": tiny(models, "qwen", max_model_len=100_000),  # more than it knows
         },
         roles={"user": "good"},
         grid={"roles.agent": ["good", "bad"], "agent": ["zero_shot"], "seed": [0]},

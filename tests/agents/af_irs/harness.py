@@ -58,7 +58,9 @@ CATEGORIES = {
 ACTION = {"groups": [{"name": "Heist", "numbers": [1, 2]}, {"name": "Chase", "numbers": [3, 4]}]}
 DRAMA = {"groups": [{"name": "Family", "numbers": [1, 2]}, {"name": "Court", "numbers": [3, 4]}]}
 # Films at the finer nodes: Heist 0 1, Chase 2 3, Family 2 3, Court 4 5.
-RECIPE = PreferenceTree(batch_attributes=40, batch_items=40, smallest=4, attributes=None)
+RECIPE = PreferenceTree(
+    batch_attributes=40, batch_items=40, smallest=4, attributes=None, most_values=500
+)
 
 
 def tree_replies(call: Call) -> Any:

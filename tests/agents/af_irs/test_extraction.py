@@ -101,7 +101,7 @@ def test_numbers_of_no_option_are_counted_and_repeated_ones_are_one():
 def test_many_options_go_in_batches_that_are_merged_by_rank():
     items = [Item(str(n), f"F{n}", {"g": (f"v{n}",)}) for n in range(5)]
     catalogue = Catalogue(items, noun="film")
-    recipe = PreferenceTree(40, 40, 5, None)
+    recipe = PreferenceTree(40, 40, 5, None, 500)
     groups = [{"category": f"c{n}", "subcategory": "s", "numbers": [n]} for n in range(1, 6)]
     tree = recipe.load(built(recipe, catalogue, FakeModel(lambda _: {"groups": groups})), catalogue)
     found, offered = extracted(lambda call: {"numbers": [2, 1]}, tree=tree, batch=2)
@@ -112,6 +112,6 @@ def test_many_options_go_in_batches_that_are_merged_by_rank():
 
 def test_a_tree_without_a_choice_gives_no_preference_and_costs_no_call():
     catalogue = Catalogue([Item("1", "One"), Item("2", "Two")], noun="film")
-    recipe = PreferenceTree(40, 40, 5, None)
+    recipe = PreferenceTree(40, 40, 5, None, 500)
     tree = recipe.load(built(recipe, catalogue, FakeModel(tree_replies)), catalogue)
     assert extracted(lambda call: {"numbers": [1]}, tree=tree) == (Extracted((), 0), [])

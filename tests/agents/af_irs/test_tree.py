@@ -76,7 +76,9 @@ def test_progress_counts_every_call_and_small_attributes_cost_none():
 
 
 def test_batches_follow_one_another_and_show_the_names_so_far():
-    recipe = PreferenceTree(batch_attributes=3, batch_items=3, smallest=4, attributes=("genre",))
+    recipe = PreferenceTree(
+        batch_attributes=3, batch_items=3, smallest=4, attributes=("genre",), most_values=500
+    )
     items = [Item(str(n), f"Film {n}", {"genre": ("Action",)}) for n in range(5)]
     model = FakeModel(
         by_step(
@@ -140,8 +142,20 @@ def test_what_replies_get_wrong_is_repaired_the_same_way_and_counted():
 
 def test_a_value_of_two_attributes_is_named_with_its_attribute():
     items = [Item("1", "One", {"genre": ("War", " "), "theme": ("war", "Sea")})]
-    labels = [a.label for a in attributes_of(Catalogue(items, noun="film"))]
+    labels = [a.label for a in attributes_of(Catalogue(items, noun="film"), ("genre", "theme"))]
     assert labels == ["War (genre)", "war (theme)", "Sea"]
+
+
+def test_names_of_many_values_make_no_attributes_unless_they_are_asked_for():
+    moods = [Item(str(n), f"Film {n}", {"genre": ("Drama",), "mood": (f"m{n}",)}) for n in range(9)]
+    catalogue = Catalogue(moods, noun="film")
+    model = RulesModel(catalogue)
+    few = built(PreferenceTree(40, 40, 5, None, 8), catalogue, model)
+    assert "m1" not in few.data["names"]
+    named = built(PreferenceTree(40, 40, 5, ("mood",), 8), catalogue, model)
+    assert "m1" in named.data["names"]
+    with pytest.raises(UsageError, match="more than 0 values"):
+        built(PreferenceTree(40, 40, 5, None, 0), catalogue, model)
 
 
 def test_attributes_can_be_chosen_by_name_and_wrong_names_are_told():
@@ -199,7 +213,7 @@ class Slow(FakeModel):
 @settings(max_examples=60, deadline=None)
 @given(CATALOGUES, REPLIES, st.integers(2, 5), st.integers(2, 5), st.integers(1, 4))
 def test_a_tree_holds_whatever_the_replies_are(catalogue, replies, batch, batch_items, smallest):
-    recipe = PreferenceTree(batch, batch_items, smallest, None)
+    recipe = PreferenceTree(batch, batch_items, smallest, None, 500)
     content = built(recipe, catalogue, Slow(replies, 1))
     assert content.digest() == built(recipe, catalogue, Slow(replies, 2)).digest()
     tree = recipe.load(content, catalogue)
@@ -222,7 +236,7 @@ def assert_sound(tree: Tree, catalogue: Catalogue) -> None:
         names = [tree.names[n].casefold().strip("! ") for n in group]
         assert len(names) == len(set(names))
     # Level 3 holds every attribute once; under it, every item that has it, once.
-    attributes = attributes_of(catalogue)
+    attributes = attributes_of(catalogue, catalogue.attributes)
     labelled = set().union(*(a.items for a in attributes)) if attributes else set()
     bare = set(range(len(catalogue))) - labelled
     wanted = [(a.label, frozenset(a.items)) for a in attributes]
@@ -240,7 +254,7 @@ def assert_sound(tree: Tree, catalogue: Catalogue) -> None:
 
 def test_rules_build_a_sound_tree_of_a_larger_catalogue():
     catalogue = Catalogue(make_items(0, 300), noun="game")
-    recipe = PreferenceTree(40, 40, 5, None)
+    recipe = PreferenceTree(40, 40, 5, None, 500)
     tree = recipe.load(built(recipe, catalogue, RulesModel(catalogue)), catalogue)
     assert_sound(tree, catalogue)
     assert {"genre", "mood", "maker"} <= {tree.names[n] for n in tree.roots}
@@ -257,7 +271,7 @@ def test_rules_group_by_nothing_that_the_prompts_do_not_show():
             asked.setdefault(call.step.name, call)
             return await super().complete(call)
 
-    built(PreferenceTree(12, 12, 5, None), catalogue, Watched(catalogue))
+    built(PreferenceTree(12, 12, 5, None, 500), catalogue, Watched(catalogue))
     assert set(asked) == {"categorise", "subcategorise"}
     unseen = 0
     for call in asked.values():
