@@ -111,7 +111,8 @@ def run(
     """
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
-    sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
+    if parts.live(out, "episodes"):  # without any, nothing can be mixed
+        sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
     if retry:  # a word that names no failure is refused before anything is touched
         settled_episodes(out, retry)
     if (places := places_of(plan, epoch=0)) is not None:

@@ -131,8 +131,10 @@ def changed_plugin(folder):
 def test_changed_source_is_refused_unless_accepted_and_a_new_version_runs_again(tmp_path, crsweep):
     package, path = changed_plugin(tmp_path)
     env = {"PYTHONPATH": str(tmp_path)}
-    crsweep("run", path, **env)
     module = package / "__init__.py"
+    crsweep("prepare", path, **env)
+    module.write_text(module.read_text() + "\n# one line\n")
+    crsweep("run", path, **env)  # no episode was there to be mixed with
     module.write_text(module.read_text() + "\n# another line\n")
     refused = crsweep("run", path, check=2, **env)
     assert "the source of my_lab.quiet (version 1) has changed" in refused.stderr
