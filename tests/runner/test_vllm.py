@@ -95,18 +95,19 @@ def answered(out):
     return sum(sum(1 for _ in journal.read(file)) for file in journal.files(out))
 
 
-def next_serving(process, out, number):
-    """The pid of the replica that came up after `number` others, once more calls are answered."""
+def serving(process, out, number):
+    """The pids of the replicas, once `number` have come up and calls are answered."""
 
     def there():
         log = out / "logs" / "000001-driver.log"
         text = log.read_text() if log.exists() else ""
-        return re.findall(r"tiny, replica \d is ready, pid (\d+)", text)[number:]
+        found = re.findall(r"tiny, replica \d is ready, pid (\d+)", text)
+        return found if len(found) >= number else []
 
-    found = wait_for(there, process, f"replica {number} to come up")
+    found = wait_for(there, process, f"{number} replicas to come up")
     before = answered(out)
-    wait_for(lambda: answered(out) > before, process, "its first calls")
-    return int(found[0])
+    wait_for(lambda: answered(out) > before, process, "their first calls")
+    return [int(pid) for pid in found]
 
 
 def engine_of(process, replica):
@@ -171,29 +172,38 @@ def test_the_tiny_sweep_completes_with_valid_replies_and_its_records_are_the_eng
     ).stdout  # fmt: skip
 
 
-def test_engines_and_actors_that_are_stopped_or_killed_are_replaced_and_no_episode_is_lost(
+def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode(
     tmp_path, models, start
 ):
-    path = small_sweep(tmp_path / "a", models, cases=60, replicas=2)
-    out = tmp_path / "a" / "out"
-    process = start(path)
-    hung = engine_of(process, next_serving(process, out, 0))
+    """Two runs at a time. No call can be there at three deaths: it would be given up."""
+    paths = {
+        "killed": small_sweep(tmp_path / "killed", models, cases=60, replicas=2),
+        "hung": small_sweep(tmp_path / "hung", models, cases=40),
+    }
+    runs = {name: start(path) for name, path in paths.items()}
+    outs = {name: path.parent / "out" for name, path in paths.items()}
+    first, second = serving(runs["killed"], outs["killed"], 2)
+    engine_of(runs["killed"], first).kill()
+    psutil.Process(second).kill()
+    hung = engine_of(runs["hung"], *serving(runs["hung"], outs["hung"], 1))
     hung.suspend()
-    psutil.Process(next_serving(process, out, 1)).kill()
-    engine_of(process, next_serving(process, out, 2)).kill()
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, printed
-    episodes, calls = raw(out, "episodes"), raw(out, "calls")
-    assert len(episodes) == 60
-    assert not episodes.episode_id.duplicated().any()
-    assert set(episodes.status) == {"done"}
-    assert calls.retries.max() >= 1
-    [entry] = manifest(out)["engines"]
-    assert entry["deaths"] == 3
-    assert sum("the engine hangs: no step for " in cause for cause in entry["death_causes"]) == 1
-    assert entry["seconds_down"] > 0
-    assert "3 deaths" in printed
-    assert "calls were in engines that died" in printed
+    for name, process in runs.items():
+        printed, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, printed
+        episodes, calls = raw(outs[name], "episodes"), raw(outs[name], "calls")
+        assert len(episodes) == {"killed": 60, "hung": 40}[name]
+        assert not episodes.episode_id.duplicated().any()
+        assert set(episodes.status) == {"done"}
+        assert calls.retries.max() >= 1
+        [entry] = manifest(outs[name])["engines"]
+        assert entry["deaths"] == {"killed": 2, "hung": 1}[name]
+        hangs = [
+            each.startswith("the engine hangs: no step for ") for each in entry["death_causes"]
+        ]
+        assert any(hangs) == (name == "hung")
+        assert entry["seconds_down"] > 0
+        assert f"{entry['deaths']} death" in printed
+        assert "calls were in engines that died" in printed
     assert_all_gone([hung])
 
 
