@@ -202,6 +202,15 @@ def play(
     cell: Annotated[int, typer.Option(help="Which cell, counted from 0.")] = 0,
     case: Annotated[int, typer.Option(help="Which case of the sample, counted from 0.")] = 0,
     me: Annotated[bool, typer.Option("--me", help="You are the user.")] = False,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="Show every model call: its prompt and its reply.")
+    ] = False,
+    markdown: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Also write a Markdown page; - prints it instead of the dialogue."
+        ),
+    ] = None,
 ) -> None:
     """Play one dialogue in the terminal, watching, or as the user yourself."""
     with _one_clear_message():
@@ -209,7 +218,14 @@ def play(
 
         person: Callable[[str], str] | None = input if me else None
         show_dialogue(
-            sweep, overrides or [], cell=cell, case=case, person=person, console=_console()
+            sweep,
+            overrides or [],
+            cell=cell,
+            case=case,
+            person=person,
+            calls=calls,
+            markdown=markdown,
+            console=_console(),
         )
 
 

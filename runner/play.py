@@ -9,32 +9,40 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.core.agent import Agent
-from agents.core.ask import Ask
+from agents.core.ask import Ask, Journal
 from agents.core.dialogue import AgentTurn, Dialogue, UserTurn
 from agents.core.items import Item, facts_of
 from agents.core.seeds import Seeds
-from runner.stand_ins import stand_ins
+from runner.stand_ins import calls_of, stand_ins
+from runner.view import View
 from simulators.core.user import User, UserContext
 from sweeps.plan import Plan, Ref
 from workers.episodes import EpisodeRunner, job_of
-from workers.rows import Attempt
+from workers.rows import Attempt, row_of_call
 
 Read = Callable[[str], str]
 
 
-def play(plan: Plan, *, cell: int, position: int, person: Read | None, console: Console) -> Attempt:
-    """Plays one case of one cell; `person` reads a line from whoever is the user."""
+def play(
+    plan: Plan, *, cell: int, position: int, person: Read | None, calls: bool, view: View
+) -> Attempt:
+    """Plays one case of one cell; `person` reads a line from whoever is the user.
+
+    With `calls`, `view` is shown every model call as it ends, and those that made an artifact.
+    """
     job = job_of(plan, probe=False, executor="local", epoch=0, run_id="play")
     chosen = plan.cells[cell]
     source = plan.sources[chosen.source]
     ref = Ref("play", cell, Seeds(*chosen.seeds[0]), source.case_id(position))
     labels = ", ".join(f"{axis}={value}" for axis, value in chosen.axes.items()) or "the only cell"
-    console.print(f"case {ref.case_id}; {labels}", style="dim", markup=False)
+    view.note(f"case {ref.case_id}; {labels}")
+    journal = Journal(watch=lambda record: view.call(row_of_call("play", record)))
 
     def watched(agent: Agent, user: User) -> tuple[Agent, User]:
         if person is not None:
-            user = _Person(user, person, console)
-        return _WatchedAgent(agent, console), _WatchedUser(user, console, echo=person is None)
+            assert view.console is not None
+            user = _Person(user, person, view.console)
+        return _WatchedAgent(agent, view), _WatchedUser(user, view, typed=person is not None)
 
     async def once() -> Attempt:
         runner = EpisodeRunner(job)
@@ -43,51 +51,62 @@ def play(plan: Plan, *, cell: int, position: int, person: Read | None, console: 
             runner.provide([one.prepared for one in found])
             for one in found:
                 if not one.is_real:
-                    console.print(
+                    view.warning(
                         f"{one.title} is not prepared: {one.prepared.recipe.label}, made here "
-                        "without a model, stands in for it (`crsweep prepare` makes the real one)",
-                        style="yellow",
-                        markup=False,
-                        soft_wrap=True,
+                        "without a model, stands in for it (`crsweep prepare` makes the real one)"
                     )
-            return await runner.run(ref, wrap=watched)
+                made_by = calls_of(plan, one) if calls else ()
+                if made_by:
+                    view.preparation(one.title, made_by)
+            return await runner.run(ref, wrap=watched, journal=journal if calls else None)
         finally:
             await runner.close()
 
-    return asyncio.run(once())
+    attempt = asyncio.run(once())
+    view.part("the end")
+    view.note(_outcome(attempt))
+    return attempt
+
+
+def _outcome(attempt: Attempt) -> str:
+    done = attempt.transcript
+    if attempt.error is not None:
+        return f"failed: {attempt.error.message}"
+    success = f"success in turn {done.success_turn}" if done.success_turn else "no success"
+    targets = ", ".join(item.title for item in attempt.case.hidden.targets)
+    return f"{done.stop_reason}, {success}; the target was {targets}"
 
 
 class _WatchedAgent(Agent):
-    """Prints what an agent says."""
+    """Shows what an agent says."""
 
-    def __init__(self, agent: Agent, console: Console) -> None:
+    def __init__(self, agent: Agent, view: View) -> None:
         super().__init__(agent.options, agent.context)
-        self._agent, self._console = agent, console
+        self._agent, self._view = agent, view
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        self._view.part(f"turn {dialogue.turn}")
         turn = await self._agent.respond(dialogue, ask)
-        self._console.print(f"[bold cyan]recommender[/] ({turn.action}): {escape(turn.text)}")
-        for number, item in enumerate(turn.shown, start=1):
-            self._console.print(f"   {number}. {escape(item.title)}", style="cyan")
+        self._view.agent(turn)
         return turn
 
 
 class _WatchedUser(User):
-    """Prints what a user says."""
+    """Shows what a user says."""
 
-    def __init__(self, user: User, console: Console, *, echo: bool) -> None:
+    def __init__(self, user: User, view: View, *, typed: bool) -> None:
         super().__init__(user.options, user.context)
-        self._user, self._console, self._echo = user, console, echo
+        self._user, self._view, self._typed = user, view, typed
 
     async def open(self, ask: Ask) -> UserTurn:
+        self._view.part("the user opens")
         return self._said(await self._user.open(ask))
 
     async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
         return self._said(await self._user.reply(dialogue, ask))
 
     def _said(self, turn: UserTurn) -> UserTurn:
-        if self._echo:
-            self._console.print(f"[bold green]user[/] ({turn.decision}): {escape(turn.text)}")
+        self._view.user(turn, typed=self._typed)
         return turn
 
 

@@ -38,6 +38,8 @@ from runner.rehearse import (
 )
 from runner.run import check_metrics, prepare, settled_episodes
 from runner.spending import Budget, budget_in, budget_of
+from runner.stand_ins import calls_of
+from runner.view import Page, View
 from sweeps import parts
 from sweeps.plan import Plan
 from sweeps.records import SCHEMAS
@@ -143,7 +145,7 @@ def show_prompts(
     seen: set[tuple[str, str, str]] = set()
     for found in rehearse_preparing(plan, cells):
         agent = plan.cells[found.cell].config.agent.name
-        for row in found.calls:
+        for row in calls_of(plan, found):
             key = (agent, row["role"], row["step"])
             if key in seen and not every:
                 continue
@@ -177,25 +179,33 @@ def show_dialogue(
     cell: int,
     case: int,
     person: Callable[[str], str] | None,
+    calls: bool,
+    markdown: str | None,
     console: Console,
 ) -> None:
-    """One dialogue with the sweep's own models."""
+    """One dialogue with the sweep's own models, on the screen and into a Markdown page.
+
+    `calls` shows every model call. `markdown` is the page's file, or "-" for a page instead of
+    the screen.
+    """
+    if person is not None and markdown == "-":
+        raise UsageError("--me needs the screen: give --markdown a file")
+    page = None if markdown is None or markdown == "-" else Page(Path(markdown))
     plan = prepare(sweep, overrides)
     chosen = plan.cells[_index(cell, len(plan.cells), "cell")]
     _index(case, len(plan.sources[chosen.source]), "case")
+    view = View(None if markdown == "-" else console)
     try:
-        attempt = play(plan, cell=cell, position=case, person=person, console=console)
+        attempt = play(plan, cell=cell, position=case, person=person, calls=calls, view=view)
     except KeyboardInterrupt:
         console.print("\nthe dialogue was broken off")
         return
+    if page is not None:
+        page.write(view.markdown())
+    elif markdown is not None:
+        print(view.markdown(), end="")
     if attempt.error is not None:
         raise attempt.error
-    done = attempt.transcript
-    success = f"success in turn {done.success_turn}" if done.success_turn else "no success"
-    targets = ", ".join(item.title for item in attempt.case.hidden.targets)
-    console.print(
-        f"{done.stop_reason}, {success}; the target was {targets}", style="dim", markup=False
-    )
 
 
 def _index(number: int, count: int, what: str) -> int:

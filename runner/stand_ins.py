@@ -6,8 +6,9 @@ Each is made once a process and domain, and nothing is stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe
 from agents.core.errors import AgentError
@@ -22,6 +23,7 @@ from workers.episodes import EpisodeRunner, job_of
 from workers.rows import Row
 
 _RULES = ModelSpec(backend="rules")
+_SEED = 0  # of fits
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ async def stand_ins(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
     return list(found.values())
 
 
+def calls_of(plan: Plan, made: StandIn) -> Sequence[Mapping[str, Any]]:
+    """The calls that made it, here or before it was stored; none if no model did."""
+    return made.calls or store_of(plan.loaded.header.artifacts).calls(made.prepared.key)
+
+
 async def expected_calls(plan: Plan, keys: Sequence[str]) -> dict[str, int]:
     """Key -> calls of artifacts that models make, from one rehearsal a recipe and domain."""
     counts: dict[str, int] = {}
@@ -78,16 +85,17 @@ async def expected_calls(plan: Plan, keys: Sequence[str]) -> dict[str, int]:
 
 async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
     cell, title, recipe = plan.cells[index], plan.artifacts[key].title, need.recipe
+    calls, is_real = (), True
     try:
         ready = store_of(plan.loaded.header.artifacts).find(key)
     except ArtifactDamaged:  # whoever runs the sweep is told
         ready = None
-    calls, is_real = (), True
     if ready is not None:
         content = ready[1]
     elif isinstance(recipe, FitRecipe):
-        recipe, is_real = recipe.stand_in(), False
-        content = _fitted(recipe, plan.sources[cell.source].domain)
+        quick = recipe.stand_in()
+        is_real = quick.identity() == recipe.identity() and plan.artifacts[key].seed == _SEED
+        recipe, content = quick, _fitted(quick, plan.sources[cell.source].domain)
     else:
         assert isinstance(recipe, CallsRecipe)
         content, calls = await _written(plan, index, need, key)
@@ -99,7 +107,7 @@ async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
 def _fitted(recipe: FitRecipe, domain: Domain) -> Content:
     known = identity.digest([recipe.identity(), domain.fingerprint()])
     if known not in _contents:
-        steps = list(recipe.fit(domain.training_data(), 0))
+        steps = list(recipe.fit(domain.training_data(), _SEED))
         if not steps or steps[-1].result is None:
             raise AgentError(f"the stand-in {recipe.label} ended without a result")
         _contents[known] = (steps[-1].result, ())

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -90,6 +91,16 @@ class ArtifactStore:
     def find(self, key: str) -> tuple[About, Content] | None:
         """An artifact with its arrays mapped read-only; None if there is none. ArtifactDamaged."""
         return _read(self.folder / key)
+
+    def calls(self, key: str) -> list[Mapping[str, Any]]:
+        """The calls that made an artifact (rows of the table `calls`); none if no model did."""
+        path = self.folder / key / CALLS
+        try:
+            return pq.read_table(path).to_pylist() if path.exists() else []
+        except pa.ArrowInvalid as error:
+            raise ArtifactDamaged(f"{path} is damaged: {error}") from None
+        except OSError as error:
+            raise _cannot("read", path, error) from error
 
     def set_aside(self, key: str) -> Path:
         """Gives a damaged artifact another name, which nobody reads."""

@@ -133,10 +133,11 @@ def call_rows(attempt: Attempt) -> list[Row]:
 
 def rows_of_calls(attempt_id: str, journal: Journal) -> list[Row]:
     """The rows of `calls` of an attempt at an episode, or at an artifact."""
-    return [_call_row(attempt_id, record) for record in journal.records]
+    return [row_of_call(attempt_id, record) for record in journal.records]
 
 
-def _call_row(attempt_id: str, record: CallRecord) -> Row:
+def row_of_call(attempt_id: str, record: CallRecord) -> Row:
+    """The row of `calls` of one call."""
     call, done, error = record.call, record.completion, record.error
     return {
         "attempt_id": attempt_id,

@@ -58,12 +58,20 @@ class Journal:
     ordinals: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     used: Counter[str] = field(default_factory=Counter)
     """Input and output tokens, by role."""
+    watch: Callable[[CallRecord], None] | None = None
+    """Told of every call once nothing about its record will change."""
 
     def complete(self, record: CallRecord, completion: Completion) -> None:
         """Notes what a call was answered with."""
         record.completion = completion
         tokens = (completion.input_tokens or 0) + (completion.output_tokens or 0)
         self.used[record.call.role] += tokens
+
+    def settle(self, record: CallRecord, *, valid: bool) -> None:
+        """Notes whether a call's answer can be used, the last that is to be known of it."""
+        record.valid = valid
+        if self.watch is not None:
+            self.watch(record)
 
     def tokens(self, counts: Callable[[str], bool]) -> int:
         """Input and output tokens of the roles that `counts` accepts."""
@@ -136,7 +144,7 @@ class Ask:
             fingerprint=done.fingerprint,
         )
         self.journal.complete(record, completion)
-        record.valid = True
+        self.journal.settle(record, valid=True)
         return done.vectors
 
     def as_role(self, part: str) -> Ask:
@@ -187,8 +195,8 @@ class Ask:
             record, completion = await self._journalled(call, model, model.complete(call))
             self.journal.complete(record, completion)
             reply, reason = _parse(step, completion, model.guided, fields)
+            self.journal.settle(record, valid=reply is not None)
             if reply is not None:
-                record.valid = True
                 return reply
             # The speaker sees its own words and what was wrong with them; not its thinking, which
             # reasoning models are not shown again.
@@ -227,6 +235,7 @@ class Ask:
             error.blame = error.blame or blame_of(self.role)
             record.error = error
             self._end(record, clock)
+            self.journal.settle(record, valid=False)
             raise
         self._end(record, clock)
         return record, answered

@@ -169,7 +169,7 @@ class MACRec(PicksFromCandidates):
         self, candidates: tuple[Item, ...], dialogue: Dialogue, ask: Ask, **fields: Any
     ) -> GroundedTitles:
         """Picks, and picks again while the reflector sends the answer back."""
-        picked = await super().pick(candidates, dialogue, ask, remark="")
+        picked = await super().pick(candidates, dialogue, ask, answer=(), remark="")
         if is_probe(ask.role) or not candidates:
             return picked
         for _ in range(self._own.reflections):
@@ -178,7 +178,8 @@ class MACRec(PicksFromCandidates):
             if reflection.verdict == "accept":
                 break
             self._sent_back += 1
-            picked = await super().pick(candidates, dialogue, ask, remark=reflection.remark)
+            sent_back = {"answer": answer, "remark": reflection.remark}
+            picked = await super().pick(candidates, dialogue, ask, **sent_back)
         return picked
 
     def extra_fields(self) -> dict[str, Any]:

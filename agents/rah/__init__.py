@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -100,13 +100,20 @@ class _Options(DecisionFirstOptions):
     """How often in a turn Critic may look, and Reflect and Act try again."""
 
 
+class _Objection(NamedTuple):
+    """What Critic had against some items that Act had named."""
+
+    items: tuple[Item, ...]
+    reason: str
+
+
 @dataclass(frozen=True)
 class _Act:
     """Named items, the personality that they were named by, and what Critic had against others."""
 
     named: GroundedTitles
     personality: tuple[str, ...]
-    objections: Sequence[str]
+    objections: Sequence[_Objection]
 
 
 class RAH(DecisionFirst):
@@ -119,13 +126,14 @@ class RAH(DecisionFirst):
         super().__init__(options, context)
         self._rounds = options.rounds
         self._personality: tuple[str, ...] = ()
-        self._objections: Sequence[str] = ()
+        self._objections: Sequence[_Objection] = ()
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         self._objections = ()
         turn = await super().respond(dialogue, ask)
         strategy = "elicit" if turn.action == "ask" else "reflect" if self._objections else "act"
-        record = {"personality": list(self._personality), "objections": list(self._objections)}
+        reasons = [objection.reason for objection in self._objections]
+        record = {"personality": list(self._personality), "objections": reasons}
         return replace(turn, strategy=strategy, extra={**turn.extra, **record})
 
     async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
@@ -164,7 +172,7 @@ class RAH(DecisionFirst):
     async def _act(self, dialogue: Dialogue, ask: Ask) -> _Act:
         """Names items, until Critic is content or has looked often enough."""
         fields, personality = self.fields(dialogue), self._personality
-        objections: list[str] = []
+        objections: list[_Objection] = []
         while True:
             reply: Recommendation = await ask(
                 RECOMMEND,
@@ -180,7 +188,7 @@ class RAH(DecisionFirst):
             found = await ask(_CRITICISE, **fields, personality=personality, items=shown)
             if found.verdict == "suits":
                 return _Act(named, personality, objections)
-            objections.append(found.reason)
+            objections.append(_Objection(shown, found.reason))
             reflected = await ask(
                 _REFLECT, **fields, personality=personality, items=shown, objection=found.reason
             )

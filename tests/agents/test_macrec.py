@@ -132,7 +132,8 @@ def test_the_reflector_sends_an_answer_back_once():
     turn, model, _ = turn_of(replies)
     assert ids(turn.shown) == ["9"]
     assert turn.extra["sent_back"] == 1
-    assert "Pick the ninth." in model.calls[-2].messages[0].content
+    again = model.calls[-2].messages[0].content
+    assert "Your last answer:\n- Film number 3\nThe reflector has sent it back: Pick the" in again
     assert len(model.calls) == 8
 
 

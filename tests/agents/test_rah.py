@@ -70,7 +70,7 @@ def test_criticism_is_reflected_upon_and_acted_upon_once():
     assert done.extra["objections"] == ["no gardens"]
     assert done.extra["personality"] == ["likes: speed", "dislikes: gardens"]
     assert "dislikes: gardens" in prompt(model, "recommend")
-    assert "- no gardens" in prompt(model, "recommend")
+    assert "- Alien Garden (1979): no gardens" in prompt(model, "recommend")
     model = FakeModel(by_step(**REPLIES))
     turn(speaker, model, Message("recommender", "Which?"), Message("user", "Any."))
     assert "dislikes: gardens" in prompt(model, "learn")  # kept for the next turn

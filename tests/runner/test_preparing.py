@@ -228,6 +228,7 @@ def test_rehearsals_and_play_use_stand_ins_and_say_so(tmp_path, crsweep):
     assert "ok    artifacts: 4, 4 to make" in crsweep("doctor", path).stdout
     crsweep("prepare", path)
     assert "is not prepared" not in crsweep("play", path).stdout
+    assert "Name one group that these games belong to" in crsweep("render", path).stdout
     listed = json.loads(crsweep("plan", path, "--json").stdout)["artifacts"]
     assert [(a["kind"], a["state"]) for a in listed] == [
         ("fit", "ready"), ("model_calls", "ready")] * 2  # fmt: skip

@@ -108,6 +108,19 @@ def test_an_engine_error_is_journalled_and_passes(prompts):
     assert journal.records[0].completion is None
 
 
+def test_who_watches_is_told_of_each_call_once_it_is_settled(prompts):
+    told = []
+    journal = Journal(watch=lambda r: told.append((r.valid, type(r.error).__name__, r.seconds > 0)))
+    answers = scripted("no", {"colour": "red"}, EngineDead("gone", blame="infrastructure"))
+    ask = make_ask(FakeModel(answers), prompts, journal=journal)
+    asyncio.run(ask(PICK, who="me"))
+    assert told == [(False, "NoneType", True), (True, "NoneType", True)]
+    with pytest.raises(EngineDead):
+        asyncio.run(ask(PICK, who="me"))
+    assert told[2:] == [(False, "EngineDead", True)]
+    assert len(journal.records) == 3
+
+
 def test_one_failing_draw_of_several_raises_its_own_error(prompts):
     model = FakeModel(lambda call: EngineDead("gone") if call.draw == 2 else {"words": "x"})
     with pytest.raises(EngineDead):
