@@ -106,8 +106,8 @@ ByCell = dict[str, dict[str, float]]  # cell -> case -> the metric, averaged ove
 def _by_cell(results: Results, metric: str) -> ByCell:
     make_table(results, [metric])  # fills `scored` with the complete blocks
     rows = results.query(
-        "SELECT s.cell_id, c.source_id || ':' || s.case_id, avg(s.num / s.den) "
-        f"FROM ({scored_sql(parse(metric))}) s JOIN plan_cells c USING (cell_id) "
+        "SELECT c.cell_id, c.source_id || ':' || s.case_id, avg(s.num / s.den) "
+        f"FROM ({scored_sql(parse(metric))}) s JOIN plan_cells c USING (cell) "
         "WHERE s.den > 0 AND s.num IS NOT NULL GROUP BY ALL"
     ).fetchall()
     found: ByCell = {}

@@ -63,12 +63,12 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     UsageError for a bad metric.
     """
     parsed = [parse(name) for name in metrics]
-    _make_scored(results, complete_only)
+    _make_scored(results, complete_only, attempts=any(m.per_attempt for m in parsed))
     per_seed = _per_seed(results, parsed)
     fixed = _deterministic(results)
-    counted: dict[str, int] = dict(
+    counted: dict[int, int] = dict(
         results.query(
-            "SELECT cell_id, count(*) FILTER (WHERE ours) FROM scored GROUP BY cell_id"
+            "SELECT cell, count(*) FILTER (WHERE ours) FROM scored GROUP BY cell"
         ).fetchall()
     )
     planned = results.planned
@@ -76,23 +76,22 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
         Row(
             axes={axis: cell.axes.get(axis, "") for axis in results.axes},
             values=[
-                _value(per_seed.get((cell.cell_id, i), []), cell.cell_id in fixed)
-                for i in range(len(parsed))
+                _value(per_seed.get((index, i), []), index in fixed) for i in range(len(parsed))
             ],
-            counted=counted.get(cell.cell_id, 0),
+            counted=counted.get(index, 0),
             planned=planned[cell.cell_id],
             source=cell.source_id,
         )
-        for cell in results.manifest.cells
+        for index, cell in enumerate(results.manifest.cells)
     ]
     notes = [*_notes(results, rows, complete_only), *_undefined(parsed, rows)]
     return Table(results.axes, parsed, rows, notes)
 
 
-def _make_scored(results: Results, complete_only: bool) -> None:
-    """The narrow table that all metrics are read from.
+def _make_scored(results: Results, complete_only: bool, *, attempts: bool) -> None:
+    """The narrow table that all metrics are read from; `attempts` says whether one reads attempts.
 
-    `ours`: finished, and no one but the agent failed it.
+    `ours`: finished, and no one but the agent failed it. It is in memory: long texts stay out.
     """
     where = ""
     if complete_only:
@@ -104,8 +103,9 @@ def _make_scored(results: Results, complete_only: bool) -> None:
         )
     results.query(
         "CREATE OR REPLACE TEMP TABLE scored AS "
-        "SELECT e.attempt_id, e.cell_id, e.case_id, e.seed, e.seed_training, e.seed_order, "
-        "e.success_turn, e.max_turns, e.transcript_hash, e.status = 'done' AS done, "
+        f"SELECT {'e.attempt_id, ' * attempts}e.cell, e.case_id, "
+        "e.seed, e.seed_training, e.seed_order, e.success_turn, e.max_turns, "
+        "hash(e.transcript_hash) AS transcript, e.status = 'done' AS done, "
         "(e.status = 'done' OR coalesce(e.blame, '') = 'agent') AS ours "
         f"FROM episodes e JOIN plan_cells c USING (cell_id) {where}"
     )
@@ -113,22 +113,22 @@ def _make_scored(results: Results, complete_only: bool) -> None:
 
 def _per_seed(
     results: Results, metrics: Sequence[Metric]
-) -> dict[tuple[str, int], list[tuple[float | None, int]]]:
+) -> dict[tuple[int, int], list[tuple[float | None, int]]]:
     """(cell, metric) -> (value, episodes that define it) of each seed."""
-    found: dict[tuple[str, int], list[tuple[float | None, int]]] = {}
+    found: dict[tuple[int, int], list[tuple[float | None, int]]] = {}
     for index, metric in enumerate(metrics):
-        for cell_id, value, episodes in results.query(_metric_sql(metric)).fetchall():
-            found.setdefault((cell_id, index), []).append((value, episodes))
+        for cell, value, episodes in results.query(_metric_sql(metric)).fetchall():
+            found.setdefault((cell, index), []).append((value, episodes))
     return found
 
 
 def _metric_sql(metric: Metric) -> str:
     return (
-        "SELECT cell_id, sum(num) FILTER (WHERE den > 0) / nullif(sum(den), 0), "
+        "SELECT cell, sum(num) FILTER (WHERE den > 0) / nullif(sum(den), 0), "
         "count(*) FILTER (WHERE den > 0) "
         f"FROM ({scored_sql(metric)}) "
-        "GROUP BY cell_id, seed, seed_training, seed_order "
-        "ORDER BY cell_id, seed, seed_training, seed_order"
+        "GROUP BY cell, seed, seed_training, seed_order "
+        "ORDER BY cell, seed, seed_training, seed_order"
     )
 
 
@@ -136,22 +136,22 @@ def scored_sql(metric: Metric) -> str:
     """One row an episode that counts: cell, case, seeds, num and den of `metric`."""
     join = f"LEFT JOIN ({metric.per_attempt}) x USING (attempt_id)" if metric.per_attempt else ""
     return (
-        "SELECT e.cell_id, e.case_id, e.seed, e.seed_training, e.seed_order, "
+        "SELECT e.cell, e.case_id, e.seed, e.seed_training, e.seed_order, "
         f"({metric.numerator})::DOUBLE AS num, ({metric.denominator})::DOUBLE AS den "
         f"FROM scored e {join} WHERE {'e.done' if metric.completed_only else 'e.ours'}"
     )
 
 
-def _deterministic(results: Results) -> set[str]:
+def _deterministic(results: Results) -> set[int]:
     """Cells of several seeds in which every case has one transcript, whatever the seed."""
     # What infrastructure broke off differs by chance alone, and is in no mean.
     rows = results.query(
-        "SELECT cell_id FROM ("
-        "SELECT cell_id, min(transcript_hash) = max(transcript_hash) AS same, count(*) AS seeds "
-        "FROM scored WHERE ours GROUP BY cell_id, case_id) "
-        "GROUP BY cell_id HAVING bool_and(same) AND max(seeds) > 1"
+        "SELECT cell FROM ("
+        "SELECT cell, min(transcript) = max(transcript) AS same, count(*) AS seeds "
+        "FROM scored WHERE ours GROUP BY cell, case_id) "
+        "GROUP BY cell HAVING bool_and(same) AND max(seeds) > 1"
     ).fetchall()
-    return {cell_id for (cell_id,) in rows}
+    return {cell for (cell,) in rows}
 
 
 def _value(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) -> Value:

@@ -19,7 +19,7 @@ from sweeps import manifest as manifests
 from sweeps.folder import Folder
 from sweeps.manifest import ArtifactEntry, CellEntry, Manifest, SourceEntry
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Cell, Plan
-from sweeps.records import SCHEMA_VERSION, SCHEMAS
+from sweeps.records import READABLE, SCHEMA_VERSION, SCHEMAS
 from workers.backends.vllm.arguments import installed_version
 from workers.cache import journal
 from workers.models import BACKENDS
@@ -116,12 +116,19 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
     }
 
 
+def _oldest_parts(epoch: int, before: Manifest | None) -> int:
+    if before is not None:
+        return min(before.oldest_parts, before.schema_version)
+    return SCHEMA_VERSION if epoch == 1 else min(READABLE)  # a manifest that was lost told it
+
+
 def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
     """What `manifest.json` says of this run; `before` is the manifest that it replaces."""
     loaded = plan.loaded
     revision, dirty = _git_state()
     return Manifest(
         schema_version=SCHEMA_VERSION,
+        oldest_parts=_oldest_parts(epoch, before),
         name=loaded.header.name,
         driver_epoch=epoch,
         cells=[

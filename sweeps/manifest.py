@@ -74,6 +74,8 @@ class Manifest(_Part):
     """
 
     schema_version: int
+    oldest_parts: int = min(READABLE)
+    """The oldest schema version that parts may have: those of one version are read quicker."""
     name: str
     driver_epoch: int
     cells: list[CellEntry]

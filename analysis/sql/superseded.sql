@@ -1,10 +1,6 @@
 -- The attempts that another one of the same episode replaces: the earliest done one stands, so that
 -- what a stray worker adds later changes nothing; where none is done, the latest failed one. Most
--- episodes have one attempt; the window, the dear part, sees the others alone. Two episodes with
--- one hash cost time and change nothing.
-WITH repeated AS (
-    SELECT hash(episode_id) AS hashed FROM attempts GROUP BY hashed HAVING count(*) > 1
-)
+-- episodes have one attempt; the window, the dear part, sees the others alone (`repeated`).
 SELECT attempt_id
 FROM attempts
 SEMI JOIN repeated ON repeated.hashed = hash(episode_id)

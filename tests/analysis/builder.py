@@ -137,6 +137,7 @@ class Built:
         seeds = [[seed, seed, seed] for seed in self.seeds]
         return {
             "schema_version": SCHEMA_VERSION,
+            "oldest_parts": SCHEMA_VERSION,
             "name": "built",
             "driver_epoch": 1,
             "cells": [{**vars(cell), "seeds": seeds} for cell in self.cells],

@@ -326,7 +326,7 @@ def test_parts_of_the_version_before_are_read_merged_and_lack_what_it_did_not_ha
     built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0", "u1"])
     for case_id in built.case_ids:
         built.episode(built.cells[0], case_id, 0, success_turn=1, artifacts=[("tree", "d1")])
-    built.write(tmp_path, parts=1, schema_version=2)
+    built.write(tmp_path, parts=1, schema_version=2, oldest_parts=2)
     [name] = LocalFolder(tmp_path).names("episodes")
     rows = pq.read_table(tmp_path / "episodes" / name)
     older = rows.slice(0, 1).drop_columns(["artifacts"])
