@@ -177,21 +177,21 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
 ):
     """Two runs at a time. No call can be there at three deaths: it would be given up."""
     paths = {
-        "killed": small_sweep(tmp_path / "killed", models, cases=60, replicas=2),
-        "hung": small_sweep(tmp_path / "hung", models, cases=40),
+        "killed": small_sweep(tmp_path / "killed", models, cases=160, replicas=2),
+        "hung": small_sweep(tmp_path / "hung", models, cases=120),
     }
     runs = {name: start(path) for name, path in paths.items()}
     outs = {name: path.parent / "out" for name, path in paths.items()}
+    hung = engine_of(runs["hung"], *serving(runs["hung"], outs["hung"], 1))
+    hung.suspend()
     first, second = serving(runs["killed"], outs["killed"], 2)
     engine_of(runs["killed"], first).kill()
     psutil.Process(second).kill()
-    hung = engine_of(runs["hung"], *serving(runs["hung"], outs["hung"], 1))
-    hung.suspend()
     for name, process in runs.items():
         printed, _ = process.communicate(timeout=300)
         assert process.returncode == 0, printed
         episodes, calls = raw(outs[name], "episodes"), raw(outs[name], "calls")
-        assert len(episodes) == {"killed": 60, "hung": 40}[name]
+        assert len(episodes) == {"killed": 160, "hung": 120}[name]
         assert not episodes.episode_id.duplicated().any()
         assert set(episodes.status) == {"done"}
         assert calls.retries.max() >= 1
