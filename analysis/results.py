@@ -108,7 +108,7 @@ class Results:
                     self._make_view(view, table, self._files[table])
                 self._make_episodes()
                 return
-            except duckdb.Error:
+            except (duckdb.Error, FileNotFoundError):
                 if not self._compacted_meanwhile():
                     raise
 
@@ -130,6 +130,8 @@ class Results:
             # A folder named `seed=3` is no partition: it would replace the column `seed`.
             # Parts of older versions lack columns; to look for them opens every file.
             mixed = self.manifest.oldest_parts < SCHEMA_VERSION
+            for name in files if mixed else ():
+                parts.footer_of(self.folder, name)  # DuckDB would read anything now
             source = f"read_parquet([{paths}], hive_partitioning = false, union_by_name = {mixed})"
         else:
             assert isinstance(self.folder, S3Folder)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from agents.core.errors import CrsweepError, UsageError
+from agents.core.errors import CrsweepError, StoreError, UsageError
 from analysis.results import Results
 from analysis.table import make_table
 from sweeps.parts import REPLACES
@@ -123,6 +124,16 @@ def test_a_file_given_as_the_folder_is_refused(tmp_path):
     sweep.write_text("name: x")
     with pytest.raises(UsageError, match="holds no sweep"):
         Results.open(sweep)
+
+
+@pytest.mark.parametrize("oldest", [2, 3])
+def test_a_foreign_part_is_named_also_among_parts_of_older_versions(tmp_path, oldest):
+    built = one_cell()
+    built.episode(built.cells[0], "u0", 0)
+    built.write(tmp_path, oldest_parts=oldest)
+    duckdb.sql("SELECT 1 AS x").write_parquet(str(tmp_path / "episodes" / "z.parquet"))
+    with pytest.raises(StoreError, match=r"z\.parquet has schema version none"):
+        Results.open(tmp_path)
 
 
 @pytest.mark.parametrize("table", ["episodes", "turns", "cases"])

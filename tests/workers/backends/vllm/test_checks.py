@@ -13,6 +13,7 @@ from pydantic import Field
 
 from agents.core.errors import UsageError
 from agents.core.steps import ReplyModel, text
+from tests.tiny_models import CONTEXT
 from workers.backends.vllm import checks
 from workers.backends.vllm.checks import examine, longest_reply
 from workers.backends.vllm.options import VLLMOptions
@@ -133,12 +134,12 @@ def test_a_context_that_is_too_short(tiny_llama):
 
 def test_a_context_that_the_model_does_not_know(tiny_llama):
     said = refusal(options(tiny_llama, max_model_len=100_000))
-    assert "max_model_len is 100,000, but the model knows 4,096 positions" in said
+    assert f"max_model_len is 100,000, but the model knows {CONTEXT:,} positions" in said
 
 
 @pytest.mark.parametrize(
     ("scaling", "known"),
-    [({"rope_type": "linear", "factor": 2.0}, 8192), ({"rope_type": "default"}, 4096)],
+    [({"rope_type": "linear", "factor": 2.0}, 2 * CONTEXT), ({"rope_type": "default"}, CONTEXT)],
 )
 def test_scaled_positions_count(copy, scaling, known):
     change(copy / "config.json", rope_parameters={"rope_theta": 10000.0, **scaling})
@@ -225,7 +226,7 @@ def test_a_full_context_that_does_not_fit(tiny_llama):
     said = refusal(options(tiny_llama, engine={"gpu_memory_utilization": 0.7509}), gpu_memory=2.0)
     assert "set max_model_len to at most" in said
     most = int(said.rsplit(" ", 1)[1].replace(",", ""))
-    assert 0 < most < 4096
+    assert 0 < most < CONTEXT
 
 
 def test_a_share_of_a_gpu_has_a_share_of_its_memory(tiny_llama):
