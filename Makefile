@@ -29,7 +29,7 @@ install: $(VENV)/core.done
 vllm: $(VENV)/vllm-$(VLLM).done
 
 test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 check: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/ruff check .

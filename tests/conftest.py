@@ -17,17 +17,6 @@ Crsweep = Callable[..., subprocess.CompletedProcess[str]]
 _SECONDS = 300.0
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup` tests that start Ray run one at a time, beside all others.
-
-    They wait most of the time, and are the longest row: so they come first.
-    """
-    for item in items:
-        if item.get_closest_marker("ray") or item.get_closest_marker("vllm"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-
-
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or fills the call cache of whoever runs it."""
