@@ -8,6 +8,7 @@ macro `best_place(items, wanted)` finds targets in lists.
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class Results:
         self.db = duckdb.connect()
         # It would draw into standard output, CSV included, once a query takes two seconds.
         self.db.execute("SET enable_progress_bar = false")
+        # What does not fit into memory would go into the folder that somebody stands in.
+        self.db.execute("SET temp_directory = ?", [tempfile.gettempdir()])
         self._make_plan_tables()
         cases = [f"cases/{manifest.cases_file}"] if manifest.cases_file else []
         self._make_view("all_cases", "cases", cases)

@@ -126,6 +126,20 @@ def test_a_file_given_as_the_folder_is_refused(tmp_path):
         Results.open(sweep)
 
 
+def test_what_does_not_fit_into_memory_is_not_written_where_somebody_stands(tmp_path, monkeypatch):
+    standing = tmp_path / "standing"
+    standing.mkdir()
+    monkeypatch.chdir(standing)
+    built = one_cell()
+    built.episode(built.cells[0], "u0", 0)
+    results = Results.open(built.write(tmp_path / "out"))
+    results.query("SET memory_limit = '60MB'")
+    results.query("CREATE TEMP TABLE large AS SELECT hash(range) AS a FROM range(12000000)")
+    (spilt,) = results.query("SELECT sum(size) FROM duckdb_temporary_files()").fetchone()
+    assert spilt > 0
+    assert list(standing.iterdir()) == []
+
+
 @pytest.mark.parametrize("oldest", [2, 3])
 def test_a_foreign_part_is_named_also_among_parts_of_older_versions(tmp_path, oldest):
     built = one_cell()
