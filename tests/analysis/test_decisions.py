@@ -1,0 +1,88 @@
+"""Decision success rate and hit rate against their definitions in plain Python (AF-IRS, 5.4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.results import Results
+from analysis.table import make_table
+from tests.analysis.builder import SHOWN, Built, grid_of
+
+ITEMS = [f"i{n}" for n in range(SHOWN + 3)]
+LISTS = st.lists(st.sampled_from(ITEMS), unique=True)
+TURNS = st.fixed_dictionaries(
+    {
+        "action": st.sampled_from(["recommend", "ask", "chat"]),
+        "shown": LISTS.map(lambda items: items[:SHOWN]),
+        "ranking": st.none() | LISTS,
+        "candidates": st.none() | LISTS,
+    }
+)
+EPISODES = st.lists(
+    st.tuples(st.lists(TURNS, max_size=5), st.sets(st.sampled_from(ITEMS), min_size=1, max_size=2)),
+    min_size=1,
+    max_size=4,
+)
+Episode = tuple[list[dict[str, Any]], set[str]]
+
+
+def measured(episodes: list[Episode], *metrics: str) -> list[float | None]:
+    case_ids = [f"u{number}" for number in range(len(episodes))]
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=case_ids)
+    for case_id, (turns, targets) in zip(case_ids, episodes, strict=True):
+        numbered = [{"turn": n, **turn} for n, turn in enumerate(turns, start=1)]
+        built.episode(built.cells[0], case_id, 0, turns=numbered, targets=sorted(targets))
+    with TemporaryDirectory() as folder:
+        results = Results.open(built.write(Path(folder)))
+        [row] = make_table(results, metrics, complete_only=False).rows
+    return [value.mean for value in row.values]
+
+
+def decisions(episode: Episode, within: int) -> list[bool] | None:
+    """Which decisions were right; None where an asking agent's list is not known."""
+    turns, targets = episode
+    found = []
+    for turn in turns[:within]:
+        would_be = turn["ranking"]
+        if turn["action"] == "ask" and would_be is None:
+            return None
+        if turn["action"] != "chat":
+            would_be = turn["shown"] if would_be is None else would_be
+            hit = bool(targets.intersection(would_be[:SHOWN]))
+            found.append(hit == (turn["action"] == "recommend"))
+    return found
+
+
+def mean(values: list[float]) -> Any:
+    return pytest.approx(sum(values) / len(values)) if values else None
+
+
+@settings(max_examples=40, deadline=None)
+@given(EPISODES, st.integers(1, 5))
+def test_decision_success_rate_is_the_share_of_right_decisions(episodes, within):
+    known = [found for each in episodes if (found := decisions(each, within))]
+    pooled, by_dialogue = measured(episodes, f"dsr_pooled@{within}", f"dsr_dialogue@{within}")
+    assert pooled == mean([right for found in known for right in found])
+    assert by_dialogue == mean([sum(found) / len(found) for found in known])
+
+
+@settings(max_examples=40, deadline=None)
+@given(EPISODES, st.integers(1, len(ITEMS)))
+def test_hit_rate_is_the_share_of_candidate_lists_that_hold_a_target(episodes, depth):
+    hits = [
+        [
+            bool(targets.intersection(t["candidates"][:depth]))
+            for t in turns
+            if t["candidates"] is not None
+        ]
+        for turns, targets in episodes
+    ]
+    by_turn, by_session = measured(episodes, f"hr@{depth}_turn", f"hr@{depth}_session")
+    assert by_turn == mean([hit for found in hits for hit in found])
+    assert by_session == mean([any(found) for found in hits if found])
