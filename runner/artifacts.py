@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from agents.core.errors import UsageError
+from runner.caching import shared_folder
 from sweeps.artifacts import Artifact
 from sweeps.load import artifacts_of
 from sweeps.schema import Artifacts
@@ -19,10 +18,7 @@ State = Literal["ready", "to make", "damaged"]
 
 def store_of(wanted: Artifacts) -> ArtifactStore:
     """The store that a sweep file names, relative to the working folder, or the default one."""
-    if wanted.path:
-        return ArtifactStore(Path(wanted.path).expanduser().absolute())
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return ArtifactStore(Path(base).expanduser() / "crsweep" / "artifacts")
+    return ArtifactStore(shared_folder(wanted.path, "artifacts"))
 
 
 def state_of(store: ArtifactStore, key: str) -> State:

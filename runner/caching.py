@@ -24,15 +24,18 @@ from workers.models import backend_of
 _UNITS = {"h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 
 
-def default_folder() -> Path:
-    """Where sweeps share completed calls unless a sweep file names another folder."""
+def shared_folder(path: str | None, name: str) -> Path:
+    """What sweeps share: the folder that a sweep file names, relative to the working folder, or
+    the user's own of this `name`."""
+    if path:
+        return Path(path).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "crsweep" / "calls"
+    return Path(base).expanduser() / "crsweep" / name
 
 
 def folder_of(path: str | None) -> Path:
-    """The folder that a sweep file names, relative to the working folder, or the default."""
-    return Path(path).expanduser().absolute() if path else default_folder()
+    """Where sweeps share completed calls."""
+    return shared_folder(path, "calls")
 
 
 def places_of(plan: Plan, epoch: int) -> Places | None:

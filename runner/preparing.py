@@ -19,6 +19,7 @@ from importlib import metadata
 from rich.console import Console
 
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe
+from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
 from runner.artifacts import check_packages, store_of
 from runner.crew import Crew
@@ -245,12 +246,7 @@ class Preparation:
             async with room:
                 await self._fit(artifact, crew, among)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for artifact in fits:
-                    group.create_task(fit(artifact))
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        await together(fit(artifact) for artifact in fits)
 
     async def _fit(self, artifact: Artifact, crew: Crew, among: int) -> None:
         """Fits one, from its latest state on, again where its process was lost."""

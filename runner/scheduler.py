@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from agents.core.ask import together
 from agents.core.errors import REFUSALS, StoreError
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
@@ -274,12 +275,7 @@ async def drive(
                     return
                 worker = await successor(error)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for worker in workers:
-                group.create_task(serve(worker))
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
+    await together(serve(worker) for worker in workers)
 
 
 async def _serve(

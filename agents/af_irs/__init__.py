@@ -36,11 +36,11 @@ from agents.af_irs.tree import MOST_IN_A_BATCH, PreferenceTree, Tree
 from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
-from agents.core.decision_first import ASK, RESPOND, GroundedTitles, Recommendation, ground
+from agents.core.decision_first import ASK, RESPOND, GroundedTitles, Recommendation, ground, write
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.items import Catalogue, Item
 from agents.core.steps import ReplyModel, Step, text
-from agents.recommenders.core import Recommender, RecommenderRef, best, positions
+from agents.recommenders.core import Recommender, RecommenderRef, best, pool, positions
 
 __all__ = ["AFIRS"]
 
@@ -196,15 +196,15 @@ class AFIRS(Agent):
             extraction = Extraction(self._tree, words, self._noun, options.batch_options, ask)
             extracted = await extraction.run()
         sets = [self._tree.mask(node) for node in extracted.nodes] if self._tree else []
-        allowed = self._allowed(dialogue)
-        pool = session_filter(sets, allowed, options.when_empty)
-        found = best(self._similarities, options.candidates, among=pool.mask)
+        allowed = pool(self.context, dialogue, options.repeat)
+        left = session_filter(sets, allowed, options.when_empty)
+        found = best(self._similarities, options.candidates, among=left.mask)
         self._action = _Action(
             dialogue.turn,
             extracted,
-            pool.kept,
+            left.kept,
             int(allowed.sum()),
-            int(pool.mask.sum()),
+            int(left.mask.sum()),
             tuple(catalogue.items[position] for position in found.tolist()),
         )
         return self._action
@@ -249,7 +249,7 @@ class AFIRS(Agent):
             distribution=shares,
             conversation=dialogue.messages,
         )
-        words = await self._write(dialogue, ask, items=(), question=reply.question)
+        words = await write(self.context, dialogue, ask, question=reply.question)
         ranking = None if named is None else named.items
         extra = self._extra(action, named)
         return AgentTurn(words, "ask", (), ranking, action.candidates, strategy, extra)
@@ -262,22 +262,10 @@ class AFIRS(Agent):
         dialogue: Dialogue,
         ask: Ask,
     ) -> AgentTurn:
-        words = await self._write(dialogue, ask, items=named.items, question="")
+        words = await write(self.context, dialogue, ask, items=named.items)
         extra = self._extra(action, named)
         items, candidates = named.items, action.candidates
         return AgentTurn(words, "recommend", items, items, candidates, strategy, extra)
-
-    async def _write(
-        self, dialogue: Dialogue, ask: Ask, *, items: tuple[Item, ...], question: str
-    ) -> str:
-        reply = await ask(
-            RESPOND,
-            noun=self._noun,
-            conversation=dialogue.messages,
-            items=items,
-            question=question,
-        )
-        return reply.response
 
     def _extra(self, action: _Action, named: GroundedTitles | None) -> dict[str, Any]:
         nodes, tree = action.extracted.nodes, self._tree
@@ -294,15 +282,6 @@ class AFIRS(Agent):
             "preferences": action.preferences,
             **({} if named is None else named.extra()),
         }
-
-    def _allowed(self, dialogue: Dialogue) -> np.ndarray:
-        """(items,), bool: what may be recommended now."""
-        allowed = np.ones(len(self.context.catalogue), bool)
-        if not self.options.repeat:
-            allowed[self._history] = False
-            shown = [item for message in dialogue.whole for item in message.shown]
-            allowed[positions(shown, self.context.catalogue)] = False
-        return allowed
 
     @cached_property
     def _similarities(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from agents.core.agent import Agent, AgentOptions
+from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.grounding import TitleIndex
@@ -86,6 +86,25 @@ def ground(
     return GroundedTitles(tuple(items.values()), matches, ungrounded)
 
 
+async def write(
+    context: AgentContext,
+    dialogue: Dialogue,
+    ask: Ask,
+    *,
+    items: tuple[Item, ...] = (),
+    question: str = "",
+) -> str:
+    """The response to the user: the last stage of every system of the paper (section 3)."""
+    reply = await ask(
+        RESPOND,
+        noun=context.catalogue.noun,
+        conversation=dialogue.messages,
+        items=items,
+        question=question,
+    )
+    return reply.response
+
+
 class DecisionFirstOptions(AgentOptions):
     history_items: Annotated[int, Field(ge=0, le=200)] = 10
     """How many of the user's latest items the prompts show."""
@@ -113,13 +132,13 @@ class DecisionFirst(Agent):
             **self.extra_fields(),
             attributes=list(self.context.catalogue.attributes),
         )
-        words = await self._write(dialogue, ask, items=(), question=question.question)
+        words = await write(self.context, dialogue, ask, question=question.question)
         return AgentTurn(words, "ask")
 
     async def _recommend(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         named = await self.name_items(dialogue, ask)
         shown = named.items[: self.context.shown_items]
-        words = await self._write(dialogue, ask, items=shown, question="")
+        words = await write(self.context, dialogue, ask, items=shown)
         return AgentTurn(words, "recommend", shown, named.items, extra=named.extra())
 
     async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...] | None:
@@ -134,18 +153,6 @@ class DecisionFirst(Agent):
             limit=self.context.shown_items,
         )
         return ground(reply.titles, self.context.catalogue)
-
-    async def _write(
-        self, dialogue: Dialogue, ask: Ask, *, items: tuple[Item, ...], question: str
-    ) -> str:
-        reply = await ask(
-            RESPOND,
-            noun=self.context.catalogue.noun,
-            conversation=dialogue.messages,
-            items=items,
-            question=question,
-        )
-        return reply.response
 
     def fields(self, dialogue: Dialogue) -> dict[str, Any]:
         """The fields that every prompt but the response's is given."""

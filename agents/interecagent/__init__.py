@@ -222,7 +222,7 @@ class InteRecAgent(PicksFromCandidates):
             queries.append(await bus.query(self.query, plan.hard))
             notes.append(queries[-1].text)
         named = ground(plan.similar, self.context.catalogue)
-        order = self.taste()
+        order = self.taste
         if named.items:
             near = self.recommender.similarities(positions(named.items, self.context.catalogue))
             bus.keep_best(near, self._own.similar_items)

@@ -17,30 +17,17 @@ one model as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from agents.core.agent import AgentContext
-from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
-from agents.core.decision_first import (
-    ASK,
-    RECOMMEND,
-    RESPOND,
-    DecisionFirst,
-    DecisionFirstOptions,
-    GroundedTitles,
-    ground,
-)
-from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.decision_first import ASK, RECOMMEND, RESPOND
+from agents.core.dialogue import Dialogue
 from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, text
-from agents.recommenders.core import Recommender, RecommenderRef, best, pool, positions
+from agents.tools.candidates import CandidateOptions, PicksFromCandidates
 
 __all__ = ["LLMCRS"]
 
@@ -55,17 +42,12 @@ class _Detected(ReplyModel):
 _DETECT = Step("detect", "decide", _Detected)
 
 
-class _Options(DecisionFirstOptions):
-    recommender: RecommenderRef = Field(
-        default_factory=lambda: RecommenderRef.model_validate("item_knn")
-    )
+class _Options(CandidateOptions):
     candidates: Annotated[int, Field(ge=1, le=200)] = 50
     """How many items the recommender hands to the model."""
-    repeat: bool = False
-    """Whether candidates may be items of the history, or shown earlier in the dialogue."""
 
 
-class LLMCRS(DecisionFirst):
+class LLMCRS(PicksFromCandidates):
     """Detects the sub-task, and lets the recommender propose before the model picks."""
 
     Options = _Options
@@ -73,20 +55,8 @@ class LLMCRS(DecisionFirst):
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
-        self._options = options
-        self._recommender: Recommender = context.artifacts["recommender"]
         self._sub_task: SubTask = "preference elicitation"
         self._done: list[str] = []  # a line a turn: their dynamic memory
-        self._candidates: tuple[Item, ...] = ()
-
-    @classmethod
-    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        return {"recommender": options.recommender.recipe()}
-
-    async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
-        turn = await super().respond(dialogue, ask)
-        handed = self._candidates if turn.action == "recommend" else None
-        return replace(turn, strategy=self._sub_task, candidates=handed)
 
     async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
         found = await ask(_DETECT, **self.fields(dialogue), done=tuple(self._done))
@@ -94,25 +64,9 @@ class LLMCRS(DecisionFirst):
         self._done.append(f"turn {dialogue.turn}: {found.sub_task} ({found.reason})")
         return "recommend" if found.sub_task == "recommendation" else "ask"
 
-    async def name_items(self, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
-        self._candidates = self._propose(dialogue)
-        if not self._candidates:
-            return ground((), self.context.catalogue)
-        reply = await ask(
-            RECOMMEND,
-            **self.fields(dialogue),
-            items=self._candidates,
-            limit=self.context.shown_items,
-        )
-        return ground(reply.titles, self.context.catalogue, among=self._candidates)
-
-    def _propose(self, dialogue: Dialogue) -> tuple[Item, ...]:
+    async def hand_over(self, dialogue: Dialogue) -> tuple[Item, ...]:
         """The recommendation expert: the best by the user's past, whatever was said."""
-        allowed = pool(self.context, dialogue, self._options.repeat)
-        places = best(self._scores, self._options.candidates, among=allowed)
-        return tuple(self.context.catalogue.items[place] for place in places)
+        return self.open_pool(dialogue).best(self.taste, self.most)
 
-    @cached_property
-    def _scores(self) -> np.ndarray:
-        context = self.context
-        return self._recommender.scores(positions(context.case.history, context.catalogue))
+    def record(self) -> tuple[str, dict[str, Any]]:
+        return self._sub_task, {}

@@ -163,7 +163,7 @@ class MACRec(PicksFromCandidates):
         return "ask" if await self._think(_CONCLUDE, dialogue, ask) == "ask" else "recommend"
 
     async def hand_over(self, dialogue: Dialogue) -> tuple[Item, ...]:
-        return self._pool.best(self.taste(), self.most)
+        return self._pool.best(self.taste, self.most)
 
     async def pick(
         self, candidates: tuple[Item, ...], dialogue: Dialogue, ask: Ask, **fields: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -98,7 +99,6 @@ class PicksFromCandidates(DecisionFirst):
         self.most = options.candidates
         self._repeat = options.repeat
         self.recommender: Recommender = context.artifacts["recommender"]
-        self.query = CatalogueQuery.of(context.catalogue)
         self._handed: tuple[Item, ...] | None = None
 
     @classmethod
@@ -143,6 +143,12 @@ class PicksFromCandidates(DecisionFirst):
     def open_pool(self, dialogue: Dialogue) -> Pool:
         return Pool(self.context, dialogue, repeat=self._repeat)
 
+    @property
+    def query(self) -> CatalogueQuery:
+        """The SQL tool, made when it is first asked for: not every agent has it."""
+        return CatalogueQuery.of(self.context.catalogue)
+
+    @cached_property
     def taste(self) -> np.ndarray:
         """(items,): the recommender's scores by the user's history."""
         return self.recommender.scores(positions(self.context.case.history, self.context.catalogue))

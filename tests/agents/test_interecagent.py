@@ -246,7 +246,7 @@ def test_bad_options_are_refused(bad):
 def test_dialogues_by_the_rules_do_not_fail(skill):
     domain = Synthetic(Synthetic.Options(items=200, users=40, history=10))
     assert plugins.load("agents", "interecagent", "agent") is InteRecAgent
-    given = {"recommender": "tests.agents.most_had"}
+    given = {"recommender": "popularity"}
     artifacts = fitted(InteRecAgent.needs(InteRecAgent.Options(**given)), domain)
     for case in ("u0", "u1", "u2"):
         model = rules(domain, skill=skill)

@@ -11,21 +11,20 @@ from agents.core.artifacts import Content
 from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import ReplyInvalid
 from agents.llmcrs import LLMCRS
+from agents.recommenders.popularity import Popularity
 from simulators.domains.synthetic import Synthetic
-from tests.agents.most_had import MostHad
 from tests.agents.playing import fitted, play, prompts_of, rules
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, by_step, make_ask
 
-MOST_HAD = "tests.agents.most_had"
 RECOMMEND = {"reason": "enough is known", "sub_task": "recommendation"}
 ELICIT = {"reason": "nothing is known", "sub_task": "preference elicitation"}
 OPENING = Message("user", "Something with action, please.")
 
 
 def agent(shown_items=2, **options):
-    recommender = MostHad(Content(arrays={"counts": np.array([1, 5, 9, 2, 3], np.float32)}))
+    recommender = Popularity(Content(arrays={"counts": np.array([1, 5, 9, 2, 3], np.float32)}))
     context = AgentContext(CATALOGUE, CASE.visible, shown_items, {"recommender": recommender})
-    return LLMCRS(LLMCRS.Options(recommender=MOST_HAD, **options), context)
+    return LLMCRS(LLMCRS.Options(recommender="popularity", **options), context)
 
 
 def ids(items):
@@ -81,7 +80,7 @@ def test_options_bound_the_candidates_and_allow_repeats():
     assert turn(agent(candidates=1), model).candidates == (ITEMS[1],)
     assert turn(agent(repeat=True, candidates=2), model).candidates == (ITEMS[2], ITEMS[1])
     with pytest.raises(ValidationError):
-        LLMCRS.Options(recommender=MOST_HAD, candidates=0)
+        LLMCRS.Options(recommender="popularity", candidates=0)
 
 
 def test_an_asking_turn_hands_over_no_candidates_and_the_probe_does():
@@ -145,12 +144,12 @@ def test_hostile_replies_are_counted_or_refused():
 @pytest.mark.parametrize("skill", [0.0, 1.0])
 def test_rules_play_whole_dialogues(skill):
     domain = Synthetic(Synthetic.Options(items=120, users=20, history=8))
-    options = LLMCRS.Options(recommender=MOST_HAD)
+    options = LLMCRS.Options(recommender="popularity")
     artifacts = fitted(LLMCRS.needs(options), domain)
     model = rules(domain, skill=skill)
     for case_id in domain.case_ids("test")[:5]:
         transcript, journal = play(
-            LLMCRS, "llmcrs", domain, case_id, model, artifacts=artifacts, recommender=MOST_HAD
+            LLMCRS, "llmcrs", domain, case_id, model, artifacts=artifacts, recommender="popularity"
         )
         assert transcript.stop_reason != "failed"
         gone = ids(domain.case("test", case_id).visible.history)
@@ -167,5 +166,5 @@ def test_rules_play_whole_dialogues(skill):
 
 
 def test_what_is_needed_is_the_recommender_of_the_options():
-    needs = LLMCRS.needs(LLMCRS.Options(recommender=MOST_HAD))
-    assert needs["recommender"].identity()["recommender"] == {"name": MOST_HAD}
+    needs = LLMCRS.needs(LLMCRS.Options(recommender="popularity"))
+    assert needs["recommender"].identity()["recommender"] == {"name": "popularity"}

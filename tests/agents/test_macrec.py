@@ -201,7 +201,7 @@ def test_bad_options_are_refused(bad):
 @pytest.mark.parametrize("skill", [1.0, 0.5, 0.0])
 def test_dialogues_by_the_rules_do_not_fail(skill):
     domain = Synthetic(Synthetic.Options(items=200, users=40, history=10))
-    given = {"recommender": "tests.agents.most_had"}
+    given = {"recommender": "popularity"}
     artifacts = fitted(MACRec.needs(MACRec.Options(**given)), domain)
     for case in ("u0", "u1", "u2"):
         model = rules(domain, skill=skill)
