@@ -29,7 +29,7 @@ install: $(VENV)/core.done
 vllm: $(VENV)/vllm-$(VLLM).done
 
 test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests
 
 check: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/ruff check .
