@@ -8,7 +8,8 @@ from tests.conftest import ROOT
 from tests.runner.reading import raw
 
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-LINK = re.compile(r"\]\(([^)#:]+)\)")
+LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def test_the_worked_example_of_a_new_agent_runs_as_it_stands(tmp_path, crsweep):
@@ -50,8 +51,16 @@ def test_the_worked_example_of_a_new_recommender_is_one(tmp_path, monkeypatch):
 def test_every_link_between_pages_leads_somewhere():
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
-        for target in LINK.findall(page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target, section in LINK.findall(page.read_text()):
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.name}: {target}"
+            assert not section or section in anchors(there), f"{page.name}: {target}#{section}"
+
+
+def anchors(page: Path) -> set[str]:
+    """What a heading is linked by on GitHub."""
+    headings = HEADING.findall(page.read_text())
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def test_the_readmes_sweep_file_is_one(tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ same for all systems (3). We decided:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -30,8 +30,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from agents.af_irs.extraction import EXTRACT, Extracted, Extraction
-from agents.af_irs.filtering import WhenEmpty, distribution, session_filter
+from agents.af_irs.extraction import EXTRACT, Extraction
+from agents.af_irs.filtering import WhenEmpty, alternatives, distribution, session_filter
 from agents.af_irs.tree import MOST_IN_A_BATCH, PreferenceTree, Tree
 from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.artifacts import Recipe
@@ -84,6 +84,9 @@ class _Options(AgentOptions):
     """Whether candidates may be items of the history, or shown before in this dialogue."""
     when_empty: WhenEmpty = "drop_least_relevant"
     """What eq. 3 gives when no item fits all session preferences."""
+    siblings: Literal["intersect", "unite"] = "intersect"
+    """How eq. 3 takes preferences under one node that no item has together, such as two years: as
+    it is written, or as alternatives."""
     action_first: bool = True
     """False is Table 3's "w/o Action-First"."""
     llm2rs: bool = True
@@ -109,8 +112,10 @@ class _Action:
     """What the action stage of one turn has found so far."""
 
     turn: int
-    extracted: Extracted
+    wanted: list[str]
+    """Session preferences, as paths in the tree, the most relevant first."""
     kept: int
+    unknown_numbers: int
     allowed: int
     pool: int
     candidates: tuple[Item, ...]
@@ -190,24 +195,41 @@ class AFIRS(Agent):
     async def _act(self, dialogue: Dialogue, ask: Ask) -> _Action:
         """Eq. 1 to 5: session preferences, and at most `candidates` items that fit them."""
         options, catalogue = self.options, self.context.catalogue
-        extracted = Extracted()
+        wanted: list[str] = []
+        sets: list[np.ndarray] = []
+        unknown_numbers = 0
         if self._tree is not None:
             words = [m for m in dialogue.messages if m.speaker != "recommender"]
             extraction = Extraction(self._tree, words, self._noun, options.batch_options, ask)
-            extracted = await extraction.run()
-        sets = [self._tree.mask(node) for node in extracted.nodes] if self._tree else []
+            nodes, unknown_numbers = await extraction.run()
+            wanted, sets = self._session_preferences(self._tree, nodes)
         allowed = pool(self.context, dialogue, options.repeat)
         left = session_filter(sets, allowed, options.when_empty)
         found = best(self._similarities, options.candidates, among=left.mask)
         self._action = _Action(
             dialogue.turn,
-            extracted,
+            wanted,
             left.kept,
+            unknown_numbers,
             int(allowed.sum()),
             int(left.mask.sum()),
             tuple(catalogue.items[position] for position in found.tolist()),
         )
         return self._action
+
+    def _session_preferences(
+        self, tree: Tree, nodes: Sequence[int]
+    ) -> tuple[list[str], list[np.ndarray]]:
+        """What eq. 3 is taken over: in words, and as masks (items,)."""
+        paths = [" > ".join(tree.path(node)) for node in nodes]
+        sets = [tree.mask(node) for node in nodes]
+        if self.options.siblings == "intersect":
+            return paths, sets
+        groups = alternatives(sets, [tree.parents[node] for node in nodes])
+        return (
+            [" | ".join(paths[place] for place in group) for group in groups],
+            [np.logical_or.reduce([sets[place] for place in group]) for group in groups],
+        )
 
     async def _refine(self, action: _Action, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
         """Eq. 6 and 7: the candidates to recommend, never more than there are."""
@@ -268,12 +290,10 @@ class AFIRS(Agent):
         return AgentTurn(words, "recommend", items, items, candidates, strategy, extra)
 
     def _extra(self, action: _Action, named: GroundedTitles | None) -> dict[str, Any]:
-        nodes, tree = action.extracted.nodes, self._tree
-        paths = [" > ".join(tree.path(node)) for node in nodes] if tree else []
         return {
-            "session_preferences": paths[: action.kept],
-            "dropped": paths[action.kept :],
-            "unknown_numbers": action.extracted.unknown_numbers,
+            "session_preferences": action.wanted[: action.kept],
+            "dropped": action.wanted[action.kept :],
+            "unknown_numbers": action.unknown_numbers,
             "pools": {
                 "allowed": action.allowed,
                 "session": action.pool,

@@ -5,6 +5,8 @@ selected before, in order of relevance; what it selects last are the session pre
 
 - A node beneath which nothing is selected is a preference itself; its items are all below it.
 - A node with one child is followed without asking: both have the same items. So is the root.
+- "Other" and "Unlabelled" are no options, since nobody prefers what is left over; what is below
+  them is offered in their place.
 - Finer preferences count as more relevant than coarser ones, those of one level in the model's
   order: it is given for one level at a time, and eq. 3 may have to drop the least relevant.
 - Options that are too many for a prompt go in batches; their selections are merged by rank.
@@ -61,23 +63,34 @@ class Extraction:
     unknown_numbers: int = 0
 
     async def run(self) -> Extracted:
-        children = self.tree.children
-        options = self.tree.roots
+        tree = self.tree
+        options = tree.offered(tree.roots)
         while len(options) == 1:
-            options = children[options[0]]
+            options = tree.offered(tree.children[options[0]])
         by_level: list[list[int]] = []
         selected = await self._select(options)
         while selected:
-            asked = [node for node in selected if len(children[node]) > 1]
-            below = await self._select([child for node in asked for child in children[node]])
-            parents = {self.tree.parents[node] for node in below}
-            by_level.append(
-                [n for n in selected if not children[n] or (n in asked and n not in parents)]
-            )
-            only = [children[node][0] for node in selected if len(children[node]) == 1]
-            selected = [*below, *only]
+            below = {node: self._below(node) for node in selected}
+            parents = {
+                child: node
+                for node, children in below.items()
+                if len(children) > 1
+                for child in tree.offered(children)
+            }
+            finer = await self._select(list(parents))
+            only = {node: children[0] for node, children in below.items() if len(children) == 1}
+            narrowed = {parents[node] for node in finer} | only.keys()
+            by_level.append([node for node in selected if node not in narrowed])
+            selected = [*finer, *only.values()]
         finest_first = [node for level in reversed(by_level) for node in level]
         return Extracted(tuple(finest_first), self.unknown_numbers)
+
+    def _below(self, node: int) -> tuple[int, ...]:
+        """The children of `node`, or of an only child that says nothing: the same items."""
+        children = self.tree.children[node]
+        while len(children) == 1 and self.tree.says_nothing(children[0]):
+            children = self.tree.children[children[0]]
+        return children
 
     async def _select(self, options: Sequence[int]) -> list[int]:
         batches = [options[at : at + self.batch] for at in range(0, len(options), self.batch)]
@@ -87,12 +100,11 @@ class Extraction:
 
     async def _select_in(self, batch: Sequence[int]) -> list[int]:
         tree = self.tree
-        above = [tree.parents[node] for node in batch]
         reply = await self.ask(
             EXTRACT,
             noun=self.noun,
             options=[tree.names[node] for node in batch],
-            under=["" if node < 0 else " > ".join(tree.path(node)) for node in above],
+            under=[" > ".join(tree.path(node)[:-1]) for node in batch],
             conversation=self.conversation,
         )
         numbers = dict.fromkeys(reply.numbers)

@@ -43,6 +43,23 @@ def session_filter(sets: Sequence[np.ndarray], allowed: np.ndarray, when_empty: 
     return Pool(mask, len(sets))
 
 
+def alternatives(sets: Sequence[np.ndarray], parents: Sequence[int]) -> list[list[int]]:
+    """Which preferences a user can only mean as alternatives: their places, the first's order.
+
+    `sets` are their masks (items,), `parents` the nodes above them. Those under one node go
+    together if no item is in two of them, such as two years or two subcategories of one attribute:
+    eq. 3 would leave nothing of them. All others stand alone.
+    """
+    under: dict[int, list[int]] = {}
+    for place, parent in enumerate(parents):
+        under.setdefault(parent, []).append(place)
+    found: list[list[int]] = []
+    for places in under.values():
+        apart = np.sum([sets[place] for place in places], axis=0).max(initial=0) <= 1
+        found += [places] if apart else [[place] for place in places]
+    return sorted(found)
+
+
 class Share(NamedTuple):
     """How many of some items have an attribute value."""
 

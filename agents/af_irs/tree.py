@@ -40,6 +40,7 @@ MOST_IN_A_BATCH = 100
 LEVELS = 4
 OTHER = "Other"
 UNLABELLED = "Unlabelled"
+_LEFT_OVER = (normalise(OTHER), normalise(UNLABELLED))
 _COUNTED = ("asked_again", "left_out", "placed_twice", "unknown_numbers")
 _NAMES_SHOWN = 60  # of those given so far, the latest: a prompt must not grow with the catalogue
 
@@ -258,6 +259,18 @@ class Tree:
         for node, parent in enumerate(self.parents):
             (roots if parent < 0 else below[parent]).append(node)
         return tuple(roots), tuple(map(tuple, below))
+
+    def says_nothing(self, node: int) -> bool:
+        """Whether `node` is named for being left over: nobody can prefer that."""
+        return normalise(self.names[node]) in _LEFT_OVER
+
+    def offered(self, nodes: Sequence[int]) -> list[int]:
+        """What can be preferred among `nodes`: in the place of one that says nothing, what is
+        below it."""
+        found: list[int] = []
+        for node in nodes:
+            found += self.offered(self.children[node]) if self.says_nothing(node) else [node]
+        return found
 
     def mask(self, node: int) -> np.ndarray:
         """(items,), bool: the items that stand under `node`."""

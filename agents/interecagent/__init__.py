@@ -19,6 +19,8 @@ We decided:
 - The critic sees plan, observations and the first ten candidates; after `reflections` revisions
   the last result stands.
 - A refused or empty query is an observation and leaves the candidates as they are.
+- A plan to ask has left the tools alone, so the probe (`would_recommend`) first has it planned
+  again, to recommend.
 - Demonstrations are ours (`demonstrations.py`), picked by the words they share with what the user
   said last, not by embeddings. Their titles are made up.
 
@@ -53,6 +55,7 @@ __all__ = ["InteRecAgent"]
 
 _LOOKED_UP = 5  # items whose details an information query shows
 _CRITIC_SEES = 10  # candidates
+_INSTEAD = "recommend now, and let the tools find what is known of the user's wishes."
 
 Sql = Annotated[str, text(600)]
 
@@ -144,10 +147,10 @@ class InteRecAgent(PicksFromCandidates):
         self._own = options
         self._profile: tuple[_Known, ...] = ()
         self._plans: list[_Plan] = []
-        self._results: list[_Result] = []
+        self._results: dict[int, _Result] = {}  # by the place of the plan
 
     async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
-        self._plans, self._results = [], []
+        self._plans, self._results = [], {}
         reply = await ask(_PROFILE, **self.fields(dialogue), profile=self._profile)
         self._profile = tuple(_Known(trait.what, trait.stance) for trait in reply.traits)
         plan = await self._make_plan(dialogue, ask, remark="")
@@ -160,11 +163,16 @@ class InteRecAgent(PicksFromCandidates):
             plan = await self._make_plan(dialogue, ask, remark=verdict.remark)
         return plan.action
 
+    async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...] | None:
+        if self._plans[-1].action == "ask":
+            await self._make_plan(dialogue, ask, remark=_INSTEAD)
+        return await super().would_recommend(dialogue, ask)
+
     async def hand_over(self, dialogue: Dialogue) -> tuple[Item, ...]:
         return (await self._run(self._plans[-1], dialogue)).candidates
 
     def extra_fields(self) -> dict[str, Any]:
-        result = self._results[-1] if len(self._results) == len(self._plans) else None
+        result = self._results.get(len(self._plans) - 1)
         looked_up = result.looked_up if result else ()
         return {"profile": self._profile, "looked_up": looked_up}
 
@@ -172,17 +180,17 @@ class InteRecAgent(PicksFromCandidates):
         plan = self._plans[-1]
         tools = [name for name in ("look_up", "hard", "similar") if getattr(plan, name)]
         strategy = "ask" if plan.action == "ask" else "+".join([*tools, plan.rank_by])
-        queries = [query for result in self._results for query in result.queries]
+        queries = [query for result in self._results.values() for query in result.queries]
         return strategy, {
             "plans": [made.model_dump() for made in self._plans],
-            "observations": [list(result.notes) for result in self._results],
+            "observations": [list(result.notes) for result in self._results.values()],
             "profile": [trait._asdict() for trait in self._profile],
             **count_outcomes(queries),
         }
 
     async def _make_plan(self, dialogue: Dialogue, ask: Ask, *, remark: str) -> _Plan:
         said = next((m.text for m in reversed(dialogue.whole) if m.speaker == "user"), "")
-        last = self._results[-1] if self._results else None
+        last = self._results.get(len(self._plans) - 1)
         plan = await ask(
             _PLAN,
             **self.fields(dialogue),
@@ -210,8 +218,9 @@ class InteRecAgent(PicksFromCandidates):
 
     async def _run(self, plan: _Plan, dialogue: Dialogue) -> _Result:
         """Runs the plan's tools on a fresh candidate bus; a plan that has run is not run again."""
-        if len(self._results) == len(self._plans):
-            return self._results[-1]
+        number = len(self._plans) - 1
+        if number in self._results:
+            return self._results[number]
         bus, notes, queries = self.open_pool(dialogue), [], []
         looked_up: tuple[Item, ...] = ()
         if plan.look_up is not None:
@@ -233,7 +242,7 @@ class InteRecAgent(PicksFromCandidates):
         ranked = bus.best(order, self.most)
         notes.append(f"The recommender hands over the best {len(ranked)}.")
         result = _Result(ranked, looked_up, tuple(queries), tuple(notes))
-        self._results.append(result)
+        self._results[number] = result
         return result
 
     async def _look_up(self, sql: str) -> tuple[tuple[Item, ...], Observation]:

@@ -20,7 +20,9 @@ We decided:
   candidates.
 - The manager's answer is the picks from the candidates; the reflector sees those. At most
   `reflections` times it sends them back with a remark, and the manager picks again: the cited
-  system starts the whole task anew, which would double a turn's calls. A probe is not reflected on.
+  system starts the whole task anew, which would double a turn's calls.
+- The probe (`would_recommend`) has the searcher search first, where nobody has in this turn, since
+  a manager who means to ask has no reason to. It is not reflected on.
 - Questions, picks and the response speak for `agent`; notes are forgotten with the turn.
 
 A typical turn takes seven calls to recommend (task, two thoughts, a search, pick, reflection,
@@ -161,6 +163,11 @@ class MACRec(PicksFromCandidates):
                 return action
             await self._delegate(action, dialogue, ask)
         return "ask" if await self._think(_CONCLUDE, dialogue, ask) == "ask" else "recommend"
+
+    async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...] | None:
+        if "search" not in self._actions:
+            await self._delegate("search", dialogue, ask)
+        return await super().would_recommend(dialogue, ask)
 
     async def hand_over(self, dialogue: Dialogue) -> tuple[Item, ...]:
         return self._pool.best(self.taste, self.most)

@@ -130,16 +130,19 @@ def test_without_reflections_no_critic_is_asked_and_refused_sql_leaves_all_candi
     assert turn.extra["queries_refused"] == 1
 
 
-def test_a_plan_to_ask_runs_no_tool_and_the_probe_runs_it():
+def test_a_plan_to_ask_runs_no_tool_and_the_probe_plans_again_to_recommend():
     journal = Journal()
-    replies = answers(plan=plan(action="ask"))
+    replies = answers(plan=[plan(action="ask", hard=None), plan()])
     turn, model, would = turn_of(replies, journal=journal, probe=True)
     assert (turn.action, turn.candidates, turn.ranking) == ("ask", None, None)
     assert turn.strategy == "ask"
     assert turn.extra["queries_selected"] == 0
     assert ids(would) == ["7", "5"]
-    assert [c.role for c in model.calls][-1] == "agent.probe"
-    assert len(model.calls) == 5
+    probes = [call for call in model.calls if call.role == "agent.probe"]
+    assert [call.step.name for call in probes] == ["plan", "recommend"]
+    assert "A critic asks you to plan again: recommend now" in probes[0].messages[0].content
+    assert "Film number 8" not in probes[1].messages[0].content  # no action film
+    assert len(model.calls) == 6
 
 
 def test_titles_outside_of_the_candidates_are_counted_not_guessed():

@@ -137,6 +137,17 @@ def test_the_reflector_sends_an_answer_back_once():
     assert len(model.calls) == 8
 
 
+def test_a_probe_searches_where_nobody_has_and_leaves_the_turn_as_it_was():
+    turn, model, would = turn_of(answers(open=thought("ask")), probe=True)
+    assert (turn.action, turn.candidates, turn.extra["queries_selected"]) == ("ask", None, 0)
+    assert ids(would) == ["7", "5"]
+    assert [(c.role, c.step.name) for c in model.calls][-2:] == [
+        ("agent.searcher.probe", "search"),
+        ("agent.probe", "recommend"),
+    ]
+    assert "Film number 8" not in model.calls[-1].messages[0].content  # no action film
+
+
 def test_a_probe_picks_without_reflection_and_leaves_the_turn_as_it_was():
     turn, model, would = turn_of(answers(think=thought("ask")), probe=True)
     assert turn.action == "ask"

@@ -4,14 +4,15 @@ The model is that of Kang and McAuley (Self-Attentive Sequential Recommendation,
 the blocks as in their code and in that of Klenitskiy and Vasilev (Turning Dross Into Gold Loss,
 RecSys 2023; arXiv 2309.07602), whose training this is, as in AF-IRS, section 5.1.5:
 
-- **Loss**: cross-entropy over all items at every position (their SASRec+), or over the next item
-  and `negatives` others (their SASRec+ 3000). They draw those once a sequence, among items that
-  it has not; we draw them once a batch, among all, and leave out the positions' own next items,
-  so that one product of matrices serves the batch.
+- **Loss**: cross-entropy over all items at every position (their SASRec+); where the catalogue has
+  more than `full_softmax` items, over the next item and `negatives` others (their SASRec+ 3000).
+  They draw those once a sequence, among items that it has not; we draw them once a batch, among
+  all, and leave out the positions' own next items, so that one product of matrices serves the
+  batch.
 - **Defaults** are those of their repository (antklen/sasrec-bert4rec-recsys23, SASRec.yaml):
   64 units, 2 blocks, 1 head, dropout 0.1, Adam with 1e-3, batches of 128, at most 100 epochs,
   patience 10, weights drawn from N(0, 0.02), validation on 10,000 users. `max_length` is 200, as
-  they set for MovieLens; for Beauty and Steam they set 50.
+  they set for MovieLens; for Beauty and Steam they set 50, which few users there reach.
 - **Early stopping**: after every epoch, NDCG@10 of each user's validation item in a full ranking,
   the user's training items left out. Training ends when `patience` epochs in a row were no better
   than the best before them, or after `max_epochs`; the weights are those of the best epoch.
@@ -19,14 +20,14 @@ RecSys 2023; arXiv 2309.07602), whose training this is, as in AF-IRS, section 5.
 The user embedding is the output at the last item, a score its product with the item's embedding,
 which input and output share. A history without items has the zero vector, and all scores are 0.
 
-Trained in torch (`pip install -e '.[train]'`) on one core, so that a seed gives the same bits
-whatever else the machine has. Used with numpy alone.
+Trained in torch (`pip install -e '.[train]'`), by default on one core, so that a seed gives the
+same bits whatever else the machine has. Used with numpy alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -54,10 +55,14 @@ class _Options(Options):
     """Users in a batch."""
     max_epochs: Annotated[int, Field(ge=1)] = 100
     patience: Annotated[int, Field(ge=1)] = 10
-    negatives: Annotated[int, Field(ge=1)] | None = None
-    """Items drawn against the next one; all of the catalogue: None."""
+    full_softmax: Annotated[int, Field(ge=0)] = 20_000
+    """Up to so many items the loss is over the whole catalogue."""
+    negatives: Annotated[int, Field(ge=1)] = 3000
+    """Items drawn against the next one in a larger catalogue."""
     validation_users: Annotated[int, Field(ge=1)] = 10_000
     """At most so many, drawn by the seed, decide when to stop."""
+    device: Literal["cpu", "cuda"] = operational("cpu")
+    """`cuda` trains on a GPU, which on Ray `run.fit_gpus` must provide. Its last bits differ."""
     threads: int = operational(1, ge=1)
     """Threads to train with. Another number may give other last bits, and torch's threads wait
     busily for each other where others want the cores too: rather train seeds side by side."""

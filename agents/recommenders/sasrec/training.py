@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents.core.artifacts import Content, Progress
-from agents.core.errors import DataError
+from agents.core.errors import DataError, UsageError
 from agents.core.items import TrainingData
 from agents.recommenders.core import histories, ndcg, target_ranks
 from agents.recommenders.sasrec.inference import EPSILON
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 _INITIAL_STD = 0.02
 _BEST_OF = 10
 _VALIDATED_AT_ONCE = 256
-_PLACES_AT_ONCE = 2048
+_PLACES_AT_ONCE = {
+    "cpu": 2048,
+    "cuda": 65_536,
+}  # little parts keep caches warm, large ones a GPU busy
 # Prefixes of the arrays in a state.
 _NOW, _BEST, _MEAN, _SQUARE = "now_", "best_", "mean_", "square_"
 
@@ -47,43 +50,58 @@ class _Run:
     ) -> None:
         self.options = options
         self.items = data.items
+        self.seed = seed
+        self.device = _device_of(options)
         seen = histories(data)
         # A user's first item is never a target, so there must be a second to learn from.
         self.sequences = [items[-options.max_length - 1 :] for items in seen if len(items) > 1]
         if not self.sequences:
             raise DataError("sasrec has nothing to learn: no user has two training interactions")
         self.checked = _Validation(seen, data.validation, options, seed)
+        self.epoch = self.best_epoch = 0
         if state is None:
-            self._start(seed)
+            self._start()
         else:
             self._go_on(state)
 
-    def _start(self, seed: int) -> None:
-        with _torch_of(None, self.options.threads):
-            torch.manual_seed(seed)
-            self.weights = _initial(self.options, self.items)
-            self.rng = torch.get_rng_state()
+    def _start(self) -> None:
+        with self._torch():
+            weights = _initial(self.options, self.items)
+        self.weights = self._trainable(weights)
         self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
         self.best_weights = _copied(self.weights)
-        self.epoch = self.best_epoch = 0
         self.now = self.best = 0.0
 
     def _go_on(self, state: Content) -> None:
-        self.weights = {
-            name: weight.requires_grad_() for name, weight in _under(state, _NOW).items()
-        }
+        self.weights = self._trainable(_under(state, _NOW))
         self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
         means, squares = _under(state, _MEAN), _under(state, _SQUARE)
         for name, weight in self.weights.items():
             self.adam.state[weight] = {
                 "step": torch.tensor(float(state.data["step"])),
-                "exp_avg": means[name],
-                "exp_avg_sq": squares[name],
+                "exp_avg": means[name].to(self.device),
+                "exp_avg_sq": squares[name].to(self.device),
             }
         self.best_weights = {name: w.numpy() for name, w in _under(state, _BEST).items()}
         self.epoch, self.best_epoch = state.data["epoch"], state.data["best_epoch"]
         self.now, self.best = state.data["now"], state.data["best"]
-        self.rng = torch.from_numpy(state.arrays["rng"].copy())
+
+    def _trainable(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: w.to(self.device).requires_grad_() for name, w in weights.items()}
+
+    @contextmanager
+    def _torch(self) -> Iterator[None]:
+        """Torch with the threads and random numbers of this epoch; afterwards as it was."""
+        threads = torch.get_num_threads()
+        gpus = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=gpus):
+            own = np.random.SeedSequence([self.seed, self.epoch])
+            torch.manual_seed(int(own.generate_state(1, np.uint64)[0]))
+            torch.set_num_threads(self.options.threads)
+            try:
+                yield
+            finally:
+                torch.set_num_threads(threads)
 
     @property
     def over(self) -> bool:
@@ -98,40 +116,38 @@ class _Run:
         )
 
     def one_epoch(self) -> None:
-        with _torch_of(self.rng, self.options.threads):
+        self.epoch += 1
+        with self._torch():
             order = torch.randperm(len(self.sequences)).tolist()
             for start in range(0, len(order), self.options.batch_size):
                 users = order[start : start + self.options.batch_size]
                 self._learn([self.sequences[user] for user in users])
-            self.rng = torch.get_rng_state()
-            self.epoch += 1
             self.now = self.checked.ndcg(self.weights)
         if self.now > self.best or self.epoch == 1:
             self.best, self.best_epoch = self.now, self.epoch
             self.best_weights = _copied(self.weights)
 
     def _learn(self, sequences: Sequence[np.ndarray]) -> None:
-        drawn = _draw(self.items, self.options.negatives)
+        drawn = _draw(self.items, self.options, self.device)
         steps = sum(len(items) - 1 for items in sequences)
         self.adam.zero_grad()
-        for part in _of_like_length(sequences):
-            inputs, real = padded([items[:-1] for items in part])
-            targets, _ = padded([items[1:] for items in part])
+        for part in _of_like_length(sequences, _PLACES_AT_ONCE[self.device.type]):
+            inputs, real = padded([items[:-1] for items in part], self.device)
+            targets, _ = padded([items[1:] for items in part], self.device)
             outputs = forward(self.weights, inputs, self.options.heads, self.options.dropout)
             loss = _loss(outputs[real], targets[real], self.weights["items"], drawn)
             (loss / steps).backward()
         self.adam.step()
 
     def state(self) -> Content:
-        arrays = {"rng": self.rng.numpy().copy()}
-        arrays |= {_NOW + name: array for name, array in _copied(self.weights).items()}
+        arrays = {_NOW + name: array for name, array in _copied(self.weights).items()}
         arrays |= {_BEST + name: array for name, array in self.best_weights.items()}
         step = 0.0
         for name, weight in self.weights.items():
             kept = self.adam.state[weight]
             step = float(kept["step"])
-            arrays[_MEAN + name] = kept["exp_avg"].numpy().copy()
-            arrays[_SQUARE + name] = kept["exp_avg_sq"].numpy().copy()
+            arrays[_MEAN + name] = _array(kept["exp_avg"])
+            arrays[_SQUARE + name] = _array(kept["exp_avg_sq"])
         data = {
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
@@ -176,7 +192,7 @@ class _Validation:
             part = slice(start, start + _VALIDATED_AT_ONCE)
             seen = self.seen[part]
             users = last_outputs(weights, seen, self.options)
-            scores = (users @ weights["items"].T).numpy()
+            scores = _array(users @ weights["items"].T)
             ranks.append(target_ranks(scores, self.targets[part], seen))
         return ndcg(np.concatenate(ranks), _BEST_OF)
 
@@ -185,12 +201,13 @@ def last_outputs(
     weights: Mapping[str, Tensor], seen: Sequence[np.ndarray], options: _Options
 ) -> Tensor:
     """(users, d): the embeddings of users with these histories, none of them empty."""
-    inputs, real = padded([items[-options.max_length :] for items in seen])
+    device = weights["items"].device
+    inputs, real = padded([items[-options.max_length :] for items in seen], device)
     outputs = forward(weights, inputs, options.heads, dropout=0)
-    return outputs[torch.arange(len(outputs)), real.sum(dim=1) - 1]
+    return outputs[torch.arange(len(outputs), device=device), real.sum(dim=1) - 1]
 
 
-def padded(sequences: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+def padded(sequences: Sequence[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
     """(users, longest) positions and a mask of the real ones, which come first.
 
     Padding is item 0: nothing before it attends to it, and no loss is taken of it.
@@ -200,7 +217,8 @@ def padded(sequences: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     for row, items in zip(found, sequences, strict=True):
         row[: len(items)] = items
     lengths = np.array([len(items) for items in sequences])
-    return torch.from_numpy(found), torch.from_numpy(np.arange(longest) < lengths[:, None])
+    real = np.arange(longest) < lengths[:, None]
+    return torch.from_numpy(found).to(device), torch.from_numpy(real).to(device)
 
 
 def forward(weights: Mapping[str, Tensor], inputs: Tensor, heads: int, dropout: float) -> Tensor:
@@ -237,22 +255,22 @@ def _normal(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return F.layer_norm(x, scale.shape, scale, shift, EPSILON)
 
 
-def _of_like_length(sequences: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+def _of_like_length(sequences: Sequence[np.ndarray], places: int) -> Iterator[list[np.ndarray]]:
     """The sequences of a batch in parts, whose gradients add up to the batch's: little padding."""
     part: list[np.ndarray] = []
     for items in sorted(sequences, key=len):
-        if part and (len(part) + 1) * len(items) > _PLACES_AT_ONCE:
+        if part and (len(part) + 1) * len(items) > places:
             yield part
             part = []
         part.append(items)
     yield part
 
 
-def _draw(items: int, negatives: int | None) -> Tensor | None:
+def _draw(items: int, options: _Options, device: torch.device) -> Tensor | None:
     """Positions of `negatives` different items; None for all of the catalogue."""
-    if negatives is None or negatives >= items:
+    if items <= options.full_softmax or items <= options.negatives:
         return None
-    return torch.randperm(items)[:negatives]
+    return torch.randperm(items)[: options.negatives].to(device)
 
 
 def _loss(outputs: Tensor, targets: Tensor, items: Tensor, drawn: Tensor | None) -> Tensor:
@@ -283,12 +301,15 @@ def _initial(options: _Options, items: int) -> dict[str, Tensor]:
         fixed[f"{name}_scale"] = ((blocks, width), 1.0)
         fixed[f"{name}_shift"] = ((blocks, width), 0.0)
     weights = {name: torch.randn(shape) * _INITIAL_STD for name, shape in drawn.items()}
-    weights |= {name: torch.full(shape, value) for name, (shape, value) in fixed.items()}
-    return {name: weight.requires_grad_() for name, weight in weights.items()}
+    return weights | {name: torch.full(shape, value) for name, (shape, value) in fixed.items()}
 
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: weight.detach().numpy().copy() for name, weight in weights.items()}
+    return {name: _array(weight) for name, weight in weights.items()}
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy().copy()
 
 
 def _under(state: Content, prefix: str) -> dict[str, Tensor]:
@@ -299,15 +320,10 @@ def _under(state: Content, prefix: str) -> dict[str, Tensor]:
     }
 
 
-@contextmanager
-def _torch_of(rng: Tensor | None, threads: int) -> Iterator[None]:
-    """Torch with this generator state and so many threads; afterwards as it was."""
-    threads_before = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        if rng is not None:
-            torch.set_rng_state(rng)
-        torch.set_num_threads(threads)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads_before)
+def _device_of(options: _Options) -> torch.device:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "the recommender 'sasrec' is to be trained on a GPU (device: cuda), and torch finds "
+            "none; a fit on Ray gets as many as `run.fit_gpus` says"
+        )
+    return torch.device(options.device)

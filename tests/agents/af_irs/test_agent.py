@@ -97,7 +97,7 @@ def test_the_target_is_found_alone_by_the_finest_preference():
 
 
 def selecting(target, right):
-    """Selects every option that holds the target, or every one that does not."""
+    """Selects every option that holds the target, or those that do not, or all where all do."""
 
     def reply(call):
         if call.step.name != "extract":
@@ -105,12 +105,13 @@ def selecting(target, right):
         offered = zip(call.fields["options"], call.fields["under"], strict=True)
         paths = [(*filter(None, under.split(" > ")), name) for name, under in offered]
         holds = [target in items_of(TREE, node(*path)) for path in paths]
-        return {"numbers": [n for n, held in enumerate(holds, 1) if held == right]}
+        fit = [n for n, held in enumerate(holds, 1) if held == right]
+        return {"numbers": fit if fit or right else [*range(1, len(holds) + 1)]}
 
     return reply
 
 
-@pytest.mark.parametrize("target", range(8))
+@pytest.mark.parametrize("target", range(7))
 def test_for_every_target_right_extraction_leaves_it_alone(target):
     # By hand: the finest nodes of each film have only that film in common.
     turn, _ = answered(agent_of(), selecting(target, right=True), OPENING)
@@ -118,7 +119,32 @@ def test_for_every_target_right_extraction_leaves_it_alone(target):
     assert turn.extra["dropped"] == []
 
 
-@pytest.mark.parametrize("target", range(8))
+def test_a_target_without_attributes_is_no_preference_and_stays_where_none_is_extracted():
+    turn, calls = answered(agent_of(), selecting(7, right=True), OPENING)
+    assert turn.extra["session_preferences"] == []
+    assert "7" in ids(turn.candidates)
+    assert len(turn.candidates) == len(FILMS)
+    assert steps(calls).count("extract") == 1
+
+
+HEIST_OR_CHASE = replies("Genre", "Loud", "Action", "Heist", "Chase", titles=["Film 3"])
+
+
+def test_subcategories_of_one_attribute_are_alternatives_if_siblings_are_united():
+    wanted = [f"Genre > Loud > Action > {name}" for name in ("Heist", "Chase")]
+    literal, _ = answered(agent_of(), HEIST_OR_CHASE, OPENING)
+    assert ids(literal.candidates) == ["0", "1"]
+    assert (literal.extra["session_preferences"], literal.extra["dropped"]) == (
+        wanted[:1],
+        wanted[1:],
+    )
+    either, _ = answered(agent_of(siblings="unite"), HEIST_OR_CHASE, OPENING)
+    assert ids(either.candidates) == ["0", "1", "2", "3"]
+    assert either.extra["session_preferences"] == [" | ".join(wanted)]
+    assert either.extra["dropped"] == []
+
+
+@pytest.mark.parametrize("target", range(7))
 @pytest.mark.parametrize("when_empty", ["drop_least_relevant", "union", "nothing"])
 def test_for_no_target_does_wrong_extraction_hand_it_over(target, when_empty):
     agent = agent_of(when_empty=when_empty)

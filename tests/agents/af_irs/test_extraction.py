@@ -37,7 +37,7 @@ def test_the_words_are_followed_level_by_level_to_the_finest_nodes():
     found, offered = extracted(naming("Genre", "Loud", "Action", "Chase"))
     assert found == Extracted((node("Genre", "Loud", "Action", "Chase"),), 0)
     assert offered == [
-        ["Genre", "Mood", "Unlabelled"],
+        ["Genre", "Mood"],
         ["Loud", "Quiet"],
         ["Action", "Western"],
         ["Heist", "Chase"],
@@ -87,7 +87,7 @@ def test_where_nothing_finer_is_selected_the_node_itself_is_the_preference(names
 def test_nothing_selected_ends_after_one_call():
     assert extracted(lambda call: {"numbers": []}) == (
         Extracted((), 0),
-        [["Genre", "Mood", "Unlabelled"]],
+        [["Genre", "Mood"]],
     )
 
 
@@ -115,3 +115,43 @@ def test_a_tree_without_a_choice_gives_no_preference_and_costs_no_call():
     recipe = PreferenceTree(40, 40, 5, None, 500)
     tree = recipe.load(built(recipe, catalogue, FakeModel(tree_replies)), catalogue)
     assert extracted(lambda call: {"numbers": [1]}, tree=tree) == (Extracted((), 0), [])
+
+
+def left_over_tree():
+    """c > other > (a, b), where a is of x and Other, and b of Other alone; c > s > d."""
+    genres = [("a",)] * 4 + [("b",)] * 2 + [("d",)]
+    items = [Item(str(n), f"F{n}", {"g": values}) for n, values in enumerate(genres)]
+    recipe = PreferenceTree(40, 40, 2, None, 500)
+
+    def reply(call):
+        if call.step.name == "categorise":
+            sub = {1: "other", 2: "other", 3: "s"}
+            return {
+                "groups": [
+                    {"category": "c", "subcategory": name, "numbers": [number]}
+                    for number, name in sub.items()
+                ]
+            }
+        if call.fields["attribute"].value == "b":
+            return {"groups": [{"name": "Other", "numbers": [1, 2]}]}
+        return {"groups": [{"name": "x", "numbers": [1, 2]}, {"name": "OTHER", "numbers": [3, 4]}]}
+
+    catalogue = Catalogue(items, noun="film")
+    return recipe.load(built(recipe, catalogue, FakeModel(reply)), catalogue)
+
+
+@pytest.mark.parametrize(
+    ("names", "paths", "asked"),
+    [
+        ((), [], [["a", "b", "s"]]),
+        # x is not all of a, so it is asked for; b has nothing but what is left over.
+        (("a", "b"), [("c", "other", "a"), ("c", "other", "b")], [["a", "b", "s"], ["x"]]),
+        (("a", "x"), [("c", "other", "a", "x")], [["a", "b", "s"], ["x"]]),
+        (("s",), [("c", "s", "d", "d")], [["a", "b", "s"]]),
+    ],
+)
+def test_what_is_left_over_is_no_option_and_hides_nothing(names, paths, asked):
+    tree = left_over_tree()
+    found, offered = extracted(naming(*names), tree=tree)
+    assert [tree.path(n) for n in found.nodes] == paths
+    assert offered == asked

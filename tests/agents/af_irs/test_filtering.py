@@ -1,14 +1,14 @@
 """Eq. 3 to 5, against sets and sums written out."""
 
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.af_irs.filtering import distribution, session_filter
+from agents.af_irs.filtering import alternatives, distribution, session_filter
 from agents.core.artifacts import Content
 from agents.core.items import Item, facts_of
 from agents.recommenders.core import best
@@ -53,6 +53,21 @@ def test_filtering_changes_none_of_the_masks_it_is_given():
     sets, allowed = [mask({1, 2}), mask({2, 3}), mask({5})], mask({1, 2, 3})
     session_filter(sets, allowed, "drop_least_relevant")
     assert [chosen(s) for s in (*sets, allowed)] == [{1, 2}, {2, 3}, {5}, {1, 2, 3}]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(SETS, st.integers(0, 2)), max_size=6))
+def test_alternatives_are_siblings_that_no_item_has_together(preferences):
+    sets = [items for items, _ in preferences]
+    parents = [parent for _, parent in preferences]
+    found = alternatives([mask(items) for items in sets], parents)
+    assert sorted(place for group in found for place in group) == list(range(len(sets)))
+    assert [group[0] for group in found] == sorted(group[0] for group in found)
+    for parent in set(parents):
+        places = [place for place, above in enumerate(parents) if above == parent]
+        apart = all(not sets[a] & sets[b] for a, b in combinations(places, 2))
+        groups = [group for group in found if parents[group[0]] == parent]
+        assert groups == ([places] if apart else [[place] for place in places])
 
 
 NUMBER = st.floats(-3, 3, width=16)

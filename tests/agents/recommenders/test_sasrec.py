@@ -91,7 +91,7 @@ def test_another_seed_gives_another_model():
     assert len(digests) == 3
 
 
-@pytest.mark.parametrize("extra", [{}, {"negatives": 3}])
+@pytest.mark.parametrize("extra", [{}, {"full_softmax": 0, "negatives": 3}])
 def test_training_goes_on_bit_for_bit_from_every_state(extra):
     options = {**SMALL, **extra}
     whole = steps_of(options, rounds())
@@ -148,8 +148,8 @@ def test_a_batch_in_parts_has_the_gradient_of_the_batch(monkeypatch):
     sequences = [np.arange(length) for length in (2, 9, 4, 7, 3, 3, 8)]
     weights = []
     for places in (1, 12, 10_000):
-        monkeypatch.setattr(training, "_PLACES_AT_ONCE", places)
-        parts = list(training._of_like_length(sequences))
+        monkeypatch.setattr(training, "_PLACES_AT_ONCE", {"cpu": places})
+        parts = list(training._of_like_length(sequences, places))
         assert sorted(len(s) for part in parts for s in part) == [2, 3, 3, 4, 7, 8, 9]
         data = training_data(sequences, 10, [9] * len(sequences))
         run = training._Run(SASRec.Options(hidden=8, max_length=9, dropout=0), data, 0, None)
@@ -175,12 +175,19 @@ def test_the_loss_is_the_mean_cross_entropy_of_its_definition():
         assert float(loss) == pytest.approx(expected)
 
 
-def test_drawn_negatives_are_different_items_and_no_more_than_there_are():
-    drawn = training._draw(50, 20)
+def test_negatives_are_drawn_where_the_catalogue_is_large_and_are_different_items():
+    options, cpu = SASRec.Options(full_softmax=49, negatives=20), torch.device("cpu")
+    drawn = training._draw(50, options, cpu)
     assert drawn is not None
     assert len(set(drawn.tolist())) == 20
-    assert training._draw(50, None) is None
-    assert training._draw(50, 50) is None
+    assert training._draw(49, options, cpu) is None
+    assert training._draw(50, SASRec.Options(full_softmax=0, negatives=50), cpu) is None
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"device: cuda.*run\.fit_gpus"):
+        steps_of({**SMALL, "device": "cuda"}, rounds())
 
 
 def test_validation_takes_at_most_so_many_users_by_the_seed():
