@@ -1,7 +1,7 @@
-"""`make test`: the tests in two rows side by side, one of them with a real Ray or vLLM.
+"""`make test`: the tests in two rows side by side, one of them those with a real vLLM.
 
-Those wait for processes half of their time. Two rows of one pytest each, because no two clusters
-may start and be killed on one machine at once. Words are handed to both: `python -m tests -x`.
+Engines make their tests wait half of the time. Two rows of one pytest each, since tests of a row
+may each want the whole machine. Words are handed to both: `python -m tests -x`.
 """
 
 import subprocess
@@ -10,14 +10,14 @@ from threading import Thread
 
 import pytest
 
-_ROWS = {"quick": ("-m", "not ray and not vllm", "-q"), "ray, vllm": ("-m", "ray or vllm", "-v")}
+_ROWS = {"vllm": ("-m", "vllm", "-v"), "others": ("-m", "not vllm", "-q")}
 _FINE = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def _show(name: str, row: subprocess.Popen[str]) -> None:
     assert row.stdout is not None
     for line in row.stdout:
-        print(f"{name:>9} | {line}", end="", flush=True)
+        print(f"{name:>6} | {line}", end="", flush=True)
 
 
 def main(words: list[str]) -> int:

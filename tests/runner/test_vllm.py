@@ -177,8 +177,8 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
 ):
     """Two runs at a time. No call can be there at three deaths: it would be given up."""
     paths = {
-        "killed": small_sweep(tmp_path / "killed", models, cases=160, replicas=2),
-        "hung": small_sweep(tmp_path / "hung", models, cases=120),
+        "killed": small_sweep(tmp_path / "killed", models, cases=96, replicas=2),
+        "hung": small_sweep(tmp_path / "hung", models, cases=72),
     }
     runs = {name: start(path) for name, path in paths.items()}
     outs = {name: path.parent / "out" for name, path in paths.items()}
@@ -191,7 +191,7 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
         printed, _ = process.communicate(timeout=300)
         assert process.returncode == 0, printed
         episodes, calls = raw(outs[name], "episodes"), raw(outs[name], "calls")
-        assert len(episodes) == {"killed": 160, "hung": 120}[name]
+        assert len(episodes) == {"killed": 96, "hung": 72}[name]
         assert not episodes.episode_id.duplicated().any()
         assert set(episodes.status) == {"done"}
         assert calls.retries.max() >= 1
@@ -286,3 +286,27 @@ def test_a_local_run_serves_itself_and_records_an_overflow_with_its_sizes(
     assert over.error.str.contains(
         r"a prompt of [\d,]+ tokens and a reply of up to 600 do not"
     ).all()
+
+
+def test_a_preference_tree_is_built_by_the_engines_that_play_with_it(tmp_path, models, crsweep):
+    """AF-IRS, whole, with real replies: random words, but every one of them as its schema says."""
+    path = small_sweep(
+        tmp_path / "a",
+        models,
+        cases=2,
+        turns=1,
+        models={"tiny": tiny(models, max_model_len=8192,
+                             sampling={"temperature": 0.7, "max_tokens": 3000})},
+        grid={"agent": [{"name": "af_irs", "attributes": ["genre"], "batch_items": 20}],
+              "seed": [0]},
+        domain={"name": "synthetic", "items": 40, "users": 5000},
+        artifacts={"path": str(tmp_path / "artifacts")},
+    )  # fmt: skip
+    out = tmp_path / "a" / "out"
+    assert "2 episodes (0 failed)" in crsweep("run", path).stdout
+    calls = raw(out, "calls")
+    assert calls.valid.all()
+    assert set(calls.finish_reason) == {"stop"}
+    assert {"extract", "prefer", "respond"} <= set(calls.step)
+    again = crsweep("prepare", path).stdout
+    assert "nothing to make" in again or "ready" in again
