@@ -118,12 +118,13 @@ class SocketReach:
     async def submit(self, client: str, items: list[Item]) -> None:
         channel = await self._channel()
         self._numbers += 1
-        taken = self._sent[self._numbers] = asyncio.get_running_loop().create_future()
-        channel.send(_Submit(self._numbers, client, items))
+        number = self._numbers  # another may be sent before this one is taken
+        taken = self._sent[number] = asyncio.get_running_loop().create_future()
+        channel.send(_Submit(number, client, items))
         try:
             await taken
         finally:
-            self._sent.pop(self._numbers, None)
+            self._sent.pop(number, None)
 
     async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]:
         await self._channel()

@@ -74,6 +74,25 @@ def test_every_call_gets_its_own_reply() -> None:
     served(test)
 
 
+def test_every_batch_is_told_that_it_was_taken_also_after_another_one_was() -> None:
+    class Slow(Desk):
+        async def submit(self, client: str, items: Sequence[Item]) -> None:
+            await asyncio.sleep(0.05 * items[0].number)
+
+    async def test(_: Desk, client: EngineClient, server: Server) -> None:
+        desk = Slow()
+        slow = await Server.start("127.0.0.1", desk.visitor)
+        reach = SocketReach(slow.address)
+        async with asyncio.timeout(5):
+            await asyncio.gather(
+                *(reach.submit("w000/1", [Item(n, request(str(n)), False)]) for n in (2, 0, 1))
+            )
+        reach.close()
+        slow.close()
+
+    served(test)
+
+
 def test_a_broken_connection_loses_the_calls_at_once() -> None:
     async def test(desk: Desk, client: EngineClient, server: Server) -> None:
         desk.silent = True
