@@ -18,6 +18,7 @@ from agents.core.errors import UsageError
 from analysis import published, render
 from analysis.beside import table_beside
 from analysis.compare import compare_all
+from analysis.labels import brief, with_short_labels
 from analysis.results import Results
 from analysis.table import make_table
 from runner.artifacts import status_line
@@ -229,12 +230,14 @@ def show_table(
     else:
         metrics = metrics or results.manifest.metrics
         table = make_table(results, metrics, complete_only=not everything)
-    if format == "text":
-        render.print_text(table, console)
-    elif format == "csv":
+    if format == "csv":
         print(render.as_csv(table), end="")
         for note in table.notes:
             print(note, file=sys.stderr)
+        return
+    table = with_short_labels(table)
+    if format == "text":
+        render.print_text(table, console)
     else:
         print(render.markdown(table) if format == "markdown" else render.latex(table))
 
@@ -247,17 +250,22 @@ def show_failures(results: Results, command: str, console: Console) -> None:
 
 def show_comparison(folder: str, *, axis: str, metric: str, console: Console) -> None:
     """Every pair of values of an axis, with interval and test."""
-    for found in compare_all(Results.open(folder), metric, axis):
+    pairs = compare_all(Results.open(folder), metric, axis)
+    labels = brief(label for pair in pairs for label in (pair.first, pair.second))
+    for found in pairs:
         correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
         holm = f", Holm {found.p_holm:.4f}" if found.p_holm != found.p else ""
         console.print(
-            f"{found.metric}: {found.axis} {found.first} - {found.second} = "
+            f"{found.metric}: {found.axis} {labels.short[found.first]} - "
+            f"{labels.short[found.second]} = "
             f"{found.difference:+.3f}, 95 % interval [{found.low:+.3f}, {found.high:+.3f}] "
             f"(bootstrap over {found.cases} cases), p = {found.p:.4f}{holm} (sign flips over "
             f"cases), correlation over cases {correlation}",
             markup=False,
             soft_wrap=True,
         )
+    for options in labels.left_out:
+        console.print(f"left out above: {options}", markup=False, soft_wrap=True)
 
 
 def show_query(folder: str, query: str, *, format: str, console: Console) -> None:

@@ -29,7 +29,7 @@ def test_the_worked_example_of_a_new_agent_runs_as_it_stands(tmp_path, crsweep):
     assert "Name 5 titles that fit" in crsweep("render", sweep, **env).stdout
     assert "recommender (ask)" in crsweep("play", sweep, "--cell", "1", **env).stdout
     done = crsweep("run", sweep, **env)
-    assert "my_lab.genre_first(picks=5)" in done.stdout
+    assert "agent my_lab.genre_first (picks=5)" in done.stdout
     turns = raw(out, "turns").merge(raw(out, "episodes"), on="attempt_id")
     mine = turns[turns["axes"].map(lambda a: a["agent"].startswith("my_lab"))]
     assert set(mine[mine.turn == 1].action) == {"ask"}

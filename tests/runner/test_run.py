@@ -111,7 +111,7 @@ def test_changed_options_run_exactly_their_cells_and_the_table_shows_the_present
     grid = {**BASE["grid"], "agent": ["zero_shot", {"name": "react", "max_thoughts": 3}]}
     changed = crsweep("run", write_sweep(tmp_path, grid=grid))
     assert "32 episodes, 16 done, 16 to run" in changed.stdout
-    assert "react(max_thoughts=3)" in changed.stdout
+    assert "agent react (max_thoughts=3)" in changed.stdout
     assert "react(max_thoughts=2)" not in changed.stdout
 
 
