@@ -75,6 +75,8 @@ class Progress(NamedTuple):
     note: str
     state: Content | None = None
     result: Content | None = None
+    seconds: float = 0.0
+    """Since this try began, reading its data included; whoever runs the fit fills it in."""
 
 
 class FitRecipe(Recipe):

@@ -176,6 +176,14 @@ def test_a_fit_whose_process_dies_goes_on_from_its_state(tmp_path, crsweep):
     assert not list((tmp_path / "store").glob("*.state"))
 
 
+def test_the_seconds_of_a_fit_are_those_of_all_its_epochs_before_a_death_too(tmp_path, crsweep):
+    options = {"uses": "fit", "epochs": 4, "seconds": 0.4, "fault": "dies"}
+    path = sweep(tmp_path / "a", agent=options)
+    crsweep("run", path)
+    for key in plan_of(path).artifacts:
+        assert 4 * 0.4 <= store_at(tmp_path).about(key).seconds < 60
+
+
 def test_a_package_that_training_needs_is_named_before_anything_starts(tmp_path, crsweep):
     path = sweep(tmp_path / "a", agent={"fault": "package"})
     for command in ("run", "prepare"):

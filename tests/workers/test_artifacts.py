@@ -136,11 +136,12 @@ def test_the_latest_whole_state_is_found_and_states_go_in_the_end(tmp_path):
     store = ArtifactStore(tmp_path)
     assert store.state("k1") is None
     for epoch in range(3):
-        store.save_state("k1", Content({"epoch": epoch}))
-    assert store.state("k1") == Content({"epoch": 2}, {})
+        store.save_state("k1", Content({"epoch": epoch}), seconds=epoch + 0.5)
+    about, state = store.state("k1")
+    assert (about.seconds, state) == (2.5, Content({"epoch": 2}, {}))
     [path] = (tmp_path / "k1.state").iterdir()
     (path.parent / "99999999999999999999").mkdir()
-    assert store.state("k1") == Content({"epoch": 2}, {})
+    assert store.state("k1") == (about, state)
     store.drop_states("k1")
     assert store.state("k1") is None
     assert store.find("k1") is None
@@ -155,7 +156,7 @@ def test_a_state_that_nobody_needs_any_more_is_no_error(tmp_path, monkeypatch):
         rename(aside, path)
 
     monkeypatch.setattr(artifacts, "_rename", meanwhile)
-    store.save_state("k1", CONTENT)
+    store.save_state("k1", CONTENT, seconds=0.0)
     assert store.state("k1") is None
 
 
