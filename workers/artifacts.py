@@ -93,6 +93,23 @@ class ArtifactStore:
         """An artifact with its arrays mapped read-only; None if there is none. ArtifactDamaged."""
         return _read(self.folder / key)
 
+    def alike(self, kind: str, recipe: Mapping[str, Any], domain: str) -> list[About]:
+        """What is known of artifacts of this recipe and data (a fingerprint), by seed.
+
+        One that cannot be read says nothing here: whoever needs it is told.
+        """
+        found = []
+        wanted = (kind, json.loads(json.dumps(recipe)), domain)
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        for name in names:
+            if "." in name:  # what is being written, states, what was set aside
+                continue
+            with suppress(StoreError):
+                about = self.about(name)
+                if about is not None and (about.kind, about.recipe, about.domain) == wanted:
+                    found.append(about)
+        return sorted(found, key=lambda about: about.seed)
+
     def calls(self, key: str) -> list[Mapping[str, Any]]:
         """The calls that made an artifact (rows of the table `calls`); none if no model did."""
         path = self.folder / key / CALLS

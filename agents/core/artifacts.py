@@ -89,6 +89,11 @@ class FitRecipe(Recipe):
         """The packages outside our dependencies that fitting imports (`torch`)."""
         return ()
 
+    @property
+    def size(self) -> str:
+        """How long it may go on, in words (`at most 100 epochs`); empty where nothing says so."""
+        return ""
+
     @abstractmethod
     def fit(
         self, data: TrainingData, seed: int, state: Content | None = None

@@ -147,6 +147,22 @@ def test_the_latest_whole_state_is_found_and_states_go_in_the_end(tmp_path):
     assert store.find("k1") is None
 
 
+def test_artifacts_of_one_recipe_and_data_are_found_whatever_their_seed(tmp_path):
+    store = ArtifactStore(tmp_path)
+    assert ArtifactStore(tmp_path / "nowhere").alike("fit", {}, "d") == []
+    recipe = {"name": "r", "sizes": (1, 2)}
+    same = {"kind": "fit", "recipe": {"name": "r", "sizes": [1, 2]}, "domain": "d"}
+    store.keep(about("k1", seed=7, seconds=2.0, **same), CONTENT)
+    store.keep(about("k2", seed=3, seconds=4.0, **same), CONTENT)
+    store.keep(about("k3", **{**same, "recipe": {"name": "other"}}), CONTENT)
+    store.keep(about("k4", **{**same, "domain": "e"}), CONTENT)
+    store.keep(about("k5", seed=4, **same), CONTENT)
+    (tmp_path / "k5" / "artifact.json").write_text("{")
+    store.save_state("k6", CONTENT, seconds=1.0)
+    found = store.alike("fit", recipe, "d")
+    assert [(one.key, one.seed, one.seconds) for one in found] == [("k2", 3, 4.0), ("k1", 7, 2.0)]
+
+
 def test_a_state_that_nobody_needs_any_more_is_no_error(tmp_path, monkeypatch):
     store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
     rename = artifacts._rename
