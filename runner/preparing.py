@@ -272,24 +272,30 @@ class Preparation:
                 self._store.drop_states(artifact.key)
 
     async def _fit_from(
-        self, state: Content | None, artifact: Artifact, task: FitTask, crew: Crew, among: int
+        self,
+        state: tuple[About, Content] | None,
+        artifact: Artifact,
+        task: FitTask,
+        crew: Crew,
+        among: int,
     ) -> None:
         assert self._display is not None
-        words = "goes on from where it was" if state is not None else "begins"
+        words, before, content = "begins", 0.0, None
+        if state is not None:
+            words, before, content = "goes on from where it was", state[0].seconds, state[1]
         self._display.note(artifact.title, 0, 1, words)
-        started, result = None, None
-        async with aclosing(crew.fit(task, state, among)) as steps:
+        result, seconds = None, 0.0
+        async with aclosing(crew.fit(task, content, among)) as steps:
             async for step in steps:
-                started = started or time.monotonic()
                 self._display.note(artifact.title, step.done, step.most, step.note)
+                result, seconds = step.result, step.seconds
                 if step.state is not None:
-                    await asyncio.to_thread(self._store.save_state, artifact.key, step.state)
-                result = step.result
+                    saved = (artifact.key, step.state, before + seconds)
+                    await asyncio.to_thread(self._store.save_state, *saved)
         if result is None:
             raise AgentError("the fit ended without a result")
-        seconds = time.monotonic() - (started or time.monotonic())
         self.gpu_seconds += seconds * self._plan.loaded.header.run.fit_gpus
-        await self._keep(self._about(artifact, seconds), artifact, result)
+        await self._keep(self._about(artifact, before + seconds), artifact, result)
         await asyncio.to_thread(self._store.drop_states, artifact.key)
 
 

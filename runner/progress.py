@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,11 +105,16 @@ class PreparingDisplay:
 
 
 class ProgressDisplay:
-    """Listens to the scheduler and shows the tally. A context manager."""
+    """Listens to the scheduler and shows the tally. A context manager.
 
-    def __init__(self, total: int, console: Console) -> None:
+    While `preparing` says that no episode can run yet, and where there are none at all, only
+    `PreparingDisplay` has something to show.
+    """
+
+    def __init__(self, total: int, console: Console, preparing: Callable[[], bool]) -> None:
         self.tally = Tally(total)
         self._console = console
+        self._silent = lambda: total == 0 or preparing()
         self._live = console.is_terminal
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -118,7 +124,9 @@ class ProgressDisplay:
     def __enter__(self) -> ProgressDisplay:
         if self._live:
             self._bar = bars(self._console)
-            self._task = self._bar.add_task("episodes", total=self.tally.total, status="starting")
+            self._task = self._bar.add_task(
+                "episodes", total=self.tally.total, status="starting", visible=not self._silent()
+            )
             self._bar.start()
         return self
 
@@ -156,7 +164,12 @@ class ProgressDisplay:
         )
 
     def _show(self) -> None:
-        now = time.monotonic()
+        now, silent = time.monotonic(), self._silent()
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, visible=not silent)
+        if silent:  # rates and lines begin with the episodes
+            self._marks, self._last_line = [(now, self.tally.settled, self.tally.calls)], now
+            return
         self._marks.append((now, self.tally.settled, self.tally.calls))
         while len(self._marks) > 2 and now - self._marks[0][0] > _WINDOW:
             self._marks.pop(0)

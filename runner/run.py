@@ -303,7 +303,8 @@ async def _run(
         await preparation.begin(crew, stopping)
         engines = _engines(plan, done, left, crew, preparation, console)
         workers = [await crew.spawn() for _ in range(count)]
-        with ProgressDisplay(0 if done is None else left, console) as display:
+        total = 0 if done is None else left
+        with ProgressDisplay(total, console, lambda: engines.queue.preparing) as display:
             preparation.attach(engines.queue, display.preparing())
             notes.budget.gpu_seconds = lambda: engines.gpu_seconds() + preparation.gpu_seconds
             guard = Guard(

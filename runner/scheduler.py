@@ -187,6 +187,15 @@ class LeaseQueue:
         return had
 
     @property
+    def preparing(self) -> bool:
+        """Whether artifacts are to be made before any episode can go on: none is in work."""
+        here = self._exhausted
+        if not self._unprepared and not (here < len(self._stages) and self._prepares[here]):
+            return False
+        leased = (ref for refs in self._leased.values() for ref in refs.values())
+        return not any(isinstance(ref, Ref) for part in (leased, self._again) for ref in part)
+
+    @property
     def finished(self) -> bool:
         """Whether all stages are exhausted, nothing waits and nothing is leased."""
         return (

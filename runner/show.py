@@ -28,18 +28,19 @@ from runner.failures import failure_lines
 from runner.figures import remark_lines, statistics_lines
 from runner.machines import nodes_of
 from runner.play import play
+from runner.preparing import needed
 from runner.progress import duration
 from runner.rehearse import (
-    Estimate,
     artifact_data,
     artifact_lines,
+    asked_to_prepare,
     estimate,
     rehearse,
     rehearse_preparing,
 )
 from runner.run import check_metrics, prepare, settled_episodes
 from runner.spending import Budget, budget_in, budget_of
-from runner.stand_ins import calls_of
+from runner.stand_ins import Spoken, calls_of
 from runner.view import Page, View
 from sweeps import parts
 from sweeps.plan import Plan
@@ -68,9 +69,17 @@ def show_plan(
     left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
     guess = estimate(plan, left, probe=check_metrics(plan.loaded))
     budget = budget_of(plan)
-    artifacts = artifact_data(plan)
+    artifacts = artifact_data(plan, needed(plan, plan.refs(done)) if done else plan.artifacts)
+    preparing = asked_to_prepare(artifacts)
+    together = Spoken(*map(sum, zip(guess.spoken, preparing, strict=True)))
     if as_json:
-        data = {**_plan_data(plan, left, guess), "caps": _caps_data(budget)}
+        expected = {
+            **_rounded(together),
+            "probe_calls": round(guess.probe_calls),
+            "rehearsed_dialogues": guess.rehearsed,
+            "prepare": _rounded(preparing),
+        }
+        data = {**_plan_data(plan, left), "estimate": expected, "caps": _caps_data(budget)}
         data["artifacts"] = artifacts
         print(json.dumps({**data, "placement": placement_data(engines)}, indent=1))
         return
@@ -96,11 +105,12 @@ def show_plan(
         console.print(line, markup=False, soft_wrap=True)
     if left:
         console.print(
-            f"about {guess.calls:,.0f} calls, {guess.input_tokens:,.0f} input and "
-            f"{guess.output_tokens:,.0f} output tokens "
-            f"(from {guess.rehearsed} dialogues with the rules backend)",
+            f"about {together.words()} (estimated from {guess.rehearsed} dialogues with the rules "
+            "backend)",
             soft_wrap=True,
         )
+        if preparing.calls:
+            console.print(f"of these, to prepare: about {preparing.words()}", soft_wrap=True)
     caps = budget.line()
     if caps is not None:
         console.print(caps, markup=False, soft_wrap=True)
@@ -110,7 +120,11 @@ def _caps_data(budget: Budget) -> dict[str, dict[str, float]]:
     return {name: {"used": used, "cap": cap} for name, (used, cap) in budget.used().items()}
 
 
-def _plan_data(plan: Plan, left: int, guess: Estimate) -> dict[str, Any]:
+def _rounded(spoken: Spoken) -> dict[str, int]:
+    return {name: round(count) for name, count in spoken._asdict().items()}
+
+
+def _plan_data(plan: Plan, left: int) -> dict[str, Any]:
     return {
         "name": plan.loaded.header.name,
         "out": str(plan.loaded.out),
@@ -127,13 +141,6 @@ def _plan_data(plan: Plan, left: int, guess: Estimate) -> dict[str, Any]:
             }
             for cell in plan.cells
         ],
-        "estimate": {
-            "calls": round(guess.calls),
-            "input_tokens": round(guess.input_tokens),
-            "output_tokens": round(guess.output_tokens),
-            "probe_calls": round(guess.probe_calls),
-            "rehearsed_dialogues": guess.rehearsed,
-        },
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe
 from agents.core.errors import AgentError
@@ -64,22 +64,43 @@ def calls_of(plan: Plan, made: StandIn) -> Sequence[Mapping[str, Any]]:
     return made.calls or store_of(plan.loaded.header.artifacts).calls(made.prepared.key)
 
 
-async def expected_calls(plan: Plan, keys: Sequence[str]) -> dict[str, int]:
-    """Key -> calls of artifacts that models make, from one rehearsal a recipe and domain."""
-    counts: dict[str, int] = {}
-    found: dict[str, int] = {}
+class Spoken(NamedTuple):
+    """How much is asked of models."""
+
+    calls: float
+    input_tokens: float
+    output_tokens: float
+
+    def words(self) -> str:
+        return (
+            f"{self.calls:,.0f} calls, {self.input_tokens:,.0f} input and "
+            f"{self.output_tokens:,.0f} output tokens"
+        )
+
+
+async def expected(plan: Plan, keys: Sequence[str]) -> dict[str, Spoken]:
+    """Key -> what artifacts that models make may cost, from one rehearsal of all that are made
+    from one recipe, domain and folder of prompts."""
+    rehearsed: dict[str, Spoken] = {}
+    found: dict[str, Spoken] = {}
     for key in keys:
         artifact = plan.artifacts[key]
         if not isinstance(artifact.recipe, CallsRecipe):
             continue
         index = artifact.cells[0]
-        domain = plan.sources[plan.cells[index].source].domain.fingerprint()
-        same = identity.digest([artifact.recipe.identity(), domain])
-        if same not in counts:
-            need = next(n for n in plan.cells[index].needs if n.name == artifact.name)
+        cell = plan.cells[index]
+        agent, domain = cell.config.agent, plan.sources[cell.source].domain.fingerprint()
+        prompts = [agent.name, agent.options.get("prompts")]
+        same = identity.digest([artifact.recipe.identity(), domain, prompts])
+        if same not in rehearsed:
+            need = next(n for n in cell.needs if n.name == artifact.name)
             _, calls = await _written(plan, index, need, key)
-            counts[same] = len(calls)
-        found[key] = counts[same]
+            rehearsed[same] = Spoken(
+                len(calls),
+                sum(row["input_tokens"] or 0 for row in calls),
+                sum(row["output_tokens"] or 0 for row in calls),
+            )
+        found[key] = rehearsed[same]
     return found
 
 

@@ -56,9 +56,14 @@ def points(
 def matches(point: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
     """Whether `point` has every value that `entry` names; a plug-in matches by its name too."""
     return all(
-        axis in point and (point[axis] == value or _name(point[axis]) == value)
+        axis in point and (point[axis] == value or name_of(point[axis]) == value)
         for axis, value in entry.items()
     )
+
+
+def name_of(value: Any) -> Any:
+    """The name of a plug-in with options; any other value as it is."""
+    return value.get("name") if isinstance(value, dict) else value
 
 
 def label(value: Any) -> str:
@@ -93,6 +98,14 @@ def put(config: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
     return _put(config, keys_of(config, path), value)
 
 
+def put_all(config: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `config` in which every dotted path of `point` holds its value."""
+    found = dict(config)
+    for path, value in point.items():
+        found = put(found, path, value)
+    return found
+
+
 def _put(config: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
     head, *rest = keys
     if not rest:
@@ -109,10 +122,6 @@ def get(config: Mapping[str, Any], path: str) -> Any:
     for key in keys_of(config, path):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
-
-
-def _name(value: Any) -> Any:
-    return value.get("name") if isinstance(value, dict) else value
 
 
 def _zipped(group: Mapping[str, Sequence[Any]]) -> list[Point]:

@@ -25,6 +25,7 @@ from simulators.core.user import User, UserOptions
 from sweeps import grid, identity
 from sweeps.artifacts import Artifact, Need, keys_of, need_of, role_of
 from sweeps.load import Loaded
+from sweeps.missing import refused_data
 from sweeps.origins import Origins, check
 from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
 
@@ -240,7 +241,7 @@ class _CellMaker:
         raw, origins = self._raw(point), self._origins_at(point)
         _refuse_infinite(raw, origins, ())
         config: CellConfig = check(CellConfig, raw, origins)
-        source = self._source(config, origins)
+        source = self._source(config, origins, point)
         agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
         recipes = needs_of(agent, config.agent, origins)
         user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
@@ -277,10 +278,7 @@ class _CellMaker:
         return check(Seeding, given, self._origins_at(point)).seeding
 
     def _raw(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        raw = self._plan.loaded.cell
-        for path, value in point.items():
-            raw = grid.put(raw, path, value)
-        return raw
+        return grid.put_all(self._plan.loaded.cell, point)
 
     def _label(self, raw: Mapping[str, Any], axis: str) -> str:
         value = grid.get(raw, axis)
@@ -309,15 +307,17 @@ class _CellMaker:
             self._origins[axes] = found
         return self._origins[axes]
 
-    def _source(self, config: CellConfig, origins: Origins) -> int:
+    def _source(self, config: CellConfig, origins: Origins, point: Mapping[str, Any]) -> int:
         """The position of the cell's source in the plan, which it may be the first to need."""
         key = identity.canonical([config.domain.model_dump(), config.cases.model_dump()])
         if key not in self._sources:
-            self._plan.sources.append(self._make_source(config, origins))
+            self._plan.sources.append(self._make_source(config, origins, point))
             self._sources[key] = len(self._plan.sources) - 1
         return self._sources[key]
 
-    def _make_source(self, config: CellConfig, origins: Origins) -> Source:
+    def _make_source(
+        self, config: CellConfig, origins: Origins, point: Mapping[str, Any]
+    ) -> Source:
         domain_key = identity.canonical(config.domain.model_dump())
         if domain_key not in self._domains:
             self._domains[domain_key] = make_domain(config.domain, origins)
@@ -325,8 +325,7 @@ class _CellMaker:
         try:
             ids, fingerprint = domain.case_ids(cases.split), domain.fingerprint()
         except DataError as error:
-            at = ("domain", "path") if "path" in config.domain.options else ("domain",)
-            raise DataError(f"{origins.of(at)}: domain: {error.message}") from None
+            raise refused_data(error, self._plan.loaded, origins, point) from None
         wanted = len(ids) if cases.sample is None else cases.sample
         if wanted > len(ids):
             raise origins.refuse(

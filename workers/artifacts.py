@@ -54,6 +54,7 @@ class About(BaseModel):
     seed: int = 0
     made: float = 0.0
     seconds: float = 0.0
+    """What making it took: of a fit all tries whose work is in it, of calls the last try."""
     calls: int = 0
     cached: int = 0
     """How many of `calls` were answered from the call cache."""
@@ -91,6 +92,23 @@ class ArtifactStore:
     def find(self, key: str) -> tuple[About, Content] | None:
         """An artifact with its arrays mapped read-only; None if there is none. ArtifactDamaged."""
         return _read(self.folder / key)
+
+    def alike(self, kind: str, recipe: Mapping[str, Any], domain: str) -> list[About]:
+        """What is known of artifacts of this recipe and data (a fingerprint), by seed.
+
+        One that cannot be read says nothing here: whoever needs it is told.
+        """
+        found = []
+        wanted = (kind, json.loads(json.dumps(recipe)), domain)
+        names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
+        for name in names:
+            if "." in name:  # what is being written, states, what was set aside
+                continue
+            with suppress(StoreError):
+                about = self.about(name)
+                if about is not None and (about.kind, about.recipe, about.domain) == wanted:
+                    found.append(about)
+        return sorted(found, key=lambda about: about.seed)
 
     def calls(self, key: str) -> list[Mapping[str, Any]]:
         """The calls that made an artifact (rows of the table `calls`); none if no model did."""
@@ -132,21 +150,22 @@ class ArtifactStore:
             )
         return found
 
-    def state(self, key: str) -> Content | None:
-        """The latest state of a fit that is whole; None if there is none."""
+    def state(self, key: str) -> tuple[About, Content] | None:
+        """The latest state of a fit that is whole, and the seconds that led to it; None if there
+        is none."""
         for path in reversed(self._states(key)):
             try:
                 found = _read(path)
             except ArtifactDamaged:
                 continue  # an older one costs time alone
             if found is not None:
-                return found[1]
+                return found
         return None
 
-    def save_state(self, key: str, state: Content) -> None:
-        """Keeps a state, and drops those before it."""
+    def save_state(self, key: str, state: Content, seconds: float) -> None:
+        """Keeps a state that so many seconds led to, and drops those before it."""
         old = self._states(key)
-        about = About(key=key, digest="", arrays=[])
+        about = About(key=key, digest="", arrays=[], seconds=seconds)
         path = self.folder / f"{key}.state" / f"{time.time_ns():020d}"
         try:
             _write(path, about, state, ())

@@ -52,7 +52,8 @@ def fit_steps(task: FitTask, state: Content | None) -> Iterator[Progress]:
 
     AgentError for what the recommender's own code raises; DataError.
     """
-    saved, shown = time.monotonic(), 0.0
+    began = saved = time.monotonic()
+    shown = 0.0
     with blaming(AgentError):
         data = make_domain(task.domain, Origins()).training_data()
         for step in task.recipe.fit(data, task.seed, state):
@@ -62,7 +63,7 @@ def fit_steps(task: FitTask, state: Content | None) -> Iterator[Progress]:
                 saved = now
             if due or step.result is not None or now - shown >= _SHOW_EVERY:
                 shown = now
-                yield step if due else step._replace(state=None)
+                yield step._replace(state=step.state if due else None, seconds=now - began)
 
 
 async def fit_beside(task: FitTask, state: Content | None) -> Steps:

@@ -75,6 +75,8 @@ class Progress(NamedTuple):
     note: str
     state: Content | None = None
     result: Content | None = None
+    seconds: float = 0.0
+    """Since this try began, reading its data included; whoever runs the fit fills it in."""
 
 
 class FitRecipe(Recipe):
@@ -86,6 +88,11 @@ class FitRecipe(Recipe):
     def packages(self) -> tuple[str, ...]:
         """The packages outside our dependencies that fitting imports (`torch`)."""
         return ()
+
+    @property
+    def size(self) -> str:
+        """How long it may go on, in words (`at most 100 epochs`); empty where nothing says so."""
+        return ""
 
     @abstractmethod
     def fit(

@@ -41,6 +41,11 @@ class Recommender(ABC):
     ) -> Iterator[Progress]:
         """See `agents.core.artifacts.FitRecipe.fit`."""
 
+    @staticmethod
+    def size(options: Any) -> str:
+        """See `agents.core.artifacts.FitRecipe.size`."""
+        return ""
+
     def __init__(self, content: Content) -> None:
         self.content = content
 
@@ -189,6 +194,10 @@ class Fit(FitRecipe):
     @property
     def packages(self) -> tuple[str, ...]:
         return self._class.packages
+
+    @property
+    def size(self) -> str:
+        return self._class.size(self.ref.options)
 
     def identity(self) -> Mapping[str, Any]:
         return {"recommender": self.ref.model_dump(), "version": self._class.version}

@@ -1,6 +1,7 @@
 """What agents need prepared: made once, before the dialogues, resumably; damage and change told."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -90,7 +91,10 @@ def test_equal_recipes_data_seeds_models_and_prompts_make_one_artifact(tmp_path)
 def test_what_is_missing_is_made_first_and_the_second_sweep_makes_nothing(tmp_path, crsweep):
     path, out = sweep(tmp_path / "a"), tmp_path / "a" / "out"
     planned = crsweep("plan", path).stdout
-    assert "fit: popularity on synthetic, seed 0: to make, from a domain of 480" in planned
+    assert (
+        "fit: popularity on synthetic, seed 0: to make, from a domain of 480 interactions; "
+        "time unknown, as none like it was made before\n"
+    ) in planned
     assert "model_calls: groups of tests.prepared_agent by m on synthetic, seed 1: to make, " in (
         planned
     )
@@ -118,6 +122,63 @@ def test_what_is_missing_is_made_first_and_the_second_sweep_makes_nothing(tmp_pa
     assert len(epochs(tmp_path / "a")) == first
     assert outcomes(out) == outcomes(tmp_path / "b" / "out")
     assert "seed 0: ready" in crsweep("plan", path).stdout
+
+
+def test_plan_estimates_the_tokens_of_what_models_write_and_counts_them_in(tmp_path, crsweep):
+    path = sweep(tmp_path / "a")
+    without = sweep(tmp_path / "b", agent={"uses": "none"})
+    dialogues = json.loads(crsweep("plan", without, "--json").stdout)["estimate"]
+    assert dialogues["prepare"] == {"calls": 0, "input_tokens": 0, "output_tokens": 0}
+    planned = json.loads(crsweep("plan", path, "--json").stdout)
+    groups = [found for found in planned["artifacts"] if found["kind"] == "model_calls"]
+    estimate, text = planned["estimate"], crsweep("plan", path).stdout
+    for name in ("calls", "input_tokens", "output_tokens"):
+        assert groups[0][name] > 0
+        assert estimate["prepare"][name] == 2 * groups[0][name]
+        assert estimate[name] > estimate["prepare"][name]
+    assert estimate["calls"] - 12 == dialogues["calls"]  # the dialogues are the same
+    one = f"{groups[0]['input_tokens']:,} input and {groups[0]['output_tokens']:,} output tokens"
+    assert f"about 6 calls, {one} (from a rehearsal with the rules backend)" in text
+    assert f"about {estimate['calls']:,} calls, {estimate['input_tokens']:,} input and " in text
+    assert "of these, to prepare: about 12 calls, " in text
+    crsweep("prepare", path)
+    made = crsweep("plan", path, "--json").stdout
+    assert json.loads(made)["estimate"]["prepare"]["calls"] == 0
+    assert "to prepare" not in crsweep("plan", path).stdout
+
+
+def test_estimated_prompt_tokens_are_those_of_the_real_prompts(tmp_path, crsweep):
+    path = sweep(tmp_path / "a", agent={"uses": "calls"})
+    planned = json.loads(crsweep("plan", path, "--json").stdout)["artifacts"]
+    crsweep("prepare", path)
+    for found in planned:
+        calls = store_at(tmp_path).calls(found["key"])
+        assert sum(row["input_tokens"] for row in calls) == found["input_tokens"]
+
+
+def test_plan_tells_what_earlier_fits_under_other_seeds_took(tmp_path, crsweep):
+    path = sweep(tmp_path / "a", agent={"uses": "fit", "seconds": 0.7})
+    crsweep("prepare", path, "grid.seed=[5]")
+    planned = crsweep("plan", path).stdout
+    one = r"seed 1: to make, from a domain of 480 interactions; under seed 5 it took \d+s\n"
+    assert re.search(one, planned)
+    crsweep("prepare", path, "grid.seed=[0]")
+    planned = crsweep("plan", path).stdout
+    assert "seed 0: ready\n" in planned
+    assert re.search(r"interactions; under 2 other seeds it took \d+s to \d+s\n", planned)
+    [_, found] = json.loads(crsweep("plan", path, "--json").stdout)["artifacts"]
+    assert [(fit["seed"], fit["seconds"] >= 2.1) for fit in found["earlier"]] == [
+        (0, True), (5, True)]  # fmt: skip
+    assert "time unknown" in crsweep("plan", path, "domain.items=121").stdout
+
+
+def test_plan_counts_nothing_for_artifacts_that_no_episode_needs_any_more(tmp_path, crsweep):
+    path = sweep(tmp_path / "a")
+    crsweep("run", path)
+    shutil.rmtree(tmp_path / "store")
+    planned = crsweep("plan", path, "grid.seed=[0, 1, 2]").stdout
+    assert planned.count("to make, but no episode that is left needs it") == 4
+    assert "of these, to prepare: about 6 calls, " in planned
 
 
 def test_the_calls_that_made_an_artifact_lie_beside_it_and_count_as_paid(tmp_path, crsweep):
@@ -174,6 +235,14 @@ def test_a_fit_whose_process_dies_goes_on_from_its_state(tmp_path, crsweep):
     assert Counter(epochs(tmp_path / "a"))[(0, 1)] == 1
     assert Counter(epochs(tmp_path / "a"))[(0, 2)] == 2
     assert not list((tmp_path / "store").glob("*.state"))
+
+
+def test_the_seconds_of_a_fit_are_those_of_all_its_epochs_before_a_death_too(tmp_path, crsweep):
+    options = {"uses": "fit", "epochs": 4, "seconds": 0.4, "fault": "dies"}
+    path = sweep(tmp_path / "a", agent=options)
+    crsweep("run", path)
+    for key in plan_of(path).artifacts:
+        assert 4 * 0.4 <= store_at(tmp_path).about(key).seconds < 60
 
 
 def test_a_package_that_training_needs_is_named_before_anything_starts(tmp_path, crsweep):

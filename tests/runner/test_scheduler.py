@@ -359,6 +359,36 @@ def test_episodes_of_a_stage_wait_for_its_artifacts_and_those_of_the_next_for_th
     assert [ref.id for ref in queue.lease("w", 9)] == ["later"]
 
 
+def test_it_is_preparing_while_no_episode_can_go_on_before_artifacts_are_made():
+    stages = [refs(1), iter([Ref("later", 0, Seeds(0, 0, 0), "u")])]
+    queue = LeaseQueue(stages, 2, opened=0, prepares=[[artifact("a")], [artifact("b")]])
+    assert queue.preparing
+    queue.open()
+    [first] = queue.lease("w", 1)
+    assert queue.preparing
+    queue.settle("w", made(first))
+    queue.prepared("a")
+    assert not queue.preparing
+    [episode] = queue.lease("w", 1)
+    queue.open()
+    [second] = queue.lease("w", 1)
+    assert second == artifact("b")
+    assert not queue.preparing  # the episode of the first stage still runs
+    queue.settle("w", settled(episode, "failed", "infrastructure"))
+    assert not queue.preparing  # and is tried again
+    [again] = queue.lease("w", 1)
+    queue.settle("w", settled(again))
+    assert queue.preparing
+    queue.settle("w", made(second))
+    queue.prepared("b")
+    assert not queue.preparing
+    [last] = queue.lease("w", 1)
+    queue.settle("w", settled(last))
+    assert queue.lease("w", 1) == []
+    assert queue.finished
+    assert not queue.preparing
+
+
 def test_an_artifact_is_tried_again_after_infrastructure_and_after_a_lost_worker_alone():
     queue = LeaseQueue([refs(1)], 1, prepares=[[artifact("a")]])
     [ref] = queue.lease("w", 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agents.core import plugins
+from agents.core.errors import DataError
 from analysis.metrics.core import parse
 from sweeps.load import load
 from sweeps.plan import Plan
@@ -84,6 +85,17 @@ def test_each_sweep_runs_with_ml1m_alone(data, name):
     plan = planned(name, ONLY_ML1M)
     assert [source.domain.dataset for source in plan.sources] == ["ML-1M"]
     assert {cell.axes["roles.agent"] for cell in plan.cells} == {"llama", "qwen"}
+
+
+def test_without_two_data_sets_the_message_names_an_override_that_runs_the_third(data):
+    with pytest.raises(DataError) as refused:
+        planned("table2")
+    named = "'exclude=[{domain: amazon}, {domain: steam}]'"
+    assert refused.value.message.endswith(
+        f"To run with domain=movielens alone, add {named} to the command"
+    )
+    plan, alone = planned("table2", named.strip("'")), planned("table2", ONLY_ML1M)
+    assert [cell.cell_id for cell in plan.cells] == [cell.cell_id for cell in alone.cells]
 
 
 @sweep

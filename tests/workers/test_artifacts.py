@@ -136,14 +136,31 @@ def test_the_latest_whole_state_is_found_and_states_go_in_the_end(tmp_path):
     store = ArtifactStore(tmp_path)
     assert store.state("k1") is None
     for epoch in range(3):
-        store.save_state("k1", Content({"epoch": epoch}))
-    assert store.state("k1") == Content({"epoch": 2}, {})
+        store.save_state("k1", Content({"epoch": epoch}), seconds=epoch + 0.5)
+    about, state = store.state("k1")
+    assert (about.seconds, state) == (2.5, Content({"epoch": 2}, {}))
     [path] = (tmp_path / "k1.state").iterdir()
     (path.parent / "99999999999999999999").mkdir()
-    assert store.state("k1") == Content({"epoch": 2}, {})
+    assert store.state("k1") == (about, state)
     store.drop_states("k1")
     assert store.state("k1") is None
     assert store.find("k1") is None
+
+
+def test_artifacts_of_one_recipe_and_data_are_found_whatever_their_seed(tmp_path):
+    store = ArtifactStore(tmp_path)
+    assert ArtifactStore(tmp_path / "nowhere").alike("fit", {}, "d") == []
+    recipe = {"name": "r", "sizes": (1, 2)}
+    same = {"kind": "fit", "recipe": {"name": "r", "sizes": [1, 2]}, "domain": "d"}
+    store.keep(about("k1", seed=7, seconds=2.0, **same), CONTENT)
+    store.keep(about("k2", seed=3, seconds=4.0, **same), CONTENT)
+    store.keep(about("k3", **{**same, "recipe": {"name": "other"}}), CONTENT)
+    store.keep(about("k4", **{**same, "domain": "e"}), CONTENT)
+    store.keep(about("k5", seed=4, **same), CONTENT)
+    (tmp_path / "k5" / "artifact.json").write_text("{")
+    store.save_state("k6", CONTENT, seconds=1.0)
+    found = store.alike("fit", recipe, "d")
+    assert [(one.key, one.seed, one.seconds) for one in found] == [("k2", 3, 4.0), ("k1", 7, 2.0)]
 
 
 def test_a_state_that_nobody_needs_any_more_is_no_error(tmp_path, monkeypatch):
@@ -155,7 +172,7 @@ def test_a_state_that_nobody_needs_any_more_is_no_error(tmp_path, monkeypatch):
         rename(aside, path)
 
     monkeypatch.setattr(artifacts, "_rename", meanwhile)
-    store.save_state("k1", CONTENT)
+    store.save_state("k1", CONTENT, seconds=0.0)
     assert store.state("k1") is None
 
 

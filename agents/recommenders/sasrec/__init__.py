@@ -96,6 +96,10 @@ class SASRec(Recommender):
             ) from None
         yield from train(options, data, seed, state)
 
+    @staticmethod
+    def size(options: _Options) -> str:
+        return f"at most {options.max_epochs:,} epochs"
+
     @property
     def item_embeddings(self) -> np.ndarray:
         return self.content.arrays["items"]

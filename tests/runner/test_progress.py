@@ -1,0 +1,57 @@
+"""What a run shows while it goes on."""
+
+import io
+from types import SimpleNamespace
+
+from rich.console import Console
+
+from agents.core.seeds import Seeds
+from runner import progress
+from runner.progress import ProgressDisplay
+from sweeps.plan import Ref
+from workers.pool import Report, Settled
+
+NEWS = Report([], calls=3, tokens=40, running=1, waiting=0)
+SETTLED = Settled(Ref("e0", 0, Seeds(0, 0, 0), "u0"), "done", None, None, None)
+
+
+def shown(monkeypatch, *, total=2, terminal=False, preparing):
+    """The lines shown, where each of `preparing` says whether artifacts are made at a report."""
+    monkeypatch.setattr(progress, "_LINE_EVERY", 0.0)
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=100)
+    answers = iter(preparing)
+    now = [next(answers)]
+    with ProgressDisplay(total, console, lambda: now[0]) as display:
+        display.settled(SETTLED, True)
+        display.counted("w000", NEWS)
+        for now[0] in answers:
+            display.counted("w000", NEWS)
+    return text.getvalue()
+
+
+def test_lines_of_episodes_begin_when_nothing_is_prepared_any_more(monkeypatch):
+    assert "episodes" not in shown(monkeypatch, preparing=[True, True])
+    lines = shown(monkeypatch, preparing=[True, True, False, False]).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("episodes 1/2, 0 failed, ")
+
+
+def test_calls_that_prepared_something_do_not_count_into_the_first_rate(monkeypatch):
+    clock = SimpleNamespace(monotonic=iter(range(100)).__next__)
+    monkeypatch.setattr(progress, "time", clock)
+    [line] = shown(monkeypatch, preparing=[True] * 30 + [False]).splitlines()
+    calls_a_second = float(line.split(" failed, ")[1].split()[0])
+    assert calls_a_second <= 3
+
+
+def test_a_bar_of_episodes_is_there_only_when_they_run(monkeypatch):
+    assert "episodes" not in shown(monkeypatch, terminal=True, preparing=[True, True])
+    assert "episodes" in shown(monkeypatch, terminal=True, preparing=[True, False])
+
+
+def test_a_run_without_episodes_shows_none(monkeypatch):
+    for terminal in (False, True):
+        assert "episodes" not in shown(
+            monkeypatch, total=0, terminal=terminal, preparing=[False, False]
+        )
