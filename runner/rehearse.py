@@ -7,6 +7,8 @@ Nothing is stored, no engine starts. `plan` estimates from them, `render` prints
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,25 +54,36 @@ class Estimate:
     rehearsed: int
 
 
-def estimate(plan: Plan, left: int, *, probe: bool, cells: int = 8, cases: int = 3) -> Estimate:
-    """Rehearses at most `cells` cells, spread over the plan."""
-    step = max(1, len(plan.cells) // cells)
-    attempts = rehearse(plan, range(0, len(plan.cells), step)[:cells], cases, probe=probe)
-    records = [record for attempt in attempts for record in attempt.journal.records]
-    done = [r.completion for r in records if r.completion is not None]
-    scale = left / max(1, len(attempts))
+def estimate(plan: Plan, left: int, *, probe: bool, most: int = 24, cases: int = 3) -> Estimate:
+    """Rehearses a cell of every agent on every data set, where there are more, `most` drawn ones.
+
+    A stride over the grid would not do: it can meet the same agents again and again.
+    """
+    cells_of: dict[tuple[str, int], list[int]] = {}
+    for index, cell in enumerate(plan.cells):
+        key = cell.config.agent.model_dump_json(), cell.source
+        cells_of.setdefault(key, []).append(index)
+    groups = list(cells_of.values())
+    if len(groups) > most:
+        groups = random.Random(0).sample(groups, most)
+    stands_for = {group[0]: len(group) for group in groups}
+    attempts = rehearse(plan, list(stands_for), cases, probe=probe)
+    played = Counter(attempt.ref.cell for attempt in attempts)
+    spoken, probes = Spoken(0, 0, 0), 0.0
     for attempt in attempts:
-        if attempt.error is not None and not attempt.journal.records:
+        records = attempt.journal.records
+        if attempt.error is not None and not records:
             raise attempt.error  # it fails before its first call: there is nothing to estimate
-    return Estimate(
-        Spoken(
-            len(records) * scale,
-            sum(c.input_tokens or 0 for c in done) * scale,
-            sum(c.output_tokens or 0 for c in done) * scale,
-        ),
-        probe_calls=sum(is_probe(r.call.role) for r in records) * scale,
-        rehearsed=len(attempts),
-    )
+        cell = attempt.ref.cell
+        share = left * stands_for[cell] / sum(stands_for.values()) / played[cell]
+        done = [r.completion for r in records if r.completion is not None]
+        spoken = Spoken(
+            spoken.calls + share * len(records),
+            spoken.input_tokens + share * sum(c.input_tokens or 0 for c in done),
+            spoken.output_tokens + share * sum(c.output_tokens or 0 for c in done),
+        )
+        probes += share * sum(is_probe(r.call.role) for r in records)
+    return Estimate(spoken, probes, rehearsed=len(attempts))
 
 
 def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
