@@ -105,11 +105,13 @@ ByCell = dict[str, dict[str, float]]  # cell -> case -> the metric, averaged ove
 
 def _by_cell(results: Results, metric: str) -> ByCell:
     make_table(results, [metric])  # fills `scored` with the complete blocks
-    rows = results.query(
-        "SELECT c.cell_id, c.source_id || ':' || s.case_id, avg(s.num / s.den) "
-        f"FROM ({scored_sql(parse(metric))}) s JOIN plan_cells c USING (cell) "
-        "WHERE s.den > 0 AND s.num IS NOT NULL GROUP BY ALL"
-    ).fetchall()
+    with results.joins_as_written():
+        rows = results.query(
+            "SELECT c.cell_id, c.source_id || ':' || p.case_id, avg(s.num / s.den) "
+            f"FROM ({scored_sql(parse(metric))}) s JOIN plan_cells c USING (cell) "
+            "JOIN cases p ON p.source_id = c.source_id AND p.position = s.position "
+            "WHERE s.den > 0 AND s.num IS NOT NULL GROUP BY ALL"
+        ).fetchall()
     found: ByCell = {}
     for cell_id, case, value in rows:
         found.setdefault(cell_id, {})[case] = value

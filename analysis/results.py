@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,20 @@ class Results:
                     raise UsageError(f"SQL: {error}") from None
                 self._list_files()
 
+    @contextmanager
+    def joins_as_written(self) -> Iterator[None]:
+        """DuckDB joins in the order of the SQL, and holds the right side of each in memory.
+
+        For queries that name the larger side first. The order that DuckDB would choose rests on
+        guesses at the rows of Parquet files; a wrong one held a million episodes, or all turns
+        with their lists, where the cases of the plan would have done.
+        """
+        self.db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+        try:
+            yield
+        finally:
+            self.db.execute("RESET disabled_optimizers")
+
     @staticmethod
     def column(axis: str) -> str:
         """The column of `axis` in `episodes`; `axis.success` where the name is taken."""
@@ -146,22 +162,29 @@ class Results:
         """`cells` and `repetitions`: what the plan asks for, whatever else lies in the folder."""
         cells = self.manifest.cells
         columns: dict[str, Any] = {
-            "cell": list(range(len(cells))),
+            "cell": pa.array(range(len(cells)), pa.int32()),
             "cell_id": [c.cell_id for c in cells],
             "source_id": [c.source_id for c in cells],
         }
         for axis in self.axes:
             columns[axis] = pa.array([c.axes.get(axis) for c in cells], pa.string())
-        repetitions = [(c.cell_id, *seeds) for c in cells for seeds in c.seeds]
-        names = ("cell_id", "seed", "seed_training", "seed_order")
-        by_column = [list(column) for column in zip(*repetitions, strict=True)] or [[]] * 4
         sources = self.manifest.sources
+        number = {s.source_id: index for index, s in enumerate(sources)}
+        repetitions = [(number[c.source_id], c.cell_id, *seeds) for c in cells for seeds in c.seeds]
+        names = ("source", "cell_id", "seed", "seed_training", "seed_order")
+        by_column = [list(column) for column in zip(*repetitions, strict=True)] or [[]] * 5
         expected = Counter(source for c in cells for source in [c.source_id] * len(c.seeds))
         for name, table in {
             "plan_cells": pa.table(columns),
-            "plan_repetitions": pa.table(dict(zip(names, by_column, strict=True))),
+            "plan_repetitions": pa.table(
+                {
+                    "repetition": pa.array(range(len(repetitions)), pa.int32()),
+                    **dict(zip(names, by_column, strict=True)),
+                }
+            ),
             "plan_sources": pa.table(
                 {
+                    "source": pa.array(range(len(sources)), pa.int32()),
                     "source_id": [s.source_id for s in sources],
                     "sample": [s.sample for s in sources],
                     "expected": [expected[s.source_id] for s in sources],  # episodes a case

@@ -17,6 +17,9 @@ WATERMARKED = {
     "latency": "made with the latency backend: random replies, for measuring speed",
 }
 
+_PARTS = 8
+"""Cases are compared over seeds in so many passes: fewer of them in memory at once."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -63,14 +66,15 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     UsageError for a bad metric.
     """
     parsed = [parse(name) for name in metrics]
-    _make_scored(results, complete_only, attempts=any(m.per_attempt for m in parsed))
-    per_seed = _per_seed(results, parsed)
-    fixed = _deterministic(results)
-    counted: dict[int, int] = dict(
-        results.query(
-            "SELECT cell, count(*) FILTER (WHERE ours) FROM scored GROUP BY cell"
-        ).fetchall()
-    )
+    with results.joins_as_written():
+        _make_scored(results, complete_only, attempts=any(m.per_attempt for m in parsed))
+        per_seed = _per_seed(results, parsed)
+        fixed = _deterministic(results)
+        counted: dict[int, int] = dict(
+            results.query(
+                "SELECT cell, count(*) FILTER (WHERE ours) FROM scored GROUP BY cell"
+            ).fetchall()
+        )
     planned = results.planned
     rows = [
         Row(
@@ -91,24 +95,26 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
 def _make_scored(results: Results, complete_only: bool, *, attempts: bool) -> None:
     """The narrow table that all metrics are read from; `attempts` says whether one reads attempts.
 
-    `ours`: finished, and no one but the agent failed it. It is in memory: long texts stay out.
+    `ours`: finished, and no one but the agent failed it. It is in memory: long texts stay out, and
+    numbers of the plan stand for case, source and seeds.
     """
-    where = ""
-    if complete_only:
-        where = (
-            "WHERE (c.source_id, e.case_id) IN ("
-            "SELECT c.source_id, e.case_id FROM episodes e JOIN plan_cells c USING (cell_id) "
-            "JOIN plan_sources p ON p.source_id = c.source_id "
-            "GROUP BY c.source_id, e.case_id, p.expected HAVING count(*) = p.expected)"
-        )
     results.query(
         "CREATE OR REPLACE TEMP TABLE scored AS "
-        f"SELECT {'e.attempt_id, ' * attempts}e.cell, e.case_id, "
-        "e.seed, e.seed_training, e.seed_order, e.success_turn, e.max_turns, "
+        f"SELECT {'e.attempt_id, ' * attempts}e.cell, r.source, e.position, r.repetition, "
+        "e.success_turn, e.max_turns, "
         "hash(e.transcript_hash) AS transcript, e.status = 'done' AS done, "
         "(e.status = 'done' OR coalesce(e.blame, '') = 'agent') AS ours "
-        f"FROM episodes e JOIN plan_cells c USING (cell_id) {where}"
+        "FROM episodes e "
+        "JOIN plan_repetitions r USING (cell_id, seed, seed_training, seed_order)"
     )
+    if complete_only:
+        # Seldom many rows. To look for whole blocks in `episodes` first would read it twice, and
+        # hold its rows in a join.
+        results.query(
+            "DELETE FROM scored WHERE (source, position) IN ("
+            "SELECT s.source, s.position FROM scored s JOIN plan_sources p USING (source) "
+            "GROUP BY s.source, s.position, p.expected HAVING count(*) <> p.expected)"
+        )
 
 
 def _per_seed(
@@ -127,16 +133,15 @@ def _metric_sql(metric: Metric) -> str:
         "SELECT cell, sum(num) FILTER (WHERE den > 0) / nullif(sum(den), 0), "
         "count(*) FILTER (WHERE den > 0) "
         f"FROM ({scored_sql(metric)}) "
-        "GROUP BY cell, seed, seed_training, seed_order "
-        "ORDER BY cell, seed, seed_training, seed_order"
+        "GROUP BY cell, repetition ORDER BY cell, repetition"
     )
 
 
 def scored_sql(metric: Metric) -> str:
-    """One row an episode that counts: cell, case, seeds, num and den of `metric`."""
+    """One row an episode that counts: cell, position, repetition, num and den of `metric`."""
     join = f"LEFT JOIN ({metric.per_attempt}) x USING (attempt_id)" if metric.per_attempt else ""
     return (
-        "SELECT e.cell, e.case_id, e.seed, e.seed_training, e.seed_order, "
+        "SELECT e.cell, e.position, e.repetition, "
         f"({metric.numerator})::DOUBLE AS num, ({metric.denominator})::DOUBLE AS den "
         f"FROM scored e {join} WHERE {'e.done' if metric.completed_only else 'e.ours'}"
     )
@@ -144,14 +149,20 @@ def scored_sql(metric: Metric) -> str:
 
 def _deterministic(results: Results) -> set[int]:
     """Cells of several seeds in which every case has one transcript, whatever the seed."""
-    # What infrastructure broke off differs by chance alone, and is in no mean.
-    rows = results.query(
-        "SELECT cell FROM ("
-        "SELECT cell, min(transcript) = max(transcript) AS same, count(*) AS seeds "
-        "FROM scored WHERE ours GROUP BY cell, case_id) "
-        "GROUP BY cell HAVING bool_and(same) AND max(seeds) > 1"
-    ).fetchall()
-    return {cell for (cell,) in rows}
+    same: dict[int, bool] = {}
+    seeds: dict[int, int] = {}
+    for part in range(_PARTS):
+        # What infrastructure broke off differs by chance alone, and is in no mean.
+        rows = results.query(
+            "SELECT cell, bool_and(same), max(seeds) FROM ("
+            "SELECT cell, min(transcript) = max(transcript) AS same, count(*) AS seeds "
+            f"FROM scored WHERE ours AND position % {_PARTS} = {part} GROUP BY cell, position) "
+            "GROUP BY cell"
+        ).fetchall()
+        for cell, alike, count in rows:
+            same[cell] = same.get(cell, True) and alike
+            seeds[cell] = max(seeds.get(cell, 0), count)
+    return {cell for cell, alike in same.items() if alike and seeds[cell] > 1}
 
 
 def _value(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) -> Value:

@@ -140,6 +140,17 @@ def test_what_does_not_fit_into_memory_is_not_written_where_somebody_stands(tmp_
     assert list(standing.iterdir()) == []
 
 
+def test_only_tables_are_joined_in_the_order_written(tmp_path):
+    results = Results.open(one_cell().write(tmp_path))
+    setting = "SELECT current_setting('disabled_optimizers')"
+    make_table(results, ["sr@5"])
+    assert results.query(setting).fetchall() == [("",)]
+    with pytest.raises(UsageError), results.joins_as_written():
+        assert results.query(setting).fetchall() != [("",)]
+        results.query("SELECT nothing")
+    assert results.query(setting).fetchall() == [("",)]
+
+
 @pytest.mark.parametrize("oldest", [2, 3])
 def test_a_foreign_part_is_named_also_among_parts_of_older_versions(tmp_path, oldest):
     built = one_cell()

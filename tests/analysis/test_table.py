@@ -54,6 +54,17 @@ def test_a_cell_is_deterministic_where_every_case_has_one_transcript(tmp_path):
     assert (b.std, b.deterministic) == (0, False)
 
 
+@pytest.mark.parametrize("odd", [0, 7, 8, 19])
+def test_one_case_that_differs_is_found_wherever_it_stands(tmp_path, odd):
+    built = Built(grid_of("a", backbones=["s"]), case_ids=[f"u{n}" for n in range(20)])
+    for number, case_id in enumerate(built.case_ids):
+        for seed in built.seeds:
+            words = f"{case_id}, {seed}" if number == odd else case_id
+            built.episode(built.cells[0], case_id, seed, transcript_hash=words)
+    (row,) = table_of(built, tmp_path).rows
+    assert not row.values[0].deterministic
+
+
 def test_what_infrastructure_broke_off_makes_nothing_look_random(tmp_path):
     built = Built(grid_of("a", backbones=["s"]))
     for case_id in built.case_ids:

@@ -1,16 +1,20 @@
-"""Seconds to tabulate a sweep of a million episodes.
+"""Seconds and memory to tabulate a sweep of a million episodes.
 
     python -m tests.bench.analysis --episodes 1000000
 
 Parts are written straight with pyarrow (2,000 episodes a file, 4 cells x 5 seeds x cases, 3 turns
 an episode with rankings of 10 and 10 candidates); then each table is made from a fresh `Results`,
-opening included. The limit for success metrics is about 1 s on 2 cores.
+opening included. The limit for success metrics is about 1 s on 2 cores. Memory is what a process
+that makes one table needs more at its peak than over 10,000 episodes; the limit for success metrics
+is 100 MiB.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,6 +33,7 @@ LIMIT = 1.0  # seconds, success metrics of 1,000,000 episodes on 2 cores
 SEEDS = 5
 TURNS = 3
 FILE = 2_000  # episodes
+SMALL = 10_000  # episodes that memory is compared with
 SUCCESS = ("sr@1", "sr@3", "sr@5", "at_fail_plus_1")
 DECISIONS = ("dsr_pooled@5", "hr@50_turn")
 
@@ -112,6 +117,23 @@ def seconds(folder: Path, metrics: Sequence[str], runs: int) -> float:
     return min(found)
 
 
+_PEAK = """
+import sys
+from pathlib import Path
+from analysis.results import Results
+from analysis.table import make_table
+make_table(Results.open(sys.argv[1]), sys.argv[2:])
+(line,) = (line for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
+print(line.split()[1])
+"""
+
+
+def peak_mib(folder: Path, metrics: Sequence[str]) -> float:
+    """Peak resident MiB of a fresh process that makes one table."""
+    command = [sys.executable, "-c", _PEAK, str(folder), *metrics]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) / 1024
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--episodes", type=int, default=1_000_000)
@@ -119,10 +141,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder, small = Path(name) / "large", Path(name) / "small"
         write(folder, given.episodes, given.twice)
+        write(small, SMALL, 0)
         success = seconds(folder, SUCCESS, given.runs)
         decisions = seconds(folder, DECISIONS, given.runs)
+        growth = [peak_mib(folder, m) - peak_mib(small, m) for m in (SUCCESS, DECISIONS)]
     print(
         json.dumps(
             {
@@ -131,6 +155,8 @@ def main() -> None:
                 "twice": given.twice,
                 "success_seconds": round(success, 2),
                 "decisions_seconds": round(decisions, 2),
+                "success_growth_mib": round(growth[0]),
+                "decisions_growth_mib": round(growth[1]),
                 "limit": LIMIT,
             }
         )
