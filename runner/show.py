@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import rich.box
@@ -42,6 +43,7 @@ from runner.spending import Budget, budget_in, budget_of
 from runner.stand_ins import calls_of
 from runner.view import Page, View
 from sweeps import parts
+from sweeps.manifest import RunEntry
 from sweeps.plan import Plan
 from sweeps.records import SCHEMAS
 from workers import lease
@@ -328,8 +330,20 @@ def show_status(folder: str, console: Console) -> None:
         console.print(
             f"the last run was stopped: {manifest.runs[-1].stopped}", markup=False, soft_wrap=True
         )
-    show_failures(results, "crsweep run SWEEP", console)
+    command = _command_of(manifest.runs)
+    show_failures(results, command or "crsweep run SWEEP", console)
+    if failed and command is None:
+        console.print("SWEEP is the sweep file with its overrides; this folder does not tell them")
     files = [name for table in SCHEMAS for name in parts.live(results.folder, table)]
     size = sum(results.folder.size(name) for name in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")
     console.print(size_line(results.folder.local, manifest.config), markup=False, soft_wrap=True)
+
+
+def _command_of(runs: Sequence[RunEntry]) -> str | None:
+    """What runs the sweep of a folder, to be typed here; None before any driver noted it."""
+    for entry in reversed(runs):
+        if entry.command:
+            there = "" if Path(entry.typed_in) == Path.cwd() else f"cd {quote(entry.typed_in)} && "
+            return f"{there}{entry.command}"
+    return None

@@ -1,6 +1,7 @@
 """Caps and early stops of whole sweeps."""
 
 import json
+import sys
 
 import pytest
 
@@ -35,7 +36,9 @@ def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, exec
     first = crsweep("run", path, f"caps.tokens={cap}", check=3).stdout
     assert "stopping: caps.tokens is reached" in first
     assert "stopped early: caps.tokens is reached" in first
-    assert "to go on: " in first
+    used = first.split("caps: tokens ")[1].split(" of ")[0].replace(",", "")
+    way_on = f"{path} caps.tokens=MORE_THAN_{used}\n"
+    assert f"to go on, with another cap: {sys.executable} -m runner run {way_on}" in first
     [entry] = json.loads((out / "manifest.json").read_text())["runs"]
     seen = sum(map(sum, entry["tokens"].values()))
     calls = raw(out, "calls")
@@ -49,6 +52,10 @@ def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, exec
     assert "the last run was stopped: caps.tokens is reached" in status
     again = crsweep("run", path, f"caps.tokens={cap}", check=3).stdout
     assert f"nothing is run: caps.tokens is reached: {seen:,} of 60,000" in again
+    assert way_on in again
+    unread = crsweep("run", path, f"caps.tokens=MORE_THAN_{used}", check=2).stderr
+    assert "caps.tokens" in unread
+    assert unread.count("\n") == 1
     plan = json.loads(crsweep("plan", path, "--json", f"caps.tokens={cap}").stdout)
     assert plan["caps"] == {"tokens": {"used": seen, "cap": cap}}
     assert f"caps: tokens {seen:,} of 90,000" in crsweep("plan", path, "caps.tokens=90000").stdout
