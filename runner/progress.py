@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from workers.backends.vllm.clients import Losses
+from workers.cache.entries import Damage
 from workers.pool import Report, Settled
 from workers.store import WOULD_REPEAT
 
@@ -41,6 +42,8 @@ class Tally:
     workers_lost: int = 0
     losses: dict[str, Losses] = field(default_factory=dict)
     """By worker: calls that were in engines when those died."""
+    damage: Damage = field(default_factory=Damage)
+    """Of the call cache."""
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
 

@@ -17,7 +17,7 @@ from rich.markup import escape
 from agents.core.errors import StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
-from runner.caching import check_folder, check_match, places_of
+from runner.caching import check_folder, check_match, damage_lines, places_of
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.failures import to_run_again
@@ -177,6 +177,8 @@ def run(
             tidy(places, complete=outcome.left == 0 and not only_prepare)
         compact(out, lease)
         _conclude(outcome, notes.engines, budget.line(), time.monotonic() - started, console)
+        for line in damage_lines(tally.damage, plan.loaded.header.cache.path):
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
         return outcome
     except OSError as error:
         raise StoreError(f"cannot write {error.filename or out}: {error.strerror}") from error
@@ -340,7 +342,7 @@ async def _run(
         await engines.end(conducting)
         notes.engines = engines.entries(job.epoch)
         notes.entry.stopped = guard.reason
-        await crew.seal()
+        display.tally.damage = await crew.seal()
     finally:
         lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):
