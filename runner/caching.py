@@ -55,6 +55,16 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
     )
 
 
+def check_paths(plan: Plan) -> None:
+    """Refuses a URI where a folder is meant: `s3://b/c` would be a local folder of that name."""
+    header = plan.loaded.header
+    for key, path in (("cache", header.cache.path), ("artifacts", header.artifacts.path)):
+        if path and "://" in path:
+            raise plan.loaded.origins.refuse(
+                (key, "path"), f"expected a folder of a local or shared file system, found {path}"
+            )
+
+
 def check_match(plan: Plan) -> None:
     """Refuses `match: strict` for a model of which nobody knows what serves it now."""
     if plan.loaded.header.cache.match != "strict":
@@ -69,7 +79,7 @@ def check_match(plan: Plan) -> None:
 
 
 def check_folder(places: Places, origins: Origins) -> None:
-    """Refuses a shared folder that a run could not use, before it starts. Makes one to write to."""
+    """Refuses a shared folder that a run could not use, before it starts. Writes nothing."""
     folder = places.shared
     if folder is None:
         return
@@ -77,8 +87,8 @@ def check_folder(places: Places, origins: Origins) -> None:
         raise origins.refuse(("cache", "path"), f"expected a folder, found the file {folder}")
     try:
         if places.seals:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
+            there = next(path for path in (folder, *folder.parents) if path.exists())
+            tempfile.TemporaryFile(dir=there).close()
         elif folder.exists():
             next(folder.iterdir(), None)
     except OSError as error:

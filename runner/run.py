@@ -17,7 +17,7 @@ from rich.markup import escape
 from agents.core.errors import StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
-from runner.caching import check_folder, check_match, damage_lines, places_of
+from runner.caching import check_folder, check_match, check_paths, damage_lines, places_of
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.failures import to_run_again
@@ -76,6 +76,7 @@ def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
     check_metrics(loaded)
     plan = make_plan(loaded, declare)
     check_caps(plan)
+    check_paths(plan)
     check_match(plan)
     sweep_folder.check_is_ours(loaded.out, loaded.header.name)
     return plan

@@ -206,6 +206,22 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(tmp_path
         assert refused.startswith(f"error: {path}:")
         assert refused.count("\n") == 1
         assert not (tmp_path / "a" / "out").exists()
+        doctor = crsweep("doctor", path, check=2).stdout
+        (line,) = [line for line in doctor.splitlines() if line.startswith("FAIL")]
+        assert message in line
+    whole = sweep(tmp_path / "a", cache={"path": str(tmp_path / "new")})
+    assert f"ok    call cache: {tmp_path / 'new'}" in crsweep("doctor", whole).stdout
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("key", ["cache", "artifacts"])
+def test_a_uri_is_no_folder_that_sweeps_share(tmp_path, crsweep, key):
+    path = sweep(tmp_path / "a", **{key: {"path": "s3://bucket/calls"}})
+    for command in ("plan", "run", "doctor"):
+        refused = crsweep(command, path, check=2).stderr
+        message = "expected a folder of a local or shared file system, found s3://bucket/calls"
+        assert refused.endswith(f": {key}.path: {message}\n")
+        assert refused.count("\n") == 1
 
 
 def test_strict_is_refused_where_nobody_knows_what_serves(tmp_path, crsweep):
