@@ -70,7 +70,7 @@ def _folder(plan: Plan) -> str:
     room = out.room()
     held = lease.holder(out)
     if held is not None:
-        raise UsageError(f"{out} is in use: host {held['host']}, pid {held['pid']}")
+        raise UsageError(f"{out} is in use: {lease.holding(held)}")
     return f"{out}, {room}"
 
 

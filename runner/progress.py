@@ -116,6 +116,7 @@ class ProgressDisplay:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
+        self._tried: set[str] = set()  # episodes that failed and are to be tried again
         self._marks: list[tuple[float, int, int]] = [(time.monotonic(), 0, 0)]
 
     def __enter__(self) -> ProgressDisplay:
@@ -131,6 +132,7 @@ class ProgressDisplay:
 
     def __exit__(self, *_: Any) -> None:
         self.tally.ended = time.monotonic()
+        self._count_what_was_not_tried_again()
         if self._bar is not None:
             self._show()
             self._bar.stop()
@@ -139,10 +141,21 @@ class ProgressDisplay:
         tally = self.tally
         if not final:
             tally.tried_again += 1
+            self._tried.add(settled.ref.id)
             return
+        self._tried.discard(settled.ref.id)
         tally.settled += 1
         tally.failed += settled.status == "failed"
         tally.open += settled.status == "failed" and settled.blame not in WOULD_REPEAT
+
+    def _count_what_was_not_tried_again(self) -> None:
+        """A run that stops early leaves episodes on a failed try, and readers count them so."""
+        count, tally = len(self._tried), self.tally
+        tally.tried_again -= count
+        tally.settled += count
+        tally.failed += count
+        tally.open += count
+        self._tried.clear()
 
     def counted(self, worker: str, report: Report) -> None:
         self.tally.calls += report.calls

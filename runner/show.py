@@ -303,9 +303,7 @@ def show_status(folder: str, console: Console) -> None:
         f"{planned - done - failed:,} not run"
     )
     held = lease.holder(results.folder)
-    console.print(
-        f"running: host {escape(str(held['host']))}, pid {held['pid']}" if held else "not running"
-    )
+    console.print(f"running: {escape(lease.holding(held))}" if held else "not running")
     spent = results.query(
         "SELECT coalesce(sum(agent_tokens), 0), coalesce(sum(user_tokens), 0), "
         "coalesce(sum(probe_tokens), 0), coalesce(sum(calls), 0), count(*), "
