@@ -151,7 +151,7 @@ def run(
                 settle(places)
             compact(out, lease)
             console.print(f"nothing to do: all {plan.episodes:,} episodes are settled")
-            return Outcome(out, plan.episodes, 0, None)
+            return Outcome(out, plan.episodes, 0, None, needs=budget.needs())
         reached = budget.reached()
         if reached is not None:
             console.print(f"nothing is run: {escape(reached)}", soft_wrap=True)

@@ -329,7 +329,8 @@ def show_status(folder: str, console: Console) -> None:
             f"the last run was stopped: {manifest.runs[-1].stopped}", markup=False, soft_wrap=True
         )
     command = _command_of(manifest.runs)
-    show_failures(results, command or "crsweep run SWEEP", console)
+    needs = () if budget is None else budget.needs()
+    show_failures(results, " ".join([command or "crsweep run SWEEP", *needs]), console)
     if failed and command is None:
         console.print("SWEEP is the sweep file with its overrides; this folder does not tell them")
     files = [name for table in SCHEMAS for name in parts.live(results.folder, table)]

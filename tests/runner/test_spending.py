@@ -8,7 +8,8 @@ import pytest
 from agents.core.errors import UsageError
 from analysis.results import Results
 from runner.run import prepare
-from runner.spending import paid
+from runner.spending import Budget, paid
+from sweeps.schema import Caps, Price
 from tests.runner.reading import raw
 from tests.runner.test_failures import moody_sweep
 from tests.sweep_files import BASE, write_sweep
@@ -82,6 +83,16 @@ def test_a_cap_of_cost_is_counted_by_price_and_a_finished_sweep_is_complete(tmp_
     assert f"caps: cost {cost:,.4f}".rstrip("0") in crsweep("status", out).stdout
     # A cap that is reached stops nothing where nothing is left to run.
     assert "nothing to do" in crsweep("run", path, "caps.cost=0.0001").stdout
+
+
+def test_what_a_run_needs_to_go_on_names_every_cap_in_its_way():
+    used = {"m": Usage(700, 500)}
+    caps = Caps(tokens=1000, cost=0.5, gpu_hours=2)
+    budget = Budget(caps, {"m": Price(input=1000, output=1000)}, used, gpu_seconds_before=3600)
+    assert budget.needs() == ["caps.tokens=MORE_THAN_1200", "caps.cost=MORE_THAN_1.2"]
+    budget.now = {"m": Usage(0, 0, uncounted=1)}
+    assert budget.needs() == ["caps.tokens=null", "caps.cost=null"]
+    assert not Budget(Caps(tokens=5000), {}, used).needs()
 
 
 def refused(path, *overrides) -> str:
