@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from typing import Any
 from rich.console import Console
 
 from agents.core.errors import UsageError
+from runner.typed import program
 from sweeps.load import cache_of
 from sweeps.origins import Origins
 from sweeps.plan import Plan
 from workers.backends.core import Backend
 from workers.cache import journal, segments
+from workers.cache.entries import Damage
 from workers.cache.store import Places
 from workers.models import backend_of
 
@@ -52,6 +55,16 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
     )
 
 
+def check_paths(plan: Plan) -> None:
+    """Refuses a URI where a folder is meant: `s3://b/c` would be a local folder of that name."""
+    header = plan.loaded.header
+    for key, path in (("cache", header.cache.path), ("artifacts", header.artifacts.path)):
+        if path and "://" in path:
+            raise plan.loaded.origins.refuse(
+                (key, "path"), f"expected a folder of a local or shared file system, found {path}"
+            )
+
+
 def check_match(plan: Plan) -> None:
     """Refuses `match: strict` for a model of which nobody knows what serves it now."""
     if plan.loaded.header.cache.match != "strict":
@@ -66,7 +79,7 @@ def check_match(plan: Plan) -> None:
 
 
 def check_folder(places: Places, origins: Origins) -> None:
-    """Refuses a shared folder that a run could not use, before it starts. Makes one to write to."""
+    """Refuses a shared folder that a run could not use, before it starts. Writes nothing."""
     folder = places.shared
     if folder is None:
         return
@@ -74,8 +87,8 @@ def check_folder(places: Places, origins: Origins) -> None:
         raise origins.refuse(("cache", "path"), f"expected a folder, found the file {folder}")
     try:
         if places.seals:
-            folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=folder).close()
+            there = next(path for path in (folder, *folder.parents) if path.exists())
+            tempfile.TemporaryFile(dir=there).close()
         elif folder.exists():
             next(folder.iterdir(), None)
     except OSError as error:
@@ -98,7 +111,7 @@ def _models(plan: Plan) -> Iterator[tuple[str, type[Backend]]]:
 
 def seconds_of(text: str) -> int:
     """A time such as `30d`, in seconds. Raises UsageError."""
-    found = re.fullmatch(r"(\d+)([hdw])", text.strip())
+    found = re.fullmatch(r"(\d{1,9})([hdw])", text.strip())  # longer than there are calls
     if found is None:
         raise UsageError(f"--keep {text}: expected a number of hours, days or weeks: 12h, 30d, 2w")
     return int(found[1]) * _UNITS[found[2]]
@@ -138,6 +151,21 @@ def verify(path: str | None, console: Console) -> bool:
         soft_wrap=True,
     )
     return not damaged
+
+
+def damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
+    """Words for what a run has paid again; `path` is the cache's in the sweep file."""
+    if damage.calls:
+        where = f" --path {shlex.quote(str(folder_of(path)))}" if path else ""
+        yield (
+            f"{damage.calls:,} calls were paid again, since their entries in the call cache are "
+            f"damaged: `{program()} cache verify{where}` names the files"
+        )
+    if damage.files:
+        yield (
+            f"{len(damage.files):,} files of the call cache cannot be read whole, and what is lost "
+            f"in them is paid again: {', '.join(sorted(damage.files))}"
+        )
 
 
 def size_line(folder: Path, recorded: dict[str, Any]) -> str:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from runner.run import Outcome
 
 app = typer.Typer(
     name="crsweep",
@@ -68,17 +71,28 @@ def _one_clear_message() -> Iterator[None]:
 def _told_how_to_go_on() -> Iterator[None]:
     """A run that storage or a second interrupt ends can be gone on with: exit code 3."""
     from agents.core.errors import StoreError
-    from runner.run import INCOMPLETE, command
+    from runner.run import INCOMPLETE
+    from runner.typed import command
 
     try:
         yield
     except StoreError as error:
         print(f"error: {error.message}", file=sys.stderr)
-        print(f"to go on: {command(sys.argv)}", file=sys.stderr)
+        print(f"to go on: {command()}", file=sys.stderr)
         raise typer.Exit(INCOMPLETE) from None
     except KeyboardInterrupt:
-        print(f"stopped at once; to go on: {command(sys.argv)}", file=sys.stderr)
+        print(f"stopped at once; to go on: {command()}", file=sys.stderr)
         raise typer.Exit(INCOMPLETE) from None
+
+
+def _say_how_to_go_on(outcome: Outcome, console: Any) -> None:
+    from runner.typed import command
+
+    if outcome.stopped:
+        console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
+    how = ", with another cap" if outcome.needs else ""
+    again = command(outcome.needs)
+    console.print(f"to go on{how}: {again}", soft_wrap=True, markup=False)
 
 
 def _console() -> Any:
@@ -129,6 +143,7 @@ def run(
     with _one_clear_message():
         from analysis.results import Results
         from runner import run as runs
+        from runner import typed
         from runner.show import show_failures, show_table
 
         console = _console()
@@ -139,17 +154,16 @@ def run(
                 retry=retry or [],
                 accept_source_change=accept_source_change,
                 accept_artifact_change=accept_artifact_change,
+                again=typed.command(retries=False),
                 console=console,
             )
         results = Results.open(outcome.folder)
-        show_failures(results, runs.command(runs.without_retry(sys.argv)), console)
+        show_failures(results, typed.command(outcome.needs, retries=False), console)
         show_table(results, metrics=[], format="text", everything=False, console=console)
         console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")
-            if outcome.stopped:
-                console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
-            console.print(f"to go on: {runs.command(sys.argv)}", soft_wrap=True, markup=False)
+            _say_how_to_go_on(outcome, console)
         raise typer.Exit(outcome.exit_code)
 
 
@@ -175,9 +189,7 @@ def prepare(
             )
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} are not made")
-            if outcome.stopped:
-                console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
-            console.print(f"to go on: {runs.command(sys.argv)}", soft_wrap=True, markup=False)
+            _say_how_to_go_on(outcome, console)
         raise typer.Exit(outcome.exit_code)
 
 

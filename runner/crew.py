@@ -19,6 +19,7 @@ from runner.scheduler import Worker
 from workers.artifacts import Prepared
 from workers.backends.core import ClusterNode, EngineSpec
 from workers.backends.vllm.fleet import Fleet, Handle
+from workers.cache.entries import Damage
 from workers.episodes import Job
 from workers.fits import FitTask, Steps, fit_beside
 from workers.local import LocalWorker
@@ -51,8 +52,9 @@ class Crew(Protocol):
         """Gives artifacts to all workers, those that are still to be made too."""
         ...
 
-    async def seal(self) -> None:
-        """Makes completed calls part of the shared cache. Raises StoreError."""
+    async def seal(self) -> Damage:
+        """Makes completed calls part of the shared cache; what is damaged there. Raises
+        StoreError."""
         ...
 
     def close(self) -> None: ...
@@ -85,8 +87,8 @@ class LocalCrew:
     async def provide(self, artifacts: Sequence[Prepared]) -> None:
         await self._worker.provide(artifacts)
 
-    async def seal(self) -> None:
-        await self._worker.seal()
+    async def seal(self) -> Damage:
+        return await self._worker.seal()
 
     def close(self) -> None:
         self._worker.close()
@@ -174,10 +176,8 @@ class RayCrew:
             with suppress(self.lost):
                 await worker.provide(new)
 
-    async def seal(self) -> None:
-        """Makes completed calls part of the shared cache. Raises StoreError."""
-        if self._cache is not None:
-            await self._cache.seal()
+    async def seal(self) -> Damage:
+        return Damage() if self._cache is None else await self._cache.seal()
 
     def close(self) -> None:
         workers, self._workers = self._workers, []  # nobody is told any more

@@ -15,6 +15,7 @@ from rich.markup import escape
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, UsageError
 from runner.artifacts import check_packages, state_of, store_of
+from runner.caching import check_folder, places_of
 from runner.engines import many, run_plan, unit, without_engines
 from runner.figures import statistics_of
 from runner.machines import gpu_memories, nodes_of
@@ -29,6 +30,7 @@ from sweeps.plan import Plan
 from workers import lease
 from workers.backends.core import BackendContext, Workload
 from workers.backends.vllm.local import LocalEngines
+from workers.cache.store import Places
 from workers.models import backend_of
 from workers.rows import Attempt
 
@@ -39,10 +41,11 @@ def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     """Prints a line a check; whether all passed. UsageError where the sweep file is wrong."""
     plan = prepare(sweep, overrides)
     console.print(f"ok    sweep file: {len(plan.cells)} cells, {plan.episodes:,} episodes")
-    rehearsal = _Rehearsal(plan)
+    rehearsal, places = _Rehearsal(plan), places_of(plan, epoch=0)
     checks: list[tuple[str, Callable[[], str]]] = [
         ("output folder", lambda: _folder(plan)),
         *((f"domain {s.domain_ref.name}", lambda s=s: _domain(s.domain)) for s in plan.sources),
+        *([("call cache", lambda: _cache(plan, places))] if places else []),
         *([("artifacts", lambda: _artifacts(plan))] if plan.artifacts else []),
         ("prompts", rehearsal.check),
         *((f"model {name}", check) for name, check in _models(plan, rehearsal)),
@@ -67,8 +70,13 @@ def _folder(plan: Plan) -> str:
     room = out.room()
     held = lease.holder(out)
     if held is not None:
-        raise UsageError(f"{out} is in use: host {held['host']}, pid {held['pid']}")
+        raise UsageError(f"{out} is in use: {lease.holding(held)}")
     return f"{out}, {room}"
+
+
+def _cache(plan: Plan, places: Places) -> str:
+    check_folder(places, plan.loaded.origins)
+    return "off" if places.shared is None else str(places.shared)
 
 
 def _domain(domain: Domain) -> str:

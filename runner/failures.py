@@ -12,13 +12,17 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from agents.core import errors
-from agents.core.errors import Blame, CrsweepError, UsageError, near
+from agents.core.errors import Blame, CrsweepError, ReplyInvalid, UsageError, near
 from analysis.results import Results
 from sweeps import manifest as manifests
 from sweeps.folder import Folder
+from sweeps.load import cache_of
+from workers.cache import journal
 from workers.store import WOULD_REPEAT
 
 _SHOWN = 200  # characters of an example
+_OF_REPLIES = frozenset({ReplyInvalid.__name__})
+"""Failures that the same replies would bring about again, whatever else was mended."""
 
 _STANDING = "attempts ANTI JOIN superseded USING (attempt_id) WHERE status = 'failed'"
 
@@ -58,18 +62,37 @@ def failure_lines(results: Results, command: str) -> list[str]:
     """Words for the failed episodes of the plan: how many, of what, an example, and what runs
     them again. The most frequent come first.
 
-    `command` is the `crsweep run ...` of the sweep.
+    `command` is the `crsweep run ...` of the sweep. It needs more where the cache would only
+    replay what failed.
     """
     rows = results.query(
         "SELECT blame, error_class, count(*), min(attempt_id), arg_min(error, attempt_id) "
         "FROM episodes WHERE status = 'failed' GROUP BY ALL ORDER BY 3 DESC, 2, 1"
     ).fetchall()
     lines: list[str] = []
+    told: set[str] = set()
     for blame, kind, count, attempt, error in rows:
-        if blame in WOULD_REPEAT:
-            then = f"to run them again: {command} --retry {kind}"
+        if blame in WOULD_REPEAT and kind in told:
+            then = f"--retry {kind} above runs them again too"
+        elif blame in WOULD_REPEAT:
+            told.add(kind)
+            when, more = _asking_anew(results) if kind in _OF_REPLIES else ("", "")
+            then = f"to run them again{when}: {command} --retry {kind}{more}"
         else:
             then = "the next run tries them again"
         lines.append(f"  {count:,} x {kind}, blame {blame}; {then}")
         lines.append(f"    for example {attempt}: {str(error)[:_SHOWN]}")
     return lines
+
+
+def _asking_anew(results: Results) -> tuple[str, str]:
+    """When a run can ask the model itself again, and what its command needs for that."""
+    try:
+        off = cache_of(results.manifest.config).mode == "off"
+    except UsageError:  # a variable is not set here; to turn off what is off does no harm
+        off = False
+    if journal.files(results.folder.local):  # they serve in any mode, to survive crashes
+        when = " (once no other episode is left; until then the same replies are replayed)"
+    else:
+        when = "" if off else " (the cache would replay the same replies)"
+    return when, "" if off else " cache=off"

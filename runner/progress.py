@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from workers.backends.vllm.clients import Losses
+from workers.cache.entries import Damage
 from workers.pool import Report, Settled
 from workers.store import WOULD_REPEAT
 
@@ -42,6 +43,8 @@ class Tally:
     workers_lost: int = 0
     losses: dict[str, Losses] = field(default_factory=dict)
     """By worker: calls that were in engines when those died."""
+    damage: Damage = field(default_factory=Damage)
+    """Of the call cache."""
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
@@ -119,6 +122,7 @@ class ProgressDisplay:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
+        self._tried: set[str] = set()  # episodes that failed and are to be tried again
         self._marks: list[tuple[float, int, int]] = [(time.monotonic(), 0, 0)]
 
     def __enter__(self) -> ProgressDisplay:
@@ -136,6 +140,7 @@ class ProgressDisplay:
 
     def __exit__(self, *_: Any) -> None:
         self.tally.ended = time.monotonic()
+        self._count_what_was_not_tried_again()
         if self._bar is not None:
             self._show()
             self._bar.stop()
@@ -144,10 +149,21 @@ class ProgressDisplay:
         tally = self.tally
         if not final:
             tally.tried_again += 1
+            self._tried.add(settled.ref.id)
             return
+        self._tried.discard(settled.ref.id)
         tally.settled += 1
         tally.failed += settled.status == "failed"
         tally.open += settled.status == "failed" and settled.blame not in WOULD_REPEAT
+
+    def _count_what_was_not_tried_again(self) -> None:
+        """A run that stops early leaves episodes on a failed try, and readers count them so."""
+        count, tally = len(self._tried), self.tally
+        tally.tried_again -= count
+        tally.settled += count
+        tally.failed += count
+        tally.open += count
+        self._tried.clear()
 
     def counted(self, worker: str, report: Report) -> None:
         self.tally.calls += report.calls

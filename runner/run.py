@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shlex
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from rich.markup import escape
 from agents.core.errors import StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
-from runner.caching import check_folder, check_match, places_of
+from runner.caching import check_folder, check_match, check_paths, damage_lines, places_of
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.failures import to_run_again
@@ -63,6 +62,8 @@ class Outcome:
     """Why the run was stopped early, if the sweep file says so."""
     unprepared: Mapping[str, str] = field(default_factory=dict)
     """Artifact -> why it could not be made."""
+    needs: Sequence[str] = ()
+    """The overrides that the next run needs to go on: of caps that are reached."""
 
     @property
     def exit_code(self) -> int:
@@ -75,6 +76,7 @@ def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
     check_metrics(loaded)
     plan = make_plan(loaded, declare)
     check_caps(plan)
+    check_paths(plan)
     check_match(plan)
     sweep_folder.check_is_ours(loaded.out, loaded.header.name)
     return plan
@@ -102,12 +104,14 @@ def run(
     accept_source_change: bool,
     accept_artifact_change: bool = False,
     only_prepare: bool = False,
+    again: str = "",
     console: Console,
 ) -> Outcome:
     """Runs what is left of a sweep. Raises UsageError, DataError and StoreError.
 
     `retry` names error classes and blames whose failed episodes are run again. With
-    `only_prepare` all artifacts of the plan are made, and no episode is run.
+    `only_prepare` all artifacts of the plan are made, and no episode is run. `again` is the command
+    that runs the sweep, for readers of the manifest.
     """
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
@@ -147,16 +151,16 @@ def run(
                 settle(places)
             compact(out, lease)
             console.print(f"nothing to do: all {plan.episodes:,} episodes are settled")
-            return Outcome(out, plan.episodes, 0, None)
+            return Outcome(out, plan.episodes, 0, None, needs=budget.needs())
         reached = budget.reached()
         if reached is not None:
             console.print(f"nothing is run: {escape(reached)}", soft_wrap=True)
-            return Outcome(out, plan.episodes, left, None, reached)
+            return Outcome(out, plan.episodes, left, None, reached, needs=budget.needs())
         _announce(plan, left, console)
         if preparation.missing:
             console.print(f"{preparation.missing:,} of {len(keys):,} artifacts are to be made")
         started = time.monotonic()
-        notes = _Notes(out, manifest, lease, budget)
+        notes = _Notes(out, manifest, lease, budget, again)
         try:
             running = _run(plan, None if only_prepare else done, left, console, notes, preparation)
             tally = asyncio.run(running)
@@ -166,14 +170,16 @@ def run(
         notes.write()
         stopped, failed = notes.entry.stopped, preparation.failed
         if only_prepare:
-            outcome = Outcome(out, len(keys), preparation.missing, tally, stopped, failed)
+            planned, left = len(keys), preparation.missing
         else:
-            left += tally.open - tally.settled
-            outcome = Outcome(out, plan.episodes, left, tally, stopped, failed)
+            planned, left = plan.episodes, left + tally.open - tally.settled
+        outcome = Outcome(out, planned, left, tally, stopped, failed, budget.needs())
         if (places := places_of(plan, lease.epoch)) is not None:
             tidy(places, complete=outcome.left == 0 and not only_prepare)
         compact(out, lease)
         _conclude(outcome, notes.engines, budget.line(), time.monotonic() - started, console)
+        for line in damage_lines(tally.damage, plan.loaded.header.cache.path):
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
         return outcome
     except OSError as error:
         raise StoreError(f"cannot write {error.filename or out}: {error.strerror}") from error
@@ -193,7 +199,7 @@ class _Notes:
     """What the manifest says of a run, kept up to date while it goes on."""
 
     def __init__(
-        self, folder: Folder, manifest: Manifest, lease: FolderLease, budget: Budget
+        self, folder: Folder, manifest: Manifest, lease: FolderLease, budget: Budget, again: str
     ) -> None:
         self.folder, self.manifest, self.lease, self.budget = folder, manifest, lease, budget
         self.engines: Sequence[dict[str, Any]] = ()
@@ -202,6 +208,8 @@ class _Notes:
             started=time.time(),
             caps=budget.caps,
             prices=dict(budget.prices),
+            command=again,
+            typed_in=str(Path.cwd()),
         )
 
     def note_engines(self, engines: Sequence[dict[str, Any]]) -> None:
@@ -336,7 +344,7 @@ async def _run(
         await engines.end(conducting)
         notes.engines = engines.entries(job.epoch)
         notes.entry.stopped = guard.reason
-        await crew.seal()
+        display.tally.damage = await crew.seal()
     finally:
         lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -435,22 +443,3 @@ def _conclude(
             f"{sum(one.quarantined for one in lost):,} quarantined)",
             soft_wrap=True,
         )
-
-
-def command(argv: Sequence[str]) -> str:
-    """The command that was given, to be typed again."""
-    program, *words = argv
-    own_script = Path(program).name == "crsweep"
-    return f"{program if own_script else 'python -m runner'} {shlex.join(words)}"
-
-
-def without_retry(argv: Sequence[str]) -> list[str]:
-    """`argv` without its `--retry`s: another is to be added."""
-    kept: list[str] = []
-    words = iter(argv)
-    for word in words:
-        if word == "--retry":
-            next(words, None)
-        elif not word.startswith("--retry="):
-            kept.append(word)
-    return kept

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import rich.box
@@ -43,6 +44,7 @@ from runner.spending import Budget, budget_in, budget_of
 from runner.stand_ins import Spoken, calls_of
 from runner.view import Page, View
 from sweeps import parts
+from sweeps.manifest import RunEntry
 from sweeps.plan import Plan
 from sweeps.records import SCHEMAS
 from workers import lease
@@ -308,9 +310,7 @@ def show_status(folder: str, console: Console) -> None:
         f"{planned - done - failed:,} not run"
     )
     held = lease.holder(results.folder)
-    console.print(
-        f"running: host {escape(str(held['host']))}, pid {held['pid']}" if held else "not running"
-    )
+    console.print(f"running: {escape(lease.holding(held))}" if held else "not running")
     spent = results.query(
         "SELECT coalesce(sum(agent_tokens), 0), coalesce(sum(user_tokens), 0), "
         "coalesce(sum(probe_tokens), 0), coalesce(sum(calls), 0), count(*), "
@@ -335,8 +335,21 @@ def show_status(folder: str, console: Console) -> None:
         console.print(
             f"the last run was stopped: {manifest.runs[-1].stopped}", markup=False, soft_wrap=True
         )
-    show_failures(results, "crsweep run SWEEP", console)
+    command = _command_of(manifest.runs)
+    needs = () if budget is None else budget.needs()
+    show_failures(results, " ".join([command or "crsweep run SWEEP", *needs]), console)
+    if failed and command is None:
+        console.print("SWEEP is the sweep file with its overrides; this folder does not tell them")
     files = [name for table in SCHEMAS for name in parts.live(results.folder, table)]
     size = sum(results.folder.size(name) for name in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")
     console.print(size_line(results.folder.local, manifest.config), markup=False, soft_wrap=True)
+
+
+def _command_of(runs: Sequence[RunEntry]) -> str | None:
+    """What runs the sweep of a folder, to be typed here; None before any driver noted it."""
+    for entry in reversed(runs):
+        if entry.command:
+            there = "" if Path(entry.typed_in) == Path.cwd() else f"cd {quote(entry.typed_in)} && "
+            return f"{there}{entry.command}"
+    return None

@@ -105,6 +105,17 @@ class Budget:
                     )
         return None
 
+    def needs(self) -> list[str]:
+        """The overrides that the next run needs to go on, numbers left to whoever pays."""
+        uncounted = any(one.uncounted for one in self.now.values())
+        found: list[str] = []
+        for name, (now, cap) in self.used().items():
+            if uncounted and name != "gpu_hours":
+                found.append(f"caps.{name}=null")
+            elif now >= cap:
+                found.append(f"caps.{name}=MORE_THAN_{_words(name, now).replace(',', '')}")
+        return found
+
     def line(self) -> str | None:
         """`caps: tokens 1,204 of 1,000,000`, or None where nothing is capped."""
         parts = [

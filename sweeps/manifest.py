@@ -57,6 +57,10 @@ class RunEntry(_Part):
     gpu_seconds: float = 0.0
     caps: Caps = Caps()
     prices: dict[str, Price] = {}
+    command: str = ""
+    """What was typed to run the sweep, without `--retry`; empty where nothing was."""
+    typed_in: str = ""
+    """The working folder that it was typed in."""
 
 
 class ArtifactEntry(_Part):

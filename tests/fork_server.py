@@ -82,6 +82,7 @@ def _child(job: Job) -> None:
     os.environ.update(job.env)
     # As `python -m runner` has it: it stands in what is printed.
     __main__.__package__ = "runner"
+    sys.orig_argv = [sys.executable, "-m", "runner", *job.words]
     sys.argv = [str(Path(entry.__file__).with_name("__main__.py")), *job.words]
     entry.main()
 

@@ -16,8 +16,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,7 @@ class FolderLease:
             found = _understood(folder, content)
             if found is not None and _is_alive(found):
                 raise UsageError(
-                    f"the output folder {folder} is in use by another driver: "
-                    f"host {found['host']}, pid {found['pid']}"
+                    f"the output folder {folder} is in use by another driver: {holding(found)}"
                 )
             # Without a lease, parts may still be there: no epoch may ever come twice.
             epoch = (found["epoch"] if found else parts.last_epoch(folder)) + 1
@@ -144,6 +144,15 @@ def holder(folder: Folder | Path) -> dict[str, Any] | None:
     """The lease if a living driver holds it."""
     found = read(folder)
     return found if found is not None and _is_alive(found) else None
+
+
+def holding(found: Mapping[str, Any]) -> str:
+    """Who holds a lease; of another host, whose processes cannot be seen, also until when."""
+    words = f"host {found['host']}, pid {found['pid']}"
+    if found["host"] == socket.gethostname():
+        return words
+    end = datetime.fromtimestamp(float(found["expires"])).astimezone()
+    return f"{words}, until {end:%H:%M:%S %Z} unless it renews its lease"
 
 
 def _entry(epoch: int) -> bytes:

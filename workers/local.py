@@ -9,6 +9,7 @@ from sweeps.plan import Ref
 from workers.artifacts import Prepared
 from workers.backends.vllm.clients import View
 from workers.cache.client import CallCache, here
+from workers.cache.entries import Damage
 from workers.cache.owner import CallOwner
 from workers.cache.store import CallStore
 from workers.episodes import EpisodeRunner, Job
@@ -49,10 +50,9 @@ class LocalWorker:
     async def stop(self) -> Report:
         return await self._pool.stop()
 
-    async def seal(self) -> None:
+    async def seal(self) -> Damage:
         """Makes what is new part of the shared cache. Raises StoreError."""
-        for owner in self._owners:
-            await owner.seal()
+        return Damage.of([await owner.seal() for owner in self._owners])
 
     def close(self) -> None:
         """Lets go of the cache's files."""

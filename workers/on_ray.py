@@ -23,6 +23,7 @@ from workers.backends.vllm.reach import SocketReach
 from workers.backends.vllm.replica import Hello, ModelReplica
 from workers.cache.actor import CacheActor
 from workers.cache.client import CallCache, by_wire
+from workers.cache.entries import Damage
 from workers.cache.store import Places
 from workers.episodes import EpisodeRunner, Job
 from workers.fits import FitLost, FitTask, Steps, fit_steps
@@ -211,17 +212,19 @@ class RayCache:
             for shard in range(places.shards)
         ]
 
-    async def seal(self) -> None:
+    async def seal(self) -> Damage:
         """Makes what is new part of the shared cache. Raises StoreError."""
+        damage: list[Damage] = []
         for owner in self.owners:
             try:
-                await owner.seal.remote()
+                damage.append(await owner.seal.remote())
             except RayTaskError as error:
                 if isinstance(error.cause, CrsweepError):
                     raise error.cause from None
                 raise StoreError(f"the call cache cannot be sealed: {error.cause!r}") from error
             except RayActorError as error:
                 raise StoreError(str(error).splitlines()[0]) from error
+        return Damage.of(damage)
 
     def close(self) -> None:
         for owner in self.owners:

@@ -1,6 +1,7 @@
 """No completed call is paid for twice: the model server's own log is the witness."""
 
 import json
+import sys
 import time
 from collections import Counter
 
@@ -159,7 +160,16 @@ def test_prune_and_verify_look_after_the_shared_cache(tmp_path, crsweep):
     assert f"{path}: 1 of {count:,} calls are damaged" in ill
     assert f"{shared / '0.segment'}: file is not a database" in ill
     assert "2 files are damaged" in ill
-    crsweep("run", sweep(tmp_path / "b"))
+    said = crsweep("run", sweep(tmp_path / "b")).stdout
+    program = f"{sys.executable} -m runner"
+    assert (
+        "1 calls were paid again, since their entries in the call cache are damaged: "
+        f"`{program} cache verify --path {shared}` names the files\n"
+    ) in said
+    assert (
+        "1 files of the call cache cannot be read whole, and what is lost in them is paid again: "
+        f"{shared / '0.segment'}\n"
+    ) in said
     assert sum(requests(tmp_path / "b" / "out").values()) == 1  # the damaged one
     assert results(tmp_path / "a" / "out") == results(tmp_path / "b" / "out")
     gone = crsweep("cache", "prune", "--keep", "0h", "--path", shared).stdout
@@ -171,6 +181,7 @@ def test_prune_and_verify_look_after_the_shared_cache(tmp_path, crsweep):
     ("words", "message"),
     [
         (("prune", "--keep", "30"), "--keep 30: expected a number of hours, days or weeks"),
+        (("prune", "--keep", "9" * 400 + "d"), "expected a number of hours, days or weeks"),
         (("prune", "--keep", "-3d"), "--keep -3d: expected"),
         (("prune", "--keep", "1d", "--path", "/nowhere/at/all"), "/nowhere/at/all, there is none"),
         (("verify", "--path", __file__), f"{__file__}, found a file"),
@@ -195,6 +206,22 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(tmp_path
         assert refused.startswith(f"error: {path}:")
         assert refused.count("\n") == 1
         assert not (tmp_path / "a" / "out").exists()
+        doctor = crsweep("doctor", path, check=2).stdout
+        (line,) = [line for line in doctor.splitlines() if line.startswith("FAIL")]
+        assert message in line
+    whole = sweep(tmp_path / "a", cache={"path": str(tmp_path / "new")})
+    assert f"ok    call cache: {tmp_path / 'new'}" in crsweep("doctor", whole).stdout
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("key", ["cache", "artifacts"])
+def test_a_uri_is_no_folder_that_sweeps_share(tmp_path, crsweep, key):
+    path = sweep(tmp_path / "a", **{key: {"path": "s3://bucket/calls"}})
+    for command in ("plan", "run", "doctor"):
+        refused = crsweep(command, path, check=2).stderr
+        message = "expected a folder of a local or shared file system, found s3://bucket/calls"
+        assert refused.endswith(f": {key}.path: {message}\n")
+        assert refused.count("\n") == 1
 
 
 def test_strict_is_refused_where_nobody_knows_what_serves(tmp_path, crsweep):

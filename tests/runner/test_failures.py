@@ -1,12 +1,20 @@
 """What failed, in words, and how it is run again."""
 
+import json
+import os
+import shlex
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
 import pytest
 
-from runner.failures import to_run_again
+from analysis.results import Results
+from runner.failures import failure_lines, to_run_again
 from tests.conftest import ROOT
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
-from tests.workers.test_store import episode
+from tests.workers.test_store import episode, live
 from workers.store import BundleWriter
 
 MOODY = """
@@ -44,6 +52,21 @@ def moody_sweep(folder, **changes):
     )
 
 
+def forget_commands(out):
+    """A manifest as versions wrote it that did not note what was typed."""
+    file = out / "manifest.json"
+    manifest = json.loads(file.read_text())
+    for entry in manifest["runs"]:
+        del entry["command"], entry["typed_in"]
+    file.write_text(json.dumps(manifest))
+
+
+def printed_command(text, before="to run them again"):
+    """The command that a line of `text` ends with."""
+    (line,) = [line for line in text.splitlines() if before in line]
+    return line[line.index(before) :].split(": ", 1)[1]
+
+
 def test_failures_that_would_repeat_stand_until_retry_names_their_class_or_blame(tmp_path, crsweep):
     path, env, mood = moody_sweep(tmp_path)
     mood.write_text("crash")
@@ -56,7 +79,12 @@ def test_failures_that_would_repeat_stand_until_retry_names_their_class_or_blame
     assert "nothing to do: all 4 episodes are settled" in second
     assert "4 x AgentError" in second
     status = crsweep("status", tmp_path / "out").stdout
-    assert "to run them again: crsweep run SWEEP --retry AgentError" in status
+    typed = shlex.join([sys.executable, "-m", "runner", "run", str(path)])
+    assert f"to run them again: {typed} --retry AgentError\n" in status
+    forget_commands(tmp_path / "out")
+    status = crsweep("status", tmp_path / "out").stdout
+    assert "to run them again: crsweep run SWEEP --retry AgentError\n" in status
+    assert "SWEEP is the sweep file with its overrides" in status
     assert "for example " in status
     assert "nothing to do" in crsweep("run", path, "--retry", "ReplyInvalid", **env).stdout
     third = crsweep("run", path, "--retry", "agent", **env).stdout
@@ -115,3 +143,56 @@ def test_what_a_retry_names_is_the_standing_failure_of_an_episode(tmp_path, crsw
     assert to_run_again(out, ["UserError"]) == {"e3", "e4", "e5"}
     assert to_run_again(out, ["user", "agent"]) == {"e1", "e3", "e4", "e5"}
     assert to_run_again(out, ["OfAPlugin"]) == {"e5"}
+
+
+def test_a_printed_retry_runs_as_it_stands_and_asks_anew_what_the_cache_would_replay(
+    tmp_path, crsweep
+):
+    model = {"backend": "latency", "latency_ms": 1, "invalid_rate": 0.6}
+    path = write_sweep(
+        tmp_path, models={"m": model}, roles={"user": "m", "agent": "m"},
+        grid={"agent": ["zero_shot"], "seed": [0]}, cache={"path": str(tmp_path / "shared")},
+    )  # fmt: skip
+    out = tmp_path / "out"
+
+    def asked():
+        return sum(len(file.read_text().splitlines()) for file in (out / "logs").glob("latency-*"))
+
+    said = crsweep("run", path).stdout
+    lines = [line for line in said.splitlines() if "x ReplyInvalid" in line]
+    assert " --retry ReplyInvalid cache=off" in lines[0]
+    assert "the cache would replay the same replies" in lines[0]
+    first = asked()
+    crsweep("run", path, "--retry", "ReplyInvalid")
+    assert asked() == first  # all of it is replayed
+    again = printed_command(crsweep("status", out).stdout)
+    done = subprocess.run(
+        again, shell=True, capture_output=True, text=True, cwd=tmp_path, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "to run" in done.stdout
+    assert asked() > first
+    last = printed_command(crsweep("status", out).stdout)
+    assert last.count("cache=off") == 1
+    assert last.startswith(f"cd {tmp_path} && ")  # where that was typed
+
+
+def test_a_class_with_two_blames_has_one_command_and_what_is_replayed_is_said(tmp_path, crsweep):
+    out = tmp_path / "out"
+    crsweep("run", write_sweep(tmp_path))
+    rows = [row for part in live(out, "episodes") for row in pq.read_table(part).to_pylist()]
+    (out / "episodes").rename(tmp_path / "done")
+    failed = {"status": "failed", "error_class": "ReplyInvalid", "error": "x"}
+    blames = ["agent"] * 3 + ["user"] * 2
+    rows = [{**row, **failed, "blame": blame} for row, blame in zip(rows, blames, strict=False)]
+    BundleWriter(out, 2, "w000").write({"episodes": rows})
+    agent, _, user, _ = failure_lines(Results.open(out), "crsweep run x.yaml")
+    assert agent == (
+        "  3 x ReplyInvalid, blame agent; to run them again (the cache would replay the same "
+        "replies): crsweep run x.yaml --retry ReplyInvalid cache=off"
+    )
+    assert user == "  2 x ReplyInvalid, blame user; --retry ReplyInvalid above runs them again too"
+    (out / "journal").mkdir()
+    (out / "journal" / "000001-0-000.calls").touch()
+    agent, *_ = failure_lines(Results.open(out), "crsweep run x.yaml")
+    assert "(once no other episode is left; until then the same replies are replayed): " in agent

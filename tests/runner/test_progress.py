@@ -55,3 +55,23 @@ def test_a_run_without_episodes_shows_none(monkeypatch):
         assert "episodes" not in shown(
             monkeypatch, total=0, terminal=terminal, preparing=[False, False]
         )
+
+
+def settled(name, status="failed", blame="infrastructure", attempt=0):
+    ref = Ref(name, 0, Seeds(0, 0, 0), "case", attempt)
+    return Settled(ref, status, blame if status == "failed" else None, "EngineDead", "x")
+
+
+def test_a_failed_try_whose_retry_was_not_run_counts_as_a_failed_episode():
+    """What the screen counts is what the folder holds."""
+    console = Console(file=io.StringIO())
+    with ProgressDisplay(5, console, lambda: False) as display:
+        display.settled(settled("a"), False)
+        display.settled(settled("b"), False)
+        display.settled(settled("c"), False)
+        display.settled(settled("a", "done", attempt=1), True)
+        display.settled(settled("b", attempt=1), True)
+        display.settled(settled("d", blame="agent"), True)
+        assert display.tally.tried_again == 3
+    tally = display.tally
+    assert (tally.settled, tally.failed, tally.open, tally.tried_again) == (4, 3, 2, 2)

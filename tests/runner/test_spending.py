@@ -1,13 +1,15 @@
 """Caps and early stops of whole sweeps."""
 
 import json
+import sys
 
 import pytest
 
 from agents.core.errors import UsageError
 from analysis.results import Results
 from runner.run import prepare
-from runner.spending import paid
+from runner.spending import Budget, paid
+from sweeps.schema import Caps, Price
 from tests.runner.reading import raw
 from tests.runner.test_failures import moody_sweep
 from tests.sweep_files import BASE, write_sweep
@@ -35,7 +37,9 @@ def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, exec
     first = crsweep("run", path, f"caps.tokens={cap}", check=3).stdout
     assert "stopping: caps.tokens is reached" in first
     assert "stopped early: caps.tokens is reached" in first
-    assert "to go on: " in first
+    used = first.split("caps: tokens ")[1].split(" of ")[0].replace(",", "")
+    way_on = f"{path} caps.tokens=MORE_THAN_{used}\n"
+    assert f"to go on, with another cap: {sys.executable} -m runner run {way_on}" in first
     [entry] = json.loads((out / "manifest.json").read_text())["runs"]
     seen = sum(map(sum, entry["tokens"].values()))
     calls = raw(out, "calls")
@@ -49,6 +53,10 @@ def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, exec
     assert "the last run was stopped: caps.tokens is reached" in status
     again = crsweep("run", path, f"caps.tokens={cap}", check=3).stdout
     assert f"nothing is run: caps.tokens is reached: {seen:,} of 60,000" in again
+    assert way_on in again
+    unread = crsweep("run", path, f"caps.tokens=MORE_THAN_{used}", check=2).stderr
+    assert "caps.tokens" in unread
+    assert unread.count("\n") == 1
     plan = json.loads(crsweep("plan", path, "--json", f"caps.tokens={cap}").stdout)
     assert plan["caps"] == {"tokens": {"used": seen, "cap": cap}}
     assert f"caps: tokens {seen:,} of 90,000" in crsweep("plan", path, "caps.tokens=90000").stdout
@@ -75,6 +83,16 @@ def test_a_cap_of_cost_is_counted_by_price_and_a_finished_sweep_is_complete(tmp_
     assert f"caps: cost {cost:,.4f}".rstrip("0") in crsweep("status", out).stdout
     # A cap that is reached stops nothing where nothing is left to run.
     assert "nothing to do" in crsweep("run", path, "caps.cost=0.0001").stdout
+
+
+def test_what_a_run_needs_to_go_on_names_every_cap_in_its_way():
+    used = {"m": Usage(700, 500)}
+    caps = Caps(tokens=1000, cost=0.5, gpu_hours=2)
+    budget = Budget(caps, {"m": Price(input=1000, output=1000)}, used, gpu_seconds_before=3600)
+    assert budget.needs() == ["caps.tokens=MORE_THAN_1200", "caps.cost=MORE_THAN_1.2"]
+    budget.now = {"m": Usage(0, 0, uncounted=1)}
+    assert budget.needs() == ["caps.tokens=null", "caps.cost=null"]
+    assert not Budget(Caps(tokens=5000), {}, used).needs()
 
 
 def refused(path, *overrides) -> str:

@@ -47,8 +47,10 @@ def test_a_killed_driver_can_be_followed_at_once_and_the_epoch_rises(tmp_path, h
 
 def test_a_lease_of_another_host_holds_until_it_expires(tmp_path):
     entry = {"epoch": 4, "host": "elsewhere", "pid": 1, "process_started": 0.0, "released": False}
-    (tmp_path / "lease.json").write_text(json.dumps({**entry, "expires": time.time() + 30}))
-    with pytest.raises(UsageError, match="host elsewhere, pid 1"):
+    end = time.time() + 30
+    (tmp_path / "lease.json").write_text(json.dumps({**entry, "expires": end}))
+    until = time.strftime("%H:%M:%S", time.localtime(end))
+    with pytest.raises(UsageError, match=f"host elsewhere, pid 1, until {until} .* unless it ren"):
         FolderLease.take(tmp_path)
     (tmp_path / "lease.json").write_text(json.dumps({**entry, "expires": time.time() - 1}))
     taken = FolderLease.take(tmp_path)

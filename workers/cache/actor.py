@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from workers.cache.entries import Damage
 from workers.cache.owner import CallOwner, Client, Message
 from workers.cache.store import CallStore, Places
 from workers.logs import log_to
@@ -29,9 +30,9 @@ class CacheActor:
         """Where workers reach it, once it has read what was journalled before."""
         return (await self._start())[1].address
 
-    async def seal(self) -> None:
+    async def seal(self) -> Damage:
         """Makes what is new part of the shared cache. Raises StoreError."""
-        await (await self._start())[0].seal()
+        return await (await self._start())[0].seal()
 
     async def _start(self) -> tuple[CallOwner, Server]:
         if self._started is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
@@ -17,6 +18,20 @@ _COMPLETION, _EMBEDDED = 1, 2
 _PERSON = b"crsweep call %d" % FORMAT
 
 Reply = Completion | Embedded
+
+
+class Damage(NamedTuple):
+    """What a run has met: calls that it paid again since their entries are damaged, and files that
+    cannot be read, or not to their end."""
+
+    calls: int = 0
+    files: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, parts: Iterable[Damage]) -> Damage:
+        """All of them together."""
+        found = list(parts)
+        return cls(sum(p.calls for p in found), frozenset[str]().union(*(p.files for p in found)))
 
 
 def encode(reply: Reply) -> bytes:

@@ -81,10 +81,11 @@ def size(folder: Path) -> tuple[int, int]:
     return len(found), sum(found)
 
 
-def read(path: Path) -> Iterator[Entry]:
+def read(path: Path, damaged: set[Path] | None = None) -> Iterator[Entry]:
     """The whole entries of one journal. What is none is skipped, and told in the log.
 
-    Raises StoreError where the file cannot be read.
+    The file is added to `damaged` if that is more than the end that a crash cuts off. Raises
+    StoreError where the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -102,6 +103,8 @@ def read(path: Path) -> Iterator[Entry]:
                         here - damage,
                         damage,
                     )
+                    if damaged is not None and not _cut_off(file, damage):
+                        damaged.add(path)
                 if here == file.seek(0, os.SEEK_END):
                     return
                 file.seek(here)
@@ -121,6 +124,17 @@ def _next(file: BinaryIO) -> Entry | None:
     if len(data) < length or checksum(key, data) != expected:
         return None
     return key, data
+
+
+def _cut_off(file: BinaryIO, start: int) -> bool:
+    """Whether what begins at `start` is a record whose end is not in the file."""
+    left = file.seek(0, os.SEEK_END) - start
+    file.seek(start)
+    head = file.read(_HEAD.size)
+    if len(head) < _HEAD.size:
+        return _MARK.startswith(head[: len(_MARK)])
+    mark, length, _, _ = _HEAD.unpack(head)
+    return mark == _MARK and _HEAD.size + length > left
 
 
 def _next_whole(file: BinaryIO, start: int) -> int:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from agents.core.errors import CrsweepError, StoreError
-from workers.cache.entries import decode
+from workers.cache.entries import Damage, decode
 from workers.cache.store import CallStore
 
 log = logging.getLogger(__name__)
@@ -139,12 +139,13 @@ class CallOwner:
         for key in list(client.making):
             self._give_up(client, key)
 
-    async def seal(self) -> None:
+    async def seal(self) -> Damage:
         """Makes what is new part of the shared cache. Raises StoreError."""
         while self._writing is not None:
             await asyncio.wait((self._writing,))
         async with self._storing:
             await asyncio.to_thread(self._store.seal)
+        return self._store.damage()
 
     def close(self) -> None:
         """Lets go of its files. Nothing may be asked any more."""

@@ -16,7 +16,7 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,6 +56,8 @@ class Table:
 
     def __init__(self, path: Path | None, *, sealed: bool = False) -> None:
         self.path = path
+        self.damaged: set[bytes] = set()
+        """Keys whose entries were found to be damaged."""
         uri = (
             f"{path.absolute().as_uri()}{'?mode=ro&immutable=1' if sealed else ''}" if path else ""
         )
@@ -98,6 +100,7 @@ class Table:
                 if Row(key, value, expected, 0).whole:
                     found[key] = value
                 else:
+                    self.damaged.add(key)
                     log.warning("%s: the entry %s is damaged", self.path, key.hex())
         return found
 
@@ -108,9 +111,11 @@ class Table:
                 raise sqlite3.DatabaseError("a row of another kind")
             yield Row(*row)
 
-    def count(self, before: float) -> int:
-        """How many entries were stored before that time."""
-        return self._one("SELECT count(*) FROM calls WHERE stored < ?", (before,))
+    def count(self, before: float) -> tuple[int, int]:
+        """How many entries were stored before that time, and how many there are."""
+        query = "SELECT count(*) FILTER (WHERE stored < ?), count(*) FROM calls"
+        old, among = next(self._read(query, (before,)))
+        return old, among
 
     def fault(self) -> str:
         """What is wrong with the file as SQLite sees it; empty if nothing."""
@@ -139,11 +144,15 @@ def paths(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: p.name, reverse=True)
 
 
-def open_all(folder: Path) -> list[Table]:
-    """The segments that can be read, the newest first; others are told in the log."""
+def open_all(folder: Path, unread: set[Path] | None = None) -> list[Table]:
+    """The segments that can be read, the newest first; others are told in the log, and added to
+    `unread`."""
     while True:
-        found, gone = _open(paths(folder))
+        wanted = paths(folder)
+        found, gone = _open(wanted)
         if not gone:
+            if unread is not None:
+                unread.update(set(wanted) - {table.path for table in found})
             return found
         for table in found:  # somebody has just merged: what was in there is in another one now
             table.close()
@@ -177,7 +186,8 @@ def write(folder: Path, rows: Iterable[Row]) -> Path | None:
         aside.rename(folder / name)
         flush(folder)
     except (OSError, sqlite3.Error) as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, nothing was left
+            aside.unlink(missing_ok=True)
         raise StoreError(f"cannot write {aside}: {error}") from error
     return folder / name
 
@@ -192,7 +202,11 @@ def merge(folder: Path) -> None:
 
 
 def prune(folder: Path, before: float) -> int:
-    """Drops what was stored before that time; how many entries. What dead writers left goes too."""
+    """Drops what was stored before that time; how many entries. What dead writers left goes too.
+
+    What need not be written anew goes first, so that there is room on a full disk. Raises
+    StoreError.
+    """
     dropped = 0
 
     def stays(row: Row) -> bool:
@@ -200,30 +214,43 @@ def prune(folder: Path, before: float) -> int:
         dropped += row.stored < before
         return row.stored >= before and row.whole
 
+    aged: list[Path] = []
     found, _ = _open(paths(folder))
-    aged = [table.path for table in found if table.path and _holds_older(table, before)]
-    for table in found:
-        table.close()
+    try:
+        for left in folder.glob(f".*{SUFFIX}.tmp"):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink(missing_ok=True)
+        for table in found:
+            old, among = _older(table, before)
+            assert table.path is not None
+            if old and old == among:
+                table.path.unlink(missing_ok=True)
+                dropped += old
+            elif old:
+                aged.append(table.path)
+    except OSError as error:
+        raise StoreError(f"cannot remove {error.filename}: {error.strerror or error}") from error
+    finally:
+        for table in found:
+            table.close()
     _rewrite(folder, aged, stays)
-    for left in folder.glob(f".*{SUFFIX}.tmp"):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            left.unlink(missing_ok=True)
     return dropped
 
 
-def _holds_older(table: Table, before: float) -> bool:
+def _older(table: Table, before: float) -> tuple[int, int]:
+    """How many entries were stored before that time, and among how many; none if it is damaged."""
     try:
-        return table.count(before) > 0
+        return table.count(before)
     except sqlite3.Error as error:
         log.warning("%s is damaged, and stays as it is: %s", table.path, error)
-        return False
+        return 0, 0
 
 
 def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[Row], bool]) -> None:
     """One new segment of the entries of `old` that stay; then `old` are removed.
 
     Of entries with the same key the newest is taken. A file that cannot be read to its end stays:
-    a lookup finds more in it than a reading of all.
+    a lookup finds more in it than a reading of all. Raises StoreError.
     """
     tables, _ = _open(sorted(old, key=lambda path: path.name, reverse=True))
     read: list[Path] = []
@@ -249,8 +276,11 @@ def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[Row], bool]) ->
     finally:
         for table in tables:
             table.close()
-    for path in read:
-        path.unlink(missing_ok=True)
+    try:
+        for path in read:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot remove {error.filename}: {error.strerror or error}") from error
 
 
 class Health(NamedTuple):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agents.core.errors import StoreError
 from workers.cache import journal, segments
-from workers.cache.entries import checksum
+from workers.cache.entries import Damage, checksum
 from workers.cache.journal import Entry, Journal
 from workers.cache.segments import Row, Table
 
@@ -48,7 +48,10 @@ class CallStore:
 
     def __init__(self, places: Places, shard: int) -> None:
         self._places, self._shard = places, shard
-        self._sealed = segments.open_all(places.shared) if places.shared else []
+        self._unread: set[Path] = set()
+        self._damaged: set[bytes] = set()
+        self._paid_again = 0
+        self._sealed = segments.open_all(places.shared, self._unread) if places.shared else []
         self._index = Table(None)
         self._retired: list[Table] = []
         self.recovered = 0
@@ -60,7 +63,8 @@ class CallStore:
         self._journal = Journal(places.folder / journal.FOLDER / name)
 
     def _recover(self, path: Path) -> None:
-        mine = (e for e in journal.read(path) if self._places.shard_of(e[0]) == self._shard)
+        all_of_it = journal.read(path, self._unread)
+        mine = (e for e in all_of_it if self._places.shard_of(e[0]) == self._shard)
         while some := list(islice(mine, _BATCH)):
             sealed = self._find_sealed([key for key, _ in some])
             new = [entry for entry in some if sealed.get(entry[0]) != entry[1]]
@@ -83,14 +87,18 @@ class CallStore:
                 break
             try:
                 found.update(table.find(left))
+                self._damaged |= table.damaged
             except sqlite3.Error as error:
                 log.warning("%s is damaged and read no more: %s", table.path, error)
                 self._sealed.remove(table)
+                if table.path is not None:
+                    self._unread.add(table.path)
         return found
 
     def write(self, entries: Sequence[Entry]) -> None:
         """Keeps entries; they are durable when it returns. Raises StoreError."""
         self._journal.append(entries)
+        self._paid_again += sum(key in self._damaged for key, _ in entries)
 
     def index(self, entries: Sequence[Entry]) -> None:
         """From now on entries that were written are found. Raises StoreError."""
@@ -109,6 +117,10 @@ class CallStore:
             # Not closed yet: somebody may be searching it.
             self._retired.append(self._index)
             self._index = Table(None)
+
+    def damage(self) -> Damage:
+        """What it has met so far."""
+        return Damage(self._paid_again, frozenset(map(str, self._unread)))
 
     def close(self) -> None:
         for table in (self._index, *self._retired, *self._sealed):

@@ -1,6 +1,7 @@
 """What sweeps share: merged, pruned, damaged and half-written files never give a wrong reply."""
 
 import contextlib
+import errno
 import os
 import sqlite3
 import time
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.calls import Completion
+from agents.core.errors import StoreError
 from workers.cache import segments
 from workers.cache.entries import KEY, checksum, encode
 from workers.cache.segments import MOST, Row, Table, merge, open_all, paths, prune, verify, write
@@ -186,6 +188,43 @@ def test_prune_drops_what_is_old_and_leaves_files_without_any_alone(tmp_path):
     assert new in paths(tmp_path)
     assert old not in paths(tmp_path)
     assert prune(tmp_path, 500) == 0
+
+
+def test_prune_of_all_that_is_old_writes_nothing(tmp_path, monkeypatch):
+    """On a full disk nothing could be written."""
+    for number in range(3):
+        sealed(tmp_path, row(number, stored=100), row(number + 10, stored=200))
+    sealed(tmp_path, row(50, stored=100), row(51, stored=900))
+
+    def full(*_):
+        raise StoreError("database or disk is full")
+
+    monkeypatch.setattr(segments, "write", full)
+    with pytest.raises(StoreError, match="disk is full"):
+        prune(tmp_path, 500)
+    assert set(rows_of(tmp_path)) == {key(50), key(51)}
+    monkeypatch.undo()
+    assert prune(tmp_path, 500) == 1
+    assert set(rows_of(tmp_path)) == {key(51)}
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [(500, "cannot write .*: unable to open"), (1000, "cannot remove .*: Read-only file system")],
+)
+def test_a_folder_that_is_read_only_is_one_clear_message(tmp_path, monkeypatch, before, words):
+    path = sealed(tmp_path, row(1, stored=100), row(2, stored=900))
+
+    def read_only(self, missing_ok=False):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    def no_file(*_):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(type(path), "unlink", read_only)
+    monkeypatch.setattr(Table, "add", no_file)
+    with pytest.raises(StoreError, match=words):
+        prune(tmp_path, before)
 
 
 def test_prune_removes_what_a_dead_writer_left_and_leaves_a_living_ones(tmp_path):

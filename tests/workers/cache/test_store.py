@@ -10,7 +10,7 @@ from agents.core.errors import StoreError
 from tests.workers.cache.test_segments import damage
 from workers.cache import journal, segments
 from workers.cache.client import CallCache, here
-from workers.cache.entries import KEY, encode
+from workers.cache.entries import KEY, Damage, encode
 from workers.cache.owner import CallOwner
 from workers.cache.store import CallStore, Places, settle, tidy
 
@@ -117,6 +117,44 @@ def test_a_damaged_sealed_entry_is_recovered_from_the_journal(tmp_path):
     (path,) = segments.paths(tmp_path / "shared")
     damage(path, b"reply 1")
     assert found(CallStore(places(tmp_path, epoch=2), 0)) == all_of(1, 2)
+
+
+def test_what_is_damaged_is_counted_once_it_is_paid_again(tmp_path):
+    store = CallStore(places(tmp_path), 0)
+    keep(store, *map(entry, range(5)))
+    store.seal()
+    (path,) = segments.paths(tmp_path / "shared")
+    damage(path, b"reply 1")
+    damage(path, b"reply 2")
+    (tmp_path / "shared" / "0.segment").write_bytes(b"nonsense" * 100)
+    other = CallStore(Places(tmp_path / "b", tmp_path / "shared", True, 1, 1), 0)
+    assert other.damage() == Damage(0, frozenset([str(tmp_path / "shared" / "0.segment")]))
+    assert not found(other, [1, 2])
+    keep(other, entry(1), entry(7))
+    assert other.damage().calls == 1
+    recovered = CallStore(places(tmp_path, epoch=2), 0)  # its journal still has them
+    assert found(recovered) == all_of(*range(5))
+    assert not recovered.damage().calls
+
+
+def test_a_damaged_journal_is_named_and_one_that_a_crash_cut_off_is_not(tmp_path):
+    keep(CallStore(places(tmp_path), 0), entry(1), entry(2))
+    (path,) = journal.files(tmp_path / "sweep")
+    whole = path.read_bytes()
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        assert not journal_damage(path)
+    for place in (len(whole) - 1, len(whole) // 2 - 1, 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert journal_damage(path) == {path}
+    assert CallStore(places(tmp_path, epoch=2), 0).damage() == Damage(0, frozenset([str(path)]))
+
+
+def journal_damage(path):
+    damaged = set()
+    for _ in journal.read(path, damaged):
+        pass
+    return damaged
 
 
 def test_a_finished_sweep_whose_run_was_killed_before_it_sealed_is_settled(tmp_path):

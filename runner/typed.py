@@ -1,0 +1,34 @@
+"""The command that was typed, for lines that say what to type next."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+
+def program() -> str:
+    """What starts crsweep, as it was started: its script, or an interpreter with `-m runner`."""
+    if Path(sys.argv[0]).name == "crsweep":
+        return shlex.quote(sys.argv[0])
+    return shlex.join(sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1])
+
+
+def command(more: Sequence[str] = (), *, retries: bool = True) -> str:
+    """The command that was given, to be typed again; without its `--retry`s if others follow.
+
+    `more` are overrides, in the place of those that were given for the same paths.
+    """
+    paths = tuple(f"{word.partition('=')[0]}=" for word in more)
+    words = sys.argv[1:] if retries else _without_retries(sys.argv[1:])
+    return f"{program()} {shlex.join([*(w for w in words if not w.startswith(paths)), *more])}"
+
+
+def _without_retries(words: Sequence[str]) -> Iterator[str]:
+    left = iter(words)
+    for word in left:
+        if word == "--retry":
+            next(left, None)
+        elif not word.startswith("--retry="):
+            yield word

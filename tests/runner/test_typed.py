@@ -1,0 +1,37 @@
+"""Commands that are printed are to be copied: each is what was typed, as it was typed."""
+
+import pytest
+
+from runner import typed
+
+
+@pytest.fixture
+def typing(monkeypatch):
+    def given(argv, orig=None):
+        monkeypatch.setattr("sys.argv", argv)
+        monkeypatch.setattr("sys.orig_argv", orig or ["/usr/bin/python3", *argv])
+
+    return given
+
+
+def test_the_interpreter_stands_as_it_was_called(typing):
+    typing(["/src/runner/__main__.py", "run", "a b.yaml"],
+           [".venv/bin/python", "-X", "dev", "-m", "runner", "run", "a b.yaml"])  # fmt: skip
+    assert typed.command() == ".venv/bin/python -X dev -m runner run 'a b.yaml'"
+    assert typed.program() == ".venv/bin/python -X dev -m runner"
+
+
+def test_the_script_stands_alone(typing):
+    typing(["/my venv/bin/crsweep", "run", "x.yaml"])
+    assert typed.command() == "'/my venv/bin/crsweep' run x.yaml"
+
+
+def test_overrides_take_the_place_of_those_for_the_same_path(typing):
+    typing(["crsweep", "run", "x.yaml", "caps.tokens=5", "caps.cost=2"])
+    assert typed.command(["caps.tokens=9"]) == "crsweep run x.yaml caps.cost=2 caps.tokens=9"
+    assert typed.command() == "crsweep run x.yaml caps.tokens=5 caps.cost=2"
+
+
+def test_retries_are_left_out_where_others_follow(typing):
+    typing(["crsweep", "run", "--retry", "agent", "x.yaml", "--retry=user", "cases.sample=2"])
+    assert typed.command(retries=False) == "crsweep run x.yaml cases.sample=2"
