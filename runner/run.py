@@ -32,12 +32,13 @@ from runner.spending import Budget, budget_of, check_caps
 from sweeps import folder as folders
 from sweeps import manifest as manifests
 from sweeps import parts
-from sweeps.folder import Folder
+from sweeps.folder import Folder, LocalFolder
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest, RunEntry
 from sweeps.parts import PartDamaged
 from sweeps.plan import Plan, Ref, make_plan
 from sweeps.records import SCHEMAS
+from workers.cache import journal
 from workers.cache.store import settle, tidy
 from workers.compaction import compact, remove_replaced
 from workers.episodes import Job, job_of
@@ -169,6 +170,7 @@ def run(
             console.print(f"nothing is run: {escape(reached)}", soft_wrap=True)
             return Outcome(out, plan.episodes, left, None, reached)
         _announce(plan, left, console)
+        _tell_journal(plan, lease.epoch, console)
         if preparation.missing:
             console.print(f"{preparation.missing:,} of {len(keys):,} artifacts are to be made")
         started = time.monotonic()
@@ -316,6 +318,19 @@ def _announce(plan: Plan, left: int, console: Console) -> None:
     )
     for line in remark_lines(plan):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _tell_journal(plan: Plan, epoch: int, console: Console) -> None:
+    """Says where completed calls are kept if that is not in the sweep's folder."""
+    places = places_of(plan, epoch)
+    if places is None or isinstance(plan.loaded.out, LocalFolder):
+        return
+    console.print(
+        f"completed calls lie in {places.folder / journal.FOLDER} until the sweep is complete: keep "
+        "it, and go on from this working folder, or they are paid for again",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 async def _run(
