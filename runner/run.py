@@ -305,6 +305,11 @@ def _begin(plan: Plan, out: Folder, epoch: int, before: Manifest | None) -> Mani
         cases_file = sweep_folder.write_cases(plan, out, epoch)
         manifest = manifest.model_copy(update={"cases_file": cases_file})
     manifests.write(out, manifest)
+    # Whoever opened the folder before this run reads the cases of then.
+    named = {manifest.cases_file, before.cases_file if before else ""}
+    for name in parts.live(out, "cases"):
+        if name.removeprefix("cases/") not in named:
+            out.delete(name)
     return manifest
 
 
@@ -326,8 +331,8 @@ def _tell_journal(plan: Plan, epoch: int, console: Console) -> None:
     if places is None or isinstance(plan.loaded.out, LocalFolder):
         return
     console.print(
-        f"completed calls lie in {places.folder / journal.FOLDER} until the sweep is complete: keep "
-        "it, and go on from this working folder, or they are paid for again",
+        f"completed calls lie in {places.folder / journal.FOLDER} until the sweep is complete: "
+        "keep it, and go on from this working folder, or they are paid for again",
         markup=False,
         soft_wrap=True,
     )
