@@ -88,21 +88,27 @@ def footer_of(folder: Folder, name: str) -> Mapping[bytes, bytes]:
 def reading(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
     """An open part. PartDamaged for bytes that the block reads and that are not those written.
 
-    A disk or a network that fails is an OSError, and no damage: the bytes are fetched once more.
+    StoreError for a disk or a network that fails: the bytes are fetched once more to tell.
+    FileNotFoundError.
     """
     try:
         with folder.open(name) as file:
             yield pq.ParquetFile(file, page_checksum_verification=True)
     except FileNotFoundError:
         raise
-    except _SENSELESS:
+    except _SENSELESS as error:
         check_whole(folder, name)
-        raise
+        raise _unreadable(folder, name, error) from error
 
 
 def check_whole(folder: Folder, name: str) -> None:
-    """Reads all of a part. PartDamaged; OSError if its bytes cannot be had."""
-    content = pa.BufferReader(folders.read(folder, name))
+    """Reads all of a part. PartDamaged; StoreError if its bytes cannot be had."""
+    try:
+        content = pa.BufferReader(folders.read(folder, name))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unreadable(folder, name, error) from error
     try:
         file = pq.ParquetFile(content, page_checksum_verification=True)
     except _SENSELESS as error:
@@ -123,6 +129,11 @@ def check_whole(folder: Folder, name: str) -> None:
             f"is damaged ({error}); rename it to {base}{DAMAGED}, and the next `crsweep run` "
             "runs its episodes again",
         ) from None
+
+
+def _unreadable(folder: Folder, name: str, error: Exception) -> StoreError:
+    reason = getattr(error, "strerror", None) or error
+    return StoreError(f"{folder}/{name} cannot be read: {reason}")
 
 
 def replaced_by(footer: Mapping[bytes, bytes]) -> list[str]:
