@@ -64,7 +64,7 @@ class Results:
         try:
             return cls(folder, manifest)
         except duckdb.Error as error:
-            _name_damage(folder)
+            _name_damage(folder, error)
             reason = str(error).splitlines()[0]
             raise StoreError(f"{folder} cannot be read: {reason}") from None
 
@@ -89,7 +89,7 @@ class Results:
                 return self.db.execute(text, parameters)
             except duckdb.Error as error:
                 if not self._compacted_meanwhile():
-                    _name_damage(self.folder)
+                    _name_damage(self.folder, error)
                     raise UsageError(f"SQL: {error}") from None
                 self._list_files()
 
@@ -218,10 +218,12 @@ class Results:
         )
 
 
-def _name_damage(folder: Folder) -> None:
+def _name_damage(folder: Folder, error: duckdb.Error) -> None:
     """StoreError that names the part which is to blame for a query that failed, if one is."""
-    for table in _VIEWS:
-        parts.check(folder, table)
+    # What stops a query before it reads has nothing to do with what pages hold.
+    before = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+    for table in ("cases", *_VIEWS):
+        parts.check(folder, table, pages=not isinstance(error, before))
 
 
 def quoted(name: str) -> str:

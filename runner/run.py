@@ -6,7 +6,8 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,13 @@ from runner.spending import Budget, budget_of, check_caps
 from sweeps import folder as folders
 from sweeps import manifest as manifests
 from sweeps import parts
-from sweeps.folder import Folder
+from sweeps.folder import Folder, LocalFolder
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest, RunEntry
+from sweeps.parts import PartDamaged
 from sweeps.plan import Plan, Ref, make_plan
 from sweeps.records import SCHEMAS
+from workers.cache import journal
 from workers.cache.store import settle, tidy
 from workers.compaction import compact, remove_replaced
 from workers.episodes import Job, job_of
@@ -47,6 +50,13 @@ from workers.store import committed, committed_by
 log = logging.getLogger(__name__)
 
 COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
+# What becomes of what a damaged part held; what lost turns or calls is counted.
+_THEN = {
+    "episodes": ", and what it committed is run again",
+    "turns": "",
+    "calls": "",
+    "cases": ", and is written again",
+}
 _NOTE_EVERY = 10.0  # seconds between notes of what was paid for
 
 
@@ -118,7 +128,8 @@ def run(
     if parts.live(out, "episodes"):  # without any, nothing can be mixed
         sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
     if retry:  # a word that names no failure is refused before anything is touched
-        settled_episodes(out, retry)
+        with suppress(PartDamaged):  # it is set aside, and the words are looked at again
+            _settled(out, retry)
     if (places := places_of(plan, epoch=0)) is not None:
         check_folder(places, plan.loaded.origins)
     lease = FolderLease.take(out)
@@ -133,23 +144,29 @@ def run(
                 soft_wrap=True,
             )
         out.remove_leftovers(SCHEMAS)
-        try:
-            _mend(out, lease, console)
-            remove_replaced(out)
-        except StoreError as error:  # the same command would only meet it again
-            raise UsageError(error.message) from None
-        manifest = _begin(plan, out, lease.epoch, manifest)  # with cases, where they were damaged
-        done, budget = settled_episodes(out, retry), budget_of(plan)
-        left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
-        keys = list(plan.artifacts) if only_prepare else needed(plan, plan.refs(done))
-        preparation = Preparation(plan, keys, console, accept=accept_artifact_change)
+        before, damaged = manifest, []
+        while True:
+            try:
+                _mend(out, lease, console, damaged)
+                with _refusing():
+                    remove_replaced(out)
+                manifest = _begin(plan, out, lease.epoch, before)  # with cases, if they were lost
+                done = _settled(out, retry)
+                left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
+                keys = list(plan.artifacts) if only_prepare else needed(plan, plan.refs(done))
+                preparation = Preparation(plan, keys, console, accept=accept_artifact_change)
+                if left == 0 and not only_prepare:
+                    compact(out, lease)
+                break
+            except PartDamaged as error:
+                damaged = [error.name]
+        budget = budget_of(plan)
         if only_prepare and preparation.missing == 0:
             console.print(f"nothing to prepare: all {len(keys):,} artifacts are ready")
             return Outcome(out, len(keys), 0, None)
         if left == 0 and not only_prepare:
             if (places := places_of(plan, lease.epoch)) is not None:
                 settle(places)
-            compact(out, lease)
             console.print(f"nothing to do: all {plan.episodes:,} episodes are settled")
             return Outcome(out, plan.episodes, 0, None, needs=budget.needs())
         reached = budget.reached()
@@ -157,6 +174,7 @@ def run(
             console.print(f"nothing is run: {escape(reached)}", soft_wrap=True)
             return Outcome(out, plan.episodes, left, None, reached, needs=budget.needs())
         _announce(plan, left, console)
+        _tell_journal(plan, lease.epoch, console)
         if preparation.missing:
             console.print(f"{preparation.missing:,} of {len(keys):,} artifacts are to be made")
         started = time.monotonic()
@@ -169,20 +187,23 @@ def run(
         notes.manifest = notes.manifest.model_copy(update={"ended": time.time()})
         notes.write()
         stopped, failed = notes.entry.stopped, preparation.failed
+        whole = _compact(out, lease, console)
         if only_prepare:
             planned, left = len(keys), preparation.missing
         else:
             planned, left = plan.episodes, left + tally.open - tally.settled
+            if not whole:
+                left = sum(1 for _ in plan.refs(_settled(out)))
         outcome = Outcome(out, planned, left, tally, stopped, failed, budget.needs())
         if (places := places_of(plan, lease.epoch)) is not None:
             tidy(places, complete=outcome.left == 0 and not only_prepare)
-        compact(out, lease)
         _conclude(outcome, notes.engines, budget.line(), time.monotonic() - started, console)
         for line in damage_lines(tally.damage, plan.loaded.header.cache.path):
             console.print(line, style="yellow", markup=False, soft_wrap=True)
         return outcome
     except OSError as error:
-        raise StoreError(f"cannot write {error.filename or out}: {error.strerror}") from error
+        where, reason = error.filename or out, error.strerror or error
+        raise StoreError(f"cannot read or write {where}: {reason}") from error
     finally:
         lease.release()
 
@@ -190,9 +211,38 @@ def run(
 def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
     """Ids of the episodes in `folder` that a run leaves alone. UsageError if it is damaged."""
     try:
-        return committed(folder) - to_run_again(folder, retry)
-    except StoreError as error:  # the same command would only meet it again
+        return _settled(folder, retry)
+    except PartDamaged as error:
         raise UsageError(error.message) from None
+
+
+def _settled(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
+    """The same, but PartDamaged for what a run sets aside."""
+    with _refusing():
+        return committed(folder) - to_run_again(folder, retry)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What is not ours stays as it is: the same command would only meet it again."""
+    try:
+        yield
+    except PartDamaged:
+        raise
+    except StoreError as error:
+        raise UsageError(error.message) from None
+
+
+def _compact(out: Folder, lease: FolderLease, console: Console) -> bool:
+    """Merges parts, and sets aside those that cannot be read; whether there were none."""
+    whole = True
+    while True:
+        try:
+            compact(out, lease)
+            return whole
+        except PartDamaged as error:
+            whole = False
+            _mend(out, lease, console, [error.name])
 
 
 class _Notes:
@@ -235,19 +285,20 @@ class _Notes:
             self.write()
 
 
-def _mend(out: Folder, lease: FolderLease, console: Console) -> None:
+def _mend(out: Folder, lease: FolderLease, console: Console, damaged: Collection[str] = ()) -> None:
     """Sets damaged parts aside, and says so."""
-    found = mend(out, lease)
+    with _refusing():
+        found = mend(out, lease, damaged)
     for name in found.damaged:
         console.print(
-            f"[bold red]damaged: {escape(f'{out}/{name}')} is not a whole Parquet file; it is now "
-            f"{escape(name)}{parts.DAMAGED}, and what it committed is run again[/]",
+            f"[bold red]damaged: {escape(f'{out}/{name}')} is not what was written; it is now "
+            f"{escape(name)}{parts.DAMAGED}{_THEN[name.partition('/')[0]]}[/]",
             soft_wrap=True,
         )
     if found.uncommitted:
         console.print(
-            f"[bold red]{found.uncommitted:,} attempts lost turns or calls with it; their episodes "
-            "are run again[/]",
+            f"[bold red]{found.uncommitted:,} attempts lost turns or calls; their episodes are run "
+            "again[/]",
             soft_wrap=True,
         )
 
@@ -262,6 +313,11 @@ def _begin(plan: Plan, out: Folder, epoch: int, before: Manifest | None) -> Mani
         cases_file = sweep_folder.write_cases(plan, out, epoch)
         manifest = manifest.model_copy(update={"cases_file": cases_file})
     manifests.write(out, manifest)
+    # Whoever opened the folder before this run reads the cases of then.
+    named = {manifest.cases_file, before.cases_file if before else ""}
+    for name in parts.live(out, "cases"):
+        if name.removeprefix("cases/") not in named:
+            out.delete(name)
     return manifest
 
 
@@ -275,6 +331,19 @@ def _announce(plan: Plan, left: int, console: Console) -> None:
     )
     for line in remark_lines(plan):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _tell_journal(plan: Plan, epoch: int, console: Console) -> None:
+    """Says where completed calls are kept if that is not in the sweep's folder."""
+    places = places_of(plan, epoch)
+    if places is None or isinstance(plan.loaded.out, LocalFolder):
+        return
+    console.print(
+        f"completed calls lie in {places.folder / journal.FOLDER} until the sweep is complete: "
+        "keep it, and go on from this working folder, or they are paid for again",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 async def _run(

@@ -3,6 +3,7 @@
 - A part is `<table>/<epoch>-<writer>-<number>.parquet`. A name that is there is a whole file.
 - A compacted file (`<table>/compact-<epoch>-<number>.parquet`) names in its footer, under
   `REPLACES`, the parts it was made of, and those that they were made of; readers skip those.
+- Pages have checksums, which are verified here; files of earlier versions have none.
 - A damaged file is set aside as `<name>.damaged`, which nobody reads.
 """
 
@@ -10,13 +11,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agents.core.errors import StoreError
+from sweeps import folder as folders
 from sweeps.folder import Folder
 from sweeps.records import READABLE, SCHEMA_VERSION, SCHEMAS
 
@@ -28,8 +31,16 @@ _VERSION = b"crsweep.schema_version"
 _EPOCH = re.compile(rf"(?:{COMPACT})?(\d{{6}})-")
 
 
-class NotWhole(StoreError):
-    """A part that is no whole Parquet file: truncated, empty, or something else."""
+# What Arrow says of bytes that make no sense. It is an OSError too where they cannot be had.
+_SENSELESS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
+
+
+class PartDamaged(StoreError):
+    """A part that is no whole Parquet file, or whose pages are not what was written."""
+
+    def __init__(self, folder: Folder, name: str, found: str) -> None:
+        super().__init__(f"{folder}/{name} {found}")
+        self.name = name
 
 
 def live(folder: Folder, table: str, without: Collection[str] = ()) -> list[str]:
@@ -61,17 +72,9 @@ def replaced(folder: Folder, table: str) -> list[str]:
 
 
 def footer_of(folder: Folder, name: str) -> Mapping[bytes, bytes]:
-    """Key-value metadata of a part. NotWhole if it is damaged, StoreError if it is not ours."""
-    try:
-        with folder.open(name) as file:
-            metadata = pq.read_metadata(file).metadata or {}
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowInvalid, OSError) as error:
-        raise NotWhole(
-            f"{folder}/{name} is not a whole Parquet file ({error}); the next `crsweep run` sets "
-            "it aside and runs its episodes again"
-        ) from None
+    """Key-value metadata of a part. PartDamaged, StoreError if it is not ours."""
+    with reading(folder, name) as file:
+        metadata = file.metadata.metadata or {}
     version = metadata.get(_VERSION, b"none").decode()
     if version not in map(str, READABLE):
         raise StoreError(
@@ -81,31 +84,91 @@ def footer_of(folder: Folder, name: str) -> Mapping[bytes, bytes]:
     return metadata
 
 
+@contextmanager
+def reading(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
+    """An open part. PartDamaged for bytes that the block reads and that are not those written.
+
+    StoreError for a disk or a network that fails: the bytes are fetched once more to tell.
+    FileNotFoundError.
+    """
+    try:
+        with folder.open(name) as file:
+            yield pq.ParquetFile(file, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
+    except _SENSELESS as error:
+        check_whole(folder, name)
+        raise _unreadable(folder, name, error) from error
+
+
+def check_whole(folder: Folder, name: str) -> None:
+    """Reads all of a part. PartDamaged; StoreError if its bytes cannot be had."""
+    try:
+        content = pa.BufferReader(folders.read(folder, name))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unreadable(folder, name, error) from error
+    try:
+        file = pq.ParquetFile(content, page_checksum_verification=True)
+    except _SENSELESS as error:
+        raise PartDamaged(
+            folder,
+            name,
+            f"is not a whole Parquet file ({error}); the next `crsweep run` sets it aside and "
+            "runs its episodes again",
+        ) from None
+    try:
+        for index in range(file.num_row_groups):
+            file.read_row_group(index).validate(full=True)
+    except _SENSELESS as error:
+        base = name.rpartition("/")[2]
+        raise PartDamaged(
+            folder,
+            name,
+            f"is damaged ({error}); rename it to {base}{DAMAGED}, and the next `crsweep run` "
+            "runs its episodes again",
+        ) from None
+
+
+def _unreadable(folder: Folder, name: str, error: Exception) -> StoreError:
+    reason = getattr(error, "strerror", None) or error
+    return StoreError(f"{folder}/{name} cannot be read: {reason}")
+
+
 def replaced_by(footer: Mapping[bytes, bytes]) -> list[str]:
     """Names of the parts that a file with this footer stands for."""
     return json.loads(footer.get(REPLACES.encode(), b"[]"))
 
 
-def check(folder: Folder, table: str) -> None:
-    """Looks at every part of `table`. StoreError for the first that is damaged or not ours."""
+def check(folder: Folder, table: str, *, pages: bool) -> None:
+    """Looks at every part of `table`, and at all that it holds if `pages` says so.
+
+    StoreError for the first that is damaged or not ours.
+    """
     for name in _listed(folder, table):
         footer_of(folder, f"{table}/{name}")
+        if pages:
+            check_whole(folder, f"{table}/{name}")
 
 
-def damaged(folder: Folder, table: str) -> list[str]:
-    """The parts of `table` that are no whole files. StoreError for one that is not ours."""
+def bundles(folder: Folder, table: str) -> dict[str, set[str] | None]:
+    """Part of `table` -> ids of the bundles that its rows may be of; None if it is damaged.
 
-    def is_damaged(name: str) -> bool:
+    StoreError for one that is not ours. Only names and footers are read.
+    """
+
+    def found(name: str) -> set[str] | None:
         try:
-            footer_of(folder, name)
-        except NotWhole:
-            return True
-        return False
+            stands_for = replaced_by(footer_of(folder, name))
+        except PartDamaged:
+            return None
+        return {part.removesuffix(SUFFIX) for part in (name.partition("/")[2], *stands_for)}
 
     names = [f"{table}/{name}" for name in _listed(folder, table)]
     # Footers are small, and on an object store far away.
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return [name for name, yes in zip(names, pool.map(is_damaged, names), strict=True) if yes]
+        return dict(zip(names, pool.map(found, names), strict=True))
 
 
 def last_epoch(folder: Folder) -> int:

@@ -66,7 +66,8 @@ def remove_replaced(folder: Folder) -> int:
 def compact(folder: Folder, right: Right) -> int:
     """Merges the parts that are not full, table by table; how many files were written.
 
-    Raises StoreError if the disk or the lease is lost; the folder then reads as before.
+    Raises StoreError if the disk or the lease is lost, PartDamaged for a part that cannot be read;
+    the folder then reads as before.
     """
     try:
         remove_replaced(folder)
@@ -138,6 +139,7 @@ def rewrite(
             compression=compression,
             compression_level=level,
             use_dictionary=dictionary,  # type: ignore[arg-type]
+            write_page_checksum=True,
         ) as writer,
     ):
         for rows in _row_groups(folder, table, group):
@@ -152,8 +154,8 @@ def rewrite(
 
 def _leaves(folder: Folder, name: str) -> list[str]:
     """Paths of the columns as Parquet has them: `targets.list.element`."""
-    with folder.open(name) as source:
-        columns = pq.ParquetFile(source).schema
+    with parts.reading(folder, name) as file:
+        columns = file.schema
         return [columns.column(index).path for index in range(len(columns))]
 
 
@@ -161,10 +163,11 @@ def _row_groups(folder: Folder, table: str, group: Sequence[str]) -> Iterator[pa
     """The rows of all parts, in order, in few large pieces: readers are quicker with those."""
     pending: list[pa.Table] = []
     for name in group:
-        with folder.open(name) as source:
-            file = pq.ParquetFile(source)
+        with parts.reading(folder, name) as file:
             for index in range(file.num_row_groups):
-                pending.append(_completed(file.read_row_group(index), table))
+                rows = file.read_row_group(index)
+                rows.validate(full=True)  # what is wrong must get no checksum
+                pending.append(_completed(rows, table))
                 if sum(rows.nbytes for rows in pending) >= _GROUP_BYTES:
                     yield _together(pending)
                     pending = []

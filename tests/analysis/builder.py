@@ -92,8 +92,8 @@ class Built:
         }
         self.rows["episodes"].append(row)
         by = {"attempt_id": attempt_id, "bundle_id": "b", "driver_epoch": row["driver_epoch"]}
-        self.rows["turns"] += [_OPENING | by, *({**_TURN, **turn, **by} for turn in turns)]
-        self.rows["calls"] += [{**_CALL, **call, **by} for call in calls]
+        self.rows["turns"] += [_OPENING | by, *({**TURN, **turn, **by} for turn in turns)]
+        self.rows["calls"] += [{**CALL, **call, **by} for call in calls]
         return row
 
     def failed(self, cell: Cell, case_id: str, seed: int, blame: str, **changes: Any) -> Row:
@@ -171,7 +171,7 @@ def _write(folder: Path, table: str, name: str, rows: list[Row]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / table / name)
 
 
-_TURN: Mapping[str, Any] = {
+TURN: Mapping[str, Any] = {
     "turn": 1,
     "action": "recommend",
     "strategy": None,
@@ -187,8 +187,8 @@ _TURN: Mapping[str, Any] = {
     "extra": "{}",
     "user_extra": "{}",
 }
-_OPENING = {**_TURN, "turn": 0, "action": None, "agent_text": None, "user_decision": None}
-_CALL: Mapping[str, Any] = {
+_OPENING = {**TURN, "turn": 0, "action": None, "agent_text": None, "user_decision": None}
+CALL: Mapping[str, Any] = {
     "turn": 1,
     "role": "agent",
     "step": "decide",

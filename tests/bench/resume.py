@@ -25,6 +25,8 @@ from runner import folder as sweep_folder
 from runner.run import prepare
 from sweeps import manifest as manifests
 from sweeps.plan import Plan
+from sweeps.records import SCHEMAS
+from tests.analysis.builder import CALL, TURN
 from tests.bench.episodes import ROOT, sweep
 from workers.store import write_part
 
@@ -33,7 +35,7 @@ LIMITS = {1_000_000: 20.0, 100_000: 4.0}
 
 
 def finish(plan: Plan) -> None:
-    """Writes what a complete run leaves behind, without its turns and calls."""
+    """Writes what a complete run leaves behind, of turns and calls but one an episode."""
     out = plan.loaded.out
     manifest = sweep_folder.make_manifest(plan, 1, None)
     cases = sweep_folder.write_cases(plan, out, 1)
@@ -78,6 +80,12 @@ def finish(plan: Plan) -> None:
             for ref in some
         ]
         stamp = {"bundle_id": name, "driver_epoch": 1}
+        nothing = dict.fromkeys(SCHEMAS["calls"].names)
+        attempts = [{"attempt_id": row["attempt_id"]} for row in rows]
+        calls = [{**nothing, **CALL, **attempt} for attempt in attempts]
+        write_part(out, f"calls/{name}.parquet", "calls", calls, stamp)
+        turns = [{**TURN, **attempt} for attempt in attempts]
+        write_part(out, f"turns/{name}.parquet", "turns", turns, stamp)
         write_part(out, f"episodes/{name}.parquet", "episodes", rows, stamp)
     manifests.write(out, manifest.model_copy(update={"cases_file": cases}))
 

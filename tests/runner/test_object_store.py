@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
+import uuid
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from tests.runner.reading import outcomes, prompts, words
 from tests.runner.test_run import AWAKE, half_asleep
 from tests.sweep_files import write_sweep
 from workers import lease
+from workers.cache import journal
 from workers.lease import FolderLease
 
 
@@ -97,6 +101,63 @@ def test_after_sigkill_the_same_command_completes_and_a_second_driver_is_refused
     resumed = crsweep("run", path, AWAKE)
     assert f"160 episodes, {len(before)} done" in resumed.stdout
     assert len(outcomes(fetched(at, tmp_path / "after"))) == 160
+
+
+def test_after_sigkill_no_completed_call_is_paid_for_twice_from_the_same_working_folder(
+    tmp_path, crsweep, at
+):
+    at = f"{at}-{uuid.uuid4().hex}"  # no run before it has left a journal there
+    logs = ROOT / "logs" / BUCKET / "tests" / at.rpartition("/")[2]
+
+    def asked() -> Counter[str]:
+        found = [path.read_text().splitlines() for path in logs.glob("latency-*.jsonl")]
+        # The last line of a process that was killed may be cut off.
+        return Counter(json.loads(x)["request"] for y in found for x in y if x.endswith("}"))
+
+    try:
+        path = write_sweep(
+            tmp_path, out=at, cases={"sample": 6}, roles={"user": "m", "agent": "m"},
+            models={"m": {"backend": "latency", "latency_ms": 300}}, cache="off",
+            grid={"agent": ["zero_shot"], "seed": [0, 1]},
+        )  # fmt: skip
+        process = start(path)
+        wait_for(lambda: asked().total() >= 20, process, "calls")
+        process.kill()
+        said, _ = process.communicate()
+        assert f"completed calls lie in {logs / journal.FOLDER} until the sweep is complete" in said
+        kept = {key for file in journal.files(logs) for key, _ in journal.read(file)}
+        before = asked()
+        resumed = crsweep("run", path, "models.m.latency_ms=0")
+        assert f"completed calls lie in {logs / journal.FOLDER}" in resumed.stdout
+        again = asked().total() - len(asked())
+        assert again == len(before) - len(kept) <= 4  # dialogues at once
+        assert len(outcomes(fetched(at, tmp_path / "after"))) == 12
+        assert not journal.files(logs)
+    finally:
+        shutil.rmtree(logs)
+
+
+def test_a_store_that_fails_during_a_run_is_named_with_what_it_said(tmp_path, monkeypatch):
+    out = f"s3://{BUCKET}/tests/failing"
+    model = {"backend": "latency", "latency_ms": 200, "log": False}
+    run = {"executor": "local", "concurrency": 8}
+    with s3_server() as env:
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        path = write_sweep(
+            tmp_path, out=out, models={"strong": model, "weak": model}, cache="off",
+            cases={"sample": 40}, run=run,
+        )  # fmt: skip
+        process = start(path)
+        wait_for(lambda: folder_at(out).names("episodes"), process, "a commit")
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 3, said
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert f"write {out}" in line
+    assert "tests/failing/" in line.partition(out)[2]  # the object
+    assert "Could not connect to server" in line
+    assert f"to go on: python -m runner run {path}" in said
+    assert "Traceback" not in said
 
 
 def test_of_many_drivers_at_once_one_gets_the_lease(at):

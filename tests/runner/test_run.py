@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sweeps.folder import LocalFolder
 from tests.conftest import ROOT
 from tests.runner.processes import below, start, wait_for
 from tests.runner.reading import outcomes, prompts, raw, words
@@ -158,6 +159,22 @@ def test_changed_prompts_run_their_cells_again(tmp_path, crsweep):
 def committed(out) -> set[str]:
     parts = list((out / "episodes").glob("*.parquet")) if (out / "episodes").exists() else []
     return set(raw(out, "episodes").episode_id) if parts else set()
+
+
+def test_cases_of_former_plans_are_removed_but_for_the_last_which_may_be_being_read(
+    tmp_path, crsweep
+):
+    path, out = write_sweep(tmp_path), tmp_path / "out"
+    for sample in (1, 2, 3):
+        crsweep("run", path, f"cases.sample={sample}")
+    assert LocalFolder(out).names("cases") == [
+        "000002-driver-000001.parquet",
+        "000003-driver-000001.parquet",
+    ]
+    crsweep("run", path, "cases.sample=3")
+    assert LocalFolder(out).names("cases") == ["000003-driver-000001.parquet"]
+    counted = crsweep("sql", out, "select count(*) from cases", "--format", "csv").stdout
+    assert counted.splitlines()[1] == "3"
 
 
 def half_asleep(folder, **changes):
