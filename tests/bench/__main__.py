@@ -10,12 +10,12 @@ BENCHES = (
     ("analysis",),
     ("store",),
     ("cache",),
-    ("calls",),
-    ("calls", "--dialogues", "8000", "--concurrency", "1024", "--limit", "8000", "--runs", "3"),
+    ("throughput",),
+    ("throughput", "--dialogues", "8000", "--concurrency", "1024", "--limit", "8000", "--runs", "3"),
     ("cached",),
     ("slots",),
     ("resume", "--episodes", "1000000"),
-    ("throughput", "--runs", "5"),
+    ("vllm_throughput",),
     ("affinity",),
 )
 

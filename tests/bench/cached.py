@@ -2,7 +2,7 @@
 
     python -m tests.bench.cached --dialogues 10000
 
-The sweep of `tests.bench.calls` with 4 turns (8 calls) runs once, its results are deleted, and it
+The sweep of `tests.bench.throughput` with 4 turns (8 calls) runs once, its results are deleted, and it
 runs again: no call reaches the model. The limit is 800 episodes/s.
 """
 
@@ -20,7 +20,7 @@ from rich.console import Console
 
 from analysis.results import Results
 from runner.run import run
-from tests.bench.calls import answered, sweep
+from tests.bench.throughput import answered, sweep
 
 LIMIT = 800.0  # episodes/s on 2 cores
 
