@@ -4,7 +4,17 @@
 
 Dialogues of agent and user, one call a turn each, with distinct prompts of 2,000 characters; a
 model of fixed latency in an actor of its own; cache on, everything stored durably. The rate is
-taken from the model's own log. The limit is concurrency / latency, where the CPU is none.
+taken from the model's own log. The limit is concurrency / latency, where the CPU is none. The
+median of 5 runs.
+
+`--peer FILE` runs the same load through inspect-ai after each of our runs, and prints the median
+ratio of our calls/s to its; the limit is 10. FILE is a script that takes `-n DIALOGUES -t TURNS
+-c CONCURRENCY -l SECONDS --realtime 0` and ends with a line of JSON with `calls` and `calls_s`.
+inspect-ai is no dependency of crsweep: put it in an environment of its own,
+
+    python -m venv /tmp/inspect-venv && /tmp/inspect-venv/bin/pip install inspect-ai
+
+and name its interpreter: `--peer FILE --peer-python /tmp/inspect-venv/bin/python`.
 """
 
 from __future__ import annotations
@@ -13,6 +23,8 @@ import argparse
 import io
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +35,9 @@ from rich.console import Console
 from analysis.results import Results
 from runner.run import run
 from tests.bench.cpu import CpuClock
+from tests.bench.ending import AtLeast, ending
+
+PEER_LIMIT = 10.0  # times the calls/s of inspect-ai, at least
 
 
 def sweep(folder: Path, given: argparse.Namespace) -> Path:
@@ -78,6 +93,26 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def peer(given: argparse.Namespace) -> float:
+    """Calls a second of the peer under the same load."""
+    load = (
+        ("-n", given.dialogues),
+        ("-t", given.turns),
+        ("-c", given.concurrency),
+        ("-l", given.latency_ms / 1000),
+        ("--realtime", 0),  # its fastest setting
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        words = [str(word) for pair in load for word in pair]
+        done = subprocess.run(
+            [given.peer_python, "-E", str(given.peer.resolve()), *words, "--dir", f"{folder}/logs"],
+            check=True, stdout=subprocess.PIPE, text=True, cwd=folder,
+        )  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["calls"] == 2 * given.dialogues * given.turns
+    return found["calls_s"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dialogues", type=int, default=1000)
@@ -88,25 +123,34 @@ def main() -> None:
     parser.add_argument("--cache", default="readwrite")
     parser.add_argument("--limit", type=float, help="calls/s; default: concurrency / latency")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--peer", type=Path, help="a script that plays the same load elsewhere")
+    parser.add_argument("--peer-python", default=sys.executable, help="the interpreter for --peer")
     given = parser.parse_args()
     limit = given.limit or given.concurrency / given.latency_ms * 1000
-    found = []
+    found, peers = [], []
     for _ in range(given.runs):
         found.append(measure(given))
         print(json.dumps(found[-1]), flush=True)
-    median = statistics.median(each["calls_per_s"] for each in found)
+        if given.peer is not None:
+            peers.append(peer(given))
+            print(json.dumps({"peer": peers[-1]}), flush=True)
+    rates = [each["calls_per_s"] for each in found]
+    figures = {"calls_per_s": AtLeast(round(statistics.median(rates), 1), limit)}
+    facts: dict[str, Any] = {}
+    if peers:
+        ratio = statistics.median(ours / its for ours, its in zip(rates, peers, strict=True))
+        figures["ratio_to_peer"] = AtLeast(round(ratio, 2), PEER_LIMIT)
+        facts["peer_calls_per_s"] = round(statistics.median(peers), 1)
     print(
-        json.dumps(
-            {
-                "bench": "throughput",
-                "calls": found[0]["calls"],
-                "concurrency": given.concurrency,
-                "latency_ms": given.latency_ms,
-                "calls_per_s": round(median, 1),
-                "cpu_us_per_call": round(statistics.median(e["cpu_us_per_call"] for e in found)),
-                "limit": limit,
-                "efficiency": round(median / limit, 3),
-            }
+        ending(
+            "throughput",
+            figures,
+            calls=found[0]["calls"],
+            concurrency=given.concurrency,
+            latency_ms=given.latency_ms,
+            runs=[round(rate, 1) for rate in rates],
+            cpu_us_per_call=round(statistics.median(e["cpu_us_per_call"] for e in found)),
+            **facts,
         )
     )
 

@@ -31,6 +31,7 @@ from sweeps.origins import Origins
 from sweeps.schema import ModelSpec
 from tests import tiny_models
 from tests.bench.cpu import CpuClock
+from tests.bench.ending import AtLeast, ending
 from workers.models import backend_of
 
 LIMIT = 0.90
@@ -149,22 +150,20 @@ def main() -> None:
         ratio = ours["requests_per_s"] / theirs["requests_per_s"]
         print(json.dumps({"ratio": round(ratio, 3), "crsweep": ours, "bare": theirs}), flush=True)
         pairs.append((ratio, ours, theirs))
+    ratio = statistics.median(p[0] for p in pairs)
     print(
-        json.dumps(
-            {
-                "bench": "vllm_throughput",
-                "in_flight": IN_FLIGHT,
-                "requests": pairs[0][1]["requests"],
-                "bare_requests_per_s": _median(p[2]["requests_per_s"] for p in pairs),
-                "crsweep_requests_per_s": _median(p[1]["requests_per_s"] for p in pairs),
-                "bare_tokens_per_s": _median(p[2]["tokens_per_s"] for p in pairs),
-                "crsweep_tokens_per_s": _median(p[1]["tokens_per_s"] for p in pairs),
-                "bare_cpu_ms_per_call": _median(p[2]["cpu_ms_per_call"] for p in pairs),
-                "crsweep_cpu_ms_per_call": _median(p[1]["cpu_ms_per_call"] for p in pairs),
-                "least_bare": LEAST_BARE,
-                "ratio": round(statistics.median(p[0] for p in pairs), 3),
-                "limit": LIMIT,
-            }
+        ending(
+            "vllm_throughput",
+            {"ratio": AtLeast(round(ratio, 3), LIMIT)},
+            in_flight=IN_FLIGHT,
+            requests=pairs[0][1]["requests"],
+            bare_requests_per_s=_median(p[2]["requests_per_s"] for p in pairs),
+            crsweep_requests_per_s=_median(p[1]["requests_per_s"] for p in pairs),
+            bare_tokens_per_s=_median(p[2]["tokens_per_s"] for p in pairs),
+            crsweep_tokens_per_s=_median(p[1]["tokens_per_s"] for p in pairs),
+            bare_cpu_ms_per_call=_median(p[2]["cpu_ms_per_call"] for p in pairs),
+            crsweep_cpu_ms_per_call=_median(p[1]["cpu_ms_per_call"] for p in pairs),
+            least_bare=LEAST_BARE,
         )
     )
 
