@@ -55,6 +55,9 @@ class InProcess:
             found.append(self._ready.get_nowait())
         return found
 
+    def close(self) -> None:
+        """The engine stays for the next client."""
+
     async def _serve(self, item: Item) -> None:
         assert isinstance(item.request, Request)
         self._ready.put_nowait((item.number, await self.engine.generate(item.request)))
@@ -111,13 +114,15 @@ async def compare(dialogues: int, rounds: int) -> str:
         )
         spec = VLLMBackend.engine(options, "tiny", True)
         replicas = [InProcess(await Engine.start(spec, print)) for _ in range(2)]
-        await play(replicas, 8, affinity=True)  # kernels, caches of prompts
         found: dict[bool, list[tuple[float, float, int]]] = {True: [], False: []}
-        for _ in range(rounds):
-            for affinity in (True, False):
-                found[affinity].append(await play(replicas, dialogues, affinity=affinity))
-        for replica in replicas:
-            replica.engine.close()
+        try:
+            await play(replicas, 8, affinity=True)  # kernels, caches of prompts
+            for _ in range(rounds):
+                for affinity in (True, False):
+                    found[affinity].append(await play(replicas, dialogues, affinity=affinity))
+        finally:  # with an engine left this process would not end
+            for replica in replicas:
+                replica.engine.close()
     ratios = [b[1] / a[1] for a, b in zip(found[True], found[False], strict=True)]
     return ending(
         "affinity",
