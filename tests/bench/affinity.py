@@ -4,7 +4,8 @@
 
 The same dialogues twice through `EngineClient`: once routed as in a sweep, once by chance. Every
 turn repeats what was said before, so a replica that has served the last turn has most of the next
-prompt in its KV cache. Prints the prefix-cache hit rates, and the ratio of their times.
+prompt in its KV cache. Prints the prefix-cache hit rates, and the ratio of their
+times (by chance / as in a sweep), the median of 5 pairs.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import argparse
 import asyncio
 import json
 import random
+import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from agents.core.calls import Completion
 from tests import tiny_models
+from tests.bench.ending import AtLeast, ending
 from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.engine import Engine, Request, clean_environment
 from workers.backends.vllm.options import VLLMOptions
 from workers.backends.vllm.replica import Answer, Item
 
+LIMIT = 1.0  # by chance it must not be faster
 TURNS = 8
 AT_ONCE = 48
 _OPENING = "You recommend films. The user tells what they like, and you answer in a few words. "
@@ -51,6 +54,9 @@ class InProcess:
         while not self._ready.empty():
             found.append(self._ready.get_nowait())
         return found
+
+    def close(self) -> None:
+        """The engine stays for the next client."""
 
     async def _serve(self, item: Item) -> None:
         assert isinstance(item.request, Request)
@@ -99,7 +105,7 @@ async def play(
     return hits / asked, seconds, dialogues * TURNS
 
 
-async def compare(dialogues: int, rounds: int) -> dict[str, Any]:
+async def compare(dialogues: int, rounds: int) -> str:
     with tempfile.TemporaryDirectory() as folder:
         options = VLLMOptions(
             model=str(tiny_models.make(Path(folder), "llama")),
@@ -108,25 +114,27 @@ async def compare(dialogues: int, rounds: int) -> dict[str, Any]:
         )
         spec = VLLMBackend.engine(options, "tiny", True)
         replicas = [InProcess(await Engine.start(spec, print)) for _ in range(2)]
-        await play(replicas, 8, affinity=True)  # kernels, caches of prompts
         found: dict[bool, list[tuple[float, float, int]]] = {True: [], False: []}
-        for _ in range(rounds):
-            for affinity in (True, False):
-                found[affinity].append(await play(replicas, dialogues, affinity=affinity))
-        for replica in replicas:
-            replica.engine.close()
-    ratios = sorted(b[1] / a[1] for a, b in zip(found[True], found[False], strict=True))
-    return {
-        "bench": "affinity",
-        "dialogues": dialogues,
-        "turns": TURNS,
-        "calls": found[True][0][2],
-        "hit_rate_affinity": round(found[True][0][0], 3),
-        "hit_rate_random": round(found[False][0][0], 3),
-        "seconds_affinity": [round(one[1], 2) for one in found[True]],
-        "seconds_random": [round(one[1], 2) for one in found[False]],
-        "ratio": round(ratios[len(ratios) // 2], 2),
-    }
+        try:
+            await play(replicas, 8, affinity=True)  # kernels, caches of prompts
+            for _ in range(rounds):
+                for affinity in (True, False):
+                    found[affinity].append(await play(replicas, dialogues, affinity=affinity))
+        finally:  # with an engine left this process would not end
+            for replica in replicas:
+                replica.engine.close()
+    ratios = [b[1] / a[1] for a, b in zip(found[True], found[False], strict=True)]
+    return ending(
+        "affinity",
+        {"ratio": AtLeast(round(statistics.median(ratios), 2), LIMIT)},
+        dialogues=dialogues,
+        turns=TURNS,
+        calls=found[True][0][2],
+        hit_rate_affinity=round(found[True][0][0], 3),
+        hit_rate_random=round(found[False][0][0], 3),
+        seconds_affinity=[round(one[1], 2) for one in found[True]],
+        seconds_random=[round(one[1], 2) for one in found[False]],
+    )
 
 
 def main() -> None:
@@ -135,7 +143,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     clean_environment(True, 1)
-    print(json.dumps(asyncio.run(compare(given.dialogues, given.rounds))))
+    print(asyncio.run(compare(given.dialogues, given.rounds)))
 
 
 if __name__ == "__main__":

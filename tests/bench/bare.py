@@ -1,4 +1,4 @@
-"""Bare AsyncLLM under recorded requests: what `tests.bench.throughput` compares with.
+"""Bare AsyncLLM under recorded requests: what `tests.bench.vllm_throughput` compares with.
 
     python -m tests.bench.bare REQUESTS.json
 
@@ -61,7 +61,7 @@ async def main(given: dict[str, Any]) -> dict[str, float]:
     with CpuClock() as clock:
         await asyncio.gather(*(slot() for _ in range(given["concurrency"])))
     llm.shutdown()
-    seconds = ends[-1] - ends[0]  # from the first answer on, as in `throughput`
+    seconds = ends[-1] - ends[0]  # from the first answer on, as in `vllm_throughput`
     cpu = clock.between(ends[0], ends[-1])
     return {
         "requests_per_s": len(work) / seconds,

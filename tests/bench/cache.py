@@ -6,45 +6,42 @@ One client, 64 calls at once, through the wire to an owner in a process of its o
 over a sealed segment of `--entries` calls; a put counts when it is durable in the journal, which
 lies in `--folder` (the working folder by default: a memory disk would flatter it). The peer is
 plain SQLite in WAL mode with synchronous=FULL, in the same process and on the same disk: a query a
-lookup, a transaction for 64 puts. Limits: at least 20,000 hits/s, at most 1 ms a put.
+lookup, a transaction for 64 puts. Medians of 5 rounds. Limits: at least 20,000 hits/s, at most 1 ms
+a put.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
-import json
 import multiprocessing
-import sqlite3
+import statistics
 import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from agents.core.calls import Completion
+from tests.bench.cache_stores import (
+    AT_ONCE,
+    RUNS,
+    STEP,
+    SQLite,
+    figures,
+    key_of,
+    measure,
+    reply_of,
+    rounds_of,
+)
+from tests.bench.ending import ending
 from workers.cache import segments
 from workers.cache.actor import Visitor
 from workers.cache.client import CallCache, by_wire
-from workers.cache.entries import KEY, checksum, decode, encode
+from workers.cache.entries import checksum, encode
 from workers.cache.owner import CallOwner
 from workers.cache.segments import Row
 from workers.cache.store import CallStore, Places
 from workers.wire import Address, Server
-
-AT_ONCE = 64
-HITS_LIMIT = 20_000.0  # a second, at least
-PUT_LIMIT = 1.0  # ms, at most
-RUNS = 3  # of the hits; the median counts
-
-
-def key_of(number: int) -> bytes:
-    return hashlib.blake2b(number.to_bytes(8, "big"), digest_size=KEY).digest()
-
-
-def reply_of(number: int) -> Completion:
-    """As long as a reply with its reasons is: 600 characters."""
-    return Completion(f"{number:08d} {'some words of a reply ' * 27}"[:600], "stop", 900, 150)
 
 
 def serve(places: Places, pipe: Connection) -> None:
@@ -86,45 +83,15 @@ async def ours(address: Address, entries: int, puts: int) -> tuple[float, float]
 
     cache = CallCache([by_wire(find)])
     made: list[int] = []
-    step = 7919  # a prime: all over the segment
-    spread = [n * step % entries for n in range(entries)]
+    spread = [n * STEP % entries for n in range(entries)]
     await at_once(cache, spread[: entries // 10], made)  # the file is in the memory now
-    rates = sorted([entries / await at_once(cache, spread, made) for _ in range(RUNS)])
+    rates = [entries / await at_once(cache, spread, made) for _ in range(RUNS)]
     assert not made, "a lookup was no hit"
-    new = list(range(entries, entries + puts))
-    seconds = await at_once(cache, new, made)
-    assert sorted(made) == new
+    new = rounds_of(entries, puts)
+    times = [await at_once(cache, list(each), made) / puts * 1000 for each in new]
+    assert sorted(made) == list(range(entries, entries + RUNS * puts))
     cache.close()
-    return rates[RUNS // 2], seconds / puts * 1000
-
-
-def plain_sqlite(folder: Path, entries: int, puts: int) -> tuple[float, float]:
-    """The same of SQLite alone."""
-    db = sqlite3.connect(folder / "peer.sqlite", isolation_level=None)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("CREATE TABLE calls (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
-
-    def insert(numbers: range) -> None:
-        db.execute("BEGIN")
-        rows = ((key_of(n), encode(reply_of(n))) for n in numbers)
-        db.executemany("INSERT INTO calls VALUES (?, ?)", rows)
-        db.execute("COMMIT")
-
-    insert(range(entries))
-    started = time.perf_counter()
-    for n in range(entries):
-        (value,) = db.execute(
-            "SELECT value FROM calls WHERE key = ?", (key_of(n * 7919 % entries),)
-        ).fetchone()
-        decode(value)
-    rate = entries / (time.perf_counter() - started)
-    started = time.perf_counter()
-    for start in range(entries, entries + puts, AT_ONCE):
-        insert(range(start, min(start + AT_ONCE, entries + puts)))
-    ms = (time.perf_counter() - started) / puts * 1000
-    db.close()
-    return rate, ms
+    return statistics.median(rates), statistics.median(times)
 
 
 def rows(entries: int) -> list[Row]:
@@ -154,21 +121,18 @@ def main() -> None:
         finally:
             process.kill()
             process.join()
-        peer_hits, peer_put = plain_sqlite(folder, given.entries, given.puts)
+        peer = SQLite(folder)
+        peer_hits, peer_put = measure({"sqlite": peer}, given.entries, given.puts)["sqlite"]
+        peer.close()
     print(
-        json.dumps(
-            {
-                "bench": "cache",
-                "entries": given.entries,
-                "at_once": AT_ONCE,
-                "hits_per_s": round(hits),
-                "put_ms": round(put, 3),
-                "limit": {"hits_per_s": HITS_LIMIT, "put_ms": PUT_LIMIT},
-                "sqlite": {"hits_per_s": round(peer_hits), "put_ms": round(peer_put, 3)},
-                "hits_by_sqlite": round(hits / peer_hits, 2),
-                "put_ms_by_sqlite": round(put / peer_put, 2),
-                "efficiency": round(min(hits / HITS_LIMIT, PUT_LIMIT / put), 2),
-            }
+        ending(
+            "cache",
+            figures(hits, put),
+            entries=given.entries,
+            at_once=AT_ONCE,
+            sqlite={"hits_per_s": round(peer_hits), "put_ms": round(peer_put, 4)},
+            hits_by_sqlite=round(hits / peer_hits, 2),
+            put_ms_by_sqlite=round(put / peer_put, 2),
         )
     )
 

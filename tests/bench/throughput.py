@@ -1,11 +1,20 @@
-"""Throughput of a sweep over real vLLM, as a share of what bare AsyncLLM does.
+"""Calls a second through the whole path, next to what a model of fixed latency allows.
 
-    python -m tests.bench.throughput --runs 5
+    python -m tests.bench.throughput --dialogues 1000 --turns 6 --concurrency 256 --latency-ms 50
 
-Each run plays one sweep through `crsweep run`'s own classes with storage on, then gives the very
-same requests, in the order in which they were made and as many at once, to a bare AsyncLLM in a
-process of its own. One tiny Llama with random weights. The shape is fixed so that bare vLLM does
-at least 150 requests/s on 2 cores. The limit of the ratio is 0.90.
+Dialogues of agent and user, one call a turn each, with distinct prompts of 2,000 characters; a
+model of fixed latency in an actor of its own; cache on, everything stored durably. The rate is
+taken from the model's own log. The limit is concurrency / latency, where the CPU is none. The
+median of 5 runs.
+
+`--peer FILE` runs the same load through inspect-ai after each of our runs, and prints the median
+ratio of our calls/s to its; the limit is 10. FILE is a script that takes `-n DIALOGUES -t TURNS
+-c CONCURRENCY -l SECONDS --realtime 0` and ends with a line of JSON with `calls` and `calls_s`.
+inspect-ai is no dependency of crsweep: put it in an environment of its own,
+
+    python -m venv /tmp/inspect-venv && /tmp/inspect-venv/bin/pip install inspect-ai
+
+and name its interpreter: `--peer FILE --peer-python /tmp/inspect-venv/bin/python`.
 """
 
 from __future__ import annotations
@@ -23,154 +32,127 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from agents.core import plugins
 from analysis.results import Results
-from runner.machines import gpu_memories
 from runner.run import run
-from sweeps.origins import Origins
-from sweeps.schema import ModelSpec
-from tests import tiny_models
 from tests.bench.cpu import CpuClock
-from workers.models import backend_of
+from tests.bench.ending import AtLeast, ending
 
-LIMIT = 0.90
-LEAST_BARE = 150.0  # requests/s, below which the comparison says little
-IN_FLIGHT = 128  # requests in the engine at once, of both
-DIALOGUES = 192  # at once in the sweep: some are always between two calls
-EPISODES = 1024
-THREADS = 1  # what `runner.crew` gives one engine on 2 cores
-SAMPLING = {"temperature": 0.7, "max_tokens": 160}
+PEER_LIMIT = 10.0  # times the calls/s of inspect-ai, at least
 
 
-def model(folder: Path) -> dict[str, Any]:
-    """The model of the sweep: what `models.tiny` says."""
-    return {
-        "backend": "vllm",
-        "model": str(tiny_models.make(folder, "llama", layers=1, hidden=64)),
-        "max_model_len": 2048,
-        "max_inflight": IN_FLIGHT,
-        "gpus_per_replica": 1,
-        "sampling": SAMPLING,
-    }
-
-
-def sweep(folder: Path, episodes: int) -> Path:
+def sweep(folder: Path, given: argparse.Namespace) -> Path:
     data = {
         "name": "bench",
         "out": str(folder / "out"),
-        "domain": {"name": "synthetic", "items": 500, "users": 100_000},
-        "cases": {"sample": episodes},
-        "models": {"tiny": model(folder)},
-        "roles": {"user": "tiny", "agent": "tiny"},
-        "agent": "tests.bench.terse_agent",
-        "simulator": "tests.bench.terse_user",
-        "limits": {"max_turns": 4},
-        "cache": {"path": str(folder / "cache")},
-        "run": {"episode_workers": 1, "concurrency": DIALOGUES},
+        "domain": {"name": "synthetic", "items": 500, "users": 100_000, "history": 4},
+        "cases": {"sample": given.dialogues},
+        "models": {"fixed": {"backend": "latency", "latency_ms": given.latency_ms}},
+        "roles": {"user": "fixed", "agent": "fixed"},
+        "agent": "tests.bench.padded_agent",
+        "simulator": "tests.bench.padded_user",
+        "limits": {"max_turns": given.turns, "episode_tokens": 10_000_000},
+        "cache": {"path": str(folder / "cache"), "mode": given.cache},
+        "run": {"episode_workers": given.workers, "concurrency": given.concurrency},
     }
     path = folder / "bench.yaml"
     path.write_text(yaml.safe_dump(data))
     return path
 
 
-def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
-    """Figures of the sweep, and a file of the requests that it made."""
-    with CpuClock() as clock:
-        outcome = run(
-            sweep(folder, episodes), [], accept_source_change=False,
-            console=Console(file=io.StringIO()),
-        )  # fmt: skip
-    assert outcome.tally is not None
-    assert outcome.left == 0
-    results = Results.open(folder / "out")
-    rows = results.query(
-        "SELECT role, step, prompt, seed, started, started + seconds, "
-        "input_tokens + output_tokens FROM calls ORDER BY started"
-    ).fetchall()
-    # From the first answer on: the first calls have waited for the engine to load.
-    start, end = min(row[5] for row in rows), max(row[5] for row in rows)
-    cpu = clock.between(start, end)
-    figures = {
-        "requests_per_s": len(rows) / (end - start),
-        "tokens_per_s": sum(row[6] for row in rows) / (end - start),
-        "cpu_ms_per_call": sum(cpu.values()) / len(rows) * 1000,
-        "cpu_ms_by_process": {k: round(v / len(rows) * 1000, 2) for k, v in sorted(cpu.items())},
-        "requests": len(rows),
-        "failed": outcome.tally.failed,
-    }
-    schemas = {
-        **_schemas("agents", "tests.bench.terse_agent"),
-        **_schemas("simulators.users", "tests.bench.terse_user"),
-    }
-    cls, options = backend_of(ModelSpec(**model(folder)), Origins(), ())
-    cpu = not gpu_memories()
-    spec = cls.engine(options, "tiny", cpu)
-    assert spec is not None
-    given = {
-        "arguments": dict(spec.arguments),
-        "sampling": options.sampling.for_engine(),  # type: ignore[attr-defined]
-        "concurrency": IN_FLIGHT,
-        "threads": THREADS if cpu else None,
-        "requests": [
-            {"messages": json.loads(prompt), "seed": seed, "schema": schemas[step]}
-            for _, step, prompt, seed, *_ in rows
-        ],
-    }
-    path = folder / "requests.json"
-    path.write_text(json.dumps(given))
-    return figures, path
+def answered(out: Path) -> list[tuple[float, float]]:
+    """When each request came and was answered, by the model's log."""
+    found = []
+    for log in (out / "logs").glob("latency-*.jsonl"):
+        with log.open() as file:
+            for line in file:
+                entry = json.loads(line)
+                found.append((entry["arrived"], entry["answered"]))
+    return found
 
 
-def bare(requests: Path) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.bare", str(requests)],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = sweep(folder, given)
+        with CpuClock() as clock:
+            outcome = run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
+        assert outcome.tally is not None
+        assert outcome.left == outcome.tally.failed == 0
+        calls = answered(folder / "out")
+        rows = Results.open(folder / "out").query("SELECT count(*) FROM calls").fetchone()
+        assert rows is not None
+        # A user's reply to the last turn is a call too; the opening is none.
+        assert len(calls) == rows[0] == 2 * given.dialogues * given.turns
+        start, end = min(c[0] for c in calls), max(c[1] for c in calls)
+        cpu = clock.between(start, end)
+    return {
+        "calls": len(calls),
+        "calls_per_s": len(calls) / (end - start),
+        "cpu_us_per_call": sum(cpu.values()) / len(calls) * 1e6,
+        "cpu_us_by_process": {k: round(v / len(calls) * 1e6) for k, v in sorted(cpu.items())},
+    }
+
+
+def peer(given: argparse.Namespace) -> float:
+    """Calls a second of the peer under the same load."""
+    load = (
+        ("-n", given.dialogues),
+        ("-t", given.turns),
+        ("-c", given.concurrency),
+        ("-l", given.latency_ms / 1000),
+        ("--realtime", 0),  # its fastest setting
     )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _schemas(package: str, name: str) -> dict[str, str]:
-    return {step.name: step.schema_json for step in plugins.load(package, name, "speaker").steps}
+    with tempfile.TemporaryDirectory() as folder:
+        words = [str(word) for pair in load for word in pair]
+        done = subprocess.run(
+            [given.peer_python, "-E", str(given.peer.resolve()), *words, "--dir", f"{folder}/logs"],
+            check=True, stdout=subprocess.PIPE, text=True, cwd=folder,
+        )  # fmt: skip
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["calls"] == 2 * given.dialogues * given.turns
+    return found["calls_s"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--episodes", type=int, default=EPISODES)
+    parser.add_argument("--dialogues", type=int, default=1000)
+    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--concurrency", type=int, default=256)
+    parser.add_argument("--latency-ms", type=float, default=50.0)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cache", default="readwrite")
+    parser.add_argument("--limit", type=float, help="calls/s; default: concurrency / latency")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--peer", type=Path, help="a script that plays the same load elsewhere")
+    parser.add_argument("--peer-python", default=sys.executable, help="the interpreter for --peer")
     given = parser.parse_args()
-    pairs = []
+    limit = given.limit or given.concurrency / given.latency_ms * 1000
+    found, peers = [], []
     for _ in range(given.runs):
-        with tempfile.TemporaryDirectory() as name:
-            ours, requests = through_crsweep(Path(name), given.episodes)
-            theirs = bare(requests)
-        ratio = ours["requests_per_s"] / theirs["requests_per_s"]
-        print(json.dumps({"ratio": round(ratio, 3), "crsweep": ours, "bare": theirs}), flush=True)
-        pairs.append((ratio, ours, theirs))
+        found.append(measure(given))
+        print(json.dumps(found[-1]), flush=True)
+        if given.peer is not None:
+            peers.append(peer(given))
+            print(json.dumps({"peer": peers[-1]}), flush=True)
+    rates = [each["calls_per_s"] for each in found]
+    figures = {"calls_per_s": AtLeast(round(statistics.median(rates), 1), limit)}
+    facts: dict[str, Any] = {}
+    if peers:
+        ratio = statistics.median(ours / its for ours, its in zip(rates, peers, strict=True))
+        figures["ratio_to_peer"] = AtLeast(round(ratio, 2), PEER_LIMIT)
+        facts["peer_calls_per_s"] = round(statistics.median(peers), 1)
     print(
-        json.dumps(
-            {
-                "bench": "throughput",
-                "in_flight": IN_FLIGHT,
-                "requests": pairs[0][1]["requests"],
-                "bare_requests_per_s": _median(p[2]["requests_per_s"] for p in pairs),
-                "crsweep_requests_per_s": _median(p[1]["requests_per_s"] for p in pairs),
-                "bare_tokens_per_s": _median(p[2]["tokens_per_s"] for p in pairs),
-                "crsweep_tokens_per_s": _median(p[1]["tokens_per_s"] for p in pairs),
-                "bare_cpu_ms_per_call": _median(p[2]["cpu_ms_per_call"] for p in pairs),
-                "crsweep_cpu_ms_per_call": _median(p[1]["cpu_ms_per_call"] for p in pairs),
-                "least_bare": LEAST_BARE,
-                "ratio": round(statistics.median(p[0] for p in pairs), 3),
-                "limit": LIMIT,
-            }
+        ending(
+            "throughput",
+            figures,
+            calls=found[0]["calls"],
+            concurrency=given.concurrency,
+            latency_ms=given.latency_ms,
+            runs=[round(rate, 1) for rate in rates],
+            cpu_us_per_call=round(statistics.median(e["cpu_us_per_call"] for e in found)),
+            **facts,
         )
     )
-
-
-def _median(values: Any) -> float:
-    return round(statistics.median(values), 1)
 
 
 if __name__ == "__main__":

@@ -7,14 +7,54 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.storm import KILLS, storm
+from tests.chaos.storm import KILLS, WAY_SECONDS, Answer, Kill, paid_again, storm
+
+KILLED = 100.0
 
 
 @pytest.mark.ray
 def test_nothing_is_lost_and_nothing_paid_twice(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(1_000_000)
     found = storm(tmp_path, episodes=2000, seed=seed)
+    print(found)
     assert found["episodes"] == 2000
     assert found["kills"] == len(KILLS)
     assert found["failed"] >= 10  # the broken users of one case in a hundred
     assert found["drivers"] >= 3
+    assert found["paid_again"] <= found["in_the_air"]
+
+
+def lost(*answered: float) -> list[Answer]:
+    """Answers at these times, each asked for again after the kill."""
+    found = []
+    for number, at in enumerate(answered):
+        found.append(Answer(str(number), at - 0.1, at))
+        found.append(Answer(str(number), KILLED + 5, KILLED + 5.1))
+    return found
+
+
+def kill() -> Kill:
+    return Kill("worker", KILLED - WAY_SECONDS, KILLED, KILLED)
+
+
+def test_what_was_in_the_air_at_a_kill_may_be_paid_again() -> None:
+    paid = lost(KILLED - 0.2, KILLED + 0.05)
+    found = paid_again([*paid, Answer("other", KILLED - 0.05, KILLED + 0.05)], [kill()], 96)
+    assert (found["paid_again"], found["in_the_air"]) == (2, 3)
+
+
+@pytest.mark.parametrize("at", [KILLED - 1.5, KILLED + 2])
+def test_what_was_durable_or_came_later_may_not(at: float) -> None:
+    with pytest.raises(AssertionError, match="not in the air at a kill"):
+        paid_again(lost(at), [kill()], 96)
+
+
+def test_a_dialogue_loses_one_call_at_most() -> None:
+    with pytest.raises(AssertionError, match="3 calls paid again"):
+        paid_again(lost(KILLED, KILLED, KILLED), [kill()], 2)
+
+
+def test_while_an_owner_is_away_answers_wait_for_it() -> None:
+    owner = Kill("owner", KILLED - 3, KILLED - 3, KILLED - 3)
+    later = Kill("worker", owner.since, KILLED, KILLED)
+    assert paid_again(lost(KILLED - 2), [owner, later], 96)["paid_again"] == 1
