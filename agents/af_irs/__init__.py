@@ -22,7 +22,7 @@ same for all systems (3). We decided:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -31,7 +31,13 @@ import numpy as np
 from pydantic import Field
 
 from agents.af_irs.extraction import EXTRACT, Extraction
-from agents.af_irs.filtering import WhenEmpty, alternatives, distribution, session_filter
+from agents.af_irs.filtering import (
+    Preference,
+    WhenEmpty,
+    distribution,
+    preferences_of,
+    session_filter,
+)
 from agents.af_irs.tree import MOST_IN_A_BATCH, PreferenceTree, Tree
 from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.artifacts import Recipe
@@ -85,8 +91,8 @@ class _Options(AgentOptions):
     when_empty: WhenEmpty = "drop_least_relevant"
     """What eq. 3 gives when no item fits all session preferences."""
     siblings: Literal["intersect", "unite"] = "intersect"
-    """How eq. 3 takes preferences under one node that no item has together, such as two years: as
-    it is written, or as alternatives."""
+    """How eq. 3 takes preferences that no item can have together, such as two years: as it is
+    written, or as alternatives."""
     action_first: bool = True
     """False is Table 3's "w/o Action-First"."""
     llm2rs: bool = True
@@ -195,20 +201,19 @@ class AFIRS(Agent):
     async def _act(self, dialogue: Dialogue, ask: Ask) -> _Action:
         """Eq. 1 to 5: session preferences, and at most `candidates` items that fit them."""
         options, catalogue = self.options, self.context.catalogue
-        wanted: list[str] = []
-        sets: list[np.ndarray] = []
+        wanted: list[Preference] = []
         unknown_numbers = 0
         if self._tree is not None:
             words = [m for m in dialogue.messages if m.speaker != "recommender"]
             extraction = Extraction(self._tree, words, self._noun, options.batch_options, ask)
             nodes, unknown_numbers = await extraction.run()
-            wanted, sets = self._session_preferences(self._tree, nodes)
+            wanted = preferences_of(self._tree, nodes, unite=options.siblings == "unite")
         allowed = pool(self.context, dialogue, options.repeat)
-        left = session_filter(sets, allowed, options.when_empty)
+        left = session_filter([each.items for each in wanted], allowed, options.when_empty)
         found = best(self._similarities, options.candidates, among=left.mask)
         self._action = _Action(
             dialogue.turn,
-            wanted,
+            [each.words for each in wanted],
             left.kept,
             unknown_numbers,
             int(allowed.sum()),
@@ -216,20 +221,6 @@ class AFIRS(Agent):
             tuple(catalogue.items[position] for position in found.tolist()),
         )
         return self._action
-
-    def _session_preferences(
-        self, tree: Tree, nodes: Sequence[int]
-    ) -> tuple[list[str], list[np.ndarray]]:
-        """What eq. 3 is taken over: in words, and as masks (items,)."""
-        paths = [" > ".join(tree.path(node)) for node in nodes]
-        sets = [tree.mask(node) for node in nodes]
-        if self.options.siblings == "intersect":
-            return paths, sets
-        groups = alternatives(sets, [tree.parents[node] for node in nodes])
-        return (
-            [" | ".join(paths[place] for place in group) for group in groups],
-            [np.logical_or.reduce([sets[place] for place in group]) for group in groups],
-        )
 
     async def _refine(self, action: _Action, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
         """Eq. 6 and 7: the candidates to recommend, never more than there are."""

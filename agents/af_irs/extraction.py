@@ -7,8 +7,9 @@ selected before, in order of relevance; what it selects last are the session pre
 - A node with one child is followed without asking: both have the same items. So is the root.
 - "Other" and "Unlabelled" are no options, since nobody prefers what is left over; what is below
   them is offered in their place.
-- Finer preferences count as more relevant than coarser ones, those of one level in the model's
-  order: it is given for one level at a time, and eq. 3 may have to drop the least relevant.
+- Finer preferences count as more relevant than coarser ones, by the level of the node that was
+  selected, those of one level in the model's order: it is given for one level at a time, and eq. 3
+  may have to drop the least relevant.
 - Options that are too many for a prompt go in batches; their selections are merged by rank.
 - Options are selected by number; a number of no option is counted, one given twice is one.
 """
@@ -43,7 +44,7 @@ EXTRACT = Step("extract", "extract", _Selection)
 
 
 class Extracted(NamedTuple):
-    """`nodes` are the session preferences, the most relevant first."""
+    """`nodes` are the session preferences as they were selected, the most relevant first."""
 
     nodes: tuple[int, ...] = ()
     unknown_numbers: int = 0
@@ -67,30 +68,23 @@ class Extraction:
         options = tree.offered(tree.roots)
         while len(options) == 1:
             options = tree.offered(tree.children[options[0]])
-        by_level: list[list[int]] = []
+        found: list[int] = []
         selected = await self._select(options)
         while selected:
-            below = {node: self._below(node) for node in selected}
-            parents = {
-                child: node
-                for node, children in below.items()
-                if len(children) > 1
-                for child in tree.offered(children)
-            }
+            parents = {child: node for node in selected for child in self._finer(node)}
             finer = await self._select(list(parents))
-            only = {node: children[0] for node, children in below.items() if len(children) == 1}
-            narrowed = {parents[node] for node in finer} | only.keys()
-            by_level.append([node for node in selected if node not in narrowed])
-            selected = [*finer, *only.values()]
-        finest_first = [node for level in reversed(by_level) for node in level]
-        return Extracted(tuple(finest_first), self.unknown_numbers)
+            narrowed = {parents[node] for node in finer}
+            found += [node for node in selected if node not in narrowed]
+            selected = finer
+        found.sort(key=lambda node: -tree.levels[node])  # stable: within a level the model's order
+        return Extracted(tuple(found), self.unknown_numbers)
 
-    def _below(self, node: int) -> tuple[int, ...]:
-        """The children of `node`, or of an only child that says nothing: the same items."""
+    def _finer(self, node: int) -> list[int]:
+        """What can be preferred below `node`, at the first level at which there is a choice."""
         children = self.tree.children[node]
-        while len(children) == 1 and self.tree.says_nothing(children[0]):
+        while len(children) == 1:
             children = self.tree.children[children[0]]
-        return children
+        return self.tree.offered(children)
 
     async def _select(self, options: Sequence[int]) -> list[int]:
         batches = [options[at : at + self.batch] for at in range(0, len(options), self.batch)]

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from agents.af_irs.tree import Tree
 from agents.core.items import Item, facts_of
 
 WhenEmpty = Literal["drop_least_relevant", "union", "nothing"]
@@ -43,21 +44,46 @@ def session_filter(sets: Sequence[np.ndarray], allowed: np.ndarray, when_empty: 
     return Pool(mask, len(sets))
 
 
-def alternatives(sets: Sequence[np.ndarray], parents: Sequence[int]) -> list[list[int]]:
-    """Which preferences a user can only mean as alternatives: their places, the first's order.
+class Preference(NamedTuple):
+    """A session preference, as eq. 3 takes it."""
 
-    `sets` are their masks (items,), `parents` the nodes above them. Those under one node go
-    together if no item is in two of them, such as two years or two subcategories of one attribute:
-    eq. 3 would leave nothing of them. All others stand alone.
+    rank: int
+    """Place in the order of relevance."""
+    words: str
+    items: np.ndarray
+    """(items,), bool."""
+
+
+def preferences_of(tree: Tree, nodes: Sequence[int], *, unite: bool) -> list[Preference]:
+    """The sets of eq. 3 for these nodes, the most relevant first.
+
+    With `unite`, nodes whose branches no item has together, such as two years or two subcategories
+    of one attribute, are alternatives: one set, of which eq. 3 alone would leave nothing.
     """
-    under: dict[int, list[int]] = {}
-    for place, parent in enumerate(parents):
-        under.setdefault(parent, []).append(place)
-    found: list[list[int]] = []
-    for places in under.values():
-        apart = np.sum([sets[place] for place in places], axis=0).max(initial=0) <= 1
-        found += [places] if apart else [[place] for place in places]
-    return sorted(found)
+    found = [
+        Preference(rank, " > ".join(tree.path(node)), tree.mask(node))
+        for rank, node in enumerate(nodes)
+    ]
+    if unite and found:
+        found = _united(tree, [(tree.line(node), p) for node, p in zip(nodes, found, strict=True)])
+    return sorted(found, key=lambda preference: preference.rank)
+
+
+def _united(tree: Tree, found: Sequence[tuple[Sequence[int], Preference]]) -> list[Preference]:
+    """`found` with alternatives united; each beside what is left of its line of nodes."""
+    if len(found) == 1:
+        return [found[0][1]]
+    branches: dict[int, list[tuple[Sequence[int], Preference]]] = {}
+    for line, preference in found:
+        branches.setdefault(line[0], []).append((line[1:], preference))
+    parts = [_united(tree, branch) for branch in branches.values()]
+    apart = np.sum([tree.mask(node) for node in branches], axis=0).max() <= 1
+    if len(parts) == 1 or not apart:
+        return [preference for part in parts for preference in part]
+    words = (" & ".join(preference.words for preference in part) for part in parts)
+    masks = (np.logical_and.reduce([preference.items for preference in part]) for part in parts)
+    rank = min(preference.rank for part in parts for preference in part)
+    return [Preference(rank, " | ".join(words), np.logical_or.reduce(list(masks)))]
 
 
 class Share(NamedTuple):

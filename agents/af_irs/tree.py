@@ -279,10 +279,14 @@ class Tree:
         under[self._items[self._starts[first] : self._starts[end]]] = True
         return under
 
+    def line(self, node: int) -> tuple[int, ...]:
+        """The nodes from the category down to `node`."""
+        above = self.line(self.parents[node]) if self.parents[node] >= 0 else ()
+        return (*above, node)
+
     def path(self, node: int) -> tuple[str, ...]:
         """Names from the category down to `node`."""
-        above = self.path(self.parents[node]) if self.parents[node] >= 0 else ()
-        return (*above, self.names[node])
+        return tuple(self.names[each] for each in self.line(node))
 
 
 def attributes_of(catalogue: Catalogue, names: Sequence[str]) -> list[Attribute]:

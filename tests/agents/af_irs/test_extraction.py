@@ -47,10 +47,10 @@ def test_the_words_are_followed_level_by_level_to_the_finest_nodes():
 def test_a_prompt_groups_options_by_what_they_are_under():
     model = FakeModel(naming("Genre", "Loud", "Quiet", "Action", "Heist", "Family"))
     asyncio.run(Extraction(TREE, WORDS, "film", 100, make_ask(model, PROMPTS)).run())
-    # Quiet has one child, Drama, which is followed without asking; so are its two to offer.
+    # Quiet has one child, Drama, which is followed without asking.
     assert (
-        "Under Genre > Loud > Action:\n1. Heist\n2. Chase\nUnder Genre > Quiet > Drama:\n3. F"
-        in (model.calls[-1].messages[0].content)
+        "Under Genre > Loud:\n1. Action\n2. Western\nUnder Genre > Quiet > Drama:\n3. F"
+        in (model.calls[-2].messages[0].content)
     )
     assert "Under" not in model.calls[0].messages[0].content
 
@@ -70,12 +70,17 @@ def test_a_prompt_groups_options_by_what_they_are_under():
                 ("Genre", "Loud"),
             ],
         ),
-        # A node with one child is followed: Mood to Moods, calm to its only leaf.
-        (("Mood", "calm"), [("Mood", "Moods", "calm", "calm")]),
-        (("Mood",), [("Mood", "Moods")]),
+        # A node with one child is followed, Mood to what is in Moods, and makes nothing finer.
+        (("Mood", "calm"), [("Mood", "Moods", "calm")]),
+        (("Mood",), [("Mood",)]),
         (
             ("Mood", "Genre", "calm", "Loud", "Action", "Chase"),
-            [("Genre", "Loud", "Action", "Chase"), ("Mood", "Moods", "calm", "calm")],
+            [("Genre", "Loud", "Action", "Chase"), ("Mood", "Moods", "calm")],
+        ),
+        # Of one level: in the order of the model, not in that of the tree or of the descent.
+        (
+            ("Mood", "Genre", "Quiet", "calm", "Loud", "Western"),
+            [("Mood", "Moods", "calm"), ("Genre", "Loud", "Western"), ("Genre", "Quiet")],
         ),
     ],
 )
@@ -147,7 +152,7 @@ def left_over_tree():
         # x is not all of a, so it is asked for; b has nothing but what is left over.
         (("a", "b"), [("c", "other", "a"), ("c", "other", "b")], [["a", "b", "s"], ["x"]]),
         (("a", "x"), [("c", "other", "a", "x")], [["a", "b", "s"], ["x"]]),
-        (("s",), [("c", "s", "d", "d")], [["a", "b", "s"]]),
+        (("s",), [("c", "s")], [["a", "b", "s"]]),
     ],
 )
 def test_what_is_left_over_is_no_option_and_hides_nothing(names, paths, asked):

@@ -1,19 +1,21 @@
 """Eq. 3 to 5, against sets and sums written out."""
 
 import math
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.af_irs.filtering import alternatives, distribution, session_filter
+from agents.af_irs.filtering import distribution, preferences_of, session_filter
+from agents.af_irs.tree import PreferenceTree
 from agents.core.artifacts import Content
-from agents.core.items import Item, facts_of
+from agents.core.items import Catalogue, Item, facts_of
 from agents.recommenders.core import best
-from tests.agents.af_irs.harness import FILMS
+from tests.agents.af_irs.harness import FILMS, TREE, built, items_of, node
 from tests.agents.af_irs.lined_up import LinedUp
+from tests.fakes import FakeModel
 
 SIZE = 9
 SETS = st.sets(st.integers(0, SIZE - 1))
@@ -56,18 +58,53 @@ def test_filtering_changes_none_of_the_masks_it_is_given():
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(SETS, st.integers(0, 2)), max_size=6))
-def test_alternatives_are_siblings_that_no_item_has_together(preferences):
-    sets = [items for items, _ in preferences]
-    parents = [parent for _, parent in preferences]
-    found = alternatives([mask(items) for items in sets], parents)
-    assert sorted(place for group in found for place in group) == list(range(len(sets)))
-    assert [group[0] for group in found] == sorted(group[0] for group in found)
-    for parent in set(parents):
-        places = [place for place, above in enumerate(parents) if above == parent]
-        apart = all(not sets[a] & sets[b] for a, b in combinations(places, 2))
-        groups = [group for group in found if parents[group[0]] == parent]
-        assert groups == ([places] if apart else [[place] for place in places])
+@given(st.lists(st.sampled_from(range(len(TREE.names))), unique=True, max_size=5), st.booleans())
+def test_preferences_are_the_nodes_sets_and_uniting_never_loses_an_item(nodes, unite):
+    nodes = [n for n in nodes if not any(n != m and n in TREE.line(m) for m in nodes)]
+    found = preferences_of(TREE, nodes, unite=unite)
+    sets = [items_of(TREE, node) for node in nodes]
+    assert [p.rank for p in found] == sorted(p.rank for p in found)
+    if not unite:
+        assert [chosen(p.items) for p in found] == sets
+        return
+    both = set.intersection(*sets) if sets else set()
+    assert all(both <= chosen(p.items) <= set().union(*sets) for p in found)
+    assert sum(p.words.count(">") for p in found) == sum(len(TREE.path(n)) - 1 for n in nodes)
+
+
+def united(*paths, tree=TREE):
+    nodes = [node(*path, tree=tree) for path in paths]
+    return [(p.words, chosen(p.items)) for p in preferences_of(tree, nodes, unite=True)]
+
+
+def test_subcategories_of_one_attribute_are_alternatives_and_attributes_that_meet_are_not():
+    heist, chase = ("Genre", "Loud", "Action", "Heist"), ("Genre", "Loud", "Action", "Chase")
+    assert united(heist, chase) == [
+        ("Genre > Loud > Action > Heist | Genre > Loud > Action > Chase", {0, 1, 2, 3})
+    ]
+    drama = ("Genre", "Quiet", "Drama", "Family")
+    assert [items for _, items in united(chase, drama)] == [{2, 3}, {2, 3}]
+
+
+@pytest.mark.parametrize("smallest", [2, 9])
+def test_years_are_alternatives_divided_or_not(smallest):
+    years = [("1994",)] * 3 + [("1995",)] * 3
+    films = Catalogue(
+        [Item(str(n), f"F{n}", {"year": y}) for n, y in enumerate(years)], noun="film"
+    )
+    recipe = PreferenceTree(40, 40, smallest, None, 500)
+
+    def reply(call):
+        if call.step.name == "categorise":
+            return {"groups": [{"category": "Time", "subcategory": "1990s", "numbers": [1, 2]}]}
+        return {"groups": [{"name": "Calm", "numbers": [1, 2]}, {"name": "Tense", "numbers": [3]}]}
+
+    tree = recipe.load(built(recipe, films, FakeModel(reply)), films)
+    whole = [("Time", "1990s", "1994"), ("Time", "1990s", "1995")]
+    assert [items for _, items in united(*whole, tree=tree)] == [set(range(6))]
+    if smallest == 2:
+        calm = [(*path, "Calm") for path in whole]
+        assert [items for _, items in united(*calm, tree=tree)] == [{0, 1, 3, 4}]
 
 
 NUMBER = st.floats(-3, 3, width=16)
