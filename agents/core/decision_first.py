@@ -34,7 +34,8 @@ class Question(ReplyModel):
 
 
 class Response(ReplyModel):
-    response: Annotated[str, text(900, "the words to say to the user")]
+    # Ten titles as long as they may be, and a reason for each.
+    response: Annotated[str, text(3000, "the words to say to the user")]
 
 
 RECOMMEND = Step("recommend", "rank", Recommendation)

@@ -11,6 +11,9 @@ import numpy as np
 from agents.core.errors import DataError
 from agents.core.grounding import TitleIndex
 
+LONGEST_TITLE = 200
+"""Characters. A reply can name no longer one, so domains cut titles here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:

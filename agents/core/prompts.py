@@ -53,10 +53,13 @@ class _Tracking(jinja2.Environment):
 
 @jinja2.pass_environment
 def _words(env: _Tracking, messages: Iterable[Message]) -> str:
-    """`{{ conversation | words }}`: a line a message, and what was shown with it."""
+    """`{{ conversation | words }}`: a line a message, and what was shown with it.
+
+    One line, whatever its words hold: a second one could pass for the other's.
+    """
     seen, lines = env.seen, []
     for message in messages:
-        lines.append(f"{message.speaker}: {message.text}")
+        lines.append(f"{message.speaker}: {' '.join(message.text.split())}")
         if message.shown:
             lines.append(f"  (shown: {'; '.join([item.title for item in message.shown])})")
         if seen is not None:

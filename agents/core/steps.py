@@ -9,6 +9,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agents.core.items import LONGEST_TITLE
+
 Mode = Literal["json", "text"]
 
 Kind = Literal[
@@ -41,7 +43,7 @@ def text(limit: int, description: str | None = None) -> Any:
     )
 
 
-Title = Annotated[str, text(150)]
+Title = Annotated[str, text(LONGEST_TITLE)]
 """An item's title, as a model writes it."""
 
 

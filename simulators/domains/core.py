@@ -13,7 +13,7 @@ import zlib
 from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BufferedReader
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import Field
 
 from agents.core.errors import DataError, near
-from agents.core.items import Catalogue, Interactions, Item, VisibleCase
+from agents.core.items import LONGEST_TITLE, Catalogue, Interactions, Item, VisibleCase
 from agents.core.plugins import Options, operational
 from simulators.core.cases import Case, Domain, HiddenCase, Split
 
@@ -207,6 +207,13 @@ def name_in(record: Mapping[Any, Any], key: str) -> str | None:
 def text_in(record: Mapping[Any, Any], key: str) -> str:
     """The words under `key`, or none, without HTML entities and needless space."""
     return _clean(record.get(key))
+
+
+def cut(text: str, most: int) -> str:
+    """At most `most` characters of `text`, whole words if its first is no longer."""
+    if len(text) <= most:
+        return text
+    return text[: most + 1].rpartition(" ")[0].rstrip() or text[:most]
 
 
 def texts_in(record: Mapping[Any, Any], key: str) -> tuple[str, ...]:
@@ -491,6 +498,9 @@ def load_reviews(
                 item.append(ids.setdefault(review.item, len(ids)))
                 time.append(review.time)
         titled = {ids[one.id]: one for one in products if one.id in ids and one.title}
+    long = [code for code, one in titled.items() if len(one.title) > LONGEST_TITLE]
+    for code in long:
+        titled[code] = replace(titled[code], title=cut(titled[code].title, LONGEST_TITLE))
     # In the order of the reviews, so that the first of equal titles is the one reviewed first.
     codes = sorted(titled)
     place = np.full(len(ids), -1, dtype=np.int32)
@@ -509,6 +519,11 @@ def load_reviews(
         remarks.append(
             f"{np.count_nonzero(~known):,} reviews of {len(ids) - len(codes):,} products that "
             f"{products.path.name} does not list with a title are left out"
+        )
+    if long:
+        remarks.append(
+            f"{len(long):,} titles of {products.path.name} are longer than {LONGEST_TITLE} "
+            "characters and cut there, so that replies can name them"
         )
     catalogue = Catalogue([titled[codes[position]] for position in kept.tolist()], noun=noun)
     return Loaded(catalogue, histories, remarks)

@@ -3,9 +3,10 @@
     python -m tests.bench.resume --episodes 1000000
 
 The folder of a sweep of so many episodes is written as a run would leave it, compacted, with one
-turn and one call an episode, whose parts a start looks at; then the command is given again, 5 times. Measured
-until it says "nothing to do": the median of the seconds, and the most memory of the command, which
-starts no other process until then. Limits: 20 s for 1,000,000 episodes, 4 s for 100,000; 1 GiB.
+turn and one call an episode, whose parts a start looks at; then the command is given again, 5
+times. Measured until it says "nothing to do": the median of the seconds, and the most memory of
+the command, which starts no other process until then. Limits: 20 s for 1,000,000 episodes, 4 s for
+100,000; 1 GiB.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Amazon(RecordedDomain):
     Options = _Options
     options: _Options
     name = "amazon"
-    version = 1
+    version = 2
 
     @property
     def dataset(self) -> str:

@@ -50,7 +50,7 @@ class Steam(RecordedDomain):
     Options = ReviewOptions
     options: ReviewOptions
     name = "steam"
-    version = 1
+    version = 2
 
     @property
     def dataset(self) -> str:

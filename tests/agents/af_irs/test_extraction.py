@@ -48,9 +48,8 @@ def test_a_prompt_groups_options_by_what_they_are_under():
     model = FakeModel(naming("Genre", "Loud", "Quiet", "Action", "Heist", "Family"))
     asyncio.run(Extraction(TREE, WORDS, "film", 100, make_ask(model, PROMPTS)).run())
     # Quiet has one child, Drama, which is followed without asking.
-    assert (
-        "Under Genre > Loud:\n1. Action\n2. Western\nUnder Genre > Quiet > Drama:\n3. F"
-        in (model.calls[-2].messages[0].content)
+    assert "Under Genre > Loud:\n1. Action\n2. Western\nUnder Genre > Quiet > Drama:\n3. F" in (
+        model.calls[-2].messages[0].content
     )
     assert "Under" not in model.calls[0].messages[0].content
 

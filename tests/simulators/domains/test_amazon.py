@@ -8,7 +8,9 @@ import json
 import pytest
 
 from agents.core import plugins
+from agents.core.decision_first import Recommendation, ground
 from agents.core.errors import DataError
+from agents.core.items import LONGEST_TITLE
 from simulators.domains.amazon import Amazon
 from tests.fixtures_reviews import Row, amazon_review, product, rows, write_amazon, write_gz
 
@@ -191,3 +193,24 @@ def test_the_fingerprint_follows_options_and_files_but_not_the_path(tmp_path):
     assert domain(tmp_path / "a", min_rating=4).fingerprint() != here
     write_amazon(tmp_path / "b", rows(seed=1))
     assert domain(tmp_path / "b").fingerprint() != here
+
+
+def test_a_title_that_no_reply_could_name_is_cut_and_reported(tmp_path):
+    """A product of real data is often titled by half of its description."""
+    items = sorted({row.item for row in rows()})
+    words = "for dry and sensitive skin with rose and velvet " * 250
+    long = [product(item, title=f"Cream {item} {words}") for item in items[:3]]
+    write_amazon(tmp_path, products=[*long, *map(product, items[3:])])
+    made = domain(tmp_path, min_rating=0)
+    titles = {item.id: item.title for item in made.catalogue.items}
+    for number in items[:3]:
+        title = titles[number]
+        assert LONGEST_TITLE - 10 < len(title) <= LONGEST_TITLE
+        assert f"Cream {number} {words}".startswith(title + " ")
+        reply = Recommendation.model_validate({"titles": [title]})
+        [named] = ground(reply.titles, made.catalogue).items
+        assert named.id == number
+    assert made.remarks() == [
+        "3 titles of meta_Beauty.json.gz are longer than 200 characters and cut there, so that "
+        "replies can name them"
+    ]
