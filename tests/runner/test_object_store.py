@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import threading
 import uuid
 from collections import Counter
@@ -156,7 +157,7 @@ def test_a_store_that_fails_during_a_run_is_named_with_what_it_said(tmp_path, mo
     assert f"write {out}" in line
     assert "tests/failing/" in line.partition(out)[2]  # the object
     assert "Could not connect to server" in line
-    assert f"to go on: python -m runner run {path}" in said
+    assert f"to go on: {sys.executable} -m runner run {path}" in said
     assert "Traceback" not in said
 
 
