@@ -28,6 +28,7 @@ from runner.preparing import Preparation, needed
 from runner.progress import ProgressDisplay, Tally, duration
 from runner.scheduler import LeaseQueue, drive
 from runner.spending import Budget, budget_of, check_caps
+from runner.typed import for_a_file
 from sweeps import folder as folders
 from sweeps import manifest as manifests
 from sweeps import parts
@@ -258,7 +259,7 @@ class _Notes:
             started=time.time(),
             caps=budget.caps,
             prices=dict(budget.prices),
-            command=again,
+            command=for_a_file(again),
             typed_in=str(Path.cwd()),
         )
 

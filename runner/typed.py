@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+_LOGIN = re.compile(r"://[^/\s]*@")
 
 
 def program() -> str:
@@ -23,6 +26,11 @@ def command(more: Sequence[str] = (), *, retries: bool = True) -> str:
     paths = tuple(f"{word.partition('=')[0]}=" for word in more)
     words = sys.argv[1:] if retries else _without_retries(sys.argv[1:])
     return f"{program()} {shlex.join([*(w for w in words if not w.startswith(paths)), *more])}"
+
+
+def for_a_file(command: str) -> str:
+    """`command` without user names and passwords of addresses: secrets never reach files."""
+    return _LOGIN.sub("://***@", command)
 
 
 def _without_retries(words: Sequence[str]) -> Iterator[str]:

@@ -35,3 +35,10 @@ def test_overrides_take_the_place_of_those_for_the_same_path(typing):
 def test_retries_are_left_out_where_others_follow(typing):
     typing(["crsweep", "run", "--retry", "agent", "x.yaml", "--retry=user", "cases.sample=2"])
     assert typed.command(retries=False) == "crsweep run x.yaml cases.sample=2"
+
+
+@pytest.mark.parametrize("login", ["ann:pa@ss", "ann", "a%3Ab:", ":x@y"])
+def test_no_login_of_an_address_reaches_a_file(login):
+    words = f"crsweep run a.yaml 'models.m.base_url=https://{login}@host:1/v1' x=http://b/v1"
+    found = typed.for_a_file(words)
+    assert found == words.replace(login, "***")
