@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -15,9 +16,11 @@ from rich.console import Console
 
 from agents.core.errors import UsageError
 from runner.typed import program
+from sweeps.folder import Folder
 from sweeps.load import cache_of
 from sweeps.origins import Origins
 from sweeps.plan import Plan
+from sweeps.schema import Cache
 from workers.backends.core import Backend
 from workers.cache import journal, segments
 from workers.cache.entries import Damage
@@ -47,7 +50,7 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
         return None
     wanted = plan.loaded.header.cache
     return Places(
-        folder=plan.loaded.out.absolute().local,
+        folder=_journal_of(plan.loaded.out, wanted),
         shared=None if wanted.mode == "off" else folder_of(wanted.path),
         seals=wanted.mode == "readwrite",
         epoch=epoch,
@@ -55,13 +58,26 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
     )
 
 
+def _journal_of(out: Folder, wanted: Cache) -> Path:
+    """The folder in which the journals of a sweep lie: its own, or one of its in `journal`."""
+    out = out.absolute()
+    if wanted.journal is None:
+        return out.local
+    name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
+    return Path(wanted.journal).expanduser().absolute() / name
+
+
 def check_paths(plan: Plan) -> None:
     """Refuses a URI where a folder is meant: `s3://b/c` would be a local folder of that name."""
     header = plan.loaded.header
-    for key, path in (("cache", header.cache.path), ("artifacts", header.artifacts.path)):
+    for key, path in (
+        (("cache", "path"), header.cache.path),
+        (("cache", "journal"), header.cache.journal),
+        (("artifacts", "path"), header.artifacts.path),
+    ):
         if path and "://" in path:
             raise plan.loaded.origins.refuse(
-                (key, "path"), f"expected a folder of a local or shared file system, found {path}"
+                key, f"expected a folder of a local or shared file system, found {path}"
             )
 
 
@@ -168,17 +184,17 @@ def damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
         )
 
 
-def size_line(folder: Path, recorded: dict[str, Any]) -> str:
-    """For `status`: how large the cache of the sweep in `folder` is, and the sweep's journals.
+def size_line(out: Folder, recorded: dict[str, Any]) -> str:
+    """For `status`: how large the cache of the sweep in `out` is, and the sweep's journals.
 
     `recorded` is the sweep as its manifest has it.
     """
-    files, size = journal.size(folder)
-    own = f"{files:,} journals of this sweep, {_mib(size)}"
     try:
         wanted = cache_of(recorded)
     except UsageError as error:  # what is to be read does not need it
-        return f"call cache: {own}; where the shared one is cannot be told ({error.message})"
+        return f"call cache: where it is cannot be told ({error.message})"
+    files, size = journal.size(_journal_of(out, wanted))
+    own = f"{files:,} journals of this sweep, {_mib(size)}"
     if wanted.mode == "off":
         return f"call cache: {own}; none is shared"
     shared = folder_of(wanted.path)

@@ -339,9 +339,15 @@ def _tell_journal(plan: Plan, epoch: int, console: Console) -> None:
     places = places_of(plan, epoch)
     if places is None or isinstance(plan.loaded.out, LocalFolder):
         return
+    moved = plan.loaded.header.cache.journal is not None
     console.print(
         f"completed calls lie in {places.folder / journal.FOLDER} until the sweep is complete: "
-        "keep it, and go on from this working folder, or they are paid for again",
+        + (
+            "keep it"
+            if moved
+            else "keep it, and go on from this working folder, or they are paid for again "
+            "(`cache.journal` names another place, such as a disk that outlives this machine)"
+        ),
         markup=False,
         soft_wrap=True,
     )

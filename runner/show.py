@@ -343,7 +343,7 @@ def show_status(folder: str, console: Console) -> None:
     files = [name for table in SCHEMAS for name in parts.live(results.folder, table)]
     size = sum(results.folder.size(name) for name in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")
-    console.print(size_line(results.folder.local, manifest.config), markup=False, soft_wrap=True)
+    console.print(size_line(results.folder, manifest.config), markup=False, soft_wrap=True)
 
 
 def _command_of(runs: Sequence[RunEntry]) -> str | None:

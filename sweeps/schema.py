@@ -127,6 +127,9 @@ class Cache(_Part):
     mode: Literal["readwrite", "read", "off"] = "readwrite"
     """`read` adds nothing to the folder; `off` does not even look. A sweep's own calls are kept
     in its own folder in any mode, until it is complete: they are what a crash is survived by."""
+    journal: Annotated[str, Field(min_length=1)] | None = None
+    """A folder for the sweep's own calls in the place of its own: for `out` in an object store, a
+    disk that outlives the machine."""
     match: Literal["declared", "strict"] = "declared"
     """`strict`: a reply counts only if what serves now is what made it."""
     owners: Annotated[int, Field(ge=1, le=64)] = 1

@@ -138,6 +138,42 @@ def test_after_sigkill_no_completed_call_is_paid_for_twice_from_the_same_working
         shutil.rmtree(logs)
 
 
+def test_with_a_journal_elsewhere_another_machine_goes_on_without_paying_twice(
+    tmp_path, crsweep, at
+):
+    """The working folder of the first machine, and all that lies in it, is gone."""
+    at = f"{at}-{uuid.uuid4().hex}"
+    logs = ROOT / "logs" / BUCKET / "tests" / at.rpartition("/")[2]
+    shared = tmp_path / "shared"
+
+    def asked() -> Counter[str]:
+        found = [path.read_text().splitlines() for path in logs.glob("latency-*.jsonl")]
+        return Counter(json.loads(x)["request"] for y in found for x in y if x.endswith("}"))
+
+    try:
+        path = write_sweep(
+            tmp_path, out=at, cases={"sample": 6}, roles={"user": "m", "agent": "m"},
+            models={"m": {"backend": "latency", "latency_ms": 300}},
+            cache={"mode": "off", "journal": str(shared)},
+            grid={"agent": ["zero_shot"], "seed": [0, 1]},
+        )  # fmt: skip
+        process = start(path)
+        wait_for(lambda: asked().total() >= 20, process, "calls")
+        process.kill()
+        said, _ = process.communicate()
+        assert f"completed calls lie in {shared}" in said
+        [place] = shared.iterdir()
+        kept = {key for file in journal.files(place) for key, _ in journal.read(file)}
+        before = asked()
+        shutil.rmtree(logs)
+        crsweep("run", path, "models.m.latency_ms=0")
+        again = (before & asked()).total()
+        assert again == len(before) - len(kept) <= 4  # dialogues at once
+        assert not journal.files(place)
+    finally:
+        shutil.rmtree(logs)
+
+
 def test_a_store_that_fails_during_a_run_is_named_with_what_it_said(tmp_path, monkeypatch):
     out = f"s3://{BUCKET}/tests/failing"
     model = {"backend": "latency", "latency_ms": 200, "log": False}
