@@ -220,10 +220,18 @@ class Results:
 
 def _name_damage(folder: Folder, error: duckdb.Error) -> None:
     """StoreError that names the part which is to blame for a query that failed, if one is."""
-    # What stops a query before it reads has nothing to do with what pages hold.
-    before = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+    # Errors of the query have nothing to do with what pages hold.
+    of_query = (
+        duckdb.ParserException,
+        duckdb.BinderException,
+        duckdb.CatalogException,
+        duckdb.ConversionException,
+        duckdb.OutOfRangeException,
+        duckdb.OutOfMemoryException,
+        duckdb.InterruptException,
+    )
     for table in ("cases", *_VIEWS):
-        parts.check(folder, table, pages=not isinstance(error, before))
+        parts.check(folder, table, pages=not isinstance(error, of_query))
 
 
 def quoted(name: str) -> str:

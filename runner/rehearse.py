@@ -66,7 +66,8 @@ def estimate(plan: Plan, left: int, *, probe: bool, most: int = 24, cases: int =
     groups = list(cells_of.values())
     if len(groups) > most:
         groups = random.Random(0).sample(groups, most)
-    stands_for = {group[0]: len(group) for group in groups}
+    episodes = [len(plan.sources[cell.source]) * len(cell.seeds) for cell in plan.cells]
+    stands_for = {group[0]: sum(episodes[index] for index in group) for group in groups}
     attempts = rehearse(plan, list(stands_for), cases, probe=probe)
     played = Counter(attempt.ref.cell for attempt in attempts)
     spoken, probes = Spoken(0, 0, 0), 0.0

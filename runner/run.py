@@ -35,7 +35,7 @@ from sweeps import parts
 from sweeps.folder import Folder, LocalFolder
 from sweeps.load import Loaded, load
 from sweeps.manifest import Manifest, RunEntry
-from sweeps.parts import PartDamaged
+from sweeps.parts import PartDamaged, PartForeign
 from sweeps.plan import Plan, Ref, make_plan
 from sweeps.records import SCHEMAS
 from workers.cache import journal
@@ -126,7 +126,7 @@ def run(
     """
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
-    if parts.live(out, "episodes"):  # without any, nothing can be mixed
+    if any(name.endswith(parts.SUFFIX) for name in out.names("episodes")):  # else nothing is mixed
         sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
     if retry:  # a word that names no failure is refused before anything is touched
         with suppress(PartDamaged):  # it is set aside, and the words are looked at again
@@ -173,7 +173,9 @@ def run(
         reached = budget.reached()
         if reached is not None:
             console.print(f"nothing is run: {escape(reached)}", soft_wrap=True)
-            return Outcome(out, plan.episodes, left, None, reached, needs=budget.needs())
+            planned = len(keys) if only_prepare else plan.episodes
+            left = preparation.missing if only_prepare else left
+            return Outcome(out, planned, left, None, reached, needs=budget.needs())
         _announce(plan, left, console)
         _tell_journal(plan, lease.epoch, console)
         if preparation.missing:
@@ -228,9 +230,7 @@ def _refusing() -> Iterator[None]:
     """What is not ours stays as it is: the same command would only meet it again."""
     try:
         yield
-    except PartDamaged:
-        raise
-    except StoreError as error:
+    except PartForeign as error:
         raise UsageError(error.message) from None
 
 

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,6 +33,10 @@ _EPOCH = re.compile(rf"(?:{COMPACT})?(\d{{6}})-")
 
 # What Arrow says of bytes that make no sense. It is an OSError too where they cannot be had.
 _SENSELESS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
+
+
+class PartForeign(StoreError):
+    """Parts that are whole, but not what this crsweep would write: nobody touches them."""
 
 
 class PartDamaged(StoreError):
@@ -72,12 +76,13 @@ def replaced(folder: Folder, table: str) -> list[str]:
 
 
 def footer_of(folder: Folder, name: str) -> Mapping[bytes, bytes]:
-    """Key-value metadata of a part. PartDamaged, StoreError if it is not ours."""
+    """Key-value metadata of a part. PartDamaged, PartForeign, StoreError."""
     with reading(folder, name) as file:
         metadata = file.metadata.metadata or {}
-    version = metadata.get(_VERSION, b"none").decode()
+    # Footers have no checksums: what is written there may be anything.
+    version = metadata.get(_VERSION, b"none").decode("utf-8", "replace")
     if version not in map(str, READABLE):
-        raise StoreError(
+        raise PartForeign(
             f"{folder}/{name} has schema version {version}; this crsweep reads and writes "
             f"{SCHEMA_VERSION}: move it elsewhere"
         )
@@ -112,12 +117,7 @@ def check_whole(folder: Folder, name: str) -> None:
     try:
         file = pq.ParquetFile(content, page_checksum_verification=True)
     except _SENSELESS as error:
-        raise PartDamaged(
-            folder,
-            name,
-            f"is not a whole Parquet file ({error}); the next `crsweep run` sets it aside and "
-            "runs its episodes again",
-        ) from None
+        raise _not_whole(folder, name, error) from None
     try:
         for index in range(file.num_row_groups):
             file.read_row_group(index).validate(full=True)
@@ -131,14 +131,26 @@ def check_whole(folder: Folder, name: str) -> None:
         ) from None
 
 
+def _not_whole(folder: Folder, name: str, error: Exception) -> PartDamaged:
+    return PartDamaged(
+        folder,
+        name,
+        f"is not a whole Parquet file ({error}); the next `crsweep run` sets it aside and "
+        "runs its episodes again",
+    )
+
+
 def _unreadable(folder: Folder, name: str, error: Exception) -> StoreError:
     reason = getattr(error, "strerror", None) or error
     return StoreError(f"{folder}/{name} cannot be read: {reason}")
 
 
-def replaced_by(footer: Mapping[bytes, bytes]) -> list[str]:
-    """Names of the parts that a file with this footer stands for."""
-    return json.loads(footer.get(REPLACES.encode(), b"[]"))
+def replaced_by(folder: Folder, name: str) -> list[str]:
+    """Names of the parts that a part stands for. Raises what `footer_of` does."""
+    try:
+        return list(map(str, json.loads(footer_of(folder, name).get(REPLACES.encode(), b"[]"))))
+    except (ValueError, TypeError) as error:
+        raise _not_whole(folder, name, error) from None
 
 
 def check(folder: Folder, table: str, *, pages: bool) -> None:
@@ -147,20 +159,21 @@ def check(folder: Folder, table: str, *, pages: bool) -> None:
     StoreError for the first that is damaged or not ours.
     """
     for name in _listed(folder, table):
-        footer_of(folder, f"{table}/{name}")
-        if pages:
-            check_whole(folder, f"{table}/{name}")
+        with suppress(FileNotFoundError):  # a driver has merged it meanwhile
+            replaced_by(folder, f"{table}/{name}")
+            if pages:
+                check_whole(folder, f"{table}/{name}")
 
 
 def bundles(folder: Folder, table: str) -> dict[str, set[str] | None]:
     """Part of `table` -> ids of the bundles that its rows may be of; None if it is damaged.
 
-    StoreError for one that is not ours. Only names and footers are read.
+    PartForeign, StoreError. Only names and footers are read.
     """
 
     def found(name: str) -> set[str] | None:
         try:
-            stands_for = replaced_by(footer_of(folder, name))
+            stands_for = replaced_by(folder, name)
         except PartDamaged:
             return None
         return {part.removesuffix(SUFFIX) for part in (name.partition("/")[2], *stands_for)}
@@ -199,7 +212,7 @@ def _replaced(folder: Folder, table: str, names: list[str]) -> dict[str, set[str
     it; where neither does, to refuse is better than to count rows twice.
     """
     stands_for = {
-        name: set(replaced_by(footer_of(folder, f"{table}/{name}")))
+        name: set(replaced_by(folder, f"{table}/{name}"))
         for name in names
         if name.startswith(COMPACT)
     }
@@ -208,7 +221,7 @@ def _replaced(folder: Folder, table: str, names: list[str]) -> dict[str, set[str
     for name in sorted(stands_for, key=lambda n: (-len(stands_for[n]), n)):
         for other in {owner[part] for part in stands_for[name] if part in owner}:
             if not stands_for[name] <= stands_for[other]:
-                raise StoreError(
+                raise PartForeign(
                     f"{folder}/{table}: {other} and {name} hold the same rows; rename one to "
                     f"end in {DAMAGED}, and run the sweep again for what only that one held"
                 )

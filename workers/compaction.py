@@ -123,7 +123,7 @@ def rewrite(
     stands_for: list[str] = []
     for name in group:
         stands_for += [name.removeprefix(f"{table}/")]
-        stands_for += parts.replaced_by(parts.footer_of(folder, name))
+        stands_for += parts.replaced_by(folder, name)
     footer = metadata({parts.REPLACES: json.dumps(stands_for)})
     name = f"{table}/{_free_name(folder, table, right.epoch)}"
     schema = SCHEMAS[table].with_metadata(footer)

@@ -42,11 +42,12 @@ def mend(folder: Folder, right: Right, known: Collection[str] = ()) -> Mended:
     damaged = [name for there in found.values() for name, ids in there.items() if ids is None]
     damaged += [name for name in known if name not in damaged]
     damaged += list(_cases(folder, damaged))
-    uncommitted = 0
+    uncommitted, lost = 0, False
     while True:
         try:
-            lost = any(name.startswith(("turns/", "calls/")) for name in damaged)
-            if not lost and not _gone(folder, found, damaged):
+            lost = lost or any(name.startswith(("turns/", "calls/")) for name in damaged)
+            lost = lost or _gone(folder, found, damaged)
+            if not lost:
                 break
             for count in _uncommit(folder, right, damaged):
                 uncommitted += count

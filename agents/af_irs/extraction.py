@@ -4,7 +4,7 @@ The paper: level by level, from the root, the model selects among the children o
 selected before, in order of relevance; what it selects last are the session preferences. Decided:
 
 - A node beneath which nothing is selected is a preference itself; its items are all below it.
-- A node with one child is followed without asking: both have the same items. So is the root.
+- An only child is followed without asking, since it has the same items; so is an only category.
 - "Other" and "Unlabelled" are no options, since nobody prefers what is left over; what is below
   them is offered in their place.
 - Finer preferences count as more relevant than coarser ones, by the level of the node that was
@@ -65,11 +65,8 @@ class Extraction:
 
     async def run(self) -> Extracted:
         tree = self.tree
-        options = tree.offered(tree.roots)
-        while len(options) == 1:
-            options = tree.offered(tree.children[options[0]])
         found: list[int] = []
-        selected = await self._select(options)
+        selected = await self._select(self._choice(tree.roots))
         while selected:
             parents = {child: node for node in selected for child in self._finer(node)}
             finer = await self._select(list(parents))
@@ -80,11 +77,14 @@ class Extraction:
         return Extracted(tuple(found), self.unknown_numbers)
 
     def _finer(self, node: int) -> list[int]:
-        """What can be preferred below `node`, at the first level at which there is a choice."""
-        children = self.tree.children[node]
-        while len(children) == 1:
-            children = self.tree.children[children[0]]
-        return self.tree.offered(children)
+        """What can be preferred below `node`."""
+        return self._choice(self.tree.children[node])
+
+    def _choice(self, nodes: Sequence[int]) -> list[int]:
+        """What can be preferred among `nodes`, or below them as long as there is but one."""
+        while len(nodes) == 1:
+            nodes = self.tree.children[nodes[0]]
+        return self.tree.offered(nodes)
 
     async def _select(self, options: Sequence[int]) -> list[int]:
         batches = [options[at : at + self.batch] for at in range(0, len(options), self.batch)]

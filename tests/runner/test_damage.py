@@ -353,3 +353,31 @@ def test_a_stray_worker_of_a_dead_driver_changes_nothing(tmp_path, crsweep):
     assert "nothing to do" in crsweep("run", path).stdout
     names = LocalFolder(out).names("episodes")
     assert len(names) == 1, names
+
+
+def test_a_compacted_part_of_episodes_that_is_cut_off_is_mended_too(ran, crsweep):
+    path, out, before = ran
+    [part] = (out / "episodes").glob("*.parquet")
+    compacted = part.rename(part.with_name("compact-000001-000001.parquet"))
+    truncate(compacted)
+    mended = crsweep("run", path)
+    assert f"damaged: {compacted} is not what was written" in mended.stdout
+    assert [read(out) for read in (outcomes, words, prompts)] == before
+
+
+@pytest.mark.parametrize("key", [b"crsweep.schema_version", parts.REPLACES.encode()])
+def test_a_footer_that_says_nonsense_is_one_clear_line(ran, crsweep, key):
+    path, out, _ = ran
+    [part] = (out / "episodes").glob("*.parquet")
+    part = part.rename(part.with_name("compact-000001-000001.parquet"))
+    table = pq.read_table(part)
+    pq.write_table(table.replace_schema_metadata({**table.schema.metadata, key: b"\xff["}), part)
+    refused = crsweep("table", out, check=2)
+    assert f"episodes/{part.name}" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    again = crsweep("run", path, check=None)
+    if key == parts.REPLACES.encode():
+        assert f"damaged: {part} is not what was written" in again.stdout
+    else:
+        assert again.returncode == 2
+        assert "move it elsewhere" in again.stderr

@@ -104,9 +104,11 @@ def read(path: Path, damaged: set[Path] | None = None) -> Iterator[Entry]:
                         here - damage,
                         damage,
                     )
-                    if damaged is not None and not _cut_off(file, damage):
-                        damaged.add(path)
-                if here == file.seek(0, os.SEEK_END):
+                end = file.seek(0, os.SEEK_END)
+                cut_off = here == end and _cut_off(file, damage)
+                if damaged is not None and here > damage and not cut_off:
+                    damaged.add(path)
+                if here == end:
                     return
                 file.seek(here)
     except OSError as error:

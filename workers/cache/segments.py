@@ -218,8 +218,9 @@ def prune(folder: Path, before: float) -> int:
     found, _ = _open(paths(folder))
     try:
         for left in folder.glob(f".*{SUFFIX}.tmp"):
-            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-                left.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # it has got its name meanwhile
+                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                    left.unlink()
         for table in found:
             old, among = _older(table, before)
             assert table.path is not None
