@@ -50,7 +50,7 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
         return None
     wanted = plan.loaded.header.cache
     return Places(
-        folder=_journal_of(plan.loaded.out, wanted),
+        folder=journals_of(plan.loaded.out, wanted),
         shared=None if wanted.mode == "off" else folder_of(wanted.path),
         seals=wanted.mode == "readwrite",
         epoch=epoch,
@@ -58,13 +58,13 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
     )
 
 
-def _journal_of(out: Folder, wanted: Cache) -> Path:
+def journals_of(out: Folder, wanted: Cache) -> Path:
     """The folder in which the journals of a sweep lie: its own, or one of its in `journal`."""
     out = out.absolute()
     if wanted.journal is None:
         return out.local
     name = hashlib.sha256(str(out).encode()).hexdigest()[:16]
-    return Path(wanted.journal).expanduser().absolute() / name
+    return shared_folder(wanted.journal, "journals") / name
 
 
 def check_paths(plan: Plan) -> None:
@@ -193,7 +193,7 @@ def size_line(out: Folder, recorded: dict[str, Any]) -> str:
         wanted = cache_of(recorded)
     except UsageError as error:  # what is to be read does not need it
         return f"call cache: where it is cannot be told ({error.message})"
-    files, size = journal.size(_journal_of(out, wanted))
+    files, size = journal.size(journals_of(out, wanted))
     own = f"{files:,} journals of this sweep, {_mib(size)}"
     if wanted.mode == "off":
         return f"call cache: {own}; none is shared"

@@ -14,9 +14,11 @@ from typing import get_args
 from agents.core import errors
 from agents.core.errors import Blame, CrsweepError, ReplyInvalid, UsageError, near
 from analysis.results import Results
+from runner.caching import journals_of
 from sweeps import manifest as manifests
 from sweeps.folder import Folder
 from sweeps.load import cache_of
+from sweeps.schema import Cache
 from workers.cache import journal
 from workers.store import WOULD_REPEAT
 
@@ -88,10 +90,13 @@ def failure_lines(results: Results, command: str) -> list[str]:
 def _asking_anew(results: Results) -> tuple[str, str]:
     """When a run can ask the model itself again, and what its command needs for that."""
     try:
-        off = cache_of(results.manifest.config).mode == "off"
+        wanted = cache_of(results.manifest.config)
     except UsageError:  # a variable is not set here; to turn off what is off does no harm
-        off = False
-    if journal.files(results.folder.local):  # they serve in any mode, to survive crashes
+        wanted = Cache()
+    off = wanted.mode == "off"
+    if journal.files(
+        journals_of(results.folder, wanted)
+    ):  # they serve in any mode, to survive crashes
         when = " (once no other episode is left; until then the same replies are replayed)"
     else:
         when = "" if off else " (the cache would replay the same replies)"

@@ -1,7 +1,7 @@
 """The journal of a sweep: every completed call, on disk before its reply is used.
 
 It lies in the sweep's folder, which outlives the machines of a run (of a sweep in an object store:
-in a local folder, which does not). Each writer appends to a file
+in a local folder, which does not, or where `cache.journal` says). Each writer appends to a file
 of its own and touches no other, so a stray one does no harm, whichever machine it is on. A record
 is whole or, after a crash, the last of its file and cut off; every one has a checksum, and begins
 with bytes that are part of no text, so that reading goes on behind whatever is damaged.
