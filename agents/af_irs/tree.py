@@ -242,6 +242,7 @@ class Tree:
         self.counts: Mapping[str, Mapping[str, int]] = content.data["counts"]
         """What building left out, placed twice, or numbered wrongly."""
         self.roots, self.children = self._children()
+        self._left_over = [normalise(name) in _LEFT_OVER for name in self.names]
         self._starts = content.arrays["leaf_starts"]
         self._items = content.arrays["leaf_items"]
         # Depth first, so the leaves of a node are neighbours.
@@ -262,7 +263,7 @@ class Tree:
 
     def says_nothing(self, node: int) -> bool:
         """Whether `node` is named for being left over: nobody can prefer that."""
-        return normalise(self.names[node]) in _LEFT_OVER
+        return self._left_over[node]
 
     def offered(self, nodes: Sequence[int]) -> list[int]:
         """What can be preferred among `nodes`: in the place of one that says nothing, what is

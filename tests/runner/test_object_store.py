@@ -9,6 +9,7 @@ import sys
 import threading
 import uuid
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,17 +105,19 @@ def test_after_sigkill_the_same_command_completes_and_a_second_driver_is_refused
     assert len(outcomes(fetched(at, tmp_path / "after"))) == 160
 
 
+def requests_in(logs: Path) -> Counter[str]:
+    """Requests that the model's server was sent, by its own log."""
+    found = [path.read_text().splitlines() for path in logs.glob("latency-*.jsonl")]
+    # The last line of a process that was killed may be cut off.
+    return Counter(json.loads(x)["request"] for y in found for x in y if x.endswith("}"))
+
+
 def test_after_sigkill_no_completed_call_is_paid_for_twice_from_the_same_working_folder(
     tmp_path, crsweep, at
 ):
     at = f"{at}-{uuid.uuid4().hex}"  # no run before it has left a journal there
     logs = ROOT / "logs" / BUCKET / "tests" / at.rpartition("/")[2]
-
-    def asked() -> Counter[str]:
-        found = [path.read_text().splitlines() for path in logs.glob("latency-*.jsonl")]
-        # The last line of a process that was killed may be cut off.
-        return Counter(json.loads(x)["request"] for y in found for x in y if x.endswith("}"))
-
+    asked = partial(requests_in, logs)
     try:
         path = write_sweep(
             tmp_path, out=at, cases={"sample": 6}, roles={"user": "m", "agent": "m"},
@@ -145,11 +148,7 @@ def test_with_a_journal_elsewhere_another_machine_goes_on_without_paying_twice(
     at = f"{at}-{uuid.uuid4().hex}"
     logs = ROOT / "logs" / BUCKET / "tests" / at.rpartition("/")[2]
     shared = tmp_path / "shared"
-
-    def asked() -> Counter[str]:
-        found = [path.read_text().splitlines() for path in logs.glob("latency-*.jsonl")]
-        return Counter(json.loads(x)["request"] for y in found for x in y if x.endswith("}"))
-
+    asked = partial(requests_in, logs)
     try:
         path = write_sweep(
             tmp_path, out=at, cases={"sample": 6}, roles={"user": "m", "agent": "m"},

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
 _INITIAL_STD = 0.02
 _BEST_OF = 10
 _VALIDATED_AT_ONCE = 256
-_PLACES_AT_ONCE = {
-    "cpu": 2048,
-    "cuda": 65_536,
-}  # little parts keep caches warm, large ones a GPU busy
+# Little parts keep caches warm, large ones a GPU busy.
+_PLACES_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
 # Prefixes of the arrays in a state.
 _NOW, _BEST, _MEAN, _SQUARE = "now_", "best_", "mean_", "square_"
 
