@@ -100,4 +100,6 @@ def _asking_anew(results: Results) -> tuple[str, str]:
         when = " (once no other episode is left; until then the same replies are replayed)"
     else:
         when = "" if off else " (the cache would replay the same replies)"
-    return when, "" if off else " cache=off"
+    # `cache=off` would forget where the journals are.
+    turn_off = " cache=off" if wanted.journal is None else " cache.mode=off"
+    return when, "" if off else turn_off

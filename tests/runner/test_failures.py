@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.results import Results
+from runner.caching import journals_of
 from runner.failures import failure_lines, to_run_again
 from tests.conftest import ROOT
 from tests.runner.reading import raw
@@ -177,9 +178,13 @@ def test_a_printed_retry_runs_as_it_stands_and_asks_anew_what_the_cache_would_re
     assert last.startswith(f"cd {tmp_path} && ")  # where that was typed
 
 
-def test_a_class_with_two_blames_has_one_command_and_what_is_replayed_is_said(tmp_path, crsweep):
+@pytest.mark.parametrize(("elsewhere", "off"), [(False, "cache=off"), (True, "cache.mode=off")])
+def test_a_class_with_two_blames_has_one_command_and_what_is_replayed_is_said(
+    tmp_path, crsweep, elsewhere, off
+):
     out = tmp_path / "out"
-    crsweep("run", write_sweep(tmp_path))
+    cache = {"journal": str(tmp_path / "journals")} if elsewhere else None
+    crsweep("run", write_sweep(tmp_path, cache=cache))
     rows = [row for part in live(out, "episodes") for row in pq.read_table(part).to_pylist()]
     (out / "episodes").rename(tmp_path / "done")
     failed = {"status": "failed", "error_class": "ReplyInvalid", "error": "x"}
@@ -189,10 +194,12 @@ def test_a_class_with_two_blames_has_one_command_and_what_is_replayed_is_said(tm
     agent, _, user, _ = failure_lines(Results.open(out), "crsweep run x.yaml")
     assert agent == (
         "  3 x ReplyInvalid, blame agent; to run them again (the cache would replay the same "
-        "replies): crsweep run x.yaml --retry ReplyInvalid cache=off"
+        f"replies): crsweep run x.yaml --retry ReplyInvalid {off}"
     )
     assert user == "  2 x ReplyInvalid, blame user; --retry ReplyInvalid above runs them again too"
-    (out / "journal").mkdir()
-    (out / "journal" / "000001-0-000.calls").touch()
+    place = journals_of(LocalFolder(out), Cache.model_validate(cache or {}))
+    assert place.is_relative_to(tmp_path / "journals" if elsewhere else out)
+    (place / "journal").mkdir(parents=True)
+    (place / "journal" / "000001-0-000.calls").touch()
     agent, *_ = failure_lines(Results.open(out), "crsweep run x.yaml")
     assert "(once no other episode is left; until then the same replies are replayed): " in agent
