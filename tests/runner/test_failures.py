@@ -12,6 +12,8 @@ import pytest
 from analysis.results import Results
 from runner.caching import journals_of
 from runner.failures import failure_lines, to_run_again
+from sweeps.folder import LocalFolder
+from sweeps.schema import Cache
 from tests.conftest import ROOT
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
