@@ -6,7 +6,8 @@ infrastructure is to blame; every other failure would repeat, so it is an outcom
 
 1. A call fails: `EngineDead`, `EngineOverloaded`, `Timeout` are transient; the call is retried,
    at once after `ReplicaLost`, since another replica may be free.
-2. A call is refused, and would be again: `EngineRefused`, `CallQuarantined`.
+2. A call is refused, and would be again: `EngineRefused`, `CallQuarantined`; where the server
+   serves no call of this model at all, `ModelUnavailable`, and the run stops.
 3. A prompt does not fit or does not render, a reply stays invalid: the speaker is to blame.
 4. Code of a plug-in raises: `AgentError`, `UserError`.
 5. Data or storage is broken: `DataError`, `StoreError` end the run with one message.
@@ -61,6 +62,14 @@ class EngineOverloaded(CrsweepError):
 
     transient = True
     blame = "infrastructure"
+    retry_after: float | None = None
+    """Seconds after which the server asks to be tried again, where it says so."""
+
+    def __init__(
+        self, message: str, *, blame: Blame | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, blame=blame)
+        self.retry_after = retry_after
 
 
 class Timeout(CrsweepError):
@@ -80,7 +89,14 @@ class CallQuarantined(EngineRefused):
     """The call was alone in an engine that died of it, after two earlier deaths."""
 
 
-REFUSALS = frozenset(kind.__name__ for kind in (EngineRefused, CallQuarantined))
+class ModelUnavailable(EngineRefused):
+    """No call of this model can be served: a wrong key, an empty account, an unknown model.
+
+    Every other call would fail the same way, so the run stops with the reason.
+    """
+
+
+REFUSALS = frozenset(kind.__name__ for kind in (EngineRefused, CallQuarantined, ModelUnavailable))
 """Names of the errors of infrastructure that would repeat: retrying the episode is no use."""
 
 

@@ -5,7 +5,14 @@ import pickle
 import pytest
 
 from agents.core import errors
-from agents.core.errors import REFUSALS, CrsweepError, EngineDead, EngineRefused, ReplicaLost
+from agents.core.errors import (
+    REFUSALS,
+    CrsweepError,
+    EngineDead,
+    EngineOverloaded,
+    EngineRefused,
+    ReplicaLost,
+)
 
 EVERY = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, CrsweepError)]
 
@@ -18,6 +25,11 @@ def test_an_error_survives_pickling_with_blame_and_retries(kind):
     assert type(again) is kind
     assert (again.message, again.blame, again.retries) == ("two lines", "user", 3)
     assert pickle.loads(pickle.dumps(kind("x"))).blame == kind.blame
+
+
+def test_the_wait_that_a_server_asks_for_survives_pickling():
+    again = pickle.loads(pickle.dumps(EngineOverloaded("busy", retry_after=40.0)))
+    assert (again.retry_after, EngineOverloaded("busy").retry_after) == (40.0, None)
 
 
 def test_every_refusal_is_known_by_name_and_none_is_transient():
