@@ -8,13 +8,25 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
 from tests.fork_server import ForkServer
 
 ROOT = Path(__file__).parent.parent
 Crsweep = Callable[..., subprocess.CompletedProcess[str]]
-_SECONDS = 300.0
+
+LAST_GUARD_SECONDS = 1800.0
+"""When a test that waits for an event gives up: ten times what a slow and busy machine needs."""
+
+# No test depends on the speed of the machine. Examples share the fixtures of their test on purpose.
+hypothesis.settings.register_profile(
+    "crsweep",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("crsweep")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -44,10 +56,10 @@ def crsweep(fork_server: ForkServer) -> Crsweep:
         if env:
             done = subprocess.run(
                 [sys.executable, "-m", "runner", *given],
-                capture_output=True, text=True, cwd=ROOT, timeout=_SECONDS, env=whole,
+                capture_output=True, text=True, cwd=ROOT, timeout=LAST_GUARD_SECONDS, env=whole,
             )  # fmt: skip
         else:
-            done = fork_server.run(given, whole, _SECONDS)
+            done = fork_server.run(given, whole, LAST_GUARD_SECONDS)
         if check is not None:
             assert done.returncode == check, done.stdout + done.stderr
         assert "Traceback" not in done.stderr, done.stderr

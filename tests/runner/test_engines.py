@@ -393,7 +393,7 @@ def test_what_fits_nowhere_is_left_out():
     assert world.launched == ["a"]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.sets(st.sampled_from("abcde"), min_size=0, max_size=3), min_size=1, max_size=6),
     st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=5, max_size=5),

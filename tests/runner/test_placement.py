@@ -181,7 +181,7 @@ def problems(draw, most_engines, most_works, most_nodes, most_gpus):
     return given_engines, nodes, given_works
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems(most_engines=10, most_works=14, most_nodes=8, most_gpus=8))
 def test_what_holds_on_clusters_of_1_to_64_gpus(problem):
     given_engines, nodes, given_works = problem
@@ -190,7 +190,7 @@ def test_what_holds_on_clusters_of_1_to_64_gpus(problem):
     assert plan == place(*problem)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(problems(most_engines=5, most_works=6, most_nodes=3, most_gpus=4))
 def test_a_misfit_is_impossible_alone_and_nothing_else_is_one(problem):
     given_engines, nodes, given_works = problem
@@ -206,7 +206,7 @@ def test_a_misfit_is_impossible_alone_and_nothing_else_is_one(problem):
 # --- Few loads ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(1, 6), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_loads_are_minimal_for_up_to_6_equal_engines(count, capacity, chance):
     given_engines, nodes = engines(count), [Node("n", capacity)]
@@ -222,7 +222,7 @@ def test_loads_are_minimal_for_up_to_6_equal_engines(count, capacity, chance):
     assert plan.loads == plan.bound == fewest_loads(given_engines, nodes, given_works)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems(most_engines=5, most_works=7, most_nodes=1, most_gpus=6))
 def test_loads_are_minimal_for_mixed_sizes_on_one_node(problem):
     # Halves and whole GPUs of one node: a move could help only by joining two halves on one GPU.

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.core.artifacts import Content
@@ -55,7 +55,6 @@ def test_failures_that_would_repeat_are_not_tried_again(blame):
     assert queue.lease("a", 5) == []
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 30),
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["lease", "settle", "die", "fail"])),
@@ -147,7 +146,6 @@ def test_empty_stages_are_passed_over():
     assert queue.finished
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 8), min_size=1, max_size=5),
     st.lists(st.tuples(st.sampled_from("ab"),

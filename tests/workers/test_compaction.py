@@ -14,7 +14,7 @@ from typing import IO
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.errors import StoreError
@@ -79,9 +79,7 @@ def test_rows_stay_as_they_were_and_in_order_in_few_files(tmp_path):
     assert compact(LocalFolder(tmp_path), Lease(2)) == 0
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30)
 @given(runs=st.lists(st.lists(st.integers(1, 30), max_size=12), min_size=1, max_size=4))
 def test_however_runs_follow_each_other_files_are_few_and_no_row_is_lost(tmp_path_factory, runs):
     folder = tmp_path_factory.mktemp("out")

@@ -7,7 +7,7 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.errors import StoreError
@@ -53,7 +53,7 @@ def test_rows_come_back_as_they_went_in_with_bundle_and_epoch(tmp_path):
     assert row == {**EPISODE, "bundle_id": bundle, "driver_epoch": 3}
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(words=st.text(max_size=40), ids=st.lists(st.text(max_size=5), max_size=4))
 def test_any_words_survive_the_store(tmp_path, words, ids):
     words = words.encode("utf-8", "ignore").decode()

@@ -31,7 +31,6 @@ def chosen(found: np.ndarray) -> set[int]:
     return set(np.flatnonzero(found).tolist())
 
 
-@settings(deadline=None)
 @given(st.lists(SETS, max_size=5), SETS)
 def test_eq_3_is_the_intersection_and_what_follows_when_it_is_empty(sets, allowed):
     masks = [mask(s) for s in sets]
@@ -57,7 +56,6 @@ def test_filtering_changes_none_of_the_masks_it_is_given():
     assert [chosen(s) for s in (*sets, allowed)] == [{1, 2}, {2, 3}, {5}, {1, 2, 3}]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(range(len(TREE.names))), unique=True, max_size=5), st.booleans())
 def test_preferences_are_the_nodes_sets_and_uniting_never_loses_an_item(nodes, unite):
     nodes = [n for n in nodes if not any(n != m and n in TREE.line(m) for m in nodes)]
@@ -120,7 +118,7 @@ class Fixed(LinedUp):
         return self._user
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(VECTORS, st.tuples(NUMBER, NUMBER), SETS, st.integers(1, SIZE + 3))
 def test_eq_4_and_5_are_the_nearest_of_the_pool_by_cosine(vectors, user, pool, k):
     recommender = Fixed(Content(arrays={"vectors": np.array(vectors, np.float32)}), user)
@@ -156,7 +154,6 @@ ATTRIBUTES = st.dictionaries(st.sampled_from("gm"), VALUES, max_size=2)
 CANDIDATES = st.lists(ATTRIBUTES.map(lambda attributes: Item("", "", attributes)))
 
 
-@settings(deadline=None)
 @given(CANDIDATES, st.integers(0, 6))
 def test_a_share_is_neither_none_nor_all_and_never_counts_an_item_twice(items, most):
     shares = distribution(items, most)

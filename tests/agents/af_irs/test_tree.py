@@ -210,7 +210,7 @@ class Slow(FakeModel):
         return await super().complete(call)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CATALOGUES, REPLIES, st.integers(2, 5), st.integers(2, 5), st.integers(1, 4))
 def test_a_tree_holds_whatever_the_replies_are(catalogue, replies, batch, batch_items, smallest):
     recipe = PreferenceTree(batch, batch_items, smallest, None, 500)

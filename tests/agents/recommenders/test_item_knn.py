@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.recommenders import item_knn
@@ -28,7 +28,6 @@ def cosines(sequences, shrinkage=0.0) -> np.ndarray:
 
 
 @given(SEQUENCES, HISTORIES, st.integers(1, ITEMS + 2), st.sampled_from([0.0, 2.5]))
-@settings(deadline=None)
 def test_scores_are_those_of_the_definition(sequences, history, neighbours, shrinkage):
     similar = cosines(sequences, shrinkage)
     np.fill_diagonal(similar, 0)
@@ -43,7 +42,6 @@ def test_scores_are_those_of_the_definition(sequences, history, neighbours, shri
 
 
 @given(SEQUENCES, HISTORIES)
-@settings(deadline=None)
 def test_embeddings_with_all_factors_multiply_to_the_cosines_of_items(sequences, history):
     recommender = trained("item_knn", training_data(sequences, ITEMS))
     vectors = recommender.item_embeddings

@@ -37,7 +37,7 @@ def random_weights(options, seed: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(("heads", "blocks"), [(1, 1), (2, 2), (4, 3)])
 @given(history=st.lists(st.integers(0, ITEMS - 1), max_size=12), seed=st.integers(0, 99))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_the_forward_pass_in_numpy_is_the_one_in_torch(heads, blocks, history, seed):
     options = SASRec.Options(hidden=8, heads=heads, blocks=blocks, max_length=7)
     weights = random_weights(options, seed)

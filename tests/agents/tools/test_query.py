@@ -322,7 +322,7 @@ def test_odd_items_become_a_table_that_can_be_queried():
     assert select("SELECT item_id FROM items WHERE len(title) > 1000", tool) == ()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=LONGEST_QUERY + 50) | st.sampled_from(HOSTILE).map(lambda s: s[:-1]))
 def test_any_text_gives_ids_or_a_reason(sql):
     found = select(sql)

@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.core.errors import StoreError
@@ -20,7 +20,6 @@ ENTRIES = [
     (b"a" * KEY, b"the first again"),
     (b"d" * KEY, bytes(range(256))),
 ]
-on_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def written(folder, entries=ENTRIES):
@@ -76,7 +75,6 @@ def test_any_byte_damaged_costs_one_entry_and_is_told(tmp_path, caplog):
             assert f"the {size} bytes from byte {starts[hit]} on" in caplog.text
 
 
-@on_one_folder
 @given(st.data())
 def test_of_a_damaged_file_every_entry_is_one_that_was_written(tmp_path, data):
     path, _ = written(tmp_path)

@@ -255,7 +255,7 @@ def test_verify_counts_entries_and_names_what_is_damaged(tmp_path):
     assert "not a database" in found[tmp_path / "0.segment"][2]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_no_damage_ever_gives_a_wrong_reply(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp() / "wrong-reply"

@@ -486,7 +486,7 @@ async def rough_weather(seed):
         assert not worker.cache._links[0]._making
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32))
 def test_in_rough_weather_no_call_is_made_twice_at_once_and_nobody_waits_for_ever(seed):
     virtual_time.run(rough_weather(seed))

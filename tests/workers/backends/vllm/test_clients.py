@@ -569,7 +569,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 4), st.integers(1, 5), EVENTS)
 def test_in_any_storm_every_call_gets_its_own_reply_and_no_replica_more_than_its_room(
     count, room, events

@@ -411,7 +411,7 @@ async def test_loading_and_unloading_twice_is_the_same_as_once():
 ACTS = st.sampled_from(["die", "dying", "silent", "work", "fails", "load", "unload"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.floats(0, 40), ACTS, st.integers(0, 2)), max_size=15))
 def test_the_view_names_live_replicas_only_and_all_of_them_in_the_end(events):
     async def main():

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from agents.core.errors import UsageError
@@ -101,9 +101,6 @@ def test_a_greedy_model_is_fine(folder):
     }
 
 
-fixtures_stay = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
-)
 values = st.one_of(st.booleans(), st.integers(0, 9), st.text(max_size=4), st.none())
 arguments = st.sampled_from(sorted(OPERATIONAL)).flatmap(
     lambda name: st.tuples(st.just(name), st.integers(0, 9) if name in NUMBERS else values)
@@ -120,7 +117,7 @@ operational = st.fixed_dictionaries(
 ) | st.integers(1, 8).map(lambda n: {"tensor_parallel": n, "gpus_per_replica": float(n)})
 
 
-@fixtures_stay
+@settings(max_examples=60)
 @given(operational)
 def test_operational_changes_never_change_identity(folder, change):
     assert options(folder, **change).identity() == options(folder).identity()
@@ -154,7 +151,7 @@ deciding = st.fixed_dictionaries(
 )
 
 
-@fixtures_stay
+@settings(max_examples=60)
 @given(deciding, deciding)
 def test_what_decides_an_answer_always_changes_identity(folder, one, other):
     first, second = options(folder, **one), options(folder, **other)

@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.backends.vllm.routing import _LEAST, _SLACK, Ring, choose
@@ -10,7 +10,6 @@ from workers.backends.vllm.routing import _LEAST, _SLACK, Ring, choose
 REPLICAS = st.sets(st.integers(0, 20), min_size=1, max_size=8)
 
 
-@settings(deadline=None)  # a busy machine
 @given(REPLICAS, st.text())
 def test_an_order_names_every_replica_once_and_is_always_the_same(replicas, key):
     order = Ring(replicas).order(key)
@@ -18,7 +17,6 @@ def test_an_order_names_every_replica_once_and_is_always_the_same(replicas, key)
     assert Ring(sorted(replicas, reverse=True)).order(key) == order
 
 
-@settings(deadline=None)
 @given(REPLICAS, st.data(), st.text())
 def test_when_a_replica_leaves_only_its_own_keys_move(replicas, data, key):
     gone = data.draw(st.sampled_from(sorted(replicas)))
@@ -32,7 +30,6 @@ def test_shares_are_even():
     assert all(700 < first.count(replica) < 1300 for replica in range(4))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=8), st.integers(1, 40))
 def test_a_call_goes_where_there_is_room_and_waits_only_if_all_are_full(loads, room):
     found = choose(range(len(loads)), loads.__getitem__, room)
@@ -44,7 +41,6 @@ def test_a_call_goes_where_there_is_room_and_waits_only_if_all_are_full(loads, r
         assert loads[found] + 1 <= max(_LEAST, math.ceil(share))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 12),
        st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200))  # fmt: skip
 def test_loads_stay_bounded_whatever_comes_and_goes(size, room, events):
