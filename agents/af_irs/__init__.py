@@ -42,9 +42,10 @@ from agents.af_irs.tree import MOST_IN_A_BATCH, PreferenceTree, Tree
 from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
-from agents.core.decision_first import ASK, RESPOND, GroundedTitles, Recommendation, ground, write
+from agents.core.decision_first import ASK, RESPOND, Recommendation, write
 from agents.core.dialogue import AgentTurn, Dialogue
-from agents.core.items import Catalogue, Item
+from agents.core.grounded_titles import GroundedTitles, ground
+from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, text
 from agents.recommenders.core import Recommender, RecommenderRef, best, pool, positions
 
@@ -132,6 +133,7 @@ class _Action:
 class AFIRS(Agent):
     """Acts, then decides, in a loop between the model and the recommender."""
 
+    version = 2
     Options = _Options
     options: _Options
     roles = ("agent", "agent.tree")
@@ -226,7 +228,7 @@ class AFIRS(Agent):
         """Eq. 6 and 7: the candidates to recommend, never more than there are."""
         limit = self.context.shown_items
         if not self.options.llm_refine or not action.candidates:
-            return GroundedTitles(action.candidates[:limit], [], [])
+            return GroundedTitles(action.candidates[:limit], asked=False)
         reply = await ask(
             _REFINE,
             noun=self._noun,
@@ -234,7 +236,13 @@ class AFIRS(Agent):
             preferences=await self._preferences(action, dialogue, ask),
             items=action.candidates,
         )
-        named = ground(reply.titles, Catalogue(action.candidates, noun=self._noun))
+        named = ground(
+            reply.titles,
+            self.context,
+            dialogue,
+            repeat=self.options.repeat,
+            among=action.candidates,
+        )
         return named._replace(items=named.items[:limit])
 
     async def _preferences(self, action: _Action, dialogue: Dialogue, ask: Ask) -> list[str]:
@@ -275,7 +283,7 @@ class AFIRS(Agent):
         dialogue: Dialogue,
         ask: Ask,
     ) -> AgentTurn:
-        words = await write(self.context, dialogue, ask, items=named.items)
+        words = await write(self.context, dialogue, ask, items=named.items, misses=named.misses)
         extra = self._extra(action, named)
         items, candidates = named.items, action.candidates
         return AgentTurn(words, "recommend", items, items, candidates, strategy, extra)

@@ -75,6 +75,7 @@ class _Options(DecisionFirstOptions):
 class ChatCRS(DecisionFirst):
     """Retrieves knowledge, plans a goal, and writes by both."""
 
+    version = 2
     Options = _Options
     roles = ("agent", "agent.knowledge", "agent.goal")
     steps = (_ENTITIES, _RELATIONS, _GOAL, RECOMMEND, ASK, RESPOND)
@@ -133,7 +134,7 @@ class ChatCRS(DecisionFirst):
         self._unknown += [f"relation {number}" for number in numbers if number > len(options)]
         picked = [relations[options[number - 1]] for number in numbers if number <= len(options)]
         self._looked_up = [relation.text for relation in picked]
-        allowed = pool(self.context, dialogue, repeat=False)
+        allowed = pool(self.context, dialogue, self.options.repeat)
         seed = call_seed(ask.sampling, ask.scope, ask.role, "facts", dialogue.turn, 0, 0)
         rng = random.Random(seed)
         return tuple(relation.facts(allowed, self._facts, rng) for relation in picked)

@@ -7,16 +7,16 @@ user, is the same for all systems of the paper, so its prompt lies in `agents/co
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
-from agents.core.grounding import TitleIndex
-from agents.core.items import Catalogue, Item
+from agents.core.grounded_titles import GroundedTitles, ground
+from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, Title, text
 
 MAX_TITLES = 20  # bound of the reply schema; how many are wanted stands in the prompt
@@ -43,50 +43,6 @@ ASK = Step("ask", "ask", Question)
 RESPOND = Step("respond", "verbalise", Response)
 
 
-class GroundedTitles(NamedTuple):
-    """What named titles turned out to mean.
-
-    `items` are distinct, in the order named. `matches` holds (title, item id, score) of every
-    inexact match; `ungrounded` the titles that mean none of the items there were to name.
-    """
-
-    items: tuple[Item, ...]
-    matches: list[tuple[str, str, float]]
-    ungrounded: list[str]
-
-    def extra(self) -> dict[str, Any]:
-        """For the turn's record."""
-        return {
-            "titles_grounded": len(self.items),
-            "titles_ungrounded": self.ungrounded,
-            "titles_matched": self.matches,
-        }
-
-
-def ground(
-    titles: Iterable[str], catalogue: Catalogue, among: Sequence[Item] | None = None
-) -> GroundedTitles:
-    """Each title's item by `agents.core.grounding`; an item named twice counts once.
-
-    `among` are the items that there were to choose from, if not the whole catalogue.
-    """
-    choices = catalogue.items if among is None else among
-    index = catalogue.titles if among is None else TitleIndex([item.title for item in among])
-    items: dict[str, Item] = {}
-    matches: list[tuple[str, str, float]] = []
-    ungrounded: list[str] = []
-    for title in titles:
-        found = index.ground(title)
-        if found is None:
-            ungrounded.append(title)
-            continue
-        item = choices[found.place]
-        items.setdefault(item.id, item)
-        if found.score < 100:
-            matches.append((title, item.id, found.score))
-    return GroundedTitles(tuple(items.values()), matches, ungrounded)
-
-
 async def write(
     context: AgentContext,
     dialogue: Dialogue,
@@ -94,14 +50,20 @@ async def write(
     *,
     items: tuple[Item, ...] = (),
     question: str = "",
+    misses: Sequence[str] = (),
 ) -> str:
-    """The response to the user: the last stage of every system of the paper (section 3)."""
+    """The response to the user: the last stage of every system of the paper (section 3).
+
+    `misses` are the titles that were named and cannot be recommended; the prompt shows them where
+    there is nothing to present.
+    """
     reply = await ask(
         RESPOND,
         noun=context.catalogue.noun,
         conversation=dialogue.messages,
         items=items,
         question=question,
+        misses=() if items else misses,
     )
     return reply.response
 
@@ -109,6 +71,8 @@ async def write(
 class DecisionFirstOptions(AgentOptions):
     history_items: Annotated[int, Field(ge=0, le=200)] = 10
     """How many of the user's latest items the prompts show."""
+    repeat: bool = False
+    """Whether items of the user's history, and items shown before, may be recommended."""
 
 
 class DecisionFirst(Agent):
@@ -139,7 +103,7 @@ class DecisionFirst(Agent):
     async def _recommend(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         named = await self.name_items(dialogue, ask)
         shown = named.items[: self.context.shown_items]
-        words = await write(self.context, dialogue, ask, items=shown)
+        words = await write(self.context, dialogue, ask, items=shown, misses=named.misses)
         return AgentTurn(words, "recommend", shown, named.items, extra=named.extra())
 
     async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...] | None:
@@ -152,8 +116,9 @@ class DecisionFirst(Agent):
             **self.fields(dialogue),
             **self.extra_fields(),
             limit=self.context.shown_items,
+            repeat=self.options.repeat,
         )
-        return ground(reply.titles, self.context.catalogue)
+        return ground(reply.titles, self.context, dialogue, repeat=self.options.repeat)
 
     def fields(self, dialogue: Dialogue) -> dict[str, Any]:
         """The fields that every prompt but the response's is given."""

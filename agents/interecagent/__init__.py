@@ -37,8 +37,9 @@ from pydantic import Field
 
 from agents.core.agent import AgentContext
 from agents.core.ask import Ask
-from agents.core.decision_first import ASK, RECOMMEND, RESPOND, ground
+from agents.core.decision_first import ASK, RECOMMEND, RESPOND
 from agents.core.dialogue import Dialogue
+from agents.core.grounded_titles import ground_mentions
 from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, Title, text
 from agents.interecagent.demonstrations import nearest
@@ -138,6 +139,7 @@ class _Result:
 class InteRecAgent(PicksFromCandidates):
     """Plans its tools, runs them on a candidate bus, lets a critic look, and picks."""
 
+    version = 2
     Options = _Options
     roles = ("agent", "agent.critic")
     steps = (_PROFILE, _PLAN, _CRITICISE, RECOMMEND, ASK, RESPOND)
@@ -230,7 +232,7 @@ class InteRecAgent(PicksFromCandidates):
         if plan.hard is not None:
             queries.append(await bus.query(self.query, plan.hard))
             notes.append(queries[-1].text)
-        named = ground(plan.similar, self.context.catalogue)
+        named = ground_mentions(plan.similar, self.context.catalogue)
         order = self.taste
         if named.items:
             near = self.recommender.similarities(positions(named.items, self.context.catalogue))

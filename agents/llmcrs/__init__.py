@@ -50,6 +50,7 @@ class _Options(CandidateOptions):
 class LLMCRS(PicksFromCandidates):
     """Detects the sub-task, and lets the recommender propose before the model picks."""
 
+    version = 2
     Options = _Options
     steps = (_DETECT, RECOMMEND, ASK, RESPOND)
 

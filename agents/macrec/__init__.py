@@ -37,8 +37,9 @@ from pydantic import Field
 
 from agents.core.agent import AgentContext
 from agents.core.ask import Ask, is_probe
-from agents.core.decision_first import ASK, RECOMMEND, RESPOND, GroundedTitles
+from agents.core.decision_first import ASK, RECOMMEND, RESPOND
 from agents.core.dialogue import Dialogue
+from agents.core.grounded_titles import GroundedTitles
 from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, text
 from agents.tools.candidates import (
@@ -119,6 +120,7 @@ class _Note(NamedTuple):
 class MACRec(PicksFromCandidates):
     """A manager who delegates to specialists, decides, and has its answer judged."""
 
+    version = 2
     Options = _Options
     roles = (
         "agent",

@@ -34,11 +34,10 @@ from agents.core.decision_first import (
     RESPOND,
     DecisionFirst,
     DecisionFirstOptions,
-    GroundedTitles,
     Recommendation,
-    ground,
 )
 from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.grounded_titles import GroundedTitles, ground
 from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, text
 
@@ -119,6 +118,7 @@ class _Act:
 class RAH(DecisionFirst):
     """Learns a personality, acts by it, criticises the act and reflects."""
 
+    version = 2
     Options = _Options
     steps = (_PERCEIVE, _LEARN, _DECIDE, RECOMMEND, _CRITICISE, _REFLECT, ASK, RESPOND)
 
@@ -180,8 +180,9 @@ class RAH(DecisionFirst):
                 personality=personality,
                 objections=tuple(objections),
                 limit=self.context.shown_items,
+                repeat=self.options.repeat,
             )
-            named = ground(reply.titles, self.context.catalogue)
+            named = ground(reply.titles, self.context, dialogue, repeat=self.options.repeat)
             if len(objections) == self._rounds:
                 return _Act(named, personality, objections)
             shown = named.items[: self.context.shown_items]

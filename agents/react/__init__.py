@@ -51,6 +51,7 @@ class _Options(DecisionFirstOptions):
 class ReAct(DecisionFirst):
     """Thinks aloud before it decides."""
 
+    version = 2
     Options = _Options
     steps = (_THINK, _CONCLUDE, RECOMMEND, ASK, RESPOND)
 

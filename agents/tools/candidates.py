@@ -18,10 +18,9 @@ from agents.core.decision_first import (
     RECOMMEND,
     DecisionFirst,
     DecisionFirstOptions,
-    GroundedTitles,
-    ground,
 )
 from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.grounded_titles import GroundedTitles, ground
 from agents.core.items import Item
 from agents.recommenders.core import Recommender, RecommenderRef, best, pool, positions
 from agents.tools.query import CatalogueQuery, QueryRefused
@@ -85,8 +84,6 @@ class CandidateOptions(DecisionFirstOptions):
     )
     candidates: Annotated[int, Field(ge=1, le=500)] = 50
     """At most so many candidates are handed to the model (section 5.1.5)."""
-    repeat: bool = False
-    """Whether the user's history and items shown before may be recommended again."""
 
 
 class PicksFromCandidates(DecisionFirst):
@@ -97,7 +94,6 @@ class PicksFromCandidates(DecisionFirst):
     def __init__(self, options: CandidateOptions, context: AgentContext) -> None:
         super().__init__(options, context)
         self.most = options.candidates
-        self._repeat = options.repeat
         self.recommender: Recommender = context.artifacts["recommender"]
         self._handed: tuple[Item, ...] | None = None
 
@@ -129,7 +125,7 @@ class PicksFromCandidates(DecisionFirst):
     ) -> GroundedTitles:
         """What the model picks; nothing is asked where there is nothing to pick from."""
         if not candidates:
-            return GroundedTitles((), [], [])
+            return GroundedTitles(asked=False)
         reply = await ask(
             RECOMMEND,
             **self.fields(dialogue),
@@ -138,10 +134,11 @@ class PicksFromCandidates(DecisionFirst):
             items=candidates,
             limit=self.context.shown_items,
         )
-        return ground(reply.titles, self.context.catalogue, among=candidates)
+        repeat = self.options.repeat
+        return ground(reply.titles, self.context, dialogue, repeat=repeat, among=candidates)
 
     def open_pool(self, dialogue: Dialogue) -> Pool:
-        return Pool(self.context, dialogue, repeat=self._repeat)
+        return Pool(self.context, dialogue, repeat=self.options.repeat)
 
     @property
     def query(self) -> CatalogueQuery:

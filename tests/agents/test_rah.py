@@ -60,7 +60,7 @@ def test_a_list_that_suits_is_shown_as_it_is():
 
 
 def test_criticism_is_reflected_upon_and_acted_upon_once():
-    titles = [{"titles": ["Alien Garden (1979)"]}, {"titles": ["Heat Wave (1995)"]}]
+    titles = [{"titles": ["Amélie's Café (2001)"]}, {"titles": ["Heat Wave (1995)"]}]
     model = FakeModel(by_step(**REPLIES | {"criticise": NO, "recommend": titles}))
     speaker = agent()
     done = turn(speaker, model)
@@ -70,7 +70,7 @@ def test_criticism_is_reflected_upon_and_acted_upon_once():
     assert done.extra["objections"] == ["no gardens"]
     assert done.extra["personality"] == ["likes: speed", "dislikes: gardens"]
     assert "dislikes: gardens" in prompt(model, "recommend")
-    assert "- Alien Garden (1979): no gardens" in prompt(model, "recommend")
+    assert "- Amélie's Café (2001): no gardens" in prompt(model, "recommend")
     model = FakeModel(by_step(**REPLIES))
     turn(speaker, model, Message("recommender", "Which?"), Message("user", "Any."))
     assert "dislikes: gardens" in prompt(model, "learn")  # kept for the next turn

@@ -48,7 +48,7 @@ def test_a_bad_name_says_what_was_expected(text, message):
 def test_every_plug_in_is_a_metric_under_its_own_name():
     arguments = {"hr": "@50_turn", "tokens": ""}
     for name in plugins.names(METRICS):
-        plain = name.startswith("at_")
+        plain = name.startswith(("at_", "empty_"))
         text = name + arguments.get(name, "" if plain else "@3")
         metric = parse(text)
         assert (metric.name, metric.completed_only) == (text, False)
@@ -142,6 +142,13 @@ def test_ranks_are_of_the_last_known_ranking_and_the_best_target(tmp_path):
     assert value(tmp_path / "n3", "ndcg@3", both).mean == pytest.approx(1 / math.log2(4))
     assert value(tmp_path / "n2", "ndcg@2", both).mean == 0
     assert value(tmp_path / "no", "recall@2", turns({"shown": ["i0"]})).mean is None
+
+
+def test_recommendations_that_show_nothing_are_counted_among_recommendations(tmp_path):
+    empty = {"action": "recommend", "extra": '{"empty_reason": "history"}'}
+    found = value(tmp_path / "some", "empty_recommendations", turns(RIGHT, empty, UNKNOWN, empty))
+    assert found.mean == pytest.approx(2 / 3)
+    assert value(tmp_path / "none", "empty_recommendations", turns(UNKNOWN)).mean is None
 
 
 CALLS = [

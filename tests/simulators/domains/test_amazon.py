@@ -8,8 +8,9 @@ import json
 import pytest
 
 from agents.core import plugins
-from agents.core.decision_first import Recommendation, ground
+from agents.core.decision_first import Recommendation
 from agents.core.errors import DataError
+from agents.core.grounded_titles import ground_mentions
 from agents.core.items import LONGEST_TITLE
 from simulators.domains.amazon import Amazon
 from tests.fixtures_reviews import Row, amazon_review, product, rows, write_amazon, write_gz
@@ -208,7 +209,7 @@ def test_a_title_that_no_reply_could_name_is_cut_and_reported(tmp_path):
         assert LONGEST_TITLE - 10 < len(title) <= LONGEST_TITLE
         assert f"Cream {number} {words}".startswith(title + " ")
         reply = Recommendation.model_validate({"titles": [title]})
-        [named] = ground(reply.titles, made.catalogue).items
+        [named] = ground_mentions(reply.titles, made.catalogue).items
         assert named.id == number
     assert made.remarks() == [
         "3 titles of meta_Beauty.json.gz are longer than 200 characters and cut there, so that "

@@ -1,0 +1,123 @@
+"""What the titles of a reply turned out to mean, and which of their items may be recommended.
+
+All agents that let a model name titles use `ground`, so that one rule holds for all of them:
+items of the user's history and items shown earlier in the dialogue are dropped and counted, unless
+the agent's option `repeat` allows both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from agents.core.agent import AgentContext
+from agents.core.dialogue import Dialogue
+from agents.core.grounding import TitleIndex
+from agents.core.items import Catalogue, Item
+
+
+class Match(NamedTuple):
+    """A title that is not an item's title letter for letter, and how it was matched."""
+
+    title: str
+    item_id: str
+    score: float
+    how: str
+
+
+class GroundedTitles(NamedTuple):
+    """What named titles turned out to mean.
+
+    `items` are distinct, in the order named, and may be recommended. `ungrounded` holds the titles
+    that mean none of the items there were to name; `from_history` and `shown_before` the items that
+    were named and must not be recommended. `asked` is False where no model was asked: where it is
+    empty then, there were no candidates.
+    """
+
+    items: tuple[Item, ...] = ()
+    matches: Sequence[Match] = ()
+    ungrounded: Sequence[str] = ()
+    from_history: tuple[Item, ...] = ()
+    shown_before: tuple[Item, ...] = ()
+    asked: bool = True
+
+    @property
+    def empty_reason(self) -> str | None:
+        """Why `items` is empty; None if it is not. Several reasons are joined by "+"."""
+        if self.items:
+            return None
+        if not self.asked:
+            return "no_candidates"
+        reasons = {
+            "ungrounded": self.ungrounded,
+            "history": self.from_history,
+            "shown_before": self.shown_before,
+        }
+        return "+".join(name for name, found in reasons.items() if found) or "nothing_named"
+
+    @property
+    def misses(self) -> tuple[str, ...]:
+        """What was named and cannot be recommended, each with the reason, for prompts."""
+        return (
+            *(f"{title}: not in the catalogue" for title in self.ungrounded),
+            *(f"{item.title}: the user had it before" for item in self.from_history),
+            *(f"{item.title}: shown before in this conversation" for item in self.shown_before),
+        )
+
+    def extra(self) -> dict[str, Any]:
+        """For the turn's record."""
+        found = {
+            "titles_grounded": len(self.items),
+            "titles_ungrounded": list(self.ungrounded),
+            "titles_matched": [list(match) for match in self.matches],
+            "titles_from_history": len(self.from_history),
+            "titles_shown_before": len(self.shown_before),
+        }
+        reason = self.empty_reason
+        return found if reason is None else {**found, "empty_reason": reason}
+
+
+def ground(
+    titles: Iterable[str],
+    context: AgentContext,
+    dialogue: Dialogue,
+    *,
+    repeat: bool = False,
+    among: Sequence[Item] | None = None,
+) -> GroundedTitles:
+    """The items to recommend that `titles` mean; an item named twice counts once.
+
+    With `repeat`, items of the history and items shown before may be recommended again. `among` are
+    the items that there were to choose from, if not the whole catalogue.
+    """
+    named = ground_mentions(titles, context.catalogue, among=among)
+    if repeat or not named.items:
+        return named
+    history = {item.id for item in context.case.history}
+    shown = {item.id for message in dialogue.whole for item in message.shown}
+    return named._replace(
+        items=tuple(i for i in named.items if i.id not in history and i.id not in shown),
+        from_history=tuple(i for i in named.items if i.id in history),
+        shown_before=tuple(i for i in named.items if i.id in shown and i.id not in history),
+    )
+
+
+def ground_mentions(
+    titles: Iterable[str], catalogue: Catalogue, *, among: Sequence[Item] | None = None
+) -> GroundedTitles:
+    """The items that `titles` mean, whether or not they may be recommended."""
+    choices = catalogue.items if among is None else among
+    index = catalogue.titles if among is None else TitleIndex([item.title for item in among])
+    items: dict[str, Item] = {}
+    matches: list[Match] = []
+    ungrounded: list[str] = []
+    for title in titles:
+        found = index.ground(title)
+        if found is None:
+            ungrounded.append(title)
+            continue
+        item = choices[found.place]
+        items.setdefault(item.id, item)
+        if found.score < 100:
+            matches.append(Match(title, item.id, found.score, "similar"))
+    return GroundedTitles(tuple(items.values()), matches, ungrounded)
