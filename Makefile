@@ -13,7 +13,7 @@ VLLM ?= cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: quickstart install vllm tiny-models test check bench chaos format clean
+.PHONY: quickstart install vllm tiny-models test test-fast check bench chaos format clean
 
 quickstart: $(VENV)/core.done
 	@$(BIN)/crsweep run sweeps/quickstart.yaml
@@ -29,7 +29,11 @@ install: $(VENV)/core.done
 vllm: $(VENV)/vllm-$(VLLM).done
 
 test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
-	$(BIN)/python -m tests
+	$(BIN)/python -m pytest
+
+# What needs neither Ray nor vLLM.
+test-fast: $(VENV)/dev.done
+	$(BIN)/python -m pytest -m "not ray and not vllm"
 
 check: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/ruff check .

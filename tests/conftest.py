@@ -29,6 +29,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("crsweep")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first, then those with Ray, then those with vLLM: each may want all cores."""
+    items.sort(key=lambda item: [item.get_closest_marker(name) is not None
+                                 for name in ("vllm", "ray")])  # fmt: skip
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or fills the call cache of whoever runs it."""

@@ -37,5 +37,9 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
         return runner.run(main)
 
 
-TIME = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+TIME = SimpleNamespace(monotonic=_now, time=_now)
 """To stand in for the module `time` where the loop's own time is wanted."""

@@ -1,7 +1,9 @@
-"""The pool of slots: no barriers, bounded uncommitted work, errors that end it."""
+"""The pool of slots: no barriers, bounded uncommitted work, errors that end it.
+
+Time is virtual.
+"""
 
 import asyncio
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +16,7 @@ from agents.core.seeds import Seeds
 from simulators.core.dialogue import Transcript
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
+from tests import virtual_time
 from tests.fakes import CASE
 from workers import pool as pools
 from workers.backends.vllm.clients import Losses
@@ -21,6 +24,17 @@ from workers.episodes import Made
 from workers.pool import EpisodePool
 from workers.rows import Attempt
 from workers.usage import Usage
+
+
+@pytest.fixture(autouse=True)
+def virtual(monkeypatch):
+    """Bundles are written in no thread, which a virtual clock would not wait for."""
+
+    async def to_thread(function, *args):
+        await asyncio.sleep(function.__self__._writer.seconds)
+        return function(*args)
+
+    monkeypatch.setattr(pools.asyncio, "to_thread", to_thread)
 
 
 def refs(count):
@@ -58,7 +72,6 @@ class FakeWriter:
     def write(self, tables):
         if self.fails:
             raise StoreError("cannot write: no space left on device")
-        time.sleep(self.seconds)
         self.bundles.append([row["episode_id"] for row in tables["episodes"]])
         self.most_uncommitted = max(self.most_uncommitted, self.runner.finished - self.written)
         self.written += len(tables["episodes"])
@@ -74,7 +87,7 @@ def played(runner, writer, count, slots, drain=True):
         settled += (await pool.stop()).settled
         return [s.ref.episode_id for s in settled]
 
-    return asyncio.run(main())
+    return virtual_time.run(main())
 
 
 def test_every_episode_is_settled_once_and_only_after_it_was_written():
@@ -106,12 +119,11 @@ def test_an_artifact_that_takes_longer_than_many_reports_is_told_once_and_how_fa
         runner = Preparing()
         pool = EpisodePool(runner, FakeWriter(runner), 2)
         pool.add([PrepareRef("a", 0, "tree", 0), PrepareRef("b", 0, "tree", 0), *refs(3)])
-        async with asyncio.timeout(20):
-            while len(found) < 2 or len(settled) < 3:
-                take(await pool.report(0.01, drain=True))
+        while len(found) < 2 or len(settled) < 3:
+            take(await pool.report(0.01, drain=True))
         take(await pool.stop())
 
-    asyncio.run(main())
+    virtual_time.run(main())
     assert sorted(found) == ["a", "b"]
     assert {("a", (1, 4)), ("b", (4, 4))} <= far
     assert sorted(settled) == ["e0", "e1", "e2"]
@@ -164,7 +176,7 @@ def test_stopping_commits_what_is_finished_and_drops_the_rest():
         await asyncio.sleep(0.1)
         return await pool.stop()
 
-    report = asyncio.run(main())
+    report = virtual_time.run(main())
     assert sorted(s.ref.episode_id for s in report.settled) == ["e0", "e1", "e2", "e3", "e4"]
 
 
@@ -190,7 +202,7 @@ def test_what_is_withdrawn_never_begins_and_what_has_begun_ends():
         await pool.stop()
         return found
 
-    assert len(asyncio.run(main())) == 7
+    assert len(virtual_time.run(main())) == 7
 
 
 def test_running_counts_what_has_begun_and_is_not_committed():
@@ -204,7 +216,7 @@ def test_running_counts_what_has_begun_and_is_not_committed():
         last = await pool.stop()
         return begun, len(last.settled)
 
-    assert asyncio.run(main()) == (9, 5)
+    assert virtual_time.run(main()) == (9, 5)
 
 
 def paid_call(model, **changes):
@@ -233,6 +245,6 @@ def test_calls_are_paid_when_they_end_not_when_their_dialogue_does_and_cached_on
         second = (await pool.stop()).paid
         return first, second
 
-    first, second = asyncio.run(main())
+    first, second = virtual_time.run(main())
     assert first == {"a": Usage(20, 10, 0)}
     assert second == {"b": Usage(0, 10, 2)}

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,13 +21,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """One scripted answer. `drop` closes the connection instead; `cut` sends half the body."""
+    """One scripted answer. `drop` closes the connection instead; `cut` sends half the body.
+
+    `hold` is called, in the thread of its connection, before the answer is given.
+    """
 
     status: int = 200
     body: Any = None
     delay: float = 0.0
     drop: bool = False
     cut: bool = False
+    hold: Callable[[], object] | None = None
 
 
 def completion(content: str | None = "{}", finish_reason: str | None = "stop", **message: Any):
@@ -86,6 +91,8 @@ class FakeOpenAI:
             self.most_at_once = max(self.most_at_once, self._at_once)
             answer = self._next(asked.path)
         time.sleep(answer.delay)
+        if answer.hold is not None:
+            answer.hold()
         with self._lock:
             self._at_once -= 1
         return answer

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import pickle
 import socket
+import threading
 import traceback
 from typing import Any
 
@@ -23,6 +24,7 @@ from agents.core.errors import (
 )
 from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
+from tests.conftest import LAST_GUARD_SECONDS
 from tests.workers.backends.calls import STEP, TALK, call, context
 from tests.workers.backends.fake_openai import Answer, FakeOpenAI, completion, refusal
 from workers import retry
@@ -48,17 +50,17 @@ def spec_of(**given: Any) -> ModelSpec:
     return ModelSpec.model_validate({"backend": "openai", "model": "qwen", **given})
 
 
-def complete(*calls, url: str, **changes: Any) -> list[Any]:
+async def completions(*calls, url: str, **changes: Any) -> list[Any]:
     """Completions of `calls`, asked at once."""
+    backend = OpenAIBackend(options(url, **changes), context())
+    try:
+        return await asyncio.gather(*map(backend.complete, calls))
+    finally:
+        await backend.close()
 
-    async def ask():
-        backend = OpenAIBackend(options(url, **changes), context())
-        try:
-            return await asyncio.gather(*map(backend.complete, calls))
-        finally:
-            await backend.close()
 
-    return asyncio.run(ask())
+def complete(*calls, url: str, **changes: Any) -> list[Any]:
+    return asyncio.run(completions(*calls, url=url, **changes))
 
 
 def error_of(answer: Answer, **changes: Any) -> CrsweepError:
@@ -359,18 +361,35 @@ def test_what_would_repeat_is_not_retried():
 
 
 def test_ten_calls_are_served_at_once():
-    answers = [Answer(body=completion(), delay=0.3)] * 10
+    all_ten = threading.Barrier(10)
+    answers = [Answer(body=completion(), hold=lambda: all_ten.wait(LAST_GUARD_SECONDS))] * 10
     with FakeOpenAI(*answers) as server:
         assert len(complete(*map(call, range(10)), url=server.url)) == 10
     assert {asked.body["seed"] for asked in server.asked} == set(range(10))
     assert server.most_at_once == 10
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """Its clock can be put forward."""
+
+    skipped = 0
+
+    def time(self) -> float:
+        return super().time() + self.skipped
+
+    def skip(self) -> None:
+        self.skipped += 1000
+
+
 def test_waiting_for_a_connection_is_no_timeout():
-    answers = [Answer(body=completion(), delay=0.15)] * 4
-    with FakeOpenAI(*answers) as server:
-        complete(*map(call, range(4)), url=server.url, max_connections=1, timeout=0.5)
+    """By a clock that each answer puts forward."""
+    loop = _Loop()
+    answers = [Answer(body=completion(), hold=loop.skip)] * 4
+    with FakeOpenAI(*answers) as server, asyncio.Runner(loop_factory=lambda: loop) as runner:
+        calls = map(call, range(4))
+        runner.run(completions(*calls, url=server.url, max_connections=1, timeout=2500))
     assert server.most_at_once == 1
+    assert loop.skipped == 4000
 
 
 def test_check_says_what_is_served():

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ class Running:
     """An engine, and the event loop that it lives on."""
 
     def __init__(self, folder, **options):
+        self.environment = dict(os.environ)  # the tests after this one start from it
         clean_environment(True, 1)
         self.loop = asyncio.Runner()
         self.deaths = []
@@ -58,6 +60,8 @@ class Running:
 
         self.loop.run(end())
         self.loop.close()
+        os.environ.clear()
+        os.environ.update(self.environment)
 
 
 @pytest.fixture(scope="module")
