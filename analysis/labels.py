@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from analysis.table import Table
+if TYPE_CHECKING:
+    from analysis.table import Table
 
 _OPTION = re.compile(r"[A-Za-z_][\w.]*=")
 _OPENING, _CLOSING = "([{", ")]}"

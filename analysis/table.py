@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from analysis import doubts, sql
 from analysis.metrics.core import Metric, parse
 from analysis.published import Figure
 from analysis.results import Results
@@ -67,7 +68,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     """
     parsed = [parse(name) for name in metrics]
     with results.joins_as_written():
-        _make_scored(results, complete_only, attempts=any(m.per_attempt for m in parsed))
+        _make_scored(results, complete_only, attempts=any(m.per_attempt or m.clean for m in parsed))
         per_seed = _per_seed(results, parsed)
         fixed = _deterministic(results)
         counted: dict[int, int] = dict(
@@ -88,7 +89,11 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
         )
         for index, cell in enumerate(results.manifest.cells)
     ]
-    notes = [*_notes(results, rows, complete_only), *_undefined(parsed, rows)]
+    notes = [
+        *_notes(results, rows, complete_only),
+        *_undefined(parsed, rows),
+        *doubts.notes(results),
+    ]
     return Table(results.axes, parsed, rows, notes)
 
 
@@ -96,16 +101,26 @@ def _make_scored(results: Results, complete_only: bool, *, attempts: bool) -> No
     """The narrow table that all metrics are read from; `attempts` says whether one reads attempts.
 
     `ours`: finished, and no one but the agent failed it. It is in memory: long texts stay out, and
-    numbers of the plan stand for case, source and seeds.
+    numbers of the plan stand for case, source and seeds. What users recorded against themselves
+    is read once, in most sweeps from few turns or none.
     """
+    results.query(f"CREATE OR REPLACE TEMP TABLE doubts AS {sql.read('doubts')}")
+    (doubted,) = results.query("SELECT count(*) > 0 FROM doubts").fetchall()[0]
+    recorded = (
+        "d.first_leak, d.wrong_accept, coalesce(d.disagreed, false)"
+        if doubted
+        else "NULL::SMALLINT AS first_leak, NULL::SMALLINT AS wrong_accept, false"
+    )
     results.query(
         "CREATE OR REPLACE TEMP TABLE scored AS "
         f"SELECT {'e.attempt_id, ' * attempts}e.cell, r.source, e.position, r.repetition, "
         "e.success_turn, e.max_turns, "
         "hash(e.transcript_hash) AS transcript, e.status = 'done' AS done, "
-        "(e.status = 'done' OR coalesce(e.blame, '') = 'agent') AS ours "
+        "(e.status = 'done' OR coalesce(e.blame, '') = 'agent') AS ours, "
+        f"{recorded} AS disagreed "
         "FROM episodes e "
         "JOIN plan_repetitions r USING (cell_id, seed, seed_training, seed_order)"
+        f"{' LEFT JOIN doubts d ON d.attempt = hash(e.attempt_id)' if doubted else ''}"
     )
     if complete_only:
         # Seldom many rows. To look for whole blocks in `episodes` first would read it twice, and
@@ -140,10 +155,12 @@ def _metric_sql(metric: Metric) -> str:
 def scored_sql(metric: Metric) -> str:
     """One row an episode that counts: cell, position, repetition, num and den of `metric`."""
     join = f"LEFT JOIN ({metric.per_attempt}) x USING (attempt_id)" if metric.per_attempt else ""
+    scored = f"({sql.read('clean')})" if metric.clean else "scored"
+    den = f"CASE WHEN e.known THEN {metric.denominator} END" if metric.clean else metric.denominator
     return (
         "SELECT e.cell, e.position, e.repetition, "
-        f"({metric.numerator})::DOUBLE AS num, ({metric.denominator})::DOUBLE AS den "
-        f"FROM scored e {join} WHERE {'e.done' if metric.completed_only else 'e.ours'}"
+        f"({metric.numerator})::DOUBLE AS num, ({den})::DOUBLE AS den "
+        f"FROM {scored} e {join} WHERE {'e.done' if metric.completed_only else 'e.ours'}"
     )
 
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.core.errors import UsageError
-from analysis import published, render
+from analysis import doubts, published, render
 from analysis.beside import table_beside
 from analysis.compare import compare_all
 from analysis.labels import brief, with_short_labels
@@ -259,7 +259,8 @@ def show_failures(results: Results, command: str, console: Console) -> None:
 
 def show_comparison(folder: str, *, axis: str, metric: str, console: Console) -> None:
     """Every pair of values of an axis, with interval and test."""
-    pairs = compare_all(Results.open(folder), metric, axis)
+    results = Results.open(folder)
+    pairs = compare_all(results, metric, axis)
     labels = brief(label for pair in pairs for label in (pair.first, pair.second))
     for found in pairs:
         correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
@@ -273,8 +274,9 @@ def show_comparison(folder: str, *, axis: str, metric: str, console: Console) ->
             markup=False,
             soft_wrap=True,
         )
-    for options in labels.left_out:
-        console.print(f"left out above: {options}", markup=False, soft_wrap=True)
+    notes = [*(f"left out above: {options}" for options in labels.left_out), *doubts.notes(results)]
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
 
 
 def show_query(folder: str, query: str, *, format: str, console: Console) -> None:

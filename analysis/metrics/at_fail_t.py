@@ -15,4 +15,5 @@ def at_fail_t(argument: str | None) -> Metric:
         "1",
         better="lower",
         digits=2,
+        of_success=True,
     )

@@ -15,4 +15,5 @@ def at_success_only(argument: str | None) -> Metric:
         "CASE WHEN e.success_turn IS NOT NULL THEN 1 ELSE 0 END",
         better="lower",
         digits=2,
+        of_success=True,
     )

@@ -7,6 +7,9 @@ whose denominator is NULL or 0 do not define the metric, and are not counted in 
 - `name@argument`: `sr@5` is the plug-in `sr` with the argument "5".
 - Headline metrics count episodes that the agent failed, as whatever the metric makes of them, and
   leave out those that others failed. `sr_completed@5` leaves out all failed episodes.
+- `sr_clean@5`: a success that the simulated user's own record casts doubt on is none. It is not
+  clean if the user named the title that it must not say in an earlier turn, or if its acceptance
+  disagreed with the targets. Undefined where users do not record that. `sr_clean_completed@5`.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from agents.core import plugins
 from agents.core.errors import UsageError
 
 METRICS = "analysis.metrics"
-_COMPLETED = "_completed"
+_COMPLETED, _CLEAN = "_completed", "_clean"
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Metric:
 
     `per_attempt` is a query with the columns attempt_id, num and den (one row an attempt), for
     metrics that read turns or calls; `numerator` and `denominator` then read `x.num` and `x.den`.
+    `of_success` metrics read `e.success_turn` and nothing else that was observed, so that they have
+    a variant over clean successes.
     """
 
     numerator: str
@@ -36,8 +41,10 @@ class Metric:
     better: Literal["higher", "lower"] | None = "higher"
     digits: int = 3
     needs_probe: bool = False
+    of_success: bool = False
     name: str = ""
     completed_only: bool = False
+    clean: bool = False
 
 
 def parse(text: str) -> Metric:
@@ -45,12 +52,19 @@ def parse(text: str) -> Metric:
     name, at, argument = text.partition("@")
     completed = name.endswith(_COMPLETED)
     name = name.removesuffix(_COMPLETED)
+    clean = name.endswith(_CLEAN)
+    name = name.removesuffix(_CLEAN)
     _refuse_family(name, text)
     make = plugins.load(METRICS, name, "metric")
     metric = make(argument if at else None) if callable(make) else None
     if not isinstance(metric, Metric):
         raise UsageError(f"metric {text!r}: {name!r} makes no metric")
-    changes = {"name": text, "completed_only": completed}
+    if clean and not metric.of_success:
+        raise UsageError(
+            f"metric {text!r}: only metrics of success have a variant over clean successes "
+            "(sr_clean@5, at_fail_t_clean)"
+        )
+    changes = {"name": text, "completed_only": completed, "clean": clean}
     return Metric(**{**metric.__dict__, **changes})
 
 

@@ -51,9 +51,10 @@ class Built:
         turns: Iterable[Row] = (),
         calls: Iterable[Row] = (),
         attempt: int = 0,
+        opening: Row | None = None,
         **changes: Any,
     ) -> Row:
-        """Adds one attempt; `changes` are columns of its row."""
+        """Adds one attempt; `changes` are columns of its row, `opening` of its turn 0."""
         attempt_id = f"{cell.cell_id}-{case_id}-{seed}-{attempt}"
         row: Row = {
             "episode_id": f"{cell.cell_id}-{case_id}-{seed}",
@@ -92,7 +93,10 @@ class Built:
         }
         self.rows["episodes"].append(row)
         by = {"attempt_id": attempt_id, "bundle_id": "b", "driver_epoch": row["driver_epoch"]}
-        self.rows["turns"] += [_OPENING | by, *({**TURN, **turn, **by} for turn in turns)]
+        self.rows["turns"] += [
+            _OPENING | (opening or {}) | by,
+            *({**TURN, **turn, **by} for turn in turns),
+        ]
         self.rows["calls"] += [{**CALL, **call, **by} for call in calls]
         return row
 
@@ -213,6 +217,11 @@ CALL: Mapping[str, Any] = {
 }
 
 
+def recorded(**record: bool) -> str:
+    """The column `user_extra`: what a simulated user records of a turn."""
+    return json.dumps(record, sort_keys=True, separators=(",", ":"))
+
+
 def grid_of(*agents: str, backbones: Iterable[str] = ("strong", "weak")) -> list[Cell]:
     """Cells of agents x backbones."""
     return [
@@ -280,6 +289,11 @@ def _words(random_: random.Random, cell: Cell, success: int | None) -> dict[str,
                 "shown": ranking[:SHOWN],
                 "ranking": ranking if known else None,
                 "candidates": random_.sample(ITEMS, 12) if tool and turn > 1 else None,
+                "user_decision": "accept" if turn == success else "refuse",
+                # Users of one agent record nothing of themselves.
+                "user_extra": "{}" if tool else recorded(
+                    leak=random_.random() < 0.1, disagrees=random_.random() < 0.3
+                ),
             }
         )
         for role, step in (("agent", "decide"), ("agent.probe", "decide"), ("user", "reply")):
@@ -293,4 +307,6 @@ def _words(random_: random.Random, cell: Cell, success: int | None) -> dict[str,
                     "thinking_tokens": random_.choice([None, 3]),
                 }
             )
-    return {"turns": turns, "calls": calls, "targets": random_.sample(ITEMS, 2)}
+    said = {} if tool else {"user_extra": recorded(leak=random_.random() < 0.1)}
+    targets = random_.sample(ITEMS, 2)
+    return {"opening": said, "turns": turns, "calls": calls, "targets": targets}

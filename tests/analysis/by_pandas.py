@@ -25,6 +25,8 @@ class Raw(NamedTuple):
     episodes: pd.DataFrame
     turns: dict[str, list[Any]]
     calls: dict[str, list[Any]]
+    said: dict[str, list[tuple[int, str | None, dict[str, Any]]]]
+    """By attempt, the opening included: turn, the user's decision, and its own record."""
 
 
 def read(folder: Path, *, complete_only: bool = True) -> Raw:
@@ -53,7 +55,11 @@ def read(folder: Path, *, complete_only: bool = True) -> Raw:
         }  # fmt: skip
         episodes = episodes[episodes.case_id.isin(complete)]
     turns = raw(folder, "turns").sort_values("turn")
-    return Raw(episodes, _rows(turns[turns.turn > 0]), _rows(raw(folder, "calls")))
+    said = {
+        attempt: [(t.turn, t.user_decision, json.loads(t.user_extra)) for t in rows]
+        for attempt, rows in _rows(turns).items()
+    }
+    return Raw(episodes, _rows(turns[turns.turn > 0]), _rows(raw(folder, "calls")), said)
 
 
 def _rows(frame: pd.DataFrame) -> dict[str, list[Any]]:
@@ -113,6 +119,25 @@ def at(fail: int | None) -> Score:
         return None if fail is None else (e.max_turns + fail, 1)
 
     return score
+
+
+def clean(score: Score) -> Score:
+    """`score` where only clean successes are successes; undefined where users record no leaks."""
+
+    def rescored(e: Any, found: Raw) -> tuple[float, float] | None:
+        own = found.said.get(e.attempt_id, [])
+        cell = found.episodes[found.episodes.cell_id == e.cell_id].attempt_id
+        if not any("leak" in record for attempt in ([e.attempt_id] if own else cell)
+                   for _, _, record in found.said.get(attempt, [])):  # fmt: skip
+            return None
+        doubtful = any(
+            (record.get("leak") and turn < e.success_turn)
+            or (record.get("disagrees") and decision == "accept" and turn == e.success_turn)
+            for turn, decision, record in own
+        )
+        return score(e._replace(success=e.success and not doubtful), found)
+
+    return rescored
 
 
 def dsr(turn: int, *, pooled: bool) -> Score:

@@ -12,6 +12,7 @@ over 10,000 episodes; the limit for success metrics is 100 MiB.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -95,10 +96,21 @@ def _write_part(folder: Path, ids: Sequence[str], numbers: np.ndarray, attempt: 
         "shown": lists,
         "ranking": lists,
         "candidates": lists,
-        **dict.fromkeys(("user_text", "feedback", "extra", "user_extra"), ["{}"] * (count * TURNS)),
+        **dict.fromkeys(("user_text", "feedback", "extra"), ["{}"] * (count * TURNS)),
+        "user_decision": ["accept" if n == TURNS else "refuse" for n in range(1, TURNS + 1)] * count,
+        "user_extra": _simulators_records(rng, count * TURNS),
         "user_leaves": [False] * (count * TURNS),
     }
     _write(folder, "turns", name, turns, count * TURNS)
+
+
+def _simulators_records(rng: np.random.Generator, count: int) -> list[str]:
+    """What a user with one target records: 1 turn in 50 leaks, 1 in 20 disagrees."""
+    leak, disagrees = rng.random(count) < 0.02, rng.random(count) < 0.05
+    return [
+        json.dumps({"disagrees": d, "leak": k, "rule_decision": "refuse"}, separators=(",", ":"))
+        for d, k in zip(disagrees.tolist(), leak.tolist(), strict=True)
+    ]
 
 
 def _write(folder: Path, table: str, name: str, columns: dict, count: int) -> None:
