@@ -14,7 +14,9 @@ from analysis.labels import brief
 from analysis.results import Results
 
 _CELLS_NAMED = 20
-_WORTH_A_LOOK = 0.3  # of a cell's dialogues with disagreements: its decisions are counted one by one
+_WORTH_A_LOOK = (
+    0.3  # share of a cell's dialogues with disagreements; its decisions are then counted
+)
 _FEW = 3  # decisions that are alike say nothing
 
 

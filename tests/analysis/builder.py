@@ -291,9 +291,9 @@ def _words(random_: random.Random, cell: Cell, success: int | None) -> dict[str,
                 "candidates": random_.sample(ITEMS, 12) if tool and turn > 1 else None,
                 "user_decision": "accept" if turn == success else "refuse",
                 # Users of one agent record nothing of themselves.
-                "user_extra": "{}" if tool else recorded(
-                    leak=random_.random() < 0.1, disagrees=random_.random() < 0.3
-                ),
+                "user_extra": "{}"
+                if tool
+                else recorded(leak=random_.random() < 0.1, disagrees=random_.random() < 0.3),
             }
         )
         for role, step in (("agent", "decide"), ("agent.probe", "decide"), ("user", "reply")):

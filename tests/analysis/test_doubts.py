@@ -93,7 +93,7 @@ def test_leaks_and_disagreements_are_noted_with_their_shares(tmp_path):
 
 def test_only_cells_with_leaks_or_disagreements_are_named(tmp_path):
     cells = [
-        Cell(f"{agent}-{model}", {"agent": f"{agent}(candidates=50)", "roles.agent": model, "k": "v"})
+        Cell(f"{agent}-{model}", {"agent": f"{agent}(n=50)", "roles.agent": model, "k": "v"})
         for agent in ("a", "b") for model in ("strong", "weak")
     ]  # fmt: skip
     found = Built(cells, seeds=[0], case_ids=["u0", "u1"])
@@ -121,7 +121,9 @@ def test_many_cells_are_named_worst_first(tmp_path):
     assert lines[-1] == "... and 5 more cells with fewer of them"
 
 
-@pytest.mark.parametrize("extra", ["{}", '{"mood":"good"}', '{"leak":null}', '{"note":{"leak":true}}'])
+@pytest.mark.parametrize(
+    "extra", ["{}", '{"mood":"good"}', '{"leak":null}', '{"note":{"leak":true}}']
+)
 def test_users_that_record_no_leaks_leave_clean_successes_undefined(tmp_path, extra):
     plain = {"opening": {"user_extra": extra}}
     turns = [{"turn": 1, "user_decision": "accept", "user_extra": extra}]
@@ -133,7 +135,9 @@ def test_users_that_record_no_leaks_leave_clean_successes_undefined(tmp_path, ex
 
 
 def test_a_dialogue_that_failed_before_its_first_turn_is_a_failure_among_those_recorded(tmp_path):
-    found = built({"success_turn": 1, "turns": [turn(1, "accept", disagrees=False)]}, {"blame": "agent"})
+    found = built(
+        {"success_turn": 1, "turns": [turn(1, "accept", disagrees=False)]}, {"blame": "agent"}
+    )
     failed = found.rows["episodes"][1]["attempt_id"]
     found.rows["turns"] = [t for t in found.rows["turns"] if t["attempt_id"] != failed]
     value = table(found, tmp_path, "sr_clean@5").rows[0].values[0]
@@ -179,7 +183,8 @@ def dialogues(decision: str, *wrong: bool) -> list[Row]:
         ),
         (
             dialogues("accept", True, True) + dialogues("refuse", True),
-            "disagreed with the targets in every decision: 3 of 3 decisions are against its targets",
+            "disagreed with the targets in every decision: "
+            "3 of 3 decisions are against its targets",
         ),
         (dialogues("accept", True, True) + dialogues("refuse", False), None),
         (dialogues("accept", False, False, False), None),  # an agent that is always right
@@ -187,7 +192,9 @@ def dialogues(decision: str, *wrong: bool) -> list[Row]:
         (dialogues("accept", True, True), None),  # too few to say
     ],
 )
-def test_a_user_that_decides_alike_whatever_is_recommended_is_warned_of(tmp_path, episodes, warning):
+def test_a_user_that_decides_alike_whatever_is_recommended_is_warned_of(
+    tmp_path, episodes, warning
+):
     notes = [n for n in doubts(table(built(*episodes), tmp_path)) if n.startswith("WARNING")]
     if warning is None:
         assert notes == []
@@ -201,6 +208,6 @@ def test_only_metrics_of_success_have_a_variant_over_clean_ones():
     for text in ("hr_clean@5_turn", "tokens_clean", "dsr_pooled_clean@5", "recall_clean@3"):
         with pytest.raises(UsageError, match=f"'{text}'.*sr_clean@5"):
             parse(text)
-    with pytest.raises(UsageError, match="did you mean|no metric"):
+    with pytest.raises(UsageError, match="no metric"):
         parse("sr_completed_clean@5")
     assert parse("sr_clean@3").clean and not parse("sr@3").clean

@@ -97,7 +97,8 @@ def _write_part(folder: Path, ids: Sequence[str], numbers: np.ndarray, attempt: 
         "ranking": lists,
         "candidates": lists,
         **dict.fromkeys(("user_text", "feedback", "extra"), ["{}"] * (count * TURNS)),
-        "user_decision": ["accept" if n == TURNS else "refuse" for n in range(1, TURNS + 1)] * count,
+        "user_decision": ["accept" if n == TURNS else "refuse" for n in range(1, TURNS + 1)]
+        * count,
         "user_extra": _simulators_records(rng, count * TURNS),
         "user_leaves": [False] * (count * TURNS),
     }
