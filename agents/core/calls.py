@@ -63,14 +63,19 @@ class Call:
         return f"[{','.join(parts)}]"
 
     def key(self, model: Model) -> bytes:
-        """BLAKE2b-128 of the complete request and the declared model (canonical JSON).
+        """BLAKE2b-128 of the declared model (canonical JSON) and of the request as it is sent.
 
-        A greedy model draws nothing: to it the same words are the same request, whatever the seed.
+        Of a schema each byte counts, since guided decoding follows the order of its properties,
+        and so does the name that some servers are sent with it; a model that is not guided is
+        sent neither. A greedy model draws nothing: to it the same words are the same request,
+        whatever the seed.
         """
         found = self.__dict__.get("_key")
         if found is None:
             seed = "greedy" if model.greedy else str(self.seed)
-            parts = (model.identity, self.step.schema_json, seed, self.messages_json)
+            sent = self.step.schema_json if model.guided else ""
+            schema = f"{self.step.name}\0{sent}" if sent else ""
+            parts = (model.identity, schema, seed, self.messages_json)
             text = memoryview("\0".join(parts).encode("utf-8", "surrogatepass"))
             digest = hashlib.blake2b(digest_size=16)
             for start in range(0, len(text), _HELD):

@@ -101,8 +101,8 @@ class _Plan(ReplyModel):
 
 
 class _Verdict(ReplyModel):
-    verdict: Annotated[Literal["accept", "revise"], Field(description='"accept" or "revise"')]
     remark: Annotated[str, text(300, "what to plan otherwise, or none")]
+    verdict: Annotated[Literal["accept", "revise"], Field(description='"accept" or "revise"')]
 
 
 _PROFILE = Step("profile", "extract", _Profile)
@@ -141,6 +141,7 @@ class InteRecAgent(PicksFromCandidates):
 
     version = 2
     Options = _Options
+    version = 2
     roles = ("agent", "agent.critic")
     steps = (_PROFILE, _PLAN, _CRITICISE, RECOMMEND, ASK, RESPOND)
 

@@ -89,8 +89,8 @@ class _Analysis(ReplyModel):
 
 
 class _Reflection(ReplyModel):
-    verdict: Annotated[Literal["accept", "revise"], Field(description='"accept" or "revise"')]
     remark: Annotated[str, text(300, "what to pick otherwise, or none")]
+    verdict: Annotated[Literal["accept", "revise"], Field(description='"accept" or "revise"')]
 
 
 _INTERPRET = Step("interpret", "summarise", _Task)
@@ -122,6 +122,7 @@ class MACRec(PicksFromCandidates):
 
     version = 2
     Options = _Options
+    version = 2
     roles = (
         "agent",
         "agent.manager",

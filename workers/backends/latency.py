@@ -165,6 +165,7 @@ class LatencyBackend(Backend):
     """Sends calls to a `LatencyServer`: its own, or the actor that all workers share."""
 
     Options = _Options
+    version = 2
     watermark = True
 
     def __init__(self, options: _Options, context: BackendContext) -> None:

@@ -42,10 +42,11 @@ class _Answer(_Words):
     leaves: Annotated[bool, Field(description="true if you end the conversation now")]
 
 
-class _Verdict(_Answer):
+class _Verdict(_Words):
     decision: Annotated[
         Literal["accept", "refuse"], Field(description='"accept" or "refuse" what is recommended')
     ]
+    leaves: Annotated[bool, Field(description="true if you end the conversation now")]
 
 
 _OPEN = Step("open", "verbalise", _Opening)
@@ -71,6 +72,7 @@ class TargetItem(User):
 
     Options = _Options
     options: _Options
+    version = 2
     steps = (_OPEN, _ANSWER, _JUDGE, _SAY)
 
     def __init__(self, options: _Options, context: UserContext) -> None:
@@ -109,7 +111,7 @@ class TargetItem(User):
         return self._decided(verdict.decision, verdict, extra)
 
     def _decided(
-        self, decision: Literal["accept", "refuse"], said: _Answer, extra: dict[str, Any]
+        self, decision: Literal["accept", "refuse"], said: _Answer | _Verdict, extra: dict[str, Any]
     ) -> UserTurn:
         shown = (
             self._target

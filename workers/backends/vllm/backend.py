@@ -21,6 +21,7 @@ class VLLMBackend(Backend):
     """Sends calls to the replicas of one engine. `output_tokens` include thinking."""
 
     Options = VLLMOptions
+    version = 2
 
     def __init__(self, options: VLLMOptions, context: BackendContext) -> None:
         self._options, self._label = options, context.name
