@@ -42,11 +42,10 @@ class _Answer(_Words):
     leaves: Annotated[bool, Field(description="true if you end the conversation now")]
 
 
-class _Verdict(_Words):
+class _Verdict(_Answer):
     decision: Annotated[
         Literal["accept", "refuse"], Field(description='"accept" or "refuse" what is recommended')
     ]
-    leaves: Annotated[bool, Field(description="true if you end the conversation now")]
 
 
 _OPEN = Step("open", "verbalise", _Opening)
@@ -111,7 +110,7 @@ class TargetItem(User):
         return self._decided(verdict.decision, verdict, extra)
 
     def _decided(
-        self, decision: Literal["accept", "refuse"], said: _Answer | _Verdict, extra: dict[str, Any]
+        self, decision: Literal["accept", "refuse"], said: _Answer, extra: dict[str, Any]
     ) -> UserTurn:
         shown = (
             self._target
