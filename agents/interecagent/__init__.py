@@ -141,7 +141,6 @@ class InteRecAgent(PicksFromCandidates):
 
     version = 2
     Options = _Options
-    version = 2
     roles = ("agent", "agent.critic")
     steps = (_PROFILE, _PLAN, _CRITICISE, RECOMMEND, ASK, RESPOND)
 

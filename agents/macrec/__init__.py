@@ -122,7 +122,6 @@ class MACRec(PicksFromCandidates):
 
     version = 2
     Options = _Options
-    version = 2
     roles = (
         "agent",
         "agent.manager",
