@@ -137,6 +137,7 @@ class _Rehearsal:
             prompts,
             {step.name: step.schema for step in steps if step.mode == "json"},
             min(gpu_memories(), default=None),
+            calls,
         )
 
 

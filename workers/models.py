@@ -17,7 +17,7 @@ from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
 from workers.backends.core import Backend, BackendContext
 from workers.cache.client import CallCache
-from workers.retry import retrying
+from workers.retry import Patience, retrying
 
 BACKENDS = "workers.backends"
 
@@ -87,6 +87,7 @@ class BoundModel:
         self._backend = cls(options, context)
         self._backend_name = spec.backend
         self._transient = transient
+        self._patience = Patience(self._backend.max_wait)
         self.guided = self._backend.guided
         self.greedy = self._backend.greedy
 
@@ -98,7 +99,7 @@ class BoundModel:
 
     async def _complete(self, call: Call) -> Completion:
         done, retries = await retrying(
-            lambda: self._guarded(self._backend.complete(call)), self._transient
+            lambda: self._guarded(self._backend.complete(call)), self._transient, self._patience
         )
         return done._replace(retries=retries) if retries else done
 
@@ -115,7 +116,7 @@ class BoundModel:
 
     async def _embed(self, texts: Sequence[str]) -> Embedded:
         done, retries = await retrying(
-            lambda: self._guarded(self._backend.embed(texts)), self._transient
+            lambda: self._guarded(self._backend.embed(texts)), self._transient, self._patience
         )
         vectors = np.asarray(done.vectors, np.float32)
         if vectors.ndim != 2 or len(vectors) != len(texts):

@@ -68,6 +68,8 @@ class Workload(NamedTuple):
     """JSON schema of each step's reply."""
     gpu_memory: float | None = None
     """GiB of the smallest GPU of this machine, if it has one."""
+    calls: Sequence[Call] = ()
+    """Rehearsed calls, as they would be sent."""
 
 
 class Backend(ABC):
@@ -83,6 +85,8 @@ class Backend(ABC):
     """Whether it always takes the likeliest token, so that seeds do not matter."""
     guided: bool = True
     """Whether decoding keeps to the reply's schema; else a reply is free text, to be read."""
+    max_wait: float = 600.0
+    """Seconds that a call waits in all where `EngineOverloaded.retry_after` asks for it."""
     watermark: ClassVar[bool] = False
     """Whether results are not of a real language model, and tables must say so."""
 

@@ -75,7 +75,7 @@ class VLLMBackend(Backend):
         return Embedded(vectors, sum(each.input_tokens for each in found))
 
     async def check(self, work: Workload) -> str:
-        return "; ".join(examine(self._options, *work))
+        return "; ".join(examine(self._options, work.prompts, work.schemas, work.gpu_memory))
 
     def _must_be(self, kind: str) -> None:
         if self._options.kind != kind:

@@ -19,6 +19,7 @@ from agents.core.errors import (
     EngineDead,
     EngineOverloaded,
     EngineRefused,
+    ModelUnavailable,
     Timeout,
     UsageError,
 )
@@ -195,7 +196,7 @@ def test_embeddings_come_back_in_the_order_of_the_texts():
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        (Answer(404, refusal("no embeddings here")), EngineRefused),
+        (Answer(404, refusal("no embeddings here")), ModelUnavailable),
         (Answer(400, refusal("maximum context length is 512")), ContextOverflow),
         (Answer(503, refusal("loading")), EngineOverloaded),
         (Answer(drop=True), EngineDead),
@@ -218,9 +219,9 @@ def test_errors_of_embeddings_are_mapped_as_those_of_completions(answer, expecte
         (400, "The decoder prompt is longer than the maximum model length of 64.", ContextOverflow),
         (400, "the request exceeds the available context size", ContextOverflow),
         (400, "top_p must be in (0, 1]", EngineRefused),
-        (401, "Incorrect API key provided", EngineRefused),
-        (403, "no", EngineRefused),
-        (404, "The model `qwen` does not exist.", EngineRefused),
+        (401, "Incorrect API key provided", ModelUnavailable),
+        (403, "no", ModelUnavailable),
+        (404, "The model `qwen` does not exist.", ModelUnavailable),
         (408, "slow", Timeout),
         (422, "unprocessable", EngineRefused),
         (429, "slow down", EngineOverloaded),
@@ -278,10 +279,26 @@ def test_nothing_listening_is_a_dead_engine():
         ("[]", EngineDead),
         ({"error": {"message": "upstream is gone"}}, EngineDead),
         ({**completion(), "choices": []}, EngineDead),
-        (completion("{}", None), EngineDead),
         (completion("", "abort"), EngineDead),
-        (completion(None), EngineRefused),
-        (completion(None, "tool_calls"), EngineRefused),
+        (completion("{}", "insufficient_system_resource"), EngineDead),
+        ({**completion(None, None), "usage": None}, EngineDead),
+        (completion(17), EngineDead),
+        (
+            {
+                "choices": [
+                    {
+                        "error": {"code": 502, "message": "gone"},
+                        "finish_reason": "error",
+                        "message": {"content": ""},
+                    }
+                ]
+            },
+            EngineDead,
+        ),
+        ({"error": {"code": 429, "message": "slow"}}, EngineOverloaded),
+        ({"error": {"code": 401, "message": "no"}}, ModelUnavailable),
+        ("[" * 100_000, EngineDead),
+        ('{"choices": ' + "9" * 5000 + "}", EngineDead),
     ],
 )
 def test_a_body_outside_the_protocol_is_no_reply(body, expected):

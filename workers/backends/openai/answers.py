@@ -1,0 +1,229 @@
+"""Reads what a server answers. Leniently: a reply that is there is used, however it is wrapped.
+
+- An impossible count of tokens is an unknown one.
+- The finish reason is one of three, whatever a server calls it.
+- Text that no encoding can write is repaired.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agents.core.calls import Completion, FinishReason
+from agents.core.text import repaired, repaired_deep
+from workers.backends.openai.refusals import parsed
+
+_MOST_TOKENS = 2**31 - 1  # more than any context holds, and what a column of the store can
+
+_FINISHED: dict[str, FinishReason] = {
+    **dict.fromkeys(
+        (
+            "length",
+            "max_tokens",
+            "max_length",
+            "max_new_tokens",
+            "max_output_tokens",
+            "max_completion_tokens",
+            "model_length",
+            "token_limit",
+            "model_context_window_exceeded",
+        ),
+        "length",
+    ),
+    **dict.fromkeys(
+        (
+            "content_filter",
+            "content_filtered",
+            "content_filter_result",
+            "guardrail_intervened",
+            "moderation",
+            "safety",
+            "sensitive",
+            "recitation",
+            "blocklist",
+            "prohibited_content",
+            "spii",
+        ),
+        "content_filter",
+    ),
+}
+_BROKEN = frozenset(
+    {"abort", "aborted", "cancelled", "canceled", "error", "failed", "timeout",
+     "insufficient_system_resource"}
+)  # fmt: skip
+
+
+_PROTOCOL = "the answer does not follow the protocol"
+_VECTORS = "not one embedding of one length for each text"
+
+
+class Unreadable(Exception):
+    """An answer that holds no reply: `why`, and the `error` in it, where it reports one."""
+
+    def __init__(self, why: str, error: Any = None) -> None:
+        super().__init__(why)
+        self.why, self.error = why, error
+
+
+class Vectors(NamedTuple):
+    rows: np.ndarray
+    """float32, a row a text."""
+    input_tokens: int | None
+
+
+def completion(body: bytes, longest: int | None) -> Completion:
+    """The reply of a chat completion; `longest` is the bound of its tokens that was sent."""
+    answer = _answer(body)
+    choices = answer.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        raise Unreadable(_PROTOCOL)
+    if choice.get("error"):  # of the server that a proxy asked
+        raise Unreadable("the server broke off", choice["error"])
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        raise Unreadable(_PROTOCOL)
+    content = message.get("content")
+    if content is not None and not isinstance(content, str | list | dict):
+        raise Unreadable(_PROTOCOL)
+    # A refusal is the model's own words too, to be judged as a reply.
+    text = _text(content) or _text(message.get("refusal"))
+    usage = answer.get("usage")
+    usage = usage if isinstance(usage, dict) else {}
+    details = usage.get("completion_tokens_details")
+    details = details if isinstance(details, dict) else {}
+    output = count(usage.get("completion_tokens"))
+    thinking = next(
+        (found for found in (*map(_text, _thoughts(message)), _thought(content)) if found), None
+    )
+    return Completion(
+        text,
+        _finish(choice.get("finish_reason"), text, thinking, output, longest),
+        count(usage.get("prompt_tokens")),
+        output,
+        count(details.get("reasoning_tokens")),
+        thinking=thinking,
+        fingerprint=_string(answer.get("system_fingerprint")),
+    )
+
+
+def vectors(body: bytes, texts: int) -> Vectors:
+    """Embeddings in the order of the texts, one of one length for each."""
+    answer = _answer(body)
+    data = answer.get("data")
+    if not isinstance(data, list):
+        raise Unreadable(_PROTOCOL)
+    rows: dict[int, np.ndarray] = {}
+    for place, row in enumerate(data):
+        vector = row.get("embedding") if isinstance(row, dict) else None
+        if not isinstance(vector, list):
+            raise Unreadable(_PROTOCOL)
+        try:
+            rows[int(row.get("index", place))] = np.array(vector, np.float32)
+        except (TypeError, ValueError, OverflowError):
+            raise Unreadable(_PROTOCOL) from None
+    whole = len(rows) == len(data) and sorted(rows) == list(range(texts))
+    if not whole or len({row.shape for row in rows.values()}) != 1:
+        raise Unreadable(_VECTORS)
+    found = np.stack([rows[index] for index in range(texts)])
+    if found.ndim != 2 or not np.isfinite(found).all():
+        raise Unreadable(_VECTORS)
+    usage = answer.get("usage")
+    tokens = count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
+    return Vectors(found, tokens)
+
+
+def models(body: bytes) -> list[str]:
+    """Ids of the models that a server lists."""
+    found = _parsed(body)
+    listed = found.get("data", found.get("models")) if isinstance(found, dict) else found
+    if not isinstance(listed, list):
+        raise Unreadable("the list of models does not follow the protocol")
+    ids = [_string(row.get("id", row.get("name"))) for row in listed if isinstance(row, dict)]
+    return [name for name in ids if name]
+
+
+def count(value: Any) -> int | None:
+    """A number of tokens; None where it is none that can be. `10.0` and `"10"` are ten."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:
+        value = int(value)
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return value if 0 <= value <= _MOST_TOKENS else None
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return repaired_deep(parsed(body.decode("utf-8-sig", errors="replace")))
+    except RecursionError:
+        return None
+
+
+def _answer(body: bytes) -> dict[str, Any]:
+    found = _parsed(body)
+    if not isinstance(found, dict):
+        raise Unreadable(_PROTOCOL)
+    if found.get("error") and not found.get("choices") and not found.get("data"):
+        raise Unreadable(_PROTOCOL, found["error"])
+    return found
+
+
+def _text(content: Any) -> str:
+    """The words of a message: a string, or the text parts of a list."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, dict):
+        content = [content]
+    if not isinstance(content, list):
+        return ""
+    parts = []
+    for part in content:
+        if isinstance(part, dict) and part.get("type", "text") in (
+            "text",
+            "output_text",
+            "refusal",
+        ):
+            part = part.get("text", part.get("refusal"))
+        if isinstance(part, str):
+            parts.append(part)
+    return repaired("".join(parts))
+
+
+def _thoughts(message: dict[str, Any]) -> tuple[Any, Any]:
+    # No part of the protocol: two names in use, and nothing says what else may be under them.
+    return message.get("reasoning_content"), message.get("reasoning")
+
+
+def _thought(content: Any) -> str:
+    """Thinking among the parts of a message."""
+    parts = content if isinstance(content, list) else []
+    return "".join(
+        _text(part.get("thinking", part.get("reasoning")))
+        for part in parts
+        if isinstance(part, dict) and part.get("type") in ("thinking", "reasoning")
+    )
+
+
+def _finish(
+    reason: Any, text: str, thinking: str | None, output: int | None, longest: int | None
+) -> FinishReason:
+    """How the reply ended. A reason that says nothing is read from the reply's length."""
+    named = reason.lower() if isinstance(reason, str) else ""
+    if named in _BROKEN:
+        raise Unreadable(f"the server broke off (finish_reason {reason!r})")
+    if named in _FINISHED:
+        return _FINISHED[named]
+    if not named and not text and thinking is None and not output:
+        raise Unreadable("the server broke off (no finish_reason, and no reply)")
+    if named in ("", "unknown", "other", "null", "none") and output and longest:
+        return "length" if output >= longest else "stop"
+    return "stop"
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

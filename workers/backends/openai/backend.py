@@ -1,0 +1,282 @@
+"""Any server that speaks OpenAI's chat protocol: vLLM's, llama.cpp's, a provider's.
+
+- One request is one try: the library's own retries are off, `workers.retry` owns them.
+- An error names the server and what it said, never the key or credentials of the address.
+- What a refusal means is decided in `refusals`, how a reply is read in `answers`.
+- Nothing is sent but what the sweep file names: the library's own environment variables
+  (OPENAI_API_KEY, OPENAI_ORG_ID, OPENAI_CUSTOM_HEADERS and others) belong to another server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from agents.core.calls import Call, Completion, Embedded
+from agents.core.errors import (
+    EngineDead,
+    EngineOverloaded,
+    EngineRefused,
+    Timeout,
+    UsageError,
+)
+from agents.core.text import repaired
+from workers.backends.core import Backend, BackendContext, Workload
+from workers.backends.openai import answers, refusals
+from workers.backends.openai.options import (
+    OpenAIOptions,
+    is_versioned,
+    secret,
+    secrets_of,
+    without_login,
+)
+from workers.backends.openai.probe import probe
+from workers.retry import Pause
+
+if TYPE_CHECKING:
+    import openai
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_QUOTED = 300  # characters of a server's words that a message repeats
+_CHAT, _EMBEDDINGS, _MODELS = "/chat/completions", "/embeddings", "/models"
+
+# Of each event loop: all models of one server and name share the pause that it asks for.
+_Pauses = dict[tuple[str, str, str], Pause]
+_PAUSES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pauses] = WeakKeyDictionary()
+
+
+class _Filtered(Exception):
+    """A content filter withheld the reply: an answer, in the form of an error."""
+
+
+class OpenAIBackend(Backend):
+    """Sends calls to one server. `output_tokens` include thinking, as servers count them."""
+
+    Options = OpenAIOptions
+
+    def __init__(self, options: OpenAIOptions, context: BackendContext) -> None:
+        import openai  # late: a second that every `--help` would pay
+
+        self._openai = openai
+        self._options = options
+        self.guided = options.guided == "json_schema"
+        self.greedy = options.sampling.temperature == 0
+        self.max_wait = options.max_wait
+        self._name = context.name
+        try:
+            key = secret(options.api_key_env) if options.api_key_env else None
+            headers = {header: secret(name) for header, name in options.headers_env.items()}
+        except ValueError as error:
+            raise UsageError(f"model {context.name!r}: {error}") from None
+        self._url, login = without_login(options.base_url)
+        basic = base64.b64encode(login.encode()).decode()
+        self._secrets = secrets_of([key or "", basic, *headers.values()], options.base_url)
+        self._slots = asyncio.Semaphore(options.max_connections)
+        self._told_of_clipping = False
+        self._refused: refusals.Refusal | None = None  # the last, of which `check` says more
+        authorization = f"Basic {basic}" if login else f"Bearer {key or 'none'}"
+        self._client = _client_of(openai)(
+            base_url=self._url,
+            api_key="none",  # what is sent is in the headers
+            default_headers={"Authorization": authorization, **headers},
+            max_retries=0,
+            timeout=None,  # `_send` holds the one deadline
+        )
+
+    async def complete(self, call: Call) -> Completion:
+        try:
+            done = await self._chat(self._request(call))
+        except _Filtered:
+            return Completion("", "content_filter")
+        self._note_clipping(done)
+        return done
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        request = {
+            "model": self._options.model,
+            "input": [repaired(text) for text in texts],
+            "encoding_format": "float",  # base64, the library's choice, is not known to all
+            "extra_body": self._options.extra_body or None,
+        }
+        try:
+            found = await self._answered(
+                _EMBEDDINGS,
+                lambda: self._client.embeddings.with_raw_response.create(**request),
+                lambda body: answers.vectors(body, len(texts)),
+            )
+        except _Filtered as error:
+            raise EngineRefused(str(error)) from None
+        return Embedded(found.rows, found.input_tokens)
+
+    async def check(self, work: Workload) -> str:
+        """Asks for the list of models and makes one call of `work`; raises if that is refused."""
+        return self._plain(await probe(self, self._options, self._url, work), 1000)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def _request(self, call: Call) -> dict[str, Any]:
+        request: dict[str, Any] = {
+            "model": self._options.model,
+            "messages": [{"role": m.role, "content": repaired(m.content)} for m in call.messages],
+            **self._options.sampling.fields(call.seed),
+        }
+        if self.guided and call.step.mode == "json":
+            schema: dict[str, Any] = {"name": call.step.name, "schema": call.step.schema}
+            if self._options.strict is not None:
+                schema["strict"] = self._options.strict
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if self._options.extra_body:
+            request["extra_body"] = self._options.extra_body
+        return request
+
+    async def _chat(self, request: Mapping[str, Any]) -> Completion:
+        """One completion; raises errors of ours, and _Filtered."""
+        return await self._answered(
+            _CHAT,
+            lambda: self._client.chat.completions.with_raw_response.create(**request),
+            lambda body: answers.completion(body, self._options.sampling.longest),
+        )
+
+    async def listed(self) -> list[str]:
+        """Ids of the models that the server lists."""
+        return await self._answered(
+            _MODELS, self._client.models.with_raw_response.list, answers.models
+        )
+
+    async def tried(
+        self, call: Call, change: Callable[[dict[str, Any]], None]
+    ) -> Completion | refusals.Refusal:
+        """The answer to a call whose request was changed, or why the server refuses it."""
+        request = self._request(call)
+        change(request)
+        try:
+            return await self._chat(request)
+        except _Filtered:
+            return Completion("", "content_filter")
+        except EngineRefused as error:
+            if type(error) is not EngineRefused or self._refused is None:
+                raise
+            return self._refused
+
+    async def _answered(
+        self, path: str, request: Callable[[], Awaitable[Any]], read: Callable[[bytes], _T]
+    ) -> _T:
+        """What `read` finds in the answer; every error as one of ours, or _Filtered.
+
+        The causes are cut off: they hold the headers.
+        """
+        async with self._slots:
+            await self._pause.over()
+            try:
+                async with asyncio.timeout(self._options.timeout):
+                    answer = await request()
+            except (TimeoutError, self._openai.APITimeoutError):
+                seconds = f"{self._options.timeout:g}"
+                raise Timeout(f"{self._url}: no answer within {seconds} s") from None
+            except self._openai.APIConnectionError as error:
+                said = str(error.__cause__ or "") or error.message
+                raise EngineDead(self._plain(f"{self._url}: {said}")) from None
+            except self._openai.APIStatusError as error:
+                response = error.response
+                raise self._refusal(
+                    path, response.status_code, response.content, response.headers
+                ) from None
+            except self._openai.OpenAIError as error:
+                raise EngineRefused(self._plain(f"{self._url}: {error}")) from None
+        try:
+            return read(answer.content)
+        except answers.Unreadable as error:
+            raise self._unreadable(path, error, answer.content, answer.headers) from None
+
+    def _refusal(
+        self, path: str, status: int, body: bytes, headers: Mapping[str, str]
+    ) -> Exception:
+        said = refusals.read(status, body, headers, datetime.now(UTC))
+        words = said.message or "no reason given"
+        message = self._plain(f"{self._url}{path}: HTTP {status}: {words}")
+        if status in (404, 405) or status < 400:
+            message += self._hint(path)
+        error = refusals.refusal_of(said, message)
+        if error is None:
+            return _Filtered(message)
+        if isinstance(error, EngineOverloaded):
+            self._hold(error)
+        self._refused = said
+        return error
+
+    def _unreadable(
+        self, path: str, error: answers.Unreadable, body: bytes, headers: Mapping[str, str]
+    ) -> Exception:
+        """A good status with another body comes from a proxy, or a server that comes or goes."""
+        if error.error is not None:
+            code = error.error.get("code") if isinstance(error.error, dict) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else 200
+            return self._refusal(path, status, json.dumps({"error": error.error}).encode(), headers)
+        said = body[:4096].decode(errors="replace")
+        return EngineDead(self._plain(f"{self._url}{path}: {error.why}: {said}") + self._hint(path))
+
+    def _hint(self, path: str) -> str:
+        """What is probably wrong with an address under which nothing answers as it should."""
+        if is_versioned(self._url):
+            return ""
+        return f"; base_url names no version: try {self._plain(self._url)}/v1"
+
+    @property
+    def _pause(self) -> Pause:
+        pauses = _PAUSES.setdefault(asyncio.get_running_loop(), {})
+        key = (self._url, self._options.model, self._options.api_key_env or "")
+        return pauses.setdefault(key, Pause())
+
+    def _hold(self, error: EngineOverloaded) -> None:
+        """Has all calls of the model wait where its server asks for that."""
+        asked = error.retry_after
+        if asked and asked <= self.max_wait and self._pause.hold(asked):
+            log.warning("model %s waits %.0f s: %s", self._name, asked, error)
+
+    def _note_clipping(self, done: Completion) -> None:
+        longest, used = self._options.sampling.longest, done.output_tokens
+        if self._told_of_clipping or done.finish_reason != "length" or not longest or not used:
+            return
+        if used < longest:
+            self._told_of_clipping = True
+            log.warning(
+                "model %s: a reply was cut off after %d tokens, although %d are allowed: %s has "
+                "a lower bound, or its context was full",
+                self._name, used, longest, self._url,
+            )  # fmt: skip
+
+    def _plain(self, text: str, most: int = _QUOTED) -> str:
+        """`text` as one short line without secrets. They go first: a cut one would not be found."""
+        for hidden in self._secrets:
+            text = text.replace(hidden, "***")
+        return " ".join(repaired(text).split())[: len(self._url) + most]
+
+
+def _client_of(library: Any) -> type[openai.AsyncOpenAI]:
+    """The library's client, without the headers that it takes from the environment."""
+
+    class Client(library.AsyncOpenAI):
+        def __init__(self, *, default_headers: Mapping[str, str], **given: Any) -> None:
+            self._named = dict(default_headers)
+            super().__init__(default_headers=default_headers, **given)
+
+        @property
+        def default_headers(self) -> dict[str, Any]:
+            return {
+                "Accept": "application/json",
+                "Content-Type": "application/json",
+                "User-Agent": self.user_agent,
+                **self._named,
+            }
+
+    return Client

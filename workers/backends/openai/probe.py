@@ -1,0 +1,210 @@
+"""`crsweep doctor` on an `openai` model: what its server lists, and whether one call passes.
+
+Servers refuse parts of a request that others demand. One real call shows it before a run does:
+with a prompt and the schema of a step of the sweep. What a server refuses is left out and the
+call is tried again, so that all of it is named at once, each with the option that leaves it out.
+Refusals cost nothing; the call that passes costs what it says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from pydantic import ValidationError
+
+from agents.core.calls import Call, Completion, EmbedCall, Embedded
+from agents.core.errors import (
+    EngineDead,
+    EngineOverloaded,
+    EngineRefused,
+    ModelUnavailable,
+    UsageError,
+    near,
+)
+from agents.core.reading import read
+from workers.backends.core import Workload
+from workers.backends.openai.options import OpenAIOptions
+from workers.backends.openai.refusals import Refusal
+
+_SCHEMA = re.compile(
+    r"response_?format|json[_ ]?schema|\bschemas?\b|grammar|guided|structured[_ ]output"
+    r"|\b(min_?length|max_?length|min_?items|max_?items|pattern|minimum|maximum|\$defs|\$ref)\b",
+    re.I,
+)
+
+
+class _Server(Protocol):
+    async def listed(self) -> list[str]: ...
+    async def tried(
+        self, call: Call, change: Callable[[dict[str, Any]], None]
+    ) -> Completion | Refusal: ...
+    async def embed(self, texts: list[str]) -> Embedded: ...
+
+
+class _Mend(NamedTuple):
+    """How a request gets past a refusal, and the option that does it in the sweep file."""
+
+    field: str
+    option: str
+    apply: Callable[[dict[str, Any]], None]
+
+
+async def probe(server: _Server, options: OpenAIOptions, url: str, work: Workload) -> str:
+    """One line on what is served. Raises where a call of `work` would be refused."""
+    model, listing = options.model, ""
+    try:
+        served = await server.listed()
+    except (EngineRefused, EngineDead, EngineOverloaded) as error:
+        if not work.calls:
+            raise
+        served, listing = None, f"{url} lists no models ({_reason(error.message, url)})"
+    if served is not None:
+        listing = f"{url} serves {', '.join(served) or 'no model'}"
+        if not _lists(served, model):
+            listing = f"{url} lists no model {model!r}{near(model, served)}"
+            if not work.calls:
+                raise EngineRefused(f"{listing}; it serves {', '.join(served) or 'no model'}")
+    if not work.calls:
+        return listing
+    try:
+        return f"{listing}; {await _try(server, options, work)}"
+    except ModelUnavailable as error:
+        if served is None or _lists(served, model):
+            raise
+        raise ModelUnavailable(f"{listing}; {error.message}") from None
+
+
+async def _try(server: _Server, options: OpenAIOptions, work: Workload) -> str:
+    call = _telling(work)
+    if isinstance(call, EmbedCall):
+        found = await server.embed([call.messages[0].content])
+        return f"embedded one text in {found.vectors.shape[1]} dimensions, which cost one call"
+    mends: list[_Mend] = []
+
+    def change(request: dict[str, Any]) -> None:
+        for mend in mends:
+            mend.apply(request)
+
+    while True:
+        answer = await server.tried(call, change)
+        if isinstance(answer, Completion):
+            break
+        mend = _mend(answer, options, [mend.field for mend in mends])
+        if mend is None:
+            before = f"; it also needs {_options(mends)}" if mends else ""
+            raise EngineRefused(
+                f"the server refuses a call of the step {call.step.name!r}: HTTP {answer.status}: "
+                f"{answer.message}{before}"
+            )
+        mends.append(mend)
+    if mends:
+        raise UsageError(
+            f"the server refuses {', '.join(mend.field for mend in mends)}; it answers with "
+            f"{_options(mends)} (docs/sweep-files.md, Models)"
+        )
+    return f"answered a call of the step {call.step.name!r}{_cost(answer)}{_heed(call, answer)}"
+
+
+def _telling(work: Workload) -> Call:
+    """The call that shows most: of the largest schema, and of its prompts the shortest."""
+    texts = [call for call in work.calls if not isinstance(call, EmbedCall)]
+    if not texts:
+        return work.calls[0]
+    largest = max((len(call.step.schema_json) for call in texts), default=0)
+    fitting = [call for call in texts if len(call.step.schema_json) == largest]
+    return min(fitting, key=lambda call: len(call.messages_json))
+
+
+def _mend(said: Refusal, options: OpenAIOptions, tried: list[str]) -> _Mend | None:
+    """What gets past a refusal, if it is known and was not tried yet."""
+    words, sampling = f"{said.message} {said.words}", options.sampling
+    if said.status not in (400, 422, 500, 501):
+        return None
+    found = [
+        _sampling_mend(field, words, sampling.longest)
+        for field in sampling.fields(0)
+        if _names(said, words, field)
+    ]
+    if options.guided == "json_schema":
+        if options.strict is not None and _names(said, words, "strict"):
+            found.append(_Mend("strict", "strict: null", _without_strict))
+        if said.about & {"response_format"} or _SCHEMA.search(words):
+            found.append(_Mend("the reply's schema", "guided: none", _drop("response_format")))
+    found += [
+        _Mend(field, f"extra_body without {field}", _drop_extra(field))
+        for field in options.extra_body
+        if _names(said, words, field)
+    ]
+    # "temperature and top_p cannot both be specified": one of them is enough.
+    fields = {mend.field for mend in found}
+    if {"temperature", "top_p"} <= fields and re.search(r"\bboth\b|only one|not together", words):
+        found = [mend for mend in found if mend.field != "temperature"]
+    # What the server itself names as the cause goes first, a schema's own words last.
+    found.sort(key=lambda mend: (mend.field not in said.about, mend.field.startswith("the ")))
+    return next((mend for mend in found if mend.field not in tried), None)
+
+
+def _sampling_mend(field: str, words: str, longest: int | None) -> _Mend:
+    if field == "max_tokens" and "max_completion_tokens" in words:
+
+        def instead(request: dict[str, Any]) -> None:
+            request.pop("max_tokens", None)
+            request["max_completion_tokens"] = longest
+
+        return _Mend(field, f"sampling.max_completion_tokens: {longest}", instead)
+    return _Mend(field, f"sampling.{field}: null", _drop(field))
+
+
+def _names(said: Refusal, words: str, field: str) -> bool:
+    return (
+        field in said.about or re.search(rf"(?<![\w]){re.escape(field)}(?![\w])", words) is not None
+    )
+
+
+def _drop(field: str) -> Callable[[dict[str, Any]], None]:
+    return lambda request: request.pop(field, None)
+
+
+def _drop_extra(field: str) -> Callable[[dict[str, Any]], None]:
+    def drop(request: dict[str, Any]) -> None:
+        request["extra_body"] = {k: v for k, v in request["extra_body"].items() if k != field}
+
+    return drop
+
+
+def _without_strict(request: dict[str, Any]) -> None:
+    request.get("response_format", {}).get("json_schema", {}).pop("strict", None)
+
+
+def _options(mends: list[_Mend]) -> str:
+    return ", ".join(f"`{mend.option}`" for mend in mends)
+
+
+def _lists(served: list[str], model: str) -> bool:
+    """Whether a model is listed; some servers list `models/NAME`."""
+    return any(name == model or name == f"models/{model}" or f"models/{name}" == model
+               for name in served)  # fmt: skip
+
+
+def _reason(message: str, url: str) -> str:
+    return message.removeprefix(url).lstrip("/: ")
+
+
+def _cost(answer: Completion) -> str:
+    tokens = [answer.input_tokens, answer.output_tokens]
+    if None in tokens:
+        return ", which cost one call (the server counts no tokens)"
+    return f", which cost one call ({tokens[0]:,} and {tokens[1]:,} tokens)"
+
+
+def _heed(call: Call, answer: Completion) -> str:
+    """What the reply itself shows: no fault that a run could not live with."""
+    if answer.finish_reason != "stop":
+        return f"; that reply ended by {answer.finish_reason}"
+    try:
+        read(call.step, answer.text, guided=False, context=call.fields)
+    except ValidationError:
+        return "; that reply is not valid for the step: the run asks again"
+    return ""
