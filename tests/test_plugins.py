@@ -155,12 +155,12 @@ def test_prompts_show_the_last_turns_that_history_turns_allows(tmp_path, agent, 
             agent={"name": agent, "history_turns": 2},
             simulator={"name": user, "history_turns": 1},
             roles={"user": "strong", "agent": "weak"},
-            cases={"sample": 8},
+            cases={"sample": 20},
         )
     )
     [played] = [
         attempt
-        for attempt in rehearse(plan, [0], 8, probe=True)
+        for attempt in rehearse(plan, [0], 20, probe=True)
         if len(attempt.transcript.turns) == plan.cells[0].config.limits.max_turns
     ][:1]
     opening, turns = played.transcript.opening, played.transcript.turns
