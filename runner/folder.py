@@ -17,6 +17,7 @@ from agents.core.errors import UsageError
 from agents.recommenders.core import RECOMMENDERS, Fit
 from sweeps import manifest as manifests
 from sweeps.folder import Folder
+from sweeps.identity import RECIPE
 from sweeps.manifest import ArtifactEntry, CellEntry, Manifest, SourceEntry
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Cell, Plan
 from sweeps.records import READABLE, SCHEMA_VERSION, SCHEMAS
@@ -66,9 +67,10 @@ def check_is_ours(folder: Folder, name: str) -> None:
 def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
     """Refuses to mix results of changed code: same plug-in, same version, other source.
 
-    Raises UsageError that shows both hashes and names the flag that accepts the change.
+    Raises UsageError that shows both hashes and names the flag that accepts the change. Ids of
+    another recipe are never met again, so there is nothing to mix.
     """
-    if manifest is None or accept:
+    if manifest is None or accept or manifest.recipe != RECIPE:
         return
     then, now = manifest.versions.get("vllm"), installed_version()
     if then and now and then != now and _uses_vllm(plan):
@@ -85,6 +87,17 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
             f"written: then {then['hash'][:12]}, now {now['hash'][:12]}. Raise its `version` to "
             "run its episodes again, or pass --accept-source-change to keep those that are there"
         )
+
+
+def recipe_line(manifest: Manifest | None) -> str | None:
+    """Why every episode is planned again, where the folder's ids are of another recipe."""
+    if manifest is None or manifest.recipe == RECIPE:
+        return None
+    return (
+        f"these results were written under recipe {manifest.recipe} of episode ids; this crsweep "
+        f"uses recipe {RECIPE}, so every episode is planned again, and tables show the new ones "
+        "only (to keep the table of the old ones, give another `out`)"
+    )
 
 
 def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -129,6 +142,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
     return Manifest(
         schema_version=SCHEMA_VERSION,
         oldest_parts=_oldest_parts(epoch, before),
+        recipe=RECIPE,
         name=loaded.header.name,
         driver_epoch=epoch,
         cells=[
@@ -159,8 +173,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
         seed_varies=seed_varies(plan),
         metrics=loaded.header.metrics,
         cases_file=before.cases_file if before else "",
-        # A plug-in that this plan does not use may have episodes here from an earlier one.
-        plugin_sources={**(before.plugin_sources if before else {}), **plugin_sources(plan)},
+        plugin_sources={**_earlier_sources(before), **plugin_sources(plan)},
         versions=_versions(plan),
         host={
             "name": socket.gethostname(),
@@ -178,6 +191,11 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
             for found in plan.artifacts.values()
         ],
     )
+
+
+def _earlier_sources(before: Manifest | None) -> dict[str, dict[str, Any]]:
+    """A plug-in that the plan does not use may have episodes here, from an earlier plan."""
+    return before.plugin_sources if before is not None and before.recipe == RECIPE else {}
 
 
 def _settings(cell: Cell) -> dict[str, Any]:

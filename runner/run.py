@@ -127,7 +127,10 @@ def run(
     plan = prepare(sweep, overrides)
     out = plan.loaded.out
     if any(name.endswith(parts.SUFFIX) for name in out.names("episodes")):  # else nothing is mixed
-        sweep_folder.check_sources(plan, manifests.read(out), accept_source_change)
+        before = manifests.read(out)
+        sweep_folder.check_sources(plan, before, accept_source_change)
+        if (line := sweep_folder.recipe_line(before)) is not None:
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
     if retry:  # a word that names no failure is refused before anything is touched
         with suppress(PartDamaged):  # it is set aside, and the words are looked at again
             _settled(out, retry)

@@ -27,6 +27,7 @@ from runner.caching import size_line
 from runner.engines import describe, engine_lines, placement_data, run_plan, without_engines
 from runner.failures import failure_lines
 from runner.figures import remark_lines, statistics_lines
+from runner.folder import recipe_line
 from runner.machines import nodes_of
 from runner.play import play
 from runner.preparing import needed
@@ -43,6 +44,7 @@ from runner.run import check_metrics, prepare, settled_episodes
 from runner.spending import Budget, budget_in, budget_of
 from runner.stand_ins import Spoken, calls_of
 from runner.view import Page, View
+from sweeps import manifest as manifests
 from sweeps import parts
 from sweeps.manifest import RunEntry
 from sweeps.plan import Plan
@@ -101,7 +103,8 @@ def show_plan(
         f"{len(plan.cells):,} cells, {plan.episodes:,} episodes: "
         f"{plan.episodes - left:,} done, {left:,} to run"
     )
-    for line in [*statistics_lines(plan), *remark_lines(plan)]:
+    again = recipe_line(manifests.read(plan.loaded.out))
+    for line in [*([again] if again else []), *statistics_lines(plan), *remark_lines(plan)]:
         console.print(line, markup=False, soft_wrap=True)
     for line in [*artifact_lines(artifacts), *describe(engines, nodes, cpu=cpu)]:
         console.print(line, markup=False, soft_wrap=True)

@@ -16,7 +16,12 @@ import numpy as np
 from agents.core.errors import UsageError
 from agents.core.seeds import Seeds
 
-_VERSION = 1  # of this recipe: raised when old ids no longer mean what they meant
+RECIPE = 2
+"""Version of this recipe, part of every id: raised when old ids no longer mean what they meant.
+
+2: replies are written in the declared order of their fields; what is grounded and what counts as
+a leak is read otherwise.
+"""
 
 
 def canonical(value: Any) -> str:
@@ -48,7 +53,7 @@ def cell_id(
     """
     return digest(
         {
-            "recipe": _VERSION,
+            "recipe": RECIPE,
             "domain": domain,
             "split": split,
             "agent": agent,

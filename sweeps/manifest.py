@@ -80,6 +80,8 @@ class Manifest(_Part):
     schema_version: int
     oldest_parts: int = min(READABLE)
     """The oldest schema version that parts may have: those of one version are read quicker."""
+    recipe: int = 1
+    """Recipe of the cells' ids (`sweeps.identity.RECIPE`), which the first manifests do not name."""
     name: str
     driver_epoch: int
     cells: list[CellEntry]
