@@ -81,7 +81,7 @@ class Manifest(_Part):
     oldest_parts: int = min(READABLE)
     """The oldest schema version that parts may have: those of one version are read quicker."""
     recipe: int = 1
-    """Recipe of the cells' ids (`sweeps.identity.RECIPE`), which the first manifests do not name."""
+    """Of the ids of cells (`sweeps.identity.RECIPE`); the first manifests do not name it."""
     name: str
     driver_epoch: int
     cells: list[CellEntry]
