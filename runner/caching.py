@@ -44,6 +44,17 @@ def folder_of(path: str | None) -> Path:
     return shared_folder(path, "calls")
 
 
+def free_calls(count: int, mode: str) -> str:
+    """` (12 from the cache)`: words for calls that cost nothing, if there are any."""
+    if not count:
+        return ""
+    if mode == "off":  # equal calls share one request all the same, and the journal serves resumes
+        return (
+            f" ({count:,} of them shared with an equal call or replayed from the sweep's journal)"
+        )
+    return f" ({count:,} from the cache)"
+
+
 def places_of(plan: Plan, epoch: int) -> Places | None:
     """Where the calls of a run are kept; None where no model is worth it (`rules`)."""
     if not any(backend.cacheable for _, backend in _models(plan)):

@@ -22,6 +22,7 @@ from agents.core.artifacts import CallsRecipe, Content, FitRecipe
 from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
 from runner.artifacts import check_packages, store_of
+from runner.caching import free_calls
 from runner.crew import Crew
 from runner.progress import PreparingDisplay, duration
 from runner.scheduler import LeaseQueue
@@ -206,7 +207,8 @@ class Preparation:
         assert self._display is not None
         found = await asyncio.to_thread(self._store.keep, about, content, calls)
         ready = self._take(artifact, *found)
-        paid = f", {about.calls:,} calls ({about.cached:,} from the cache)" if calls else ""
+        free = free_calls(about.cached, self._plan.loaded.header.cache.mode)
+        paid = f", {about.calls:,} calls{free}" if calls else ""
         self._display.end(artifact.title, f"ready after {duration(about.seconds)}{paid}")
         await self._crew.provide([ready])
 

@@ -21,6 +21,7 @@ from workers.backends.vllm.clients import Losses
 from workers.cache.entries import Damage
 from workers.pool import Report, Settled
 from workers.store import WOULD_REPEAT
+from workers.usage import CallCounts
 
 _LINE_EVERY = 5.0  # seconds between plain lines
 _WINDOW = 10.0  # seconds that rates are taken over
@@ -28,7 +29,7 @@ _WINDOW = 10.0  # seconds that rates are taken over
 
 @dataclass
 class Tally:
-    """Counts of one run. `total` is what was to do when it began."""
+    """CallCounts of one run. `total` is what was to do when it began."""
 
     total: int
     settled: int = 0
@@ -36,10 +37,8 @@ class Tally:
     open: int = 0
     """Failed by infrastructure to the last try: the next run tries them again."""
     tried_again: int = 0
-    calls: int = 0
-    cached: int = 0
-    """Calls that were answered from the cache."""
-    tokens: int = 0
+    counts: CallCounts = field(default_factory=CallCounts)
+    """Of calls that ended, also in dialogues that still run or were broken off."""
     workers_lost: int = 0
     losses: dict[str, Losses] = field(default_factory=dict)
     """By worker: calls that were in engines when those died."""
@@ -166,9 +165,7 @@ class ProgressDisplay:
         self._tried.clear()
 
     def counted(self, worker: str, report: Report) -> None:
-        self.tally.calls += report.calls
-        self.tally.cached += report.cached
-        self.tally.tokens += report.tokens
+        self.tally.counts = self.tally.counts.plus(report.counts)
         if report.losses is not None and report.losses.calls:
             self.tally.losses[worker] = report.losses
         self._show()
@@ -184,9 +181,9 @@ class ProgressDisplay:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, visible=not silent)
         if silent:  # rates and lines begin with the episodes
-            self._marks, self._last_line = [(now, self.tally.settled, self.tally.calls)], now
+            self._marks, self._last_line = [(now, self.tally.settled, self.tally.counts.calls)], now
             return
-        self._marks.append((now, self.tally.settled, self.tally.calls))
+        self._marks.append((now, self.tally.settled, self.tally.counts.calls))
         while len(self._marks) > 2 and now - self._marks[0][0] > _WINDOW:
             self._marks.pop(0)
         if self._bar is not None and self._task is not None:
@@ -202,15 +199,21 @@ class ProgressDisplay:
         (then, episodes, calls), (now, *_) = self._marks[0], self._marks[-1]
         tally = self.tally
         passed = max(now - then, 1e-6)
-        calls_a_second = (tally.calls - calls) / passed
+        calls_a_second = (tally.counts.calls - calls) / passed
         episodes_a_second = (tally.settled - episodes) / passed
         left = "?"
         if episodes_a_second > 0:
             left = duration((tally.total - tally.settled) / episodes_a_second)
         return (
-            f"{tally.failed} failed, {calls_a_second:,.0f} calls/s, "
-            f"{short(tally.tokens)} tokens, {left} left"
+            f"{tally.failed} failed, {_rate(calls_a_second)}, "
+            f"{short(tally.counts.tokens)} tokens, {left} left"
         )
+
+
+def _rate(calls_a_second: float) -> str:
+    """`0.2 calls/s` of a slow model: not 0."""
+    digits = 1 if 0 < calls_a_second < 10 else 0
+    return f"{calls_a_second:,.{digits}f} calls/s"
 
 
 def short(count: int) -> str:
@@ -219,6 +222,14 @@ def short(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}{unit}"
     return str(count)
+
+
+def token_words(tokens: int, uncounted: int) -> str:
+    """`40 tokens`, a lower bound where `uncounted` replies came without counts."""
+    if not uncounted:
+        return f"{tokens:,} tokens"
+    replies = "1 reply" if uncounted == 1 else f"{uncounted:,} replies"
+    return f"at least {tokens:,} tokens ({replies} came without token counts)"
 
 
 def duration(seconds: float) -> str:

@@ -18,14 +18,21 @@ from rich.markup import escape
 from agents.core.errors import StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
-from runner.caching import check_folder, check_match, check_paths, damage_lines, places_of
+from runner.caching import (
+    check_folder,
+    check_match,
+    check_paths,
+    damage_lines,
+    free_calls,
+    places_of,
+)
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
 from runner.failures import to_run_again
 from runner.figures import remark_lines
 from runner.guard import Guard
 from runner.preparing import Preparation, needed
-from runner.progress import ProgressDisplay, Tally, duration
+from runner.progress import ProgressDisplay, Tally, duration, token_words
 from runner.scheduler import LeaseQueue, drive
 from runner.spending import Budget, budget_of, check_caps
 from runner.typed import for_a_file
@@ -203,7 +210,8 @@ def run(
         outcome = Outcome(out, planned, left, tally, stopped, failed, budget.needs())
         if (places := places_of(plan, lease.epoch)) is not None:
             tidy(places, complete=outcome.left == 0 and not only_prepare)
-        _conclude(outcome, notes.engines, budget.line(), time.monotonic() - started, console)
+        seconds, mode = time.monotonic() - started, plan.loaded.header.cache.mode
+        _conclude(outcome, notes.engines, budget.line(), seconds, mode, console)
         for line in damage_lines(tally.damage, plan.loaded.header.cache.path):
             console.print(line, style="yellow", markup=False, soft_wrap=True)
         return outcome
@@ -499,17 +507,19 @@ def _conclude(
     engines: Sequence[dict[str, Any]],
     caps: str | None,
     seconds: float,
+    cache_mode: str,
     console: Console,
 ) -> None:
     tally = outcome.tally
     assert tally is not None
+    counts = tally.counts
     for title, reason in outcome.unprepared.items():
         console.print(f"[red]{escape(f'{title} cannot be prepared: {reason}')}[/]", soft_wrap=True)
     console.print(
         f"{tally.settled:,} episodes ({tally.failed:,} failed"
         f"{f'; {tally.tried_again:,} tries failed and were tried again' * bool(tally.tried_again)}"
-        f") in {duration(seconds)}, {tally.calls:,} calls"
-        f"{f' ({tally.cached:,} from the cache)' if tally.cached else ''}, {tally.tokens:,} tokens",
+        f") in {duration(seconds)}, {counts.calls:,} calls{free_calls(counts.cached, cache_mode)}, "
+        f"{token_words(counts.tokens, counts.uncounted)}",
         soft_wrap=True,
     )
     for line in [*engine_lines(engines), *([] if caps is None else [caps])]:

@@ -20,6 +20,7 @@ from analysis import doubts, published, render
 from analysis.beside import table_beside
 from analysis.compare import compare_all
 from analysis.labels import brief, with_short_labels
+from analysis.replies import cut_off_lines, uncounted
 from analysis.results import Results
 from analysis.table import make_table
 from runner.artifacts import status_line
@@ -255,8 +256,9 @@ def show_table(
 
 
 def show_failures(results: Results, command: str, console: Console) -> None:
-    """What failed in the plan, by class and blame; `command` runs the sweep."""
-    for line in failure_lines(results, command):
+    """What failed in the plan, by class and blame, and how many replies were cut off; `command`
+    runs the sweep."""
+    for line in [*failure_lines(results, command), *cut_off_lines(results)]:
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -317,16 +319,21 @@ def show_status(folder: str, console: Console) -> None:
     held = lease.holder(results.folder)
     console.print(f"running: {escape(lease.holding(held))}" if held else "not running")
     spent = results.query(
-        "SELECT coalesce(sum(agent_tokens), 0), coalesce(sum(user_tokens), 0), "
-        "coalesce(sum(probe_tokens), 0), coalesce(sum(calls), 0), count(*), "
+        "SELECT coalesce(sum(greatest(agent_tokens, 0)), 0), "
+        "coalesce(sum(greatest(user_tokens, 0)), 0), "
+        "coalesce(sum(greatest(probe_tokens, 0)), 0), coalesce(sum(calls), 0), count(*), "
         "coalesce(max(ended) - min(started), 0) FROM attempts"
     ).fetchone()
     assert spent is not None
     agent, user, probe, calls, attempts, seconds = spent
+    unknown = uncounted(results)
     console.print(
-        f"{attempts:,} attempts, {calls:,} calls; tokens: agent {agent:,}, user {user:,}, "
-        f"probes {probe:,}; from first to last {duration(seconds)}"
+        f"{attempts:,} attempts, {calls:,} calls; tokens{' (at least)' * bool(unknown)}: "
+        f"agent {agent:,}, user {user:,}, probes {probe:,}; from first to last {duration(seconds)}",
+        soft_wrap=True,
     )
+    if unknown:
+        console.print(f"{unknown:,} replies came without token counts", soft_wrap=True)
     if manifest.artifacts:
         keys = [found.key for found in manifest.artifacts]
         console.print(status_line(manifest.config, keys), markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from analysis.replies import UNCOUNTED
 from analysis.results import Results
 from runner.engines import needs_of
 from sweeps import manifest as manifests
@@ -117,9 +118,15 @@ class Budget:
         return found
 
     def line(self) -> str | None:
-        """`caps: tokens 1,204 of 1,000,000`, or None where nothing is capped."""
+        """`caps: tokens 1,204 of 1,000,000`, or None where nothing is capped.
+
+        Replies without token counts make lower bounds of tokens and cost.
+        """
+        least = any(one.uncounted for part in (self.before, self.now) for one in part.values())
         parts = [
-            f"{name.replace('gpu_hours', 'GPU hours')} {_words(name, now)} of {_words(name, cap)}"
+            f"{name.replace('gpu_hours', 'GPU hours')} "
+            f"{'at least ' * (least and name != 'gpu_hours')}{_words(name, now)} "
+            f"of {_words(name, cap)}"
             for name, (now, cap) in self.used().items()
         ]
         return f"caps: {', '.join(parts)}" if parts else None
@@ -159,8 +166,10 @@ def budget_in(results: Results) -> Budget | None:
 def paid(results: Results) -> dict[str, Usage]:
     """What all runs of a folder have paid for, by model."""
     rows = results.query(
-        "SELECT driver_epoch, model, coalesce(sum(input_tokens), 0)::BIGINT, "
-        "coalesce(sum(output_tokens), 0)::BIGINT FROM calls WHERE NOT cached GROUP BY ALL"
+        "SELECT driver_epoch, model, "
+        "coalesce(sum(input_tokens) FILTER (WHERE input_tokens > 0), 0)::BIGINT, "
+        "coalesce(sum(output_tokens) FILTER (WHERE output_tokens > 0), 0)::BIGINT, "
+        f"count(*) FILTER (WHERE {UNCOUNTED}) FROM calls WHERE NOT cached GROUP BY ALL"
     ).fetchall()
     runs: dict[tuple[int, str], Usage] = {
         (epoch, model): Usage(*counts) for epoch, model, *counts in rows

@@ -18,6 +18,7 @@ from sweeps.schema import ModelSpec
 from workers.backends.core import Backend, BackendContext
 from workers.cache.client import CallCache
 from workers.retry import Patience, retrying
+from workers.usage import with_possible_counts
 
 BACKENDS = "workers.backends"
 
@@ -93,9 +94,12 @@ class BoundModel:
 
     async def complete(self, call: Call) -> Completion:
         if self._cache is None:
-            return await self._complete(call)
+            return with_possible_counts(await self._complete(call))
         accepted = await self._backend.fingerprints() if self._strict else None
-        return await self._cache.reply(call.key(self), accepted, lambda: self._complete(call))
+        # Also of what earlier versions have kept.
+        return with_possible_counts(
+            await self._cache.reply(call.key(self), accepted, lambda: self._complete(call))
+        )
 
     async def _complete(self, call: Call) -> Completion:
         done, retries = await retrying(
@@ -109,10 +113,12 @@ class BoundModel:
                 f"model {self.name!r}: the backend {self._backend_name!r} gives no embeddings"
             )
         if self._cache is None:
-            return await self._embed(texts)
+            return with_possible_counts(await self._embed(texts))
         accepted = await self._backend.fingerprints() if self._strict else None
         key = embedding_key(self.identity, texts)
-        return await self._cache.reply(key, accepted, lambda: self._embed(texts))
+        return with_possible_counts(
+            await self._cache.reply(key, accepted, lambda: self._embed(texts))
+        )
 
     async def _embed(self, texts: Sequence[str]) -> Embedded:
         done, retries = await retrying(

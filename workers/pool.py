@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from agents.core.ask import Journal
+from agents.core.ask import CallRecord, Journal
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
 from workers.artifacts import Prepared
@@ -23,7 +23,7 @@ from workers.backends.vllm.clients import Losses
 from workers.episodes import EpisodeRunner, Made
 from workers.rows import Attempt, call_rows, episode_row, turn_rows
 from workers.store import BundleWriter
-from workers.usage import Usage, add, usage_of
+from workers.usage import CallCounts, Usage, add, counts_of, usage_of
 
 FLUSH_EPISODES = 128
 FLUSH_SECONDS = 4.0
@@ -42,14 +42,13 @@ class Settled(NamedTuple):
 class Report(NamedTuple):
     """What happened in a pool since its last report.
 
-    `running` counts episodes begun and not committed yet, `waiting` those not begun. `calls` and
-    `tokens` are of attempts that ended, `paid` of all calls, those of running dialogues included.
+    `running` counts episodes begun and not committed yet, `waiting` those not begun. `counts` and
+    `paid` are of calls that ended, also in dialogues that still run: each call is in one report.
     `losses` are of the whole run so far: calls that were in engines when those died.
     """
 
     settled: list[Settled]
-    calls: int
-    tokens: int
+    counts: CallCounts
     running: int
     waiting: int
     losses: Losses | None = None
@@ -58,8 +57,6 @@ class Report(NamedTuple):
     paid: Mapping[str, Usage] = {}
     free: int = 0
     """Slots that have nothing to do."""
-    cached: int = 0
-    """How many of `calls` were answered from the cache, or by a request that another call made."""
     made: Sequence[Made] = ()
     """Attempts at artifacts that ended."""
     preparing: Mapping[str, tuple[int, int]] = {}
@@ -73,10 +70,10 @@ class _Meter:
         self.journal = Journal()
         self._read = 0
 
-    def read(self) -> dict[str, Usage]:
+    def read(self) -> list[CallRecord]:
         new = self.journal.records[self._read :]
         self._read += len(new)
-        return usage_of(new)
+        return new
 
 
 class EpisodePool:
@@ -90,7 +87,8 @@ class EpisodePool:
         self._work = asyncio.Semaphore(0)
         self._finished: list[Attempt] = []
         self._settled: list[Settled] = []
-        self._calls = self._cached = self._tokens = self._running = self._uncommitted = 0
+        self._running = self._uncommitted = 0
+        self._counts = CallCounts()
         self._made: list[Made] = []
         self._preparing: dict[str, tuple[int, int]] = {}
         self._paid: dict[str, Usage] = {}
@@ -136,23 +134,20 @@ class EpisodePool:
         if self._failure is not None:
             raise self._failure
         for meter in self._meters:
-            add(self._paid, meter.read())
+            self._count(meter)
         report = Report(
             self._settled,
-            self._calls,
-            self._tokens,
+            self._counts,
             self._uncommitted,
             len(self._waiting),
             self._runner.engines.losses(),
             self._runner.engines.wanted(),
             self._paid,
             self._slots - self._running,
-            self._cached,
             self._made,
             dict(self._preparing),
         )
-        self._settled, self._calls, self._tokens, self._paid = [], 0, 0, {}
-        self._cached, self._made = 0, []
+        self._settled, self._counts, self._paid, self._made = [], CallCounts(), {}, []
         return report
 
     async def stop(self) -> Report:
@@ -205,7 +200,7 @@ class EpisodePool:
 
     @contextmanager
     def _metered(self) -> Iterator[Journal]:
-        """A slot at work: what goes into the journal is paid, and counted once it ends well."""
+        """A slot at work: calls are counted and paid for as they go into the journal."""
         meter = _Meter()
         self._running += 1
         self._meters.add(meter)
@@ -214,11 +209,12 @@ class EpisodePool:
         finally:
             self._running -= 1
             self._meters.discard(meter)
-            add(self._paid, meter.read())
-        records = meter.journal.records
-        self._calls += len(records)
-        self._cached += sum(r.completion.cached for r in records if r.completion)
-        self._tokens += meter.journal.tokens(lambda role: True)
+            self._count(meter)
+
+    def _count(self, meter: _Meter) -> None:
+        new = meter.read()
+        self._counts = self._counts.plus(counts_of(new))
+        add(self._paid, usage_of(new))
 
     async def _clock(self) -> None:
         while True:

@@ -1,11 +1,17 @@
-"""Tokens that were paid for: what models were given and wrote, cached replies left out."""
+"""Tokens of calls: what models were given and wrote, and what of it was paid for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from agents.core.ask import CallRecord
+from agents.core.calls import Completion, Embedded
+
+R = TypeVar("R", Completion, Embedded)
+
+_LARGEST = 2**31 - 1  # that is stored
+_COUNTS = ("input_tokens", "output_tokens", "thinking_tokens")
 
 
 class Usage(NamedTuple):
@@ -18,6 +24,16 @@ class Usage(NamedTuple):
     @property
     def tokens(self) -> int:
         return self.input + self.output
+
+
+def with_possible_counts(reply: R) -> R:
+    """`reply`, where a count that no reply can have (-1, 4294967295) is unknown."""
+    wrong = [
+        name
+        for name in _COUNTS
+        if (count := getattr(reply, name, None)) is not None and not 0 <= count <= _LARGEST
+    ]
+    return reply._replace(**dict.fromkeys(wrong)) if wrong else reply
 
 
 def usage_of(records: Iterable[CallRecord]) -> dict[str, Usage]:
@@ -35,6 +51,31 @@ def usage_of(records: Iterable[CallRecord]) -> dict[str, Usage]:
         sums[1] += done.output_tokens or 0
         sums[2] += done.input_tokens is None or done.output_tokens is None
     return {name: Usage(*sums) for name, sums in found.items()}
+
+
+class CallCounts(NamedTuple):
+    """Of calls that have ended, those that failed and those that cost nothing included."""
+
+    calls: int = 0
+    cached: int = 0
+    """Answered from the cache or the journal, or by a request that another call made."""
+    tokens: int = 0
+    uncounted: int = 0
+    """Replies that came without token counts, so that `tokens` is a lower bound."""
+
+    def plus(self, other: CallCounts) -> CallCounts:
+        return CallCounts(*map(sum, zip(self, other, strict=True)))
+
+
+def counts_of(records: Sequence[CallRecord]) -> CallCounts:
+    """What calls come to, whoever paid for them."""
+    replies = [record.completion for record in records if record.completion is not None]
+    return CallCounts(
+        len(records),
+        sum(reply.cached for reply in replies),
+        sum((reply.input_tokens or 0) + (reply.output_tokens or 0) for reply in replies),
+        sum(reply.input_tokens is None or reply.output_tokens is None for reply in replies),
+    )
 
 
 def add(total: dict[str, Usage], more: Mapping[str, Usage]) -> None:

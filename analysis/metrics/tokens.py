@@ -34,7 +34,11 @@ def tokens(argument: str | None) -> Metric:
         raise UsageError(
             f"metric 'tokens@{argument}': expected tokens@agent or tokens@agent:decide"
         )
-    counted = "c.input_tokens + c.output_tokens"
+    # Impossible counts, which earlier versions stored, are as unknown as none; sums may be large.
+    counted = (
+        "CASE WHEN c.input_tokens >= 0 AND c.output_tokens >= 0 "
+        "THEN c.input_tokens::BIGINT + c.output_tokens END"
+    )
     return Metric(
         # An episode without such a call adds nothing to the sum and 1 to the count; one whose
         # answered calls were not counted is left out.

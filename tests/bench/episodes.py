@@ -60,7 +60,7 @@ def measure(episodes: int, executor: str) -> tuple[float, float]:
     assert tally is not None
     assert tally.settled == episodes
     assert tally.failed == 0
-    return episodes / tally.seconds, tally.calls / episodes
+    return episodes / tally.seconds, tally.counts.calls / episodes
 
 
 def main() -> None:

@@ -83,7 +83,10 @@ def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(tmp_p
     new = {line["scope"] for line in log(tmp_path / "c" / "out")}
     assert len(new) == 1
     assert segments.paths(shared) == files
-    crsweep("run", sweep(tmp_path / "d", cache="off"))
+    said = crsweep("run", sweep(tmp_path / "d", cache="off")).stdout
+    shared = raw(tmp_path / "d" / "out", "calls").cached.sum()  # equal calls, asked at once
+    assert f"({shared} of them shared with an equal call or replayed from the sweep's" in said
+    assert "from the cache" not in said
     assert requests(tmp_path / "d" / "out") == requests(tmp_path / "a" / "out")
     found = [results(tmp_path / name / "out") for name in "abd"]
     assert found[0] == found[1] == found[2]

@@ -28,6 +28,7 @@ from workers.backends.vllm.fleet import Fleet
 from workers.backends.vllm.pulse import Counts
 from workers.backends.vllm.replica import Hello
 from workers.pool import Report, Settled
+from workers.usage import CallCounts
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -215,12 +216,12 @@ class Worker:
             raise Lost("killed")
         found, self.found = self.found, []
         wanted = frozenset[str]().union(*self.wanted.values())
-        return Report(found, 0, 0, 0, 0, wanted=wanted)
+        return Report(found, CallCounts(), 0, 0, wanted=wanted)
 
     async def stop(self):
         for task in self.tasks:
             task.cancel()
-        return Report(self.found, 0, 0, 0, 0)
+        return Report(self.found, CallCounts(), 0, 0)
 
     def abandon(self): ...
 

@@ -13,7 +13,7 @@ from runner.spending import Budget
 from sweeps.plan import Ref
 from sweeps.schema import Caps, Price
 from workers.pool import Report, Settled
-from workers.usage import Usage
+from workers.usage import CallCounts, Usage
 
 
 class Silent:
@@ -42,7 +42,7 @@ class Run:
             self.guard.settled(Settled(ref, status, blame, kind, error), final)
 
     def report(self, running=0, paid=None, worker="w"):
-        self.guard.counted(worker, Report([], 0, 0, running, 0, paid=paid or {}))
+        self.guard.counted(worker, Report([], CallCounts(), running, 0, paid=paid or {}))
 
 
 def test_the_first_failures_of_a_small_sample_stop_nothing():

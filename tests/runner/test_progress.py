@@ -3,6 +3,7 @@
 import io
 from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from agents.core.seeds import Seeds
@@ -10,8 +11,9 @@ from runner import progress
 from runner.progress import ProgressDisplay
 from sweeps.plan import Ref
 from workers.pool import Report, Settled
+from workers.usage import CallCounts
 
-NEWS = Report([], calls=3, tokens=40, running=1, waiting=0)
+NEWS = Report([], CallCounts(3, tokens=40), running=1, waiting=0)
 SETTLED = Settled(Ref("e0", 0, Seeds(0, 0, 0), "u0"), "done", None, None, None)
 
 
@@ -55,6 +57,37 @@ def test_a_run_without_episodes_shows_none(monkeypatch):
         assert "episodes" not in shown(
             monkeypatch, total=0, terminal=terminal, preparing=[False, False]
         )
+
+
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [
+        (CallCounts(), "0 calls/s, 0 tokens"),
+        (CallCounts(3, tokens=40), "0.3 calls/s, 40 tokens"),
+        (CallCounts(1200, tokens=90_000), "120 calls/s, 90.0k tokens"),
+    ],
+)
+def test_calls_are_shown_while_no_episode_has_ended(monkeypatch, counts, shown):
+    monkeypatch.setattr(progress, "_LINE_EVERY", 0.0)
+    clock = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    console = Console(file=io.StringIO(), width=100)
+    with ProgressDisplay(2, console, lambda: False) as display:
+        clock[0] = 10.0
+        display.counted("w000", Report([], counts, running=2, waiting=0))
+    assert f"episodes 0/2, 0 failed, {shown}, ? left" in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("uncounted", "words"),
+    [
+        (0, "1,200 tokens"),
+        (1, "at least 1,200 tokens (1 reply came without token counts)"),
+        (2000, "at least 1,200 tokens (2,000 replies came without token counts)"),
+    ],
+)
+def test_a_sum_of_tokens_is_a_lower_bound_where_replies_have_no_counts(uncounted, words):
+    assert progress.token_words(1200, uncounted) == words
 
 
 def settled(name, status="failed", blame="infrastructure", attempt=0):

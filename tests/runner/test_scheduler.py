@@ -14,6 +14,7 @@ from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
 from workers.episodes import Made
 from workers.pool import Report, Settled
+from workers.usage import CallCounts
 
 EPOCH = 7
 
@@ -220,10 +221,10 @@ class FakeWorker:
             self.log[self.name] = {attempt_id(r): "done" for r in self.mine[: self.commits]}
             raise Lost("killed")
         now, self.mine = self.mine[:3], self.mine[3:]
-        return Report([settled(r) for r in now], 0, 0, 0, len(self.mine))
+        return Report([settled(r) for r in now], CallCounts(), 0, len(self.mine))
 
     async def stop(self):
-        return Report([], 0, 0, 0, 0)
+        return Report([], CallCounts(), 0, 0)
 
     def abandon(self):
         pass
@@ -314,10 +315,10 @@ def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
             if self.reports == 1:
                 self.begun, self.mine = self.mine[:2], self.mine[2:]
                 queue.close()
-                return Report([], 0, 0, 2, len(self.mine))
+                return Report([], CallCounts(), 2, len(self.mine))
             assert drain
             now = [self.begun.pop()]
-            return Report([settled(r) for r in now], 0, 0, len(self.begun), 0)
+            return Report([settled(r) for r in now], CallCounts(), len(self.begun), 0)
 
     worker = Closing("a", {})
     found = driven([worker], {}, queue, [])

@@ -1,15 +1,19 @@
 """Caps and early stops of whole sweeps."""
 
+import io
 import json
 import sys
 
 import pytest
+from rich.console import Console
 
 from agents.core.errors import UsageError
 from analysis.results import Results
 from runner.run import prepare
-from runner.spending import Budget, paid
+from runner.show import show_status
+from runner.spending import Budget, budget_in, paid
 from sweeps.schema import Caps, Price
+from tests.analysis.builder import Built, grid_of
 from tests.runner.reading import raw
 from tests.runner.test_failures import moody_sweep
 from tests.sweep_files import BASE, write_sweep
@@ -185,3 +189,23 @@ def test_too_many_failures_of_one_cause_stop_a_run_and_the_next_one_goes_on(tmp_
     assert f"{len(failed)} to run" in third
     episodes = raw(out, "episodes")
     assert len(episodes[episodes.status == "done"]) == 60
+
+
+def test_impossible_counts_of_an_old_folder_make_lower_bounds_of_what_was_paid(tmp_path):
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0"])
+    old = {"input_tokens": -40, "output_tokens": 13}
+    none = {"input_tokens": None, "output_tokens": None}
+    calls = [old, {}, none, {**none, "finish_reason": None}]
+    built.episode(built.cells[0], "u0", 0, calls=calls, agent_tokens=-27)
+    entry = {"driver_epoch": 1, "started": 0.0, "tokens": {"strong": [-30, 18]}}
+    folder = built.write(tmp_path, runs=[{**entry, "caps": {"tokens": 100, "gpu_hours": 2}}])
+    results = Results.open(folder)
+    assert paid(results) == {"strong": Usage(10, 18, 2)}
+    budget = budget_in(results)
+    assert budget is not None
+    assert budget.line() == "caps: tokens at least 28 of 100, GPU hours 0 of 2"
+    console = Console(file=io.StringIO(), width=200)
+    show_status(str(folder), console)
+    status = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "tokens (at least): agent 0, user 50, probes 0" in status
+    assert "2 replies came without token counts" in status

@@ -4,6 +4,7 @@ Time is virtual.
 """
 
 import asyncio
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +24,7 @@ from workers.backends.vllm.clients import Losses
 from workers.episodes import Made
 from workers.pool import EpisodePool
 from workers.rows import Attempt
-from workers.usage import Usage
+from workers.usage import CallCounts, Usage, add
 
 
 @pytest.fixture(autouse=True)
@@ -240,11 +241,37 @@ def test_calls_are_paid_when_they_end_not_when_their_dialogue_does_and_cached_on
         pool = EpisodePool(runner, FakeWriter(runner), 2)
         pool.add(refs(2))
         await asyncio.sleep(0.05)
-        first = (await pool.report(0)).paid
+        first = await pool.report(0)
         await asyncio.sleep(0.2)
-        second = (await pool.stop()).paid
-        return first, second
+        return first, await pool.report(0), await pool.stop()
 
-    first, second = virtual_time.run(main())
-    assert first == {"a": Usage(20, 10, 0)}
-    assert second == {"b": Usage(0, 10, 2)}
+    first, second, third = virtual_time.run(main())
+    assert first.paid == {"a": Usage(20, 10, 0)}
+    assert second.paid == {"b": Usage(0, 10, 2)}
+    assert first.counts == CallCounts(calls=2, tokens=30)
+    assert second.counts == CallCounts(calls=6, cached=2, tokens=2 * (5 + 15), uncounted=2)
+    assert (third.paid, third.counts) == ({}, CallCounts())  # no call is counted twice
+
+
+def test_calls_of_a_dialogue_that_ends_between_reports_are_counted_once():
+    class Talking(FakeRunner):
+        async def run(self, ref, journal):
+            for _ in range(3):
+                journal.records.append(paid_call("a"))
+                await asyncio.sleep(0.03)
+            return await super().run(ref, journal)
+
+    runner = Talking()
+
+    async def main():
+        pool, counts, paid, settled = EpisodePool(runner, FakeWriter(runner), 4), [], {}, 0
+        pool.add(refs(10))
+        while settled < 10:
+            report = await pool.report(0.05, True)
+            counts.append(report.counts)
+            settled += len(report.settled)
+            add(paid, report.paid)
+        counts.append((await pool.stop()).counts)
+        return functools.reduce(CallCounts.plus, counts), paid
+
+    assert virtual_time.run(main()) == (CallCounts(30, tokens=450), {"a": Usage(300, 150)})

@@ -1,0 +1,53 @@
+"""What the stored calls of a sweep say of its models' replies, whatever they were asked."""
+
+from __future__ import annotations
+
+from analysis.results import Results
+
+# Servers gave impossible counts that earlier versions stored: they are as unknown as null.
+UNCOUNTED = (
+    "finish_reason IS NOT NULL AND NOT coalesce(input_tokens >= 0 AND output_tokens >= 0, false)"
+)
+"""SQL over `calls`: whether an answered call has no usable token counts."""
+
+
+def uncounted(results: Results) -> int:
+    """How many replies have no token counts: sums of tokens are lower bounds by these."""
+    (found,) = results.query(f"SELECT count(*) FROM calls WHERE {UNCOUNTED}").fetchall()
+    return found[0]
+
+
+def cut_off_lines(results: Results) -> list[str]:
+    """A line for each model whose replies were cut off by a limit of tokens."""
+    rows = results.query(
+        "SELECT model, count(*) FILTER (WHERE finish_reason = 'length') AS cut, count(*), "
+        "max(output_tokens) FILTER (WHERE finish_reason = 'length') "
+        "FROM calls WHERE finish_reason IS NOT NULL GROUP BY model HAVING cut > 0 ORDER BY model"
+    ).fetchall()
+    limits = _max_tokens(results)
+    lines = []
+    for model, cut, replies, longest in rows:
+        limit = limits.get(model)
+        line = (
+            f"{cut:,} of {replies:,} replies were cut off at max_tokens"
+            f"{'' if limit is None else f' {limit:,}'} (model {model})"
+        )
+        if longest is not None and longest >= 0:
+            line += f", the longest of them after {longest:,} tokens"
+            if limit is not None and longest < limit:
+                line += ": the server has a lower limit, or its context was full"
+        lines.append(line)
+    return lines
+
+
+def _max_tokens(results: Results) -> dict[str, int]:
+    """Model -> the `max_tokens` that the sweep file gives it, unless an axis may change it."""
+    if any(axis.startswith("models") for axis in results.axes):
+        return {}
+    found = {}
+    for name, model in (results.manifest.config.get("models") or {}).items():
+        sampling = model.get("sampling") if isinstance(model, dict) else None
+        limit = sampling.get("max_tokens") if isinstance(sampling, dict) else None
+        if isinstance(limit, int):
+            found[name] = limit
+    return found
