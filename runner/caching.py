@@ -49,9 +49,7 @@ def free_calls(count: int, mode: str) -> str:
     if not count:
         return ""
     if mode == "off":  # equal calls share one request all the same, and the journal serves resumes
-        return (
-            f" ({count:,} of them shared with an equal call or replayed from the sweep's journal)"
-        )
+        return f" ({count:,} of them shared with equal calls or replayed from the sweep's journal)"
     return f" ({count:,} from the cache)"
 
 

@@ -85,7 +85,7 @@ def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(tmp_p
     assert segments.paths(shared) == files
     said = crsweep("run", sweep(tmp_path / "d", cache="off")).stdout
     shared = raw(tmp_path / "d" / "out", "calls").cached.sum()  # equal calls, asked at once
-    assert f"({shared} of them shared with an equal call or replayed from the sweep's" in said
+    assert f"({shared} of them shared with equal calls or replayed from the sweep's" in said
     assert "from the cache" not in said
     assert requests(tmp_path / "d" / "out") == requests(tmp_path / "a" / "out")
     found = [results(tmp_path / name / "out") for name in "abd"]
