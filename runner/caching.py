@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from agents.core.errors import UsageError
+from agents.core.paths import expand_user
 from runner.typed import program
 from sweeps.folder import Folder
 from sweeps.load import cache_of
@@ -34,9 +35,9 @@ def shared_folder(path: str | None, name: str) -> Path:
     """What sweeps share: the folder that a sweep file names, relative to the working folder, or
     the user's own of this `name`."""
     if path:
-        return Path(path).expanduser().absolute()
+        return Path(expand_user(path)).absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "crsweep" / name
+    return Path(expand_user(base)) / "crsweep" / name
 
 
 def folder_of(path: str | None) -> Path:

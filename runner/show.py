@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.core.errors import UsageError
+from agents.core.paths import expand_user
 from analysis import doubts, published, render
 from analysis.beside import table_beside
 from analysis.compare import compare_all
@@ -204,7 +205,7 @@ def show_dialogue(
     """
     if person is not None and markdown == "-":
         raise UsageError("--me needs the screen: give --markdown a file")
-    page = None if markdown is None or markdown == "-" else Page(Path(markdown))
+    page = None if markdown is None or markdown == "-" else Page(expand_user(Path(markdown)))
     plan = prepare(sweep, overrides)
     chosen = plan.cells[_index(cell, len(plan.cells), "cell")]
     _index(case, len(plan.sources[chosen.source]), "case")

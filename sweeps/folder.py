@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 
 from agents.core.errors import UsageError
+from agents.core.paths import expand_user
 
 Change = Callable[[bytes | None], bytes | None]
 """What a file holds (None: it is not there) -> what it shall hold (None: leave it)."""
@@ -88,12 +89,12 @@ class Folder(Protocol):
 def folder_at(where: str | Path | Folder) -> Folder:
     """The folder at a path or URI. UsageError for a scheme that is not supported."""
     if isinstance(where, Path):
-        return LocalFolder(where)
+        return LocalFolder(expand_user(where))
     if not isinstance(where, str):
         return where
     scheme, separator, rest = where.partition("://")
     if not separator:
-        return LocalFolder(Path(where).expanduser())
+        return LocalFolder(Path(expand_user(where)))
     if scheme == "file":
         return LocalFolder(Path(rest))
     if scheme == "s3":

@@ -1,9 +1,9 @@
-"""From a sweep file and overrides to plain data with known origins.
+r"""From a sweep file and overrides to plain data with known origins.
 
 - `extends` names a base file, relative to the file; the file's own keys win, lists replace.
 - An override that names a YAML file is merged over the sweep in the same way.
 - `${oc.env:NAME}` and `${range:a,b}` are the only resolvers. `${other.key}` refers within, and
-  `vars` holds values that are there to be referred to.
+  `vars` holds values that are there to be referred to. `\${` is a plain `${`.
 - `recorded` keeps environment variables unexpanded: it is what may be written to disk.
 """
 
@@ -11,28 +11,51 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationKeyError,
+    InterpolationToMissingValueError,
+    OmegaConfBaseException,
+)
 
 from agents.core.errors import UsageError, near
+from agents.core.paths import expand_user
 from sweeps import grid
+from sweeps.document import NotYaml, parse
 from sweeps.folder import Folder, folder_at
-from sweeps.origins import Origins, check
+from sweeps.origins import Origins, check, in_words, shown
 from sweeps.schema import Artifacts, Cache, CellConfig, Header
 
 _VARS = "vars"
-_RESOLVER = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*:")
 _ALLOWED = ("oc.env", "range")
-_REFERENCE = re.compile(r"\$\{\s*([\w.]+)")
-_ENV = re.compile(r"\$\{\s*oc\.env\s*:\s*([^,}\s]+)\s*(,[^}]*)?\}")
+# A backslash keeps what follows as text; two of them are one.
+_OPEN = r"(?<!\\)(?:\\\\)*\$\{"
+_RESOLVER = re.compile(_OPEN + r"\s*([A-Za-z_][\w.]*)\s*:")
+_REFERENCE = re.compile(_OPEN + r"\s*([\w.]+)")
+_ENV = re.compile(_OPEN + r"\s*oc\.env\s*:\s*([^,}\s]+)\s*(,[^}]*)?\}")
+_LONGEST_RANGE = 1_000_000
 
-OmegaConf.register_resolver("range", lambda *a: list(range(*map(int, a))), replace=True)
+
+def _range(*given: Any) -> list[int]:
+    try:
+        found = range(*(int(str(n).removesuffix(".0")) for n in given))
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"range takes one to three whole numbers, found {','.join(map(str, given))}"
+        ) from None
+    numbers = list(found[: _LONGEST_RANGE + 1])
+    if len(numbers) > _LONGEST_RANGE:
+        raise ValueError(f"a range holds at most {_LONGEST_RANGE:,} numbers, found more")
+    return numbers
+
+
+OmegaConf.register_resolver("range", _range, replace=True)
 
 
 @dataclass(frozen=True)
@@ -74,10 +97,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     An override is `dotted.path=value`, or the path of a YAML file of keys; later ones win.
     """
     origins = Origins()
+    path = expand_user(path)
     tree, text = _read(path, origins, seen=())
     for override in overrides:
         if "=" not in override and Path(override).suffix in (".yaml", ".yml"):
-            tree = _merge(tree, _read(Path(override), origins, seen=())[0])
+            tree = _merge(tree, _read(expand_user(Path(override)), origins, seen=())[0])
         else:
             _override(tree, override, origins)
     origins.places[()] = str(path)
@@ -120,67 +144,62 @@ def _expanded_part(name: str, recorded: Any) -> Any:
 
 def _read(path: Path, origins: Origins, seen: tuple[Path, ...]) -> tuple[dict[str, Any], str]:
     """The file merged over its bases, and its own text."""
-    if path.resolve() in seen:
+    real = Path(os.path.realpath(path))
+    if real in seen:
         raise UsageError(f"{path}: extends itself")
+    text = _text_of(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"there is no sweep file {path}{_near_file(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the sweep file {path} cannot be read: {error}") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _no_double_keys(path, node)
-        own = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise UsageError(f"{path}:{line}: invalid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: invalid YAML: {error}") from None
+        document = parse(text)
+    except NotYaml as error:
+        raise UsageError(f"{path}:{error.line}: invalid YAML: {error.message}") from None
+    own = document.value
+    if own is None:
+        raise UsageError(f"{path}: the file is empty; a sweep file is a mapping of keys")
     if not isinstance(own, dict):
-        raise UsageError(f"{path}:1: a sweep file is a mapping of keys, found {type(own).__name__}")
-    own = _string_keys(own)
+        raise UsageError(f"{path}:1: a sweep file is a mapping of keys, found {in_words(own)}")
     merged: dict[str, Any] = {}
     base = own.get("extends")
     if base is not None:
         if not isinstance(base, str):
             raise UsageError(f"{path}: extends: expected a path, found {base!r}")
         try:
-            merged, _ = _read(path.parent / base, origins, (*seen, path.resolve()))
+            merged, _ = _read(path.parent / expand_user(base), origins, (*seen, real))
         except UsageError as error:
             if error.message.startswith("there is no sweep file"):
                 raise UsageError(f"{path}: extends: {error.message}") from None
             raise
-    origins.note_file(str(path), node)
+    origins.note(str(path), document)
     return _merge(merged, own), text
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"there is no sweep file {path}{_near_file(path)}") from None
+    except IsADirectoryError:
+        raise UsageError(
+            f"expected a sweep file, found the folder {path}{_sweeps_in(path)}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: the sweep file is not UTF-8 text (byte 0x{error.object[error.start]:02x} at "
+            f"{error.start}); save it as UTF-8"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"the sweep file {str(path)!r} cannot be read: {reason}") from None
+
+
+def _sweeps_in(folder: Path) -> str:
+    names = sorted(p.name for p in folder.glob("*.yaml"))
+    more = ", ..." if len(names) > 3 else ""
+    return f" (it holds {', '.join(names[:3])}{more})" if names else ""
 
 
 def _near_file(path: Path) -> str:
     folder = path.parent if path.parent.is_dir() else Path()
     return near(path.name, [p.name for p in folder.glob("*.yaml")])
-
-
-def _no_double_keys(path: Path, node: yaml.Node | None) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise UsageError(f"{path}:{line}: the key {key.value!r} stands here twice")
-            seen.add(key.value)
-            _no_double_keys(path, value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _no_double_keys(path, value)
-
-
-def _string_keys(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _string_keys(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_string_keys(v) for v in value]
-    return value
 
 
 def _merge(base: Any, over: Any) -> Any:
@@ -198,9 +217,9 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     if not equals or not all(dotted.split(".")):
         raise UsageError(f"{place}: expected path=value, such as cases.sample=20, or a YAML file")
     try:
-        value = _string_keys(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{place}: the value is no YAML: {str(error).splitlines()[0]}") from None
+        document = parse(text)
+    except NotYaml as error:
+        raise UsageError(f"{place}: the value is invalid YAML: {error.message}") from None
     head, _, axis = dotted.partition(".")
     # An axis is one key, dots and all.
     keys = ["grid", axis] if head == "grid" and axis else grid.keys_of(tree, dotted)
@@ -217,8 +236,8 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
             raise UsageError(f"{place}: {'.'.join(keys[: depth + 1])} holds {below!r}, not options")
         parent[key] = below = dict(below or {})
         parent = below
-    parent[last] = _merge(parent.get(last), value)
-    origins.replace(keys, place)
+    parent[last] = _merge(parent.get(last), document.value)
+    origins.replace(keys, place, document)
 
 
 def _blocks(tree: dict[str, Any]) -> list[dict[str, Any]]:
@@ -272,13 +291,41 @@ def _resolve(tree: dict[str, Any], origins: Origins) -> dict[str, Any]:
         assert isinstance(config, DictConfig)
         resolved = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        keys = re.split(r"[.\[\]]+", (error.full_key or "").strip("]"))
-        reason = str(error.msg or error).splitlines()[0]
-        raise origins.refuse([k for k in keys if k], reason) from None
-    except (ValueError, TypeError) as error:
+        raise _unresolved(error, tree, origins) from None
+    except (ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"{origins.of(())}: {error}") from None
     assert isinstance(resolved, dict)
     return resolved  # type: ignore[return-value]
+
+
+def _unresolved(
+    error: OmegaConfBaseException, tree: dict[str, Any], origins: Origins
+) -> UsageError:
+    """What is wrong with `${...}` in a value, with its place and how it is kept as text."""
+    leaves = {_full_key(keys): (keys, value) for keys, value in _leaves(tree)}
+    keys, written = leaves.get(error.full_key or "", ((error.full_key,), ""))
+    reason = str(error.msg or error).splitlines()[0]
+    reason = reason.rpartition(" raised while resolving interpolation: ")[2]
+    if isinstance(error, InterpolationKeyError | InterpolationToMissingValueError):
+        name = (re.search(r"'([^']*)'", reason) or ("", reason))[1]
+        known = {".".join(map(str, above)) for leaf, _ in leaves.values() for above in _above(leaf)}
+        reason = f"there is no key {name!r}{near(name, sorted(known))}"
+    elif isinstance(error, GrammarParseError):
+        reason = f"cannot be read as a reference ${{...}}: {reason}"
+    reason = f"{reason}, found {shown(written)}"
+    hint = r"; to keep it as text, write \${ for ${ (\\${ in double quotes)"
+    return origins.refuse(keys, reason + hint)
+
+
+def _full_key(keys: Sequence[Any]) -> str:
+    """The path as OmegaConf writes it: `grid.seed[0]`."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text.removeprefix(".")
+
+
+def _above(keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    for depth, _ in enumerate(keys):
+        yield tuple(keys[: depth + 1])
 
 
 def _check_axes(data: dict[str, Any], origins: Origins) -> None:

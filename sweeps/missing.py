@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agents.core.errors import DataError
 from sweeps import grid, identity
+from sweeps.document import flow
 from sweeps.load import Loaded
 from sweeps.origins import Origins
 
@@ -46,11 +45,10 @@ def _way_on(loaded: Loaded, bad: grid.Point) -> str:
         return loaded.as_written(text) or "the file's domain"
 
     exclude = loaded.as_written([*header.exclude, *entries])
-    flow = yaml.safe_dump(exclude, default_flow_style=True, sort_keys=False, width=10**6)
     rest = " and ".join(map(words, left)) if len(left) <= _NAMED else f"the other {len(left)}"
     return (
         f"; the grid asks for it by {words(bad)}. To run with {rest} alone, add "
-        f"{shlex.quote(f'exclude={flow.strip()}')} to the command"
+        f"{shlex.quote(f'exclude={flow(exclude)}')} to the command"
     )
 
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from agents.core.errors import UsageError, near
-
-Path = tuple[str, ...]
+from agents.core.plugins import Options
+from sweeps.document import Document, Path, ambiguous, parse
 
 
 @dataclass
@@ -19,26 +18,56 @@ class Origins:
     """Maps a path of keys to words such as `sweeps/x.yaml:12`. Later entries win."""
 
     places: dict[Path, str] = field(default_factory=dict)
+    plain: dict[Path, frozenset[str]] = field(default_factory=dict)
+    """Path -> `Document.plain` there; of an axis, those of all its values."""
 
-    def note_file(self, file: str, node: yaml.Node | None, path: Path = ()) -> None:
-        """Notes every key of a composed YAML document."""
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                here = (*path, str(key.value))
-                self.places[here] = f"{file}:{key.start_mark.line + 1}"
-                self.note_file(file, value, here)
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                here = (*path, str(index))
-                self.places[here] = f"{file}:{value.start_mark.line + 1}"
-                self.note_file(file, value, here)
+    def note(self, file: str, document: Document) -> None:
+        """Notes every key of a file."""
+        for path, line in document.lines.items():
+            self.places[path] = f"{file}:{line}"
+            self.plain.pop(path, None)
+        for path, written in document.plain.items():
+            self.plain[path] = frozenset((written,))
 
-    def replace(self, path: Sequence[str], place: str) -> None:
-        """Notes that all of `path` comes from `place` now."""
-        keys = tuple(path)
-        for known in [k for k in self.places if k[: len(keys)] == keys]:
-            del self.places[known]
+    def replace(self, path: Sequence[str], place: str, document: Document | None = None) -> None:
+        """Notes that all of `path` comes from `place` now, whose value `document` is."""
+        keys = self._forget(path)
         self.places[keys] = place
+        if document is not None:
+            for below, written in document.plain.items():
+                self.plain[(*keys, *below)] = frozenset((written,))
+
+    def replace_by_axis(self, path: Sequence[str], axis: str) -> None:
+        """Notes that all of `path` comes from the grid axis `axis`, if there is one."""
+        place = self.of_axis(axis)
+        if place is None:
+            return
+        keys = self._forget(path)
+        self.places[keys] = place
+        for block in self._blocks():
+            above = (*block, axis)
+            for known, written in [k for k in self.plain.items() if k[0][: len(above)] == above]:
+                below = (*keys, *known[len(above) + 1 :])
+                self.plain[below] = self.plain.get(below, frozenset()) | written
+
+    def _forget(self, path: Sequence[str]) -> Path:
+        keys = tuple(path)
+        for noted in (self.places, self.plain):
+            for known in [k for k in noted if k[: len(keys)] == keys]:
+                del noted[known]
+        return keys
+
+    def _blocks(self) -> list[Path]:
+        """Paths of the mappings of axes."""
+        listed = (k[:2] for k in self.places if len(k) > 1 and k[0] in ("grids", "zip"))
+        return [("grid",), *dict.fromkeys(listed)]
+
+    def written(self, path: Sequence[Any], value: Any) -> str | None:
+        """How the scalar `value` at `path` is written, where that is not how it reads."""
+        for text in sorted(self.plain.get(tuple(map(str, path)), ())):
+            if type(found := parse(text).value) is type(value) and found == value:
+                return text
+        return None
 
     def of(self, path: Sequence[Any]) -> str:
         """The place of `path`, else of what stands in it, else of its nearest parent."""
@@ -54,7 +83,7 @@ class Origins:
 
     def of_axis(self, path: str) -> str | None:
         """The place of the grid axis that sets `path`, if one does."""
-        for block in [("grid",), *(k[:2] for k in self.places if k and k[0] in ("grids", "zip"))]:
+        for block in self._blocks():
             place = self.places.get((*block, path))
             if place is not None:
                 return place
@@ -76,9 +105,39 @@ def check(
     `at` is where `data` stands in the sweep file.
     """
     try:
-        return model.model_validate(data)
+        found = model.model_validate(data)
     except ValidationError as error:
         raise explain(error, model, origins, at) from None
+    if isinstance(found, Options):
+        _refuse_ambiguous(type(found), data, origins, at)
+    return found
+
+
+def _refuse_ambiguous(
+    model: type[Options], data: Mapping[str, Any], origins: Origins, at: Sequence[Any]
+) -> None:
+    """Refuses scalars such as a bare `on` in options whose type is left to somebody else."""
+    for name, value in data.items():
+        field = model.model_fields.get(name)
+        if field is not None and get_origin(field.annotation) is dict:
+            _refuse_ambiguous_in(value, origins, (*at, name))
+
+
+def _refuse_ambiguous_in(value: Any, origins: Origins, at: Sequence[Any]) -> None:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _refuse_ambiguous_in(part, origins, (*at, key))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            _refuse_ambiguous_in(part, origins, (*at, index))
+    else:
+        written = origins.written(at, value)
+        meant = None if written is None else ambiguous(written)
+        if meant is not None:
+            advice = _quoted(origins, at, str(written))
+            raise origins.refuse(
+                at, f"YAML readers differ on {written}: write {meant}, or {advice}"
+            )
 
 
 def explain(
@@ -91,36 +150,107 @@ def explain(
     first = mistakes[0]
     inner = [part for part in first["loc"] if not _is_union_tag(part)]
     path = [*at, *inner]
-    found = first.get("input")
-    if first["type"] == "extra_forbidden":
+    kind, found = first["type"], first.get("input")
+    if kind == "extra_forbidden":
         known = _fields_at(model, inner[:-1])
-        text = f"unknown key {inner[-1]!r}{near(str(inner[-1]), known)}"
-        if known:
-            text += f" (known: {', '.join(sorted(known))})"
-    elif first["type"] == "missing":
+        text = f"unknown key {inner[-1]!r}{near(str(inner[-1]), known)}{_known(known)}"
+    elif kind == "missing":
         text = "is missing"
-    elif first["type"] == "value_error":
+    elif kind == "value_error":
         text = str(first["ctx"]["error"]) if "ctx" in first else first["msg"]
         key, colon, rest = text.partition(": ")
         if colon and key in _fields_at(model, inner):
             path, text = [*path, key], rest  # a check of the whole part that names the key it is of
-        if not isinstance(found, dict):
-            text += f", found {found!r}"
-    elif first["type"] == "literal_error":
+        if not isinstance(found, dict) and (found == "" or str(found) not in text):
+            text += f", found {shown(found)}"
+    elif kind == "literal_error":
         expected = str(first.get("ctx", {}).get("expected"))
         options = [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
-        text = f"expected {expected}, found {found!r}{near(str(found), options)}"
+        text = f"expected {expected}, found {shown(found)}{near(str(found), options)}"
     else:
-        text = f"{_plain(first['msg'])}, found {_short(found)}"
+        written = origins.written(path, found)
+        if written is None:
+            written = shown(found)
+        text = f"{_expected(kind, first)}, found {written or 'nothing'}"
+        if kind in _TEXT and written and not isinstance(found, Mapping | list):
+            text += f"; {_quoted(origins, path, written)}"
+        elif kind in _MAPPING:
+            text += _known(_fields_at(model, inner))
     return origins.refuse(path, text)
 
 
-def _plain(message: str) -> str:
-    return message[0].lower() + message[1:] if message else message
+_TEXT = ("string_type", "path_type")
+_MAPPING = ("dict_type", "model_type", "model_attributes_type")
 
 
-def _short(found: Any) -> str:
-    text = repr(found)
+def _expected(kind: str, mistake: Any) -> str:
+    """What the field takes, by pydantic's name of the mistake."""
+    bounds = mistake.get("ctx", {})
+    if kind.startswith("int_"):
+        return "expected a whole number"
+    if kind.startswith("float_"):
+        return "expected a number"
+    if kind.startswith("bool_"):
+        return "expected true or false"
+    if kind in _TEXT:
+        return "expected text"
+    if kind in _MAPPING:
+        return "expected a mapping"
+    match kind:
+        case "list_type" | "tuple_type":
+            return "expected a list"
+        case "too_short":
+            return f"expected at least {_entries(bounds['min_length'])}"
+        case "too_long":
+            return f"expected at most {_entries(bounds['max_length'])}"
+        case "string_too_short":
+            return "expected text that is not empty"
+        case "string_too_long":
+            return f"expected at most {bounds['max_length']} characters"
+        case "greater_than_equal":
+            return f"expected a number of at least {bounds['ge']:,.15g}"
+        case "greater_than":
+            return f"expected a number above {bounds['gt']:,.15g}"
+        case "less_than_equal":
+            return f"expected a number of at most {bounds['le']:,.15g}"
+        case "less_than":
+            return f"expected a number below {bounds['lt']:,.15g}"
+        case "finite_number":
+            return "expected a finite number"
+    message = mistake["msg"]
+    return message[0].lower() + message[1:]
+
+
+def _entries(count: int) -> str:
+    return "one entry" if count == 1 else f"{count} entries"
+
+
+def _known(keys: Sequence[str]) -> str:
+    return f" (known: {', '.join(sorted(keys))})" if keys else ""
+
+
+def _quoted(origins: Origins, path: Sequence[Any], written: str) -> str:
+    """Advice on how `written` is given as text."""
+    if origins.of(path).startswith("override "):  # where the shell takes the outer quotes away
+        return f"""put it in quotes within quotes: '{".".join(map(str, path))}="{written}"'"""
+    return f'put it in quotes: "{written}"'
+
+
+def in_words(value: Any) -> str:
+    """What kind of value this is: `a list`, `the number 5`."""
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    kind = "the number " if isinstance(value, int | float) and not isinstance(value, bool) else ""
+    return kind + shown(value)
+
+
+def shown(value: Any) -> str:
+    """A value as a sweep file would have it, cut short."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

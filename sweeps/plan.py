@@ -299,11 +299,9 @@ class _CellMaker:
         axes = tuple(point)
         if axes not in self._origins:
             loaded = self._plan.loaded
-            found = Origins(dict(loaded.origins.places))
+            found = Origins(dict(loaded.origins.places), dict(loaded.origins.plain))
             for axis in axes:
-                place = loaded.origins.of_axis(axis)
-                if place is not None:
-                    found.replace(grid.keys_of(loaded.cell, axis), place)
+                found.replace_by_axis(grid.keys_of(loaded.cell, axis), axis)
             self._origins[axes] = found
         return self._origins[axes]
 

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
+from agents.core.paths import PathText
 from agents.core.plugins import refuse_flags
 from agents.core.seeds import Seeds
 from simulators.core.cases import Split
 
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+
+
+def _is_name(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        raise ValueError(
+            "expected at most 100 letters, digits, '.', '_' and '-', beginning with a letter or a "
+            "digit"
+        )
+    return text
+
+
 Name = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
+    AfterValidator(_is_name),
+    WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"}),
 ]
 """A name that can be a file name and never leaves its folder."""
 
@@ -122,12 +144,12 @@ class Run(_Part):
 class Cache(_Part):
     """Completed calls, kept so that none is paid for twice: nothing here changes an outcome."""
 
-    path: Annotated[str, Field(min_length=1)] | None = None
+    path: Annotated[PathText, Field(min_length=1)] | None = None
     """A folder that sweeps share; `~/.cache/crsweep/calls` without it."""
     mode: Literal["readwrite", "read", "off"] = "readwrite"
     """`read` adds nothing to the folder; `off` does not even look. A sweep's own calls are kept
     in its own folder in any mode, until it is complete: they are what a crash is survived by."""
-    journal: Annotated[str, Field(min_length=1)] | None = None
+    journal: Annotated[PathText, Field(min_length=1)] | None = None
     """A folder for the sweep's own calls in the place of its own: for `out` in an object store, a
     disk that outlives the machine."""
     match: Literal["declared", "strict"] = "declared"
@@ -147,7 +169,7 @@ class Cache(_Part):
 class Artifacts(_Part):
     """What agents need prepared, kept so that it is made once: nothing here changes an outcome."""
 
-    path: Annotated[str, Field(min_length=1)] | None = None
+    path: Annotated[PathText, Field(min_length=1)] | None = None
     """A folder that sweeps share; `~/.cache/crsweep/artifacts` without it."""
     state_every: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30
     """Seconds between saves of a fit that is under way."""
@@ -202,7 +224,7 @@ class Header(_Part):
     """The parts of a sweep file that are no part of a cell."""
 
     name: Name
-    out: Annotated[str, Field(min_length=1)]
+    out: Annotated[PathText, Field(min_length=1)]
     grid: Axes | None = None
     grids: list[Axes] | None = None
     zip: list[Axes] = []

@@ -13,6 +13,7 @@ from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.items import Catalogue, Item, VisibleCase
+from agents.core.paths import PathText
 from agents.core.plugins import Options, operational
 from agents.core.steps import Step
 
@@ -21,7 +22,7 @@ class AgentOptions(Options):
     """Options that every agent has."""
 
     # The folder's digest is part of every episode's identity; where it lies is not.
-    prompts: str | None = operational(None, description="folder of prompts to use instead")
+    prompts: PathText | None = operational(None, description="folder of prompts to use instead")
     history_turns: Annotated[int, Field(ge=1)] | None = None
     """Prompts show the last so many turns of the dialogue, and say so; all of them: None."""
 

@@ -116,12 +116,15 @@ def refuse_flags(cls: type[BaseModel], data: Any) -> Any:
         for name, value in data.items():
             field = cls.model_fields.get(name)
             if isinstance(value, bool) and field is not None and not _takes_flag(field.annotation):
-                raise ValueError(f"{name}: expected no true or false, found {str(value).lower()}")
+                raise ValueError(
+                    f"{name}: booleans are not allowed here, found {str(value).lower()}"
+                )
     return data
 
 
 def _takes_flag(annotation: Any) -> bool:
-    return annotation in (bool, Any) or any(map(_takes_flag, get_args(annotation)))
+    # Text is left to pydantic, which takes no booleans for it.
+    return annotation in (bool, Any, str, Path) or any(map(_takes_flag, get_args(annotation)))
 
 
 def build_options(cls: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions:

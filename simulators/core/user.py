@@ -11,6 +11,7 @@ from pydantic import Field
 from agents.core.ask import Ask
 from agents.core.dialogue import Dialogue, UserTurn
 from agents.core.items import Catalogue
+from agents.core.paths import PathText
 from agents.core.plugins import Options, operational
 from agents.core.steps import Step
 from simulators.core.cases import Case
@@ -19,7 +20,7 @@ from simulators.core.cases import Case
 class UserOptions(Options):
     """Options that every simulated user has."""
 
-    prompts: str | None = operational(None, description="folder of prompts to use instead")
+    prompts: PathText | None = operational(None, description="folder of prompts to use instead")
     history_turns: Annotated[int, Field(ge=1)] | None = None
     """Prompts show the last so many turns of the dialogue, and say so; all of them: None."""
 

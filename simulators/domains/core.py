@@ -24,6 +24,7 @@ from pydantic import Field
 
 from agents.core.errors import DataError, near
 from agents.core.items import LONGEST_TITLE, Catalogue, Interactions, Item, VisibleCase
+from agents.core.paths import FilePath
 from agents.core.plugins import Options, operational
 from simulators.core.cases import Case, Domain, HiddenCase, Split
 
@@ -369,7 +370,7 @@ def leave_one_out(
 class RecordedOptions(Options):
     """Options of every recorded domain."""
 
-    path: Path = operational(...)
+    path: FilePath = operational(...)
     """The folder of the files. Their hashes are part of identity; where they lie is not."""
     k_core: int = Field(10, ge=0)
     """Fewest interactions of a user and of an item; 0 and 1 switch the filter off."""

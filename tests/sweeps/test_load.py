@@ -1,12 +1,17 @@
 """Bad input ends in one clear line: file, line, found, expected, a near match."""
 
+import json
+import shutil
 import time
 
 import pytest
 import yaml
 
 from agents.core.errors import CrsweepError, UsageError
+from runner.caching import folder_of
+from sweeps.folder import folder_at
 from sweeps.load import load
+from tests.fixtures_movielens import write_ml100k
 from tests.sweep_files import BASE, plan_of, write_sweep
 
 
@@ -36,10 +41,10 @@ def edited(folder, old, new):
     [
         ("cases:", "casess:", "unknown key 'casess'; did you mean 'cases'?"),
         ("sample: 4", "sampel: 4", "unknown key 'sampel'; did you mean 'sample'?"),
-        ("sample: 4", "sample: many", "sample: input should be a valid integer"),
+        ("sample: 4", "sample: many", "sample: expected a whole number, found 'many'"),
         ("items: 120", "itmes: 120", "unknown key 'itmes'; did you mean 'items'?"),
         ("skill: 0.9", "skil: 0.9", "unknown key 'skil'; did you mean 'skill'?"),
-        ("skill: 0.9", "skill: 3", "less than or equal to 1, found 3"),
+        ("skill: 0.9", "skill: 3", "expected a number of at most 1, found 3"),
         (
             "name: synthetic",
             "name: syntetic",
@@ -54,8 +59,8 @@ def edited(folder, old, new):
         ("backend: rules", "backend: ruls", "no backend is called 'ruls'; did you mean 'rules'?"),
         ("user: strong", "user: stong", "there is no model 'stong'; did you mean 'strong'?"),
         ("executor: local", "executor: locale", "expected 'ray' or 'local', found 'locale'"),
-        ("name: small", "name: ../small", "name: string should match pattern"),
-        ("name: small", "name: small\nname: other", "the key 'name' stands here twice"),
+        ("name: small", "name: ../small", "name: expected at most 100 letters"),
+        ("name: small", "name: small\nname: other", "the key 'name' is given twice"),
         ("name: small", "name: [small", "invalid YAML"),
     ],
 )
@@ -70,18 +75,18 @@ def test_a_mistake_is_named_with_file_and_line(tmp_path, old, new, expected):
 @pytest.mark.parametrize(
     ("text", "at", "expected"),
     [
-        ("max_failed: 5", "max_failed", "less than or equal to 1, found 5"),
-        ("max_failed: -0.1", "max_failed", "greater than or equal to 0, found -0.1"),
-        ("max_failed: 5%", "max_failed", "input should be a valid number"),
-        ("max_failed: true", "max_failed", "expected no true or false, found true"),
+        ("max_failed: 5", "max_failed", "expected a number of at most 1, found 5"),
+        ("max_failed: -0.1", "max_failed", "expected a number of at least 0, found -0.1"),
+        ("max_failed: 5%", "max_failed", "expected a number, found '5%'"),
+        ("max_failed: true", "max_failed", "booleans are not allowed here, found true"),
         ("max_faild: 0.05", "max_faild", "unknown key 'max_faild'; did you mean 'max_failed'?"),
-        ("caps: 5", "caps", "input should be a valid dictionary or instance of Caps, found 5"),
+        ("caps: 5", "caps", "expected a mapping, found 5 (known: cost, gpu_hours, tokens)"),
         ("caps: {token: 5}", "caps.token", "unknown key 'token'; did you mean 'tokens'?"),
-        ("caps: {tokens: 0}", "caps.tokens", "greater than or equal to 1, found 0"),
-        ("caps: {tokens: 1.5}", "caps.tokens", "input should be a valid integer"),
-        ("caps: {cost: 0}", "caps.cost", "greater than 0, found 0"),
-        ("caps: {cost: .inf}", "caps.cost", "input should be a finite number, found inf"),
-        ("caps: {gpu_hours: some}", "caps.gpu_hours", "input should be a valid number"),
+        ("caps: {tokens: 0}", "caps.tokens", "expected a number of at least 1, found 0"),
+        ("caps: {tokens: 1.5}", "caps.tokens", "expected a whole number, found 1.5"),
+        ("caps: {cost: 0}", "caps.cost", "expected a number above 0, found 0"),
+        ("caps: {cost: .inf}", "caps.cost", "expected a finite number, found .inf"),
+        ("caps: {gpu_hours: some}", "caps.gpu_hours", "expected a number, found 'some'"),
     ],
 )
 def test_a_mistake_in_limits_of_failures_and_spending_is_named(tmp_path, text, at, expected):
@@ -99,8 +104,8 @@ def test_a_mistake_in_limits_of_failures_and_spending_is_named(tmp_path, text, a
     [
         ("{input: 1}", "models.strong.price.output: is missing"),
         ("{input: 1, outputs: 2}", "unknown key 'outputs'; did you mean 'output'?"),
-        ("{input: -1, output: 2}", "models.strong.price.input: input should be greater than or"),
-        ("cheap", "models.strong.price: input should be a valid dictionary"),
+        ("{input: -1, output: 2}", "models.strong.price.input: expected a number of at least 0"),
+        ("cheap", "models.strong.price: expected a mapping, found 'cheap'"),
     ],
 )
 def test_a_mistake_in_a_price_is_named(tmp_path, price, expected):
@@ -178,9 +183,9 @@ def test_overrides_change_values_and_add_axes(tmp_path):
         ("models.stong.skill=0.2", "there is no model 'stong'; did you mean 'strong'?"),
         ("limits.max_turns.x=2", "limits.max_turns"),
         ("cases.sample", "expected path=value, such as cases.sample=20, or a YAML file"),
-        ("cases.sample=[", "the value is no YAML"),
+        ("cases.sample=[", "the value is invalid YAML"),
         ("grid.seed=3", "an axis must be a list"),
-        ("name=../../etc", "name: string should match pattern"),
+        ("name=../../etc", "name: expected at most 100 letters"),
     ],
 )
 def test_a_bad_override_is_quoted(tmp_path, override, expected):
@@ -288,7 +293,7 @@ def test_roles_and_models_with_dotted_names_can_be_axes_and_overrides(tmp_path):
         ({"roles": {"usr": "strong", "user": "strong"}}, "nobody speaks for the role 'usr'; did"),
         ({"exclude": [{"agnt": "react"}]}, "no point of the grid matches {'agnt': 'react'}; did"),
         ({"exclude": [{"roles.agent": "wek"}]}, "no point of the grid matches"),
-        ({"cases": {"sample": True}}, "sample: expected no true or false, found true"),
+        ({"cases": {"sample": True}}, "sample: booleans are not allowed here, found true"),
         ({"cases": {"sample": 99}}, "the domain has 60 cases, found 99"),
         ({"grid": {**BASE["grid"], "cases.sample": [2, 4]}}, "cases.sample cannot be an axis"),
         ({"zip": [{"a": [1], "b": [1, 2]}]}, "is no part of a cell"),
@@ -370,3 +375,236 @@ def test_a_model_that_nobody_speaks_with_is_checked_but_needs_no_weights(tmp_pat
     assert "absent" in refused(write_sweep(tmp_path, models=models), "roles.user=other")
     models["other"] = {**absent, "tensor_paralel": 2}
     assert "did you mean 'tensor_parallel'" in refused(write_sweep(tmp_path, models=models))
+
+
+def _with(folder, text):
+    path = write_sweep(folder)
+    path.write_text(path.read_text() + text)
+    return path
+
+
+@pytest.mark.parametrize("override", [False, True])
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("1e1", 10.0), ("1E5", 1e5), ("1_000", 1000), (".5e3", 500.0), ("0o17", 15), ("0x1f", 31),
+     ("'on'", "on"), ('"0123"', "0123"), ("12:30", "12:30"), ("2026-01-05", "2026-01-05"),
+     ("null", None), ("[1e1, {b: 0x1f}]", [10.0, {"b": 31}])],
+)  # fmt: skip
+def test_a_number_in_an_untyped_option_is_a_number(tmp_path, written, value, override):
+    models = {**BASE["models"], "m": _OPENAI}
+    path = write_sweep(tmp_path, models=models)
+    if override:
+        loaded = plan_of(path, f"models.m.extra_body.top_k={written}").loaded
+    else:
+        path.write_text(path.read_text().replace("top_k: here", f"top_k: {written}"))
+        loaded = plan_of(path).loaded
+    assert loaded.cell["models"]["m"]["extra_body"]["top_k"] == value
+
+
+_OPENAI = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m",
+           "extra_body": {"top_k": "here"}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("on", 'YAML readers differ on on: write true, or put it in quotes: "on"'),
+        ("[a, {b: No}]", "YAML readers differ on No: write false, or"),
+        ("0123", "YAML readers differ on 0123: write 123 (or 0o123 if it is octal), or"),
+        ("0b11", "YAML readers differ on 0b11: write 3, or"),
+    ],
+)
+def test_what_readers_differ_on_is_refused_in_an_untyped_option(tmp_path, written, expected):
+    models = {**BASE["models"], "m": _OPENAI}
+    path = write_sweep(tmp_path, models=models)
+    override = refused(path, f"models.m.extra_body.top_k={written}")
+    assert f"override 'models.m.extra_body.top_k={written}': " in override
+    grid = {**BASE["grid"], "models.m.extra_body.top_k": [1]}
+    axis = write_sweep(tmp_path, models=models, grid=grid, name="axis.yaml")
+    axis.write_text(axis.read_text().replace("top_k:\n  - 1", f"top_k:\n  - {written}"))
+    assert expected in refused(axis)
+    path.write_text(path.read_text().replace("top_k: here", f"top_k: {written}"))
+    message = refused(path)
+    assert expected in message
+    assert message.startswith(f"{path}:{line_of(path, 'top_k')}: models.m.extra_body.top_k")
+
+
+@pytest.mark.parametrize("written", ["on", "yes", "true", "Off", "false"])
+def test_a_flag_takes_the_words_that_yaml_once_had(tmp_path, written):
+    path = _with(tmp_path, f"simulator: {{leak_guard: {written}}}\n")
+    assert plan_of(path).cells
+    assert "expected true or false, found 'maybe'" in refused(path, "simulator.leak_guard=maybe")
+
+
+@pytest.mark.parametrize("name", ["on", "null", "1.10", "0123456", "2026-01-05", "12-30", "1e1"])
+def test_names_are_text_as_they_are_written_where_they_are_keys(tmp_path, name):
+    path = edited(tmp_path, "  strong:\n", f"  {name}:\n    backend: rules\n  strong:\n")
+    plan = plan_of(path, f'roles.user="{name}"')
+    assert plan.cells[0].roles["user"] == name
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("2024", 'expected text, found 2024; put it in quotes: "2024"'),
+        ("0123456", 'expected text, found 0123456; put it in quotes: "0123456"'),
+        ("1e1", 'expected text, found 1e1; put it in quotes: "1e1"'),
+        ("~", 'expected text, found ~; put it in quotes: "~"'),
+        ("null", 'expected text, found null; put it in quotes: "null"'),
+        ("true", 'expected text, found true; put it in quotes: "true"'),
+        ("", "expected text, found nothing"),
+        ("[a]", "expected text, found ['a']"),
+        ("12:30", "expected at most 100 letters, digits, '.', '_' and '-', beginning with"),
+        ("a/b", "found 'a/b'"),
+        ("..", "found '..'"),
+        ('"a\\nb"', r"found 'a\nb'"),
+        ("🎬", "found '🎬'"),
+        ("x" * 300, "found 'xxx"),
+        ("''", "found ''"),
+    ],
+)
+def test_a_name_that_is_no_text_or_no_name_says_what_to_do(tmp_path, written, expected):
+    path = edited(tmp_path, "name: small", f"name: {written}")
+    message = refused(path)
+    assert f"name: {expected}" in message or expected in message
+    assert len(message) < 400
+    line = path.read_text().splitlines().index(f"name: {written}") + 1
+    assert message.startswith(f"{path}:{line}: name: ")
+    model = edited(
+        tmp_path, "  strong:\n", f"  {written or '~x'}:\n    backend: rules\n  strong:\n"
+    )
+    if written in ("a/b", "..", "🎬", "x" * 300, '"a\\nb"', "12:30"):
+        assert "expected at most 100 letters" in refused(model)
+
+
+@pytest.mark.parametrize("written", ["on", "'2024'", "2026-01-05", "'null'", "off"])
+def test_text_that_yaml_once_read_otherwise_is_a_name(tmp_path, written):
+    path = edited(tmp_path, "name: small", f"name: {written}")
+    name = written.strip("'")
+    assert plan_of(path).loaded.header.name == name
+    assert plan_of(path, f"name={written}").loaded.header.name == name
+
+
+def test_an_override_says_how_to_quote_for_the_shell(tmp_path):
+    message = refused(write_sweep(tmp_path), "name=2024")
+    assert """put it in quotes within quotes: 'name="2024"'""" in message
+    assert plan_of(write_sweep(tmp_path), 'name="2024"').loaded.header.name == "2024"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("a ${b} c", "there is no key 'b', found 'a ${b} c'"),
+        ("${rolse.user}", "there is no key 'rolse.user'; did you mean 'roles.user'?"),
+        ("{% if x %}${{ y }}{% endif %}", "cannot be read as a reference ${...}"),
+        ("${", "cannot be read as a reference ${...}"),
+        ("${range:x}", "range takes one to three whole numbers, found x"),
+        ("${range:0,1e9}", "a range holds at most 1,000,000 numbers"),
+        ("${range:0,100000000000000000000000}", "a range holds at most 1,000,000 numbers"),
+        ("${models.m.extra_body.template}", "ecursive interpolation"),
+    ],
+)
+def test_a_reference_that_leads_nowhere_says_how_text_is_kept(tmp_path, written, expected):
+    models = {**BASE["models"], "m": {**_OPENAI, "extra_body": {"template": written}}}
+    path = write_sweep(tmp_path, models=models)
+    message = refused(path)
+    assert message.startswith(f"{path}:{line_of(path, 'template')}: models.m.extra_body.template: ")
+    assert expected in message
+    assert message.endswith(r"; to keep it as text, write \${ for ${ (\\${ in double quotes)")
+
+
+def test_a_reference_in_an_axis_is_named_with_its_line(tmp_path):
+    path = edited(
+        tmp_path, "  roles.agent:\n", "  roles.agent.planner: [strong, '${wek}']\n  roles.agent:\n"
+    )
+    message = refused(path)
+    assert message.startswith(f"{path}:{line_of(path, 'planner')}: grid.roles.agent.planner.1: ")
+
+
+@pytest.mark.parametrize("text", [r"\${b}", r"{{ \${x:y} }}", r"\${oc.env:NO_SUCH_NAME}"])
+def test_text_behind_a_backslash_is_no_reference(tmp_path, text):
+    models = {**BASE["models"], "m": {**_OPENAI, "extra_body": {"template": text}}}
+    loaded = plan_of(write_sweep(tmp_path, models=models)).loaded
+    assert loaded.cell["models"]["m"]["extra_body"]["template"] == text.replace("\\", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "{path}: the file is empty"),
+        (b"# nothing\n", "{path}: the file is empty"),
+        (b"- a\n", "{path}:1: a sweep file is a mapping of keys, found a list"),
+        (b"7\n", "{path}:1: a sweep file is a mapping of keys, found the number 7"),
+        (b"name: \xff\n", "{path}: the sweep file is not UTF-8 text (byte 0xff at 6)"),
+        ("name: é\n".encode("utf-16"), "{path}: the sweep file is not UTF-8 text (byte 0xff at 0)"),
+        (b"name: a\nmodels: &x [*x]\n", "{path}:2: invalid YAML: an alias"),
+        (b"name: a\n\tout: b\n", "{path}:2: invalid YAML: a tab"),
+        (b"a: " + b"[" * 200, "{path}:1: invalid YAML: is nested"),
+    ],
+)
+def test_a_file_that_is_no_sweep_is_refused_in_one_line(tmp_path, content, expected):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    assert refused(path).startswith(expected.format(path=path))
+    good = write_sweep(tmp_path)
+    assert refused(good, str(path)).startswith(expected.format(path=path))  # among overrides
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: bad.yaml\n")
+    assert refused(child).startswith(expected.format(path=path))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
+    path = write_sweep(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert plan_of(path).loaded.header.name == "small"
+
+
+def test_a_path_that_is_no_file_is_refused_in_one_line(tmp_path):
+    write_sweep(tmp_path)
+    assert (
+        refused(tmp_path)
+        == f"expected a sweep file, found the folder {tmp_path} (it holds sweep.yaml)"
+    )
+    assert "cannot be read: File name too long" in refused(tmp_path / ("x" * 300))
+    assert "U+0000" in refused(type(tmp_path)("a\0b"))
+    (tmp_path / "locked.yaml").symlink_to("locked.yaml")
+    assert "cannot be read" in refused(tmp_path / "locked.yaml")
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_leading_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch, from_file):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    write_ml100k(home / "ml")
+    prompts = home / "prompts"
+    shutil.copytree("agents/zero_shot/prompts", prompts)
+    wanted = {"out": "~/out", "cache.path": "~/calls", "cache.journal": "~/journal",
+              "artifacts.path": "~/artifacts", "domain.path": "~/ml",
+              "grid.agent": [{"name": "zero_shot", "prompts": "~/prompts"}]}  # fmt: skip
+    domain = {"name": "movielens", "path": "/nowhere", "k_core": 0}
+    path = write_sweep(tmp_path, cases={"sample": 1}, domain=domain)
+    overrides = [f"{key}={json.dumps(value)}" for key, value in wanted.items()]
+    if from_file:
+        (home / "over.yaml").write_text(yaml.safe_dump(
+            {"out": "~/out", "domain": {"path": "~/ml"}, "artifacts": {"path": "~/artifacts"},
+             "cache": {"path": "~/calls", "journal": "~/journal"},
+             "grid": {"agent": wanted["grid.agent"]}}
+        ))  # fmt: skip
+        (home / "child.yaml").write_text(f"extends: {path}\n")
+        plan = plan_of(type(path)("~/child.yaml"), "~/over.yaml")
+    else:
+        plan = plan_of(path, *overrides)
+    header = plan.loaded.header
+    assert str(plan.loaded.out) == str(home / "out")
+    assert header.cache.path == str(home / "calls")
+    assert header.cache.journal == str(home / "journal")
+    assert header.artifacts.path == str(home / "artifacts")
+    assert str(folder_of("~/calls")) == header.cache.path
+    assert str(folder_at("~/out")) == str(home / "out")
+    assert str(folder_at(type(path)("~/out"))) == str(home / "out")
+    assert plan.sources[0].domain.options.path == home / "ml"
+    # What is stored is as it was written: another person's home is another folder.
+    assert plan.loaded.recorded["out"] == "~/out"
+    assert "~nobody-of-this-name" in refused(path, "out=~nobody-of-this-name/x")
+    assert load(path, ["out=$HOME/x"]).header.out == "$HOME/x"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from agents.core.paths import expand_users_in
 from agents.core.plugins import Options, operational, refuse_flags
 from sweeps.identity import digest
 from workers.backends.vllm import arguments, weights
@@ -109,7 +110,7 @@ class VLLMOptions(Options):
                 "structured_outputs_config: with backend 'auto' vLLM serves all steps as the first "
                 f"one needs it; name one ({GUIDED_BACKEND!r} is the default here)"
             )
-        return given
+        return expand_users_in(given)
 
     @model_validator(mode="after")
     def _fits_together(self) -> VLLMOptions:

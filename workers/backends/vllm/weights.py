@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.core.errors import UsageError
+from agents.core.paths import expand_user
 from sweeps.identity import digest
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def resolve(model: str, revision: str = "main", *, tokenizer_only: bool = False)
     key = (model, revision, tokenizer_only)
     with _lock:
         if key not in _known:
-            folder = Path(model).expanduser()
+            folder = Path(expand_user(model))
             if folder.exists():
                 _known[key] = _local(model, folder.absolute(), revision, tokenizer_only)
             elif model.startswith((".", "/", "~")) or model.count("/") > 1:
@@ -156,7 +157,7 @@ class _Memory:
     """
 
     def __init__(self, folder: Path) -> None:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = Path(expand_user(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
         self._file = base / "crsweep" / "weights" / f"{digest(str(folder))}.json"
         self._old = self._read()
         self._new: dict[str, list[Any]] = {}
