@@ -198,13 +198,7 @@ class Ask:
             self.journal.settle(record, valid=reply is not None)
             if reply is not None:
                 return reply
-            # The speaker sees its own words and what was wrong with them; not its thinking, which
-            # reasoning models are not shown again.
-            messages = (
-                *messages,
-                ChatMessage("assistant", completion.text),
-                ChatMessage("user", f"That reply cannot be used: {reason}\nAnswer again."),
-            )
+            messages = _asked_again(messages, completion.text, reason)
         raise ReplyInvalid(
             f"{self.role}, step {step.name}: no valid reply in {MAX_REASKS + 1} tries; "
             f"the last: {reason}",
@@ -255,15 +249,36 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return [task.result() for task in tasks]
 
 
+def _asked_again(
+    messages: tuple[ChatMessage, ...], reply: str, reason: str
+) -> tuple[ChatMessage, ...]:
+    """The messages after a reply that cannot be used.
+
+    The speaker sees its own words and what was wrong with them; not its thinking, which reasoning
+    models are not shown again. An empty reply is no message, since servers refuse one: what was
+    wrong is then added to the message before it, so that roles still alternate.
+    """
+    if reply.strip():
+        complaint = f"That reply cannot be used: {reason}\nAnswer again."
+        return (*messages, ChatMessage("assistant", reply), ChatMessage("user", complaint))
+    *before, last = messages
+    complaint = f"Your last reply cannot be used: {reason}\nAnswer again."
+    return (*before, ChatMessage(last.role, f"{last.content}\n\n{complaint}"))
+
+
 def _parse(
     step: Step[R], completion: Completion, guided: bool, fields: Mapping[str, Any]
 ) -> tuple[R | None, str]:
     """The valid reply, or None and the reason. A truncated reply is never parsed."""
+    if completion.finish_reason == "content_filter":
+        return None, "a content filter withheld it"
     if completion.finish_reason != "stop":
         return None, f"it was cut off ({completion.finish_reason})"
     try:
         return read(step, completion.text, guided=guided, context=fields), ""
     except ValidationError as error:
+        if not completion.text.strip():
+            return None, "it was empty"
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "reply"
         return None, f"{where}: {first['msg']}"[:_MAX_SHOWN_REASON]

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 from typing import Annotated, Literal
 
 import numpy as np
@@ -91,6 +92,28 @@ def test_a_truncated_reply_is_never_parsed_as_if_whole(prompts):
     assert len(model.calls) == 2
 
 
+@pytest.mark.parametrize(
+    ("empty", "said"),
+    [
+        (Completion("", "stop"), "it was empty"),
+        (Completion(" \n", "stop"), "it was empty"),
+        (Completion("", "length", thinking="Let me see"), "it was cut off (length)"),
+        (Completion("", "content_filter"), "a content filter withheld it"),
+    ],
+)
+def test_asking_again_never_sends_an_empty_message_and_roles_alternate(prompts, empty, said):
+    model = FakeModel(scripted(empty, "no json", empty))
+    with pytest.raises(ReplyInvalid, match=f"the last: {re.escape(said)}"):
+        asyncio.run(make_ask(model, prompts)(PICK, who="Ann"))
+    first, second, third = (call.messages for call in model.calls)
+    assert [message.role for message in first] == [message.role for message in second] == ["user"]
+    complaint = f"Your last reply cannot be used: {said}\nAnswer again."
+    assert second[0].content == f"{first[0].content}\n\n{complaint}"
+    assert [message.role for message in third] == ["user", "assistant", "user"]
+    assert third[0] == second[0]
+    assert all(message.content.strip() for call in model.calls for message in call.messages)
+
+
 def test_after_the_last_reask_the_speaker_is_to_blame(prompts):
     for role in ("agent", "user", "agent.planner"):
         model = FakeModel(lambda call: "no")
@@ -174,7 +197,8 @@ def test_a_text_step_gets_plain_text_and_is_asked_again_beyond_its_bounds(prompt
     first, second, third = model.calls
     assert "plain text of at most 5 characters" in first.messages[0].content
     assert "at most 5 characters" in second.messages[2].content
-    assert third.messages[3].content == ""
+    assert len(third.messages) == 3
+    assert third.messages[2].content.endswith("cannot be used: it was empty\nAnswer again.")
 
 
 def test_the_object_is_looked_for_only_in_the_replies_of_unguided_models(prompts):

@@ -6,8 +6,8 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -32,6 +32,7 @@ class Answer:
     drop: bool = False
     cut: bool = False
     hold: Callable[[], object] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def completion(content: str | None = "{}", finish_reason: str | None = "stop", **message: Any):
@@ -139,6 +140,8 @@ def _handler_of(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
             self.send_response(answer.status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(sent)))
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(sent[: len(sent) // 2] if answer.cut else sent)
             self.close_connection = answer.cut

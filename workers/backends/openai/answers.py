@@ -99,9 +99,10 @@ def completion(body: bytes, longest: int | None) -> Completion:
     thinking = next(
         (found for found in (*map(_text, _thoughts(message)), _thought(content)) if found), None
     )
+    finish = _finish(choice.get("finish_reason"), text, thinking, output, longest)
     return Completion(
-        text,
-        _finish(choice.get("finish_reason"), text, thinking, output, longest),
+        "" if finish == "content_filter" else text,  # as where the request itself is refused
+        finish,
         count(usage.get("prompt_tokens")),
         output,
         count(details.get("reasoning_tokens")),
@@ -122,7 +123,8 @@ def vectors(body: bytes, texts: int) -> Vectors:
         if not isinstance(vector, list):
             raise Unreadable(_PROTOCOL)
         try:
-            rows[int(row.get("index", place))] = np.array(vector, np.float32)
+            with np.errstate(over="ignore"):  # what is too large is seen below
+                rows[int(row.get("index", place))] = np.array(vector, np.float32)
         except (TypeError, ValueError, OverflowError):
             raise Unreadable(_PROTOCOL) from None
     whole = len(rows) == len(data) and sorted(rows) == list(range(texts))

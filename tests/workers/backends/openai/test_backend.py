@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import pickle
+import re
 import socket
 import threading
 import traceback
@@ -124,11 +125,11 @@ def test_text_finish_reason_and_token_counts_come_back():
 
 
 def test_a_server_that_counts_no_tokens_gives_none():
-    body = completion("x", "content_filter")
+    body = completion("x", "length")
     del body["usage"]
     with FakeOpenAI(Answer(body=body)) as server:
         (found,) = complete(call(), url=server.url)
-    assert found == Completion("x", "content_filter")
+    assert found == Completion("x", "length")
 
 
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
@@ -484,3 +485,195 @@ def test_identity_is_what_decides_the_answers():
     warm = identity(base_url="http://a/v1", sampling={"temperature": 1.0}, guided="none")
     assert warm == {"model": "qwen", "sampling": {"temperature": 1.0}, "guided": "none"}
     assert identity(base_url="http://a/v1", extra_body={"k": 1})["extra_body"] == {"k": 1}
+
+
+SENT_BY_NAME = {
+    "OPENAI_API_KEY": "sk-of-another-server",
+    "OPENAI_ADMIN_KEY": "sk-of-an-admin",
+    "OPENAI_ORG_ID": "org-of-another",
+    "OPENAI_PROJECT_ID": "proj-of-another",
+    "OPENAI_BASE_URL": "http://another.invalid/v1",
+    "OPENAI_CUSTOM_HEADERS": "X-Custom: of-another\nAuthorization: Bearer sk-custom",
+    "OPENAI_WEBHOOK_SECRET": "wh-of-another",
+}
+
+
+@pytest.mark.parametrize("key_env", [None, "CRSWEEP_TEST_KEY"])
+def test_nothing_in_the_environment_is_sent_that_the_sweep_does_not_name(monkeypatch, key_env):
+    for name, value in SENT_BY_NAME.items():
+        monkeypatch.setenv(name, value)
+    with FakeOpenAI() as server:
+        complete(call(), url=server.url, api_key_env=key_env)
+        check_of(server, api_key_env=key_env)
+    for asked in server.asked:
+        assert {name for name in asked.headers if not name.startswith("x-stainless-")} <= {
+            "host", "accept", "accept-encoding", "connection", "content-type", "content-length",
+            "user-agent", "authorization",
+        }  # fmt: skip
+        assert asked.headers["authorization"] == f"Bearer {KEY if key_env else 'none'}"
+        assert "another" not in str(asked.headers)
+
+
+def test_headers_that_the_sweep_names_are_sent_and_never_shown(monkeypatch):
+    monkeypatch.setenv("MY_ORG", "org-secret")
+    echo = Answer(400, refusal("who is org-secret?"))
+    with FakeOpenAI(Answer(body=completion()), echo) as server:
+        named = {"OpenAI-Organization": "MY_ORG"}
+        complete(call(), url=server.url, headers_env=named)
+        with pytest.raises(EngineRefused, match=r"who is \*\*\*\?"):
+            complete(call(), url=server.url, headers_env=named)
+    assert server.asked[0].headers["openai-organization"] == "org-secret"
+    found = options("http://h/v1", headers_env=named)
+    assert found.environment() == ["CRSWEEP_TEST_KEY", "MY_ORG"]
+    assert "headers_env" not in found.identity()
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "max_tokens", "seed"])
+def test_null_leaves_a_field_out_of_the_request_and_is_another_model(name):
+    with FakeOpenAI() as server:
+        complete(call(), url=server.url, sampling={name: None})
+    assert name not in server.asked[0].body
+    others = {"temperature", "top_p", "max_tokens", "seed"} - {name}
+    assert others <= set(server.asked[0].body)
+    identity = declare(spec_of(base_url="http://a/v1", sampling={name: None}), Origins(), ())()
+    assert identity["options"] == {"model": "qwen", "sampling": {name: None}}
+
+
+def test_all_of_sampling_can_be_left_out():
+    nothing = dict.fromkeys(("temperature", "top_p", "max_tokens", "seed"))
+    with FakeOpenAI() as server:
+        complete(call(), url=server.url, sampling=nothing, guided="none")
+    assert server.asked[0].body == {
+        "model": "qwen",
+        "messages": [{"role": "user", "content": "Name films."}],
+    }
+
+
+def test_max_completion_tokens_is_sent_in_the_place_of_max_tokens():
+    with FakeOpenAI() as server:
+        complete(call(), url=server.url, sampling={"max_completion_tokens": 77})
+    assert server.asked[0].body["max_completion_tokens"] == 77
+    assert "max_tokens" not in server.asked[0].body
+    with pytest.raises(UsageError, match="in the place of max_tokens: give one"):
+        options("http://h/v1", sampling={"max_completion_tokens": 77, "max_tokens": 5})
+    options("http://h/v1", sampling={"max_completion_tokens": 77, "max_tokens": None})
+
+
+@pytest.mark.parametrize("strict", [True, False, None])
+def test_strict_is_sent_as_given_or_left_out(strict):
+    with FakeOpenAI() as server:
+        complete(call(), url=server.url, strict=strict)
+    schema = server.asked[0].body["response_format"]["json_schema"]
+    assert schema.get("strict") is strict
+    assert ("strict" in schema) == (strict is not None)
+
+
+def test_only_a_temperature_of_zero_that_is_sent_is_greedy():
+    for temperature, greedy in ((0, True), (0.1, False), (None, False)):
+        spec = spec_of(base_url="http://h/v1", sampling={"temperature": temperature})
+        assert BoundModel("m", spec, context(), 0).greedy == greedy
+
+
+def test_calls_of_different_seeds_stay_different_where_no_seed_is_sent():
+    spec = spec_of(base_url="http://h/v1", sampling={"seed": None})
+    model = BoundModel("m", spec, context(), 0)
+    assert call(1).key(model) != call(2).key(model)
+
+
+def test_half_a_surrogate_pair_in_a_prompt_is_sent_repaired():
+    with FakeOpenAI() as server:
+        complete(call(prompt="a\ud83d"), url=server.url)
+    assert server.asked[0].body["messages"][0]["content"] == "a\ufffd"
+
+
+def test_a_filtered_request_and_a_filtered_reply_come_to_the_same():
+    refused = refusal("The response was filtered", "content_filter")
+    withheld = {**completion("half a sen", "content_filter"), "usage": None}
+    for answer in (Answer(400, refused), Answer(body=withheld), Answer(body=refused)):
+        with FakeOpenAI(answer) as server:
+            (found,) = complete(call(), url=server.url)
+        assert found == Completion("", "content_filter")
+
+
+def test_a_reply_that_the_server_cut_below_its_bound_is_counted_and_logged_once(caplog):
+    short = completion('{"a', "length")
+    with FakeOpenAI(Answer(body=short), Answer(body=short)) as server:
+        found = complete(call(1), call(2), url=server.url)
+    assert [(done.finish_reason, done.output_tokens) for done in found] == [("length", 5)] * 2
+    logged = [r.getMessage() for r in caplog.records if "cut off after 5 tokens" in r.getMessage()]
+    assert len(logged) == 1
+    assert "although 512 are allowed" in logged[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "{root}/chat/completions: HTTP 404: Not Found; base_url names no version: try "
+             "{root}/v1"),
+        ("/api", "{root}/api/chat/completions: HTTP 404: Not Found; base_url names no version: try "
+                 "{root}/api/v1"),
+        ("/v2", "{root}/v2/chat/completions: HTTP 404: Not Found"),
+    ],
+)  # fmt: skip
+def test_a_wrong_path_is_named_with_what_probably_mends_it(path, said):
+    with FakeOpenAI(Answer(404, {"detail": "Not Found"})) as server:
+        root = server.url.removesuffix("/v1")
+        with pytest.raises(ModelUnavailable) as caught:
+            complete(call(), url=root + path)
+    assert caught.value.message == said.format(root=root)
+
+
+def test_a_page_where_an_answer_should_be_names_the_path_too():
+    with FakeOpenAI(Answer(body="<html>Web UI</html>")) as server:
+        root = server.url.removesuffix("/v1")
+        with pytest.raises(EngineDead, match=f"base_url names no version: try {root}/v1"):
+            complete(call(), url=root)
+
+
+@pytest.mark.parametrize("end", ["/chat/completions", "/embeddings", "/models"])
+def test_an_address_of_one_request_is_refused(end):
+    with pytest.raises(UsageError, match=f"remote.base_url: leave out {end}"):
+        options(f"http://h/v1{end}")
+
+
+def test_a_variable_that_is_not_set_is_named_once(monkeypatch):
+    monkeypatch.delenv("CRSWEEP_TEST_KEY")
+    with pytest.raises(UsageError) as caught:
+        options("http://h/v1")
+    assert caught.value.message.endswith(
+        "models.remote.api_key_env: the environment variable CRSWEEP_TEST_KEY is not set"
+    )
+    with pytest.raises(
+        UsageError, match=r"headers_env: the environment variable MY_ORG is not set$"
+    ):
+        options("http://h/v1", api_key_env=None, headers_env={"X-Org": "MY_ORG"})
+
+
+async def _answers_after_a_pause(server: FakeOpenAI, calls: int, **changes: Any):
+    spec = spec_of(base_url=server.url, **changes)
+    model = BoundModel("remote", spec, context(), transient=0)
+    try:
+        return await asyncio.gather(*(model.complete(call(n)) for n in range(calls)))
+    finally:
+        await model.close()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_all_calls_of_a_model_wait_as_the_server_asks_and_use_up_no_try(status, monkeypatch):
+    held = []
+    monkeypatch.setattr("workers.retry.Pause.hold", lambda self, seconds: held.append(seconds))
+    monkeypatch.setattr("workers.retry._FIRST_FLOOR", 0.0)
+    busy = Answer(status, refusal("slow down"), headers={"Retry-After": "0.01"})
+    with FakeOpenAI(busy, busy) as server:
+        done = asyncio.run(_answers_after_a_pause(server, 3, max_connections=1))
+    assert sorted(answer.retries for answer in done) == [0, 1, 1]
+    assert held == [0.01, 0.01]
+    assert len(server.asked) == 5
+
+
+def test_a_wait_that_is_too_long_ends_the_call_at_once():
+    busy = Answer(429, refusal("daily limit"), headers={"Retry-After": "86400"})
+    asked = re.escape("daily limit (the server asks to wait 86,400 s")
+    with FakeOpenAI(busy) as server, pytest.raises(ModelUnavailable, match=asked):
+        asyncio.run(_answers_after_a_pause(server, 1))
+    assert len(server.asked) == 1
