@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 from agents.core.agent import AgentContext
 from agents.core.dialogue import Dialogue
-from agents.core.grounding import TitleIndex
 from agents.core.items import Catalogue, Item
 
 
 class Match(NamedTuple):
-    """A title that is not an item's title letter for letter, and how it was matched."""
+    """A title that is no item's own, and how it was matched (`agents.core.grounding.How`)."""
 
     title: str
     item_id: str
@@ -106,18 +105,17 @@ def ground_mentions(
     titles: Iterable[str], catalogue: Catalogue, *, among: Sequence[Item] | None = None
 ) -> GroundedTitles:
     """The items that `titles` mean, whether or not they may be recommended."""
-    choices = catalogue.items if among is None else among
-    index = catalogue.titles if among is None else TitleIndex([item.title for item in among])
+    places = None if among is None else {catalogue.position[item.id] for item in among}
     items: dict[str, Item] = {}
     matches: list[Match] = []
     ungrounded: list[str] = []
     for title in titles:
-        found = index.ground(title)
+        found = catalogue.titles.ground(title, places)
         if found is None:
             ungrounded.append(title)
             continue
-        item = choices[found.place]
+        item = catalogue.items[found.place]
         items.setdefault(item.id, item)
-        if found.score < 100:
-            matches.append(Match(title, item.id, found.score, "similar"))
+        if found.how != "title":
+            matches.append(Match(title, item.id, found.score, found.how))
     return GroundedTitles(tuple(items.values()), matches, ungrounded)

@@ -22,6 +22,7 @@ BENCHES = (
     ("resume", "--episodes", "1000000"),
     ("vllm_throughput",),
     ("affinity",),
+    ("titles",),
 )
 
 for name, *words in BENCHES:

@@ -16,7 +16,7 @@ from agents.core.ask import Ask
 from agents.core.dialogue import Dialogue, UserTurn
 from agents.core.items import Item, facts_of
 from agents.core.steps import ReplyModel, Step, text
-from simulators.core.leaks import leaks
+from simulators.core.leaks import Secret
 from simulators.core.user import User, UserContext, UserOptions
 
 __all__ = ["TargetItem"]
@@ -28,8 +28,8 @@ class _Words(ReplyModel):
     @field_validator("words")
     @classmethod
     def _keeps_the_secret(cls, words: str, info: ValidationInfo) -> str:
-        secret = (info.context or {}).get("guarded_title")
-        if secret and leaks(words, secret):
+        secret: Secret | None = (info.context or {}).get("guarded")
+        if secret is not None and secret.leak(words) is not None:
             raise ValueError("the words name the title of the target, which must stay unsaid")
         return words
 
@@ -61,7 +61,7 @@ class _Options(UserOptions):
     max_facts: Annotated[int, Field(ge=1)] | None = None
     """At most so many facts a message (LatentCRS, appendix D: fewer than 3); no cap: None."""
     leak_guard: bool = False
-    """Ask again when the words name the title. A leak is always detected and recorded."""
+    """Ask again when the words name the title. A leak is always recorded, however it is seen."""
     history_items: Annotated[int, Field(ge=0, le=200)] = 10
     """How many of its latest items the prompts show."""
 
@@ -69,9 +69,9 @@ class _Options(UserOptions):
 class TargetItem(User):
     """Wants one item, and knows it."""
 
+    version = 2
     Options = _Options
     options: _Options
-    version = 2
     steps = (_OPEN, _ANSWER, _JUDGE, _SAY)
 
     def __init__(self, options: _Options, context: UserContext) -> None:
@@ -86,8 +86,9 @@ class TargetItem(User):
             "description": self._target.description,
             "limit": options.max_facts,
         }
+        self._secret = Secret.of(self._target, context.catalogue)
         if options.leak_guard:
-            self._known["guarded_title"] = self._target.title
+            self._known["guarded"] = self._secret
 
     async def open(self, ask: Ask) -> UserTurn:
         reply = await ask(_OPEN, **self._known, conversation=[])
@@ -122,4 +123,5 @@ class TargetItem(User):
         )
 
     def _leak(self, words: str) -> dict[str, Any]:
-        return {"leak": leaks(words, self._target.title)}
+        leak = self._secret.leak(words)
+        return {"leak": False} if leak is None else {"leak": True, **leak.extra()}

@@ -8,7 +8,6 @@ from agents.core import plugins
 from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import ReplyInvalid
 from agents.core.prompts import folder_of
-from simulators.core.leaks import leaks
 from simulators.core.user import UserContext
 from simulators.users.target_item import TargetItem
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, by_step, make_ask
@@ -84,7 +83,9 @@ def test_a_leak_is_recorded_always_and_asked_again_only_with_the_guard():
         return asyncio.run(user_of(leak_guard=guard).open(ask)), model
 
     turn, model = opened(False)
-    assert turn.extra == {"leak": True}
+    assert turn.extra["leak"] is True
+    assert turn.extra["leak_words"] == "Heat Wave"
+    assert (turn.extra["leak_kind"], turn.extra["leak_seen"]) == ("title", "words")
     assert len(model.calls) == 1
     turn, model = opened(True)
     assert (turn.text, turn.extra) == (clean, {"leak": False})
@@ -96,22 +97,3 @@ def test_a_user_that_only_leaks_fails_by_its_own_fault():
     with pytest.raises(ReplyInvalid) as caught:
         asyncio.run(user_of(leak_guard=True).open(make_ask(model, PROMPTS, role="user")))
     assert caught.value.blame == "user"
-
-
-@pytest.mark.parametrize(
-    ("words", "title", "leaked"),
-    [
-        ("It is Silent River, I think", "Silent River, The (1971)", True),
-        ("It was the Matrix, I think", "Matrix, The (1999)", True),
-        ("a matrix of colours", "Matrix, The (1999)", False),
-        ("It is The Silent River, I think", "Silent River, The (1971)", True),
-        ("a heat wave in the city", "Heat Wave (1995)", True),
-        ("I want something big", "Big (1988)", False),
-        ("I want to see Big again", "Big (1988)", True),
-        ("Big films are fine", "Big (1988)", False),
-        ("amelies cafe, please", "Amélie's Café (2001)", False),
-        ("Amelie's Cafe, please", "Amélie's Café (2001)", True),
-    ],
-)
-def test_a_leak_is_the_title_as_a_name(words, title, leaked):
-    assert leaks(words, title) is leaked
