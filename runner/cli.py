@@ -91,6 +91,8 @@ def _say_how_to_go_on(outcome: Outcome, console: Any) -> None:
     if outcome.stopped:
         console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
     how = ", with another cap" if outcome.needs else ""
+    if outcome.unavailable:
+        how = ", once the model can be called (`crsweep doctor` checks it)"
     again = command(outcome.needs)
     console.print(f"to go on{how}: {again}", soft_wrap=True, markup=False)
 

@@ -1,9 +1,11 @@
-"""Stops a run that its sweep file says is not to go on: too many failures, or a cap reached.
+"""Stops a run early: too many failures, a cap that is reached, a model that serves no call.
 
 - *Too many failures* closes the queue: no episode begins any more, those that run are paid for
   already and end.
 - *A cap* stops the run as an interrupt does: calls in flight are given up, and so are the dialogues
   that wait for them; what is finished is committed.
+- *A model that serves no call* (a wrong key, an empty account, an unknown name) stops the run the
+  same way: every further call would be refused as well.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ class Guard:
         self._examples: dict[tuple[str, str], str] = {}
         self.reason: str | None = None
         """Why the run was stopped, if it was."""
+        self.unavailable = False
+        """Whether it was because a model serves no call."""
 
     def settled(self, settled: Settled, final: bool) -> None:
         self._listener.settled(settled, final)
@@ -61,6 +65,11 @@ class Guard:
         self._running[worker] = report.running
         add(self._budget.now, report.paid)
         if self._stopping.is_set():
+            return
+        if report.unavailable is not None:
+            self.unavailable = True
+            self._stop(report.unavailable, "dialogues that still run are broken off")
+            self._stopping.set()
             return
         reached = self._budget.reached()
         if reached is not None:

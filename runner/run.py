@@ -82,6 +82,8 @@ class Outcome:
     """Artifact -> why it could not be made."""
     needs: Sequence[str] = ()
     """The overrides that the next run needs to go on: of caps that are reached."""
+    unavailable: bool = False
+    """Whether it was stopped because a model serves no call."""
 
     @property
     def exit_code(self) -> int:
@@ -207,7 +209,8 @@ def run(
             planned, left = plan.episodes, left + tally.open - tally.settled
             if not whole:
                 left = sum(1 for _ in plan.refs(_settled(out)))
-        outcome = Outcome(out, planned, left, tally, stopped, failed, budget.needs())
+        needs, unavailable = budget.needs(), notes.unavailable
+        outcome = Outcome(out, planned, left, tally, stopped, failed, needs, unavailable)
         if (places := places_of(plan, lease.epoch)) is not None:
             tidy(places, complete=outcome.left == 0 and not only_prepare)
         seconds, mode = time.monotonic() - started, plan.loaded.header.cache.mode
@@ -265,6 +268,7 @@ class _Notes:
     ) -> None:
         self.folder, self.manifest, self.lease, self.budget = folder, manifest, lease, budget
         self.engines: Sequence[dict[str, Any]] = ()
+        self.unavailable = False
         self.entry = RunEntry(
             driver_epoch=lease.epoch,
             started=time.time(),
@@ -430,7 +434,7 @@ async def _run(
             task.cancel()
         await engines.end(conducting)
         notes.engines = engines.entries(job.epoch)
-        notes.entry.stopped = guard.reason
+        notes.entry.stopped, notes.unavailable = guard.reason, guard.unavailable
         display.tally.damage = await crew.seal()
     finally:
         lease.when_lost = None

@@ -20,6 +20,7 @@ from agents.core.errors import DataError, PromptError, UsageError, near
 from agents.core.plugins import Options
 from agents.core.prompts import folder_of
 from agents.core.seeds import Seeds
+from agents.core.text import repaired
 from simulators.core.cases import Domain
 from simulators.core.user import User, UserOptions
 from sweeps import grid, identity
@@ -322,6 +323,7 @@ class _CellMaker:
         domain, cases = self._domains[domain_key], config.cases
         try:
             ids, fingerprint = domain.case_ids(cases.split), domain.fingerprint()
+            order = _order(ids, cases.sample_seed)
         except DataError as error:
             raise refused_data(error, self._plan.loaded, origins, point) from None
         wanted = len(ids) if cases.sample is None else cases.sample
@@ -334,7 +336,7 @@ class _CellMaker:
             config.domain,
             domain,
             cases.split,
-            identity.sample_order(ids, cases.sample_seed)[:wanted],
+            order[:wanted],
         )
 
 
@@ -407,6 +409,17 @@ def needs_of(
         except PromptError as error:
             raise origins.refuse(("agent",), error.message) from None
     return found
+
+
+def _order(ids: Sequence[str], sample_seed: int) -> list[int]:
+    """The order of the sample. DataError for ids of a domain that no file can hold."""
+    try:
+        return identity.sample_order(ids, sample_seed)
+    except (AttributeError, UnicodeEncodeError):
+        odd = next(i for i in ids if not isinstance(i, str) or repaired(i) != i)
+        raise DataError(
+            f"a case has the id {odd!r}; expected a string of whole characters"
+        ) from None
 
 
 def make_domain(ref: PluginRef, origins: Origins) -> Domain:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +15,17 @@ from agents.core.agent import Agent, AgentContext
 from agents.core.artifacts import CallsRecipe, Content
 from agents.core.ask import Ask, Journal
 from agents.core.calls import Model
-from agents.core.errors import AgentError, CrsweepError, StoreError, blaming
+from agents.core.errors import (
+    AgentError,
+    CrsweepError,
+    EngineRefused,
+    InternalError,
+    ModelUnavailable,
+    StoreError,
+    UsageError,
+    UserError,
+    blaming,
+)
 from agents.core.items import Catalogue
 from agents.core.prompts import PromptFolder, folder_of
 from simulators.core.cases import Case, Domain, Split
@@ -33,6 +46,8 @@ from workers.cache.client import CallCache
 from workers.cache.store import Places
 from workers.models import BoundModel
 from workers.rows import Attempt, Row, rows_of_calls
+
+log = logging.getLogger(__name__)
 
 Executor = Literal["ray", "local"]
 EnginesOfRun = Engines | LocalEngines
@@ -207,6 +222,11 @@ class EpisodeRunner:
             raise  # what cannot be written is no outcome of a dialogue
         except CrsweepError as failed:
             error = failed
+        except Exception as fault:  # ours: the other dialogues must not pay for it
+            log.exception("attempt %d at %s", ref.attempt, ref.episode_id)
+            error = InternalError(f"a fault of crsweep: {type(fault).__name__}: {fault}")
+        if error is None or error.blame != "infrastructure":
+            error = _swallowed(journal) or error
         return Attempt(
             ref,
             f"{ref.episode_id}.{self.job.epoch}.{ref.attempt}",
@@ -237,8 +257,10 @@ class EpisodeRunner:
             cell.config.limits.shown_items,
             self._load(cell.artifacts(ref.seeds), catalogue),
         )
-        agent: Agent = scene.agent.cls(scene.agent.options, context)
-        user: User = scene.user.cls(scene.user.options, UserContext(catalogue, case))
+        with blaming(AgentError):
+            agent: Agent = scene.agent.cls(scene.agent.options, context)
+        with blaming(UserError):
+            user: User = scene.user.cls(scene.user.options, UserContext(catalogue, case))
         if wrap is not None:
             agent, user = wrap(agent, user)
 
@@ -319,15 +341,43 @@ class EpisodeRunner:
                 catalogue=lambda: self.domain(cell.source).catalogue,
                 engines=self.engines,
             )
-            self._models[key] = BoundModel(
-                name,
-                spec,
-                context,
-                self.job.transient_retries,
-                self._cache,
-                strict=self.job.strict,
-            )
+            with _building(name):
+                self._models[key] = BoundModel(
+                    name,
+                    spec,
+                    context,
+                    self.job.transient_retries,
+                    self._cache,
+                    strict=self.job.strict,
+                )
         return self._models[key]
+
+
+def _swallowed(journal: Journal) -> CrsweepError | None:
+    """An accident of infrastructure that a plug-in caught and played on without: what came of it is
+    no result. A plain EngineRefused would be the same at every try, so it may be lived with."""
+    errors = (record.error for record in journal.records if record.error is not None)
+    return next(
+        (e for e in errors if e.blame == "infrastructure" and type(e) is not EngineRefused), None
+    )
+
+
+@contextmanager
+def _building(model: str) -> Iterator[None]:
+    """What keeps a model from being built is of this machine (a key that is not set here, a package
+    that is missing, too many open files), and never the fault of the agent that asks for it."""
+    try:
+        yield
+    except UsageError as error:
+        raise ModelUnavailable(f"{error.message} (on {socket.gethostname()})") from error
+    except CrsweepError:
+        raise
+    except Exception as error:
+        log.exception("the model %s cannot be built", model)
+        raise ModelUnavailable(
+            f"model {model!r} cannot be built on {socket.gethostname()}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _side(ref: PluginRef, package: str, kind: str) -> _Side:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
 from agents.core import plugins
-from agents.core.calls import Call, Completion, Embedded
-from agents.core.errors import CrsweepError, EngineRefused, UsageError
+from agents.core.calls import Call, Completion, Embedded, FinishReason
+from agents.core.errors import CrsweepError, EngineRefused, ModelUnavailable, UsageError
 from agents.core.plugins import Options
+from agents.core.text import repaired
 from sweeps.identity import canonical
 from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
@@ -19,6 +21,8 @@ from workers.backends.core import Backend, BackendContext
 from workers.cache.client import CallCache
 from workers.retry import Patience, retrying
 from workers.usage import with_possible_counts
+
+log = logging.getLogger(__name__)
 
 BACKENDS = "workers.backends"
 
@@ -89,40 +93,78 @@ class BoundModel:
         self._backend_name = spec.backend
         self._transient = transient
         self._patience = Patience(self._backend.max_wait)
+        self._unavailable: str | None = None
         self.guided = self._backend.guided
         self.greedy = self._backend.greedy
 
     async def complete(self, call: Call) -> Completion:
+        return await self._answered(lambda: self._completed(call))
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        return await self._answered(lambda: self._embedded(texts))
+
+    async def _answered(self, answer: Callable[[], Awaitable[T]]) -> T:
+        """The answer; every error as one of ours, never as one of the agent that waits for it.
+
+        Once the server has said that it serves no call of this model, none is sent any more.
+        """
+        try:
+            if self._unavailable is not None:
+                raise ModelUnavailable(self._unavailable)
+            return await answer()
+        except ModelUnavailable as error:
+            self._unavailable = error.message
+            raise
+        except CrsweepError:
+            raise
+        except Exception as error:
+            log.exception("a call of the model %s", self.name)
+            message = f"backend of model {self.name!r}: {type(error).__name__}: {error}"
+            raise EngineRefused(message) from error
+
+    async def _completed(self, call: Call) -> Completion:
         if self._cache is None:
-            return with_possible_counts(await self._complete(call))
+            return self._usable(await self._complete(call))
         accepted = await self._backend.fingerprints() if self._strict else None
-        # Also of what earlier versions have kept.
-        return with_possible_counts(
-            await self._cache.reply(call.key(self), accepted, lambda: self._complete(call))
-        )
+        key = call.key(self)
+        return self._usable(await self._cache.reply(key, accepted, lambda: self._complete(call)))
 
     async def _complete(self, call: Call) -> Completion:
         done, retries = await retrying(
-            lambda: self._guarded(self._backend.complete(call)), self._transient, self._patience
+            lambda: self._backend.complete(call), self._transient, self._patience
         )
         return done._replace(retries=retries) if retries else done
 
-    async def embed(self, texts: Sequence[str]) -> Embedded:
+    def _usable(self, done: Completion) -> Completion:
+        """`done` as it can be shown and stored; an impossible count becomes unknown."""
+        if not isinstance(done.text, str) or done.finish_reason not in get_args(FinishReason):
+            raise EngineRefused(
+                f"model {self.name!r}: the backend {self._backend_name!r} gave a reply of the type "
+                f"{type(done.text).__name__} that ends {done.finish_reason!r}"
+            )
+        words = done._replace(
+            text=repaired(done.text),
+            thinking=_words(done.thinking),
+            fingerprint=_words(done.fingerprint),
+        )
+        return with_possible_counts(words)
+
+    async def _embedded(self, texts: Sequence[str]) -> Embedded:
         if type(self._backend).embed is Backend.embed:
             raise EngineRefused(
                 f"model {self.name!r}: the backend {self._backend_name!r} gives no embeddings"
             )
         if self._cache is None:
-            return with_possible_counts(await self._embed(texts))
-        accepted = await self._backend.fingerprints() if self._strict else None
-        key = embedding_key(self.identity, texts)
-        return with_possible_counts(
-            await self._cache.reply(key, accepted, lambda: self._embed(texts))
-        )
+            done = await self._embed(texts)
+        else:
+            accepted = await self._backend.fingerprints() if self._strict else None
+            key = embedding_key(self.identity, texts)
+            done = await self._cache.reply(key, accepted, lambda: self._embed(texts))
+        return with_possible_counts(done._replace(fingerprint=_words(done.fingerprint)))
 
     async def _embed(self, texts: Sequence[str]) -> Embedded:
         done, retries = await retrying(
-            lambda: self._guarded(self._backend.embed(texts)), self._transient, self._patience
+            lambda: self._backend.embed(texts), self._transient, self._patience
         )
         vectors = np.asarray(done.vectors, np.float32)
         if vectors.ndim != 2 or len(vectors) != len(texts):
@@ -132,15 +174,9 @@ class BoundModel:
             )
         return done._replace(vectors=vectors, retries=retries)
 
-    async def _guarded(self, answer: Awaitable[T]) -> T:
-        try:
-            return await answer
-        except CrsweepError:
-            raise
-        except Exception as error:
-            # A fault of the backend's own code must not be blamed on the agent that called it.
-            message = f"backend of model {self.name!r}: {type(error).__name__}: {error}"
-            raise EngineRefused(message) from error
-
     async def close(self) -> None:
         await self._backend.close()
+
+
+def _words(text: object) -> str | None:
+    return repaired(text) if isinstance(text, str) else None

@@ -10,20 +10,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from agents.core.ask import CallRecord, Journal
+from agents.core.errors import ModelUnavailable
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
 from workers.artifacts import Prepared
 from workers.backends.vllm.clients import Losses
 from workers.episodes import EpisodeRunner, Made
-from workers.rows import Attempt, call_rows, episode_row, turn_rows
-from workers.store import BundleWriter
+from workers.rows import Attempt, Row, Tables, tables_of, without_what_cannot_be_stored
+from workers.store import BundleWriter, Unstorable, check_rows
 from workers.usage import CallCounts, Usage, add, counts_of, usage_of
+
+log = logging.getLogger(__name__)
 
 FLUSH_EPISODES = 128
 FLUSH_SECONDS = 4.0
@@ -61,6 +65,8 @@ class Report(NamedTuple):
     """Attempts at artifacts that ended."""
     preparing: Mapping[str, tuple[int, int]] = {}
     """Key of an artifact in work -> calls made, and of how many."""
+    unavailable: str | None = None
+    """Why a model serves no call at all. Nothing more is begun here."""
 
 
 class _Meter:
@@ -97,6 +103,7 @@ class EpisodePool:
         self._due = asyncio.Event()  # something is finished: the clock of the next bundle runs
         self._flushing = asyncio.Lock()
         self._failure: BaseException | None = None
+        self._unavailable: str | None = None
         self._tasks = [asyncio.create_task(self._slot()) for _ in range(slots)]
         self._tasks.append(asyncio.create_task(self._clock()))
         for task in self._tasks:
@@ -108,6 +115,8 @@ class EpisodePool:
 
     def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
         """Queues episodes, and artifacts to be made."""
+        if self._unavailable is not None:
+            return
         self._waiting.extend(refs)
         for _ in refs:
             self._work.release()
@@ -124,7 +133,8 @@ class EpisodePool:
         """
         if drain and not self._waiting and self._running == 0:
             await self._flush()
-        if not self._settled and not self._made and self._failure is None:
+        quiet = not self._settled and not self._made and self._unavailable is None
+        if quiet and self._failure is None:
             try:
                 async with asyncio.timeout(wait):
                     await self._news.wait()
@@ -146,6 +156,7 @@ class EpisodePool:
             self._slots - self._running,
             self._made,
             dict(self._preparing),
+            self._unavailable,
         )
         self._settled, self._counts, self._paid, self._made = [], CallCounts(), {}, []
         return report
@@ -177,6 +188,8 @@ class EpisodePool:
         self._uncommitted += 1
         with self._metered() as journal:
             attempt = await self._runner.run(ref, journal=journal)
+        if isinstance(attempt.error, ModelUnavailable):
+            self._give_up(attempt.error.message)
         while len(self._finished) >= FLUSH_EPISODES:
             await self._flush()
         self._finished.append(attempt)
@@ -195,7 +208,15 @@ class EpisodePool:
                 made = await self._runner.prepare(ref, report, journal)
         finally:
             self._preparing.pop(ref.key, None)
+        if made.error_class == ModelUnavailable.__name__:
+            self._give_up(made.error or "")
         self._made.append(made)
+        self._news.set()
+
+    def _give_up(self, reason: str) -> None:
+        """Begins nothing more: every call of the model would be refused as this one was."""
+        self._unavailable = self._unavailable or reason
+        self.withdraw()
         self._news.set()
 
     @contextmanager
@@ -232,7 +253,7 @@ class EpisodePool:
             self._due.clear()
             if not batch:
                 return
-            await asyncio.to_thread(self._write, batch)
+            batch = await asyncio.to_thread(self._write, batch)
             self._uncommitted -= len(batch)
             for attempt in batch:
                 error = attempt.error
@@ -247,19 +268,23 @@ class EpisodePool:
                 )
             self._news.set()
 
-    def _write(self, batch: Sequence[Attempt]) -> None:
-        job = self._runner.job
-        episodes = []
+    def _write(self, batch: list[Attempt]) -> list[Attempt]:
+        """Commits `batch`; the attempts as they were committed."""
+        try:
+            self._writer.write(self._rows(batch))
+        except Unstorable as error:
+            log.error("a bundle holds what cannot be stored: %s", error)
+            batch = [without_what_cannot_be_stored(attempt, check_rows) for attempt in batch]
+            self._writer.write(self._rows(batch))
+        return batch
+
+    def _rows(self, batch: Sequence[Attempt]) -> Tables:
+        job, found = self._runner.job, dict[str, list[Row]]()
         for attempt in batch:
             cell = job.cells[attempt.ref.cell]
-            episodes.append(episode_row(attempt, cell, job.sources[cell.source].source_id))
-        self._writer.write(
-            {
-                "calls": [row for attempt in batch for row in call_rows(attempt)],
-                "turns": [row for attempt in batch for row in turn_rows(attempt)],
-                "episodes": episodes,
-            }
-        )
+            for name, rows in tables_of(attempt, cell, job.sources[cell.source].source_id).items():
+                found.setdefault(name, []).extend(rows)
+        return found
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None and self._failure is None:

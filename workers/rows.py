@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agents.core.ask import CallRecord, Journal, is_probe
+from agents.core.ask import CallRecord, Journal, blame_of, is_probe
 from agents.core.calls import EmbedCall
-from agents.core.errors import CrsweepError
+from agents.core.errors import AgentError, Blame, CrsweepError, EngineRefused, UserError
 from agents.core.items import Item
 from simulators.core.cases import Case
 from simulators.core.dialogue import Transcript
 from sweeps.plan import Cell, Ref
+from workers.store import Unstorable
 
 Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+
+_BLAMED: dict[Blame, type[CrsweepError]] = {"agent": AgentError, "user": UserError}
+_OF_USER = frozenset({"user_text", "user_decision", "accepted_item", "user_leaves", "feedback"})
+_OF_USER |= {"user_extra"}
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
@@ -39,6 +45,45 @@ class Attempt:
     @property
     def status(self) -> str:
         return "failed" if self.error is not None else "done"
+
+
+def tables_of(attempt: Attempt, cell: Cell, source_id: str) -> Tables:
+    """All rows of an attempt, by table."""
+    return {
+        "calls": call_rows(attempt),
+        "turns": turn_rows(attempt),
+        "episodes": [episode_row(attempt, cell, source_id)],
+    }
+
+
+def without_what_cannot_be_stored(
+    attempt: Attempt, check: Callable[[str, Sequence[Row]], None]
+) -> Attempt:
+    """`attempt` as it is, or as a failed one of what can be stored of it.
+
+    `check` raises Unstorable for rows of a table that it cannot take. Whoever gave the value is to
+    blame: the role of the call, the side of the turn.
+    """
+    records: list[CallRecord] = []
+    error = attempt.error
+    for record in attempt.journal.records:
+        try:
+            check("calls", [row_of_call(attempt.attempt_id, record)])
+            records.append(record)
+        except Unstorable as cause:
+            kind = _BLAMED.get(blame_of(record.call.role), EngineRefused)
+            error = error or kind(f"a call cannot be stored: {cause}")
+    transcript = attempt.transcript
+    try:
+        check("turns", turn_rows(attempt))
+    except Unstorable as cause:
+        of_user = cause.column in _OF_USER
+        error = error or (UserError if of_user else AgentError)(f"a turn cannot be stored: {cause}")
+        transcript = Transcript()
+    if len(records) < len(attempt.journal.records) or transcript is not attempt.transcript:
+        journal = replace(attempt.journal, records=records)
+        return replace(attempt, journal=journal, transcript=transcript, error=error)
+    return attempt
 
 
 def episode_row(attempt: Attempt, cell: Cell, source_id: str) -> Row:

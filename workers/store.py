@@ -26,6 +26,14 @@ ORDER = ("calls", "turns", "episodes")  # the commit last
 WOULD_REPEAT = ("agent", "user", "critic")
 
 
+class Unstorable(Exception):
+    """A value that the column of this name cannot hold."""
+
+    def __init__(self, column: str, cause: Exception) -> None:
+        super().__init__(f"{column}: {cause}")
+        self.column = column
+
+
 class BundleWriter:
     """Writes the bundles of one writer in one epoch of a sweep folder."""
 
@@ -36,14 +44,16 @@ class BundleWriter:
         self._number = 0
 
     def write(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-        """Writes rows of `tables` as one bundle; its id. Raises StoreError."""
+        """Writes rows of `tables` as one bundle; its id.
+
+        Raises StoreError; Unstorable, before anything is written, for a value that fits nowhere.
+        """
         self._number += 1
         bundle = f"{self._epoch:06d}-{self._writer}-{self._number:06d}"
         stamp = {"bundle_id": bundle, "driver_epoch": self._epoch}
-        for name in ORDER:
-            if tables.get(name):
-                part = f"{name}/{bundle}{parts.SUFFIX}"
-                write_part(self._folder, part, name, tables[name], stamp)
+        whole = {name: table_of(name, tables[name], stamp) for name in ORDER if tables.get(name)}
+        for name, data in whole.items():
+            _write_table(self._folder, f"{name}/{bundle}{parts.SUFFIX}", data)
         return bundle
 
 
@@ -55,7 +65,10 @@ def write_part(
     stamp: Mapping[str, Any],
 ) -> None:
     """Writes `rows`, each with the columns of `stamp`, as the whole part `name`, or nothing."""
-    data = table_of(table, rows, stamp)
+    _write_table(folder, name, table_of(table, rows, stamp))
+
+
+def _write_table(folder: Folder, name: str, data: pa.Table) -> None:
     try:
         with folder.writing(name) as file:
             pq.write_table(
@@ -66,15 +79,26 @@ def write_part(
 
 
 def table_of(table: str, rows: Sequence[Mapping[str, Any]], stamp: Mapping[str, Any]) -> pa.Table:
-    """`rows`, each with the columns of `stamp`, in the schema of `table`."""
+    """`rows`, each with the columns of `stamp`, in the schema of `table`. Raises Unstorable."""
     schema = SCHEMAS[table]
     columns = []
     for column in schema:
         if column.name in stamp:
             columns.append(_constant(stamp[column.name], column.type, len(rows)))
         else:
-            columns.append(pa.array([row[column.name] for row in rows], type=column.type))
+            try:
+                values = pa.array([row[column.name] for row in rows], type=column.type)
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise Unstorable(column.name, error) from error
+            if values.null_count and not column.nullable:
+                raise Unstorable(column.name, ValueError("a value is missing"))
+            columns.append(values)
     return pa.Table.from_arrays(columns, schema=schema.with_metadata(metadata()))
+
+
+def check_rows(table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises Unstorable if a value of `rows` does not fit its column."""
+    table_of(table, rows, {"bundle_id": "", "driver_epoch": 0})
 
 
 def _constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:

@@ -26,6 +26,7 @@ from agents.core.prompts import PromptFolder
 from agents.core.reading import read
 from agents.core.seeds import call_seed
 from agents.core.steps import ReplyModel, Step
+from agents.core.text import repaired, repaired_json
 
 MAX_REASKS = 2
 _PROBE = ".probe"
@@ -132,6 +133,7 @@ class Ask:
             raise ValueError("embed takes a sequence of texts, at least one")
         model, turn = self.models(self.role), self.journal.turn
         draw = self._ordinal(EMBED.name)
+        texts = [repaired(text) for text in texts]
         call = EmbedCall.of(self.role, self.scope, turn, draw, texts)
         record, done = await self._journalled(call, model, model.embed(texts))
         completion = Completion(
@@ -211,8 +213,9 @@ class Ask:
         given = {**fields, "reply_form": step.form}
         try:
             if track:
-                return self.prompts.render_shown(step.name, given)
-            return self.prompts.render(step.name, given), None
+                prompt, shown = self.prompts.render_shown(step.name, given)
+                return repaired(prompt), shown
+            return repaired(self.prompts.render(step.name, given)), None
         except CrsweepError as error:
             error.blame = error.blame or blame_of(self.role)
             raise
@@ -274,8 +277,9 @@ def _parse(
         return None, "a content filter withheld it"
     if completion.finish_reason != "stop":
         return None, f"it was cut off ({completion.finish_reason})"
+    text = completion.text if step.mode == "text" else repaired_json(completion.text)
     try:
-        return read(step, completion.text, guided=guided, context=fields), ""
+        return read(step, text, guided=guided, context=fields), ""
     except ValidationError as error:
         if not completion.text.strip():
             return None, "it was empty"

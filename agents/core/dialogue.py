@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from agents.core.items import Item
+from agents.core.text import json_form, repaired
 
 Action = Literal["ask", "recommend", "chat", "persuade"]
 Speaker = Literal["user", "recommender", "note"]
@@ -96,3 +97,58 @@ class UserTurn:
     leaves: bool = False
     feedback: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def usable_agent_turn(given: object) -> AgentTurn:
+    """What an agent gave, fit to be shown to others and stored; TypeError where it is not."""
+    if not isinstance(given, AgentTurn):
+        raise TypeError(f"expected an AgentTurn, found {type(given).__name__}")
+    if given.action not in get_args(Action):
+        raise TypeError(f"action: expected one of {', '.join(get_args(Action))}")
+    return AgentTurn(
+        _words(given.text, "text"),
+        given.action,
+        _items(given.shown, "shown"),
+        None if given.ranking is None else _items(given.ranking, "ranking"),
+        None if given.candidates is None else _items(given.candidates, "candidates"),
+        None if given.strategy is None else _words(given.strategy, "strategy"),
+        json_form(_mapping(given.extra, "extra"), "extra"),
+    )
+
+
+def usable_user_turn(given: object) -> UserTurn:
+    """The same of a simulated user."""
+    if not isinstance(given, UserTurn):
+        raise TypeError(f"expected a UserTurn, found {type(given).__name__}")
+    if given.decision not in get_args(Decision):
+        raise TypeError(f"decision: expected one of {', '.join(get_args(Decision))}")
+    if given.accepted is not None:
+        _items([given.accepted], "accepted")
+    return UserTurn(
+        _words(given.text, "text"),
+        given.decision,
+        given.accepted,
+        bool(given.leaves),
+        json_form(_mapping(given.feedback, "feedback"), "feedback"),
+        json_form(_mapping(given.extra, "extra"), "extra"),
+    )
+
+
+def _words(given: object, field: str) -> str:
+    if not isinstance(given, str):
+        raise TypeError(f"{field}: expected a string, found {type(given).__name__}")
+    return repaired(given)
+
+
+def _mapping(given: object, field: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{field}: expected a mapping, found {type(given).__name__}")
+    return given
+
+
+def _items(given: Iterable[Item], field: str) -> tuple[Item, ...]:
+    items = tuple(given)
+    for item in items:
+        if not isinstance(item, Item):
+            raise TypeError(f"{field}: expected items, found {type(item).__name__}")
+    return items

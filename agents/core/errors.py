@@ -9,7 +9,8 @@ infrastructure is to blame; every other failure would repeat, so it is an outcom
 2. A call is refused, and would be again: `EngineRefused`, `CallQuarantined`; where the server
    serves no call of this model at all, `ModelUnavailable`, and the run stops.
 3. A prompt does not fit or does not render, a reply stays invalid: the speaker is to blame.
-4. Code of a plug-in raises: `AgentError`, `UserError`.
+4. Code of a plug-in raises, or gives what cannot be stored: `AgentError`, `UserError`,
+   `CriticError`. Code of crsweep raises: `InternalError`, the attempt's and not the run's.
 5. Data or storage is broken: `DataError`, `StoreError` end the run with one message.
 """
 
@@ -19,6 +20,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Literal
+
+from agents.core.text import repaired
 
 Blame = Literal["agent", "user", "critic", "infrastructure"]
 
@@ -33,7 +36,7 @@ class CrsweepError(Exception):
 
     def __init__(self, message: str, *, blame: Blame | None = None) -> None:
         # One line, whatever a plug-in or a server put into it: it is shown and stored as one.
-        super().__init__(" ".join(message.split()))
+        super().__init__(repaired(" ".join(message.split())))
         if blame is not None:
             self.blame = blame
 
@@ -96,7 +99,15 @@ class ModelUnavailable(EngineRefused):
     """
 
 
-REFUSALS = frozenset(kind.__name__ for kind in (EngineRefused, CallQuarantined, ModelUnavailable))
+class InternalError(CrsweepError):
+    """A fault of crsweep itself. Recorded, so that it costs one attempt and not the run."""
+
+    blame = "infrastructure"
+
+
+REFUSALS = frozenset(
+    kind.__name__ for kind in (EngineRefused, CallQuarantined, ModelUnavailable, InternalError)
+)
 """Names of the errors of infrastructure that would repeat: retrying the episode is no use."""
 
 
@@ -124,6 +135,12 @@ class UserError(CrsweepError):
     blame = "user"
 
 
+class CriticError(CrsweepError):
+    """The code that judges a dialogue raised: a success rule."""
+
+    blame = "critic"
+
+
 class DataError(CrsweepError):
     """A data set is missing, truncated or malformed."""
 
@@ -136,13 +153,34 @@ class StoreError(CrsweepError):
 
 @contextmanager
 def blaming(kind: type[CrsweepError]) -> Iterator[None]:
-    """Turns an error of a plug-in's own code into one that names the plug-in as its cause."""
+    """Turns an error of a plug-in's own code into one that names the plug-in as its cause.
+
+    What infrastructure began stays its fault, also where the plug-in met it in a task group or
+    raised an error of its own from it.
+    """
     try:
         yield
     except CrsweepError:
         raise
     except Exception as error:
+        for origin in _origins(error):
+            if isinstance(origin, CrsweepError) and origin.blame == "infrastructure":
+                raise origin from error
         raise kind(f"{type(error).__name__}: {error}") from error
+
+
+def _origins(error: BaseException) -> Iterator[BaseException]:
+    """The errors that `error` came from, and those that it groups."""
+    seen, waiting = set[int](), [error]
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        if isinstance(found, BaseExceptionGroup):
+            waiting += found.exceptions
+        waiting += [e for e in (found.__cause__, found.__context__) if e is not None]
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from agents.core.errors import DataError
 from agents.core.grounding import TitleIndex
+from agents.core.text import repaired
 
 LONGEST_TITLE = 200
 """Characters. A reply can name no longer one, so domains cut titles here."""
@@ -28,6 +29,11 @@ class Item:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     description: str = ""
     price: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.title.isascii() and self.description.isascii()):
+            object.__setattr__(self, "title", repaired(self.title))
+            object.__setattr__(self, "description", repaired(self.description))
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,11 @@ class PromptFolder:
             raise PromptError(f"there is no prompt {self.where(step)}") from None
         except jinja2.TemplateSyntaxError as error:
             raise PromptError(f"prompt {error.filename}:{error.lineno}: {error.message}") from None
+        except OSError as error:  # of this machine, and no fault of who speaks
+            reason = f"cannot be read: {error.strerror or error}"
+            raise PromptError(
+                f"prompt {self.where(step)} {reason}", blame="infrastructure"
+            ) from error
         # A plain mapping: Jinja's own is a chain that is walked in Python at every rendering.
         template.globals = dict(template.globals)
         self._templates[step] = template

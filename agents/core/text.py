@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 _SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
+_ESCAPES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a whole character
+    r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"  # half of one
+    r"|\\."  # any other escape: its second sign begins none
+)
 
 
 def repaired(text: str) -> str:
@@ -31,6 +41,50 @@ def repaired_deep(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(repaired_deep(part) for part in value)
     return value
+
+
+def repaired_json(text: str) -> str:
+    """JSON text whose escapes can be read: an escaped half of a character becomes U+FFFD."""
+    if "\\u" not in text:
+        return text
+    return _ESCAPES.sub(lambda found: "\\ufffd" if found[1] else found[0], text)
+
+
+def json_form(value: Any, at: str) -> Any:
+    """`value` in JSON types, with strings repaired; a copy.
+
+    Scalars and arrays of numpy, tuples and sets (in a fixed order) become numbers and lists, and
+    keys become strings. NaN and the infinities become None: JSON has no such numbers. TypeError
+    for anything else, with its place, which begins with `at`.
+    """
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return repaired(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        found = {_key(key, at): json_form(part, f"{at}.{key}") for key, part in value.items()}
+        if len(found) < len(value):
+            raise TypeError(f"two keys of {at} are the same once they are strings")
+        return found
+    if isinstance(value, list | tuple):
+        return [json_form(part, f"{at}[{index}]") for index, part in enumerate(value)]
+    if isinstance(value, set | frozenset):
+        return sorted((json_form(part, f"{at}{{}}") for part in value), key=repr)
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufU":
+        return json_form(value.tolist(), at)
+    raise TypeError(f"{at} is of the type {type(value).__name__}, which JSON cannot hold")
+
+
+def _key(key: object, at: str) -> str:
+    if isinstance(key, str):
+        return repaired(key)
+    if isinstance(key, np.generic):
+        key = key.item()
+    if key is None or isinstance(key, bool | int | float):
+        return json.dumps(key)
+    raise TypeError(f"{at} has a key of the type {type(key).__name__}, which JSON cannot hold")
 
 
 def _character(found: re.Match[str]) -> str:

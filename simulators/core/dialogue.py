@@ -12,8 +12,15 @@ from typing import Literal, NamedTuple
 
 from agents.core.agent import Agent
 from agents.core.ask import Ask, is_probe
-from agents.core.dialogue import AgentTurn, Dialogue, Message, UserTurn
-from agents.core.errors import AgentError, UserError, blaming
+from agents.core.dialogue import (
+    AgentTurn,
+    Dialogue,
+    Message,
+    UserTurn,
+    usable_agent_turn,
+    usable_user_turn,
+)
+from agents.core.errors import AgentError, CriticError, UserError, blaming
 from simulators.core.cases import HiddenCase
 from simulators.core.user import User
 
@@ -72,24 +79,27 @@ async def run_dialogue(
     to_user = Dialogue(messages, user.options.history_turns)
     journal = ask_agent.journal
     with blaming(UserError):
-        opening = await user.open(ask_user)
+        opening = usable_user_turn(await user.open(ask_user))
     transcript.opening = opening
     messages.append(Message("user", opening.text))
 
     while transcript.stop_reason == "failed":
         journal.turn = to_agent.turn
         with blaming(AgentError):
-            answer = await agent.respond(to_agent, ask_agent)
+            answer = usable_agent_turn(await agent.respond(to_agent, ask_agent))
             if probe and answer.action == "ask" and answer.ranking is None:
-                answer = await _probed(answer, agent, to_agent, ask_agent)
+                answer = usable_agent_turn(await _probed(answer, agent, to_agent, ask_agent))
         messages.append(Message("recommender", answer.text, answer.shown))
         with blaming(UserError):
-            reply = await user.reply(to_user, ask_user)
+            reply = usable_user_turn(await user.reply(to_user, ask_user))
         messages.append(Message("user", reply.text))
 
         transcript.turns.append(Turn(answer, reply))
-        if transcript.success_turn is None and is_success(answer, reply, hidden):
-            transcript.success_turn = len(transcript.turns)
+        if transcript.success_turn is None:
+            with blaming(CriticError):
+                succeeded = is_success(answer, reply, hidden)
+            if succeeded:
+                transcript.success_turn = len(transcript.turns)
         if reply.decision == "accept":
             transcript.stop_reason = "accepted"
         elif reply.leaves:

@@ -161,3 +161,15 @@ def test_a_server_that_counts_no_tokens_cannot_be_held_to_a_cap_of_them():
     run = Run()
     run.report(paid={"a": Usage(0, 0, 1)})
     assert not run.stopping.is_set()
+
+
+def test_a_model_that_serves_no_call_stops_the_run_once():
+    run = Run()
+    for _ in range(2):
+        run.guard.counted("w", Report([], 0, 0, 1, 0, unavailable="HTTP 401: no such key"))
+    assert run.stopping.is_set()
+    assert run.guard.unavailable
+    assert run.guard.reason == "HTTP 401: no such key"
+    assert run.said == [
+        "stopping: HTTP 401: no such key; dialogues that still run are broken off ..."
+    ]

@@ -1,13 +1,15 @@
 """The dialogue loop, its stop reasons and success rules, played with fakes."""
 
 import asyncio
+import json
 
+import numpy as np
 import pytest
 
 from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.ask import Journal
 from agents.core.dialogue import AgentTurn, UserTurn
-from agents.core.errors import AgentError, UserError
+from agents.core.errors import AgentError, CriticError, UserError
 from simulators.core.dialogue import Limits, Transcript, run_dialogue
 from simulators.core.user import User, UserContext, UserOptions
 from simulators.success.target_in_shown import target_in_shown
@@ -146,3 +148,58 @@ def test_errors_of_a_plugins_code_are_blamed_on_its_side_and_leave_the_turns_bef
     with pytest.raises(UserError) as caught_user:
         played(ScriptedAgent(ASKS), ScriptedUser(ValueError("odd")))
     assert caught_user.value.blame == "user"
+
+
+def test_the_words_and_records_of_both_sides_are_kept_as_they_can_be_stored():
+    extra = {"scores": np.float32([0.5, np.nan]), 3: {"b", "a"}, "n": np.int64(7), "x": "\ud83d"}
+    done = played(
+        ScriptedAgent(AgentTurn("half \ud83d", "ask", extra=extra, strategy="\udfff")),
+        ScriptedUser(UserTurn("\ud83d", "answer", leaves=True, feedback={"1": "\ud83d"})),
+    )
+    [(agent, user)] = done.turns
+    assert (agent.text, agent.strategy) == ("half \ufffd", "\ufffd")
+    assert agent.extra == {"scores": [0.5, None], "3": ["a", "b"], "n": 7, "x": "\ufffd"}
+    assert (user.text, user.feedback) == ("\ufffd", {"1": "\ufffd"})
+    json.dumps(agent.extra, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        (None, "expected an AgentTurn, found NoneType"),
+        (AgentTurn(None, "ask"), "text: expected a string, found NoneType"),  # type: ignore[arg-type]
+        (AgentTurn("a", "sing"), "action: expected one of ask, recommend"),  # type: ignore[arg-type]
+        (AgentTurn("a", "ask", ("1",)), "shown: expected items, found str"),  # type: ignore[arg-type]
+        (AgentTurn("a", "ask", ranking=(1,)), "ranking: expected items"),  # type: ignore[arg-type]
+        (AgentTurn("a", "ask", strategy=3), "strategy: expected a string"),  # type: ignore[arg-type]
+        (AgentTurn("a", "ask", extra=[1]), "extra: expected a mapping"),  # type: ignore[arg-type]
+        (AgentTurn("a", "ask", extra={"p": [Limits]}), r"extra.p\[0\] is of the type type"),
+        (AgentTurn("a", "ask", extra={(1, 2): 3}), "a key of the type tuple"),
+    ],
+)
+def test_what_an_agent_gives_that_cannot_be_used_is_its_own_fault(turn, said):
+    with pytest.raises(AgentError, match=said):
+        played(ScriptedAgent(turn), ScriptedUser(ANSWERS))
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        ("bye", "expected a UserTurn, found str"),
+        (UserTurn("a", "maybe"), "decision: expected one of accept"),  # type: ignore[arg-type]
+        (UserTurn("a", "accept", "1"), "accepted: expected items"),  # type: ignore[arg-type]
+        (UserTurn("a", "refuse", feedback={"1": b"x"}), "feedback.1 is of the type bytes"),  # type: ignore[dict-item]
+    ],
+)
+def test_what_a_user_gives_that_cannot_be_used_is_its_own_fault(turn, said):
+    with pytest.raises(UserError, match=said):
+        played(ScriptedAgent(ASKS), ScriptedUser(turn))
+
+
+def test_a_success_rule_that_raises_is_to_blame_itself():
+    def broken(agent, user, hidden):
+        raise KeyError("no such item")
+
+    with pytest.raises(CriticError, match="KeyError: 'no such item'") as caught:
+        played(ScriptedAgent(ASKS), ScriptedUser(ANSWERS), rule=broken)
+    assert caught.value.blame == "critic"

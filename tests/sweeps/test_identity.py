@@ -1,9 +1,14 @@
 """What makes two episodes the same, and what does not."""
 
+import re
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.core.errors import DataError
 from agents.core.seeds import Seeds
+from simulators.domains.synthetic import Synthetic
 from sweeps import identity
 from tests.sweep_files import BASE, plan_of, write_sweep
 
@@ -147,3 +152,13 @@ def test_the_sample_does_not_depend_on_the_order_of_the_data(cases, seed):
     order = [there[i] for i in identity.sample_order(there, seed)]
     assert order == [back[i] for i in identity.sample_order(back, seed)]
     assert sorted(order) == there
+
+
+@pytest.mark.parametrize("odd", ["half \ud83d", 7, None])
+def test_a_case_id_that_no_file_can_hold_is_refused_before_anything_starts(
+    tmp_path, monkeypatch, odd
+):
+    ids = Synthetic.case_ids
+    monkeypatch.setattr(Synthetic, "case_ids", lambda *given: [*ids(*given), odd])
+    with pytest.raises(DataError, match=re.escape(f"a case has the id {odd!r}")):
+        plan_of(write_sweep(tmp_path))

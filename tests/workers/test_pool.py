@@ -4,6 +4,7 @@ Time is virtual.
 """
 
 import asyncio
+import dataclasses
 import functools
 from types import SimpleNamespace
 
@@ -11,19 +12,22 @@ import pytest
 
 from agents.core.artifacts import Content
 from agents.core.ask import CallRecord, Journal
-from agents.core.calls import Completion
-from agents.core.errors import StoreError
+from agents.core.calls import Call, Completion
+from agents.core.dialogue import UserTurn
+from agents.core.errors import ModelUnavailable, StoreError
 from agents.core.seeds import Seeds
 from simulators.core.dialogue import Transcript
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
 from tests import virtual_time
-from tests.fakes import CASE
+from tests.fakes import CASE, FakeModel
+from tests.workers.backends.calls import TALK
 from workers import pool as pools
 from workers.backends.vllm.clients import Losses
 from workers.episodes import Made
 from workers.pool import EpisodePool
 from workers.rows import Attempt
+from workers.store import check_rows
 from workers.usage import CallCounts, Usage, add
 
 
@@ -275,3 +279,76 @@ def test_calls_of_a_dialogue_that_ends_between_reports_are_counted_once():
         return functools.reduce(CallCounts.plus, counts), paid
 
     assert virtual_time.run(main()) == (CallCounts(30, tokens=450), {"a": Usage(300, 150)})
+
+
+def test_a_value_that_no_column_takes_costs_its_own_attempt_and_its_speaker_is_to_blame():
+    """Of 12 attempts in one bundle two have an odd call, one of each side, and one an odd turn."""
+
+    class Odd(FakeRunner):
+        async def run(self, ref, journal):
+            attempt = await super().run(ref, journal)
+            if ref.episode_id in ("e3", "e5"):
+                role = "agent" if ref.episode_id == "e3" else "user.opening"
+                call = Call(TALK, role, "u1", 1, 2**20, 0, 7, (), {})
+                done = Completion("hi", "stop", 10, 5)
+                record = CallRecord(call, FakeModel(str), done, True, None, 0, 0)
+                return dataclasses.replace(attempt, journal=Journal(records=[record]))
+            if ref.episode_id == "e7":
+                odd = Transcript(UserTurn(3, "answer"))  # type: ignore[arg-type]
+                return dataclasses.replace(attempt, transcript=odd)
+            return attempt
+
+    class Storing(FakeWriter):
+        def write(self, tables):
+            for name, rows in tables.items():
+                check_rows(name, rows)
+            self.tables = tables
+            return super().write(tables)
+
+    async def main():
+        pool, settled = EpisodePool(runner, writer, 4), []
+        pool.add(refs(12))
+        while len(settled) < 12:
+            settled += (await pool.report(0.05, True)).settled
+        await pool.stop()
+        return {s.ref.episode_id: (s.error_class, s.blame, s.error) for s in settled if s.blame}
+
+    runner = Odd()
+    writer = Storing(runner)
+    failed = asyncio.run(main())
+    assert {key: value[:2] for key, value in failed.items()} == {
+        "e3": ("AgentError", "agent"),
+        "e5": ("UserError", "user"),
+        "e7": ("UserError", "user"),
+    }
+    assert "a call cannot be stored: draw: " in failed["e3"][2]
+    assert "a turn cannot be stored: user_text: " in failed["e7"][2]
+    assert len(writer.tables["episodes"]) == 12
+    assert writer.tables["calls"] == []
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_nothing_is_begun_once_a_model_serves_no_call(later):
+    class Refused(FakeRunner):
+        async def run(self, ref, journal):
+            attempt = await super().run(ref, journal)
+            return dataclasses.replace(attempt, error=ModelUnavailable("HTTP 402"))
+
+    async def main():
+        runner = Refused()
+        pool = EpisodePool(runner, FakeWriter(runner), 4)
+        pool.add(refs(50))
+        async with asyncio.timeout(60):
+            while (found := await pool.report(0.05)).unavailable is None:
+                pass
+        if later:
+            pool.add(refs(50))
+            await asyncio.sleep(0.01)
+        last = await pool.stop()
+        return runner.finished, found, last
+
+    finished, found, last = asyncio.run(main())
+    assert finished <= 4
+    assert (found.unavailable, found.waiting) == ("HTTP 402", 0)
+    settled = found.settled + last.settled
+    assert [s.error_class for s in settled] == ["ModelUnavailable"] * finished

@@ -7,11 +7,16 @@ import pytest
 from agents.core import errors
 from agents.core.errors import (
     REFUSALS,
+    AgentError,
     CrsweepError,
     EngineDead,
     EngineOverloaded,
     EngineRefused,
+    InternalError,
     ReplicaLost,
+    ReplyInvalid,
+    UsageError,
+    blaming,
 )
 
 EVERY = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, CrsweepError)]
@@ -33,7 +38,7 @@ def test_the_wait_that_a_server_asks_for_survives_pickling():
 
 
 def test_every_refusal_is_known_by_name_and_none_is_transient():
-    refusals = [kind for kind in EVERY if issubclass(kind, EngineRefused)]
+    refusals = [kind for kind in EVERY if issubclass(kind, EngineRefused | InternalError)]
     assert {kind.__name__ for kind in refusals} == REFUSALS
     assert not any(kind.transient for kind in refusals)
 
@@ -42,3 +47,29 @@ def test_a_lost_replica_is_a_dead_engine_of_infrastructure():
     assert issubclass(ReplicaLost, EngineDead)
     assert ReplicaLost.transient
     assert ReplicaLost("gone").blame == "infrastructure"
+
+
+def test_a_message_can_always_be_written():
+    assert UsageError("half \ud83d\nof it").message == "half \ufffd of it"
+
+
+@pytest.mark.parametrize("how", ["grouped", "raised from", "raised while handling"])
+def test_an_accident_of_infrastructure_stays_its_fault_however_a_plugin_passes_it_on(how):
+    lost = EngineDead("connection reset")
+
+    def plugin():
+        try:
+            raise ExceptionGroup("tasks", [ValueError("x"), lost]) if how == "grouped" else lost
+        except EngineDead as error:
+            if how == "raised from":
+                raise RuntimeError("planning failed") from error
+            raise KeyError("plan")  # noqa: B904
+
+    with pytest.raises(EngineDead) as caught, blaming(AgentError):
+        plugin()
+    assert caught.value is lost
+
+
+def test_what_a_plugin_makes_of_its_own_invalid_reply_is_its_own_fault():
+    with pytest.raises(AgentError, match="ValueError: no plan"), blaming(AgentError):
+        raise ValueError("no plan") from ReplyInvalid("bad", blame="agent")
