@@ -315,7 +315,7 @@ def test_a_value_that_no_column_takes_costs_its_own_attempt_and_its_speaker_is_t
 
     runner = Odd()
     writer = Storing(runner)
-    failed = asyncio.run(main())
+    failed = virtual_time.run(main())
     assert {key: value[:2] for key, value in failed.items()} == {
         "e3": ("AgentError", "agent"),
         "e5": ("UserError", "user"),
@@ -347,7 +347,7 @@ def test_nothing_is_begun_once_a_model_serves_no_call(later):
         last = await pool.stop()
         return runner.finished, found, last
 
-    finished, found, last = asyncio.run(main())
+    finished, found, last = virtual_time.run(main())
     assert finished <= 4
     assert (found.unavailable, found.waiting) == ("HTTP 402", 0)
     settled = found.settled + last.settled
