@@ -27,13 +27,14 @@ class Usage(NamedTuple):
 
 
 def with_possible_counts(reply: R) -> R:
-    """`reply`, where a count that no reply can have (-1, 4294967295) is unknown."""
-    wrong = [
-        name
-        for name in _COUNTS
-        if (count := getattr(reply, name, None)) is not None and not 0 <= count <= _LARGEST
-    ]
+    """`reply`, where a count that no reply can have (-1, 4294967295, "20") is unknown."""
+    counts = ((name, getattr(reply, name, None)) for name in _COUNTS)
+    wrong = [name for name, count in counts if count is not None and not _is_possible(count)]
     return reply._replace(**dict.fromkeys(wrong)) if wrong else reply
+
+
+def _is_possible(count: object) -> bool:
+    return type(count) is int and 0 <= count <= _LARGEST
 
 
 def usage_of(records: Iterable[CallRecord]) -> dict[str, Usage]:
