@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -29,6 +30,7 @@ from sweeps.origins import Origins
 from sweeps.plan import Plan
 from workers import lease
 from workers.backends.core import BackendContext, Workload
+from workers.backends.vllm.checks import longest_reply
 from workers.backends.vllm.local import LocalEngines
 from workers.cache.store import Places
 from workers.models import backend_of
@@ -132,10 +134,13 @@ class _Rehearsal:
             recipe, cell = found.prepared.recipe, self._plan.cells[found.cell]
             if isinstance(recipe, CallsRecipe) and cell.roles[role_of(recipe)] == model:
                 prompts += [json.loads(row["prompt"]) for row in found.calls]
-                steps += recipe.steps
+                steps += recipe.widest_steps()
+        # Bounds follow what a prompt lists: of the schemas of one step, that of the longest reply.
+        schemas = [(step.name, step.schema) for step in steps if step.mode == "json"]
+        schemas.sort(key=lambda named: longest_reply(named[1]) or math.inf)
         return Workload(
             prompts,
-            {step.name: step.schema for step in steps if step.mode == "json"},
+            dict(schemas),
             min(gpu_memories(), default=None),
             calls,
         )

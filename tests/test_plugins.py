@@ -25,6 +25,7 @@ from simulators.core.user import User
 from tests.agents.core.test_rules import changed, leaves
 from tests.sweep_files import plan_of, write_sweep
 from workers.backends.core import Backend
+from workers.backends.vllm.checks import longest_reply
 
 KINDS = {
     "agents": Agent,
@@ -143,6 +144,45 @@ def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_pat
                 unseen += 1
                 assert other_reply == reply, (call.role, call.step.name, path)
     assert unseen > 50
+
+
+@pytest.mark.parametrize("agent", plugins.names("agents"))
+def test_bounds_of_replies_follow_what_is_shown_and_listed(tmp_path, agent):
+    def calls_of(shown_items):
+        plan = plan_of(
+            write_sweep(
+                tmp_path,
+                grid=None,
+                agent=agent,
+                roles={"user": "strong", "agent": "strong"},
+                limits={"shown_items": shown_items},
+            )
+        )
+        played = rehearse(plan, [0], 2, probe=True)
+        return [record.call for attempt in played for record in attempt.journal.records]
+
+    for shown_items in (2, 25):
+        calls = calls_of(shown_items)
+        for call in calls:
+            fields = call.step.schema["properties"]
+            listed = len(call.fields.get("options", ()))
+            assert longest_reply(call.step.schema) is not None
+            if call.step.name in ("recommend", "refine"):
+                assert fields["titles"]["maxItems"] == shown_items
+            if call.step.name == "respond":
+                assert fields["response"]["maxLength"] == 300 * shown_items
+            if call.step.name == "perceive":
+                assert fields["features"]["maxItems"] == len(call.fields["items"])
+            for field in fields.values():
+                if field.get("items", {}).get("type") == "integer":
+                    assert field["items"]["maximum"] == listed
+                    assert field["maxItems"] <= listed
+        # Each distinct schema is compiled: those that follow options are one for all calls.
+        constant = {"recommend", "refine", "respond", "plan", "decide", "think", "profile"}
+        schemas = {call.step.name: set() for call in calls}
+        for call in calls:
+            schemas[call.step.name].add(call.step.schema_json)
+        assert all(len(found) == 1 for name, found in schemas.items() if name in constant)
 
 
 @pytest.mark.parametrize("agent", plugins.names("agents"))

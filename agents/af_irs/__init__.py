@@ -122,7 +122,6 @@ class _Action:
     wanted: list[str]
     """Session preferences, as paths in the tree, the most relevant first."""
     kept: int
-    unknown_numbers: int
     allowed: int
     pool: int
     candidates: tuple[Item, ...]
@@ -204,11 +203,10 @@ class AFIRS(Agent):
         """Eq. 1 to 5: session preferences, and at most `candidates` items that fit them."""
         options, catalogue = self.options, self.context.catalogue
         wanted: list[Preference] = []
-        unknown_numbers = 0
         if self._tree is not None:
             words = [m for m in dialogue.messages if m.speaker != "recommender"]
             extraction = Extraction(self._tree, words, self._noun, options.batch_options, ask)
-            nodes, unknown_numbers = await extraction.run()
+            nodes = await extraction.run()
             wanted = preferences_of(self._tree, nodes, unite=options.siblings == "unite")
         allowed = pool(self.context, dialogue, options.repeat)
         left = session_filter([each.items for each in wanted], allowed, options.when_empty)
@@ -217,7 +215,6 @@ class AFIRS(Agent):
             dialogue.turn,
             [each.words for each in wanted],
             left.kept,
-            unknown_numbers,
             int(allowed.sum()),
             int(left.mask.sum()),
             tuple(catalogue.items[position] for position in found.tolist()),
@@ -230,7 +227,7 @@ class AFIRS(Agent):
         if not self.options.llm_refine or not action.candidates:
             return GroundedTitles(action.candidates[:limit], asked=False)
         reply = await ask(
-            _REFINE,
+            _REFINE.bounded(titles=limit),
             noun=self._noun,
             limit=limit,
             preferences=await self._preferences(action, dialogue, ask),
@@ -292,7 +289,6 @@ class AFIRS(Agent):
         return {
             "session_preferences": action.wanted[: action.kept],
             "dropped": action.wanted[action.kept :],
-            "unknown_numbers": action.unknown_numbers,
             "pools": {
                 "allowed": action.allowed,
                 "session": action.pool,

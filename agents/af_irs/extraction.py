@@ -11,7 +11,7 @@ selected before, in order of relevance; what it selects last are the session pre
   selected, those of one level in the model's order: it is given for one level at a time, and eq. 3
   may have to drop the least relevant.
 - Options that are too many for a prompt go in batches; their selections are merged by rank.
-- Options are selected by number; a number of no option is counted, one given twice is one.
+- Options are selected by number; the reply can name no number of no option, one given twice is one.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import Field
 
 from agents.af_irs.tree import Tree
 from agents.core.ask import Ask, together
 from agents.core.dialogue import Message
-from agents.core.steps import ReplyModel, Step
+from agents.core.steps import Bound, ReplyModel, Step
+
+_MOST = 10  # preferences that one reply selects
 
 
 class _Selection(ReplyModel):
     numbers: Annotated[
         list[Annotated[int, Field(ge=1, le=999)]],
         Field(
-            max_length=10,
+            max_length=_MOST,
             description="a list of the numbers of the selected preferences, the most relevant "
             "first; an empty list for none",
         ),
@@ -41,13 +43,6 @@ class _Selection(ReplyModel):
 
 
 EXTRACT = Step("extract", "extract", _Selection)
-
-
-class Extracted(NamedTuple):
-    """`nodes` are the session preferences as they were selected, the most relevant first."""
-
-    nodes: tuple[int, ...] = ()
-    unknown_numbers: int = 0
 
 
 @dataclass
@@ -61,9 +56,9 @@ class Extraction:
     batch: int
     """How many options a prompt shows at most."""
     ask: Ask
-    unknown_numbers: int = 0
 
-    async def run(self) -> Extracted:
+    async def run(self) -> tuple[int, ...]:
+        """The session preferences as they were selected, the most relevant first."""
         tree = self.tree
         found: list[int] = []
         selected = await self._select(self._choice(tree.roots))
@@ -74,7 +69,7 @@ class Extraction:
             found += [node for node in selected if node not in narrowed]
             selected = finer
         found.sort(key=lambda node: -tree.levels[node])  # stable: within a level the model's order
-        return Extracted(tuple(found), self.unknown_numbers)
+        return tuple(found)
 
     def _finer(self, node: int) -> list[int]:
         """What can be preferred below `node`."""
@@ -95,13 +90,10 @@ class Extraction:
     async def _select_in(self, batch: Sequence[int]) -> list[int]:
         tree = self.tree
         reply = await self.ask(
-            EXTRACT,
+            EXTRACT.bounded(numbers=Bound(min(_MOST, len(batch)), len(batch))),
             noun=self.noun,
             options=[tree.names[node] for node in batch],
             under=[" > ".join(tree.path(node)[:-1]) for node in batch],
             conversation=self.conversation,
         )
-        numbers = dict.fromkeys(reply.numbers)
-        known = [number for number in numbers if number <= len(batch)]
-        self.unknown_numbers += len(numbers) - len(known)
-        return [batch[number - 1] for number in known]
+        return [batch[number - 1] for number in dict.fromkeys(reply.numbers)]

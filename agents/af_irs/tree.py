@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -34,17 +34,20 @@ from agents.core.ask import Ask, together
 from agents.core.errors import UsageError, near
 from agents.core.grounding import normalise
 from agents.core.items import Catalogue, Fact, facts_of
-from agents.core.steps import ReplyModel, Step, text
+from agents.core.steps import Bound, ReplyModel, Step, text
 
 MOST_IN_A_BATCH = 100
+_MOST_CATEGORIES = 30  # that one reply names, with their subcategories
+_MOST_SUBCATEGORIES = 20
 LEVELS = 4
 OTHER = "Other"
 UNLABELLED = "Unlabelled"
 _LEFT_OVER = (normalise(OTHER), normalise(UNLABELLED))
-_COUNTED = ("asked_again", "left_out", "placed_twice", "unknown_numbers")
+_COUNTED = ("asked_again", "left_out", "placed_twice")
 _NAMES_SHOWN = 60  # of those given so far, the latest: a prompt must not grow with the catalogue
 
 Path = tuple[str, ...]
+R = TypeVar("R", bound=ReplyModel)
 
 Numbers = Annotated[
     list[Annotated[int, Field(ge=1, le=999)]],
@@ -67,7 +70,7 @@ class _Categories(ReplyModel):
         list[_Category],
         Field(
             min_length=1,
-            max_length=30,
+            max_length=_MOST_CATEGORIES,
             description="a list of objects, one a subcategory: category (the name of the broad "
             "category), subcategory (its name), numbers (those of its attributes)",
         ),
@@ -88,7 +91,7 @@ class _Subcategories(ReplyModel):
         list[_Subcategory],
         Field(
             min_length=1,
-            max_length=20,
+            max_length=_MOST_SUBCATEGORIES,
             description="a list of objects, one a subcategory: name, numbers (those of its items)",
         ),
     ]
@@ -96,6 +99,21 @@ class _Subcategories(ReplyModel):
 
 CATEGORISE = Step("categorise", "group", _Categories)
 SUBCATEGORISE = Step("subcategorise", "group", _Subcategories)
+
+
+def _categorise(options: int) -> Step[_Categories]:
+    """The step for a prompt of so many attributes."""
+    return _of_members(CATEGORISE, _MOST_CATEGORIES, options)
+
+
+def _subcategorise(items: int) -> Step[_Subcategories]:
+    """The step for a prompt of so many items."""
+    return _of_members(SUBCATEGORISE, _MOST_SUBCATEGORIES, items)
+
+
+def _of_members(step: Step[R], groups: int, members: int) -> Step[R]:
+    bounds = {"groups": Bound(min(groups, members)), "groups.numbers": Bound(members, members)}
+    return step.bounded(**bounds)
 
 
 class Attribute(NamedTuple):
@@ -124,9 +142,7 @@ class Groups:
         names = [name if normalise(name) else OTHER for name in names]
         keys = tuple(map(normalise, names))
         for number in numbers:
-            if number > len(batch):
-                self.counts["unknown_numbers"] += 1
-            elif batch[number - 1] in self.place:
+            if batch[number - 1] in self.place:
                 self.counts["placed_twice"] += 1
             else:
                 self.place[batch[number - 1]] = keys
@@ -159,7 +175,7 @@ class PreferenceTree(CallsRecipe):
 
     part = "tree"
     steps = (CATEGORISE, SUBCATEGORISE)
-    version = 1
+    version = 2
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -172,6 +188,9 @@ class PreferenceTree(CallsRecipe):
             },
             "version": self.version,
         }
+
+    def widest_steps(self) -> tuple[Step[Any], ...]:
+        return _categorise(self.batch_attributes), _subcategorise(self.batch_items)
 
     async def build(
         self, catalogue: Catalogue, ask: Ask, report: Callable[[int, int], None]
@@ -193,14 +212,14 @@ class PreferenceTree(CallsRecipe):
             return {"noun": catalogue.noun, "attribute": attribute, "items": items}
 
         everything = range(len(leaves))
-        asking = _Grouping(CATEGORISE, ask, self.batch_attributes, 2, of_attributes, tell)
+        asking = _Grouping(_categorise, ask, self.batch_attributes, 2, of_attributes, tell)
         categories = await asking.run(everything, first_draw=0)
         # Draws are numbered across all attributes: no order of completion changes a seed. Twice
         # the calls, because all of them may have to be made again.
         draws = np.cumsum([0, *most_calls]) * 2
         grouped = await together(
             _Grouping(
-                SUBCATEGORISE, ask, self.batch_items, 1, partial(of_items, leaves[n].fact), tell
+                _subcategorise, ask, self.batch_items, 1, partial(of_items, leaves[n].fact), tell
             ).run(leaves[n].items, int(draw))
             for n, draw in zip(divided, draws, strict=False)
         )
@@ -337,7 +356,8 @@ class _Teller:
 class _Grouping:
     """How the members of a list are put into groups by a model."""
 
-    step: Step[Any]
+    step: Callable[[int], Step[Any]]
+    """The step for a prompt of so many members."""
     ask: Ask
     batch: int
     depth: int
@@ -363,7 +383,7 @@ class _Grouping:
         for at in range(0, len(members), self.batch):
             batch = members[at : at + self.batch]
             fields = self.fields(batch)
-            reply = await self.ask(self.step, draw=draw, known=groups.names(), **fields)
+            reply = await self.ask(self.step(len(batch)), draw=draw, known=groups.names(), **fields)
             for group in reply.groups:
                 groups.put(group.path, group.numbers, batch)
             self.tell.one_more()

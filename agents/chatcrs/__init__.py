@@ -35,12 +35,13 @@ from agents.core.decision_first import (
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.items import Item
 from agents.core.seeds import call_seed
-from agents.core.steps import ReplyModel, Step, text
+from agents.core.steps import Bound, ReplyModel, Step, text
 from agents.recommenders.core import pool
 
 __all__ = ["ChatCRS"]
 
-_MOST_RELATIONS = 100  # that one prompt lists: bound of the reply schema
+_MOST_RELATIONS = 100  # that one prompt lists
+_PICKED = 6  # relations that one reply picks
 
 
 class _Entities(ReplyModel):
@@ -53,7 +54,7 @@ class _Entities(ReplyModel):
 class _Relations(ReplyModel):
     relations: Annotated[
         list[Annotated[int, Field(ge=1, le=_MOST_RELATIONS)]],
-        Field(max_length=6, description="numbers of the relations to look up; none: []"),
+        Field(max_length=_PICKED, description="numbers of the relations to look up; none: []"),
     ]
 
 
@@ -129,10 +130,9 @@ class ChatCRS(DecisionFirst):
         if not relations:
             return ()
         options = tuple(relations)[:_MOST_RELATIONS]
-        reply = await retriever(_RELATIONS, **self.fields(dialogue), options=options)
-        numbers = list(dict.fromkeys(reply.relations))
-        self._unknown += [f"relation {number}" for number in numbers if number > len(options)]
-        picked = [relations[options[number - 1]] for number in numbers if number <= len(options)]
+        step = _RELATIONS.bounded(relations=Bound(min(_PICKED, len(options)), len(options)))
+        reply = await retriever(step, **self.fields(dialogue), options=options)
+        picked = [relations[options[number - 1]] for number in dict.fromkeys(reply.relations)]
         self._looked_up = [relation.text for relation in picked]
         allowed = pool(self.context, dialogue, self.options.repeat)
         seed = call_seed(ask.sampling, ask.scope, ask.role, "facts", dialogue.turn, 0, 0)

@@ -116,6 +116,10 @@ class CallsRecipe(Recipe):
     """The sub-role that speaks: `tree` speaks as `agent.tree`, which the agent lists in `roles`."""
     steps: ClassVar[tuple[Step[Any], ...]]
 
+    def widest_steps(self) -> tuple[Step[Any], ...]:
+        """The same steps with the bounds of the longest replies that are asked for."""
+        return self.steps
+
     @abstractmethod
     async def build(
         self, catalogue: Catalogue, ask: Ask, report: Callable[[int, int], None]

@@ -19,13 +19,14 @@ from agents.core.grounded_titles import GroundedTitles, ground
 from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, Title, text
 
-MAX_TITLES = 20  # bound of the reply schema; how many are wanted stands in the prompt
+_USUAL = 10  # items shown, where a step is not bounded by what a sweep shows
+_ITEM = 300  # characters of a response for each item: its title, and why it suits
 
 
 class Recommendation(ReplyModel):
     titles: Annotated[
         list[Title],
-        Field(min_length=1, max_length=MAX_TITLES, description="titles as text, best first"),
+        Field(min_length=1, max_length=_USUAL, description="titles as text, best first"),
     ]
 
 
@@ -34,8 +35,7 @@ class Question(ReplyModel):
 
 
 class Response(ReplyModel):
-    # Ten titles as long as they may be, and a reason for each.
-    response: Annotated[str, text(3000, "the words to say to the user")]
+    response: Annotated[str, text(_USUAL * _ITEM, "the words to say to the user")]
 
 
 RECOMMEND = Step("recommend", "rank", Recommendation)
@@ -58,7 +58,7 @@ async def write(
     there is nothing to present.
     """
     reply = await ask(
-        RESPOND,
+        RESPOND.bounded(response=_ITEM * max(2, context.shown_items)),
         noun=context.catalogue.noun,
         conversation=dialogue.messages,
         items=items,
@@ -112,7 +112,7 @@ class DecisionFirst(Agent):
     async def name_items(self, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
         """What to recommend now, best first."""
         reply = await ask(
-            RECOMMEND,
+            RECOMMEND.bounded(titles=self.context.shown_items),
             **self.fields(dialogue),
             **self.extra_fields(),
             limit=self.context.shown_items,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from annotated_types import Le, MaxLen
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from agents.core.items import LONGEST_TITLE
 
@@ -60,6 +62,13 @@ class ReplyModel(BaseModel):
 R = TypeVar("R", bound=ReplyModel)
 
 
+class Bound(NamedTuple):
+    """Bounds of one field: of a list's length (or a text's), and of the numbers in it."""
+
+    length: int | None = None
+    number: int | None = None
+
+
 @dataclass(frozen=True)
 class Step(Generic[R]):
     """One named kind of call.
@@ -77,6 +86,17 @@ class Step(Generic[R]):
     def __post_init__(self) -> None:
         if self.mode == "text" and not {"type", "maxLength"} <= self.schema.keys():
             raise ValueError(f"step {self.name}: a text reply is one field, a bounded string")
+
+    def bounded(self, **bounds: int | Bound) -> Step[R]:
+        """The same step, with other bounds of some fields, sent and validated.
+
+        A whole number bounds the length of a list or a text: `RECOMMEND.bounded(titles=10)`;
+        `Bound(number=12)` also the numbers in it. A dotted name means a field of the objects in a
+        list. Equal bounds give the same step: an engine compiles each distinct schema once, so
+        let them follow options, which are constant in a cell, where they can.
+        """
+        given = ((n, b if isinstance(b, Bound) else Bound(b)) for n, b in bounds.items())
+        return _bounded(self, tuple(sorted(given)))
 
     @cached_property
     def text_field(self) -> str:
@@ -115,3 +135,45 @@ class Step(Generic[R]):
         for name, info in self.reply.model_fields.items():
             lines.append(f"- {name}: {info.description or 'as its name says'}")
         return "\n".join(lines)
+
+
+@cache
+def _bounded(step: Step[R], bounds: tuple[tuple[str, Bound], ...]) -> Step[R]:
+    return replace(step, reply=_narrowed(step.reply, dict(bounds)))
+
+
+def _narrowed(reply: type[R], bounds: Mapping[str, Bound]) -> type[R]:
+    """`reply` with these bounds; fields keep their order, descriptions and validators."""
+    heads = {name.partition(".")[0] for name in bounds}
+    if unknown := heads - reply.model_fields.keys():
+        raise ValueError(f"{reply.__name__} has no field {min(unknown)!r} to bound")
+    fields: dict[str, Any] = {}
+    for name in heads:
+        info, own = reply.model_fields[name], bounds.get(name, Bound())
+        inside = {n.partition(".")[2]: b for n, b in bounds.items() if n.startswith(f"{name}.")}
+        annotation, metadata = info.annotation, info.metadata
+        if get_origin(annotation) is list:
+            annotation = list[_element(get_args(annotation)[0], own.number, inside)]
+        elif own.number is not None:
+            metadata = _with(metadata, Le(own.number))
+        if own.length is not None:
+            metadata = _with(metadata, MaxLen(own.length))
+        about = Field(description=info.description, json_schema_extra=info.json_schema_extra)
+        fields[name] = Annotated[annotation, about, *metadata]
+    return create_model(reply.__name__, __base__=reply, __module__=reply.__module__, **fields)
+
+
+def _element(annotation: Any, number: int | None, inside: Mapping[str, Bound]) -> Any:
+    """The annotation of a list's elements, bounded."""
+    if inside:
+        return _narrowed(annotation, inside)
+    if number is None:
+        return annotation
+    kind, *about = get_args(annotation)
+    metadata = [m for each in about for m in getattr(each, "metadata", [each])]
+    return Annotated[kind, *_with(metadata, Le(number))]
+
+
+def _with(metadata: Iterable[Any], bound: Le | MaxLen) -> list[Any]:
+    """`metadata` with `bound` in the place of another of its kind."""
+    return [*(m for m in metadata if not isinstance(m, type(bound))), bound]

@@ -165,7 +165,11 @@ class RAH(DecisionFirst):
         features: list[str] = []
         for start in range(0, len(items), _AT_ONCE):
             batch = items[start : start + _AT_ONCE]
-            reply = await ask(_PERCEIVE, noun=self.context.catalogue.noun, items=batch)
+            reply = await ask(
+                _PERCEIVE.bounded(features=len(batch)),
+                noun=self.context.catalogue.noun,
+                items=batch,
+            )
             features += reply.features
         return features
 
@@ -175,7 +179,7 @@ class RAH(DecisionFirst):
         objections: list[_Objection] = []
         while True:
             reply: Recommendation = await ask(
-                RECOMMEND,
+                RECOMMEND.bounded(titles=self.context.shown_items),
                 **fields,
                 personality=personality,
                 objections=tuple(objections),

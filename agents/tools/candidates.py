@@ -127,7 +127,7 @@ class PicksFromCandidates(DecisionFirst):
         if not candidates:
             return GroundedTitles(asked=False)
         reply = await ask(
-            RECOMMEND,
+            RECOMMEND.bounded(titles=self.context.shown_items),
             **self.fields(dialogue),
             **self.extra_fields(),
             **fields,

@@ -146,10 +146,10 @@ def test_a_plan_to_ask_runs_no_tool_and_the_probe_plans_again_to_recommend():
 
 
 def test_titles_outside_of_the_candidates_are_counted_not_guessed():
-    titles = ["Film number 2", "<b>Film number 9</b>", "Film number 9", "'; DROP TABLE items"]
+    titles = ["Film number 2", "Film number 9", "'; DROP TABLE items"]
     turn, _, _ = turn_of(answers(recommend={"titles": titles}))
     assert ids(turn.shown) == ["9"]
-    assert len(turn.extra["titles_ungrounded"]) + len(turn.extra["titles_matched"]) == 3
+    assert len(turn.extra["titles_ungrounded"]) + len(turn.extra["titles_matched"]) == 2
 
 
 def test_nothing_to_pick_from_is_a_turn_without_items():

@@ -129,13 +129,13 @@ def test_hostile_replies_are_counted_or_refused():
     model = FakeModel(
         by_step(
             detect=RECOMMEND,
-            recommend={"titles": ["{{ history }}", "'; DROP TABLE items; --", "</s><|user|>"]},
+            recommend={"titles": ["{{ history }}", "'; DROP TABLE items; --"]},
             respond={"response": "Nothing."},
         )
     )
     done = turn(agent(), model)
     assert done.shown == ()
-    assert len(done.extra["titles_ungrounded"]) == 3
+    assert len(done.extra["titles_ungrounded"]) == 2
     endless = FakeModel(by_step(detect={"reason": "x" * 10_000, "sub_task": "recommendation"}))
     with pytest.raises(ReplyInvalid):
         turn(agent(), endless)

@@ -124,11 +124,11 @@ def test_a_probe_says_what_it_would_recommend_and_teaches_nothing():
 
 
 def test_hostile_replies_are_counted_or_refused():
-    hostile = {"titles": ["<b>Heat</b> Wave?", "{% raw %}", "'; DROP TABLE items"]}
+    hostile = {"titles": ["<b>Heat</b> Wave?", "{% raw %}"]}
     model = FakeModel(by_step(**REPLIES | {"recommend": hostile}))
     done = turn(agent(), model)
     assert done.shown == ()
-    assert len(done.extra["titles_ungrounded"]) == 3
+    assert len(done.extra["titles_ungrounded"]) == 2
     endless = {"traits": [{"stance": "likes", "what": "x" * 10_000}]}
     with pytest.raises(ReplyInvalid):
         turn(agent(), FakeModel(by_step(**REPLIES | {"learn": endless})))

@@ -263,10 +263,13 @@ def test_the_decision_sees_conversation_and_items_and_no_preference():
 
 
 def test_refinement_keeps_at_most_the_limit_and_each_candidate_once():
-    named = ["Film 3", "film 3", "Film 0", "<b>Film 2</b>", "Film 1", "Film 2", "Film 5"]
-    turn, _ = answered(agent_of(), replies("Genre", "Loud", "Action", titles=named), OPENING)
-    assert ids(turn.shown) == ["3", "0", "1"]
-    assert turn.extra["titles_ungrounded"] == ["<b>Film 2</b>", "Film 5"]
+    wished = ("Genre", "Loud", "Action")
+    named = ["Film 3", "film 3", "<b>Film 2</b>"]
+    turn, _ = answered(agent_of(), replies(*wished, titles=named), OPENING)
+    assert ids(turn.shown) == ["3"]
+    assert turn.extra["titles_ungrounded"] == ["<b>Film 2</b>"]
+    with pytest.raises(ReplyInvalid, match="titles: List should have at most 3 items"):
+        answered(agent_of(), replies(*wished, titles=[*named, "Film 1"]), OPENING)
 
 
 @pytest.mark.parametrize("action", ["recommend", "ask"])

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from agents.af_irs.extraction import Extracted, Extraction
+from agents.af_irs.extraction import Extraction
 from agents.af_irs.tree import PreferenceTree
 from agents.core.dialogue import Message
 from agents.core.items import Catalogue, Item
@@ -35,7 +35,7 @@ def naming(*names):
 
 def test_the_words_are_followed_level_by_level_to_the_finest_nodes():
     found, offered = extracted(naming("Genre", "Loud", "Action", "Chase"))
-    assert found == Extracted((node("Genre", "Loud", "Action", "Chase"),), 0)
+    assert found == (node("Genre", "Loud", "Action", "Chase"),)
     assert offered == [
         ["Genre", "Mood"],
         ["Loud", "Quiet"],
@@ -85,21 +85,19 @@ def test_a_prompt_groups_options_by_what_they_are_under():
 )
 def test_where_nothing_finer_is_selected_the_node_itself_is_the_preference(names, paths):
     found, _ = extracted(naming(*names))
-    assert [TREE.path(n) for n in found.nodes] == paths
+    assert [TREE.path(n) for n in found] == paths
 
 
 def test_nothing_selected_ends_after_one_call():
-    assert extracted(lambda call: {"numbers": []}) == (
-        Extracted((), 0),
-        [["Genre", "Mood"]],
-    )
+    assert extracted(lambda call: {"numbers": []}) == ((), [["Genre", "Mood"]])
 
 
-def test_numbers_of_no_option_are_counted_and_repeated_ones_are_one():
-    found, offered = extracted(scripted({"numbers": [9, 1, 1, 999]}, {"numbers": []}))
-    assert [TREE.path(n) for n in found.nodes] == [("Genre",)]
-    assert found.unknown_numbers == 2
-    assert len(offered) == 2
+def test_a_number_of_no_option_is_asked_for_again_and_repeated_ones_are_one():
+    replies = [{"numbers": [1, 3]}, {"numbers": [1, 1]}, {"numbers": []}]
+    found, offered = extracted(scripted(*replies))
+    assert [TREE.path(n) for n in found] == [("Genre",)]
+    assert offered[:2] == [["Genre", "Mood"]] * 2
+    assert len(offered) == 3
 
 
 def test_many_options_go_in_batches_that_are_merged_by_rank():
@@ -108,17 +106,17 @@ def test_many_options_go_in_batches_that_are_merged_by_rank():
     recipe = PreferenceTree(40, 40, 5, None, 500)
     groups = [{"category": f"c{n}", "subcategory": "s", "numbers": [n]} for n in range(1, 6)]
     tree = recipe.load(built(recipe, catalogue, FakeModel(lambda _: {"groups": groups})), catalogue)
-    found, offered = extracted(lambda call: {"numbers": [2, 1]}, tree=tree, batch=2)
+    last_first = lambda call: {"numbers": [2, 1][-len(call.fields["options"]) :]}  # noqa: E731
+    found, offered = extracted(last_first, tree=tree, batch=2)
     assert offered == [["c1", "c2"], ["c3", "c4"], ["c5"]]
-    assert [tree.path(n)[0] for n in found.nodes] == ["c2", "c4", "c5", "c1", "c3"]
-    assert found.unknown_numbers == 1
+    assert [tree.path(n)[0] for n in found] == ["c2", "c4", "c5", "c1", "c3"]
 
 
 def test_a_tree_without_a_choice_gives_no_preference_and_costs_no_call():
     catalogue = Catalogue([Item("1", "One"), Item("2", "Two")], noun="film")
     recipe = PreferenceTree(40, 40, 5, None, 500)
     tree = recipe.load(built(recipe, catalogue, FakeModel(tree_replies)), catalogue)
-    assert extracted(lambda call: {"numbers": [1]}, tree=tree) == (Extracted((), 0), [])
+    assert extracted(lambda call: {"numbers": [1]}, tree=tree) == ((), [])
 
 
 def left_over_tree():
@@ -157,5 +155,5 @@ def left_over_tree():
 def test_what_is_left_over_is_no_option_and_hides_nothing(names, paths, asked):
     tree = left_over_tree()
     found, offered = extracted(naming(*names), tree=tree)
-    assert [tree.path(n) for n in found.nodes] == paths
+    assert [tree.path(n) for n in found] == paths
     assert offered == asked

@@ -34,6 +34,7 @@ from tests.agents.af_irs.harness import (
 )
 from tests.agents.core.test_rules import changed, leaves
 from tests.fakes import FakeModel, by_step
+from workers.backends.vllm.checks import longest_reply
 
 
 def test_a_small_tree_is_the_one_that_the_replies_describe():
@@ -62,7 +63,7 @@ def test_a_small_tree_is_the_one_that_the_replies_describe():
         (UNLABELLED,) * 4: {7},
     }
     assert [TREE.names[n] for n in TREE.roots] == ["Genre", "Mood", UNLABELLED]
-    none = {"asked_again": 0, "left_out": 0, "placed_twice": 0, "unknown_numbers": 0}
+    none = {"asked_again": 0, "left_out": 0, "placed_twice": 0}
     assert TREE.counts == {"attributes": none, "items": none}
 
 
@@ -73,6 +74,22 @@ def test_progress_counts_every_call_and_small_attributes_cost_none():
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert sorted(call.step.name for call in model.calls) == ["categorise"] + ["subcategorise"] * 2
     assert {call.role for call in model.calls} == {"agent.tree"}
+
+
+def test_the_longest_reply_follows_the_size_of_a_batch():
+    def longest(recipe):
+        return [longest_reply(step.schema) for step in recipe.widest_steps()]
+
+    assert longest(RECIPE) == [8_562, 4_092]  # 67,962 and 43,692 whatever the batch was
+    assert longest(dataclasses.replace(RECIPE, batch_attributes=10, batch_items=5)) == [1_962, 482]
+
+
+def schema_bounds(call):
+    """Most groups, most numbers in one, and the highest number."""
+    groups = call.step.schema["properties"]["groups"]
+    (group,) = call.step.schema["$defs"].values()
+    numbers = group["properties"]["numbers"]
+    return groups["maxItems"], numbers["maxItems"], numbers["items"]["maximum"]
 
 
 def test_batches_follow_one_another_and_show_the_names_so_far():
@@ -86,7 +103,7 @@ def test_batches_follow_one_another_and_show_the_names_so_far():
             subcategorise=[
                 {"groups": [{"name": "New  Wave", "numbers": [1, 2]}]},
                 {"groups": [{"name": "new wave!", "numbers": [1]}]},
-                {"groups": [{"name": "Late", "numbers": [2, 3]}]},
+                {"groups": [{"name": "Late", "numbers": [2]}]},
             ],
         )
     )
@@ -99,6 +116,7 @@ def test_batches_follow_one_another_and_show_the_names_so_far():
     assert second.fields["known"] == [("New Wave",)]
     assert "1. Film 3" in second.messages[0].content
     assert "- New Wave" in second.messages[0].content
+    assert [schema_bounds(call) for call in (first, second)] == [(3, 3, 3), (2, 2, 2)]
     # What the two left out is asked for once more, then goes to "Other".
     assert [item.id for item in again.fields["items"]] == ["2", "4"]
     assert [call.draw for call in (first, second, again)] == [0, 1, 2]
@@ -108,17 +126,16 @@ def test_batches_follow_one_another_and_show_the_names_so_far():
         "asked_again": 2,
         "left_out": 1,
         "placed_twice": 0,
-        "unknown_numbers": 1,
     }
 
 
 def test_what_replies_get_wrong_is_repaired_the_same_way_and_counted():
     first = [
-        {"category": "A", "subcategory": "!!", "numbers": [1, 1, 2, 99]},
+        {"category": "A", "subcategory": "!!", "numbers": [1, 1, 2]},
         {"category": "a ", "subcategory": "other", "numbers": [2, 3]},
-        {"category": "Empty", "subcategory": "Empty", "numbers": [77]},
+        {"category": "Empty", "subcategory": "Empty", "numbers": []},
     ]
-    again = [{"category": "Empty", "subcategory": "Empty", "numbers": [77]}]
+    again = [{"category": "Empty", "subcategory": "Empty", "numbers": []}]
     rest = [{"groups": first}, {"groups": again}]
     model = FakeModel(
         lambda call: rest.pop(0) if call.step.name == "categorise" else tree_replies(call)
@@ -128,7 +145,6 @@ def test_what_replies_get_wrong_is_repaired_the_same_way_and_counted():
         "asked_again": 2,
         "left_out": 2,
         "placed_twice": 2,
-        "unknown_numbers": 3,
     }
     assert [tree.names[n] for n in tree.roots] == ["A", OTHER, UNLABELLED]
     assert [tree.names[n] for n in tree.children[tree.roots[0]]] == [OTHER]
@@ -197,12 +213,18 @@ class Slow(FakeModel):
     """Answers each call by its number, after waits drawn from `seed`."""
 
     def __init__(self, replies, seed):
-        super().__init__(
-            lambda call: {
-                "groups": replies[call.step.name][call.draw % len(replies[call.step.name])]
-            }
-        )
+        super().__init__(lambda call: self._groups(replies[call.step.name], call))
         self._rng = random.Random(seed)
+
+    @staticmethod
+    def _groups(given, call):
+        """A drawn reply, within the bounds of the members that the prompt lists."""
+        listed = len(call.fields.get("options") or call.fields["items"])
+        groups = [
+            {**group, "numbers": [n for n in group["numbers"] if n <= listed][:listed]}
+            for group in given[call.draw % len(given)]
+        ]
+        return {"groups": groups[:listed]}
 
     async def complete(self, call) -> Completion:
         for _ in range(self._rng.randrange(6)):

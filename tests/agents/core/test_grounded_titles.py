@@ -90,7 +90,7 @@ def test_the_response_to_an_empty_list_knows_what_was_named_and_why_it_cannot_be
     asyncio.run(write(CONTEXT, SHOWN, ask, items=named.items, misses=named.misses))
     asyncio.run(write(CONTEXT, SHOWN, ask, items=(HEAT,), misses=named.misses))
     empty, presenting = (call.messages[0].content for call in model.calls)
-    assert model.calls[0].step is RESPOND
+    assert model.calls[0].step.name == RESPOND.name
     assert "- No Such Film: not in the catalogue" in empty
     assert "- Alien Garden (1979): the user had it before" in empty
     assert "No Such Film" not in presenting

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from agents.core import plugins
-from agents.core.steps import ReplyModel, Step, text
+from agents.core.reading import read
+from agents.core.steps import Bound, ReplyModel, Step, text
 
 STEPS = {
     f"{package}.{name}.{step.name}": step
@@ -86,3 +87,94 @@ def test_a_reply_says_in_words_what_it_thinks_before_it_decides(step):
             decided = decided or name
         elif schema.get("type") == "string":
             assert not decided, f"{name} comes after {decided}"
+
+
+class Group(ReplyModel):
+    name: Annotated[str, text(20)]
+    numbers: Annotated[list[Annotated[int, Field(ge=1, le=999)]], Field(max_length=50)]
+
+
+class Groups(ReplyModel):
+    why: Annotated[str, text(40, "Say why.")]
+    groups: Annotated[list[Group], Field(min_length=1, max_length=30, description="Groups.")]
+    best: Annotated[int, Field(ge=1, le=30)]
+
+    @field_validator("why")
+    @classmethod
+    def _is_no_secret(cls, why: str) -> str:
+        if why == "secret":
+            raise ValueError("a secret")
+        return why
+
+
+GROUP = Step("group", "group", Groups)
+NARROW = GROUP.bounded(
+    why=10, groups=2, best=Bound(number=2), **{"groups.numbers": Bound(length=3, number=4)}
+)
+GOOD = {"why": "x", "groups": [{"name": "n", "numbers": [4, 1, 1]}], "best": 2}
+
+
+def test_a_bounded_step_differs_in_its_bounds_alone():
+    assert (NARROW.name, NARROW.kind, NARROW.mode) == ("group", "group", "json")
+    whole, narrow = json.dumps(GROUP.schema), NARROW.schema_json
+    for before, after in (('"maximum": 999', 4), ('"maximum": 30', 2), ('"maxItems": 50', 3),
+                          ('"maxItems": 30', 2), ('"maxLength": 40', 10)):  # fmt: skip
+        assert whole.count(before) == 1
+        whole = whole.replace(before, f"{before.partition(':')[0]}: {after}")
+    assert narrow == json.dumps(json.loads(whole), separators=(",", ":"))
+    assert sent(narrow) == sent(GROUP.schema_json)
+    assert NARROW.form == GROUP.form
+
+
+def test_equal_bounds_give_the_same_step_and_none_the_step_itself():
+    assert GROUP.bounded(groups=2) is GROUP.bounded(groups=Bound(2))
+    assert GROUP.bounded(groups=2) is not GROUP.bounded(groups=3)
+    assert GROUP.bounded(groups=30).schema_json == GROUP.schema_json
+
+
+def test_a_bound_may_be_wider_than_the_declared_one():
+    many = [{"name": "n", "numbers": []}] * 35
+    wide = GROUP.bounded(groups=40, best=Bound(number=40))
+    reply = {"why": "x", "groups": many, "best": 35}
+    assert len(read(wide, json.dumps(reply), guided=True, context={}).groups) == 35
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"why": "x" * 11}, "at most 10 characters"),
+        ({"groups": [GOOD["groups"][0]] * 3}, "at most 2 items"),
+        ({"groups": []}, "at least 1 item"),
+        ({"groups": [{"name": "n", "numbers": [5]}]}, "less than or equal to 4"),
+        ({"groups": [{"name": "n", "numbers": [0]}]}, "greater than or equal to 1"),
+        ({"groups": [{"name": "n", "numbers": [1] * 4}]}, "at most 3 items"),
+        ({"best": 3}, "less than or equal to 2"),
+        ({"why": "secret"}, "a secret"),
+    ],
+)
+def test_bounds_are_validated_guided_or_not(changes, reason, guided):
+    reply = json.dumps(GOOD | changes)
+    if reason is None:
+        found = read(NARROW, reply, guided=guided, context={})
+        assert isinstance(found, Groups)
+        assert found.model_dump() == GOOD
+        return
+    with pytest.raises(ValidationError, match=reason):
+        read(NARROW, reply, guided=guided, context={})
+
+
+def test_a_text_step_is_bounded_too():
+    class Words(ReplyModel):
+        words: Annotated[str, text(20, "what you say")]
+
+    step = Step("talk", "verbalise", Words, mode="text").bounded(words=5)
+    assert step.form.startswith("Answer with plain text of at most 5 characters")
+    with pytest.raises(ValidationError):
+        read(step, "longer", guided=True, context={})
+
+
+def test_an_unknown_field_cannot_be_bounded():
+    with pytest.raises(ValueError, match="Groups has no field 'nothing' to bound"):
+        GROUP.bounded(nothing=3)

@@ -348,6 +348,8 @@ def _longest(root: Mapping[str, Any], part: Mapping[str, Any], depth: int) -> in
     if kind == "string":
         most = part.get("maxLength")
         return None if most is None else most + 2
+    if kind == "integer" and {"minimum", "maximum"} <= part.keys():
+        return max(len(str(part[end])) for end in ("minimum", "maximum"))
     return {"boolean": 5, "null": 4, "integer": 20, "number": 24}.get(str(kind))
 
 

@@ -199,6 +199,9 @@ def test_free_text_needs_no_schema(tiny_llama):
         ({"anyOf": [{"type": "null"}, {"type": "string"}]}, None),
         ({"type": "array", "items": {"type": "boolean"}, "maxItems": 3}, 19),
         ({"type": "array", "items": {"type": "boolean"}}, None),
+        ({"type": "integer"}, 20),
+        ({"type": "integer", "minimum": 1, "maximum": 100}, 3),
+        ({"type": "integer", "minimum": -10, "maximum": 5}, 3),
         ({"type": "object", "properties": {"a": {"type": "boolean"}}}, None),
         (
             {
