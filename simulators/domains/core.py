@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codecs
 import gzip
 import hashlib
 import html
@@ -41,6 +42,7 @@ HELD_OUT = 2
 # Bytes. The longest lines, descriptions with escapes, have some ten thousands.
 LONGEST_LINE = 2**20
 
+_BOM = codecs.BOM_UTF8
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects")
 
@@ -87,9 +89,15 @@ def digest_of(path: Path) -> str:
 
 
 def read_data(path: Path) -> bytes:
-    """All of a data file of text; DataError also where it is empty or breaks off in a line."""
+    """All of a data file of text, less a byte order mark.
+
+    DataError also where it is empty, breaks off in a line, or is UTF-16.
+    """
     with open_data(path) as file:
         content = file.read()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path}: the file is UTF-16 text; save it as UTF-8, or download it again")
+    content = content.removeprefix(_BOM)
     if not content.strip():
         raise DataError(f"{path}: the file is empty; download it again")
     if not content.endswith(b"\n"):
@@ -106,10 +114,22 @@ def _only_pointer(path: Path) -> str:
 
 
 def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
-    """Line numbers, from 1, and lines of latin-1 text."""
+    """Line numbers, from 1, and lines of text: latin-1, or UTF-8 where all of it is valid UTF-8.
+
+    Letters outside of ASCII make valid UTF-8 by accident only in files made for it, so a file that
+    an editor has saved again in UTF-8 reads the same.
+    """
+    text = _decoded(content)
     # Only a line feed ends a line: str.splitlines would also break at bytes that are letters.
-    for number, line in enumerate(content.decode("latin-1").rstrip("\r\n").split("\n"), start=1):
+    for number, line in enumerate(text.rstrip("\r\n").split("\n"), start=1):
         yield number, line.rstrip("\r")
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
 def short(text: str) -> str:
@@ -162,10 +182,12 @@ class Records(Generic[T]):
         ]
 
     def _read(self) -> Iterator[bytes]:
-        """The lines, cut after LONGEST_LINE + 1 bytes."""
+        """The lines, cut after LONGEST_LINE + 1 bytes, without a byte order mark."""
         with open_data(self.path) as file:
             lines = gzip.GzipFile(fileobj=file) if self.path.suffix == ".gz" else file
             while line := self._next(lines):
+                if not self.lines:
+                    line = line.removeprefix(_BOM)
                 rest = line
                 while len(rest) > LONGEST_LINE and not rest.endswith(b"\n"):
                     rest = self._next(lines)

@@ -54,7 +54,7 @@ class MovieLens(RecordedDomain):
     Options = _Options
     options: _Options
     name = "movielens"
-    version = 1
+    version = 2
 
     @property
     def dataset(self) -> str:

@@ -1,4 +1,7 @@
-"""The official files of MovieLens 100K and 1M: finding them, reading them, naming a bad line."""
+"""The official files of MovieLens 100K and 1M: finding them, reading them, naming a bad line.
+
+They are latin-1. A copy that was saved again in UTF-8 is read as UTF-8.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 
@@ -215,3 +216,18 @@ def test_a_title_that_no_reply_could_name_is_cut_and_reported(tmp_path):
         "3 titles of meta_Beauty.json.gz are longer than 200 characters and cut there, so that "
         "replies can name them"
     ]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    for csv in (True, False):
+        plain, marked = tmp_path / f"plain{csv}", tmp_path / f"marked{csv}"
+        for folder in (plain, marked):
+            write_amazon(folder, csv=csv)
+        for path in marked.iterdir():
+            content = path.read_bytes()
+            zipped = path.suffix == ".gz"
+            content = codecs.BOM_UTF8 + (gzip.decompress(content) if zipped else content)
+            path.write_bytes(gzip.compress(content) if zipped else content)
+        assert domain(marked).case_ids("test") == domain(plain).case_ids("test")
+        assert domain(marked).statistics() == domain(plain).statistics()
+        assert domain(marked).remarks() == []

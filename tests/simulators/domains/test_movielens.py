@@ -339,3 +339,28 @@ def test_only_the_release_that_a_paper_used_has_published_figures(tmp_path, ml10
     published = domain(write_ml1m(tmp_path / "ml-1m")).published()
     assert published is not None
     assert published.statistics.keys() == domain(ml100k).statistics().keys()
+
+
+@pytest.mark.parametrize("write", [write_ml100k, write_ml1m])
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig"])
+def test_a_copy_saved_again_in_utf_8_reads_the_same(tmp_path, write, codec):
+    official, copy = write(tmp_path / "official"), write(tmp_path / "copy")
+    for path in copy.iterdir():
+        path.write_bytes(path.read_bytes().decode("latin-1").encode(codec))
+    assert domain(copy).catalogue.items == domain(official).catalogue.items
+    assert domain(copy).catalogue["1"].title == "Caf\u00e9 \u00c9toile (1968)"
+    assert domain(copy).statistics() == domain(official).statistics()
+    assert domain(copy).fingerprint() != domain(official).fingerprint()
+
+
+def test_latin_1_letters_that_are_no_utf_8_stay_latin_1(tmp_path):
+    odd = [Film(1, "Mis\u00e9rables, Les (\u00c3\u00a9) (1995)", ("Drama",)), *FEW[1:]]
+    made = small(tmp_path, history(1, 1, 2, 3), catalogue=odd)
+    assert made.catalogue["1"].title == odd[0].title
+
+
+def test_utf_16_is_named(tmp_path):
+    folder = write_ml1m(tmp_path / "ml-1m")
+    path = folder / "movies.dat"
+    path.write_bytes(path.read_bytes().decode("latin-1").encode("utf-16"))
+    assert "movies.dat: the file is UTF-16 text; save it as UTF-8" in message(folder)
