@@ -386,6 +386,11 @@ def unit(cpu: bool) -> str:
     return "CPU slot" if cpu else "GPU"
 
 
+def notes_of(needs: Needs) -> list[str]:
+    """Lines on what was chosen for the machine that the engines run on."""
+    return [f"{spec.label}: {note}" for spec in needs.specs.values() for note in spec.notes]
+
+
 def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
     """Lines for `crsweep plan`: which models go where, in which order, and what does not fit."""
     labels = {key: spec.label for key, spec in run.needs.specs.items()}
@@ -406,6 +411,7 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
         for key in part.stage.loads:
             seats = [seat for seat in part.stage.seats if seat.engine == key]
             lines.append(f"    load {labels[key]}: {_where(seats, unit(cpu))}")
+    lines += ["  " + line for line in notes_of(run.needs)]
     for reason in dict.fromkeys(run.misfits.values()):
         count = sum(found == reason for found in run.misfits.values())
         lines.append(f"  does not fit ({many(count, 'cell')}): {reason}")

@@ -26,11 +26,19 @@ from analysis.results import Results
 from analysis.table import make_table
 from runner.artifacts import status_line
 from runner.caching import size_line
-from runner.engines import describe, engine_lines, placement_data, run_plan, without_engines
+from runner.engines import (
+    describe,
+    engine_lines,
+    needs_of,
+    notes_of,
+    placement_data,
+    run_plan,
+    without_engines,
+)
 from runner.failures import failure_lines
 from runner.figures import remark_lines, statistics_lines
 from runner.folder import recipe_line
-from runner.machines import nodes_of
+from runner.machines import gpu_memories, nodes_of
 from runner.play import play
 from runner.preparing import needed
 from runner.progress import duration
@@ -108,7 +116,9 @@ def show_plan(
     again = recipe_line(manifests.read(plan.loaded.out))
     for line in [*([again] if again else []), *statistics_lines(plan), *remark_lines(plan)]:
         console.print(line, markup=False, soft_wrap=True)
-    for line in [*artifact_lines(artifacts), *describe(engines, nodes, cpu=cpu)]:
+    # Of a local run nothing is placed: its engines start in its own process, on this machine.
+    notes = [] if nodes else notes_of(needs_of(plan, cpu=not gpu_memories()))
+    for line in [*artifact_lines(artifacts), *describe(engines, nodes, cpu=cpu), *notes]:
         console.print(line, markup=False, soft_wrap=True)
     if left:
         console.print(

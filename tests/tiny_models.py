@@ -64,6 +64,54 @@ def make(folder: Path, family: Family, *, layers: int = 2, hidden: int = 128) ->
     return path
 
 
+def make_encoder(folder: Path, *, pooling: str = "mean") -> Path:
+    """Makes a tiny BERT in the layout of sentence-transformers, as MiniLM is published; its folder.
+
+    It knows 512 positions, and says that it was made for texts of 128 tokens.
+    """
+    path = folder / "tiny-bert"
+    import torch
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel
+
+    tokenizer = _tokenizer()
+    begin, end = tokenizer.bos_token, tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{begin} $A {end}",
+        special_tokens=[(token, tokenizer.convert_tokens_to_ids(token)) for token in (begin, end)],
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.5,  # with BERT's own 0.02 all texts come out alike
+    )
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(path)
+    module = "sentence_transformers.models"
+    files = {
+        "modules.json": [
+            {"idx": 0, "name": "0", "path": "", "type": f"{module}.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{module}.Pooling"},
+        ],
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": 64,
+            "pooling_mode_cls_token": pooling == "cls",
+            "pooling_mode_mean_tokens": pooling == "mean",
+        },
+        "sentence_bert_config.json": {"max_seq_length": 128, "do_lower_case": False},
+    }
+    for name, content in files.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(json.dumps(content))
+    BertModel(config).save_pretrained(path)
+    return path
+
+
 def _tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

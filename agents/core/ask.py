@@ -20,7 +20,16 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from pydantic import ValidationError
 
-from agents.core.calls import EMBED, Call, ChatMessage, Completion, EmbedCall, Model, Shown
+from agents.core.calls import (
+    EMBED,
+    Call,
+    ChatMessage,
+    Completion,
+    EmbedCall,
+    Embedded,
+    Model,
+    Shown,
+)
 from agents.core.errors import Blame, CrsweepError, ReplyInvalid
 from agents.core.prompts import PromptFolder
 from agents.core.reading import read
@@ -34,6 +43,7 @@ _MAX_SHOWN_REASON = 300  # characters of a validation error that a model is show
 
 R = TypeVar("R", bound=ReplyModel)
 T = TypeVar("T")
+A = TypeVar("A", Completion, Embedded)
 
 
 @dataclass(slots=True)
@@ -221,8 +231,8 @@ class Ask:
             raise
 
     async def _journalled(
-        self, call: Call, model: Model, answer: Awaitable[T]
-    ) -> tuple[CallRecord, T]:
+        self, call: Call, model: Model, answer: Awaitable[A]
+    ) -> tuple[CallRecord, A]:
         """The answer, and the record of the call, which the answer has still to go into."""
         record = CallRecord(call, model, None, False, None, time.time(), 0.0)
         clock = time.perf_counter()
@@ -234,11 +244,11 @@ class Ask:
             self._end(record, clock)
             self.journal.settle(record, valid=False)
             raise
-        self._end(record, clock)
+        self._end(record, clock, answered.waited)
         return record, answered
 
-    def _end(self, record: CallRecord, clock: float) -> None:
-        record.seconds = time.perf_counter() - clock
+    def _end(self, record: CallRecord, clock: float, waited: float = 0.0) -> None:
+        record.seconds = max(0.0, time.perf_counter() - clock - waited)
         self.journal.records.append(record)
 
 

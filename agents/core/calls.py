@@ -115,6 +115,8 @@ class Completion(NamedTuple):
     fingerprint: str | None = None
     """Digest of what served it (versions, hardware, engine settings); the manifest explains it.
     From another's server it is the server's own word for that."""
+    waited: float = 0.0
+    """Seconds before an engine was there to answer: its loading is no part of the call's time."""
 
 
 class Embedded(NamedTuple):
@@ -125,6 +127,8 @@ class Embedded(NamedTuple):
     cached: bool = False
     retries: int = 0
     fingerprint: str | None = None
+    waited: float = 0.0
+    """As in `Completion`."""
 
 
 class Model(Protocol):

@@ -5,6 +5,7 @@ Real placement, fleet, queue and scheduler; replicas and workers are fakes, and 
 
 import asyncio
 import io
+import re
 from collections import Counter
 from fractions import Fraction
 
@@ -16,6 +17,7 @@ from rich.console import Console
 from agents.core.errors import ReplicaLost
 from agents.core.seeds import Seeds
 from runner import engines as module
+from runner import machines, show
 from runner.engines import Needs, RunEngines, RunPlan, StagePlan, placement_of, run_plan
 from runner.placement import Node, Seat, Stage
 from runner.scheduler import LeaseQueue, drive
@@ -438,3 +440,24 @@ def test_nothing_is_loaded_for_cells_whose_episodes_are_all_done(tmp_path, monke
     done = {ref.episode_id for ref in plan.refs() if ref.cell != 2}
     rest = run_plan(plan, nodes, cpu=False, done=done)
     assert (rest.needs.specs, [p.cells for p in rest.stages]) == ({}, [{2}])
+
+
+@pytest.mark.parametrize("executor", ["ray", "local"])
+@pytest.mark.parametrize("gpus", [(), (80.0,)])
+def test_the_plan_says_what_dtype_a_cpu_computes_with(tmp_path, monkeypatch, executor, gpus):
+    for where in (machines, show):
+        monkeypatch.setattr(where, "gpu_memories", lambda: list(gpus))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    path = write_sweep(
+        tmp_path,
+        models={"tiny": {"backend": "vllm", "model": str(tmp_path / "model")}},
+        roles={"user": "tiny"},
+        grid={"agent": ["zero_shot"], "roles.agent": ["tiny"], "seed": [0]},
+        run={"executor": executor},
+    )
+    screen = io.StringIO()
+    show.show_plan(path, [], gpus=(), as_json=False, console=Console(file=screen, width=200))
+    lines = [line for line in screen.getvalue().splitlines() if "dtype" in line]
+    assert len(lines) == (0 if gpus else 1)
+    assert all(re.match(r" *tiny: dtype auto is (float32|bfloat16): ", line) for line in lines)

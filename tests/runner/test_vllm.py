@@ -279,7 +279,9 @@ def test_a_local_run_serves_itself_and_records_an_overflow_with_its_sizes(
         run={"executor": "local", "concurrency": 4},
     )
     out = tmp_path / "a" / "out"
-    crsweep("run", path)
+    done = crsweep("run", path)
+    for words in ("INFO", "WARNING", "vllm"):  # vLLM's own lines are in logs/
+        assert words not in done.stdout + done.stderr
     episodes, calls = raw(out, "episodes"), raw(out, "calls")
     assert set(episodes.error_class) == {"ContextOverflow"}
     assert set(episodes.blame) <= {"agent", "user"}

@@ -32,6 +32,8 @@ class EngineSpec:
     gpus: float
     weights: Mapping[str, str] = field(default_factory=dict)
     """Commit of the Hub, or content of a folder."""
+    notes: tuple[str, ...] = ()
+    """What was chosen for the machine it runs on, for `plan`."""
 
 
 class ClusterNode(NamedTuple):

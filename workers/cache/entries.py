@@ -35,7 +35,7 @@ class Damage(NamedTuple):
 
 
 def encode(reply: Reply) -> bytes:
-    """The reply without what is of this one call only (`cached`, `retries`)."""
+    """The reply without what is of this one call only (`cached`, `retries`, `waited`)."""
     if isinstance(reply, Embedded):
         vectors = np.ascontiguousarray(reply.vectors, np.float32)
         fields: list[Any] = [

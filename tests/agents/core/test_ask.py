@@ -131,6 +131,20 @@ def test_an_engine_error_is_journalled_and_passes(prompts):
     assert journal.records[0].completion is None
 
 
+@pytest.mark.parametrize(
+    ("waited", "least", "most"), [(0.0, 0.01, 9), (0.005, 0.005, 9), (99, 0, 0)]
+)
+def test_the_seconds_of_a_call_leave_out_the_loading_of_its_engine(prompts, waited, least, most):
+    class Late(FakeModel):
+        async def complete(self, call):
+            await asyncio.sleep(0.01)
+            return Completion('{"colour": "red"}', "stop", waited=waited)
+
+    journal = Journal()
+    asyncio.run(make_ask(Late(lambda call: ""), prompts, journal=journal)(PICK, who="Ann"))
+    assert least <= journal.records[0].seconds <= most
+
+
 def test_who_watches_is_told_of_each_call_once_it_is_settled(prompts):
     told = []
     journal = Journal(watch=lambda r: told.append((r.valid, type(r.error).__name__, r.seconds > 0)))

@@ -12,7 +12,7 @@ from agents.core.calls import Call, Completion, Embedded
 from agents.core.errors import EngineRefused
 from workers.backends.core import Backend, BackendContext, EngineSpec, Workload
 from workers.backends.vllm.arguments import installed_version
-from workers.backends.vllm.checks import examine
+from workers.backends.vllm.checks import auto_dtype, examine
 from workers.backends.vllm.engine import EmbedRequest, Request
 from workers.backends.vllm.options import VLLMOptions
 
@@ -21,7 +21,7 @@ class VLLMBackend(Backend):
     """Sends calls to the replicas of one engine. `output_tokens` include thinking."""
 
     Options = VLLMOptions
-    version = 2
+    version = 2  # 2: fields in the schema's order, no whitespace between JSON tokens
 
     def __init__(self, options: VLLMOptions, context: BackendContext) -> None:
         self._options, self._label = options, context.name
@@ -49,6 +49,7 @@ class VLLMBackend(Backend):
             start_timeout=options.start_timeout,
             replicas=options.replicas,
             gpus=options.gpus,
+            notes=(auto_dtype(options),) if cpu and options.dtype == "auto" else (),
         )
 
     @classmethod
@@ -72,7 +73,11 @@ class VLLMBackend(Backend):
             *(self._client.ask(text, EmbedRequest(text)) for text in texts)
         )
         vectors = np.stack([np.frombuffer(each.data, np.float32) for each in found])
-        return Embedded(vectors, sum(each.input_tokens for each in found))
+        return Embedded(
+            vectors,
+            sum(each.input_tokens for each in found),
+            waited=max(each.waited for each in found),
+        )
 
     async def check(self, work: Workload) -> str:
         return "; ".join(examine(self._options, work.prompts, work.schemas, work.gpu_memory))

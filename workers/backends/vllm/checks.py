@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from agents.core.errors import UsageError
 from workers.backends.vllm.options import GPU_SHARE, VLLMOptions
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Messages = Sequence[Mapping[str, str]]
 
 _MEASURED = 256  # prompts that are tokenised: the longest ones, and a sample for the mean
@@ -82,10 +83,20 @@ def examine(
         lines.append(f"tokenizer: {len(tokenizer):,} tokens")
     context = _context(options, config)
     lines.append(_fits(options, context, lengths))
+    if options.kind == "embed":
+        lines.append(_pooling(options, config))
+    if gpu_memory is None and options.dtype == "auto":
+        lines.append(f"without a GPU: {auto_dtype(options)}")
     if options.kind == "generate" and options.guided == "json_schema" and schemas:
         lines += _schemas(options, tokenizer, config, schemas, lengths)
     lines.append(_memory(options, config, context, lengths, gpu_memory))
     return lines
+
+
+def auto_dtype(options: VLLMOptions) -> str:
+    """What `dtype: auto` is where the engine runs on this CPU, in one line."""
+    name, reason = options.cpu_dtype()
+    return f"dtype auto is {name}: {reason}"
 
 
 def _tokenizer(options: VLLMOptions) -> Any:
@@ -173,7 +184,8 @@ def _count(tokenizer: Any, texts: Sequence[str], special: bool) -> _Lengths:
 
 def _context(options: VLLMOptions, config: Any) -> int | None:
     """Tokens of prompt and reply together; None if the config does not say."""
-    own = _own_context(config)
+    sentence = _sentence_length(options.weights().path) if options.kind == "embed" else None
+    own = sentence or _own_context(config)
     asked = options.max_model_len
     if asked is None:
         return own
@@ -209,6 +221,62 @@ def _fits(options: VLLMOptions, context: int | None, lengths: _Lengths) -> str:
             "raise max_model_len, or lower sampling.max_tokens or the limits of the dialogue"
         )
     return f"context: {context:,} tokens; {what}"
+
+
+def _pooling(options: VLLMOptions, config: Any) -> str:
+    """How the states of a text's tokens become one vector."""
+    if _is_encoder(config) and options.engine.get("enable_prefix_caching"):
+        raise UsageError(
+            f"model {options.model!r} is an encoder: its states depend on the whole text, so no "
+            "prefix can be cached; leave out `engine.enable_prefix_caching`"
+        )
+    if "pooler_config" in options.engine:
+        return "pooling: as `engine.pooler_config` says"
+    folder = options.weights().path
+    if folder is None:
+        return "pooling: as the model's files say, which are not here yet"
+    said = _said_pooling(folder)
+    if said:
+        return f"pooling: {said}, as the model's modules.json says"
+    return f"pooling: the model's files name none, so it is vLLM's default for {config.model_type}"
+
+
+def _said_pooling(folder: Path) -> str:
+    """The pooling that a sentence-transformers checkpoint names; empty if it names none."""
+    for module in _json(folder / "modules.json", []):
+        if isinstance(module, dict) and str(module.get("type")).endswith(".Pooling"):
+            found = _json(folder / str(module.get("path")) / "config.json", {})
+            mode = found.get("pooling_mode")
+            modes = [mode] if mode else [key for key, value in found.items() if value is True]
+            return ", ".join(str(m).removeprefix("pooling_mode_").split("_")[0] for m in modes)
+    return ""
+
+
+def _sentence_length(folder: Path | None) -> int | None:
+    """Tokens that a sentence-transformers checkpoint was made for, which is what vLLM takes."""
+    if folder is None:
+        return None
+    for path in sorted(folder.glob("sentence_*_config.json")):
+        found = _json(path, {}).get("max_seq_length")
+        if isinstance(found, int):
+            return found
+    return None
+
+
+def _json(path: Path, like: T) -> T:
+    """What the file at `path` holds, if that is of the kind of `like`; else `like`."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return like
+    return found if isinstance(found, type(like)) else like
+
+
+def _is_encoder(config: Any) -> bool:
+    """Whether every token of this kind of model sees the whole text, as in BERT."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def _schemas(
@@ -377,13 +445,14 @@ def _memory(
     size = _weight_bytes(options, config)
     if size is None:
         return "memory: unknown, the weights are not here and their size cannot be told"
-    token = _cache_bytes(options, config)
+    encoder = options.kind == "embed" and _is_encoder(config)
+    token = 0.0 if encoder else _cache_bytes(options, config)
     typical = lengths.mean + (options.sampling.max_tokens if options.kind == "generate" else 0)
     line = f"memory: weights {size / parallel / _GIB:,.2f} GiB a GPU"
     if token is None:
         return f"{line}; KV cache unknown for this kind of model"
-    line += f", KV cache {token / 1024:,.1f} KiB a token"
-    if typical:
+    line += f", KV cache {token / 1024:,.1f} KiB a token" if token else ", no KV cache"
+    if typical and token:
         wanted = token * typical * options.max_inflight / _GIB
         line += f", {wanted:,.2f} GiB for {options.max_inflight} of {typical:,.0f} tokens"
     if gpu_memory is None:
@@ -478,11 +547,12 @@ def _header_bytes(path: Path, held: int | None) -> float:
 def _parameters(config: Any) -> int | None:
     """Number of parameters, from a model without memory; None if transformers does not know it."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModel, AutoModelForCausalLM
 
+    kind = AutoModel if _is_encoder(config) else AutoModelForCausalLM
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config).num_parameters()
+            return kind.from_config(config).num_parameters()
     except Exception as error:  # noqa: BLE001  (an estimate only, over code of many models)
         log.info("parameters cannot be counted: %s", error)
         return None

@@ -53,6 +53,8 @@ class Vector(NamedTuple):
 
     data: bytes
     input_tokens: int
+    waited: float = 0.0
+    """As in `Completion`."""
 
 
 class Death(Exception):
@@ -142,7 +144,7 @@ class Engine:
         return done
 
     async def embed(self, request: EmbedRequest) -> Vector:
-        """The embedding of one text: the pooled state of its last token."""
+        """The embedding of one text, pooled as the model's files say."""
         from vllm import PoolingParams
 
         ids = self._tokenizer.encode(request.text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import tempfile
 import time
@@ -24,7 +23,7 @@ from workers.backends.vllm.engine import (
     Vector,
     clean_environment,
 )
-from workers.backends.vllm.output import cause_of, redirect
+from workers.backends.vllm.output import cause_of, importing_vllm, redirect
 
 _MOST_DEATHS = 3  # without a reply in between
 
@@ -55,9 +54,6 @@ class LocalEngines:
                 folder = Path(tempfile.gettempdir())
             self._redirected = folder / f"local-{os.getpid()}-engine.log"
             redirect(self._redirected, keep_screen=True)
-            for handler in logging.getLogger("vllm").handlers:  # vLLM's own words are no news
-                if isinstance(handler, logging.StreamHandler):
-                    handler.setStream(self._redirected.open("a", encoding="utf-8"))
         return self._redirected
 
     def update(self, view: View) -> None:
@@ -103,9 +99,14 @@ class LocalClient:
 
     async def ask(self, route: str, request: Request | EmbedRequest) -> Completion | Vector:
         """One reply; errors as in `clients.EngineClient.ask`."""
+        asked = time.monotonic()
+        await self._running()
+        waited = time.monotonic() - asked
         async with self._slots:
-            engine, gone, fingerprint = await self._running()
+            asked = time.monotonic()
+            engine, gone, fingerprint = await self._running()  # another, if that one has died
             started = time.monotonic()
+            waited += started - asked
             try:
                 if isinstance(request, EmbedRequest):
                     reply: Completion | Vector = await _unless(gone, engine.embed(request))
@@ -117,7 +118,7 @@ class LocalClient:
                 self.losses.seconds += time.monotonic() - started
                 raise ReplicaLost(f"{self._label}: {error}") from error
         self._deaths = 0
-        return reply
+        return reply._replace(waited=waited)
 
     async def fingerprints(self) -> frozenset[str]:
         """Of the engine, which is started if need be."""
@@ -142,12 +143,13 @@ class LocalClient:
         return await asyncio.shield(self._start)
 
     async def _started(self) -> _Running:
-        from vllm.platforms import current_platform
+        output = self._output()
+        with importing_vllm(output):
+            from vllm.platforms import current_platform
 
-        cpu = current_platform.is_cpu()
+            cpu = current_platform.is_cpu()
         spec = self._spec_for(cpu)
         clean_environment(Path(spec.arguments["model"]).is_dir(), 1 if cpu else None)
-        output = self._output()
         gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def on_death(cause: str) -> None:

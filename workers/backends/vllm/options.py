@@ -15,6 +15,7 @@ from agents.core.paths import expand_users_in
 from agents.core.plugins import Options, operational, refuse_flags
 from sweeps.identity import digest
 from workers.backends.vllm import arguments, weights
+from workers.backends.vllm.cpu import CpuDtype, cpu_dtype
 from workers.backends.vllm.weights import Resolved
 
 GUIDED_BACKEND = "guidance"
@@ -24,6 +25,12 @@ vLLM's own choice (`auto`) is that of the first request that an engine sees, and
 xgrammar ignores the bounds of a string that has a pattern, as ours have: replies would not end,
 or would, depending on which step came first. (Another one here changes answers: raise the
 backend's `version` with it.)
+"""
+COMPACT = ("guidance", "xgrammar")
+"""Libraries that can leave out whitespace between JSON tokens, which they then do by default.
+
+A model may write as much of it as it likes, and small models do: it was up to 77 % of the
+characters of long lists. (Another default changes answers: raise the backend's `version` with it.)
 """
 GPU_SHARE = 0.9
 """The part of a GPU's memory, or of a replica's fraction of it, that vLLM may use."""
@@ -78,7 +85,7 @@ class VLLMOptions(Options):
     """Branch, tag or commit of the Hub. Its commit is what counts."""
     kind: Literal["generate", "embed"] = "generate"
     dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
-    """`auto`: what the checkpoint says."""
+    """`auto`: what the checkpoint says; on a CPU what that computes fast (`cpu_dtype`)."""
     quantization: str | None = None
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     """Tokens of prompt and reply together; without it the model's own context."""
@@ -181,7 +188,6 @@ class VLLMOptions(Options):
             "max_model_len": self.max_model_len,
             "tensor_parallel_size": self.tensor_parallel,
             "max_num_seqs": self.max_inflight,
-            "enable_prefix_caching": True,
         }
         if self.gpus < 1:
             chosen["gpu_memory_utilization"] = round(GPU_SHARE * self.gpus, 4)
@@ -190,12 +196,31 @@ class VLLMOptions(Options):
             chosen["distributed_executor_backend"] = "mp"
         given = {name: value for name, value in chosen.items() if value is not None} | self.engine
         if self.kind == "generate":
+            compact = {"disable_any_whitespace": True} if self.guided_backend in COMPACT else {}
             structured = self.engine.get("structured_outputs_config", {})
-            given["structured_outputs_config"] = {"backend": GUIDED_BACKEND, **structured}
+            given["structured_outputs_config"] = {
+                "backend": GUIDED_BACKEND,
+                **compact,
+                **structured,
+            }
         if "tokenizer" in self.engine:
             found = self.tokenizer()
             given |= {"tokenizer": found.name, "tokenizer_revision": found.revision}
-        return _for_cpu(given) if cpu else given
+        if not cpu:
+            return given
+        return _for_cpu({**given, "dtype": self.cpu_dtype().name})
+
+    def cpu_dtype(self) -> CpuDtype:
+        """What an engine on this machine's CPU computes with.
+
+        It depends on hardware, so it is no part of the declared model: `auto` is `auto`
+        everywhere, and the fingerprint of what serves has what it came to.
+        """
+        if self.dtype != "auto":
+            return CpuDtype(self.dtype, "as `dtype` says")
+        if self.quantization is not None or self.weights().quantised:
+            return CpuDtype("bfloat16", "the weights are quantised")  # their kernels ask for it
+        return cpu_dtype()
 
     def engine_key(self) -> str:
         """Digest of all that decides the engine. Models with one key share its replicas."""
@@ -219,6 +244,4 @@ def _for_cpu(given: dict[str, Any]) -> dict[str, Any]:
     if tokens is not None and length is not None:
         changed["max_num_batched_tokens"] = max(tokens, length)
     # Otherwise vLLM itself takes at least the whole context, without chunked prefill.
-    if changed["dtype"] == "auto":
-        changed["dtype"] = "bfloat16"
     return changed

@@ -66,6 +66,17 @@ class Resolved:
         return {"hub": self.name, "commit": self.version}
 
     @property
+    def quantised(self) -> bool:
+        """Whether the checkpoint's config says so; False where its files are not here yet."""
+        if self.path is None:
+            return False
+        try:
+            config = json.loads((self.path / "config.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(config, dict) and bool(config.get("quantization_config"))
+
+    @property
     def revision(self) -> str | None:
         """The revision to load, which no longer moves; a folder has none."""
         return self.version if self.kind == "hub" else None

@@ -290,3 +290,62 @@ def test_an_embedding_model_needs_no_template(copy):
     lines = examine(found, PROMPTS, {}, 80.0)
     assert any(re.search(r"longest prompt \d+ tokens$", line) for line in lines)
     assert not any("schema" in line or "at once" in line for line in lines)
+
+
+SHORT = PROMPTS[:2]
+
+
+def embed(model: Path, **more) -> VLLMOptions:
+    return VLLMOptions.model_validate({"model": str(model), "kind": "embed", **more})
+
+
+def test_an_encoder_is_checked_as_vllm_serves_it(tiny_bert):
+    lines = examine(embed(tiny_bert), SHORT, {}, 80.0)
+    assert "pooling: mean, as the model's modules.json says" in lines
+    # What it was made for, and not the 512 positions that it knows.
+    assert any(line.startswith("context: 128 tokens; longest prompt") for line in lines)
+    assert lines[-1].startswith("memory: weights 0.00 GiB a GPU, no KV cache; ")
+    said = refusal(embed(tiny_bert), [[{"role": "user", "content": "a drama " * 200}]])
+    assert "together more than its context of 128" in said
+    on, off = ({"engine": {"enable_prefix_caching": value}} for value in (True, False))
+    assert "is an encoder" in refusal(embed(tiny_bert, **on), SHORT)
+    assert examine(embed(tiny_bert, **off), SHORT, {}, 80.0) == lines
+
+
+def test_pooling_is_said_as_it_will_be(tiny_bert, tiny_llama, tmp_path):
+    def said(model, **more):
+        [line] = [
+            x for x in examine(embed(model, **more), SHORT, {}, 80.0) if x.startswith("pooling")
+        ]
+        return line
+
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "bert"))
+    change(folder / "1_Pooling" / "config.json",
+           pooling_mode_mean_tokens=False, pooling_mode_cls_token=True)  # fmt: skip
+    assert said(folder).startswith("pooling: cls, as")
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
+    assert said(folder).startswith("pooling: lasttoken, as")
+    (folder / "modules.json").write_text("not json")
+    assert said(folder) == "pooling: the model's files name none, so it is vLLM's default for bert"
+    assert said(tiny_llama).endswith("vLLM's default for llama")
+    assert said(folder, engine={"pooler_config": {"seq_pooling_type": "CLS"}}) == (
+        "pooling: as `engine.pooler_config` says"
+    )
+
+
+def test_without_weights_the_config_of_an_encoder_tells_their_size(tiny_bert, tmp_path):
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "bert"))
+    measured = weight_bytes(embed(folder))
+    (folder / "model.safetensors").unlink()
+    assert measured == weight_bytes(embed(folder))
+
+
+@pytest.mark.parametrize("kind", ["generate", "embed"])
+def test_what_a_cpu_computes_with_is_told_where_there_is_no_gpu(tiny_llama, kind):
+    def dtypes(gpu_memory, **more):
+        found = VLLMOptions.model_validate({"model": str(tiny_llama), "kind": kind, **more})
+        return [x for x in examine(found, PROMPTS, {}, gpu_memory) if "dtype" in x]
+
+    [line] = dtypes(None)
+    assert re.match(r"without a GPU: dtype auto is (float32|bfloat16): ", line)
+    assert dtypes(None, dtype="float32") == dtypes(80.0) == []

@@ -86,6 +86,29 @@ def test_replies_keep_to_the_schema_and_tell_their_tokens(tiny):
     assert after.output_tokens - before.output_tokens == sum(c.output_tokens for c in found)
 
 
+def test_no_token_goes_into_whitespace(tiny):
+    """Random weights would write much of it: a space is as likely as any other token."""
+    schema = json.dumps(
+        {
+            "type": "object",
+            "properties": {
+                "titles": {
+                    "type": "array",
+                    "items": {"type": "string", "maxLength": 8, "pattern": PLAIN},
+                    "minItems": 3,
+                    "maxItems": 3,
+                },
+                "more": {"type": "boolean"},
+            },
+            "required": ["titles", "more"],
+            "additionalProperties": False,
+        }
+    )
+    for completion in tiny.generate(*(request(f"case {i}", i, schema) for i in range(8))):
+        found = json.loads(completion.text)
+        assert completion.text == json.dumps(found, separators=(",", ":"), ensure_ascii=False)
+
+
 def test_a_seed_decides_a_reply_in_any_company(tiny):
     alone = [tiny.generate(request("hello", seed))[0].text for seed in range(4)]
     together = [c.text for c in tiny.generate(*(request("hello", seed) for seed in range(4)))]
@@ -153,19 +176,65 @@ def test_a_prefix_that_was_seen_is_found_in_the_cache(tiny):
     assert hits > 0.8 * (after.prefix_queries - before.prefix_queries)
 
 
-def test_embeddings_are_the_pooled_last_token(tmp_path):
-    running = Running(tmp_path, kind="embed", max_model_len=512, max_inflight=8)
-    try:
+def test_embeddings_are_pooled_as_the_model_says(tmp_path, tiny_bert):
+    """A decoder, whose last token counts, and an encoder as MiniLM, which takes the mean."""
+    loop = asyncio.Runner()
+    clean_environment(True, 1)
+    decoder = tiny_models.make(tmp_path, "llama")
+    texts = ["a drama", "a drama", "a comedy of errors", "which film do you like"]
 
-        async def embed(*texts):
-            return await asyncio.gather(*(running.engine.embed(EmbedRequest(t)) for t in texts))
+    def spec(model, **options):
+        found = VLLMOptions(model=str(model), kind="embed", max_inflight=8, **options)
+        return VLLMBackend.engine(found, model.name, True)
 
-        first, same, other = running.loop.run(embed("a drama", "a drama", "a comedy of errors"))
-        vectors = [np.frombuffer(v.data, np.float32) for v in (first, same, other)]
-        assert vectors[0].shape == (128,)
-        assert np.allclose(vectors[0], vectors[1])
-        assert not np.allclose(vectors[0], vectors[2])
-        with pytest.raises(ContextOverflow, match="does not fit the context of 512"):
-            running.loop.run(embed("a drama " * 500))
-    finally:
-        running.close()
+    async def main():
+        engines = await asyncio.gather(  # at once: each start takes half a minute
+            *(Engine.start(each, print) for each in (spec(decoder), spec(tiny_bert)))
+        )
+        try:
+            for engine, known in zip(
+                engines, (last_state(decoder), mean_state(tiny_bert)), strict=True
+            ):
+                replies = await asyncio.gather(*(engine.embed(EmbedRequest(t)) for t in texts))
+                vectors = [np.frombuffer(reply.data, np.float32) for reply in replies]
+                assert min(map(cosine, vectors, map(known, texts))) > 0.999
+                assert cosine(vectors[0], vectors[1]) > 0.9999
+                assert cosine(vectors[0], vectors[2]) < 0.99
+            assert [e.fingerprint()["prefix_caching"] for e in engines] == [True, False]
+            with pytest.raises(ContextOverflow, match="does not fit the context of 128"):
+                await engines[1].embed(EmbedRequest("a drama " * 200))
+        finally:
+            for engine in engines:
+                engine.close()
+
+    with loop:
+        loop.run(main())
+
+
+def cosine(one, other):
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+def states_of(folder):
+    """The last hidden states of a text, a row a token, as transformers has them."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+    def states(text):
+        with torch.no_grad():
+            return model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].numpy()
+
+    return states
+
+
+def mean_state(folder):
+    states = states_of(folder)
+    return lambda text: states(text).mean(axis=0)
+
+
+def last_state(folder):
+    states = states_of(folder)
+    return lambda text: states(text)[-1]

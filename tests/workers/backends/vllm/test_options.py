@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from agents.core.errors import UsageError
 from sweeps.origins import Origins, check
 from workers.backends.vllm.arguments import IDENTITY, NUMBERS, OPERATIONAL
+from workers.backends.vllm.backend import VLLMBackend
+from workers.backends.vllm.cpu import CpuDtype, cpu_dtype
 from workers.backends.vllm.options import VLLMOptions
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -190,9 +192,35 @@ def test_the_engine_gets_what_the_options_say(folder):
         "max_model_len": 4096,
         "tensor_parallel_size": 1,
         "max_num_seqs": 64,
-        "enable_prefix_caching": True,
-        "structured_outputs_config": {"backend": "guidance"},
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"backend": "xgrammar"}, {"backend": "xgrammar", "disable_any_whitespace": True}),
+        # vLLM refuses the word for libraries that have no such thing.
+        ({"backend": "outlines"}, {"backend": "outlines"}),
+        ({"backend": "lm-format-enforcer"}, {"backend": "lm-format-enforcer"}),
+        (
+            {"disable_any_whitespace": False},
+            {"backend": "guidance", "disable_any_whitespace": False},
+        ),
+    ],
+)
+def test_whitespace_is_left_out_where_the_library_can_and_nothing_else_is_said(
+    folder, given, found
+):
+    engine = {"structured_outputs_config": given}
+    assert options(folder, engine=engine).engine_arguments()["structured_outputs_config"] == found
+
+
+def test_what_is_prefix_cached_is_left_to_vllm_which_knows_the_model(folder):
+    for kind in ("generate", "embed"):
+        for cpu in (False, True):
+            found = options(folder, kind=kind).engine_arguments(cpu=cpu)
+            assert "enable_prefix_caching" not in found
 
 
 def test_what_is_given_for_the_engine_wins(folder):
@@ -235,9 +263,70 @@ def test_on_a_cpu_prompts_are_never_split(folder, given, tokens):
     assert found["enable_chunked_prefill"] is False
     assert found.get("max_num_batched_tokens") == tokens
     assert found["enforce_eager"] is True
-    assert found["dtype"] == "bfloat16"
     without = options(folder, engine=wanted).engine_arguments(cpu=True)
     assert "max_num_batched_tokens" not in without  # vLLM's own is at least the context
+
+
+X86 = "processor\t: 0\nmodel name\t: some\nflags\t\t: fpu sse4_2 avx2 fma {}\n\nprocessor\t: 1\n"
+ARM = "processor\t: 0\nFeatures\t: fp asimd fphp {}\nCPU part\t: 0xd40\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "dtype", "reason"),
+    [
+        (X86.format(""), "float32", "neither AVX512 nor AMX"),
+        (X86.format("avx_vnni f16c"), "float32", "neither AVX512 nor AMX"),
+        (X86.format("avx512f avx512dq"), "bfloat16", "has AVX512"),
+        (X86.format("amx_bf16 amx_tile"), "bfloat16", "has AMX"),
+        (ARM.format("i8mm"), "float32", "neither"),
+        (ARM.format("i8mm bf16"), "bfloat16", "has bf16 instructions"),
+        ("model name: avx512f\n", "float32", "neither"),
+        (None, "float32", "cannot be read"),
+    ],
+)
+def test_a_cpu_computes_with_what_it_is_fast_at(tmp_path, cpuinfo, dtype, reason):
+    path = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        path.write_text(cpuinfo)
+    found = cpu_dtype(path)
+    assert found.name == dtype
+    assert reason in found.reason
+
+
+def on_a_slow_cpu(monkeypatch):
+    monkeypatch.setattr(
+        "workers.backends.vllm.options.cpu_dtype", lambda: CpuDtype("float32", "this CPU is slow")
+    )
+
+
+def test_auto_follows_the_cpu_and_identity_does_not(folder, monkeypatch):
+    before = options(folder)
+    fast = (before.identity(), before.engine_key())
+    on_a_slow_cpu(monkeypatch)
+    assert options(folder).engine_arguments(cpu=True)["dtype"] == "float32"
+    assert options(folder, kind="embed").engine_arguments(cpu=True)["dtype"] == "float32"
+    assert options(folder).engine_arguments()["dtype"] == "auto"  # a GPU
+    assert (options(folder).identity(), options(folder).engine_key()) == fast
+    said = options(folder, dtype="bfloat16")
+    assert said.engine_arguments(cpu=True)["dtype"] == "bfloat16"
+    assert said.identity() != options(folder).identity()
+
+
+def test_quantised_weights_keep_to_bfloat16(folder, monkeypatch):
+    on_a_slow_cpu(monkeypatch)
+    assert options(folder, quantization="awq").engine_arguments(cpu=True)["dtype"] == "bfloat16"
+    (folder / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
+    assert options(folder).engine_arguments(cpu=True)["dtype"] == "bfloat16"
+
+
+def test_the_plan_says_what_auto_is(folder, monkeypatch):
+    on_a_slow_cpu(monkeypatch)
+
+    def notes(cpu, **more):
+        return VLLMBackend.engine(options(folder, **more), "llama", cpu).notes
+
+    assert notes(True) == ("dtype auto is float32: this CPU is slow",)
+    assert notes(False) == notes(True, dtype="float32") == ()
 
 
 def test_models_that_differ_in_sampling_alone_share_an_engine(folder):
