@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, ContextOverflow, EngineRefused, ReplicaLost
 from tests import virtual_time
+from workers import retry
 from workers.backends.vllm import clients
 from workers.backends.vllm.clients import EngineClient, Engines, EngineView, ReplicaRef
 from workers.backends.vllm.engine import Request
 from workers.backends.vllm.replica import BEGUN, Dying
-from workers.retry import retrying
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -127,6 +127,10 @@ def client_of(*replicas, room=4):
     client = EngineClient("tiny", "w000", room, lambda handle: handle)
     client.update(EngineView(tuple(replica.ref for replica in replicas)))
     return client
+
+
+def retrying(call, transient):
+    return retry.retrying(call, transient, retry.Patience(60))
 
 
 async def ask(client, words, route=None):
