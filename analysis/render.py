@@ -174,17 +174,17 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """`text` on one line, without what would steer a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _escape_text(text: str) -> str:
-    return escape_rich(_printable(text))
+    return escape_rich(printable(text))
 
 
 def _escape_markdown(text: str) -> str:
-    text = _printable(text)
+    text = printable(text)
     for character in "\\`*_[]<>|":
         text = text.replace(character, "\\" + character)
     return text
@@ -200,4 +200,4 @@ _LATEX = {
 
 
 def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in _printable(text))
+    return "".join(_LATEX.get(character, character) for character in printable(text))

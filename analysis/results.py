@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import numpy as np
@@ -28,6 +28,8 @@ from sweeps.manifest import Manifest
 from sweeps.records import SCHEMA_VERSION, SCHEMAS
 from sweeps.s3 import S3Folder
 
+T = TypeVar("T")
+
 _VIEWS = {"episodes": "attempts", "turns": "turns", "calls": "calls"}  # table -> its view
 
 
@@ -41,6 +43,9 @@ class Results:
         self.db = duckdb.connect()
         # It would draw into standard output, CSV included, once a query takes two seconds.
         self.db.execute("SET enable_progress_bar = false")
+        # Names in a query are names of views, not of variables of this program.
+        self.db.execute("SET python_enable_replacements = false")
+        self.db.execute("SET TimeZone = 'UTC'")  # as times are stored, whatever this machine's is
         # What does not fit into memory would go into the folder that somebody stands in.
         self.db.execute("SET temp_directory = ?", [tempfile.gettempdir()])
         self._make_plan_tables()
@@ -68,25 +73,45 @@ class Results:
             reason = str(error).splitlines()[0]
             raise StoreError(f"{folder} cannot be read: {reason}") from None
 
-    def select(self, text: str) -> duckdb.DuckDBPyConnection:
-        """Runs a query that somebody typed; UsageError if it would do anything but read."""
+    def select(
+        self, text: str, *, as_json: bool = False
+    ) -> tuple[list[str], list[tuple[str | None, ...]]]:
+        """The names and rows of a query that somebody typed; UsageError if it does not only read.
+
+        Values are in DuckDB's own words, or JSON: Python has no intervals of months, no dates
+        before year 1, and needs another package for times with a zone. NULL is None.
+        """
         try:
             kinds = [statement.type for statement in self.db.extract_statements(text)]
         except duckdb.Error as error:
             raise UsageError(f"SQL: {error}") from None
         if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
             raise UsageError("SQL: expected one query that only reads (SELECT)")
-        return self.query(text)
+        one = _without_end(text)
+
+        def answer() -> tuple[list[str], list[tuple[str | None, ...]]]:
+            found = self.db.sql(one)
+            columns = [f"c{number}" for number in range(len(found.columns))]
+            value = "to_json({})::VARCHAR" if as_json else "{}::VARCHAR"
+            values = ", ".join(map(value.format, columns))
+            as_text = f"SELECT {values} FROM answer AS a({', '.join(columns)})"
+            return found.columns, found.query("answer", as_text).fetchall()  # type: ignore[union-attr]
+
+        return self._retried(answer)
 
     def query(self, text: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
-        """Runs SQL; UsageError with DuckDB's words if it is wrong, StoreError for damaged parts.
+        """Runs SQL; UsageError with DuckDB's words if it is wrong, StoreError for damaged parts."""
+        return self._retried(lambda: self.db.execute(text, parameters))
+
+    def _retried(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives, with the errors of `query`.
 
         A driver may compact the folder meanwhile: where listed parts are gone, they are listed
         again, and the query runs again over the same rows in other files.
         """
         while True:
             try:
-                return self.db.execute(text, parameters)
+                return ask()
             except duckdb.Error as error:
                 if not self._compacted_meanwhile():
                     _name_damage(self.folder, error)
@@ -216,6 +241,15 @@ class Results:
             "CREATE OR REPLACE VIEW episodes AS "
             + sql.read("episodes").format(axes=axes, superseded=superseded)
         )
+
+
+def _without_end(text: str) -> str:
+    """One statement without the semicolon that ends it, and what follows that: comments."""
+    encoded = text.encode()
+    for place, kind in duckdb.tokenize(text):
+        if kind == duckdb.token_type.operator and encoded[place : place + 1] == b";":
+            return encoded[:place].decode()
+    return text
 
 
 def _name_damage(folder: Folder, error: duckdb.Error) -> None:

@@ -301,13 +301,16 @@ def sql(
     query: Annotated[
         str, typer.Argument(help="A query over episodes, turns, calls, cells, cases.")
     ],
-    format: Annotated[Format, typer.Option(help="text or csv.")] = Format.text,
+    format: Annotated[str, typer.Option(help="text, csv or json.")] = "text",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, every cell whole.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, every cell whole.")] = False,
 ) -> None:
-    """Ask the results in DuckDB's SQL."""
+    """Ask the results in DuckDB's SQL. On a terminal, long cells are cut to its width."""
     with _one_clear_message():
-        from runner.show import show_query
+        from runner.query import show_query
 
-        show_query(folder, query, format=format.value, console=_console())
+        chosen = "csv" if as_csv else "json" if as_json else format
+        show_query(folder, query, format=chosen, console=_console())
 
 
 cache = typer.Typer(help="Look after the call cache that sweeps share.", no_args_is_help=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import rich.box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -293,24 +291,6 @@ def show_comparison(folder: str, *, axis: str, metric: str, console: Console) ->
     notes = [*(f"left out above: {options}" for options in labels.left_out), *doubts.notes(results)]
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)
-
-
-def show_query(folder: str, query: str, *, format: str, console: Console) -> None:
-    """The answer to one query."""
-    answer = Results.open(folder).select(query)
-    names = [column[0] for column in answer.description]
-    rows = answer.fetchall()
-    if format == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
-        return
-    if format != "text":
-        raise UsageError(f"--format {format}: sql prints text or csv")
-    table = Table(*map(escape, names), box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(escape(str(value)) for value in row))
-    render.print_whole(table, console)
 
 
 def show_status(folder: str, console: Console) -> None:
