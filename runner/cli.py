@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.main
 
 if TYPE_CHECKING:
     from runner.run import Outcome
@@ -299,7 +301,7 @@ def compare(
 def sql(
     folder: Folder,
     query: Annotated[
-        str, typer.Argument(help="A query over episodes, turns, calls, cells, cases.")
+        str, typer.Argument(metavar="QUERY", help="Over episodes, turns, calls, cells, cases.")
     ],
     format: Annotated[str, typer.Option(help="text, csv or json.")] = "text",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, every cell whole.")] = False,
@@ -350,3 +352,48 @@ def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
         from runner.doctor import examine
 
         raise typer.Exit(0 if examine(sweep, overrides or [], _console()) else 2)
+
+
+_Refusal: Any = typer.BadParameter.__mro__[1]
+"""What the command line's library raises for words that it cannot use."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs the command that `words` are; the exit code. Words that make none: one line, 2."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(list(words), prog_name="crsweep", standalone_mode=False)
+    except _Refusal as error:
+        if not error.format_message():  # no word at all: the help has been printed
+            return 2
+        print(f"error: {_refusal(error, words)}", file=sys.stderr)
+        return 2
+    except typer.Abort:  # the end of input where a line was awaited
+        return 2
+    return code or 0
+
+
+def _refusal(error: Any, words: Sequence[str]) -> str:
+    """What is wrong with the words of a command, in one line."""
+    from agents.core.errors import near
+    from runner.typed import program
+
+    path = error.ctx.command_path.split(" ")[1:] if error.ctx else []
+    help_with = f"`{' '.join([program(), *path])} --help`"
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    unknown = re.match(r"No such command '(.*?)'", message)
+    if unknown:
+        found = unknown[1]
+        known = error.ctx.command.list_commands(error.ctx)
+        if not path and found.endswith((".yaml", ".yml")):
+            return f"expected a command, found {found}; did you mean `{program()} run {found}`?"
+        return f"no such command: {found!r}{near(found, known)} ({help_with} lists them)"
+    option = getattr(error, "option_name", None)
+    if option is not None and hasattr(error, "possibilities"):
+        return (
+            f"no such option: {option}{near(option, error.possibilities or ())} (see {help_with})"
+        )
+    message = re.sub(r"Input should be a valid integer.*", "expected a whole number", message)
+    message = re.sub(r"Input should be greater than or equal to", "expected at least", message)
+    message = message.replace(": Value error, ", ": ")
+    return f"{message[0].lower()}{message[1:]} (see {help_with})"

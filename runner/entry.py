@@ -7,6 +7,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+INTERRUPTED = 130
+"""The exit code of what Ctrl-C ends before it has anything to say, as in shells."""
 PACKAGES = ("agents", "simulators", "sweeps", "workers", "analysis", "runner")
 
 
@@ -36,6 +38,9 @@ def main() -> None:
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(2)
-    from runner.cli import app
+    try:
+        from runner.cli import main as command_line
 
-    app()
+        raise SystemExit(command_line(sys.argv[1:]))
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None

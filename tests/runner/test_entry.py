@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runner.entry import shadowed
+import pytest
+
+from runner import cli
+from runner.entry import INTERRUPTED, main, shadowed
 from tests.conftest import ROOT
 
 
@@ -27,3 +30,55 @@ def test_a_package_that_shadows_ours_is_named_with_its_distribution(tmp_path):
     assert "the package 'agents' comes from" in done.stderr
     assert "installed by other-agents" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["plann"], "no such command: 'plann'; did you mean 'plan'?"),
+        (["xyzzy"], "no such command: 'xyzzy' ("),
+        (["sweep.yaml"], "expected a command, found sweep.yaml; did you mean `"),
+        (["cache", "prun"], "no such command: 'prun'; did you mean 'prune'?"),
+        (["plan"], "missing argument 'SWEEP' (see `"),
+        (["table"], "missing argument 'DIR'"),
+        (["sql", "out"], "missing argument 'QUERY'"),
+        (["compare", "out"], "missing option '--axis'"),
+        (["plan", "x.yaml", "--jsn"], "no such option: --jsn; did you mean '--json'?"),
+        (["plan", "x.yaml", "--gpus", "x"], "invalid value for '--gpus': expected a whole number"),
+        (["plan", "x.yaml", "--gpus", "0"], "invalid value for '--gpus': expected at least 1"),
+        (["run", "x.yaml", "--retry"], "option '--retry' requires an argument"),
+        (["table", "out", "--format", "htm"], "'htm' is not one of 'text', 'csv'"),
+        (["status", "out", "more"], "got unexpected extra argument(s) (more)"),
+        (["plan", "/nowhere.yaml"], "there is no sweep file /nowhere.yaml"),
+        (["status", "~nobody-of-this-name"], "there is no home folder ~nobody-of-this-name"),
+        (["status", "ftp://x"], "expected a local path, file:// or s3://, found ftp://"),
+    ],
+)
+def test_words_that_make_no_command_are_refused_in_one_line(words, expected, capsys):
+    assert cli.main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert expected in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 2), (["cache"], 2), (["--help"], 0)])
+def test_help_is_printed_where_nothing_is_asked(words, code, capsys):
+    assert cli.main(words) == code
+    printed = capsys.readouterr()
+    assert "Usage: crsweep" in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize("command", ["plan", "doctor", "render"])
+def test_an_interrupt_leaves_no_traceback(command, monkeypatch, capsys):
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweeps.load.parse", interrupted)
+    monkeypatch.setattr(sys, "argv", ["crsweep", command, "sweeps/quickstart.yaml"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == INTERRUPTED
+    assert "Traceback" not in capsys.readouterr().err
