@@ -96,6 +96,10 @@ def folder_at(where: str | Path | Folder) -> Folder:
     if not separator:
         return LocalFolder(Path(expand_user(where)))
     if scheme == "file":
+        if not rest.startswith("/") or set(rest) & set("%?#"):
+            raise UsageError(
+                f"expected file:///a/path without %, ? and #, found {where}; a path needs no file://"
+            )
         return LocalFolder(Path(rest))
     if scheme == "s3":
         from sweeps.s3 import S3Folder  # needs libraries that local folders do without

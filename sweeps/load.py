@@ -119,7 +119,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     header = check(Header, {k: v for k, v in data.items() if k in Header.model_fields}, origins)
     cell = {k: v for k, v in data.items() if k in CellConfig.model_fields}
     recorded = _with_env_unexpanded(tree, data)
-    return Loaded(path, text, header, cell, recorded, origins, _expanded(tree))
+    loaded = Loaded(path, text, header, cell, recorded, origins, _expanded(tree))
+    _ = loaded.out  # refused here if there is no such folder
+    return loaded
 
 
 def cache_of(recorded: dict[str, Any]) -> Cache:

@@ -9,6 +9,7 @@ the environment, as for all AWS tools (`AWS_ENDPOINT_URL`, ...), and are written
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -36,10 +37,11 @@ class S3Folder:
 
     @classmethod
     def at(cls, rest: str) -> S3Folder:
-        """The folder of `bucket/prefix`. UsageError if either is missing."""
+        """The folder of `bucket/prefix`. UsageError if either is missing or odd."""
         bucket, _, prefix = rest.partition("/")
         prefix = prefix.strip("/")
-        if not bucket or not prefix:
+        odd = {"", ".", ".."} & set(prefix.split("/"))
+        if odd or not re.fullmatch(r"[A-Za-z0-9._-]+", bucket):
             raise UsageError(f"expected s3://bucket/prefix, found s3://{rest}")
         return cls(bucket, prefix, Path.cwd() / "logs" / bucket / prefix)
 

@@ -144,12 +144,12 @@ class Run(_Part):
 class Cache(_Part):
     """Completed calls, kept so that none is paid for twice: nothing here changes an outcome."""
 
-    path: Annotated[PathText, Field(min_length=1)] | None = None
+    path: PathText | None = None
     """A folder that sweeps share; `~/.cache/crsweep/calls` without it."""
     mode: Literal["readwrite", "read", "off"] = "readwrite"
     """`read` adds nothing to the folder; `off` does not even look. A sweep's own calls are kept
     in its own folder in any mode, until it is complete: they are what a crash is survived by."""
-    journal: Annotated[PathText, Field(min_length=1)] | None = None
+    journal: PathText | None = None
     """A folder for the sweep's own calls in the place of its own: for `out` in an object store, a
     disk that outlives the machine."""
     match: Literal["declared", "strict"] = "declared"
@@ -169,7 +169,7 @@ class Cache(_Part):
 class Artifacts(_Part):
     """What agents need prepared, kept so that it is made once: nothing here changes an outcome."""
 
-    path: Annotated[PathText, Field(min_length=1)] | None = None
+    path: PathText | None = None
     """A folder that sweeps share; `~/.cache/crsweep/artifacts` without it."""
     state_every: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30
     """Seconds between saves of a fit that is under way."""
@@ -224,7 +224,7 @@ class Header(_Part):
     """The parts of a sweep file that are no part of a cell."""
 
     name: Name
-    out: Annotated[PathText, Field(min_length=1)]
+    out: PathText
     grid: Axes | None = None
     grids: list[Axes] | None = None
     zip: list[Axes] = []

@@ -5,13 +5,17 @@ Variables such as `$HOME` are left as they are; a sweep file has `${oc.env:HOME}
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from agents.core.errors import UsageError
 
+_CONTROL = re.compile(r"[\x01-\x1f\x7f-\x9f]")
+_LONGEST_NAME = 255  # of common file systems
 PathLike = TypeVar("PathLike", str, Path)
 
 
@@ -22,7 +26,7 @@ def expand_user(path: PathLike) -> PathLike:
     """
     text = str(path)
     if "\0" in text:
-        raise UsageError(f"no path holds the character U+0000, found {text!r}")
+        raise UsageError("no path holds the character U+0000")
     if not text.startswith("~"):
         return path
     try:
@@ -43,12 +47,18 @@ def expand_users_in(value: Any) -> Any:
 
 
 def _for_pydantic(path: PathLike) -> PathLike:
+    text = str(path)
+    if _CONTROL.search(text):
+        raise ValueError("a path with line breaks or other control characters is not supported")
+    longest = max((len(os.fsencode(name)) for name in text.split("/")), default=0)
+    if longest > _LONGEST_NAME:
+        raise ValueError(f"a name in a path has at most {_LONGEST_NAME} bytes, here {longest:,}")
     try:
         return expand_user(path)
     except UsageError as error:
         raise ValueError(error.message) from None
 
 
-PathText = Annotated[str, AfterValidator(_for_pydantic)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_for_pydantic)]
 """An option that is a path, or may be one."""
 FilePath = Annotated[Path, AfterValidator(_for_pydantic)]

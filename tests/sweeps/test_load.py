@@ -1,6 +1,7 @@
 """Bad input ends in one clear line: file, line, found, expected, a near match."""
 
 import json
+import re
 import shutil
 import time
 
@@ -608,3 +609,55 @@ def test_a_leading_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch,
     assert plan.loaded.recorded["out"] == "~/out"
     assert "~nobody-of-this-name" in refused(path, "out=~nobody-of-this-name/x")
     assert load(path, ["out=$HOME/x"]).header.out == "$HOME/x"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('"a\\nb"', "a path with line breaks or other control characters is not supported"),
+        ('"\\x1b[31m"', "a path with line breaks or other control characters is not supported"),
+        ('"a\\0b"', "no path holds the character U+0000"),
+        ("x" * 300, "a name in a path has at most 255 bytes, here 300"),
+        ("é" * 128, "a name in a path has at most 255 bytes, here 256"),
+        ("''", "expected text that is not empty"),
+        ("~", 'expected text, found ~; put it in quotes: "~"'),
+        ("http://x/y", "expected a local path, file:// or s3://, found http://"),
+        ("file://host/x", "expected file:///a/path without %, ? and #, found file://host/x"),
+        ("file:///a%20b", "expected file:///a/path without %, ? and #"),
+        ("s3://", "expected s3://bucket/prefix, found s3://"),
+        ("s3://a b/c", "expected s3://bucket/prefix, found s3://a b/c"),
+        ("s3://a/b/../../c", "expected s3://bucket/prefix, found s3://a/b/../../c"),
+        ("s3://a/b//c", "expected s3://bucket/prefix, found s3://a/b//c"),
+        ("s3://{a}/c", "expected s3://bucket/prefix, found s3://{a}/c"),
+    ],
+)
+def test_an_output_folder_that_cannot_be_is_refused(tmp_path, written, expected):
+    path = write_sweep(tmp_path)
+    text = re.sub(
+        r"^out: .*$", "out: " + written.replace("\\", "\\\\"), path.read_text(), flags=re.M
+    )
+    path.write_text(text)
+    message = refused(path)
+    assert message.startswith(f"{path}:{line_of(path, 'out: ')}: out: {expected}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a*b",
+        "a?b",
+        "[a]",
+        "a'b",
+        'a"b',
+        "a#b",
+        "a%20b",
+        "a b",
+        "é😀",
+        "{a,b}",
+        "$x",
+        "a;b&c=d",
+        "x" * 255,
+    ],
+)
+def test_an_output_folder_may_have_any_other_name(tmp_path, name):
+    assert plan_of(write_sweep(tmp_path, out=f"{tmp_path}/{name}")).loaded.out.path.name == name
