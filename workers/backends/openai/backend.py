@@ -89,7 +89,9 @@ class OpenAIBackend(Backend):
             api_key="none",  # what is sent is in the headers
             default_headers={"Authorization": authorization, **headers},
             max_retries=0,
-            timeout=None,  # `_send` holds the one deadline
+            timeout=None,  # `_answered` holds the one deadline
+            # A redirect would take prompts and key to where the sweep file does not say.
+            http_client=openai.DefaultAsyncHttpxClient(timeout=None, follow_redirects=False),
         )
 
     async def complete(self, call: Call) -> Completion:
@@ -203,8 +205,10 @@ class OpenAIBackend(Backend):
     ) -> Exception:
         said = refusals.read(status, body, headers, datetime.now(UTC))
         words = said.message or "no reason given"
+        if 300 <= status < 400:
+            words = f"redirects to {headers.get('location')}, which is not followed; {words}"
         message = self._plain(f"{self._url}{path}: HTTP {status}: {words}")
-        if status in (404, 405) or status < 400:
+        if status in (404, 405):
             message += self._hint(path)
         error = refusals.refusal_of(said, message)
         if error is None:

@@ -630,6 +630,14 @@ def test_a_page_where_an_answer_should_be_names_the_path_too():
             complete(call(), url=root)
 
 
+def test_a_redirect_is_named_and_not_followed():
+    server = FakeOpenAI(Answer(308, "", headers={"Location": "https://elsewhere/v1"}))
+    named = "redirects to https://elsewhere/v1, which"
+    with server, pytest.raises(ModelUnavailable, match=named):
+        complete(call(), url=server.url)
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize("end", ["/chat/completions", "/embeddings", "/models"])
 def test_an_address_of_one_request_is_refused(end):
     with pytest.raises(UsageError, match=f"remote.base_url: leave out {end}"):

@@ -1,0 +1,55 @@
+"""A server for the openai backend within its own process: no sockets, any answer at once."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import openai
+
+from sweeps.schema import ModelSpec
+from tests.workers.backends.calls import context
+from workers.models import BoundModel
+
+# The package that the installed version of the library is built on.
+_HTTP = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.split(".")[0])
+
+
+class Sent(NamedTuple):
+    """An answer as it is sent."""
+
+    status: int = 200
+    body: Any = None
+    headers: Mapping[str, str] = {}
+
+    @property
+    def content(self) -> bytes:
+        return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
+
+
+Server = Callable[[dict[str, Any]], Sent]
+
+
+def bound(server: Server, transient: int = 0, **options: Any) -> BoundModel:
+    """The model `m`, whose every request is answered by `server`, which gets its body."""
+
+    async def handle(request: Any) -> Any:
+        sent = server(json.loads(request.content or b"{}"))
+        return _HTTP.Response(sent.status, content=sent.content, headers=dict(sent.headers))
+
+    given = {"backend": "openai", "base_url": "http://host/v1", "model": "qwen", **options}
+    model = BoundModel("m", ModelSpec.model_validate(given), context(), transient)
+    attach(model._backend, handle)
+    return model
+
+
+def attach(backend: Any, handle: Callable[[Any], Any]) -> None:
+    """Has `handle` answer what `backend` sends."""
+    http = openai.DefaultAsyncHttpxClient(
+        transport=_HTTP.MockTransport(handle), follow_redirects=False
+    )
+    backend._client = backend._client.with_options(http_client=http)
+    # The library asks for it in a thread, which a loop with virtual time does not wait for.
+    backend._client._platform = "Linux"
