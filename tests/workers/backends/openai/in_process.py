@@ -37,7 +37,8 @@ def bound(server: Server, transient: int = 0, **options: Any) -> BoundModel:
 
     async def handle(request: Any) -> Any:
         sent = server(json.loads(request.content or b"{}"))
-        return _HTTP.Response(sent.status, content=sent.content, headers=dict(sent.headers))
+        headers = [(name.encode(), value.encode("latin-1")) for name, value in sent.headers.items()]
+        return _HTTP.Response(sent.status, content=sent.content, headers=headers)
 
     given = {"backend": "openai", "base_url": "http://host/v1", "model": "qwen", **options}
     model = BoundModel("m", ModelSpec.model_validate(given), context(), transient)
