@@ -106,16 +106,18 @@ class TitleIndex:
 
     def names(self, place: int) -> tuple[Name, ...]:
         """The names of the item at `place`. Those that leave a part out must mean it alone."""
-        year = self._years[place]
-        found = []
-        for name in names_of(self._titles[place]):
-            written = [f"{name.text} ({year})"] if year else []
-            written += [] if name.needs_year else [name.text]
-            grounded = map(self.ground, written)
-            whole = name.kind not in _OF_A_SERIES
-            if whole or any(g is not None and g.place == place for g in grounded):
-                found.append(name)
-        return tuple(found)
+        title = self._titles[place]
+        year = parse(title).year
+        return tuple(
+            name
+            for name in names_of(title)
+            if name.kind not in _OF_A_SERIES or self._means(name, year, place)
+        )
+
+    def _means(self, name: Name, year: str | None, place: int) -> bool:
+        written = [f"{name.text} ({year})"] if year else []
+        written += [] if name.needs_year else [name.text]
+        return any(found and found.place == place for found in map(self.ground, written))
 
     @cached_property
     def _parts(self) -> tuple[tuple[str, str | None], ...]:
@@ -196,14 +198,16 @@ class TitleIndex:
             place = _only(dict.fromkeys((*agreeing, *(c.place for c in usable))), among)
             bare = without_article(name) == without_article(self._parts[place][0])
             return Grounded(place, 100.0, "article" if bare else "spelling")
-        if own:
-            # "Godfather (1974)" is a mistake about "Godfather, The (1972)", not its second part.
-            usable = [c for c in usable if c.name.kind not in _OF_A_SERIES]
-        if year is None and usable:
-            usable = claims  # "Star Wars" could be an episode that only its year would tell
         if usable:
-            place = _only(dict.fromkeys(c.place for c in usable), among)
-            return Grounded(place, 100.0, usable[0].name.kind)
+            # "Star Wars" could be an episode that only its year would tell.
+            could_be = claims if year is None else usable
+            place = _only(dict.fromkeys(claim.place for claim in could_be), among)
+            # "Godfather (1974)" is a mistake about "Godfather, The (1972)", not its second part.
+            kinds: list[NameKind] = [
+                c.name.kind for c in usable if not (own and c.name.kind in _OF_A_SERIES)
+            ]
+            if kinds:
+                return Grounded(place, 100.0, kinds[0])
         if own or claims:
             raise _Ambiguous  # a name that is known: no other is looked for that is nearly the same
         return None

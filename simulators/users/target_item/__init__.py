@@ -61,7 +61,7 @@ class _Options(UserOptions):
     max_facts: Annotated[int, Field(ge=1)] | None = None
     """At most so many facts a message (LatentCRS, appendix D: fewer than 3); no cap: None."""
     leak_guard: bool = False
-    """Ask again when the words name the title. A leak is always recorded, however it is seen."""
+    """Ask again when the words name the title before it was shown. Leaks are always recorded."""
     history_items: Annotated[int, Field(ge=0, le=200)] = 10
     """How many of its latest items the prompts show."""
 
@@ -86,17 +86,23 @@ class TargetItem(User):
             "description": self._target.description,
             "limit": options.max_facts,
         }
-        self._secret = Secret.of(self._target, context.catalogue)
-        if options.leak_guard:
-            self._known["guarded"] = self._secret
+        # What must stay unsaid; None once the recommender has shown it.
+        self._secret: Secret | None = Secret.of(self._target, context.catalogue)
 
     async def open(self, ask: Ask) -> UserTurn:
-        reply = await ask(_OPEN, **self._known, conversation=[])
+        reply = await ask(_OPEN, **self._known, **self._guarded, conversation=[])
         return UserTurn(reply.words, "answer", extra=self._leak(reply.words))
 
     async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
         shown = dialogue.shown
-        fields = {**self._known, "conversation": dialogue.messages, "items": shown}
+        if self._target in shown:
+            self._secret = None
+        fields = {
+            **self._known,
+            **self._guarded,
+            "conversation": dialogue.messages,
+            "items": shown,
+        }
         if not shown:
             answer = await ask(_ANSWER, **fields)
             return UserTurn(
@@ -122,6 +128,13 @@ class TargetItem(User):
             said.words, decision, shown, said.leaves, extra={**extra, **self._leak(said.words)}
         )
 
+    @property
+    def _guarded(self) -> dict[str, Any]:
+        """What the reply's schema checks, if the words are guarded."""
+        if self._secret is None or not self.options.leak_guard:
+            return {}
+        return {"guarded": self._secret}
+
     def _leak(self, words: str) -> dict[str, Any]:
-        leak = self._secret.leak(words)
+        leak = None if self._secret is None else self._secret.leak(words)
         return {"leak": False} if leak is None else {"leak": True, **leak.extra()}

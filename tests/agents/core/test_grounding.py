@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agents.core.grounding import TitleIndex
@@ -292,6 +292,7 @@ TITLES = st.builds(
 
 
 @given(st.lists(TITLES, min_size=1, max_size=12, unique_by=parse))
+@example(["Red", "Red (Red) (1979)", "Red: Red (1979)"])
 def test_in_any_catalogue_titles_mean_themselves_and_no_name_means_another(titles):
     index = TitleIndex(titles)
     own = [(parse(title).folded, parse(title).year) for title in titles]

@@ -97,3 +97,22 @@ def test_a_user_that_only_leaks_fails_by_its_own_fault():
     with pytest.raises(ReplyInvalid) as caught:
         asyncio.run(user_of(leak_guard=True).open(make_ask(model, PROMPTS, role="user")))
     assert caught.value.blame == "user"
+
+
+def test_a_target_that_was_shown_is_no_secret_any_more():
+    user = user_of(leak_guard=True)
+    words = "Heat Wave is the one"
+
+    def answered(*messages):
+        model = FakeModel(by_step(judge=judge("accept", words)["judge"], answer=ANSWER))
+        dialogue = Dialogue([Message("user", "hello"), *messages])
+        turn = asyncio.run(user.reply(dialogue, make_ask(model, PROMPTS, role="user")))
+        return turn.extra["leak"], len(model.calls)
+
+    shown = Message("recommender", "look", (TARGET,))
+    assert answered(shown) == (False, 1)
+    later = (Message("user", words), Message("recommender", "Did you like Heat Wave?"))
+    assert answered(shown, *later) == (False, 1)
+
+
+ANSWER = {"words": "Yes, Heat Wave.", "leaves": False}
