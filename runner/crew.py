@@ -13,8 +13,8 @@ from rich.console import Console
 
 from agents.core.artifacts import Content
 from agents.core.errors import CrsweepError
-from runner.engines import Seating
-from runner.placement import Node
+from runner.engines import Residents
+from runner.packing import Node
 from runner.scheduler import Worker
 from workers.artifacts import Prepared
 from workers.backends.core import ClusterNode, EngineSpec
@@ -43,7 +43,7 @@ class Crew(Protocol):
     """How many fits may be begun at once; those without room wait."""
 
     async def spawn(self) -> Worker: ...
-    def launch(self, seating: Seating) -> Fleet: ...
+    def launch(self, residents: Residents) -> Fleet: ...
     def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:
         """The steps of a fit, one `among` so many that share the machines."""
         ...
@@ -78,7 +78,7 @@ class LocalCrew:
     async def spawn(self) -> Worker:
         return self._worker
 
-    def launch(self, seating: Seating) -> Fleet:
+    def launch(self, residents: Residents) -> Fleet:
         raise AssertionError("no engine of a local run needs a place")
 
     def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:
@@ -146,21 +146,23 @@ class RayCrew:
             self._tell(worker)
         return worker
 
-    def launch(self, seating: Seating) -> Fleet:
+    def launch(self, residents: Residents) -> Fleet:
         """The engines of the run, none loaded yet."""
 
         def start(spec: EngineSpec, index: int) -> Handle:
-            seat = seating.seats[spec.key][index]
-            neighbours = Counter(s.node for seats in seating.seats.values() for s in seats)
+            where = residents.allocations[spec.key][index]
+            neighbours = Counter(
+                one.node for every in residents.allocations.values() for one in every
+            )
             # Half of the cores: each engine has three more processes, and workers run beside it.
-            share = max(1, self._cores[seat.node] // neighbours[seat.node] // 2)
+            share = max(1, self._cores[where.node] // neighbours[where.node] // 2)
             safe = "".join(c if c.isalnum() else "_" for c in spec.label)
             name = f"{self._job.epoch:06d}-{safe}-{spec.key[:6]}-{index}"
             return self._ray.RayReplica(
-                spec, name, seat.node, self._job.folder.logs, share if self.cpu else None
+                spec, name, where.node, self._job.folder.logs, share if self.cpu else None
             )
 
-        self._fleet = Fleet(seating.specs, start, self._tell_all)
+        self._fleet = Fleet(residents.specs, start, self._tell_all)
         return self._fleet
 
     def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:

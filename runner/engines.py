@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 
-from runner.placement import Engine, Node, Placement, Seat, Stage, Work, place
+from runner.packing import Allocation, Engine, Node, exact
+from runner.placement import Placement, Stage, Work, place
 from runner.scheduler import LeaseQueue
 from sweeps.origins import Origins
 from sweeps.plan import Plan
@@ -91,8 +93,8 @@ class RunPlan:
     stages: Sequence[StagePlan]
     misfits: Mapping[int, str]
     loads: int = 0
-    bound: int = 0
-    """Fewest loads that any order of groups could do with, as far as that is proven."""
+    gpus: Mapping[str, int] = field(default_factory=dict)
+    """GPUs (or CPU slots) of each node."""
 
 
 def without_engines(plan: Plan) -> RunPlan:
@@ -124,7 +126,8 @@ def run_plan(plan: Plan, nodes: Sequence[Node], cpu: bool, done: Container[str] 
         for i, used in enumerate(needs.cells)
         if used and of_work[used] in placement.misfits
     }
-    return RunPlan(needs, stages, misfits, placement.loads, placement.bound)
+    gpus = {node.name: node.gpus for node in nodes}
+    return RunPlan(needs, stages, misfits, placement.loads, gpus)
 
 
 def _left(plan: Plan, done: Container[str]) -> frozenset[int]:
@@ -146,15 +149,15 @@ def _without(needs: Needs, cells: Container[int]) -> Needs:
     )
 
 
-class Seating:
-    """Where the replicas of each engine go, for whoever launches them; changes as a run goes on."""
+class Residents:
+    """The engines that are loaded or being loaded, and where; changes during a run."""
 
     def __init__(self, specs: Sequence[EngineSpec]) -> None:
         self.specs = specs
-        self.seats: dict[str, tuple[Seat, ...]] = {}
+        self.allocations: dict[str, tuple[Allocation, ...]] = {}
 
 
-class Conductor:
+class EngineLoader:
     """Opens the stages of a run, and loads and unloads engines as they need them.
 
     A stage opens when the one before has given all its episodes, and its engines load when the
@@ -165,7 +168,7 @@ class Conductor:
     def __init__(
         self,
         run: RunPlan,
-        seating: Seating,
+        residents: Residents,
         fleet: Fleet,
         queue: LeaseQueue,
         console: Console,
@@ -173,7 +176,7 @@ class Conductor:
         cpu: bool,
     ) -> None:
         self._run, self._fleet, self._queue, self._console = run, fleet, queue, console
-        self._seating = seating
+        self._residents = residents
         self._unit = unit(cpu)
 
     async def conduct(self) -> None:
@@ -184,8 +187,8 @@ class Conductor:
                 self._open(number)
                 continue
             await self._until(lambda n=number: self._queue.exhausted >= n)
-            resident, seats = self._seating.seats, _seats(stage)
-            if any(key in resident and resident[key] != seats[key] for key in seats):
+            resident, wanted = self._residents.allocations, _allocations(stage)
+            if any(key in resident and resident[key] != wanted[key] for key in wanted):
                 # One has to move: once dialogues of this stage use it, it never could.
                 await self._bring_up(stage)
                 self._open(number)
@@ -200,7 +203,7 @@ class Conductor:
 
     async def _is_needed(self, number: int, cells: frozenset[int], stage: Stage) -> bool:
         """Waits until a call waits for an engine to be loaded, or all dialogues have ended."""
-        missing = stage.engines - self._seating.seats.keys()
+        missing = stage.engines - self._residents.allocations.keys()
         while missing and not self._queue.wanted & missing:
             if self._queue.exhausted > number and not self._queue.outstanding() & cells:
                 return False
@@ -209,15 +212,15 @@ class Conductor:
 
     async def _bring_up(self, stage: Stage) -> None:
         labels = {key: spec.label for key, spec in self._run.needs.specs.items()}
-        resident, seats = self._seating.seats, _seats(stage)
+        resident, wanted = self._residents.allocations, _allocations(stage)
         # What is resident need not be what the placement thinks: stages may have loaded nothing.
-        leaving = {k for k, now in resident.items() if seats.get(k) != now}
+        leaving = {k for k, now in resident.items() if wanted.get(k) != now}
         loads = [k for k in sorted(stage.engines) if k not in resident or k in leaving]
         for key in loads:
-            await self._until(lambda k=key: self._makes_room(leaving, k, seats[k]))
-            resident[key] = seats[key]
+            await self._until(lambda k=key: self._makes_room(leaving, k, wanted[k]))
+            resident[key] = wanted[key]
             self._console.print(
-                f"loading {escape(labels[key])}: {_where(seats[key], self._unit)}", soft_wrap=True
+                f"loading {escape(labels[key])}: {_where(wanted[key], self._unit)}", soft_wrap=True
             )
             self._fleet.load(key)
         started = said = time.monotonic()
@@ -244,9 +247,9 @@ class Conductor:
         else:
             self._console.print(f"{escape(label)} is ready after {engine.load_seconds:.0f} s")
 
-    def _makes_room(self, leaving: set[str], new: str, wanted: Sequence[Seat]) -> bool:
-        """Unloads what is to leave and no longer used; whether `new` can have its seats now."""
-        resident = self._seating.seats
+    def _makes_room(self, leaving: set[str], new: str, wanted: Sequence[Allocation]) -> bool:
+        """Unloads what is to leave and no longer used; whether there is room for `new` now."""
+        resident = self._residents.allocations
         used = {key for cell in self._queue.outstanding() for key in self._run.needs.cells[cell]}
         for key in leaving - used:
             self._fleet.unload(key)
@@ -254,13 +257,10 @@ class Conductor:
             leaving.discard(key)
         if new in resident:
             return False  # it moves, and is still used where it is
-        taken: dict[tuple[str, int], Fraction] = {}
-        for seat in (*wanted, *(s for seats in resident.values() for s in seats)):
-            for gpu in seat.gpus:
-                share = Fraction(seat.share).limit_denominator(1000)
-                place = (seat.node, gpu)
-                taken[place] = taken.get(place, Fraction(0)) + share
-        return all(share <= 1 for share in taken.values())
+        taken: dict[str, Fraction] = {}
+        for one in (*wanted, *(a for allocations in resident.values() for a in allocations)):
+            taken[one.node] = taken.get(one.node, Fraction(0)) + exact(one.gpus)
+        return all(gpus <= self._run.gpus[node] for node, gpus in taken.items())
 
     @staticmethod
     async def _until(condition: Callable[[], bool]) -> None:
@@ -269,9 +269,9 @@ class Conductor:
             await asyncio.sleep(_LOOK_EVERY)
 
 
-def _seats(stage: Stage) -> dict[str, tuple[Seat, ...]]:
+def _allocations(stage: Stage) -> dict[str, tuple[Allocation, ...]]:
     """Where each engine of a stage is to be, by key."""
-    return {key: tuple(s for s in stage.seats if s.engine == key) for key in stage.engines}
+    return {key: tuple(a for a in stage.allocations if a.engine == key) for key in stage.engines}
 
 
 class RunEngines:
@@ -283,20 +283,22 @@ class RunEngines:
         self.queue = queue
         self._cpu = crew.cpu
         self._fleet: Fleet | None = None
-        self._conductor: Conductor | None = None
+        self._loader: EngineLoader | None = None
         if stages.needs.specs:
-            seating = Seating(list(stages.needs.specs.values()))
-            self._fleet = crew.launch(seating)
-            self._conductor = Conductor(stages, seating, self._fleet, queue, console, cpu=crew.cpu)
+            residents = Residents(list(stages.needs.specs.values()))
+            self._fleet = crew.launch(residents)
+            self._loader = EngineLoader(
+                stages, residents, self._fleet, queue, console, cpu=crew.cpu
+            )
         else:
             for _ in stages.stages:
                 queue.open()
 
     def start(self, stopping: asyncio.Event) -> asyncio.Task[None] | None:
         """Begins to load; should that break, `stopping` is set, and `end` raises why."""
-        if self._conductor is None:
+        if self._loader is None:
             return None
-        task = asyncio.create_task(self._conductor.conduct())
+        task = asyncio.create_task(self._loader.conduct())
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and task.exception() is not None:
@@ -373,7 +375,7 @@ class Launcher(Protocol):
 
     cpu: bool
 
-    def launch(self, seating: Seating) -> Fleet: ...
+    def launch(self, residents: Residents) -> Fleet: ...
 
 
 def many(count: int, word: str) -> str:
@@ -398,8 +400,7 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
     lines = []
     if labels:
         lines.append(
-            f"{many(len(labels), 'engine')} on {many(total, unit(cpu))}: "
-            f"{many(run.loads, 'load')}, no order needs fewer than {run.bound}"
+            f"{many(len(labels), 'engine')} on {many(total, unit(cpu))}: {many(run.loads, 'load')}"
         )
     for number, part in enumerate((p for p in run.stages if p.stage is not None), start=1):
         assert part.stage is not None
@@ -409,8 +410,8 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
             + (f", keeps {', '.join(keeps)}" if keeps else "")
         )
         for key in part.stage.loads:
-            seats = [seat for seat in part.stage.seats if seat.engine == key]
-            lines.append(f"    load {labels[key]}: {_where(seats, unit(cpu))}")
+            where = [one for one in part.stage.allocations if one.engine == key]
+            lines.append(f"    load {labels[key]}: {_where(where, unit(cpu))}")
     lines += ["  " + line for line in notes_of(run.needs)]
     for reason in dict.fromkeys(run.misfits.values()):
         count = sum(found == reason for found in run.misfits.values())
@@ -426,30 +427,30 @@ def placement_data(run: RunPlan) -> dict[str, Any]:
             {
                 "cells": sorted(part.cells),
                 "loads": [labels[key] for key in part.stage.loads],
-                "seats": [
+                "allocations": [
                     {
-                        "model": labels[seat.engine],
-                        "replica": seat.replica,
-                        "node": seat.node,
-                        "gpus": list(seat.gpus),
-                        "share": seat.share,
+                        "model": labels[one.engine],
+                        "replica": one.replica,
+                        "node": one.node,
+                        "gpus": one.gpus,
                     }
-                    for seat in part.stage.seats
+                    for one in part.stage.allocations
                 ],
             }
             for part in run.stages
             if part.stage is not None
         ],
         "loads": run.loads,
-        "bound": run.bound,
         "misfits": {str(cell): reason for cell, reason in run.misfits.items()},
     }
 
 
-def _where(seats: Sequence[Seat], word: str) -> str:
-    places = [
-        f"{word} {'+'.join(map(str, seat.gpus))} of {seat.node[:12]}"
-        + (f" ({seat.share:g} of it)" if seat.share < 1 else "")
-        for seat in seats
-    ]
-    return f"{many(len(seats), 'replica')} on " + ", ".join(places)
+def _where(allocations: Sequence[Allocation], word: str) -> str:
+    """`2 replicas on node-a (1 GPU each)`."""
+    nodes = Counter(one.node[:12] for one in allocations)
+    listed = ", ".join(
+        name if len(nodes) == 1 else f"{name} ({count})" for name, count in nodes.items()
+    )
+    gpus = allocations[0].gpus
+    each = f"{gpus:g} of a {word}" if gpus < 1 else many(int(gpus), word)
+    return f"{many(len(allocations), 'replica')} on {listed}, {each} each"

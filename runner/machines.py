@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from agents.core.errors import UsageError
 from runner.crew import cluster
-from runner.placement import Node
+from runner.packing import Node
 from sweeps.plan import Plan
 
 

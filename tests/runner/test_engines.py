@@ -1,4 +1,4 @@
-"""Stages of a run: engines come and go in time, no GPU is promised twice, nothing waits for ever.
+"""Stages of a run: engines come and go in time, and no node is promised more than it has.
 
 Real placement, fleet, queue and scheduler; replicas and workers are fakes, and time is virtual.
 """
@@ -19,7 +19,8 @@ from agents.core.seeds import Seeds
 from runner import engines as module
 from runner import machines, show
 from runner.engines import Needs, RunEngines, RunPlan, StagePlan, placement_of, run_plan
-from runner.placement import Node, Seat, Stage
+from runner.packing import Allocation, Node
+from runner.placement import Stage
 from runner.scheduler import LeaseQueue, drive
 from sweeps.plan import Ref
 from tests import virtual_time
@@ -59,18 +60,19 @@ def plan_for(specs, cells, nodes):
     free = frozenset(i for i, c in enumerate(needs.cells) if not c)
     misfits = {i: "" for i, c in enumerate(needs.cells)
                if c and works.index(c) in placement.misfits}  # fmt: skip
-    return RunPlan(needs, [StagePlan(free, None)] * bool(free) + stages, misfits)
+    gpus = {node.name: node.gpus for node in nodes}
+    return RunPlan(needs, [StagePlan(free, None)] * bool(free) + stages, misfits, gpus=gpus)
 
 
 class Replica:
     """Loads for ten seconds, or fails; holds its GPUs until it is killed."""
 
-    def __init__(self, world, spec, seat):
-        self.world, self.spec, self.seat = world, spec, seat
+    def __init__(self, world, spec, where):
+        self.world, self.spec, self.where = world, spec, where
         self.alive, self.ready_at = True, asyncio.get_running_loop().time() + 10
         self.name = f"{spec.key}/{len(world.launched)}"
         world.launched.append(spec.key)
-        world.hold(seat, 1)
+        world.hold(where, 1)
 
     async def hello(self, known, wait):
         await asyncio.sleep(0.5)
@@ -89,7 +91,7 @@ class Replica:
         if self.alive:
             self.alive = False
             self.world.killed.append(self.spec.key)
-            self.world.hold(self.seat, -1)
+            self.world.hold(self.where, -1)
 
 
 class World:
@@ -118,18 +120,17 @@ class World:
         self.stopping = asyncio.Event()
         self.settled_finally: list[str] = []
 
-    def launch(self, seating):
+    def launch(self, residents):
         def start(spec, index):
-            return Replica(self, spec, seating.seats[spec.key][index])
+            return Replica(self, spec, residents.allocations[spec.key][index])
 
-        self.fleet = Fleet(seating.specs, start, lambda: None)
+        self.fleet = Fleet(residents.specs, start, lambda: None)
         return self.fleet
 
-    def hold(self, seat, sign):
-        for gpu in seat.gpus:
-            self.taken[seat.node, gpu] += sign * Fraction(seat.share).limit_denominator(1000)
-            assert 0 <= self.taken[seat.node, gpu] <= 1
-            self.held -= sign * seat.share * asyncio.get_running_loop().time()
+    def hold(self, where, sign):
+        self.taken[where.node] += sign * Fraction(where.gpus).limit_denominator(1000)
+        assert 0 <= self.taken[where.node] <= self.run.gpus[where.node]
+        self.held -= sign * where.gpus * asyncio.get_running_loop().time()
 
     async def play(self):
         conducting = self.engines.start(self.stopping)
@@ -373,16 +374,17 @@ def test_workers_that_die_lose_no_episode_of_any_group():
     virtual_time.run(main())
 
 
-def test_an_engine_that_moves_leaves_its_old_seats_first():
-    """Its new seats are free at once; the old ones are wanted by another."""
+def test_an_engine_that_moves_is_unloaded_before_it_is_loaded_again():
+    """There is room for it at once; its old GPU is wanted by another."""
     needs = Needs({k: spec(k) for k in "xy"}, [frozenset("x"), frozenset("xy")], {})
-    seats = {k: Seat(k, 0, "n", (gpu,), 1) for k, gpu in (("x", 0), ("y", 0))}
-    moved = Seat("x", 0, "n", (1,), 1)
+    first = Allocation("x", 0, "n", 1, since=0)
+    moved, other = (Allocation(key, 0, "n", 1, since=1) for key in "xy")
     stages = [
-        Stage("dialogue", frozenset("x"), (0,), ("x",), (), (seats["x"],)),
-        Stage("dialogue", frozenset("xy"), (1,), ("x", "y"), ("x",), (moved, seats["y"])),
+        Stage("dialogue", frozenset("x"), (0,), ("x",), (), (first,)),
+        Stage("dialogue", frozenset("xy"), (1,), ("x", "y"), ("x",), (moved, other)),
     ]
-    run = RunPlan(needs, [StagePlan(frozenset({i}), s) for i, s in enumerate(stages)], {})
+    plans = [StagePlan(frozenset({i}), s) for i, s in enumerate(stages)]
+    run = RunPlan(needs, plans, {}, gpus={"n": 2})
     world = play(run, 5, seconds=lambda ref: 40.0 if ref.episode_id == "c0e0" else 1.0)
     assert world.launched == ["x", "x", "y"]
     assert len(world.settled_finally) == 10

