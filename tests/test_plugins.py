@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import inspect
 import random
+import re
 
 import pytest
 from pydantic import ValidationError
@@ -144,6 +145,28 @@ def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_pat
                 unseen += 1
                 assert other_reply == reply, (call.role, call.step.name, path)
     assert unseen > 50
+
+
+@pytest.mark.parametrize("agent", plugins.names("agents"))
+def test_a_prompt_with_nothing_to_list_shows_no_item_called_none(tmp_path, agent):
+    plan = plan_of(
+        write_sweep(tmp_path, grid=None, agent=agent, roles={"user": "strong", "agent": "weak"})
+    )
+    calls = {}
+    for attempt in rehearse(plan, [0], 4, probe=True):
+        for record in attempt.journal.records:
+            calls.setdefault((record.call.role, record.call.step.name), record.call)
+    for (role, step), call in calls.items():
+        package, name = ("agents", agent) if role.startswith("agent") else (
+            "simulators.users", "target_item")  # fmt: skip
+        prompts = folder_of(plugins.module(package, name, "plug-in"), None)
+        bare = {k: type(v)() if isinstance(v, list | tuple) else v for k, v in call.fields.items()}
+        texts = ("question", "remark", "topic")
+        for fields in (bare, bare | {k: "" for k in texts if k in bare}, bare | {"remark": "No."}):
+            prompt = prompts.render(step, {**fields, "reply_form": call.step.form})
+            listed = [line for line in prompt.splitlines() if re.match(r"\s*- \(", line)]
+            assert not listed, (role, step)
+            assert not re.search(r": \(n[a-z ]+\)$", prompt, re.MULTILINE), (role, step)
 
 
 @pytest.mark.parametrize("agent", plugins.names("agents"))

@@ -56,8 +56,8 @@ _SHARES = 20  # lines of the distribution that the question's prompt shows
 
 class _Preference(ReplyModel):
     stance: Literal["wants", "avoids"]
-    aspect: Annotated[str, text(40)]
-    wish: Annotated[str, text(80)]
+    aspect: Annotated[str, text(40, "Name what it is about, such as a property.")]
+    wish: Annotated[str, text(80, "Say it in a few words.")]
 
 
 class _Preferences(ReplyModel):
@@ -65,14 +65,13 @@ class _Preferences(ReplyModel):
         list[_Preference],
         Field(
             max_length=10,
-            description='a list of objects: stance ("wants" or "avoids"), aspect (what it is '
-            "about, such as a property), wish (in a few words); an empty list if nothing is known",
+            description="Put the most important first; [] if nothing is known.",
         ),
     ]
 
 
 class _Decision(ReplyModel):
-    action: Annotated[Literal["recommend", "ask"], Field(description='"recommend" or "ask"')]
+    action: Annotated[Literal["recommend", "ask"], Field(description="Choose the next action.")]
 
 
 _PREFER = Step("prefer", "extract", _Preferences)

@@ -36,8 +36,7 @@ class _Selection(ReplyModel):
         list[Annotated[int, Field(ge=1, le=999)]],
         Field(
             max_length=_MOST,
-            description="a list of the numbers of the selected preferences, the most relevant "
-            "first; an empty list for none",
+            description="Give their numbers, the most relevant first; [] for none.",
         ),
     ]
 

@@ -56,9 +56,9 @@ Numbers = Annotated[
 
 
 class _Category(ReplyModel):
-    category: Annotated[str, text(60)]
-    subcategory: Annotated[str, text(60)]
-    numbers: Numbers
+    category: Annotated[str, text(60, "Name the broad category.")]
+    subcategory: Annotated[str, text(60, "Name the subcategory.")]
+    numbers: Annotated[Numbers, Field(description="Give the numbers of its attributes.")]
 
     @property
     def path(self) -> Path:
@@ -71,15 +71,14 @@ class _Categories(ReplyModel):
         Field(
             min_length=1,
             max_length=_MOST_CATEGORIES,
-            description="a list of objects, one a subcategory: category (the name of the broad "
-            "category), subcategory (its name), numbers (those of its attributes)",
+            description="Write one for each subcategory.",
         ),
     ]
 
 
 class _Subcategory(ReplyModel):
-    name: Annotated[str, text(60)]
-    numbers: Numbers
+    name: Annotated[str, text(60, "Name the subcategory.")]
+    numbers: Annotated[Numbers, Field(description="Give the numbers of its items.")]
 
     @property
     def path(self) -> Path:
@@ -92,7 +91,7 @@ class _Subcategories(ReplyModel):
         Field(
             min_length=1,
             max_length=_MOST_SUBCATEGORIES,
-            description="a list of objects, one a subcategory: name, numbers (those of its items)",
+            description="Write one for each subcategory.",
         ),
     ]
 

@@ -47,20 +47,20 @@ _PICKED = 6  # relations that one reply picks
 class _Entities(ReplyModel):
     entities: Annotated[
         list[Annotated[str, text(100)]],
-        Field(max_length=6, description="names as text, the most important first; none: []"),
+        Field(max_length=6, description="Name them, the most important first; [] for none."),
     ]
 
 
 class _Relations(ReplyModel):
     relations: Annotated[
         list[Annotated[int, Field(ge=1, le=_MOST_RELATIONS)]],
-        Field(max_length=_PICKED, description="numbers of the relations to look up; none: []"),
+        Field(max_length=_PICKED, description="Give the numbers of those to look up; [] for none."),
     ]
 
 
 class _Goal(ReplyModel):
-    topic: Annotated[str, text(200, "what the message should be about, in a few words")]
-    goal: Annotated[Literal["recommend", "ask"], Field(description='"recommend" or "ask"')]
+    topic: Annotated[str, text(200, "Name in a few words what to talk about.")]
+    goal: Annotated[Literal["recommend", "ask"], Field(description="Choose the goal.")]
 
 
 _ENTITIES = Step("entities", "extract", _Entities)

@@ -26,16 +26,16 @@ _ITEM = 300  # characters of a response for each item: its title, and why it sui
 class Recommendation(ReplyModel):
     titles: Annotated[
         list[Title],
-        Field(min_length=1, max_length=_USUAL, description="titles as text, best first"),
+        Field(min_length=1, max_length=_USUAL, description="Name titles, the best first."),
     ]
 
 
 class Question(ReplyModel):
-    question: Annotated[str, text(300, "one question to the user")]
+    question: Annotated[str, text(300, "Ask the user one question.")]
 
 
 class Response(ReplyModel):
-    response: Annotated[str, text(_USUAL * _ITEM, "the words to say to the user")]
+    response: Annotated[str, text(_USUAL * _ITEM, "Write your message to the user.")]
 
 
 RECOMMEND = Step("recommend", "rank", Recommendation)

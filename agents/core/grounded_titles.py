@@ -58,7 +58,7 @@ class GroundedTitles(NamedTuple):
     def misses(self) -> tuple[str, ...]:
         """What was named and cannot be recommended, each with the reason, for prompts."""
         return (
-            *(f"{title}: not in the catalogue" for title in self.ungrounded),
+            *(f"{title}: not found" for title in self.ungrounded),
             *(f"{item.title}: the user had it before" for item in self.from_history),
             *(f"{item.title}: shown before in this conversation" for item in self.shown_before),
         )

@@ -71,10 +71,10 @@ def _words(env: _Tracking, messages: Iterable[Message]) -> str:
 
 @jinja2.pass_environment
 def _titles(env: _Tracking, items: Sequence[Item]) -> str:
-    """`{{ items | titles }}`: a line an item."""
+    """`{{ items | titles }}`: a line an item; none is no item of a list."""
     if env.seen is not None:
         env.seen.update([(id(item), "title") for item in items])
-    return "\n".join([f"- {item.title}" for item in items]) or "- (none)"
+    return "\n".join([f"- {item.title}" for item in items]) or "(none)"
 
 
 @jinja2.pass_environment
@@ -88,7 +88,7 @@ def _described(env: _Tracking, items: Sequence[Item]) -> str:
     for item in items:
         known = "; ".join(f"{name}: {', '.join(v)}" for name, v in item.attributes.items())
         lines.append(f"- {item.title} | {known}" if known else f"- {item.title}")
-    return "\n".join(lines) or "- (none)"
+    return "\n".join(lines) or "(none)"
 
 
 @jinja2.pass_environment

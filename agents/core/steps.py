@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin
@@ -126,15 +126,69 @@ class Step(Generic[R]):
 
     @cached_property
     def form(self) -> str:
-        """The reply's form in words, for prompts (`{{ reply_form }}`)."""
+        """The reply's form in words, for prompts (`{{ reply_form }}`).
+
+        Descriptions of fields are put in as instructions: what reads like an answer, small models
+        copy as their answer.
+        """
         if self.mode == "text":
-            limit, what = self.schema["maxLength"], self.schema.get("description")
-            form = f"Answer with plain text of at most {limit} characters and nothing else"
-            return f"{form}: {what}." if what else f"{form}."
-        lines = ["Answer with one JSON object and nothing else. Its fields:"]
-        for name, info in self.reply.model_fields.items():
-            lines.append(f"- {name}: {info.description or 'as its name says'}")
-        return "\n".join(lines)
+            limit, what = self.schema["maxLength"], _instruction(self.schema)
+            return f"Answer with plain text of at most {limit} characters and nothing else.{what}"
+        lines = ["Answer with one JSON object and nothing else. Its fields, in this order:"]
+        return "\n".join([*lines, *_fields(self.schema, self.schema.get("$defs", {}), "")])
+
+
+def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any], indent: str) -> Iterator[str]:
+    """A line for each field of an object: its name, its kind, and what to write."""
+    for name, part in schema.get("properties", {}).items():
+        yield f'{indent}- "{name}": {_kind(part, defs)}.{_instruction(part)}'
+        inner = _resolved(part.get("items", part), defs)
+        yield from _fields(inner, defs, indent + "  ")
+
+
+def _instruction(part: Mapping[str, Any]) -> str:
+    """A field's description as a sentence, with a space before it."""
+    what = part.get("description", "").strip()
+    return f" {what[0].upper()}{what[1:].removesuffix('.')}." if what else ""
+
+
+def _kind(part: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    """What a value of this schema is, in words."""
+    part = _resolved(part, defs)
+    if "enum" in part:
+        *others, last = (json.dumps(value, ensure_ascii=False) for value in part["enum"])
+        return f"{', '.join(others)} or {last}" if others else last
+    if "const" in part:
+        return json.dumps(part["const"], ensure_ascii=False)
+    if "anyOf" in part:
+        return " or ".join(_kind(each, defs) for each in part["anyOf"])
+    kind = str(part.get("type"))
+    if kind == "array":
+        most = f" at most {part['maxItems']}" if "maxItems" in part else ""
+        return f"a list of{most} {_plural(_resolved(part['items'], defs))}"
+    if kind == "string":
+        return (
+            f"a text of at most {part['maxLength']} characters" if "maxLength" in part else "a text"
+        )
+    if kind in ("integer", "number"):
+        return ("a whole number" if kind == "integer" else "a number") + _range(part)
+    return {"boolean": "true or false", "object": "an object"}.get(kind, kind)
+
+
+def _plural(part: Mapping[str, Any]) -> str:
+    kind = str(part.get("type"))
+    if kind == "integer":
+        return f"whole numbers{_range(part)}"
+    return {"string": "texts", "object": "objects, each with the fields below"}.get(kind, "values")
+
+
+def _range(part: Mapping[str, Any]) -> str:
+    known = {"minimum", "maximum"} <= part.keys()
+    return f" from {part['minimum']} to {part['maximum']}" if known else ""
+
+
+def _resolved(part: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    return defs[part["$ref"].rsplit("/", 1)[1]] if "$ref" in part else part
 
 
 @cache

@@ -62,10 +62,10 @@ Sql = Annotated[str, text(600)]
 
 
 class _Trait(ReplyModel):
-    what: Annotated[str, text(80, "a property or a title")]
+    what: Annotated[str, text(80, "Name a property or a title.")]
     stance: Annotated[
         Literal["expects", "likes", "dislikes"],
-        Field(description='"expects" (wants now), "likes" or "dislikes"'),
+        Field(description='Choose one; "expects" is for what is wanted now.'),
     ]
 
 
@@ -74,35 +74,36 @@ class _Profile(ReplyModel):
         list[_Trait],
         Field(
             max_length=12,
-            description='objects with "what" (a property or a title) and "stance" '
-            '("expects" for what is wanted now, "likes" or "dislikes")',
+            description="Write one for each thing that is known of the user; [] for none.",
         ),
     ]
 
 
 class _Plan(ReplyModel):
-    action: Annotated[Literal["recommend", "ask"], Field(description='"recommend" or "ask"')]
+    action: Annotated[Literal["recommend", "ask"], Field(description="Choose the next action.")]
     look_up: Annotated[
         Sql | None,
-        Field(description="SQL of the items whose details you want to see, else null"),
+        Field(description="Write SQL that selects items whose details you need; null for none."),
     ]
     hard: Annotated[
         Sql | None,
-        Field(description="SQL of the items that may be recommended, or null for all of them"),
+        Field(
+            description="Write SQL that selects the items that may be recommended; null for all."
+        ),
     ]
     similar: Annotated[
         list[Title],
-        Field(max_length=3, description="titles that the items should resemble, mostly none"),
+        Field(max_length=3, description="Name titles that the items should be like; mostly []."),
     ]
     rank_by: Annotated[
         Literal["preference", "similarity"],
-        Field(description='"preference" (the user\'s history) or "similarity" (to the titles)'),
+        Field(description="Order by the user's history, or by likeness to those titles."),
     ]
 
 
 class _Verdict(ReplyModel):
-    remark: Annotated[str, text(300, "what to plan otherwise, or none")]
-    verdict: Annotated[Literal["accept", "revise"], Field(description='"accept" or "revise"')]
+    remark: Annotated[str, text(300, "Say what fits and what to plan instead, if anything.")]
+    verdict: Annotated[Literal["accept", "revise"], Field(description="Give your verdict.")]
 
 
 _PROFILE = Step("profile", "extract", _Profile)

@@ -35,8 +35,8 @@ SubTask = Literal["recommendation", "preference elicitation"]
 
 
 class _Detected(ReplyModel):
-    reason: Annotated[str, text(200, "why this sub-task comes next, in a few words")]
-    sub_task: Annotated[SubTask, Field(description='"recommendation" or "preference elicitation"')]
+    reason: Annotated[str, text(200, "Say in a few words which sub-task comes next and why.")]
+    sub_task: Annotated[SubTask, Field(description="Choose the sub-task.")]
 
 
 _DETECT = Step("detect", "decide", _Detected)

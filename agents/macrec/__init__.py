@@ -31,6 +31,7 @@ response), four to ask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -56,41 +57,41 @@ _SEEN = 10  # candidates that the item analyst reads, and that a search reports
 
 
 class _Task(ReplyModel):
-    task: Annotated[str, text(400, "what is to be found for the user")]
+    task: Annotated[str, text(400, "Say what to find for the user.")]
 
 
 class _Opening(ReplyModel):
-    thought: Annotated[str, text(400, "what you conclude, and what the specialist should do")]
+    thought: Annotated[str, text(400, "Conclude, and say what the specialist should do.")]
     action: Annotated[
         Literal["search", "analyse_user", "analyse_items", "ask"],
-        Field(description='"search", "analyse_user", "analyse_items" or "ask"'),
+        Field(description="Choose your action."),
     ]
 
 
 class _Thought(ReplyModel):
-    thought: Annotated[str, text(400, "what you conclude, and what the specialist should do")]
+    thought: Annotated[str, text(400, "Conclude, and say what the specialist should do.")]
     action: Annotated[
         Literal["recommend", "search", "analyse_user", "analyse_items", "ask"],
-        Field(description='"recommend", "search", "analyse_user", "analyse_items" or "ask"'),
+        Field(description="Choose your action."),
     ]
 
 
 class _LastThought(ReplyModel):
-    thought: Annotated[str, text(400, "what you conclude")]
-    action: Annotated[Literal["recommend", "ask"], Field(description='"recommend" or "ask"')]
+    thought: Annotated[str, text(400, "Conclude from what is known.")]
+    action: Annotated[Literal["recommend", "ask"], Field(description="Choose your action.")]
 
 
 class _Search(ReplyModel):
-    sql: Annotated[str, text(600, "one SELECT of item_id from the table items")]
+    sql: Annotated[str, text(600, "Write one SELECT of item_id from the table items.")]
 
 
 class _Analysis(ReplyModel):
-    analysis: Annotated[str, text(500, "your analysis")]
+    analysis: Annotated[str, text(500, "Write your analysis.")]
 
 
 class _Reflection(ReplyModel):
-    remark: Annotated[str, text(300, "what to pick otherwise, or none")]
-    verdict: Annotated[Literal["accept", "revise"], Field(description='"accept" or "revise"')]
+    remark: Annotated[str, text(300, "Say what fits and what to pick instead, if anything.")]
+    verdict: Annotated[Literal["accept", "revise"], Field(description="Give your verdict.")]
 
 
 _INTERPRET = Step("interpret", "summarise", _Task)
@@ -178,17 +179,23 @@ class MACRec(PicksFromCandidates):
         self, candidates: tuple[Item, ...], dialogue: Dialogue, ask: Ask, **fields: Any
     ) -> GroundedTitles:
         """Picks, and picks again while the reflector sends the answer back."""
-        picked = await super().pick(candidates, dialogue, ask, answer=(), remark="")
+        picked = await super().pick(candidates, dialogue, ask, answer=(), misses=(), remark="")
         if is_probe(ask.role) or not candidates:
             return picked
         for _ in range(self._own.reflections):
             answer = picked.items[: self.context.shown_items]
-            reflection = await self._reflect(answer, dialogue, ask)
+            reflection = await self._reflect(answer, picked.misses, dialogue, ask)
             if reflection.verdict == "accept":
                 break
             self._sent_back += 1
-            sent_back = {"answer": answer, "remark": reflection.remark}
-            picked = await super().pick(candidates, dialogue, ask, **sent_back)
+            picked = await super().pick(
+                candidates,
+                dialogue,
+                ask,
+                answer=answer,
+                misses=picked.misses,
+                remark=reflection.remark,
+            )
         return picked
 
     def extra_fields(self) -> dict[str, Any]:
@@ -244,11 +251,14 @@ class MACRec(PicksFromCandidates):
         first = "; ".join(item.title for item in (await self.hand_over(dialogue))[:_SEEN])
         return f"{reply.sql} - {self._queries[-1].text} The first by the user's history: {first}"
 
-    async def _reflect(self, answer: tuple[Item, ...], dialogue: Dialogue, ask: Ask) -> _Reflection:
+    async def _reflect(
+        self, answer: tuple[Item, ...], misses: Sequence[str], dialogue: Dialogue, ask: Ask
+    ) -> _Reflection:
         return await ask.as_role("reflector")(
             _REFLECT,
             **self.extra_fields(),
             noun=self.context.catalogue.noun,
             items=answer,
+            misses=misses,
             conversation=dialogue.messages,
         )

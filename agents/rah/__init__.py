@@ -52,14 +52,14 @@ class _Features(ReplyModel):
         Field(
             min_length=1,
             max_length=_AT_ONCE,
-            description="a short line for each item: its title, and what characterises it",
+            description="Write a short line for each item: its title, and what characterises it.",
         ),
     ]
 
 
 class _Trait(ReplyModel):
-    stance: Annotated[Literal["likes", "dislikes"], Field(description='"likes" or "dislikes"')]
-    what: Annotated[str, text(80, "a quality of items, in a few words")]
+    stance: Annotated[Literal["likes", "dislikes"], Field(description="Choose one.")]
+    what: Annotated[str, text(80, "Name a quality of items in a few words.")]
 
 
 class _Personality(ReplyModel):
@@ -67,8 +67,7 @@ class _Personality(ReplyModel):
         list[_Trait],
         Field(
             max_length=16,
-            description='objects with "stance" ("likes" or "dislikes") and "what" (a quality of '
-            "items, in a few words), the most telling first",
+            description="Put the most telling first.",
         ),
     ]
 
@@ -77,14 +76,12 @@ class _Personality(ReplyModel):
 
 
 class _Decision(ReplyModel):
-    action: Annotated[Literal["recommend", "ask"], Field(description='"recommend" or "ask"')]
+    action: Annotated[Literal["recommend", "ask"], Field(description="Choose the next action.")]
 
 
 class _Criticism(ReplyModel):
-    reason: Annotated[str, text(400, "what suits the user and what does not, and why")]
-    verdict: Annotated[
-        Literal["suits", "does not suit"], Field(description='"suits" or "does not suit"')
-    ]
+    reason: Annotated[str, text(400, "Say what suits the user, what does not, and why.")]
+    verdict: Annotated[Literal["suits", "does not suit"], Field(description="Give your verdict.")]
 
 
 _PERCEIVE = Step("perceive", "summarise", _Features)
@@ -103,6 +100,8 @@ class _Objection(NamedTuple):
     """What Critic had against some items that Act had named."""
 
     items: tuple[Item, ...]
+    misses: tuple[str, ...]
+    """What was named besides and cannot be recommended, each with the reason."""
     reason: str
 
 
@@ -190,10 +189,12 @@ class RAH(DecisionFirst):
             if len(objections) == self._rounds:
                 return _Act(named, personality, objections)
             shown = named.items[: self.context.shown_items]
-            found = await ask(_CRITICISE, **fields, personality=personality, items=shown)
+            found = await ask(
+                _CRITICISE, **fields, personality=personality, items=shown, misses=named.misses
+            )
             if found.verdict == "suits":
                 return _Act(named, personality, objections)
-            objections.append(_Objection(shown, found.reason))
+            objections.append(_Objection(shown, named.misses, found.reason))
             reflected = await ask(
                 _REFLECT, **fields, personality=personality, items=shown, objection=found.reason
             )

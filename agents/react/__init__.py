@@ -28,16 +28,16 @@ __all__ = ["ReAct"]
 
 
 class _Thought(ReplyModel):
-    thought: Annotated[str, text(600, "what you conclude from the conversation so far")]
+    thought: Annotated[str, text(600, "Conclude from the conversation so far.")]
     action: Annotated[
         Literal["recommend", "think", "ask"],
-        Field(description='"recommend", "think" (one more thought first) or "ask"'),
+        Field(description='Choose your next action; "think" is one more thought first.'),
     ]
 
 
 class _LastThought(ReplyModel):
-    thought: Annotated[str, text(600, "what you conclude from the conversation so far")]
-    action: Annotated[Literal["recommend", "ask"], Field(description='"recommend" or "ask"')]
+    thought: Annotated[str, text(600, "Conclude from the conversation so far.")]
+    action: Annotated[Literal["recommend", "ask"], Field(description="Choose your next action.")]
 
 
 _THINK = Step("think", "decide", _Thought)

@@ -20,7 +20,7 @@ __all__ = ["ZeroShot"]
 
 
 class _Decision(ReplyModel):
-    action: Annotated[Literal["recommend", "ask"], Field(description='"recommend" or "ask"')]
+    action: Annotated[Literal["recommend", "ask"], Field(description="Choose your next action.")]
 
 
 _DECIDE = Step("decide", "decide", _Decision)

@@ -137,6 +137,19 @@ def test_the_reflector_sends_an_answer_back_once():
     assert len(model.calls) == 8
 
 
+def test_an_answer_that_names_no_candidate_is_judged_and_sent_back_by_what_it_named():
+    picks = [{"titles": ["No Such Film", "Heat Wave"]}, {"titles": ["Film number 9"]}]
+    replies = answers(recommend=picks, reflect={"remark": "Pick the ninth.", "verdict": "revise"})
+    turn, model, _ = turn_of(replies)
+    assert ids(turn.shown) == ["9"]
+    judged, again = (model.calls[place].messages[0].content for place in (-3, -2))
+    assert "The manager's answer names none of the candidates.\nIt also names" in judged
+    assert "Your last answer named none of the candidates.\nIt also named" in again
+    for prompt in (judged, again):
+        assert "\n- No Such Film: " in prompt
+        assert "(none)" not in prompt
+
+
 def test_a_probe_searches_where_nobody_has_and_leaves_the_turn_as_it_was():
     turn, model, would = turn_of(answers(open=thought("ask")), probe=True)
     assert (turn.action, turn.candidates, turn.extra["queries_selected"]) == ("ask", None, 0)

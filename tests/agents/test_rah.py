@@ -77,6 +77,21 @@ def test_criticism_is_reflected_upon_and_acted_upon_once():
     assert "perceive" not in steps(model)  # nothing new was shown
 
 
+def test_a_list_of_which_nothing_can_be_recommended_is_criticised_by_what_it_named():
+    titles = [{"titles": ["No Such Film", "Alien Garden (1979)"]}, {"titles": ["Heat Wave (1995)"]}]
+    model = FakeModel(by_step(**REPLIES | {"criticise": NO, "recommend": titles}))
+    assert turn(agent(), model).shown == (ITEMS[1],)
+    assert "named no title that can be recommended.\nNamed as well" in prompt(model, "criticise")
+    assert "No title was chosen that can be recommended.\nCriticism: no gardens" in prompt(
+        model, "reflect"
+    )
+    first, again = (prompt(model, "recommend", place) for place in (0, 1))
+    assert "- No title that can be recommended: no gardens\n- No Such Film: " in again
+    assert "Criticism of your earlier choices" not in first
+    for shown in (prompt(model, "criticise"), again):
+        assert "- Alien Garden (1979): the user had it before" in shown
+
+
 @pytest.mark.parametrize("rounds", [0, 1, 3])
 def test_the_critic_looks_at_most_as_often_as_the_option_says(rounds):
     model = FakeModel(by_step(**REPLIES | {"criticise": NO}))

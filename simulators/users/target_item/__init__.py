@@ -23,7 +23,7 @@ __all__ = ["TargetItem"]
 
 
 class _Words(ReplyModel):
-    words: Annotated[str, text(600, "what you say, in the words of the user")]
+    words: Annotated[str, text(600, "Write what you say next to the recommender.")]
 
     @field_validator("words")
     @classmethod
@@ -39,12 +39,12 @@ class _Opening(_Words):
 
 
 class _Answer(_Words):
-    leaves: Annotated[bool, Field(description="true if you end the conversation now")]
+    leaves: Annotated[bool, Field(description="Give true only to end the conversation now.")]
 
 
 class _Verdict(_Answer):
     decision: Annotated[
-        Literal["accept", "refuse"], Field(description='"accept" or "refuse" what is recommended')
+        Literal["accept", "refuse"], Field(description="Accept or refuse what is recommended.")
     ]
 
 

@@ -91,9 +91,24 @@ def test_the_response_to_an_empty_list_knows_what_was_named_and_why_it_cannot_be
     asyncio.run(write(CONTEXT, SHOWN, ask, items=(HEAT,), misses=named.misses))
     empty, presenting = (call.messages[0].content for call in model.calls)
     assert model.calls[0].step.name == RESPOND.name
-    assert "- No Such Film: not in the catalogue" in empty
+    assert "- No Such Film: not found" in empty
     assert "- Alien Garden (1979): the user had it before" in empty
     assert "No Such Film" not in presenting
+
+
+def test_the_response_is_given_facts_to_argue_with_and_no_empty_lists():
+    model = FakeModel(lambda call: {"response": "Well."})
+    ask = make_ask(model, prompts_of("agents", "zero_shot"))
+    asyncio.run(write(CONTEXT, SHOWN, ask, items=(HEAT,)))
+    asyncio.run(write(CONTEXT, SHOWN, ask, question="Which decade?"))
+    asyncio.run(write(CONTEXT, SHOWN, ask))
+    presenting, asking, nothing = (call.messages[0].content for call in model.calls)
+    assert "- Heat Wave (1995) | genre: Action, Thriller; decade: 1990s" in presenting
+    assert "Question to ask:" not in presenting
+    assert "Question to ask: Which decade?" in asking
+    assert "Items to present" not in asking
+    assert "There is nothing to present and nothing to ask." in nothing
+    assert not any("(none)" in prompt for prompt in (presenting, asking, nothing))
 
 
 def naming(titles):

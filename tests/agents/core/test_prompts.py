@@ -13,7 +13,7 @@ def test_described_items_show_their_attributes_and_nothing_else(tmp_path):
     prompt, shown = folder.render_shown("look", {"items": (ITEMS[1], bare)})
     assert prompt == ("- Heat Wave (1995) | genre: Action, Thriller; decade: 1990s\n- Bare")
     assert (id(ITEMS[1]), "attributes") in shown.pairs
-    assert folder.render("look", {"items": ()}) == "- (none)"
+    assert folder.render("look", {"items": ()}) == "(none)"
 
 
 def test_no_words_of_a_message_pass_for_another_message(tmp_path):

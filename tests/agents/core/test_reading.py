@@ -151,7 +151,7 @@ def test_a_text_reply_has_its_bounds(words):
 def test_a_text_step_sends_no_schema_and_says_its_form():
     assert TALK.schema_json == ""
     assert TALK.form == (
-        "Answer with plain text of at most 20 characters and nothing else: what you say."
+        "Answer with plain text of at most 20 characters and nothing else. What you say."
     )
     assert SAY.form.startswith("Answer with one JSON object")
 

@@ -1,6 +1,7 @@
 """Schemas as guided decoding is sent them: every field where it is declared."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -123,7 +124,14 @@ def test_a_bounded_step_differs_in_its_bounds_alone():
         whole = whole.replace(before, f"{before.partition(':')[0]}: {after}")
     assert narrow == json.dumps(json.loads(whole), separators=(",", ":"))
     assert sent(narrow) == sent(GROUP.schema_json)
-    assert NARROW.form == GROUP.form
+    assert NARROW.form == (
+        "Answer with one JSON object and nothing else. Its fields, in this order:\n"
+        '- "why": a text of at most 10 characters. Say why.\n'
+        '- "groups": a list of at most 2 objects, each with the fields below. Groups.\n'
+        '  - "name": a text of at most 20 characters.\n'
+        '  - "numbers": a list of at most 3 whole numbers from 1 to 4.\n'
+        '- "best": a whole number from 1 to 2.'
+    )
 
 
 def test_equal_bounds_give_the_same_step_and_none_the_step_itself():
@@ -178,3 +186,48 @@ def test_a_text_step_is_bounded_too():
 def test_an_unknown_field_cannot_be_bounded():
     with pytest.raises(ValueError, match="Groups has no field 'nothing' to bound"):
         GROUP.bounded(nothing=3)
+
+
+class Kinds(ReplyModel):
+    sql: Annotated[Annotated[str, text(9)] | None, Field(description="write SQL, or null")]
+    titles: Annotated[list[Annotated[str, text(9)]], Field(max_length=2)]
+    three: Literal["a", "b", "c"]
+    one: Literal["x"]
+    flag: bool
+    share: Annotated[float, Field(ge=0, le=1)]
+
+
+def test_the_form_says_the_kind_of_every_field():
+    assert Step("kinds", "decide", Kinds).form.splitlines()[1:] == [
+        '- "sql": a text of at most 9 characters or null. Write SQL, or null.',
+        '- "titles": a list of at most 2 texts.',
+        '- "three": "a", "b" or "c".',
+        '- "one": "x".',
+        '- "flag": true or false.',
+        '- "share": a number from 0 to 1.',
+    ]
+
+
+# Imperatives; add yours.
+VERBS = ("Accept", "Ask", "Choose", "Conclude", "Give", "Name", "Order", "Put", "Say", "Write")
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_every_field_is_described_by_an_instruction_that_nobody_can_give_as_an_answer(step):
+    """A small model copies what reads like an answer: "what you say, in the words of the user"."""
+    described = 0
+    for schema in _objects(step.schema):
+        for name, part in schema["properties"].items():
+            what = part.get("description")
+            if what is None:
+                assert "enum" in part, f"{name} is not described"
+                continue
+            described += 1
+            assert re.split(r"\W", what)[0] in VERBS, f"{name}: {what}"
+            assert what.endswith(".")
+            assert what in step.form
+    assert described
+
+
+def _objects(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    return [schema, *schema.get("$defs", {}).values()]
