@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TextIO
+
+vllm_stream: TextIO | None = None
+"""Where vLLM's log lines go in a process that runs its engines; None: to its error output."""
 
 
 def log_to(folder: Path, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, get_args
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 BACKENDS = "workers.backends"
 
 T = TypeVar("T")
+A = TypeVar("A", Completion, Embedded)
 
 
 def backend_of(
@@ -98,10 +100,17 @@ class BoundModel:
         self.greedy = self._backend.greedy
 
     async def complete(self, call: Call) -> Completion:
-        return await self._answered(lambda: self._completed(call))
+        asked = time.monotonic()
+        return self._timed(await self._answered(lambda: self._completed(call)), asked)
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
-        return await self._answered(lambda: self._embedded(texts))
+        asked = time.monotonic()
+        return self._timed(await self._answered(lambda: self._embedded(texts)), asked)
+
+    def _timed(self, done: A, asked: float) -> A:
+        """`done`, with how long it waited for an engine to come up; also if another's call did."""
+        waited = self._backend.up_since - asked
+        return done._replace(waited=waited) if waited > 0 else done
 
     async def _answered(self, answer: Callable[[], Awaitable[T]]) -> T:
         """The answer; every error as one of ours, never as one of the agent that waits for it.

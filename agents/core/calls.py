@@ -116,7 +116,7 @@ class Completion(NamedTuple):
     """Digest of what served it (versions, hardware, engine settings); the manifest explains it.
     From another's server it is the server's own word for that."""
     waited: float = 0.0
-    """Seconds before an engine was there to answer: its loading is no part of the call's time."""
+    """Seconds until an engine was there to answer: its loading is no part of the call's time."""
 
 
 class Embedded(NamedTuple):

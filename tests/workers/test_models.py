@@ -1,6 +1,7 @@
 """Models bound to backends: what they embed, and what they refuse."""
 
 import asyncio
+import time
 
 import numpy as np
 import pytest
@@ -49,7 +50,51 @@ def test_embeddings_are_float32_and_retried_at_once(bound):
     found = asyncio.run(bound(lost=2).embed(["a", "b"]))
     assert found.vectors.dtype == np.float32
     assert found.vectors.tolist() == [[1, 2], [1, 2]]
-    assert found[1:] == (3, False, 2, "f")
+    assert found[1:] == (3, False, 2, "f", 0.0)
+
+
+class Loading(Embedding):
+    """Has an engine that comes up with the first call."""
+
+    up = 0.0
+
+    @property
+    def up_since(self):
+        return self.up
+
+    async def embed(self, texts):
+        if not self.up:
+            await asyncio.sleep(0.01)
+            self.up = time.monotonic()
+        return Embedded(np.array([[1.0]] * len(texts)))
+
+
+class OneFlight:
+    """A call cache in which equal calls wait for the first of them."""
+
+    def __init__(self):
+        self.made = {}
+
+    async def reply(self, key, accepted, make):
+        if key in self.made:
+            return (await self.made[key])._replace(cached=True)
+        self.made[key] = asyncio.get_running_loop().create_future()
+        self.made[key].set_result(await make())
+        return await self.made[key]
+
+
+def test_all_who_wait_for_an_engine_to_load_know_how_long_and_nobody_else(monkeypatch):
+    monkeypatch.setattr("workers.models.plugins.load", lambda *_: Loading)
+
+    async def main():
+        spec = ModelSpec.model_validate({"backend": "my_lab.loading"})
+        model = BoundModel("m", spec, context(), transient=2, cache=OneFlight())  # type: ignore
+        maker, waiter = await asyncio.gather(model.embed(["a"]), model.embed(["a"]))
+        assert waiter.cached and not maker.cached
+        assert min(maker.waited, waiter.waited) >= 0.01
+        assert (await model.embed(["b"])).waited == (await model.embed(["a"])).waited == 0
+
+    asyncio.run(main())
 
 
 def test_retries_of_embeddings_end(bound):

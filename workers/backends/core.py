@@ -116,6 +116,11 @@ class Backend(ABC):
         """Of the software that answers, if it runs here: another may give other words."""
         return ""
 
+    @property
+    def up_since(self) -> float:
+        """When the engine that answers came up, by `time.monotonic`; 0 where it always was."""
+        return 0.0
+
     async def fingerprints(self) -> frozenset[str]:
         """What serves now, as `Completion.fingerprint` has it, for `cache.match: strict`.
 

@@ -56,6 +56,10 @@ class VLLMBackend(Backend):
     def engine_version(cls) -> str:
         return installed_version() or ""
 
+    @property
+    def up_since(self) -> float:
+        return self._client.up_since
+
     async def fingerprints(self) -> frozenset[str]:
         return await self._client.fingerprints()
 
@@ -73,11 +77,7 @@ class VLLMBackend(Backend):
             *(self._client.ask(text, EmbedRequest(text)) for text in texts)
         )
         vectors = np.stack([np.frombuffer(each.data, np.float32) for each in found])
-        return Embedded(
-            vectors,
-            sum(each.input_tokens for each in found),
-            waited=max(each.waited for each in found),
-        )
+        return Embedded(vectors, sum(each.input_tokens for each in found))
 
     async def check(self, work: Workload) -> str:
         return "; ".join(examine(self._options, work.prompts, work.schemas, work.gpu_memory))

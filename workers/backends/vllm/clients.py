@@ -17,7 +17,7 @@ import itertools
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from agents.core.calls import Completion
@@ -132,8 +132,8 @@ class EngineClient:
         self._label, self._client, self._reach = label, client, reach
         self._links: dict[int, _Link] = {}
         self._ring = Ring(())
-        self._up_since = 0.0
-        """When replicas came up after there was none."""
+        self.up_since = 0.0
+        """When replicas came up after there was none, by `time.monotonic`."""
         self._failed = ""
         self._waiting: deque[_Call] = deque()
         self._deaths: defaultdict[bytes, set[str]] = defaultdict(set)
@@ -206,15 +206,10 @@ class EngineClient:
         self._waiting.append(call)
         self.dispatch()
         try:
-            reply = await call.reply
+            return await call.reply
         except ReplicaLost as error:
             self._note_death(call, error)
             raise
-        return reply._replace(waited=call.waited) if call.waited else reply
-
-    def sends(self, call: _Call) -> None:
-        """Notes how long the call has waited for a replica to come up."""
-        call.waited = max(0.0, self._up_since - call.asked)
 
     def _note_death(self, call: _Call, error: ReplicaLost) -> None:
         if call.state == "waiting":
@@ -252,7 +247,7 @@ class EngineClient:
         was_up = self._ring.size > 0
         self._ring = Ring(index for index, link in self._links.items() if not link.lost)
         if self._ring.size and not was_up:
-            self._up_since = time.monotonic()
+            self.up_since = time.monotonic()
         self.dispatch()
 
     def dispatch(self) -> None:
@@ -288,8 +283,6 @@ class _Call:
     state: State = "waiting"
     incarnation: str = ""
     since: float = 0.0
-    asked: float = field(default_factory=lambda: time.monotonic())
-    waited: float = 0.0
 
 
 class _Link:
@@ -312,7 +305,6 @@ class _Link:
     def send(self, call: _Call) -> None:
         """Queues a call for the next batch."""
         call.incarnation, call.since = self.ref.incarnation, time.monotonic()
-        self._owner.sends(call)
         self._next += 1
         self.calls[self._next] = call
         if not self._batch:

@@ -53,8 +53,6 @@ class Vector(NamedTuple):
 
     data: bytes
     input_tokens: int
-    waited: float = 0.0
-    """As in `Completion`."""
 
 
 class Death(Exception):

@@ -23,7 +23,7 @@ from workers.backends.vllm.engine import (
     Vector,
     clean_environment,
 )
-from workers.backends.vllm.output import cause_of, importing_vllm, redirect
+from workers.backends.vllm.output import cause_of, log_vllm_to, redirect
 
 _MOST_DEATHS = 3  # without a reply in between
 
@@ -54,6 +54,7 @@ class LocalEngines:
                 folder = Path(tempfile.gettempdir())
             self._redirected = folder / f"local-{os.getpid()}-engine.log"
             redirect(self._redirected, keep_screen=True)
+            log_vllm_to(self._redirected)
         return self._redirected
 
     def update(self, view: View) -> None:
@@ -93,20 +94,17 @@ class LocalClient:
         self._label, self._spec_for, self._output = label, spec_for, output
         self._slots = asyncio.Semaphore(max_inflight)
         self._start: asyncio.Task[_Running] | None = None
+        self.up_since = 0.0
+        """When the engine came up, by `time.monotonic`."""
         self._deaths = 0
         self._failed = ""
         self.losses = Losses()
 
     async def ask(self, route: str, request: Request | EmbedRequest) -> Completion | Vector:
         """One reply; errors as in `clients.EngineClient.ask`."""
-        asked = time.monotonic()
-        await self._running()
-        waited = time.monotonic() - asked
         async with self._slots:
-            asked = time.monotonic()
-            engine, gone, fingerprint = await self._running()  # another, if that one has died
+            engine, gone, fingerprint = await self._running()
             started = time.monotonic()
-            waited += started - asked
             try:
                 if isinstance(request, EmbedRequest):
                     reply: Completion | Vector = await _unless(gone, engine.embed(request))
@@ -118,7 +116,7 @@ class LocalClient:
                 self.losses.seconds += time.monotonic() - started
                 raise ReplicaLost(f"{self._label}: {error}") from error
         self._deaths = 0
-        return reply._replace(waited=waited)
+        return reply
 
     async def fingerprints(self) -> frozenset[str]:
         """Of the engine, which is started if need be."""
@@ -144,10 +142,9 @@ class LocalClient:
 
     async def _started(self) -> _Running:
         output = self._output()
-        with importing_vllm(output):
-            from vllm.platforms import current_platform
+        from vllm.platforms import current_platform
 
-            cpu = current_platform.is_cpu()
+        cpu = current_platform.is_cpu()
         spec = self._spec_for(cpu)
         clean_environment(Path(spec.arguments["model"]).is_dir(), 1 if cpu else None)
         gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -168,6 +165,7 @@ class LocalClient:
         except Exception as error:  # noqa: BLE001  (vLLM raises anything, for any reason)
             self._failed = f"the model cannot be served: {cause_of(error, output)}"
         else:
+            self.up_since = time.monotonic()
             return _Running(engine, gone, digest(engine.fingerprint()))
         raise EngineRefused(f"{self._label}: {self._failed}")
 

@@ -6,17 +6,11 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
+from workers import logs
 from workers.backends.vllm.engine import Death
 
-log_stream: TextIO | None = None
-"""Where vLLM's own log lines go, found by its name; see `importing_vllm`."""
-
-_STREAM = "VLLM_LOGGING_STREAM"
 _TAIL = 20_000  # characters of the output that are searched for a cause
 _CAUSE = re.compile(r"^.*?\b((?:\w+\.)*\w*(?:Error|Exception)\b: .*)$", re.M)
 # What vLLM raises in our process says only that there was a cause in another.
@@ -43,27 +37,18 @@ def redirect(path: Path, *, keep_screen: bool = False) -> None:
     os.close(out)
 
 
-@contextmanager
-def importing_vllm(path: Path) -> Iterator[None]:
-    """While vLLM is imported, and after it: its log lines of this process go to `path`.
+def log_vllm_to(path: Path) -> None:
+    """Sends vLLM's log lines to `path`, of this process and of those that it will start.
 
-    It sets up its logging as it is imported, and later in each of its processes: those print to
-    what `redirect` gave them, so the variable must not reach them.
+    vLLM sets up its logging when it is imported and again for each engine, so the stream is named
+    in its environment. In its own processes the name stands for their error output, which
+    `redirect` has given them.
     """
-    global log_stream
-    log_stream = path.open("a", encoding="utf-8")
-    before = os.environ.get(_STREAM)
-    os.environ[_STREAM] = f"ext://{__name__}.log_stream"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_STREAM]
-        else:
-            os.environ[_STREAM] = before
-        for handler in logging.getLogger("vllm").handlers:  # where it was imported before
-            if isinstance(handler, logging.StreamHandler):
-                handler.setStream(log_stream)
+    logs.vllm_stream = path.open("a", encoding="utf-8")
+    os.environ["VLLM_LOGGING_STREAM"] = f"ext://{logs.__name__}.vllm_stream"
+    for handler in logging.getLogger("vllm").handlers:  # where it was imported before
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(logs.vllm_stream)
 
 
 def cause_of(error: Exception, path: Path) -> str:

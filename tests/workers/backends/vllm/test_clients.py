@@ -133,14 +133,8 @@ def retrying(call, transient):
     return retry.retrying(call, transient, retry.Patience(60))
 
 
-async def ask(client, words, route=None):
-    """The reply, without how long it had to wait for a replica to come up."""
-    reply = await client.ask(route or words, request(words))
-    return reply._replace(waited=0.0)
-
-
 def asking(client, words, route=None):
-    return asyncio.create_task(ask(client, words, route))
+    return asyncio.create_task(client.ask(route or words, request(words)))
 
 
 def view(*replicas, failed=""):
@@ -250,30 +244,24 @@ async def test_a_call_before_any_replica_is_ready_waits_for_it():
 
 
 @in_virtual_time
-async def test_the_loading_of_an_engine_is_no_part_of_its_calls_and_the_queue_before_it_is():
+async def test_since_when_an_engine_is_up_is_known_also_after_a_death():
     engines = Engines("w000", 1, lambda handle: handle)
     client = engines.of("key", "tiny", 1, None)
+    assert client.up_since == 0
     tasks = [asyncio.create_task(client.ask("r", request(f"c{i}"))) for i in range(2)]
     await asyncio.sleep(600)
-    engines.update({"key": view(Replica(seconds=10))})
-    began = asyncio.get_running_loop().time()
-    assert [round((await task).waited) for task in tasks] == [600, 600]
-    assert asyncio.get_running_loop().time() - began > 20  # one at a time: both took their time
-    assert (await client.ask("r", request("late"))).waited == 0
-
-
-@in_virtual_time
-async def test_the_loading_of_an_engine_that_takes_the_place_of_a_dead_one_is_no_part_either():
-    first, second = Replica("1", seconds=10), Replica("2", seconds=10)
-    client = client_of(first)
-    task = asyncio.create_task(retrying(lambda: client.ask("r", request("hello")), 5))
-    await asyncio.sleep(5)
-    first.die()
-    client.update(EngineView())
+    first, spare, last = Replica("1"), Replica("2", 1), Replica("3")
+    engines.update({"key": view(first)})
+    await asyncio.gather(*tasks)
+    engines.update({"key": view(first, spare)})
+    await asyncio.sleep(50)
+    engines.update({"key": view(spare)})
+    assert client.up_since == 600  # there was always one
+    engines.update({"key": EngineView()})
     await asyncio.sleep(300)
-    client.update(view(second))
-    reply, retries = await task
-    assert (retries, round(reply.waited)) == (1, 300)
+    began = asyncio.get_running_loop().time()
+    engines.update({"key": view(last)})
+    assert client.up_since == began > 900
 
 
 def test_each_process_has_its_share_of_what_the_engine_takes_and_one_at_least():
@@ -528,7 +516,7 @@ async def test_suspects_run_one_at_a_time_and_who_gets_a_reply_is_cleared():
     first, second = Replica("1", 0, seconds=9), Replica("2", 0, seconds=9)
     third = Replica("3", 0)
     client = client_of(first)
-    tasks = [asyncio.create_task(retrying(lambda w=f"c{i}": ask(client, w, "r"), 5))
+    tasks = [asyncio.create_task(retrying(lambda w=f"c{i}": client.ask("r", request(w)), 5))
              for i in range(3)]  # fmt: skip
     for dying, fresh in ((first, second), (second, third)):
         await asyncio.sleep(1)

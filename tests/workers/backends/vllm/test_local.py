@@ -87,15 +87,16 @@ def test_the_engine_starts_once_for_all_who_ask_and_takes_no_more_than_its_slots
     virtual_time.run(main())
 
 
-def test_the_loading_is_no_part_of_the_calls_that_wait_for_it(engines):
+def test_since_when_an_engine_is_up_is_known_also_after_a_death(engines):
     async def main():
         client = client_of(1)
-        calls = (client.ask("r", request()), client.ask("r", EmbedRequest("x")))
-        assert [one.waited for one in await asyncio.gather(*calls)] == [10, 10]
-        assert asyncio.get_running_loop().time() == 11  # and the queue for its one slot is
-        assert (await client.ask("r", request())).waited == 0
+        assert client.up_since == 0
+        await asyncio.gather(client.ask("r", request()), client.ask("r", EmbedRequest("x")))
+        assert client.up_since == 10
         engines[0].on_death("x")
-        assert (await client.ask("r", request())).waited == 10
+        began = asyncio.get_running_loop().time()
+        await client.ask("r", request())
+        assert client.up_since == began + 10
 
     virtual_time.run(main())
 
