@@ -1,4 +1,7 @@
-"""`crsweep doctor`: checks everything that a sweep needs, before it costs anything."""
+"""`crsweep doctor`: checks everything that a sweep needs, before it costs more than one call.
+
+That call is made of each `openai` model: only it shows what a server refuses.
+"""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class OpenAIBackend(Backend):
         basic = base64.b64encode(login.encode()).decode()
         self._secrets = secrets_of([key or "", basic, *headers.values()], options.base_url)
         self._slots = asyncio.Semaphore(options.max_connections)
-        self._told_of_clipping = False
+        self._clipping_logged = False
         self._refused: refusals.Refusal | None = None  # the last, of which `check` says more
         authorization = f"Basic {basic}" if login else f"Bearer {key or 'none'}"
         self._client = _client_of(openai)(
@@ -249,10 +249,10 @@ class OpenAIBackend(Backend):
 
     def _note_clipping(self, done: Completion) -> None:
         longest, used = self._options.sampling.longest, done.output_tokens
-        if self._told_of_clipping or done.finish_reason != "length" or not longest or not used:
+        if self._clipping_logged or done.finish_reason != "length" or not longest or not used:
             return
         if used < longest:
-            self._told_of_clipping = True
+            self._clipping_logged = True
             log.warning(
                 "model %s: a reply was cut off after %d tokens, although %d are allowed: %s has "
                 "a lower bound, or its context was full",

@@ -45,7 +45,7 @@ class Sampling(BaseModel):
 
     @property
     def longest(self) -> int | None:
-        """The most tokens of a reply, where the server is told a bound."""
+        """The most tokens of a reply, where a bound is sent."""
         return self.max_completion_tokens or self.max_tokens
 
 
@@ -74,7 +74,7 @@ class OpenAIOptions(Options):
     """Whether the reply's schema is sent for guided decoding; without it the JSON is looked for
     in the reply. Replies are checked anyway."""
     strict: bool | None = True
-    """The field `strict` beside the schema; `null` leaves it out."""
+    """The field `strict` that is sent with the schema; `null` leaves it out."""
     extra_body: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Further fields of the request, for what only this server knows. No place for secrets."""
 
@@ -140,7 +140,7 @@ def without_login(url: str) -> tuple[str, str]:
 
 
 def secrets_of(values: list[str], url: str) -> list[str]:
-    """What no message may hold, the longest first. A user's name is secret if it stands alone."""
+    """What no message may hold, the longest first. A user's name is secret without a password."""
     user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
     login = password or user
     return sorted({*values, login, unquote(login)} - {""}, key=len, reverse=True)

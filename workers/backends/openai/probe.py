@@ -28,6 +28,7 @@ from workers.backends.core import Workload
 from workers.backends.openai.options import OpenAIOptions
 from workers.backends.openai.refusals import Refusal
 
+_NAMED = 5  # models of a server that a line names
 _SCHEMA = re.compile(
     r"response_?format|json[_ ]?schema|\bschemas?\b|grammar|guided|structured[_ ]output"
     r"|\b(min_?length|max_?length|min_?items|max_?items|pattern|minimum|maximum|\$defs|\$ref)\b",
@@ -43,7 +44,7 @@ class _Server(Protocol):
     async def embed(self, texts: list[str]) -> Embedded: ...
 
 
-class _Mend(NamedTuple):
+class _Fix(NamedTuple):
     """How a request gets past a refusal, and the option that does it in the sweep file."""
 
     field: str
@@ -61,11 +62,11 @@ async def probe(server: _Server, options: OpenAIOptions, url: str, work: Workloa
             raise
         served, listing = None, f"{url} lists no models ({_reason(error.message, url)})"
     if served is not None:
-        listing = f"{url} serves {', '.join(served) or 'no model'}"
+        listing = f"{url} serves {_some(served, model)}"
         if not _lists(served, model):
             listing = f"{url} lists no model {model!r}{near(model, served)}"
             if not work.calls:
-                raise EngineRefused(f"{listing}; it serves {', '.join(served) or 'no model'}")
+                raise EngineRefused(f"{listing}; it serves {_some(served, model)}")
     if not work.calls:
         return listing
     try:
@@ -81,80 +82,104 @@ async def _try(server: _Server, options: OpenAIOptions, work: Workload) -> str:
     if isinstance(call, EmbedCall):
         found = await server.embed([call.messages[0].content])
         return f"embedded one text in {found.vectors.shape[1]} dimensions, which cost one call"
-    mends: list[_Mend] = []
+    fixes: list[_Fix] = []
 
     def change(request: dict[str, Any]) -> None:
-        for mend in mends:
-            mend.apply(request)
+        for fix in fixes:
+            fix.apply(request)
 
     while True:
         answer = await server.tried(call, change)
         if isinstance(answer, Completion):
             break
-        mend = _mend(answer, options, [mend.field for mend in mends])
-        if mend is None:
-            before = f"; it also needs {_options(mends)}" if mends else ""
+        fix = _fix_of(answer, options, [fix.field for fix in fixes])
+        if fix is None:
+            before = f"; it also needs {_options(fixes)}" if fixes else ""
             raise EngineRefused(
                 f"the server refuses a call of the step {call.step.name!r}: HTTP {answer.status}: "
                 f"{answer.message}{before}"
             )
-        mends.append(mend)
-    if mends:
+        fixes.append(fix)
+    if fixes:
         raise UsageError(
-            f"the server refuses {', '.join(mend.field for mend in mends)}; it answers with "
-            f"{_options(mends)} (docs/sweep-files.md, Models)"
+            f"the server refuses {', '.join(fix.field for fix in fixes)}; it answers with "
+            f"{_options(fixes)} (docs/sweep-files.md, Models)"
         )
     return f"answered a call of the step {call.step.name!r}{_cost(answer)}{_heed(call, answer)}"
 
 
 def _telling(work: Workload) -> Call:
-    """The call that shows most: of the largest schema, and of its prompts the shortest."""
+    """The call that shows most: its schema has the most keywords, its prompt is the shortest."""
     texts = [call for call in work.calls if not isinstance(call, EmbedCall)]
     if not texts:
         return work.calls[0]
-    largest = max((len(call.step.schema_json) for call in texts), default=0)
-    fitting = [call for call in texts if len(call.step.schema_json) == largest]
+    shows = {
+        call.step.name: (len(_keywords(call.step.schema)), len(call.step.schema_json))
+        for call in texts
+    }
+    most = max(shows.values())
+    fitting = [call for call in texts if shows[call.step.name] == most]
     return min(fitting, key=lambda call: len(call.messages_json))
 
 
-def _mend(said: Refusal, options: OpenAIOptions, tried: list[str]) -> _Mend | None:
+def _keywords(schema: Any) -> set[str]:
+    """The keywords of a JSON schema, names of properties and definitions left out."""
+    if isinstance(schema, list):
+        return set[str]().union(*map(_keywords, schema))
+    if not isinstance(schema, dict):
+        return set()
+    found = set(schema)
+    for key, part in schema.items():
+        named = key in ("properties", "$defs") and isinstance(part, dict)
+        found |= _keywords(list(part.values()) if named else part)
+    return found
+
+
+def _some(served: list[str], model: str) -> str:
+    """Some names of models, the sweep's first."""
+    names = sorted(served, key=lambda name: not _lists([name], model))
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more or "no model"
+
+
+def _fix_of(said: Refusal, options: OpenAIOptions, tried: list[str]) -> _Fix | None:
     """What gets past a refusal, if it is known and was not tried yet."""
     words, sampling = f"{said.message} {said.words}", options.sampling
     if said.status not in (400, 422, 500, 501):
         return None
     found = [
-        _sampling_mend(field, words, sampling.longest)
+        _sampling_fix(field, words, sampling.longest)
         for field in sampling.fields(0)
         if _names(said, words, field)
     ]
     if options.guided == "json_schema":
         if options.strict is not None and _names(said, words, "strict"):
-            found.append(_Mend("strict", "strict: null", _without_strict))
+            found.append(_Fix("strict", "strict: null", _without_strict))
         if said.about & {"response_format"} or _SCHEMA.search(words):
-            found.append(_Mend("the reply's schema", "guided: none", _drop("response_format")))
+            found.append(_Fix("the reply's schema", "guided: none", _drop("response_format")))
     found += [
-        _Mend(field, f"extra_body without {field}", _drop_extra(field))
+        _Fix(field, f"extra_body without {field}", _drop_extra(field))
         for field in options.extra_body
         if _names(said, words, field)
     ]
     # "temperature and top_p cannot both be specified": one of them is enough.
-    fields = {mend.field for mend in found}
+    fields = {fix.field for fix in found}
     if {"temperature", "top_p"} <= fields and re.search(r"\bboth\b|only one|not together", words):
-        found = [mend for mend in found if mend.field != "temperature"]
+        found = [fix for fix in found if fix.field != "temperature"]
     # What the server itself names as the cause goes first, a schema's own words last.
-    found.sort(key=lambda mend: (mend.field not in said.about, mend.field.startswith("the ")))
-    return next((mend for mend in found if mend.field not in tried), None)
+    found.sort(key=lambda fix: (fix.field not in said.about, fix.field.startswith("the ")))
+    return next((fix for fix in found if fix.field not in tried), None)
 
 
-def _sampling_mend(field: str, words: str, longest: int | None) -> _Mend:
+def _sampling_fix(field: str, words: str, longest: int | None) -> _Fix:
     if field == "max_tokens" and "max_completion_tokens" in words:
 
         def instead(request: dict[str, Any]) -> None:
             request.pop("max_tokens", None)
             request["max_completion_tokens"] = longest
 
-        return _Mend(field, f"sampling.max_completion_tokens: {longest}", instead)
-    return _Mend(field, f"sampling.{field}: null", _drop(field))
+        return _Fix(field, f"sampling.max_completion_tokens: {longest}", instead)
+    return _Fix(field, f"sampling.{field}: null", _drop(field))
 
 
 def _names(said: Refusal, words: str, field: str) -> bool:
@@ -178,8 +203,8 @@ def _without_strict(request: dict[str, Any]) -> None:
     request.get("response_format", {}).get("json_schema", {}).pop("strict", None)
 
 
-def _options(mends: list[_Mend]) -> str:
-    return ", ".join(f"`{mend.option}`" for mend in mends)
+def _options(fixes: list[_Fix]) -> str:
+    return ", ".join(f"`{fix.option}`" for fix in fixes)
 
 
 def _lists(served: list[str], model: str) -> bool:
@@ -189,7 +214,7 @@ def _lists(served: list[str], model: str) -> bool:
 
 
 def _reason(message: str, url: str) -> str:
-    return message.removeprefix(url).lstrip("/: ")
+    return message.removeprefix(f"{url}/models").removeprefix(url).lstrip(": ")
 
 
 def _cost(answer: Completion) -> str:

@@ -62,6 +62,11 @@ def test_one_call_is_made_with_the_largest_schema_and_its_shortest_prompt():
     assert body["response_format"]["json_schema"]["schema"] == STEP.schema
 
 
+def test_of_many_models_a_few_are_named_and_the_own_one_first():
+    with Picky(models=(*(f"m{n}" for n in range(80)), "qwen")) as server:
+        assert check_of(server).endswith("serves qwen, m0, m1, m2, m3 and 76 more")
+
+
 def test_a_model_of_text_steps_is_asked_for_text():
     with Picky(reply="Hello.") as server:
         assert "a call of the step 'talk'" in check_of(server, call(step=TALK))
