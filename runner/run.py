@@ -108,7 +108,7 @@ def check_metrics(loaded: Loaded) -> bool:
     names = loaded.header.metrics
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise loaded.origins.refuse(("metrics", index), f"{name!r} stands here twice")
+            raise loaded.origins.refuse(("metrics", index), f"{name!r} is listed twice")
         try:
             probe = parse(name).needs_probe or probe
         except UsageError as error:

@@ -60,6 +60,14 @@ class Document:
     plain: dict[Path, str] = field(default_factory=dict)
     """Path -> a scalar without quotes as written, where its value does not show how."""
 
+    def below(self, key: str) -> Document:
+        """The part of a mapping that has this key."""
+        return Document(
+            self.value[key],
+            {path[1:]: line for path, line in self.lines.items() if path[:1] == (key,)},
+            {path[1:]: text for path, text in self.plain.items() if path[:1] == (key,)},
+        )
+
 
 def parse(text: str) -> Document:
     """The document that `text` holds. Raises NotYaml."""
@@ -67,8 +75,10 @@ def parse(text: str) -> Document:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
+        if node is None:
+            return Document(plain={(): ""})
         found = Document()
-        found.value = None if node is None else _Expansion(found, loader.nodes).value(node, (), 0)
+        found.value = _Expansion(found, loader.nodes).value(node, (), 0)
         return found
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

@@ -135,4 +135,4 @@ def _no_double_axes(block: Mapping[str, Any], zipped: Sequence[Mapping[str, Any]
     axes = [*block, *(axis for group in zipped for axis in group)]
     for axis in axes:
         if axes.count(axis) > 1:
-            raise GridError("grid", f"the axis {axis!r} stands here twice")
+            raise GridError("grid", f"the axis {axis!r} is given twice")

@@ -213,7 +213,7 @@ def _merge(base: Any, over: Any) -> Any:
 
 def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     """Applies one `dotted.path=value`, the value in YAML."""
-    place = f"override '{override}'"
+    place = f"override '{override if len(override) <= 200 else override[:197] + '...'}'"
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
     if not equals or not all(dotted.split(".")):
@@ -238,8 +238,13 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
             raise UsageError(f"{place}: {'.'.join(keys[: depth + 1])} holds {below!r}, not options")
         parent[key] = below = dict(below or {})
         parent = below
-    parent[last] = _merge(parent.get(last), document.value)
-    origins.replace(keys, place, document)
+    before, value = parent.get(last), document.value
+    parent[last] = _merge(before, value)
+    if isinstance(before, dict) and isinstance(value, dict):
+        for key in value:  # the others stay what the file made them
+            origins.replace((*keys, key), place, document.below(key))
+    else:
+        origins.replace(keys, place, document)
 
 
 def _blocks(tree: dict[str, Any]) -> list[dict[str, Any]]:
@@ -251,6 +256,8 @@ def _blocks(tree: dict[str, Any]) -> list[dict[str, Any]]:
 def _must_exist(tree: dict[str, Any], keys: Sequence[str], place: str) -> None:
     """Refuses paths that neither the file nor the schema knows."""
     top = [*Header.model_fields, *CellConfig.model_fields, _VARS]
+    if keys[0] == "extends":
+        raise UsageError(f"{place}: extends is for files; give the file itself among the overrides")
     if keys[0] not in top:
         raise UsageError(f"{place}: there is no {keys[0]!r}{near(keys[0], top)}")
     if keys[0] == _VARS and len(keys) > 1 and keys[1] not in (tree.get(_VARS) or {}):
@@ -337,6 +344,8 @@ def _check_axes(data: dict[str, Any], origins: Origins) -> None:
         entries = data.get(key)
         if entries is not None and not isinstance(entries, list):
             raise origins.refuse((key,), f"expected a list of mappings, found {entries!r}")
+        if entries == [] and key == "grids":
+            raise origins.refuse((key,), "expected at least one block of axes, found []")
         blocks += [((key, i), entry) for i, entry in enumerate(entries or [])]
     for where, block in blocks:
         if block is None:
@@ -353,6 +362,8 @@ def _check_axes(data: dict[str, Any], origins: Origins) -> None:
                 raise origins.refuse(
                     (*where, axis), "an axis must have at least one value, found []"
                 )
+        if not block and where[0] == "zip":
+            raise origins.refuse(where, "expected at least one axis, found {}")
 
 
 def _expanded(tree: dict[str, Any]) -> dict[str, str]:

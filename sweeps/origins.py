@@ -231,7 +231,10 @@ def _known(keys: Sequence[str]) -> str:
 
 def _quoted(origins: Origins, path: Sequence[Any], written: str) -> str:
     """Advice on how `written` is given as text."""
-    if origins.of(path).startswith("override "):  # where the shell takes the outer quotes away
+    listed = any(isinstance(part, int) for part in path)
+    if (
+        origins.of(path).startswith("override ") and not listed
+    ):  # where the shell takes the outer quotes away
         return f"""put it in quotes within quotes: '{".".join(map(str, path))}="{written}"'"""
     return f'put it in quotes: "{written}"'
 

@@ -200,7 +200,14 @@ def _drop_unused_sources(plan: Plan) -> None:
 
 def _check_axis_paths(plan: Plan) -> None:
     origins = plan.loaded.origins
+    folded: dict[str, str] = {}
     for axis in plan.axes:
+        other = folded.setdefault(axis.lower(), axis)
+        if other != axis:
+            raise UsageError(
+                f"{origins.of_axis(axis)}: grid: the axes {other} and {axis} differ in case only, "
+                "and columns of results do not: rename a model or a role"
+            )
         head = axis.split(".", 1)[0]
         if head not in _CELL_PARTS:
             raise UsageError(
@@ -435,7 +442,7 @@ def _roles(config: CellConfig, spoken: Sequence[str], origins: Origins) -> dict[
         if speaks not in _SPEAKERS:
             raise origins.refuse(
                 ("roles", role),
-                f"nobody speaks for the role {role!r}{near(speaks, _SPEAKERS)}"
+                f"there is no role {role!r}{near(speaks, _SPEAKERS)}"
                 f" (a role begins with one of: {', '.join(_SPEAKERS)})",
             )
         if model not in config.models:

@@ -71,6 +71,10 @@ def names(package: str) -> list[str]:
 def module(package: str, name: str, kind: str) -> ModuleType:
     """The module of plug-in `name`; UsageError with a near match where there is none."""
     outside = "." in name
+    if outside and not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(
+            f"no {kind} can be called {name!r}; expected a name, or a module such as my_lab.planner"
+        )
     if not outside and name not in names(package):
         known = names(package)
         raise UsageError(
@@ -102,9 +106,8 @@ def load(package: str, name: str, kind: str) -> Any:
     found = module(package, name, kind)
     exported = getattr(found, "__all__", None)
     if not isinstance(exported, list | tuple) or len(exported) != 1:
-        raise UsageError(
-            f"{found.__name__} must export exactly one name in __all__, found {exported!r}"
-        )
+        names = f"{len(exported)} names" if isinstance(exported, list | tuple) else repr(exported)
+        raise UsageError(f"{found.__name__} must export exactly one name in __all__, found {names}")
     if not hasattr(found, exported[0]):
         raise UsageError(f"{found.__name__} exports {exported[0]!r}, which it does not define")
     return getattr(found, exported[0])

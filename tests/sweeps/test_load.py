@@ -184,6 +184,13 @@ def test_overrides_change_values_and_add_axes(tmp_path):
         ("models.stong.skill=0.2", "there is no model 'stong'; did you mean 'strong'?"),
         ("limits.max_turns.x=2", "limits.max_turns"),
         ("cases.sample", "expected path=value, such as cases.sample=20, or a YAML file"),
+        ("out=", "out: expected text, found nothing"),
+        ("metrics=[3]", 'metrics.0: expected text, found 3; put it in quotes: "3"'),
+        ("extends=x.yaml", "extends is for files; give the file itself among the overrides"),
+        ("domain=..", "no domain can be called '..'; expected a name, or a module such as"),
+        ("domain=a..b", "no domain can be called 'a..b'"),
+        ("simulator=a/b", "no simulator is called 'a/b' (known: target_item)"),
+        ("domain=os.path", "posixpath must export exactly one name in __all__, found "),
         ("cases.sample=[", "the value is invalid YAML"),
         ("grid.seed=3", "an axis must be a list"),
         ("name=../../etc", "name: expected at most 100 letters"),
@@ -291,7 +298,7 @@ def test_roles_and_models_with_dotted_names_can_be_axes_and_overrides(tmp_path):
     ("changes", "expected"),
     [
         ({"success": {"name": "user_accepts", "foo": 1}}, "user_accepts takes no options"),
-        ({"roles": {"usr": "strong", "user": "strong"}}, "nobody speaks for the role 'usr'; did"),
+        ({"roles": {"usr": "strong", "user": "strong"}}, "there is no role 'usr'; did"),
         ({"exclude": [{"agnt": "react"}]}, "no point of the grid matches {'agnt': 'react'}; did"),
         ({"exclude": [{"roles.agent": "wek"}]}, "no point of the grid matches"),
         ({"cases": {"sample": True}}, "sample: booleans are not allowed here, found true"),
@@ -299,10 +306,16 @@ def test_roles_and_models_with_dotted_names_can_be_axes_and_overrides(tmp_path):
         ({"grid": {**BASE["grid"], "cases.sample": [2, 4]}}, "cases.sample cannot be an axis"),
         ({"zip": [{"a": [1], "b": [1, 2]}]}, "is no part of a cell"),
         ({"zip": [{"limits.max_turns": [1], "limits.shown_items": [1, 2]}]}, "equally long"),
+        ({"grids": [], "grid": None}, "grids: expected at least one block of axes, found []"),
+        ({"zip": [{}]}, "zip.0: expected at least one axis, found {}"),
+        (
+            {"grid": {**BASE["grid"], "roles.agent.X": ["weak"], "roles.agent.x": ["weak"]}},
+            "the axes roles.agent.X and roles.agent.x differ in case only",
+        ),
         ({"grids": [{}]}, "give `grid` or `grids`, not both"),
         ({"simulator": {"name": "target_item", "prompts": "/nowhere"}}, "is not a folder"),
         ({"simulator": {"name": "target_item", "prompts": "docs"}}, "there is no prompt docs/open"),
-        ({"agent": ".zero", "grid": {"seed": [0]}}, "cannot be imported: TypeError"),
+        ({"agent": ".zero", "grid": {"seed": [0]}}, "no agent can be called '.zero'"),
     ],
 )
 def test_a_mistake_that_once_passed_is_refused_with_its_file(tmp_path, changes, expected):
@@ -661,3 +674,15 @@ def test_an_output_folder_that_cannot_be_is_refused(tmp_path, written, expected)
 )
 def test_an_output_folder_may_have_any_other_name(tmp_path, name):
     assert plan_of(write_sweep(tmp_path, out=f"{tmp_path}/{name}")).loaded.out.path.name == name
+
+
+def test_what_an_override_leaves_of_a_mapping_keeps_its_place_in_the_file(tmp_path):
+    path = write_sweep(tmp_path)
+    message = refused(path, "domain={name: movielens, path: /nowhere}")
+    assert message.startswith(f"{path}:{line_of(path, 'history')}: domain.history: unknown key")
+    assert "override 'cases={sample: x}': cases.sample" in refused(path, "cases={sample: x}")
+
+
+def test_a_long_override_is_cut_in_messages(tmp_path):
+    message = refused(write_sweep(tmp_path), "name=" + "x" * 10_000)
+    assert len(message) < 500
