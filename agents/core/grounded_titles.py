@@ -90,15 +90,26 @@ def ground(
     the items that there were to choose from, if not the whole catalogue.
     """
     named = ground_mentions(titles, context.catalogue, among=among)
-    if repeat or not named.items:
+    if repeat:
         return named
     history = {item.id for item in context.case.history}
     shown = {item.id for message in dialogue.whole for item in message.shown}
+    found, ungrounded = list(named.items), list(named.ungrounded)
+    if among is not None:  # candidates leave out what must not be recommended; that was named, too
+        elsewhere = {t: ground_mentions([t], context.catalogue).items for t in ungrounded}
+        dropped = {t: items for t, items in elsewhere.items() if _ids(items) & (history | shown)}
+        ungrounded = [title for title in ungrounded if title not in dropped]
+        found += {item.id: item for items in dropped.values() for item in items}.values()
     return named._replace(
-        items=tuple(i for i in named.items if i.id not in history and i.id not in shown),
-        from_history=tuple(i for i in named.items if i.id in history),
-        shown_before=tuple(i for i in named.items if i.id in shown and i.id not in history),
+        items=tuple(i for i in found if i.id not in history and i.id not in shown),
+        ungrounded=ungrounded,
+        from_history=tuple(i for i in found if i.id in history),
+        shown_before=tuple(i for i in found if i.id in shown and i.id not in history),
     )
+
+
+def _ids(items: Iterable[Item]) -> set[str]:
+    return {item.id for item in items}
 
 
 def ground_mentions(

@@ -54,7 +54,8 @@ def test_candidates_are_the_recommenders_best_without_history_and_what_was_shown
         Message("user", "No."),
     )
     assert again.candidates == (ITEMS[4], ITEMS[0])
-    assert again.extra["titles_ungrounded"] == ["Heat Wave (1995)"]
+    assert again.extra["titles_shown_before"] == 1
+    assert again.extra["titles_ungrounded"] == []
 
 
 def test_the_recommender_hears_nothing_of_the_conversation():

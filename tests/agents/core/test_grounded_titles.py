@@ -61,6 +61,16 @@ def test_with_repeat_nothing_is_dropped():
     assert named.extra()["titles_from_history"] == 0
 
 
+def test_history_that_candidates_leave_out_is_counted_as_such():
+    titles = ["Alien Garden (1979)", "alien garden", "Silent River, The (1971)", "Heat Wave (1995)"]
+    named = ground(titles, CONTEXT, SHOWN, among=(CAFE,))
+    assert (named.items, named.ungrounded) == ((), ["Heat Wave (1995)"])
+    assert (named.from_history, named.shown_before) == ((GARDEN,), (RIVER,))
+    assert named.empty_reason == "ungrounded+history+shown_before"
+    with_repeat = ground(titles, CONTEXT, SHOWN, among=(CAFE,), repeat=True)
+    assert with_repeat.ungrounded == titles
+
+
 @pytest.mark.parametrize(
     ("titles", "reason"),
     [
@@ -146,7 +156,7 @@ def test_no_agent_shows_the_user_its_history_or_an_item_twice(name):
     assert not {i.title for turn in both for i in turn.ranking or ()} & set(had)
     for turn in played(had[:3]):
         assert turn.shown == ()
-        assert turn.extra["empty_reason"] in ("history", "ungrounded")
+        assert (turn.extra["empty_reason"], turn.extra["titles_from_history"]) == ("history", 3)
     prompts.clear()
     repeated = played([had[0], new[0].title], repeat=True)
     assert [[i.title for i in turn.shown] for turn in repeated] == [[had[0], new[0].title]] * 2
