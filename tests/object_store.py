@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.conftest import LAST_GUARD_SECONDS
+
 BUCKET = "sweeps"
 
 
@@ -50,7 +52,7 @@ def s3_server() -> Iterator[dict[str, str]]:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + LAST_GUARD_SECONDS
     while time.monotonic() < until:
         assert process.poll() is None, "moto's server ended"
         with socket.socket() as probe:

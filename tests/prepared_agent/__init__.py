@@ -34,12 +34,16 @@ GROUP = Step("group", "summarise", _Group)
 
 @dataclass(frozen=True)
 class Popularity(FitRecipe):
-    """Counts interactions, again each epoch; `log` is given a line an epoch."""
+    """Counts interactions, again each epoch; `log` is given a line an epoch.
+
+    It is silent for an hour before the epoch `stuck`.
+    """
 
     epochs: int
     seconds: float = 0.0
     fault: str = ""
     log: str = ""
+    stuck: int = 0
 
     label = "popularity"
 
@@ -59,7 +63,7 @@ class Popularity(FitRecipe):
         start = state.data["epoch"] if state is not None else 0
         counts = np.zeros(data.items, np.int64) if state is None else state.arrays["counts"].copy()
         for epoch in range(start + 1, self.epochs + 1):
-            time.sleep(self.seconds)
+            time.sleep(self.seconds if epoch != self.stuck else 3600)
             if self.log:
                 line = {"seed": seed, "epoch": epoch, "pid": os.getpid()}
                 with Path(self.log).open("a") as file:
@@ -127,6 +131,7 @@ class _Options(AgentOptions):
     seconds: float = operational(0.0)
     fault: str = operational("")
     log: str = operational("")
+    stuck: int = operational(0)
 
 
 class Prepared(Agent):
@@ -138,7 +143,7 @@ class Prepared(Agent):
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        fit = Popularity(options.epochs, options.seconds, options.fault, options.log)
+        fit = Popularity(options.epochs, options.seconds, options.fault, options.log, options.stuck)
         groups = Groups(options.batches, options.fault)
         used = {"fit": {"scores": fit}, "calls": {"groups": groups}, "none": {}}
         return used.get(options.uses, {"scores": fit, "groups": groups})

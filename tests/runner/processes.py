@@ -5,16 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 
-from tests.conftest import ROOT
+from tests.conftest import LAST_GUARD_SECONDS, ROOT
 
 T = TypeVar("T")
+_PLAYERS = ("EpisodeWorker", "ModelReplica", "VLLM::")
 
 
 def start(path: Path, *words: str) -> subprocess.Popen[str]:
@@ -25,11 +26,9 @@ def start(path: Path, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(
-    condition: Callable[[], T], process: subprocess.Popen[str], what: str, seconds: float = 300
-) -> T:
-    """What `condition` gives, as soon as it is true; the run must go on until then."""
-    until = time.monotonic() + seconds
+def wait_for(condition: Callable[[], T], process: subprocess.Popen[str], what: str) -> T:
+    """What `condition` gives, as soon as it is true; the run must not end before that."""
+    until = time.monotonic() + LAST_GUARD_SECONDS
     while time.monotonic() < until:
         ended = process.poll() is not None  # asked first: it may end while we look
         found = condition()
@@ -37,7 +36,42 @@ def wait_for(
             return found
         assert not ended, process.communicate()[0]
         time.sleep(0.05)
-    raise AssertionError(f"waited {seconds:g} s for {what}")
+    raise AssertionError(f"waited {LAST_GUARD_SECONDS:g} s for {what}")
+
+
+def end_of(process: subprocess.Popen[str]) -> str:
+    """What a run printed, once it has ended."""
+    return process.communicate(timeout=LAST_GUARD_SECONDS)[0]
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL of a run; returns when all that played for it is gone too.
+
+    Ray's own services, and actors that only answer, may take a minute.
+    """
+    started = [each for word in _PLAYERS for each in below(process, word)]
+    process.kill()
+    process.wait()
+    assert_gone(started)
+
+
+def assert_gone(processes: Iterable[psutil.Process]) -> None:
+    """Waits for their end. A zombie, which nothing has reaped yet, has ended."""
+    _, left = psutil.wait_procs(
+        [each for each in processes if not is_gone(each)], timeout=LAST_GUARD_SECONDS
+    )
+    left = [each for each in left if not is_gone(each)]
+    found = [(each.pid, each.name(), each.status()) for each in left]
+    for each in left:
+        each.kill()
+    assert not found, f"left behind: {found}"
+
+
+def is_gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def below(process: subprocess.Popen[str] | psutil.Process, words: str = "") -> list[psutil.Process]:

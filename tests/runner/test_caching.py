@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.runner.processes import below, start, wait_for
+from tests.runner.processes import below, end_of, start, wait_for
 from tests.runner.reading import outcomes, prompts, raw, words
 from tests.sweep_files import write_sweep
 from workers.cache import journal, segments
@@ -129,7 +129,7 @@ def test_a_cache_that_is_killed_comes_back_and_nothing_is_paid_twice(tmp_path, c
     wait_for(lambda: requests(out).total() >= 60, process, "calls")
     actor.kill()
     killed = time.time()
-    text, _ = process.communicate(timeout=120)
+    text = end_of(process)
     assert process.returncode == 0, text
     episodes = raw(out, "episodes")
     assert len(episodes) == episodes.episode_id.nunique() == EPISODES

@@ -8,7 +8,7 @@ import pytest
 
 from agents.core.replies import random_reply
 from tests.fixtures_reviews import rows, write_amazon, write_gz
-from tests.runner.processes import below, start, wait_for
+from tests.runner.processes import below, end_of, start, wait_for
 from tests.runner.reading import outcomes, raw
 from tests.runner.test_run import committed
 from tests.sweep_files import BASE, write_sweep
@@ -205,7 +205,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_episode_is_lost_or_done_twic
     before = wait_for(lambda: committed(out), process, "a commit")
     below(process, "EpisodeWorker")[0].kill()
     server.resume()
-    text, _ = process.communicate(timeout=120)
+    text = end_of(process)
     assert process.returncode == 0, text
     assert "was lost; its open episodes run again" in text
     assert before < committed(out)

@@ -15,7 +15,7 @@ import pytest
 
 from sweeps import parts
 from sweeps.folder import LocalFolder
-from tests.conftest import ROOT
+from tests.conftest import LAST_GUARD_SECONDS, ROOT
 from tests.runner.reading import outcomes, prompts, words
 from tests.sweep_files import write_sweep
 
@@ -255,7 +255,7 @@ def in_namespace(out: Path, size: str, command: str, after: str) -> subprocess.C
     script = SMALL.format(size=size, out=out, root=ROOT, command=command, after=after)
     return subprocess.run(
         ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
-        capture_output=True, text=True, timeout=200, check=False,
+        capture_output=True, text=True, timeout=LAST_GUARD_SECONDS, check=False,
     )  # fmt: skip
 
 
@@ -291,7 +291,7 @@ def test_a_read_only_folder_is_named_and_can_be_read(ran, crsweep):
     )
     done = subprocess.run(
         ["unshare", "--map-root-user", "--mount", "sh", "-c", script],
-        capture_output=True, text=True, timeout=100, check=False,
+        capture_output=True, text=True, timeout=LAST_GUARD_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stdout + done.stderr
     assert "8 of 8" in done.stdout
@@ -339,7 +339,7 @@ def test_a_stray_worker_of_a_dead_driver_changes_nothing(tmp_path, crsweep):
     handed.write_bytes(pickle.dumps((job, list(plan.refs(set())))))
     stray = subprocess.Popen([sys.executable, "-c", STRAY, str(handed)], cwd=ROOT)
     crsweep("run", path)
-    stray.wait(timeout=60)
+    stray.wait(timeout=LAST_GUARD_SECONDS)
     assert stray.returncode == 0
     query = (
         "select count(*), count(distinct episode_id), (select count(*) from attempts) from episodes"

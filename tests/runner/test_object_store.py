@@ -17,9 +17,9 @@ import pytest
 from agents.core.errors import UsageError
 from sweeps.folder import Folder, folder_at, read, write
 from sweeps.records import SCHEMAS
-from tests.conftest import ROOT
+from tests.conftest import LAST_GUARD_SECONDS, ROOT
 from tests.object_store import BUCKET, s3_server
-from tests.runner.processes import start, wait_for
+from tests.runner.processes import end_of, start, wait_for
 from tests.runner.reading import outcomes, prompts, words
 from tests.runner.test_run import AWAKE, half_asleep
 from tests.sweep_files import write_sweep
@@ -186,7 +186,7 @@ def test_a_store_that_fails_during_a_run_is_named_with_what_it_said(tmp_path, mo
         )  # fmt: skip
         process = start(path)
         wait_for(lambda: folder_at(out).names("episodes"), process, "a commit")
-    said, _ = process.communicate(timeout=100)
+    said = end_of(process)
     assert process.returncode == 3, said
     (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
     assert f"write {out}" in line
@@ -230,8 +230,8 @@ def test_a_driver_whose_lease_was_taken_over_learns_it(at, monkeypatch):
     taken.when_lost = stopped.set
     other = {**json.loads(read(folder, "lease.json")), "epoch": 9, "host": "elsewhere"}
     folder.update("lease.json", lambda _: json.dumps(other).encode())
-    assert taken.lost.wait(10)
-    assert stopped.wait(10)
+    assert taken.lost.wait(LAST_GUARD_SECONDS)
+    assert stopped.wait(LAST_GUARD_SECONDS)
     taken.release()
     assert json.loads(read(folder, "lease.json")) == other
 

@@ -6,18 +6,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from pathlib import Path
+from contextlib import suppress
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from sweeps.artifacts import PrepareRef
-from tests.conftest import ROOT
+from tests.conftest import LAST_GUARD_SECONDS, ROOT
+from tests.runner.processes import assert_gone, end_of, kill, start, wait_for
 from tests.runner.reading import outcomes, raw
 from tests.runner.test_caching import log
-from tests.runner.test_run import start
 from tests.sweep_files import plan_of, write_sweep
 from workers.artifacts import ArtifactStore
 
@@ -40,10 +40,22 @@ def sweep(folder, *, agent=None, model=None, store=None, **changes):
     return write_sweep(folder, **given)
 
 
-def epochs(folder):
+def epoch_lines(folder):
     path = folder / "epochs.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [(line["seed"], line["epoch"]) for line in map(json.loads, lines)]
+    return list(map(json.loads, path.read_text().splitlines())) if path.exists() else []
+
+
+def epochs(folder):
+    return [(line["seed"], line["epoch"]) for line in epoch_lines(folder)]
+
+
+def stored_epochs(store):
+    """Of the states of unfinished fits. One may be replaced while it is looked for."""
+    found = []
+    for path in store.glob("*.state/*/data.json"):
+        with suppress(FileNotFoundError):
+            found.append(json.loads(path.read_text())["epoch"])
+    return found
 
 
 def store_at(folder):
@@ -303,14 +315,6 @@ def test_rehearsals_and_play_use_stand_ins_and_say_so(tmp_path, crsweep):
         ("fit", "ready"), ("model_calls", "ready")] * 2  # fmt: skip
 
 
-def wait_until(process, condition):
-    until = time.monotonic() + 90
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 LOCAL = {"executor": "local", "concurrency": 4}
 RAY = {"executor": "ray", "concurrency": 8, "episode_workers": 2}
 
@@ -321,24 +325,24 @@ def test_a_driver_that_ends_in_mid_fit_is_gone_on_with_from_the_last_state(
     tmp_path, crsweep, run, how
 ):
     folder = tmp_path / "a"
-    options = {"uses": "fit", "epochs": 30, "seconds": 0.2}
-    path = sweep(folder, agent=options, run=run)
+    options = {"uses": "fit", "epochs": 30}
+    path = sweep(folder, agent={**options, "stuck": 8}, run=run)
     process = start(path)
-    wait_until(process, lambda: len(list((tmp_path / "store").glob("*.state/*/data.json"))) > 0
-               and len(epochs(folder)) > 4)  # fmt: skip
+    wait_for(
+        lambda: 7 in stored_epochs(tmp_path / "store"),
+        process,
+        "a fit that is stuck after 7 epochs",
+    )
+    fits = {line["pid"] for line in epoch_lines(folder)}
     process.send_signal(how)
-    process.communicate(timeout=60)
-    time.sleep(1.5)  # what it had started ends with it
-    before = len(epochs(folder))
-    time.sleep(0.5)
-    assert len(epochs(folder)) == before
-    quick = sweep(folder, agent={**options, "seconds": 0.0}, run=run)
+    end_of(process)
+    assert_gone(each for each in psutil.process_iter() if each.pid in fits)
+    quick = sweep(folder, agent=options, run=run)
     crsweep("run", quick)
     counts = Counter(epochs(folder))
     assert counts.keys() == {(s, e) for s in (0, 1) for e in range(1, 31)}
     assert sum(counts.values()) - 60 <= 8  # the state may be an epoch or two behind
-    crsweep("run", sweep(tmp_path / "b", agent={**options, "seconds": 0.0},
-                         store=tmp_path / "other"))  # fmt: skip
+    crsweep("run", sweep(tmp_path / "b", agent=options, store=tmp_path / "other"))
     stores = [ArtifactStore(tmp_path / name) for name in ("store", "other")]
     for key in plan_of(path).artifacts:
         assert stores[0].about(key).digest == stores[1].about(key).digest
@@ -351,10 +355,8 @@ def test_after_sigkill_in_mid_calls_nothing_that_was_answered_is_paid_again(tmp_
     path = sweep(tmp_path / "a", agent=options, run=run, model={"latency_ms": 150})
     out = tmp_path / "a" / "out"
     process = start(path)
-    wait_until(process, lambda: sum(tree_requests(out).values()) >= 24)
-    process.kill()
-    process.wait()
-    time.sleep(1.5)
+    wait_for(lambda: sum(tree_requests(out).values()) >= 24, process, "calls")
+    kill(process)
     asked = tree_requests(out)
     assert len(asked) < 120
     said = crsweep("run", path).stdout
@@ -371,7 +373,7 @@ def test_two_sweeps_that_make_the_same_at_once_do_not_harm_each_other(tmp_path, 
     paths = [sweep(tmp_path / name, agent={"seconds": 0.2}) for name in "ab"]
     processes = [start(path) for path in paths]
     for process in processes:
-        text, _ = process.communicate(timeout=120)
+        text = end_of(process)
         assert process.returncode == 0, text
     assert outcomes(tmp_path / "a" / "out") == outcomes(tmp_path / "b" / "out")
     for key in plan_of(paths[0]).artifacts:
@@ -394,9 +396,7 @@ def test_a_console_script_fits_in_a_process_of_its_own_too(tmp_path):
     env = {"PYTHONPATH": str(ROOT), "PATH": "", "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, str(script), "run", str(path)],
-        capture_output=True, text=True, env=env, timeout=120,
+        capture_output=True, text=True, env=env, timeout=LAST_GUARD_SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    pids = {json.loads(line)["pid"] for line in
-            Path(tmp_path / "a" / "epochs.jsonl").read_text().splitlines()}  # fmt: skip
-    assert len(pids) == 2
+    assert len({line["pid"] for line in epoch_lines(tmp_path / "a")}) == 2

@@ -5,12 +5,11 @@ import os
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from sweeps.folder import LocalFolder
 from tests.conftest import ROOT
-from tests.runner.processes import below, start, wait_for
+from tests.runner.processes import below, end_of, kill, start, wait_for
 from tests.runner.reading import outcomes, prompts, raw, words
 from tests.sweep_files import BASE, write_sweep
 
@@ -207,9 +206,7 @@ def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is
     wait_for(lambda: committed(out), process, "a commit")
     workers = below(process, "EpisodeWorker")
     assert len(workers) == {"local": 0, "ray": 2}[executor]
-    process.kill()
-    process.wait()
-    assert not psutil.wait_procs(workers, timeout=60)[1]
+    kill(process)
     before = committed(out)
     assert 0 < len(before) <= 160
     resumed = crsweep("run", path, AWAKE)
@@ -229,7 +226,7 @@ def test_ctrl_c_commits_what_is_finished_and_says_how_to_go_on(tmp_path, crsweep
     process = start(path)
     wait_for(lambda: committed(out), process, "a commit")
     process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=60)
+    text = end_of(process)
     assert process.returncode == 3, text
     assert "to go on: " in text
     assert f"run {path}" in text
@@ -254,7 +251,7 @@ def test_a_folder_that_is_in_use_is_refused_and_left_alone(tmp_path, crsweep):
         )
     finally:
         process.send_signal(signal.SIGCONT)
-        process.communicate(timeout=90)
+        end_of(process)
     assert len(outcomes(out)) == 32
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests import tiny_models
 from tests.runner import processes
-from tests.runner.processes import below, wait_for
+from tests.runner.processes import assert_gone, below, end_of, wait_for
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from workers.backends.vllm.sockets import VARIABLE
@@ -75,10 +75,7 @@ def start(monkeypatch):
     yield call
     for process in started:
         if process.poll() is None:
-            left = below(process)
-            process.kill()
-            process.wait()
-            psutil.wait_procs(left, timeout=20)
+            processes.kill(process)
 
 
 def committed(out):
@@ -113,22 +110,6 @@ def serving(process, out, number):
 def engine_of(process, replica):
     [engine] = [each for each in below(process, "VLLM::EngineCore") if each.ppid() == replica]
     return engine
-
-
-def is_gone(process):
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def assert_all_gone(processes, seconds=60):
-    _, left = psutil.wait_procs([p for p in processes if not is_gone(p)], timeout=seconds)
-    left = [p for p in left if not is_gone(p)]
-    found = [(p.pid, p.name(), p.status()) for p in left]
-    for process in left:
-        process.kill()
-    assert not found, f"left behind: {found}"
 
 
 def manifest(out):
@@ -190,7 +171,7 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
     engine_of(runs["killed"], first).kill()
     psutil.Process(second).kill()
     for name, process in runs.items():
-        printed, _ = process.communicate(timeout=300)
+        printed = end_of(process)
         assert process.returncode == 0, printed
         episodes, calls = raw(outs[name], "episodes"), raw(outs[name], "calls")
         assert len(episodes) == {"killed": 96, "hung": 72}[name]
@@ -206,7 +187,7 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
         assert entry["seconds_down"] > 0
         assert f"{entry['deaths']} death" in printed
         assert "calls were in engines that died" in printed
-    assert_all_gone([hung])
+    assert_gone([hung])
 
 
 def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go_on(
@@ -224,7 +205,7 @@ def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go
     )
     out = tmp_path / "a" / "out"
     process = start(path)
-    printed, _ = process.communicate(timeout=240)
+    printed = end_of(process)
     assert process.returncode == 3, printed
     [line] = [each for each in printed.splitlines() if each.startswith("bad: the model cannot")]
     assert "max_model_len" in line
@@ -258,8 +239,8 @@ def test_no_engine_process_and_no_socket_is_left_behind(tmp_path, models, ends, 
             below(process, "raylet/raylet")[0].kill()
         else:
             process.kill()
-        printed, _ = process.communicate(timeout=120)
-        assert_all_gone(started)
+        printed = end_of(process)
+        assert_gone(started)
         assert end == "local driver" or manifest(out)["engines"][0]["fingerprints"], (
             "calls whose fingerprint nothing explains"
         )

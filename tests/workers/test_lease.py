@@ -9,18 +9,22 @@ import time
 import pytest
 
 from agents.core.errors import UsageError
+from tests.conftest import LAST_GUARD_SECONDS
 from workers import lease
 from workers.lease import FolderLease
 
-HOLD = "import sys,time; from pathlib import Path; from workers.lease import FolderLease; " \
-    "FolderLease.take(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"  # fmt: skip
+HOLD = "import sys; from pathlib import Path; from workers.lease import FolderLease; " \
+    "FolderLease.take(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"  # fmt: skip
 
 
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds the lease of tmp_path/out."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path / "out")], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD, str(tmp_path / "out")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -47,7 +51,7 @@ def test_a_killed_driver_can_be_followed_at_once_and_the_epoch_rises(tmp_path, h
 
 def test_a_lease_of_another_host_holds_until_it_expires(tmp_path):
     entry = {"epoch": 4, "host": "elsewhere", "pid": 1, "process_started": 0.0, "released": False}
-    end = time.time() + 30
+    end = time.time() + LAST_GUARD_SECONDS
     (tmp_path / "lease.json").write_text(json.dumps({**entry, "expires": end}))
     until = time.strftime("%H:%M:%S", time.localtime(end))
     with pytest.raises(UsageError, match=f"host elsewhere, pid 1, until {until} .* unless it ren"):
@@ -60,7 +64,7 @@ def test_a_lease_of_another_host_holds_until_it_expires(tmp_path):
 
 def test_a_reused_pid_is_not_taken_for_the_dead_driver(tmp_path):
     entry = {"epoch": 1, "host": lease.socket.gethostname(), "pid": os.getpid(), "released": False}
-    stale = {**entry, "process_started": 1.0, "expires": time.time() + 30}
+    stale = {**entry, "process_started": 1.0, "expires": time.time() + LAST_GUARD_SECONDS}
     (tmp_path / "lease.json").write_text(json.dumps(stale))
     FolderLease.take(tmp_path).release()
 
@@ -72,7 +76,7 @@ def test_a_driver_that_was_replaced_learns_it_and_does_not_release_the_others_le
     taken = FolderLease.take(tmp_path)
     other = {**json.loads((tmp_path / "lease.json").read_text()), "epoch": 9, "host": "elsewhere"}
     (tmp_path / "lease.json").write_text(json.dumps(other))
-    assert taken.lost.wait(5)
+    assert taken.lost.wait(LAST_GUARD_SECONDS)
     taken.release()
     assert json.loads((tmp_path / "lease.json").read_text())["released"] is False
 

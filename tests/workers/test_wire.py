@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import LAST_GUARD_SECONDS
 from workers.wire import Address, Channel, Server, connect
 
 
@@ -40,13 +41,13 @@ class Keeper:
         self.changed.set()
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LAST_GUARD_SECONDS):
             while len(self.got) < count:
                 self.changed.clear()
                 await self.changed.wait()
 
     async def until_lost(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LAST_GUARD_SECONDS):
             while not self.cause:
                 self.changed.clear()
                 await self.changed.wait()
@@ -86,11 +87,11 @@ def test_messages_come_back_whole_and_in_order() -> None:
 def test_a_burst_travels_in_few_frames() -> None:
     async def go() -> None:
         server, keepers = await _echo()
-        channel = await connect(server.address, Keeper())
+        mine = Keeper()
+        channel = await connect(server.address, mine)
         for number in range(1000):
             channel.send(number)
-        await asyncio.sleep(0.1)
-        await keepers[0].until(1000)
+        await mine.until(1000)
         assert keepers[0].frames < 10
         channel.close()
         server.close()
@@ -165,7 +166,7 @@ def _serve(pipe: Any) -> None:
     async def go() -> None:
         server, _ = await _echo()
         pipe.send(tuple(server.address))
-        await asyncio.sleep(60)
+        await asyncio.sleep(LAST_GUARD_SECONDS)
 
     asyncio.run(go())
 

@@ -22,6 +22,7 @@ from tests.agents.recommenders.data import (
     trained,
     training_data,
 )
+from tests.conftest import LAST_GUARD_SECONDS
 
 ITEMS = 20
 
@@ -226,7 +227,7 @@ def test_using_a_trained_one_never_imports_torch(tmp_path):
         "assert 'torch' not in sys.modules\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "content")]
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=LAST_GUARD_SECONDS)
 
 
 def test_without_torch_it_says_what_to_install(monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 
 from agents.core.calls import Completion
 from agents.core.errors import ReplicaLost
+from tests.conftest import LAST_GUARD_SECONDS
 from workers.backends.vllm.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.engine import Request
 from workers.backends.vllm.reach import Answer, Item, SocketReach, Visitor
@@ -55,7 +56,7 @@ def served(test: Any) -> None:
         client = EngineClient("tiny", "w000", 64, SocketReach)
         client.update(EngineView((ReplicaRef(0, "one", server.address),)))
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(LAST_GUARD_SECONDS):
                 await test(desk, client, server)
         finally:
             await client.close()
@@ -83,7 +84,7 @@ def test_every_batch_is_told_that_it_was_taken_also_after_another_one_was() -> N
         desk = Slow()
         slow = await Server.start("127.0.0.1", desk.visitor)
         reach = SocketReach(slow.address)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(LAST_GUARD_SECONDS):
             await asyncio.gather(
                 *(reach.submit("w000/1", [Item(n, request(str(n)), False)]) for n in (2, 0, 1))
             )
