@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,7 @@ _BROKEN = frozenset(
 )  # fmt: skip
 
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _PROTOCOL = "the answer does not follow the protocol"
 _VECTORS = "not one embedding of one length for each text"
 
@@ -95,7 +97,7 @@ def completion(body: bytes, longest: int | None) -> Completion:
     usage = usage if isinstance(usage, dict) else {}
     details = usage.get("completion_tokens_details")
     details = details if isinstance(details, dict) else {}
-    output = count(usage.get("completion_tokens"))
+    output = count(usage.get("completion_tokens", usage.get("output_tokens")))
     thinking = next(
         (found for found in (*map(_text, _thoughts(message)), _thought(content)) if found), None
     )
@@ -103,7 +105,7 @@ def completion(body: bytes, longest: int | None) -> Completion:
     return Completion(
         "" if finish == "content_filter" else text,  # as where the request itself is refused
         finish,
-        count(usage.get("prompt_tokens")),
+        count(usage.get("prompt_tokens", usage.get("input_tokens"))),
         output,
         count(details.get("reasoning_tokens")),
         thinking=thinking,
@@ -160,8 +162,11 @@ def count(value: Any) -> int | None:
 
 
 def _parsed(body: bytes) -> Any:
+    text = body.decode("utf-8-sig", errors="replace")
     try:
-        return repaired_deep(parsed(body.decode("utf-8-sig", errors="replace")))
+        found = parsed(text)
+        # Only an escape can be half of a pair; without one, thousands of numbers are left alone.
+        return repaired_deep(found) if _SURROGATE.search(text) else found
     except RecursionError:
         return None
 
@@ -220,6 +225,8 @@ def _finish(
         raise Unreadable(f"the server broke off (finish_reason {reason!r})")
     if named in _FINISHED:
         return _FINISHED[named]
+    if named.startswith("content_filter"):  # "content_filter: PROHIBITED_CONTENT"
+        return "content_filter"
     if not named and not text and thinking is None and not output:
         raise Unreadable("the server broke off (no finish_reason, and no reply)")
     if named in ("", "unknown", "other", "null", "none") and output and longest:

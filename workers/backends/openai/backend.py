@@ -54,8 +54,12 @@ _Pauses = dict[tuple[str, str, str], Pause]
 _PAUSES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pauses] = WeakKeyDictionary()
 
 
-class _Filtered(Exception):
-    """A content filter withheld the reply: an answer, in the form of an error."""
+class _Answered(Exception):
+    """An answer in the form of an error: a reply that was withheld, or found invalid."""
+
+    def __init__(self, done: Completion, message: str) -> None:
+        super().__init__(message)
+        self.done = done
 
 
 class OpenAIBackend(Backend):
@@ -95,10 +99,7 @@ class OpenAIBackend(Backend):
         )
 
     async def complete(self, call: Call) -> Completion:
-        try:
-            done = await self._chat(self._request(call))
-        except _Filtered:
-            return Completion("", "content_filter")
+        done = await self._chat(self._request(call))
         self._note_clipping(done)
         return done
 
@@ -115,7 +116,7 @@ class OpenAIBackend(Backend):
                 lambda: self._client.embeddings.with_raw_response.create(**request),
                 lambda body: answers.vectors(body, len(texts)),
             )
-        except _Filtered as error:
+        except _Answered as error:
             raise EngineRefused(str(error)) from None
         return Embedded(found.rows, found.input_tokens)
 
@@ -142,12 +143,14 @@ class OpenAIBackend(Backend):
         return request
 
     async def _chat(self, request: Mapping[str, Any]) -> Completion:
-        """One completion; raises errors of ours, and _Filtered."""
-        return await self._answered(
-            _CHAT,
-            lambda: self._client.chat.completions.with_raw_response.create(**request),
-            lambda body: answers.completion(body, self._options.sampling.longest),
-        )
+        try:
+            return await self._answered(
+                _CHAT,
+                lambda: self._client.chat.completions.with_raw_response.create(**request),
+                lambda body: answers.completion(body, self._options.sampling.longest),
+            )
+        except _Answered as answer:
+            return answer.done
 
     async def listed(self) -> list[str]:
         """Ids of the models that the server lists."""
@@ -163,8 +166,6 @@ class OpenAIBackend(Backend):
         change(request)
         try:
             return await self._chat(request)
-        except _Filtered:
-            return Completion("", "content_filter")
         except EngineRefused as error:
             if type(error) is not EngineRefused or self._refused is None:
                 raise
@@ -173,7 +174,7 @@ class OpenAIBackend(Backend):
     async def _answered(
         self, path: str, request: Callable[[], Awaitable[Any]], read: Callable[[bytes], _T]
     ) -> _T:
-        """What `read` finds in the answer; every error as one of ours, or _Filtered.
+        """What `read` finds in the answer; every error as one of ours, or _Answered.
 
         The causes are cut off: they hold the headers.
         """
@@ -211,8 +212,8 @@ class OpenAIBackend(Backend):
         if status in (404, 405):
             message += self._hint(path)
         error = refusals.refusal_of(said, message)
-        if error is None:
-            return _Filtered(message)
+        if isinstance(error, Completion):
+            return _Answered(error, message)
         if isinstance(error, EngineOverloaded):
             self._hold(error)
         self._refused = said

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
+from agents.core.calls import Completion
 from agents.core.errors import (
     ContextOverflow,
     CrsweepError,
@@ -31,10 +32,11 @@ _DEEPEST = 8  # levels of an error's body that are read
 _MOST_STRINGS = 200
 _MOST_WORDS = 20_000  # characters of an error that are searched
 
-# Keys under which servers repeat the request: a prompt may hold any words.
+# Keys under which servers repeat prompts and replies, which may hold any words.
 _ECHOES = frozenset(
-    {"input", "messages", "request", "prompt", "body", "url", "ctx", "flagged_input"}
-)
+    {"input", "messages", "request", "prompt", "body", "url", "ctx", "flagged_input",
+     "failed_generation"}
+)  # fmt: skip
 _CODES = frozenset({"code", "type", "status", "reason", "error_code", "errorcode", "error_type"})
 
 # A prompt that is too long, as it is worded by OpenAI, Azure, Anthropic, Gemini, Bedrock, Mistral,
@@ -107,6 +109,9 @@ _FILTER = re.compile(
     re.I,
 )
 
+# The model wrote what its own server cannot read: an invalid reply, as any other.
+_INVALID_CODES = frozenset({"json_validate_failed", "output_parse_failed", "tool_use_failed"})
+
 _MONEY_CODES = frozenset(
     {
         "insufficient_quota",
@@ -176,6 +181,8 @@ class Refusal(NamedTuple):
     """Seconds after which it may be tried again, where the server says so."""
     about: frozenset[str] = frozenset()
     """Fields of the request that it names as the cause."""
+    generated: str = ""
+    """What the model had written, where the error repeats it."""
 
 
 def read(status: int, body: bytes, headers: Mapping[str, str], now: datetime) -> Refusal:
@@ -191,21 +198,32 @@ def read(status: int, body: bytes, headers: Mapping[str, str], now: datetime) ->
         if status in (403, 408, 409, 425, 429) or (status >= 500)
         else None
     )
+    inner = found.get("error") if isinstance(found, dict) else None
+    generated = inner.get("failed_generation") if isinstance(inner, dict) else None
     return Refusal(
-        status, message, codes, (words or text)[:_MOST_WORDS], wait, frozenset(_about(found))
+        status,
+        message,
+        codes,
+        (words or text)[:_MOST_WORDS],
+        wait,
+        frozenset(_about(found)),
+        repaired(generated) if isinstance(generated, str) else "",
     )
 
 
-def refusal_of(said: Refusal, message: str) -> CrsweepError | None:
+def refusal_of(said: Refusal, message: str) -> CrsweepError | Completion:
     """The error that `said` means, with `message` as its words.
 
-    None where a content filter withheld the reply: that is an answer, like its finish reason.
+    Some are answers in the form of an error: a content filter that withheld the reply, and a reply
+    that the server found invalid.
     """
     status, words = said.status, said.words
     if status in (200, 400, 403, 422, 451, 500) and (
         said.codes & _FILTER_CODES or _FILTER.search(words)
     ):
-        return None
+        return Completion("", "content_filter")
+    if said.codes & _INVALID_CODES:
+        return Completion(said.generated, "stop")
     if said.codes & _MONEY_CODES or (_MONEY.search(words) and status != 503):
         return ModelUnavailable(message)
     if status == 429 and _QUOTA.search(words) and not _resets(said):

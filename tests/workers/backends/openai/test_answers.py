@@ -54,6 +54,11 @@ def test_an_impossible_count_is_unknown_and_the_reply_is_used(given, counted):
     assert (found.input_tokens, found.output_tokens, found.thinking_tokens) == (counted,) * 3
 
 
+def test_tokens_may_have_their_newer_names():
+    found = reply(with_usage({"input_tokens": 3, "output_tokens": 4}))
+    assert (found.input_tokens, found.output_tokens) == (3, 4)
+
+
 @pytest.mark.parametrize("usage", [None, [], [1], "many", 3, {}, {"completion_tokens_details": []}])
 def test_a_usage_of_another_form_counts_nothing(usage):
     assert reply(with_usage(usage)) == Completion('{"a": 1}', "stop")
@@ -72,6 +77,7 @@ def test_a_usage_of_another_form_counts_nothing(usage):
         )),
         *((reason, "content_filter") for reason in (
             "content_filter", "SAFETY", "PROHIBITED_CONTENT", "RECITATION", "sensitive",
+            "content_filter: OTHER",
         )),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from agents.core.calls import Completion
 from agents.core.errors import (
     ContextOverflow,
     EngineDead,
@@ -15,7 +16,7 @@ from agents.core.errors import (
 )
 from workers.backends.openai.refusals import read, refusal_of
 
-FILTERED = "filtered"
+FILTERED = Completion("", "content_filter")
 NOW = datetime(2026, 1, 5, 12, 0, 0, tzinfo=UTC)
 
 
@@ -30,9 +31,9 @@ def said(status: int, body: object, **headers: str):
 
 
 def meaning(status: int, body: object, **headers: str) -> object:
-    """The class of the error that a refusal becomes, or FILTERED."""
+    """The class of the error that a refusal becomes, or the answer that it is."""
     error = refusal_of(said(status, body, **headers), "m")
-    return FILTERED if error is None else type(error)
+    return error if isinstance(error, Completion) else type(error)
 
 
 # One sentence of each server that is known to word it in its own way.
@@ -230,7 +231,7 @@ AZURE = {
     ],
 )  # fmt: skip
 def test_a_content_filter_is_one_outcome_in_all_words(status, body):
-    assert meaning(status, body) is FILTERED
+    assert meaning(status, body) == FILTERED
 
 
 @pytest.mark.parametrize(
@@ -344,7 +345,14 @@ def test_a_wait_makes_any_server_error_and_a_second_limit_an_overload():
     assert error.retry_after == 3
 
 
+def test_a_reply_that_the_server_found_invalid_is_a_reply():
+    body = {"error": {"message": "Failed to generate JSON.", "code": "json_validate_failed",
+                      "failed_generation": '{"a": prompt is too long'}}  # fmt: skip
+    assert meaning(400, body) == Completion('{"a": prompt is too long', "stop")
+    assert meaning(400, refusal("Parsing failed.", "output_parse_failed")) == Completion("", "stop")
+
+
 def test_an_error_within_a_good_answer_means_the_same():
     assert meaning(200, {"error": {"message": "upstream is gone"}}) is EngineDead
     assert meaning(200, refusal("prompt is too long")) is ContextOverflow
-    assert meaning(200, refusal("no", "content_filter")) is FILTERED
+    assert meaning(200, refusal("no", "content_filter")) == FILTERED
