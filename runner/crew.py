@@ -20,6 +20,7 @@ from workers.artifacts import Prepared
 from workers.backends.core import ClusterNode, EngineSpec
 from workers.backends.vllm.fleet import Fleet, Handle
 from workers.cache.entries import Damage
+from workers.environment import Environment
 from workers.episodes import Job
 from workers.fits import FitTask, Steps, fit_beside
 from workers.local import LocalWorker
@@ -109,6 +110,7 @@ class RayCrew:
         count: int,
         address: str | None,
         fit_gpus: float,
+        environment: Environment,
         console: Console,
     ) -> None:
         # Ray takes a second to import, and is needed only from here on.
@@ -119,7 +121,7 @@ class RayCrew:
         self._ray = on_ray
         self.lost: type[Exception] = on_ray.WorkerLost
         self._job, self._slots, self._count = job, slots, count
-        self._fit_gpus = fit_gpus
+        self._fit_gpus, self._environment = fit_gpus, environment
         self._shared: list[Shared] = []
         self._workers: list[RayWorker] = []
         self._made = 0
@@ -138,7 +140,9 @@ class RayCrew:
         name = f"w{self._made:03d}"
         self._made += 1
         owners = self._cache.owners if self._cache else []
-        worker = self._ray.RayWorker(self._job, name, self._slots, self._count, owners)
+        worker = self._ray.RayWorker(
+            self._job, name, self._slots, self._count, owners, self._environment
+        )
         self._workers.append(worker)
         await worker.start()
         await worker.provide(self._shared)
@@ -159,7 +163,12 @@ class RayCrew:
             safe = "".join(c if c.isalnum() else "_" for c in spec.label)
             name = f"{self._job.epoch:06d}-{safe}-{spec.key[:6]}-{index}"
             return self._ray.RayReplica(
-                spec, name, where.node, self._job.folder.logs, share if self.cpu else None
+                spec,
+                name,
+                where.node,
+                self._job.folder.logs,
+                share if self.cpu else None,
+                self._environment,
             )
 
         self._fleet = Fleet(residents.specs, start, self._tell_all)

@@ -36,7 +36,8 @@ from workers.backends.core import BackendContext, Workload
 from workers.backends.vllm.checks import longest_reply
 from workers.backends.vllm.local import LocalEngines
 from workers.cache.store import Places
-from workers.models import backend_of
+from workers.environment import check_transport
+from workers.models import backend_of, building
 from workers.rows import Attempt
 
 _REHEARSED = 24  # cells whose prompts are rendered; more would only repeat the same templates
@@ -159,6 +160,8 @@ def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], s
 
             def check(name: str = name, spec=spec, source=source) -> str:
                 cls, options = backend_of(spec, Origins(), ("models", name))
+                if cls.environment(options).network:
+                    check_transport()
                 work = rehearsal.workload(name)
 
                 async def ask() -> str:
@@ -171,9 +174,12 @@ def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], s
                             lambda: source.domain.catalogue,
                             LocalEngines(),
                         )
-                        backend = cls(options, context)
+                        with building(name):
+                            backend = cls(options, context)
                         try:
                             return await backend.check(work)
+                        except OSError as error:  # of this machine: too many open files
+                            raise UsageError(f"{type(error).__name__}: {error}") from error
                         finally:
                             await backend.close()
 
@@ -201,10 +207,7 @@ def _placement(plan: Plan) -> str:
 def _ray(plan: Plan) -> str:
     from workers.on_ray import start_ray, stop_ray
 
-    try:
-        resources = start_ray(plan.loaded.header.run.ray_address)
-    except (ConnectionError, RuntimeError, OSError) as error:
-        raise UsageError(f"Ray does not start: {str(error).splitlines()[0]}") from None
+    resources = start_ray(plan.loaded.header.run.ray_address)
     try:
         return f"{resources.get('CPU', 0):.0f} CPUs, {resources.get('GPU', 0):.0f} GPUs"
     finally:

@@ -7,7 +7,6 @@ import socket
 import subprocess
 from collections.abc import Sequence
 
-from agents.core.errors import UsageError
 from runner.crew import cluster
 from runner.packing import Node
 from sweeps.plan import Plan
@@ -27,12 +26,7 @@ def nodes_of(plan: Plan, gpus: Sequence[int]) -> tuple[list[Node], bool]:
     if run.ray_address is not None:
         from workers.on_ray import cluster_nodes, start_ray, stop_ray
 
-        try:
-            start_ray(run.ray_address)
-        except (ConnectionError, RuntimeError, OSError) as error:
-            raise UsageError(
-                f"the Ray cluster is not there: {str(error).splitlines()[0]}"
-            ) from None
+        start_ray(run.ray_address)
         try:
             return cluster(cluster_nodes())
         finally:

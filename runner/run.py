@@ -28,6 +28,7 @@ from runner.caching import (
 )
 from runner.crew import Crew, LocalCrew, RayCrew
 from runner.engines import RunEngines, engine_lines, run_plan, without_engines
+from runner.environment import check_environment, environment_of
 from runner.failures import to_run_again
 from runner.figures import remark_lines
 from runner.guard import Guard
@@ -134,6 +135,7 @@ def run(
     that runs the sweep, for readers of the manifest.
     """
     plan = prepare(sweep, overrides)
+    check_environment(plan)
     out = plan.loaded.out
     if any(name.endswith(parts.SUFFIX) for name in out.names("episodes")):  # else nothing is mixed
         before = manifests.read(out)
@@ -456,7 +458,8 @@ def _crew(plan: Plan, job: Job, count: int, console: Console) -> Crew:
     slots = -(-run.concurrency // count)
     if run.executor == "local":
         return LocalCrew(job, slots)
-    return RayCrew(job, slots, count, run.ray_address, run.fit_gpus, console)
+    environment = environment_of(plan)
+    return RayCrew(job, slots, count, run.ray_address, run.fit_gpus, environment, console)
 
 
 def _engines(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -20,9 +18,7 @@ from agents.core.errors import (
     CrsweepError,
     EngineRefused,
     InternalError,
-    ModelUnavailable,
     StoreError,
-    UsageError,
     UserError,
     blaming,
 )
@@ -44,7 +40,7 @@ from workers.backends.vllm.clients import Engines
 from workers.backends.vllm.local import LocalEngines
 from workers.cache.client import CallCache
 from workers.cache.store import Places
-from workers.models import BoundModel
+from workers.models import BoundModel, building
 from workers.rows import Attempt, Row, rows_of_calls
 
 log = logging.getLogger(__name__)
@@ -223,7 +219,7 @@ class EpisodeRunner:
         except CrsweepError as failed:
             error = failed
         except Exception as fault:  # ours: the other dialogues must not pay for it
-            log.exception("attempt %d at %s", ref.attempt, ref.episode_id)
+            log.info("attempt %d at %s", ref.attempt, ref.episode_id, exc_info=True)
             error = InternalError(f"a fault of crsweep: {type(fault).__name__}: {fault}")
         if error is None or error.blame != "infrastructure":
             error = _swallowed(journal) or error
@@ -341,7 +337,7 @@ class EpisodeRunner:
                 catalogue=lambda: self.domain(cell.source).catalogue,
                 engines=self.engines,
             )
-            with _building(name):
+            with building(name):
                 self._models[key] = BoundModel(
                     name,
                     spec,
@@ -360,24 +356,6 @@ def _swallowed(journal: Journal) -> CrsweepError | None:
     return next(
         (e for e in errors if e.blame == "infrastructure" and type(e) is not EngineRefused), None
     )
-
-
-@contextmanager
-def _building(model: str) -> Iterator[None]:
-    """What keeps a model from being built is of this machine (a key that is not set here, a package
-    that is missing, too many open files), and never the fault of the agent that asks for it."""
-    try:
-        yield
-    except UsageError as error:
-        raise ModelUnavailable(f"{error.message} (on {socket.gethostname()})") from error
-    except CrsweepError:
-        raise
-    except Exception as error:
-        log.exception("the model %s cannot be built", model)
-        raise ModelUnavailable(
-            f"model {model!r} cannot be built on {socket.gethostname()}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
 
 
 def _side(ref: PluginRef, package: str, kind: str) -> _Side:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+<<<<<<< HEAD
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+=======
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+>>>>>>> 2fab4b1 (Variables that keep requests from leaving are named before a run; keys and tokens travel to the workers of a cluster; a dead run.ray_address is one line at once)
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -20,6 +26,7 @@ from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
 from workers.backends.core import Backend, BackendContext
 from workers.cache.client import CallCache
+from workers.environment import check_transport
 from workers.retry import Patience, retrying
 from workers.usage import with_possible_counts
 
@@ -59,6 +66,32 @@ def declare(
         return {"backend": spec.backend, "version": cls.version, "options": found}
 
     return identity
+
+
+@contextmanager
+def building(model: str) -> Iterator[None]:
+    """What keeps a model from being built is of this machine (a key that is not set here, a package
+    that is missing, too many open files), and never the fault of the agent that asks for it."""
+    try:
+        yield
+    except UsageError as error:
+        raise ModelUnavailable(f"{error.message} (on {socket.gethostname()})") from error
+    except CrsweepError:
+        raise
+    except Exception as error:
+        log.info("the model %s cannot be built", model, exc_info=True)
+        raise ModelUnavailable(
+            f"model {model!r} cannot be built on {socket.gethostname()}: {_cause(error)}"
+        ) from error
+
+
+def _cause(error: Exception) -> str:
+    """A library that meets an unusable proxy or CA file does not say where it was set."""
+    try:
+        check_transport()
+    except UsageError as found:
+        return found.message
+    return f"{type(error).__name__}: {error}"
 
 
 def embedding_key(identity: str, texts: Sequence[str]) -> bytes:
@@ -127,7 +160,7 @@ class BoundModel:
         except CrsweepError:
             raise
         except Exception as error:
-            log.exception("a call of the model %s", self.name)
+            log.info("a call of the model %s", self.name, exc_info=True)
             message = f"backend of model {self.name!r}: {type(error).__name__}: {error}"
             raise EngineRefused(message) from error
 

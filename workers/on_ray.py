@@ -6,13 +6,14 @@ import asyncio
 import gc
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.core.artifacts import Content, Progress, Recipe
-from agents.core.errors import CrsweepError, ReplicaLost, StoreError
+from agents.core.errors import CrsweepError, ReplicaLost, StoreError, UsageError
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
 from workers.artifacts import Prepared
@@ -25,6 +26,7 @@ from workers.cache.actor import CacheActor
 from workers.cache.client import CallCache, by_wire
 from workers.cache.entries import Damage
 from workers.cache.store import Places
+from workers.environment import Environment
 from workers.episodes import EpisodeRunner, Job
 from workers.fits import FitLost, FitTask, Steps, fit_steps
 from workers.logs import log_to
@@ -38,12 +40,14 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+from ray._private.utils import read_ray_address
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 log = logging.getLogger(__name__)
 
 _ADDRESS_SECONDS = 30.0
+_CLUSTER_SECONDS = 5.0  # for a connection to a cluster
 
 
 class WorkerLost(Exception):
@@ -81,8 +85,12 @@ class EpisodeWorker:
         # at every 700 allocations took a seventh of a worker's time.
         gc.set_threshold(50_000, 20, 100)
 
-    async def start(self) -> int:
-        """Makes the pool on the actor's event loop; the pid."""
+    async def start(self, environment: Environment) -> int:
+        """Makes the pool on the actor's event loop; the pid.
+
+        Keys come in this message: what an actor is made with, Ray keeps and shows.
+        """
+        environment.take()
         writer = BundleWriter(self._job.folder, self._job.epoch, self._name)
         cache = None
         if self._owners:
@@ -130,10 +138,17 @@ class RayWorker:
     """
 
     def __init__(
-        self, job: Job, name: str, slots: int, processes: int, owners: Sequence[Any]
+        self,
+        job: Job,
+        name: str,
+        slots: int,
+        processes: int,
+        owners: Sequence[Any],
+        environment: Environment,
     ) -> None:
         self.name = name
         self.slots = slots
+        self._environment = environment
         # No CPUs are reserved: a worker waits for models most of the time, and a small
         # machine must still be able to start as many as the sweep names.
         actor: Any = ray.remote(EpisodeWorker)
@@ -142,7 +157,7 @@ class RayWorker:
         ).remote(job, name, slots, processes, owners)
 
     async def start(self) -> int:
-        return await self._get(self._actor.start.remote())
+        return await self._get(self._actor.start.remote(self._environment))
 
     async def update_engines(self, view: View) -> None:
         """Tells it which replicas are up. A worker that is lost needs no telling."""
@@ -238,8 +253,15 @@ class RayReplica:
     """
 
     def __init__(
-        self, spec: EngineSpec, name: str, node: str | None, log_folder: Path, cpu_share: int | None
+        self,
+        spec: EngineSpec,
+        name: str,
+        node: str | None,
+        log_folder: Path,
+        cpu_share: int | None,
+        environment: Environment,
     ) -> None:
+        self._environment = environment
         actor: Any = ray.remote(ModelReplica)
         on = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
         self._actor = actor.options(
@@ -252,7 +274,7 @@ class RayReplica:
         ).remote(spec, name, log_folder, cpu_share)
 
     async def hello(self, known: str | None, wait: float) -> Hello:
-        return await _or_lost(self._actor.hello.remote(known, wait))
+        return await _or_lost(self._actor.hello.remote(known, wait, self._environment))
 
     async def counts(self) -> Counts:
         return (await _or_lost(self._actor.load.remote())).counts
@@ -313,18 +335,70 @@ def cluster_nodes() -> list[ClusterNode]:
 
 
 def start_ray(address: str | None) -> dict[str, float]:
-    """Joins the cluster at `address`, or starts a local Ray; its resources."""
+    """Joins the cluster at `address`, or starts a local Ray; its resources.
+
+    UsageError where neither is possible, within seconds.
+    """
     logging.getLogger("ray").setLevel(logging.ERROR)  # its notices are not for the screen
     if not ray.is_initialized():
         own: dict[str, Any] = {} if address else {"include_dashboard": False}
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=False,
-            **own,
-        )
+        if address:
+            check_cluster(address)
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                **own,
+            )
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            raise UsageError(_why_no_ray(address, error)) from error
     return dict(ray.cluster_resources())
+
+
+_WAY_OUT = (
+    "start it (`ray start --head`), correct run.ray_address, or leave it out "
+    "(run.ray_address=null) for a local Ray"
+)
+
+
+def check_cluster(address: str) -> None:
+    """UsageError if nothing answers at the address of a cluster; Ray itself tries for minutes."""
+    found = address
+    if address == "auto":
+        found = os.environ.get("RAY_ADDRESS") or read_ray_address() or ""
+        if not found:
+            raise UsageError(f"run.ray_address is auto, and no cluster runs here; {_WAY_OUT}")
+    host, colon, port = found.removeprefix("ray://").rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        raise UsageError(
+            f"run.ray_address: expected auto or host:port (Ray's usual port is 6379), "
+            f"found {found!r}"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CLUSTER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", 0)
+        raise UsageError(
+            f"run.ray_address: there is no Ray cluster at {found} ({reason or error}); {_WAY_OUT}"
+        ) from None
+
+
+def _why_no_ray(address: str | None, error: Exception) -> str:
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if address:
+        return (
+            f"run.ray_address: the cluster at {address} cannot be joined ({said}); one that asks "
+            f"for a token needs RAY_AUTH_MODE=token here; else {_WAY_OUT}"
+        )
+    if "AF_UNIX" in said:
+        folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        return (
+            f"Ray does not start: the path of its temporary folder is too long for sockets "
+            f"({folder}); set RAY_TMPDIR to a shorter one, such as /tmp"
+        )
+    return f"Ray does not start: {said}"
 
 
 def stop_ray() -> None:

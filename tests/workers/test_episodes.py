@@ -1,21 +1,25 @@
 """Whole attempts in one process: what one odd value or one broken model costs, and whom."""
 
 import asyncio
+import io
 import threading
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from agents.core.dialogue import AgentTurn
-from agents.core.errors import EngineDead, EngineRefused, ModelUnavailable
+from agents.core.errors import EngineDead, EngineRefused, ModelUnavailable, UsageError
 from agents.zero_shot import ZeroShot
+from runner.doctor import examine
 from runner.guard import Guard
-from runner.run import check_metrics
+from runner.run import check_metrics, run
 from runner.scheduler import LeaseQueue, drive
 from runner.spending import Budget
 from sweeps.schema import Caps
 from tests.runner.reading import raw
 from tests.sweep_files import plan_of, write_sweep
+from tests.workers.backends.fake_openai import FakeOpenAI
 from workers.backends.rules import RulesBackend
 from workers.episodes import job_of
 from workers.local import LocalWorker
@@ -195,6 +199,33 @@ def test_a_backend_that_cannot_be_built_is_infrastructure_and_stops_the_run(
     assert len(done.rows) <= 4  # those that had begun
     assert type(fault).__name__ in done.guard.reason
     assert "cannot be built on" in done.said[0]
+
+
+def test_a_variable_of_a_node_that_keeps_requests_from_leaving_is_named(play, monkeypatch):
+    """The driver's was sound; this worker's is not."""
+    with FakeOpenAI() as server:
+        remote = {"backend": "openai", "base_url": server.url, "model": "qwen"}
+        rules = {"backend": "rules"}
+        monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:7890")
+        done = play(models={"strong": rules, "weak": remote}, roles={"user": "weak"})
+        assert server.asked == []
+    assert set(failures(done.rows)) == {("ModelUnavailable", "infrastructure")}
+    assert "the environment variable ALL_PROXY" in done.guard.reason
+
+
+def test_such_a_variable_is_named_before_a_run_starts_and_by_doctor(tmp_path, monkeypatch):
+    with FakeOpenAI() as server:
+        remote = {"backend": "openai", "base_url": server.url, "model": "qwen"}
+        models = {"strong": {"backend": "rules"}, "weak": remote}
+        path = write_sweep(tmp_path, models=models, roles={"user": "weak"}, grid=GRID)
+        monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/x.pem")
+        console = Console(file=io.StringIO(), width=300)
+        with pytest.raises(UsageError, match="the environment variable SSL_CERT_FILE"):
+            run(path, [], accept_source_change=False, console=console)
+        assert not (tmp_path / "out").exists()
+        assert not examine(path, [], console)
+        assert server.asked == []
+    assert "FAIL  model weak: the environment variable SSL_CERT_FILE" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_model_that_serves_no_call_is_asked_as_often_as_dialogues_run(play, monkeypatch):

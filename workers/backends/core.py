@@ -61,6 +61,19 @@ class BackendContext:
     engines: Any = None
 
 
+class Variables(NamedTuple):
+    """Names of environment variables.
+
+    `secrets` are the person's who runs the sweep (keys, tokens); `places` are those of a machine,
+    where it has them. `network` says that requests are made over HTTP, which proxies and CA files
+    concern.
+    """
+
+    secrets: Sequence[str] = ()
+    places: Sequence[str] = ()
+    network: bool = False
+
+
 class Workload(NamedTuple):
     """What a model will be asked for, as far as rehearsed dialogues show."""
 
@@ -110,6 +123,11 @@ class Backend(ABC):
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Embeddings, in the order of `texts`. A backend that gives none leaves this as it is."""
         raise NotImplementedError
+
+    @classmethod
+    def environment(cls, options: Any) -> Variables:
+        """The environment variables that it reads, wherever it runs."""
+        return Variables()
 
     @classmethod
     def engine_version(cls) -> str:

@@ -27,7 +27,7 @@ from agents.core.errors import (
     UsageError,
 )
 from agents.core.text import repaired
-from workers.backends.core import Backend, BackendContext, Workload
+from workers.backends.core import Backend, BackendContext, Variables, Workload
 from workers.backends.openai import answers, refusals
 from workers.backends.openai.options import (
     OpenAIOptions,
@@ -97,6 +97,10 @@ class OpenAIBackend(Backend):
             # A redirect would take prompts and key to where the sweep file does not say.
             http_client=openai.DefaultAsyncHttpxClient(timeout=None, follow_redirects=False),
         )
+
+    @classmethod
+    def environment(cls, options: OpenAIOptions) -> Variables:
+        return Variables(options.environment(), network=True)
 
     async def complete(self, call: Call) -> Completion:
         done = await self._chat(self._request(call))

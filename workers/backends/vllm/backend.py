@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.errors import EngineRefused
-from workers.backends.core import Backend, BackendContext, EngineSpec, Workload
+from workers.backends.core import Backend, BackendContext, EngineSpec, Variables, Workload
 from workers.backends.vllm.arguments import installed_version
 from workers.backends.vllm.checks import auto_dtype, examine
 from workers.backends.vllm.engine import EmbedRequest, Request
 from workers.backends.vllm.options import VLLMOptions
+
+_HUB_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+_HUB_PLACES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
 
 class VLLMBackend(Backend):
@@ -51,6 +55,12 @@ class VLLMBackend(Backend):
             gpus=options.gpus,
             notes=(auto_dtype(options),) if cpu and options.dtype == "auto" else (),
         )
+
+    @classmethod
+    def environment(cls, options: VLLMOptions) -> Variables:
+        if Path(options.model).is_dir():
+            return Variables()
+        return Variables(_HUB_SECRETS, _HUB_PLACES, network=True)
 
     @classmethod
     def engine_version(cls) -> str:

@@ -31,6 +31,7 @@ from workers.backends.vllm.engine import (
 from workers.backends.vllm.output import cause_of, redirect
 from workers.backends.vllm.pulse import Counts
 from workers.backends.vllm.reach import BEGUN, Answer, Dying, Item, Visitor
+from workers.environment import Environment
 from workers.logs import log_to
 from workers.orphans import end_now, end_with_parent
 from workers.wire import Address, Server, own_host
@@ -93,9 +94,16 @@ class ModelReplica:
         self._running = self._replied = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def hello(self, known: State | None, wait: float) -> Hello:
-        """Its state, as soon as it is another than `known`, at the latest after `wait` seconds."""
+    async def hello(
+        self, known: State | None, wait: float, environment: Environment | None = None
+    ) -> Hello:
+        """Its state, as soon as it is another than `known`, at the latest after `wait` seconds.
+
+        The engine is begun with what `environment` holds: tokens, for weights that need them.
+        """
         if self._starting is None:
+            if environment is not None:
+                environment.take()
             self._starting = asyncio.create_task(self._start())
         if self._state == known:
             self._changed.clear()

@@ -1,0 +1,47 @@
+"""What a sweep needs of the environment: checked before anything starts, sent to other nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeps.origins import Origins
+from sweeps.plan import Plan
+from workers.backends.core import Variables
+from workers.environment import Environment, check_transport
+from workers.models import backend_of
+
+# Of an object store, as all tools for it read them.
+_S3 = Variables(
+    secrets=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    places=(
+        "AWS_PROFILE",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_CA_BUNDLE",
+    ),
+)
+
+
+def environment_of(plan: Plan) -> Environment:
+    """The variables of this process that models of `plan`, and its folder, need everywhere."""
+    needs = list(_of_models(plan))
+    return Environment.of_here([*needs, _S3] if str(plan.loaded.out).startswith("s3://") else needs)
+
+
+def check_environment(plan: Plan) -> None:
+    """UsageError for a variable with which the models of `plan` cannot be reached."""
+    if any(need.network for need in _of_models(plan)):
+        check_transport()
+
+
+def _of_models(plan: Plan) -> Sequence[Variables]:
+    found: dict[int, Variables] = {}
+    for cell in plan.cells:
+        for name in cell.roles.values():
+            spec = cell.config.models[name]
+            if id(spec) not in found:
+                cls, options = backend_of(spec, Origins(), ("models", name))
+                found[id(spec)] = cls.environment(options)
+    return list(found.values())
