@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-<<<<<<< HEAD
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-=======
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
->>>>>>> 2fab4b1 (Variables that keep requests from leaving are named before a run; keys and tokens travel to the workers of a cluster; a dead run.ray_address is one line at once)
 from typing import Any, TypeVar, get_args
 
 import numpy as np
