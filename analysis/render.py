@@ -80,7 +80,7 @@ def print_text(table: Table, console: Console) -> None:
 def print_whole(drawn: rich.table.Table, console: Console) -> None:
     """Prints a table; a pipe or a file has no width, so nothing is cut off there."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=10_000, highlight=False)
+        console = Console(file=console.file, width=10_000, highlight=False, emoji=False)
     console.print(drawn)
 
 

@@ -23,7 +23,7 @@ from agents.core.errors import StoreError, UsageError
 from analysis import sql
 from sweeps import manifest as manifests
 from sweeps import parts
-from sweeps.folder import Folder, LocalFolder, folder_at
+from sweeps.folder import PATTERNS, Folder, LocalFolder, folder_at
 from sweeps.manifest import Manifest
 from sweeps.records import SCHEMA_VERSION, SCHEMAS
 from sweeps.s3 import S3Folder
@@ -169,7 +169,7 @@ class Results:
             source = f"no_{view}"
         elif isinstance(self.folder, LocalFolder):
             paths = ", ".join(
-                "'" + str(self.folder.path / f).replace("'", "''") + "'" for f in files
+                "'" + _literal(self.folder.path / f).replace("'", "''") + "'" for f in files
             )
             # A folder named `seed=3` is no partition: it would replace the column `seed`.
             # Parts of older versions lack columns; to look for them opens every file.
@@ -241,6 +241,15 @@ class Results:
             "CREATE OR REPLACE VIEW episodes AS "
             + sql.read("episodes").format(axes=axes, superseded=superseded)
         )
+
+
+def _literal(path: Path) -> str:
+    """A pattern of DuckDB that is this path alone.
+
+    It takes `a[b]` for a pattern, which matches `ab`: another folder's results were read.
+    """
+    # In patterns a backslash is beyond escaping: `folder_at` refuses it beside such characters.
+    return "".join(f"[{c}]" if c in PATTERNS else c for c in str(path.absolute()))
 
 
 def _without_end(text: str) -> str:

@@ -102,7 +102,8 @@ def _say_how_to_go_on(outcome: Outcome, console: Any) -> None:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(highlight=False)
+    # Not emoji: what others wrote, `:car:` among it, is printed as it is.
+    return Console(highlight=False, emoji=False)
 
 
 @app.command()

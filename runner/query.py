@@ -89,7 +89,7 @@ def _print_whole(names: Sequence[str], rows: Rows, console: Console) -> None:
     for row in shown:
         table.add_row(*map(escape, row))
     width = sum(widths) + _GAP * (len(names) - 1) + _EDGES
-    Console(file=console.file, width=width, highlight=False).print(table)
+    Console(file=console.file, width=width, highlight=False, emoji=False).print(table)
 
 
 def _print_fitted(names: Sequence[str], rows: Rows, console: Console) -> None:

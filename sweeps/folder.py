@@ -86,26 +86,45 @@ class Folder(Protocol):
         ...
 
 
+PATTERNS = "*?["
+"""Characters that make a path a pattern to DuckDB."""
+
+
 def folder_at(where: str | Path | Folder) -> Folder:
-    """The folder at a path or URI. UsageError for a scheme that is not supported."""
+    """The folder at a path or URI.
+
+    UsageError for a scheme that is not supported, and for a name under which nothing can be
+    stored or read.
+    """
     if isinstance(where, Path):
-        return LocalFolder(expand_user(where))
+        return _local(expand_user(where))
     if not isinstance(where, str):
         return where
     scheme, separator, rest = where.partition("://")
     if not separator:
-        return LocalFolder(Path(expand_user(where)))
+        return _local(Path(expand_user(where)))
     if scheme == "file":
         if not rest.startswith("/") or set(rest) & set("%?#"):
             raise UsageError(
                 f"expected file:///a/path without %, ? and #, found {where}; a path needs no file://"
             )
-        return LocalFolder(Path(rest))
+        return _local(Path(rest))
     if scheme == "s3":
         from sweeps.s3 import S3Folder  # needs libraries that local folders do without
 
         return S3Folder.at(rest)
     raise UsageError(f"expected a local path, file:// or s3://, found {scheme}://")
+
+
+def _local(path: Path) -> LocalFolder:
+    """The folder at `path`. UsageError if no query can name its files."""
+    absolute = str(path.absolute())
+    if "\\" in absolute and any(c in absolute for c in PATTERNS):
+        raise UsageError(
+            f"{path} cannot be read: DuckDB finds no file whose path holds a backslash and one of "
+            f"{' '.join(PATTERNS)}; rename the folder"
+        )
+    return LocalFolder(path)
 
 
 class LocalFolder:

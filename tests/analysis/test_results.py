@@ -73,12 +73,33 @@ def test_a_folder_without_parts_gives_an_empty_table(tmp_path):
     assert (table.rows[0].counted, table.rows[0].planned) == (0, 1)
 
 
-@pytest.mark.parametrize("name", ["seed=3", "agent=x", "it's", "r[1]*", "ä b"])
+NAMES = [
+    "seed=3", "agent=x", "it's",
+    'a"b', "r[1]*", "ä b", "50%", "%41", "a#b", "a;b", "a{b,c}", "a\\b",
+    "a\nb", "~", "-x", ":car:", "a[b]", "a[!x]", "a[]", "][", "a?", "a*", "**", "$HOME",
+    "[red]a[/]",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_name_of_the_folder_changes_nothing(tmp_path, name):
     built = one_cell()
+    for decoy in ("ab", "ac", "a", "r1x", "aA", "A"):  # what a pattern of that name would find
+        other = one_cell()
+        other.episode(other.cells[0], "u0", 0)
+        other.write(tmp_path / decoy / "out")
     built.episode(built.cells[0], "u0", 0, success_turn=1)
-    table = make_table(Results.open(built.write(tmp_path / name)), ["sr@5"])
-    assert table.rows[0].values[0].mean == 1.0
+    results = Results.open(built.write(tmp_path / name / "out"))
+    assert make_table(results, ["sr@5"]).rows[0].values[0].mean == 1.0
+    assert results.select("select count(*) from attempts")[1] == [("1",)]
+
+
+def test_a_folder_named_like_a_home_is_read_from_the_current_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    built = one_cell()
+    built.episode(built.cells[0], "u0", 0)
+    built.write(tmp_path / "~" / "out")
+    assert winners(Results.open("./~/out")) == [("a/s-u0-0-0", "done")]
 
 
 @pytest.mark.parametrize("axis", ["success", 'a"b', "it's", "roles.agent; DROP TABLE x"])

@@ -100,9 +100,11 @@ def test_doctor_checks_and_fails_with_exit_code_2(tmp_path, crsweep):
     assert "FAIL  model strong" in ill.stdout
 
 
-def test_status_table_compare_and_sql_read_a_folder(tmp_path, crsweep):
-    out = tmp_path / "out"
-    crsweep("run", write_sweep(tmp_path))
+def test_status_table_compare_and_sql_read_a_folder_of_any_name(tmp_path, crsweep):
+    out = tmp_path / "it's 50% é[a-z]*?#:car:[red]{a,b}$HOME;"
+    path = write_sweep(tmp_path, out=str(out))
+    assert f"results: {out}\n" in crsweep("run", path).stdout
+    assert "nothing to do" in crsweep("run", path).stdout
     status = crsweep("status", out).stdout
     assert "32 of 32 episodes done, 0 failed, 0 not run" in status
     assert "not running" in status

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from agents.core.errors import UsageError
+from analysis.results import Results
 from sweeps.folder import Folder, folder_at, read, write
 from sweeps.records import SCHEMAS
+from tests.analysis.builder import Built, grid_of
 from tests.conftest import LAST_GUARD_SECONDS, ROOT
 from tests.object_store import BUCKET, s3_server
 from tests.runner.processes import end_of, start, wait_for
@@ -54,6 +56,23 @@ def fetched(uri: str, to: Path) -> Path:
 
 def parts_of(folder: Folder) -> dict[str, int]:
     return {table: len(folder.names(table)) for table in SCHEMAS}
+
+
+def test_the_characters_of_a_prefix_mean_themselves(tmp_path, at):
+    def stored(name: str, success_turn: int | None) -> str:
+        built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0"])
+        built.episode(built.cells[0], "u0", 0, success_turn=success_turn)
+        source = built.write(tmp_path / str(len(list(tmp_path.iterdir()))), parts=1)
+        folder = folder_at(f"{at}/{name}")
+        for path in source.rglob("*.*"):
+            write(folder, path.relative_to(source).as_posix(), path.read_bytes())
+        return f"{at}/{name}"
+
+    for decoy in ("ab", "a"):
+        stored(decoy, None)
+    for name in ("a[b]", "a?b", "a*", "it's", "50%", "a%20b", "a b", "é", "a#b", "a+b", "a&b", "~"):
+        results = Results.open(stored(name, 1))
+        assert results.select("select success_turn from attempts")[1] == [("1",)], name
 
 
 def test_a_sweep_runs_is_read_and_resumed_as_in_a_local_folder(tmp_path, crsweep, at, server):
