@@ -133,3 +133,32 @@ def test_two_servers_that_word_the_same_faults_differently_give_equal_tables(tmp
         assert set(episodes.blame.dropna()) <= {"agent", "user"}
         assert {"ContextOverflow"} <= set(episodes.error_class.dropna())
     assert found[0] == found[1]
+
+
+class Broke(Usual):
+    """Has no money for the model, until it is paid."""
+
+    paid = False
+
+    def answer(self, asked: Asked) -> Answer:
+        if self.paid:
+            return super().answer(asked)
+        self.asked.append(asked)
+        return Answer(429, refusal("You exceeded your current quota", "insufficient_quota"))
+
+
+def test_a_server_that_serves_no_call_stops_the_run_which_can_be_resumed(tmp_path, crsweep):
+    with Broke() as server:
+        models = {"remote": {"backend": "openai", "base_url": server.url, "model": "qwen"}}
+        path = write_sweep(
+            tmp_path, models=models, roles={"user": "remote", "agent": "remote"}, cache="off",
+            grid={"agent": ["zero_shot"], "seed": [0]}, cases={"sample": 20},
+        )  # fmt: skip
+        stopped = crsweep("run", path, check=3)
+        assert "stopped early" in stopped.stdout
+        assert "HTTP 429: You exceeded your current quota" in stopped.stdout
+        assert 1 <= len(server.asked) <= 4, "as many as were in flight"
+        server.paid = True
+        crsweep("run", path)
+    episodes = raw(tmp_path / "out", "episodes")
+    assert len(set(episodes[episodes.blame != "infrastructure"].episode_id)) == 20
