@@ -160,8 +160,8 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
 ):
     """Two runs at a time. No call can be there at three deaths: it would be given up."""
     paths = {
-        "killed": small_sweep(tmp_path / "killed", models, cases=96, replicas=2),
-        "hung": small_sweep(tmp_path / "hung", models, cases=72),
+        "killed": small_sweep(tmp_path / "killed", models, cases=48, replicas=2),
+        "hung": small_sweep(tmp_path / "hung", models, cases=48),
     }
     runs = {name: start(path) for name, path in paths.items()}
     outs = {name: path.parent / "out" for name, path in paths.items()}
@@ -174,7 +174,7 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
         printed = end_of(process)
         assert process.returncode == 0, printed
         episodes, calls = raw(outs[name], "episodes"), raw(outs[name], "calls")
-        assert len(episodes) == {"killed": 96, "hung": 72}[name]
+        assert len(episodes) == 48
         assert not episodes.episode_id.duplicated().any()
         assert set(episodes.status) == {"done"}
         assert calls.retries.max() >= 1

@@ -1,15 +1,16 @@
-"""Replies read out of models' texts: what is found, what is refused, and how long it may take."""
+"""Replies read out of models' texts: what is found, what is refused, and how much work it takes."""
 
 import json
-import time
+import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
+from agents.core import reading
 from agents.core.reading import candidates, read
 from agents.core.steps import ReplyModel, Step, text
 
@@ -88,8 +89,6 @@ JSONISH = st.text(alphabet=st.sampled_from('{}[]":,`\\\n a1é\ud800'), max_size=
 
 
 @given(JSONISH | st.text(alphabet=st.characters(exclude_categories=())))
-@example("{" * 100_000)
-@example('{"words":' * 50_000)
 @example("\ud800")
 def test_no_text_raises_anything_but_what_is_wrong_with_it(reply):
     assert all(part in reply for part in candidates(reply))
@@ -105,28 +104,70 @@ def test_a_valid_object_is_found_after_any_words(before, words):
     assert found(reply) == (words, 1)
 
 
-@pytest.mark.parametrize(
-    "unit", ["{", "}", "{}", '{"', '{"a":', "```", "```{", "\\", '"', "{\n", '{"words":"', "[{"]
-)
-def test_time_is_linear_in_the_text(unit):
-    def seconds(size: int) -> float:
-        reply = (unit * size)[:size]
-        started = time.perf_counter()
+class Counted(Saying):
+    """Notes how many characters it is given to validate, each time."""
+
+    validated: ClassVar[list[int]] = []
+
+    @classmethod
+    def model_validate_json(cls, json_data: Any, **given: Any) -> Any:
+        cls.validated.append(len(json_data))
+        return super().model_validate_json(json_data, **given)
+
+
+COUNTED = Step("say", "verbalise", Counted)
+
+
+def lines_run(reply: str) -> int:
+    """Lines of `reading.py` that run until the reply is refused."""
+    count = 0
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace if frame.f_code.co_filename == reading.__file__ else None
+
+    Counted.validated.clear()
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
         with pytest.raises(ValidationError):
-            found(reply)
-        return time.perf_counter() - started
-
-    seconds(1000)
-    # Quadratic work would take minutes for so many characters.
-    assert seconds(300_000) < 10
+            read(COUNTED, reply, guided=False, context={})
+    finally:
+        sys.settrace(before)
+    return count
 
 
-def test_a_wrong_object_among_many_is_not_looked_through_for_each():
-    wrong = json.dumps({f"k{n}": n for n in range(5000)})
-    started = time.perf_counter()
+HOSTILE = {
+    **{
+        unit: lambda size, unit=unit: (unit * size)[:size]
+        for unit in ("{", "[", "}", "{}", '{"', '{"a":', "```", "```{", "\\", '"', "{\n", "[{",
+                     '{"words":"', '{"words":1} ', "```json\n{}\n", "```{}```", '{"a":"\\')
+    },
+    "closed objects": lambda size: '{"a":' * (size // 6) + "1" + "}" * (size // 6),
+    "closed lists": lambda size: '{"words":' + "[" * (size // 2) + "]" * (size // 2) + "}",
+    "never closed, then many": lambda size: "{" * (size // 2) + "{} " * (size // 6),
+    "many, then a large one": lambda size: "{} " * (size // 6)
+    + json.dumps({f"k{n}": n for n in range(size // 24)}),
+    "fences in fences": lambda size: "```\n{" * (size // 10) + "}\n```" * (size // 10),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_work_is_linear_in_the_text(name):
+    small, large = (HOSTILE[name](size) for size in (4000, 8000))
+    assert lines_run(large) <= 2.1 * lines_run(small) + 50
+    lines_run(small)
+    # The whole text, a fenced block, and objects that do not overlap.
+    assert sum(Counted.validated) <= 3 * len(small)
+    assert len(Counted.validated) <= 2 + len(small) / 2
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("guided", [True, False])
+def test_a_hundred_thousand_hostile_characters_are_an_invalid_reply(name, guided):
     with pytest.raises(ValidationError):
-        found("x " + "{} " * 5000 + wrong)
-    assert time.perf_counter() - started < 5
+        read(SAY, HOSTILE[name](100_000), guided=guided, context={})
 
 
 class Words(ReplyModel):
