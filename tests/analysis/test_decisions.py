@@ -63,7 +63,7 @@ def mean(values: list[float]) -> Any:
     return pytest.approx(sum(values) / len(values)) if values else None
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(EPISODES, st.integers(1, 5))
 def test_decision_success_rate_is_the_share_of_right_decisions(episodes, within):
     known = [found for each in episodes if (found := decisions(each, within))]
@@ -72,7 +72,7 @@ def test_decision_success_rate_is_the_share_of_right_decisions(episodes, within)
     assert by_dialogue == mean([sum(found) / len(found) for found in known])
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(EPISODES, st.integers(1, len(ITEMS)))
 def test_hit_rate_is_the_share_of_candidate_lists_that_hold_a_target(episodes, depth):
     hits = [

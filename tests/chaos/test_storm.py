@@ -9,7 +9,8 @@ import pytest
 
 from tests.chaos.storm import KILLS, WAY_SECONDS, Answer, Kill, paid_again, storm
 
-KILLED = 100.0
+KILLED = 1000.0
+AGAIN = KILLED + 10 * WAY_SECONDS
 
 
 @pytest.mark.ray
@@ -29,7 +30,7 @@ def lost(*answered: float) -> list[Answer]:
     found = []
     for number, at in enumerate(answered):
         found.append(Answer(str(number), at - 0.1, at))
-        found.append(Answer(str(number), KILLED + 5, KILLED + 5.1))
+        found.append(Answer(str(number), AGAIN, AGAIN + 0.1))
     return found
 
 
@@ -43,7 +44,7 @@ def test_what_was_in_the_air_at_a_kill_may_be_paid_again() -> None:
     assert (found["paid_again"], found["in_the_air"]) == (2, 3)
 
 
-@pytest.mark.parametrize("at", [KILLED - 1.5, KILLED + 2])
+@pytest.mark.parametrize("at", [KILLED - 2 * WAY_SECONDS, KILLED + 2 * WAY_SECONDS])
 def test_what_was_durable_or_came_later_may_not(at: float) -> None:
     with pytest.raises(AssertionError, match="not in the air at a kill"):
         paid_again(lost(at), [kill()], 96)
@@ -55,6 +56,7 @@ def test_a_dialogue_loses_one_call_at_most() -> None:
 
 
 def test_while_an_owner_is_away_answers_wait_for_it() -> None:
-    owner = Kill("owner", KILLED - 3, KILLED - 3, KILLED - 3)
+    away = KILLED - 10 * WAY_SECONDS
+    owner = Kill("owner", away, away, away)
     later = Kill("worker", owner.since, KILLED, KILLED)
-    assert paid_again(lost(KILLED - 2), [owner, later], 96)["paid_again"] == 1
+    assert paid_again(lost(KILLED - 5 * WAY_SECONDS), [owner, later], 96)["paid_again"] == 1

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from tests.chaos.storm import WAY_SECONDS
 from tests.runner.processes import below, end_of, start, wait_for
 from tests.runner.reading import outcomes, prompts, raw, words
 from tests.sweep_files import write_sweep
@@ -137,7 +138,7 @@ def test_a_cache_that_is_killed_comes_back_and_nothing_is_paid_twice(tmp_path, c
     first = {}
     for line in log(out):
         before = first.setdefault(line["request"], line)
-        in_the_air = before["arrived"] < killed < before["answered"] + 1
+        in_the_air = before["arrived"] < killed < before["answered"] + WAY_SECONDS
         assert before is line or in_the_air, (before, killed)
     assert max(line["answered"] for line in log(out)) > killed
     assert not journal.files(out)

@@ -237,21 +237,19 @@ def test_ctrl_c_commits_what_is_finished_and_says_how_to_go_on(tmp_path, crsweep
 
 
 def test_a_folder_that_is_in_use_is_refused_and_left_alone(tmp_path, crsweep):
-    slow = {"backend": "latency", "latency_ms": 200}
-    models = {"strong": slow, "weak": {**slow, "invalid_rate": 0.1}}
     run = {"executor": "local", "concurrency": 32}
-    path, out = write_sweep(tmp_path, models=models, run=run, cache="off"), tmp_path / "out"
+    path, out = half_asleep(tmp_path, run=run), tmp_path / "out"
     process = start(path)
-    try:
-        wait_for((out / "manifest.json").exists, process, "the manifest")
-        process.send_signal(signal.SIGSTOP)  # or it might be through before the other is refused
-        refused = crsweep("run", path, check=2)
-        assert f"in use by another driver: host {os.uname().nodename}, pid {process.pid}" in (
-            refused.stderr
-        )
-    finally:
-        process.send_signal(signal.SIGCONT)
-        end_of(process)
+    wait_for(lambda: committed(out), process, "a commit")
+    before = {file: file.read_bytes() for file in out.rglob("*.parquet")}
+    refused = crsweep("run", path, check=2)
+    assert f"in use by another driver: host {os.uname().nodename}, pid {process.pid}" in (
+        refused.stderr
+    )
+    assert process.poll() is None
+    assert before == {file: file.read_bytes() for file in out.rglob("*.parquet")}
+    kill(process)
+    crsweep("run", path, AWAKE)
     assert len(outcomes(out)) == 32
 
 

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from agents.core.items import Catalogue, Item
 from agents.core.tables import schema_text
 from agents.tools import query
 from agents.tools.query import LONGEST_QUERY, CatalogueQuery, QueryRefused
+from tests.conftest import LAST_GUARD_SECONDS
 from tests.fakes import CATALOGUE
 
 TOOL = CatalogueQuery(CATALOGUE)
@@ -214,54 +214,66 @@ def test_a_query_that_never_ends_is_interrupted_while_the_event_loop_goes_on(
 ):
     if not wall:
         monkeypatch.setattr(query, "_why_not", lambda cursor, sql: "")
+    ticked = threading.Event()
+
+    class Timer(threading.Timer):
+        """Its time is not up before the event loop has ticked."""
+
+        def __init__(self, seconds, interrupt):
+            super().__init__(seconds, lambda: ticked.wait() and interrupt())
+
+    monkeypatch.setattr(query.threading, "Timer", Timer)
     tool = CatalogueQuery(BIG, seconds=0.4)
 
     async def both():
-        ticks = 0
         running = asyncio.create_task(tool.select(sql))
-        while not running.done():
+        for _ in range(20):
             await asyncio.sleep(0.01)
-            ticks += 1
-        return ticks, await running
+        assert not running.done()
+        ticked.set()
+        return await running
 
-    started = time.monotonic()
-    ticks, found = asyncio.run(both())
-    took = time.monotonic() - started
+    found = asyncio.run(both())
     assert found == QueryRefused("it ran longer than 0.4 seconds and was stopped")
-    assert 0.3 < took < 5
-    assert ticks > 5
     assert select("SELECT item_id FROM items LIMIT 2", tool) == ("0", "1")
-    assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
+    assert not [t for t in threading.enumerate() if isinstance(t, Timer)]
 
 
 def test_a_query_that_wants_much_memory_is_refused():
     sql = "SELECT a.item_id FROM items a, items b, items c ORDER BY a.title, b.title, c.title"
-    reason = refused(sql, CatalogueQuery(BIG, seconds=20))
+    reason = refused(sql, CatalogueQuery(BIG, seconds=LAST_GUARD_SECONDS))
     assert reason == "it needs more memory than a query may have"
 
 
 def test_a_result_of_too_many_rows_is_refused():
-    assert "rows" in refused("SELECT a.item_id FROM items a, items b", CatalogueQuery(BIG))
+    tool = CatalogueQuery(BIG, seconds=LAST_GUARD_SECONDS)
+    assert "rows" in refused("SELECT a.item_id FROM items a, items b", tool)
 
 
 def test_equal_text_runs_once_also_when_asked_for_at_once_and_cancelled(monkeypatch):
     ran = []
     whole = CatalogueQuery._run
+    begun, asked = threading.Event(), threading.Event()
 
     def counted(self, cursor, sql):
         ran.append(sql)
-        time.sleep(0.1)
+        begun.set()
+        asked.wait()
         return whole(self, cursor, sql)
 
     monkeypatch.setattr(CatalogueQuery, "_run", counted)
-    tool = CatalogueQuery(CATALOGUE)
+    tool = CatalogueQuery(CATALOGUE, seconds=LAST_GUARD_SECONDS)
     sql = "SELECT item_id FROM items WHERE decade = '1990s'"
 
     async def three():
         first = asyncio.create_task(tool.select(sql))
-        await asyncio.sleep(0.02)
+        while not begun.is_set():  # noqa: ASYNC110  (set by a thread)
+            await asyncio.sleep(0.001)
         first.cancel()
-        return await asyncio.gather(tool.select(sql), tool.select(sql))
+        others = [asyncio.create_task(tool.select(sql)) for _ in range(2)]
+        await asyncio.sleep(0)  # both have asked
+        asked.set()
+        return await asyncio.gather(*others)
 
     assert asyncio.run(three()) == [("2",), ("2",)]
     assert select(sql, tool) == ("2",)

@@ -13,6 +13,7 @@ from agents.core.errors import CrsweepError, EngineOverloaded, UsageError
 from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
 from tests import virtual_time
+from tests.conftest import LAST_GUARD_SECONDS
 from tests.workers.backends.calls import TALK, Naming, Saying, call, context
 from workers import retry
 from workers.backends import latency
@@ -182,7 +183,7 @@ def local_ray():
 def test_one_actor_serves_two_backends_as_the_process_itself_would(
     local_ray, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(latency, "_IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(latency, "_IDLE_SECONDS", 4.0)
     asked = [call(seed, prompt=f"Ä{seed}") for seed in range(600)]
     given = options(error_rate=0.1)
 
@@ -193,7 +194,10 @@ def test_one_actor_serves_two_backends_as_the_process_itself_would(
         rest = await asyncio.gather(*map(second.complete, asked[300:]), return_exceptions=True)
         assert await second.answered() == 600
         assert len(list(tmp_path.iterdir())) == 1
-        await asyncio.sleep(2.5)  # idle for too long: it is gone, and the next try starts another
+        # Idle for too long: it goes, and the next try starts another.
+        async with asyncio.timeout(LAST_GUARD_SECONDS):
+            while not second._server._way.result().cause:  # noqa: ASYNC110  (a process ends)
+                await asyncio.sleep(0.1)
         with pytest.raises(CrsweepError) as caught:
             await second.complete(asked[0])
         assert caught.value.transient
