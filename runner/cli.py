@@ -355,6 +355,17 @@ def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
         raise typer.Exit(0 if examine(sweep, overrides or [], _console()) else 2)
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of sweep files, by which editors complete and check them."""
+    with _one_clear_message():
+        import json
+
+        from runner.schema import sweep_schema
+
+        print(json.dumps(sweep_schema(), indent=1, ensure_ascii=False))
+
+
 _Refusal: Any = typer.BadParameter.__mro__[1]
 """What the command line's library raises for words that it cannot use."""
 

@@ -27,6 +27,7 @@ def test_help_names_every_command(crsweep):
         "sql",
         "cache",
         "doctor",
+        "schema",
     ):
         assert f" {command} " in text
 
