@@ -360,7 +360,7 @@ def test_after_sigkill_in_mid_calls_nothing_that_was_answered_is_paid_again(tmp_
     asked = tree_requests(out)
     assert len(asked) < 120
     said = crsweep("run", path).stdout
-    assert " from the cache)" in said
+    assert " replayed from the sweep's journal)" in said
     again = sum(tree_requests(out).values()) - len(tree_requests(out))
     assert again <= 8  # those in the air: 4 of each of two artifacts
     assert len(tree_requests(out)) == 120

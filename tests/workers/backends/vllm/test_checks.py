@@ -6,13 +6,13 @@ import re
 import shutil
 import struct
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import Field
 
 from agents.core.errors import UsageError
-from agents.core.steps import ReplyModel, text
+from agents.core.steps import ReplyModel, Step, text
 from tests.tiny_models import CONTEXT
 from workers.backends.vllm import checks
 from workers.backends.vllm.checks import examine, longest_reply
@@ -349,3 +349,34 @@ def test_what_a_cpu_computes_with_is_told_where_there_is_no_gpu(tiny_llama, kind
     [line] = dtypes(None)
     assert re.match(r"without a GPU: dtype auto is (float32|bfloat16): ", line)
     assert dtypes(None, dtype="float32") == dtypes(80.0) == []
+
+
+class Thought(ReplyModel):
+    thought: Annotated[str, text(20)]
+    action: Literal["recommend", "ask"]
+
+
+@needs_vllm
+@pytest.mark.parametrize(
+    ("reply", "taken"),
+    [
+        ('{"thought":"a","action":"ask"}', True),
+        ('{"action":"ask","thought":"a"}', False),
+        ('{ "thought": "a", "action": "ask" }', False),  # free whitespace
+    ],
+)
+def test_guided_decoding_takes_fields_in_the_order_of_the_schema_alone(tiny_llama, reply, taken):
+    """What the sent order is for: were another taken too, nothing would hold a model to it."""
+    import llguidance
+    import llguidance.hf
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+    sent = Step("think", "decide", Thought).schema_json
+    grammar = llguidance.LLMatcher.grammar_from_json_schema(
+        sent, defaults={"whitespace_flexible": False}
+    )
+    matcher = llguidance.LLMatcher(llguidance.hf.from_tokenizer(tokenizer), grammar)
+    assert not matcher.get_error()
+    ids = tokenizer.encode(reply, add_special_tokens=False)
+    assert (matcher.validate_tokens(ids) == len(ids)) is taken
