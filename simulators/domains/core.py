@@ -7,6 +7,7 @@ import codecs
 import gzip
 import hashlib
 import html
+import io
 import json
 import re
 import warnings
@@ -43,6 +44,7 @@ HELD_OUT = 2
 LONGEST_LINE = 2**20
 
 _BOM = codecs.BOM_UTF8
+_DIGITS_OF_A_TIME = 9
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects")
 
@@ -88,10 +90,11 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_data(path: Path) -> bytes:
+def read_data(path: Path, is_row: Callable[[str], bool]) -> bytes:
     """All of a data file of text, less a byte order mark.
 
-    DataError also where it is empty, breaks off in a line, or is UTF-16.
+    DataError also where it is empty, is UTF-16, or breaks off in a line: the last one has no line
+    end and is not a whole row.
     """
     with open_data(path) as file:
         content = file.read()
@@ -101,9 +104,36 @@ def read_data(path: Path) -> bytes:
     if not content.strip():
         raise DataError(f"{path}: the file is empty; download it again")
     if not content.endswith(b"\n"):
-        last = content.count(b"\n") + 1
-        raise DataError(f"{path}:{last}: the file breaks off in this line; download it again")
+        [(_, row)] = lines_of(content.rpartition(b"\n")[2])
+        if not is_row(row):
+            last = content.count(b"\n") + 1
+            raise DataError(f"{path}:{last}: the file breaks off in this line; download it again")
     return content
+
+
+def is_whole_time(digits: str) -> bool:
+    """Whether a Unix time at the end of a file that has no last line end can be whole.
+
+    All since 1973 have nine digits or more, so fewer were cut off.
+    """
+    return len(digits) >= _DIGITS_OF_A_TIME
+
+
+def remarks_on_end(path: Path) -> list[str]:
+    """A remark on a file whose last line is a whole row without a line end, for a person to read.
+
+    Editors leave that out; but a row that was cut within its last field may look the same.
+    """
+    with open_data(path) as file:
+        file.seek(-1, io.SEEK_END)
+        return [] if file.read(1) == b"\n" else [_without_end(path)]
+
+
+def _without_end(path: Path) -> str:
+    return (
+        f"{path.name} has no line end after its last line, which is read as it is; download the "
+        "file again if it may have been cut off there"
+    )
 
 
 def _only_pointer(path: Path) -> str:
@@ -155,6 +185,7 @@ class Records(Generic[T]):
         self.lines = 0
         self.bad = 0
         self._first_bad = ""
+        self._ends = True  # with a line end, or a malformed line, which is counted
 
     def __iter__(self) -> Iterator[T]:
         for line in self._read():
@@ -163,6 +194,7 @@ class Records(Generic[T]):
             if record is None:
                 self._count(line)
             else:
+                self._ends = line.endswith(b"\n") or self.path.suffix == ".gz"  # with a checksum
                 yield record
         if not self.lines:
             raise DataError(f"{self.path}: the file is empty; download it again")
@@ -173,12 +205,14 @@ class Records(Generic[T]):
             )
 
     def remarks(self) -> list[str]:
-        """What was left out, if anything, for a person to read."""
+        """What was left out, if anything, and what may be cut off, for a person to read."""
+        end = [] if self._ends else [_without_end(self.path)]
         if not self.bad:
-            return []
+            return end
         return [
+            *end,
             f"{self.bad:,} of {self.lines:,} lines of {self.path.name} are malformed and left out, "
-            f"the first in line {self._first_bad}"
+            f"the first in line {self._first_bad}",
         ]
 
     def _read(self) -> Iterator[bytes]:

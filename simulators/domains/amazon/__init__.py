@@ -36,6 +36,7 @@ from simulators.domains.core import (
     check_folder,
     distinct,
     each_once,
+    is_whole_time,
     literal,
     load_reviews,
     name_in,
@@ -151,7 +152,7 @@ def _csv_review(line: bytes, min_rating: float) -> Review | None:
         fields = line.decode().rstrip("\r\n").split(",")
     except UnicodeDecodeError:
         return None
-    if len(fields) != 4 or not line.endswith(b"\n"):
+    if len(fields) != 4 or not (line.endswith(b"\n") or is_whole_time(fields[3])):
         return None
     user, product, rating, time = fields
     if not (user.strip() and product.strip()):

@@ -28,6 +28,7 @@ from simulators.domains.core import (
     RecordedOptions,
     first_of_title,
     leave_one_out,
+    remarks_on_end,
 )
 from simulators.domains.movielens.files import (
     HIGHEST_RATING,
@@ -87,7 +88,8 @@ class MovieLens(RecordedDomain):
             len(number),
         )
         catalogue = Catalogue([_item_of(movies[position]) for position in kept], noun="movie")
-        return Loaded(catalogue, histories)
+        remarks = [remark for path in self.files() for remark in remarks_on_end(path)]
+        return Loaded(catalogue, histories, remarks)
 
     @cached_property
     def _layout(self) -> Layout:

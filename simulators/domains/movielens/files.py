@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from agents.core.errors import DataError
-from simulators.domains.core import check_folder, lines_of, read_data, short
+from simulators.domains.core import check_folder, is_whole_time, lines_of, read_data, short
 
 # The flags of u.item in order; the first, "unknown", says nothing about a film and is left out.
 _FLAGS = (
@@ -105,7 +105,8 @@ def read_movies(path: Path, layout: Layout) -> list[Movie]:
     """All films in the order of the file, two ids of one film still apart."""
     movies: list[Movie] = []
     seen: set[int] = set()
-    for line, row in lines_of(read_data(path)):
+    content = read_data(path, lambda row: layout.parse_movie(row) is not None)
+    for line, row in lines_of(content):
         movie = layout.parse_movie(row)
         if movie is None:
             raise DataError(f"{path}:{line}: found {short(row)}, expected {layout.movie_row}")
@@ -118,7 +119,11 @@ def read_movies(path: Path, layout: Layout) -> list[Movie]:
 
 def read_ratings(path: Path, layout: Layout) -> tuple[np.ndarray, ...]:
     """Users, movie numbers, ratings and times, one entry a line."""
-    content = read_data(path).rstrip(b"\r\n")
+
+    def is_whole(row: str) -> bool:
+        return _is_rating(row, layout) and is_whole_time(row.rpartition(layout.separator)[2])
+
+    content = read_data(path, is_whole).rstrip(b"\r\n")
     data = content.replace(layout.separator.encode(), b"\t")
     try:
         table = csv.read_csv(
@@ -143,12 +148,17 @@ def _bad_rating(path: Path, content: bytes, layout: Layout, reason: str) -> Data
     expected = "4 fields (user, movie, rating of 0 to 5, unix time) separated by "
     expected += "tabs" if layout.separator == "\t" else repr(layout.separator)
     for line, row in lines_of(content):
-        fields = row.split(layout.separator)
-        if (
-            len(fields) != len(_COLUMNS)
-            or not all(_WHOLE.fullmatch(field) for field in fields[:2])
-            or not (_RATING.fullmatch(fields[2]) and float(fields[2]) <= HIGHEST_RATING)
-            or not _TIME.fullmatch(fields[3])
-        ):
+        if not _is_rating(row, layout):
             return DataError(f"{path}:{line}: found {short(row)}, expected {expected}")
     return DataError(f"{path}: cannot be read ({short(reason)}), expected {expected}")
+
+
+def _is_rating(row: str, layout: Layout) -> bool:
+    fields = row.split(layout.separator)
+    return (
+        len(fields) == len(_COLUMNS)
+        and all(_WHOLE.fullmatch(field) for field in fields[:2])
+        and _RATING.fullmatch(fields[2]) is not None
+        and float(fields[2]) <= HIGHEST_RATING
+        and _TIME.fullmatch(fields[3]) is not None
+    )

@@ -180,6 +180,18 @@ def test_a_last_line_of_csv_that_is_cut_off_does_not_count(tmp_path):
     assert "in line 840: found " in domain(tmp_path).remarks()[0]
 
 
+def test_a_whole_last_line_without_a_line_end_counts(tmp_path):
+    whole, saved = domain(write_amazon(tmp_path / "whole", csv=True)), tmp_path / "saved"
+    path = write_amazon(saved, csv=True) / RATINGS
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    assert domain(saved).statistics() == whole.statistics()
+    assert list(whole.remarks()) == []
+    [remark] = domain(saved).remarks()
+    assert remark.startswith(
+        f"{RATINGS} has no line end after its last line, which is read as it is"
+    )
+
+
 def test_a_bad_product_is_left_out_and_reported(tmp_path):
     path = write_amazon(tmp_path) / META
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()

@@ -276,6 +276,35 @@ def test_a_file_cut_in_the_middle_of_a_row_is_found_at_its_last_line(ml100k):
     assert message(ml100k).startswith(f"{path}:101: the file breaks off in this line")
 
 
+@pytest.mark.parametrize("write", [write_ml100k, write_ml1m])
+@pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
+def test_a_whole_file_without_a_last_line_end_is_read_with_a_remark(tmp_path, write, ends):
+    whole, saved = domain(write(tmp_path / "whole")), domain(write(tmp_path / "saved"))
+    assert list(whole.remarks()) == []
+    for path in saved.files():
+        path.write_bytes(path.read_bytes().replace(b"\n", ends).removesuffix(ends))
+    assert saved.catalogue.items == whole.catalogue.items
+    assert saved.statistics() == whole.statistics()
+    for remark, path in zip(saved.remarks(), saved.files(), strict=True):
+        assert remark.startswith(f"{path.name} has no line end after its last line")
+
+
+@pytest.mark.parametrize("cut", [1, 5])
+def test_a_time_that_was_cut_at_the_end_of_a_file_is_found(ml100k, cut):
+    path = ml100k / "u.data"
+    content = path.read_bytes().rstrip(b"\n")
+    path.write_bytes(content[:-cut])
+    last = content.count(b"\n") + 1
+    assert message(ml100k).startswith(f"{path}:{last}: the file breaks off in this line")
+
+
+def test_a_list_of_films_cut_in_the_middle_of_a_row_is_found_at_its_last_line(ml100k):
+    path = ml100k / "u.item"
+    rows = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join(rows)[:-20])
+    assert message(ml100k).startswith(f"{path}:{len(rows)}: the file breaks off in this line")
+
+
 def test_windows_line_ends_are_read(tmp_path, ml100k):
     copy = write_ml100k(tmp_path / "windows")
     for name in ("u.data", "u.item"):
