@@ -49,6 +49,7 @@ check: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_language.py
 
 bench: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/python -m tests.bench
