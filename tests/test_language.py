@@ -1,8 +1,9 @@
 """A tripwire for text that reads like a translation.
 
-It counts words and phrases that are rare in well-written code bases and were common in this one, per 10,000
-lines of code, prompts and docs. A low count proves nothing: readers decide. A rising count means that new
-text needs another look. `LIMIT` is a ratchet: lower it when the count has fallen, never raise it.
+It counts words and phrases that are rare in well-written code bases and were common in this one,
+per 10,000 lines of code, prompts and docs. A low count proves nothing: readers decide. A rising
+count means that new text needs another look. `LIMIT` is a ratchet: lower it when the count has
+fallen, never raise it.
 """
 
 import os
@@ -48,7 +49,7 @@ PHRASES = (
     r"nowhere",
     r"shortly",
     r"(?:calls?|cell|copy|dialogue|file|interactions|line|once|row|slot|users) "
-    r"an? (?:batch|call|cell|data set|dialogue|engine|model|node|process|put|row|step|text|turn|user)",
+    r"an? (?:batch|call|cell|dialogue|engine|model|node|process|put|row|step|text|turn|user)",
 )
 PATTERN = re.compile(rf"(?<![a-z])(?:{'|'.join(PHRASES)})(?![a-z])", re.IGNORECASE)
 
