@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 import typer.main
 
 if TYPE_CHECKING:
     from runner.run import Outcome
+    from runner.screen import Screen
 
 app = typer.Typer(
     name="crsweep",
@@ -55,18 +56,27 @@ class Format(StrEnum):
 
 @contextmanager
 def _one_clear_message() -> Iterator[None]:
-    """Errors that crsweep raises on purpose end in one line and exit code 2."""
+    """Errors that crsweep raises on purpose end in one line and exit code 2, those of this machine
+    (a full disk) in one line and exit code 1."""
     from agents.core.errors import CrsweepError
+    from runner.screen import reason_of, silence
 
     try:
-        yield
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
     except CrsweepError as error:
         print(f"error: {error.message}", file=sys.stderr)
         raise typer.Exit(2) from None
     except BrokenPipeError:
         # The reader (head, less) has seen enough.
-        sys.stderr.close()
+        silence(sys.stdout)
         raise typer.Exit(0) from None
+    except OSError as error:
+        silence(sys.stdout)
+        print(f"error: {reason_of(error)}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 @contextmanager
@@ -104,6 +114,35 @@ def _console() -> Any:
 
     # Not emoji: what others wrote, `:car:` among it, is printed as it is.
     return Console(highlight=False, emoji=False)
+
+
+def _lasting_console() -> tuple[Any, Screen]:
+    """A console for a run, which goes on when nothing can be shown any more."""
+    from rich.console import Console
+
+    from runner.screen import Screen
+
+    screen = Screen(sys.stdout)
+    return Console(highlight=False, file=cast(Any, screen)), screen
+
+
+def _ended(outcome: Outcome, screen: Screen, trouble: list[str]) -> typer.Exit:
+    """The end of a run: says what went wrong after the last commit, on the other stream."""
+    from runner.screen import reason_of
+    from runner.typed import program
+
+    failed = screen.failed
+    if failed is not None and not isinstance(failed, BrokenPipeError):
+        trouble.append(f"cannot print ({reason_of(failed)})")
+    code = outcome.exit_code
+    if trouble:
+        with suppress(OSError):  # nor may this be shown
+            print(
+                f"error: {'; '.join(trouble)}. What was run is committed in {outcome.folder}: "
+                f"{program()} status {outcome.folder}",
+                file=sys.stderr,
+            )
+    return typer.Exit(code or int(bool(trouble)))
 
 
 @app.command()
@@ -144,14 +183,19 @@ def run(
     ] = False,
     accept_artifact_change: AcceptArtifactChange = False,
 ) -> None:
-    """Run what is left of a sweep, then print its table. Exit 0 complete, 3 incomplete."""
+    """Run what is left of a sweep, then print its table. Exit 0 complete, 3 incomplete, 2 bad
+    input; 1 if all is committed and something after that failed, such as printing."""
     with _one_clear_message():
+        import duckdb
+
+        from agents.core.errors import CrsweepError
         from analysis.results import Results
         from runner import run as runs
         from runner import typed
+        from runner.screen import reason_of
         from runner.show import show_failures, show_table
 
-        console = _console()
+        console, screen = _lasting_console()
         with _told_how_to_go_on():
             outcome = runs.run(
                 sweep,
@@ -162,14 +206,18 @@ def run(
                 again=typed.command(retries=False),
                 console=console,
             )
-        results = Results.open(outcome.folder)
-        show_failures(results, typed.command(outcome.needs, retries=False), console)
-        show_table(results, metrics=[], format="text", everything=False, console=console)
+        trouble = list(outcome.unfinished)
+        try:
+            results = Results.open(outcome.folder)
+            show_failures(results, typed.command(outcome.needs, retries=False), console)
+            show_table(results, metrics=[], format="text", everything=False, console=console)
+        except (CrsweepError, OSError, MemoryError, duckdb.Error) as error:
+            trouble.append(f"the table cannot be made ({reason_of(error)})")
         console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")
             _say_how_to_go_on(outcome, console)
-        raise typer.Exit(outcome.exit_code)
+        raise _ended(outcome, screen, trouble)
 
 
 @app.command()
@@ -182,7 +230,7 @@ def prepare(
     with _one_clear_message():
         from runner import run as runs
 
-        console = _console()
+        console, screen = _lasting_console()
         with _told_how_to_go_on():
             outcome = runs.run(
                 sweep,
@@ -195,7 +243,7 @@ def prepare(
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} are not made")
             _say_how_to_go_on(outcome, console)
-        raise typer.Exit(outcome.exit_code)
+        raise _ended(outcome, screen, list(outcome.unfinished))
 
 
 @app.command()
@@ -372,6 +420,9 @@ _Refusal: Any = typer.BadParameter.__mro__[1]
 
 def main(words: Sequence[str]) -> int:
     """Runs the command that `words` are; the exit code. Words that make none: one line, 2."""
+    from runner.screen import write_whatever_the_encoding
+
+    write_whatever_the_encoding()
     command = typer.main.get_command(app)
     try:
         code = command.main(list(words), prog_name="crsweep", standalone_mode=False)

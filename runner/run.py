@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from agents.core.errors import StoreError, UsageError
+from agents.core.errors import CrsweepError, StoreError, UsageError
 from analysis.metrics.core import parse
 from runner import folder as sweep_folder
 from runner.caching import (
@@ -35,6 +35,7 @@ from runner.guard import Guard
 from runner.preparing import Preparation, needed
 from runner.progress import ProgressDisplay, Tally, duration, token_words
 from runner.scheduler import LeaseQueue, drive
+from runner.screen import reason_of
 from runner.spending import Budget, budget_of, check_caps
 from runner.typed import for_a_file
 from sweeps import folder as folders
@@ -85,6 +86,8 @@ class Outcome:
     """The overrides that the next run needs to go on: of caps that are reached."""
     unavailable: bool = False
     """Whether it was stopped because a model serves no call."""
+    unfinished: Sequence[str] = ()
+    """What failed after everything was committed, and is made up for by the next run."""
 
     @property
     def exit_code(self) -> int:
@@ -200,11 +203,15 @@ def run(
             running = _run(plan, None if only_prepare else done, left, console, notes, preparation)
             tally = asyncio.run(running)
         finally:  # what was paid for is told, however the run ended
+            with _after_the_last_commit("the manifest cannot be updated", notes.unfinished):
+                notes.write()
+        whole = True
+        with _after_the_last_commit("the manifest cannot be updated", notes.unfinished):
+            notes.manifest = notes.manifest.model_copy(update={"ended": time.time()})
             notes.write()
-        notes.manifest = notes.manifest.model_copy(update={"ended": time.time()})
-        notes.write()
         stopped, failed = notes.entry.stopped, preparation.failed
-        whole = _compact(out, lease, console)
+        with _after_the_last_commit("parts cannot be merged", notes.unfinished):
+            whole = _compact(out, lease, console)
         if only_prepare:
             planned, left = len(keys), preparation.missing
         else:
@@ -212,19 +219,37 @@ def run(
             if not whole:
                 left = sum(1 for _ in plan.refs(_settled(out)))
         needs, unavailable = budget.needs(), notes.unavailable
-        outcome = Outcome(out, planned, left, tally, stopped, failed, needs, unavailable)
-        if (places := places_of(plan, lease.epoch)) is not None:
-            tidy(places, complete=outcome.left == 0 and not only_prepare)
+        # The journals of calls that could not be sealed are all that there is of them.
+        if (places := places_of(plan, lease.epoch)) is not None and notes.sealed:
+            with _after_the_last_commit("the call cache cannot be tidied", notes.unfinished):
+                tidy(places, complete=left == 0 and not only_prepare)
+        unfinished = tuple(dict.fromkeys(notes.unfinished))
+        outcome = Outcome(
+            out, planned, left, tally, stopped, failed, needs, unavailable, unfinished
+        )
         seconds, mode = time.monotonic() - started, plan.loaded.header.cache.mode
         _conclude(outcome, notes.engines, budget.line(), seconds, mode, console)
         for line in damage_lines(tally.damage, plan.loaded.header.cache.path):
             console.print(line, style="yellow", markup=False, soft_wrap=True)
         return outcome
     except OSError as error:
-        where, reason = error.filename or out, error.strerror or error
-        raise StoreError(f"cannot read or write {where}: {reason}") from error
+        if error.filename is None:  # nothing says that it was the output folder
+            raise StoreError(f"the run in {out} was ended: {error.strerror or error}") from error
+        raise StoreError(
+            f"cannot read or write {error.filename}: {error.strerror or error}"
+        ) from error
     finally:
         lease.release()
+
+
+@contextmanager
+def _after_the_last_commit(what: str, unfinished: list[str]) -> Iterator[None]:
+    """Notes what fails once everything is committed: that must not hide that it is."""
+    try:
+        yield
+    except (OSError, CrsweepError) as error:
+        log.error("%s", what, exc_info=True)
+        unfinished.append(f"{what} ({reason_of(error)})")
 
 
 def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
@@ -271,6 +296,8 @@ class _Notes:
         self.folder, self.manifest, self.lease, self.budget = folder, manifest, lease, budget
         self.engines: Sequence[dict[str, Any]] = ()
         self.unavailable = False
+        self.sealed = True
+        self.unfinished: list[str] = []
         self.entry = RunEntry(
             driver_epoch=lease.epoch,
             started=time.time(),
@@ -437,7 +464,10 @@ async def _run(
         await engines.end(conducting)
         notes.engines = engines.entries(job.epoch)
         notes.entry.stopped, notes.unavailable = guard.reason, guard.unavailable
-        display.tally.damage = await crew.seal()
+        with _after_the_last_commit("the call cache cannot be sealed", notes.unfinished):
+            notes.sealed = False
+            display.tally.damage = await crew.seal()
+            notes.sealed = True
     finally:
         lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,0 +1,63 @@
+"""Standard output that may be closed, full or narrow: what runs is not ended by what is shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any, TextIO
+
+
+class Screen:
+    """A stream that remembers why it could not be written, and takes everything from then on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.failed: Exception | None = None
+
+    def write(self, text: str) -> int:
+        if self.failed is None:
+            try:
+                self._stream.write(text)
+            except (OSError, ValueError) as error:  # ValueError: it is closed
+                self._fail(error)
+        return len(text)
+
+    def flush(self) -> None:
+        if self.failed is None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._fail(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _fail(self, error: Exception) -> None:
+        self.failed = error
+        silence(self._stream)
+
+
+def silence(stream: TextIO) -> None:
+    """Sends what a stream still holds nowhere: Python would complain of it when it ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def write_whatever_the_encoding() -> None:
+    """Letters that a terminal's encoding lacks are written as escapes, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in a line."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    first = str(error).strip().splitlines()
+    return first[0] if first else type(error).__name__
