@@ -123,7 +123,7 @@ def _lasting_console() -> tuple[Any, Screen]:
     from runner.screen import Screen
 
     screen = Screen(sys.stdout)
-    return Console(highlight=False, file=cast(Any, screen)), screen
+    return Console(highlight=False, emoji=False, file=cast(Any, screen)), screen
 
 
 def _ended(outcome: Outcome, screen: Screen, trouble: list[str]) -> typer.Exit:

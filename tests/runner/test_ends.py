@@ -12,6 +12,7 @@ from runner import cli
 from runner import run as runs
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
+from tests.workers.backends.fake_openai import Answer, FakeOpenAI, refusal
 from workers.local import LocalWorker
 
 GRID = {"agent": ["zero_shot"], "roles.agent": ["strong"], "seed": [0]}
@@ -102,3 +103,32 @@ def test_a_full_disk_for_a_table_is_one_line_and_exit_code_1(ended, tmp_path, mo
     assert code == 1
     assert said.endswith("\nerror: No space left on device\n")
     assert ended(closed_pipe(), *words)[0] == 0
+
+
+def test_a_wrong_key_ends_the_run_at_once_with_the_reason_and_the_next_run_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(runs, "log_to", lambda *_: None)
+    answers = [Answer(401, refusal("Incorrect API key provided")) for _ in range(200)]
+    with FakeOpenAI(*answers) as server:
+        remote = {"backend": "openai", "base_url": server.url, "model": "qwen"}
+        path = write_sweep(
+            tmp_path,
+            models={"strong": {"backend": "rules"}, "far": remote},
+            roles={"user": "far"},
+            grid=GRID,
+            cases={"sample": 40},
+        )
+        assert cli.main(["run", str(path)]) == 3
+        said = " ".join(capsys.readouterr().out.split())
+        assert len(server.asked) <= 4  # as many as dialogues ran at once
+        assert "stopped early: " in said
+        assert "Incorrect API key provided" in said
+        assert "incomplete: 40 of 40 episodes are left" in said
+        assert "to go on, once the model can be called" in said
+        rows = raw(tmp_path / "out", "episodes")
+        assert set(zip(rows.error_class, rows.blame, strict=True)) == {
+            ("ModelUnavailable", "infrastructure")
+        }
+        cli.main(["run", str(path)])
+        assert "40 to run" in capsys.readouterr().out  # all are planned again
