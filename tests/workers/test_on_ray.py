@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agents.core.errors import UsageError
+from tests.conftest import LAST_GUARD_SECONDS
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import FakeOpenAI
@@ -93,7 +94,7 @@ def test_a_key_that_the_cluster_has_not_got_travels_to_its_workers_and_into_no_f
             done = crsweep("run", path, check=None, FAULTS_KEY=key, **auth)
         finally:
             os.killpg(cluster.pid, signal.SIGTERM)
-            cluster.wait(timeout=60)
+            cluster.wait(timeout=LAST_GUARD_SECONDS)
         sent = {asked.headers.get("authorization") for asked in server.asked}
         assert sent == {f"Bearer {key}"}, done.stdout + done.stderr
         episodes = raw(tmp_path / "out", "episodes")

@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 from agents.core.calls import Completion, FinishReason
 from agents.core.errors import ContextOverflow, EngineRefused
 from workers.backends.core import EngineSpec
-from workers.backends.vllm.pulse import Pulse
+from workers.backends.vllm.pulse import LOOK_EVERY, Pulse
 from workers.backends.vllm.sockets import own_sockets
 
 log = logging.getLogger(__name__)
 
 _WARM_UP_TOKENS = 256
 _PROBE_AFTER = 30.0  # seconds without work after which a tiny generation asks whether it lives
-_LOOK_EVERY = 0.5
 _PROMPTS_KEPT = 512  # token ids of recent prompts: draws of one step share theirs
 _NOT_INHERITED = ("VLLM_PORT", "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE")
 _FINISHED: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
@@ -267,7 +266,7 @@ class Engine:
     async def _keep_watch(self) -> None:
         """Ends when the engine does: dead, or without a step within its deadline."""
         while not self._dead:
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(LOOK_EVERY)
             if self._llm.errored:
                 self._die("the engine's process has ended")
                 return

@@ -15,6 +15,8 @@ _FLOOR = 15.0  # seconds: pauses of a busy machine (loading, swapping, compiling
 _PATIENCE = 10.0  # times the slowest that was seen
 _CEILING = 1800.0  # seconds: one slow step (a first compilation) must not excuse a hang for hours
 _PAUSE = 5.0  # seconds between two looks: then this process was held up, and heard of no step
+LOOK_EVERY = 0.5
+"""Seconds between two looks for a stall."""
 
 
 class Counts(NamedTuple):
@@ -86,11 +88,17 @@ class Pulse:
         return min(_CEILING, max(_FLOOR, _PATIENCE * slowest))
 
     def stalled(self) -> str:
-        """Why the engine must be taken for hung; empty while it need not be. Ask it often."""
+        """Why the engine must be taken for hung; empty while it need not be.
+
+        Ask it every `LOOK_EVERY` seconds. On a machine with too much to do the looks come late, as
+        the engine's steps do: that time does not count.
+        """
         now = self._clock()
-        paused, self._looked = now - self._looked > _PAUSE, now
-        if paused:
+        between, self._looked = now - self._looked, now
+        if between > _PAUSE:
             self._last = now
+        else:
+            self._last = min(now, self._last + max(0.0, between - LOOK_EVERY))
         if not self._pending:
             return ""
         waited, deadline = now - self._last, self.deadline()

@@ -15,7 +15,8 @@ class Clock:
 class Engine:
     """Takes steps of `seconds`, watched twice a second, as the real one is."""
 
-    def __init__(self):
+    def __init__(self, look_every=0.5):
+        self.look_every = look_every
         self.clock = Clock()
         self.pulse = Pulse(self.clock)
         self.found = ""
@@ -23,7 +24,7 @@ class Engine:
     def wait(self, seconds):
         end = self.clock.now + seconds
         while self.clock.now < end - 1e-9:
-            self.clock.now += min(0.5, end - self.clock.now)
+            self.clock.now += min(self.look_every, end - self.clock.now)
             self.found = self.found or self.pulse.stalled()
 
     def step(self, seconds, prompt=0):
@@ -116,6 +117,15 @@ def test_a_watch_that_was_held_up_itself_first_hears_the_steps_that_were_taken()
     engine.clock.now += 120  # the whole process stood still, the engine's steps lie unread
     assert engine.pulse.stalled() == ""
     assert 15 <= engine.until_found(1000) <= 16  # and no longer than that
+
+
+def test_on_a_machine_with_too_much_to_do_the_time_by_which_looks_are_late_does_not_count():
+    engine = Engine(look_every=3).warmed_up(0.5)
+    engine.pulse.begin("a", 10)
+    engine.wait(80)  # which would be a hang, were a look not six times as late as it should be
+    assert engine.found == ""
+    engine.wait(20)
+    assert "no step for" in engine.found
 
 
 def test_counts_add_up_and_tokens_are_those_of_answered_calls():
