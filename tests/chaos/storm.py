@@ -39,8 +39,8 @@ SHARES = (0.03, 0.75)  # of the sweep, between which the kills fall
 # From the server's log to the journal, and from a worker to the server's log: the way of a message
 # between event loops that share two cores with all of Ray, and one flush of the disk. In a storm on
 # a machine with ten times too much to do, no answer that was lost was older than 0.06 s; a slow
-# machine may take 50 times as long.
-WAY_SECONDS = 3.0
+# machine may take ten times as long.
+WAY_SECONDS = 1.0
 WORDS = (
     "episode_id, case_id, status, blame, error_class, stop_reason, success, success_turn, turns, "
     "accepted_item, agent_tokens, user_tokens, probe_tokens, transcript_hash"

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -261,8 +262,9 @@ def test_a_local_run_serves_itself_and_records_an_overflow_with_its_sizes(
     )
     out = tmp_path / "a" / "out"
     done = crsweep("run", path)
+    said = (done.stdout + done.stderr).replace(sys.executable, "python")
     for words in ("INFO", "WARNING", "vllm"):  # vLLM's own lines are in logs/
-        assert words not in done.stdout + done.stderr
+        assert words not in said
     episodes, calls = raw(out, "episodes"), raw(out, "calls")
     assert set(episodes.error_class) == {"ContextOverflow"}
     assert set(episodes.blame) <= {"agent", "user"}
