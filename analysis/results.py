@@ -19,7 +19,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from agents.core.errors import StoreError, UsageError
+from agents.core.errors import StoreError, UsageError, near
 from analysis import sql
 from sweeps import manifest as manifests
 from sweeps import parts
@@ -65,6 +65,12 @@ class Results:
         folder = folder_at(where)
         manifest = manifests.read(folder)
         if manifest is None:
+            path = folder.path if isinstance(folder, LocalFolder) else None
+            if path is not None and path.is_file():
+                raise UsageError(f"expected the output folder of a sweep, found the file {folder}")
+            if path is not None and not path.exists():
+                siblings = [p.name for p in path.parent.glob("*/")]
+                raise UsageError(f"there is no folder {folder}{near(path.name, siblings)}")
             raise UsageError(f"{folder} holds no sweep (there is no {manifests.FILE} in it)")
         try:
             return cls(folder, manifest)

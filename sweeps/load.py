@@ -167,7 +167,7 @@ def _read(path: Path, origins: Origins, seen: tuple[Path, ...]) -> tuple[dict[st
         try:
             merged, _ = _read(path.parent / expand_user(base), origins, (*seen, real))
         except UsageError as error:
-            if error.message.startswith("there is no sweep file"):
+            if error.message.startswith(("there is no ", "expected a sweep file")):
                 raise UsageError(f"{path}: extends: {error.message}") from None
             raise
     origins.note(str(path), document)

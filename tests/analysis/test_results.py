@@ -143,7 +143,7 @@ def test_a_folder_that_is_no_sweep_is_refused_in_one_line(tmp_path, manifest, me
 def test_a_file_given_as_the_folder_is_refused(tmp_path):
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text("name: x")
-    with pytest.raises(UsageError, match="holds no sweep"):
+    with pytest.raises(UsageError, match="found the file"):
         Results.open(sweep)
 
 

@@ -235,6 +235,10 @@ def test_extends_of_a_missing_file_or_in_a_circle_is_refused(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("extends: b.yaml\n")
     assert "there is no sweep file" in refused(path)
+    for base in (".", "~nobody-of-this-name/x.yaml"):
+        path.write_text(f"extends: {base}\n")
+        assert refused(path).startswith(f"{path}: extends: ")
+    path.write_text("extends: b.yaml\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
     assert "extends itself" in refused(path)
 
