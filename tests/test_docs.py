@@ -26,7 +26,7 @@ def test_the_worked_example_of_a_new_agent_runs_as_it_stands(tmp_path, crsweep):
     out = tmp_path / "out"
     sweep.write_text(blocks["yaml"].replace("results/genre-first", str(out)))
     env = {"PYTHONPATH": str(tmp_path)}
-    assert "Name 5 titles that fit" in crsweep("render", sweep, **env).stdout
+    assert "Recommend 5 games that fit" in crsweep("render", sweep, **env).stdout
     assert "recommender (ask)" in crsweep("play", sweep, "--cell", "1", **env).stdout
     done = crsweep("run", sweep, **env)
     assert "agent my_lab.genre_first (picks=5)" in done.stdout

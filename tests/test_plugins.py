@@ -160,13 +160,17 @@ def test_a_prompt_with_nothing_to_list_shows_no_item_called_none(tmp_path, agent
         package, name = ("agents", agent) if role.startswith("agent") else (
             "simulators.users", "target_item")  # fmt: skip
         prompts = folder_of(plugins.module(package, name, "plug-in"), None)
-        bare = {k: type(v)() if isinstance(v, list | tuple) else v for k, v in call.fields.items()}
+        bare = {
+            k: type(v)() if isinstance(v, list | tuple) and k != "conversation" else v
+            for k, v in call.fields.items()
+        }
         texts = ("question", "remark", "topic")
         for fields in (bare, bare | {k: "" for k in texts if k in bare}, bare | {"remark": "No."}):
             prompt = prompts.render(step, {**fields, "reply_form": call.step.form})
             listed = [line for line in prompt.splitlines() if re.match(r"\s*- \(", line)]
             assert not listed, (role, step)
             assert not re.search(r": \(n[a-z ]+\)$", prompt, re.MULTILINE), (role, step)
+            assert "\n\n\n" not in prompt, (role, step)
 
 
 @pytest.mark.parametrize("agent", plugins.names("agents"))

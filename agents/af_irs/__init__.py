@@ -56,8 +56,8 @@ _SHARES = 20  # lines of the distribution that the question's prompt shows
 
 class _Preference(ReplyModel):
     stance: Literal["wants", "avoids"]
-    aspect: Annotated[str, text(40, "Name what it is about, such as a property.")]
-    wish: Annotated[str, text(80, "Say it in a few words.")]
+    aspect: Annotated[str, text(40, "Name the property that it is about.")]
+    wish: Annotated[str, text(80, "Say in a few words what the user wants or avoids.")]
 
 
 class _Preferences(ReplyModel):
@@ -131,7 +131,7 @@ class _Action:
 class AFIRS(Agent):
     """Acts, then decides, in a loop between the model and the recommender."""
 
-    version = 2
+    version = 3
     Options = _Options
     options: _Options
     roles = ("agent", "agent.tree")

@@ -71,7 +71,7 @@ class _Categories(ReplyModel):
         Field(
             min_length=1,
             max_length=_MOST_CATEGORIES,
-            description="Write one for each subcategory.",
+            description="Write one entry for each subcategory.",
         ),
     ]
 
@@ -91,7 +91,7 @@ class _Subcategories(ReplyModel):
         Field(
             min_length=1,
             max_length=_MOST_SUBCATEGORIES,
-            description="Write one for each subcategory.",
+            description="Write one entry for each subcategory.",
         ),
     ]
 
@@ -174,7 +174,7 @@ class PreferenceTree(CallsRecipe):
 
     part = "tree"
     steps = (CATEGORISE, SUBCATEGORISE)
-    version = 2
+    version = 3
 
     def identity(self) -> Mapping[str, Any]:
         return {

@@ -47,19 +47,19 @@ _PICKED = 6  # relations that one reply picks
 class _Entities(ReplyModel):
     entities: Annotated[
         list[Annotated[str, text(100)]],
-        Field(max_length=6, description="Name them, the most important first; [] for none."),
+        Field(max_length=6, description="Name entities, the most important first; [] for none."),
     ]
 
 
 class _Relations(ReplyModel):
     relations: Annotated[
         list[Annotated[int, Field(ge=1, le=_MOST_RELATIONS)]],
-        Field(max_length=_PICKED, description="Give the numbers of those to look up; [] for none."),
+        Field(max_length=_PICKED, description="Give the numbers of the relations; [] for none."),
     ]
 
 
 class _Goal(ReplyModel):
-    topic: Annotated[str, text(200, "Name in a few words what to talk about.")]
+    topic: Annotated[str, text(200, "Name the topic in a few words.")]
     goal: Annotated[Literal["recommend", "ask"], Field(description="Choose the goal.")]
 
 
@@ -76,7 +76,7 @@ class _Options(DecisionFirstOptions):
 class ChatCRS(DecisionFirst):
     """Retrieves knowledge, plans a goal, and writes by both."""
 
-    version = 2
+    version = 3
     Options = _Options
     roles = ("agent", "agent.knowledge", "agent.goal")
     steps = (_ENTITIES, _RELATIONS, _GOAL, RECOMMEND, ASK, RESPOND)

@@ -56,7 +56,7 @@ __all__ = ["InteRecAgent"]
 
 _LOOKED_UP = 5  # items whose details an information query shows
 _CRITIC_SEES = 10  # candidates
-_INSTEAD = "recommend now, and let the tools find what is known of the user's wishes."
+_INSTEAD = "recommend now. Use the tools for what is known about the user."
 
 Sql = Annotated[str, text(600)]
 
@@ -74,7 +74,7 @@ class _Profile(ReplyModel):
         list[_Trait],
         Field(
             max_length=12,
-            description="Write one for each thing that is known of the user; [] for none.",
+            description="Write one for each thing known about the user; [] for none.",
         ),
     ]
 
@@ -93,11 +93,11 @@ class _Plan(ReplyModel):
     ]
     similar: Annotated[
         list[Title],
-        Field(max_length=3, description="Name titles that the items should be like; mostly []."),
+        Field(max_length=3, description="Name titles that items should be similar to; mostly []."),
     ]
     rank_by: Annotated[
         Literal["preference", "similarity"],
-        Field(description="Order by the user's history, or by likeness to those titles."),
+        Field(description="Choose the user's history or similarity to those titles."),
     ]
 
 
@@ -140,7 +140,7 @@ class _Result:
 class InteRecAgent(PicksFromCandidates):
     """Plans its tools, runs them on a candidate bus, lets a critic look, and picks."""
 
-    version = 2
+    version = 3
     Options = _Options
     roles = ("agent", "agent.critic")
     steps = (_PROFILE, _PLAN, _CRITICISE, RECOMMEND, ASK, RESPOND)
@@ -240,10 +240,10 @@ class InteRecAgent(PicksFromCandidates):
             bus.keep_best(near, self._own.similar_items)
             order = near if plan.rank_by == "similarity" else order
             titles = "; ".join(item.title for item in named.items)
-            notes.append(f"The {len(bus)} candidates most similar to {titles} stay.")
+            notes.append(f"The {len(bus)} candidates most similar to {titles} remain.")
         notes += [f"No item is called {title[:80]}." for title in named.ungrounded]
         ranked = bus.best(order, self.most)
-        notes.append(f"The recommender hands over the best {len(ranked)}.")
+        notes.append(f"The recommender returns the best {len(ranked)}.")
         result = _Result(ranked, looked_up, tuple(queries), tuple(notes))
         self._results[number] = result
         return result
@@ -251,7 +251,7 @@ class InteRecAgent(PicksFromCandidates):
     async def _look_up(self, sql: str) -> tuple[tuple[Item, ...], Observation]:
         found = await self.query.select(sql)
         if isinstance(found, QueryRefused):
-            return (), Observation("refused", f"Looking up was refused: {found.reason}.")
+            return (), Observation("refused", f"The look-up was refused: {found.reason}.")
         items = tuple(self.context.catalogue[item_id] for item_id in found[:_LOOKED_UP])
         outcome = "selected" if found else "empty"
-        return items, Observation(outcome, f"Looking up found {len(found)} items.")
+        return items, Observation(outcome, f"The look-up found {len(found)} items.")

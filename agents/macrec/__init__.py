@@ -61,7 +61,7 @@ class _Task(ReplyModel):
 
 
 class _Opening(ReplyModel):
-    thought: Annotated[str, text(400, "Conclude, and say what the specialist should do.")]
+    thought: Annotated[str, text(400, "Say what follows from the notes and what to do next.")]
     action: Annotated[
         Literal["search", "analyse_user", "analyse_items", "ask"],
         Field(description="Choose your action."),
@@ -69,7 +69,7 @@ class _Opening(ReplyModel):
 
 
 class _Thought(ReplyModel):
-    thought: Annotated[str, text(400, "Conclude, and say what the specialist should do.")]
+    thought: Annotated[str, text(400, "Say what follows from the notes and what to do next.")]
     action: Annotated[
         Literal["recommend", "search", "analyse_user", "analyse_items", "ask"],
         Field(description="Choose your action."),
@@ -77,7 +77,7 @@ class _Thought(ReplyModel):
 
 
 class _LastThought(ReplyModel):
-    thought: Annotated[str, text(400, "Conclude from what is known.")]
+    thought: Annotated[str, text(400, "Say what follows from the notes.")]
     action: Annotated[Literal["recommend", "ask"], Field(description="Choose your action.")]
 
 
@@ -90,7 +90,7 @@ class _Analysis(ReplyModel):
 
 
 class _Reflection(ReplyModel):
-    remark: Annotated[str, text(300, "Say what fits and what to pick instead, if anything.")]
+    remark: Annotated[str, text(300, "Say what fits and what to select instead, if anything.")]
     verdict: Annotated[Literal["accept", "revise"], Field(description="Give your verdict.")]
 
 
@@ -121,7 +121,7 @@ class _Note(NamedTuple):
 class MACRec(PicksFromCandidates):
     """A manager who delegates to specialists, decides, and has its answer judged."""
 
-    version = 2
+    version = 3
     Options = _Options
     roles = (
         "agent",

@@ -52,7 +52,7 @@ class _Features(ReplyModel):
         Field(
             min_length=1,
             max_length=_AT_ONCE,
-            description="Write a short line for each item: its title, and what characterises it.",
+            description="Write a short line for each item: its title and its qualities.",
         ),
     ]
 
@@ -67,7 +67,7 @@ class _Personality(ReplyModel):
         list[_Trait],
         Field(
             max_length=16,
-            description="Put the most telling first.",
+            description="Put the most important first.",
         ),
     ]
 
@@ -117,7 +117,7 @@ class _Act:
 class RAH(DecisionFirst):
     """Learns a personality, acts by it, criticises the act and reflects."""
 
-    version = 2
+    version = 3
     Options = _Options
     steps = (_PERCEIVE, _LEARN, _DECIDE, RECOMMEND, _CRITICISE, _REFLECT, ASK, RESPOND)
 

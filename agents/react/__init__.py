@@ -28,7 +28,7 @@ __all__ = ["ReAct"]
 
 
 class _Thought(ReplyModel):
-    thought: Annotated[str, text(600, "Conclude from the conversation so far.")]
+    thought: Annotated[str, text(600, "Say what the user wants, what is unclear and what follows.")]
     action: Annotated[
         Literal["recommend", "think", "ask"],
         Field(description='Choose your next action; "think" is one more thought first.'),
@@ -36,7 +36,7 @@ class _Thought(ReplyModel):
 
 
 class _LastThought(ReplyModel):
-    thought: Annotated[str, text(600, "Conclude from the conversation so far.")]
+    thought: Annotated[str, text(600, "Say what the user wants, what is unclear and what follows.")]
     action: Annotated[Literal["recommend", "ask"], Field(description="Choose your next action.")]
 
 
@@ -51,7 +51,7 @@ class _Options(DecisionFirstOptions):
 class ReAct(DecisionFirst):
     """Thinks aloud before it decides."""
 
-    version = 2
+    version = 3
     Options = _Options
     steps = (_THINK, _CONCLUDE, RECOMMEND, ASK, RESPOND)
 

@@ -29,7 +29,7 @@ _DECIDE = Step("decide", "decide", _Decision)
 class ZeroShot(DecisionFirst):
     """Decide, execute, respond; no reasoning, no tools."""
 
-    version = 2
+    version = 3
     steps = (_DECIDE, RECOMMEND, ASK, RESPOND)
 
     async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:

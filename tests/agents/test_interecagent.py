@@ -73,7 +73,7 @@ def test_sql_narrows_the_pool_and_the_recommender_hands_over_the_best():
     assert ids(turn.shown) == ids(turn.ranking) == ["7", "5"]
     assert (turn.action, turn.strategy) == ("recommend", "hard+preference")
     assert turn.extra["observations"] == [
-        ["The query leaves 5 candidates.", "The recommender hands over the best 4."]
+        ["The query leaves 5 candidates.", "The recommender returns the best 4."]
     ]
     assert [c.step.name for c in model.calls] == [
         "profile", "plan", "criticise", "recommend", "respond"]  # fmt: skip
@@ -105,7 +105,7 @@ def test_what_is_looked_up_is_shown_to_the_picker_and_changes_no_candidate():
     turn, model, _ = turn_of(answers(plan=plan(look_up=looked)))
     assert len(turn.candidates) == 5
     prompt = model.calls[-2].messages[0].content
-    assert "Looked up for you:\n- Film number 4 | genre: Drama" in prompt
+    assert "Items that you looked up:\n- Film number 4 | genre: Drama" in prompt
 
 
 def test_the_critic_has_a_plan_revised_once_and_its_remark_is_shown():
@@ -140,7 +140,7 @@ def test_a_plan_to_ask_runs_no_tool_and_the_probe_plans_again_to_recommend():
     assert ids(would) == ["7", "5"]
     probes = [call for call in model.calls if call.role == "agent.probe"]
     assert [call.step.name for call in probes] == ["plan", "recommend"]
-    assert "A critic asks you to plan again: recommend now" in probes[0].messages[0].content
+    assert "The critic asks for a new plan: recommend now" in probes[0].messages[0].content
     assert "Film number 8" not in probes[1].messages[0].content  # no action film
     assert len(model.calls) == 6
 

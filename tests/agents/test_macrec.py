@@ -133,7 +133,8 @@ def test_the_reflector_sends_an_answer_back_once():
     assert ids(turn.shown) == ["9"]
     assert turn.extra["sent_back"] == 1
     again = model.calls[-2].messages[0].content
-    assert "Your last answer:\n- Film number 3\nThe reflector has sent it back: Pick the" in again
+    remark = "The reflector asks for a different answer: Pick the ninth."
+    assert f"Your last answer:\n- Film number 3\n{remark}" in again
     assert len(model.calls) == 8
 
 

@@ -81,7 +81,7 @@ def test_a_list_of_which_nothing_can_be_recommended_is_criticised_by_what_it_nam
     titles = [{"titles": ["No Such Film", "Alien Garden (1979)"]}, {"titles": ["Heat Wave (1995)"]}]
     model = FakeModel(by_step(**REPLIES | {"criticise": NO, "recommend": titles}))
     assert turn(agent(), model).shown == (ITEMS[1],)
-    assert "named no title that can be recommended.\nNamed as well" in prompt(model, "criticise")
+    assert "that can be recommended.\nOther titles that it named" in prompt(model, "criticise")
     assert "No title was chosen that can be recommended.\nCriticism: no gardens" in prompt(
         model, "reflect"
     )
@@ -106,7 +106,7 @@ def test_lists_turned_down_are_perceived_in_the_next_turn():
     shown = Message("recommender", "This?", (ITEMS[4],))
     turn(agent(), model, shown, Message("user", "No."))
     assert "Amélie's Café (2001)" in prompt(model, "perceive")
-    assert "which the user turned down" in prompt(model, "learn")
+    assert "items that the user turned down" in prompt(model, "learn")
 
 
 def test_long_histories_are_perceived_in_parts():

@@ -23,7 +23,7 @@ __all__ = ["TargetItem"]
 
 
 class _Words(ReplyModel):
-    words: Annotated[str, text(600, "Write what you say next to the recommender.")]
+    words: Annotated[str, text(600, "Write your next message to the recommender.")]
 
     @field_validator("words")
     @classmethod
@@ -69,7 +69,7 @@ class _Options(UserOptions):
 class TargetItem(User):
     """Wants one item, and knows it."""
 
-    version = 2
+    version = 3
     Options = _Options
     options: _Options
     steps = (_OPEN, _ANSWER, _JUDGE, _SAY)

@@ -246,7 +246,7 @@ def test_an_asking_turn_reports_the_list_it_did_not_show():
     assert question.fields["preferences"] == ["wants mood: calm"]
     assert question.fields["attributes"] == ["mood", "genre"]
     prompt = question.messages[0].content
-    assert "- mood calm: 2\n- mood tense: 2\n- genre Drama: 2\n" in prompt.replace("\r", "")
+    assert "- mood calm: 2\n- mood tense: 2\n- genre Drama: 2" in prompt.replace("\r", "")
     [respond] = (call for call in calls if call.step.name == "respond")
     assert (respond.fields["question"], respond.fields["items"]) == ("Which mood?", ())
     assert steps(calls).count("prefer") == 1

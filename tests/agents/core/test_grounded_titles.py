@@ -117,7 +117,7 @@ def test_the_response_is_given_facts_to_argue_with_and_no_empty_lists():
     assert "Question to ask:" not in presenting
     assert "Question to ask: Which decade?" in asking
     assert "Items to present" not in asking
-    assert "There is nothing to present and nothing to ask." in nothing
+    assert "Say that you found nothing suitable" in nothing
     assert not any("(none)" in prompt for prompt in (presenting, asking, nothing))
 
 
