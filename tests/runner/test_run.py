@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.zero_shot import ZeroShot
 from sweeps.folder import LocalFolder
 from tests.conftest import ROOT
 from tests.runner.processes import below, end_of, kill, start, wait_for
@@ -137,11 +138,12 @@ def test_changed_source_is_refused_unless_accepted_and_a_new_version_runs_again(
     crsweep("run", path, **env)  # no episode was there to be mixed with
     module.write_text(module.read_text() + "\n# another line\n")
     refused = crsweep("run", path, check=2, **env)
-    assert "the source of my_lab.quiet (version 1) has changed" in refused.stderr
+    version = ZeroShot.version
+    assert f"the source of my_lab.quiet (version {version}) has changed" in refused.stderr
     assert refused.stderr.count("\n") == 1
     accepted = crsweep("run", path, "--accept-source-change", **env)
     assert "nothing to do" in accepted.stdout
-    module.write_text(module.read_text() + "\nZeroShot.version = 2\n")
+    module.write_text(module.read_text() + f"\nZeroShot.version = {version + 1}\n")
     again = crsweep("run", path, **env)
     assert "4 to run" in again.stdout
 
