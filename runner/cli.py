@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="crsweep",
-    help="Runs sweeps of simulated recommendation dialogues, and tabulates them.",
+    help="Run sweeps of simulated recommendation dialogues and print their results.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,7 +29,8 @@ SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="The sweep file
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[PATH=VALUE|FILE]...", help="Overrides, such as cases.sample=20, or YAML files."
+        metavar="[PATH=VALUE|FILE]...",
+        help="Overrides such as cases.sample=20, or YAML files.",
     ),
 ]
 Folder = Annotated[
@@ -42,7 +43,7 @@ AcceptArtifactChange = Annotated[
     bool,
     typer.Option(
         "--accept-artifact-change",
-        help="Go on with artifacts whose content is not what the episodes that are there used.",
+        help="Continue even if artifacts differ from those that finished episodes used.",
     ),
 ]
 
@@ -56,8 +57,8 @@ class Format(StrEnum):
 
 @contextmanager
 def _one_clear_message() -> Iterator[None]:
-    """Errors that crsweep raises on purpose end in one line and exit code 2, those of this machine
-    (a full disk) in one line and exit code 1."""
+    """Reports an expected error in one line: exit code 2 if crsweep raised it, 1 if the system did
+    (a full disk)."""
     from agents.core.errors import CrsweepError
     from runner.screen import reason_of, silence
 
@@ -70,7 +71,7 @@ def _one_clear_message() -> Iterator[None]:
         print(f"error: {error.message}", file=sys.stderr)
         raise typer.Exit(2) from None
     except BrokenPipeError:
-        # The reader (head, less) has seen enough.
+        # The reader of the pipe (head, less) has closed it.
         silence(sys.stdout)
         raise typer.Exit(0) from None
     except OSError as error:
@@ -80,8 +81,8 @@ def _one_clear_message() -> Iterator[None]:
 
 
 @contextmanager
-def _told_how_to_go_on() -> Iterator[None]:
-    """A run that storage or a second interrupt ends can be gone on with: exit code 3."""
+def _resume_hint() -> Iterator[None]:
+    """Prints how to resume a run that a storage error or a second Ctrl-C ended: exit code 3."""
     from agents.core.errors import StoreError
     from runner.run import INCOMPLETE
     from runner.typed import command
@@ -90,34 +91,34 @@ def _told_how_to_go_on() -> Iterator[None]:
         yield
     except StoreError as error:
         print(f"error: {error.message}", file=sys.stderr)
-        print(f"to go on: {command()}", file=sys.stderr)
+        print(f"to resume: {command()}", file=sys.stderr)
         raise typer.Exit(INCOMPLETE) from None
     except KeyboardInterrupt:
-        print(f"stopped at once; to go on: {command()}", file=sys.stderr)
+        print(f"stopped at once; to resume: {command()}", file=sys.stderr)
         raise typer.Exit(INCOMPLETE) from None
 
 
-def _say_how_to_go_on(outcome: Outcome, console: Any) -> None:
+def _print_resume_hint(outcome: Outcome, console: Any) -> None:
     from runner.typed import command
 
     if outcome.stopped:
         console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
-    how = ", with another cap" if outcome.needs else ""
+    how = ", with a higher cap" if outcome.needs else ""
     if outcome.unavailable:
         how = ", once the model can be called (`crsweep doctor` checks it)"
     again = command(outcome.needs)
-    console.print(f"to go on{how}: {again}", soft_wrap=True, markup=False)
+    console.print(f"to resume{how}: {again}", soft_wrap=True, markup=False)
 
 
 def _console() -> Any:
     from rich.console import Console
 
-    # Not emoji: what others wrote, `:car:` among it, is printed as it is.
+    # No emoji codes: text from elsewhere, such as `:car:`, is printed unchanged.
     return Console(highlight=False, emoji=False)
 
 
 def _lasting_console() -> tuple[Any, Screen]:
-    """A console for a run, which goes on when nothing can be shown any more."""
+    """A console for a run, which continues even if output can no longer be printed."""
     from rich.console import Console
 
     from runner.screen import Screen
@@ -127,7 +128,7 @@ def _lasting_console() -> tuple[Any, Screen]:
 
 
 def _ended(outcome: Outcome, screen: Screen, trouble: list[str]) -> typer.Exit:
-    """The end of a run: says what went wrong after the last commit, on the other stream."""
+    """The exit of a run. Problems after the last commit are reported on stderr."""
     from runner.screen import reason_of
     from runner.typed import program
 
@@ -136,9 +137,9 @@ def _ended(outcome: Outcome, screen: Screen, trouble: list[str]) -> typer.Exit:
         trouble.append(f"cannot print ({reason_of(failed)})")
     code = outcome.exit_code
     if trouble:
-        with suppress(OSError):  # nor may this be shown
+        with suppress(OSError):  # stderr may be closed too
             print(
-                f"error: {'; '.join(trouble)}. What was run is committed in {outcome.folder}: "
+                f"error: {'; '.join(trouble)}. Finished episodes are committed in {outcome.folder}: "
                 f"{program()} status {outcome.folder}",
                 file=sys.stderr,
             )
@@ -152,12 +153,12 @@ def plan(
     gpus: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, help="Place models on an imagined cluster: its GPUs, once for each node."
+            min=1, help="GPUs of a node of a hypothetical cluster; repeat it for each node."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show cells, what is done, where models go, and what the rest may cost. Writes nothing."""
+    """Show cells, progress, model placement and the estimated cost. Writes nothing."""
     with _one_clear_message():
         from runner.show import show_plan
 
@@ -172,19 +173,19 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="CLASS",
-            help="Run failed episodes of this error class or blame again; may be repeated.",
+            help="Rerun failed episodes with this error class or blame; may be repeated.",
         ),
     ] = None,
     accept_source_change: Annotated[
         bool,
         typer.Option(
-            "--accept-source-change", help="Keep results that older code of a plug-in made."
+            "--accept-source-change", help="Keep results of older plug-in code and continue."
         ),
     ] = False,
     accept_artifact_change: AcceptArtifactChange = False,
 ) -> None:
-    """Run what is left of a sweep, then print its table. Exit 0 complete, 3 incomplete, 2 bad
-    input; 1 if all is committed and something after that failed, such as printing."""
+    """Run the remaining episodes of a sweep, then print its table. Exit code 0: complete,
+    3: incomplete, 2: invalid input, 1: all is committed, but a later step (printing) failed."""
     with _one_clear_message():
         import duckdb
 
@@ -196,7 +197,7 @@ def run(
         from runner.show import show_failures, show_table
 
         console, screen = _lasting_console()
-        with _told_how_to_go_on():
+        with _resume_hint():
             outcome = runs.run(
                 sweep,
                 overrides or [],
@@ -212,11 +213,11 @@ def run(
             show_failures(results, typed.command(outcome.needs, retries=False), console)
             show_table(results, metrics=[], format="text", everything=False, console=console)
         except (CrsweepError, OSError, MemoryError, duckdb.Error) as error:
-            trouble.append(f"the table cannot be made ({reason_of(error)})")
+            trouble.append(f"cannot make the table ({reason_of(error)})")
         console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")
-            _say_how_to_go_on(outcome, console)
+            _print_resume_hint(outcome, console)
         raise _ended(outcome, screen, trouble)
 
 
@@ -226,12 +227,12 @@ def prepare(
     overrides: Overrides = None,
     accept_artifact_change: AcceptArtifactChange = False,
 ) -> None:
-    """Make what the agents of a sweep need, and run no dialogue. Exit 0 all made, 3 not all."""
+    """Make the artifacts that agents need; run no dialogues. Exit code 0: all, 3: not all."""
     with _one_clear_message():
         from runner import run as runs
 
         console, screen = _lasting_console()
-        with _told_how_to_go_on():
+        with _resume_hint():
             outcome = runs.run(
                 sweep,
                 overrides or [],
@@ -241,8 +242,10 @@ def prepare(
                 console=console,
             )
         if outcome.left:
-            console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} are not made")
-            _say_how_to_go_on(outcome, console)
+            console.print(
+                f"incomplete: {outcome.left:,} of {outcome.planned:,} artifacts are missing"
+            )
+            _print_resume_hint(outcome, console)
         raise _ended(outcome, screen, list(outcome.unfinished))
 
 
@@ -251,9 +254,9 @@ def render(
     sweep: SweepFile,
     overrides: Overrides = None,
     cell: Annotated[int | None, typer.Option(help="Only this cell, counted from 0.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every call, not one a step.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All calls, not one per step.")] = False,
 ) -> None:
-    """Print the prompts of a sweep without a model; the rules backend stands in for the words."""
+    """Print the prompts of a sweep without a model; the rules backend provides the replies."""
     with _one_clear_message():
         from runner.show import show_prompts
 
@@ -266,9 +269,9 @@ def play(
     overrides: Overrides = None,
     cell: Annotated[int, typer.Option(help="Which cell, counted from 0.")] = 0,
     case: Annotated[int, typer.Option(help="Which case of the sample, counted from 0.")] = 0,
-    me: Annotated[bool, typer.Option("--me", help="You are the user.")] = False,
+    me: Annotated[bool, typer.Option("--me", help="Play the user yourself.")] = False,
     calls: Annotated[
-        bool, typer.Option("--calls", help="Show every model call: its prompt and its reply.")
+        bool, typer.Option("--calls", help="Show the prompt and reply of every model call.")
     ] = False,
     markdown: Annotated[
         str | None,
@@ -277,7 +280,7 @@ def play(
         ),
     ] = None,
 ) -> None:
-    """Play one dialogue in the terminal, watching, or as the user yourself."""
+    """Play one dialogue in the terminal. With --me, you are the user."""
     with _one_clear_message():
         from runner.show import show_dialogue
 
@@ -296,7 +299,7 @@ def play(
 
 @app.command()
 def status(folder: Folder) -> None:
-    """Show how far a sweep is, who is running it, and what failed."""
+    """Show the progress of a sweep, who is running it, and what failed."""
     with _one_clear_message():
         from runner.show import show_status
 
@@ -306,19 +309,20 @@ def status(folder: Folder) -> None:
 @app.command()
 def table(
     folder: Folder,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.text,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
     metric: Annotated[
-        list[str] | None, typer.Option(help="A metric; the sweep's own if none is named.")
+        list[str] | None,
+        typer.Option(help="A metric; may be repeated. Default: the sweep's."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also cases that not every cell has finished.")
+        bool, typer.Option("--all", help="Include cases that not every cell has finished.")
     ] = False,
     published: Annotated[
         str | None,
-        typer.Option(metavar="PAPER/TABLE", help="Beside a paper's table, such as af_irs/table2."),
+        typer.Option(metavar="PAPER/TABLE", help="Compare with a published table: af_irs/table2."),
     ] = None,
 ) -> None:
-    """Print mean and standard deviation over seeds, a row a cell."""
+    """Print the mean and standard deviation over seeds, one row per cell."""
     with _one_clear_message():
         from analysis.results import Results
         from runner.show import show_table
@@ -336,8 +340,8 @@ def table(
 @app.command()
 def compare(
     folder: Folder,
-    axis: Annotated[str, typer.Option(help="The axis whose values are compared.")],
-    metric: Annotated[str, typer.Option(help="The metric.")] = "sr@5",
+    axis: Annotated[str, typer.Option(help="The axis whose values to compare.")],
+    metric: Annotated[str, typer.Option(help="The metric to compare.")] = "sr@5",
 ) -> None:
     """Compare the values of an axis, paired by case, with interval and permutation test."""
     with _one_clear_message():
@@ -350,13 +354,13 @@ def compare(
 def sql(
     folder: Folder,
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="Over episodes, turns, calls, cells, cases.")
+        str, typer.Argument(metavar="QUERY", help="SQL over episodes, turns, calls, cells, cases.")
     ],
     format: Annotated[str, typer.Option(help="text, csv or json.")] = "text",
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, every cell whole.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, every cell whole.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with uncut cells.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with uncut cells.")] = False,
 ) -> None:
-    """Ask the results in DuckDB's SQL. On a terminal, long cells are cut to its width."""
+    """Query the results with DuckDB's SQL. On a terminal, long cells are cut to its width."""
     with _one_clear_message():
         from runner.query import show_query
 
@@ -364,21 +368,21 @@ def sql(
         show_query(folder, query, format=chosen, console=_console())
 
 
-cache = typer.Typer(help="Look after the call cache that sweeps share.", no_args_is_help=True)
+cache = typer.Typer(help="Manage the call cache that sweeps share.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 
 CachePath = Annotated[
     str | None,
-    typer.Option("--path", help="The cache's folder; the default one if none is named."),
+    typer.Option("--path", help="The cache folder. Default: ~/.cache/crsweep/calls."),
 ]
 
 
 @cache.command("prune")
 def prune_cache(
-    keep: Annotated[str, typer.Option(help="What stays: 12h, 30d, 2w.")],
+    keep: Annotated[str, typer.Option(help="Keep calls that are at most this old: 12h, 30d, 2w.")],
     path: CachePath = None,
 ) -> None:
-    """Drop calls that were stored longer ago than that."""
+    """Delete calls from the cache that are older than --keep."""
     with _one_clear_message():
         from runner.caching import prune
 
@@ -387,7 +391,7 @@ def prune_cache(
 
 @cache.command("verify")
 def verify_cache(path: CachePath = None) -> None:
-    """Read every call. Exit 0 if all are whole, 3 if some are damaged: they are misses."""
+    """Check every call in the cache. Exit code 0: all intact, 3: some are damaged."""
     with _one_clear_message():
         from runner.caching import verify
 
@@ -396,7 +400,7 @@ def verify_cache(path: CachePath = None) -> None:
 
 @app.command()
 def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
-    """Check everything a sweep needs, before it runs. Exit 0 if all is well, 2 if not."""
+    """Check everything that a sweep needs before it runs. Exit code 0: all good, 2: problems."""
     with _one_clear_message():
         from runner.doctor import examine
 
@@ -405,7 +409,7 @@ def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def schema() -> None:
-    """Print the JSON schema of sweep files, by which editors complete and check them."""
+    """Print the JSON schema of sweep files, for completion and checks in editors."""
     with _one_clear_message():
         import json
 
@@ -415,11 +419,11 @@ def schema() -> None:
 
 
 _Refusal: Any = typer.BadParameter.__mro__[1]
-"""What the command line's library raises for words that it cannot use."""
+"""Raised by the command line library for invalid arguments."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs the command that `words` are; the exit code. Words that make none: one line, 2."""
+    """Runs the command line `words`. Returns its exit code: 2, after one line, if it is invalid."""
     from runner.screen import write_whatever_the_encoding
 
     write_whatever_the_encoding()
@@ -427,17 +431,17 @@ def main(words: Sequence[str]) -> int:
     try:
         code = command.main(list(words), prog_name="crsweep", standalone_mode=False)
     except _Refusal as error:
-        if not error.format_message():  # no word at all: the help has been printed
+        if not error.format_message():  # no arguments: the help has been printed
             return 2
         print(f"error: {_refusal(error, words)}", file=sys.stderr)
         return 2
-    except typer.Abort:  # the end of input where a line was awaited
+    except typer.Abort:  # end of input at a prompt
         return 2
     return code or 0
 
 
 def _refusal(error: Any, words: Sequence[str]) -> str:
-    """What is wrong with the words of a command, in one line."""
+    """What is wrong with a command line, in one line."""
     from agents.core.errors import near
     from runner.typed import program
 

@@ -270,7 +270,7 @@ def test_a_full_disk_ends_the_run_loses_nothing_and_once_there_is_room_it_comple
     assert full.returncode == 3, full.stdout + full.stderr
     assert "error: cannot write " in full.stderr
     assert "No space left on device" in full.stderr
-    assert "to go on: " in full.stderr
+    assert "to resume: " in full.stderr
     assert "Traceback" not in full.stderr
     saved = outcomes(kept)
     assert 0 < len(saved) < 480

@@ -47,7 +47,9 @@ def closed_pipe():
 def test_a_full_disk_for_what_is_printed_says_that_all_is_committed(ended, tmp_path):
     code, said = ended(full())
     assert code == 1
-    assert "error: cannot print (No space left on device). What was run is committed in" in said
+    assert (
+        "error: cannot print (No space left on device). Finished episodes are committed in" in said
+    )
     assert f"status {tmp_path / 'out'}" in said
 
 
@@ -79,7 +81,7 @@ def test_what_fails_after_the_last_commit_is_one_line(ended, monkeypatch, where,
     code, printed = ended()
     assert code == 1
     assert said in printed
-    assert "What was run is committed in" in printed
+    assert "Finished episodes are committed in" in printed
     assert printed.count("\n") == 1
 
 
@@ -125,7 +127,7 @@ def test_a_wrong_key_ends_the_run_at_once_with_the_reason_and_the_next_run_goes_
         assert "stopped early: " in said
         assert "Incorrect API key provided" in said
         assert "incomplete: 40 of 40 episodes are left" in said
-        assert "to go on, once the model can be called" in said
+        assert "to resume, once the model can be called" in said
         rows = raw(tmp_path / "out", "episodes")
         assert set(zip(rows.error_class, rows.blame, strict=True)) == {
             ("ModelUnavailable", "infrastructure")

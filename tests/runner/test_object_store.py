@@ -211,7 +211,7 @@ def test_a_store_that_fails_during_a_run_is_named_with_what_it_said(tmp_path, mo
     assert f"write {out}" in line
     assert "tests/failing/" in line.partition(out)[2]  # the object
     assert "Could not connect to server" in line
-    assert f"to go on: {sys.executable} -m runner run {path}" in said
+    assert f"to resume: {sys.executable} -m runner run {path}" in said
     assert "Traceback" not in said
 
 

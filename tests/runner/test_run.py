@@ -230,7 +230,7 @@ def test_ctrl_c_commits_what_is_finished_and_says_how_to_go_on(tmp_path, crsweep
     process.send_signal(signal.SIGINT)
     text = end_of(process)
     assert process.returncode == 3, text
-    assert "to go on: " in text
+    assert "to resume: " in text
     assert f"run {path}" in text
     assert "Traceback" not in text
     assert 0 < len(committed(out)) <= 40

@@ -44,7 +44,7 @@ def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, exec
     assert "stopped early: caps.tokens is reached" in first
     used = first.split("caps: tokens ")[1].split(" of ")[0].replace(",", "")
     way_on = f"{path} caps.tokens=MORE_THAN_{used}\n"
-    assert f"to go on, with another cap: {sys.executable} -m runner run {way_on}" in first
+    assert f"to resume, with a higher cap: {sys.executable} -m runner run {way_on}" in first
     [entry] = json.loads((out / "manifest.json").read_text())["runs"]
     seen = sum(map(sum, entry["tokens"].values()))
     calls = raw(out, "calls")
