@@ -139,7 +139,7 @@ def _ended(outcome: Outcome, screen: Screen, trouble: list[str]) -> typer.Exit:
     if trouble:
         with suppress(OSError):  # stderr may be closed too
             print(
-                f"error: {'; '.join(trouble)}. Finished episodes are committed in {outcome.folder}: "
+                f"error: {'; '.join(trouble)}. Finished episodes are in {outcome.folder}: "
                 f"{program()} status {outcome.folder}",
                 file=sys.stderr,
             )
@@ -213,7 +213,7 @@ def run(
             show_failures(results, typed.command(outcome.needs, retries=False), console)
             show_table(results, metrics=[], format="text", everything=False, console=console)
         except (CrsweepError, OSError, MemoryError, duckdb.Error) as error:
-            trouble.append(f"cannot make the table ({reason_of(error)})")
+            trouble.append(f"the table cannot be made ({reason_of(error)})")
         console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
         if outcome.left:
             console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")

@@ -47,9 +47,7 @@ def closed_pipe():
 def test_a_full_disk_for_what_is_printed_says_that_all_is_committed(ended, tmp_path):
     code, said = ended(full())
     assert code == 1
-    assert (
-        "error: cannot print (No space left on device). Finished episodes are committed in" in said
-    )
+    assert "error: cannot print (No space left on device). Finished episodes are in" in said
     assert f"status {tmp_path / 'out'}" in said
 
 
@@ -81,7 +79,7 @@ def test_what_fails_after_the_last_commit_is_one_line(ended, monkeypatch, where,
     code, printed = ended()
     assert code == 1
     assert said in printed
-    assert "Finished episodes are committed in" in printed
+    assert "Finished episodes are in" in printed
     assert printed.count("\n") == 1
 
 
