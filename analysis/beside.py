@@ -69,7 +69,7 @@ def _refuse_watermarked(results: Results) -> None:
             if backend in WATERMARKED:
                 raise UsageError(
                     f"{results.folder} holds results of the {backend} backend (role {role}): they "
-                    "test the plumbing, not language models, and never stand beside published "
+                    "test the plumbing, not language models, and are never compared with published "
                     "figures; run the sweep with language models, into another `out`"
                 )
 
@@ -78,8 +78,8 @@ def _pairs(results: Results, published: PublishedTable, table: Table) -> list[_P
     manifest = results.manifest
     if not any(cell.settings for cell in manifest.cells):
         raise UsageError(
-            f"{results.folder} does not say what its cells ran with, as an earlier crsweep wrote "
-            "its manifest; the next `crsweep run` of the sweep writes it anew"
+            f"{results.folder} does not record what its cells ran with, because an earlier crsweep "
+            "wrote its manifest; the next `crsweep run` of the sweep rewrites it"
         )
     sources = {source.source_id: source for source in manifest.sources}
     found = [

@@ -45,7 +45,7 @@ def status_line(recorded: dict[str, Any], keys: Sequence[str]) -> str:
     try:
         store = store_of(artifacts_of(recorded))
     except UsageError as error:  # what is to be read does not need it
-        return f"artifacts: {len(keys)}; where they are cannot be told ({error.message})"
+        return f"artifacts: {len(keys)}; their location is unknown ({error.message})"
     states = [state_of(store, key) for key in keys]
     damaged = f", {states.count('damaged')} damaged" if "damaged" in states else ""
     return f"artifacts: {states.count('ready')} of {len(keys)} ready{damaged}, in {store.folder}"

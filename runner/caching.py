@@ -180,17 +180,17 @@ def verify(path: str | None, console: Console) -> bool:
 
 
 def damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
-    """Words for what a run has paid again; `path` is the cache's in the sweep file."""
+    """Describes what a run paid for again; `path` is that of the cache in the sweep file."""
     if damage.calls:
         where = f" --path {shlex.quote(str(folder_of(path)))}" if path else ""
         yield (
-            f"{damage.calls:,} calls were paid again, since their entries in the call cache are "
-            f"damaged: `{program()} cache verify{where}` names the files"
+            f"{damage.calls:,} calls were paid for again because their entries in the call cache "
+            f"are damaged: `{program()} cache verify{where}` names the files"
         )
     if damage.files:
         yield (
-            f"{len(damage.files):,} files of the call cache cannot be read whole, and what is lost "
-            f"in them is paid again: {', '.join(sorted(damage.files))}"
+            f"{len(damage.files):,} files of the call cache cannot be read completely; the "
+            f"calls lost in them are paid for again: {', '.join(sorted(damage.files))}"
         )
 
 
@@ -202,7 +202,7 @@ def size_line(out: Folder, recorded: dict[str, Any]) -> str:
     try:
         wanted = cache_of(recorded)
     except UsageError as error:  # what is to be read does not need it
-        return f"call cache: where it is cannot be told ({error.message})"
+        return f"call cache: its location is unknown ({error.message})"
     files, size = journal.size(journals_of(out, wanted))
     own = f"{files:,} journals of this sweep, {_mib(size)}"
     if wanted.mode == "off":

@@ -220,7 +220,7 @@ class RayCrew:
                 told = self._changes
                 await worker.update_engines(self._fleet.view())
         except CrsweepError as error:
-            log.error("worker %s was not told of the engines: %s", worker.name, error.message)
+            log.error("cannot inform worker %s about the engines: %s", worker.name, error.message)
         finally:
             self._telling.pop(worker.name, None)
 

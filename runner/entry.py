@@ -27,7 +27,7 @@ def shadowed(root: Path) -> str | None:
         blame = f" (installed by {', '.join(others)})" if others else ""
         return (
             f"the package {name!r} comes from {origin or 'nowhere'}{blame}, not from {root}; "
-            "install crsweep in a virtual environment of its own"
+            "install crsweep in its own virtual environment"
         )
     return None
 

@@ -81,7 +81,7 @@ def failure_lines(results: Results, command: str) -> list[str]:
             when, more = _asking_anew(results) if kind in _OF_REPLIES else ("", "")
             then = f"to run them again{when}: {command} --retry {kind}{more}"
         else:
-            then = "the next run tries them again"
+            then = "the next run retries them"
         lines.append(f"  {count:,} x {kind}, blame {blame}; {then}")
         lines.append(f"    for example {attempt}: {str(error)[:_SHOWN]}")
     return lines

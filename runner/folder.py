@@ -60,7 +60,7 @@ def check_is_ours(folder: Folder, name: str) -> None:
     foreign = [n for n in found if n not in _OURS or ("lease.json" not in found and n != "logs")]
     if foreign:
         raise UsageError(
-            f"the output folder {folder} is not empty and holds no sweep (found {foreign[0]!r})"
+            f"the output folder {folder} is not empty and contains no sweep (found {foreign[0]!r})"
         )
 
 
@@ -76,7 +76,7 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
     if then and now and then != now and _uses_vllm(plan):
         raise UsageError(
             f"this folder was written with vllm {then}, installed is {now}: the same seeds need "
-            "not give the same words. Pass --accept-source-change to go on with it"
+            "not give the same replies. Pass --accept-source-change to continue with it"
         )
     for name, now in plugin_sources(plan).items():
         then = manifest.plugin_sources.get(name)

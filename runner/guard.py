@@ -68,17 +68,17 @@ class Guard:
             return
         if report.unavailable is not None:
             self.unavailable = True
-            self._stop(report.unavailable, "dialogues that still run are broken off")
+            self._stop(report.unavailable, "running dialogues are interrupted")
             self._stopping.set()
             return
         reached = self._budget.reached()
         if reached is not None:
-            self._stop(reached, "dialogues that still run are broken off")
+            self._stop(reached, "running dialogues are interrupted")
             self._stopping.set()
         elif not self._queue.closed:
             failing = self._failing()
             if failing is not None:
-                self._stop(failing, "dialogues that still run are ending")
+                self._stop(failing, "running dialogues may finish")
                 self._queue.close()
 
     def lost(self, worker: str, again: int) -> None:
@@ -95,7 +95,7 @@ class Guard:
             if count >= least and count > self._max_failed * begun:
                 blame, kind = cause
                 return (
-                    f"{count:,} of the {begun:,} episodes begun failed of {kind}, blame {blame}: "
+                    f"{count:,} of {begun:,} started episodes failed with {kind}, blame {blame}: "
                     f"more than max_failed {self._max_failed:g}; for example: "
                     f"{self._examples[cause][:200]}"
                 )

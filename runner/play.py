@@ -53,7 +53,7 @@ def play(
                 if not one.is_real:
                     view.warning(
                         f"{one.title} is not prepared: {one.prepared.recipe.label}, made here "
-                        "without a model, stands in for it (`crsweep prepare` makes the real one)"
+                        "without a model, is used instead (`crsweep prepare` makes the real one)"
                     )
                 made_by = calls_of(plan, one) if calls else ()
                 if made_by:
@@ -140,7 +140,7 @@ class _Person(User):
             if item is not None:
                 return UserTurn(f"I take {item.title}.", "accept", item)
             wanted = f"a number from 1 to {len(shown)}" if shown else "items, and none are shown"
-            self._console.print(f"/accept wants {wanted}", style="yellow")
+            self._console.print(f"/accept needs {wanted}", style="yellow")
 
     def _line(self) -> str:
         while True:

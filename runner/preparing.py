@@ -284,7 +284,7 @@ class Preparation:
         assert self._display is not None
         words, before, content = "begins", 0.0, None
         if state is not None:
-            words, before, content = "goes on from where it was", state[0].seconds, state[1]
+            words, before, content = "resumes from its last state", state[0].seconds, state[1]
         self._display.note(artifact.title, 0, 1, words)
         result, seconds = None, 0.0
         async with aclosing(crew.fit(task, content, among)) as steps:

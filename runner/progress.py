@@ -35,7 +35,7 @@ class Tally:
     settled: int = 0
     failed: int = 0
     open: int = 0
-    """Failed by infrastructure to the last try: the next run tries them again."""
+    """Failed by infrastructure to the last try: the next run retries them."""
     tried_again: int = 0
     counts: CallCounts = field(default_factory=CallCounts)
     """Of calls that ended, also in dialogues that still run or were broken off."""
@@ -229,7 +229,7 @@ def token_words(tokens: int, uncounted: int) -> str:
     if not uncounted:
         return f"{tokens:,} tokens"
     replies = "1 reply" if uncounted == 1 else f"{uncounted:,} replies"
-    return f"at least {tokens:,} tokens ({replies} came without token counts)"
+    return f"at least {tokens:,} tokens ({replies} have no token counts)"
 
 
 def duration(seconds: float) -> str:

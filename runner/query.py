@@ -22,7 +22,7 @@ from analysis.results import Results
 NULL = "NULL"
 _GAP, _EDGES = 3, 2  # columns of the screen between two of a table, and at its edges
 _NARROWEST = 8  # columns of the screen; where less is left for each, a row is many lines
-_WHOLE = "cells are cut to the width of the terminal; --csv or --json prints them whole"
+_WHOLE = "cells are cut to the width of the terminal; use --csv or --json for full cells"
 
 Rows = Sequence[Sequence[str | None]]
 

@@ -152,7 +152,7 @@ def _work(found: Mapping[str, Any]) -> str:
 def _time_of(earlier: Sequence[Mapping[str, Any]]) -> str:
     """What earlier fits of the same recipe and data took: nothing else tells how long one takes."""
     if not earlier:
-        return "time unknown, as none like it was made before"
+        return "time unknown: there is no earlier fit to estimate from"
     if len(earlier) == 1:
         return f"under seed {earlier[0]['seed']} it took {duration(earlier[0]['seconds'])}"
     seconds = [found["seconds"] for found in earlier]

@@ -196,7 +196,7 @@ def run(
         _announce(plan, left, console)
         _tell_journal(plan, lease.epoch, console)
         if preparation.missing:
-            console.print(f"{preparation.missing:,} of {len(keys):,} artifacts are to be made")
+            console.print(f"{preparation.missing:,} of {len(keys):,} artifacts must be made")
         started = time.monotonic()
         notes = _Notes(out, manifest, lease, budget, again)
         try:
@@ -336,7 +336,7 @@ def _mend(out: Folder, lease: FolderLease, console: Console, damaged: Collection
         found = mend(out, lease, damaged)
     for name in found.damaged:
         console.print(
-            f"[bold red]damaged: {escape(f'{out}/{name}')} is not what was written; it is now "
+            f"[bold red]{escape(f'{out}/{name}')} is damaged; it is now "
             f"{escape(name)}{parts.DAMAGED}{_THEN[name.partition('/')[0]]}[/]",
             soft_wrap=True,
         )
@@ -385,12 +385,12 @@ def _tell_journal(plan: Plan, epoch: int, console: Console) -> None:
         return
     moved = plan.loaded.header.cache.journal is not None
     console.print(
-        f"completed calls lie in {places.folder / journal.FOLDER} until the sweep is complete: "
+        f"completed calls are in {places.folder / journal.FOLDER} until the sweep is complete: "
         + (
             "keep it"
             if moved
-            else "keep it, and go on from this working folder, or they are paid for again "
-            "(`cache.journal` names another place, such as a disk that outlives this machine)"
+            else "keep it and resume from this working folder, or they are paid for again "
+            "(`cache.journal` moves them elsewhere, such as to a disk that outlives this machine)"
         ),
         markup=False,
         soft_wrap=True,
@@ -554,7 +554,7 @@ def _conclude(
         console.print(f"[red]{escape(f'{title} cannot be prepared: {reason}')}[/]", soft_wrap=True)
     console.print(
         f"{tally.settled:,} episodes ({tally.failed:,} failed"
-        f"{f'; {tally.tried_again:,} tries failed and were tried again' * bool(tally.tried_again)}"
+        f"{f'; {tally.tried_again:,} attempts failed and were retried' * bool(tally.tried_again)}"
         f") in {duration(seconds)}, {counts.calls:,} calls{free_calls(counts.cached, cache_mode)}, "
         f"{token_words(counts.tokens, counts.uncounted)}",
         soft_wrap=True,
@@ -564,8 +564,8 @@ def _conclude(
     if tally.losses:
         lost = tally.losses.values()
         console.print(
-            f"{sum(one.calls for one in lost):,} calls were in engines that died and were tried "
-            f"again ({sum(one.seconds for one in lost):,.0f} call-seconds lost, "
+            f"{sum(one.calls for one in lost):,} calls were in engines that died and were "
+            f"retried ({sum(one.seconds for one in lost):,.0f} call-seconds lost, "
             f"{sum(one.quarantined for one in lost):,} quarantined)",
             soft_wrap=True,
         )

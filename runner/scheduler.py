@@ -188,7 +188,7 @@ class LeaseQueue:
 
     @property
     def preparing(self) -> bool:
-        """Whether artifacts are to be made before any episode can go on: none is in work."""
+        """Whether artifacts must be made before any episode can go on: none is in work."""
         here = self._exhausted
         if not self._unprepared and not (here < len(self._stages) and self._prepares[here]):
             return False

@@ -221,7 +221,7 @@ def show_dialogue(
     try:
         attempt = play(plan, cell=cell, position=case, person=person, calls=calls, view=view)
     except KeyboardInterrupt:
-        console.print("\nthe dialogue was broken off")
+        console.print("\nthe dialogue was interrupted")
         return
     if page is not None:
         page.write(view.markdown())
@@ -324,7 +324,7 @@ def show_status(folder: str, console: Console) -> None:
         soft_wrap=True,
     )
     if unknown:
-        console.print(f"{unknown:,} replies came without token counts", soft_wrap=True)
+        console.print(f"{unknown:,} replies have no token counts", soft_wrap=True)
     if manifest.artifacts:
         keys = [found.key for found in manifest.artifacts]
         console.print(status_line(manifest.config, keys), markup=False, soft_wrap=True)
@@ -342,7 +342,7 @@ def show_status(folder: str, console: Console) -> None:
     needs = () if budget is None else budget.needs()
     show_failures(results, " ".join([command or "crsweep run SWEEP", *needs]), console)
     if failed and command is None:
-        console.print("SWEEP is the sweep file with its overrides; this folder does not tell them")
+        console.print("SWEEP is the sweep file with its overrides; they are not recorded here")
     files = [name for table in SCHEMAS for name in parts.live(results.folder, table)]
     size = sum(results.folder.size(name) for name in files) / 2**20
     console.print(f"{len(files):,} Parquet files, {size:,.1f} MiB; epoch {manifest.driver_epoch}")

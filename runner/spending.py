@@ -36,7 +36,7 @@ def check_caps(plan: Plan) -> dict[str, Price]:
                 raise origins.refuse(
                     ("models", name, "price"),
                     "this name has another price in another cell, and costs are counted by name; "
-                    "give each model a name of its own",
+                    "give each model its own name",
                 )
     if caps.cost is not None:
         for name in dict.fromkeys(name for cell in plan.cells for name in cell.roles.values()):
@@ -44,14 +44,14 @@ def check_caps(plan: Plan) -> dict[str, Price]:
                 raise origins.refuse(
                     ("models", name),
                     "caps.cost needs the price of every model that is used; expected "
-                    "price: {input: ..., output: ...} (for a million tokens), found none",
+                    "price: {input: ..., output: ...} (per million tokens), found none",
                 )
     local = plan.loaded.header.run.executor == "local"
     if caps.gpu_hours is not None and local and needs_of(plan, cpu=False).specs:
         raise origins.refuse(
             ("caps", "gpu_hours"),
-            "cannot be held by run.executor: local, which starts engines in its own process and "
-            "does not count their hours; expected run.executor: ray",
+            "cannot be enforced with run.executor: local, which starts engines in its own process "
+            "and does not count their hours; expected run.executor: ray",
         )
     return prices
 
@@ -92,7 +92,7 @@ class Budget:
         return {name: (getattr(self, name), cap) for name, cap in caps.items()}
 
     def reached(self) -> str | None:
-        """Words for a cap that is used up, or that cannot be held; None if there is none."""
+        """Describes a cap that is used up or cannot be enforced; None if there is none."""
         used = self.used()
         for name, (now, cap) in used.items():
             if now >= cap:
@@ -101,13 +101,13 @@ class Budget:
             for name, one in self.now.items():
                 if one.uncounted:
                     return (
-                        f"the server of the model {name!r} gives no token counts, so caps of "
-                        "tokens and cost cannot be held"
+                        f"the server of the model {name!r} returns no token counts, so caps "
+                        "on tokens and cost cannot be enforced"
                     )
         return None
 
     def needs(self) -> list[str]:
-        """The overrides that the next run needs to go on, numbers left to whoever pays."""
+        """The overrides that the next run needs to continue; the numbers are left to the user."""
         uncounted = any(one.uncounted for one in self.now.values())
         found: list[str] = []
         for name, (now, cap) in self.used().items():

@@ -130,7 +130,7 @@ def _fitted(recipe: FitRecipe, domain: Domain) -> Content:
     if known not in _contents:
         steps = list(recipe.fit(domain.training_data(), _SEED))
         if not steps or steps[-1].result is None:
-            raise AgentError(f"the stand-in {recipe.label} ended without a result")
+            raise AgentError(f"the substitute {recipe.label} ended without a result")
         _contents[known] = (steps[-1].result, ())
     return _contents[known][0]
 

@@ -111,12 +111,12 @@ class Page:
         self.path, self._head = path, ""
         try:
             if not path.parent.is_dir():
-                raise UsageError(f"--markdown: {path.parent} is no folder")
+                raise UsageError(f"--markdown: {path.parent} is not a folder")
             if path.exists():
                 head, mark, _ = path.read_text(encoding="utf-8").partition(MARK)
                 if not mark:
                     raise UsageError(
-                        f"--markdown: {path} is there and holds no page of crsweep play (no line "
+                        f"--markdown: {path} exists and is not a page of crsweep play (no line "
                         f"{MARK!r}); name another file"
                     )
                 self._head = head

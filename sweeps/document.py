@@ -171,7 +171,7 @@ class _Expansion:
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
         if id(node) in self._open:
-            raise NotYaml(line + 1, "an alias (*name) is inside of what it refers to")
+            raise NotYaml(line + 1, "an alias (*name) is inside the value it refers to")
         self._open.add(id(node))
         try:
             if isinstance(node, MappingNode):
@@ -263,7 +263,7 @@ def _text(node: ScalarNode) -> str:
         return node.value.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
         raise NotYaml(
-            node.start_mark.line + 1, "found half of a surrogate pair, which is no character"
+            node.start_mark.line + 1, "found a lone surrogate, which is not a character"
         ) from None
 
 

@@ -211,7 +211,7 @@ def _check_axis_paths(plan: Plan) -> None:
         head = axis.split(".", 1)[0]
         if head not in _CELL_PARTS:
             raise UsageError(
-                f"{origins.of_axis(axis) or plan.loaded.path}: grid: {axis!r} is no part of a cell"
+                f"{origins.of_axis(axis) or plan.loaded.path}: grid: {axis!r} is not part of a cell"
                 f"{near(head, _CELL_PARTS)} (an axis begins with one of: {', '.join(_CELL_PARTS)})"
             )
         if axis in ("cases.sample", "cases.sample_seed"):

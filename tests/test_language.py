@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-LIMIT = 183
+LIMIT = 147
 """Hits per 10,000 lines that are allowed."""
 
 PHRASES = (

@@ -164,7 +164,7 @@ class RayWorker:
         try:
             await self._get(self._actor.update_engines.remote(view))
         except WorkerLost as error:
-            log.warning("worker %s was not told of the engines: %s", self.name, error)
+            log.warning("cannot inform worker %s about the engines: %s", self.name, error)
 
     async def provide(self, artifacts: Sequence[Shared]) -> None:
         await self._get(self._actor.provide.remote(artifacts))

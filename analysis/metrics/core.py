@@ -58,7 +58,7 @@ def parse(text: str) -> Metric:
     make = plugins.load(METRICS, name, "metric")
     metric = make(argument if at else None) if callable(make) else None
     if not isinstance(metric, Metric):
-        raise UsageError(f"metric {text!r}: {name!r} makes no metric")
+        raise UsageError(f"metric {text!r}: {name!r} is not a metric")
     if clean and not metric.of_success:
         raise UsageError(
             f"metric {text!r}: only metrics of success have a variant over clean successes "

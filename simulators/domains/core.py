@@ -107,7 +107,7 @@ def read_data(path: Path, is_row: Callable[[str], bool]) -> bytes:
         [(_, row)] = lines_of(content.rpartition(b"\n")[2])
         if not is_row(row):
             last = content.count(b"\n") + 1
-            raise DataError(f"{path}:{last}: the file breaks off in this line; download it again")
+            raise DataError(f"{path}:{last}: the file is truncated in this line; download it again")
     return content
 
 
@@ -231,7 +231,7 @@ class Records(Generic[T]):
         try:
             return lines.readline(LONGEST_LINE + 1)
         except EOFError:
-            what = "the file breaks off in this line"
+            what = "the file is truncated in this line"
         except (OSError, zlib.error) as error:
             what = f"the file cannot be read from here on ({error})"
         raise DataError(f"{self.path}:{self.lines + 1}: {what}; download it again")

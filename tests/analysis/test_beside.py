@@ -173,7 +173,7 @@ def test_backends_that_are_no_language_models_are_refused(tmp_path, backend, rol
     with pytest.raises(UsageError) as caught:
         beside(tmp_path, cell("zero_shot"), made_up)
     assert f"holds results of the {backend} backend (role {role})" in caught.value.message
-    assert "never stand beside published" in caught.value.message
+    assert "never compared with published" in caught.value.message
 
 
 def test_a_folder_without_a_published_row_is_refused_with_what_was_found(tmp_path):

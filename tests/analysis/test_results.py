@@ -125,7 +125,7 @@ def test_thinking_and_fingerprint_of_calls_can_be_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        (None, "holds no sweep"),
+        (None, "contains no sweep"),
         ("{", "is not a manifest of crsweep"),
         ("[]", "is not a manifest of crsweep"),
         ('{"schema_version": 2}', "is not a manifest of crsweep"),

@@ -167,12 +167,12 @@ def test_prune_and_verify_look_after_the_shared_cache(tmp_path, crsweep):
     said = crsweep("run", sweep(tmp_path / "b")).stdout
     program = f"{sys.executable} -m runner"
     assert (
-        "1 calls were paid again, since their entries in the call cache are damaged: "
+        "1 calls were paid for again because their entries in the call cache are damaged: "
         f"`{program} cache verify --path {shared}` names the files\n"
     ) in said
     assert (
-        "1 files of the call cache cannot be read whole, and what is lost in them is paid again: "
-        f"{shared / '0.segment'}\n"
+        "1 files of the call cache cannot be read completely; the calls lost in them are paid for "
+        f"again: {shared / '0.segment'}\n"
     ) in said
     assert sum(requests(tmp_path / "b" / "out").values()) == 1  # the damaged one
     assert results(tmp_path / "a" / "out") == results(tmp_path / "b" / "out")

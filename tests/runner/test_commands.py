@@ -84,7 +84,7 @@ def test_render_prints_each_step_once(tmp_path, crsweep):
     text = crsweep("render", write_sweep(tmp_path)).stdout
     for step in ("user · open", "agent · decide", "agent · recommend", "agent · think"):
         assert text.count(step) >= 1, step
-    assert "You play a user who talks with a game recommender" in text
+    assert "You are a user talking with a game recommender" in text
     assert not (tmp_path / "out").exists()
 
 
@@ -131,7 +131,7 @@ def test_status_table_compare_and_sql_read_a_folder_of_any_name(tmp_path, crswee
     unknown = crsweep("table", out, "--published", "af_irs/table22", check=2).stderr
     assert "did you mean 'af_irs/table2'? (known: af_irs/table2, af_irs/table3)" in unknown
     for command in ("status", "table"):
-        assert "holds no sweep" in crsweep(command, tmp_path, check=2).stderr
+        assert "contains no sweep" in crsweep(command, tmp_path, check=2).stderr
 
 
 def test_play_lets_a_person_be_the_user(tmp_path):
@@ -226,7 +226,7 @@ def test_infrastructure_failures_are_tried_again_left_out_and_make_the_run_incom
         grid={"agent": ["zero_shot"], "seed": [0]}, retries={"transient": 0, "episode": 1},
     )  # fmt: skip
     failed = crsweep("run", path, check=3)
-    assert "4 episodes (4 failed; 4 tries failed and were tried again)" in failed.stdout
+    assert "4 episodes (4 failed; 4 attempts failed and were retried)" in failed.stdout
     assert "4 x EngineOverloaded, blame infrastructure; the next run" in failed.stdout
     assert "0 of 4" in failed.stdout
     episodes = raw(tmp_path / "out", "episodes")

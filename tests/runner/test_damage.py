@@ -66,7 +66,7 @@ def test_a_damaged_part_is_named_set_aside_and_run_again(ran, crsweep, table, ha
         assert f"{table}/{part.name}" in refused.stderr
         assert refused.stderr.count("\n") == 1
     mended = crsweep("run", path)
-    assert f"damaged: {part} is not what was written" in mended.stdout
+    assert f"{part} is damaged; it is now" in mended.stdout
     again = {"episodes": "what it committed is run again", "cases": "is written again"}
     told = again.get(table, "32 attempts lost turns or calls; their episodes are run again")
     assert told in mended.stdout
@@ -209,7 +209,7 @@ def test_a_manifest_that_is_damaged_is_named_and_written_again_once_deleted(ran,
         assert "delete it" in refused.stderr
         assert refused.stderr.count("\n") == 1
     (out / "manifest.json").unlink()
-    assert "holds no sweep" in crsweep("table", out, check=2).stderr
+    assert "contains no sweep" in crsweep("table", out, check=2).stderr
     again = crsweep("run", path)
     assert "manifest.json is not there; it is written again" in again.stdout
     assert "nothing to do" in again.stdout
@@ -361,7 +361,7 @@ def test_a_compacted_part_of_episodes_that_is_cut_off_is_mended_too(ran, crsweep
     compacted = part.rename(part.with_name("compact-000001-000001.parquet"))
     truncate(compacted)
     mended = crsweep("run", path)
-    assert f"damaged: {compacted} is not what was written" in mended.stdout
+    assert f"{compacted} is damaged; it is now" in mended.stdout
     assert [read(out) for read in (outcomes, words, prompts)] == before
 
 
@@ -377,7 +377,7 @@ def test_a_footer_that_says_nonsense_is_one_clear_line(ran, crsweep, key):
     assert refused.stderr.count("\n") == 1
     again = crsweep("run", path, check=None)
     if key == parts.REPLACES.encode():
-        assert f"damaged: {part} is not what was written" in again.stdout
+        assert f"{part} is damaged; it is now" in again.stdout
     else:
         assert again.returncode == 2
         assert "move it elsewhere" in again.stderr

@@ -106,7 +106,7 @@ def test_an_episode_whose_latest_failure_is_of_infrastructure_is_tried_again(tmp
     crsweep("run", path, **env)
     mood.write_text("down")
     down = crsweep("run", path, "--retry", "agent", check=3, **env).stdout
-    assert "4 x EngineRefused, blame infrastructure; the next run tries them again" in down
+    assert "4 x EngineRefused, blame infrastructure; the next run retries them" in down
     assert "AgentError" not in down
     mood.write_text("")
     assert "4 to run" in crsweep("run", path, **env).stdout

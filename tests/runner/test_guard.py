@@ -55,7 +55,7 @@ def test_the_first_failures_of_a_small_sample_stop_nothing():
     assert run.queue.closed
     assert not run.stopping.is_set()  # what runs may end
     assert run.guard.reason == (
-        "10 of the 10 episodes begun failed of AgentError, blame agent: more than max_failed 0.05; "
+        "10 of 10 started episodes failed with AgentError, blame agent: more than max_failed 0.05; "
         "for example: error 1"
     )
     assert len(run.said) == 1
@@ -170,6 +170,4 @@ def test_a_model_that_serves_no_call_stops_the_run_once():
     assert run.stopping.is_set()
     assert run.guard.unavailable
     assert run.guard.reason == "HTTP 401: no such key"
-    assert run.said == [
-        "stopping: HTTP 401: no such key; dialogues that still run are broken off ..."
-    ]
+    assert run.said == ["stopping: HTTP 401: no such key; running dialogues are interrupted ..."]

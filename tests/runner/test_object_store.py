@@ -147,11 +147,11 @@ def test_after_sigkill_no_completed_call_is_paid_for_twice_from_the_same_working
         wait_for(lambda: asked().total() >= 20, process, "calls")
         process.kill()
         said, _ = process.communicate()
-        assert f"completed calls lie in {logs / journal.FOLDER} until the sweep is complete" in said
+        assert f"completed calls are in {logs / journal.FOLDER} until the sweep is complete" in said
         kept = {key for file in journal.files(logs) for key, _ in journal.read(file)}
         before = asked()
         resumed = crsweep("run", path, "models.m.latency_ms=0")
-        assert f"completed calls lie in {logs / journal.FOLDER}" in resumed.stdout
+        assert f"completed calls are in {logs / journal.FOLDER}" in resumed.stdout
         again = asked().total() - len(asked())
         assert again == len(before) - len(kept) <= 4  # dialogues at once
         assert len(outcomes(fetched(at, tmp_path / "after"))) == 12
@@ -179,7 +179,7 @@ def test_with_a_journal_elsewhere_another_machine_goes_on_without_paying_twice(
         wait_for(lambda: asked().total() >= 20, process, "calls")
         process.kill()
         said, _ = process.communicate()
-        assert f"completed calls lie in {shared}" in said
+        assert f"completed calls are in {shared}" in said
         [place] = shared.iterdir()
         kept = {key for file in journal.files(place) for key, _ in journal.read(file)}
         before = asked()
@@ -279,4 +279,4 @@ def test_what_is_wrong_with_an_object_store_is_one_clear_line(tmp_path, crsweep,
         refused = crsweep("run", write_sweep(tmp_path, out=out), check=2)
         assert found in refused.stderr
         assert refused.stderr.count("\n") == 1
-    assert "holds no sweep" in crsweep("table", at, check=2).stderr
+    assert "contains no sweep" in crsweep("table", at, check=2).stderr

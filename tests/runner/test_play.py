@@ -141,7 +141,7 @@ def test_a_page_keeps_its_head_and_no_other_file_is_overwritten(tmp_path, crswee
     other = tmp_path / "notes.md"
     other.write_text("my notes")
     refused = crsweep("play", sweep, "--markdown", other, check=2).stderr
-    assert "holds no page of crsweep play" in refused
+    assert "is not a page of crsweep play" in refused
     assert refused.count("\n") == 1
     assert other.read_text() == "my notes"
     unseen = crsweep("play", sweep, "--me", "--markdown", "-", check=2).stderr
@@ -149,7 +149,7 @@ def test_a_page_keeps_its_head_and_no_other_file_is_overwritten(tmp_path, crswee
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_the_dialogue(tmp_path):
-    with pytest.raises(UsageError, match="missing is no folder"):
+    with pytest.raises(UsageError, match="missing is not a folder"):
         Page(tmp_path / "missing" / "page.md")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UsageError, match="cannot be read"):

@@ -105,7 +105,7 @@ def test_what_is_missing_is_made_first_and_the_second_sweep_makes_nothing(tmp_pa
     planned = crsweep("plan", path).stdout
     assert (
         "fit: popularity on synthetic, seed 0: to make, from a domain of 480 interactions; "
-        "time unknown, as none like it was made before\n"
+        "time unknown: there is no earlier fit to estimate from\n"
     ) in planned
     assert "model_calls: groups of tests.prepared_agent by m on synthetic, seed 1: to make, " in (
         planned
@@ -114,7 +114,7 @@ def test_what_is_missing_is_made_first_and_the_second_sweep_makes_nothing(tmp_pa
     assert not (tmp_path / "store").exists()
     assert not epochs(tmp_path / "a")[6:]
     said = crsweep("run", path).stdout
-    assert "4 of 4 artifacts are to be made" in said
+    assert "4 of 4 artifacts must be made" in said
     assert "popularity on synthetic, seed 1: ready after" in said
     episodes = raw(out, "episodes")
     assert len(episodes) == 6
@@ -128,7 +128,7 @@ def test_what_is_missing_is_made_first_and_the_second_sweep_makes_nothing(tmp_pa
     assert f"artifacts: 4 of 4 ready, in {tmp_path / 'store'}" in status
     first = len(epochs(tmp_path / "a"))
     again = crsweep("run", sweep(tmp_path / "b", name="b.yaml")).stdout
-    assert "to be made" not in again
+    assert "must be made" not in again
     assert not epochs(tmp_path / "b")
     assert not tree_requests(tmp_path / "b" / "out")
     assert len(epochs(tmp_path / "a")) == first
@@ -219,7 +219,7 @@ def test_prepare_makes_them_alone_and_the_run_after_it_makes_nothing(tmp_path, c
     assert not (out / "episodes").exists()
     asked = tree_requests(out)
     assert "nothing to prepare: all 4 artifacts are ready" in crsweep("prepare", path).stdout
-    assert "to be made" not in crsweep("run", path).stdout
+    assert "must be made" not in crsweep("run", path).stdout
     assert tree_requests(out) == asked
     assert Counter(epochs(tmp_path / "a")) == {(s, e): 1 for s in (0, 1) for e in (1, 2, 3)}
     assert len(outcomes(out)) == 6

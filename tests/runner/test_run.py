@@ -259,7 +259,7 @@ def test_an_output_folder_of_something_else_is_refused_and_nothing_is_written(tm
     path, out = write_sweep(tmp_path), tmp_path / "out"
     out.mkdir()
     (out / "thesis.tex").touch()
-    assert "is not empty and holds no sweep" in crsweep("run", path, check=2).stderr
+    assert "is not empty and contains no sweep" in crsweep("run", path, check=2).stderr
     assert [p.name for p in out.iterdir()] == ["thesis.tex"]
     (out / "thesis.tex").unlink()
     out.rmdir()

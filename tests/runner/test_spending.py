@@ -147,7 +147,7 @@ def test_gpu_hours_of_a_local_run_are_not_counted_and_so_not_capped(tmp_path):
         grid={"agent": ["zero_shot"]}, caps={"gpu_hours": 2},
     )  # fmt: skip
     message = refused(path)
-    assert "caps.gpu_hours: cannot be held by run.executor: local" in message
+    assert "caps.gpu_hours: cannot be enforced with run.executor: local" in message
     assert "expected run.executor: ray" in message
 
 
@@ -178,7 +178,7 @@ def test_too_many_failures_of_one_cause_stop_a_run_and_the_next_one_goes_on(tmp_
     mood.write_text("crash")
     slow = "models.strong.latency_ms=500"
     first = crsweep("run", path, *words, slow, check=3, **env).stdout
-    assert "episodes begun failed of AgentError, blame agent: more than max_failed 0.2" in first
+    assert "started episodes failed with AgentError, blame agent: more than max_failed 0.2" in first
     assert "for example: " in first
     failed = raw(out, "episodes")
     assert 10 <= len(failed) < 60
@@ -209,4 +209,4 @@ def test_impossible_counts_of_an_old_folder_make_lower_bounds_of_what_was_paid(t
     show_status(str(folder), console)
     status = console.file.getvalue()  # type: ignore[attr-defined]
     assert "tokens (at least): agent 0, user 50, probes 0" in status
-    assert "2 replies came without token counts" in status
+    assert "2 replies have no token counts" in status

@@ -121,7 +121,7 @@ def test_long_cells_are_cut_to_the_terminal_and_short_columns_stay_whole(folder)
         assert row.split()[0] == case_id
         assert "a title that is longer than" in row
         assert row.endswith(("…   one two   7", "… one two   7"))
-    assert note == "cells are cut to the width of the terminal; --csv or --json prints them whole"
+    assert note == "cells are cut to the width of the terminal; use --csv or --json for full cells"
 
 
 def test_a_row_of_many_columns_is_a_line_a_cell(folder):

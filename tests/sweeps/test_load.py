@@ -148,7 +148,7 @@ def test_a_wrong_value_of_an_axis_is_found_at_the_axis(tmp_path):
 
 def test_an_axis_that_is_no_part_of_a_cell_is_refused(tmp_path):
     path = edited(tmp_path, "  seed:\n", "  run.concurrency: [1, 2]\n  seed:\n")
-    assert "'run.concurrency' is no part of a cell" in refused(path)
+    assert "'run.concurrency' is not part of a cell" in refused(path)
     path = edited(tmp_path, "  seed:\n", "  models.stong.skill: [0.1]\n  seed:\n")
     assert "there is no model 'stong'; did you mean 'strong'?" in refused(path)
 
@@ -312,7 +312,7 @@ def test_roles_and_models_with_dotted_names_can_be_axes_and_overrides(tmp_path):
         ({"cases": {"sample": True}}, "sample: booleans are not allowed here, found true"),
         ({"cases": {"sample": 99}}, "the domain has 60 cases, found 99"),
         ({"grid": {**BASE["grid"], "cases.sample": [2, 4]}}, "cases.sample cannot be an axis"),
-        ({"zip": [{"a": [1], "b": [1, 2]}]}, "is no part of a cell"),
+        ({"zip": [{"a": [1], "b": [1, 2]}]}, "is not part of a cell"),
         ({"zip": [{"limits.max_turns": [1], "limits.shown_items": [1, 2]}]}, "equally long"),
         ({"grids": [], "grid": None}, "grids: expected at least one block of axes, found []"),
         ({"zip": [{}]}, "zip.0: expected at least one axis, found {}"),

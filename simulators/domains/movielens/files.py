@@ -111,7 +111,7 @@ def read_movies(path: Path, layout: Layout) -> list[Movie]:
         if movie is None:
             raise DataError(f"{path}:{line}: found {short(row)}, expected {layout.movie_row}")
         if movie.number in seen:
-            raise DataError(f"{path}:{line}: the movie id {movie.number} stands here twice")
+            raise DataError(f"{path}:{line}: the movie id {movie.number} is listed twice")
         seen.add(movie.number)
         movies.append(movie)
     return movies

@@ -273,7 +273,7 @@ def test_a_file_cut_in_the_middle_of_a_row_is_found_at_its_last_line(ml100k):
     path = ml100k / "u.data"
     rows = path.read_bytes().split(b"\n")[:100]
     path.write_bytes(b"\n".join([*rows, b"12\t7"]))
-    assert message(ml100k).startswith(f"{path}:101: the file breaks off in this line")
+    assert message(ml100k).startswith(f"{path}:101: the file is truncated in this line")
 
 
 @pytest.mark.parametrize("write", [write_ml100k, write_ml1m])
@@ -295,14 +295,14 @@ def test_a_time_that_was_cut_at_the_end_of_a_file_is_found(ml100k, cut):
     content = path.read_bytes().rstrip(b"\n")
     path.write_bytes(content[:-cut])
     last = content.count(b"\n") + 1
-    assert message(ml100k).startswith(f"{path}:{last}: the file breaks off in this line")
+    assert message(ml100k).startswith(f"{path}:{last}: the file is truncated in this line")
 
 
 def test_a_list_of_films_cut_in_the_middle_of_a_row_is_found_at_its_last_line(ml100k):
     path = ml100k / "u.item"
     rows = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join(rows)[:-20])
-    assert message(ml100k).startswith(f"{path}:{len(rows)}: the file breaks off in this line")
+    assert message(ml100k).startswith(f"{path}:{len(rows)}: the file is truncated in this line")
 
 
 def test_windows_line_ends_are_read(tmp_path, ml100k):

@@ -216,7 +216,7 @@ def test_a_file_that_breaks_off_is_named(tmp_path, name):
     path.write_bytes(path.read_bytes()[:-200])
     text = message(tmp_path)
     assert text.startswith(f"{path}:")
-    assert text.endswith("the file breaks off in this line; download it again")
+    assert text.endswith("the file is truncated in this line; download it again")
 
 
 def test_a_file_that_is_no_gzip_or_damaged_is_named(tmp_path):
