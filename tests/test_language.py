@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-LIMIT = 147
+LIMIT = 122
 """Hits per 10,000 lines that are allowed."""
 
 PHRASES = (

@@ -115,8 +115,8 @@ def spec(key="m", replicas=1, start_timeout=600.0):
     )
 
 
-class Told:
-    """A fleet of fakes, and all that the workers were told."""
+class Fakes:
+    """A fleet of fakes, and everything that the workers were informed of."""
 
     def __init__(self, *specs, make=Actor):
         self.actors: list[Actor] = []
@@ -145,34 +145,34 @@ def in_virtual_time(test):
 
 
 @in_virtual_time
-async def test_workers_are_told_when_a_replica_is_ready_and_the_engine_when_all_are():
-    told = Told(spec(replicas=2))
-    told.fleet.load("m")
-    told.actors[1].loads = 0
+async def test_workers_are_informed_when_a_replica_is_ready_and_the_engine_when_all_are():
+    fakes = Fakes(spec(replicas=2))
+    fakes.fleet.load("m")
+    fakes.actors[1].loads = 0
     await asyncio.sleep(5)
-    assert (told.up(), told.fleet.settled("m")) == ([], False)
+    assert (fakes.up(), fakes.fleet.settled("m")) == ([], False)
     await asyncio.sleep(10)
-    assert told.up() == [actor.incarnation for actor in told.actors]
-    assert told.fleet.settled("m")
-    assert told.engine.load_seconds == pytest.approx(10, abs=0.1)
-    assert told.fleet.news.is_set()
-    assert told.views[-1] == told.fleet.view()
+    assert fakes.up() == [actor.incarnation for actor in fakes.actors]
+    assert fakes.fleet.settled("m")
+    assert fakes.engine.load_seconds == pytest.approx(10, abs=0.1)
+    assert fakes.fleet.news.is_set()
+    assert fakes.views[-1] == fakes.fleet.view()
 
 
 @in_virtual_time
 async def test_a_death_is_counted_once_with_its_cause_and_its_time():
-    told = Told()
-    told.fleet.load("m")
+    fakes = Fakes()
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    [actor] = told.actors
+    [actor] = fakes.actors
     actor.work()
     await asyncio.sleep(3)
     actor.say_dying("the engine hangs: no step for 15 s")
     await asyncio.sleep(1)
-    assert told.up() == []
+    assert fakes.up() == []
     await asyncio.sleep(20)
-    assert told.up() == [actor.incarnation]
-    found = told.fleet.summary("m")
+    assert fakes.up() == [actor.incarnation]
+    found = fakes.fleet.summary("m")
     assert found["death_causes"] == ["the engine hangs: no step for 15 s"]
     assert found["seconds_down"] == pytest.approx(12, abs=1)
     assert actor.boots == 2
@@ -180,36 +180,36 @@ async def test_a_death_is_counted_once_with_its_cause_and_its_time():
 
 @in_virtual_time
 async def test_the_second_death_has_its_own_cause():
-    told = Told()
-    told.fleet.load("m")
+    fakes = Fakes()
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    [actor] = told.actors
+    [actor] = fakes.actors
     actor.say_dying("first")
     await asyncio.sleep(5)  # it is loading again
     actor.die()  # killed, without last words
     await asyncio.sleep(30)
-    assert told.engine.deaths == ["first", "the actor died"]
+    assert fakes.engine.deaths == ["first", "the actor died"]
 
 
 @in_virtual_time
 async def test_an_outage_that_goes_on_is_part_of_the_time_down():
-    told = Told()
-    told.fleet.load("m")
+    fakes = Fakes()
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    told.actors[0].die()
+    fakes.actors[0].die()
     await asyncio.sleep(6)
-    assert told.fleet.summary("m")["seconds_down"] == pytest.approx(6, abs=1)
-    told.fleet.unload("m")
+    assert fakes.fleet.summary("m")["seconds_down"] == pytest.approx(6, abs=1)
+    fakes.fleet.unload("m")
     await asyncio.sleep(100)
-    assert told.fleet.summary("m")["seconds_down"] == pytest.approx(6, abs=1)
+    assert fakes.fleet.summary("m")["seconds_down"] == pytest.approx(6, abs=1)
 
 
 @in_virtual_time
 async def test_counts_of_all_incarnations_add_up_and_none_twice():
-    told = Told()
-    told.fleet.load("m")
+    fakes = Fakes()
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    [actor] = told.actors
+    [actor] = fakes.actors
     for _ in range(3):
         actor.work(100)
         await asyncio.sleep(3)
@@ -218,159 +218,159 @@ async def test_counts_of_all_incarnations_add_up_and_none_twice():
         actor.die()
         await asyncio.sleep(20)
     actor.work(7)
-    await told.fleet.refresh()
-    assert told.fleet.counts("m").steps == 307
-    told.fleet.unload("m")
-    told.fleet.load("m")
+    await fakes.fleet.refresh()
+    assert fakes.fleet.counts("m").steps == 307
+    fakes.fleet.unload("m")
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    told.actors[-1].work(1)
-    await told.fleet.refresh()
-    assert told.fleet.counts("m").steps == 308
-    assert told.fleet.summary("m")["output_tokens"] == 3 * 308
+    fakes.actors[-1].work(1)
+    await fakes.fleet.refresh()
+    assert fakes.fleet.counts("m").steps == 308
+    assert fakes.fleet.summary("m")["output_tokens"] == 3 * 308
 
 
 @in_virtual_time
 async def test_a_replica_replaced_so_quickly_that_nobody_saw_it_go_is_a_death_too():
-    told = Told()
-    told.fleet.load("m")
+    fakes = Fakes()
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    [actor] = told.actors
+    [actor] = fakes.actors
     actor.work(50)
     await asyncio.sleep(3)
-    before = told.up()
+    before = fakes.up()
     actor.restarts = actor.loads = 0
     actor.die()
     actor._boot()
     await asyncio.sleep(5)
-    assert told.engine.deaths
-    assert told.up() == [actor.incarnation] != before
-    assert told.fleet.counts("m").steps == 50
+    assert fakes.engine.deaths
+    assert fakes.up() == [actor.incarnation] != before
+    assert fakes.fleet.counts("m").steps == 50
 
 
 @in_virtual_time
 async def test_a_silent_actor_is_killed_and_comes_back():
-    told = Told()
-    told.fleet.load("m")
+    fakes = Fakes()
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    [actor] = told.actors
+    [actor] = fakes.actors
     actor.silent = True
     await asyncio.sleep(25)
     assert actor.killed == []
     await asyncio.sleep(30)
     assert actor.killed == [True]
-    assert told.engine.deaths == ["its actor did not answer for 30 s"]
-    assert told.up() == [actor.incarnation]
+    assert fakes.engine.deaths == ["its actor did not answer for 30 s"]
+    assert fakes.up() == [actor.incarnation]
 
 
 @in_virtual_time
 async def test_a_driver_that_was_held_up_itself_kills_nobody():
-    told = Told()
-    told.fleet.load("m")
+    fakes = Fakes()
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    [actor] = told.actors
+    [actor] = fakes.actors
     loop = asyncio.get_running_loop()
     for _ in range(4):
         await asyncio.sleep(7)
         loop._now += 200  # type: ignore[attr-defined]
     await asyncio.sleep(30)
-    assert (actor.killed, told.engine.deaths) == ([], [])
+    assert (actor.killed, fakes.engine.deaths) == ([], [])
 
 
 @in_virtual_time
 async def test_a_replica_that_says_it_dies_and_does_not_is_killed():
-    told = Told()
-    told.fleet.load("m")
+    fakes = Fakes()
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    [actor] = told.actors
+    [actor] = fakes.actors
     actor.say_dying("x", ends=False)
     await asyncio.sleep(5)
     assert actor.killed == []
     await asyncio.sleep(30)
     assert actor.killed == [True]
-    assert told.engine.deaths == ["x"]
-    assert told.up() == [actor.incarnation]
+    assert fakes.engine.deaths == ["x"]
+    assert fakes.up() == [actor.incarnation]
 
 
 @in_virtual_time
 async def test_a_replica_that_dies_again_and_again_while_it_loads_is_given_up():
-    told = Told(make=lambda: Actor(dies_loading=True))
-    told.fleet.load("m")
+    fakes = Fakes(make=lambda: Actor(dies_loading=True))
+    fakes.fleet.load("m")
     await asyncio.sleep(300)
-    [actor] = told.actors
+    [actor] = fakes.actors
     assert actor.boots == 1 + FRUITLESS_RESTARTS
-    assert told.fleet.settled("m")
+    assert fakes.fleet.settled("m")
     assert (
-        "restarted 3 times without one reply; the last time: the actor died" in told.engine.failed
+        "restarted 3 times without one reply; the last time: the actor died" in fakes.engine.failed
     )
-    assert told.views[-1]["m"].failed == told.engine.failed
+    assert fakes.views[-1]["m"].failed == fakes.engine.failed
     assert actor.killed == [False]
 
 
 @in_virtual_time
 async def test_one_that_replies_in_between_is_not_given_up():
-    told = Told()
-    told.fleet.load("m")
-    [actor] = told.actors
+    fakes = Fakes()
+    fakes.fleet.load("m")
+    [actor] = fakes.actors
     for _ in range(3 * FRUITLESS_RESTARTS):
         await asyncio.sleep(20)
         actor.work()
         actor.say_dying("x")
     await asyncio.sleep(20)
-    assert told.up() == [actor.incarnation]
-    assert len(told.engine.deaths) == 3 * FRUITLESS_RESTARTS
+    assert fakes.up() == [actor.incarnation]
+    assert len(fakes.engine.deaths) == 3 * FRUITLESS_RESTARTS
 
 
 @in_virtual_time
 async def test_a_replica_that_never_shows_up_is_given_up_with_the_reason():
-    told = Told(spec(start_timeout=100), make=lambda: Actor(never=True))
-    told.fleet.load("m")
+    fakes = Fakes(spec(start_timeout=100), make=lambda: Actor(never=True))
+    fakes.fleet.load("m")
     await asyncio.sleep(90)
-    assert not told.fleet.settled("m")
+    assert not fakes.fleet.settled("m")
     await asyncio.sleep(20)
     reason = r"no sign of it within 100 s (start_timeout): the actor died"
-    assert told.engine.failed == f"the model cannot be served: {reason}"
+    assert fakes.engine.failed == f"the model cannot be served: {reason}"
 
 
 @in_virtual_time
 async def test_time_to_start_counts_from_the_last_death_not_from_the_first():
-    told = Told(spec(start_timeout=60), make=lambda: Actor(loads=25))
-    told.fleet.load("m")
+    fakes = Fakes(spec(start_timeout=60), make=lambda: Actor(loads=25))
+    fakes.fleet.load("m")
     await asyncio.sleep(40)
-    [actor] = told.actors
+    [actor] = fakes.actors
     actor.die()
     for _ in range(2):
         await asyncio.sleep(25)
         actor.die()  # shortly before it is ready
     await asyncio.sleep(60)
-    assert told.up() == [actor.incarnation]
+    assert fakes.up() == [actor.incarnation]
 
 
 @in_virtual_time
 async def test_a_model_that_cannot_be_loaded_fails_its_engine_once_all_replicas_have_failed():
-    told = Told(spec(replicas=2), make=lambda: Actor(fails="no such file"))
-    told.fleet.load("m")
-    told.actors[1].fails = ""
+    fakes = Fakes(spec(replicas=2), make=lambda: Actor(fails="no such file"))
+    fakes.fleet.load("m")
+    fakes.actors[1].fails = ""
     await asyncio.sleep(20)
-    assert told.engine.failed == ""
-    assert told.fleet.settled("m")
-    assert told.up() == [told.actors[1].incarnation]
-    told.actors[1].fails = "no such file"
-    told.actors[1].die()
+    assert fakes.engine.failed == ""
+    assert fakes.fleet.settled("m")
+    assert fakes.up() == [fakes.actors[1].incarnation]
+    fakes.actors[1].fails = "no such file"
+    fakes.actors[1].die()
     await asyncio.sleep(30)
-    assert told.engine.failed == "the model cannot be served: no such file"
-    assert [actor.killed for actor in told.actors] == [[False], [False]]
-    told.fleet.unload("m")
-    told.fleet.load("m")  # a later group needs it too
-    assert told.fleet.settled("m")
-    assert len(told.actors) == 2
+    assert fakes.engine.failed == "the model cannot be served: no such file"
+    assert [actor.killed for actor in fakes.actors] == [[False], [False]]
+    fakes.fleet.unload("m")
+    fakes.fleet.load("m")  # a later group needs it too
+    assert fakes.fleet.settled("m")
+    assert len(fakes.actors) == 2
 
 
 @in_virtual_time
 async def test_whatever_the_cluster_raises_is_a_loss_and_ends_no_watch():
-    told = Told()
-    told.fleet.load("m")
+    fakes = Fakes()
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    [actor] = told.actors
+    [actor] = fakes.actors
     real = actor.hello
 
     async def broken(known, wait):
@@ -378,32 +378,32 @@ async def test_whatever_the_cluster_raises_is_a_loss_and_ends_no_watch():
 
     actor.hello = broken
     await asyncio.sleep(1)
-    assert told.up() == []
-    assert "node is gone" in told.engine.deaths[0]
+    assert fakes.up() == []
+    assert "node is gone" in fakes.engine.deaths[0]
     actor.die()
     actor.hello = real
     await asyncio.sleep(30)
-    assert told.up() == [actor.incarnation]
+    assert fakes.up() == [actor.incarnation]
 
 
 @in_virtual_time
 async def test_loading_and_unloading_twice_is_the_same_as_once():
-    told = Told()
-    told.fleet.load("m")
-    told.fleet.load("m")
-    assert len(told.actors) == 1
+    fakes = Fakes()
+    fakes.fleet.load("m")
+    fakes.fleet.load("m")
+    assert len(fakes.actors) == 1
     await asyncio.sleep(5)  # unloaded while it loads
-    told.fleet.unload("m")
-    told.fleet.unload("m")
-    assert told.actors[0].killed == [False]
+    fakes.fleet.unload("m")
+    fakes.fleet.unload("m")
+    assert fakes.actors[0].killed == [False]
     await asyncio.sleep(60)
-    assert (told.up(), told.engine.deaths, told.fleet.settled("m")) == ([], [], False)
-    told.fleet.load("m")
+    assert (fakes.up(), fakes.engine.deaths, fakes.fleet.settled("m")) == ([], [], False)
+    fakes.fleet.load("m")
     await asyncio.sleep(20)
-    assert told.up() == [told.actors[1].incarnation]
-    told.fleet.close()
-    told.fleet.close()
-    assert told.actors[1].killed == [False]
+    assert fakes.up() == [fakes.actors[1].incarnation]
+    fakes.fleet.close()
+    fakes.fleet.close()
+    assert fakes.actors[1].killed == [False]
     await asyncio.sleep(60)
     assert len(asyncio.all_tasks()) == 1
 
@@ -415,17 +415,17 @@ ACTS = st.sampled_from(["die", "dying", "silent", "work", "fails", "load", "unlo
 @given(st.lists(st.tuples(st.floats(0, 40), ACTS, st.integers(0, 2)), max_size=15))
 def test_the_view_names_live_replicas_only_and_all_of_them_in_the_end(events):
     async def main():
-        told = Told(spec(replicas=3))
+        fakes = Fakes(spec(replicas=3))
         steps = 0
-        told.fleet.load("m")
+        fakes.fleet.load("m")
         for wait, act, which in events:
             await asyncio.sleep(wait)
-            there = [r.handle for r in told.engine.replicas]
+            there = [r.handle for r in fakes.engine.replicas]
             if act == "load":
-                told.fleet.load("m")
+                fakes.fleet.load("m")
             elif act == "unload":
-                await told.fleet.refresh()
-                told.fleet.unload("m")
+                await fakes.fleet.refresh()
+                fakes.fleet.unload("m")
             elif there:
                 actor = there[which]
                 if act == "die":
@@ -442,21 +442,21 @@ def test_the_view_names_live_replicas_only_and_all_of_them_in_the_end(events):
                     and actor.alive
                     and actor.state == "ready"
                     and not actor.silent
-                    and actor.incarnation in told.up()
+                    and actor.incarnation in fakes.up()
                 ):
                     actor.work()
                     steps += 10
                     await asyncio.sleep(2)
-        told.fleet.load("m")
+        fakes.fleet.load("m")
         await asyncio.sleep(400)
-        assert told.fleet.settled("m")
-        for replica in told.engine.replicas:
+        assert fakes.fleet.settled("m")
+        for replica in fakes.engine.replicas:
             assert replica.up == (not replica.failed)
-            assert replica.failed or replica.handle.incarnation in told.up()
-        assert (told.engine.failed != "") == (not told.up())
-        assert told.fleet.counts("m").steps == steps
-        assert told.views[-1] == told.fleet.view()
-        told.fleet.close()
-        assert [ref for one in told.fleet.view().values() for ref in one.replicas] == []
+            assert replica.failed or replica.handle.incarnation in fakes.up()
+        assert (fakes.engine.failed != "") == (not fakes.up())
+        assert fakes.fleet.counts("m").steps == steps
+        assert fakes.views[-1] == fakes.fleet.view()
+        fakes.fleet.close()
+        assert [ref for one in fakes.fleet.view().values() for ref in one.replicas] == []
 
     virtual_time.run(main())
