@@ -174,6 +174,21 @@ def test_a_prompt_with_nothing_to_list_shows_no_item_called_none(tmp_path, agent
 
 
 @pytest.mark.parametrize("agent", plugins.names("agents"))
+def test_a_prompt_gives_the_form_before_the_inputs_and_ends_with_what_to_answer(tmp_path, agent):
+    plan = plan_of(
+        write_sweep(tmp_path, grid=None, agent=agent, roles={"user": "strong", "agent": "strong"})
+    )
+    [attempt] = rehearse(plan, [0], 1, probe=False)
+    for record in attempt.journal.records:
+        call, [message] = record.call, record.call.messages
+        instructions, form, inputs = message.content.partition(call.step.form)
+        assert form, call.step.name
+        assert message.role == "user"
+        assert "conversation so far" not in instructions
+        assert inputs.endswith(f"\n\n{call.step.closing}")
+
+
+@pytest.mark.parametrize("agent", plugins.names("agents"))
 def test_bounds_of_replies_follow_what_is_shown_and_listed(tmp_path, agent):
     def calls_of(shown_items):
         plan = plan_of(

@@ -224,11 +224,12 @@ class Ask:
         try:
             if track:
                 prompt, shown = self.prompts.render_shown(step.name, given)
-                return repaired(prompt), shown
-            return repaired(self.prompts.render(step.name, given)), None
+            else:
+                prompt, shown = self.prompts.render(step.name, given), None
         except CrsweepError as error:
             error.blame = error.blame or blame_of(self.role)
             raise
+        return repaired(f"{prompt}\n\n{step.closing}"), shown
 
     async def _journalled(
         self, call: Call, model: Model, answer: Awaitable[A]

@@ -3,7 +3,9 @@
 - `<step>.md.j2` in the plug-in's `prompts/` folder (`prompts/<module>/` for a plug-in that is a
   single file); what is not there is looked for in `agents/core/prompts/`.
 - An undefined field is an error (StrictUndefined), never an empty string.
-- Fixed instructions come first and the growing dialogue last, so that prefix caching works.
+- `Ask` adds the step's closing line, which asks for the reply (`Step.closing`).
+- Fixed instructions come first, then the growing dialogue, then what is new in a turn, so that
+  prefix caching works.
 - `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need,
   `{{ items | described }}` titles with attributes.
 - `{{ table | schema }}` writes out a table's columns.

@@ -137,6 +137,19 @@ class Step(Generic[R]):
         lines = ["Answer with one JSON object and nothing else. Its fields, in this order:"]
         return "\n".join([*lines, *_fields(self.schema, self.schema.get("$defs", {}), "")])
 
+    @cached_property
+    def closing(self) -> str:
+        """The last line of every prompt, which asks for the reply.
+
+        The form is part of the fixed instructions, far above. Without this line small models
+        continue the inputs instead of replying (docs/designs/prompts.md).
+        """
+        if self.mode == "text":
+            return "Answer now with plain text and nothing else."
+        *others, last = (f'"{name}"' for name in self.reply.model_fields)
+        fields = f"fields {', '.join(others)} and {last}" if others else f"field {last}"
+        return f"Answer now with one JSON object with the {fields}, and nothing else."
+
 
 def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any], indent: str) -> Iterator[str]:
     """A line for each field of an object: its name, its kind, and what to write."""

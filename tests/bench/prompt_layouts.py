@@ -58,7 +58,6 @@ IN_FLIGHT = 16
 BLOCK = 16  # tokens of a block of vLLM's prefix cache
 FORM = "\u0001form\u0001"
 _SHAPE = "Answer now with one JSON object as described above:"
-_USERS_INPUTS = "\n\nYou liked these before"
 CLOSING = "Write your reply now, in the form described above."
 
 Chat = list[dict[str, str]]
@@ -89,7 +88,7 @@ def closing(p: Pieces) -> Chat:
 
 
 def closing_fields(p: Pieces) -> Chat:
-    """The same with a line that names the reply's fields."""
+    """The same with a line that names the reply's fields: how `Ask` lays out its prompts."""
     return [_user(f"{_text(p).replace(FORM, p.form)}\n\n{p.closing}")]
 
 
@@ -217,22 +216,10 @@ def _pieces(package: str, speaker: str, call: Call) -> Pieces:
     words = _words_of(conversation)
     before, found, after = text.partition(f":\n{words}") if words else (text, "", "")
     before = before + ":\n" if found else before
-    if package == "simulators.users":  # whose templates have the form last
-        before, after = (_without_form(part) for part in (before, after))
-        before = before.replace(_USERS_INPUTS, f"\n\n{FORM}{_USERS_INPUTS}")
-        before, after = (f"{before}\n", f"\n\n{after}") if found else (before, "")
     own = "user" if package == "simulators.users" else "recommender"
     example = json.dumps(_example(call.step.schema, call.step.schema.get("$defs", {})))
     return Pieces(before, conversation if found else (), words if found else "", after,
-                  call.step.form, example, _closing(call.step), own)  # fmt: skip
-
-
-def _closing(step: Step[Any]) -> str:
-    names = [json.dumps(name) for name in step.schema["properties"]]
-    *others, last_name = names
-    listed = f"{', '.join(others)} and {last_name}" if others else last_name
-    fields = "fields" if others else "field"
-    return f"Answer now with one JSON object with the {fields} {listed}, and nothing else."
+                  call.step.form, example, call.step.closing, own)  # fmt: skip
 
 
 def _words_of(conversation: Sequence[Message]) -> str:
@@ -321,7 +308,7 @@ def judged(step: Step[Any], reply: Completion, fields: Mapping[str, Any]) -> dic
         "valid": found is not None,
         "reason": reason,
         "begun": text.lstrip("`jsonJSON \n").startswith("{"),
-        "copied": any(words in text for words in _descriptions(step.schema)),
+        "copied": '"..."' in text or any(words in text for words in _descriptions(step.schema)),
         "continued": bool(re.search(r"(^|\n|\\n|\")\s*(user|recommender)\s*:", text)),
     }
 

@@ -188,6 +188,19 @@ def test_an_unknown_field_cannot_be_bounded():
         GROUP.bounded(nothing=3)
 
 
+def test_the_closing_line_names_the_fields_of_the_reply():
+    class Words(ReplyModel):
+        words: Annotated[str, text(20)]
+
+    assert GROUP.closing == (
+        'Answer now with one JSON object with the fields "why", "groups" and "best", '
+        "and nothing else."
+    )
+    assert 'with the field "words", and' in Step("talk", "verbalise", Words).closing
+    plain = Step("talk", "verbalise", Words, mode="text").closing
+    assert plain == "Answer now with plain text and nothing else."
+
+
 class Kinds(ReplyModel):
     sql: Annotated[Annotated[str, text(9)] | None, Field(description="write SQL, or null")]
     titles: Annotated[list[Annotated[str, text(9)]], Field(max_length=2)]
