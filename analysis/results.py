@@ -22,11 +22,11 @@ import pyarrow as pa
 from agents.core.errors import StoreError, UsageError, near
 from analysis import sql
 from sweeps import manifest as manifests
-from sweeps import parts
-from sweeps.folder import PATTERNS, Folder, LocalFolder, folder_at
 from sweeps.manifest import Manifest
-from sweeps.records import SCHEMA_VERSION, SCHEMAS
-from sweeps.s3 import S3Folder
+from sweeps.storage import parts
+from sweeps.storage.folder import PATTERNS, Folder, LocalFolder, folder_at
+from sweeps.storage.records import SCHEMA_VERSION, SCHEMAS
+from sweeps.storage.s3 import S3Folder
 
 T = TypeVar("T")
 

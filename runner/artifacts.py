@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from agents.core.errors import UsageError
-from runner.caching import shared_folder
+from runner.locations import shared_folder
 from sweeps.artifacts import Artifact
 from sweeps.load import artifacts_of
 from sweeps.schema import Artifacts
-from workers.artifacts import ArtifactDamaged, ArtifactStore
+from workers.artifacts.store import ArtifactDamaged, ArtifactStore
 
 State = Literal["ready", "to make", "damaged"]
 

@@ -14,7 +14,7 @@ import typer
 import typer.main
 
 if TYPE_CHECKING:
-    from runner.run import Outcome
+    from runner.driver.run import Outcome
     from runner.screen import Screen
 
 app = typer.Typer(
@@ -84,8 +84,8 @@ def _one_clear_message() -> Iterator[None]:
 def _resume_hint() -> Iterator[None]:
     """Prints how to resume a run that a storage error or a second Ctrl-C ended: exit code 3."""
     from agents.core.errors import StoreError
-    from runner.run import INCOMPLETE
-    from runner.typed import command
+    from runner.driver.run import INCOMPLETE
+    from runner.invocation import command
 
     try:
         yield
@@ -99,7 +99,7 @@ def _resume_hint() -> Iterator[None]:
 
 
 def _print_resume_hint(outcome: Outcome, console: Any) -> None:
-    from runner.typed import command
+    from runner.invocation import command
 
     if outcome.stopped:
         console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
@@ -129,8 +129,8 @@ def _lasting_console() -> tuple[Any, Screen]:
 
 def _ended(outcome: Outcome, screen: Screen, trouble: list[str]) -> typer.Exit:
     """The exit of a run. Problems after the last commit are reported on stderr."""
+    from runner.invocation import program
     from runner.screen import reason_of
-    from runner.typed import program
 
     failed = screen.failed
     if failed is not None and not isinstance(failed, BrokenPipeError):
@@ -160,7 +160,7 @@ def plan(
 ) -> None:
     """Show cells, progress, model placement and the estimated cost. Writes nothing."""
     with _one_clear_message():
-        from runner.show import show_plan
+        from runner.commands.results import show_plan
 
         show_plan(sweep, overrides or [], gpus=gpus or [], as_json=as_json, console=_console())
 
@@ -191,10 +191,10 @@ def run(
 
         from agents.core.errors import CrsweepError
         from analysis.results import Results
-        from runner import run as runs
-        from runner import typed
+        from runner import invocation
+        from runner.commands.results import show_failures, show_table
+        from runner.driver import run as runs
         from runner.screen import reason_of
-        from runner.show import show_failures, show_table
 
         console, screen = _lasting_console()
         with _resume_hint():
@@ -204,13 +204,13 @@ def run(
                 retry=retry or [],
                 accept_source_change=accept_source_change,
                 accept_artifact_change=accept_artifact_change,
-                again=typed.command(retries=False),
+                again=invocation.command(retries=False),
                 console=console,
             )
         trouble = list(outcome.unfinished)
         try:
             results = Results.open(outcome.folder)
-            show_failures(results, typed.command(outcome.needs, retries=False), console)
+            show_failures(results, invocation.command(outcome.needs, retries=False), console)
             show_table(results, metrics=[], format="text", everything=False, console=console)
         except (CrsweepError, OSError, MemoryError, duckdb.Error) as error:
             trouble.append(f"the table cannot be made ({reason_of(error)})")
@@ -229,7 +229,7 @@ def prepare(
 ) -> None:
     """Make the artifacts that agents need; run no dialogues. Exit code 0: all, 3: not all."""
     with _one_clear_message():
-        from runner import run as runs
+        from runner.driver import run as runs
 
         console, screen = _lasting_console()
         with _resume_hint():
@@ -258,7 +258,7 @@ def render(
 ) -> None:
     """Print the prompts of a sweep without a model; the rules backend provides the replies."""
     with _one_clear_message():
-        from runner.show import show_prompts
+        from runner.commands.results import show_prompts
 
         show_prompts(sweep, overrides or [], cell=cell, every=every, console=_console())
 
@@ -282,7 +282,7 @@ def play(
 ) -> None:
     """Play one dialogue in the terminal. With --me, you are the user."""
     with _one_clear_message():
-        from runner.show import show_dialogue
+        from runner.commands.results import show_dialogue
 
         person: Callable[[str], str] | None = input if me else None
         show_dialogue(
@@ -301,7 +301,7 @@ def play(
 def status(folder: Folder) -> None:
     """Show the progress of a sweep, who is running it, and what failed."""
     with _one_clear_message():
-        from runner.show import show_status
+        from runner.commands.results import show_status
 
         show_status(folder, _console())
 
@@ -325,7 +325,7 @@ def table(
     """Print the mean and standard deviation over seeds, one row per cell."""
     with _one_clear_message():
         from analysis.results import Results
-        from runner.show import show_table
+        from runner.commands.results import show_table
 
         show_table(
             Results.open(folder),
@@ -345,7 +345,7 @@ def compare(
 ) -> None:
     """Compare the values of an axis, paired by case, with interval and permutation test."""
     with _one_clear_message():
-        from runner.show import show_comparison
+        from runner.commands.results import show_comparison
 
         show_comparison(folder, axis=axis, metric=metric, console=_console())
 
@@ -362,7 +362,7 @@ def sql(
 ) -> None:
     """Query the results with DuckDB's SQL. On a terminal, long cells are cut to its width."""
     with _one_clear_message():
-        from runner.query import show_query
+        from runner.commands.query import show_query
 
         chosen = "csv" if as_csv else "json" if as_json else format
         show_query(folder, query, format=chosen, console=_console())
@@ -384,7 +384,7 @@ def prune_cache(
 ) -> None:
     """Delete calls from the cache that are older than --keep."""
     with _one_clear_message():
-        from runner.caching import prune
+        from runner.locations import prune
 
         prune(keep, path, _console())
 
@@ -393,7 +393,7 @@ def prune_cache(
 def verify_cache(path: CachePath = None) -> None:
     """Check every call in the cache. Exit code 0: all intact, 3: some are damaged."""
     with _one_clear_message():
-        from runner.caching import verify
+        from runner.locations import verify
 
         raise typer.Exit(0 if verify(path, _console()) else 3)
 
@@ -402,7 +402,7 @@ def verify_cache(path: CachePath = None) -> None:
 def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
     """Check everything that a sweep needs before it runs. Exit code 0: all good, 2: problems."""
     with _one_clear_message():
-        from runner.doctor import examine
+        from runner.commands.doctor import examine
 
         raise typer.Exit(0 if examine(sweep, overrides or [], _console()) else 2)
 
@@ -413,7 +413,7 @@ def schema() -> None:
     with _one_clear_message():
         import json
 
-        from runner.schema import sweep_schema
+        from runner.commands.schema import sweep_schema
 
         print(json.dumps(sweep_schema(), indent=1, ensure_ascii=False))
 
@@ -443,7 +443,7 @@ def main(words: Sequence[str]) -> int:
 def _refusal(error: Any, words: Sequence[str]) -> str:
     """What is wrong with a command line, in one line."""
     from agents.core.errors import near
-    from runner.typed import program
+    from runner.invocation import program
 
     path = error.ctx.command_path.split(" ")[1:] if error.ctx else []
     help_with = f"`{' '.join([program(), *path])} --help`"

@@ -28,9 +28,9 @@ from agents.core.errors import UsageError, near
 from agents.core.paths import expand_user
 from sweeps import grid
 from sweeps.document import NotYaml, parse
-from sweeps.folder import Folder, folder_at
 from sweeps.origins import Origins, check, in_words, shown
 from sweeps.schema import Artifacts, Cache, CellConfig, Header
+from sweeps.storage.folder import Folder, folder_at
 
 _VARS = "vars"
 _ALLOWED = ("oc.env", "range")

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agents.core.errors import UsageError
-from sweeps import folder as folders
-from sweeps.folder import Folder, folder_at
-from sweeps.records import READABLE, SCHEMA_VERSION
 from sweeps.schema import Caps, Price
+from sweeps.storage import folder as folders
+from sweeps.storage.folder import Folder, folder_at
+from sweeps.storage.records import READABLE, SCHEMA_VERSION
 
 FILE = "manifest.json"
 

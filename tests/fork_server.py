@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 _IMPORTED = (
-    "analysis.compare", "analysis.table", "pandas", "runner.cli", "runner.play", "runner.rehearse",
-    "runner.run", "runner.show", "tarfile",
+    "analysis.statistics.compare", "analysis.tables.table", "pandas", "runner.cli", "runner.commands.play", "runner.rehearsal.dialogues",
+    "runner.driver.run", "runner.commands.results", "tarfile",
 )  # fmt: skip
 _LOOK_EVERY = 0.01
 

@@ -28,9 +28,9 @@ from urllib.request import urlopen
 
 import yaml
 
-from runner.machines import gpu_memories
-from workers.backends.vllm.engine import clean_environment
-from workers.backends.vllm.options import VLLMOptions
+from runner.placement.cluster import gpu_memories
+from workers.backends.vllm.model.options import VLLMOptions
+from workers.backends.vllm.serving.engine import clean_environment
 
 MODEL = Path("models/smollm2-135m-instruct")
 TOOLS = Path("models/.tools")

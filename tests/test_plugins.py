@@ -13,20 +13,20 @@ from agents.core import plugins
 from agents.core.agent import Agent
 from agents.core.calls import Shown
 from agents.core.errors import UsageError
-from agents.core.knowledge import Knowledge
 from agents.core.prompts import folder_of
 from agents.core.reading import read
-from agents.core.replies import Answer, fill, random_reply
-from agents.core.rules import Rules
-from agents.core.view import View
 from agents.recommenders.core import Recommender
-from runner.rehearse import rehearse
+from runner.rehearsal.dialogues import rehearse
 from simulators.core.cases import Domain
 from simulators.core.user import User
-from tests.agents.core.test_rules import changed, leaves
 from tests.sweep_files import plan_of, write_sweep
+from tests.workers.backends.rules.test_answers import changed, leaves
 from workers.backends.core import Backend
-from workers.backends.vllm.checks import longest_reply
+from workers.backends.rules.answers import Rules
+from workers.backends.rules.knowledge import Knowledge
+from workers.backends.rules.prompt_view import View
+from workers.backends.rules.replies import Answer, fill, random_reply
+from workers.backends.vllm.model.preflight import longest_reply
 
 KINDS = {
     "agents": Agent,

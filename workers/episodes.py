@@ -28,20 +28,20 @@ from simulators.core.cases import Case, Domain, Split
 from simulators.core.dialogue import Limits, SuccessRule, Transcript, run_dialogue
 from simulators.core.user import User, UserContext
 from sweeps.artifacts import PrepareRef, role_of
-from sweeps.folder import Folder
 from sweeps.identity import canonical, resolve_role
 from sweeps.origins import Origins
 from sweeps.plan import AGENTS, SUCCESS, USERS, Cell, Plan, Ref, make_domain
 from sweeps.schema import PluginRef
-from workers.artifacts import Prepared
+from sweeps.storage.folder import Folder
+from workers.artifacts.store import Prepared
 from workers.backends.core import BackendContext
-from workers.backends.vllm import weights
-from workers.backends.vllm.clients import Engines
-from workers.backends.vllm.local import LocalEngines
+from workers.backends.vllm.client.clients import Engines
+from workers.backends.vllm.client.local import LocalEngines
+from workers.backends.vllm.model import weights
 from workers.cache.client import CallCache
 from workers.cache.store import Places
 from workers.models import BoundModel, building
-from workers.rows import Attempt, Row, rows_of_calls
+from workers.results.rows import Attempt, Row, rows_of_calls
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from agents.core.ask import CallRecord, Journal
 from agents.core.errors import ModelUnavailable
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
-from workers.artifacts import Prepared
-from workers.backends.vllm.clients import Losses
+from workers.artifacts.store import Prepared
+from workers.backends.vllm.client.clients import Losses
 from workers.episodes import EpisodeRunner, Made
-from workers.rows import Attempt, Row, Tables, tables_of, without_what_cannot_be_stored
-from workers.store import BundleWriter, Unstorable, check_rows
+from workers.results.bundles import BundleWriter, Unstorable, check_rows
+from workers.results.rows import Attempt, Row, Tables, tables_of, without_what_cannot_be_stored
 from workers.usage import CallCounts, Usage, add, counts_of, usage_of
 
 log = logging.getLogger(__name__)

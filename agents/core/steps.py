@@ -27,7 +27,7 @@ Kind = Literal[
     "summarise",
     "query",
 ]
-"""What a step does, in the words of the generic rules (`agents.core.rules`)."""
+"""What a step does, in the words of the generic rules (`workers.backends.rules.answers`)."""
 
 # Guided decoding only ends surely when strings are bounded and plain: no control characters,
 # no double quote or backslash, which would need escapes. Validation does not repeat the

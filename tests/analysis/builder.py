@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sweeps.records import SCHEMA_VERSION, SCHEMAS, metadata
+from sweeps.storage.records import SCHEMA_VERSION, SCHEMAS, metadata
 
 Row = dict[str, Any]
 MAX_TURNS = 5

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.results import Results
-from analysis.table import make_table
+from analysis.tables.table import make_table
 from tests.analysis.builder import SHOWN, Built, grid_of
 
 ITEMS = [f"i{n}" for n in range(SHOWN + 3)]

@@ -10,7 +10,7 @@ from agents.core import plugins
 from agents.core.errors import UsageError
 from analysis.metrics.core import METRICS, parse
 from analysis.results import Results
-from analysis.table import Value, make_table
+from analysis.tables.table import Value, make_table
 from tests.analysis.builder import Built, grid_of
 
 

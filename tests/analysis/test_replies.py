@@ -6,7 +6,7 @@ import pytest
 
 from analysis.replies import cut_off_lines, uncounted
 from analysis.results import Results
-from analysis.table import make_table
+from analysis.tables.table import make_table
 from tests.analysis.builder import Built, grid_of
 
 CUT = {"finish_reason": "length", "output_tokens": 512, "valid": False}

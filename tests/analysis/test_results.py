@@ -10,9 +10,9 @@ import pytest
 
 from agents.core.errors import CrsweepError, StoreError, UsageError
 from analysis.results import Results
-from analysis.table import make_table
-from sweeps.parts import REPLACES
-from sweeps.records import metadata
+from analysis.tables.table import make_table
+from sweeps.storage.parts import REPLACES
+from sweeps.storage.records import metadata
 from tests.analysis.builder import Built, Cell, grid_of
 
 

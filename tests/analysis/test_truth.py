@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis.results import Results
-from analysis.table import make_table
+from analysis.tables.table import make_table
 from tests.analysis import by_pandas as truth
 from tests.analysis.builder import messy
 

@@ -23,10 +23,10 @@ from agents.core.calls import Completion
 from tests import tiny_models
 from tests.bench.ending import AtLeast, ending
 from workers.backends.vllm.backend import VLLMBackend
-from workers.backends.vllm.clients import EngineClient, EngineView, ReplicaRef
-from workers.backends.vllm.engine import Engine, Request, clean_environment
-from workers.backends.vllm.options import VLLMOptions
-from workers.backends.vllm.replica import Answer, Item
+from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
+from workers.backends.vllm.model.options import VLLMOptions
+from workers.backends.vllm.serving.engine import Engine, Request, clean_environment
+from workers.backends.vllm.serving.replica import Answer, Item
 
 LIMIT = 1.0  # by chance it must not be faster
 TURNS = 8

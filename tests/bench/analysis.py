@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analysis.results import Results
-from analysis.table import make_table
-from sweeps.records import SCHEMAS, metadata
+from analysis.tables.table import make_table
+from sweeps.storage.records import SCHEMAS, metadata
 from tests.analysis.builder import Built, grid_of
 from tests.bench.ending import AtMost, ending
 
@@ -136,7 +136,7 @@ _PEAK = """
 import sys
 from pathlib import Path
 from analysis.results import Results
-from analysis.table import make_table
+from analysis.tables.table import make_table
 make_table(Results.open(sys.argv[1]), sys.argv[2:])
 (line,) = (line for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
 print(line.split()[1])

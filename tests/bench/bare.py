@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.cpu import CpuClock
-from workers.backends.vllm.engine import clean_environment
+from workers.backends.vllm.serving.engine import clean_environment
 
 
 async def main(given: dict[str, Any]) -> dict[str, float]:

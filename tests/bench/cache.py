@@ -41,7 +41,7 @@ from workers.cache.entries import checksum, encode
 from workers.cache.owner import CallOwner
 from workers.cache.segments import Row
 from workers.cache.store import CallStore, Places
-from workers.wire import Address, Server
+from workers.processes.channel import Address, Server
 
 
 def serve(places: Places, pipe: Connection) -> None:

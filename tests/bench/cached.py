@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.results import Results
-from runner.run import run
+from runner.driver.run import run
 from tests.bench.ending import AtLeast, ending
 from tests.bench.throughput import answered, sweep
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from runner.run import run
+from runner.driver.run import run
 from tests.bench.ending import AtLeast, ending
 
 LIMIT = 300.0  # episodes/s on 2 cores

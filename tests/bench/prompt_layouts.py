@@ -32,11 +32,11 @@ from agents.core.calls import Call, Completion
 from agents.core.dialogue import Message
 from agents.core.prompts import folder_of
 from agents.core.steps import Step
-from runner.rehearse import rehearse
+from runner.rehearsal.dialogues import rehearse
 from tests.sweep_files import plan_of, write_sweep
 from workers.backends.vllm.backend import VLLMBackend
-from workers.backends.vllm.engine import Engine, Request, clean_environment
-from workers.backends.vllm.options import VLLMOptions
+from workers.backends.vllm.model.options import VLLMOptions
+from workers.backends.vllm.serving.engine import Engine, Request, clean_environment
 
 AGENTS = (
     "zero_shot",

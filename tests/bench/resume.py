@@ -24,15 +24,15 @@ from typing import Any
 
 import psutil
 
-from runner import folder as sweep_folder
-from runner.run import prepare
+from runner.driver import manifest as sweep_folder
+from runner.driver.run import prepare
 from sweeps import manifest as manifests
 from sweeps.plan import Plan
-from sweeps.records import SCHEMAS
+from sweeps.storage.records import SCHEMAS
 from tests.analysis.builder import CALL, TURN
 from tests.bench.ending import AtLeast, AtMost, ending
 from tests.bench.episodes import ROOT, sweep
-from workers.store import write_part
+from workers.results.bundles import write_part
 
 FILE = 2000  # episodes
 LIMITS = {1_000_000: 20.0, 100_000: 4.0}  # seconds

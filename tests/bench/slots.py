@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 
 from analysis.results import Results
-from runner.run import run
+from runner.driver.run import run
 from tests.bench.ending import AtLeast, ending
 from tests.bench.lasting import MOST
 

@@ -18,12 +18,12 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from sweeps.folder import LocalFolder
-from sweeps.records import SCHEMAS
+from sweeps.storage.folder import LocalFolder
+from sweeps.storage.records import SCHEMAS
 from tests.bench import analysis
 from tests.bench.ending import AtMost, ending
 from tests.bench.episodes import ROOT, sweep
-from workers.compaction import EPISODES, compact
+from workers.results.compaction import EPISODES, compact
 
 SUCCESS = ("sr@1", "sr@3", "sr@5", "at_fail_plus_1")
 WITH_TURNS = (*SUCCESS, "hr@50_turn", "dsr_pooled@5")

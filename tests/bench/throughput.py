@@ -33,7 +33,7 @@ import yaml
 from rich.console import Console
 
 from analysis.results import Results
-from runner.run import run
+from runner.driver.run import run
 from tests.bench.cpu import CpuClock
 from tests.bench.ending import AtLeast, ending
 

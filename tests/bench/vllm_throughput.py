@@ -25,8 +25,8 @@ from rich.console import Console
 
 from agents.core import plugins
 from analysis.results import Results
-from runner.machines import gpu_memories
-from runner.run import run
+from runner.driver.run import run
+from runner.placement.cluster import gpu_memories
 from sweeps.origins import Origins
 from sweeps.schema import ModelSpec
 from tests import tiny_models
@@ -39,7 +39,7 @@ LEAST_BARE = 150.0  # requests/s, below which the comparison says little
 IN_FLIGHT = 128  # requests in the engine at once, of both
 DIALOGUES = 192  # at once in the sweep: some are always between two calls
 EPISODES = 1024
-THREADS = 1  # what `runner.crew` gives one engine on 2 cores
+THREADS = 1  # what `runner.driver.executors` gives one engine on 2 cores
 SAMPLING = {"temperature": 0.7, "max_tokens": 160}
 
 

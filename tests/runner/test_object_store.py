@@ -16,18 +16,18 @@ import pytest
 
 from agents.core.errors import UsageError
 from analysis.results import Results
-from sweeps.folder import Folder, folder_at, read, write
-from sweeps.records import SCHEMAS
+from sweeps.storage.folder import Folder, folder_at, read, write
+from sweeps.storage.records import SCHEMAS
 from tests.analysis.builder import Built, grid_of
 from tests.conftest import LAST_GUARD_SECONDS, ROOT
 from tests.object_store import BUCKET, s3_server
+from tests.runner.driver.test_run import AWAKE, half_asleep
 from tests.runner.processes import end_of, start, wait_for
 from tests.runner.reading import outcomes, prompts, words
-from tests.runner.test_run import AWAKE, half_asleep
 from tests.sweep_files import write_sweep
-from workers import lease
 from workers.cache import journal
-from workers.lease import FolderLease
+from workers.results import lease
+from workers.results.lease import FolderLease
 
 
 @pytest.fixture(scope="module")

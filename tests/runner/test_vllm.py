@@ -15,7 +15,7 @@ from tests.runner import processes
 from tests.runner.processes import assert_gone, below, end_of, wait_for
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
-from workers.backends.vllm.sockets import VARIABLE
+from workers.backends.vllm.serving.sockets import VARIABLE
 from workers.cache import journal
 
 pytestmark = [pytest.mark.vllm, pytest.mark.ray]

@@ -6,10 +6,10 @@ import random
 from collections import Counter
 from typing import Any
 
-from agents.core.replies import random_reply
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import Answer, Asked, FakeOpenAI, completion, refusal
+from workers.backends.rules.replies import random_reply
 
 FAULTS = ("overflow", "filter", "empty", "thinking", "busy", "counts", "finish", "parts", "half")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.core.errors import UsageError
-from sweeps.folder import LocalFolder, folder_at
+from sweeps.storage.folder import LocalFolder, folder_at
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from agents.core.errors import CrsweepError, UsageError
-from runner.caching import folder_of
-from sweeps.folder import folder_at
+from runner.locations import folder_of
 from sweeps.load import load
+from sweeps.storage.folder import folder_at
 from tests.fixtures_movielens import write_ml100k
 from tests.sweep_files import BASE, plan_of, write_sweep
 

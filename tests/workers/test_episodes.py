@@ -11,18 +11,18 @@ from rich.console import Console
 from agents.core.dialogue import AgentTurn
 from agents.core.errors import EngineDead, EngineRefused, ModelUnavailable, UsageError
 from agents.zero_shot import ZeroShot
-from runner.doctor import examine
-from runner.guard import Guard
-from runner.run import check_metrics, run
-from runner.scheduler import LeaseQueue, drive
-from runner.spending import Budget
+from runner.commands.doctor import examine
+from runner.driver.budget import Budget
+from runner.driver.early_stop import Guard
+from runner.driver.run import check_metrics, run
+from runner.driver.scheduler import LeaseQueue, drive
 from sweeps.schema import Caps
 from tests.runner.reading import raw
 from tests.sweep_files import plan_of, write_sweep
 from tests.workers.backends.fake_openai import FakeOpenAI
-from workers.backends.rules import RulesBackend
+from workers.backends.rules.backend import RulesBackend
 from workers.episodes import job_of
-from workers.local import LocalWorker
+from workers.executors.local import LocalWorker
 
 GRID = {"agent": ["zero_shot"], "roles.agent": ["strong"], "seed": [0]}
 COMPLETE = RulesBackend.complete

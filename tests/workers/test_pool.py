@@ -23,11 +23,11 @@ from tests import virtual_time
 from tests.fakes import CASE, FakeModel
 from tests.workers.backends.calls import TALK
 from workers import pool as pools
-from workers.backends.vllm.clients import Losses
+from workers.backends.vllm.client.clients import Losses
 from workers.episodes import Made
 from workers.pool import EpisodePool
-from workers.rows import Attempt
-from workers.store import check_rows
+from workers.results.bundles import check_rows
+from workers.results.rows import Attempt
 from workers.usage import CallCounts, Usage, add
 
 

@@ -26,9 +26,9 @@ from pydantic import Field
 from agents.core.calls import Call, Completion
 from agents.core.errors import EngineDead, EngineOverloaded
 from agents.core.plugins import Options, operational
-from agents.core.replies import random_reply
 from workers.backends.core import Backend, BackendContext, Workload
-from workers.wire import Address, Channel, Server, connect, own_host
+from workers.backends.rules.replies import random_reply
+from workers.processes.channel import Address, Channel, Server, connect, own_host
 
 __all__ = ["LatencyBackend"]
 

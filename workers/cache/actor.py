@@ -10,9 +10,9 @@ from pathlib import Path
 from workers.cache.entries import Damage
 from workers.cache.owner import CallOwner, Client, Message
 from workers.cache.store import CallStore, Places
-from workers.logs import log_to
-from workers.orphans import end_with_parent
-from workers.wire import Address, Channel, Server, own_host
+from workers.processes.channel import Address, Channel, Server, own_host
+from workers.processes.logs import log_to
+from workers.processes.parent_watch import end_with_parent
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from workers.cache.owner import (
     Message,
     Put,
 )
-from workers.wire import Address, connect
+from workers.processes.channel import Address, connect
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agents.core.errors import StoreError
-from sweeps.folder import flush
+from sweeps.storage.folder import flush
 from workers.cache.entries import KEY, SUM, checksum
 
 log = logging.getLogger(__name__)

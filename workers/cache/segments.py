@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.core.errors import StoreError
-from sweeps.folder import flush
+from sweeps.storage.folder import flush
 from workers.cache.entries import FORMAT, checksum, decode
 
 log = logging.getLogger(__name__)

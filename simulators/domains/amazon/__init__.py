@@ -27,7 +27,7 @@ from pydantic import Field
 from agents.core.errors import DataError
 from agents.core.items import Item
 from simulators.core.cases import Published
-from simulators.domains.core import (
+from simulators.domains.core.recorded import (
     Loaded,
     RecordedDomain,
     Records,

@@ -21,7 +21,7 @@ from pydantic import Field
 from agents.core.errors import DataError
 from agents.core.items import Catalogue, Item
 from simulators.core.cases import Published
-from simulators.domains.core import (
+from simulators.domains.core.recorded import (
     Events,
     Loaded,
     RecordedDomain,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from agents.core.items import Item
 from simulators.core.cases import Published
-from simulators.domains.core import (
+from simulators.domains.core.recorded import (
     Loaded,
     RecordedDomain,
     Records,

@@ -17,12 +17,12 @@ from agents.core.ask import Journal
 from agents.core.calls import Call, Completion
 from agents.core.dialogue import Dialogue, Message
 from agents.core.items import Catalogue, Interactions, Item, TrainingData, VisibleCase
-from agents.core.knowledge import Knowledge
 from agents.core.prompts import folder_of
-from agents.core.replies import fill
-from agents.core.rules import Rules
-from agents.core.view import View
 from tests.fakes import FakeModel, make_ask
+from workers.backends.rules.answers import Rules
+from workers.backends.rules.knowledge import Knowledge
+from workers.backends.rules.prompt_view import View
+from workers.backends.rules.replies import fill
 
 PROMPTS = folder_of(plugins.module("agents", "af_irs", "agent"), None)
 RECOMMENDER = "tests.agents.af_irs.lined_up"

@@ -12,7 +12,6 @@ from agents.core.ask import Journal
 from agents.core.dialogue import Message
 from agents.core.errors import ReplyInvalid
 from agents.core.prompts import folder_of
-from agents.core.replies import random_reply
 from simulators.core.dialogue import Limits, Transcript, run_dialogue
 from simulators.core.user import UserContext
 from simulators.domains.synthetic import Synthetic
@@ -32,6 +31,7 @@ from tests.agents.af_irs.harness import (
 )
 from tests.agents.af_irs.test_extraction import naming
 from tests.fakes import make_ask
+from workers.backends.rules.replies import random_reply
 
 OPENING = Message("user", "A calm film with action, please.")
 TARGET = FILMS.items[3]

@@ -32,9 +32,9 @@ from tests.agents.af_irs.harness import (
     node,
     tree_replies,
 )
-from tests.agents.core.test_rules import changed, leaves
 from tests.fakes import FakeModel, by_step
-from workers.backends.vllm.checks import longest_reply
+from tests.workers.backends.rules.test_answers import changed, leaves
+from workers.backends.vllm.model.preflight import longest_reply
 
 
 def test_a_small_tree_is_the_one_that_the_replies_describe():

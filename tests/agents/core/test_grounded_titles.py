@@ -12,10 +12,10 @@ from agents.core.decision_first import RESPOND, write
 from agents.core.dialogue import Dialogue, Message
 from agents.core.grounded_titles import GroundedTitles, ground, ground_mentions
 from agents.core.items import Catalogue, Item
-from agents.core.replies import Answer, fill
 from simulators.domains.synthetic import Synthetic
 from tests.agents.playing import fitted, play, prompts_of
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, make_ask
+from workers.backends.rules.replies import Answer, fill
 
 CONTEXT = AgentContext(CATALOGUE, CASE.visible, 10)
 RIVER, HEAT, GARDEN, GARDENS, CAFE = ITEMS

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents.core import plugins
 from agents.core.errors import DataError
-from simulators.domains.core import LONGEST_LINE, literal
+from simulators.domains.core.recorded import LONGEST_LINE, literal
 from simulators.domains.steam import Steam
 from tests.fixtures_reviews import (
     DAY,

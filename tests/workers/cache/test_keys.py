@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from agents.core.calls import Call, Completion
-from runner.rehearse import rehearse
+from runner.rehearsal.dialogues import rehearse
 from tests.fakes import FakeModel
 from tests.sweep_files import plan_of, write_sweep
 from workers.cache.client import CallCache, here

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_models import make, make_encoder
-from workers.backends.vllm import weights
+from workers.backends.vllm.model import weights
 
 
 @pytest.fixture(scope="session")

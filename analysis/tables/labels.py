@@ -1,0 +1,73 @@
+"""Labels as short as they can be told apart: `af_irs(action_first=false)`, the rest said once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from analysis.tables.table import Table
+
+_OPTION = re.compile(r"[A-Za-z_][\w.]*=")
+_OPENING, _CLOSING = "([{", ")]}"
+
+
+class Brief(NamedTuple):
+    """Short labels, and what they leave out."""
+
+    short: Mapping[str, str]
+    """By label; different ones stay different."""
+    left_out: Sequence[str]
+    """`af_irs, macrec (candidates=50)`: the options that all labels of these names share."""
+
+
+def brief(labels: Iterable[str]) -> Brief:
+    """Leaves out of `name(option=value, ...)` what all labels of that name have in common."""
+    read = {label: _parts(label) for label in dict.fromkeys(labels)}
+    shared: dict[str, list[str]] = {}
+    for name, options in read.values():
+        known = shared.get(name)
+        shared[name] = options if known is None else [o for o in known if o in options]
+    short = {}
+    for label, (name, options) in read.items():
+        own = [option for option in options if option not in shared[name]]
+        short[label] = f"{name}({', '.join(own)})" if own else name
+    names: dict[str, list[str]] = {}
+    for name, options in shared.items():
+        if options:
+            names.setdefault(", ".join(options), []).append(name)
+    return Brief(short, [f"{', '.join(of)} ({options})" for options, of in names.items()])
+
+
+def with_short_labels(table: Table) -> Table:
+    """The same table, and a note of what its labels leave out."""
+    found = {axis: brief(row.axes[axis] for row in table.rows) for axis in table.axes}
+    rows = [
+        replace(row, axes={axis: found[axis].short[label] for axis, label in row.axes.items()})
+        for row in table.rows
+    ]
+    left_out = [f"{axis} {'; '.join(b.left_out)}" for axis, b in found.items() if b.left_out]
+    notes = [f"left out above: {'; '.join(left_out)}"] if left_out else []
+    return replace(table, rows=rows, notes=[*notes, *table.notes])
+
+
+def _parts(label: str) -> tuple[str, list[str]]:
+    """Name and options; the whole label as a name where it is not written like that."""
+    name, opened, rest = label.partition("(")
+    if not opened or not label.endswith(")"):
+        return label, []
+    options, depth = [""], 0
+    for character in rest[:-1]:
+        depth += (character in _OPENING) - (character in _CLOSING)
+        if depth < 0:
+            return label, []
+        if character == "," and depth == 0:
+            options.append("")
+        else:
+            options[-1] += character
+    options = [option.strip() for option in options]
+    if depth or len(set(options)) < len(options) or not all(map(_OPTION.match, options)):
+        return label, []
+    return name, options

@@ -1,0 +1,235 @@
+"""Tables: a row a cell, mean and standard deviation over seeds, and what they stand on."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from analysis import sql
+from analysis.metrics.core import Metric, parse
+from analysis.published import Figure
+from analysis.results import Results
+from analysis.tables import doubts
+
+# Backends that are no language models. Named here because analysis knows no workers.
+WATERMARKED = {
+    "rules": "made with the rules backend: they test the plumbing, not language models, and must "
+    "never stand beside published numbers",
+    "latency": "made with the latency backend: random replies, for measuring speed",
+}
+
+_PARTS = 8
+"""Cases are compared over seeds in so many passes: fewer of them in memory at once."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one cell.
+
+    `mean` is the mean of the per-seed means, None where no episode defines the metric. `std` is
+    their sample standard deviation (n-1), None for one seed or where nothing varied
+    (`deterministic`). `episodes` define the metric; `seeds` are the per-seed means.
+    """
+
+    mean: float | None
+    std: float | None
+    deterministic: bool
+    episodes: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell. `counted` of its `planned` episodes are finished and not failed by others."""
+
+    axes: dict[str, str]
+    values: list[Value]
+    counted: int
+    planned: int
+    source: str = ""  # where its cases come from: rows of two sources are not compared
+
+
+@dataclass(frozen=True)
+class Table:
+    axes: list[str]
+    metrics: list[Metric]
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+    published: list[list[Figure | None]] = field(default_factory=list)
+    """A paper's figure beside each value of each row; empty if none are wanted."""
+
+
+def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool = True) -> Table:
+    """The table of `metrics`, over complete blocks unless told otherwise.
+
+    A block is one case across all cells and seeds; a case that some cell has not finished is
+    left out of all, because long dialogues must not go missing from one cell first. Raises
+    UsageError for a bad metric.
+    """
+    parsed = [parse(name) for name in metrics]
+    with results.joins_as_written():
+        _make_scored(results, complete_only, attempts=any(m.per_attempt or m.clean for m in parsed))
+        per_seed = _per_seed(results, parsed)
+        fixed = _deterministic(results)
+        counted: dict[int, int] = dict(
+            results.query(
+                "SELECT cell, count(*) FILTER (WHERE ours) FROM scored GROUP BY cell"
+            ).fetchall()
+        )
+    planned = results.planned
+    rows = [
+        Row(
+            axes={axis: cell.axes.get(axis, "") for axis in results.axes},
+            values=[
+                _value(per_seed.get((index, i), []), index in fixed) for i in range(len(parsed))
+            ],
+            counted=counted.get(index, 0),
+            planned=planned[cell.cell_id],
+            source=cell.source_id,
+        )
+        for index, cell in enumerate(results.manifest.cells)
+    ]
+    notes = [
+        *_notes(results, rows, complete_only),
+        *_undefined(parsed, rows),
+        *doubts.notes(results),
+    ]
+    return Table(results.axes, parsed, rows, notes)
+
+
+def _make_scored(results: Results, complete_only: bool, *, attempts: bool) -> None:
+    """The narrow table that all metrics are read from; `attempts` says whether one reads attempts.
+
+    `ours`: finished, and no one but the agent failed it. It is in memory: long texts stay out, and
+    numbers of the plan stand for case, source and seeds. What users recorded against themselves
+    is read once, in most sweeps from few turns or none.
+    """
+    results.query(f"CREATE OR REPLACE TEMP TABLE doubts AS {sql.read('doubts')}")
+    (doubted,) = results.query("SELECT count(*) > 0 FROM doubts").fetchall()[0]
+    recorded = (
+        "d.first_leak, d.wrong_accept, coalesce(d.disagreed, false)"
+        if doubted
+        else "NULL::SMALLINT AS first_leak, NULL::SMALLINT AS wrong_accept, false"
+    )
+    results.query(
+        "CREATE OR REPLACE TEMP TABLE scored AS "
+        f"SELECT {'e.attempt_id, ' * attempts}e.cell, r.source, e.position, r.repetition, "
+        "e.success_turn, e.max_turns, "
+        "hash(e.transcript_hash) AS transcript, e.status = 'done' AS done, "
+        "(e.status = 'done' OR coalesce(e.blame, '') = 'agent') AS ours, "
+        f"{recorded} AS disagreed "
+        "FROM episodes e "
+        "JOIN plan_repetitions r USING (cell_id, seed, seed_training, seed_order)"
+        f"{' LEFT JOIN doubts d ON d.attempt = hash(e.attempt_id)' if doubted else ''}"
+    )
+    if complete_only:
+        # Seldom many rows. To look for whole blocks in `episodes` first would read it twice, and
+        # hold its rows in a join.
+        results.query(
+            "DELETE FROM scored WHERE (source, position) IN ("
+            "SELECT s.source, s.position FROM scored s JOIN plan_sources p USING (source) "
+            "GROUP BY s.source, s.position, p.expected HAVING count(*) <> p.expected)"
+        )
+
+
+def _per_seed(
+    results: Results, metrics: Sequence[Metric]
+) -> dict[tuple[int, int], list[tuple[float | None, int]]]:
+    """(cell, metric) -> (value, episodes that define it) of each seed."""
+    found: dict[tuple[int, int], list[tuple[float | None, int]]] = {}
+    for index, metric in enumerate(metrics):
+        for cell, value, episodes in results.query(_metric_sql(metric)).fetchall():
+            found.setdefault((cell, index), []).append((value, episodes))
+    return found
+
+
+def _metric_sql(metric: Metric) -> str:
+    return (
+        "SELECT cell, sum(num) FILTER (WHERE den > 0) / nullif(sum(den), 0), "
+        "count(*) FILTER (WHERE den > 0) "
+        f"FROM ({scored_sql(metric)}) "
+        "GROUP BY cell, repetition ORDER BY cell, repetition"
+    )
+
+
+def scored_sql(metric: Metric) -> str:
+    """One row an episode that counts: cell, position, repetition, num and den of `metric`."""
+    join = f"LEFT JOIN ({metric.per_attempt}) x USING (attempt_id)" if metric.per_attempt else ""
+    scored = f"({sql.read('clean')})" if metric.clean else "scored"
+    den = f"CASE WHEN e.known THEN {metric.denominator} END" if metric.clean else metric.denominator
+    return (
+        "SELECT e.cell, e.position, e.repetition, "
+        f"({metric.numerator})::DOUBLE AS num, ({den})::DOUBLE AS den "
+        f"FROM {scored} e {join} WHERE {'e.done' if metric.completed_only else 'e.ours'}"
+    )
+
+
+def _deterministic(results: Results) -> set[int]:
+    """Cells of several seeds in which every case has one transcript, whatever the seed."""
+    same: dict[int, bool] = {}
+    seeds: dict[int, int] = {}
+    for part in range(_PARTS):
+        # What infrastructure broke off differs by chance alone, and is in no mean.
+        rows = results.query(
+            "SELECT cell, bool_and(same), max(seeds) FROM ("
+            "SELECT cell, min(transcript) = max(transcript) AS same, count(*) AS seeds "
+            f"FROM scored WHERE ours AND position % {_PARTS} = {part} GROUP BY cell, position) "
+            "GROUP BY cell"
+        ).fetchall()
+        for cell, alike, count in rows:
+            same[cell] = same.get(cell, True) and alike
+            seeds[cell] = max(seeds.get(cell, 0), count)
+    return {cell for cell, alike in same.items() if alike and seeds[cell] > 1}
+
+
+def _value(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) -> Value:
+    if all(value is None for value, _ in per_seed):
+        return Value(None, None, False, 0, 0)
+    # Episodes that define the metric but add nothing (a step never called in one seed) sum to 0.
+    means = [value or 0.0 for value, count in per_seed if count]
+    episodes = sum(count for _, count in per_seed)
+    std = statistics.stdev(means) if len(means) > 1 and not deterministic else None
+    return Value(statistics.fmean(means), std, deterministic, episodes, len(means))
+
+
+def _undefined(metrics: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
+    """A note for each metric that some counted episodes do not define."""
+    counted = sum(row.counted for row in rows)
+    notes = []
+    for index, metric in enumerate(metrics):
+        defined = sum(row.values[index].episodes for row in rows)
+        if defined < counted:
+            notes.append(f"{metric.name} is defined for {defined:,} of {counted:,} episodes")
+    return notes
+
+
+def _notes(results: Results, rows: Sequence[Row], complete_only: bool) -> list[str]:
+    manifest = results.manifest
+    seeds = max((len(c.seeds) for c in manifest.cells), default=0)
+    notes = [
+        f"mean ± sample standard deviation over {seeds} seeds; between seeds varies: "
+        f"{manifest.seed_varies}"
+        if seeds > 1
+        else "one seed: no standard deviation"
+    ]
+    for backend, words in WATERMARKED.items():
+        if any(backend in cell.backends.values() for cell in manifest.cells):
+            notes.append(f"WATERMARK: these figures are {words}")
+    used = _count(results, "scored")
+    planned = sum(row.planned for row in rows)
+    if complete_only and used < planned:
+        notes.append(
+            f"incomplete: only cases that every cell and seed has finished are counted "
+            f"({used:,} of {_count(results, 'episodes'):,} finished and {planned:,} planned "
+            "episodes)"
+        )
+    left_out = used - sum(row.counted for row in rows)
+    if left_out:
+        notes.append(f"{left_out:,} episodes failed by no fault of the agent are left out")
+    return notes
+
+
+def _count(results: Results, view: str) -> int:
+    (found,) = results.query(f"SELECT count(*) FROM {view}").fetchall()
+    return found[0]

@@ -1,0 +1,214 @@
+"""`crsweep doctor`: checks everything that a sweep needs, before it costs more than one call.
+
+That call is made of each `openai` model: only it shows what a server refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from agents.core.artifacts import CallsRecipe
+from agents.core.errors import CrsweepError, UsageError
+from runner.artifacts import check_packages, state_of, store_of
+from runner.dataset_summary import statistics_of
+from runner.driver.run import check_metrics, prepare
+from runner.locations import check_folder, places_of
+from runner.placement.cluster import gpu_memories, nodes_of
+from runner.placement.groups import many, run_plan, unit, without_engines
+from runner.rehearsal.dialogues import rehearse, rehearse_preparing
+from runner.rehearsal.stand_ins import StandIn
+from simulators.core.cases import Domain
+from sweeps.artifacts import role_of
+from sweeps.identity import resolve_role
+from sweeps.origins import Origins
+from sweeps.plan import Plan
+from workers.backends.core import BackendContext, Workload
+from workers.backends.vllm.client.local import LocalEngines
+from workers.backends.vllm.model.preflight import longest_reply
+from workers.cache.store import Places
+from workers.environment import check_transport
+from workers.models import backend_of, building
+from workers.results import lease
+from workers.results.rows import Attempt
+
+_REHEARSED = 24  # cells whose prompts are rendered; more would only repeat the same templates
+
+
+def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
+    """Prints a line a check; whether all passed. UsageError where the sweep file is wrong."""
+    plan = prepare(sweep, overrides)
+    console.print(f"ok    sweep file: {len(plan.cells)} cells, {plan.episodes:,} episodes")
+    rehearsal, places = _Rehearsal(plan), places_of(plan, epoch=0)
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("output folder", lambda: _folder(plan)),
+        *((f"domain {s.domain_ref.name}", lambda s=s: _domain(s.domain)) for s in plan.sources),
+        *([("call cache", lambda: _cache(plan, places))] if places else []),
+        *([("artifacts", lambda: _artifacts(plan))] if plan.artifacts else []),
+        ("prompts", rehearsal.check),
+        *((f"model {name}", check) for name, check in _models(plan, rehearsal)),
+        ("placement", lambda: _placement(plan)),
+    ]
+    if plan.loaded.header.run.executor == "ray":
+        checks.append(("ray", lambda: _ray(plan)))
+    passed = True
+    for name, check in checks:
+        try:
+            found = check()
+        except CrsweepError as error:
+            passed = False
+            console.print(f"[red]FAIL[/]  {escape(name)}: {escape(error.message)}", soft_wrap=True)
+        else:
+            console.print(f"ok    {escape(name)}: {escape(found)}", soft_wrap=True)
+    return passed
+
+
+def _folder(plan: Plan) -> str:
+    out = plan.loaded.out
+    room = out.room()
+    held = lease.holder(out)
+    if held is not None:
+        raise UsageError(f"{out} is in use: {lease.holding(held)}")
+    return f"{out}, {room}"
+
+
+def _cache(plan: Plan, places: Places) -> str:
+    check_folder(places, plan.loaded.origins)
+    return "off" if places.shared is None else str(places.shared)
+
+
+def _domain(domain: Domain) -> str:
+    return "; ".join([statistics_of(domain), *domain.remarks()])
+
+
+def _artifacts(plan: Plan) -> str:
+    store = store_of(plan.loaded.header.artifacts)
+    missing = [a for key, a in plan.artifacts.items() if state_of(store, key) != "ready"]
+    check_packages(missing)
+    return f"{len(plan.artifacts)}, {len(missing)} to make, in {store.folder}"
+
+
+class _Rehearsal:
+    """One dialogue a cell with the rules backend; a prompt that breaks, breaks here."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    @cached_property
+    def _cells(self) -> range:
+        count = len(self._plan.cells)
+        return range(0, count, max(1, count // _REHEARSED))
+
+    @cached_property
+    def attempts(self) -> list[Attempt]:
+        return rehearse(self._plan, self._cells, 1, probe=check_metrics(self._plan.loaded))
+
+    @cached_property
+    def _preparing(self) -> list[StandIn]:
+        return rehearse_preparing(self._plan, self._cells)
+
+    def check(self) -> str:
+        for attempt in self.attempts:
+            if attempt.error is not None:
+                raise attempt.error
+        longest = max(len(m.content) for a in self.attempts for r in a.journal.records
+                      for m in r.call.messages)  # fmt: skip
+        return f"{len(self.attempts)} dialogues rehearsed, longest prompt {longest:,} characters"
+
+    def workload(self, model: str) -> Workload:
+        """What the model of this name was asked for."""
+        calls = [
+            record.call
+            for attempt in self.attempts
+            for record in attempt.journal.records
+            if resolve_role(record.call.role, self._plan.cells[attempt.ref.cell].config.roles)
+            == model
+        ]
+        prompts = [[message._asdict() for message in call.messages] for call in calls]
+        steps = [call.step for call in calls]
+        for found in self._preparing:
+            recipe, cell = found.prepared.recipe, self._plan.cells[found.cell]
+            if isinstance(recipe, CallsRecipe) and cell.roles[role_of(recipe)] == model:
+                prompts += [json.loads(row["prompt"]) for row in found.calls]
+                steps += recipe.widest_steps()
+        # Bounds follow what a prompt lists: of the schemas of one step, that of the longest reply.
+        schemas = [(step.name, step.schema) for step in steps if step.mode == "json"]
+        schemas.sort(key=lambda named: longest_reply(named[1]) or math.inf)
+        return Workload(
+            prompts,
+            dict(schemas),
+            min(gpu_memories(), default=None),
+            calls,
+        )
+
+
+def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], str]]]:
+    """A check for every model that a dialogue of the plan speaks with."""
+    found: dict[str, Callable[[], str]] = {}
+    for cell in plan.cells:
+        for name in cell.roles.values():
+            spec = cell.config.models[name]
+            source = plan.sources[cell.source]
+
+            def check(name: str = name, spec=spec, source=source) -> str:
+                cls, options = backend_of(spec, Origins(), ("models", name))
+                if cls.environment(options).network:
+                    check_transport()
+                work = rehearsal.workload(name)
+
+                async def ask() -> str:
+                    with tempfile.TemporaryDirectory() as logs:
+                        context = BackendContext(
+                            name,
+                            "local",
+                            "doctor",
+                            Path(logs),
+                            lambda: source.domain.catalogue,
+                            LocalEngines(),
+                        )
+                        with building(name):
+                            backend = cls(options, context)
+                        try:
+                            return await backend.check(work)
+                        except OSError as error:  # of this machine: too many open files
+                            raise UsageError(f"{type(error).__name__}: {error}") from error
+                        finally:
+                            await backend.close()
+
+                return f"{spec.backend}, {asyncio.run(ask())}"
+
+            found[name] = check
+    return list(found.items())
+
+
+def _placement(plan: Plan) -> str:
+    nodes, cpu = nodes_of(plan, ())
+    stages = run_plan(plan, nodes, cpu=cpu) if nodes else without_engines(plan)
+    if stages.misfits:
+        raise UsageError(next(iter(stages.misfits.values())))
+    if not nodes:
+        return "engines, if any, start in the driver's own process"
+    if not stages.needs.specs:
+        return "no engine to start"
+    return (
+        f"{many(len(stages.needs.specs), 'engine')} in {many(len(stages.stages), 'group')} on "
+        f"{many(sum(node.gpus for node in nodes), unit(cpu))}"
+    )
+
+
+def _ray(plan: Plan) -> str:
+    from workers.executors.on_ray import start_ray, stop_ray
+
+    resources = start_ray(plan.loaded.header.run.ray_address)
+    try:
+        return f"{resources.get('CPU', 0):.0f} CPUs, {resources.get('GPU', 0):.0f} GPUs"
+    finally:
+        stop_ray()

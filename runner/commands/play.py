@@ -1,0 +1,159 @@
+"""`crsweep play`: one dialogue in the terminal, watched, or with a person as the user."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+
+from agents.core.agent import Agent
+from agents.core.ask import Ask, Journal
+from agents.core.dialogue import AgentTurn, Dialogue, UserTurn
+from agents.core.items import Item, facts_of
+from agents.core.seeds import Seeds
+from runner.commands.transcript import View
+from runner.rehearsal.stand_ins import calls_of, stand_ins
+from simulators.core.user import User, UserContext
+from sweeps.plan import Plan, Ref
+from workers.episodes import EpisodeRunner, job_of
+from workers.results.rows import Attempt, row_of_call
+
+Read = Callable[[str], str]
+
+
+def play(
+    plan: Plan, *, cell: int, position: int, person: Read | None, calls: bool, view: View
+) -> Attempt:
+    """Plays one case of one cell; `person` reads a line from whoever is the user.
+
+    With `calls`, `view` is shown every model call as it ends, and those that made an artifact.
+    """
+    job = job_of(plan, probe=False, executor="local", epoch=0, run_id="play")
+    chosen = plan.cells[cell]
+    source = plan.sources[chosen.source]
+    ref = Ref("play", cell, Seeds(*chosen.seeds[0]), source.case_id(position))
+    labels = ", ".join(f"{axis}={value}" for axis, value in chosen.axes.items()) or "the only cell"
+    view.note(f"case {ref.case_id}; {labels}")
+    journal = Journal(watch=lambda record: view.call(row_of_call("play", record)))
+
+    def watched(agent: Agent, user: User) -> tuple[Agent, User]:
+        if person is not None:
+            assert view.console is not None
+            user = _Person(user, person, view.console)
+        return _WatchedAgent(agent, view), _WatchedUser(user, view, typed=person is not None)
+
+    async def once() -> Attempt:
+        runner = EpisodeRunner(job)
+        try:
+            found = await stand_ins(plan, [cell])
+            runner.provide([one.prepared for one in found])
+            for one in found:
+                if not one.is_real:
+                    view.warning(
+                        f"{one.title} is not prepared: {one.prepared.recipe.label}, made here "
+                        "without a model, is used instead (`crsweep prepare` makes the real one)"
+                    )
+                made_by = calls_of(plan, one) if calls else ()
+                if made_by:
+                    view.preparation(one.title, made_by)
+            return await runner.run(ref, wrap=watched, journal=journal if calls else None)
+        finally:
+            await runner.close()
+
+    attempt = asyncio.run(once())
+    view.part("the end")
+    view.note(_outcome(attempt))
+    return attempt
+
+
+def _outcome(attempt: Attempt) -> str:
+    done = attempt.transcript
+    if attempt.error is not None:
+        return f"failed: {attempt.error.message}"
+    success = f"success in turn {done.success_turn}" if done.success_turn else "no success"
+    targets = ", ".join(item.title for item in attempt.case.hidden.targets)
+    return f"{done.stop_reason}, {success}; the target was {targets}"
+
+
+class _WatchedAgent(Agent):
+    """Shows what an agent says."""
+
+    def __init__(self, agent: Agent, view: View) -> None:
+        super().__init__(agent.options, agent.context)
+        self._agent, self._view = agent, view
+
+    async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        self._view.part(f"turn {dialogue.turn}")
+        turn = await self._agent.respond(dialogue, ask)
+        self._view.agent(turn)
+        return turn
+
+
+class _WatchedUser(User):
+    """Shows what a user says."""
+
+    def __init__(self, user: User, view: View, *, typed: bool) -> None:
+        super().__init__(user.options, user.context)
+        self._user, self._view, self._typed = user, view, typed
+
+    async def open(self, ask: Ask) -> UserTurn:
+        self._view.part("the user opens")
+        return self._said(await self._user.open(ask))
+
+    async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
+        return self._said(await self._user.reply(dialogue, ask))
+
+    def _said(self, turn: UserTurn) -> UserTurn:
+        self._view.user(turn, typed=self._typed)
+        return turn
+
+
+class _Person(User):
+    """A person at the keyboard: words, `/accept 2` for the second item shown, `/leave`."""
+
+    def __init__(self, user: User, read: Read, console: Console) -> None:
+        super().__init__(user.options, user.context)
+        self._read, self._console = read, console
+        self._brief(user.context)
+
+    def _brief(self, context: UserContext) -> None:
+        for target in context.case.hidden.targets:
+            self._console.print(f"You are looking for: {escape(target.title)}")
+            facts = "; ".join(f"{f.attribute} {f.value}" for f in facts_of(target))
+            self._console.print(f"  {escape(facts)}")
+        self._console.print("Type what you say; /accept N takes item N, /leave ends.", style="dim")
+
+    async def open(self, ask: Ask) -> UserTurn:
+        return UserTurn(self._line(), "answer")
+
+    async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
+        shown = dialogue.shown
+        while True:
+            line = self._line()
+            if line == "/leave":
+                return UserTurn("Goodbye.", "refuse" if shown else "answer", leaves=True)
+            if not line.startswith("/accept"):
+                return UserTurn(line, "refuse" if shown else "answer")
+            item = _numbered(line.removeprefix("/accept").strip(), shown)
+            if item is not None:
+                return UserTurn(f"I take {item.title}.", "accept", item)
+            wanted = f"a number from 1 to {len(shown)}" if shown else "items, and none are shown"
+            self._console.print(f"/accept needs {wanted}", style="yellow")
+
+    def _line(self) -> str:
+        while True:
+            try:
+                line = self._read("you: ").strip()
+            except EOFError:
+                # No fault of the simulated user: whoever sat there has gone.
+                raise KeyboardInterrupt from None
+            if line:
+                return line
+
+
+def _numbered(text: str, shown: tuple[Item, ...]) -> Item | None:
+    if text.isdecimal() and 1 <= int(text) <= len(shown):
+        return shown[int(text) - 1]
+    return None

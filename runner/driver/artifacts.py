@@ -1,0 +1,311 @@
+"""Prepare: artifacts are made before the dialogues that need them, once, resumably.
+
+1. What is in the store is used; what is damaged there is named, set aside and made again.
+2. Fits run first, before any engine is loaded. Their states are saved as they go.
+3. What models write is made by the episode workers, at the beginning of the stage of the run
+   that first needs it: same slots, engines, call cache and retries as episodes.
+4. Cells whose artifact cannot be made are not run by this command; all others are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from importlib import metadata
+
+from rich.console import Console
+
+from agents.core.artifacts import CallsRecipe, Content, FitRecipe
+from agents.core.ask import together
+from agents.core.errors import AgentError, UsageError
+from runner.artifacts import check_packages, store_of
+from runner.driver.executors import Crew
+from runner.driver.progress import PreparingDisplay, duration
+from runner.driver.scheduler import LeaseQueue
+from runner.locations import free_calls
+from sweeps.artifacts import Artifact, PrepareRef, role_of
+from sweeps.plan import Plan, Ref
+from workers.artifacts.fits import FitLost, FitTask
+from workers.artifacts.store import About, ArtifactDamaged, Prepared
+from workers.episodes import Made
+from workers.results.bundles import artifacts_used
+
+_LIBRARIES = ("crsweep", "numpy", "torch")
+
+
+def needed(plan: Plan, left: Iterable[Ref]) -> list[str]:
+    """Keys of the artifacts that the episodes in `left` need, in the plan's order."""
+    if not plan.artifacts:
+        return []
+    pairs = dict.fromkeys((ref.cell, ref.seeds) for ref in left)
+    found = {key for cell, seeds in pairs for key in plan.cells[cell].artifacts(seeds).values()}
+    return [key for key in plan.artifacts if key in found]
+
+
+class Preparation:
+    """The artifacts that a run needs: which are ready, which are being made, which failed.
+
+    Raises UsageError where committed episodes have used another content, unless `accept`, and
+    where training needs a package that is not installed.
+    """
+
+    def __init__(
+        self, plan: Plan, keys: Sequence[str], console: Console, *, accept: bool = False
+    ) -> None:
+        self._plan, self._console, self._accept = plan, console, accept
+        self._wanted = plan.loaded.header.artifacts
+        self._store = store_of(self._wanted)
+        self._artifacts = {key: plan.artifacts[key] for key in keys}
+        self._used = artifacts_used(plan.loaded.out) if keys and not accept else {}
+        self._ready: dict[str, Prepared] = {}
+        self._crew: Crew | None = None
+        self._queue: LeaseQueue | None = None
+        self._display: PreparingDisplay | None = None
+        self._assigned: set[str] = set()
+        self.failed: dict[str, str] = {}
+        """Title -> why it could not be made."""
+        self._lacking: set[str] = set()
+        self.gpu_seconds = 0.0
+        """GPUs that fits have held, times seconds."""
+        for artifact in self._artifacts.values():
+            self._look_for(artifact)
+        check_packages(self._to_make(FitRecipe))
+
+    @property
+    def missing(self) -> int:
+        """How many are not ready."""
+        return len(self._artifacts) - len(self._ready)
+
+    async def begin(self, crew: Crew, stopping: asyncio.Event) -> None:
+        """Gives workers what is ready, and makes the fits. Returns early when it is to stop."""
+        self._crew = crew
+        await crew.provide(list(self._ready.values()))
+        fits = self._to_make(FitRecipe)
+        if not fits:
+            return
+        with PreparingDisplay(self._console) as self._display:
+            fitting = asyncio.create_task(self._fit_all(fits, crew))
+            stopped = asyncio.create_task(stopping.wait())
+            await asyncio.wait({fitting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if not fitting.done():
+                fitting.cancel()
+                await asyncio.wait({fitting})
+                return
+            fitting.result()
+
+    def leases(self, cells: Collection[int]) -> list[PrepareRef]:
+        """What workers are to make before the episodes of `cells`, and of no cells before."""
+        found = []
+        for artifact in self._to_make(CallsRecipe):
+            here = [cell for cell in artifact.cells if cell in cells]
+            if here and artifact.key not in self._assigned:
+                self._assigned.add(artifact.key)
+                found.append(artifact.ref(here[0]))
+        return found
+
+    def engines_only(self) -> Plan:
+        """The plan as far as artifacts need engines: nobody else speaks in its cells."""
+        roles: dict[int, list[str]] = {}
+        for artifact in self._to_make(CallsRecipe):
+            assert isinstance(artifact.recipe, CallsRecipe)
+            for cell in artifact.cells:
+                roles.setdefault(cell, []).append(role_of(artifact.recipe))
+        cells = [
+            replace(cell, roles={role: cell.roles[role] for role in roles.get(index, ())})
+            for index, cell in enumerate(self._plan.cells)
+        ]
+        return replace(self._plan, cells=cells)
+
+    def lacks(self, ref: Ref) -> bool:
+        """Whether an episode cannot run, as something that it needs could not be made."""
+        if not self._lacking:
+            return False
+        return not self._lacking.isdisjoint(
+            self._plan.cells[ref.cell].artifacts(ref.seeds).values()
+        )
+
+    def attach(self, queue: LeaseQueue, display: PreparingDisplay) -> None:
+        """From now on workers make artifacts, which `queue` waits for."""
+        self._queue, self._display = queue, display
+
+    def noted(self, preparing: Mapping[str, tuple[int, int]]) -> None:
+        """How far the artifacts in work are."""
+        assert self._display is not None
+        for key, (done, most) in preparing.items():
+            words = f"{done:,} of {most:,} calls"
+            self._display.note(self._artifacts[key].title, done, most, words)
+
+    async def made(self, made: Made) -> None:
+        """Takes what a worker has made. StoreError; UsageError where it differs from before."""
+        assert self._queue is not None
+        artifact = self._artifacts[made.ref.key]
+        if made.content is None:
+            self._fail(artifact, f"{made.error_class}: {made.error}")
+        else:
+            rows = made.calls
+            counts = {
+                "calls": len(rows),
+                "cached": sum(row["cached"] for row in rows),
+                "tokens": sum((r["input_tokens"] or 0) + (r["output_tokens"] or 0) for r in rows),
+            }
+            about = self._about(artifact, made.seconds).model_copy(update=counts)
+            await self._keep(about, artifact, made.content, rows)
+        self._queue.prepared(artifact.key)
+
+    def _to_make(self, kind: type) -> list[Artifact]:
+        return [
+            artifact
+            for key, artifact in self._artifacts.items()
+            if key not in self._ready
+            and key not in self._lacking
+            and isinstance(artifact.recipe, kind)
+        ]
+
+    def _look_for(self, artifact: Artifact) -> None:
+        try:
+            found = self._store.find(artifact.key)
+        except ArtifactDamaged as error:
+            aside = self._store.set_aside(artifact.key)
+            self._console.print(
+                f"{error.message}; it is now {aside.name}, and {artifact.title} is made again",
+                style="bold red",
+                markup=False,
+                soft_wrap=True,
+            )
+            return
+        if found is not None:
+            self._take(artifact, *found)
+
+    def _take(self, artifact: Artifact, about: About, content: Content) -> Prepared:
+        """Makes an artifact ready, unless committed episodes have used another content."""
+        for index in artifact.cells:
+            cell = self._plan.cells[index]
+            used = self._used.get((cell.cell_id, artifact.seed, artifact.name), set())
+            if others := used - {about.digest}:
+                raise UsageError(
+                    f"{artifact.title} is not what episodes in {self._plan.loaded.out} have used: "
+                    f"their content had the digest {', '.join(sorted(others))}, that of "
+                    f"{self._store.folder / artifact.key} is {about.digest}. Put the old one back, "
+                    "give another `out`, or pass --accept-artifact-change to mix them"
+                )
+        ready = Prepared(artifact.key, about.digest, artifact.recipe, content)
+        self._ready[artifact.key] = ready
+        return ready
+
+    async def _keep(
+        self,
+        about: About,
+        artifact: Artifact,
+        content: Content,
+        calls: Sequence[Mapping[str, object]] = (),
+    ) -> None:
+        assert self._crew is not None
+        assert self._display is not None
+        found = await asyncio.to_thread(self._store.keep, about, content, calls)
+        ready = self._take(artifact, *found)
+        free = free_calls(about.cached, self._plan.loaded.header.cache.mode)
+        paid = f", {about.calls:,} calls{free}" if calls else ""
+        self._display.end(artifact.title, f"ready after {duration(about.seconds)}{paid}")
+        await self._crew.provide([ready])
+
+    def _fail(self, artifact: Artifact, reason: str) -> None:
+        self._lacking.add(artifact.key)
+        self.failed[artifact.title] = reason
+        assert self._display is not None
+        count = len(artifact.cells)
+        self._display.end(
+            artifact.title,
+            f"cannot be prepared: {reason}; the dialogues of {count} "
+            f"{'cell' if count == 1 else 'cells'} that need it are not run",
+            "red",
+        )
+
+    def _about(self, artifact: Artifact, seconds: float) -> About:
+        source = self._plan.sources[self._plan.cells[artifact.cells[0]].source]
+        return About(
+            key=artifact.key,
+            digest="",  # the store fills it in
+            arrays=[],
+            title=artifact.title,
+            kind=artifact.recipe.kind,
+            recipe=dict(artifact.recipe.identity()),
+            domain=source.domain.fingerprint(),
+            seed=artifact.seed,
+            made=time.time(),
+            seconds=seconds,
+            versions=_versions(),
+        )
+
+    async def _fit_all(self, fits: Sequence[Artifact], crew: Crew) -> None:
+        among = min(len(fits), crew.fits_at_once)
+        room = asyncio.Semaphore(among)
+
+        async def fit(artifact: Artifact) -> None:
+            async with room:
+                await self._fit(artifact, crew, among)
+
+        await together(fit(artifact) for artifact in fits)
+
+    async def _fit(self, artifact: Artifact, crew: Crew, among: int) -> None:
+        """Fits one, from its latest state on, again where its process was lost."""
+        assert isinstance(artifact.recipe, FitRecipe)
+        source = self._plan.sources[self._plan.cells[artifact.cells[0]].source]
+        task = FitTask(artifact.recipe, source.domain_ref, artifact.seed, self._wanted.state_every)
+        losses, anew = 0, False
+        while True:
+            state = await asyncio.to_thread(self._store.state, artifact.key)
+            try:
+                await self._fit_from(state, artifact, task, crew, among)
+                return
+            except FitLost as error:
+                losses += 1
+                if losses > self._plan.loaded.header.retries.episode:
+                    self._fail(artifact, f"FitLost: {error.message}")
+                    return
+            except AgentError as error:
+                if state is None or anew:
+                    self._fail(artifact, f"AgentError: {error.message}")
+                    return
+                anew = True  # the state may be of code that has changed since
+                self._store.drop_states(artifact.key)
+
+    async def _fit_from(
+        self,
+        state: tuple[About, Content] | None,
+        artifact: Artifact,
+        task: FitTask,
+        crew: Crew,
+        among: int,
+    ) -> None:
+        assert self._display is not None
+        words, before, content = "begins", 0.0, None
+        if state is not None:
+            words, before, content = "resumes from its last state", state[0].seconds, state[1]
+        self._display.note(artifact.title, 0, 1, words)
+        result, seconds = None, 0.0
+        async with aclosing(crew.fit(task, content, among)) as steps:
+            async for step in steps:
+                self._display.note(artifact.title, step.done, step.most, step.note)
+                result, seconds = step.result, step.seconds
+                if step.state is not None:
+                    saved = (artifact.key, step.state, before + seconds)
+                    await asyncio.to_thread(self._store.save_state, *saved)
+        if result is None:
+            raise AgentError("the fit ended without a result")
+        self.gpu_seconds += seconds * self._plan.loaded.header.run.fit_gpus
+        await self._keep(self._about(artifact, before + seconds), artifact, result)
+        await asyncio.to_thread(self._store.drop_states, artifact.key)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,106 @@
+"""Stops a run early: too many failures, a cap that is reached, a model that serves no call.
+
+- *Too many failures* closes the queue: no episode begins any more, those that run are paid for
+  already and end.
+- *A cap* stops the run as an interrupt does: calls in flight are given up, and so are the dialogues
+  that wait for them; what is finished is committed.
+- *A model that serves no call* (a wrong key, an empty account, an unknown name) stops the run the
+  same way: every further call would be refused as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+from runner.driver.budget import Budget
+from runner.driver.scheduler import LeaseQueue, Listener
+from workers.pool import Report, Settled
+from workers.usage import add
+
+LEAST_FAILURES = 10  # of one cause: fewer say little about a share
+
+
+class Guard:
+    """A listener between the scheduler and the display. `say` shows a line at once.
+
+    `max_failed` is the share of the episodes begun in this run that may fail of one cause (blame
+    and error class). Those that still run count as begun: failed dialogues are short, and would
+    else be most of the first that end.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        queue: LeaseQueue,
+        stopping: asyncio.Event,
+        budget: Budget,
+        max_failed: float | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._listener, self._queue, self._stopping = listener, queue, stopping
+        self._budget, self._max_failed, self._say = budget, max_failed, say
+        self._settled = 0
+        self._running: dict[str, int] = {}
+        self._failed: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], str] = {}
+        self.reason: str | None = None
+        """Why the run was stopped, if it was."""
+        self.unavailable = False
+        """Whether it was because a model serves no call."""
+
+    def settled(self, settled: Settled, final: bool) -> None:
+        self._listener.settled(settled, final)
+        if not final:
+            return
+        self._settled += 1
+        if settled.status == "failed" and settled.error_class is not None:
+            cause = (str(settled.blame), str(settled.error_class))
+            self._failed[cause] += 1
+            self._examples.setdefault(cause, settled.error or "")
+
+    def counted(self, worker: str, report: Report) -> None:
+        self._listener.counted(worker, report)
+        self._running[worker] = report.running
+        add(self._budget.now, report.paid)
+        if self._stopping.is_set():
+            return
+        if report.unavailable is not None:
+            self.unavailable = True
+            self._stop(report.unavailable, "running dialogues are interrupted")
+            self._stopping.set()
+            return
+        reached = self._budget.reached()
+        if reached is not None:
+            self._stop(reached, "running dialogues are interrupted")
+            self._stopping.set()
+        elif not self._queue.closed:
+            failing = self._failing()
+            if failing is not None:
+                self._stop(failing, "running dialogues may finish")
+                self._queue.close()
+
+    def lost(self, worker: str, again: int) -> None:
+        # What it had begun is still counted: better to stop late than for a share of what is left.
+        self._listener.lost(worker, again)
+
+    def _failing(self) -> str | None:
+        if self._max_failed is None:
+            return None
+        begun = self._settled + sum(self._running.values())
+        # Where no failure at all is allowed, there is no share to be sure of.
+        least = LEAST_FAILURES if self._max_failed > 0 else 1
+        for cause, count in self._failed.most_common(1):
+            if count >= least and count > self._max_failed * begun:
+                blame, kind = cause
+                return (
+                    f"{count:,} of {begun:,} started episodes failed with {kind}, blame {blame}: "
+                    f"more than max_failed {self._max_failed:g}; for example: "
+                    f"{self._examples[cause][:200]}"
+                )
+        return None
+
+    def _stop(self, reason: str, then: str) -> None:
+        self.reason = reason if self.reason is None else f"{self.reason}; then {reason}"
+        self._say(f"stopping: {reason}; {then} ...")

@@ -1,0 +1,294 @@
+"""The sweep folder from the driver's side: lease, manifest, cases, and the check of sources."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import platform
+import socket
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from agents.core import plugins
+from agents.core.errors import UsageError
+from agents.recommenders.core import RECOMMENDERS, Fit
+from sweeps import manifest as manifests
+from sweeps.identity import RECIPE
+from sweeps.manifest import ArtifactEntry, CellEntry, Manifest, SourceEntry
+from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Cell, Plan
+from sweeps.storage.folder import Folder
+from sweeps.storage.records import READABLE, SCHEMA_VERSION, SCHEMAS
+from workers.backends.vllm.model.arguments import installed_version
+from workers.cache import journal
+from workers.models import BACKENDS
+from workers.results.bundles import write_part
+
+_LIBRARIES = ("crsweep", "ray", "pyarrow", "pydantic", "jinja2", "numpy", "rapidfuzz", "openai")
+
+
+# What a driver has written before its manifest, or a manifest that is gone leaves behind.
+_OURS = {"lease.json", "sweep.yaml", "logs", journal.FOLDER, *SCHEMAS}
+
+
+def check_is_ours(folder: Folder, name: str) -> None:
+    """Refuses an output folder that holds something else than the sweep `name`.
+
+    A folder whose driver died before it wrote the manifest, or whose manifest is gone, is ours:
+    the lease says so, and nothing else lies there.
+    """
+    manifest = manifests.read(folder)
+    if manifest is not None:
+        if manifest.name != name:
+            raise UsageError(
+                f"the output folder {folder} holds the sweep {manifest.name!r}, not {name!r}; "
+                "give another `out`"
+            )
+        return
+    try:
+        found = folder.names()
+    except NotADirectoryError:
+        raise UsageError(
+            f"the output folder {folder} cannot be written: it, or a folder above it, is a file"
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"the output folder {folder} cannot be read: {error.strerror or error}"
+        ) from None
+    foreign = [n for n in found if n not in _OURS or ("lease.json" not in found and n != "logs")]
+    if foreign:
+        raise UsageError(
+            f"the output folder {folder} is not empty and contains no sweep (found {foreign[0]!r})"
+        )
+
+
+def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
+    """Refuses to mix results of changed code: same plug-in, same version, other source.
+
+    Raises UsageError that shows both hashes and names the flag that accepts the change. Ids of
+    another recipe are never met again, so there is nothing to mix.
+    """
+    if manifest is None or accept or manifest.recipe != RECIPE:
+        return
+    then, now = manifest.versions.get("vllm"), installed_version()
+    if then and now and then != now and _uses_vllm(plan):
+        raise UsageError(
+            f"this folder was written with vllm {then}, installed is {now}: the same seeds need "
+            "not give the same replies. Pass --accept-source-change to continue with it"
+        )
+    for name, now in plugin_sources(plan).items():
+        then = manifest.plugin_sources.get(name)
+        if then is None or then["version"] != now["version"] or then["hash"] == now["hash"]:
+            continue
+        raise UsageError(
+            f"the source of {name} (version {now['version']}) has changed since this folder was "
+            f"written: then {then['hash'][:12]}, now {now['hash'][:12]}. Raise its `version` to "
+            "run its episodes again, or pass --accept-source-change to keep those that are there"
+        )
+
+
+def recipe_line(manifest: Manifest | None) -> str | None:
+    """Why every episode is planned again, where the folder's ids are of another recipe."""
+    if manifest is None or manifest.recipe == RECIPE:
+        return None
+    return (
+        f"these results were written under recipe {manifest.recipe} of episode ids; this crsweep "
+        f"uses recipe {RECIPE}, so every episode is planned again, and tables show the new ones "
+        "only (to keep the table of the old ones, give another `out`)"
+    )
+
+
+def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Version and source hash of every plug-in in use, and of the code that they share."""
+    used: dict[str, int] = {"agents.core": 1, "simulators.core": 1}
+    for cell in plan.cells:
+        config = cell.config
+        named = [
+            (DOMAINS, config.domain.name),
+            (AGENTS, config.agent.name),
+            (USERS, config.simulator.name),
+            (SUCCESS, config.success.name),
+            *((BACKENDS, config.models[m].backend) for m in set(cell.roles.values())),
+            *(
+                (RECOMMENDERS, need.recipe.ref.name)
+                for need in cell.needs
+                if isinstance(need.recipe, Fit)
+            ),
+        ]
+        for package, name in named:
+            found = plugins.module(package, name, "plug-in").__name__
+            used[found] = getattr(plugins.load(package, name, "plug-in"), "version", 1)
+            shared = f"{package}.core"
+            if importlib.util.find_spec(shared) is not None:
+                used[shared] = 1
+    return {
+        name: {"version": version, "hash": plugins.source_hash(importlib.import_module(name))}
+        for name, version in sorted(used.items())
+    }
+
+
+def _oldest_parts(epoch: int, before: Manifest | None) -> int:
+    if before is not None:
+        return min(before.oldest_parts, before.schema_version)
+    return SCHEMA_VERSION if epoch == 1 else min(READABLE)  # a manifest that was lost told it
+
+
+def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
+    """What `manifest.json` says of this run; `before` is the manifest that it replaces."""
+    loaded = plan.loaded
+    revision, dirty = _git_state()
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        oldest_parts=_oldest_parts(epoch, before),
+        recipe=RECIPE,
+        name=loaded.header.name,
+        driver_epoch=epoch,
+        cells=[
+            CellEntry(
+                cell_id=cell.cell_id,
+                source_id=plan.sources[cell.source].source_id,
+                axes=cell.axes,
+                backends={
+                    role: cell.config.models[name].backend for role, name in cell.roles.items()
+                },
+                seeds=[list(seeds) for seeds in cell.seeds],
+                settings=loaded.as_written(_settings(cell)),
+            )
+            for cell in plan.cells
+        ],
+        sources=[
+            SourceEntry(
+                source_id=source.source_id,
+                domain=source.domain_ref.name,
+                split=source.split,
+                sample=len(source),
+                fingerprint=source.domain.fingerprint(),
+                dataset=source.domain.dataset,
+            )
+            for source in plan.sources
+        ],
+        seeds=sorted({seeds.sampling for cell in plan.cells for seeds in cell.seeds}),
+        seed_varies=seed_varies(plan),
+        metrics=loaded.header.metrics,
+        cases_file=before.cases_file if before else "",
+        plugin_sources={**_earlier_sources(before), **plugin_sources(plan)},
+        versions=_versions(plan),
+        host={
+            "name": socket.gethostname(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "processor": platform.machine(),
+        },
+        revision=revision,
+        dirty=dirty,
+        config=loaded.recorded,
+        started=time.time(),
+        engines=before.engines if before else [],
+        artifacts=[
+            ArtifactEntry(key=found.key, title=found.title, kind=found.recipe.kind)
+            for found in plan.artifacts.values()
+        ],
+    )
+
+
+def _earlier_sources(before: Manifest | None) -> dict[str, dict[str, Any]]:
+    """A plug-in that the plan does not use may have episodes here, from an earlier plan."""
+    return before.plugin_sources if before is not None and before.recipe == RECIPE else {}
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    """What `CellEntry.settings` says, environment variables expanded."""
+    config = cell.config
+    named = {
+        "domain": (DOMAINS, config.domain),
+        "agent": (AGENTS, config.agent),
+        "simulator": (USERS, config.simulator),
+    }
+    found: dict[str, Any] = {"success": {"name": config.success.name}}
+    for key, (package, ref) in named.items():
+        options = plugins.build_options(plugins.load(package, ref.name, key).Options, ref.options)
+        found[key] = {"name": ref.name, **options.model_dump(mode="json")}
+    models = {
+        role: config.models[name].model_dump(mode="json") for role, name in cell.roles.items()
+    }
+    return {
+        **found,
+        "cases": config.cases.model_dump(mode="json"),
+        "limits": config.limits.model_dump(mode="json"),
+        "models": models,
+    }
+
+
+def seed_varies(plan: Plan) -> str:
+    """What differs between the repetitions, in words: `sampling`, `sampling and training`."""
+    seeds = {s for cell in plan.cells for s in cell.seeds}
+    varied = [
+        name
+        for index, name in enumerate(("sampling", "training", "order"))
+        if len({s[index] for s in seeds}) > 1
+    ]
+    return " and ".join(varied) or "nothing"
+
+
+def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:
+    """Stores the cases of the plan; the name of the file under `cases/`."""
+    rows = []
+    for source in plan.sources:
+        for position in range(len(source)):
+            case_id = source.case_id(position)
+            case = source.domain.case(source.split, case_id)
+            rows.append(
+                {
+                    "source_id": source.source_id,
+                    "position": position,
+                    "case_id": case_id,
+                    "targets": [item.id for item in case.hidden.targets],
+                    "history_length": len(case.visible.history),
+                }
+            )
+    name = f"{epoch:06d}-driver-000001.parquet"
+    stamp = {"bundle_id": name.removesuffix(".parquet"), "driver_epoch": epoch}
+    write_part(folder, f"cases/{name}", "cases", rows, stamp)
+    return name
+
+
+def _versions(plan: Plan) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if _uses_vllm(plan):
+        found["vllm"] = installed_version() or "not installed"
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _uses_vllm(plan: Plan) -> bool:
+    return any(
+        cell.config.models[name].backend == "vllm"
+        for cell in plan.cells
+        for name in cell.roles.values()
+    )
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that crsweep runs from, and whether it has changes."""
+    root = Path(__file__).parent.parent
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *words], cwd=root, capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    revision, status = (
+        git("rev-parse", "HEAD"),
+        git("status", "--porcelain", "--untracked-files=no"),
+    )
+    return revision, None if status is None else bool(status)

@@ -1,0 +1,48 @@
+"""The GPUs that a sweep will have, without starting anything on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Sequence
+
+from runner.driver.executors import cluster
+from runner.placement.packing import Node
+from sweeps.plan import Plan
+
+
+def nodes_of(plan: Plan, gpus: Sequence[int]) -> tuple[list[Node], bool]:
+    """Nodes for the engines of `plan`, and whether CPU slots stand in for GPUs.
+
+    `gpus` are those of an imagined cluster, a number a node; without them the cluster that the
+    sweep names is asked, or this machine is looked at.
+    """
+    run = plan.loaded.header.run
+    if gpus:
+        return [Node(f"node{i}", count) for i, count in enumerate(gpus)], False
+    if run.executor == "local":
+        return [], False
+    if run.ray_address is not None:
+        from workers.executors.on_ray import cluster_nodes, start_ray, stop_ray
+
+        start_ray(run.ray_address)
+        try:
+            return cluster(cluster_nodes())
+        finally:
+            stop_ray()
+    here = gpu_memories()
+    name = socket.gethostname()
+    if here:
+        return [Node(name, len(here))], False
+    return [Node(name, os.cpu_count() or 1)], True
+
+
+def gpu_memories() -> list[float]:
+    """GiB of each GPU of this machine."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        return [float(line) / 1024 for line in found.stdout.splitlines() if line.strip()]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []  # no such program: no such GPU

@@ -1,0 +1,162 @@
+"""Rehearsals: a few dialogues of a plan with the `rules` backend, to see prompts and count calls.
+
+Nothing is stored, no engine starts. `plan` estimates from them, `render` prints their prompts,
+`doctor` finds broken prompts by them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agents.core.artifacts import FitRecipe
+from agents.core.ask import is_probe
+from runner.artifacts import state_of, store_of
+from runner.driver.progress import duration
+from runner.rehearsal.stand_ins import Spoken, StandIn, expected, rules_runner, stand_ins
+from sweeps.plan import Plan, Ref
+from workers.results.rows import Attempt
+
+
+def rehearse_preparing(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
+    """What dialogues of `cells` need prepared, stand-ins where it is not ready."""
+    return asyncio.run(stand_ins(plan, cells))
+
+
+def rehearse(plan: Plan, cells: Sequence[int], cases: int, *, probe: bool) -> list[Attempt]:
+    """Up to `cases` dialogues of each cell (positions in the plan), with the first seed."""
+    runner = rules_runner(plan, probe=probe)
+
+    async def play() -> list[Attempt]:
+        runner.provide([found.prepared for found in await stand_ins(plan, cells)])
+        attempts = []
+        for index in cells:
+            cell = plan.cells[index]
+            source = plan.sources[cell.source]
+            for position in range(min(cases, len(source))):
+                ref = Ref("rehearsal", index, cell.seeds[0], source.case_id(position))
+                attempts.append(await runner.run(ref))
+        return attempts
+
+    return asyncio.run(play())
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the dialogues left may cost: means of rehearsed ones times their number."""
+
+    spoken: Spoken
+    probe_calls: float
+    rehearsed: int
+
+
+def estimate(plan: Plan, left: int, *, probe: bool, most: int = 24, cases: int = 3) -> Estimate:
+    """Rehearses a cell of every agent on every data set, where there are more, `most` drawn ones.
+
+    A stride over the grid would not do: it can meet the same agents again and again.
+    """
+    cells_of: dict[tuple[str, int], list[int]] = {}
+    for index, cell in enumerate(plan.cells):
+        key = cell.config.agent.model_dump_json(), cell.source
+        cells_of.setdefault(key, []).append(index)
+    groups = list(cells_of.values())
+    if len(groups) > most:
+        groups = random.Random(0).sample(groups, most)
+    episodes = [len(plan.sources[cell.source]) * len(cell.seeds) for cell in plan.cells]
+    stands_for = {group[0]: sum(episodes[index] for index in group) for group in groups}
+    attempts = rehearse(plan, list(stands_for), cases, probe=probe)
+    played = Counter(attempt.ref.cell for attempt in attempts)
+    spoken, probes = Spoken(0, 0, 0), 0.0
+    for attempt in attempts:
+        records = attempt.journal.records
+        if attempt.error is not None and not records:
+            raise attempt.error  # it fails before its first call: there is nothing to estimate
+        cell = attempt.ref.cell
+        share = left * stands_for[cell] / sum(stands_for.values()) / played[cell]
+        done = [r.completion for r in records if r.completion is not None]
+        spoken = Spoken(
+            spoken.calls + share * len(records),
+            spoken.input_tokens + share * sum(c.input_tokens or 0 for c in done),
+            spoken.output_tokens + share * sum(c.output_tokens or 0 for c in done),
+        )
+        probes += share * sum(is_probe(r.call.role) for r in records)
+    return Estimate(spoken, probes, rehearsed=len(attempts))
+
+
+def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
+    """Every artifact of a plan as JSON types, with what may be told of making it.
+
+    `needed` are the keys of those that a run would make if they are not ready. `calls` and tokens
+    are expected ones, from a rehearsal with the rules backend; `earlier` are fits of the same
+    recipe and data under other seeds, with the seconds that they took.
+    """
+    store = store_of(plan.loaded.header.artifacts)
+    states = {key: state_of(store, key) for key in plan.artifacts}
+    to_make = [key for key, state in states.items() if state != "ready" and key in needed]
+    asked = asyncio.run(expected(plan, to_make))
+    found = []
+    for key, artifact in plan.artifacts.items():
+        domain, recipe = plan.sources[plan.cells[artifact.cells[0]].source].domain, artifact.recipe
+        one: dict[str, Any] = {
+            "key": key,
+            "title": artifact.title,
+            "kind": recipe.kind,
+            "seed": artifact.seed,
+            "cells": list(artifact.cells),
+            "state": states[key],
+            "needed": key in needed,
+            "interactions": domain.statistics()["interactions"],
+        }
+        if isinstance(recipe, FitRecipe):
+            earlier = store.alike(recipe.kind, recipe.identity(), domain.fingerprint())
+            one["size"] = recipe.size
+            one["earlier"] = [
+                {"seed": about.seed, "seconds": about.seconds}
+                for about in earlier
+                if about.key != key
+            ]
+        found.append(one | (asked[key]._asdict() if key in asked else {}))
+    return found
+
+
+def asked_to_prepare(artifacts: Sequence[Mapping[str, Any]]) -> Spoken:
+    """What models are expected to be asked for all that is to be made."""
+    counts = [[found.get(name, 0) for name in Spoken._fields] for found in artifacts]
+    return Spoken(*map(sum, zip(*counts, strict=True))) if counts else Spoken(0, 0, 0)
+
+
+def artifact_lines(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For `plan`, a line an artifact: what it is, and what it takes to make it."""
+    return [f"{found['kind']}: {found['title']}: {_work(found)}" for found in artifacts]
+
+
+def _work(found: Mapping[str, Any]) -> str:
+    if found["state"] == "ready":
+        return "ready"
+    if not found["needed"]:
+        return f"{found['state']}, but no episode that is left needs it"
+    if found["kind"] != "fit":
+        spoken = Spoken(*(found[name] for name in Spoken._fields)).words()
+        return f"{found['state']}, about {spoken} (from a rehearsal with the rules backend)"
+    size = f" in {found['size']}" if found["size"] else ""
+    return (
+        f"{found['state']}, from a domain of {found['interactions']:,} interactions{size}; "
+        f"{_time_of(found['earlier'])}"
+    )
+
+
+def _time_of(earlier: Sequence[Mapping[str, Any]]) -> str:
+    """What earlier fits of the same recipe and data took: nothing else tells how long one takes."""
+    if not earlier:
+        return "time unknown: there is no earlier fit to estimate from"
+    if len(earlier) == 1:
+        return f"under seed {earlier[0]['seed']} it took {duration(earlier[0]['seconds'])}"
+    seconds = [found["seconds"] for found in earlier]
+    return (
+        f"under {len(earlier)} other seeds it took {duration(min(seconds))} to "
+        f"{duration(max(seconds))}"
+    )

@@ -1,0 +1,157 @@
+"""What rehearsals and `play` are given where an artifact is not ready: something quickly made.
+
+A fit's recipe names another that takes seconds; what models write, the `rules` backend writes.
+Each is made once a process and domain, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from agents.core.artifacts import CallsRecipe, Content, FitRecipe
+from agents.core.errors import AgentError
+from runner.artifacts import store_of
+from simulators.core.cases import Domain
+from sweeps import identity
+from sweeps.artifacts import Need, PrepareRef, role_of
+from sweeps.plan import Cell, Plan
+from sweeps.schema import ModelSpec
+from workers.artifacts.store import ArtifactDamaged, Prepared
+from workers.episodes import EpisodeRunner, job_of
+from workers.results.rows import Row
+
+_RULES = ModelSpec(backend="rules")
+_SEED = 0  # of fits
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """An artifact for a rehearsal. `calls` are those that made it, here."""
+
+    prepared: Prepared
+    title: str
+    cell: int
+    is_real: bool
+    """Whether a run would use the same."""
+    calls: Sequence[Row] = ()
+
+
+_contents: dict[str, tuple[Content, Sequence[Row]]] = {}  # of this process
+
+
+def rules_runner(plan: Plan, *, probe: bool) -> EpisodeRunner:
+    """Plays the plan's dialogues with the `rules` backend, in this process."""
+    job = job_of(plan, probe=probe, executor="local", epoch=0, run_id="rehearsal")
+    return EpisodeRunner(replace(job, cells=tuple(map(_with_rules, job.cells))))
+
+
+async def stand_ins(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
+    """What dialogues of `cells` with their first seeds need: from the store where it is ready."""
+    found: dict[str, StandIn] = {}
+    for index in cells:
+        seeds = plan.cells[index].seeds[0]
+        for need in plan.cells[index].needs:
+            key = need.key(seeds)
+            if key not in found:
+                found[key] = await _find(plan, index, need, key)
+    return list(found.values())
+
+
+def calls_of(plan: Plan, made: StandIn) -> Sequence[Mapping[str, Any]]:
+    """The calls that made it, here or before it was stored; none if no model did."""
+    return made.calls or store_of(plan.loaded.header.artifacts).calls(made.prepared.key)
+
+
+class Spoken(NamedTuple):
+    """How much is asked of models."""
+
+    calls: float
+    input_tokens: float
+    output_tokens: float
+
+    def words(self) -> str:
+        return (
+            f"{self.calls:,.0f} calls, {self.input_tokens:,.0f} input and "
+            f"{self.output_tokens:,.0f} output tokens"
+        )
+
+
+async def expected(plan: Plan, keys: Sequence[str]) -> dict[str, Spoken]:
+    """Key -> what artifacts that models make may cost, from one rehearsal of all that are made
+    from one recipe, domain and folder of prompts."""
+    rehearsed: dict[str, Spoken] = {}
+    found: dict[str, Spoken] = {}
+    for key in keys:
+        artifact = plan.artifacts[key]
+        if not isinstance(artifact.recipe, CallsRecipe):
+            continue
+        index = artifact.cells[0]
+        cell = plan.cells[index]
+        agent, domain = cell.config.agent, plan.sources[cell.source].domain.fingerprint()
+        prompts = [agent.name, agent.options.get("prompts")]
+        same = identity.digest([artifact.recipe.identity(), domain, prompts])
+        if same not in rehearsed:
+            need = next(n for n in cell.needs if n.name == artifact.name)
+            _, calls = await _written(plan, index, need, key)
+            rehearsed[same] = Spoken(
+                len(calls),
+                sum(row["input_tokens"] or 0 for row in calls),
+                sum(row["output_tokens"] or 0 for row in calls),
+            )
+        found[key] = rehearsed[same]
+    return found
+
+
+async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
+    cell, title, recipe = plan.cells[index], plan.artifacts[key].title, need.recipe
+    calls, is_real = (), True
+    try:
+        ready = store_of(plan.loaded.header.artifacts).find(key)
+    except ArtifactDamaged:  # whoever runs the sweep is told
+        ready = None
+    if ready is not None:
+        content = ready[1]
+    elif isinstance(recipe, FitRecipe):
+        quick = recipe.stand_in()
+        is_real = quick.identity() == recipe.identity() and plan.artifacts[key].seed == _SEED
+        recipe, content = quick, _fitted(quick, plan.sources[cell.source].domain)
+    else:
+        assert isinstance(recipe, CallsRecipe)
+        content, calls = await _written(plan, index, need, key)
+        is_real = cell.config.models[cell.roles[role_of(recipe)]].backend == _RULES.backend
+    prepared = Prepared(key, content.digest(), recipe, content)
+    return StandIn(prepared, title, index, is_real, calls)
+
+
+def _fitted(recipe: FitRecipe, domain: Domain) -> Content:
+    known = identity.digest([recipe.identity(), domain.fingerprint()])
+    if known not in _contents:
+        steps = list(recipe.fit(domain.training_data(), _SEED))
+        if not steps or steps[-1].result is None:
+            raise AgentError(f"the substitute {recipe.label} ended without a result")
+        _contents[known] = (steps[-1].result, ())
+    return _contents[known][0]
+
+
+async def _written(plan: Plan, index: int, need: Need, key: str) -> tuple[Content, Sequence[Row]]:
+    # A model that is `rules` already keeps its skill and its seed, so it writes the real thing.
+    known = f"{need.identity} {plan.cells[index].seeds[0].training}"
+    if known not in _contents:
+        runner = rules_runner(plan, probe=False)
+        ref = PrepareRef(key, index, need.name, plan.cells[index].seeds[0].training)
+        made = await runner.prepare(ref, lambda done, most: None)
+        await runner.close()
+        if made.content is None:
+            raise AgentError(f"{plan.artifacts[key].title}, by the rules backend: {made.error}")
+        _contents[known] = (made.content, made.calls)
+    return _contents[known]
+
+
+def _with_rules(cell: Cell) -> Cell:
+    models = {
+        name: spec if spec.backend == _RULES.backend else _RULES
+        for name, spec in cell.config.models.items()
+    }
+    return replace(cell, config=cell.config.model_copy(update={"models": models}))

@@ -1,0 +1,230 @@
+"""The Parquet parts of a sweep folder: their names, and which of them count.
+
+- A part is `<table>/<epoch>-<writer>-<number>.parquet`. A name that is there is a whole file.
+- A compacted file (`<table>/compact-<epoch>-<number>.parquet`) names in its footer, under
+  `REPLACES`, the parts it was made of, and those that they were made of; readers skip those.
+- Pages have checksums, which are verified here; files of earlier versions have none.
+- A damaged file is set aside as `<name>.damaged`, which nobody reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agents.core.errors import StoreError
+from sweeps.storage import folder as folders
+from sweeps.storage.folder import Folder
+from sweeps.storage.records import READABLE, SCHEMA_VERSION, SCHEMAS
+
+SUFFIX = ".parquet"
+COMPACT = "compact-"
+DAMAGED = ".damaged"
+REPLACES = "crsweep.replaces"
+_VERSION = b"crsweep.schema_version"
+_EPOCH = re.compile(rf"(?:{COMPACT})?(\d{{6}})-")
+
+
+# What Arrow says of bytes that make no sense. It is an OSError too where they cannot be had.
+_SENSELESS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
+
+
+class PartForeign(StoreError):
+    """Parts that are whole, but not what this crsweep would write: nobody touches them."""
+
+
+class PartDamaged(StoreError):
+    """A part that is no whole Parquet file, or whose pages are not what was written."""
+
+    def __init__(self, folder: Folder, name: str, found: str) -> None:
+        super().__init__(f"{folder}/{name} {found}")
+        self.name = name
+
+
+def live(folder: Folder, table: str, without: Collection[str] = ()) -> list[str]:
+    """The parts of `table` that count, as `<table>/<name>`, sorted; empty if there are none.
+
+    Listing a folder is no single step. Where a compacted file came or a part went meanwhile, it is
+    done again: else it could miss the new file and the parts that it replaced. Parts in `without`
+    are taken for not there.
+    """
+    found = _listed(folder, table)
+    while True:
+        again = _listed(folder, table)
+        new = set(again) - set(found)
+        if set(found) <= set(again) and not any(n.startswith(COMPACT) for n in new):
+            try:
+                whole = [name for name in again if f"{table}/{name}" not in without]
+                replaced = set().union(*_replaced(folder, table, whole).values())
+                return [f"{table}/{name}" for name in whole if name not in replaced]
+            except FileNotFoundError:
+                again = _listed(folder, table)
+        found = again
+
+
+def replaced(folder: Folder, table: str) -> list[str]:
+    """The parts of `table` that a compacted file stands for and that are still there."""
+    found = _listed(folder, table)
+    names = set().union(*_replaced(folder, table, found).values())
+    return [f"{table}/{name}" for name in found if name in names]
+
+
+def footer_of(folder: Folder, name: str) -> Mapping[bytes, bytes]:
+    """Key-value metadata of a part. PartDamaged, PartForeign, StoreError."""
+    with reading(folder, name) as file:
+        metadata = file.metadata.metadata or {}
+    # Footers have no checksums: what is written there may be anything.
+    version = metadata.get(_VERSION, b"none").decode("utf-8", "replace")
+    if version not in map(str, READABLE):
+        raise PartForeign(
+            f"{folder}/{name} has schema version {version}; this crsweep reads and writes "
+            f"{SCHEMA_VERSION}: move it elsewhere"
+        )
+    return metadata
+
+
+@contextmanager
+def reading(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
+    """An open part. PartDamaged for bytes that the block reads and that are not those written.
+
+    StoreError for a disk or a network that fails: the bytes are fetched once more to tell.
+    FileNotFoundError.
+    """
+    try:
+        with folder.open(name) as file:
+            yield pq.ParquetFile(file, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise
+    except _SENSELESS as error:
+        check_whole(folder, name)
+        raise _unreadable(folder, name, error) from error
+
+
+def check_whole(folder: Folder, name: str) -> None:
+    """Reads all of a part. PartDamaged; StoreError if its bytes cannot be had."""
+    try:
+        content = pa.BufferReader(folders.read(folder, name))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise _unreadable(folder, name, error) from error
+    try:
+        file = pq.ParquetFile(content, page_checksum_verification=True)
+    except _SENSELESS as error:
+        raise _not_whole(folder, name, error) from None
+    try:
+        for index in range(file.num_row_groups):
+            file.read_row_group(index).validate(full=True)
+    except _SENSELESS as error:
+        base = name.rpartition("/")[2]
+        raise PartDamaged(
+            folder,
+            name,
+            f"is damaged ({error}); rename it to {base}{DAMAGED}, and the next `crsweep run` "
+            "runs its episodes again",
+        ) from None
+
+
+def _not_whole(folder: Folder, name: str, error: Exception) -> PartDamaged:
+    return PartDamaged(
+        folder,
+        name,
+        f"is not a whole Parquet file ({error}); the next `crsweep run` sets it aside and "
+        "runs its episodes again",
+    )
+
+
+def _unreadable(folder: Folder, name: str, error: Exception) -> StoreError:
+    reason = getattr(error, "strerror", None) or error
+    return StoreError(f"{folder}/{name} cannot be read: {reason}")
+
+
+def replaced_by(folder: Folder, name: str) -> list[str]:
+    """Names of the parts that a part stands for. Raises what `footer_of` does."""
+    try:
+        return list(map(str, json.loads(footer_of(folder, name).get(REPLACES.encode(), b"[]"))))
+    except (ValueError, TypeError) as error:
+        raise _not_whole(folder, name, error) from None
+
+
+def check(folder: Folder, table: str, *, pages: bool) -> None:
+    """Looks at every part of `table`, and at all that it holds if `pages` says so.
+
+    StoreError for the first that is damaged or not ours.
+    """
+    for name in _listed(folder, table):
+        with suppress(FileNotFoundError):  # a driver has merged it meanwhile
+            replaced_by(folder, f"{table}/{name}")
+            if pages:
+                check_whole(folder, f"{table}/{name}")
+
+
+def bundles(folder: Folder, table: str) -> dict[str, set[str] | None]:
+    """Part of `table` -> ids of the bundles that its rows may be of; None if it is damaged.
+
+    PartForeign, StoreError. Only names and footers are read.
+    """
+
+    def found(name: str) -> set[str] | None:
+        try:
+            stands_for = replaced_by(folder, name)
+        except PartDamaged:
+            return None
+        return {part.removesuffix(SUFFIX) for part in (name.partition("/")[2], *stands_for)}
+
+    names = [f"{table}/{name}" for name in _listed(folder, table)]
+    # Footers are small, and on an object store far away.
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return dict(zip(names, pool.map(found, names), strict=True))
+
+
+def last_epoch(folder: Folder) -> int:
+    """The highest epoch in the name of any part, damaged ones too; 0 if there is none."""
+    names = [name for table in SCHEMAS for name in folder.names(table)]
+    return max((int(m[1]) for m in map(_EPOCH.match, names) if m), default=0)
+
+
+def is_compacted(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(COMPACT)
+
+
+def epoch_of(name: str) -> int | None:
+    """The epoch of the driver whose process wrote the part."""
+    found = _EPOCH.match(name.rpartition("/")[2])
+    return int(found[1]) if found else None
+
+
+def _listed(folder: Folder, table: str) -> list[str]:
+    return [name for name in folder.names(table) if name.endswith(SUFFIX)]
+
+
+def _replaced(folder: Folder, table: str, names: list[str]) -> dict[str, set[str]]:
+    """Compacted file -> the names that it hides.
+
+    Two that stand for the same rows take two drivers at once on an object store, one of which was
+    stopped for longer than its lease lasts. The one that stands for all that the other does hides
+    it; where neither does, to refuse is better than to count rows twice.
+    """
+    stands_for = {
+        name: set(replaced_by(folder, f"{table}/{name}"))
+        for name in names
+        if name.startswith(COMPACT)
+    }
+    hides = {name: set(found) for name, found in stands_for.items()}
+    owner: dict[str, str] = {}
+    for name in sorted(stands_for, key=lambda n: (-len(stands_for[n]), n)):
+        for other in {owner[part] for part in stands_for[name] if part in owner}:
+            if not stands_for[name] <= stands_for[other]:
+                raise PartForeign(
+                    f"{folder}/{table}: {other} and {name} hold the same rows; rename one to "
+                    f"end in {DAMAGED}, and run the sweep again for what only that one held"
+                )
+            hides[other].add(name)
+        owner.update(dict.fromkeys(stands_for[name], name))
+    return hides

@@ -1,0 +1,132 @@
+"""Differences between two values of an axis, over cases."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from agents.core.errors import UsageError
+from analysis.results import Results
+from analysis.statistics.compare import _sign_flip, compare, compare_all
+from tests.analysis.builder import Built, Cell, grid_of
+
+Wins = Callable[[Cell, str, int], bool]
+
+
+def results(folder, cells: list[Cell], wins: Wins, *, cases: int = 20) -> Results:
+    built = Built(cells, case_ids=[f"u{n}" for n in range(cases)])
+    for cell in cells:
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                won = wins(cell, case_id, seed)
+                built.episode(cell, case_id, seed, success_turn=1 if won else None)
+    return Results.open(built.write(folder))
+
+
+def test_the_difference_is_the_mean_over_cases_of_case_means(tmp_path):
+    random_, won = random.Random(1), {}
+
+    def wins(cell: Cell, case_id: str, seed: int) -> bool:
+        chance = 0.8 if cell.axes["roles.agent"] == "strong" else 0.3
+        return won.setdefault((cell.cell_id, case_id, seed), random_.random() < chance)
+
+    found = compare(
+        results(tmp_path, grid_of("a", "b"), wins), "sr@5", "roles.agent", "strong", "weak"
+    )
+    cases = {case for _, case, _ in won}
+    by_case = {
+        side: {
+            case: np.mean([v for (c, k, _), v in won.items() if k == case and c.endswith(side)])
+            for case in cases
+        }
+        for side in ("strong", "weak")
+    }
+    differences = [by_case["strong"][c] - by_case["weak"][c] for c in cases]
+    assert found.difference == pytest.approx(float(np.mean(differences)))
+    spread = 1.96 * float(np.std(differences)) / len(cases) ** 0.5
+    assert found.low == pytest.approx(found.difference - spread, abs=0.03)
+    assert found.high == pytest.approx(found.difference + spread, abs=0.03)
+    assert (found.cases, found.p < 0.001) == (20, True)
+    pairs = [[by_case[side][c] for c in cases] for side in ("strong", "weak")]
+    assert found.correlation == pytest.approx(float(np.corrcoef(pairs)[0, 1]))
+
+
+def test_a_cell_without_a_partner_brings_no_other_axis_into_the_difference(tmp_path):
+    cells = [
+        Cell("z/s", {"agent": "z", "roles.agent": "s"}),
+        Cell("z/w", {"agent": "z", "roles.agent": "w"}),
+        Cell("r/s", {"agent": "r", "roles.agent": "s"}),
+    ]
+    found = results(tmp_path, cells, lambda cell, *_: cell.axes["roles.agent"] == "s")
+    assert compare(found, "sr@5", "agent", "z", "r").difference == 0
+
+
+def test_axes_that_go_along_with_the_compared_one_need_not_agree(tmp_path):
+    cells = [
+        Cell(f"{a}/{m}", {"agent": a, "prompts": f"for {a}", "roles.agent": m})
+        for a in "ab"
+        for m in "sw"
+    ]
+    found = results(tmp_path, cells, lambda cell, *_: cell.axes["agent"] == "a")
+    assert compare(found, "sr@5", "agent", "a", "b").difference == 1
+
+
+def test_all_pairs_are_corrected_by_holm_and_stay_in_order(tmp_path):
+    cells = grid_of("a", "b", "c", backbones=["s"])
+    chance = {"a": 0.9, "b": 0.5, "c": 0.5}
+    random_ = random.Random(2)
+    found = compare_all(
+        results(tmp_path, cells, lambda cell, *_: random_.random() < chance[cell.axes["agent"]]),
+        "sr@5",
+        "agent",
+    )
+    assert [(c.first, c.second) for c in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    ordered = sorted(found, key=lambda c: c.p)
+    expected, least = [], 0.0
+    for rank, one in enumerate(ordered):
+        least = max(least, min(1.0, one.p * (3 - rank)))
+        expected.append(least)
+    assert [c.p_holm for c in ordered] == pytest.approx(expected)
+
+
+def test_no_difference_at_all_is_p_1_and_the_same_every_time(tmp_path):
+    sweep = results(tmp_path, grid_of("a", "b"), lambda *_: True)
+    once, again = (compare(sweep, "sr@5", "agent", "a", "b") for _ in range(2))
+    assert once == again
+    assert (once.difference, once.low, once.high, once.p, once.correlation) == (0, 0, 0, 1, None)
+
+
+def test_the_test_keeps_its_level_when_cases_differ_and_seeds_repeat_them():
+    """A null of 40 cases with an effect of agent by case: at most about 5 % may be significant."""
+    rng = np.random.default_rng(0)
+    hits = sum(_sign_flip(rng.normal(size=40), rng) < 0.05 for _ in range(200))
+    assert hits <= 20  # 5 % of 200 are 10; 20 has a chance below 0.2 %
+
+
+@pytest.mark.parametrize(
+    ("axis", "first", "second", "message"),
+    [
+        ("agnt", "a", "b", "did you mean 'agent'"),
+        ("agent", "a", "bb", "no value 'bb'.*values: a, b"),
+    ],
+)
+def test_unknown_axes_and_values_are_named(tmp_path, axis, first, second, message):
+    sweep = results(tmp_path, grid_of("a", "b"), lambda *_: True, cases=2)
+    with pytest.raises(UsageError, match=message):
+        compare(sweep, "sr@5", axis, first, second)
+
+
+def test_data_sets_share_no_cases_and_cannot_be_compared(tmp_path):
+    cells = [Cell(n, {"domain": n}, f"source {n}") for n in "xy"]
+    sweep = results(tmp_path, cells, lambda *_: True, cases=2)
+    with pytest.raises(UsageError, match="no case has"):
+        compare_all(sweep, "sr@5", "domain")
+
+
+def test_an_axis_of_one_value_has_nothing_to_compare(tmp_path):
+    sweep = results(tmp_path, grid_of("a"), lambda *_: True, cases=2)
+    with pytest.raises(UsageError, match="one value"):
+        compare_all(sweep, "sr@5", "agent")

@@ -1,0 +1,132 @@
+"""Means, deviations, complete blocks, coverage and notes."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+
+from analysis.results import Results
+from analysis.tables.table import Table, make_table
+from tests.analysis.builder import Built, Cell, grid_of
+
+
+def filled(**changes) -> Built:
+    """Every episode done; cell a/strong succeeds for seed 0 in turn 1, all else never."""
+    built = Built(grid_of("a", "b"), **changes)
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                won = cell.cell_id == "a/strong" and seed == 0
+                built.episode(cell, case_id, seed, success_turn=1 if won else None)
+    return built
+
+
+def table_of(built: Built, folder, *metrics: str, complete_only: bool = True, **manifest) -> Table:
+    results = Results.open(built.write(folder, **manifest))
+    return make_table(results, metrics or ["sr@5"], complete_only=complete_only)
+
+
+def test_mean_and_std_are_of_the_per_seed_means(tmp_path):
+    found = table_of(filled(), tmp_path).rows[0]
+    assert found.values[0].mean == pytest.approx(1 / 3)
+    assert found.values[0].std == pytest.approx(statistics.stdev([1, 0, 0]))
+    assert (found.values[0].seeds, found.values[0].episodes) == (3, 12)
+    assert (found.counted, found.planned) == (12, 12)
+
+
+def test_one_seed_has_no_deviation(tmp_path):
+    table = table_of(filled(seeds=[0]), tmp_path)
+    assert [row.values[0].std for row in table.rows] == [None] * 4
+    assert table.notes == ["one seed: no standard deviation"]
+
+
+def test_a_cell_is_deterministic_where_every_case_has_one_transcript(tmp_path):
+    built = Built(grid_of("a", "b", backbones=["s"]))
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                same = cell.cell_id == "a/s" or (case_id, seed) != ("u1", 2)
+                words = case_id if same else "other words"
+                built.episode(cell, case_id, seed, success_turn=1, transcript_hash=words)
+    a, b = (row.values[0] for row in table_of(built, tmp_path).rows)
+    assert (a.std, a.deterministic) == (None, True)
+    assert (b.std, b.deterministic) == (0, False)
+
+
+@pytest.mark.parametrize("odd", [0, 7, 8, 19])
+def test_one_case_that_differs_is_found_wherever_it_stands(tmp_path, odd):
+    built = Built(grid_of("a", backbones=["s"]), case_ids=[f"u{n}" for n in range(20)])
+    for number, case_id in enumerate(built.case_ids):
+        for seed in built.seeds:
+            words = f"{case_id}, {seed}" if number == odd else case_id
+            built.episode(built.cells[0], case_id, seed, transcript_hash=words)
+    (row,) = table_of(built, tmp_path).rows
+    assert not row.values[0].deterministic
+
+
+def test_what_infrastructure_broke_off_makes_nothing_look_random(tmp_path):
+    built = Built(grid_of("a", backbones=["s"]))
+    for case_id in built.case_ids:
+        for seed in built.seeds:
+            if (case_id, seed) == ("u0", 1):
+                built.failed(built.cells[0], case_id, seed, "infrastructure")
+            else:
+                built.episode(built.cells[0], case_id, seed, transcript_hash=case_id)
+    (row,) = table_of(built, tmp_path).rows
+    assert row.values[0].deterministic
+    assert row.counted == 11
+
+
+def test_a_case_that_one_cell_misses_is_left_out_of_all(tmp_path):
+    built = filled()
+    rows = built.rows["episodes"]
+    rows[:] = [r for r in rows if r["episode_id"] != "b/weak-u3-2"]
+    table = table_of(built, tmp_path / "complete")
+    assert [row.counted for row in table.rows] == [9, 9, 9, 9]
+    assert any(note.startswith("incomplete") for note in table.notes)
+    every = table_of(built, tmp_path / "all", complete_only=False)
+    assert [row.counted for row in every.rows] == [12, 12, 12, 11]
+
+
+def test_a_failure_completes_its_block_but_only_the_agents_own_counts(tmp_path):
+    built = filled()
+    for row, blame in zip(built.rows["episodes"][:3], ["agent", "user", "infrastructure"],
+                          strict=True):  # fmt: skip
+        row.update(status="failed", blame=blame, success=False, success_turn=None)
+    table = table_of(built, tmp_path, "sr@5", "sr_completed@5")
+    assert table.rows[0].counted == 10
+    assert [v.episodes for v in table.rows[0].values] == [10, 9]
+    assert "2 episodes failed by no fault of the agent are left out" in table.notes
+
+
+def test_blocks_are_of_one_source(tmp_path):
+    cells = [Cell("x", {"domain": "x"}, "sx"), Cell("y", {"domain": "y"}, "sy")]
+    built = Built(cells)
+    for case_id in built.case_ids:
+        for seed in built.seeds:
+            built.episode(cells[0], case_id, seed)
+            if case_id != "u0":
+                built.episode(cells[1], case_id, seed)
+    assert [row.counted for row in table_of(built, tmp_path).rows] == [12, 9]
+
+
+def test_an_undefined_metric_is_none_and_says_so(tmp_path):
+    table = table_of(filled(), tmp_path, "at_success_only", "dsr_pooled@5")
+    assert [row.values[0].mean for row in table.rows] == [1.0, None, None, None]
+    assert "at_success_only is defined for 4 of 48 episodes" in table.notes
+    assert "dsr_pooled@5 is defined for 0 of 48 episodes" in table.notes
+
+
+@pytest.mark.parametrize("backend", ["rules", "latency"])
+def test_backends_that_are_no_language_models_leave_a_watermark(tmp_path, backend):
+    built = filled()
+    built.cells[3].backends["user"] = backend
+    assert any(n.startswith("WATERMARK") for n in table_of(built, tmp_path / "a").notes)
+    assert not any(n.startswith("WATERMARK") for n in table_of(filled(), tmp_path / "b").notes)
+
+
+def test_the_note_on_the_deviation_says_what_varied(tmp_path):
+    notes = table_of(filled(), tmp_path, seed_varies="training and sampling").notes
+    assert "over 3 seeds" in notes[0]
+    assert "training and sampling" in notes[0]

@@ -1,0 +1,210 @@
+"""Ours beside a paper's: which rows meet, and what is said of how they differ."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from agents.core.errors import UsageError
+from analysis import published
+from analysis.results import Results
+from analysis.tables import render
+from analysis.tables.table import Table
+from analysis.tables.vs_published import table_beside
+from tests.analysis.builder import Built, Cell
+
+MODEL = {
+    "backend": "vllm",
+    "model": "some/Llama",
+    "revision": "abc",
+    "sampling": {"temperature": 0},
+}
+SETTINGS: dict[str, Any] = {
+    "domain": {"name": "movielens", "min_rating": 3.0, "k_core": 10},
+    "simulator": {"name": "target_item", "decides": "model"},
+    "success": {"name": "user_accepts"},
+    "cases": {"split": "test", "sample": 4, "sample_seed": 0},
+    "limits": {"max_turns": 5, "shown_items": 10, "episode_tokens": 60_000},
+    "models": {"agent": MODEL, "user": MODEL},
+}
+WHOLE = {"name": "af_irs", "action_first": True, "llm2rs": True, "llm_refine": True,
+         "recommender": {"name": "sasrec"}, "candidates": 50}  # fmt: skip
+
+
+def cell(agent: Mapping[str, Any] | str, backbone: str = "llama", dataset: str = "ML-1M") -> Cell:
+    """A cell with the paper's settings."""
+    ref = {"name": agent} if isinstance(agent, str) else dict(agent)
+    axes = {"domain": f"path of {dataset}", "agent": str(ref), "roles.agent": backbone}
+    name = " ".join(axes.values())
+    return Cell(name, axes, source_id=dataset, settings={**SETTINGS, "agent": ref})
+
+
+def results(folder, *cells: Cell, cases: int = 4) -> Results:
+    """Each cell succeeds in turn 1 for one case of each seed, else never."""
+    built = Built(list(cells), case_ids=[f"u{n}" for n in range(cases)])
+    for one in built.cells:
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                built.episode(one, case_id, seed, success_turn=1 if case_id == "u0" else None)
+    sources = [
+        {"source_id": name, "domain": "movielens", "split": "test", "sample": cases,
+         "fingerprint": "f", "dataset": name}
+        for name in dict.fromkeys(one.source_id for one in cells)
+    ]  # fmt: skip
+    return Results.open(built.write(folder, sources=sources, seed_varies="sampling and training"))
+
+
+def beside(folder, *cells: Cell, table: str = "af_irs/table2", **options: Any) -> Table:
+    return table_beside(results(folder, *cells), published.read(table), **options)
+
+
+def labels(table: Table) -> list[tuple[str, ...]]:
+    return [tuple(row.axes.values()) for row in table.rows]
+
+
+def texts(table: Table, row: int) -> list[str | None]:
+    return [figure and figure.marked for figure in table.published[row]]
+
+
+def test_rows_stand_in_the_papers_order_with_its_figures(tmp_path):
+    table = beside(tmp_path, cell(WHOLE), cell("zero_shot", dataset="Steam"), cell("zero_shot"))
+    assert table.axes == ["dataset", "row"]
+    assert labels(table) == [("ML-1M", "Zero-shot"), ("ML-1M", "Ours"), ("Steam", "Zero-shot")]
+    assert [metric.name for metric in table.metrics] == ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
+    assert texts(table, 1) == ["0.27*", "0.68*", "0.81*", "3.13*"]
+    assert texts(table, 2) == ["0.22", "0.57", "0.67", "3.51"]
+    assert [v.mean for v in table.rows[0].values] == [0.25, 0.25, 0.25, 0.25 + 0.75 * 6]
+    assert any(note.startswith("* better than the best baseline") for note in table.notes)
+
+
+def test_cells_of_one_row_are_told_apart_by_the_axes_in_which_they_differ(tmp_path):
+    table = beside(tmp_path, cell("react", "llama"), cell("react", "qwen"))
+    assert table.axes == ["dataset", "row", "roles.agent"]
+    assert labels(table) == [("ML-1M", "ReAct", "llama"), ("ML-1M", "ReAct", "qwen")]
+
+
+def test_an_ablation_is_the_row_of_its_options_and_of_no_other(tmp_path):
+    cells = [cell({**WHOLE, option: False}) for option in ("action_first", "llm2rs", "llm_refine")]
+    ablations = beside(tmp_path / "3", *cells, table="af_irs/table3")
+    assert [row for _, row in labels(ablations)] == [
+        "w/o Action-First",
+        "w/o LLM2RS",
+        "w/o LLM-refine",
+    ]
+    both = cell({**WHOLE, "llm2rs": False, "llm_refine": False})
+    with pytest.raises(UsageError, match="no cell of"):
+        beside(tmp_path / "2", both, table="af_irs/table3")
+
+
+def test_metrics_can_be_chosen_and_need_not_be_published(tmp_path):
+    table = beside(tmp_path, cell("zero_shot"), metrics=["sr@5", "sr@4"])
+    assert texts(table, 0) == ["0.71", None]
+
+
+def test_the_papers_own_settings_leave_only_what_cannot_be_the_same(tmp_path):
+    notes = [n for n in beside(tmp_path, cell(WHOLE)).notes if n.startswith("differs")]
+    assert notes == [
+        "differs: backbone: published a widely used LLM API, here some/Llama@abc (agent and user)",
+        "differs: cases: published 6038, here 4",
+        "differs: repetitions: published not stated, here 3 seeds (varied: sampling and training)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("limits.max_turns", 10, "limits.max_turns: published 5, here 10"),
+        ("limits.shown_items", 5, "limits.shown_items: published 10, here 5"),
+        ("cases.split", "validation", "cases.split: published test, here validation"),
+        ("success.name", "target_in_shown", "success: published user_accepts, here target_in_"),
+        ("simulator.decides", "rule", "simulator.decides: published model, here rule"),
+        ("agent.candidates", 20, "agent.candidates: published 50, here 20"),
+        ("agent.recommender", {"name": "item_knn"}, "recommender: published sasrec, here item_knn"),
+        ("domain.min_rating", None, "domain.min_rating: published 3, here no such setting"),
+        ("domain.k_core", 5, "domain.k_core: published 10, here 5"),
+    ],
+)
+def test_a_setting_that_differs_is_named_with_both_values(tmp_path, path, value, expected):
+    changed = cell(WHOLE)
+    head, key = path.split(".")
+    settings = changed.settings
+    settings[head] = {**settings[head], key: value}
+    notes = beside(tmp_path, changed, cell("zero_shot")).notes
+    (note,) = [note for note in notes if expected in note]
+    assert note.endswith(" (ML-1M Ours)")
+
+
+def test_a_temperature_is_compared_where_the_paper_states_one(tmp_path):
+    warm = cell("react")
+    model = {**MODEL, "sampling": {"temperature": 0.7}}
+    warm.settings["models"] = {"agent": model, "user": MODEL}
+    notes = beside(tmp_path, warm, cell(WHOLE)).notes
+    assert "differs: temperature: published 0, here 0.7 (ML-1M ReAct)" in notes
+
+
+def test_what_has_no_partner_is_named(tmp_path):
+    notes = beside(tmp_path, cell("zero_shot"), cell("mine")).notes
+    assert any(
+        note.startswith("published and not run here: Amazon-Beauty, Steam, ML-1M ReAct")
+        for note in notes
+    )
+    assert "run here and not published, left out: {'name': 'mine'} on ML-1M" in notes
+
+
+def test_published_figures_that_cannot_be_are_listed_even_where_not_run(tmp_path):
+    note = "! these published figures of Amazon-Beauty w/o Action-First cannot all be: "
+    whole = beside(tmp_path / "a", cell(WHOLE), table="af_irs/table3")
+    assert [n.startswith(note) for n in whole.notes if n.startswith("!")] == [True]
+    ablated = cell({**WHOLE, "action_first": False}, dataset="Amazon-Beauty")
+    table = beside(tmp_path / "b", ablated, table="af_irs/table3")
+    assert texts(table, 0) == ["0.17!", "0.46!", "0.47!", "4.40!"]
+    assert not any(n.startswith("!") for n in beside(tmp_path / "c", cell(WHOLE)).notes)
+
+
+@pytest.mark.parametrize("backend", ["rules", "latency"])
+@pytest.mark.parametrize("role", ["agent", "user"])
+def test_backends_that_are_no_language_models_are_refused(tmp_path, backend, role):
+    made_up = cell("react")
+    made_up.backends[role] = backend
+    with pytest.raises(UsageError) as caught:
+        beside(tmp_path, cell("zero_shot"), made_up)
+    assert f"holds results of the {backend} backend (role {role})" in caught.value.message
+    assert "never compared with published" in caught.value.message
+
+
+def test_a_folder_without_a_published_row_is_refused_with_what_was_found(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        beside(tmp_path / "a", cell("zero_shot", dataset="ML-100K"))
+    assert "found {'name': 'zero_shot'} on ML-100K" in caught.value.message
+    assert "expected data sets ML-1M, Amazon-Beauty, Steam" in caught.value.message
+    old = cell("zero_shot")
+    old.settings = {}
+    with pytest.raises(UsageError, match="an earlier crsweep"):
+        beside(tmp_path / "b", old)
+
+
+def test_every_format_has_the_published_figure_and_the_difference(tmp_path):
+    ablated = cell({**WHOLE, "action_first": False}, dataset="Amazon-Beauty")
+    table = beside(tmp_path, ablated, table="af_irs/table3", metrics=["sr@5", "sr@4"])
+    console = Console(file=io.StringIO(), width=200)
+    render.print_text(table, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0.47!" in text
+    assert "-0.220" in text
+    assert "cannot all be" in text
+    lines = render.markdown(table).splitlines()
+    assert lines[0].startswith("| dataset | row | sr@5 | published | difference | sr@4 |")
+    assert lines[1].count("---") == lines[0].count("|") - 1
+    assert "| 0.250 ± 0.000 | 0.47! | -0.220 | 0.250 ± 0.000 | – | – | 12 of 12 |" in lines[2]
+    latex = render.latex(table)
+    assert r"\begin{tabular}{llrrrrrrr}" in latex
+    assert r"0.250 $\pm$ 0.000 & 0.47! & -0.220 & 0.250 $\pm$ 0.000 & -- & -- & 12 of 12" in latex
+    (row,) = csv.DictReader(io.StringIO(render.as_csv(table)))
+    assert (row["sr@5_published"], row["sr@4_published"]) == ("0.47", "")
+    assert float(row["sr@5_difference"]) == pytest.approx(-0.22)
+    assert (row["dataset"], row["row"]) == ("Amazon-Beauty", "w/o Action-First")

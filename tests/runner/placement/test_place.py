@@ -1,0 +1,385 @@
+"""The placement: there is room for what is resident, loads are few, misfits truly do not fit."""
+
+import itertools
+import random
+from collections import Counter, deque
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runner.placement.packing import Engine, Node
+from runner.placement.place import Work, place
+
+PHASES = ("prepare", "dialogue", "judge")
+
+
+def engines(count, gpus=None, replicas=None):
+    return [
+        Engine(f"e{i}", f"m{i}", replicas[i] if replicas else 1, gpus[i] if gpus else 1)
+        for i in range(count)
+    ]
+
+
+def works(sets, phase="dialogue"):
+    return [Work(phase, frozenset(f"e{i}" for i in members)) for members in sets]
+
+
+def grid(agents, users):
+    return works((a, agents + u) for a in range(agents) for u in range(users))
+
+
+# --- An independent judge of packings: replicas one by one into free amounts, nothing clever -----
+
+
+def holds(nodes, demands):
+    """Whether the demands, a list of GPUs a replica, fit: plain search."""
+    if sum(demands) > sum(nodes):
+        return False
+    seen = set()
+
+    def put(rest, free, opened):
+        if not rest:
+            return True
+        key = (len(rest), tuple(sorted(free)), tuple(sorted(opened)))
+        if key in seen:
+            return False
+        seen.add(key)
+        size, *rest = rest
+        if size >= 1:
+            return any(
+                put(rest, [*free[:i], room - size, *free[i + 1 :]], opened)
+                for i, room in enumerate(free)
+                if room >= size and room not in free[:i]
+            )
+        return any(
+            put(rest, free, [*opened[:i], room - size, *opened[i + 1 :]])
+            for i, room in enumerate(opened)
+            if room >= size and room not in opened[:i]
+        ) or any(
+            put(rest, [*free[:i], room - 1, *free[i + 1 :]], [*opened, 1 - size])
+            for i, room in enumerate(free)
+            if room >= 1 and room not in free[:i]
+        )
+
+    return put(sorted(demands, reverse=True), list(nodes), [])
+
+
+def demands(given_engines):
+    return [
+        Fraction(e.gpus).limit_denominator(1000) for e in given_engines for _ in range(e.replicas)
+    ]
+
+
+def fewest_loads(given_engines, nodes, given_works):
+    """Breadth-first over every resident set and every set of served works; seats left aside."""
+    sizes = [node.gpus for node in nodes]
+    keys = [e.key for e in given_engines]
+    fits = {
+        frozenset(chosen): holds(sizes, demands(e for e in given_engines if e.key in chosen))
+        for count in range(len(keys) + 1)
+        for chosen in itertools.combinations(keys, count)
+    }
+    wanted = [
+        [i for i, w in enumerate(given_works) if w.phase == phase and fits[w.engines]]
+        for phase in PHASES
+    ]
+
+    def settle(phase, resident, left):
+        while True:
+            left = frozenset(i for i in left if not given_works[i].engines <= resident)
+            if left or phase == len(PHASES) - 1:
+                return phase, resident, left
+            phase += 1
+            left = frozenset(wanted[phase])
+
+    start = settle(0, frozenset(), frozenset(wanted[0]))
+    queue, seen = deque([(0, start)]), set()
+    while queue:
+        loads, state = queue.popleft()
+        if state in seen:
+            continue
+        seen.add(state)
+        phase, resident, left = state
+        if not left and phase == len(PHASES) - 1:
+            return loads
+        for key in resident:  # unloading is free, so it goes to the front
+            queue.appendleft((loads, (phase, resident - {key}, left)))
+        for key in keys:
+            if key not in resident and fits[resident | {key}]:
+                queue.append((loads + 1, settle(phase, resident | {key}, left)))
+    raise AssertionError("no way to serve what fits")
+
+
+def verify(given_engines, nodes, given_works, plan):
+    """Everything that must hold whatever the input."""
+    by_key = {e.key: e for e in given_engines}
+    served = Counter(i for stage in plan.stages for i in stage.works)
+    assert all(times == 1 for times in served.values())
+    assert served.keys() | plan.misfits.keys() == set(range(len(given_works)))
+    assert not served.keys() & plan.misfits.keys()
+    order = [PHASES.index(stage.phase) for stage in plan.stages]
+    assert order == sorted(order)
+    before = {}
+    for number, stage in enumerate(plan.stages):
+        assert stage.works
+        for i in stage.works:
+            assert given_works[i].phase == stage.phase
+            assert given_works[i].engines <= stage.engines
+        now = {key: [] for key in stage.engines}
+        for one in stage.allocations:
+            assert one.replica == len(now[one.engine])
+            assert one.gpus == by_key[one.engine].gpus
+            now[one.engine].append(one)
+        for node in nodes:
+            assert holds([node.gpus], demands_on(node, now))
+        assert all(len(where) == by_key[key].replicas for key, where in now.items())
+        changed = {key for key in now if before.get(key) != now[key]}
+        assert set(stage.loads) == changed
+        assert all(one.since == number for key in changed for one in now[key])
+        assert set(stage.unloads) == {key for key in before if now.get(key) != before[key]}
+        before = now
+    assert plan.loads == sum(len(stage.loads) for stage in plan.stages)
+
+
+def demands_on(node, now):
+    return [
+        Fraction(one.gpus).limit_denominator(1000)
+        for where in now.values()
+        for one in where
+        if one.node == node.name
+    ]
+
+
+sizes = st.sampled_from([0.25, 0.3, 1 / 3, 0.5, 0.6, 1, 1, 2, 3, 4])
+
+
+@st.composite
+def problems(draw, most_engines, most_works, most_nodes, most_gpus):
+    count = draw(st.integers(1, most_engines))
+    given_engines = [
+        Engine(f"e{i}", f"m{i}", draw(st.integers(1, 3)), draw(sizes)) for i in range(count)
+    ]
+    nodes = [
+        Node(f"n{i}", draw(st.integers(1, most_gpus)))
+        for i in range(draw(st.integers(1, most_nodes)))
+    ]
+    members = st.frozensets(st.sampled_from([e.key for e in given_engines]), max_size=3)
+    given_works = [
+        Work(draw(st.sampled_from(PHASES)), draw(members))
+        for _ in range(draw(st.integers(0, most_works)))
+    ]
+    return given_engines, nodes, given_works
+
+
+@settings(max_examples=60)
+@given(problems(most_engines=10, most_works=14, most_nodes=8, most_gpus=8))
+def test_what_holds_on_clusters_of_1_to_64_gpus(problem):
+    given_engines, nodes, given_works = problem
+    plan = place(*problem)
+    verify(given_engines, nodes, given_works, plan)
+    assert plan == place(*problem)
+
+
+@settings(max_examples=60)
+@given(problems(most_engines=5, most_works=6, most_nodes=3, most_gpus=4))
+def test_a_misfit_is_impossible_alone_and_nothing_else_is_one(problem):
+    given_engines, nodes, given_works = problem
+    plan = place(*problem)
+    for i, work in enumerate(given_works):
+        alone = holds(
+            [node.gpus for node in nodes],
+            demands(e for e in given_engines if e.key in work.engines),
+        )
+        assert (i in plan.misfits) is not alone
+
+
+# --- Few loads ------------------------------------------------------------------------------------
+
+
+def mixes(count):
+    """Random mixes of up to 5 engines: shares and whole GPUs, one or two nodes, three phases."""
+    for seed in range(count):
+        chance = random.Random(seed)
+        given_engines = [
+            Engine(
+                f"e{i}", f"m{i}", chance.choice([1, 1, 1, 2]), chance.choice([0.5, 0.5, 1, 1, 2])
+            )
+            for i in range(chance.randint(2, 5))
+        ]
+        nodes = [Node("n", chance.choice([1, 2, 3, 4])), Node("m", chance.choice([0, 0, 1, 2]))]
+        keys = [e.key for e in given_engines]
+        given_works = [
+            Work(
+                chance.choice(("dialogue", "dialogue", *PHASES)),
+                frozenset(chance.sample(keys, chance.randint(1, min(3, len(keys))))),
+            )
+            for _ in range(chance.randint(2, 7))
+        ]
+        yield given_engines, nodes, given_works
+
+
+def test_random_mixes_take_hardly_more_loads_than_the_fewest():
+    # Found by brute force, which counts no moves: the fewest may be fewer than there can be.
+    more = Counter()
+    for given_engines, nodes, given_works in mixes(150):
+        plan = place(given_engines, nodes, given_works)
+        verify(given_engines, nodes, given_works, plan)
+        more[plan.loads - fewest_loads(given_engines, nodes, given_works)] += 1
+    assert min(more) == 0
+    assert sum(times for loads, times in more.items() if loads) <= 0.05 * more.total()
+    assert max(more) <= 2
+
+
+def shared_models():
+    """Instances with a known least number of loads: what sweeps look like."""
+    for capacity in range(2, 7):
+        one_user = works((0, i) for i in range(1, 16))
+        yield f"one user, room for {capacity}", 16, capacity, one_user, 16
+        # Both users stay, or each agent is loaded for one user after the other.
+        two_users = [*grid(12, 2), *works([(14,), (15,)], "judge")]
+        fewest = 2 + 12 + 2 + (11 if capacity == 2 else 0)
+        yield f"two users, judges apart, room for {capacity}", 16, capacity, two_users, fewest
+    for capacity in (3, 4, 5, 6):
+        with_critic = works((0, 1, i) for i in range(2, 16))
+        yield f"user and critic, room for {capacity}", 16, capacity, with_critic, 16
+    for agents, users in [(4, 4), (8, 8), (12, 4)]:
+        # Room for two: every pair but the first changes one model.
+        pairs = agents * users + 1
+        yield f"{agents} x {users}, room for 2", agents + users, 2, grid(agents, users), pairs
+    for users in (1, 2, 3, 4):
+        everyone = grid(10, users)
+        yield f"10 x {users}, room for all users", 10 + users, users + 1, everyone, 10 + users
+    yield "four agents at once in one dialogue", 6, 4, works([(0, 1, 2, 3), (0, 1, 4, 5)]), 6
+
+
+@pytest.mark.parametrize(
+    ("models", "capacity", "given_works", "fewest"),
+    [pytest.param(*rest, id=name) for name, *rest in shared_models()],
+)
+def test_models_that_share_users_critics_and_judges_take_the_fewest_loads(
+    models, capacity, given_works, fewest
+):
+    nodes = [Node("n", capacity)]
+    plan = place(engines(models), nodes, given_works)
+    verify(engines(models), nodes, given_works, plan)
+    assert plan.loads == fewest
+
+
+@pytest.mark.parametrize(
+    ("agents", "users", "capacity"), [(8, 8, 4), (8, 8, 6), (12, 4, 4), (6, 6, 4), (10, 3, 3)]
+)
+def test_full_grids_cost_no_more_than_groups_of_users(agents, users, capacity):
+    # The plan by hand: a group of users stays while the agents pass; the last agent meets the next.
+    given_engines, given_works = engines(agents + users), grid(agents, users)
+    nodes = [Node("n", capacity)]
+    plan = place(given_engines, nodes, given_works)
+    verify(given_engines, nodes, given_works, plan)
+    groups = -(-users // (capacity - 1))
+    assert plan.loads <= users + agents + (groups - 1) * (agents - 1)
+
+
+# --- Single cases ---------------------------------------------------------------------------------
+
+
+def test_models_shared_by_neighbours_stay_and_a_judge_takes_the_place_of_the_dialogues():
+    given_works = [*works([(0, 1), (0, 2)]), *works([(3,)], "judge")]
+    plan = place(engines(4), [Node("n", 2)], given_works)
+    first, second, third = plan.stages
+    assert (first.loads, second.loads, third.loads) == (("e0", "e1"), ("e2",), ("e3",))
+    assert second.unloads == ("e1",)
+    assert second.engines == {"e0", "e2"}
+    assert [stage.phase for stage in plan.stages] == ["dialogue", "dialogue", "judge"]
+    assert plan.loads == 4
+
+
+def test_what_is_loaded_already_serves_the_next_phase_without_a_load():
+    plan = place(engines(2), [Node("n", 2)], [*works([(0, 1)]), *works([(1,)], "judge")])
+    assert [stage.loads for stage in plan.stages] == [("e0", "e1"), ()]
+
+
+def test_works_without_engines_need_no_gpu():
+    plan = place([], [], [Work("dialogue", frozenset()), Work("judge", frozenset())])
+    assert [(s.phase, s.works, s.loads) for s in plan.stages] == [
+        ("dialogue", (0,), ()),
+        ("judge", (1,), ()),
+    ]
+    assert (plan.loads, plan.misfits) == (0, {})
+
+
+def test_three_thirds_share_a_gpu_and_a_tenth_ten_times():
+    third = place([Engine("a", "a", 3, 1 / 3)], [Node("n", 1)], [Work("dialogue", frozenset("a"))])
+    tenth = place([Engine("a", "a", 10, 0.1)], [Node("n", 1)], [Work("dialogue", frozenset("a"))])
+    assert not third.misfits
+    assert not tenth.misfits
+
+
+def test_packings_that_best_fit_misses_are_found():
+    # Best fit in falling size puts 4 + 3 into a node of 8; only 4 + 2 + 2 and 3 + 3 + 2 fit.
+    given_engines = [
+        Engine("a", "a", 1, 4),
+        Engine("b", "b", 2, 3),
+        Engine("c", "c", 3, 2),
+    ]
+    nodes = [Node("n", 8), Node("m", 8)]
+    plan = place(given_engines, nodes, [Work("dialogue", frozenset("abc"))])
+    assert not plan.misfits
+
+
+@pytest.mark.parametrize(
+    ("given_engines", "nodes", "reason"),
+    [
+        (
+            [Engine("e0", "llama", 2, 4), Engine("e1", "qwen", 1, 8)],
+            [Node("n", 8)],
+            "llama (2 x 4 GPUs) and qwen (1 x 8 GPUs) need 16 GPUs; the cluster has 8",
+        ),
+        (
+            [Engine("e0", "llama", 1, 4)],
+            [Node("n", 2), Node("m", 2)],
+            "a replica of llama needs 4 GPUs in one node; the largest node has 2",
+        ),
+        (
+            [Engine("e0", "llama", 3, 0.5)],
+            [Node("n", 1)],
+            "llama (3 x 0.5 GPUs) needs 1.5 GPUs; the cluster has 1",
+        ),
+        (
+            [Engine("e0", "llama", 1, 1)],
+            [],
+            "llama (1 x 1 GPU) needs 1 GPU; the cluster has 0",
+        ),
+        (
+            [Engine("e0", "llama", 3, 2)],
+            [Node("n", 3), Node("m", 3)],
+            "llama (3 x 2 GPUs) needs 6 GPUs and the cluster has 6, "
+            "but the replicas cannot be packed into its nodes (2 x 3 GPUs)",
+        ),
+        (
+            [Engine("e0", "a", 1, 1), Engine("e1", "b", 1, 1), Engine("e2", "c", 1, 0.5)],
+            [Node("n", 2)],
+            "a (1 x 1 GPU), b (1 x 1 GPU) and c (1 x 0.5 GPUs) need 2.5 GPUs; the cluster has 2",
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_says_why(given_engines, nodes, reason):
+    plan = place(given_engines, nodes, [Work("dialogue", frozenset(e.key for e in given_engines))])
+    assert plan.misfits == {0: reason}
+    assert (plan.stages, plan.loads) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("given_engines", "nodes", "given_works", "message"),
+    [
+        ([Engine("a", "llama", 1, 1.5)], [], [], "engine llama: a replica takes a whole number"),
+        ([Engine("a", "llama", 1, 0)], [], [], "found 0"),
+        ([Engine("a", "llama", 0, 1)], [], [], "engine llama: found 0 replicas"),
+        ([Engine("a", "llama", 1, 1)] * 2, [], [], "engine a is named twice"),
+        ([], [Node("n", -1)], [], "node n: found -1 GPUs"),
+        ([], [], works([(0,)]), "a dialogue work needs engine e0, which is not given"),
+    ],
+)
+def test_input_that_makes_no_sense_is_refused(given_engines, nodes, given_works, message):
+    with pytest.raises(ValueError, match=message):
+        place(given_engines, nodes, given_works)

@@ -1,0 +1,34 @@
+"""What a plan is estimated to cost."""
+
+import pytest
+
+from runner.rehearsal.dialogues import estimate
+from tests.sweep_files import plan_of, write_sweep
+
+
+def test_every_agent_counts_however_the_grid_is_ordered(tmp_path):
+    """Sixteen cells of two agents in turn: every second one would be one agent's."""
+    agents = ["zero_shot", "macrec"]
+    both, *alone = (
+        estimate(
+            plan_of(
+                write_sweep(
+                    tmp_path,
+                    roles={"user": "strong", "agent": "strong"},
+                    grid={
+                        "simulator.max_facts": [1, 2, 3, 4, 5, 6, 7, 8],
+                        "agent": names,
+                        "seed": [0],
+                    },
+                )
+            ),
+            1000,
+            probe=False,
+        )
+        for names in (agents, agents[:1], agents[1:])
+    )
+    assert alone[1].spoken.input_tokens > 1.1 * alone[0].spoken.input_tokens
+    for name in ("calls", "input_tokens", "output_tokens"):
+        mean = sum(getattr(each.spoken, name) for each in alone) / 2
+        assert getattr(both.spoken, name) == pytest.approx(mean)
+    assert both.rehearsed == 6

@@ -1,0 +1,105 @@
+"""Fits: training that runs in a process of its own, and tells how far it is.
+
+The driver stores states and results. On Ray a fit is a task (`workers.executors.on_ray`); without it, a
+process beside the driver: torch and its threads must not stay in a driver that goes on for hours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from agents.core.artifacts import Content, FitRecipe, Progress
+from agents.core.errors import AgentError, CrsweepError, blaming
+from sweeps.origins import Origins
+from sweeps.plan import make_domain
+from sweeps.schema import PluginRef
+from workers.processes.parent_watch import end_with_parent
+
+Steps = AsyncGenerator[Progress, None]
+
+_SHOW_EVERY = 0.2  # seconds between steps that only tell how far it is
+
+
+class FitLost(CrsweepError):
+    """The process of a fit is gone; another can go on from the last state."""
+
+    transient = True
+    blame = "infrastructure"
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """All that a process needs to fit. Crosses processes.
+
+    A state is told at most every `state_every` seconds.
+    """
+
+    recipe: FitRecipe
+    domain: PluginRef
+    seed: int
+    state_every: float
+
+
+def fit_steps(task: FitTask, state: Content | None) -> Iterator[Progress]:
+    """The steps of a fit that are worth telling: where its state is due, now and then, the last.
+
+    AgentError for what the recommender's own code raises; DataError.
+    """
+    began = saved = time.monotonic()
+    shown = 0.0
+    with blaming(AgentError):
+        data = make_domain(task.domain, Origins()).training_data()
+        for step in task.recipe.fit(data, task.seed, state):
+            now = time.monotonic()
+            due = step.state is not None and now - saved >= task.state_every
+            if due:
+                saved = now
+            if due or step.result is not None or now - shown >= _SHOW_EVERY:
+                shown = now
+                yield step._replace(state=step.state if due else None, seconds=now - began)
+
+
+async def fit_beside(task: FitTask, state: Content | None) -> Steps:
+    """Fits in a new process of this machine. Raises what it raises, and FitLost if it dies."""
+    context = multiprocessing.get_context("spawn")
+    mine, its = context.Pipe(duplex=False)
+    process = context.Process(target=_tell_steps, args=(its, task, state), daemon=True)
+    process.start()
+    its.close()
+    try:
+        while True:
+            try:
+                told = await asyncio.to_thread(mine.recv)
+            except EOFError:
+                await asyncio.to_thread(process.join)
+                raise FitLost(f"its process ended with exit code {process.exitcode}") from None
+            if told is None:
+                return
+            if isinstance(told, CrsweepError):
+                raise told
+            yield told
+    finally:
+        process.kill()
+        await asyncio.to_thread(process.join)
+        mine.close()
+
+
+def _tell_steps(pipe: Connection, task: FitTask, state: Content | None) -> None:
+    """The process: sends steps, then None, or the error that ended it."""
+    # An interrupt at the terminal reaches this process too; the driver decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    with suppress(BrokenPipeError):
+        try:
+            for step in fit_steps(task, state):
+                pipe.send(step)
+            pipe.send(None)
+        except CrsweepError as error:
+            pipe.send(error)

@@ -1,0 +1,231 @@
+"""The generic rules: deterministic answers to steps, without a model.
+
+They serve plumbing, tests of the statistics against a known truth, and planning. A rule is
+picked by the step's `kind`; it works on what the prompt shows and on nothing else, so its
+skill never rests on a field that a model could not read (`View`). Fields mean something by name:
+
+- `conversation`: messages; `history`: items liked before; `items`: what is on the table
+- `options`: names to choose among; `preferences`: what is known of the user's wishes, in words
+- `target`: the item that the speaker wants; `facts`: what the speaker may tell
+- `attributes`: what may be asked about; `question`: what is to be asked; `limit`: how many
+- `table`: a table (`agents.core.tables`) that a query is to be written for
+
+Other fields do not matter to a rule. A reply is then filled in by the types of its schema:
+text, one of several options (the first acts, the last holds back), titles, numbers, flags. A
+list of whole numbers holds places, from 1, on the table: of the items, else of the `options`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+
+from agents.core.grounding import normalise
+from agents.core.steps import Kind
+from workers.backends.rules.knowledge import Knowledge, normal
+from workers.backends.rules.prompt_view import SeenColumn, SeenItem, View
+from workers.backends.rules.replies import Answer, Group
+
+_FEW = 20  # a decision is ripe when no more items than this fit: two lists of the usual ten
+_TOLD_AT_ONCE = 2  # facts told in one message where the prompt sets no limit
+_NAMED = 10  # titles named where the prompt sets no limit
+_MOST_GROUPS = 12  # the last of them takes what shares nothing
+_REST = "other"
+_EMPTY_WORDS = frozenset(("a", "an", "and", "for", "from", "in", "of", "on", "or", "the", "to"))
+_YES = "Yes, that is just what I was looking for."
+
+
+class Rules:
+    """Answers steps. Each rule is a method named after its kind."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self.knowledge = knowledge
+
+    def answer(self, kind: Kind, view: View, seed: int) -> Answer:
+        rule: Callable[[View, int], Answer] = getattr(self, kind)
+        return rule(view, seed)
+
+    def decide(self, view: View, seed: int) -> Answer:
+        """Acts when what is on the table is right, or when few enough items fit the words."""
+        if view.target is not None:
+            return Answer(acts=self._target_is_there(view))
+        told = self._told(view)
+        if view.items:
+            return Answer(acts=_share_fitting(view.items, told, self.knowledge) >= 0.5)
+        acts = bool(told) and self.knowledge.fitting(told) <= _FEW
+        return Answer(acts=acts, text=f"The user wants {', '.join(told) or 'something'}.")
+
+    def choose(self, view: View, seed: int) -> Answer:
+        """Takes what is wanted if it is on the table, else what fits the words."""
+        if view.target is not None:
+            found = self._target_is_there(view)
+            names = [view.target.title] if found else []
+            return Answer(acts=found, text=_YES if found else self._tell(view), names=names)
+        if view.options:
+            return _named(view)
+        told = set(self._told(view))
+        fits = [n for n, i in enumerate(view.items, 1) if told & set(normal(i.values))]
+        titles = [view.items[n - 1].title for n in fits]
+        return Answer(acts=bool(fits), names=titles, numbers=fits)
+
+    def rank(self, view: View, seed: int) -> Answer:
+        """Orders what is on the table, or what it remembers, by the words and the past."""
+        told = self._told(view)
+        limit = view.limit or _NAMED
+        if view.items:
+            score = {i.title: len(set(told) & set(normal(i.values))) for i in view.items}
+            place = {i.title: n for n, i in reversed(list(enumerate(view.items, 1)))}
+            ordered = sorted(score, key=lambda title: -score[title])[:limit]
+            return Answer(names=ordered, numbers=[place[title] for title in ordered])
+        liked = tuple(i.title for i in view.history)
+        names = self.knowledge.rank(told, liked, view.shown_before, seed, limit)
+        return Answer(names=names)
+
+    def extract(self, view: View, seed: int) -> Answer:
+        """The options that the other side named; without options, the attribute values."""
+        if view.options:
+            return _named(view)
+        told = self._told(view)
+        return Answer(acts=bool(told), names=told, text=", ".join(told) or "nothing yet")
+
+    def group(self, view: View, seed: int) -> Answer:
+        """Puts items together by a value, options by a word, that most of them share.
+
+        A value that all items share splits nothing; a word that all options share names them.
+        """
+        if view.items:
+            labels = [normal(i.values) or _words(i.title) for i in view.items]
+            groups = _shared(labels, most=len(labels) - 1)
+        else:
+            labels = [_words(option) for option in view.options]
+            groups = _shared(labels, most=len(labels))
+        return Answer(acts=bool(groups), names=[g.name for g in groups], groups=groups)
+
+    def summarise(self, view: View, seed: int) -> Answer:
+        told = self._told(view)
+        return Answer(names=told, text=f"Known so far: {', '.join(told) or 'nothing'}.")
+
+    def ask(self, view: View, seed: int) -> Answer:
+        """Asks about an attribute that has not come up."""
+        said = " ".join(m.text for m in view.conversation)
+        choices = view.attributes or self.knowledge.attribute_names
+        fresh = [name for name in choices if not _says(said, name)] or list(choices)
+        return Answer(text=f"Which {fresh[0]} would you like?", names=fresh[:1])
+
+    def verbalise(self, view: View, seed: int) -> Answer:
+        """Says what there is to say: the items, the question, or facts not told yet."""
+        if view.target is not None and self._target_is_there(view):
+            return Answer(text=_YES)
+        if view.items and view.target is None:
+            return Answer(text=f"How about {'; '.join(i.title for i in view.items)}?")
+        if view.question:
+            return Answer(text=view.question)
+        return Answer(text=self._tell(view))
+
+    def score(self, view: View, seed: int) -> Answer:
+        """The share of the items on the table that fit the words, as a number."""
+        return Answer(share=_share_fitting(view.items, self._told(view), self.knowledge))
+
+    def query(self, view: View, seed: int) -> Answer:
+        """One SELECT of the table's first column for the values on view that the words name.
+
+        All conditions at once; the whole table where the words name no value that is shown.
+        """
+        if view.table is None or not view.table.columns:
+            return Answer(acts=False, text="There is no table to query.")
+        key, *others = view.table.columns
+        left = set(self._told(view))
+        conditions: list[str] = []
+        for column in others:
+            named = [value for value in column.values if normal([value])[0] in left]
+            left -= set(normal(named))  # a word means the first column that has it
+            conditions += [_condition(column, value) for value in named]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        sql = f"SELECT {key.name} FROM {view.table.name}{where}"
+        return Answer(acts=bool(conditions), text=sql)
+
+    def _told(self, view: View) -> tuple[str, ...]:
+        words = [m.text for m in view.conversation if m.speaker == "user"]
+        phrases = [
+            p for text in (*words, *view.preferences) for p in self.knowledge.phrases_in(text)
+        ]
+        return tuple(dict.fromkeys(phrases))
+
+    def _target_is_there(self, view: View) -> bool:
+        wanted = normalise(view.target.title) if view.target else ""
+        return bool(wanted) and any(normalise(i.title) == wanted for i in view.items)
+
+    def _tell(self, view: View) -> str:
+        """The next facts: those asked for first, none twice while others are left."""
+        said = " ".join(m.text for m in view.conversation if m.speaker == "user")
+        asked = next((m.text for m in reversed(view.conversation) if m.speaker != "user"), "")
+        fresh = [f for f in view.facts if not _says(said, f.value)] or list(view.facts)
+        fresh.sort(key=lambda f: not _says(asked, f.attribute))
+        most = _TOLD_AT_ONCE if view.limit is None else min(view.limit, _TOLD_AT_ONCE)
+        chosen = fresh[:most]
+        if not chosen:
+            return "I cannot say more about it."
+        return f"I would like {' and '.join(f'{f.attribute} {f.value}' for f in chosen)}."
+
+
+def _says(text: str, phrase: str) -> bool:
+    """Whether `phrase` stands in `text` as whole words: "1990s" does not say "1990"."""
+    at = text.find(phrase)
+    while at >= 0:
+        end = at + len(phrase)
+        if not text[at - 1 : at].isalnum() and not text[end : end + 1].isalnum():
+            return True
+        at = text.find(phrase, at + 1)
+    return False
+
+
+def _named(view: View) -> Answer:
+    """The options that the user's words name, those named most often first."""
+    said = normal(m.text for m in view.conversation if m.speaker == "user")
+    times = {
+        number: sum(f" {text} ".count(f" {option} ") for text in said)
+        for number, option in enumerate(normal(view.options), 1)
+        if option
+    }
+    numbers = sorted((n for n, count in times.items() if count), key=lambda n: -times[n])
+    names = [view.options[number - 1] for number in numbers]
+    return Answer(acts=bool(names), names=names, numbers=numbers, text=", ".join(names) or "none")
+
+
+def _words(text: str) -> list[str]:
+    [whole] = normal([text])
+    return [word for word in whole.split() if word not in _EMPTY_WORDS]
+
+
+def _shared(labels: Sequence[Collection[str]], most: int) -> list[Group]:
+    """Groups of those (by place, from 1) that share a label, the most shared label first.
+
+    A label of fewer than two or of more than `most` makes no group.
+    """
+    groups: list[Group] = []
+    left = dict(enumerate(labels, 1))
+    while left and len(groups) < _MOST_GROUPS - 1:
+        counts = Counter(label for has in left.values() for label in dict.fromkeys(has))
+        fit = [label for label, count in counts.items() if 2 <= count <= most]
+        if not fit:
+            break
+        name = max(fit, key=counts.__getitem__)
+        groups.append(Group(name, [place for place, has in left.items() if name in has]))
+        left = {place: has for place, has in left.items() if name not in has}
+    return [*groups, Group(_REST, list(left))] if left else groups
+
+
+def _condition(column: SeenColumn, value: str) -> str:
+    literal = "'" + value.replace("'", "''") + "'"
+    if column.type.endswith("[]"):
+        return f"list_contains({column.name}, {literal})"
+    return f"{column.name} = {literal}"
+
+
+def _share_fitting(items: Sequence[SeenItem], told: Sequence[str], knowledge: Knowledge) -> float:
+    if not items or not told:
+        return 0.0
+    fitting = sum(
+        1 for i in items if set(told) <= set(normal(i.values)) | set(knowledge.phrases_in(i.title))
+    )
+    return fitting / len(items)

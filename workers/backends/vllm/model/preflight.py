@@ -1,0 +1,585 @@
+"""What a declared model will not be able to do, found before any GPU is taken.
+
+No engine is started and no weights are loaded: the tokenizer, the config and the headers of the
+weights tell enough.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeVar
+
+from agents.core.errors import UsageError
+from workers.backends.vllm.model.options import GPU_SHARE, VLLMOptions
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Messages = Sequence[Mapping[str, str]]
+
+_MEASURED = 256  # prompts that are tokenised: the longest ones, and a sample for the mean
+_LONGEST = 32
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_HEADER_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_OVERHEAD = 1.5  # GiB a GPU besides weights and KV cache: context, activations, graphs. A guess.
+_GIB = 2**30
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "max_sequence_length",
+)
+# Kinds of scaled positions whose config already tells the scaled length, as vLLM reads them.
+_ALREADY_SCALED = frozenset(
+    ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling", "default")
+)
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """Tokens of prompts. `per_token` is the mean number of characters of a token."""
+
+    longest: int
+    mean: float
+    per_token: float
+
+
+def examine(
+    options: VLLMOptions,
+    prompts: Sequence[Messages],
+    schemas: Mapping[str, Mapping[str, Any]],
+    gpu_memory: float | None,
+) -> list[str]:
+    """Lines on what was found; UsageError for the first thing that will not work.
+
+    `prompts` are those of rehearsed dialogues, `schemas` the reply schemas by step, and
+    `gpu_memory` is the memory of one GPU in GiB, if known. For `kind: embed` a prompt is one
+    message that holds the text.
+    """
+    if options.kind == "embed" and schemas:
+        raise UsageError(
+            f"`kind: embed` gives no replies, and is asked for {next(iter(schemas))!r}"
+        )
+    weights = options.weights()
+    lines = [f"weights: {weights.name} at {weights.version[:12]}"]
+    tokenizer = _tokenizer(options)
+    config = _config(options)
+    if options.kind == "generate":
+        lengths = _lengths(options, tokenizer, prompts)
+        lines.append(f"tokenizer: {len(tokenizer):,} tokens, with a chat template")
+    else:
+        lengths = _text_lengths(tokenizer, prompts)
+        lines.append(f"tokenizer: {len(tokenizer):,} tokens")
+    context = _context(options, config)
+    lines.append(_fits(options, context, lengths))
+    if options.kind == "embed":
+        lines.append(_pooling(options, config))
+    if gpu_memory is None and options.dtype == "auto":
+        lines.append(f"without a GPU: {auto_dtype(options)}")
+    if options.kind == "generate" and options.guided == "json_schema" and schemas:
+        lines += _schemas(options, tokenizer, config, schemas, lengths)
+    lines.append(_memory(options, config, context, lengths, gpu_memory))
+    return lines
+
+
+def auto_dtype(options: VLLMOptions) -> str:
+    """What `dtype: auto` is where the engine runs on this CPU, in one line."""
+    name, reason = options.cpu_dtype()
+    return f"dtype auto is {name}: {reason}"
+
+
+def _tokenizer(options: VLLMOptions) -> Any:
+    from transformers import AutoTokenizer
+
+    found = options.tokenizer()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            found.name, revision=found.revision, trust_remote_code=_trusted(options)
+        )
+    except Exception as error:  # files of anybody: anything may come out of them
+        raise UsageError(
+            f"model {options.model!r}: its tokenizer cannot be loaded: {_said(error)}"
+        ) from error
+    if options.kind == "generate" and not getattr(tokenizer, "chat_template", None):
+        raise UsageError(
+            f"model {options.model!r} has no chat template: it is a base model, or its "
+            "tokenizer_config.json or chat_template.jinja is missing"
+        )
+    return tokenizer
+
+
+def _config(options: VLLMOptions) -> Any:
+    """The model's config, that of the text part of a model for several media."""
+    from transformers import AutoConfig
+
+    found = options.weights()
+    overrides = options.engine.get("hf_overrides")
+    try:
+        config = AutoConfig.from_pretrained(
+            str(options.engine.get("hf_config_path") or found.name),
+            revision=found.revision,
+            trust_remote_code=_trusted(options),
+        )
+        if isinstance(overrides, dict):
+            config.update(overrides)
+    except Exception as error:  # files of anybody: anything may come out of them
+        raise UsageError(
+            f"model {options.model!r}: its config cannot be loaded: {_said(error)}"
+        ) from error
+    return config.get_text_config()
+
+
+def _trusted(options: VLLMOptions) -> bool:
+    return options.engine.get("trust_remote_code") is True
+
+
+def _lengths(options: VLLMOptions, tokenizer: Any, prompts: Sequence[Messages]) -> _Lengths:
+    """Renders through the chat template as the engine does, and counts."""
+    texts = []
+    for messages in _chosen(prompts):
+        try:
+            texts.append(
+                tokenizer.apply_chat_template(
+                    [dict(message) for message in messages],
+                    add_generation_prompt=True,
+                    tokenize=False,
+                )
+            )
+        except Exception as error:  # the template is the model's own code
+            raise UsageError(
+                f"model {options.model!r}: its chat template fails: {_said(error)}"
+            ) from error
+    return _count(tokenizer, texts, special=False)
+
+
+def _text_lengths(tokenizer: Any, prompts: Sequence[Messages]) -> _Lengths:
+    return _count(tokenizer, [m["content"] for p in _chosen(prompts) for m in p], special=True)
+
+
+def _chosen(prompts: Sequence[Messages]) -> list[Messages]:
+    """The longest prompts, and some of all lengths."""
+    ordered = sorted(prompts, key=lambda p: -sum(len(m["content"]) for m in p))
+    rest = ordered[_LONGEST:]
+    return ordered[:_LONGEST] + rest[:: max(1, math.ceil(len(rest) / (_MEASURED - _LONGEST)))]
+
+
+def _count(tokenizer: Any, texts: Sequence[str], special: bool) -> _Lengths:
+    counts = [len(tokenizer.encode(text, add_special_tokens=special)) for text in texts]
+    if not counts:
+        return _Lengths(0, 0.0, 1.0)
+    characters = sum(map(len, texts))
+    return _Lengths(max(counts), fmean(counts), max(characters / max(1, sum(counts)), 0.1))
+
+
+def _context(options: VLLMOptions, config: Any) -> int | None:
+    """Tokens of prompt and reply together; None if the config does not say."""
+    sentence = _sentence_length(options.weights().path) if options.kind == "embed" else None
+    own = sentence or _own_context(config)
+    asked = options.max_model_len
+    if asked is None:
+        return own
+    if own is not None and asked > own:
+        raise UsageError(
+            f"model {options.model!r}: max_model_len is {asked:,}, but the model knows "
+            f"{own:,} positions"
+        )
+    return asked
+
+
+def _own_context(config: Any) -> int | None:
+    known = [n for key in _CONTEXT_KEYS if isinstance(n := getattr(config, key, None), int)]
+    if not known:
+        return None
+    scaling = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    factor = 1.0
+    if isinstance(scaling, dict) and "gemma3" not in str(config.model_type):
+        kind = scaling.get("rope_type", scaling.get("type"))
+        if kind is not None and kind not in _ALREADY_SCALED:
+            factor = float(scaling.get("factor") or 1.0)
+    return int(min(known) * factor)
+
+
+def _fits(options: VLLMOptions, context: int | None, lengths: _Lengths) -> str:
+    reply = options.sampling.max_tokens if options.kind == "generate" else 0
+    what = f"longest prompt {lengths.longest:,} tokens" + (f", reply {reply:,}" if reply else "")
+    if context is None:
+        return f"context: the model's config does not say; {what}"
+    if lengths.longest + reply > context:
+        raise UsageError(
+            f"model {options.model!r}: {what}: together more than its context of {context:,}; "
+            "raise max_model_len, or lower sampling.max_tokens or the limits of the dialogue"
+        )
+    return f"context: {context:,} tokens; {what}"
+
+
+def _pooling(options: VLLMOptions, config: Any) -> str:
+    """How the states of a text's tokens become one vector."""
+    if _is_encoder(config) and options.engine.get("enable_prefix_caching"):
+        raise UsageError(
+            f"model {options.model!r} is an encoder: its states depend on the whole text, so no "
+            "prefix can be cached; leave out `engine.enable_prefix_caching`"
+        )
+    if "pooler_config" in options.engine:
+        return "pooling: as `engine.pooler_config` says"
+    folder = options.weights().path
+    if folder is None:
+        return "pooling: as the model's files say, which are not here yet"
+    said = _said_pooling(folder)
+    if said:
+        return f"pooling: {said}, as the model's modules.json says"
+    return f"pooling: the model's files name none, so it is vLLM's default for {config.model_type}"
+
+
+def _said_pooling(folder: Path) -> str:
+    """The pooling that a sentence-transformers checkpoint names; empty if it names none."""
+    for module in _json(folder / "modules.json", []):
+        if isinstance(module, dict) and str(module.get("type")).endswith(".Pooling"):
+            found = _json(folder / str(module.get("path")) / "config.json", {})
+            mode = found.get("pooling_mode")
+            modes = [mode] if mode else [key for key, value in found.items() if value is True]
+            return ", ".join(str(m).removeprefix("pooling_mode_").split("_")[0] for m in modes)
+    return ""
+
+
+def _sentence_length(folder: Path | None) -> int | None:
+    """Tokens that a sentence-transformers checkpoint was made for, which is what vLLM takes."""
+    if folder is None:
+        return None
+    for path in sorted(folder.glob("sentence_*_config.json")):
+        found = _json(path, {}).get("max_seq_length")
+        if isinstance(found, int):
+            return found
+    return None
+
+
+def _json(path: Path, like: T) -> T:
+    """What the file at `path` holds, if that is of the kind of `like`; else `like`."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return like
+    return found if isinstance(found, type(like)) else like
+
+
+def _is_encoder(config: Any) -> bool:
+    """Whether every token of this kind of model sees the whole text, as in BERT."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def _schemas(
+    options: VLLMOptions,
+    tokenizer: Any,
+    config: Any,
+    schemas: Mapping[str, Mapping[str, Any]],
+    lengths: _Lengths,
+) -> list[str]:
+    """Compiles every schema as the engine will."""
+    library = options.guided_backend
+    try:
+        if library == "guidance":
+            compiles = _with_guidance(tokenizer)
+        elif library == "xgrammar":
+            compiles = _with_xgrammar(tokenizer, config)
+        elif library in ("outlines", "lm-format-enforcer"):
+            return [f"schemas: not checked, {library!r} is not known here"]
+        else:
+            raise UsageError(
+                f"no library {library!r} holds replies to a schema (known: guidance, xgrammar)"
+            )
+    except ImportError as error:
+        # A driver may do without vLLM: its replicas run elsewhere.
+        return [f"schemas: not checked, {error.name or 'vllm'} is not installed here"]
+    except Exception as error:
+        raise UsageError(
+            f"model {options.model!r}: {library} does not take its tokenizer: {_said(error)}"
+        ) from error
+    for step, schema in schemas.items():
+        try:
+            compiles(dict(schema))
+        except Exception as error:
+            raise UsageError(
+                f"model {options.model!r}: {library} cannot hold replies to the schema of step "
+                f"{step!r}: {_said(error)}"
+            ) from error
+    lines = [f"schemas: {len(schemas)} compiled by {library}"]
+    for step, schema in schemas.items():
+        longest = longest_reply(schema)
+        if longest is None:
+            lines.append(f"note: the schema of step {step!r} has no bound: a reply may not end")
+        elif longest > (room := int(options.sampling.max_tokens * lengths.per_token)):
+            lines.append(
+                f"note: a reply of step {step!r} may have {longest:,} characters; max_tokens "
+                f"{options.sampling.max_tokens} are about {room:,}, so it may be cut off"
+            )
+    return lines
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Imports vLLM without its words on which kernels this machine lacks."""
+    name = "VLLM_LOGGING_LEVEL"
+    before = os.environ.get(name)
+    os.environ[name] = before or "ERROR"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+
+
+def _with_guidance(tokenizer: Any) -> Callable[[dict[str, Any]], None]:
+    import llguidance
+    import llguidance.hf
+
+    with _quiet():
+        from vllm.v1.structured_output.backend_guidance import (
+            has_guidance_unsupported_json_features,
+        )
+
+    known = llguidance.hf.from_tokenizer(tokenizer, len(tokenizer))
+
+    def compiles(schema: dict[str, Any]) -> None:
+        if has_guidance_unsupported_json_features(schema):
+            raise ValueError("it uses patternProperties, which vLLM does not trust it with")
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema))
+        mistake = llguidance.LLMatcher.validate_grammar(grammar, known)
+        if mistake:
+            raise ValueError(mistake)
+
+    return compiles
+
+
+def _with_xgrammar(tokenizer: Any, config: Any) -> Callable[[dict[str, Any]], None]:
+    import xgrammar
+
+    with _quiet():
+        from vllm.v1.structured_output.backend_xgrammar import (
+            has_xgrammar_unsupported_json_features,
+        )
+
+    size = getattr(config, "vocab_size", None) or len(tokenizer)
+    known = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=size)
+    compiler = xgrammar.GrammarCompiler(known, max_threads=2)
+
+    def compiles(schema: dict[str, Any]) -> None:
+        if has_xgrammar_unsupported_json_features(schema):
+            raise ValueError(
+                "it uses what xgrammar would ignore (a pattern with bounds of length, multipleOf, "
+                "uniqueItems, ...); `engine.structured_outputs_config.backend: guidance` knows it"
+            )
+        compiler.compile_json_schema(json.dumps(schema))
+
+    return compiles
+
+
+def longest_reply(schema: Mapping[str, Any]) -> int | None:
+    """Most characters of a reply that follows `schema`, without spaces; None if without bound."""
+    return _longest(schema, schema, 0)
+
+
+def _longest(root: Mapping[str, Any], part: Mapping[str, Any], depth: int) -> int | None:
+    if depth > 32:  # refers to itself
+        return None
+    if "$ref" in part:
+        target: Any = root
+        for key in str(part["$ref"]).removeprefix("#/").split("/"):
+            target = target.get(key, {})
+        return _longest(root, target, depth + 1)
+    if "const" in part:
+        return len(json.dumps(part["const"]))
+    if "enum" in part:
+        return max(len(json.dumps(value)) for value in part["enum"])
+    either = part.get("anyOf") or part.get("oneOf")
+    if either:
+        known = [_longest(root, each, depth + 1) for each in either]
+        return None if None in known else max(n for n in known if n is not None)
+    kind = part.get("type")
+    if kind == "object":
+        return _longest_object(root, part, depth)
+    if kind == "array":
+        inner = _longest(root, part.get("items", {}), depth + 1)
+        most = part.get("maxItems")
+        return None if inner is None or most is None else 2 + max(0, most * (inner + 1) - 1)
+    if kind == "string":
+        most = part.get("maxLength")
+        return None if most is None else most + 2
+    if kind == "integer" and {"minimum", "maximum"} <= part.keys():
+        return max(len(str(part[end])) for end in ("minimum", "maximum"))
+    return {"boolean": 5, "null": 4, "integer": 20, "number": 24}.get(str(kind))
+
+
+def _longest_object(root: Mapping[str, Any], part: Mapping[str, Any], depth: int) -> int | None:
+    if part.get("additionalProperties", True) is not False:
+        return None
+    total = 2
+    for name, inner in part.get("properties", {}).items():
+        length = _longest(root, inner, depth + 1)
+        if length is None:
+            return None
+        total += len(json.dumps(name)) + 2 + length
+    return total - bool(part.get("properties"))  # the last one has no comma
+
+
+def _memory(
+    options: VLLMOptions,
+    config: Any,
+    context: int | None,
+    lengths: _Lengths,
+    gpu_memory: float | None,
+) -> str:
+    """The estimate for one GPU; UsageError if the weights or one full context cannot fit."""
+    parallel = options.tensor_parallel
+    size = _weight_bytes(options, config)
+    if size is None:
+        return "memory: unknown, the weights are not here and their size cannot be told"
+    encoder = options.kind == "embed" and _is_encoder(config)
+    token = 0.0 if encoder else _cache_bytes(options, config)
+    typical = lengths.mean + (options.sampling.max_tokens if options.kind == "generate" else 0)
+    line = f"memory: weights {size / parallel / _GIB:,.2f} GiB a GPU"
+    if token is None:
+        return f"{line}; KV cache unknown for this kind of model"
+    line += f", KV cache {token / 1024:,.1f} KiB a token" if token else ", no KV cache"
+    if typical and token:
+        wanted = token * typical * options.max_inflight / _GIB
+        line += f", {wanted:,.2f} GiB for {options.max_inflight} of {typical:,.0f} tokens"
+    if gpu_memory is None:
+        return line
+    default = GPU_SHARE * min(options.gpus, 1.0)
+    usable = gpu_memory * float(options.engine.get("gpu_memory_utilization", default))
+    room = usable * _GIB - size / parallel - _OVERHEAD * _GIB
+    if room <= 0:
+        raise UsageError(
+            f"model {options.model!r}: weights of {size / parallel / _GIB:,.1f} GiB a GPU and "
+            f"about {_OVERHEAD} GiB besides do not fit the {usable:,.1f} GiB that the engine may "
+            f"use of {gpu_memory:,.0f}; raise tensor_parallel ({parallel}) or gpus_per_replica, "
+            "or take a quantised checkpoint"
+        )
+    if options.kind == "embed":
+        return f"{line}; {room / _GIB:,.1f} GiB left"
+    if context is not None and room < token * context:
+        raise UsageError(
+            f"model {options.model!r}: the KV cache of one full context ({context:,} tokens, "
+            f"{token * context / _GIB:,.1f} GiB) does not fit the {room / _GIB:,.1f} GiB beside "
+            f"the weights; set max_model_len to at most {int(room / token):,}"
+        )
+    if not typical:
+        return f"{line}; room for {int(room / token):,} tokens"
+    at_once = int(room / (token * typical))
+    waits = ", fewer than max_inflight: the others wait" if at_once < options.max_inflight else ""
+    return f"{line}; room for {at_once:,} at once{waits}"
+
+
+def _weight_bytes(options: VLLMOptions, config: Any) -> float | None:
+    """Bytes of all weights as the engine holds them."""
+    held = _held_bytes(options, config)
+    quantised = bool(options.quantization or getattr(config, "quantization_config", None))
+    folder = options.weights().path
+    if folder is not None:
+        found = [path for path in sorted(folder.glob("*.safetensors")) if path.exists()]
+        shards = _shards(folder)
+        if found and shards <= {path.name for path in found}:
+            # Mistral's own form of the weights may lie beside the usual one; only one is loaded.
+            named = [path for path in found if path.name in shards] or found
+            return sum(_header_bytes(path, None if quantised else held) for path in named)
+    if quantised:
+        return None
+    count = _parameters(config)
+    return None if count is None else count * held
+
+
+def _held_bytes(options: VLLMOptions, config: Any) -> int:
+    """Bytes of one weight."""
+    name = options.dtype
+    if name == "auto":
+        said = getattr(config, "dtype", None) or getattr(config, "torch_dtype", None)
+        name = str(said or "bfloat16").removeprefix("torch.")
+        if name == "float32":
+            name = "bfloat16"  # what vLLM makes of it unless asked otherwise
+    return _BYTES.get(name, 2)
+
+
+def _shards(folder: Path) -> set[str]:
+    """Names of the files that the index of a checkpoint lists."""
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_text("utf-8"))
+        return set(index["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
+
+
+def _header_bytes(path: Path, held: int | None) -> float:
+    """Bytes of one safetensors file's tensors, with each float as `held` bytes, if given."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > path.stat().st_size:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(file.read(length))
+        total = 0.0
+        end = 0
+        for name, tensor in header.items():
+            if name == "__metadata__":
+                continue
+            begin, stop = tensor["data_offsets"]
+            end = max(end, stop)
+            own = _HEADER_BYTES.get(tensor["dtype"])
+            total += (stop - begin) * (held / own if held and own else 1)
+        if path.stat().st_size < 8 + length + end:
+            raise ValueError("it is shorter than its header says")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise UsageError(f"{path} is no whole safetensors file: {_said(error)}") from None
+    return total
+
+
+def _parameters(config: Any) -> int | None:
+    """Number of parameters, from a model without memory; None if transformers does not know it."""
+    import torch
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    kind = AutoModel if _is_encoder(config) else AutoModelForCausalLM
+    try:
+        with torch.device("meta"):
+            return kind.from_config(config).num_parameters()
+    except Exception as error:  # noqa: BLE001  (an estimate only, over code of many models)
+        log.info("parameters cannot be counted: %s", error)
+        return None
+
+
+def _cache_bytes(options: VLLMOptions, config: Any) -> float | None:
+    """Bytes that one token takes in the KV cache of one GPU; sliding windows take less."""
+    layers = getattr(config, "num_hidden_layers", None)
+    if not layers:
+        return None
+    kind = str(options.engine.get("kv_cache_dtype", "auto"))
+    size = 1 if kind.startswith("fp8") else _BYTES.get(kind, _held_bytes(options, config))
+    latent = getattr(config, "kv_lora_rank", None)
+    if latent:
+        # One latent vector a token, which every GPU holds whole.
+        return float(layers * (latent + (getattr(config, "qk_rope_head_dim", 0) or 0)) * size)
+    heads = getattr(config, "num_attention_heads", None)
+    width = getattr(config, "hidden_size", None)
+    if not heads or not width:
+        return None
+    cached = getattr(config, "num_key_value_heads", None) or heads
+    per_head = getattr(config, "head_dim", None) or width // heads
+    # With fewer heads than GPUs each GPU holds one of them.
+    return float(2 * layers * max(1, math.ceil(cached / options.tensor_parallel)) * per_head * size)
+
+
+def _said(error: BaseException) -> str:
+    """The first words of an error, as one line."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}"[:300]

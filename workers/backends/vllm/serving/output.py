@@ -1,0 +1,61 @@
+"""What an engine's processes print: kept off the screen, and read when one of them fails."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+
+from workers.backends.vllm.serving.engine import Death
+from workers.processes import logs
+
+_TAIL = 20_000  # characters of the output that are searched for a cause
+_CAUSE = re.compile(r"^.*?\b((?:\w+\.)*\w*(?:Error|Exception)\b: .*)$", re.M)
+# What vLLM raises in our process says only that there was a cause in another.
+_WRAPPERS = (
+    "Engine core initialization failed",
+    "EngineDeadError",
+    "See root cause above",
+    "See stack trace",
+    "Worker failed with error",
+)
+
+
+def redirect(path: Path, *, keep_screen: bool = False) -> None:
+    """Sends what this process and its children print to `path`, where causes can be read.
+
+    With `keep_screen`, what our own Python prints still goes where it went.
+    """
+    if keep_screen:
+        sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+    out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.close(out)
+
+
+def log_vllm_to(path: Path) -> None:
+    """Sends vLLM's log lines to `path`, of this process and of those that it will start.
+
+    vLLM sets up its logging when it is imported and again for each engine, so the stream is named
+    in its environment. In its own processes the name stands for their error output, which
+    `redirect` has given them.
+    """
+    logs.vllm_stream = path.open("a", encoding="utf-8")
+    os.environ["VLLM_LOGGING_STREAM"] = f"ext://{logs.__name__}.vllm_stream"
+    for handler in logging.getLogger("vllm").handlers:  # where it was imported before
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(logs.vllm_stream)
+
+
+def cause_of(error: Exception, path: Path) -> str:
+    """The root cause of `error` in one line, from the output in `path` if it is there."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, Death) or any(words in said for words in _WRAPPERS):
+        tail = path.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
+        found = [m for m in _CAUSE.findall(tail) if not any(w in m for w in _WRAPPERS)]
+        said = found[-1] if found else f"{said} ({path} has its output)"
+    return " ".join(said.split())[:500]

@@ -1,0 +1,262 @@
+"""The actor that hosts one engine, and what it says to its clients and to the driver.
+
+- Requests come in micro-batches through `submit`; `poll` gives whatever replies are ready. No reply
+  waits for its batch. Workers reach both through a channel (`reach`), the driver by Ray.
+- An engine that dies or hangs takes this process with it (`os._exit`): an actor that stays alive
+  beside a dead engine would swallow every retry. Ray starts it again.
+- A model that cannot be loaded is no death: the actor lives on and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from agents.core.errors import CrsweepError, EngineRefused
+from sweeps.identity import digest
+from workers.backends.core import EngineSpec
+from workers.backends.vllm.serving.engine import (
+    Death,
+    EmbedRequest,
+    Engine,
+    clean_environment,
+)
+from workers.backends.vllm.serving.output import cause_of, redirect
+from workers.backends.vllm.serving.transport import BEGUN, Answer, Dying, Item, Visitor
+from workers.backends.vllm.serving.watchdog import Counts
+from workers.environment import Environment
+from workers.processes.channel import Address, Server, own_host
+from workers.processes.logs import log_to
+from workers.processes.parent_watch import end_now, end_with_parent
+
+log = logging.getLogger(__name__)
+
+_BEGUN_SECONDS = 30.0
+_MEMORY_SECONDS = 90.0  # that the end of another engine may take to give its memory back
+_MEMORY_AGAIN_SECONDS = 5.0
+_MEMORY_TAKEN = re.compile(r"(Free|Available) memory on .* is less than desired", re.I)
+_LAST_WORDS_SECONDS = 0.1  # long enough for the polls that wait to be answered
+
+State = Literal["loading", "ready", "dying", "failed"]
+
+
+class Hello(NamedTuple):
+    """What a replica says of itself. `cause` says why it failed or is dying."""
+
+    incarnation: str
+    state: State
+    cause: str
+    fingerprint: str
+    details: dict[str, Any]
+    pid: int
+    replied: int
+    address: Address | None = None
+    """Where workers reach it."""
+
+
+class Load(NamedTuple):
+    """What a replica is doing and has done since it started."""
+
+    counts: Counts
+    running: int
+
+
+class ModelReplica:
+    """The actor."""
+
+    def __init__(
+        self, spec: EngineSpec, name: str, log_folder: Path, cpu_share: int | None
+    ) -> None:
+        end_with_parent()
+        clean_environment(Path(spec.arguments["model"]).is_dir(), cpu_share)
+        log_to(log_folder, f"{name}-replica")
+        self._output = log_folder / f"{name}-engine.log"
+        redirect(self._output)
+        self._spec = spec
+        self._incarnation = f"{os.getpid()}-{time.time():.3f}"
+        self._state: State = "loading"
+        self._cause = ""
+        self._details: dict[str, Any] = {}
+        self._fingerprint = ""
+        self._engine: Engine | None = None
+        self._server: Server | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._mail: dict[str, _Mailbox] = {}
+        self._solo = asyncio.Semaphore(1)
+        self._running = self._replied = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def hello(
+        self, known: State | None, wait: float, environment: Environment | None = None
+    ) -> Hello:
+        """Its state, as soon as it is another than `known`, at the latest after `wait` seconds.
+
+        The engine is begun with what `environment` holds: tokens, for weights that need them.
+        """
+        if self._starting is None:
+            if environment is not None:
+                environment.take()
+            self._starting = asyncio.create_task(self._start())
+        if self._state == known:
+            self._changed.clear()
+            with suppress(TimeoutError):  # nothing has changed, which is an answer too
+                await asyncio.wait_for(self._changed.wait(), wait)
+        return Hello(
+            self._incarnation,
+            self._state,
+            self._cause,
+            self._fingerprint,
+            self._details,
+            os.getpid(),
+            self._replied,
+            self._server.address if self._server else None,
+        )
+
+    async def submit(self, client: str, items: Sequence[Item]) -> None:
+        """Takes requests; their replies come by `poll`. Returns at once."""
+        box = self._box(client)
+        for item in items:
+            task = asyncio.create_task(self._serve(box, item))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]:
+        """Replies that are ready for `client`, after at most `wait` seconds."""
+        return await self._box(client).take(wait)
+
+    async def load(self) -> Load:
+        """What it is doing and has done."""
+        counts = self._engine.pulse.counts if self._engine else Counts()
+        return Load(counts, self._running)
+
+    async def stop(self) -> None:
+        """Ends the engine, then this process."""
+        if self._engine is not None:
+            self._engine.close()
+        end_now()
+
+    async def _start(self) -> None:
+        try:
+            async with asyncio.timeout(self._spec.start_timeout):
+                self._engine = await self._load()
+            self._details = self._engine.fingerprint()
+            self._fingerprint = digest(self._details)
+            self._server = await Server.start(own_host(), lambda each: Visitor(each, self))
+            self._state = "ready"
+        except Death as error:
+            self._die(cause_of(error, self._output))
+        except TimeoutError:
+            self._fail(f"it was not ready within {self._spec.start_timeout:g} s (start_timeout)")
+        except Exception as error:  # whatever vLLM raises, for whichever reason
+            log.exception("%s does not start", self._spec.label)
+            self._fail(cause_of(error, self._output))
+        self._changed.set()
+
+    async def _load(self) -> Engine:
+        """The engine. Memory that the one before it still holds is waited for."""
+        end = time.monotonic() + _MEMORY_SECONDS
+        while True:
+            try:
+                return await Engine.start(self._spec, self._on_death)
+            except Exception as error:
+                cause = cause_of(error, self._output)
+                if not _MEMORY_TAKEN.search(cause) or time.monotonic() > end:
+                    raise
+                log.warning("%s waits for memory: %s", self._spec.label, cause)
+            await asyncio.sleep(_MEMORY_AGAIN_SECONDS)
+
+    def _fail(self, cause: str) -> None:
+        self._state, self._cause = "failed", cause
+
+    def _box(self, client: str) -> _Mailbox:
+        if client not in self._mail:
+            self._mail[client] = _Mailbox()
+        return self._mail[client]
+
+    async def _serve(self, box: _Mailbox, item: Item) -> None:
+        if item.solo:
+            async with self._solo:
+                box.put(item.number, BEGUN)
+                with suppress(TimeoutError):  # its client may be gone: others must not wait for it
+                    await asyncio.wait_for(box.emptied(), _BEGUN_SECONDS)
+                await self._answer(box, item)
+        else:
+            await self._answer(box, item)
+
+    async def _answer(self, box: _Mailbox, item: Item) -> None:
+        self._running += 1
+        try:
+            if self._engine is None:
+                # Sent to the one that was here before; its client has not heard of the end yet.
+                reply: Answer = Dying("the replica was restarted")
+            elif isinstance(item.request, EmbedRequest):
+                reply = await self._engine.embed(item.request)
+            else:
+                done = await self._engine.generate(item.request)
+                reply = done._replace(fingerprint=self._fingerprint)
+        except CrsweepError as error:
+            reply = error
+        except Death as error:
+            self._die(str(error))
+            return
+        except Exception as error:  # a fault of ours or of vLLM: the call's, not the engine's
+            log.exception("request failed")
+            reply = EngineRefused(f"{self._spec.label}: {type(error).__name__}: {error}")
+        finally:
+            self._running -= 1
+        self._replied += 1
+        box.put(item.number, reply)
+
+    def _on_death(self, cause: str) -> None:
+        """An engine that dies while it starts is no news: the start fails, and knows why."""
+        if self._state == "ready":
+            self._die(cause)
+
+    def _die(self, cause: str) -> None:
+        if self._state == "dying":
+            return
+        self._state, self._cause = "dying", cause
+        self._changed.set()
+        log.error("%s ends: %s", self._spec.label, cause)
+        for box in self._mail.values():
+            box.put(-1, Dying(cause))
+        asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, end_now)
+
+
+class _Mailbox:
+    """Replies that wait for one client."""
+
+    def __init__(self) -> None:
+        self._ready: list[tuple[int, Answer]] = []
+        self._any = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def put(self, number: int, answer: Answer) -> None:
+        self._ready.append((number, answer))
+        self._empty.clear()
+        self._any.set()
+
+    async def take(self, wait: float) -> list[tuple[int, Answer]]:
+        if not self._ready:
+            try:
+                await asyncio.wait_for(self._any.wait(), wait)
+            except TimeoutError:
+                return []
+            await asyncio.sleep(0)  # a step of the engine ends several at once
+        taken, self._ready = self._ready, []
+        self._any.clear()
+        self._empty.set()
+        return taken
+
+    async def emptied(self) -> None:
+        """Until a poll has taken what was put."""
+        await self._empty.wait()

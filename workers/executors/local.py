@@ -1,0 +1,63 @@
+"""The executor `local`: one worker in the driver's own process, for debugging and fast tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sweeps.artifacts import PrepareRef
+from sweeps.plan import Ref
+from workers.artifacts.store import Prepared
+from workers.backends.vllm.client.clients import View
+from workers.cache.client import CallCache, here
+from workers.cache.entries import Damage
+from workers.cache.owner import CallOwner
+from workers.cache.store import CallStore
+from workers.episodes import EpisodeRunner, Job
+from workers.pool import EpisodePool, Report
+from workers.results.bundles import BundleWriter
+
+
+class LocalWorker:
+    """A pool in this process, with the interface of a worker elsewhere."""
+
+    def __init__(self, job: Job, name: str, slots: int) -> None:
+        self.name = name
+        self.slots = slots
+        self._owners: list[CallOwner] = []
+        cache = None
+        if job.cache is not None:
+            shards = range(job.cache.shards)
+            self._owners = [CallOwner(CallStore(job.cache, shard)) for shard in shards]
+            cache = CallCache([here(owner) for owner in self._owners])
+        runner = EpisodeRunner(job, cache=cache)
+        self._pool = EpisodePool(runner, BundleWriter(job.folder, job.epoch, name), slots)
+
+    async def provide(self, artifacts: Sequence[Prepared]) -> None:
+        self._pool.provide(artifacts)
+
+    async def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
+        self._pool.add(refs)
+
+    async def withdraw(self) -> None:
+        self._pool.withdraw()
+
+    async def update_engines(self, view: View) -> None:
+        """Its engines are its own."""
+
+    async def report(self, wait: float, drain: bool) -> Report:
+        return await self._pool.report(wait, drain)
+
+    async def stop(self) -> Report:
+        return await self._pool.stop()
+
+    async def seal(self) -> Damage:
+        """Makes what is new part of the shared cache. Raises StoreError."""
+        return Damage.of([await owner.seal() for owner in self._owners])
+
+    def close(self) -> None:
+        """Lets go of the cache's files."""
+        for owner in self._owners:
+            owner.close()
+
+    def abandon(self) -> None:
+        """Nothing outlives this process."""

@@ -1,0 +1,406 @@
+"""The executor `ray`: episode workers as actors. The only module that starts or stops Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agents.core.artifacts import Content, Progress, Recipe
+from agents.core.errors import CrsweepError, ReplicaLost, StoreError, UsageError
+from sweeps.artifacts import PrepareRef
+from sweeps.plan import Ref
+from workers.artifacts.fits import FitLost, FitTask, Steps, fit_steps
+from workers.artifacts.store import Prepared
+from workers.backends.core import ClusterNode, EngineSpec
+from workers.backends.vllm.client.clients import Engines, View
+from workers.backends.vllm.serving.replica import Hello, ModelReplica
+from workers.backends.vllm.serving.transport import SocketReach
+from workers.backends.vllm.serving.watchdog import Counts
+from workers.cache.actor import CacheActor
+from workers.cache.client import CallCache, by_wire
+from workers.cache.entries import Damage
+from workers.cache.store import Places
+from workers.environment import Environment
+from workers.episodes import EpisodeRunner, Job
+from workers.pool import EpisodePool, Report
+from workers.processes.channel import Address
+from workers.processes.logs import log_to
+from workers.processes.parent_watch import end_with_parent
+from workers.results.bundles import BundleWriter
+
+# Before the import: Ray reads these when it is imported.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray._private.utils import read_ray_address
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+log = logging.getLogger(__name__)
+
+_ADDRESS_SECONDS = 30.0
+_CLUSTER_SECONDS = 5.0  # for a connection to a cluster
+
+
+class WorkerLost(Exception):
+    """The process of a worker is gone; what it had not committed is to be run again."""
+
+
+class Shared(NamedTuple):
+    """A `Prepared` whose content lies in Ray's object store: one copy a node."""
+
+    key: str
+    digest: str
+    recipe: Recipe
+    content: Any
+
+
+def share(artifact: Prepared) -> Shared:
+    """Puts an artifact where workers on any node can map it."""
+    return Shared(artifact.key, artifact.digest, artifact.recipe, ray.put(artifact.content))
+
+
+class EpisodeWorker:
+    """The actor: a pool of slots, with its own bundle writer and log file."""
+
+    def __init__(
+        self, job: Job, name: str, slots: int, processes: int, owners: Sequence[Any]
+    ) -> None:
+        end_with_parent()
+        self._job, self._name, self._slots = job, name, slots
+        self._owners = owners
+        self._engines = Engines(name, processes, SocketReach)
+        self._pool: EpisodePool | None = None
+        self._artifacts: list[Prepared] = []
+        log_to(job.folder.logs, f"{job.epoch:06d}-{name}")
+        # Thousands of live rows wait for their bundle, and none is garbage: looking through them
+        # at every 700 allocations took a seventh of a worker's time.
+        gc.set_threshold(50_000, 20, 100)
+
+    async def start(self, environment: Environment) -> int:
+        """Makes the pool on the actor's event loop; the pid.
+
+        Keys come in this message: what an actor is made with, Ray keeps and shows.
+        """
+        environment.take()
+        writer = BundleWriter(self._job.folder, self._job.epoch, self._name)
+        cache = None
+        if self._owners:
+            cache = CallCache([by_wire(partial(_address_of, owner)) for owner in self._owners])
+        runner = EpisodeRunner(self._job, self._engines, cache)
+        runner.provide(self._artifacts)
+        self._pool = EpisodePool(runner, writer, self._slots)
+        return os.getpid()
+
+    async def update_engines(self, view: View) -> None:
+        self._engines.update(view)
+
+    async def provide(self, artifacts: Sequence[Shared]) -> None:
+        """Takes artifacts; their arrays are read where the node's object store has them."""
+        contents = [await shared.content for shared in artifacts]
+        new = [
+            Prepared(shared.key, shared.digest, shared.recipe, content)
+            for shared, content in zip(artifacts, contents, strict=True)
+        ]
+        self._artifacts += new
+        if self._pool is not None:  # else it takes them when it starts
+            self._pool.provide(new)
+
+    async def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
+        assert self._pool is not None
+        self._pool.add(refs)
+
+    async def withdraw(self) -> None:
+        assert self._pool is not None
+        self._pool.withdraw()
+
+    async def report(self, wait: float, drain: bool) -> Report:
+        assert self._pool is not None
+        return await self._pool.report(wait, drain)
+
+    async def stop(self) -> Report:
+        assert self._pool is not None
+        return await self._pool.stop()
+
+
+class RayWorker:
+    """The driver's side of one `EpisodeWorker`. Every method raises WorkerLost if it died.
+
+    `processes` is how many workers share the engines. `owners` are the actors of the call cache.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        name: str,
+        slots: int,
+        processes: int,
+        owners: Sequence[Any],
+        environment: Environment,
+    ) -> None:
+        self.name = name
+        self.slots = slots
+        self._environment = environment
+        # No CPUs are reserved: a worker waits for models most of the time, and a small
+        # machine must still be able to start as many as the sweep names.
+        actor: Any = ray.remote(EpisodeWorker)
+        self._actor = actor.options(
+            num_cpus=0, max_restarts=0, max_concurrency=16, scheduling_strategy="SPREAD"
+        ).remote(job, name, slots, processes, owners)
+
+    async def start(self) -> int:
+        return await self._get(self._actor.start.remote(self._environment))
+
+    async def update_engines(self, view: View) -> None:
+        """Tells it which replicas are up. A worker that is lost needs no telling."""
+        try:
+            await self._get(self._actor.update_engines.remote(view))
+        except WorkerLost as error:
+            log.warning("cannot inform worker %s about the engines: %s", self.name, error)
+
+    async def provide(self, artifacts: Sequence[Shared]) -> None:
+        await self._get(self._actor.provide.remote(artifacts))
+
+    async def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
+        await self._get(self._actor.add.remote(list(refs)))
+
+    async def withdraw(self) -> None:
+        await self._get(self._actor.withdraw.remote())
+
+    async def report(self, wait: float, drain: bool) -> Report:
+        return await self._get(self._actor.report.remote(wait, drain))
+
+    async def stop(self) -> Report:
+        return await self._get(self._actor.stop.remote())
+
+    def abandon(self) -> None:
+        """Ends the actor, whatever it is doing."""
+        ray.kill(self._actor)
+
+    @staticmethod
+    async def _get(answer: Any) -> Any:
+        try:
+            return await answer
+        except RayTaskError as error:
+            # What the pool raised, as itself: the driver tells its errors apart by class.
+            if isinstance(error.cause, CrsweepError):
+                raise error.cause from None
+            raise StoreError(f"an episode worker failed: {error.cause!r}") from error
+        except RayActorError as error:
+            raise WorkerLost(str(error).splitlines()[0]) from error
+
+
+async def _address_of(owner: Any) -> Address:
+    """Where an owner of the call cache is now. OSError while it is nowhere, StoreError for ever."""
+    try:
+        async with asyncio.timeout(_ADDRESS_SECONDS):
+            return await owner.address.remote()
+    except RayTaskError as error:
+        if isinstance(error.cause, CrsweepError):  # it cannot be restarted out of that
+            raise error.cause from None
+        raise OSError(f"its actor fails: {error.cause!r}") from error
+    except (RayError, TimeoutError) as error:
+        raise OSError(f"its actor does not answer: {error!r}") from error
+
+
+class RayCache:
+    """The owners of the call cache, on the node of the driver: the disk of the cache is there."""
+
+    def __init__(self, places: Places, clients: int, log_folder: Path) -> None:
+        actor: Any = ray.remote(CacheActor)
+        here = ray.get_runtime_context().get_node_id()
+        self.owners = [
+            actor.options(
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=-1,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
+            ).remote(places, shard, clients, log_folder)
+            for shard in range(places.shards)
+        ]
+
+    async def seal(self) -> Damage:
+        """Makes what is new part of the shared cache. Raises StoreError."""
+        damage: list[Damage] = []
+        for owner in self.owners:
+            try:
+                damage.append(await owner.seal.remote())
+            except RayTaskError as error:
+                if isinstance(error.cause, CrsweepError):
+                    raise error.cause from None
+                raise StoreError(f"the call cache cannot be sealed: {error.cause!r}") from error
+            except RayActorError as error:
+                raise StoreError(str(error).splitlines()[0]) from error
+        return Damage.of(damage)
+
+    def close(self) -> None:
+        for owner in self.owners:
+            ray.kill(owner)
+
+
+class RayReplica:
+    """A replica, as the driver that watches it sees it.
+
+    Without a GPU none is reserved, and Ray need not count CPUs: the placement has.
+    """
+
+    def __init__(
+        self,
+        spec: EngineSpec,
+        name: str,
+        node: str | None,
+        log_folder: Path,
+        cpu_share: int | None,
+        environment: Environment,
+    ) -> None:
+        self._environment = environment
+        actor: Any = ray.remote(ModelReplica)
+        on = NodeAffinitySchedulingStrategy(node, soft=False) if node else "DEFAULT"
+        self._actor = actor.options(
+            num_cpus=0,
+            num_gpus=0 if cpu_share is not None else spec.gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=1000,
+            scheduling_strategy=on,
+        ).remote(spec, name, log_folder, cpu_share)
+
+    async def hello(self, known: str | None, wait: float) -> Hello:
+        return await _or_lost(self._actor.hello.remote(known, wait, self._environment))
+
+    async def counts(self) -> Counts:
+        return (await _or_lost(self._actor.load.remote())).counts
+
+    def kill(self, *, restart: bool) -> None:
+        ray.kill(self._actor, no_restart=not restart)
+
+
+async def fit_on_ray(task: FitTask, state: Content | None, *, cpus: int, gpus: float) -> Steps:
+    """Fits in a task, wherever there is room. Raises what it raises, and FitLost if it dies."""
+    # Its process ends with it, so neither torch nor the environment meets another task.
+    remote: Any = ray.remote(max_calls=1)(_fit_steps)
+    steps = remote.options(
+        num_cpus=cpus, num_gpus=gpus, max_retries=0, num_returns="streaming"
+    ).remote(task, state, gpus > 0)
+    try:
+        async for step in steps:
+            yield await step
+    except RayTaskError as error:
+        if isinstance(error.cause, CrsweepError):
+            raise error.cause from None
+        raise FitLost(f"a fault in its task: {error.cause!r}") from error
+    except RayError as error:
+        raise FitLost(str(error).splitlines()[0]) from error
+    finally:
+        ray.cancel(steps, force=True)
+
+
+def _fit_steps(task: FitTask, state: Content | None, gpu: bool) -> Iterator[Progress]:
+    """The task."""
+    end_with_parent()
+    if not gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves the GPUs visible that it did not give
+    yield from fit_steps(task, state)
+
+
+async def _or_lost(answer: Any) -> Any:
+    """What an actor answers; ReplicaLost where it cannot."""
+    try:
+        return await answer
+    except RayTaskError as error:
+        raise ReplicaLost(f"a fault in the replica: {error.cause!r}") from error
+    except RayError as error:
+        raise ReplicaLost(str(error).splitlines()[0]) from error
+
+
+def cluster_nodes() -> list[ClusterNode]:
+    """The nodes that are alive."""
+    return [
+        ClusterNode(
+            node["NodeID"],
+            int(node["Resources"].get("GPU", 0)),
+            int(node["Resources"].get("CPU", 0)),
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def start_ray(address: str | None) -> dict[str, float]:
+    """Joins the cluster at `address`, or starts a local Ray; its resources.
+
+    UsageError where neither is possible, within seconds.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)  # its notices are not for the screen
+    if not ray.is_initialized():
+        own: dict[str, Any] = {} if address else {"include_dashboard": False}
+        if address:
+            check_cluster(address)
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=False,
+                **own,
+            )
+        except (OSError, RuntimeError, ValueError, RayError) as error:
+            raise UsageError(_why_no_ray(address, error)) from error
+    return dict(ray.cluster_resources())
+
+
+_WAY_OUT = (
+    "start it (`ray start --head`), correct run.ray_address, or leave it out "
+    "(run.ray_address=null) for a local Ray"
+)
+
+
+def check_cluster(address: str) -> None:
+    """UsageError if nothing answers at the address of a cluster; Ray itself tries for minutes."""
+    found = address
+    if address == "auto":
+        found = os.environ.get("RAY_ADDRESS") or read_ray_address() or ""
+        if not found:
+            raise UsageError(f"run.ray_address is auto, and no cluster runs here; {_WAY_OUT}")
+    host, colon, port = found.removeprefix("ray://").rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        raise UsageError(
+            f"run.ray_address: expected auto or host:port (Ray's usual port is 6379), "
+            f"found {found!r}"
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CLUSTER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", 0)
+        raise UsageError(
+            f"run.ray_address: there is no Ray cluster at {found} ({reason or error}); {_WAY_OUT}"
+        ) from None
+
+
+def _why_no_ray(address: str | None, error: Exception) -> str:
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if address:
+        return (
+            f"run.ray_address: the cluster at {address} cannot be joined ({said}); one that asks "
+            f"for a token needs RAY_AUTH_MODE=token here; else {_WAY_OUT}"
+        )
+    if "AF_UNIX" in said:
+        folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        return (
+            f"Ray does not start: the path of its temporary folder is too long for sockets "
+            f"({folder}); set RAY_TMPDIR to a shorter one, such as /tmp"
+        )
+    return f"Ray does not start: {said}"
+
+
+def stop_ray() -> None:
+    """Leaves the cluster; a local Ray ends."""
+    ray.shutdown()

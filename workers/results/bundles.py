@@ -1,0 +1,188 @@
+"""The sweep folder as workers write it and drivers resume from it.
+
+1. A bundle is written as parts of `calls`, `turns`, then `episodes`, each whole and durable before
+   the next. The part of `episodes` is the commit: finished means committed.
+2. A crash before the last one leaves rows without an episode, which no reader joins.
+3. Part names hold epoch, writer and a running number, so no two writers ever meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from agents.core.errors import StoreError
+from sweeps.storage import parts
+from sweeps.storage.folder import Folder, folder_at
+from sweeps.storage.records import SCHEMAS, metadata
+
+ORDER = ("calls", "turns", "episodes")  # the commit last
+# What would fail again in the same way is not tried again.
+WOULD_REPEAT = ("agent", "user", "critic")
+
+
+class Unstorable(Exception):
+    """A value that the column of this name cannot hold."""
+
+    def __init__(self, column: str, cause: Exception) -> None:
+        super().__init__(f"{column}: {cause}")
+        self.column = column
+
+
+class BundleWriter:
+    """Writes the bundles of one writer in one epoch of a sweep folder."""
+
+    def __init__(self, folder: Folder | Path, epoch: int, writer: str) -> None:
+        self._folder = folder_at(folder)
+        self._epoch = epoch
+        self._writer = writer
+        self._number = 0
+
+    def write(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+        """Writes rows of `tables` as one bundle; its id.
+
+        Raises StoreError; Unstorable, before anything is written, for a value that fits nowhere.
+        """
+        self._number += 1
+        bundle = f"{self._epoch:06d}-{self._writer}-{self._number:06d}"
+        stamp = {"bundle_id": bundle, "driver_epoch": self._epoch}
+        whole = {name: table_of(name, tables[name], stamp) for name in ORDER if tables.get(name)}
+        for name, data in whole.items():
+            _write_table(self._folder, f"{name}/{bundle}{parts.SUFFIX}", data)
+        return bundle
+
+
+def write_part(
+    folder: Folder,
+    name: str,
+    table: str,
+    rows: Sequence[Mapping[str, Any]],
+    stamp: Mapping[str, Any],
+) -> None:
+    """Writes `rows`, each with the columns of `stamp`, as the whole part `name`, or nothing."""
+    _write_table(folder, name, table_of(table, rows, stamp))
+
+
+def _write_table(folder: Folder, name: str, data: pa.Table) -> None:
+    try:
+        with folder.writing(name) as file:
+            pq.write_table(
+                data, file, compression="zstd", compression_level=1, write_page_checksum=True
+            )
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}/{name}: {error.strerror or error}") from error
+
+
+def table_of(table: str, rows: Sequence[Mapping[str, Any]], stamp: Mapping[str, Any]) -> pa.Table:
+    """`rows`, each with the columns of `stamp`, in the schema of `table`. Raises Unstorable."""
+    schema = SCHEMAS[table]
+    columns = []
+    for column in schema:
+        if column.name in stamp:
+            columns.append(_constant(stamp[column.name], column.type, len(rows)))
+        else:
+            try:
+                values = pa.array([row[column.name] for row in rows], type=column.type)
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise Unstorable(column.name, error) from error
+            if values.null_count and not column.nullable:
+                raise Unstorable(column.name, ValueError("a value is missing"))
+            columns.append(values)
+    return pa.Table.from_arrays(columns, schema=schema.with_metadata(metadata()))
+
+
+def check_rows(table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises Unstorable if a value of `rows` does not fit its column."""
+    table_of(table, rows, {"bundle_id": "", "driver_epoch": 0})
+
+
+def _constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        indices = pa.repeat(pa.scalar(0, kind.index_type), length)
+        return pa.DictionaryArray.from_arrays(indices, pa.array([value], kind.value_type))
+    return pa.repeat(pa.scalar(value, kind), length)
+
+
+def committed(folder: Folder | Path) -> set[str]:
+    """Ids of the episodes that need no further attempt: done, or failed and sure to repeat."""
+    while True:
+        try:
+            return _committed(folder_at(folder))
+        except FileNotFoundError:  # a driver has compacted it meanwhile
+            continue
+
+
+def _committed(folder: Folder) -> set[str]:
+    found: set[str] = set()
+    columns = ["episode_id", "status", "blame"]
+    for name in parts.live(folder, "episodes"):
+        parts.footer_of(folder, name)
+        rows = read_columns(folder, name, columns)
+        settled = pc.or_kleene(  # type: ignore[attr-defined]
+            pc.equal(rows["status"].cast(pa.string()), "done"),  # type: ignore[attr-defined]
+            pc.is_in(rows["blame"].cast(pa.string()), pa.array(WOULD_REPEAT)),  # type: ignore[attr-defined]
+        )
+        found.update(rows["episode_id"].filter(settled).to_pylist())
+    return found
+
+
+def artifacts_used(folder: Folder | Path) -> dict[tuple[str, int, str], set[str]]:
+    """(cell id, training seed, name) -> digests of the artifact in committed, done episodes."""
+    while True:
+        try:
+            return _artifacts_used(folder_at(folder))
+        except FileNotFoundError:  # a driver has compacted it meanwhile
+            continue
+
+
+def _artifacts_used(folder: Folder) -> dict[tuple[str, int, str], set[str]]:
+    found: dict[tuple[str, int, str], set[str]] = {}
+    columns = ["cell_id", "seed_training", "status", "artifacts"]
+    for name in parts.live(folder, "episodes"):
+        rows = read_columns(folder, name, columns)
+        if "artifacts" not in rows.column_names:
+            continue  # of a version without them
+        for row in rows.to_pylist():
+            if row["status"] == "done":
+                for artifact, digest in row["artifacts"] or ():
+                    key = (row["cell_id"], row["seed_training"], artifact)
+                    found.setdefault(key, set()).add(digest)
+    return found
+
+
+def committed_by(folder: Folder | Path, epoch: int, writer: str) -> dict[str, str]:
+    """Attempt id -> status of what one writer has committed: what a lost worker left behind."""
+    folder = folder_at(folder)
+    mine = f"{epoch:06d}-{writer}-"
+    found: dict[str, str] = {}
+    for name in _may_hold(folder, mine, epoch):
+        rows = read_columns(folder, name, ["attempt_id", "status", "bundle_id"]).to_pylist()
+        found.update(
+            (row["attempt_id"], row["status"]) for row in rows if row["bundle_id"].startswith(mine)
+        )
+    return found
+
+
+def _may_hold(folder: Folder, bundles: str, epoch: int) -> Iterator[str]:
+    """Parts of `episodes` that may hold bundles of this name."""
+    for name in parts.live(folder, "episodes"):
+        if parts.is_compacted(name):
+            # What a driver has compacted is of its own epoch or older.
+            made = parts.epoch_of(name)
+            if made is None or made >= epoch:
+                yield name
+        elif name.startswith(f"episodes/{bundles}"):
+            yield name
+
+
+def read_columns(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
+    """Some columns of one part. PartDamaged if they are not what was written."""
+    with parts.reading(folder, name) as file:
+        rows = file.read(list(columns))
+        rows.validate(full=True)  # parts of earlier versions have no checksums
+        return rows

@@ -1,0 +1,199 @@
+"""Many small parts become few: at most one file for every 2,000 episodes of each table.
+
+1. The driver does it, under its lease. A compacted file names the parts that it was made of in its
+   footer. From the instant that it is there readers skip those; before it, they skip nothing.
+2. Only then are the parts deleted. What a driver that was killed has left is deleted by the next.
+3. Rows are neither dropped nor changed, not even those without an episode: a stray worker may
+   be about to commit them. They keep their order: by epoch, writer and time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from agents.core.errors import StoreError
+from sweeps.storage import parts
+from sweeps.storage.folder import Folder
+from sweeps.storage.records import SCHEMAS, metadata
+from workers.results.bundles import ORDER, read_columns
+
+EPISODES = 2_000
+"""A file with as many is full, and left as it is."""
+# Tables read episodes and turns, for which zstd costs time; calls are nearly all of the bytes.
+_COMPRESSION: dict[str, tuple[str, int | None]] = {
+    "episodes": ("lz4", None),
+    "turns": ("lz4", None),
+    "calls": ("zstd", 3),
+}
+# Columns that seldom hold a value twice: a dictionary of them is one more thing to read.
+_DISTINCT = {
+    "episode_id",
+    "attempt_id",
+    "transcript_hash",
+    "request_key",
+    "agent_text",
+    "user_text",
+}
+_DISTINCT |= {"prompt", "reply", "thinking", "started", "ended", "seconds"}
+_GROUP_BYTES = 64 * 2**20  # of one row group before it is compressed: what bounds the memory
+
+
+class Right(Protocol):
+    """The right to write the folder: a lease."""
+
+    epoch: int
+
+    def held(self) -> AbstractContextManager[Any]: ...
+
+
+def remove_replaced(folder: Folder) -> int:
+    """Deletes the parts that compacted files stand for; how many."""
+    count = 0
+    for table in ORDER:
+        for name in parts.replaced(folder, table):
+            folder.delete(name)
+            count += 1
+    return count
+
+
+def compact(folder: Folder, right: Right) -> int:
+    """Merges the parts that are not full, table by table; how many files were written.
+
+    Raises StoreError if the disk or the lease is lost, PartDamaged for a part that cannot be read;
+    the folder then reads as before.
+    """
+    try:
+        remove_replaced(folder)
+        return sum(_compact(folder, table, right) for table in ORDER)
+    except OSError as error:
+        where = error.filename or folder
+        raise StoreError(f"cannot compact {where}: {error.strerror or error}") from error
+
+
+def _compact(folder: Folder, table: str, right: Right) -> int:
+    written = 0
+    for group in _groups(folder, table):
+        if len(group) > 1:
+            rewrite(folder, table, group, right)
+            written += 1
+    return written
+
+
+def _groups(folder: Folder, table: str) -> Iterator[list[str]]:
+    """Parts in order, each group with 2,000 episodes or a little more, but for the last."""
+    group: list[str] = []
+    total = 0
+    oldest_first = sorted(
+        parts.live(folder, table), key=lambda name: (not parts.is_compacted(name), name)
+    )
+    for name in oldest_first:
+        count = _episodes(folder, name)
+        if count >= EPISODES:
+            continue
+        group.append(name)
+        total += count
+        if total >= EPISODES:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
+
+
+def _episodes(folder: Folder, name: str) -> int:
+    """Attempts whose rows are in the part."""
+    attempts = read_columns(folder, name, ["attempt_id"])["attempt_id"]
+    return pc.count_distinct(attempts).as_py()  # type: ignore[attr-defined]
+
+
+def rewrite(
+    folder: Folder,
+    table: str,
+    group: Sequence[str],
+    right: Right,
+    without: Sequence[str] = (),
+) -> None:
+    """Replaces parts by one file with their rows, but for the attempts `without`."""
+    stands_for: list[str] = []
+    for name in group:
+        stands_for += [name.removeprefix(f"{table}/")]
+        stands_for += parts.replaced_by(folder, name)
+    footer = metadata({parts.REPLACES: json.dumps(stands_for)})
+    name = f"{table}/{_free_name(folder, table, right.epoch)}"
+    schema = SCHEMAS[table].with_metadata(footer)
+    compression, level = _COMPRESSION[table]
+    dictionary = [path for path in _leaves(folder, group[0]) if path not in _DISTINCT]
+    # Under the lease until the file is there: whoever takes it over may merge the same parts.
+    with (
+        right.held(),
+        folder.writing(name) as file,
+        pq.ParquetWriter(
+            file,
+            schema,
+            compression=compression,
+            compression_level=level,
+            use_dictionary=dictionary,  # type: ignore[arg-type]
+            write_page_checksum=True,
+        ) as writer,
+    ):
+        for rows in _row_groups(folder, table, group):
+            if without:
+                known = pc.is_in(rows["attempt_id"], pa.array(without))  # type: ignore[attr-defined]
+                rows = rows.filter(pc.invert(known))  # type: ignore[attr-defined]
+            if len(rows):
+                writer.write_table(rows, row_group_size=len(rows))
+    for part in group:
+        folder.delete(part)
+
+
+def _leaves(folder: Folder, name: str) -> list[str]:
+    """Paths of the columns as Parquet has them: `targets.list.element`."""
+    with parts.reading(folder, name) as file:
+        columns = file.schema
+        return [columns.column(index).path for index in range(len(columns))]
+
+
+def _row_groups(folder: Folder, table: str, group: Sequence[str]) -> Iterator[pa.Table]:
+    """The rows of all parts, in order, in few large pieces: readers are quicker with those."""
+    pending: list[pa.Table] = []
+    for name in group:
+        with parts.reading(folder, name) as file:
+            for index in range(file.num_row_groups):
+                rows = file.read_row_group(index)
+                rows.validate(full=True)  # what is wrong must get no checksum
+                pending.append(_completed(rows, table))
+                if sum(rows.nbytes for rows in pending) >= _GROUP_BYTES:
+                    yield _together(pending)
+                    pending = []
+    if pending:
+        yield _together(pending)
+
+
+def _completed(rows: pa.Table, table: str) -> pa.Table:
+    """`rows` of any readable version in the present schema."""
+    columns = [
+        rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+        for field in SCHEMAS[table]
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMAS[table])
+
+
+def _together(pieces: Sequence[pa.Table]) -> pa.Table:
+    return pa.concat_tables(pieces).unify_dictionaries()
+
+
+def _free_name(folder: Folder, table: str, epoch: int) -> str:
+    """A name that no compacted file of this epoch has, or had before it was set aside."""
+    start = f"{parts.COMPACT}{epoch:06d}-"
+    taken = [
+        int(name.removeprefix(start).partition(".")[0])
+        for name in folder.names(table)
+        if name.startswith(start)
+    ]
+    return f"{start}{max(taken, default=0) + 1:06d}{parts.SUFFIX}"

@@ -1,0 +1,182 @@
+"""One driver a folder: a lease with expiry and fencing.
+
+1. `lease.json` names the driver's host, pid and epoch. Each new driver raises the epoch, and all
+   that its workers write carries it, so what a stray worker writes can be told apart.
+2. A heartbeat renews the lease. A driver that finds another's epoch in it has lost it, and stops.
+3. A lease is free when it was released, when it expired, or when its process is gone (known at
+   once on the same host, so that a killed driver can be started again without waiting).
+4. Reading and replacing it is one step (a file lock, or a conditional put on an object store): two
+   drivers cannot both take it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from agents.core.errors import StoreError, UsageError
+from sweeps.storage import folder as folders
+from sweeps.storage import parts
+from sweeps.storage.folder import Folder, folder_at
+
+_FILE = "lease.json"
+EXPIRES_AFTER = 60.0  # seconds: six missed heartbeats, more than any pause of a shared disk
+_HEARTBEAT = 10.0
+
+
+class FolderLease:
+    """The right to write a sweep folder. Take it with `take`, give it back with `release`."""
+
+    def __init__(self, folder: Folder, epoch: int) -> None:
+        self.folder = folder
+        self.epoch = epoch
+        self.lost = threading.Event()
+        """Another driver has taken the folder over."""
+        self.when_lost: Callable[[], object] | None = None
+        """Called once, from the heartbeat's thread, when the lease is found lost."""
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def take(cls, where: Folder | Path) -> FolderLease:
+        """The lease of a folder, which is made if need be. UsageError if somebody has it."""
+        folder = folder_at(where)
+        epoch = 0
+
+        def change(content: bytes | None) -> bytes:
+            nonlocal epoch
+            found = _understood(folder, content)
+            if found is not None and _is_alive(found):
+                raise UsageError(
+                    f"the output folder {folder} is in use by another driver: {holding(found)}"
+                )
+            # Without a lease, parts may still be there: no epoch may ever come twice.
+            epoch = (found["epoch"] if found else parts.last_epoch(folder)) + 1
+            return _entry(epoch)
+
+        try:
+            folder.update(_FILE, change)
+        except OSError as error:
+            raise UsageError(
+                f"the output folder {folder} cannot be written: {error.strerror or error}"
+            ) from None
+        return cls(folder, epoch)
+
+    def release(self) -> None:
+        """Gives the lease back, if it is still held."""
+        self._ended.set()
+        self._thread.join()
+
+        def change(content: bytes | None) -> bytes | None:
+            found = _understood(self.folder, content)
+            if found is None or found["epoch"] != self.epoch:
+                return None
+            return json.dumps({**found, "released": True}).encode()
+
+        # On a full disk it cannot be given back; it is free all the same once this process ends.
+        with contextlib.suppress(OSError):
+            self.folder.update(_FILE, change)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """What only the holder may do. StoreError if the lease is another's by now."""
+
+        def check(content: bytes | None) -> None:
+            found = _understood(self.folder, content)
+            if found is None or found["epoch"] != self.epoch:
+                raise StoreError(f"another driver has taken over {self.folder}; this one stopped")
+
+        with self.folder.guarded(_FILE, check):
+            yield
+
+    def _beat(self) -> None:
+        def change(content: bytes | None) -> bytes | None:
+            found = _understood(self.folder, content)
+            if found is None or found["epoch"] != self.epoch:
+                self.lost.set()
+                return None
+            return _entry(self.epoch)
+
+        while not self._ended.wait(_HEARTBEAT):
+            # A disk that cannot be written now: the lease runs out unless it recovers.
+            with contextlib.suppress(OSError):
+                self.folder.update(_FILE, change)
+            if self.lost.is_set():
+                if self.when_lost is not None:
+                    self.when_lost()
+                return
+
+
+def read(where: Folder | Path) -> dict[str, Any] | None:
+    """The lease of a folder as it stands, or None. UsageError if it cannot be understood."""
+    folder = folder_at(where)
+    try:
+        return _understood(folder, folders.read(folder, _FILE))
+    except FileNotFoundError:
+        return None
+
+
+def _understood(folder: Folder, content: bytes | None) -> dict[str, Any] | None:
+    if content is None:
+        return None
+    try:
+        found = json.loads(content)
+        found["epoch"] = int(found["epoch"])
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"{folder}/{_FILE} is not a lease of crsweep; if no driver runs here, delete it"
+        ) from None
+    return found
+
+
+def holder(folder: Folder | Path) -> dict[str, Any] | None:
+    """The lease if a living driver holds it."""
+    found = read(folder)
+    return found if found is not None and _is_alive(found) else None
+
+
+def holding(found: Mapping[str, Any]) -> str:
+    """Who holds a lease; of another host, whose processes cannot be seen, also until when."""
+    words = f"host {found['host']}, pid {found['pid']}"
+    if found["host"] == socket.gethostname():
+        return words
+    end = datetime.fromtimestamp(float(found["expires"])).astimezone()
+    return f"{words}, until {end:%H:%M:%S %Z} unless it renews its lease"
+
+
+def _entry(epoch: int) -> bytes:
+    process = psutil.Process()
+    entry = {
+        "epoch": epoch,
+        "host": socket.gethostname(),
+        "pid": process.pid,
+        "process_started": process.create_time(),
+        "expires": time.time() + EXPIRES_AFTER,
+        "released": False,
+    }
+    return json.dumps(entry).encode()
+
+
+def _is_alive(found: dict[str, Any]) -> bool:
+    if found.get("released"):
+        return False
+    if found.get("host") == socket.gethostname():
+        try:
+            process = psutil.Process(int(found["pid"]))
+            # The same number may by now be another process; half a second is the clock's grain.
+            same = abs(process.create_time() - float(found["process_started"])) < 0.5
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+    return float(found.get("expires", 0)) > time.time()

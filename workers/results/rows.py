@@ -1,0 +1,231 @@
+"""From what happened in an attempt to rows of the stored tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agents.core.ask import CallRecord, Journal, blame_of, is_probe
+from agents.core.calls import EmbedCall
+from agents.core.errors import AgentError, Blame, CrsweepError, EngineRefused, UserError
+from agents.core.items import Item
+from simulators.core.cases import Case
+from simulators.core.dialogue import Transcript
+from sweeps.plan import Cell, Ref
+from workers.results.bundles import Unstorable
+
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+
+_BLAMED: dict[Blame, type[CrsweepError]] = {"agent": AgentError, "user": UserError}
+_OF_USER = frozenset({"user_text", "user_decision", "accepted_item", "user_leaves", "feedback"})
+_OF_USER |= {"user_extra"}
+
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at an episode, over and done with; `error` is what cut it short."""
+
+    ref: Ref
+    attempt_id: str
+    transcript: Transcript
+    journal: Journal
+    case: Case
+    error: CrsweepError | None
+    started: float
+    ended: float
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    """Name -> digest of the content of what its agent needed prepared."""
+
+    @property
+    def status(self) -> str:
+        return "failed" if self.error is not None else "done"
+
+
+def tables_of(attempt: Attempt, cell: Cell, source_id: str) -> Tables:
+    """All rows of an attempt, by table."""
+    return {
+        "calls": call_rows(attempt),
+        "turns": turn_rows(attempt),
+        "episodes": [episode_row(attempt, cell, source_id)],
+    }
+
+
+def without_what_cannot_be_stored(
+    attempt: Attempt, check: Callable[[str, Sequence[Row]], None]
+) -> Attempt:
+    """`attempt` as it is, or as a failed one of what can be stored of it.
+
+    `check` raises Unstorable for rows of a table that it cannot take. Whoever gave the value is to
+    blame: the role of the call, the side of the turn.
+    """
+    records: list[CallRecord] = []
+    error = attempt.error
+    for record in attempt.journal.records:
+        try:
+            check("calls", [row_of_call(attempt.attempt_id, record)])
+            records.append(record)
+        except Unstorable as cause:
+            kind = _BLAMED.get(blame_of(record.call.role), EngineRefused)
+            error = error or kind(f"a call cannot be stored: {cause}")
+    transcript = attempt.transcript
+    try:
+        check("turns", turn_rows(attempt))
+    except Unstorable as cause:
+        of_user = cause.column in _OF_USER
+        error = error or (UserError if of_user else AgentError)(f"a turn cannot be stored: {cause}")
+        transcript = Transcript()
+    if len(records) < len(attempt.journal.records) or transcript is not attempt.transcript:
+        journal = replace(attempt.journal, records=records)
+        return replace(attempt, journal=journal, transcript=transcript, error=error)
+    return attempt
+
+
+def episode_row(attempt: Attempt, cell: Cell, source_id: str) -> Row:
+    """The row of `episodes`: the commit of the attempt."""
+    ref, transcript, journal = attempt.ref, attempt.transcript, attempt.journal
+    error, accepted = attempt.error, attempt.transcript.accepted
+    return {
+        "episode_id": ref.episode_id,
+        "attempt_id": attempt.attempt_id,
+        "cell_id": cell.cell_id,
+        "source_id": source_id,
+        "case_id": ref.case_id,
+        "seed": ref.seeds.sampling,
+        "seed_training": ref.seeds.training,
+        "seed_order": ref.seeds.order,
+        "axes": list(cell.axes.items()),
+        "status": attempt.status,
+        "blame": error.blame if error else None,
+        "error_class": type(error).__name__ if error else None,
+        "error": error.message if error else None,
+        "stop_reason": "failed" if error else transcript.stop_reason,
+        "success": error is None and transcript.success_turn is not None,
+        "success_rule": cell.config.success.name,
+        "success_turn": None if error else transcript.success_turn,
+        "accepted_item": accepted.accepted.id if accepted and accepted.accepted else None,
+        "targets": _ids(attempt.case.hidden.targets),
+        "turns": len(transcript.turns),
+        "max_turns": cell.config.limits.max_turns,
+        "shown_items": cell.config.limits.shown_items,
+        "agent_tokens": journal.tokens(lambda r: r.startswith("agent") and not is_probe(r)),
+        "user_tokens": journal.tokens(lambda r: r.startswith("user")),
+        "probe_tokens": journal.tokens(is_probe),
+        "calls": len(journal.records),
+        "transcript_hash": transcript_hash(transcript),
+        "artifacts": list(attempt.artifacts.items()),
+        "started": attempt.started,
+        "ended": attempt.ended,
+    }
+
+
+def turn_rows(attempt: Attempt) -> list[Row]:
+    """The rows of `turns`, the opening as turn 0."""
+    opening = attempt.transcript.opening
+    if opening is None:
+        return []
+    rows: list[Row] = [
+        {
+            "attempt_id": attempt.attempt_id,
+            "turn": 0,
+            "action": None,
+            "strategy": None,
+            "shown": [],
+            "ranking": None,
+            "candidates": None,
+            "agent_text": None,
+            "user_text": opening.text,
+            "user_decision": None,
+            "accepted_item": None,
+            "user_leaves": False,
+            "feedback": "{}",
+            "extra": "{}",
+            "user_extra": _json(opening.extra),
+        }
+    ]
+    for number, (agent, user) in enumerate(attempt.transcript.turns, start=1):
+        rows.append(
+            {
+                "attempt_id": attempt.attempt_id,
+                "turn": number,
+                "action": agent.action,
+                "strategy": agent.strategy,
+                "shown": _ids(agent.shown),
+                "ranking": None if agent.ranking is None else _ids(agent.ranking),
+                "candidates": None if agent.candidates is None else _ids(agent.candidates),
+                "agent_text": agent.text,
+                "user_text": user.text,
+                "user_decision": user.decision,
+                "accepted_item": user.accepted.id if user.accepted else None,
+                "user_leaves": user.leaves,
+                "feedback": _json(user.feedback),
+                "extra": _json(agent.extra),
+                "user_extra": _json(user.extra),
+            }
+        )
+    return rows
+
+
+def call_rows(attempt: Attempt) -> list[Row]:
+    """The rows of `calls`, in the order in which the calls ended."""
+    return rows_of_calls(attempt.attempt_id, attempt.journal)
+
+
+def rows_of_calls(attempt_id: str, journal: Journal) -> list[Row]:
+    """The rows of `calls` of an attempt at an episode, or at an artifact."""
+    return [row_of_call(attempt_id, record) for record in journal.records]
+
+
+def row_of_call(attempt_id: str, record: CallRecord) -> Row:
+    """The row of `calls` of one call."""
+    call, done, error = record.call, record.completion, record.error
+    return {
+        "attempt_id": attempt_id,
+        "turn": call.turn,
+        "role": call.role,
+        "step": call.step.name,
+        "draw": call.draw,
+        "reask": call.reask,
+        "model": record.model.name,
+        "request_key": call.key(record.model).hex(),
+        "seed": call.seed,
+        "input_tokens": done.input_tokens if done else None,
+        "output_tokens": done.output_tokens if done else None,
+        "thinking_tokens": done.thinking_tokens if done else None,
+        "finish_reason": done.finish_reason if done else None,
+        "valid": record.valid,
+        "cached": done.cached if done else False,
+        "retries": done.retries if done else error.retries if error else 0,
+        "error_class": type(error).__name__ if error else None,
+        "error": error.message if error else None,
+        "started": record.started,
+        "seconds": record.seconds,
+        "prompt": call.messages_json,
+        "reply": done.text if done and not isinstance(call, EmbedCall) else None,
+        "thinking": done.thinking if done else None,
+        "fingerprint": done.fingerprint if done else None,
+    }
+
+
+def transcript_hash(transcript: Transcript) -> str:
+    """Hex BLAKE2b-128 of what was said, shown and decided. Probes, times and tokens: not in it."""
+    words: list[Any] = [transcript.opening.text if transcript.opening else None]
+    for agent, user in transcript.turns:
+        words.append([agent.text, agent.action, _ids(agent.shown), user.text, user.decision])
+    text = _encode([words, transcript.stop_reason])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _ids(items: Sequence[Item]) -> list[str]:
+    return [item.id for item in items]
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    if not value:
+        return "{}"
+    return _encode(value)
