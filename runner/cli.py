@@ -14,7 +14,7 @@ import typer
 import typer.main
 
 if TYPE_CHECKING:
-    from runner.driver.run import Outcome
+    from runner.driver.outcome import Outcome
     from runner.screen import Screen
 
 app = typer.Typer(
@@ -84,7 +84,7 @@ def _one_clear_message() -> Iterator[None]:
 def _resume_hint() -> Iterator[None]:
     """Prints how to resume a run that a storage error or a second Ctrl-C ended: exit code 3."""
     from agents.core.errors import StoreError
-    from runner.driver.run import INCOMPLETE
+    from runner.driver.outcome import INCOMPLETE
     from runner.invocation import command
 
     try:
@@ -160,7 +160,7 @@ def plan(
 ) -> None:
     """Show cells, progress, model placement and the estimated cost. Writes nothing."""
     with _one_clear_message():
-        from runner.commands.results import show_plan
+        from runner.commands.plan import show_plan
 
         show_plan(sweep, overrides or [], gpus=gpus or [], as_json=as_json, console=_console())
 
@@ -192,7 +192,8 @@ def run(
         from agents.core.errors import CrsweepError
         from analysis.results import Results
         from runner import invocation
-        from runner.commands.results import show_failures, show_table
+        from runner.commands.results import show_table
+        from runner.commands.status import show_failures
         from runner.driver import run as runs
         from runner.screen import reason_of
 
@@ -258,7 +259,7 @@ def render(
 ) -> None:
     """Print the prompts of a sweep without a model; the rules backend provides the replies."""
     with _one_clear_message():
-        from runner.commands.results import show_prompts
+        from runner.commands.prompts import show_prompts
 
         show_prompts(sweep, overrides or [], cell=cell, every=every, console=_console())
 
@@ -282,7 +283,7 @@ def play(
 ) -> None:
     """Play one dialogue in the terminal. With --me, you are the user."""
     with _one_clear_message():
-        from runner.commands.results import show_dialogue
+        from runner.commands.play import show_dialogue
 
         person: Callable[[str], str] | None = input if me else None
         show_dialogue(
@@ -301,7 +302,7 @@ def play(
 def status(folder: Folder) -> None:
     """Show the progress of a sweep, who is running it, and what failed."""
     with _one_clear_message():
-        from runner.commands.results import show_status
+        from runner.commands.status import show_status
 
         show_status(folder, _console())
 
@@ -384,7 +385,7 @@ def prune_cache(
 ) -> None:
     """Delete calls from the cache that are older than --keep."""
     with _one_clear_message():
-        from runner.locations import prune
+        from runner.commands.cache import prune
 
         prune(keep, path, _console())
 
@@ -393,7 +394,7 @@ def prune_cache(
 def verify_cache(path: CachePath = None) -> None:
     """Check every call in the cache. Exit code 0: all intact, 3: some are damaged."""
     with _one_clear_message():
-        from runner.locations import verify
+        from runner.commands.cache import verify
 
         raise typer.Exit(0 if verify(path, _console()) else 3)
 

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
-import re
-import shlex
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import Any, Literal
 
 from agents.core.errors import UsageError
 from agents.core.paths import expand_user
-from runner.invocation import program
-from sweeps.load import cache_of
+from sweeps.artifacts import Artifact
+from sweeps.load import artifacts_of, cache_of
 from sweeps.origins import Origins
 from sweeps.plan import Plan
-from sweeps.schema import Cache
+from sweeps.schema import Artifacts, Cache
 from sweeps.storage.folder import Folder
+from workers.artifacts.store import ArtifactDamaged, ArtifactStore
 from workers.backends.core import Backend
 from workers.cache import journal, segments
-from workers.cache.entries import Damage
 from workers.cache.store import Places
 from workers.models import backend_of
-
-_UNITS = {"h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 
 
 def shared_folder(path: str | None, name: str) -> Path:
@@ -135,65 +129,6 @@ def _models(plan: Plan) -> Iterator[tuple[str, type[Backend]]]:
         yield name, backend_of(spec, Origins(), ())[0]
 
 
-def seconds_of(text: str) -> int:
-    """A time such as `30d`, in seconds. Raises UsageError."""
-    found = re.fullmatch(r"(\d{1,9})([hdw])", text.strip())  # longer than there are calls
-    if found is None:
-        raise UsageError(f"--keep {text}: expected a number of hours, days or weeks: 12h, 30d, 2w")
-    return int(found[1]) * _UNITS[found[2]]
-
-
-def prune(keep: str, path: str | None, console: Console) -> None:
-    """Drops what was stored longer ago than `keep`, and prints how much."""
-    before = time.time() - seconds_of(keep)
-    folder = _existing(path)
-    bytes_before = segments.size(folder)[1]
-    dropped = segments.prune(folder, before)
-    freed = bytes_before - segments.size(folder)[1]
-    console.print(
-        f"{folder}: {dropped:,} calls dropped, {_mib(freed)} freed; now {_of_cache(folder)}",
-        markup=False,
-        soft_wrap=True,
-    )
-
-
-def verify(path: str | None, console: Console) -> bool:
-    """Reads everything, prints a line for each file that is damaged; whether none is."""
-    folder = _existing(path)
-    entries = files = damaged = 0
-    for health in segments.verify(folder):
-        files += 1
-        entries += health.entries
-        faults = [health.fault] if health.fault else []
-        if health.damaged:
-            faults.insert(0, f"{health.damaged:,} of {health.entries:,} calls are damaged")
-        if faults:
-            damaged += 1
-            console.print(f"{health.path}: {'; '.join(faults)}", markup=False, soft_wrap=True)
-    console.print(
-        f"{folder}: {entries:,} calls read in {files:,} files, "
-        f"{f'{damaged:,} files are damaged' if damaged else 'all whole'}",
-        markup=False,
-        soft_wrap=True,
-    )
-    return not damaged
-
-
-def damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
-    """Describes what a run paid for again; `path` is that of the cache in the sweep file."""
-    if damage.calls:
-        where = f" --path {shlex.quote(str(folder_of(path)))}" if path else ""
-        yield (
-            f"{damage.calls:,} calls were paid for again because their entries in the call cache "
-            f"are damaged: `{program()} cache verify{where}` names the files"
-        )
-    if damage.files:
-        yield (
-            f"{len(damage.files):,} files of the call cache cannot be read completely; the "
-            f"calls lost in them are paid for again: {', '.join(sorted(damage.files))}"
-        )
-
-
 def size_line(out: Folder, recorded: dict[str, Any]) -> str:
     """For `status`: how large the cache of the sweep in `out` is, and the sweep's journals.
 
@@ -211,14 +146,6 @@ def size_line(out: Folder, recorded: dict[str, Any]) -> str:
     return f"call cache: {own}; shared in {shared}: {_of_cache(shared)}"
 
 
-def _existing(path: str | None) -> Path:
-    folder = folder_of(path)
-    if not folder.is_dir():
-        found = "found a file" if folder.exists() else "there is none"
-        raise UsageError(f"expected the folder of a call cache at {folder}, {found}")
-    return folder
-
-
 def _of_cache(folder: Path) -> str:
     files, size = segments.size(folder)
     return f"{files:,} files, {_mib(size)}"
@@ -226,3 +153,41 @@ def _of_cache(folder: Path) -> str:
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
+
+
+State = Literal["ready", "to make", "damaged"]
+
+
+def store_of(wanted: Artifacts) -> ArtifactStore:
+    """The store that a sweep file names, relative to the working folder, or the default one."""
+    return ArtifactStore(shared_folder(wanted.path, "artifacts"))
+
+
+def state_of(store: ArtifactStore, key: str) -> State:
+    """Whether an artifact is there. Only what it says of itself is read, not its content."""
+    try:
+        return "to make" if store.about(key) is None else "ready"
+    except ArtifactDamaged:
+        return "damaged"
+
+
+def check_packages(artifacts: Iterable[Artifact]) -> None:
+    """UsageError for a fit that needs a package which is not installed."""
+    for artifact in artifacts:
+        for package in getattr(artifact.recipe, "packages", ()):
+            if importlib.util.find_spec(package) is None:
+                raise UsageError(
+                    f"{artifact.title} needs the package {package!r} to be trained, which is not "
+                    "installed; it comes with the extra crsweep[train]"
+                )
+
+
+def status_line(recorded: dict[str, Any], keys: Sequence[str]) -> str:
+    """For `status`: how many artifacts are there. `recorded` is the manifest's sweep file."""
+    try:
+        store = store_of(artifacts_of(recorded))
+    except UsageError as error:  # what is to be read does not need it
+        return f"artifacts: {len(keys)}; their location is unknown ({error.message})"
+    states = [state_of(store, key) for key in keys]
+    damaged = f", {states.count('damaged')} damaged" if "damaged" in states else ""
+    return f"artifacts: {states.count('ready')} of {len(keys)} ready{damaged}, in {store.folder}"

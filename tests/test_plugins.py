@@ -26,7 +26,7 @@ from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import View
 from workers.backends.rules.replies import Answer, fill, random_reply
-from workers.backends.vllm.model.preflight import longest_reply
+from workers.backends.vllm.model.reply_length import longest_reply
 
 KINDS = {
     "agents": Agent,

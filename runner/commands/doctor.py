@@ -18,12 +18,12 @@ from rich.markup import escape
 
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, UsageError
-from runner.artifacts import check_packages, state_of, store_of
 from runner.dataset_summary import statistics_of
-from runner.driver.run import check_metrics, prepare
-from runner.locations import check_folder, places_of
+from runner.driver.loading import check_metrics, prepare
+from runner.formatting import many, unit
+from runner.locations import check_folder, check_packages, places_of, state_of, store_of
 from runner.placement.cluster import gpu_memories, nodes_of
-from runner.placement.groups import many, run_plan, unit, without_engines
+from runner.placement.groups import run_plan, without_engines
 from runner.rehearsal.dialogues import rehearse, rehearse_preparing
 from runner.rehearsal.stand_ins import StandIn
 from simulators.core.cases import Domain
@@ -33,7 +33,7 @@ from sweeps.origins import Origins
 from sweeps.plan import Plan
 from workers.backends.core import BackendContext, Workload
 from workers.backends.vllm.client.local import LocalEngines
-from workers.backends.vllm.model.preflight import longest_reply
+from workers.backends.vllm.model.reply_length import longest_reply
 from workers.cache.store import Places
 from workers.environment import check_transport
 from workers.models import backend_of, building

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,9 +12,13 @@ from rich.markup import escape
 from agents.core.agent import Agent
 from agents.core.ask import Ask, Journal
 from agents.core.dialogue import AgentTurn, Dialogue, UserTurn
+from agents.core.errors import UsageError
 from agents.core.items import Item, facts_of
+from agents.core.paths import expand_user
 from agents.core.seeds import Seeds
-from runner.commands.transcript import View
+from runner.commands.selection import index_of
+from runner.commands.transcript import Page, View
+from runner.driver.loading import prepare
 from runner.rehearsal.stand_ins import calls_of, stand_ins
 from simulators.core.user import User, UserContext
 from sweeps.plan import Plan, Ref
@@ -157,3 +162,39 @@ def _numbered(text: str, shown: tuple[Item, ...]) -> Item | None:
     if text.isdecimal() and 1 <= int(text) <= len(shown):
         return shown[int(text) - 1]
     return None
+
+
+def show_dialogue(
+    sweep: Path,
+    overrides: Sequence[str],
+    *,
+    cell: int,
+    case: int,
+    person: Callable[[str], str] | None,
+    calls: bool,
+    markdown: str | None,
+    console: Console,
+) -> None:
+    """One dialogue with the sweep's own models, on the screen and into a Markdown page.
+
+    `calls` shows every model call. `markdown` is the page's file, or "-" for a page instead of
+    the screen.
+    """
+    if person is not None and markdown == "-":
+        raise UsageError("--me needs the screen: give --markdown a file")
+    page = None if markdown is None or markdown == "-" else Page(expand_user(Path(markdown)))
+    plan = prepare(sweep, overrides)
+    chosen = plan.cells[index_of(cell, len(plan.cells), "cell")]
+    index_of(case, len(plan.sources[chosen.source]), "case")
+    view = View(None if markdown == "-" else console)
+    try:
+        attempt = play(plan, cell=cell, position=case, person=person, calls=calls, view=view)
+    except KeyboardInterrupt:
+        console.print("\nthe dialogue was interrupted")
+        return
+    if page is not None:
+        page.write(view.markdown())
+    elif markdown is not None:
+        print(view.markdown(), end="")
+    if attempt.error is not None:
+        raise attempt.error

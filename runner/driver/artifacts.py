@@ -21,11 +21,11 @@ from rich.console import Console
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe
 from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
-from runner.artifacts import check_packages, store_of
 from runner.driver.executors import Crew
-from runner.driver.progress import PreparingDisplay, duration
+from runner.driver.progress import PreparingDisplay
 from runner.driver.scheduler import LeaseQueue
-from runner.locations import free_calls
+from runner.formatting import duration
+from runner.locations import check_packages, free_calls, store_of
 from sweeps.artifacts import Artifact, PrepareRef, role_of
 from sweeps.plan import Plan, Ref
 from workers.artifacts.fits import FitLost, FitTask

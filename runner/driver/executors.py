@@ -13,12 +13,13 @@ from rich.console import Console
 
 from agents.core.artifacts import Content
 from agents.core.errors import CrsweepError
+from runner.driver.engine_loader import Residents
 from runner.driver.scheduler import Worker
-from runner.placement.groups import Residents
+from runner.placement.cluster import cluster
 from runner.placement.packing import Node
 from workers.artifacts.fits import FitTask, Steps, fit_beside
 from workers.artifacts.store import Prepared
-from workers.backends.core import ClusterNode, EngineSpec
+from workers.backends.core import EngineSpec
 from workers.backends.vllm.client.fleet import Fleet, Handle
 from workers.cache.entries import Damage
 from workers.environment import Environment
@@ -223,11 +224,3 @@ class RayCrew:
             log.error("cannot inform worker %s about the engines: %s", worker.name, error.message)
         finally:
             self._telling.pop(worker.name, None)
-
-
-def cluster(found: Sequence[ClusterNode]) -> tuple[list[Node], bool]:
-    """The nodes that engines can go to, and whether CPU slots stand in for GPUs."""
-    with_gpus = [Node(node.node_id, node.gpus) for node in found if node.gpus]
-    if with_gpus:
-        return with_gpus, False
-    return [Node(node.node_id, max(1, node.cpus)) for node in found], True

@@ -17,6 +17,7 @@ from rich.progress import (
     TextColumn,
 )
 
+from runner.formatting import duration, short
 from workers.backends.vllm.client.clients import Losses
 from workers.cache.entries import Damage
 from workers.pool import Report, Settled
@@ -216,27 +217,9 @@ def _rate(calls_a_second: float) -> str:
     return f"{calls_a_second:,.{digits}f} calls/s"
 
 
-def short(count: int) -> str:
-    """`4924990` as `4.9M`."""
-    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if count >= size:
-            return f"{count / size:.1f}{unit}"
-    return str(count)
-
-
 def token_words(tokens: int, uncounted: int) -> str:
     """`40 tokens`, a lower bound where `uncounted` replies came without counts."""
     if not uncounted:
         return f"{tokens:,} tokens"
     replies = "1 reply" if uncounted == 1 else f"{uncounted:,} replies"
     return f"at least {tokens:,} tokens ({replies} have no token counts)"
-
-
-def duration(seconds: float) -> str:
-    """`75` as `1m 15s`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02d}s"
-    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"

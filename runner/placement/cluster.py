@@ -6,10 +6,14 @@ import os
 import socket
 import subprocess
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from runner.driver.executors import cluster
 from runner.placement.packing import Node
 from sweeps.plan import Plan
+from workers.backends.core import ClusterNode
+
+if TYPE_CHECKING:
+    pass
 
 
 def nodes_of(plan: Plan, gpus: Sequence[int]) -> tuple[list[Node], bool]:
@@ -46,3 +50,11 @@ def gpu_memories() -> list[float]:
         return [float(line) / 1024 for line in found.stdout.splitlines() if line.strip()]
     except (OSError, ValueError, subprocess.SubprocessError):
         return []  # no such program: no such GPU
+
+
+def cluster(found: Sequence[ClusterNode]) -> tuple[list[Node], bool]:
+    """The nodes that engines can go to, and whether CPU slots stand in for GPUs."""
+    with_gpus = [Node(node.node_id, node.gpus) for node in found if node.gpus]
+    if with_gpus:
+        return with_gpus, False
+    return [Node(node.node_id, max(1, node.cpus)) for node in found], True

@@ -15,8 +15,8 @@ from typing import Any
 
 from agents.core.artifacts import FitRecipe
 from agents.core.ask import is_probe
-from runner.artifacts import state_of, store_of
-from runner.driver.progress import duration
+from runner.formatting import duration
+from runner.locations import state_of, store_of
 from runner.rehearsal.stand_ins import Spoken, StandIn, expected, rules_runner, stand_ins
 from sweeps.plan import Plan, Ref
 from workers.results.rows import Attempt

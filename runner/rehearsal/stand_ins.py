@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe
 from agents.core.errors import AgentError
-from runner.artifacts import store_of
+from runner.locations import store_of
 from simulators.core.cases import Domain
 from sweeps import identity
 from sweeps.artifacts import Need, PrepareRef, role_of

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from runner.driver import manifest as sweep_folder
-from runner.driver.run import prepare
+from runner.driver.loading import prepare
 from sweeps import manifest as manifests
 from sweeps.plan import Plan
 from sweeps.storage.records import SCHEMAS

@@ -14,7 +14,8 @@ from agents.zero_shot import ZeroShot
 from runner.commands.doctor import examine
 from runner.driver.budget import Budget
 from runner.driver.early_stop import Guard
-from runner.driver.run import check_metrics, run
+from runner.driver.loading import check_metrics
+from runner.driver.run import run
 from runner.driver.scheduler import LeaseQueue, drive
 from sweeps.schema import Caps
 from tests.runner.reading import raw

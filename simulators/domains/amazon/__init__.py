@@ -27,23 +27,10 @@ from pydantic import Field
 from agents.core.errors import DataError
 from agents.core.items import Item
 from simulators.core.cases import Published
-from simulators.domains.core.recorded import (
-    Loaded,
-    RecordedDomain,
-    Records,
-    Review,
-    ReviewOptions,
-    check_folder,
-    distinct,
-    each_once,
-    is_whole_time,
-    literal,
-    load_reviews,
-    name_in,
-    need_file,
-    price_in,
-    text_in,
-)
+from simulators.domains.core.fields import distinct, literal, name_in, price_in, text_in
+from simulators.domains.core.files import Records, check_folder, need_file
+from simulators.domains.core.recorded import Loaded, RecordedDomain, is_whole_time
+from simulators.domains.core.reviews import Review, ReviewOptions, each_once, load_reviews
 
 __all__ = ["Amazon"]
 

@@ -21,15 +21,8 @@ from pydantic import Field
 from agents.core.errors import DataError
 from agents.core.items import Catalogue, Item
 from simulators.core.cases import Published
-from simulators.domains.core.recorded import (
-    Events,
-    Loaded,
-    RecordedDomain,
-    RecordedOptions,
-    first_of_title,
-    leave_one_out,
-    remarks_on_end,
-)
+from simulators.domains.core.leave_one_out import Events, first_of_title, leave_one_out
+from simulators.domains.core.recorded import Loaded, RecordedDomain, RecordedOptions, remarks_on_end
 from simulators.domains.movielens.files import (
     HIGHEST_RATING,
     Layout,

@@ -17,7 +17,8 @@ import pyarrow as pa
 from pyarrow import csv
 
 from agents.core.errors import DataError
-from simulators.domains.core.recorded import check_folder, is_whole_time, lines_of, read_data, short
+from simulators.domains.core.files import check_folder, lines_of, read_data, short
+from simulators.domains.core.recorded import is_whole_time
 
 # The flags of u.item in order; the first, "unknown", says nothing about a film and is left out.
 _FLAGS = (

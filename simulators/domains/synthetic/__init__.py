@@ -23,7 +23,8 @@ from agents.core.errors import DataError
 from agents.core.items import Catalogue, Interactions
 from agents.core.plugins import Options as PluginOptions
 from simulators.core.cases import Case, Domain, Split
-from simulators.domains.core.recorded import HELD_OUT, SHORTEST_HISTORY, case_of, fingerprint
+from simulators.domains.core.leave_one_out import HELD_OUT, SHORTEST_HISTORY, case_of
+from simulators.domains.core.recorded import fingerprint
 from simulators.domains.synthetic.items import make_items
 from simulators.domains.synthetic.users import Population
 

@@ -34,7 +34,7 @@ from tests.agents.af_irs.harness import (
 )
 from tests.fakes import FakeModel, by_step
 from tests.workers.backends.rules.test_answers import changed, leaves
-from workers.backends.vllm.model.preflight import longest_reply
+from workers.backends.vllm.model.reply_length import longest_reply
 
 
 def test_a_small_tree_is_the_one_that_the_replies_describe():

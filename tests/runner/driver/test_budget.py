@@ -9,9 +9,9 @@ from rich.console import Console
 
 from agents.core.errors import UsageError
 from analysis.results import Results
-from runner.commands.results import show_status
+from runner.commands.status import show_status
 from runner.driver.budget import Budget, budget_in, paid
-from runner.driver.run import prepare
+from runner.driver.loading import prepare
 from sweeps.schema import Caps, Price
 from tests.analysis.builder import Built, grid_of
 from tests.runner.driver.test_failures import moody_sweep

@@ -321,7 +321,7 @@ def test_a_stray_worker_of_a_dead_driver_changes_nothing(tmp_path, crsweep):
     """It runs the episodes of the new driver once more, in the epoch of the old one."""
     import pickle
 
-    from runner.driver.run import prepare
+    from runner.driver.loading import prepare
     from workers.episodes import job_of
 
     alone = tmp_path / "alone"

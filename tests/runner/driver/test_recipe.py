@@ -11,7 +11,7 @@ from agents.core.seeds import call_seed
 from analysis.results import Results
 from analysis.statistics.compare import compare_all
 from analysis.tables.table import make_table
-from runner.commands.results import show_plan
+from runner.commands.plan import show_plan
 from runner.driver.manifest import recipe_line
 from runner.driver.run import run
 from sweeps import identity

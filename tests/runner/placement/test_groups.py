@@ -17,10 +17,11 @@ from rich.console import Console
 from agents.core.errors import ReplicaLost
 from agents.core.seeds import Seeds
 from runner.commands import results
+from runner.driver.engine_loader import RunEngines
 from runner.driver.scheduler import LeaseQueue, drive
 from runner.placement import cluster
 from runner.placement import groups as module
-from runner.placement.groups import Needs, RunEngines, RunPlan, StagePlan, placement_of, run_plan
+from runner.placement.groups import Needs, RunPlan, StagePlan, placement_of, run_plan
 from runner.placement.packing import Allocation, Node
 from runner.placement.place import Stage
 from sweeps.plan import Ref

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agents.core import plugins
 from agents.core.errors import DataError
-from simulators.domains.core.recorded import k_core
+from simulators.domains.core.leave_one_out import k_core
 from simulators.domains.movielens import MovieLens
 from tests.fixtures_movielens import START, Film, Rating, films, ratings, write_ml1m, write_ml100k
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from agents.core import plugins
 from agents.core.errors import DataError
-from simulators.domains.core.recorded import LONGEST_LINE, literal
+from simulators.domains.core.fields import literal
+from simulators.domains.core.files import LONGEST_LINE
 from simulators.domains.steam import Steam
 from tests.fixtures_reviews import (
     DAY,

@@ -16,7 +16,8 @@ from agents.core.steps import ReplyModel, Step, text
 from tests.tiny_models import CONTEXT
 from workers.backends.vllm.model import preflight
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.model.preflight import examine, longest_reply
+from workers.backends.vllm.model.preflight import examine
+from workers.backends.vllm.model.reply_length import longest_reply
 
 pytestmark = [
     pytest.mark.usefixtures("own_cache"),

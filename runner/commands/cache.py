@@ -1,0 +1,67 @@
+"""`crsweep cache`: looks after the call cache that sweeps share."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from agents.core.errors import UsageError
+from runner.locations import _mib, _of_cache, folder_of
+from workers.cache import segments
+
+_UNITS = {"h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
+
+
+def seconds_of(text: str) -> int:
+    """A time such as `30d`, in seconds. Raises UsageError."""
+    found = re.fullmatch(r"(\d{1,9})([hdw])", text.strip())  # longer than there are calls
+    if found is None:
+        raise UsageError(f"--keep {text}: expected a number of hours, days or weeks: 12h, 30d, 2w")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+def prune(keep: str, path: str | None, console: Console) -> None:
+    """Drops what was stored longer ago than `keep`, and prints how much."""
+    before = time.time() - seconds_of(keep)
+    folder = _existing(path)
+    bytes_before = segments.size(folder)[1]
+    dropped = segments.prune(folder, before)
+    freed = bytes_before - segments.size(folder)[1]
+    console.print(
+        f"{folder}: {dropped:,} calls dropped, {_mib(freed)} freed; now {_of_cache(folder)}",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def verify(path: str | None, console: Console) -> bool:
+    """Reads everything, prints a line for each file that is damaged; whether none is."""
+    folder = _existing(path)
+    entries = files = damaged = 0
+    for health in segments.verify(folder):
+        files += 1
+        entries += health.entries
+        faults = [health.fault] if health.fault else []
+        if health.damaged:
+            faults.insert(0, f"{health.damaged:,} of {health.entries:,} calls are damaged")
+        if faults:
+            damaged += 1
+            console.print(f"{health.path}: {'; '.join(faults)}", markup=False, soft_wrap=True)
+    console.print(
+        f"{folder}: {entries:,} calls read in {files:,} files, "
+        f"{f'{damaged:,} files are damaged' if damaged else 'all whole'}",
+        markup=False,
+        soft_wrap=True,
+    )
+    return not damaged
+
+
+def _existing(path: str | None) -> Path:
+    folder = folder_of(path)
+    if not folder.is_dir():
+        found = "found a file" if folder.exists() else "there is none"
+        raise UsageError(f"expected the folder of a call cache at {folder}, {found}")
+    return folder

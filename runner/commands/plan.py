@@ -1,0 +1,131 @@
+"""`crsweep plan`: what a sweep would run, and what it would cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.tables import render
+from runner.dataset_summary import remark_lines, statistics_lines
+from runner.driver.artifacts import needed
+from runner.driver.budget import Budget, budget_of
+from runner.driver.loading import check_metrics, prepare
+from runner.driver.manifest import recipe_line
+from runner.driver.opening import settled_episodes
+from runner.placement.cluster import gpu_memories, nodes_of
+from runner.placement.describe import describe, placement_data
+from runner.placement.groups import needs_of, notes_of, run_plan, without_engines
+from runner.rehearsal.dialogues import (
+    artifact_data,
+    artifact_lines,
+    asked_to_prepare,
+    estimate,
+)
+from runner.rehearsal.stand_ins import Spoken
+from sweeps import manifest as manifests
+from sweeps.plan import Plan
+
+_CELLS_SHOWN = 40  # of a plan, on the screen; --json has all
+
+
+def show_plan(
+    sweep: Path,
+    overrides: Sequence[str],
+    *,
+    gpus: Sequence[int],
+    as_json: bool,
+    console: Console,
+) -> None:
+    """Cells, episodes, what is done, where models go, and an estimate of the rest.
+
+    `gpus` are those of an imagined cluster, a number a node.
+    """
+    plan = prepare(sweep, overrides)
+    done = settled_episodes(plan.loaded.out)
+    nodes, cpu = nodes_of(plan, gpus)
+    engines = run_plan(plan, nodes, cpu=cpu, done=done) if nodes else without_engines(plan)
+    left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
+    guess = estimate(plan, left, probe=check_metrics(plan.loaded))
+    budget = budget_of(plan)
+    artifacts = artifact_data(plan, needed(plan, plan.refs(done)) if done else plan.artifacts)
+    preparing = asked_to_prepare(artifacts)
+    together = Spoken(*map(sum, zip(guess.spoken, preparing, strict=True)))
+    if as_json:
+        expected = {
+            **_rounded(together),
+            "probe_calls": round(guess.probe_calls),
+            "rehearsed_dialogues": guess.rehearsed,
+            "prepare": _rounded(preparing),
+        }
+        data = {**_plan_data(plan, left), "estimate": expected, "caps": _caps_data(budget)}
+        data["artifacts"] = artifacts
+        print(json.dumps({**data, "placement": placement_data(engines)}, indent=1))
+        return
+    table = Table(*map(escape, plan.axes), "seeds", "cases", "domain", box=None, pad_edge=False)
+    for cell in plan.cells[:_CELLS_SHOWN]:
+        source = plan.sources[cell.source]
+        table.add_row(
+            *(escape(cell.axes[axis]) for axis in plan.axes),
+            str(len(cell.seeds)),
+            f"{len(source):,}",
+            escape(f"{source.domain_ref.name} {source.split}"),
+        )
+    render.print_whole(table, console)
+    if len(plan.cells) > _CELLS_SHOWN:
+        console.print(f"... and {len(plan.cells) - _CELLS_SHOWN:,} more cells (see --json)")
+    console.print(
+        f"{len(plan.cells):,} cells, {plan.episodes:,} episodes: "
+        f"{plan.episodes - left:,} done, {left:,} to run"
+    )
+    again = recipe_line(manifests.read(plan.loaded.out))
+    for line in [*([again] if again else []), *statistics_lines(plan), *remark_lines(plan)]:
+        console.print(line, markup=False, soft_wrap=True)
+    # Of a local run nothing is placed: its engines start in its own process, on this machine.
+    notes = [] if nodes else notes_of(needs_of(plan, cpu=not gpu_memories()))
+    for line in [*artifact_lines(artifacts), *describe(engines, nodes, cpu=cpu), *notes]:
+        console.print(line, markup=False, soft_wrap=True)
+    if left:
+        console.print(
+            f"about {together.words()} (estimated from {guess.rehearsed} dialogues with the rules "
+            "backend)",
+            soft_wrap=True,
+        )
+        if preparing.calls:
+            console.print(f"of these, to prepare: about {preparing.words()}", soft_wrap=True)
+    caps = budget.line()
+    if caps is not None:
+        console.print(caps, markup=False, soft_wrap=True)
+
+
+def _caps_data(budget: Budget) -> dict[str, dict[str, float]]:
+    return {name: {"used": used, "cap": cap} for name, (used, cap) in budget.used().items()}
+
+
+def _rounded(spoken: Spoken) -> dict[str, int]:
+    return {name: round(count) for name, count in spoken._asdict().items()}
+
+
+def _plan_data(plan: Plan, left: int) -> dict[str, Any]:
+    return {
+        "name": plan.loaded.header.name,
+        "out": str(plan.loaded.out),
+        "episodes": plan.episodes,
+        "left": left,
+        "cells": [
+            {
+                "cell_id": cell.cell_id,
+                "axes": cell.axes,
+                "seeds": [seeds._asdict() for seeds in cell.seeds],
+                "cases": len(plan.sources[cell.source]),
+                "domain": plan.sources[cell.source].domain_ref.name,
+                "models": cell.roles,
+            }
+            for cell in plan.cells
+        ],
+    }

@@ -1,0 +1,54 @@
+"""`crsweep render`: prompts as models would see them, without a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from runner.commands.selection import index_of
+from runner.driver.loading import check_metrics, prepare
+from runner.rehearsal.dialogues import (
+    rehearse,
+    rehearse_preparing,
+)
+from runner.rehearsal.stand_ins import calls_of
+
+
+def show_prompts(
+    sweep: Path, overrides: Sequence[str], *, cell: int | None, every: bool, console: Console
+) -> None:
+    """The prompts of one rehearsed dialogue a cell: the first of each step, or all of them."""
+    plan = prepare(sweep, overrides)
+    cells = range(len(plan.cells)) if cell is None else [index_of(cell, len(plan.cells), "cell")]
+    seen: set[tuple[str, str, str]] = set()
+    for found in rehearse_preparing(plan, cells):
+        agent = plan.cells[found.cell].config.agent.name
+        for row in calls_of(plan, found):
+            key = (agent, row["role"], row["step"])
+            if key in seen and not every:
+                continue
+            seen.add(key)
+            console.rule(escape(f"{agent} · {row['role']} · {row['step']} · {found.title}"))
+            for message in json.loads(row["prompt"]):
+                console.print(message["content"], markup=False, soft_wrap=True)
+            console.print(f"-> {row['reply']}", style="dim", markup=False)
+    for attempt in rehearse(plan, cells, 1, probe=check_metrics(plan.loaded)):
+        config = plan.cells[attempt.ref.cell].config
+        for record in attempt.journal.records:
+            call = record.call
+            speaker = config.simulator.name if call.role.startswith("user") else config.agent.name
+            key = (speaker, call.role, call.step.name)
+            if key in seen and not every:
+                continue
+            seen.add(key)
+            console.rule(escape(f"{speaker} · {call.role} · {call.step.name} · turn {call.turn}"))
+            for message in call.messages:
+                console.print(message.content, markup=False, soft_wrap=True)
+            if record.completion is not None:
+                console.print(f"-> {record.completion.text}", style="dim", markup=False)
+        if attempt.error is not None:
+            raise attempt.error

@@ -1,0 +1,11 @@
+"""Picks one of numbered things that a command was asked for."""
+
+from __future__ import annotations
+
+from agents.core.errors import UsageError
+
+
+def index_of(number: int, count: int, what: str) -> int:
+    if not 0 <= number < count:
+        raise UsageError(f"--{what} {number}: there are {count}, counted from 0")
+    return number

@@ -1,0 +1,233 @@
+"""Loads and unloads the engines of a run as its stages need them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+
+from runner.driver.scheduler import LeaseQueue
+from runner.formatting import unit
+from runner.placement.describe import replica_words
+from runner.placement.groups import RunPlan
+from runner.placement.packing import Allocation, exact
+from runner.placement.place import Stage
+from workers.backends.core import EngineSpec
+from workers.backends.vllm.client.fleet import Fleet
+
+_LOOK_EVERY = 0.2
+_NOTE_EVERY = 60.0  # seconds between notes of counts alone
+_SAY_EVERY = 15.0  # seconds between lines while models load
+
+
+class Residents:
+    """The engines that are loaded or being loaded, and where; changes during a run."""
+
+    def __init__(self, specs: Sequence[EngineSpec]) -> None:
+        self.specs = specs
+        self.allocations: dict[str, tuple[Allocation, ...]] = {}
+
+
+class EngineLoader:
+    """Opens the stages of a run, and loads and unloads engines as they need them.
+
+    A stage opens when the one before has given all its episodes, and its engines load when the
+    first call waits for one: dialogues that find all their calls in the cache need none. While
+    the last dialogues of a stage still run, engines that they do not use make room.
+    """
+
+    def __init__(
+        self,
+        run: RunPlan,
+        residents: Residents,
+        fleet: Fleet,
+        queue: LeaseQueue,
+        console: Console,
+        *,
+        cpu: bool,
+    ) -> None:
+        self._run, self._fleet, self._queue, self._console = run, fleet, queue, console
+        self._residents = residents
+        self._unit = unit(cpu)
+
+    async def conduct(self) -> None:
+        """Runs until the last stage has what it needs."""
+        for number, part in enumerate(self._run.stages):
+            stage = part.stage
+            if stage is None:
+                self._open(number)
+                continue
+            await self._until(lambda n=number: self._queue.exhausted >= n)
+            resident, wanted = self._residents.allocations, _allocations(stage)
+            if any(key in resident and resident[key] != wanted[key] for key in wanted):
+                # One has to move: once dialogues of this stage use it, it never could.
+                await self._bring_up(stage)
+                self._open(number)
+            else:
+                self._open(number)
+                if await self._is_needed(number, part.cells, stage):
+                    await self._bring_up(stage)
+
+    def _open(self, number: int) -> None:
+        if number >= self._queue.opened:
+            self._queue.open()
+
+    async def _is_needed(self, number: int, cells: frozenset[int], stage: Stage) -> bool:
+        """Waits until a call waits for an engine to be loaded, or all dialogues have ended."""
+        missing = stage.engines - self._residents.allocations.keys()
+        while missing and not self._queue.wanted & missing:
+            if self._queue.exhausted > number and not self._queue.outstanding() & cells:
+                return False
+            await asyncio.sleep(_LOOK_EVERY)
+        return bool(missing)
+
+    async def _bring_up(self, stage: Stage) -> None:
+        labels = {key: spec.label for key, spec in self._run.needs.specs.items()}
+        resident, wanted = self._residents.allocations, _allocations(stage)
+        # What is resident need not be what the placement thinks: stages may have loaded nothing.
+        leaving = {k for k, now in resident.items() if wanted.get(k) != now}
+        loads = [k for k in sorted(stage.engines) if k not in resident or k in leaving]
+        for key in loads:
+            await self._until(lambda k=key: self._makes_room(leaving, k, wanted[k]))
+            resident[key] = wanted[key]
+            self._console.print(
+                f"loading {escape(labels[key])}: {replica_words(wanted[key], self._unit)}",
+                soft_wrap=True,
+            )
+            self._fleet.load(key)
+        started = said = time.monotonic()
+        waiting = set(loads)
+        while waiting:
+            self._fleet.news.clear()
+            for key in sorted(waiting):
+                if self._fleet.settled(key):
+                    waiting.discard(key)
+                    self._say_settled(key, labels[key])
+            if not waiting:
+                return
+            with suppress(TimeoutError):  # without news it is time for a line
+                await asyncio.wait_for(self._fleet.news.wait(), _SAY_EVERY)
+            if time.monotonic() - said > _SAY_EVERY:
+                said = time.monotonic()
+                names = ", ".join(escape(labels[key]) for key in sorted(waiting))
+                self._console.print(f"still loading {names}, {said - started:.0f} s")
+
+    def _say_settled(self, key: str, label: str) -> None:
+        engine = self._fleet.engines[key]
+        if engine.failed:
+            self._console.print(f"[red]{escape(label)}: {escape(engine.failed)}[/]", soft_wrap=True)
+        else:
+            self._console.print(f"{escape(label)} is ready after {engine.load_seconds:.0f} s")
+
+    def _makes_room(self, leaving: set[str], new: str, wanted: Sequence[Allocation]) -> bool:
+        """Unloads what is to leave and no longer used; whether there is room for `new` now."""
+        resident = self._residents.allocations
+        used = {key for cell in self._queue.outstanding() for key in self._run.needs.cells[cell]}
+        for key in leaving - used:
+            self._fleet.unload(key)
+            del resident[key]
+            leaving.discard(key)
+        if new in resident:
+            return False  # it moves, and is still used where it is
+        taken: dict[str, Fraction] = {}
+        for one in (*wanted, *(a for allocations in resident.values() for a in allocations)):
+            taken[one.node] = taken.get(one.node, Fraction(0)) + exact(one.gpus)
+        return all(gpus <= self._run.gpus[node] for node, gpus in taken.items())
+
+    @staticmethod
+    async def _until(condition: Callable[[], bool]) -> None:
+        # The queue has no events: it is bookkeeping that workers' reports move.
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+def _allocations(stage: Stage) -> dict[str, tuple[Allocation, ...]]:
+    """Where each engine of a stage is to be, by key."""
+    return {key: tuple(a for a in stage.allocations if a.engine == key) for key in stage.engines}
+
+
+class RunEngines:
+    """The engines of a run together with the queue that waits for them."""
+
+    def __init__(
+        self, stages: RunPlan, queue: LeaseQueue, crew: Launcher, console: Console
+    ) -> None:
+        self.queue = queue
+        self._cpu = crew.cpu
+        self._fleet: Fleet | None = None
+        self._loader: EngineLoader | None = None
+        if stages.needs.specs:
+            residents = Residents(list(stages.needs.specs.values()))
+            self._fleet = crew.launch(residents)
+            self._loader = EngineLoader(
+                stages, residents, self._fleet, queue, console, cpu=crew.cpu
+            )
+        else:
+            for _ in stages.stages:
+                queue.open()
+
+    def start(self, stopping: asyncio.Event) -> asyncio.Task[None] | None:
+        """Begins to load; should that break, `stopping` is set, and `end` raises why."""
+        if self._loader is None:
+            return None
+        task = asyncio.create_task(self._loader.conduct())
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and task.exception() is not None:
+                stopping.set()
+
+        task.add_done_callback(ended)
+        return task
+
+    async def end(self, conducting: asyncio.Task[None] | None) -> None:
+        """Stops loading, and counts for the last time."""
+        if conducting is not None:
+            conducting.cancel()
+            with suppress(asyncio.CancelledError):  # as it was told
+                await conducting
+        if self._fleet is not None:
+            await self._fleet.refresh()
+
+    async def keep_noting(
+        self, epoch: int, note: Callable[[Sequence[dict[str, Any]]], None]
+    ) -> None:
+        """Has the entries noted whenever an engine came or went, and now and then.
+
+        A driver that is killed could not: the fingerprints of its calls would mean nothing.
+        """
+        noted, last = None, time.monotonic()
+        while self._fleet is not None:
+            entries = self.entries(epoch)
+            news = [(e["label"], e["fingerprints"], e["deaths"], e["failed"]) for e in entries]
+            if entries and (news != noted or time.monotonic() - last > _NOTE_EVERY):
+                noted, last = news, time.monotonic()
+                note(entries)
+            await asyncio.sleep(1.0)
+
+    def gpu_seconds(self) -> float:
+        """GPUs times the seconds that this run has held them; CPU slots are no GPUs."""
+        return 0.0 if self._fleet is None or self._cpu else self._fleet.gpu_seconds()
+
+    def entries(self, epoch: int) -> list[dict[str, Any]]:
+        """What the manifest keeps of the engines of this run."""
+        if self._fleet is None:
+            return []
+        return [
+            {"driver_epoch": epoch, **self._fleet.summary(key)}
+            for key, engine in self._fleet.engines.items()
+            if engine.fingerprints or engine.failed or engine.deaths
+        ]
+
+
+class Launcher(Protocol):
+    """Who starts the replicas (`runner.driver.executors`)."""
+
+    cpu: bool
+
+    def launch(self, residents: Residents) -> Fleet: ...

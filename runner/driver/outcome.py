@@ -1,0 +1,35 @@
+"""What a command that runs a sweep came to, and the exit code that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from runner.driver.progress import Tally
+from sweeps.storage.folder import Folder
+
+COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `left` episodes of the plan are still to be run (or artifacts made)."""
+
+    folder: Folder
+    planned: int
+    left: int
+    tally: Tally | None
+    stopped: str | None = None
+    """Why the run was stopped early, if the sweep file says so."""
+    unprepared: Mapping[str, str] = field(default_factory=dict)
+    """Artifact -> why it could not be made."""
+    needs: Sequence[str] = ()
+    """The overrides that the next run needs to go on: of caps that are reached."""
+    unavailable: bool = False
+    """Whether it was stopped because a model serves no call."""
+    unfinished: Sequence[str] = ()
+    """What failed after everything was committed, and is made up for by the next run."""
+
+    @property
+    def exit_code(self) -> int:
+        return COMPLETE if self.left == 0 else INCOMPLETE

@@ -1,0 +1,104 @@
+"""What a run prints at its start and at its end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from runner.dataset_summary import remark_lines
+from runner.driver.outcome import Outcome
+from runner.driver.progress import token_words
+from runner.formatting import duration
+from runner.invocation import program
+from runner.locations import (
+    folder_of,
+    free_calls,
+    places_of,
+)
+from runner.placement.describe import engine_lines
+from sweeps.plan import Plan
+from sweeps.storage.folder import LocalFolder
+from workers.cache import journal
+from workers.cache.entries import Damage
+
+
+def announce(plan: Plan, left: int, console: Console) -> None:
+    cases = sum(len(source) for source in plan.sources)
+    done = plan.episodes - left
+    console.print(
+        f"{escape(plan.loaded.header.name)}: {len(plan.cells)} cells, {cases:,} cases, "
+        f"{plan.episodes:,} episodes{f', {done:,} done' if done else ''}, {left:,} to run",
+        soft_wrap=True,
+    )
+    for line in remark_lines(plan):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def announce_journal(plan: Plan, epoch: int, console: Console) -> None:
+    """Says where completed calls are kept if that is not in the sweep's folder."""
+    places = places_of(plan, epoch)
+    if places is None or isinstance(plan.loaded.out, LocalFolder):
+        return
+    moved = plan.loaded.header.cache.journal is not None
+    console.print(
+        f"completed calls are in {places.folder / journal.FOLDER} until the sweep is complete: "
+        + (
+            "keep it"
+            if moved
+            else "keep it and resume from this working folder, or they are paid for again "
+            "(`cache.journal` moves them elsewhere, such as to a disk that outlives this machine)"
+        ),
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def conclude(
+    outcome: Outcome,
+    engines: Sequence[dict[str, Any]],
+    caps: str | None,
+    seconds: float,
+    cache_mode: str,
+    console: Console,
+) -> None:
+    tally = outcome.tally
+    assert tally is not None
+    counts = tally.counts
+    for title, reason in outcome.unprepared.items():
+        console.print(f"[red]{escape(f'{title} cannot be prepared: {reason}')}[/]", soft_wrap=True)
+    console.print(
+        f"{tally.settled:,} episodes ({tally.failed:,} failed"
+        f"{f'; {tally.tried_again:,} attempts failed and were retried' * bool(tally.tried_again)}"
+        f") in {duration(seconds)}, {counts.calls:,} calls{free_calls(counts.cached, cache_mode)}, "
+        f"{token_words(counts.tokens, counts.uncounted)}",
+        soft_wrap=True,
+    )
+    for line in [*engine_lines(engines), *([] if caps is None else [caps])]:
+        console.print(escape(line), soft_wrap=True)
+    if tally.losses:
+        lost = tally.losses.values()
+        console.print(
+            f"{sum(one.calls for one in lost):,} calls were in engines that died and were "
+            f"retried ({sum(one.seconds for one in lost):,.0f} call-seconds lost, "
+            f"{sum(one.quarantined for one in lost):,} quarantined)",
+            soft_wrap=True,
+        )
+
+
+def damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
+    """Describes what a run paid for again; `path` is that of the cache in the sweep file."""
+    if damage.calls:
+        where = f" --path {shlex.quote(str(folder_of(path)))}" if path else ""
+        yield (
+            f"{damage.calls:,} calls were paid for again because their entries in the call cache "
+            f"are damaged: `{program()} cache verify{where}` names the files"
+        )
+    if damage.files:
+        yield (
+            f"{len(damage.files):,} files of the call cache cannot be read completely; the "
+            f"calls lost in them are paid for again: {', '.join(sorted(damage.files))}"
+        )

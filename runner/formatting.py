@@ -1,0 +1,31 @@
+"""How numbers and durations are written for people."""
+
+from __future__ import annotations
+
+
+def many(count: int, word: str) -> str:
+    """`2 cells`, `1 cell`."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def unit(cpu: bool) -> str:
+    """What engines are placed on, in words."""
+    return "CPU slot" if cpu else "GPU"
+
+
+def short(count: int) -> str:
+    """`4924990` as `4.9M`."""
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count)
+
+
+def duration(seconds: float) -> str:
+    """`75` as `1m 15s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
