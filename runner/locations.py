@@ -139,19 +139,19 @@ def size_line(out: Folder, recorded: dict[str, Any]) -> str:
     except UsageError as error:  # what is to be read does not need it
         return f"call cache: its location is unknown ({error.message})"
     files, size = journal.size(journals_of(out, wanted))
-    own = f"{files:,} journals of this sweep, {_mib(size)}"
+    own = f"{files:,} journals of this sweep, {mib(size)}"
     if wanted.mode == "off":
         return f"call cache: {own}; none is shared"
     shared = folder_of(wanted.path)
-    return f"call cache: {own}; shared in {shared}: {_of_cache(shared)}"
+    return f"call cache: {own}; shared in {shared}: {cache_line(shared)}"
 
 
-def _of_cache(folder: Path) -> str:
+def cache_line(folder: Path) -> str:
     files, size = segments.size(folder)
-    return f"{files:,} files, {_mib(size)}"
+    return f"{files:,} files, {mib(size)}"
 
 
-def _mib(size: int) -> str:
+def mib(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 

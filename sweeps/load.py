@@ -59,7 +59,7 @@ OmegaConf.register_resolver("range", _range, replace=True)
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedSweep:
     """A sweep file in plain data. `cell` is the part of it that a grid axis may change."""
 
     path: Path
@@ -91,7 +91,7 @@ class Loaded:
         return value
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
+def load(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
     """Reads and checks a sweep file; UsageError with file and line for whatever is wrong.
 
     An override is `dotted.path=value`, or the path of a YAML file of keys; later ones win.
@@ -119,7 +119,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Loaded:
     header = check(Header, {k: v for k, v in data.items() if k in Header.model_fields}, origins)
     cell = {k: v for k, v in data.items() if k in CellConfig.model_fields}
     recorded = _with_env_unexpanded(tree, data)
-    loaded = Loaded(path, text, header, cell, recorded, origins, _expanded(tree))
+    loaded = LoadedSweep(path, text, header, cell, recorded, origins, _expanded(tree))
     _ = loaded.out  # refused here if there is no such folder
     return loaded
 

@@ -11,14 +11,14 @@ from typing import Any
 from agents.core.errors import DataError
 from sweeps import grid, identity
 from sweeps.document import flow
-from sweeps.load import Loaded
+from sweeps.load import LoadedSweep
 from sweeps.origins import Origins
 
 _NAMED = 3  # entries of the grid; of more, their number is told
 
 
 def refused_data(
-    error: DataError, loaded: Loaded, origins: Origins, point: Mapping[str, Any]
+    error: DataError, loaded: LoadedSweep, origins: Origins, point: Mapping[str, Any]
 ) -> DataError:
     """`error`, met at a point of the grid, with its place and, where it has one, a way on."""
     at = ("domain",) if _path(loaded, point) is None else ("domain", "path")
@@ -26,7 +26,7 @@ def refused_data(
     return DataError(f"{place}: domain: {error.message}{_way_on(loaded, _domain_of(point))}")
 
 
-def _way_on(loaded: Loaded, bad: grid.Point) -> str:
+def _way_on(loaded: LoadedSweep, bad: grid.Point) -> str:
     """Words that name an override which leaves out `bad`, and with it all that has no folder."""
     header = loaded.header
     points = grid.points(header.blocks, header.zip, header.exclude)
@@ -56,12 +56,12 @@ def _domain_of(point: Mapping[str, Any]) -> grid.Point:
     return {axis: value for axis, value in point.items() if axis.split(".")[0] == "domain"}
 
 
-def _lacks_folder(loaded: Loaded, part: grid.Point) -> bool:
+def _lacks_folder(loaded: LoadedSweep, part: grid.Point) -> bool:
     path = _path(loaded, part)
     return isinstance(path, str) and not Path(path).is_dir()
 
 
-def _path(loaded: Loaded, point: Mapping[str, Any]) -> Any:
+def _path(loaded: LoadedSweep, point: Mapping[str, Any]) -> Any:
     return grid.get(grid.put_all(loaded.cell, point), "domain.path")
 
 
@@ -71,7 +71,7 @@ def _brief(part: grid.Point, parts: Sequence[grid.Point]) -> grid.Point:
     return names if sum(grid.matches(one, names) for one in parts) == 1 else part
 
 
-def _place(loaded: Loaded, point: Mapping[str, Any]) -> str | None:
+def _place(loaded: LoadedSweep, point: Mapping[str, Any]) -> str | None:
     """Where the grid lists the value that brings the path, if it does."""
     header = loaded.header
     blocks: list[tuple[Sequence[Any], Mapping[str, list[Any]]]] = [

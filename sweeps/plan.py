@@ -25,7 +25,7 @@ from simulators.core.cases import Domain
 from simulators.core.user import User, UserOptions
 from sweeps import grid, identity
 from sweeps.artifacts import Artifact, Need, keys_of, need_of, role_of
-from sweeps.load import Loaded
+from sweeps.load import LoadedSweep
 from sweeps.missing import refused_data
 from sweeps.origins import Origins, check
 from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
@@ -100,7 +100,7 @@ class Cell:
 class Plan:
     """All that a sweep file asks for."""
 
-    loaded: Loaded
+    loaded: LoadedSweep
     cells: list[Cell] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
 
@@ -162,7 +162,7 @@ class Plan:
                     yield index, position
 
 
-def make_plan(loaded: Loaded, declare: Declare) -> Plan:
+def make_plan(loaded: LoadedSweep, declare: Declare) -> Plan:
     """Expands and checks a sweep; UsageError or DataError for the first thing wrong with it."""
     plan = Plan(loaded)
     _check_axis_paths(plan)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.ask import Ask, Journal
+from agents.core.ask import Ask, CallLog
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.items import Catalogue, Item, VisibleCase
 from agents.core.prompts import PromptFolder
@@ -80,8 +80,8 @@ def by_step(**answers: Any) -> Callable[[Call], Any]:
 
 
 def make_ask(
-    model: Any, prompts: PromptFolder | Path, *, role: str = "agent", journal: Journal | None = None
+    model: Any, prompts: PromptFolder | Path, *, role: str = "agent", journal: CallLog | None = None
 ) -> Ask:
     """An Ask whose every role is served by `model`."""
     folder = prompts if isinstance(prompts, PromptFolder) else PromptFolder(prompts)
-    return Ask(role, "u1", 7, folder, lambda _: model, journal or Journal())
+    return Ask(role, "u1", 7, folder, lambda _: model, journal or CallLog())

@@ -18,8 +18,9 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 _IMPORTED = (
-    "analysis.statistics.compare", "analysis.tables.table", "pandas", "runner.cli", "runner.commands.play", "runner.rehearsal.dialogues",
-    "runner.driver.run", "runner.commands.results", "tarfile",
+    "analysis.statistics.compare", "analysis.tables.table", "pandas", "runner.cli",
+    "runner.commands.play", "runner.commands.results", "runner.driver.run",
+    "runner.rehearsal.dialogues", "tarfile",
 )  # fmt: skip
 _LOOK_EVERY = 0.01
 

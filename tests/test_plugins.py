@@ -24,7 +24,7 @@ from tests.workers.backends.rules.test_answers import changed, leaves
 from workers.backends.core import Backend
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
-from workers.backends.rules.prompt_view import View
+from workers.backends.rules.prompt_view import PromptView
 from workers.backends.rules.replies import Answer, fill, random_reply
 from workers.backends.vllm.model.reply_length import longest_reply
 
@@ -134,7 +134,7 @@ def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_pat
             messages = (call.messages[0]._replace(content=prompt),)
             again = dataclasses.replace(call, fields=fields, shown=shown, messages=messages)
             return prompt, fill(
-                call.step.schema, rules.answer(call.step.kind, View(again), call.seed)
+                call.step.schema, rules.answer(call.step.kind, PromptView(again), call.seed)
             )
 
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in call.fields.items()}

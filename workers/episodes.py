@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from agents.core import plugins
 from agents.core.agent import Agent, AgentContext
 from agents.core.artifacts import CallsRecipe, Content
-from agents.core.ask import Ask, Journal
+from agents.core.ask import Ask, CallLog
 from agents.core.calls import Model
 from agents.core.errors import (
     AgentError,
@@ -25,7 +25,7 @@ from agents.core.errors import (
 from agents.core.items import Catalogue
 from agents.core.prompts import PromptFolder, folder_of
 from simulators.core.cases import Case, Domain, Split
-from simulators.core.dialogue import Limits, SuccessRule, Transcript, run_dialogue
+from simulators.core.dialogue import DialogueLimits, SuccessRule, Transcript, run_dialogue
 from simulators.core.user import User, UserContext
 from sweeps.artifacts import PrepareRef, role_of
 from sweeps.identity import canonical, resolve_role
@@ -45,7 +45,7 @@ from workers.results.rows import Attempt, Row, rows_of_calls
 
 log = logging.getLogger(__name__)
 
-Executor = Literal["ray", "local"]
+ExecutorName = Literal["ray", "local"]
 EnginesOfRun = Engines | LocalEngines
 Wrap = Callable[[Agent, User], tuple[Agent, User]]
 
@@ -66,7 +66,7 @@ class Job:
     cells: tuple[Cell, ...]
     sources: tuple[CaseSource, ...]
     probe: bool
-    executor: Executor
+    executor: ExecutorName
     folder: Folder
     epoch: int
     run_id: str
@@ -79,7 +79,7 @@ class Job:
     """Whether a cached reply counts only from what serves now."""
 
 
-def job_of(plan: Plan, *, probe: bool, executor: Executor, epoch: int, run_id: str) -> Job:
+def job_of(plan: Plan, *, probe: bool, executor: ExecutorName, epoch: int, run_id: str) -> Job:
     """The job of running `plan` in its output folder."""
     return Job(
         cells=tuple(plan.cells),
@@ -126,7 +126,7 @@ class _Scene:
     agent: _Side
     user: _Side
     is_success: SuccessRule
-    limits: Limits
+    limits: DialogueLimits
 
 
 class EpisodeRunner:
@@ -160,7 +160,7 @@ class EpisodeRunner:
         self,
         ref: PrepareRef,
         report: Callable[[int, int], None],
-        journal: Journal | None = None,
+        journal: CallLog | None = None,
     ) -> Made:
         """One attempt at an artifact that models make. StoreError is raised, others are told.
 
@@ -169,7 +169,7 @@ class EpisodeRunner:
         cell = self.job.cells[ref.cell]
         recipe = next(need.recipe for need in cell.needs if need.name == ref.name)
         assert isinstance(recipe, CallsRecipe)
-        journal = journal or Journal()
+        journal = journal or CallLog()
         prompts = self._scene(ref.cell).agent.prompts
 
         def model(role: str) -> Model:
@@ -196,7 +196,7 @@ class EpisodeRunner:
         )
 
     async def run(
-        self, ref: Ref, wrap: Wrap | None = None, journal: Journal | None = None
+        self, ref: Ref, wrap: Wrap | None = None, journal: CallLog | None = None
     ) -> Attempt:
         """One attempt at an episode. Errors of the dialogue are its outcome; others are raised.
 
@@ -209,7 +209,7 @@ class EpisodeRunner:
         scene = self._scene(ref.cell)
         keys = cell.artifacts(ref.seeds)
         digests = {name: self._artifact(key).digest for name, key in keys.items()}
-        transcript, journal = Transcript(), journal or Journal()
+        transcript, journal = Transcript(), journal or CallLog()
         started = time.time()
         error: CrsweepError | None = None
         try:
@@ -243,7 +243,7 @@ class EpisodeRunner:
         domain: Domain,
         case: Case,
         transcript: Transcript,
-        journal: Journal,
+        journal: CallLog,
         wrap: Wrap | None,
     ) -> None:
         catalogue = domain.catalogue
@@ -313,7 +313,7 @@ class EpisodeRunner:
                 _side(config.agent, AGENTS, "agent"),
                 _side(config.simulator, USERS, "simulator"),
                 plugins.load(SUCCESS, config.success.name, "success rule"),
-                Limits(config.limits.max_turns, config.limits.episode_tokens),
+                DialogueLimits(config.limits.max_turns, config.limits.episode_tokens),
             )
         return self._scenes[index]
 
@@ -349,7 +349,7 @@ class EpisodeRunner:
         return self._models[key]
 
 
-def _swallowed(journal: Journal) -> CrsweepError | None:
+def _swallowed(journal: CallLog) -> CrsweepError | None:
     """An accident of infrastructure that a plug-in caught and played on without: what came of it is
     no result. A plain EngineRefused would be the same at every try, so it may be lived with."""
     errors = (record.error for record in journal.records if record.error is not None)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from agents.core.ask import CallRecord, Journal
+from agents.core.ask import CallLog, CallRecord
 from agents.core.errors import ModelUnavailable
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
@@ -73,7 +73,7 @@ class _Meter:
     """Reads from a journal what was not read yet."""
 
     def __init__(self) -> None:
-        self.journal = Journal()
+        self.journal = CallLog()
         self._read = 0
 
     def read(self) -> list[CallRecord]:
@@ -220,7 +220,7 @@ class EpisodePool:
         self._news.set()
 
     @contextmanager
-    def _metered(self) -> Iterator[Journal]:
+    def _metered(self) -> Iterator[CallLog]:
         """A slot at work: calls are counted and paid for as they go into the journal."""
         meter = _Meter()
         self._running += 1

@@ -14,7 +14,7 @@ from agents.core.items import Item, facts_of
 WhenEmpty = Literal["drop_least_relevant", "union", "nothing"]
 
 
-class Pool(NamedTuple):
+class Filtered(NamedTuple):
     """What session filtering left."""
 
     mask: np.ndarray
@@ -23,7 +23,9 @@ class Pool(NamedTuple):
     """How many of the preferences, the most relevant first, it stands on."""
 
 
-def session_filter(sets: Sequence[np.ndarray], allowed: np.ndarray, when_empty: WhenEmpty) -> Pool:
+def session_filter(
+    sets: Sequence[np.ndarray], allowed: np.ndarray, when_empty: WhenEmpty
+) -> Filtered:
     """Eq. 3: the intersection of the preferences' item sets, most relevant first, in `allowed`.
 
     All are masks (items,). The paper does not say what follows when nothing is in it. Then
@@ -36,12 +38,12 @@ def session_filter(sets: Sequence[np.ndarray], allowed: np.ndarray, when_empty: 
         if narrower.any():
             mask = narrower
         elif when_empty == "drop_least_relevant":
-            return Pool(mask, kept)
+            return Filtered(mask, kept)
         elif when_empty == "union":
-            return Pool(np.logical_or.reduce(sets) & allowed, len(sets))
+            return Filtered(np.logical_or.reduce(sets) & allowed, len(sets))
         else:
-            return Pool(narrower, len(sets))
-    return Pool(mask, len(sets))
+            return Filtered(narrower, len(sets))
+    return Filtered(mask, len(sets))
 
 
 class Preference(NamedTuple):

@@ -61,7 +61,7 @@ class CallRecord:
 
 
 @dataclass(slots=True)
-class Journal:
+class CallLog:
     """The calls of one attempt, and the turn that they belong to."""
 
     turn: int = 0
@@ -112,7 +112,7 @@ class Ask:
     sampling: int
     prompts: PromptFolder
     models: Callable[[str], Model]
-    journal: Journal
+    journal: CallLog
 
     @overload
     def __call__(

@@ -28,7 +28,7 @@ from agents.core.calls import Shown
 from agents.core.dialogue import Message
 from agents.core.errors import PromptError, UsageError
 from agents.core.items import Item
-from agents.core.tables import Table, schema_text
+from agents.core.tables import CatalogueTable, schema_text
 
 _SHARED = Path(__file__).parent / "prompts"
 _SUFFIX = ".md.j2"
@@ -94,7 +94,7 @@ def _described(env: _Tracking, items: Sequence[Item]) -> str:
 
 
 @jinja2.pass_environment
-def _schema(env: _Tracking, table: Table) -> str:
+def _schema(env: _Tracking, table: CatalogueTable) -> str:
     """`{{ table | schema }}`: the table's name, and a line a column."""
     if env.seen is not None:
         env.seen.update([(id(table), "name"), (id(table), "columns")])

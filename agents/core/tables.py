@@ -19,14 +19,14 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CatalogueTable:
     """The first column is the key."""
 
     name: str
     columns: tuple[Column, ...]
 
 
-def schema_text(table: Table) -> str:
+def schema_text(table: CatalogueTable) -> str:
     """The table for a prompt: a line a column, with its example values."""
     return "\n".join([f"Table {table.name}, one row an item:", *map(_line, table.columns)])
 

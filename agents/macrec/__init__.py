@@ -45,9 +45,9 @@ from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, text
 from agents.tools.candidates import (
     CandidateOptions,
+    CandidatePool,
     Observation,
     PicksFromCandidates,
-    Pool,
     count_outcomes,
 )
 
@@ -148,7 +148,7 @@ class MACRec(PicksFromCandidates):
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
         self._own = options
-        self._pool: Pool
+        self._pool: CandidatePool
         self._task = ""
         self._notes: list[_Note] = []
         self._actions: list[str] = []

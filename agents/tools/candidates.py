@@ -34,7 +34,7 @@ class Observation:
     text: str
 
 
-class Pool:
+class CandidatePool:
     """The items that may be recommended in one turn: tools narrow it, none widens it.
 
     It starts as `agents.recommenders.core.pool`. InteRecAgent calls it the candidate bus.
@@ -137,8 +137,8 @@ class PicksFromCandidates(DecisionFirst):
         repeat = self.options.repeat
         return ground(reply.titles, self.context, dialogue, repeat=repeat, among=candidates)
 
-    def open_pool(self, dialogue: Dialogue) -> Pool:
-        return Pool(self.context, dialogue, repeat=self.options.repeat)
+    def open_pool(self, dialogue: Dialogue) -> CandidatePool:
+        return CandidatePool(self.context, dialogue, repeat=self.options.repeat)
 
     @property
     def query(self) -> CatalogueQuery:

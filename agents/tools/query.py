@@ -34,7 +34,7 @@ import duckdb
 import pyarrow as pa
 
 from agents.core.items import Catalogue, Item
-from agents.core.tables import Column, Table, is_example
+from agents.core.tables import CatalogueTable, Column, is_example
 
 LONGEST_QUERY = 2000
 """Characters; a longer query is refused."""
@@ -113,7 +113,7 @@ class CatalogueQuery:
         self._results: OrderedDict[str, Future[tuple[str, ...] | QueryRefused]] = OrderedDict()
         names = _column_names(catalogue.attributes)
         columns, data = _columns_of(catalogue.items, names)
-        self.table = Table("items", columns)
+        self.table = CatalogueTable("items", columns)
         self._db = duckdb.connect(":memory:", config=_SETTINGS)
         self._db.register("given", data)
         self._db.execute("CREATE TABLE items AS SELECT * FROM given")

@@ -17,7 +17,7 @@ from rich.markup import escape as escape_rich
 
 from analysis.metrics.core import Metric
 from analysis.published import Figure
-from analysis.tables.table import Row, Table, Value
+from analysis.tables.table import Table, TableRow, Value
 
 UNDEFINED = "–"
 
@@ -57,7 +57,7 @@ def difference(value: Value, published: Figure | None) -> float | None:
     return None if value.mean is None or published is None else value.mean - published.value
 
 
-def coverage(row: Row) -> str:
+def coverage(row: TableRow) -> str:
     return f"{row.counted:,} of {row.planned:,}"
 
 

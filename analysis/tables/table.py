@@ -40,7 +40,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One cell. `counted` of its `planned` episodes are finished and not failed by others."""
 
     axes: dict[str, str]
@@ -54,7 +54,7 @@ class Row:
 class Table:
     axes: list[str]
     metrics: list[Metric]
-    rows: list[Row]
+    rows: list[TableRow]
     notes: list[str] = field(default_factory=list)
     published: list[list[Figure | None]] = field(default_factory=list)
     """A paper's figure beside each value of each row; empty if none are wanted."""
@@ -79,7 +79,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
         )
     planned = results.planned
     rows = [
-        Row(
+        TableRow(
             axes={axis: cell.axes.get(axis, "") for axis in results.axes},
             values=[
                 _value(per_seed.get((index, i), []), index in fixed) for i in range(len(parsed))
@@ -193,7 +193,7 @@ def _value(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) ->
     return Value(statistics.fmean(means), std, deterministic, episodes, len(means))
 
 
-def _undefined(metrics: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
+def _undefined(metrics: Sequence[Metric], rows: Sequence[TableRow]) -> list[str]:
     """A note for each metric that some counted episodes do not define."""
     counted = sum(row.counted for row in rows)
     notes = []
@@ -204,7 +204,7 @@ def _undefined(metrics: Sequence[Metric], rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _notes(results: Results, rows: Sequence[Row], complete_only: bool) -> list[str]:
+def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> list[str]:
     manifest = results.manifest
     seeds = max((len(c.seeds) for c in manifest.cells), default=0)
     notes = [

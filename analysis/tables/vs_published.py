@@ -10,7 +10,7 @@ from agents.core.errors import UsageError
 from analysis.published import IMPOSSIBLE, SIGNIFICANT, Figure, PublishedRow, PublishedTable
 from analysis.results import Results
 from analysis.statistics.bounds import impossible
-from analysis.tables.table import WATERMARKED, Row, Table, make_table
+from analysis.tables.table import WATERMARKED, Table, TableRow, make_table
 from sweeps.manifest import CellEntry, SourceEntry
 
 _NOT_STATED = "not stated"
@@ -23,7 +23,7 @@ class _Pair(NamedTuple):
     theirs: PublishedRow
     cell: CellEntry
     source: SourceEntry
-    ours: Row
+    ours: TableRow
 
 
 def table_beside(
@@ -41,7 +41,7 @@ def table_beside(
     _refuse_watermarked(results)
     table = make_table(results, metrics or published.metrics, complete_only=complete_only)
     pairs = _pairs(results, published, table)
-    axes = _telling_axes(pairs, table.axes)
+    axes = _axes_that_differ(pairs, table.axes)
     return replace(
         table,
         axes=["dataset", "row", *axes],
@@ -103,7 +103,7 @@ def _is(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(key in settings and settings[key] == value for key, value in wanted.items())
 
 
-def _telling_axes(pairs: Sequence[_Pair], axes: Sequence[str]) -> list[str]:
+def _axes_that_differ(pairs: Sequence[_Pair], axes: Sequence[str]) -> list[str]:
     """The axes that tell cells of one published row apart; the row says the rest."""
     labels: dict[tuple[str, str, str], set[str]] = {}
     for pair in pairs:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agents.core.errors import UsageError
-from runner.locations import _mib, _of_cache, folder_of
+from runner.locations import cache_line, folder_of, mib
 from workers.cache import segments
 
 _UNITS = {"h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
@@ -31,7 +31,7 @@ def prune(keep: str, path: str | None, console: Console) -> None:
     dropped = segments.prune(folder, before)
     freed = bytes_before - segments.size(folder)[1]
     console.print(
-        f"{folder}: {dropped:,} calls dropped, {_mib(freed)} freed; now {_of_cache(folder)}",
+        f"{folder}: {dropped:,} calls dropped, {mib(freed)} freed; now {cache_line(folder)}",
         markup=False,
         soft_wrap=True,
     )

@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.core.agent import Agent
-from agents.core.ask import Ask, Journal
+from agents.core.ask import Ask, CallLog
 from agents.core.dialogue import AgentTurn, Dialogue, UserTurn
 from agents.core.errors import UsageError
 from agents.core.items import Item, facts_of
 from agents.core.paths import expand_user
 from agents.core.seeds import Seeds
 from runner.commands.selection import index_of
-from runner.commands.transcript import Page, View
+from runner.commands.transcript import Page, TranscriptView
 from runner.driver.loading import prepare
 from runner.rehearsal.stand_ins import calls_of, stand_ins
 from simulators.core.user import User, UserContext
@@ -29,7 +29,7 @@ Read = Callable[[str], str]
 
 
 def play(
-    plan: Plan, *, cell: int, position: int, person: Read | None, calls: bool, view: View
+    plan: Plan, *, cell: int, position: int, person: Read | None, calls: bool, view: TranscriptView
 ) -> Attempt:
     """Plays one case of one cell; `person` reads a line from whoever is the user.
 
@@ -41,7 +41,7 @@ def play(
     ref = Ref("play", cell, Seeds(*chosen.seeds[0]), source.case_id(position))
     labels = ", ".join(f"{axis}={value}" for axis, value in chosen.axes.items()) or "the only cell"
     view.note(f"case {ref.case_id}; {labels}")
-    journal = Journal(watch=lambda record: view.call(row_of_call("play", record)))
+    journal = CallLog(watch=lambda record: view.call(row_of_call("play", record)))
 
     def watched(agent: Agent, user: User) -> tuple[Agent, User]:
         if person is not None:
@@ -85,7 +85,7 @@ def _outcome(attempt: Attempt) -> str:
 class _WatchedAgent(Agent):
     """Shows what an agent says."""
 
-    def __init__(self, agent: Agent, view: View) -> None:
+    def __init__(self, agent: Agent, view: TranscriptView) -> None:
         super().__init__(agent.options, agent.context)
         self._agent, self._view = agent, view
 
@@ -99,7 +99,7 @@ class _WatchedAgent(Agent):
 class _WatchedUser(User):
     """Shows what a user says."""
 
-    def __init__(self, user: User, view: View, *, typed: bool) -> None:
+    def __init__(self, user: User, view: TranscriptView, *, typed: bool) -> None:
         super().__init__(user.options, user.context)
         self._user, self._view, self._typed = user, view, typed
 
@@ -186,7 +186,7 @@ def show_dialogue(
     plan = prepare(sweep, overrides)
     chosen = plan.cells[index_of(cell, len(plan.cells), "cell")]
     index_of(case, len(plan.sources[chosen.source]), "case")
-    view = View(None if markdown == "-" else console)
+    view = TranscriptView(None if markdown == "-" else console)
     try:
         attempt = play(plan, cell=cell, position=case, person=person, calls=calls, view=view)
     except KeyboardInterrupt:

@@ -40,7 +40,7 @@ class _Piece(NamedTuple):
     words: str = ""
 
 
-class View:
+class TranscriptView:
     """Shows one dialogue on `console`, if there is one, and keeps it for a page."""
 
     def __init__(self, console: Console | None) -> None:
@@ -184,8 +184,8 @@ def _inline(text: str) -> str:
 
 def _safe(text: str) -> str:
     """Without what would steer a terminal or turn the direction of writing."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(c) else c for c in text)
 
 
-def _steers(char: str) -> bool:
+def _is_control(char: str) -> bool:
     return unicodedata.category(char)[0] == "C" and char not in "\n\t"

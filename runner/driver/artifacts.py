@@ -21,7 +21,7 @@ from rich.console import Console
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe
 from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
-from runner.driver.executors import Crew
+from runner.driver.executors import Executor
 from runner.driver.progress import PreparingDisplay
 from runner.driver.scheduler import LeaseQueue
 from runner.formatting import duration
@@ -61,7 +61,7 @@ class Preparation:
         self._artifacts = {key: plan.artifacts[key] for key in keys}
         self._used = artifacts_used(plan.loaded.out) if keys and not accept else {}
         self._ready: dict[str, Prepared] = {}
-        self._crew: Crew | None = None
+        self._executor: Executor | None = None
         self._queue: LeaseQueue | None = None
         self._display: PreparingDisplay | None = None
         self._assigned: set[str] = set()
@@ -79,15 +79,15 @@ class Preparation:
         """How many are not ready."""
         return len(self._artifacts) - len(self._ready)
 
-    async def begin(self, crew: Crew, stopping: asyncio.Event) -> None:
+    async def begin(self, executor: Executor, stopping: asyncio.Event) -> None:
         """Gives workers what is ready, and makes the fits. Returns early when it is to stop."""
-        self._crew = crew
-        await crew.provide(list(self._ready.values()))
+        self._executor = executor
+        await executor.provide(list(self._ready.values()))
         fits = self._to_make(FitRecipe)
         if not fits:
             return
         with PreparingDisplay(self._console) as self._display:
-            fitting = asyncio.create_task(self._fit_all(fits, crew))
+            fitting = asyncio.create_task(self._fit_all(fits, executor))
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({fitting, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
@@ -203,14 +203,14 @@ class Preparation:
         content: Content,
         calls: Sequence[Mapping[str, object]] = (),
     ) -> None:
-        assert self._crew is not None
+        assert self._executor is not None
         assert self._display is not None
         found = await asyncio.to_thread(self._store.keep, about, content, calls)
         ready = self._take(artifact, *found)
         free = free_calls(about.cached, self._plan.loaded.header.cache.mode)
         paid = f", {about.calls:,} calls{free}" if calls else ""
         self._display.end(artifact.title, f"ready after {duration(about.seconds)}{paid}")
-        await self._crew.provide([ready])
+        await self._executor.provide([ready])
 
     def _fail(self, artifact: Artifact, reason: str) -> None:
         self._lacking.add(artifact.key)
@@ -240,17 +240,17 @@ class Preparation:
             versions=_versions(),
         )
 
-    async def _fit_all(self, fits: Sequence[Artifact], crew: Crew) -> None:
-        among = min(len(fits), crew.fits_at_once)
+    async def _fit_all(self, fits: Sequence[Artifact], executor: Executor) -> None:
+        among = min(len(fits), executor.fits_at_once)
         room = asyncio.Semaphore(among)
 
         async def fit(artifact: Artifact) -> None:
             async with room:
-                await self._fit(artifact, crew, among)
+                await self._fit(artifact, executor, among)
 
         await together(fit(artifact) for artifact in fits)
 
-    async def _fit(self, artifact: Artifact, crew: Crew, among: int) -> None:
+    async def _fit(self, artifact: Artifact, executor: Executor, among: int) -> None:
         """Fits one, from its latest state on, again where its process was lost."""
         assert isinstance(artifact.recipe, FitRecipe)
         source = self._plan.sources[self._plan.cells[artifact.cells[0]].source]
@@ -259,7 +259,7 @@ class Preparation:
         while True:
             state = await asyncio.to_thread(self._store.state, artifact.key)
             try:
-                await self._fit_from(state, artifact, task, crew, among)
+                await self._fit_from(state, artifact, task, executor, among)
                 return
             except FitLost as error:
                 losses += 1
@@ -278,7 +278,7 @@ class Preparation:
         state: tuple[About, Content] | None,
         artifact: Artifact,
         task: FitTask,
-        crew: Crew,
+        executor: Executor,
         among: int,
     ) -> None:
         assert self._display is not None
@@ -287,7 +287,7 @@ class Preparation:
             words, before, content = "resumes from its last state", state[0].seconds, state[1]
         self._display.note(artifact.title, 0, 1, words)
         result, seconds = None, 0.0
-        async with aclosing(crew.fit(task, content, among)) as steps:
+        async with aclosing(executor.fit(task, content, among)) as steps:
             async for step in steps:
                 self._display.note(artifact.title, step.done, step.most, step.note)
                 result, seconds = step.result, step.seconds

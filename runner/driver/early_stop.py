@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Callable
 
 from runner.driver.budget import Budget
-from runner.driver.scheduler import LeaseQueue, Listener
+from runner.driver.scheduler import LeaseQueue, RunListener
 from workers.pool import Report, Settled
 from workers.usage import add
 
 LEAST_FAILURES = 10  # of one cause: fewer say little about a share
 
 
-class Guard:
+class EarlyStop:
     """A listener between the scheduler and the display. `say` shows a line at once.
 
     `max_failed` is the share of the episodes begun in this run that may fail of one cause (blame
@@ -32,7 +32,7 @@ class Guard:
 
     def __init__(
         self,
-        listener: Listener,
+        listener: RunListener,
         queue: LeaseQueue,
         stopping: asyncio.Event,
         budget: Budget,

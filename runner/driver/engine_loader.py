@@ -156,17 +156,17 @@ class RunEngines:
     """The engines of a run together with the queue that waits for them."""
 
     def __init__(
-        self, stages: RunPlan, queue: LeaseQueue, crew: Launcher, console: Console
+        self, stages: RunPlan, queue: LeaseQueue, executor: Launcher, console: Console
     ) -> None:
         self.queue = queue
-        self._cpu = crew.cpu
+        self._cpu = executor.cpu
         self._fleet: Fleet | None = None
         self._loader: EngineLoader | None = None
         if stages.needs.specs:
             residents = Residents(list(stages.needs.specs.values()))
-            self._fleet = crew.launch(residents)
+            self._fleet = executor.launch(residents)
             self._loader = EngineLoader(
-                stages, residents, self._fleet, queue, console, cpu=crew.cpu
+                stages, residents, self._fleet, queue, console, cpu=executor.cpu
             )
         else:
             for _ in stages.stages:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Makes and ends processes. `lost` is what a worker raises when its process is gone."""
 
     lost: type[Exception]
@@ -66,7 +66,7 @@ class NeverLost(Exception):
     """A worker in the driver's own process is never lost without it."""
 
 
-class LocalCrew:
+class LocalExecutor:
     """One worker in this process. Engines start where they are asked for: here."""
 
     lost: type[Exception] = NeverLost
@@ -96,7 +96,7 @@ class LocalCrew:
         self._worker.close()
 
 
-class RayCrew:
+class RayExecutor:
     """Actors on a cluster: `count` workers that share `slots` dialogues each, and replicas.
 
     Each fit gets `fit_gpus`.
@@ -127,7 +127,7 @@ class RayCrew:
         self._workers: list[RayWorker] = []
         self._made = 0
         self._fleet: Fleet | None = None
-        self._telling: dict[str, asyncio.Task[None]] = {}
+        self._informing: dict[str, asyncio.Task[None]] = {}
         self._changes = 0  # of what the engines look like
         self._cache = None
         if job.cache is not None:
@@ -148,7 +148,7 @@ class RayCrew:
         await worker.start()
         await worker.provide(self._shared)
         if self._fleet is not None:
-            self._tell(worker)
+            self._inform(worker)
         return worker
 
     def launch(self, residents: Residents) -> Fleet:
@@ -172,7 +172,7 @@ class RayCrew:
                 self._environment,
             )
 
-        self._fleet = Fleet(residents.specs, start, self._tell_all)
+        self._fleet = Fleet(residents.specs, start, self._inform_all)
         return self._fleet
 
     def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:
@@ -193,7 +193,7 @@ class RayCrew:
 
     def close(self) -> None:
         workers, self._workers = self._workers, []  # nobody is told any more
-        for task in self._telling.values():
+        for task in self._informing.values():
             task.cancel()
         if self._fleet is not None:
             self._fleet.close()
@@ -203,16 +203,16 @@ class RayCrew:
             self._cache.close()
         self._ray.stop_ray()
 
-    def _tell_all(self) -> None:
+    def _inform_all(self) -> None:
         self._changes += 1
         for worker in self._workers:
-            self._tell(worker)
+            self._inform(worker)
 
-    def _tell(self, worker: RayWorker) -> None:
-        if worker.name not in self._telling:
-            self._telling[worker.name] = asyncio.create_task(self._keep_told(worker))
+    def _inform(self, worker: RayWorker) -> None:
+        if worker.name not in self._informing:
+            self._informing[worker.name] = asyncio.create_task(self._keep_informed(worker))
 
-    async def _keep_told(self, worker: RayWorker) -> None:
+    async def _keep_informed(self, worker: RayWorker) -> None:
         """Tells one change after the other, so that none is overtaken by an older one."""
         assert self._fleet is not None
         told = 0
@@ -223,4 +223,4 @@ class RayCrew:
         except CrsweepError as error:
             log.error("cannot inform worker %s about the engines: %s", worker.name, error.message)
         finally:
-            self._telling.pop(worker.name, None)
+            self._informing.pop(worker.name, None)

@@ -13,7 +13,7 @@ from runner.locations import (
     check_match,
     check_paths,
 )
-from sweeps.load import Loaded, load
+from sweeps.load import LoadedSweep, load
 from sweeps.plan import Plan, make_plan
 from workers.models import declare
 
@@ -30,7 +30,7 @@ def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
     return plan
 
 
-def check_metrics(loaded: Loaded) -> bool:
+def check_metrics(loaded: LoadedSweep) -> bool:
     """Checks the names of the metrics; whether one of them needs the probe."""
     probe = False
     names = loaded.header.metrics

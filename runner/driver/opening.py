@@ -42,12 +42,12 @@ def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
 
 def find_settled(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
     """The same, but PartDamaged for what a run sets aside."""
-    with _refusing():
+    with refusing_foreign():
         return committed(folder) - to_run_again(folder, retry)
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def refusing_foreign() -> Iterator[None]:
     """What is not ours stays as it is: the same command would only meet it again."""
     try:
         yield
@@ -71,7 +71,7 @@ def set_aside(
     out: Folder, lease: FolderLease, console: Console, damaged: Collection[str] = ()
 ) -> None:
     """Sets damaged parts aside, and says so."""
-    with _refusing():
+    with refusing_foreign():
         found = mend(out, lease, damaged)
     for name in found.damaged:
         console.print(

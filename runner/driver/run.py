@@ -18,11 +18,11 @@ from agents.core.errors import CrsweepError, StoreError
 from runner.driver import manifest as sweep_folder
 from runner.driver.artifacts import Preparation, needed
 from runner.driver.budget import budget_of
-from runner.driver.early_stop import Guard
+from runner.driver.early_stop import EarlyStop
 from runner.driver.engine_loader import RunEngines
-from runner.driver.executors import Crew, LocalCrew, RayCrew
+from runner.driver.executors import Executor, LocalExecutor, RayExecutor
 from runner.driver.loading import check_metrics, prepare
-from runner.driver.opening import _refusing, begin, compact_whole, find_settled, set_aside
+from runner.driver.opening import begin, compact_whole, find_settled, refusing_foreign, set_aside
 from runner.driver.outcome import Outcome
 from runner.driver.progress import ProgressDisplay, Tally
 from runner.driver.report import announce, announce_journal, conclude, damage_lines
@@ -93,7 +93,7 @@ def run(
         while True:
             try:
                 set_aside(out, lease, console, damaged)
-                with _refusing():
+                with refusing_foreign():
                     remove_replaced(out)
                 manifest = begin(plan, out, lease.epoch, before)  # with cases, if they were lost
                 done = find_settled(out, retry)
@@ -208,16 +208,16 @@ async def _run(
         loop.add_signal_handler(number, interrupts)
     lease.when_lost = lambda: loop.call_soon_threadsafe(stopping.set)
     count = _worker_count(plan)
-    crew = _crew(plan, job, count, console)
+    executor = _executor(plan, job, count, console)
     try:
-        await preparation.begin(crew, stopping)
-        engines = _engines(plan, done, left, crew, preparation, console)
-        workers = [await crew.spawn() for _ in range(count)]
+        await preparation.begin(executor, stopping)
+        engines = _engines(plan, done, left, executor, preparation, console)
+        workers = [await executor.spawn() for _ in range(count)]
         total = 0 if done is None else left
         with ProgressDisplay(total, console, lambda: engines.queue.preparing) as display:
             preparation.attach(engines.queue, display.preparing())
             notes.budget.gpu_seconds = lambda: engines.gpu_seconds() + preparation.gpu_seconds
-            guard = Guard(
+            early_stop = EarlyStop(
                 display,
                 engines.queue,
                 stopping,
@@ -233,11 +233,11 @@ async def _run(
             await drive(
                 workers,
                 engines.queue,
-                guard,
+                early_stop,
                 stopping,
-                lost=crew.lost,
+                lost=executor.lost,
                 left_behind=lambda name: committed_by(job.folder, job.epoch, name),
-                replace=crew.spawn,
+                replace=executor.spawn,
                 epoch=job.epoch,
                 preparer=preparation,
             )
@@ -245,16 +245,16 @@ async def _run(
             task.cancel()
         await engines.end(conducting)
         notes.engines = engines.entries(job.epoch)
-        notes.entry.stopped, notes.unavailable = guard.reason, guard.unavailable
+        notes.entry.stopped, notes.unavailable = early_stop.reason, early_stop.unavailable
         with _after_the_last_commit("the call cache cannot be sealed", notes.unfinished):
             notes.sealed = False
-            display.tally.damage = await crew.seal()
+            display.tally.damage = await executor.seal()
             notes.sealed = True
     finally:
         lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-        crew.close()
+        executor.close()
     if lease.lost.is_set():
         raise StoreError(f"another driver has taken over {lease.folder}; this one stopped")
     return display.tally
@@ -265,28 +265,28 @@ def _worker_count(plan: Plan) -> int:
     return 1 if run.executor == "local" else min(run.episode_workers, run.concurrency)
 
 
-def _crew(plan: Plan, job: Job, count: int, console: Console) -> Crew:
+def _executor(plan: Plan, job: Job, count: int, console: Console) -> Executor:
     run = plan.loaded.header.run
     slots = -(-run.concurrency // count)
     if run.executor == "local":
-        return LocalCrew(job, slots)
+        return LocalExecutor(job, slots)
     environment = environment_of(plan)
-    return RayCrew(job, slots, count, run.ray_address, run.fit_gpus, environment, console)
+    return RayExecutor(job, slots, count, run.ray_address, run.fit_gpus, environment, console)
 
 
 def _engines(
     plan: Plan,
     done: set[str] | None,
     left: int,
-    crew: Crew,
+    executor: Executor,
     preparation: Preparation,
     console: Console,
 ) -> RunEngines:
     """What is to run in which stage, and the engines for it; none of them is loaded yet."""
     spoken = plan if done is not None else preparation.engines_only()
     stages = (
-        run_plan(spoken, crew.nodes, cpu=crew.cpu, done=done or ())
-        if crew.nodes
+        run_plan(spoken, executor.nodes, cpu=executor.cpu, done=done or ())
+        if executor.nodes
         else without_engines(plan)
     )
     for reason in dict.fromkeys(stages.misfits.values()):
@@ -304,7 +304,7 @@ def _engines(
         prepares=[preparation.leases(part.cells) for part in stages.stages],
         skips=preparation.lacks,
     )
-    return RunEngines(stages, queue, crew, console)
+    return RunEngines(stages, queue, executor, console)
 
 
 class _Interrupts:

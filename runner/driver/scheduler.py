@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 0.25  # seconds between reports of a worker that has nothing to say
 _MOST_AHEAD = 192  # episodes leased beyond a worker's slots, so that quick ones never run dry
-_FRUITLESS_DEATHS = 3  # workers that die in a row without committing: the fault is not chance
+_UNPRODUCTIVE_DEATHS = 3  # workers that die in a row without committing: the fault is not chance
 
 Lease = Ref | PrepareRef
 """An episode to be run, or an artifact to be made."""
@@ -221,7 +221,7 @@ class Preparer(Protocol):
         ...
 
 
-class Listener(Protocol):
+class RunListener(Protocol):
     """Who wants to know how the run goes (progress, counters)."""
 
     def settled(self, settled: Settled, final: bool) -> None: ...
@@ -232,7 +232,7 @@ class Listener(Protocol):
 async def drive(
     workers: Sequence[Worker],
     queue: LeaseQueue,
-    listener: Listener,
+    listener: RunListener,
     stopping: asyncio.Event,
     *,
     lost: type[Exception],
@@ -247,29 +247,29 @@ async def drive(
     `lost` is what a worker raises when its process is gone; `left_behind` reads what it had
     committed; `replace` makes another. Errors that end the run are raised as they are.
     """
-    fruitless, slots = 0, sum(worker.slots for worker in workers)
+    unproductive, slots = 0, sum(worker.slots for worker in workers)
 
     async def successor(error: Exception) -> Worker:
-        nonlocal fruitless
-        while fruitless < _FRUITLESS_DEATHS:
+        nonlocal unproductive
+        while unproductive < _UNPRODUCTIVE_DEATHS:
             try:
                 return await replace()
             except lost as again:  # the machine may be gone, not the worker alone
-                fruitless, error = fruitless + 1, again
+                unproductive, error = unproductive + 1, again
         raise StoreError(
-            f"{fruitless} episode workers died in a row before they committed anything; "
+            f"{unproductive} episode workers died in a row before they committed anything; "
             f"the last: {error}"
         ) from error
 
-    def fruitful() -> None:
-        nonlocal fruitless
-        fruitless = 0
+    def productive() -> None:
+        nonlocal unproductive
+        unproductive = 0
 
     async def serve(worker: Worker) -> None:
-        nonlocal fruitless
+        nonlocal unproductive
         while True:
             try:
-                await _serve(worker, queue, listener, preparer, stopping, fruitful, slots)
+                await _serve(worker, queue, listener, preparer, stopping, productive, slots)
                 return
             except lost as error:
                 statuses = left_behind(worker.name)
@@ -279,7 +279,7 @@ async def drive(
                 for ref in had:  # of what failed, the folder knows whose fault it is
                     status = statuses[_attempt_id(ref, epoch)]
                     listener.settled(Settled(ref, status, None, None, None), True)
-                fruitless = 0 if had else fruitless + 1
+                unproductive = 0 if had else unproductive + 1
                 if stopping.is_set() or queue.closed:
                     return
                 worker = await successor(error)
@@ -290,15 +290,15 @@ async def drive(
 async def _serve(
     worker: Worker,
     queue: LeaseQueue,
-    listener: Listener,
+    listener: RunListener,
     preparer: Preparer | None,
     stopping: asyncio.Event,
-    fruitful: Callable[[], None],
+    productive: Callable[[], None],
     slots: int,
 ) -> None:
     async def take(report: Report) -> Report:
         if report.settled or report.made:
-            fruitful()
+            productive()
         for settled in report.settled:
             listener.settled(settled, queue.settle(worker.name, settled))
         for made in report.made:

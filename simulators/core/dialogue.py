@@ -28,7 +28,7 @@ StopReason = Literal["accepted", "user_left", "critic", "max_turns", "token_budg
 SuccessRule = Callable[[AgentTurn, UserTurn, HiddenCase], bool]
 
 
-class Limits(NamedTuple):
+class DialogueLimits(NamedTuple):
     """What ends a dialogue at the latest. Tokens are input and output, probes left out."""
 
     max_turns: int
@@ -63,7 +63,7 @@ async def run_dialogue(
     ask_user: Ask,
     *,
     hidden: HiddenCase,
-    limits: Limits,
+    limits: DialogueLimits,
     is_success: SuccessRule,
     probe: bool,
     transcript: Transcript,

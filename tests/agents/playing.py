@@ -9,10 +9,10 @@ from typing import Any
 from agents.core import plugins
 from agents.core.agent import Agent, AgentContext
 from agents.core.artifacts import Content, FitRecipe, Recipe
-from agents.core.ask import Ask, Journal
+from agents.core.ask import Ask, CallLog
 from agents.core.prompts import PromptFolder, folder_of
 from simulators.core.cases import Domain
-from simulators.core.dialogue import Limits, Transcript, run_dialogue
+from simulators.core.dialogue import DialogueLimits, Transcript, run_dialogue
 from simulators.core.user import UserContext
 from simulators.success.user_accepts import user_accepts
 from simulators.users.target_item import TargetItem
@@ -53,13 +53,13 @@ def play(
     artifacts: Mapping[str, Any] | None = None,
     turns: int = 5,
     **options: Any,
-) -> tuple[Transcript, Journal]:
+) -> tuple[Transcript, CallLog]:
     """One dialogue of the agent `name` with the user of `case_id`; probes are asked."""
     case = domain.case("test", case_id)
     context = AgentContext(domain.catalogue, case.visible, 10, artifacts or {})
     agent = cls(cls.Options(**options), context)
     user = TargetItem(TargetItem.Options(), UserContext(domain.catalogue, case))
-    transcript, journal = Transcript(), Journal()
+    transcript, journal = Transcript(), CallLog()
 
     def ask(role: str, package: str, plugin: str) -> Ask:
         prompts = prompts_of(package, plugin)
@@ -72,7 +72,7 @@ def play(
             ask("agent", "agents", name),
             ask("user", "simulators.users", "target_item"),
             hidden=case.hidden,
-            limits=Limits(turns, 1_000_000),
+            limits=DialogueLimits(turns, 1_000_000),
             is_success=user_accepts,
             probe=True,
             transcript=transcript,

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from agents.core import plugins
 from agents.core.agent import AgentContext
-from agents.core.ask import Journal
+from agents.core.ask import CallLog
 from agents.core.dialogue import Dialogue, Message
 from agents.core.items import Catalogue, Item, VisibleCase
 from agents.core.steps import Step
@@ -131,7 +131,7 @@ def test_without_reflections_no_critic_is_asked_and_refused_sql_leaves_all_candi
 
 
 def test_a_plan_to_ask_runs_no_tool_and_the_probe_plans_again_to_recommend():
-    journal = Journal()
+    journal = CallLog()
     replies = answers(plan=[plan(action="ask", hard=None), plan()])
     turn, model, would = turn_of(replies, journal=journal, probe=True)
     assert (turn.action, turn.candidates, turn.ranking) == ("ask", None, None)

@@ -25,7 +25,7 @@ from tests.bench.ending import AtLeast, ending
 from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.serving.engine import Engine, Request, clean_environment
+from workers.backends.vllm.serving.engine import Request, VLLMEngine, clean_environment
 from workers.backends.vllm.serving.replica import Answer, Item
 
 LIMIT = 1.0  # by chance it must not be faster
@@ -38,7 +38,7 @@ _SAYS = "I liked the last one, but I would rather see something slower, with few
 class InProcess:
     """An engine of this process behind the interface of a replica's actor."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: VLLMEngine) -> None:
         self.engine = engine
         self._ready: asyncio.Queue[tuple[int, Answer]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,7 +113,7 @@ async def compare(dialogues: int, rounds: int) -> str:
             max_inflight=AT_ONCE,
         )
         spec = VLLMBackend.engine(options, "tiny", True)
-        replicas = [InProcess(await Engine.start(spec, print)) for _ in range(2)]
+        replicas = [InProcess(await VLLMEngine.start(spec, print)) for _ in range(2)]
         found: dict[bool, list[tuple[float, float, int]]] = {True: [], False: []}
         try:
             await play(replicas, 8, affinity=True)  # kernels, caches of prompts

@@ -35,11 +35,11 @@ from tests.bench.cache_stores import (
 )
 from tests.bench.ending import ending
 from workers.cache import segments
-from workers.cache.actor import Visitor
+from workers.cache.actor import WorkerConnection
 from workers.cache.client import CallCache, by_wire
 from workers.cache.entries import checksum, encode
 from workers.cache.owner import CallOwner
-from workers.cache.segments import Row
+from workers.cache.segments import SegmentRow
 from workers.cache.store import CallStore, Places
 from workers.processes.channel import Address, Server
 
@@ -49,7 +49,7 @@ def serve(places: Places, pipe: Connection) -> None:
 
     async def go() -> None:
         owner = CallOwner(CallStore(places, 0))
-        server = await Server.start("127.0.0.1", lambda channel: Visitor(channel, owner))
+        server = await Server.start("127.0.0.1", lambda channel: WorkerConnection(channel, owner))
         pipe.send(tuple(server.address))
         await asyncio.Event().wait()
 
@@ -94,11 +94,11 @@ async def ours(address: Address, entries: int, puts: int) -> tuple[float, float]
     return statistics.median(rates), statistics.median(times)
 
 
-def rows(entries: int) -> list[Row]:
+def rows(entries: int) -> list[SegmentRow]:
     found = []
     for number in range(entries):
         key, data = key_of(number), encode(reply_of(number))
-        found.append(Row(key, data, checksum(key, data), 0))
+        found.append(SegmentRow(key, data, checksum(key, data), 0))
     return sorted(found)
 
 

@@ -36,7 +36,7 @@ from runner.rehearsal.dialogues import rehearse
 from tests.sweep_files import plan_of, write_sweep
 from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.serving.engine import Engine, Request, clean_environment
+from workers.backends.vllm.serving.engine import Request, VLLMEngine, clean_environment
 
 AGENTS = (
     "zero_shot",
@@ -277,7 +277,7 @@ async def ask(model: str, path: Path, calls: Sequence[Asked]) -> None:
         for name in LAYOUTS
         if (asked.id, name, seed) not in done
     ]
-    engine = await Engine.start(spec, print)
+    engine = await VLLMEngine.start(spec, print)
     sampling = json.dumps(options.sampling.for_engine())
     left = iter(work)
     with path.open("a") as file:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from agents.core.agent import Agent, AgentContext, AgentOptions
-from agents.core.ask import Journal
+from agents.core.ask import CallLog
 from agents.core.dialogue import AgentTurn, UserTurn
 from agents.core.errors import AgentError, CriticError, UserError
-from simulators.core.dialogue import Limits, Transcript, run_dialogue
+from simulators.core.dialogue import DialogueLimits, Transcript, run_dialogue
 from simulators.core.user import User, UserContext, UserOptions
 from simulators.success.target_in_shown import target_in_shown
 from simulators.success.user_accepts import user_accepts
@@ -61,10 +61,10 @@ ACCEPTS = UserTurn("yes", "accept", ITEMS[1])
 
 
 def played(agent, user, *, rule=user_accepts, limits=None, probe=False) -> Transcript:
-    transcript, journal = Transcript(), Journal()
+    transcript, journal = Transcript(), CallLog()
     asks = [make_ask(FakeModel(lambda c: "x"), "none", role=r, journal=journal) for r in
             ("agent", "user")]  # fmt: skip
-    limits = limits or Limits(5, 1000)
+    limits = limits or DialogueLimits(5, 1000)
     asyncio.run(
         run_dialogue(
             agent, user, *asks, hidden=CASE.hidden, limits=limits, is_success=rule, probe=probe,
@@ -98,7 +98,9 @@ def test_each_side_is_shown_as_many_turns_as_its_own_options_say():
 
 
 def test_the_last_turn_that_the_limit_allows_is_played():
-    done = played(ScriptedAgent(ASKS, ASKS), ScriptedUser(ANSWERS, ANSWERS), limits=Limits(2, 99))
+    done = played(
+        ScriptedAgent(ASKS, ASKS), ScriptedUser(ANSWERS, ANSWERS), limits=DialogueLimits(2, 99)
+    )
     assert (done.stop_reason, done.success_turn, len(done.turns)) == ("max_turns", None, 2)
 
 
@@ -108,7 +110,7 @@ def test_a_user_may_leave():
 
 
 def test_the_token_budget_ends_a_dialogue_after_the_turn_that_reaches_it():
-    class Counting(Journal):
+    class Counting(CallLog):
         def tokens(self, counts):
             return 1000 * len(transcript.turns)
 
@@ -117,8 +119,8 @@ def test_the_token_budget_ends_a_dialogue_after_the_turn_that_reaches_it():
     asyncio.run(
         run_dialogue(
             ScriptedAgent(ASKS, ASKS, ASKS), ScriptedUser(ANSWERS, ANSWERS, ANSWERS), *asks,
-            hidden=CASE.hidden, limits=Limits(5, 2000), is_success=user_accepts, probe=False,
-            transcript=transcript,
+            hidden=CASE.hidden, limits=DialogueLimits(5, 2000), is_success=user_accepts,
+            probe=False, transcript=transcript,
         )
     )  # fmt: skip
     assert (transcript.stop_reason, len(transcript.turns)) == ("token_budget", 2)
@@ -127,9 +129,11 @@ def test_the_token_budget_ends_a_dialogue_after_the_turn_that_reaches_it():
 def test_success_by_the_shown_target_ignores_the_users_words_and_ends_nothing():
     turns = (SHOWS_TARGET, ASKS)
     done = played(ScriptedAgent(*turns), ScriptedUser(REFUSES, ANSWERS), rule=target_in_shown,
-                  limits=Limits(2, 99))  # fmt: skip
+                  limits=DialogueLimits(2, 99))  # fmt: skip
     assert (done.stop_reason, done.success_turn) == ("max_turns", 1)
-    by_words = played(ScriptedAgent(*turns), ScriptedUser(REFUSES, ANSWERS), limits=Limits(2, 99))
+    by_words = played(
+        ScriptedAgent(*turns), ScriptedUser(REFUSES, ANSWERS), limits=DialogueLimits(2, 99)
+    )
     assert by_words.success_turn is None
 
 
@@ -173,7 +177,7 @@ def test_the_words_and_records_of_both_sides_are_kept_as_they_can_be_stored():
         (AgentTurn("a", "ask", ranking=(1,)), "ranking: expected items"),  # type: ignore[arg-type]
         (AgentTurn("a", "ask", strategy=3), "strategy: expected a string"),  # type: ignore[arg-type]
         (AgentTurn("a", "ask", extra=[1]), "extra: expected a mapping"),  # type: ignore[arg-type]
-        (AgentTurn("a", "ask", extra={"p": [Limits]}), r"extra.p\[0\] is of the type type"),
+        (AgentTurn("a", "ask", extra={"p": [DialogueLimits]}), r"extra.p\[0\] is of the type type"),
         (AgentTurn("a", "ask", extra={(1, 2): 3}), "a key of the type tuple"),
     ],
 )

@@ -13,7 +13,7 @@ from agents.core.errors import EngineDead, EngineRefused, ModelUnavailable, Usag
 from agents.zero_shot import ZeroShot
 from runner.commands.doctor import examine
 from runner.driver.budget import Budget
-from runner.driver.early_stop import Guard
+from runner.driver.early_stop import EarlyStop
 from runner.driver.loading import check_metrics
 from runner.driver.run import run
 from runner.driver.scheduler import LeaseQueue, drive
@@ -47,7 +47,7 @@ def play(tmp_path):
 
         async def main():
             queue, stopping = LeaseQueue([plan.refs(set())], 0), asyncio.Event()
-            guard = Guard(Quiet(), queue, stopping, Budget(Caps(), {}), None, said.append)
+            guard = EarlyStop(Quiet(), queue, stopping, Budget(Caps(), {}), None, said.append)
             worker = LocalWorker(job, "w000", slots)
             await drive(
                 [worker], queue, guard, stopping, lost=EOFError, left_behind=lambda _: {},

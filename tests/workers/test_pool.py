@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from agents.core.artifacts import Content
-from agents.core.ask import CallRecord, Journal
+from agents.core.ask import CallLog, CallRecord
 from agents.core.calls import Call, Completion
 from agents.core.dialogue import UserTurn
 from agents.core.errors import ModelUnavailable, StoreError
@@ -63,7 +63,7 @@ class FakeRunner:
         await asyncio.sleep(self.seconds(ref))
         self.running -= 1
         self.finished += 1
-        return Attempt(ref, f"{ref.episode_id}.1.0", Transcript(), Journal(), CASE, None, 0, 1)
+        return Attempt(ref, f"{ref.episode_id}.1.0", Transcript(), CallLog(), CASE, None, 0, 1)
 
     async def close(self):
         self.closed = True
@@ -292,7 +292,7 @@ def test_a_value_that_no_column_takes_costs_its_own_attempt_and_its_speaker_is_t
                 call = Call(TALK, role, "u1", 1, 2**20, 0, 7, (), {})
                 done = Completion("hi", "stop", 10, 5)
                 record = CallRecord(call, FakeModel(str), done, True, None, 0, 0)
-                return dataclasses.replace(attempt, journal=Journal(records=[record]))
+                return dataclasses.replace(attempt, journal=CallLog(records=[record]))
             if ref.episode_id == "e7":
                 odd = Transcript(UserTurn(3, "answer"))  # type: ignore[arg-type]
                 return dataclasses.replace(attempt, transcript=odd)

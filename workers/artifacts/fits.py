@@ -1,7 +1,7 @@
-"""Fits: training that runs in a process of its own, and tells how far it is.
+"""Fits: training that runs in a process of its own and reports its progress.
 
-The driver stores states and results. On Ray a fit is a task (`workers.executors.on_ray`); without it, a
-process beside the driver: torch and its threads must not stay in a driver that goes on for hours.
+The driver stores states and results. On Ray a fit is a task (`workers.executors.on_ray`); without
+Ray it is a child process: torch and its threads must not stay in a driver that runs for hours.
 """
 
 from __future__ import annotations

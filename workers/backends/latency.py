@@ -48,7 +48,7 @@ class _Options(Options):
     """Share of replies that are no JSON (or no text), decided by the call's seed."""
 
 
-class Request(NamedTuple):
+class LatencyRequest(NamedTuple):
     """What an engine would be sent, and what the log says of it."""
 
     schema_json: str
@@ -103,7 +103,7 @@ class LatencyServer:
             self._listening = asyncio.ensure_future(started)
         return (await self._listening).address
 
-    async def answer(self, requests: Sequence[Request]) -> list[Reply]:
+    async def answer(self, requests: Sequence[LatencyRequest]) -> list[Reply]:
         """Replies in the order of `requests`, which came together and so are due together."""
         if self._idle is not None and self._watch is None:
             self._watch = asyncio.create_task(self._end_when_idle(self._idle))
@@ -114,7 +114,7 @@ class LatencyServer:
             self._busy -= 1
             self._last = time.monotonic()
 
-    async def _answer(self, requests: Sequence[Request]) -> list[Reply]:
+    async def _answer(self, requests: Sequence[LatencyRequest]) -> list[Reply]:
         arrived, due = time.time(), time.monotonic() + self._options.latency_ms / 1000
         digests = [request.digest() for request in requests]
         replies = [self._reply(*pair) for pair in zip(requests, digests, strict=True)]
@@ -137,7 +137,7 @@ class LatencyServer:
         if self._log is not None:
             self._log.close()
 
-    def _reply(self, request: Request, digest: bytes) -> Reply:
+    def _reply(self, request: LatencyRequest, digest: bytes) -> Reply:
         if self._options.error_rate:
             times = self._times[digest]
             self._times[digest] += 1
@@ -182,7 +182,7 @@ class LatencyBackend(Backend):
 
     async def complete(self, call: Call) -> Completion:
         reply = await self._server.answer(
-            Request(
+            LatencyRequest(
                 call.step.schema_json or _encode(call.step.schema),
                 call.messages_json,
                 call.seed,
@@ -216,7 +216,7 @@ class _OwnServer:
     def __init__(self, options: _Options, log: str | None) -> None:
         self._server = LatencyServer(options, log)
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: LatencyRequest) -> Reply:
         return (await self._server.answer([request]))[0]
 
     async def answered(self) -> int:
@@ -233,7 +233,7 @@ class _Visitor:
         self._channel, self._server = channel, server
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def receive(self, messages: Sequence[tuple[int, Request]]) -> None:
+    def receive(self, messages: Sequence[tuple[int, LatencyRequest]]) -> None:
         task = asyncio.create_task(self._answer(messages))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -241,7 +241,7 @@ class _Visitor:
     def lost(self, cause: str) -> None:
         """What it asked is answered all the same, and counted: a real engine would do so too."""
 
-    async def _answer(self, messages: Sequence[tuple[int, Request]]) -> None:
+    async def _answer(self, messages: Sequence[tuple[int, LatencyRequest]]) -> None:
         replies = await self._server.answer([request for _, request in messages])
         for (number, _), reply in zip(messages, replies, strict=True):
             self._channel.send((number, reply))
@@ -254,7 +254,7 @@ class _SharedServer:
         self._name, self._options, self._log = name, options, log
         self._way: asyncio.Task[_Way] | None = None
 
-    async def answer(self, request: Request) -> Reply:
+    async def answer(self, request: LatencyRequest) -> Reply:
         if self._way is None:
             self._way = asyncio.create_task(self._open())
         way = self._way
@@ -312,7 +312,7 @@ class _Way:
         self._asked: dict[int, asyncio.Future[Reply]] = {}
         self._numbers = 0
 
-    async def ask(self, request: Request) -> Reply:
+    async def ask(self, request: LatencyRequest) -> Reply:
         assert self.channel is not None
         self._numbers += 1
         reply = self._asked[self._numbers] = asyncio.get_running_loop().create_future()
@@ -349,7 +349,7 @@ def _actor_name(options: _Options, context: BackendContext, log: str | None) -> 
     return f"latency-{context.name}-{digest}"
 
 
-def _line(request: Request, digest: bytes, reply: Reply, arrived: float) -> str:
+def _line(request: LatencyRequest, digest: bytes, reply: Reply, arrived: float) -> str:
     """A line of the log, still open: when it was answered comes last."""
     refused = "true" if isinstance(reply, EngineOverloaded) else "false"
     return (

@@ -46,10 +46,12 @@ class CacheActor:
         store = await asyncio.to_thread(CallStore, self._places, self._shard)
         log.info("shard %d: %d calls recovered", self._shard, store.recovered)
         owner = CallOwner(store, self._clients if again else 0)
-        return owner, await Server.start(own_host(), lambda channel: Visitor(channel, owner))
+        return owner, await Server.start(
+            own_host(), lambda channel: WorkerConnection(channel, owner)
+        )
 
 
-class Visitor:
+class WorkerConnection:
     """One worker, as the owner sees it."""
 
     def __init__(self, channel: Channel, owner: CallOwner) -> None:

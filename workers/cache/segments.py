@@ -36,7 +36,7 @@ _TABLE = (
 )
 
 
-class Row(NamedTuple):
+class SegmentRow(NamedTuple):
     """One entry as it is stored. `stored` is in Unix seconds."""
 
     key: bytes
@@ -49,7 +49,7 @@ class Row(NamedTuple):
         return isinstance(self.value, bytes) and checksum(self.key, self.value) == self.sum
 
 
-class Table:
+class SegmentTable:
     """Entries in one SQLite file: a sealed segment, one to be, or (without `path`) an index of
     what is not yet sealed. An index has no name on the disk, so nothing of it outlives its process.
     """
@@ -82,7 +82,7 @@ class Table:
         elif (found := self._one("PRAGMA user_version")) != FORMAT:
             raise sqlite3.DatabaseError(f"entries of format {found}, not {FORMAT}")
 
-    def add(self, rows: Iterable[Row]) -> int:
+    def add(self, rows: Iterable[SegmentRow]) -> int:
         """Adds entries, in place of those that are there; how many."""
         return self._db.executemany(
             "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)", rows
@@ -97,19 +97,19 @@ class Table:
             for key, value, expected in self._read(
                 f"SELECT key, value, sum FROM calls WHERE key IN ({marks})", some
             ):
-                if Row(key, value, expected, 0).whole:
+                if SegmentRow(key, value, expected, 0).whole:
                     found[key] = value
                 else:
                     self.damaged.add(key)
                     log.warning("%s: the entry %s is damaged", self.path, key.hex())
         return found
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SegmentRow]:
         """All entries, in the order of their keys; sqlite3.Error where the file is damaged."""
         for row in self._read("SELECT key, value, sum, stored FROM calls ORDER BY key"):
             if tuple(map(type, row)) != (bytes, bytes, bytes, int):
                 raise sqlite3.DatabaseError("a row of another kind")
-            yield Row(*row)
+            yield SegmentRow(*row)
 
     def count(self, before: float) -> tuple[int, int]:
         """How many entries were stored before that time, and how many there are."""
@@ -144,7 +144,7 @@ def paths(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: p.name, reverse=True)
 
 
-def open_all(folder: Path, unread: set[Path] | None = None) -> list[Table]:
+def open_all(folder: Path, unread: set[Path] | None = None) -> list[SegmentTable]:
     """The segments that can be read, the newest first; others are told in the log, and added to
     `unread`."""
     while True:
@@ -158,25 +158,25 @@ def open_all(folder: Path, unread: set[Path] | None = None) -> list[Table]:
             table.close()
 
 
-def _open(wanted: Sequence[Path]) -> tuple[list[Table], bool]:
+def _open(wanted: Sequence[Path]) -> tuple[list[SegmentTable], bool]:
     """Those of the segments that can be read, and whether one of them is gone."""
     found, gone = [], False
     for path in wanted:
         try:
-            found.append(Table(path, sealed=True))
+            found.append(SegmentTable(path, sealed=True))
         except sqlite3.Error as error:
             gone = gone or not path.exists()
             log.warning("%s is no segment of the call cache: %s", path, error)
     return found, gone
 
 
-def write(folder: Path, rows: Iterable[Row]) -> Path | None:
+def write(folder: Path, rows: Iterable[SegmentRow]) -> Path | None:
     """Seals `rows`, best in the order of their keys, as a new segment; None if there are none."""
     name = f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
     aside = folder / f".{name}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with closing(Table(aside)) as table:
+        with closing(SegmentTable(aside)) as table:
             count = table.add(rows)
             table.commit()
         if count <= 0:
@@ -209,7 +209,7 @@ def prune(folder: Path, before: float) -> int:
     """
     dropped = 0
 
-    def stays(row: Row) -> bool:
+    def stays(row: SegmentRow) -> bool:
         nonlocal dropped
         dropped += row.stored < before
         return row.stored >= before and row.whole
@@ -238,7 +238,7 @@ def prune(folder: Path, before: float) -> int:
     return dropped
 
 
-def _older(table: Table, before: float) -> tuple[int, int]:
+def _older(table: SegmentTable, before: float) -> tuple[int, int]:
     """How many entries were stored before that time, and among how many; none if it is damaged."""
     try:
         return table.count(before)
@@ -247,7 +247,7 @@ def _older(table: Table, before: float) -> tuple[int, int]:
         return 0, 0
 
 
-def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[Row], bool]) -> None:
+def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[SegmentRow], bool]) -> None:
     """One new segment of the entries of `old` that stay; then `old` are removed.
 
     Of entries with the same key the newest is taken. A file that cannot be read to its end stays:
@@ -256,7 +256,7 @@ def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[Row], bool]) ->
     tables, _ = _open(sorted(old, key=lambda path: path.name, reverse=True))
     read: list[Path] = []
 
-    def rows(table: Table) -> Iterator[Row]:
+    def rows(table: SegmentTable) -> Iterator[SegmentRow]:
         try:
             yield from table.rows()
         except sqlite3.Error as error:
@@ -265,7 +265,7 @@ def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[Row], bool]) ->
             assert table.path is not None
             read.append(table.path)
 
-    def newest() -> Iterator[Row]:
+    def newest() -> Iterator[SegmentRow]:
         last = None
         for row in heapq.merge(*map(rows, tables), key=lambda row: row.key):
             if row.key != last and stays(row):  # the tables stand in order, the newest first
@@ -299,7 +299,7 @@ def verify(folder: Path) -> Iterator[Health]:
     for path in paths(folder):
         entries = damaged = 0
         try:
-            with closing(Table(path, sealed=True)) as table:
+            with closing(SegmentTable(path, sealed=True)) as table:
                 for row in table.rows():
                     entries += 1
                     damaged += not _readable(row)
@@ -309,7 +309,7 @@ def verify(folder: Path) -> Iterator[Health]:
         yield Health(path, entries, damaged, fault)
 
 
-def _readable(row: Row) -> bool:
+def _readable(row: SegmentRow) -> bool:
     try:
         decode(row.value)
     except ValueError:

@@ -14,7 +14,7 @@ from agents.core.errors import StoreError
 from workers.cache import journal, segments
 from workers.cache.entries import Damage, checksum
 from workers.cache.journal import Entry, Journal
-from workers.cache.segments import Row, Table
+from workers.cache.segments import SegmentRow, SegmentTable
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class CallStore:
         self._damaged: set[bytes] = set()
         self._paid_again = 0
         self._sealed = segments.open_all(places.shared, self._unread) if places.shared else []
-        self._index = Table(None)
-        self._retired: list[Table] = []
+        self._index = SegmentTable(None)
+        self._retired: list[SegmentTable] = []
         self.recovered = 0
         """Entries that were in journals only when it started."""
         for path in journal.files(places.folder):
@@ -113,10 +113,10 @@ class CallStore:
         if shared is None or not self._places.seals:
             return
         if (path := segments.write(shared, self._index.rows())) is not None:
-            self._sealed.insert(0, Table(path, sealed=True))
+            self._sealed.insert(0, SegmentTable(path, sealed=True))
             # Not closed yet: somebody may be searching it.
             self._retired.append(self._index)
-            self._index = Table(None)
+            self._index = SegmentTable(None)
 
     def damage(self) -> Damage:
         """What it has met so far."""
@@ -128,10 +128,10 @@ class CallStore:
         self._journal.close()
 
 
-def _rows(entries: Sequence[Entry]) -> Iterator[Row]:
+def _rows(entries: Sequence[Entry]) -> Iterator[SegmentRow]:
     now = int(time.time())
     for key, data in entries:
-        yield Row(key, data, checksum(key, data), now)
+        yield SegmentRow(key, data, checksum(key, data), now)
 
 
 def tidy(places: Places, *, complete: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
 from workers.artifacts.store import Prepared
-from workers.backends.vllm.client.clients import View
+from workers.backends.vllm.client.clients import EngineViews
 from workers.cache.client import CallCache, here
 from workers.cache.entries import Damage
 from workers.cache.owner import CallOwner
@@ -41,7 +41,7 @@ class LocalWorker:
     async def withdraw(self) -> None:
         self._pool.withdraw()
 
-    async def update_engines(self, view: View) -> None:
+    async def update_engines(self, view: EngineViews) -> None:
         """Its engines are its own."""
 
     async def report(self, wait: float, drain: bool) -> Report:

@@ -19,9 +19,9 @@ from sweeps.plan import Ref
 from workers.artifacts.fits import FitLost, FitTask, Steps, fit_steps
 from workers.artifacts.store import Prepared
 from workers.backends.core import ClusterNode, EngineSpec
-from workers.backends.vllm.client.clients import Engines, View
-from workers.backends.vllm.serving.replica import Hello, ModelReplica
-from workers.backends.vllm.serving.transport import SocketReach
+from workers.backends.vllm.client.clients import Engines, EngineViews
+from workers.backends.vllm.serving.replica import ModelReplica, ReplicaStatus
+from workers.backends.vllm.serving.transport import SocketTransport
 from workers.backends.vllm.serving.watchdog import Counts
 from workers.cache.actor import CacheActor
 from workers.cache.client import CallCache, by_wire
@@ -77,7 +77,7 @@ class EpisodeWorker:
         end_with_parent()
         self._job, self._name, self._slots = job, name, slots
         self._owners = owners
-        self._engines = Engines(name, processes, SocketReach)
+        self._engines = Engines(name, processes, SocketTransport)
         self._pool: EpisodePool | None = None
         self._artifacts: list[Prepared] = []
         log_to(job.folder.logs, f"{job.epoch:06d}-{name}")
@@ -100,7 +100,7 @@ class EpisodeWorker:
         self._pool = EpisodePool(runner, writer, self._slots)
         return os.getpid()
 
-    async def update_engines(self, view: View) -> None:
+    async def update_engines(self, view: EngineViews) -> None:
         self._engines.update(view)
 
     async def provide(self, artifacts: Sequence[Shared]) -> None:
@@ -159,7 +159,7 @@ class RayWorker:
     async def start(self) -> int:
         return await self._get(self._actor.start.remote(self._environment))
 
-    async def update_engines(self, view: View) -> None:
+    async def update_engines(self, view: EngineViews) -> None:
         """Tells it which replicas are up. A worker that is lost needs no telling."""
         try:
             await self._get(self._actor.update_engines.remote(view))
@@ -273,7 +273,7 @@ class RayReplica:
             scheduling_strategy=on,
         ).remote(spec, name, log_folder, cpu_share)
 
-    async def hello(self, known: str | None, wait: float) -> Hello:
+    async def hello(self, known: str | None, wait: float) -> ReplicaStatus:
         return await _or_lost(self._actor.hello.remote(known, wait, self._environment))
 
     async def counts(self) -> Counts:

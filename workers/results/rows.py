@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agents.core.ask import CallRecord, Journal, blame_of, is_probe
+from agents.core.ask import CallLog, CallRecord, blame_of, is_probe
 from agents.core.calls import EmbedCall
 from agents.core.errors import AgentError, Blame, CrsweepError, EngineRefused, UserError
 from agents.core.items import Item
@@ -34,7 +34,7 @@ class Attempt:
     ref: Ref
     attempt_id: str
     transcript: Transcript
-    journal: Journal
+    journal: CallLog
     case: Case
     error: CrsweepError | None
     started: float
@@ -176,7 +176,7 @@ def call_rows(attempt: Attempt) -> list[Row]:
     return rows_of_calls(attempt.attempt_id, attempt.journal)
 
 
-def rows_of_calls(attempt_id: str, journal: Journal) -> list[Row]:
+def rows_of_calls(attempt_id: str, journal: CallLog) -> list[Row]:
     """The rows of `calls` of an attempt at an episode, or at an artifact."""
     return [row_of_call(attempt_id, record) for record in journal.records]
 

@@ -29,7 +29,7 @@ from agents.core.items import Item
 from simulators.core.cases import Published
 from simulators.domains.core.fields import distinct, literal, name_in, price_in, text_in
 from simulators.domains.core.files import Records, check_folder, need_file
-from simulators.domains.core.recorded import Loaded, RecordedDomain, is_whole_time
+from simulators.domains.core.recorded import LoadedData, RecordedDomain, is_whole_time
 from simulators.domains.core.reviews import Review, ReviewOptions, each_once, load_reviews
 
 __all__ = ["Amazon"]
@@ -82,7 +82,7 @@ class Amazon(RecordedDomain):
             {"users": 15_576, "items": 8_678, "interactions": 139_318},
         )
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedData:
         options = self.options
         reviews, products = self.files()
         csv = reviews.suffix == ".csv"

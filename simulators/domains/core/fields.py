@@ -7,7 +7,7 @@ import html
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from simulators.domains.core.files import _SURROGATE
+from simulators.domains.core.files import SURROGATE
 
 
 def literal(line: bytes) -> dict[Any, Any] | None:
@@ -64,4 +64,4 @@ def _clean(value: Any) -> str:
 
 def _writable(text: str) -> bool:
     """Whether `text` is free of halves of a surrogate pair, which no file of results can hold."""
-    return text.isascii() or not _SURROGATE.search(text)
+    return text.isascii() or not SURROGATE.search(text)

@@ -20,7 +20,7 @@ T = TypeVar("T")
 # Bytes. The longest lines, descriptions with escapes, have some ten thousands.
 LONGEST_LINE = 2**20
 _BOM = codecs.BOM_UTF8
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 _POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects")
 
 
@@ -68,7 +68,7 @@ def read_data(path: Path, is_row: Callable[[str], bool]) -> bytes:
     return content
 
 
-def _without_end(path: Path) -> str:
+def without_end(path: Path) -> str:
     return (
         f"{path.name} has no line end after its last line, which is read as it is; download the "
         "file again if it may have been cut off there"
@@ -145,7 +145,7 @@ class Records(Generic[T]):
 
     def remarks(self) -> list[str]:
         """What was left out, if anything, and what may be cut off, for a person to read."""
-        end = [] if self._ends else [_without_end(self.path)]
+        end = [] if self._ends else [without_end(self.path)]
         if not self.bad:
             return end
         return [

@@ -19,7 +19,7 @@ from agents.core.items import Catalogue, Interactions
 from agents.core.paths import FilePath
 from agents.core.plugins import Options, operational
 from simulators.core.cases import Case, Domain, Split
-from simulators.domains.core.files import _without_end, digest_of, open_data
+from simulators.domains.core.files import digest_of, open_data, without_end
 from simulators.domains.core.leave_one_out import (
     Histories,
     case_of,
@@ -50,7 +50,7 @@ def remarks_on_end(path: Path) -> list[str]:
     """
     with open_data(path) as file:
         file.seek(-1, io.SEEK_END)
-        return [] if file.read(1) == b"\n" else [_without_end(path)]
+        return [] if file.read(1) == b"\n" else [without_end(path)]
 
 
 class RecordedOptions(Options):
@@ -62,7 +62,7 @@ class RecordedOptions(Options):
     """Fewest interactions of a user and of an item; 0 and 1 switch the filter off."""
 
 
-class Loaded(NamedTuple):
+class LoadedData(NamedTuple):
     catalogue: Catalogue
     histories: Histories
     remarks: Sequence[str] = ()
@@ -85,7 +85,7 @@ class RecordedDomain(Domain):
         """All files that decide the data."""
 
     @abstractmethod
-    def load(self) -> Loaded: ...
+    def load(self) -> LoadedData: ...
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -127,7 +127,7 @@ class RecordedDomain(Domain):
         return fingerprint(self.name, self.version, self.options, files)
 
     @cached_property
-    def _loaded(self) -> Loaded:
+    def _loaded(self) -> LoadedData:
         return self.load()
 
     @cached_property

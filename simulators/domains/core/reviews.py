@@ -19,7 +19,7 @@ from simulators.domains.core.leave_one_out import (
     first_of_title,
     leave_one_out,
 )
-from simulators.domains.core.recorded import Loaded, RecordedOptions
+from simulators.domains.core.recorded import LoadedData, RecordedOptions
 
 
 class ReviewOptions(RecordedOptions):
@@ -52,7 +52,7 @@ def each_once(parse: Callable[[bytes], Item | None]) -> Callable[[bytes], Item |
 
 def load_reviews(
     reviews: Records[Review], products: Records[Item], k: int, filters: str, noun: str
-) -> Loaded:
+) -> LoadedData:
     """Reviews that were liked, of products with a title, after merging equal titles and k-core."""
     users: dict[str, int] = {}
     ids: dict[str, int] = {}
@@ -96,4 +96,4 @@ def load_reviews(
             "characters and cut there, so that replies can name them"
         )
     catalogue = Catalogue([titled[codes[position]] for position in kept.tolist()], noun=noun)
-    return Loaded(catalogue, histories, remarks)
+    return LoadedData(catalogue, histories, remarks)

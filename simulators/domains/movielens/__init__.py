@@ -22,7 +22,12 @@ from agents.core.errors import DataError
 from agents.core.items import Catalogue, Item
 from simulators.core.cases import Published
 from simulators.domains.core.leave_one_out import Events, first_of_title, leave_one_out
-from simulators.domains.core.recorded import Loaded, RecordedDomain, RecordedOptions, remarks_on_end
+from simulators.domains.core.recorded import (
+    LoadedData,
+    RecordedDomain,
+    RecordedOptions,
+    remarks_on_end,
+)
 from simulators.domains.movielens.files import (
     HIGHEST_RATING,
     Layout,
@@ -65,7 +70,7 @@ class MovieLens(RecordedDomain):
             {"users": 6_038, "items": 3_307, "interactions": 835_789},
         )
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedData:
         options, layout = self.options, self._layout
         movies = read_movies(options.path / layout.movies, layout)
         ratings = options.path / layout.ratings
@@ -82,7 +87,7 @@ class MovieLens(RecordedDomain):
         )
         catalogue = Catalogue([_item_of(movies[position]) for position in kept], noun="movie")
         remarks = [remark for path in self.files() for remark in remarks_on_end(path)]
-        return Loaded(catalogue, histories, remarks)
+        return LoadedData(catalogue, histories, remarks)
 
     @cached_property
     def _layout(self) -> Layout:

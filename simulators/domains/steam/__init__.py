@@ -21,7 +21,7 @@ from agents.core.items import Item
 from simulators.core.cases import Published
 from simulators.domains.core.fields import distinct, literal, name_in, price_in, text_in, texts_in
 from simulators.domains.core.files import Records, check_folder, need_file
-from simulators.domains.core.recorded import Loaded, RecordedDomain
+from simulators.domains.core.recorded import LoadedData, RecordedDomain
 from simulators.domains.core.reviews import Review, ReviewOptions, each_once, load_reviews
 
 __all__ = ["Steam"]
@@ -53,7 +53,7 @@ class Steam(RecordedDomain):
             {"users": 281_204, "items": 11_961, "interactions": 3_484_497},
         )
 
-    def load(self) -> Loaded:
+    def load(self) -> LoadedData:
         reviews, games = self.files()
         allowed = self.options.max_bad_lines
         return load_reviews(

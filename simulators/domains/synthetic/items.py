@@ -56,7 +56,7 @@ _NOUN = tuple(_NOUNS.split())
 _HOUSE = tuple(_HOUSES.split())
 
 
-class Tree(NamedTuple):
+class TreeSizes(NamedTuple):
     """How many genres, subgenres a genre and themes a subgenre there are."""
 
     genres: int
@@ -77,14 +77,14 @@ def uniform(seed: int, stream: int, first: int, count: int, width: int) -> np.nd
     return ((words >> np.uint64(11)) * 2.0**-53).reshape(count, width)
 
 
-def tree_for(items: int) -> Tree:
+def tree_for(items: int) -> TreeSizes:
     # About ten items a theme, as far as the words go.
     if items < 100:
-        return Tree(4, 2, 1)
-    return Tree(8, 3, 2) if items < 1500 else Tree(12, 4, 4)
+        return TreeSizes(4, 2, 1)
+    return TreeSizes(8, 3, 2) if items < 1500 else TreeSizes(12, 4, 4)
 
 
-def leaf_bounds(tree: Tree, items: int) -> np.ndarray:
+def leaf_bounds(tree: TreeSizes, items: int) -> np.ndarray:
     """Slots of leaf i: from bounds[i] up to bounds[i + 1]."""
     return np.arange(tree.leaves + 1) * items // tree.leaves
 
@@ -118,7 +118,7 @@ def make_items(seed: int, items: int) -> list[Item]:
     ]
 
 
-def _make_item(position: int, title: str, tree: Tree, leaf: int, draws: list[float]) -> Item:
+def _make_item(position: int, title: str, tree: TreeSizes, leaf: int, draws: list[float]) -> Item:
     """One item of a leaf; `draws` are its own numbers, the first two of them spent."""
     subgenre, genre = leaf // tree.themes, leaf // (tree.themes * tree.subgenres)
     second_genre = (genre + 1 + int(draws[2] * (tree.genres - 1))) % tree.genres

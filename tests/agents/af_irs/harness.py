@@ -13,7 +13,7 @@ from agents.af_irs.tree import PreferenceTree, Tree
 from agents.core import plugins
 from agents.core.agent import AgentContext
 from agents.core.artifacts import Content, FitRecipe
-from agents.core.ask import Journal
+from agents.core.ask import CallLog
 from agents.core.calls import Call, Completion
 from agents.core.dialogue import Dialogue, Message
 from agents.core.items import Catalogue, Interactions, Item, TrainingData, VisibleCase
@@ -21,7 +21,7 @@ from agents.core.prompts import folder_of
 from tests.fakes import FakeModel, make_ask
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
-from workers.backends.rules.prompt_view import View
+from workers.backends.rules.prompt_view import PromptView
 from workers.backends.rules.replies import fill
 
 PROMPTS = folder_of(plugins.module("agents", "af_irs", "agent"), None)
@@ -78,7 +78,7 @@ class RulesModel:
         self._rules = Rules(Knowledge(catalogue, 1.0))
 
     async def complete(self, call: Call) -> Completion:
-        answer = self._rules.answer(call.step.kind, View(call), call.seed)
+        answer = self._rules.answer(call.step.kind, PromptView(call), call.seed)
         return Completion(fill(call.step.schema, answer), "stop", 10, 5)
 
 
@@ -130,7 +130,7 @@ def agent_of(
 def answered(agent: AFIRS, reply: Callable[[Call], Any], *messages: Message, probe: bool = False):
     """The agent's turn after `messages`, and the calls that it made."""
     model = FakeModel(reply)
-    ask = make_ask(model, PROMPTS, journal=Journal())
+    ask = make_ask(model, PROMPTS, journal=CallLog())
     dialogue = Dialogue(list(messages))
 
     async def play():

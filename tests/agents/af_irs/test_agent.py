@@ -8,11 +8,11 @@ import pytest
 
 from agents.af_irs import AFIRS
 from agents.core import plugins
-from agents.core.ask import Journal
+from agents.core.ask import CallLog
 from agents.core.dialogue import Message
 from agents.core.errors import ReplyInvalid
 from agents.core.prompts import folder_of
-from simulators.core.dialogue import Limits, Transcript, run_dialogue
+from simulators.core.dialogue import DialogueLimits, Transcript, run_dialogue
 from simulators.core.user import UserContext
 from simulators.domains.synthetic import Synthetic
 from simulators.success.user_accepts import user_accepts
@@ -363,7 +363,7 @@ def played(case_id, model, options) -> Transcript:
     )
     user = TargetItem(TargetItem.Options(), UserContext(DOMAIN.catalogue, case))
     prompts = folder_of(plugins.module("simulators.users", "target_item", "user"), None)
-    transcript, journal = Transcript(), Journal()
+    transcript, journal = Transcript(), CallLog()
     asyncio.run(
         run_dialogue(
             agent,
@@ -371,7 +371,7 @@ def played(case_id, model, options) -> Transcript:
             make_ask(model, PROMPTS, journal=journal),
             make_ask(model, prompts, role="user", journal=journal),
             hidden=case.hidden,
-            limits=Limits(5, 10**9),
+            limits=DialogueLimits(5, 10**9),
             is_success=user_accepts,
             probe=True,
             transcript=transcript,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from agents.core.ask import MAX_REASKS, Journal
+from agents.core.ask import MAX_REASKS, CallLog
 from agents.core.calls import Completion
 from agents.core.errors import ContextOverflow, EngineDead, PromptError, ReplyInvalid
 from agents.core.seeds import call_seed
@@ -42,7 +42,7 @@ def prompts(tmp_path):
 
 
 def test_a_valid_reply_comes_back_typed_and_is_journalled(prompts):
-    model, journal = FakeModel(scripted({"colour": "red"})), Journal(turn=2)
+    model, journal = FakeModel(scripted({"colour": "red"})), CallLog(turn=2)
     reply = asyncio.run(make_ask(model, prompts, journal=journal)(PICK, who="Ann"))
     assert reply.colour == "red"
     [record] = journal.records
@@ -73,7 +73,7 @@ def test_ten_concurrent_draws_have_ten_seeds_and_the_same_ten_after_a_replay(pro
 
 def test_an_invalid_reply_is_asked_for_again_with_the_reason_and_a_new_seed(prompts):
     model = FakeModel(scripted("not json", {"colour": "blue"}, {"colour": "green"}))
-    journal = Journal()
+    journal = CallLog()
     reply = asyncio.run(make_ask(model, prompts, journal=journal)(PICK, who="Ann"))
     assert reply.colour == "green"
     assert [r.valid for r in journal.records] == [False, False, True]
@@ -124,7 +124,7 @@ def test_after_the_last_reask_the_speaker_is_to_blame(prompts):
 
 
 def test_an_engine_error_is_journalled_and_passes(prompts):
-    model, journal = FakeModel(lambda call: EngineDead("gone")), Journal()
+    model, journal = FakeModel(lambda call: EngineDead("gone")), CallLog()
     with pytest.raises(EngineDead):
         asyncio.run(make_ask(model, prompts, journal=journal)(PICK, who="Ann"))
     assert journal.records[0].error is not None
@@ -140,14 +140,14 @@ def test_the_seconds_of_a_call_leave_out_the_loading_of_its_engine(prompts, wait
             await asyncio.sleep(0.01)
             return Completion('{"colour": "red"}', "stop", waited=waited)
 
-    journal = Journal()
+    journal = CallLog()
     asyncio.run(make_ask(Late(lambda call: ""), prompts, journal=journal)(PICK, who="Ann"))
     assert least <= journal.records[0].seconds <= most
 
 
 def test_who_watches_is_told_of_each_call_once_it_is_settled(prompts):
     told = []
-    journal = Journal(watch=lambda r: told.append((r.valid, type(r.error).__name__, r.seconds > 0)))
+    journal = CallLog(watch=lambda r: told.append((r.valid, type(r.error).__name__, r.seconds > 0)))
     answers = scripted("no", {"colour": "red"}, EngineDead("gone", blame="infrastructure"))
     ask = make_ask(FakeModel(answers), prompts, journal=journal)
     asyncio.run(ask(PICK, who="me"))
@@ -174,7 +174,7 @@ def test_a_missing_field_or_template_is_a_prompt_error_with_its_path(prompts):
 
 
 def test_a_probe_speaks_for_a_role_of_its_own(prompts):
-    model, journal = FakeModel(lambda call: {"words": "x"}), Journal()
+    model, journal = FakeModel(lambda call: {"words": "x"}), CallLog()
     ask = make_ask(model, prompts, journal=journal)
     asyncio.run(ask.probing()(SAY))
     asyncio.run(ask(SAY))
@@ -204,7 +204,7 @@ def test_the_seed_rule_depends_on_every_part_and_on_nothing_else():
 
 
 def test_a_text_step_gets_plain_text_and_is_asked_again_beyond_its_bounds(prompts):
-    model, journal = FakeModel(scripted("far too long", "", " hi \n")), Journal()
+    model, journal = FakeModel(scripted("far too long", "", " hi \n")), CallLog()
     ask = make_ask(model, prompts, journal=journal)
     assert asyncio.run(ask(TALK)).words == "hi"
     assert [r.valid for r in journal.records] == [False, False, True]
@@ -240,7 +240,7 @@ def test_a_model_that_is_asked_again_sees_its_reply_and_not_its_thinking(prompts
 
 
 def test_an_embedding_is_journalled_as_a_call_of_its_role(prompts):
-    journal = Journal(turn=3)
+    journal = CallLog(turn=3)
     ask = make_ask(FakeModel(lambda texts: None), prompts, journal=journal).as_role("embedder")
 
     async def twice():
@@ -261,7 +261,7 @@ def test_an_embedding_is_journalled_as_a_call_of_its_role(prompts):
 
 
 def test_an_embedding_that_fails_is_journalled_and_passes(prompts):
-    model, journal = FakeModel(lambda texts: ContextOverflow("too long")), Journal()
+    model, journal = FakeModel(lambda texts: ContextOverflow("too long")), CallLog()
     ask = make_ask(model, prompts, role="user", journal=journal)
     with pytest.raises(ContextOverflow) as caught:
         asyncio.run(ask.embed(["x"]))

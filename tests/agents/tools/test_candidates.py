@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agents.core.agent import AgentContext
 from agents.core.dialogue import Dialogue, Message
-from agents.tools.candidates import Observation, Pool, count_outcomes
+from agents.tools.candidates import CandidatePool, Observation, count_outcomes
 from agents.tools.query import CatalogueQuery
 from tests.fakes import CASE, CATALOGUE, ITEMS
 
@@ -24,8 +24,8 @@ def ids(pool):
 
 
 def test_history_and_what_was_shown_are_left_out_unless_they_may_be_repeated():
-    assert ids(Pool(CONTEXT, TALK, repeat=False)) == ["2", "5"]
-    assert ids(Pool(CONTEXT, TALK, repeat=True)) == ["1", "2", "3", "4", "5"]
+    assert ids(CandidatePool(CONTEXT, TALK, repeat=False)) == ["2", "5"]
+    assert ids(CandidatePool(CONTEXT, TALK, repeat=True)) == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_history_and_what_was_shown_are_left_out_unless_they_may_be_repeated():
     ],
 )
 def test_a_query_narrows_the_pool_or_leaves_it_alone(sql, outcome, left):
-    pool = Pool(CONTEXT, TALK, repeat=False)
+    pool = CandidatePool(CONTEXT, TALK, repeat=False)
     observation = asyncio.run(pool.query(TOOL, sql))
     assert (observation.outcome, ids(pool), len(pool)) == (outcome, left, len(left))
     assert count_outcomes([observation])[f"queries_{outcome}"] == 1
@@ -47,7 +47,7 @@ def test_a_query_narrows_the_pool_or_leaves_it_alone(sql, outcome, left):
 @given(st.lists(st.floats(-9, 9, width=32), min_size=5, max_size=5), st.integers(1, 7))
 def test_the_best_are_as_many_as_there_are_never_padded_and_in_order(values, k):
     scores = np.array(values, np.float32)
-    pool = Pool(CONTEXT, TALK, repeat=False)
+    pool = CandidatePool(CONTEXT, TALK, repeat=False)
     found = [CATALOGUE.position[item.id] for item in pool.best(scores, k)]
     assert len(found) == min(k, 2)
     assert set(found) <= {1, 4}

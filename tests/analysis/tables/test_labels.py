@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from analysis.metrics.core import parse
 from analysis.tables.labels import brief, with_short_labels
-from analysis.tables.table import Row, Table, Value
+from analysis.tables.table import Table, TableRow, Value
 from sweeps.grid import label
 
 TOOLS = "recommender=sasrec(max_length=50, max_epochs=10), candidates=50"
@@ -55,7 +55,7 @@ def test_different_labels_stay_different_and_every_option_is_shown_or_left_out(l
 def test_a_table_shows_short_labels_and_says_what_they_leave_out():
     value = Value(0.5, None, False, 4, 1)
     agents = [f"af_irs({TOOLS})", f"af_irs({TOOLS}, llm2rs=false)"]
-    rows = [Row({"domain": "movielens(k_core=10)", "agent": a}, [value], 4, 4) for a in agents]
+    rows = [TableRow({"domain": "movielens(k_core=10)", "agent": a}, [value], 4, 4) for a in agents]
     found = with_short_labels(Table(["domain", "agent"], [parse("sr@5")], rows, ["a note"]))
     assert [list(row.axes.values()) for row in found.rows] == [
         ["movielens", "af_irs"],

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from analysis.metrics.core import parse
 from analysis.tables import render
-from analysis.tables.table import Row, Table, Value
+from analysis.tables.table import Table, TableRow, Value
 
 HOSTILE = "[red]a[/red]|b_c & 50%$#{}~^\\<i>\x1b[31m\nx,\"y'"
 
@@ -18,7 +18,7 @@ HOSTILE = "[red]a[/red]|b_c & 50%$#{}~^\\<i>\x1b[31m\nx,\"y'"
 def table(*means: float | None, metric: str = "sr@5", labels: list[str] | None = None) -> Table:
     names = labels or [f"row{n}" for n in range(len(means))]
     rows = [
-        Row({"roles.agent": name}, [Value(mean, 0.03125, False, 40, 3)], 40, 60)
+        TableRow({"roles.agent": name}, [Value(mean, 0.03125, False, 40, 3)], 40, 60)
         for name, mean in zip(names, means, strict=True)
     ]
     return Table(["roles.agent"], [parse(metric)], rows, ["a note with 50% & more"])
@@ -40,7 +40,8 @@ def test_the_best_is_first_and_ties_as_printed_share_a_place():
 def test_rows_of_two_data_sets_are_two_contests():
     found = table(0.1, 0.2, 0.8, 0.9)
     rows = [
-        Row(r.axes, r.values, 40, 60, source=s) for r, s in zip(found.rows, "xxyy", strict=True)
+        TableRow(r.axes, r.values, 40, 60, source=s)
+        for r, s in zip(found.rows, "xxyy", strict=True)
     ]
     assert render.places(Table(found.axes, found.metrics, rows), 0) == {0: 2, 1: 1, 2: 2, 3: 1}
 
@@ -100,7 +101,9 @@ def test_latex_marks_and_escapes():
 
 def test_csv_has_three_columns_a_metric_and_full_precision():
     values = [Value(1 / 3, 0.1, False, 40, 3), Value(None, None, False, 0, 0)]
-    found = Table(["a"], [parse("sr@5"), parse("at_fail_t")], [Row({"a": HOSTILE}, values, 40, 60)])
+    found = Table(
+        ["a"], [parse("sr@5"), parse("at_fail_t")], [TableRow({"a": HOSTILE}, values, 40, 60)]
+    )
     (row,) = csv.DictReader(io.StringIO(render.as_csv(found), newline=""))
     assert row["a"] == HOSTILE
     assert float(row["sr@5"]) == 1 / 3

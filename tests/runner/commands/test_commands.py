@@ -141,14 +141,19 @@ def test_play_lets_a_person_be_the_user(tmp_path):
     from rich.console import Console
 
     from runner.commands.play import play
-    from runner.commands.transcript import View
+    from runner.commands.transcript import TranscriptView
     from tests.sweep_files import plan_of
 
     lines = iter(["something with magic", "", "/accept 99", "tell me more", "/leave"])
     screen = Console(file=io.StringIO(), width=200)
     plan = plan_of(Path(write_sweep(tmp_path)))
     attempt = play(
-        plan, cell=0, position=0, person=lambda _: next(lines), calls=False, view=View(screen)
+        plan,
+        cell=0,
+        position=0,
+        person=lambda _: next(lines),
+        calls=False,
+        view=TranscriptView(screen),
     )
     assert attempt.error is None
     assert attempt.transcript.stop_reason == "user_left"

@@ -16,7 +16,7 @@ from agents.core.dialogue import AgentTurn, UserTurn
 from agents.core.errors import UsageError
 from agents.core.items import Item
 from runner.commands.play import play
-from runner.commands.transcript import MARK, Page, View
+from runner.commands.transcript import MARK, Page, TranscriptView
 from simulators.core.cases import HiddenCase
 from simulators.domains.synthetic import Synthetic
 from tests.conftest import ROOT
@@ -54,7 +54,7 @@ def episodes():
 
 def test_calls_are_shown_between_the_utterances_in_the_order_in_which_they_are_made(tmp_path):
     plan, console = plan_of(write_sweep(tmp_path, roles={"user": "strong"})), screen()
-    view = View(console)
+    view = TranscriptView(console)
     attempt = play(plan, cell=0, position=0, person=None, calls=True, view=view)
     text = seen(console)
     heads = re.findall(r"^(user|agent) · (\w+)", text, re.MULTILINE)
@@ -65,14 +65,14 @@ def test_calls_are_shown_between_the_utterances_in_the_order_in_which_they_are_m
     assert text.index("user · open") < opened < text.index(" turn 1 ") < decided
     assert text.index("agent · respond") < text.index("recommender (")
     quiet = screen()
-    play(plan, cell=0, position=0, person=None, calls=False, view=View(quiet))
+    play(plan, cell=0, position=0, person=None, calls=False, view=TranscriptView(quiet))
     assert "· decide" not in seen(quiet)
     assert "recommender (" in seen(quiet)
 
 
 def test_a_call_that_is_asked_again_shows_what_was_wrong_and_not_the_prompt_once_more():
     console = screen()
-    view = View(console)
+    view = TranscriptView(console)
     wrong = "That reply cannot be used: action: no"
     asked = [*json.loads(ROW["prompt"]), {"role": "assistant", "content": "maybe"}]
     again = json.dumps([*asked, {"role": "user", "content": wrong}])
@@ -92,7 +92,7 @@ def test_a_call_that_is_asked_again_shows_what_was_wrong_and_not_the_prompt_once
 
 
 def test_of_an_artifact_the_first_two_calls_of_each_step_are_shown():
-    view = View(None)
+    view = TranscriptView(None)
     steps = ["cluster"] * 4 + ["name"] + ["cluster"]
     rows = [{**ROW, "step": step, "draw": n} for n, step in enumerate(steps)]
     view.preparation("the tree", rows)
@@ -105,7 +105,7 @@ def test_of_an_artifact_the_first_two_calls_of_each_step_are_shown():
 
 def test_words_of_models_are_no_markup_and_do_not_steer_the_terminal():
     console = screen()
-    view = View(console)
+    view = TranscriptView(console)
     view.agent(AgentTurn(HOSTILE, "recommend", (Item("1", HOSTILE),)))
     view.user(UserTurn(HOSTILE, "refuse"), typed=False)
     view.call({**ROW, "reply": HOSTILE})
@@ -117,7 +117,7 @@ def test_words_of_models_are_no_markup_and_do_not_steer_the_terminal():
 
 @given(st.text(max_size=60).map(lambda text: text + "`" * (len(text) % 7)))
 def test_no_reply_ends_its_fenced_block(reply):
-    view = View(None)
+    view = TranscriptView(None)
     view.call({**ROW, "reply": reply})
     lines = view.markdown().split("\n")
     [start] = [n for n, line in enumerate(lines) if line == "reply (valid):"]
@@ -158,7 +158,7 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_dialogue(tmp_path):
 
 @pytest.mark.parametrize("cell", range(8))
 def test_the_worked_episodes_in_the_docs_are_what_is_played(cell):
-    plan, view = episodes(), View(None)
+    plan, view = episodes(), TranscriptView(None)
     play(plan, cell=cell, position=3, person=None, calls=True, view=view)
     name = plan.cells[cell].config.agent.name
     page = (EPISODES / f"{name}.md").read_text(encoding="utf-8")
@@ -179,7 +179,7 @@ def test_nothing_that_is_hidden_of_a_case_reaches_a_prompt_of_an_agent(cell, mon
 
         monkeypatch.setattr(Synthetic, "case", case)
         lines = iter(["I would like genre Mystery.", "Rather something calm.", "/leave"])
-        view = View(screen())
+        view = TranscriptView(screen())
         attempt = play(
             episodes(), cell=cell, position=3, person=lambda _: next(lines), calls=False, view=view
         )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agents.core.seeds import Seeds
 from runner.driver.budget import Budget
-from runner.driver.early_stop import LEAST_FAILURES, Guard
+from runner.driver.early_stop import LEAST_FAILURES, EarlyStop
 from runner.driver.scheduler import LeaseQueue
 from sweeps.plan import Ref
 from sweeps.schema import Caps, Price
@@ -27,7 +27,7 @@ class Run:
 
     def __init__(self, *, max_failed=None, budget=None):
         self.queue, self.stopping, self.said = LeaseQueue([iter(())], 2), asyncio.Event(), []
-        self.guard = Guard(
+        self.guard = EarlyStop(
             Silent(), self.queue, self.stopping, budget or Budget(Caps(), {}), max_failed,
             self.said.append,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from agents.core.errors import ReplicaLost
 from agents.core.seeds import Seeds
-from runner.commands import results
+from runner.commands import plan as plan_command
 from runner.driver.engine_loader import RunEngines
 from runner.driver.scheduler import LeaseQueue, drive
 from runner.placement import cluster
@@ -30,7 +30,7 @@ from tests.sweep_files import plan_of, write_sweep
 from workers.backends.core import EngineSpec
 from workers.backends.vllm.client import fleet
 from workers.backends.vllm.client.fleet import Fleet
-from workers.backends.vllm.serving.replica import Hello
+from workers.backends.vllm.serving.replica import ReplicaStatus
 from workers.backends.vllm.serving.watchdog import Counts
 from workers.pool import Report, Settled
 from workers.usage import CallCounts
@@ -84,7 +84,7 @@ class Replica:
         state = "loading" if now < self.ready_at else "ready"
         if state == "ready" and self.spec.key in self.world.broken:
             state = "failed"
-        return Hello(self.name, state, "broken", "f", {}, 1, 1)
+        return ReplicaStatus(self.name, state, "broken", "f", {}, 1, 1)
 
     async def counts(self):
         return Counts()
@@ -449,7 +449,7 @@ def test_nothing_is_loaded_for_cells_whose_episodes_are_all_done(tmp_path, monke
 @pytest.mark.parametrize("executor", ["ray", "local"])
 @pytest.mark.parametrize("gpus", [(), (80.0,)])
 def test_the_plan_says_what_dtype_a_cpu_computes_with(tmp_path, monkeypatch, executor, gpus):
-    for where in (cluster, results):
+    for where in (cluster, plan_command):
         monkeypatch.setattr(where, "gpu_memories", lambda: list(gpus))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -461,7 +461,9 @@ def test_the_plan_says_what_dtype_a_cpu_computes_with(tmp_path, monkeypatch, exe
         run={"executor": executor},
     )
     screen = io.StringIO()
-    results.show_plan(path, [], gpus=(), as_json=False, console=Console(file=screen, width=200))
+    plan_command.show_plan(
+        path, [], gpus=(), as_json=False, console=Console(file=screen, width=200)
+    )
     lines = [line for line in screen.getvalue().splitlines() if "dtype" in line]
     assert len(lines) == (0 if gpus else 1)
     assert all(re.match(r" *tiny: dtype auto is (float32|bfloat16): ", line) for line in lines)

@@ -14,7 +14,17 @@ from agents.core.calls import Completion
 from agents.core.errors import StoreError
 from workers.cache import segments
 from workers.cache.entries import KEY, checksum, encode
-from workers.cache.segments import MOST, Row, Table, merge, open_all, paths, prune, verify, write
+from workers.cache.segments import (
+    MOST,
+    SegmentRow,
+    SegmentTable,
+    merge,
+    open_all,
+    paths,
+    prune,
+    verify,
+    write,
+)
 
 
 def key(number):
@@ -23,7 +33,7 @@ def key(number):
 
 def row(number, text="", stored=1000):
     data = encode(Completion(text or f"reply {number}", "stop"))
-    return Row(key(number), data, checksum(key(number), data), stored)
+    return SegmentRow(key(number), data, checksum(key(number), data), stored)
 
 
 def rows_of(folder):
@@ -222,7 +232,7 @@ def test_a_folder_that_is_read_only_is_one_clear_message(tmp_path, monkeypatch, 
         raise sqlite3.OperationalError("unable to open database file")
 
     monkeypatch.setattr(type(path), "unlink", read_only)
-    monkeypatch.setattr(Table, "add", no_file)
+    monkeypatch.setattr(SegmentTable, "add", no_file)
     with pytest.raises(StoreError, match=words):
         prune(tmp_path, before)
 
@@ -271,7 +281,7 @@ def test_no_damage_ever_gives_a_wrong_reply(tmp_path_factory, data):
     path = folder / "damaged.segment"
     path.write_bytes(whole)
     try:
-        table = Table(path, sealed=True)
+        table = SegmentTable(path, sealed=True)
     except sqlite3.Error:
         return
     try:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pyarrow as pa
 import pytest
 
-from agents.core.ask import Journal
+from agents.core.ask import CallLog
 from agents.core.calls import Completion
 from agents.core.errors import ReplicaLost
 from agents.core.seeds import Seeds
@@ -27,7 +27,7 @@ def rows(tmp_path):
     (tmp_path / "talk.md.j2").write_text("Talk.")
 
     def of(model, talk):
-        journal = Journal()
+        journal = CallLog()
         with suppress(ReplicaLost):
             asyncio.run(talk(make_ask(model, tmp_path, journal=journal)))
         ref = Ref("e", 0, Seeds(0, 0, 0), "u1")

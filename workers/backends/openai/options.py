@@ -17,7 +17,7 @@ _VERSIONED = re.compile(r"/v\d")
 _CALLED = ("/chat/completions", "/completions", "/embeddings", "/models")
 
 
-class Sampling(BaseModel):
+class OpenAISampling(BaseModel):
     """How tokens are drawn. `null` leaves a field out, for servers that refuse it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +49,7 @@ class Sampling(BaseModel):
         return self.max_completion_tokens or self.max_tokens
 
 
-_OWN = {"model", "messages", "response_format", "n", "stream", *Sampling.model_fields}
+_OWN = {"model", "messages", "response_format", "n", "stream", *OpenAISampling.model_fields}
 _OWN |= {"input", "encoding_format"}
 
 
@@ -69,7 +69,7 @@ class OpenAIOptions(Options):
     """Requests at once from one process; the library allows 1,000."""
     max_wait: float = operational(600.0, ge=0)
     """Seconds that a call waits in all because the server asks for it (`Retry-After`)."""
-    sampling: Sampling = Sampling()
+    sampling: OpenAISampling = OpenAISampling()
     guided: Literal["json_schema", "none"] = "json_schema"
     """Whether the reply's schema is sent for guided decoding; without it the JSON is looked for
     in the reply. Replies are checked anyway."""

@@ -2,7 +2,8 @@
 
 They serve plumbing, tests of the statistics against a known truth, and planning. A rule is
 picked by the step's `kind`; it works on what the prompt shows and on nothing else, so its
-skill never rests on a field that a model could not read (`View`). Fields mean something by name:
+skill never rests on a field that a model could not read (`PromptView`). Fields have meaning by
+name:
 
 - `conversation`: messages; `history`: items liked before; `items`: what is on the table
 - `options`: names to choose among; `preferences`: what is known of the user's wishes, in words
@@ -23,7 +24,7 @@ from collections.abc import Callable, Collection, Sequence
 from agents.core.grounding import normalise
 from agents.core.steps import Kind
 from workers.backends.rules.knowledge import Knowledge, normal
-from workers.backends.rules.prompt_view import SeenColumn, SeenItem, View
+from workers.backends.rules.prompt_view import PromptView, SeenColumn, SeenItem
 from workers.backends.rules.replies import Answer, Group
 
 _FEW = 20  # a decision is ripe when no more items than this fit: two lists of the usual ten
@@ -41,11 +42,11 @@ class Rules:
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
 
-    def answer(self, kind: Kind, view: View, seed: int) -> Answer:
-        rule: Callable[[View, int], Answer] = getattr(self, kind)
+    def answer(self, kind: Kind, view: PromptView, seed: int) -> Answer:
+        rule: Callable[[PromptView, int], Answer] = getattr(self, kind)
         return rule(view, seed)
 
-    def decide(self, view: View, seed: int) -> Answer:
+    def decide(self, view: PromptView, seed: int) -> Answer:
         """Acts when what is on the table is right, or when few enough items fit the words."""
         if view.target is not None:
             return Answer(acts=self._target_is_there(view))
@@ -55,7 +56,7 @@ class Rules:
         acts = bool(told) and self.knowledge.fitting(told) <= _FEW
         return Answer(acts=acts, text=f"The user wants {', '.join(told) or 'something'}.")
 
-    def choose(self, view: View, seed: int) -> Answer:
+    def choose(self, view: PromptView, seed: int) -> Answer:
         """Takes what is wanted if it is on the table, else what fits the words."""
         if view.target is not None:
             found = self._target_is_there(view)
@@ -68,7 +69,7 @@ class Rules:
         titles = [view.items[n - 1].title for n in fits]
         return Answer(acts=bool(fits), names=titles, numbers=fits)
 
-    def rank(self, view: View, seed: int) -> Answer:
+    def rank(self, view: PromptView, seed: int) -> Answer:
         """Orders what is on the table, or what it remembers, by the words and the past."""
         told = self._told(view)
         limit = view.limit or _NAMED
@@ -81,14 +82,14 @@ class Rules:
         names = self.knowledge.rank(told, liked, view.shown_before, seed, limit)
         return Answer(names=names)
 
-    def extract(self, view: View, seed: int) -> Answer:
+    def extract(self, view: PromptView, seed: int) -> Answer:
         """The options that the other side named; without options, the attribute values."""
         if view.options:
             return _named(view)
         told = self._told(view)
         return Answer(acts=bool(told), names=told, text=", ".join(told) or "nothing yet")
 
-    def group(self, view: View, seed: int) -> Answer:
+    def group(self, view: PromptView, seed: int) -> Answer:
         """Puts items together by a value, options by a word, that most of them share.
 
         A value that all items share splits nothing; a word that all options share names them.
@@ -101,18 +102,18 @@ class Rules:
             groups = _shared(labels, most=len(labels))
         return Answer(acts=bool(groups), names=[g.name for g in groups], groups=groups)
 
-    def summarise(self, view: View, seed: int) -> Answer:
+    def summarise(self, view: PromptView, seed: int) -> Answer:
         told = self._told(view)
         return Answer(names=told, text=f"Known so far: {', '.join(told) or 'nothing'}.")
 
-    def ask(self, view: View, seed: int) -> Answer:
+    def ask(self, view: PromptView, seed: int) -> Answer:
         """Asks about an attribute that has not come up."""
         said = " ".join(m.text for m in view.conversation)
         choices = view.attributes or self.knowledge.attribute_names
         fresh = [name for name in choices if not _says(said, name)] or list(choices)
         return Answer(text=f"Which {fresh[0]} would you like?", names=fresh[:1])
 
-    def verbalise(self, view: View, seed: int) -> Answer:
+    def verbalise(self, view: PromptView, seed: int) -> Answer:
         """Says what there is to say: the items, the question, or facts not told yet."""
         if view.target is not None and self._target_is_there(view):
             return Answer(text=_YES)
@@ -122,11 +123,11 @@ class Rules:
             return Answer(text=view.question)
         return Answer(text=self._tell(view))
 
-    def score(self, view: View, seed: int) -> Answer:
+    def score(self, view: PromptView, seed: int) -> Answer:
         """The share of the items on the table that fit the words, as a number."""
         return Answer(share=_share_fitting(view.items, self._told(view), self.knowledge))
 
-    def query(self, view: View, seed: int) -> Answer:
+    def query(self, view: PromptView, seed: int) -> Answer:
         """One SELECT of the table's first column for the values on view that the words name.
 
         All conditions at once; the whole table where the words name no value that is shown.
@@ -144,18 +145,18 @@ class Rules:
         sql = f"SELECT {key.name} FROM {view.table.name}{where}"
         return Answer(acts=bool(conditions), text=sql)
 
-    def _told(self, view: View) -> tuple[str, ...]:
+    def _told(self, view: PromptView) -> tuple[str, ...]:
         words = [m.text for m in view.conversation if m.speaker == "user"]
         phrases = [
             p for text in (*words, *view.preferences) for p in self.knowledge.phrases_in(text)
         ]
         return tuple(dict.fromkeys(phrases))
 
-    def _target_is_there(self, view: View) -> bool:
+    def _target_is_there(self, view: PromptView) -> bool:
         wanted = normalise(view.target.title) if view.target else ""
         return bool(wanted) and any(normalise(i.title) == wanted for i in view.items)
 
-    def _tell(self, view: View) -> str:
+    def _tell(self, view: PromptView) -> str:
         """The next facts: those asked for first, none twice while others are left."""
         said = " ".join(m.text for m in view.conversation if m.speaker == "user")
         asked = next((m.text for m in reversed(view.conversation) if m.speaker != "user"), "")
@@ -179,7 +180,7 @@ def _says(text: str, phrase: str) -> bool:
     return False
 
 
-def _named(view: View) -> Answer:
+def _named(view: PromptView) -> Answer:
     """The options that the user's words name, those named most often first."""
     said = normal(m.text for m in view.conversation if m.speaker == "user")
     times = {

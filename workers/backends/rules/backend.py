@@ -12,7 +12,7 @@ from agents.core.plugins import Options
 from workers.backends.core import Backend, BackendContext
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
-from workers.backends.rules.prompt_view import View
+from workers.backends.rules.prompt_view import PromptView
 from workers.backends.rules.replies import fill, random_reply
 
 __all__ = ["RulesBackend"]
@@ -42,7 +42,7 @@ class RulesBackend(Backend):
     async def complete(self, call: Call) -> Completion:
         rng = random.Random(call.seed)
         if rng.random() < self._skill:
-            answer = self._rules.answer(call.step.kind, View(call), call.seed)
+            answer = self._rules.answer(call.step.kind, PromptView(call), call.seed)
             text = fill(call.step.schema, answer)
         else:
             text = random_reply(call.step.schema, rng)

@@ -36,7 +36,7 @@ class SeenTable(NamedTuple):
     columns: tuple[SeenColumn, ...]
 
 
-class View:
+class PromptView:
     """What a rule may know: the fields of a prompt, cut down to what the prompt shows.
 
     A leaf is in it if the template read it and the prompt holds it. Fields are looked at when a

@@ -7,7 +7,7 @@ from typing import get_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.core.ask import Ask, Journal
+from agents.core.ask import Ask, CallLog
 from agents.core.calls import Completion, FinishReason
 from agents.core.errors import Blame, CrsweepError
 from agents.core.prompts import PromptFolder
@@ -129,7 +129,7 @@ def test_any_answer_is_a_completion_or_an_error_of_ours(script, guided):
 def test_any_answer_to_a_step_is_a_reply_or_has_somebody_to_blame(tmp_path_factory, script):
     prompts = tmp_path_factory.mktemp("prompts")
     (prompts / f"{STEP.name}.md.j2").write_text("Name films.")
-    server, journal = Scripted(script), Journal()
+    server, journal = Scripted(script), CallLog()
 
     async def ask():
         model = bound(server, TRANSIENT, max_wait=MOST_WAIT)

@@ -14,17 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from agents.core.ask import Ask, Journal
+from agents.core.ask import Ask, CallLog
 from agents.core.calls import Call
 from agents.core.dialogue import Message
 from agents.core.items import Catalogue, Fact, Item
 from agents.core.prompts import PromptFolder
 from agents.core.steps import ReplyModel, Step, Title, text
-from agents.core.tables import Column, Table
+from agents.core.tables import CatalogueTable, Column
 from tests.fakes import CATALOGUE, ITEMS
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
-from workers.backends.rules.prompt_view import View
+from workers.backends.rules.prompt_view import PromptView
 from workers.backends.rules.replies import Answer, Group, fill, random_reply
 
 
@@ -93,13 +93,13 @@ def asked(tmp_path, template: str, kind: str, **fields) -> tuple[Call, str]:
             from agents.core.calls import Completion
 
             caught.append(call)
-            answer = RULES.answer(call.step.kind, View(call), call.seed)
+            answer = RULES.answer(call.step.kind, PromptView(call), call.seed)
             return Completion(fill(call.step.schema, answer), "stop")
 
-    ask = Ask("agent", "u1", 0, prompts_of(tmp_path, template), lambda _: Catcher(), Journal())
+    ask = Ask("agent", "u1", 0, prompts_of(tmp_path, template), lambda _: Catcher(), CallLog())
     asyncio.run(ask(step, **fields))
     call = caught[0]
-    return call, fill(step.schema, RULES.answer(step.kind, View(call), call.seed))
+    return call, fill(step.schema, RULES.answer(step.kind, PromptView(call), call.seed))
 
 
 RULES = Rules(Knowledge(CATALOGUE, 1.0))
@@ -116,7 +116,7 @@ def test_titles_alone_shown_means_that_attributes_are_not_seen(tmp_path):
         "{% for i in items %}{{ i.title }}\n{% endfor %}"
     )
     call, _ = asked(tmp_path, template, "rank", conversation=TALK, items=ITEMS)
-    view = View(call)
+    view = PromptView(call)
     assert [i.title for i in view.items] == [i.title for i in ITEMS]
     # "Action" stands in the conversation, yet not as an attribute of any item.
     assert all(i.values == () for i in view.items)
@@ -129,7 +129,7 @@ def test_one_attribute_shown_is_one_attribute_seen(tmp_path):
         "{% for i in items %}{{ i.title }}: {{ i.attributes.genre | join(', ') }}\n{% endfor %}"
     )
     call, _ = asked(tmp_path, template, "rank", items=ITEMS)
-    assert View(call).items[1].values == ("Action", "Thriller")
+    assert PromptView(call).items[1].values == ("Action", "Thriller")
 
 
 def test_a_field_that_the_template_does_not_use_is_not_seen(tmp_path):
@@ -143,7 +143,7 @@ def test_a_field_that_the_template_does_not_use_is_not_seen(tmp_path):
         question="Heat",
         limit=5,
     )
-    view = View(call)
+    view = PromptView(call)
     assert (view.target, view.items, view.facts, view.question, view.limit) == (
         None,
         (),
@@ -187,7 +187,7 @@ def changed(value, path):
     return type(value)(changed(v, rest) if i == head else v for i, v in enumerate(value))
 
 
-TABLE = Table(
+TABLE = CatalogueTable(
     "films",
     (
         Column("film_id", "VARCHAR"),
@@ -210,15 +210,15 @@ SHOWN = "{% for m in conversation %}{{ m.speaker }}: {{ m.text }}\n{% endfor %}{
 def test_query_writes_a_select_for_the_shown_values_that_the_words_name(tmp_path, words, where):
     films = Catalogue([*ITEMS, Item("6", "Kite", {"genre": ("Children's",)})], noun="film")
     call, _ = asked(tmp_path, SHOWN, "query", conversation=[Message("user", words)], table=TABLE)
-    answer = Rules(Knowledge(films, 1.0)).query(View(call), 0)
+    answer = Rules(Knowledge(films, 1.0)).query(PromptView(call), 0)
     assert answer.text == f"SELECT film_id FROM films{where}"
     assert answer.acts == bool(where)
 
 
 def test_query_without_a_shown_table_holds_back(tmp_path):
     call, _ = asked(tmp_path, "{{ table.columns | length }}", "query", table=TABLE)
-    assert View(call).table is None
-    assert not RULES.query(View(call), 0).acts
+    assert PromptView(call).table is None
+    assert not RULES.query(PromptView(call), 0).acts
 
 
 TEMPLATES = (
@@ -288,7 +288,7 @@ class Sorted(ReplyModel):
 
 def answered(tmp_path, template: str, kind: str, **fields) -> Sorted:
     call, _ = asked(tmp_path, template, kind, **fields)
-    answer = RULES.answer(kind, View(call), call.seed)  # type: ignore[arg-type]
+    answer = RULES.answer(kind, PromptView(call), call.seed)  # type: ignore[arg-type]
     return Sorted.model_validate_json(fill(Sorted.model_json_schema(), answer))
 
 

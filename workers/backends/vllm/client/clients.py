@@ -24,7 +24,7 @@ from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, CrsweepError, EngineRefused, ReplicaLost
 from workers.backends.vllm.client.routing import Ring, choose
 from workers.backends.vllm.serving.engine import EmbedRequest, Request, Vector
-from workers.backends.vllm.serving.transport import BEGUN, Answer, Dying, Item
+from workers.backends.vllm.serving.transport import BEGUN, Answer, ClientRequest, Dying
 
 _MOST_GATHERED = 256
 _POLL_SECONDS = 10.0
@@ -36,13 +36,13 @@ T = TypeVar("T")
 _numbers = itertools.count()
 
 
-class Reach(Protocol):
+class Transport(Protocol):
     """One replica as seen from a client: at an address, or a stand-in in the same process.
 
     `submit` and `poll` raise ReplicaLost when it is gone.
     """
 
-    async def submit(self, client: str, items: list[Item]) -> None: ...
+    async def submit(self, client: str, items: list[ClientRequest]) -> None: ...
     async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]: ...
     def close(self) -> None: ...
 
@@ -65,7 +65,7 @@ class EngineView:
     failed: str = ""
 
 
-View = Mapping[str, EngineView]
+EngineViews = Mapping[str, EngineView]
 """By key of the engine."""
 
 
@@ -81,12 +81,12 @@ class Losses:
 
 
 class Engines:
-    """All engines of a run, in one process. `reach` makes a `Reach` of a replica's address."""
+    """All engines of a run, in one process. `reach` makes a `Transport` of a replica's address."""
 
-    def __init__(self, client: str, processes: int, reach: Callable[[Any], Reach]) -> None:
+    def __init__(self, client: str, processes: int, reach: Callable[[Any], Transport]) -> None:
         self._client, self._processes, self._reach = client, processes, reach
         self._clients: dict[str, EngineClient] = {}
-        self._view: View = {}
+        self._view: EngineViews = {}
 
     def of(self, key: str, label: str, max_inflight: int, spec_for: object) -> EngineClient:
         """The client of one engine, which need not be up yet. The driver has its spec."""
@@ -99,7 +99,7 @@ class Engines:
         found.room = max(found.room, room)  # of the models that share it, as its spec has it
         return found
 
-    def update(self, view: View) -> None:
+    def update(self, view: EngineViews) -> None:
         """What the driver sees now."""
         self._view = view
         for key, client in self._clients.items():
@@ -126,7 +126,9 @@ class Engines:
 class EngineClient:
     """Sends calls to the replicas of one engine. `room` is the most at once in each of them."""
 
-    def __init__(self, label: str, client: str, room: int, reach: Callable[[Any], Reach]) -> None:
+    def __init__(
+        self, label: str, client: str, room: int, reach: Callable[[Any], Transport]
+    ) -> None:
         self.room = room
         self.losses = Losses()
         self._label, self._client, self._reach = label, client, reach
@@ -289,7 +291,7 @@ class _Link:
     """The way to one replica, until it is lost. `calls` are those that it has not answered."""
 
     def __init__(
-        self, ref: ReplicaRef, reach: Reach, client: str, label: str, owner: EngineClient
+        self, ref: ReplicaRef, reach: Transport, client: str, label: str, owner: EngineClient
     ) -> None:
         self.ref = ref
         self.lost = False
@@ -349,7 +351,9 @@ class _Link:
         # Draws of one step have the same prompt: as one object it is pickled once.
         shared: dict[str, str] = {}
         calls = {number: self.calls[number] for number in numbers}
-        items = [Item(n, _sharing(call.request, shared), call.solo) for n, call in calls.items()]
+        items = [
+            ClientRequest(n, _sharing(call.request, shared), call.solo) for n, call in calls.items()
+        ]
         for call in calls.values():
             call.state = "sent"
         try:

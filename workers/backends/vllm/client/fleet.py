@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 from agents.core.errors import CrsweepError
 from workers.backends.core import EngineSpec
-from workers.backends.vllm.client.clients import EngineView, ReplicaRef, View
-from workers.backends.vllm.serving.replica import Hello
+from workers.backends.vllm.client.clients import EngineView, EngineViews, ReplicaRef
+from workers.backends.vllm.serving.replica import ReplicaStatus
 from workers.backends.vllm.serving.watchdog import Counts
 
 log = logging.getLogger(__name__)
 
-FRUITLESS_RESTARTS = 3  # without a reply in between: the fault is not chance
+UNPRODUCTIVE_RESTARTS = 3  # without a reply in between: the fault is not chance
 _HELLO_SECONDS = 1.0
 _SILENCE_SECONDS = 30.0  # of an actor that should answer within one: its loop is stuck
 _LOADING_SILENCE_SECONDS = 120.0  # importing and loading hold the interpreter for long
@@ -33,7 +33,7 @@ _DYING_SECONDS = 10.0  # that a replica has to end itself after its last words
 class Handle(Protocol):
     """One replica's actor. Methods raise ReplicaLost."""
 
-    async def hello(self, known: str | None, wait: float) -> Hello: ...
+    async def hello(self, known: str | None, wait: float) -> ReplicaStatus: ...
     async def counts(self) -> Counts: ...
     def kill(self, *, restart: bool) -> None: ...
 
@@ -45,12 +45,12 @@ class ReplicaState:
     index: int
     handle: Handle
     launched: float
-    hello: Hello | None = None
+    hello: ReplicaStatus | None = None
     up: bool = False
     failed: str = ""
-    buried: str = ""
+    counted_death: str = ""
     """The incarnation whose death was counted last."""
-    fruitless: int = 0
+    unproductive: int = 0
     awaited_since: float = field(init=False)
     """When it was launched, or its last incarnation died."""
     down_since: float | None = None
@@ -62,7 +62,7 @@ class ReplicaState:
     def __post_init__(self) -> None:
         self.awaited_since = self.launched
 
-    def is_up_as(self, hello: Hello) -> bool:
+    def is_up_as(self, hello: ReplicaStatus) -> bool:
         """Whether it is still the incarnation that came up, and well."""
         known = self.hello.incarnation if self.up and self.hello is not None else None
         return known == hello.incarnation and hello.state == "ready"
@@ -122,7 +122,7 @@ class Fleet:
         self.news = asyncio.Event()
         """Set whenever an engine changes; whoever waits clears it."""
 
-    def view(self) -> View:
+    def view(self) -> EngineViews:
         """What workers are to know."""
         return {
             key: EngineView(
@@ -248,12 +248,12 @@ class Fleet:
                 continue
             self._take(engine, replica, hello)
             known, silent = hello.state, False
-            if hello.incarnation == replica.buried:
+            if hello.incarnation == replica.counted_death:
                 await asyncio.sleep(_AGAIN_SECONDS)
         replica.handle.kill(restart=False)
 
-    def _take(self, engine: EngineState, replica: ReplicaState, hello: Hello) -> None:
-        if hello.incarnation == replica.buried:  # its last words, said twice
+    def _take(self, engine: EngineState, replica: ReplicaState, hello: ReplicaStatus) -> None:
+        if hello.incarnation == replica.counted_death:  # its last words, said twice
             if time.monotonic() - replica.awaited_since > _DYING_SECONDS:
                 replica.handle.kill(restart=True)
             return
@@ -265,7 +265,7 @@ class Fleet:
                 return
         replica.hello = hello
         if hello.replied:
-            replica.fruitless = 0
+            replica.unproductive = 0
         if hello.state == "ready" and not replica.up:
             self._note_up(engine, replica, hello)
         elif hello.state == "dying":
@@ -273,7 +273,7 @@ class Fleet:
         elif hello.state == "failed":
             self._note_failure(engine, replica, hello.cause)
 
-    def _note_up(self, engine: EngineState, replica: ReplicaState, hello: Hello) -> None:
+    def _note_up(self, engine: EngineState, replica: ReplicaState, hello: ReplicaStatus) -> None:
         now = time.monotonic()
         replica.up = True
         engine.fingerprints[hello.fingerprint] = hello.details
@@ -294,15 +294,15 @@ class Fleet:
             return
         log.error("%s, replica %d was lost: %s", engine.spec.label, replica.index, cause)
         engine.deaths.append(cause)
-        replica.buried = replica.hello.incarnation
+        replica.counted_death = replica.hello.incarnation
         replica.done, replica.counts = _plus(replica.done, replica.counts), Counts()
         replica.up, replica.hello = False, None
         replica.awaited_since = time.monotonic()
         if replica.down_since is None:
             replica.down_since = replica.awaited_since
-        replica.fruitless += 1
-        if replica.fruitless > FRUITLESS_RESTARTS:
-            times = f"restarted {FRUITLESS_RESTARTS} times without one reply"
+        replica.unproductive += 1
+        if replica.unproductive > UNPRODUCTIVE_RESTARTS:
+            times = f"restarted {UNPRODUCTIVE_RESTARTS} times without one reply"
             self._note_failure(engine, replica, f"{times}; the last time: {cause}")
         self._tell()
 

@@ -14,13 +14,13 @@ from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, ReplicaLost
 from sweeps.identity import digest
 from workers.backends.core import EngineSpec
-from workers.backends.vllm.client.clients import Losses, View
+from workers.backends.vllm.client.clients import EngineViews, Losses
 from workers.backends.vllm.serving.engine import (
     Death,
     EmbedRequest,
-    Engine,
     Request,
     Vector,
+    VLLMEngine,
     clean_environment,
 )
 from workers.backends.vllm.serving.output import cause_of, log_vllm_to, redirect
@@ -57,7 +57,7 @@ class LocalEngines:
             log_vllm_to(self._redirected)
         return self._redirected
 
-    def update(self, view: View) -> None:
+    def update(self, view: EngineViews) -> None:
         """Nothing comes or goes here."""
 
     def losses(self) -> Losses:
@@ -80,7 +80,7 @@ class LocalEngines:
 class _Running(NamedTuple):
     """An engine that serves. `gone` ends with the cause of its death."""
 
-    engine: Engine
+    engine: VLLMEngine
     gone: asyncio.Future[str]
     fingerprint: str
 
@@ -159,7 +159,7 @@ class LocalClient:
 
         try:
             async with asyncio.timeout(spec.start_timeout):
-                engine = await Engine.start(spec, on_death)
+                engine = await VLLMEngine.start(spec, on_death)
         except TimeoutError:
             self._failed = f"it was not ready within {spec.start_timeout:g} s (start_timeout)"
         except Exception as error:  # noqa: BLE001  (vLLM raises anything, for any reason)

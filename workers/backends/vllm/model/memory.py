@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import struct
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any
 
 from agents.core.errors import UsageError
 from workers.backends.vllm.model.options import GPU_SHARE, VLLMOptions
-from workers.backends.vllm.model.preflight import log
+
+log = logging.getLogger(__name__)
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _HEADER_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -20,7 +22,7 @@ _GIB = 2**30
 
 
 @dataclass(frozen=True)
-class _Lengths:
+class PromptLengths:
     """Tokens of prompts. `per_token` is the mean number of characters of a token."""
 
     longest: int
@@ -28,18 +30,18 @@ class _Lengths:
     per_token: float
 
 
-def _is_encoder(config: Any) -> bool:
+def is_encoder(config: Any) -> bool:
     """Whether every token of this kind of model sees the whole text, as in BERT."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
-def _memory(
+def memory_line(
     options: VLLMOptions,
     config: Any,
     context: int | None,
-    lengths: _Lengths,
+    lengths: PromptLengths,
     gpu_memory: float | None,
 ) -> str:
     """The estimate for one GPU; UsageError if the weights or one full context cannot fit."""
@@ -47,7 +49,7 @@ def _memory(
     size = _weight_bytes(options, config)
     if size is None:
         return "memory: unknown, the weights are not here and their size cannot be told"
-    encoder = options.kind == "embed" and _is_encoder(config)
+    encoder = options.kind == "embed" and is_encoder(config)
     token = 0.0 if encoder else _cache_bytes(options, config)
     typical = lengths.mean + (options.sampling.max_tokens if options.kind == "generate" else 0)
     line = f"memory: weights {size / parallel / _GIB:,.2f} GiB a GPU"
@@ -142,7 +144,7 @@ def _header_bytes(path: Path, held: int | None) -> float:
         if path.stat().st_size < 8 + length + end:
             raise ValueError("it is shorter than its header says")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise UsageError(f"{path} is no whole safetensors file: {_said(error)}") from None
+        raise UsageError(f"{path} is no whole safetensors file: {reason_of(error)}") from None
     return total
 
 
@@ -151,7 +153,7 @@ def _parameters(config: Any) -> int | None:
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 
-    kind = AutoModel if _is_encoder(config) else AutoModelForCausalLM
+    kind = AutoModel if is_encoder(config) else AutoModelForCausalLM
     try:
         with torch.device("meta"):
             return kind.from_config(config).num_parameters()
@@ -181,7 +183,7 @@ def _cache_bytes(options: VLLMOptions, config: Any) -> float | None:
     return float(2 * layers * max(1, math.ceil(cached / options.tensor_parallel)) * per_head * size)
 
 
-def _said(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The first words of an error, as one line."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words}"[:300]

@@ -47,7 +47,7 @@ class _Part(BaseModel):
         return refuse_flags(cls, data)
 
 
-class Sampling(_Part):
+class VLLMSampling(_Part):
     """How tokens are drawn; a temperature of 0 takes the likeliest. The seed comes with each call.
 
     What a checkpoint's generation_config.json recommends is not used: what is not given here has
@@ -89,7 +89,7 @@ class VLLMOptions(Options):
     quantization: str | None = None
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     """Tokens of prompt and reply together; without it the model's own context."""
-    sampling: Sampling = Sampling()
+    sampling: VLLMSampling = VLLMSampling()
     guided: Literal["json_schema", "none"] = "json_schema"
     """`none`: the reply is free text and then parsed, as reasoning models need it."""
     thinking: Thinking | None = None

@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from agents.core.errors import UsageError
-from workers.backends.vllm.model.memory import _is_encoder, _Lengths, _memory, _said
+from workers.backends.vllm.model.memory import PromptLengths, is_encoder, memory_line, reason_of
 from workers.backends.vllm.model.options import VLLMOptions
 from workers.backends.vllm.model.reply_length import longest_reply
 
@@ -76,7 +76,7 @@ def examine(
         lines.append(f"without a GPU: {auto_dtype(options)}")
     if options.kind == "generate" and options.guided == "json_schema" and schemas:
         lines += _schemas(options, tokenizer, config, schemas, lengths)
-    lines.append(_memory(options, config, context, lengths, gpu_memory))
+    lines.append(memory_line(options, config, context, lengths, gpu_memory))
     return lines
 
 
@@ -96,7 +96,7 @@ def _tokenizer(options: VLLMOptions) -> Any:
         )
     except Exception as error:  # files of anybody: anything may come out of them
         raise UsageError(
-            f"model {options.model!r}: its tokenizer cannot be loaded: {_said(error)}"
+            f"model {options.model!r}: its tokenizer cannot be loaded: {reason_of(error)}"
         ) from error
     if options.kind == "generate" and not getattr(tokenizer, "chat_template", None):
         raise UsageError(
@@ -122,7 +122,7 @@ def _config(options: VLLMOptions) -> Any:
             config.update(overrides)
     except Exception as error:  # files of anybody: anything may come out of them
         raise UsageError(
-            f"model {options.model!r}: its config cannot be loaded: {_said(error)}"
+            f"model {options.model!r}: its config cannot be loaded: {reason_of(error)}"
         ) from error
     return config.get_text_config()
 
@@ -131,7 +131,7 @@ def _trusted(options: VLLMOptions) -> bool:
     return options.engine.get("trust_remote_code") is True
 
 
-def _lengths(options: VLLMOptions, tokenizer: Any, prompts: Sequence[Messages]) -> _Lengths:
+def _lengths(options: VLLMOptions, tokenizer: Any, prompts: Sequence[Messages]) -> PromptLengths:
     """Renders through the chat template as the engine does, and counts."""
     texts = []
     for messages in _chosen(prompts):
@@ -145,12 +145,12 @@ def _lengths(options: VLLMOptions, tokenizer: Any, prompts: Sequence[Messages]) 
             )
         except Exception as error:  # the template is the model's own code
             raise UsageError(
-                f"model {options.model!r}: its chat template fails: {_said(error)}"
+                f"model {options.model!r}: its chat template fails: {reason_of(error)}"
             ) from error
     return _count(tokenizer, texts, special=False)
 
 
-def _text_lengths(tokenizer: Any, prompts: Sequence[Messages]) -> _Lengths:
+def _text_lengths(tokenizer: Any, prompts: Sequence[Messages]) -> PromptLengths:
     return _count(tokenizer, [m["content"] for p in _chosen(prompts) for m in p], special=True)
 
 
@@ -161,12 +161,12 @@ def _chosen(prompts: Sequence[Messages]) -> list[Messages]:
     return ordered[:_LONGEST] + rest[:: max(1, math.ceil(len(rest) / (_MEASURED - _LONGEST)))]
 
 
-def _count(tokenizer: Any, texts: Sequence[str], special: bool) -> _Lengths:
+def _count(tokenizer: Any, texts: Sequence[str], special: bool) -> PromptLengths:
     counts = [len(tokenizer.encode(text, add_special_tokens=special)) for text in texts]
     if not counts:
-        return _Lengths(0, 0.0, 1.0)
+        return PromptLengths(0, 0.0, 1.0)
     characters = sum(map(len, texts))
-    return _Lengths(max(counts), fmean(counts), max(characters / max(1, sum(counts)), 0.1))
+    return PromptLengths(max(counts), fmean(counts), max(characters / max(1, sum(counts)), 0.1))
 
 
 def _context(options: VLLMOptions, config: Any) -> int | None:
@@ -197,7 +197,7 @@ def _own_context(config: Any) -> int | None:
     return int(min(known) * factor)
 
 
-def _fits(options: VLLMOptions, context: int | None, lengths: _Lengths) -> str:
+def _fits(options: VLLMOptions, context: int | None, lengths: PromptLengths) -> str:
     reply = options.sampling.max_tokens if options.kind == "generate" else 0
     what = f"longest prompt {lengths.longest:,} tokens" + (f", reply {reply:,}" if reply else "")
     if context is None:
@@ -212,7 +212,7 @@ def _fits(options: VLLMOptions, context: int | None, lengths: _Lengths) -> str:
 
 def _pooling(options: VLLMOptions, config: Any) -> str:
     """How the states of a text's tokens become one vector."""
-    if _is_encoder(config) and options.engine.get("enable_prefix_caching"):
+    if is_encoder(config) and options.engine.get("enable_prefix_caching"):
         raise UsageError(
             f"model {options.model!r} is an encoder: its states depend on the whole text, so no "
             "prefix can be cached; leave out `engine.enable_prefix_caching`"
@@ -264,7 +264,7 @@ def _schemas(
     tokenizer: Any,
     config: Any,
     schemas: Mapping[str, Mapping[str, Any]],
-    lengths: _Lengths,
+    lengths: PromptLengths,
 ) -> list[str]:
     """Compiles every schema as the engine will."""
     library = options.guided_backend
@@ -284,7 +284,7 @@ def _schemas(
         return [f"schemas: not checked, {error.name or 'vllm'} is not installed here"]
     except Exception as error:
         raise UsageError(
-            f"model {options.model!r}: {library} does not take its tokenizer: {_said(error)}"
+            f"model {options.model!r}: {library} does not take its tokenizer: {reason_of(error)}"
         ) from error
     for step, schema in schemas.items():
         try:
@@ -292,7 +292,7 @@ def _schemas(
         except Exception as error:
             raise UsageError(
                 f"model {options.model!r}: {library} cannot hold replies to the schema of step "
-                f"{step!r}: {_said(error)}"
+                f"{step!r}: {reason_of(error)}"
             ) from error
     lines = [f"schemas: {len(schemas)} compiled by {library}"]
     for step, schema in schemas.items():

@@ -18,7 +18,7 @@ from agents.core.calls import Completion, FinishReason
 from agents.core.errors import ContextOverflow, EngineRefused
 from workers.backends.core import EngineSpec
 from workers.backends.vllm.serving.sockets import own_sockets
-from workers.backends.vllm.serving.watchdog import LOOK_EVERY, Pulse
+from workers.backends.vllm.serving.watchdog import LOOK_EVERY, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +58,11 @@ class Death(Exception):
     """The engine is gone, or hangs; this process can no longer serve."""
 
 
-class Engine:
+class VLLMEngine:
     """An AsyncLLM, made by `start`. `on_death` is called once, with the cause."""
 
     def __init__(
-        self, llm: Any, spec: EngineSpec, pulse: Pulse, on_death: Callable[[str], None]
+        self, llm: Any, spec: EngineSpec, pulse: Watchdog, on_death: Callable[[str], None]
     ) -> None:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
@@ -86,12 +86,12 @@ class Engine:
         self._watch: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(cls, spec: EngineSpec, on_death: Callable[[str], None]) -> Engine:
+    async def start(cls, spec: EngineSpec, on_death: Callable[[str], None]) -> VLLMEngine:
         """Loads the model and generates a few tokens with it. Raises what vLLM raises."""
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        pulse = Pulse()
+        pulse = Watchdog()
         arguments = AsyncEngineArgs(**spec.arguments)
         loop = asyncio.get_running_loop()
         # In a thread: a model loads for minutes, and the owner must answer meanwhile.

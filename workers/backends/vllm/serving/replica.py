@@ -25,11 +25,17 @@ from workers.backends.core import EngineSpec
 from workers.backends.vllm.serving.engine import (
     Death,
     EmbedRequest,
-    Engine,
+    VLLMEngine,
     clean_environment,
 )
 from workers.backends.vllm.serving.output import cause_of, redirect
-from workers.backends.vllm.serving.transport import BEGUN, Answer, Dying, Item, Visitor
+from workers.backends.vllm.serving.transport import (
+    BEGUN,
+    Answer,
+    ClientConnection,
+    ClientRequest,
+    Dying,
+)
 from workers.backends.vllm.serving.watchdog import Counts
 from workers.environment import Environment
 from workers.processes.channel import Address, Server, own_host
@@ -47,7 +53,7 @@ _LAST_WORDS_SECONDS = 0.1  # long enough for the polls that wait to be answered
 State = Literal["loading", "ready", "dying", "failed"]
 
 
-class Hello(NamedTuple):
+class ReplicaStatus(NamedTuple):
     """What a replica says of itself. `cause` says why it failed or is dying."""
 
     incarnation: str
@@ -85,7 +91,7 @@ class ModelReplica:
         self._cause = ""
         self._details: dict[str, Any] = {}
         self._fingerprint = ""
-        self._engine: Engine | None = None
+        self._engine: VLLMEngine | None = None
         self._server: Server | None = None
         self._starting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -96,7 +102,7 @@ class ModelReplica:
 
     async def hello(
         self, known: State | None, wait: float, environment: Environment | None = None
-    ) -> Hello:
+    ) -> ReplicaStatus:
         """Its state, as soon as it is another than `known`, at the latest after `wait` seconds.
 
         The engine is begun with what `environment` holds: tokens, for weights that need them.
@@ -109,7 +115,7 @@ class ModelReplica:
             self._changed.clear()
             with suppress(TimeoutError):  # nothing has changed, which is an answer too
                 await asyncio.wait_for(self._changed.wait(), wait)
-        return Hello(
+        return ReplicaStatus(
             self._incarnation,
             self._state,
             self._cause,
@@ -120,7 +126,7 @@ class ModelReplica:
             self._server.address if self._server else None,
         )
 
-    async def submit(self, client: str, items: Sequence[Item]) -> None:
+    async def submit(self, client: str, items: Sequence[ClientRequest]) -> None:
         """Takes requests; their replies come by `poll`. Returns at once."""
         box = self._box(client)
         for item in items:
@@ -149,7 +155,7 @@ class ModelReplica:
                 self._engine = await self._load()
             self._details = self._engine.fingerprint()
             self._fingerprint = digest(self._details)
-            self._server = await Server.start(own_host(), lambda each: Visitor(each, self))
+            self._server = await Server.start(own_host(), lambda each: ClientConnection(each, self))
             self._state = "ready"
         except Death as error:
             self._die(cause_of(error, self._output))
@@ -160,12 +166,12 @@ class ModelReplica:
             self._fail(cause_of(error, self._output))
         self._changed.set()
 
-    async def _load(self) -> Engine:
+    async def _load(self) -> VLLMEngine:
         """The engine. Memory that the one before it still holds is waited for."""
         end = time.monotonic() + _MEMORY_SECONDS
         while True:
             try:
-                return await Engine.start(self._spec, self._on_death)
+                return await VLLMEngine.start(self._spec, self._on_death)
             except Exception as error:
                 cause = cause_of(error, self._output)
                 if not _MEMORY_TAKEN.search(cause) or time.monotonic() > end:
@@ -181,7 +187,7 @@ class ModelReplica:
             self._mail[client] = _Mailbox()
         return self._mail[client]
 
-    async def _serve(self, box: _Mailbox, item: Item) -> None:
+    async def _serve(self, box: _Mailbox, item: ClientRequest) -> None:
         if item.solo:
             async with self._solo:
                 box.put(item.number, BEGUN)
@@ -191,7 +197,7 @@ class ModelReplica:
         else:
             await self._answer(box, item)
 
-    async def _answer(self, box: _Mailbox, item: Item) -> None:
+    async def _answer(self, box: _Mailbox, item: ClientRequest) -> None:
         self._running += 1
         try:
             if self._engine is None:

@@ -14,7 +14,7 @@ from workers.processes.channel import Address, Channel, connect
 _POLL_SECONDS = 60.0  # of a replica for its own mail: any time would do
 
 
-class Item(NamedTuple):
+class ClientRequest(NamedTuple):
     """One request of a client. A `solo` one runs beside no other of its kind."""
 
     number: int
@@ -40,7 +40,7 @@ class _Submit(NamedTuple):
 
     number: int
     client: str
-    items: list[Item]
+    items: list[ClientRequest]
 
 
 class _Taken(NamedTuple):
@@ -56,17 +56,17 @@ class _Answers(NamedTuple):
     answers: list[tuple[int, Answer]]
 
 
-class Desk(Protocol):
+class RequestHandler(Protocol):
     """What a replica does for its clients."""
 
-    async def submit(self, client: str, items: Sequence[Item]) -> None: ...
+    async def submit(self, client: str, items: Sequence[ClientRequest]) -> None: ...
     async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]: ...
 
 
-class Visitor:
+class ClientConnection:
     """One client, as the replica sees it."""
 
-    def __init__(self, channel: Channel, desk: Desk) -> None:
+    def __init__(self, channel: Channel, desk: RequestHandler) -> None:
         self._channel, self._desk = channel, desk
         self._tasks: set[asyncio.Task[None]] = set()
         self._polling = False
@@ -103,7 +103,7 @@ class Visitor:
         task.add_done_callback(self._tasks.discard)
 
 
-class SocketReach:
+class SocketTransport:
     """A replica at an address, as the worker that sends it calls sees it. Raises ReplicaLost."""
 
     def __init__(self, address: Address) -> None:
@@ -115,7 +115,7 @@ class SocketReach:
         self._news = asyncio.Event()
         self._cause = ""
 
-    async def submit(self, client: str, items: list[Item]) -> None:
+    async def submit(self, client: str, items: list[ClientRequest]) -> None:
         channel = await self._channel()
         self._numbers += 1
         number = self._numbers  # another may be sent before this one is taken

@@ -33,7 +33,7 @@ class Counts(NamedTuple):
     steps: int = 0
 
 
-class Pulse:
+class Watchdog:
     """Hears of each step through `logger`, and of each request through `begin` and `end`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

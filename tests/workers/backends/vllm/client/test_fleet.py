@@ -12,8 +12,8 @@ from agents.core.errors import ReplicaLost
 from tests import virtual_time
 from workers.backends.core import EngineSpec
 from workers.backends.vllm.client import fleet as module
-from workers.backends.vllm.client.fleet import FRUITLESS_RESTARTS, Fleet
-from workers.backends.vllm.serving.replica import Hello
+from workers.backends.vllm.client.fleet import UNPRODUCTIVE_RESTARTS, Fleet
+from workers.backends.vllm.serving.replica import ReplicaStatus
 from workers.backends.vllm.serving.watchdog import Counts
 
 
@@ -89,7 +89,7 @@ class Actor:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait)
             await self._way()
-        return Hello(
+        return ReplicaStatus(
             self.incarnation, self.state, self.cause, "f", {"gpu": "fake"}, 1, self.replied
         )
 
@@ -297,7 +297,7 @@ async def test_a_replica_that_dies_again_and_again_while_it_loads_is_given_up():
     fakes.fleet.load("m")
     await asyncio.sleep(300)
     [actor] = fakes.actors
-    assert actor.boots == 1 + FRUITLESS_RESTARTS
+    assert actor.boots == 1 + UNPRODUCTIVE_RESTARTS
     assert fakes.fleet.settled("m")
     assert (
         "restarted 3 times without one reply; the last time: the actor died" in fakes.engine.failed
@@ -311,13 +311,13 @@ async def test_one_that_replies_in_between_is_not_given_up():
     fakes = Fakes()
     fakes.fleet.load("m")
     [actor] = fakes.actors
-    for _ in range(3 * FRUITLESS_RESTARTS):
+    for _ in range(3 * UNPRODUCTIVE_RESTARTS):
         await asyncio.sleep(20)
         actor.work()
         actor.say_dying("x")
     await asyncio.sleep(20)
     assert fakes.up() == [actor.incarnation]
-    assert len(fakes.engine.deaths) == 3 * FRUITLESS_RESTARTS
+    assert len(fakes.engine.deaths) == 3 * UNPRODUCTIVE_RESTARTS
 
 
 @in_virtual_time

@@ -14,7 +14,7 @@ from pydantic import Field
 from agents.core.errors import UsageError
 from agents.core.steps import ReplyModel, Step, text
 from tests.tiny_models import CONTEXT
-from workers.backends.vllm.model import preflight
+from workers.backends.vllm.model import memory, preflight
 from workers.backends.vllm.model.options import VLLMOptions
 from workers.backends.vllm.model.preflight import examine
 from workers.backends.vllm.model.reply_length import longest_reply
@@ -247,7 +247,7 @@ def test_fewer_requests_at_once_than_wanted_is_said(tiny_llama):
 
 
 def weight_bytes(found: VLLMOptions) -> float | None:
-    return preflight._weight_bytes(found, preflight._config(found))
+    return memory._weight_bytes(found, preflight._config(found))
 
 
 def test_weights_are_measured_as_the_engine_holds_them(tiny_llama):
@@ -276,11 +276,11 @@ def test_weights_that_were_cut_off_are_found(copy):
 def test_the_cache_is_split_over_gpus_as_far_as_there_are_heads(tiny_llama):
     config = preflight._config(options(tiny_llama))
     one, two, four = (
-        preflight._cache_bytes(options(tiny_llama, tensor_parallel=n), config) for n in (1, 2, 4)
+        memory._cache_bytes(options(tiny_llama, tensor_parallel=n), config) for n in (1, 2, 4)
     )
     assert (one, two, four) == (512, 256, 256)  # it has 2 heads
     small = options(tiny_llama, engine={"kv_cache_dtype": "fp8"})
-    assert preflight._cache_bytes(small, config) == 256
+    assert memory._cache_bytes(small, config) == 256
 
 
 def test_an_embedding_model_needs_no_template(copy):

@@ -11,7 +11,12 @@ from agents.core.errors import ContextOverflow
 from tests import tiny_models
 from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.serving.engine import EmbedRequest, Engine, Request, clean_environment
+from workers.backends.vllm.serving.engine import (
+    EmbedRequest,
+    Request,
+    VLLMEngine,
+    clean_environment,
+)
 
 pytestmark = pytest.mark.vllm
 
@@ -46,7 +51,7 @@ class Running:
         spec = VLLMBackend.engine(
             VLLMOptions(model=str(tiny_models.make(folder, "llama")), **options), "tiny", True
         )
-        self.engine = self.loop.run(Engine.start(spec, self.deaths.append))
+        self.engine = self.loop.run(VLLMEngine.start(spec, self.deaths.append))
 
     def generate(self, *requests):
         async def all_of_them():
@@ -189,7 +194,7 @@ def test_embeddings_are_pooled_as_the_model_says(tmp_path, tiny_bert):
 
     async def main():
         engines = await asyncio.gather(  # at once: each start takes half a minute
-            *(Engine.start(each, print) for each in (spec(decoder), spec(tiny_bert)))
+            *(VLLMEngine.start(each, print) for each in (spec(decoder), spec(tiny_bert)))
         )
         try:
             for engine, known in zip(

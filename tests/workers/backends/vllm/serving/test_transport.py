@@ -13,7 +13,12 @@ from agents.core.errors import ReplicaLost
 from tests.conftest import LAST_GUARD_SECONDS
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.serving.engine import Request
-from workers.backends.vllm.serving.transport import Answer, Item, SocketReach, Visitor
+from workers.backends.vllm.serving.transport import (
+    Answer,
+    ClientConnection,
+    ClientRequest,
+    SocketTransport,
+)
 from workers.processes.channel import Channel, Server
 
 
@@ -26,11 +31,11 @@ class Desk:
         self.fault = ""
         self.silent = False
 
-    def visitor(self, channel: Channel) -> Visitor:
+    def visitor(self, channel: Channel) -> ClientConnection:
         self.channels.append(channel)
-        return Visitor(channel, self)
+        return ClientConnection(channel, self)
 
-    async def submit(self, client: str, items: Sequence[Item]) -> None:
+    async def submit(self, client: str, items: Sequence[ClientRequest]) -> None:
         if self.fault:
             raise ValueError(self.fault)
         for item in [] if self.silent else items:
@@ -53,7 +58,7 @@ def served(test: Any) -> None:
     async def go() -> None:
         desk = Desk()
         server = await Server.start("127.0.0.1", desk.visitor)
-        client = EngineClient("tiny", "w000", 64, SocketReach)
+        client = EngineClient("tiny", "w000", 64, SocketTransport)
         client.update(EngineView((ReplicaRef(0, "one", server.address),)))
         try:
             async with asyncio.timeout(LAST_GUARD_SECONDS):
@@ -77,16 +82,19 @@ def test_every_call_gets_its_own_reply() -> None:
 
 def test_every_batch_is_told_that_it_was_taken_also_after_another_one_was() -> None:
     class Slow(Desk):
-        async def submit(self, client: str, items: Sequence[Item]) -> None:
+        async def submit(self, client: str, items: Sequence[ClientRequest]) -> None:
             await asyncio.sleep(0.05 * items[0].number)
 
     async def test(_: Desk, client: EngineClient, server: Server) -> None:
         desk = Slow()
         slow = await Server.start("127.0.0.1", desk.visitor)
-        reach = SocketReach(slow.address)
+        reach = SocketTransport(slow.address)
         async with asyncio.timeout(LAST_GUARD_SECONDS):
             await asyncio.gather(
-                *(reach.submit("w000/1", [Item(n, request(str(n)), False)]) for n in (2, 0, 1))
+                *(
+                    reach.submit("w000/1", [ClientRequest(n, request(str(n)), False)])
+                    for n in (2, 0, 1)
+                )
             )
         reach.close()
         slow.close()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.backends.vllm.serving.watchdog import Counts, Pulse
+from workers.backends.vllm.serving.watchdog import Counts, Watchdog
 
 
 class Clock:
@@ -18,7 +18,7 @@ class Engine:
     def __init__(self, look_every=0.5):
         self.look_every = look_every
         self.clock = Clock()
-        self.pulse = Pulse(self.clock)
+        self.pulse = Watchdog(self.clock)
         self.found = ""
 
     def wait(self, seconds):
