@@ -21,6 +21,7 @@ from agents.core.errors import (
     StoreError,
     UserError,
     blaming,
+    described,
 )
 from agents.core.items import Catalogue
 from agents.core.prompts import PromptFolder, folder_of
@@ -220,7 +221,7 @@ class EpisodeRunner:
             error = failed
         except Exception as fault:  # ours: the other dialogues must not pay for it
             log.info("attempt %d at %s", ref.attempt, ref.episode_id, exc_info=True)
-            error = InternalError(f"a fault of crsweep: {type(fault).__name__}: {fault}")
+            error = InternalError(f"a fault of crsweep: {described(fault)}")
         if error is None or error.blame != "infrastructure":
             error = _swallowed(journal) or error
         return Attempt(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from agents.core.ask import CallLog, CallRecord
-from agents.core.errors import ModelUnavailable
+from agents.core.errors import InternalError, ModelUnavailable
 from sweeps.artifacts import PrepareRef
 from sweeps.plan import Ref
 from workers.artifacts.store import Prepared
@@ -104,6 +104,7 @@ class EpisodePool:
         self._flushing = asyncio.Lock()
         self._failure: BaseException | None = None
         self._unavailable: str | None = None
+        self._stopping = False
         self._tasks = [asyncio.create_task(self._slot()) for _ in range(slots)]
         self._tasks.append(asyncio.create_task(self._clock()))
         for task in self._tasks:
@@ -163,6 +164,7 @@ class EpisodePool:
 
     async def stop(self) -> Report:
         """Ends all slots, commits what is finished, and reports for the last time."""
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -172,7 +174,7 @@ class EpisodePool:
         return await self.report(0)
 
     async def _slot(self) -> None:
-        while True:
+        while not self._stopping:  # a plug-in may have swallowed the cancellation
             if not self._waiting:
                 self._news.set()  # more may be had
             await self._work.acquire()
@@ -287,6 +289,10 @@ class EpisodePool:
         return found
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None and self._failure is None:
+        if self._failure is not None or (task.cancelled() and self._stopping):
+            return
+        if task.cancelled():  # the run would wait for ever for what it was doing
+            self._failure = InternalError("a plug-in cancelled the task that runs its episode")
+        else:
             self._failure = task.exception()
-            self._news.set()
+        self._news.set()

@@ -15,11 +15,12 @@ _COUNTS = ("input_tokens", "output_tokens", "thinking_tokens")
 
 
 class Usage(NamedTuple):
-    """Of one model. `uncounted` replies came from a server that gives no token counts."""
+    """Of one model. `counted` replies came with both token counts, `uncounted` ones did not."""
 
     input: int = 0
     output: int = 0
     uncounted: int = 0
+    counted: int = 0
 
     @property
     def tokens(self) -> int:
@@ -47,10 +48,12 @@ def usage_of(records: Iterable[CallRecord]) -> dict[str, Usage]:
         done = record.completion
         if done is None or done.cached:
             continue
-        sums = found.setdefault(record.model.name, [0, 0, 0])
+        sums = found.setdefault(record.model.name, [0, 0, 0, 0])
         sums[0] += done.input_tokens or 0
         sums[1] += done.output_tokens or 0
-        sums[2] += done.input_tokens is None or done.output_tokens is None
+        uncounted = done.input_tokens is None or done.output_tokens is None
+        sums[2] += uncounted
+        sums[3] += not uncounted
     return {name: Usage(*sums) for name, sums in found.items()}
 
 

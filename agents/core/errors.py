@@ -16,6 +16,7 @@ infrastructure is to blame; every other failure would repeat, so it is an outcom
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -156,17 +157,45 @@ def blaming(kind: type[CrsweepError]) -> Iterator[None]:
     """Turns an error of a plug-in's own code into one that names the plug-in as its cause.
 
     What infrastructure began stays its fault, also where the plug-in met it in a task group or
-    raised an error of its own from it.
+    raised an error of its own from it. So does a request to stop: Ctrl-C, the cancellation of this
+    task, the closing of a coroutine or generator.
     """
+    task = _current_task()
     try:
         yield
-    except CrsweepError:
+    except (CrsweepError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # a plug-in may call sys.exit() or await a cancelled future
+        if _asks_to_stop(error, task):
+            raise
         for origin in _origins(error):
             if isinstance(origin, CrsweepError) and origin.blame == "infrastructure":
                 raise origin from error
-        raise kind(f"{type(error).__name__}: {error}") from error
+        raise kind(described(error)) from error
+
+
+def described(error: BaseException) -> str:
+    """The class and message of an error, also where its own `__str__` raises."""
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception as failed:  # noqa: BLE001  (it is a plug-in's code too)
+        return f"{name} (its message cannot be read: {type(failed).__name__})"
+
+
+def _asks_to_stop(error: BaseException, task: asyncio.Task[object] | None) -> bool:
+    """Whether `error` comes from outside of a plug-in that was entered in `task`."""
+    if isinstance(error, asyncio.CancelledError):
+        return task is not None and task.cancelling() > 0
+    # A coroutine is closed from outside its own task, and after it.
+    return isinstance(error, GeneratorExit) and (task is None or _current_task() is not task)
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs here
+        return None
 
 
 def _origins(error: BaseException) -> Iterator[BaseException]:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic import Field as _Field
 
-from agents.core.errors import UsageError, near
+from agents.core.errors import UsageError, described, near
 
 # Modules beside the plug-ins that are rooms of their own, not plug-ins.
 _NOT_PLUGINS = frozenset({"core", "recommenders", "tools"})
@@ -90,11 +90,9 @@ def module(package: str, name: str, kind: str) -> ModuleType:
         raise UsageError(
             f"the {kind} {name!r} needs the package {error.name!r}, which is not installed"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Somebody's module, run for the first time: anything may come out of it.
-        raise UsageError(
-            f"the {kind} {name!r} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        raise UsageError(f"the {kind} {name!r} cannot be imported: {described(error)}") from error
 
 
 @cache

@@ -22,6 +22,7 @@ from sweeps.schema import Caps, Price
 from workers.usage import Usage, add
 
 _PER = 1_000_000  # tokens that a price is for
+LEAST_UNCOUNTED = 10  # replies, none of them counted: fewer say little about a server
 
 
 def check_caps(plan: Plan) -> dict[str, Price]:
@@ -99,7 +100,7 @@ class Budget:
                 return f"caps.{name} is reached: {_words(name, now)} of {_words(name, cap)}"
         if "tokens" in used or "cost" in used:
             for name, one in self.now.items():
-                if one.uncounted:
+                if _never_counts(one):
                     return (
                         f"the server of the model {name!r} returns no token counts, so caps "
                         "on tokens and cost cannot be enforced"
@@ -108,7 +109,7 @@ class Budget:
 
     def needs(self) -> list[str]:
         """The overrides that the next run needs to continue; the numbers are left to the user."""
-        uncounted = any(one.uncounted for one in self.now.values())
+        uncounted = any(map(_never_counts, self.now.values()))
         found: list[str] = []
         for name, (now, cap) in self.used().items():
             if uncounted and name != "gpu_hours":
@@ -130,6 +131,11 @@ class Budget:
             for name, (now, cap) in self.used().items()
         ]
         return f"caps: {', '.join(parts)}" if parts else None
+
+
+def _never_counts(used: Usage) -> bool:
+    """Whether a server seems to return no token counts; single replies may come without."""
+    return used.uncounted >= LEAST_UNCOUNTED and not used.counted
 
 
 def _words(name: str, value: float) -> str:

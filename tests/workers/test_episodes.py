@@ -82,6 +82,30 @@ def at_one_case(monkeypatch, what, role="user"):
     monkeypatch.setattr(RulesBackend, "complete", complete)
 
 
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "odd", [asyncio.CancelledError, SystemExit, GeneratorExit, BaseException, Mute]
+)
+def test_what_an_agent_raises_costs_its_own_dialogue_whatever_it_is(play, monkeypatch, odd):
+    first, respond = [], ZeroShot.respond
+
+    async def raising(self, dialogue, ask):
+        if not first:
+            first.append(ask)
+            raise odd
+        return await respond(self, dialogue, ask)
+
+    monkeypatch.setattr(ZeroShot, "respond", raising)
+    rows = play(4).rows
+    assert failures(rows) == [("AgentError", "agent")]
+    assert list(rows.status).count("done") == 3
+    assert any(odd.__name__ in str(error) for error in rows.error)
+
+
 def test_an_error_whose_message_holds_half_a_character_costs_its_own_dialogue(play, monkeypatch):
     at_one_case(monkeypatch, EngineRefused("HTTP 400: cannot read \ud83d"))
     rows = play().rows

@@ -250,8 +250,8 @@ def test_calls_are_paid_when_they_end_not_when_their_dialogue_does_and_cached_on
         return first, await pool.report(0), await pool.stop()
 
     first, second, third = virtual_time.run(main())
-    assert first.paid == {"a": Usage(20, 10, 0)}
-    assert second.paid == {"b": Usage(0, 10, 2)}
+    assert first.paid == {"a": Usage(20, 10, 0, 2)}
+    assert second.paid == {"b": Usage(0, 10, 2, 0)}
     assert first.counts == CallCounts(calls=2, tokens=30)
     assert second.counts == CallCounts(calls=6, cached=2, tokens=2 * (5 + 15), uncounted=2)
     assert (third.paid, third.counts) == ({}, CallCounts())  # no call is counted twice
@@ -278,7 +278,7 @@ def test_calls_of_a_dialogue_that_ends_between_reports_are_counted_once():
         counts.append((await pool.stop()).counts)
         return functools.reduce(CallCounts.plus, counts), paid
 
-    assert virtual_time.run(main()) == (CallCounts(30, tokens=450), {"a": Usage(300, 150)})
+    assert virtual_time.run(main()) == (CallCounts(30, tokens=450), {"a": Usage(300, 150, 0, 30)})
 
 
 def test_a_value_that_no_column_takes_costs_its_own_attempt_and_its_speaker_is_to_blame():

@@ -41,4 +41,4 @@ def test_unknown_counts_are_counted_and_what_is_cached_is_not_paid():
     ]
     records = [CallRecord(None, model, r, True, None, 0, 0) for r in replies]  # type: ignore[arg-type]
     assert counts_of(records) == CallCounts(calls=4, cached=1, tokens=35, uncounted=1)
-    assert usage_of(records) == {"m": Usage(10, 10, 1)}
+    assert usage_of(records) == {"m": Usage(10, 10, 1, 1)}

@@ -1,5 +1,6 @@
 """Errors cross processes whole, and say whether they would repeat."""
 
+import asyncio
 import pickle
 
 import pytest
@@ -73,3 +74,58 @@ def test_an_accident_of_infrastructure_stays_its_fault_however_a_plugin_passes_i
 def test_what_a_plugin_makes_of_its_own_invalid_reply_is_its_own_fault():
     with pytest.raises(AgentError, match="ValueError: no plan"), blaming(AgentError):
         raise ValueError("no plan") from ReplyInvalid("bad", blame="agent")
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (asyncio.CancelledError("mine"), "CancelledError: mine"),
+        (SystemExit(3), "SystemExit: 3"),
+        (GeneratorExit("odd"), "GeneratorExit: odd"),
+        (type("Odd", (BaseException,), {})("x"), "Odd: x"),
+        (BaseExceptionGroup("all", [SystemExit(1)]), "BaseExceptionGroup: all (1 sub-exception)"),
+        (Mute(), "Mute (its message cannot be read: RuntimeError)"),
+    ],
+)
+def test_whatever_a_plugin_raises_is_its_own_failure(raised, message):
+    async def plugin():
+        with blaming(AgentError):
+            raise raised
+
+    with pytest.raises(AgentError) as caught:
+        asyncio.run(plugin())
+    assert caught.value.message == message
+
+
+def test_a_cancellation_or_an_interrupt_from_outside_passes_through_a_plugin():
+    async def plugin(started):
+        with blaming(AgentError):
+            started.set()
+            await asyncio.Event().wait()
+
+    async def main():
+        started = asyncio.Event()
+        task = asyncio.create_task(plugin(started))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    with pytest.raises(KeyboardInterrupt), blaming(AgentError):
+        raise KeyboardInterrupt
+
+
+def test_a_generator_that_is_closed_is_no_failure_of_a_plugin():
+    def steps():
+        with blaming(AgentError):
+            yield 1
+
+    open_one = steps()
+    next(open_one)
+    open_one.close()  # raises if GeneratorExit is not passed on

@@ -95,7 +95,7 @@ def test_what_a_run_needs_to_go_on_names_every_cap_in_its_way():
     caps = Caps(tokens=1000, cost=0.5, gpu_hours=2)
     budget = Budget(caps, {"m": Price(input=1000, output=1000)}, used, gpu_seconds_before=3600)
     assert budget.needs() == ["caps.tokens=MORE_THAN_1200", "caps.cost=MORE_THAN_1.2"]
-    budget.now = {"m": Usage(0, 0, uncounted=1)}
+    budget.now = {"m": Usage(0, 0, uncounted=10)}
     assert budget.needs() == ["caps.tokens=null", "caps.cost=null"]
     assert not Budget(Caps(tokens=5000), {}, used).needs()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.core.seeds import Seeds
-from runner.driver.budget import Budget
+from runner.driver.budget import LEAST_UNCOUNTED, Budget
 from runner.driver.early_stop import LEAST_FAILURES, EarlyStop
 from runner.driver.scheduler import LeaseQueue
 from sweeps.plan import Ref
@@ -156,11 +156,24 @@ def test_a_cap_that_is_reached_while_the_last_dialogues_end_stops_those_too_and_
 def test_a_server_that_counts_no_tokens_cannot_be_held_to_a_cap_of_them():
     for caps, stops in (({"tokens": 9}, True), ({"cost": 9}, True), ({"gpu_hours": 9}, False)):
         run = Run(budget=Budget(Caps(**caps), PRICE))
+        run.report(paid={"a": Usage(0, 0, LEAST_UNCOUNTED - 1)})
+        assert not run.stopping.is_set()
         run.report(paid={"a": Usage(0, 0, 1)})
         assert run.stopping.is_set() is stops
     run = Run()
-    run.report(paid={"a": Usage(0, 0, 1)})
+    run.report(paid={"a": Usage(0, 0, 100)})
     assert not run.stopping.is_set()
+
+
+def test_single_replies_without_token_counts_give_up_no_cap():
+    run = Run(budget=Budget(Caps(tokens=1000), PRICE))
+    run.report(paid={"a": Usage(5, 5, 0, 1), "b": Usage(0, 0, 1)})
+    run.report(paid={"a": Usage(0, 0, 50), "b": Usage(300, 100, 0, 4)})
+    assert not run.stopping.is_set()
+    assert run.guard._budget.line() == "caps: tokens at least 410 of 1,000"
+    assert run.guard._budget.needs() == []
+    run.report(paid={"b": Usage(590, 0, 0, 1)})
+    assert run.guard.reason == "caps.tokens is reached: 1,000 of 1,000"
 
 
 def test_a_model_that_serves_no_call_stops_the_run_once():
