@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from agents.core.calls import MOST_TOKENS
 from analysis.results import Results
 
 # Servers gave impossible counts that earlier versions stored: they are as unknown as null.
 UNCOUNTED = (
-    "finish_reason IS NOT NULL AND NOT coalesce(input_tokens >= 0 AND output_tokens >= 0, false)"
+    f"finish_reason IS NOT NULL AND NOT coalesce(input_tokens BETWEEN 0 AND {MOST_TOKENS} "
+    f"AND output_tokens BETWEEN 0 AND {MOST_TOKENS}, false)"
 )
 """SQL over `calls`: whether an answered call has no usable token counts."""
 
@@ -21,7 +23,8 @@ def cut_off_lines(results: Results) -> list[str]:
     """A line for each model whose replies were cut off by a limit of tokens."""
     rows = results.query(
         "SELECT model, count(*) FILTER (WHERE finish_reason = 'length') AS cut, count(*), "
-        "max(output_tokens) FILTER (WHERE finish_reason = 'length') "
+        "max(output_tokens) FILTER (WHERE finish_reason = 'length' "
+        f"AND output_tokens BETWEEN 0 AND {MOST_TOKENS}) "
         "FROM calls WHERE finish_reason IS NOT NULL GROUP BY model HAVING cut > 0 ORDER BY model"
     ).fetchall()
     limits = _max_tokens(results)
@@ -32,7 +35,7 @@ def cut_off_lines(results: Results) -> list[str]:
             f"{cut:,} of {replies:,} replies were cut off at max_tokens"
             f"{'' if limit is None else f' {limit:,}'} (model {model})"
         )
-        if longest is not None and longest >= 0:
+        if longest is not None:
             line += f", the longest of them after {longest:,} tokens"
             if limit is not None and longest < limit:
                 line += ": the server has a lower limit, or its context was full"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from agents.core.ask import CallRecord
-from agents.core.calls import Completion, Embedded
+from agents.core.calls import MOST_TOKENS, Completion, Embedded
 
 R = TypeVar("R", Completion, Embedded)
 
-_LARGEST = 2**31 - 1  # that is stored
 _COUNTS = ("input_tokens", "output_tokens", "thinking_tokens")
 
 
@@ -28,14 +27,22 @@ class Usage(NamedTuple):
 
 
 def with_possible_counts(reply: R) -> R:
-    """`reply`, where a count that no reply can have (-1, 4294967295, "20") is unknown."""
-    counts = ((name, getattr(reply, name, None)) for name in _COUNTS)
-    wrong = [name for name, count in counts if count is not None and not _is_possible(count)]
+    """`reply`, where a count that no reply can have (-1, 4294967295, "20") is unknown.
+
+    Thinking is part of the output, so more tokens of it than of the output are unknown too.
+    """
+    counts = {name: getattr(reply, name, None) for name in _COUNTS}
+    wrong = [
+        name for name, count in counts.items() if count is not None and not _is_possible(count)
+    ]
+    output, thinking = counts["output_tokens"], counts["thinking_tokens"]
+    if _is_possible(output) and _is_possible(thinking) and thinking > output:
+        wrong.append("thinking_tokens")
     return reply._replace(**dict.fromkeys(wrong)) if wrong else reply
 
 
-def _is_possible(count: object) -> bool:
-    return type(count) is int and 0 <= count <= _LARGEST
+def _is_possible(count: Any) -> TypeGuard[int]:
+    return type(count) is int and 0 <= count <= MOST_TOKENS
 
 
 def usage_of(records: Iterable[CallRecord]) -> dict[str, Usage]:

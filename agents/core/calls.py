@@ -19,6 +19,10 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 # For more bytes at once hashlib lets other threads run, and the event loop waits to get back in.
 _HELD = 2047
 
+MOST_TOKENS = 100_000_000
+"""That one call can be given or write, far above any context. A larger count is an error of the
+server's: one such count would end a run at its cap of tokens."""
+
 ChatRole = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter"]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from agents.core.calls import MOST_TOKENS
 from agents.core.errors import UsageError
 from analysis.metrics.core import Metric
 
@@ -36,7 +37,8 @@ def tokens(argument: str | None) -> Metric:
         )
     # Impossible counts, which earlier versions stored, are as unknown as none; sums may be large.
     counted = (
-        "CASE WHEN c.input_tokens >= 0 AND c.output_tokens >= 0 "
+        f"CASE WHEN c.input_tokens BETWEEN 0 AND {MOST_TOKENS} "
+        f"AND c.output_tokens BETWEEN 0 AND {MOST_TOKENS} "
         "THEN c.input_tokens::BIGINT + c.output_tokens END"
     )
     return Metric(

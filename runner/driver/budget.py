@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from agents.core.calls import MOST_TOKENS
 from analysis.replies import UNCOUNTED
 from analysis.results import Results
 from runner.placement.groups import needs_of
@@ -23,6 +24,7 @@ from workers.usage import Usage, add
 
 _PER = 1_000_000  # tokens that a price is for
 LEAST_UNCOUNTED = 10  # replies, none of them counted: fewer say little about a server
+_POSSIBLE = f"BETWEEN 0 AND {MOST_TOKENS}"  # a count of one call
 
 
 def check_caps(plan: Plan) -> dict[str, Price]:
@@ -173,8 +175,8 @@ def paid(results: Results) -> dict[str, Usage]:
     """What all runs of a folder have paid for, by model."""
     rows = results.query(
         "SELECT driver_epoch, model, "
-        "coalesce(sum(input_tokens) FILTER (WHERE input_tokens > 0), 0)::BIGINT, "
-        "coalesce(sum(output_tokens) FILTER (WHERE output_tokens > 0), 0)::BIGINT, "
+        f"coalesce(sum(input_tokens) FILTER (WHERE input_tokens {_POSSIBLE}), 0)::BIGINT, "
+        f"coalesce(sum(output_tokens) FILTER (WHERE output_tokens {_POSSIBLE}), 0)::BIGINT, "
         f"count(*) FILTER (WHERE {UNCOUNTED}) FROM calls WHERE NOT cached GROUP BY ALL"
     ).fetchall()
     runs: dict[tuple[int, str], Usage] = {

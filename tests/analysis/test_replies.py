@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agents.core.calls import MOST_TOKENS
 from analysis.replies import cut_off_lines, uncounted
 from analysis.results import Results
 from analysis.tables.table import make_table
@@ -64,14 +65,15 @@ OLD = {"input_tokens": -27, "output_tokens": 5}
 
 
 def test_impossible_counts_of_an_old_folder_are_as_unknown_as_missing_ones(tmp_path):
-    found = results(tmp_path, OLD, {}, {"output_tokens": None}, LOST)
-    assert uncounted(found) == 2
+    large = {"input_tokens": 5, "output_tokens": 2**31 - 1}
+    found = results(tmp_path, OLD, large, {}, {"output_tokens": None}, LOST)
+    assert uncounted(found) == 3
     table = make_table(found, ["tokens", "tokens@agent"])
     assert [value.mean for value in table.rows[0].values] == [None, None]
     assert "tokens is defined for 0 of 1 episodes" in table.notes
 
 
 def test_large_counts_add_up(tmp_path):
-    most = 2**31 - 1
-    found = results(tmp_path, *[{"input_tokens": most, "output_tokens": most}] * 3)
-    assert make_table(found, ["tokens"]).rows[0].values[0].mean == 6 * most
+    most = MOST_TOKENS
+    found = results(tmp_path, *[{"input_tokens": most, "output_tokens": most}] * 30)
+    assert make_table(found, ["tokens"]).rows[0].values[0].mean == 60 * most

@@ -17,7 +17,10 @@ from workers.usage import CallCounts, Usage, counts_of, usage_of, with_possible_
         ((0, 0, 0), (0, 0, 0)),
         ((-1, 7, 3), (None, 7, 3)),
         ((2**32 - 1, -27, -1), (None, None, None)),
-        ((2**31 - 1, 2**31, 2**63), (2**31 - 1, None, None)),
+        ((100_000_000, 100_000_001, 2**63), (100_000_000, None, None)),
+        ((2**31 - 1, 2**31 - 1, 3), (None, None, 3)),
+        ((11, 7, 8), (11, 7, None)),
+        ((11, 7, 7), (11, 7, 7)),
     ],
 )
 def test_a_count_that_no_reply_can_have_is_unknown(given, known):

@@ -196,12 +196,13 @@ def test_impossible_counts_of_an_old_folder_make_lower_bounds_of_what_was_paid(t
     built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0"])
     old = {"input_tokens": -40, "output_tokens": 13}
     none = {"input_tokens": None, "output_tokens": None}
-    calls = [old, {}, none, {**none, "finish_reason": None}]
+    large = {"input_tokens": 2**31 - 1, "output_tokens": 0}
+    calls = [old, large, {}, none, {**none, "finish_reason": None}]
     built.episode(built.cells[0], "u0", 0, calls=calls, agent_tokens=-27)
     entry = {"driver_epoch": 1, "started": 0.0, "tokens": {"strong": [-30, 18]}}
     folder = built.write(tmp_path, runs=[{**entry, "caps": {"tokens": 100, "gpu_hours": 2}}])
     results = Results.open(folder)
-    assert paid(results) == {"strong": Usage(10, 18, 2)}
+    assert paid(results) == {"strong": Usage(10, 18, 3)}
     budget = budget_in(results)
     assert budget is not None
     assert budget.line() == "caps: tokens at least 28 of 100, GPU hours 0 of 2"
@@ -209,4 +210,4 @@ def test_impossible_counts_of_an_old_folder_make_lower_bounds_of_what_was_paid(t
     show_status(str(folder), console)
     status = console.file.getvalue()  # type: ignore[attr-defined]
     assert "tokens (at least): agent 0, user 50, probes 0" in status
-    assert "2 replies have no token counts" in status
+    assert "3 replies have no token counts" in status

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agents.core.calls import Completion, FinishReason
+from agents.core.calls import MOST_TOKENS, Completion, FinishReason
 from agents.core.text import repaired, repaired_deep
 from workers.backends.openai.refusals import parsed
-
-_MOST_TOKENS = 2**31 - 1  # more than any context holds, and what a column of the store can
+from workers.usage import with_possible_counts
 
 _FINISHED: dict[str, FinishReason] = {
     **dict.fromkeys(
@@ -81,11 +80,15 @@ def completion(body: bytes, longest: int | None) -> Completion:
     answer = _answer(body)
     choices = answer.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
+    if not choices and _is_blocked(answer):
+        choice = {"finish_reason": "content_filter"}
     if not isinstance(choice, dict):
         raise Unreadable(_PROTOCOL)
     if choice.get("error"):  # of the server that a proxy asked
         raise Unreadable("the server broke off", choice["error"])
     message = choice.get("message")
+    if message is None and _named_finish(choice.get("finish_reason")) == "content_filter":
+        message = {}
     if not isinstance(message, dict):
         raise Unreadable(_PROTOCOL)
     content = message.get("content")
@@ -102,7 +105,7 @@ def completion(body: bytes, longest: int | None) -> Completion:
         (found for found in (*map(_text, _thoughts(message)), _thought(content)) if found), None
     )
     finish = _finish(choice.get("finish_reason"), text, thinking, output, longest)
-    return Completion(
+    done = Completion(
         "" if finish == "content_filter" else text,  # as where the request itself is refused
         finish,
         count(usage.get("prompt_tokens", usage.get("input_tokens"))),
@@ -111,6 +114,7 @@ def completion(body: bytes, longest: int | None) -> Completion:
         thinking=thinking,
         fingerprint=_string(answer.get("system_fingerprint")),
     )
+    return with_possible_counts(done)
 
 
 def vectors(body: bytes, texts: int) -> Vectors:
@@ -158,7 +162,7 @@ def count(value: Any) -> int | None:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         return None
-    return value if 0 <= value <= _MOST_TOKENS else None
+    return value if 0 <= value <= MOST_TOKENS else None
 
 
 def _parsed(body: bytes) -> Any:
@@ -223,15 +227,31 @@ def _finish(
     named = reason.lower() if isinstance(reason, str) else ""
     if named in _BROKEN:
         raise Unreadable(f"the server broke off (finish_reason {reason!r})")
-    if named in _FINISHED:
-        return _FINISHED[named]
-    if named.startswith("content_filter"):  # "content_filter: PROHIBITED_CONTENT"
-        return "content_filter"
+    known = _named_finish(reason)
+    if known is not None:
+        return known
     if not named and not text and thinking is None and not output:
         raise Unreadable("the server broke off (no finish_reason, and no reply)")
     if named in ("", "unknown", "other", "null", "none") and output and longest:
         return "length" if output >= longest else "stop"
     return "stop"
+
+
+def _named_finish(reason: Any) -> FinishReason | None:
+    """What a finish reason says by its name alone."""
+    named = reason.lower() if isinstance(reason, str) else ""
+    if named.startswith("content_filter"):  # "content_filter: PROHIBITED_CONTENT"
+        return "content_filter"
+    return _FINISHED.get(named)
+
+
+def _is_blocked(answer: dict[str, Any]) -> bool:
+    """Whether Gemini, behind a proxy, reports a blocked prompt in place of choices."""
+    feedback = answer.get("promptFeedback", answer.get("prompt_feedback"))
+    if not isinstance(feedback, dict):
+        return False
+    reason = _string(feedback.get("blockReason", feedback.get("block_reason")))
+    return reason not in (None, "BLOCK_REASON_UNSPECIFIED")
 
 
 def _string(value: Any) -> str | None:

@@ -36,7 +36,7 @@ from workers.backends.openai.options import (
     secrets_of,
     without_login,
 )
-from workers.backends.openai.probe import probe
+from workers.backends.openai.probe import hint_of, probe
 from workers.retry import Pause
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class OpenAIBackend(Backend):
         self._secrets = secrets_of([key or "", basic, *headers.values()], options.base_url)
         self._slots = asyncio.Semaphore(options.max_connections)
         self._clipping_logged = False
+        self._waits = True  # as servers ask; `check` fails instead, and names the wait
         self._refused: refusals.Refusal | None = None  # the last, of which `check` says more
         authorization = f"Basic {basic}" if login else f"Bearer {key or 'none'}"
         self._client = _client_of(openai)(
@@ -126,7 +127,17 @@ class OpenAIBackend(Backend):
 
     async def check(self, work: Workload) -> str:
         """Asks for the list of models and makes one call of `work`; raises if that is refused."""
-        return self._plain(await probe(self, self._options, self._url, work), 1000)
+        self._waits = False
+        try:
+            return self._plain(await probe(self, self._options, self._url, work), 1000)
+        except EngineOverloaded as error:
+            asked = error.retry_after
+            if asked is None:
+                raise
+            said = f"{error.message}; the server asks to wait {asked:,.0f} s: try again then"
+            raise EngineOverloaded(said, retry_after=asked) from None
+        finally:
+            self._waits = True
 
     async def close(self) -> None:
         await self._client.close()
@@ -216,6 +227,8 @@ class OpenAIBackend(Backend):
         if status in (404, 405):
             message += self._hint(path)
         error = refusals.refusal_of(said, message)
+        if type(error) is EngineRefused and path == _CHAT:
+            error = EngineRefused(message + hint_of(said, self._options))
         if isinstance(error, Completion):
             return _Answered(error, message)
         if isinstance(error, EngineOverloaded):
@@ -249,7 +262,7 @@ class OpenAIBackend(Backend):
     def _hold(self, error: EngineOverloaded) -> None:
         """Has all calls of the model wait where its server asks for that."""
         asked = error.retry_after
-        if asked and asked <= self.max_wait and self._pause.hold(asked):
+        if self._waits and asked and asked <= self.max_wait and self._pause.hold(asked):
             log.warning("model %s waits %.0f s: %s", self._name, asked, error)
 
     def _note_clipping(self, done: Completion) -> None:

@@ -105,7 +105,25 @@ async def _try(server: _Server, options: OpenAIOptions, work: Workload) -> str:
             f"the server refuses {', '.join(fix.field for fix in fixes)}; it answers with "
             f"{_options(fixes)} (docs/sweep-files.md, Models)"
         )
-    return f"answered a call of the step {call.step.name!r}{_cost(answer)}{_heed(call, answer)}"
+    if answer.finish_reason == "content_filter":
+        counts = _counts(answer)
+        return (
+            f"took a call of the step {call.step.name!r}, whose reply was withheld by a content "
+            f"filter{counts and f' ({counts})'}: replies of a run may be filtered too"
+        )
+    cost = _counts(answer) or "the server counts no tokens"
+    return (
+        f"answered a call of the step {call.step.name!r}, which cost one call ({cost})"
+        f"{_heed(call, answer)}"
+    )
+
+
+def hint_of(said: Refusal, options: OpenAIOptions) -> str:
+    """What an error of a run adds about an option that the server probably refuses; may be ""."""
+    fix = _fix_of(said, options, [])
+    if fix is None:
+        return ""
+    return f"; `{fix.option}` may get past that: `crsweep doctor SWEEP` tries it"
 
 
 def _telling(work: Workload) -> Call:
@@ -217,11 +235,9 @@ def _reason(message: str, url: str) -> str:
     return message.removeprefix(f"{url}/models").removeprefix(url).lstrip(": ")
 
 
-def _cost(answer: Completion) -> str:
+def _counts(answer: Completion) -> str:
     tokens = [answer.input_tokens, answer.output_tokens]
-    if None in tokens:
-        return ", which cost one call (the server counts no tokens)"
-    return f", which cost one call ({tokens[0]:,} and {tokens[1]:,} tokens)"
+    return "" if None in tokens else f"{tokens[0]:,} and {tokens[1]:,} tokens"
 
 
 def _heed(call: Call, answer: Completion) -> str:

@@ -72,6 +72,12 @@ _TOO_LONG = re.compile(
             r"reduce the length of (the|your) (messages|prompt|input)",
             r"current length is \d+ while limit is \d+",
             r"input token count is \d+ but",
+            r"\b(prompt|inputs?|messages?|request|conversation)\b[^.]{0,20} \d[\d,]* tokens\b"
+            r"[^.]{0,60}\b(at most|up to|only|limit|maximum|max\b)",
+            r"\btokens? (in|of) (the|your) (prompt|inputs?|messages?|request)\b[^.]{0,25}"
+            r"\b(surpass\w*|exceed\w*|above|beyond|over|(greater|larger|more|higher) than)\b",
+            r"\b(input|prompt)[ _]tokens?\b[^.]{0,20} (plus|and|\+) [^.]{0,40}"
+            r"(\b(greater|larger|more|higher) than\b|\bexceed|\bsurpass|\bmust\b|<=|>)",
             r"request_too_large|request exceeds the maximum size|input_length_error",
         )
     ),
@@ -80,10 +86,18 @@ _TOO_LONG = re.compile(
 # The same words about something else: a rate of tokens, or the bound of the reply alone.
 _OTHER_LIMIT = re.compile(
     r"per (minute|hour|day|second)|\b[tr]pm\b|rate[ _-]?limit|throttl|too many requests"
-    r"|(?<!\+ `)max_(completion_|new_)?tokens\S*( is)? (must|cannot|can't|should)\b"
+    r"|(?<!\+ `)(?<!\+ )(?<!plus )(?<!plus `)"
+    r"max_(completion_|new_)?tokens\S*( is)? (must|cannot|can't|should)\b"
     r"|at most \d+ completion tokens|range of max_tokens"
-    r"|string_above_max_length|string too long",
+    r"|string_above_max_length|string too long"
+    r"|\b(field|parameter|property|argument|option) [`'\"]?(?!(messages?|prompt|inputs?)\b)\w+\b"
+    r"[^.]{0,20} (too|to) (long|large)\b|\bstop\b[^.]{0,25} (too|to) (long|large)\b",
     re.I,
+)
+
+# Fields of a request that a refusal may name as too long, and that hold no prompt.
+_NO_PROMPT = frozenset(
+    {"stop", "user", "seed", "metadata", "response_format", "tools", "logit_bias", "model"}
 )
 
 _FILTER_CODES = frozenset(
@@ -104,7 +118,12 @@ _FILTER_CODES = frozenset(
 _FILTER = re.compile(
     r"content management policy|contentpolicyviolation|inappropriate content"
     r"|content exists risk|considered high risk|rejected by the safety system"
-    r"|your input was flagged|flagged as potentially violating|blocked by (our|the|your) content"
+    r"|your input was flagged|flagged as potentially violating"
+    r"|content filter(ing)? (was )?triggered"
+    r"|((blocked|filtered|rejected|withheld|stopped|flagged) (by|due to|because of)|triggered)\b"
+    r"(?![^.]{0,30}(parameter|field|option|setting)) [^.]{0,30}\b(guardrail"
+    r"|content[ _-]?(filter|moderation|polic|management|safety)|safety (system|filter|polic))"
+    r"|blocked by (our|the|your) content"
     r"|violat\w+ [^.]{0,40}(content|usage) polic",
     re.I,
 )
@@ -251,6 +270,8 @@ def _overflows(said: Refusal) -> bool:
     if _OTHER_LIMIT.search(said.words) and not re.search(
         r"maximum context length|context limit", said.words, re.I
     ):
+        return False
+    if said.about & _NO_PROMPT and not said.about & {"messages", "prompt", "input"}:
         return False
     return said.status == 413 or _TOO_LONG.search(said.words) is not None
 

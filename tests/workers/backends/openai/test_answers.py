@@ -27,8 +27,9 @@ def with_usage(usage: Any) -> dict[str, Any]:
         (10.0, 10),
         ("20", 20),
         (0, 0),
-        (2**31 - 1, 2**31 - 1),
-        (2**31, None),
+        (100_000_000, 100_000_000),
+        (100_000_001, None),
+        (2147483647, None),
         (4294967295, None),
         (10**30, None),
         (-1, None),
@@ -52,6 +53,36 @@ def test_an_impossible_count_is_unknown_and_the_reply_is_used(given, counted):
     found = reply(with_usage({**usage, "completion_tokens_details": details}))
     assert found.text == '{"a": 1}'
     assert (found.input_tokens, found.output_tokens, found.thinking_tokens) == (counted,) * 3
+
+
+def test_more_thinking_than_output_is_an_unknown_count():
+    for reasoning, counted in ((6, None), (5, 5)):
+        details = {"reasoning_tokens": reasoning}
+        found = reply(with_usage({"completion_tokens": 5, "completion_tokens_details": details}))
+        assert (found.output_tokens, found.thinking_tokens) == (5, counted)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [], "promptFeedback": {"blockReason": "SAFETY"}},
+        {"prompt_feedback": {"block_reason": "OTHER"}},
+        {"choices": [{"index": 0, "finish_reason": "SAFETY"}]},
+        {"choices": [{"index": 0, "finish_reason": "content_filter", "message": None}]},
+    ],
+)
+def test_a_blocked_prompt_has_a_filtered_reply(body):
+    usage = {"prompt_tokens": 11, "completion_tokens": 0}
+    assert reply(body) == Completion("", "content_filter")
+    assert reply({**body, "usage": usage}) == Completion("", "content_filter", 11, 0)
+
+
+@pytest.mark.parametrize(
+    "feedback", [None, {}, "SAFETY", {"blockReason": "BLOCK_REASON_UNSPECIFIED"}]
+)
+def test_no_choices_without_a_block_are_no_reply(feedback):
+    with pytest.raises(Unreadable, match="protocol"):
+        reply({"choices": [], "promptFeedback": feedback})
 
 
 def test_tokens_may_have_their_newer_names():

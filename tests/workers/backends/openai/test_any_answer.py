@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.ask import Ask, CallLog
-from agents.core.calls import Completion, FinishReason
+from agents.core.calls import MOST_TOKENS, Completion, FinishReason
 from agents.core.errors import Blame, CrsweepError
 from agents.core.prompts import PromptFolder
 from tests import virtual_time
@@ -19,8 +19,9 @@ from workers.retry import most_requests
 MOST_WAIT, TRANSIENT = 4.0, 1
 
 odd = st.sampled_from(
-    [None, "", "stop", "length", "error", -1, 4294967295, 10.5, "20", True, [], {}, "\ud83d",
-     "content_filter", "context_length_exceeded", "insufficient_quota", 429, 401, 1e308, "x" * 999]
+    [None, "", "stop", "length", "error", -1, 2147483647, 4294967295, 10.5, "20", True, [], {},
+     "\ud83d", "content_filter", "context_length_exceeded", "insufficient_quota", 429, 401, 1e308,
+     "x" * 999]
 )  # fmt: skip
 values = st.recursive(
     odd | st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -119,7 +120,7 @@ def test_any_answer_is_a_completion_or_an_error_of_ours(script, guided):
         for text in (found.text, found.thinking or "", found.fingerprint or ""):
             text.encode()
         for count in (found.input_tokens, found.output_tokens, found.thinking_tokens):
-            assert count is None or (type(count) is int and 0 <= count < 2**31)
+            assert count is None or (type(count) is int and 0 <= count <= MOST_TOKENS)
         assert found.retries == server.requests - 1
     assert server.requests <= most_requests(TRANSIENT, MOST_WAIT) == 5 + TRANSIENT - 1
 

@@ -240,6 +240,21 @@ def test_a_status_becomes_the_error_that_decides_on_retries(status, message, exp
     assert "127.0.0.1" in error.message
 
 
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ("Unknown parameter: 'seed'", "; `sampling.seed: null` may get past that: `crsweep doctor"),
+        ("temperature does not support 0.7", "; `sampling.temperature: null` may"),
+        ("messages: roles must alternate", ""),
+    ],
+)
+def test_a_refusal_names_the_option_that_may_get_past_it(message, hint):
+    error = error_of(Answer(400, refusal(message)))
+    assert type(error) is EngineRefused
+    said = error.message.partition(message)[2]
+    assert said.startswith(hint) and bool(said) == bool(hint)
+
+
 def test_a_context_overflow_is_known_by_its_code_alone():
     error = error_of(Answer(400, refusal("too big", "context_length_exceeded")))
     assert type(error) is ContextOverflow

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from agents.core.calls import EmbedCall
-from agents.core.errors import CrsweepError, EngineDead, EngineRefused, ModelUnavailable, UsageError
+from agents.core.errors import (
+    CrsweepError,
+    EngineDead,
+    EngineOverloaded,
+    EngineRefused,
+    ModelUnavailable,
+    UsageError,
+)
 from tests.workers.backends.calls import STEP, TALK, call, context
 from tests.workers.backends.fake_openai import Answer, Asked, FakeOpenAI, completion, refusal
 from workers.backends.core import Workload
@@ -195,6 +202,28 @@ def test_an_embedding_model_is_asked_for_one_text():
 def test_a_reply_that_is_not_valid_is_a_remark(reply, said):
     with Picky(reply=reply) as server:
         assert re.search(re.escape(said), check_of(server, *WORK))
+
+
+def test_a_wait_that_is_not_made_is_not_announced(caplog):
+    busy = Answer(429, refusal("slow down"), headers={"Retry-After": "25"})
+    listed = Answer(body={"data": [{"id": "qwen"}]})
+    with FakeOpenAI(listed, busy) as server, pytest.raises(EngineOverloaded) as caught:
+        check_of(server, *WORK)
+    assert caught.value.message.endswith(
+        "HTTP 429: slow down; the server asks to wait 25 s: try again then"
+    )
+    assert not caplog.records
+
+
+def test_a_probe_whose_reply_is_filtered_says_so():
+    listed = Answer(body={"data": [{"id": "qwen"}]})
+    withheld = "took a call of the step 'name_items', whose reply was withheld by a content filter"
+    for answer, counts in (
+        (Answer(400, refusal("Output blocked by content filtering policy")), ""),
+        (Answer(body=completion(None, "content_filter")), " (11 and 5 tokens)"),
+    ):
+        with FakeOpenAI(listed, answer) as server:
+            assert f"; {withheld}{counts}: replies" in check_of(server, *WORK)
 
 
 def test_errors_of_the_check_are_ours():

@@ -99,6 +99,13 @@ TOO_LONG = [
     "The number of tokens in request more than max tokens allowed: the messages are too long",
     "litellm.ContextWindowExceededError: AnthropicException - prompt is too long",
     "model_max_prompt_tokens_exceeded",
+    "Your prompt has 5000 tokens, but this model supports at most 4096",
+    "The request contains 5,000 tokens and the limit is 4,096",
+    "total number of tokens in the prompt (5000) surpasses the model limit of 4096",
+    "The number of tokens in your messages is greater than 4096",
+    "input tokens (9000) plus max_tokens (512) is greater than 8192",
+    "prompt tokens + max_tokens must be <= 8192",
+    "The field 'messages' is too long",
 ]  # fmt: skip
 
 # Refusals that speak of limits, tokens or context and mean another thing.
@@ -135,6 +142,12 @@ OTHERS = [
     "`temperature` and `top_p` cannot both be specified for this model. Please use only one.",
     "This model does not support response formats of type json_schema",
     "Unknown parameter: 'content_filter'",
+    "Request rejected because of the unknown parameter 'content_filter'",
+    "Request rejected: safety settings are not supported",
+    "The text of the field 'stop' is too long",
+    "stop sequence is too long",
+    "The text of the parameter 'user' is too long",
+    "max_tokens has 5000 tokens, but this model supports at most 4096 completion tokens",
 ]  # fmt: skip
 
 
@@ -167,6 +180,14 @@ def test_an_overflow_is_known_by_its_code_or_type_alone():
     assert (
         meaning(413, {"error": {"type": "request_too_large", "message": "no"}}) is ContextOverflow
     )
+
+
+def test_a_field_without_a_prompt_that_is_too_long_is_a_fault_of_the_configuration():
+    for field, expected in (("stop", EngineRefused), ("messages", ContextOverflow)):
+        body = {"error": {"message": "the text is too long", "param": field}}
+        assert meaning(400, body) is expected
+        detail = [{"loc": ["body", field], "msg": "the text is too long"}]
+        assert meaning(422, {"detail": detail}) is expected
 
 
 def test_an_overflow_is_one_whatever_the_status():
@@ -228,6 +249,10 @@ AZURE = {
         (403, {"error": {"code": 403, "message": "m requires moderation on p. Your input was "
                          "flagged for \"violence\""}}),
         (422, refusal("no", "content_policy_violation")),
+        (400, refusal("Output blocked by content filtering policy")),
+        (400, refusal("The response was blocked by the safety filters")),
+        (400, refusal("Request rejected due to content moderation")),
+        (400, refusal("The prompt triggered the content filter")),
     ],
 )  # fmt: skip
 def test_a_content_filter_is_one_outcome_in_all_words(status, body):
