@@ -103,7 +103,12 @@ def _print_resume_hint(outcome: Outcome, console: Any) -> None:
 
     if outcome.stopped:
         console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
-    how = ", with a higher cap" if outcome.needs else ""
+    how = ""
+    if outcome.needs:
+        without = [need.endswith("=null") for need in outcome.needs]
+        how = ", with a higher cap"
+        if any(without):
+            how = ", without a cap" if all(without) else ", with other caps"
     if outcome.unavailable:
         how = ", once the model can be called (`crsweep doctor` checks it)"
     again = command(outcome.needs)
@@ -425,12 +430,13 @@ _Refusal: Any = typer.BadParameter.__mro__[1]
 
 def main(words: Sequence[str]) -> int:
     """Runs the command line `words`. Returns its exit code: 2, after one line, if it is invalid."""
-    from runner.screen import write_whatever_the_encoding
+    from runner.screen import reason_of, silence, write_whatever_the_encoding
 
     write_whatever_the_encoding()
     command = typer.main.get_command(app)
     try:
         code = command.main(list(words), prog_name="crsweep", standalone_mode=False)
+        sys.stdout.flush()
     except _Refusal as error:
         if not error.format_message():  # no arguments: the help has been printed
             return 2
@@ -438,6 +444,13 @@ def main(words: Sequence[str]) -> int:
         return 2
     except typer.Abort:  # end of input at a prompt
         return 2
+    except OSError as error:  # the help cannot be printed: a full disk
+        silence(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            return 0
+        with suppress(OSError):  # stderr may be full too
+            print(f"error: {reason_of(error)}", file=sys.stderr)
+        return 1
     return code or 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -32,8 +33,28 @@ def shadowed(root: Path) -> str | None:
     return None
 
 
+def open_standard_streams() -> None:
+    """Opens /dev/null in place of standard streams that are closed (`>&-`, some schedulers).
+
+    Libraries write to them, and the next file to be opened would take their number.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+    for number, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
 def main() -> None:
     """The console script `crsweep`, and `python -m runner`."""
+    open_standard_streams()
     problem = shadowed(Path(__file__).resolve().parent.parent)
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)

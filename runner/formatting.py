@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 def many(count: int, word: str) -> str:
-    """`2 cells`, `1 cell`."""
-    return f"{count} {word}{'' if count == 1 else 's'}"
+    """`2,000 cells`, `1 cell`."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def unit(cpu: bool) -> str:

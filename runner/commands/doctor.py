@@ -46,7 +46,9 @@ _REHEARSED = 24  # cells whose prompts are rendered; more would only repeat the 
 def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     """Prints a line a check; whether all passed. UsageError where the sweep file is wrong."""
     plan = prepare(sweep, overrides)
-    console.print(f"ok    sweep file: {len(plan.cells)} cells, {plan.episodes:,} episodes")
+    console.print(
+        f"ok    sweep file: {many(len(plan.cells), 'cell')}, {many(plan.episodes, 'episode')}"
+    )
     rehearsal, places = _Rehearsal(plan), places_of(plan, epoch=0)
     checks: list[tuple[str, Callable[[], str]]] = [
         ("output folder", lambda: _folder(plan)),
@@ -121,7 +123,8 @@ class _Rehearsal:
                 raise attempt.error
         longest = max(len(m.content) for a in self.attempts for r in a.journal.records
                       for m in r.call.messages)  # fmt: skip
-        return f"{len(self.attempts)} dialogues rehearsed, longest prompt {longest:,} characters"
+        count = many(len(self.attempts), "dialogue")
+        return f"{count} rehearsed, longest prompt {longest:,} characters"
 
     def workload(self, model: str) -> Workload:
         """What the model of this name was asked for."""

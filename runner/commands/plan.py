@@ -18,6 +18,7 @@ from runner.driver.budget import Budget, budget_of
 from runner.driver.loading import check_metrics, prepare
 from runner.driver.manifest import recipe_line
 from runner.driver.opening import settled_episodes
+from runner.formatting import many
 from runner.placement.cluster import gpu_memories, nodes_of
 from runner.placement.describe import describe, placement_data
 from runner.placement.groups import needs_of, notes_of, run_plan, without_engines
@@ -80,7 +81,7 @@ def show_plan(
     if len(plan.cells) > _CELLS_SHOWN:
         console.print(f"... and {len(plan.cells) - _CELLS_SHOWN:,} more cells (see --json)")
     console.print(
-        f"{len(plan.cells):,} cells, {plan.episodes:,} episodes: "
+        f"{many(len(plan.cells), 'cell')}, {many(plan.episodes, 'episode')}: "
         f"{plan.episodes - left:,} done, {left:,} to run"
     )
     again = recipe_line(manifests.read(plan.loaded.out))
@@ -92,8 +93,8 @@ def show_plan(
         console.print(line, markup=False, soft_wrap=True)
     if left:
         console.print(
-            f"about {together.words()} (estimated from {guess.rehearsed} dialogues with the rules "
-            "backend)",
+            f"about {together.words()} (estimated from {many(guess.rehearsed, 'dialogue')} "
+            "with the rules backend)",
             soft_wrap=True,
         )
         if preparing.calls:

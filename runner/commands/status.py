@@ -13,7 +13,7 @@ from analysis.replies import cut_off_lines, uncounted
 from analysis.results import Results
 from runner.driver.budget import budget_in
 from runner.driver.failures import failure_lines
-from runner.formatting import duration
+from runner.formatting import duration, many
 from runner.locations import size_line, status_line
 from runner.placement.describe import engine_lines
 from sweeps.manifest import RunEntry
@@ -55,7 +55,8 @@ def show_status(folder: str, console: Console) -> None:
     agent, user, probe, calls, attempts, seconds = spent
     unknown = uncounted(results)
     console.print(
-        f"{attempts:,} attempts, {calls:,} calls; tokens{' (at least)' * bool(unknown)}: "
+        f"{many(attempts, 'attempt')}, {many(calls, 'call')}; "
+        f"tokens{' (at least)' * bool(unknown)}: "
         f"agent {agent:,}, user {user:,}, probes {probe:,}; from first to last {duration(seconds)}",
         soft_wrap=True,
     )

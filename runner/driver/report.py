@@ -12,7 +12,7 @@ from rich.markup import escape
 from runner.dataset_summary import remark_lines
 from runner.driver.outcome import Outcome
 from runner.driver.progress import token_words
-from runner.formatting import duration
+from runner.formatting import duration, many
 from runner.invocation import program
 from runner.locations import (
     folder_of,
@@ -30,8 +30,9 @@ def announce(plan: Plan, left: int, console: Console) -> None:
     cases = sum(len(source) for source in plan.sources)
     done = plan.episodes - left
     console.print(
-        f"{escape(plan.loaded.header.name)}: {len(plan.cells)} cells, {cases:,} cases, "
-        f"{plan.episodes:,} episodes{f', {done:,} done' if done else ''}, {left:,} to run",
+        f"{escape(plan.loaded.header.name)}: {many(len(plan.cells), 'cell')}, "
+        f"{many(cases, 'case')}, "
+        f"{many(plan.episodes, 'episode')}{f', {done:,} done' if done else ''}, {left:,} to run",
         soft_wrap=True,
     )
     for line in remark_lines(plan):
@@ -71,9 +72,10 @@ def conclude(
     for title, reason in outcome.unprepared.items():
         console.print(f"[red]{escape(f'{title} cannot be prepared: {reason}')}[/]", soft_wrap=True)
     console.print(
-        f"{tally.settled:,} episodes ({tally.failed:,} failed"
+        f"{many(tally.settled, 'episode')} ({tally.failed:,} failed"
         f"{f'; {tally.tried_again:,} attempts failed and were retried' * bool(tally.tried_again)}"
-        f") in {duration(seconds)}, {counts.calls:,} calls{free_calls(counts.cached, cache_mode)}, "
+        f") in {duration(seconds)}, {many(counts.calls, 'call')}"
+        f"{free_calls(counts.cached, cache_mode)}, "
         f"{token_words(counts.tokens, counts.uncounted)}",
         soft_wrap=True,
     )

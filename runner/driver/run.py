@@ -29,6 +29,7 @@ from runner.driver.report import announce, announce_journal, conclude, damage_li
 from runner.driver.run_record import RunRecord
 from runner.driver.scheduler import LeaseQueue, drive
 from runner.environment import check_environment, environment_of
+from runner.formatting import many
 from runner.locations import check_folder, places_of
 from runner.placement.groups import run_plan, without_engines
 from runner.screen import reason_of
@@ -291,7 +292,7 @@ def _engines(
     )
     for reason in dict.fromkeys(stages.misfits.values()):
         cells = sum(found == reason for found in stages.misfits.values())
-        console.print(f"[red]{cells} cells cannot run: {escape(reason)}[/]", soft_wrap=True)
+        console.print(f"[red]{many(cells, 'cell')} cannot run: {escape(reason)}[/]", soft_wrap=True)
 
     def episodes(cells: frozenset[int]) -> Iterator[Ref]:
         return iter(()) if done is None else plan.refs(done, cells)

@@ -85,3 +85,21 @@ def test_an_interrupt_leaves_no_traceback(command, monkeypatch, capsys):
         main()
     assert caught.value.code == INTERRUPTED
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_closed_standard_streams_are_opened_to_nowhere():
+    code = (
+        "import os, sys; from runner.entry import open_standard_streams as f; f(); "
+        "print(input, flush=True); print('x', file=sys.stderr, flush=True); "
+        "os.write(1, b'x'); sys.exit(40 + len(sys.stdin.read()) + (os.dup(0) < 3))"
+    )
+    shell = f'{sys.executable} -c "$0" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", shell, code], cwd=ROOT).returncode == 40
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], []])
+def test_help_that_cannot_be_printed_is_one_line(words, monkeypatch, capsys):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(words) == 1
+    assert capsys.readouterr().err == "error: No space left on device\n"

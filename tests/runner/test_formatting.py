@@ -1,0 +1,33 @@
+"""How counts and what is needed next are worded."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from runner.cli import _print_resume_hint
+from runner.driver.outcome import Outcome
+from runner.formatting import many
+from sweeps.storage.folder import folder_at
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 cells"), (1, "1 cell"), (2, "2 cells"), (2000, "2,000 cells")]
+)
+def test_one_is_singular(count, words):
+    assert many(count, "cell") == words
+
+
+@pytest.mark.parametrize(
+    ("needs", "words"),
+    [
+        ([], "to resume: "),
+        (["caps.tokens=MORE_THAN_5"], "to resume, with a higher cap: "),
+        (["caps.tokens=null", "caps.cost=null"], "to resume, without a cap: "),
+        (["caps.tokens=null", "caps.gpu_hours=MORE_THAN_1"], "to resume, with other caps: "),
+    ],
+)
+def test_the_way_to_resume_says_what_becomes_of_the_caps(needs, words):
+    text = io.StringIO()
+    _print_resume_hint(Outcome(folder_at("out"), 2, 1, None, needs=needs), Console(file=text))
+    assert text.getvalue().startswith(words)
