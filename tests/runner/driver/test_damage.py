@@ -75,7 +75,7 @@ def test_a_damaged_part_is_named_set_aside_and_run_again(ran, crsweep, table, ha
     assert [read(out) for read in (outcomes, words, prompts)] == before
     again = crsweep("run", path)
     assert "nothing to do" in again.stdout
-    assert "damaged: " not in again.stdout
+    assert "is damaged" not in again.stdout
 
 
 def flip(part: Path, column: str, *, first: bool = False) -> None:
@@ -108,13 +108,13 @@ def test_flipped_bytes_where_a_run_reads_are_set_aside_and_run_again(
     part = next((out / table).glob("*.parquet"))
     flip(part, column)
     mended = crsweep("run", path)
-    assert f"damaged: {part} " in mended.stdout
+    assert f"{part} is damaged; " in mended.stdout
     assert part.with_name(part.name + parts.DAMAGED).exists()
     assert (f"{left} to run" if left else "nothing to do") in mended.stdout
     assert [read(out) for read in (outcomes, words, prompts)] == before
     again = crsweep("run", path)
     assert "nothing to do" in again.stdout
-    assert "damaged: " not in again.stdout
+    assert "is damaged" not in again.stdout
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_flipped_bytes_are_found_when_parts_are_merged_and_their_episodes_run_ag
     path_in_file = "axes.key_value.key" if column == "axes.key" else column
     flip(part, path_in_file)
     stopped = crsweep("run", path, check=3)
-    assert f"damaged: {part} " in stopped.stdout
+    assert f"{part} is damaged; " in stopped.stdout
     assert part.with_name(part.name + parts.DAMAGED).exists()
     assert "16 of 32 episodes" in stopped.stdout + stopped.stderr
     assert "16 done, 16 to run" in crsweep("run", path).stdout

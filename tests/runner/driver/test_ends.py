@@ -77,7 +77,7 @@ def test_a_terminal_that_knows_ascii_only_is_written_escapes(ended, tmp_path, mo
             "cannot be made (no such part)",
         ),
         (
-            "runner.driver.run.compact",
+            "runner.driver.opening.compact",
             OSError(28, "No space left", "x"),
             "merged (x: No space left)",
         ),

@@ -44,12 +44,12 @@ def test_what_lies_in_the_folder_is_what_the_design_promises(tmp_path, crsweep):
         "agents.react",
         "agents.zero_shot",
         "simulators.core",
-        "simulators.domains.core.recorded",
+        "simulators.domains.core",
         "simulators.domains.synthetic",
         "simulators.success.user_accepts",
         "simulators.users.target_item",
         "workers.backends.core",
-        "workers.backends.rules.backend",
+        "workers.backends.rules",
     ]
     episodes, turns, calls = raw(out, "episodes"), raw(out, "turns"), raw(out, "calls")
     assert set(turns.attempt_id) == set(calls.attempt_id) == set(episodes.attempt_id)
