@@ -26,4 +26,4 @@ def test_waits_for_other_processes_have_one_last_guard():
         for path in files
         for match in _SHORT.finditer(path.read_text())
     ]
-    assert not [each for each in found if "test_pulse.py" not in each]  # its clock is virtual
+    assert not [each for each in found if "test_watchdog.py" not in each]  # its clock is virtual

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as np_arrays
 
 from agents.core.artifacts import Content
 from agents.core.errors import StoreError
+from workers.artifacts import store as module
 from workers.artifacts.store import About, ArtifactDamaged, ArtifactDiffers, ArtifactStore
 
 CONTENT = Content({"names": ["a", "b"]}, {"vectors": np.arange(6, dtype=np.float32).reshape(2, 3)})
@@ -164,13 +165,13 @@ def test_artifacts_of_one_recipe_and_data_are_found_whatever_their_seed(tmp_path
 
 def test_a_state_that_nobody_needs_any_more_is_no_error(tmp_path, monkeypatch):
     store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
-    rename = store._rename
+    rename = module._rename
 
     def meanwhile(aside, path):
         other.drop_states("k1")
         rename(aside, path)
 
-    monkeypatch.setattr(store, "_rename", meanwhile)
+    monkeypatch.setattr(module, "_rename", meanwhile)
     store.save_state("k1", CONTENT, seconds=0.0)
     assert store.state("k1") is None
 
