@@ -1,39 +1,59 @@
 """Title leaks: a simulated user that says the title it must not say.
 
 A name of the title (`agents.core.titles`) is said where its words follow each other, whatever their
-case, accents and punctuation: "schindlers list" says "Schindler's List (1993)". A name of one word
-("Heat", "Big", "Seven") is a word of plain speech as well. It counts only where something shows
-that it is a name; `Seen` lists what does. What a number follows ("Toy Story 2") is another title.
+case, accents and punctuation: "schindlers list" says "Schindler's List (1993)". A name of one
+common word ("Heat", "Big", "Seven"; `common_words.txt`) is a word of plain speech as well. It
+counts only where something shows that it is a name; `Seen` lists what does. What a number follows
+("Toy Story 2") is another title.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from agents.core.items import Catalogue, Item
-from agents.core.titles import Name, NameKind, content_words, fold, loose, numbered, parse
+from agents.core.titles import (
+    Name,
+    NameKind,
+    content_words,
+    fold,
+    loose,
+    numbered,
+    parse,
+    without_article,
+)
 
-Seen = Literal["words", "form", "quoted", "year", "called", "alone", "capital"]
+Seen = Literal["words", "form", "quoted", "year", "called", "alone", "capital", "rare"]
 """How it shows that a name was meant.
 
 - `words`: it has several words.
 - `form`: the title itself is written as no plain word is ("Se7en", "Amélie", "RoboCop").
 - `quoted`: in quotes, asterisks or underscores.
 - `year`: its year follows.
-- `called`: "called", "titled" or "the title is" before it, or "is the one" after it.
+- `called`: "called", "titled", "the title is" or "the film" before it, or "is the one" after it.
 - `alone`: the message holds nothing else.
 - `capital`: a capital letter within a sentence, in no longer name. At the start of a sentence, or
   where all is in capitals, it shows nothing.
+- `rare`: it is no common English word, and in no longer name.
 """
 
 _TOKEN = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|&")
 _QUOTES = "\"'*_`\u201c\u201d\u2018\u2019\u00ab\u00bb\u201e\u300a\u300b"
 _CALLED = re.compile(
-    r"\b(?:called|titled|entitled|named|(?:title|name)(?:\s+is|:))[\W_]*(?:(?:the|an?)\s+)?$", re.I
+    r"\b(?:called|titled|entitled|named|(?:title|name)(?:\s+is|:))[\W_]*(?:(?:the|an?)\s+)?$"
+    r"|\b(?:the|this|that)\s+(?:\w+\s+)?(?:film|movie|game)(?:\s+|:\s*)(?:(?:the|an?)\s+)?$",
+    re.I,
 )
+_ARTICLE_BEFORE = re.compile(r"\b(?:the|an?)\s+$", re.I)
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff]")
+_ARTICLES = frozenset(("the", "a", "an"))
+_NO_TOKEN = "?"
 _IS_IT = re.compile(r"^[\W_]*\bis\s+(?:the|my)\s+(?:one|film|movie|title|game|target)\b", re.I)
 _YEAR = re.compile(r"[(\[]\d{4}[)\]]")
 _NEW_SENTENCE = re.compile(r"[.!?\u2026\n]|^\s*[-*]\s")
@@ -72,32 +92,48 @@ class Secret:
 
     def leak(self, words: str) -> Leak | None:
         """The first name that `words` say."""
+        words = _visible(words)
         tokens = [_Token(m[0], m.start(), m.end()) for m in _TOKEN.finditer(words)]
-        folded = numbered(" ".join(_single(token.raw) or "?" for token in tokens))
-        starts, at = {}, 0
-        for place, word in enumerate(folded):
-            starts[at] = place
-            at += len(word)
-        starts[at] = len(folded)
-        joined = "".join(folded)
+        singles = [_single(token.raw) or _NO_TOKEN for token in tokens]
+        folded = numbered(" ".join(singles))
+        spans = list(self._spans(singles))
         for name, wanted in self._wanted:
-            at = joined.find(wanted)
-            while at >= 0:
-                first, end = starts.get(at), starts.get(at + len(wanted))
-                if first is not None and end is not None:
-                    said = _Said(words, tokens, folded, first, end)
-                    seen = self._seen(name, said)
-                    if seen is not None:
-                        return Leak(said.text, name.kind, seen)
-                at = joined.find(wanted, at + 1)
+            for first, end, written in spans:
+                if wanted.isdisjoint(written):
+                    continue
+                said = _Said(words, tokens, folded, first, end)
+                seen = self._seen(name, said)
+                if seen is not None:
+                    return Leak(said.text, name.kind, seen)
         return None
 
+    def _spans(self, singles: list[str]) -> Iterator[tuple[int, int, tuple[str, str]]]:
+        """Words that may be a name: where they begin and end, as written and with their numbers as
+        digits. Whether "I" or "V" is a number depends on its place in the name, not in the message.
+        """
+        keys = [key for _, wanted in self._wanted for key in wanted]
+        longest = max(map(len, keys), default=0)
+        for first, single in enumerate(singles):
+            begins = (single, *numbered(single))
+            if not any(key.startswith(begins) for key in keys):
+                continue
+            for end in range(first + 1, len(singles) + 1):
+                inside = singles[first:end]
+                as_digits = "".join(numbered(" ".join(inside)))
+                if len(as_digits) > longest:
+                    break
+                yield first, end, ("".join(inside), as_digits)
+
     @cached_property
-    def _wanted(self) -> list[tuple[Name, str]]:
+    def _wanted(self) -> list[tuple[Name, frozenset[str]]]:
         # "Matrix, The" is also said as the catalogue writes it.
         verbatim = Name(fold(_YEAR.sub(" ", self.title)), "title")
         names = dict.fromkeys((*self.names, verbatim))
-        return [(name, wanted) for name in names if (wanted := loose(name.text))]
+        return [
+            (name, frozenset((wanted, without_article(name.text).replace(" ", ""))))
+            for name in names
+            if (wanted := loose(name.text))
+        ]
 
     @cached_property
     def _year(self) -> str | None:
@@ -106,7 +142,7 @@ class Secret:
     @cached_property
     def _forms(self) -> dict[str, str]:
         """The words of the title as it writes them, by their folded form."""
-        return {_single(m[0]): m[0] for m in _TOKEN.finditer(self.title)}
+        return {_single(m[0]): m[0] for m in _TOKEN.finditer(_visible(self.title))}
 
     def _seen(self, name: Name, said: _Said) -> Seen | None:
         """How `said` shows that it is meant as this name; None where it does not."""
@@ -116,7 +152,7 @@ class Secret:
             return None
         if len(content_words(name.text)) > 1:
             return "words"
-        form = self._forms.get(_single(said.longest.raw), "")
+        form = self._forms.get(_single(said.text)) or self._forms.get(_single(said.longest.raw), "")
         if _is_no_plain_word(form):
             return "form"
         if said.quoted:
@@ -127,6 +163,8 @@ class Secret:
             return "alone"
         if form[:1].isupper() and said.capital:
             return "capital"
+        if not said.in_a_longer_name and not all(map(_is_common, name.text.split())):
+            return "rare"
         return None
 
 
@@ -154,17 +192,19 @@ class _Said:
 
     @property
     def longest(self) -> _Token:
-        return max(self.tokens[self.first : self.end], key=lambda token: len(token.raw))
+        inside = self.tokens[self.first : self.end]
+        return max(inside, key=lambda token: len(token.raw) * bool(content_words(fold(token.raw))))
 
     @property
     def quoted(self) -> bool:
-        left, right = self.before[-1:], self.after.lstrip(".,!?")[:1]
+        left = _ARTICLE_BEFORE.sub("", self.before)[-1:]
+        right = self.after.lstrip(".,!?")[:1]
         return bool(left and right) and left in _QUOTES and right in _QUOTES
 
     @property
     def alone(self) -> bool:
         rest = [*self.folded[: self.first], *self.folded[self.end :]]
-        return set(rest) <= {"the", "a", "an"}
+        return _ARTICLES.issuperset(rest)
 
     def followed_by_year(self, year: str | None) -> bool:
         pattern = rf"^[\W_]{{0,3}}(?:(?:from|of|in)\s+)?{year}\b"
@@ -182,20 +222,36 @@ class _Said:
     @property
     def capital(self) -> bool:
         """Whether its longest word has a capital that only a name explains."""
-        at = self.tokens.index(self.longest)
         if not self.longest.raw[:1].isupper() or self.longest.raw == "I":
             return False
         if self.message.upper() == self.message or self._starts_a_sentence(self.first):
             return False
-        inside = range(self.first, self.end)
-        after = at + 1
-        if after not in inside and after < len(self.tokens):
-            gap = self.message[self.tokens[at].end : self.tokens[after].start]
-            if gap == " " and self._is_capital(after):
-                return False  # "Speed Racer" is not "Speed"
+        return not self.in_a_longer_name
+
+    @property
+    def in_a_longer_name(self) -> bool:
+        """Whether words with capitals are next to it: "Speed Racer" is not "Speed"."""
+        if self.message.upper() == self.message or not self.longest.raw[:1].isupper():
+            return False
+        if (
+            self.end < len(self.tokens)
+            and self._gap(self.end) == " "
+            and self._is_capital(self.end)
+        ):
+            return True
         before = self.first - 1
-        gap = self.message[self.tokens[before].end : self.tokens[self.first].start]
-        return not (gap == " " and self._is_capital(before) and not self._starts_a_sentence(before))
+        # An article is part of this name: "see The Matrix", but "play Enter The Matrix".
+        if before > 0 and self._gap(self.first) == " " and self.folded[before] in _ARTICLES:
+            if self._starts_a_sentence(before) or self._gap(before) != " ":
+                return False
+            before -= 1
+        if before < 0 or self._gap(before + 1) != " ":
+            return False
+        return self._is_capital(before) and not self._starts_a_sentence(before)
+
+    def _gap(self, place: int) -> str:
+        """What is between a token and the one before it."""
+        return self.message[self.tokens[place - 1].end : self.tokens[place].start]
 
     def _is_capital(self, place: int) -> bool:
         raw = self.tokens[place].raw
@@ -204,8 +260,32 @@ class _Said:
     def _starts_a_sentence(self, place: int) -> bool:
         if not place:
             return True
-        gap = self.message[self.tokens[place - 1].end : self.tokens[place].start]
-        return _NEW_SENTENCE.search(gap) is not None
+        return _NEW_SENTENCE.search(self._gap(place)) is not None
+
+
+def _visible(text: str) -> str:
+    """Letters and their accents as one character each, without soft hyphens and the like."""
+    return _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
+
+
+@cache
+def _common_words() -> frozenset[str]:
+    text = Path(__file__).with_name("common_words.txt").read_text(encoding="utf-8")
+    lines = (line for line in text.splitlines() if not line.startswith("#"))
+    return frozenset(word for line in lines for word in line.split())
+
+
+def _is_common(word: str) -> bool:
+    """Whether a folded word is one of plain speech: on the list, or an inflected form of one that
+    is; short words and numbers too."""
+    if len(word) < 3 or word.isdigit():
+        return True
+    common = _common_words()
+    endings = ("", "s", "es", "d", "ed", "ing", "er", "r", "ers", "rs", "ly", "y", "less")
+    stems = [word[: len(word) - len(e)] for e in endings if word.endswith(e)]
+    if word.endswith("ing"):
+        stems.append(word.removesuffix("ing") + "e")
+    return any(stem in common for stem in stems)
 
 
 def _single(token: str) -> str:

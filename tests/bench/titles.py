@@ -1,5 +1,7 @@
 """Names of real titles: how many there are, how many mean one item, and that none means another.
 
+A name that is another item's own title means that item ("Godzilla"): it is counted by itself.
+
     DATA_ROOT=/data python -m tests.bench.titles
 
 The table in docs/designs/grounding.md comes from here: all titles of ML-100K and ML-1M, unfiltered,
@@ -28,6 +30,7 @@ class Counts(NamedTuple):
     names: int
     unambiguous: int
     ambiguous: int
+    taken: int
     misgrounded: list[str]
     not_themselves: list[str]
 
@@ -44,10 +47,12 @@ def count(titles: Sequence[str]) -> Counts:
             ways = [index.ground(text) for text in written(name, parse(title).year)]
             fate["names"] += 1
             fate["found"] += any(way is not None and way.place == place for way in ways)
+            others = {way.place for way in ways if way is not None and way.place != place}
+            fate["taken"] += any(owns(titles[other], name.text) for other in others)
             misgrounded += [
-                f"{name.text} ({name.kind}) of {title} -> {titles[way.place]}"
-                for way in ways
-                if way is not None and way.place != place and not owns(titles[way.place], name.text)
+                f"{name.text} ({name.kind}) of {title} -> {titles[other]}"
+                for other in others
+                if not owns(titles[other], name.text)
             ]
     themselves = [
         title
@@ -55,7 +60,16 @@ def count(titles: Sequence[str]) -> Counts:
         if (found := index.ground(title)) is None or found.place != place
     ]
     names, found = fate["names"], fate["found"]
-    return Counts(len(titles), with_names, names, found, names - found, misgrounded, themselves)
+    return Counts(
+        len(titles),
+        with_names,
+        names,
+        found,
+        names - found,
+        fate["taken"],
+        misgrounded,
+        themselves,
+    )
 
 
 def written(name: Name, year: str | None) -> Iterator[str]:
@@ -87,14 +101,16 @@ def data_sets(root: Path) -> Iterator[tuple[str, list[str]]]:
 
 def main() -> None:
     root = Path(os.environ.get("DATA_ROOT", "."))
-    print("| data set | titles | with names | names | unambiguous | ambiguous | misgrounded |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| data set | titles | with names | names | unambiguous | ambiguous | taken | misgrounded |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     notes: list[str] = []
     for name, titles in data_sets(root):
         began = time.perf_counter()
         counts = count(titles)
         notes.append(f"{name}: {time.perf_counter() - began:.1f} s")
-        row = [*counts[:5], len(counts.misgrounded)]
+        row = [*counts[:6], len(counts.misgrounded)]
         print("|", " | ".join([name, *(f"{number:,}" for number in row)]), "|")
         notes += [f"{name}, misgrounded: {mistake}" for mistake in counts.misgrounded]
         notes += [f"{name}, not itself: {title}" for title in counts.not_themselves]

@@ -36,6 +36,14 @@ TITLES = (
     "In & Out (1997)",
     "Spider-Man (2002)",
     "It (1990)",
+    "X-Men (2000)",
+    "V for Vendetta (2005)",
+    "King and I, The (1956)",
+    "Malcolm X (1992)",
+    "Léon (1994)",
+    "Three Kings (1999)",
+    "Batman (1989)",
+    "By the Sea (2015)",
 )
 CATALOGUE = Catalogue([Item(title, title) for title in TITLES], noun="movie")
 
@@ -95,13 +103,48 @@ def seen(words: str, title: str) -> str | None:
         ("I liked the Godfather: Part II", "Godfather: Part II, The (1974)", "words"),
         ("I liked the Godfather", "Godfather: Part II, The (1974)", None),
         ("a robocop", "RoboCop (1987)", "form"),
-        ("the movie Home", "Home (1990)", "capital"),
+        ("the movie Home", "Home (1990)", "called"),
         ("ET the extraterrestrial", TITLES[22], "words"),
         ("he goes in and out", "In & Out (1997)", None),
         ('It is "In and Out"', "In & Out (1997)", "quoted"),
         ("spiderman", "Spider-Man (2002)", "words"),
         ("It is a good one. It has a clown.", "It (1990)", None),
         ("I want to watch It tonight", "It (1990)", "capital"),
+        ("I want to see The Matrix tonight", "Matrix, The (1999)", "capital"),
+        ("The Matrix is fine", "Matrix, The (1999)", "capital"),
+        ("Fine. The Godfather, please", "Godfather, The (1972)", "capital"),
+        ("I want 'The Matrix'", "Matrix, The (1999)", "quoted"),
+        ("i want 'the matrix'", "Matrix, The (1999)", "quoted"),
+        ("I'd play Enter The Matrix", "Matrix, The (1999)", None),
+        ("I want The Matrix Reloaded", "Matrix, The (1999)", None),
+        ("I want 'The Matrix Reloaded'", "Matrix, The (1999)", None),
+        ("the film matrix", "Matrix, The (1999)", "called"),
+        ("how about the movie seven?", TITLES[0], "called"),
+        ("I want a movie. Big ones are fine", "Big (1988)", None),
+        ("I want a movie with big ideas", "Big (1988)", None),
+        ("I want to see X-Men", "X-Men (2000)", "words"),
+        ("X-Men, please", "X-Men (2000)", "words"),
+        ("I want the xmen", "X-Men (2000)", "words"),
+        ("I want V for Vendetta", "V for Vendetta (2005)", "words"),
+        ("V for Vendetta", "V for Vendetta (2005)", "words"),
+        ("I love The King and I a lot", "King and I, The (1956)", "words"),
+        ("It is the King and I", "King and I, The (1956)", "words"),
+        ("I love Malcolm X a lot", "Malcolm X (1992)", "words"),
+        ("I want fargo please", "Fargo (1996)", "rare"),
+        ("I'd love to watch fargo", "Fargo (1996)", "rare"),
+        ("I WANT FARGO PLEASE", "Fargo (1996)", "rare"),
+        ("Fargo would be fine", "Fargo (1996)", "rare"),
+        ("I liked Batman Returns", "Batman (1989)", None),
+        ("I liked batman", "Batman (1989)", "rare"),
+        ("Something like Le\u0301on", "Léon (1994)", "form"),
+        ("Something like Ame\u0301lie", "Amélie (2001)", "form"),
+        ("Something like ame\u0301lie, far\u00adgo", "Fargo (1996)", "rare"),
+        ("a robo cop", "RoboCop (1987)", "form"),
+        ("a robo-cop", "RoboCop (1987)", "form"),
+        ("#ThreeKings", "Three Kings (1999)", "words"),
+        ("3 Kings", "Three Kings (1999)", "words"),
+        ("I want By the Sea", "By the Sea (2015)", "capital"),
+        ("I want a house by the sea", "By the Sea (2015)", None),
     ],
 )
 def test_a_leak_is_a_name_of_the_title_said_as_a_name(words, title, how):
@@ -116,6 +159,14 @@ def test_a_leak_says_which_name_was_said_and_in_which_words():
         "leak_kind": "second_name",
         "leak_seen": "form",
     }
+
+
+def test_a_decomposed_title_is_the_same_title():
+    title = "Ame\u0301lie (2001)"
+    catalogue = Catalogue([Item(title, title)], noun="movie")
+    leak = Secret.of(catalogue[title], catalogue).leak("I want amelie")
+    assert leak is not None
+    assert leak.seen == "form"
 
 
 @given(st.text(max_size=60), st.sampled_from(TITLES), st.text(max_size=20))

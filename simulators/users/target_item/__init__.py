@@ -69,7 +69,7 @@ class _Options(UserOptions):
 class TargetItem(User):
     """Wants one item, and knows it."""
 
-    version = 3
+    version = 4
     Options = _Options
     options: _Options
     steps = (_OPEN, _ANSWER, _JUDGE, _SAY)
