@@ -305,7 +305,7 @@ def play(
 
 @app.command()
 def status(folder: Folder) -> None:
-    """Show the progress of a sweep, who is running it, and what failed."""
+    """Show a sweep's progress, who is running it, and what failed."""
     with _one_clear_message():
         from runner.commands.status import show_status
 
@@ -366,7 +366,7 @@ def sql(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with uncut cells.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with uncut cells.")] = False,
 ) -> None:
-    """Query the results with DuckDB's SQL. On a terminal, long cells are cut to its width."""
+    """Query the results with DuckDB SQL. On a terminal, long cells are cut to its width."""
     with _one_clear_message():
         from runner.commands.query import show_query
 

@@ -34,6 +34,7 @@ from sweeps.storage.folder import Folder, folder_at
 
 _VARS = "vars"
 _ALLOWED = ("oc.env", "range")
+_AS_TEXT = r"; to keep it as text, write \${ for ${ (\\${ in double quotes)"
 # A backslash keeps what follows as text; two of them are one.
 _OPEN = r"(?<!\\)(?:\\\\)*\$\{"
 _RESOLVER = re.compile(_OPEN + r"\s*([A-Za-z_][\w.]*)\s*:")
@@ -284,13 +285,14 @@ def _only_allowed_resolvers(keys: tuple[Any, ...], value: Any, origins: Origins)
             raise origins.refuse(
                 keys,
                 f"unknown resolver ${{{name}:...}}; there are "
-                f"{' and '.join(_ALLOWED)}{near(name, _ALLOWED)}",
+                f"{' and '.join(_ALLOWED)}{near(name, _ALLOWED)}{_AS_TEXT}",
             )
     for name, default in _ENV.findall(value):
         if not default and name not in os.environ:
             set_ones = [k for k in os.environ if k.isupper()]
             raise origins.refuse(
-                keys, f"the environment variable {name} is not set{near(name, set_ones)}"
+                keys,
+                f"the environment variable {name} is not set{near(name, set_ones)}{_AS_TEXT}",
             )
 
 
@@ -322,8 +324,7 @@ def _unresolved(
     elif isinstance(error, GrammarParseError):
         reason = f"cannot be read as a reference ${{...}}: {reason}"
     reason = f"{reason}, found {shown(written)}"
-    hint = r"; to keep it as text, write \${ for ${ (\\${ in double quotes)"
-    return origins.refuse(keys, reason + hint)
+    return origins.refuse(keys, reason + _AS_TEXT)
 
 
 def _full_key(keys: Sequence[Any]) -> str:

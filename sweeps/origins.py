@@ -136,7 +136,7 @@ def _refuse_ambiguous_in(value: Any, origins: Origins, at: Sequence[Any]) -> Non
         if meant is not None:
             advice = _quoted(origins, at, str(written))
             raise origins.refuse(
-                at, f"YAML readers differ on {written}: write {meant}, or {advice}"
+                at, f"YAML readers differ on '{written}': write {meant}, or {advice}"
             )
 
 

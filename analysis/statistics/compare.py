@@ -68,9 +68,8 @@ def compare(results: Results, metric: str, axis: str, first: str, second: str) -
 
 def _values(results: Results, axis: str) -> list[str]:
     if axis not in results.axes:
-        raise UsageError(
-            f"there is no axis {axis!r}{near(axis, results.axes)} (axes: {', '.join(results.axes)})"
-        )
+        known = f"axes: {', '.join(results.axes)}" if results.axes else "the grid has no axes"
+        raise UsageError(f"there is no axis {axis!r}{near(axis, results.axes)} ({known})")
     return list(dict.fromkeys(c.axes[axis] for c in results.manifest.cells if axis in c.axes))
 
 

@@ -7,6 +7,7 @@ after such a leak, or by such an acceptance, is not clean: the dialogue says lit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -17,7 +18,8 @@ _CELLS_NAMED = 20
 _WORTH_A_LOOK = (
     0.3  # share of a cell's dialogues with disagreements; its decisions are then counted
 )
-_FEW = 3  # decisions that are alike say nothing
+_FEW = 3  # fewer decisions that are alike say nothing
+_BARE = re.compile(r"true|false|null|none|[-+]?[\d._]+(e[-+]?\d+)?", re.IGNORECASE)
 
 
 class _Doubts(NamedTuple):
@@ -64,27 +66,43 @@ def notes(results: Results) -> list[str]:
 
 
 def cell_names(results: Results) -> list[str]:
-    """The cells by the axes in which they differ, in the short labels of tables."""
+    """The cells by the axes in which they differ, in the short labels of tables.
+
+    A value that says nothing alone comes with its axis: `simulator.leak_guard=false`.
+    """
     cells = results.manifest.cells
     differ = [axis for axis in results.axes if len({c.axes.get(axis) for c in cells}) > 1]
     short = {axis: brief(c.axes.get(axis, "") for c in cells).short for axis in differ}
-    return [", ".join(short[axis][cell.axes.get(axis, "")] for axis in differ) for cell in cells]
+    named = [
+        [(axis, short[axis][cell.axes[axis]]) for axis in differ if axis in cell.axes]
+        for cell in cells
+    ]
+    return [
+        ", ".join(f"{axis}={value}" if _BARE.fullmatch(value) else value for axis, value in values)
+        for values in named
+    ]
 
 
 def _shares(found: Sequence[_Doubts], names: Sequence[str]) -> list[str]:
     worst = sorted(found, key=_badness, reverse=True)[:_CELLS_NAMED]
-    lines = [
-        "not every success can be taken at its word: the simulated user named its target's title "
-        "(leaks), or decided against its targets (disagreements); `sr_clean@t` counts only "
-        "successes with no leak before them whose acceptance agrees with the targets"
-    ]
+    what = (
+        "the simulated user named its target's title (leaks), or decided against its targets "
+        "(disagreements)"
+    )
+    lines = [what]
+    if any(one.not_clean for one in found):
+        lines = [
+            f"not every success can be taken at its word: {what}; `sr_clean@t` counts only "
+            "successes with no leak before them whose acceptance agrees with the targets"
+        ]
     for one in sorted(worst):
         parts = [
-            f"{what} in {count:,} of {one.dialogues:,} dialogues ({count / one.dialogues:.0%})"
-            for what, count in (("leaks", one.leaks), ("disagreements", one.disagreements))
+            f"{kind} in {count:,} of {one.dialogues:,} dialogues ({count / one.dialogues:.0%})"
+            for kind, count in (("leaks", one.leaks), ("disagreements", one.disagreements))
             if count
         ]
-        parts.append(f"{one.not_clean:,} of {one.successes:,} successes are not clean")
+        if one.successes:
+            parts.append(f"{one.not_clean:,} of {one.successes:,} successes are not clean")
         lines.append(f"{_named(names[one.cell])}{'; '.join(parts)}")
     if len(found) > len(worst):
         lines.append(f"... and {len(found) - len(worst):,} more cells with fewer of them")

@@ -123,8 +123,8 @@ def latex(table: Table) -> str:
 def as_csv(table: Table) -> str:
     """Axes, then for each metric `<metric>`, `<metric>_std`, `<metric>_n`; full precision.
 
-    Beside a paper also `<metric>_published` and `<metric>_difference`. Empty where undefined.
-    `counted` and `planned` are episodes.
+    Next to a paper's table also `<metric>_published` and `<metric>_difference`. Empty where
+    undefined. `counted` and `planned` are episodes.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

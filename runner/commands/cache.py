@@ -24,7 +24,7 @@ def seconds_of(text: str) -> int:
 
 
 def prune(keep: str, path: str | None, console: Console) -> None:
-    """Drops what was stored longer ago than `keep`, and prints how much."""
+    """Drops calls older than `keep`, and prints how much."""
     before = time.time() - seconds_of(keep)
     folder = _existing(path)
     bytes_before = segments.size(folder)[1]

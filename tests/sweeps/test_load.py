@@ -166,6 +166,13 @@ def test_only_two_resolvers_exist(tmp_path):
     assert "unknown resolver ${oc.select:...}" in refused(path)
 
 
+def test_a_chat_template_that_looks_like_a_resolver_is_refused_with_how_to_escape_it(tmp_path):
+    path = write_sweep(tmp_path, name="x.yaml", out="${foo:1}")
+    assert r"to keep it as text, write \${ for ${" in refused(path)
+    path = write_sweep(tmp_path, name="x.yaml", out="${oc.env:NO_SUCH_ROOT_1}")
+    assert r"to keep it as text, write \${ for ${" in refused(path)
+
+
 def test_overrides_change_values_and_add_axes(tmp_path):
     path = write_sweep(tmp_path)
     plan = plan_of(path, "cases.sample=2", "grid.seed=[0,1,2]", "grid.simulator.max_facts=[1,2]")
@@ -430,10 +437,10 @@ _OPENAI = {"backend": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "m
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        ("on", 'YAML readers differ on on: write true, or put it in quotes: "on"'),
-        ("[a, {b: No}]", "YAML readers differ on No: write false, or"),
-        ("0123", "YAML readers differ on 0123: write 123 (or 0o123 if it is octal), or"),
-        ("0b11", "YAML readers differ on 0b11: write 3, or"),
+        ("on", "YAML readers differ on 'on': write true, or put it in quotes: \"on\""),
+        ("[a, {b: No}]", "YAML readers differ on 'No': write false, or"),
+        ("0123", "YAML readers differ on '0123': write 123 (or 0o123 if it is octal), or"),
+        ("0b11", "YAML readers differ on '0b11': write 3, or"),
     ],
 )
 def test_what_readers_differ_on_is_refused_in_an_untyped_option(tmp_path, written, expected):

@@ -7,6 +7,8 @@ import gc
 import logging
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -48,6 +50,8 @@ log = logging.getLogger(__name__)
 
 _ADDRESS_SECONDS = 30.0
 _CLUSTER_SECONDS = 5.0  # for a connection to a cluster
+_HEALTH_SECONDS = 20.0  # for an answer from Ray at its address; it takes about a second
+_HEALTH_CHECK = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
 
 
 class WorkerLost(Exception):
@@ -364,7 +368,7 @@ _WAY_OUT = (
 
 
 def check_cluster(address: str) -> None:
-    """UsageError if nothing answers at the address of a cluster; Ray itself tries for minutes."""
+    """UsageError if no Ray answers at the address of a cluster; Ray itself tries for minutes."""
     found = address
     if address == "auto":
         found = os.environ.get("RAY_ADDRESS") or read_ray_address() or ""
@@ -383,6 +387,30 @@ def check_cluster(address: str) -> None:
         raise UsageError(
             f"run.ray_address: there is no Ray cluster at {found} ({reason or error}); {_WAY_OUT}"
         ) from None
+    if not found.startswith("ray://"):  # Ray's client for those gives up by itself
+        _check_health(found)
+
+
+def _check_health(address: str) -> None:
+    """UsageError if what listens at the address is not Ray, or does not let us in.
+
+    In a process of its own: Ray's client cannot be interrupted, prints, and may abort.
+    """
+    command = [sys.executable, "-P", "-c", _HEALTH_CHECK, address]
+    try:
+        asked = subprocess.run(
+            command, capture_output=True, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, timeout=_HEALTH_SECONDS,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise UsageError(
+            f"run.ray_address: something listens at {address}, but it is no Ray cluster, or one "
+            f"that hangs (no answer to Ray's protocol within {_HEALTH_SECONDS:.0f} s); check host "
+            f"and port (Ray's usual port is 6379), {_WAY_OUT}"
+        ) from None
+    if asked.returncode != 0:
+        lines = asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"]
+        raise UsageError(_why_no_ray(address, RuntimeError(lines[-1])))
 
 
 def _why_no_ray(address: str | None, error: Exception) -> str:

@@ -108,6 +108,25 @@ def test_only_cells_with_leaks_or_disagreements_are_named(tmp_path):
     ]
 
 
+def test_a_value_that_says_nothing_alone_is_named_with_its_axis(tmp_path):
+    axes = [("a", "true", "0.5"), ("a", "false", "1"), ("b", "false", "1e-3")]
+    cells = [
+        Cell(f"c{n}", {"agent": agent, "simulator.leak_guard": guard, "models.strong.skill": skill})
+        for n, (agent, guard, skill) in enumerate(axes)
+    ]
+    found = Built(cells, seeds=[0], case_ids=["u0"])
+    for cell in cells:
+        refused = [turn(1, "refuse", disagrees=False)]
+        found.episode(cell, "u0", 0, opening=LEAKED_OPENING, turns=refused)
+    made = table(found, tmp_path)
+    assert doubts(made) == [
+        f"{agent}, simulator.leak_guard={guard}, models.strong.skill={skill}: "
+        "leaks in 1 of 1 dialogues (100%)"
+        for agent, guard, skill in axes
+    ]
+    assert not any("success" in note for note in made.notes)  # there was none
+
+
 def test_many_cells_are_named_worst_first(tmp_path):
     cells = [Cell(f"c{n:02}", {"agent": f"agent{n:02}"}) for n in range(25)]
     found = Built(cells, seeds=[0], case_ids=["u0"])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.conftest import LAST_GUARD_SECONDS
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import FakeOpenAI
+from workers.executors import on_ray
 from workers.executors.on_ray import _why_no_ray, check_cluster
 
 
@@ -41,9 +43,17 @@ def test_an_address_of_another_form_is_refused(address):
         check_cluster(address)
 
 
-def test_a_cluster_that_answers_is_joined():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        check_cluster(f"127.0.0.1:{server.getsockname()[1]}")
+@pytest.mark.ray
+@pytest.mark.parametrize("listener", ["mute", "http"])
+def test_what_listens_there_but_is_no_ray_is_one_line_with_a_way_out(monkeypatch, capfd, listener):
+    monkeypatch.setattr(on_ray, "_HEALTH_SECONDS", 2.0)  # neither ever answers as Ray does
+    with socket.create_server(("127.0.0.1", 0)) as mute, FakeOpenAI() as server:
+        port = mute.getsockname()[1] if listener == "mute" else urlsplit(server.url).port
+        with pytest.raises(UsageError) as e:
+            check_cluster(f"127.0.0.1:{port}")
+    assert f"something listens at 127.0.0.1:{port}, but it is no Ray cluster" in e.value.message
+    assert "run.ray_address=null" in e.value.message
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_temporary_folder_whose_path_is_too_long_is_named(monkeypatch):
