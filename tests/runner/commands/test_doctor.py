@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import socket
 
 from rich.console import Console
 
@@ -53,3 +54,12 @@ def test_doctor_makes_one_call_and_says_which_options_a_server_needs(tmp_path):
     assert f"openai, {server.url} lists no models (HTTP 404: Not Found); answered a call" in said
     assert "which cost one call (11 and 5 tokens)" in said
     assert len(server.asked) == asked + 2
+
+
+def test_a_cluster_that_is_not_there_fails_once(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nowhere = f"127.0.0.1:{probe.getsockname()[1]}"
+    passed, said = doctor(write_sweep(tmp_path, run={"executor": "ray", "ray_address": nowhere}))
+    assert not passed
+    assert [line.split(":")[0] for line in said.splitlines() if "FAIL" in line] == ["FAIL  ray"]
