@@ -42,6 +42,7 @@ FUZZY_CUTOFF = 90.0
 How = Literal[NameKind, "no_year", "spelling", "similar"]
 _YEAR = re.compile(r"\s*\((\d{4})\)\s*$")
 _BARE_YEAR = re.compile(r"^(.*?\w)\W+((?:18|19|20)\d\d)$", re.DOTALL)
+_ENUMERATED = re.compile(r"^\s*\d{1,2}[.)]\s+(?=\S)")
 _ARTICLE = re.compile(r"^(.*), (the|a|an|le|la|les|il|el|das|der|die)$")
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
 _SPACES = re.compile(r"\s+")
@@ -181,6 +182,8 @@ class TitleIndex:
             if exact:
                 return Grounded(_only(exact, among), 100.0, "title")
             found = self._named(without.folded, bare[2], among)
+        if found is None and (number := _ENUMERATED.match(title)):
+            return self._find(title[number.end() :], among)
         return found or self._similar(name, parts.year, among)
 
     def _named(self, name: str, year: str | None, among: Collection[int] | None) -> Grounded | None:

@@ -76,9 +76,14 @@ _COUNTED = frozenset(("part", "episode", "chapter", "volume", "vol", "book", "ac
 # Without I, V and X, which are letters more often than numbers.
 _ROMAN = {"ii": 2, "iii": 3, "iv": 4, "vi": 6, "vii": 7, "viii": 8, "ix": 9}
 _ROMAN |= {"xi": 11, "xii": 12, "xiii": 13, "xiv": 14, "xv": 15, "xvi": 16}
-_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
+_WORDS += ("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen")
+_WORDS += ("nineteen", "twenty")
 _NUMBERS = {word: str(value) for word, value in _ROMAN.items()}
 _NUMBERS |= {word: str(value) for value, word in enumerate(_WORDS, start=1)}
+# In front of another word: "Doctor Strangelove", but "The Saint".
+_ABBREVIATED = {"doctor": "dr", "mister": "mr", "saint": "st", "versus": "vs"}
+_AFTER_BRACKET = re.compile(r"(?<=[)\]])[\s.,;:!?\"'*_\u201d\u2019]+$")
 
 
 @lru_cache(maxsize=65536)
@@ -93,8 +98,9 @@ def fold(text: str) -> str:
 
 
 def parse(title: str) -> Parts:
-    """The parts of a title. Brackets in the middle belong to the stem."""
-    rest, brackets, year = title.strip(), [], None
+    """The parts of a title. Brackets in the middle belong to the stem; punctuation after the last
+    one is no part of it."""
+    rest, brackets, year = _AFTER_BRACKET.sub("", title.strip()), [], None
     while rest.endswith((")", "]")):
         start = max(rest.rfind("("), rest.rfind("["))
         inner = rest[start + 1 : -1].strip()
@@ -123,11 +129,12 @@ def without_article(name: str) -> str:
 
 
 def numbered(name: str) -> list[str]:
-    """The words of a folded name, with numbers written as digits: "part ii" is "part 2"."""
+    """The words of a folded name, with numbers as digits and forms of address abbreviated: "part
+    ii" is "part 2", "doctor who" is "dr who"."""
     words = name.split()
     last = len(words) - 1
     for place, word in enumerate(words):
-        number = _NUMBERS.get(word)
+        number = _NUMBERS.get(word) or (_ABBREVIATED.get(word) if place < last else None)
         if number is None and place:  # a letter in front is a word: "I, Robot", "V for Vendetta"
             if word in ("v", "x"):
                 number = "5" if word == "v" else "10"

@@ -114,7 +114,7 @@ class Secret:
         keys = [key for _, wanted in self._wanted for key in wanted]
         longest = max(map(len, keys), default=0)
         for first, single in enumerate(singles):
-            begins = (single, *numbered(single))
+            begins = (single, numbered(f"{single} x")[0])
             if not any(key.startswith(begins) for key in keys):
                 continue
             for end in range(first + 1, len(singles) + 1):

@@ -95,6 +95,7 @@ def seen(words: str, title: str) -> str | None:
         ("I like Star Wars", TITLES[12], None),
         ("Star Wars (1980)", TITLES[12], "year"),
         ("dr strangelove", TITLES[14], "words"),
+        ("I want doctor strangelove", TITLES[14], "words"),
         ("I liked Toy Story 2", "Toy Story (1995)", None),
         ("I liked toy story two", "Toy Story (1995)", None),
         ("I liked Toy Story 2", "Toy Story 2 (1999)", "words"),

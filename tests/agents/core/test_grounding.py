@@ -83,6 +83,12 @@ def test_every_title_means_itself(titles):
         ("The Matrix (1999)", "Matrix, The (1999)", "title"),
         ("Matrix (1999)", "Matrix, The (1999)", "article"),
         ("Matrix", "Matrix, The (1999)", "article"),
+        # As lists and sentences write titles.
+        ("Heat (1995).", "Heat (1995)", "title"),
+        ("**Heat (1995)**,", "Heat (1995)", "title"),
+        ("1. Heat (1995)", "Heat (1995)", "title"),
+        ("10) The Matrix (1999)", "Matrix, The (1999)", "title"),
+        ("8 1/2 (1963)", "8 1/2 (1963)", "title"),
         ("A Close Shave", "Close Shave, A (1995)", "no_year"),
         ("The Fargo (1996)", "Fargo (1996)", "article"),
         ("La Strada (1954)", "Strada, La (1954)", "title"),
@@ -147,6 +153,8 @@ def test_a_title_is_known_by_its_other_names(written, title, how):
     "written",
     [
         "Seven (1994)",  # another year
+        "1. Heat (1986)",
+        "24: Heat (1995)",
         "Seven (1979)",
         "The Godfather (1974)",  # a mistake about the first part
         "Godfather (1990)",
@@ -179,6 +187,26 @@ def test_a_title_is_known_by_its_other_names(written, title, how):
 )
 def test_what_is_ambiguous_or_another_film_is_not_guessed(written):
     assert meant(written) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "title"),
+    [
+        ("12 Monkeys (1995)", "Twelve Monkeys (1995)"),
+        ("12 Monkeys", "Twelve Monkeys (1995)"),
+        ("Ocean's 11 (2001)", "Ocean's Eleven (2001)"),
+        ("Ocean's 12 (2001)", None),
+        ("Doctor Strangelove (1963)", "Dr. Strangelove (1963)"),
+        ("Dr. Zhivago (1965)", "Doctor Zhivago (1965)"),
+        ("The Doctor (1991)", "Doctor, The (1991)"),
+        ("The Dr. (1991)", None),
+    ],
+)
+def test_numbers_and_forms_of_address_are_the_same_in_words_and_short(written, title):
+    titles = ("Twelve Monkeys (1995)", "Ocean's Eleven (2001)", "Dr. Strangelove (1963)")
+    titles += ("Doctor Zhivago (1965)", "Doctor, The (1991)")
+    found = TitleIndex(titles).ground(written)
+    assert (None if found is None else titles[found.place]) == title
 
 
 @pytest.mark.parametrize(
