@@ -17,10 +17,10 @@ from rich.console import Console
 from agents.core.errors import ReplicaLost
 from agents.core.seeds import Seeds
 from runner.commands import plan as plan_command
+from runner.driver import engine_loader as module
 from runner.driver.engine_loader import RunEngines
 from runner.driver.scheduler import LeaseQueue, drive
-from runner.placement import cluster
-from runner.placement import groups as module
+from runner.placement import cluster, groups
 from runner.placement.groups import Needs, RunPlan, StagePlan, placement_of, run_plan
 from runner.placement.packing import Allocation, Node
 from runner.placement.place import Stage
@@ -431,7 +431,7 @@ def test_nothing_is_loaded_for_cells_whose_episodes_are_all_done(tmp_path, monke
     assert len(plan.cells) == 4
     cells = [frozenset(c) for c in (("a", "u"), ("b", "u"), (), ("a",))]
     needs = Needs({s.key: s for s in THREE}, cells, {})
-    monkeypatch.setattr(module, "needs_of", lambda plan, cpu: needs)
+    monkeypatch.setattr(groups, "needs_of", lambda plan, cpu: needs)
     nodes = [Node("n", 2)]
     everything = run_plan(plan, nodes, cpu=False)
     assert set(everything.needs.specs) == {"a", "b", "u"}  # c is in no cell

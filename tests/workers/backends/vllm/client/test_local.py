@@ -56,7 +56,7 @@ def engines(monkeypatch, tmp_path):
     # The real one takes over the output of this process for good.
     monkeypatch.setattr(local.LocalEngines, "_output", lambda self: tmp_path / "engine.log")
     FakeEngine.made, FakeEngine.broken = [], None
-    monkeypatch.setattr(local, "Engine", FakeEngine)
+    monkeypatch.setattr(local, "VLLMEngine", FakeEngine)
     monkeypatch.setattr(local, "time", virtual_time.TIME)
     monkeypatch.setattr(local, "clean_environment", lambda offline, cpu_share: None)
     platforms = ModuleType("vllm.platforms")
