@@ -1,4 +1,4 @@
-"""The call cache of a sweep file: where it is, and what a person can do with it."""
+"""Where the call cache, the journals and the artifacts of a sweep file are, and their state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the reading commands print."""
+"""`crsweep table`, `compare` and `sql`: what they print."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ class RunEngines:
         """Stops loading, and counts for the last time."""
         if conducting is not None:
             conducting.cancel()
-            with suppress(asyncio.CancelledError):  # as it was told
+            with suppress(asyncio.CancelledError):  # cancelled above
                 await conducting
         if self._fleet is not None:
             await self._fleet.refresh()

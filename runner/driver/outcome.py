@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from runner.driver.progress import Tally
 from sweeps.storage.folder import Folder
 
-COMPLETE, BAD_INPUT, INCOMPLETE = 0, 2, 3
+COMPLETE, INCOMPLETE = 0, 3
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Outcome:
     unprepared: Mapping[str, str] = field(default_factory=dict)
     """Artifact -> why it could not be made."""
     needs: Sequence[str] = ()
-    """The overrides that the next run needs to go on: of caps that are reached."""
+    """The overrides that the next run needs to continue: of caps that are reached."""
     unavailable: bool = False
     """Whether it was stopped because a model serves no call."""
     unfinished: Sequence[str] = ()

@@ -130,7 +130,7 @@ def run(
         try:
             running = _run(plan, None if only_prepare else done, left, console, notes, preparation)
             tally = asyncio.run(running)
-        finally:  # what was paid for is told, however the run ended
+        finally:  # what was paid for is recorded, however the run ended
             with _after_the_last_commit("the manifest cannot be updated", notes.unfinished):
                 notes.write()
         whole = True

@@ -1,4 +1,4 @@
-"""The engines of a run: which models need one, where they go, and when they come and go."""
+"""Groups the cells of a plan by the engines that they need, and places the groups."""
 
 from __future__ import annotations
 

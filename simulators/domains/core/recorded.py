@@ -1,4 +1,4 @@
-"""What domains share: fingerprints, careful reading, the k-core, leave-one-out by time."""
+"""Domains made from recorded interactions, and the fingerprints of domains."""
 
 from __future__ import annotations
 
