@@ -1,4 +1,4 @@
-"""`crsweep table`, `compare` and `sql`: what they print."""
+"""`crsweep table` and `crsweep compare`: what they print."""
 
 from __future__ import annotations
 
