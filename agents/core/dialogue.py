@@ -21,7 +21,8 @@ class Message(NamedTuple):
     shown: tuple[Item, ...] = ()
 
 
-_LEFT_OUT = Message("note", "earlier turns are left out here")
+LEFT_OUT = Message("note", "earlier turns are left out here")
+"""Stands in a prompt for the turns that `history_turns` cuts."""
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class Dialogue:
         latest = 2 * self.history_turns - open_turn
         if latest >= len(self.whole):
             return self.whole.copy()
-        return [_LEFT_OUT, *self.whole[-latest:]]
+        return [LEFT_OUT, *self.whole[-latest:]]
 
     @property
     def turn(self) -> int:

@@ -1,0 +1,315 @@
+"""What every judge is: it reads a recorded dialogue and gives verdicts on it.
+
+- What a judge may see of a dialogue is a `RecordedDialogue`. Targets, needs, strategies, the cell,
+  its seeds and the case are no part of that type, so no prompt can show them.
+- A `DialogueJudge` judges one dialogue: turns of it, an item recommended in it, or all of it. A
+  `PairJudge` compares two.
+- A judge asks through `Ask`, so the reply's schema decides what is valid. A reply that stays
+  invalid makes its verdicts `unparsed`, and no others; errors of infrastructure are raised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+
+from pydantic import Field
+
+from agents.core.ask import Ask
+from agents.core.dialogue import LEFT_OUT, Action, Decision, Message
+from agents.core.errors import ContextOverflow, ReplyInvalid
+from agents.core.items import Item
+from agents.core.paths import PathText
+from agents.core.plugins import Options, operational
+from agents.core.steps import ReplyModel, Step, text
+
+JUDGES = "simulators.judges"
+
+SubjectKind = Literal["turn", "recommendation", "dialogue", "pair"]
+Status = Literal["valid", "unparsed"]
+Order = Literal["ab", "ba"]
+
+
+class RecordedTurn(NamedTuple):
+    """One reply of the recommender and the user's answer, as both were said.
+
+    `number` counts from 1. `action` and `user_decision` are None where a recording does not state
+    them, `user_text` where it ends with the recommender's words.
+    """
+
+    number: int
+    agent_text: str
+    action: Action | None
+    shown: tuple[Item, ...]
+    user_text: str | None
+    user_decision: Decision | None
+    accepted: Item | None
+
+    @property
+    def reply(self) -> Message:
+        """The recommender's words and the items that came with them."""
+        return Message("recommender", self.agent_text, self.shown)
+
+
+@dataclass(frozen=True)
+class RecordedDialogue:
+    """What was said in a finished dialogue, and nothing that was not said.
+
+    `noun` is what its items are called ("movie"). `opening` is None where the recommender spoke
+    first. Turns are numbered 1, 2, 3 and so on.
+    """
+
+    noun: str
+    opening: str | None
+    turns: tuple[RecordedTurn, ...]
+
+    @cached_property
+    def transcript_hash(self) -> str:
+        """BLAKE2b-128 (hex) of canonical JSON of all that a judge may see, item facts included.
+
+        Dialogues that differ in case, cell, seed or attempt alone have one hash.
+        """
+        seen = {
+            "noun": self.noun,
+            "opening": self.opening,
+            "turns": [
+                [
+                    turn.number,
+                    turn.agent_text,
+                    turn.action,
+                    [_identity(item) for item in turn.shown],
+                    turn.user_text,
+                    turn.user_decision,
+                    None if turn.accepted is None else _identity(turn.accepted),
+                ]
+                for turn in self.turns
+            ],
+        }
+        canonical = json.dumps(seen, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        data = canonical.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+    def before(self, turn: int, latest: int | None = None) -> list[Message]:
+        """What was said before the recommender's reply of `turn`.
+
+        With `latest`, only the last so many turns, after a note that others are left out.
+        """
+        return self._messages(self.turns[: turn - 1], latest)
+
+    def messages(self, latest: int | None = None) -> list[Message]:
+        """Everything that was said; with `latest` as in `before`."""
+        return self._messages(self.turns, latest)
+
+    @property
+    def last_accepted(self) -> tuple[RecordedTurn, Item] | None:
+        """The item that the user accepted last, and the turn it did so in; None without one."""
+        found = ((t, t.accepted) for t in reversed(self.turns) if t.accepted is not None)
+        return next(found, None)
+
+    @property
+    def last_recommended(self) -> tuple[RecordedTurn, Item] | None:
+        """The first item of the last list that was shown, and its turn; None without one."""
+        return next(((t, t.shown[0]) for t in reversed(self.turns) if t.shown), None)
+
+    def _messages(self, turns: Sequence[RecordedTurn], latest: int | None) -> list[Message]:
+        found: list[Message] = [] if self.opening is None else [Message("user", self.opening)]
+        # The opening is a turn of its own, as in the prompts of agents and users.
+        if latest is not None and latest < len(turns) + len(found):
+            found, turns = [LEFT_OUT], turns[-latest:]
+        for turn in turns:
+            found.append(turn.reply)
+            if turn.user_text is not None:
+                found.append(Message("user", turn.user_text))
+        return found
+
+
+class Subject(NamedTuple):
+    """What a verdict is about: a turn, an item at a turn, or with neither the whole dialogue.
+
+    Of a pair of replies it is the turn that they compete for, of a pair of dialogues nothing.
+    """
+
+    turn: int | None = None
+    item: Item | None = None
+
+
+class Dimension(NamedTuple):
+    """Something that is scored, on a scale from `low` to `high`, both included."""
+
+    name: str
+    kind: SubjectKind
+    low: float
+    high: float
+
+
+class Verdict(NamedTuple):
+    """One judgement. `value` is None exactly where it is `unparsed`: there is no valid reply.
+
+    - `reason`: the judge's own words; of an unparsed verdict, why there is none.
+    - `order`: of a pair, which side was presented as A: "ab" the first, "ba" the second. `value`
+      is always that of the first side: 1 wins, 0 loses, 0.5 ties.
+    """
+
+    subject: Subject
+    dimension: str
+    value: float | None
+    status: Status
+    reason: str
+    order: Order | Literal[""] = ""
+
+
+class JudgeOptions(Options):
+    """Options that every judge has. How often it is asked (`samples`) is not one of them."""
+
+    prompts: PathText | None = operational(None, description="folder of prompts to use instead")
+
+
+class HistoryOptions(JudgeOptions):
+    """Options of judges whose prompts show what was said before."""
+
+    history_turns: Annotated[int, Field(ge=1)] | None = None
+    """Prompts show the last so many turns of a dialogue, and say so; all of them: None."""
+
+
+class PairOptions(JudgeOptions):
+    """Options that every judge of pairs has.
+
+    Which pairs are compared is no part of a verdict's identity: more opponents rerun nothing.
+    """
+
+    pairs: Literal["response", "dialogue"] = "response"
+    """What is compared: the next reply of two agents to one stored context (DESIRE, Table 5), or
+    two dialogues of the same case and seed (CSI, Figure 4)."""
+    axis: str = operational("agent")
+    """The axis of the grid whose values compete."""
+    baseline: str = operational(...)
+    """The value of the axis whose wins are counted."""
+    against: Annotated[tuple[str, ...], Field(min_length=1)] = operational(...)
+    """Its opponents, each compared with it."""
+
+
+class JudgeReply(ReplyModel):
+    """Base of judges' reply schemas. The reason comes first: models think before they score."""
+
+    reason: Annotated[str, text(400, "Give your reason in one or two sentences.")]
+
+
+R = TypeVar("R", bound=JudgeReply)
+
+
+def scale(low: int, high: int, description: str) -> Any:
+    """A score's field: `Annotated[int, scale(1, 5, "Rate how clear the reply is.")]`.
+
+    Strict: neither "4" nor true nor 4.0 is a score.
+    """
+    return Field(ge=low, le=high, strict=True, description=description)
+
+
+class Judge(ABC):
+    """What all judges share. One instance serves any number of dialogues: it keeps no state."""
+
+    Options: ClassVar[type[JudgeOptions]] = JudgeOptions
+    version: ClassVar[int] = 1
+    """Raised when the code changes what is judged or asked: its judgements are made again."""
+    roles: ClassVar[tuple[str, ...]] = ("judge",)
+    """The sub-roles that it speaks for; the driver makes `judge` the role `judge.NAME`."""
+    steps: ClassVar[tuple[Step[Any], ...]]
+    """Every step that it may ask for."""
+
+    def __init__(self, options: JudgeOptions) -> None:
+        self.options = options
+
+    @classmethod
+    @abstractmethod
+    def dimensions(cls, options: Any) -> tuple[Dimension, ...]:
+        """What it scores with these options, and on which scales."""
+
+
+class DialogueJudge(Judge):
+    """A judge of single dialogues."""
+
+    @abstractmethod
+    def subjects(self, dialogue: RecordedDialogue) -> Sequence[Subject]:
+        """What there is to judge; empty if there is nothing, and then nothing is asked."""
+
+    @abstractmethod
+    async def judge_subject(
+        self, dialogue: RecordedDialogue, subject: Subject, ask: Ask
+    ) -> Sequence[Verdict]:
+        """One verdict on `subject` for each dimension of its kind.
+
+        `ask` belongs to this judge, the dialogue's transcript hash is its scope and the sample's
+        number its sampling seed. Raises the engine errors and PromptError.
+        """
+
+    async def judge(self, dialogue: RecordedDialogue, ask: Ask) -> list[Verdict]:
+        """Verdicts on all subjects, one subject after the other.
+
+        A call belongs to its subject's turn (0: the whole dialogue), so its seed does not depend
+        on which other subjects there are.
+        """
+        verdicts: list[Verdict] = []
+        for subject in self.subjects(dialogue):
+            ask.journal.turn = subject.turn or 0
+            verdicts += await self.judge_subject(dialogue, subject, ask)
+        return verdicts
+
+
+class PairJudge(Judge):
+    """A judge of pairs."""
+
+    Options = PairOptions
+    options: PairOptions
+
+    @abstractmethod
+    async def compare(
+        self, first: RecordedDialogue, second: RecordedDialogue, order: Order, ask: Ask
+    ) -> Sequence[Verdict]:
+        """One verdict for each dimension, with the two sides presented in `order`.
+
+        With `pairs: response` the two dialogues are equal but for the recommender's reply of
+        their last turn, which are compared; see `check_same_context`. Both orders are asked, each
+        by a call of this method. Raises as `DialogueJudge.judge_subject` does.
+        """
+
+
+def check_same_context(first: RecordedDialogue, second: RecordedDialogue) -> None:
+    """ValueError unless the dialogues are equal up to the recommender's last reply."""
+    if not first.turns or len(first.turns) != len(second.turns):
+        raise ValueError("the two replies of a pair belong to different turns")
+    same = (first.noun, first.opening) == (second.noun, second.opening)
+    if not same or first.turns[:-1] != second.turns[:-1]:
+        raise ValueError("the two replies of a pair do not continue the same dialogue")
+
+
+async def verdicts_of(
+    reply: Awaitable[R],
+    subject: Subject,
+    dimensions: Sequence[str],
+    value: Callable[[R, str], float],
+    order: Order | Literal[""] = "",
+) -> list[Verdict]:
+    """A verdict for each dimension from one `reply`; `value` reads a dimension's value off it.
+
+    All are unparsed if the reply stays invalid, or if the prompt does not fit the model's context:
+    both would repeat. Raises every other error.
+    """
+    try:
+        given = await reply
+    except (ReplyInvalid, ContextOverflow) as error:
+        why = f"{type(error).__name__}: {error.message}"
+        return [Verdict(subject, name, None, "unparsed", why, order) for name in dimensions]
+    return [
+        Verdict(subject, name, value(given, name), "valid", given.reason, order)
+        for name in dimensions
+    ]
+
+
+def _identity(item: Item) -> list[Any]:
+    attributes = {name: list(values) for name, values in item.attributes.items()}
+    return [item.id, item.title, attributes, item.description, item.price]

@@ -1,0 +1,1 @@
+"""Judges of recorded dialogues, one a sub-package (docs/add-a-judge.md)."""
