@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from agents.core.errors import UsageError, near
 from agents.core.plugins import Options
 from sweeps.document import Document, Path, ambiguous, parse
+from sweeps.reserved import reserved, usable
 
 
 @dataclass
@@ -96,6 +97,12 @@ class Origins:
             f"{self.of(path)}: {dotted}: {message}" if dotted else f"{self.of(path)}: {message}"
         )
 
+    def refuse_reserved(self, path: Sequence[Any]) -> None:
+        """Raises UsageError if sweep files may not use `path` yet."""
+        why = reserved(path)
+        if why is not None:
+            raise self.refuse(path, why)
+
 
 def check(
     model: type[BaseModel], data: Mapping[str, Any], origins: Origins, at: Sequence[Any] = ()
@@ -152,7 +159,7 @@ def explain(
     path = [*at, *inner]
     kind, found = first["type"], first.get("input")
     if kind == "extra_forbidden":
-        known = _fields_at(model, inner[:-1])
+        known = usable(_fields_at(model, inner[:-1]), path[:-1])
         text = f"unknown key {inner[-1]!r}{near(str(inner[-1]), known)}{_known(known)}"
     elif kind == "missing":
         text = "is missing"
@@ -175,7 +182,7 @@ def explain(
         if kind in _TEXT and written and not isinstance(found, Mapping | list):
             text += f"; {_quoted(origins, path, written)}"
         elif kind in _MAPPING:
-            text += _known(_fields_at(model, inner))
+            text += _known(usable(_fields_at(model, inner), path))
     return origins.refuse(path, text)
 
 

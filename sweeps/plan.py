@@ -28,12 +28,12 @@ from sweeps.artifacts import Artifact, Need, keys_of, need_of, role_of
 from sweeps.load import LoadedSweep
 from sweeps.missing import refused_data
 from sweeps.origins import Origins, check
+from sweeps.reserved import ROLES, reserved, usable
 from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
 
 AGENTS, USERS, DOMAINS = "agents", "simulators.users", "simulators.domains"
 SUCCESS = "simulators.success"
-_SEED_AXES = ("seed", "seeds.sampling", "seeds.training", "seeds.order")
-_SPEAKERS = ("agent", "user", "critic", "judge")
+_SEED_AXES = ("seed", "seeds", "seeds.sampling", "seeds.training", "seeds.order")
 _CELL_PARTS = tuple(CellConfig.model_fields)
 
 Declare = Callable[[ModelSpec, Origins, Sequence[str]], Callable[[], Mapping[str, Any]]]
@@ -209,6 +209,8 @@ def _check_axis_paths(plan: Plan) -> None:
                 "and columns of results do not: rename a model or a role"
             )
         head = axis.split(".", 1)[0]
+        if (why := reserved([head])) is not None:
+            raise UsageError(f"{origins.of_axis(axis)}: grid: {axis}: {why}")
         if head not in _CELL_PARTS:
             raise UsageError(
                 f"{origins.of_axis(axis) or plan.loaded.path}: grid: {axis!r} is not part of a cell"
@@ -283,7 +285,11 @@ class _CellMaker:
         for axis in _SEED_AXES:
             if axis in point:
                 given = grid.put(given, axis, point[axis])
-        return check(Seeding, given, self._origins_at(point)).seeding
+        origins = self._origins_at(point)
+        found: Seeding = check(Seeding, given, origins)
+        for name in found.seeds.model_fields_set if found.seeds else ():
+            origins.refuse_reserved(("seeds", name))
+        return found.seeding
 
     def _raw(self, point: Mapping[str, Any]) -> dict[str, Any]:
         return grid.put_all(self._plan.loaded.cell, point)
@@ -437,13 +443,15 @@ def make_domain(ref: PluginRef, origins: Origins) -> Domain:
 
 
 def _roles(config: CellConfig, spoken: Sequence[str], origins: Origins) -> dict[str, str]:
+    possible = usable(ROLES, ["roles"])
     for role, model in config.roles.items():
+        origins.refuse_reserved(("roles", role))
         speaks = role.split(".", 1)[0]
-        if speaks not in _SPEAKERS:
+        if speaks not in possible:
             raise origins.refuse(
                 ("roles", role),
-                f"there is no role {role!r}{near(speaks, _SPEAKERS)}"
-                f" (a role begins with one of: {', '.join(_SPEAKERS)})",
+                f"there is no role {role!r}{near(speaks, possible)}"
+                f" (a role begins with one of: {', '.join(possible)})",
             )
         if model not in config.models:
             raise origins.refuse(

@@ -23,6 +23,7 @@ from agents.core import plugins
 from agents.recommenders.core import RECOMMENDERS, RecommenderRef
 from analysis.metrics.core import METRICS
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS
+from sweeps.reserved import ROLES, usable
 from sweeps.schema import CellConfig, Header, ModelSpec
 from workers.models import BACKENDS
 
@@ -33,7 +34,7 @@ _REFERENCE: Schema = {"type": "string", **_PATTERN}
 _NULL: Schema = {"type": "null"}
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_ROLE = r"(agent|user|critic|judge)(\.[A-Za-z0-9_.-]+)?"
+_ROLE = rf"({'|'.join(usable(ROLES, ['roles']))})(\.[A-Za-z0-9_.-]+)?"
 _KINDS = {
     "domain": (DOMAINS, "name"),
     "agent": (AGENTS, "name"),
@@ -47,6 +48,8 @@ _KINDS = {
 def sweep_schema() -> Schema:
     """The schema, equal for equal plug-ins."""
     header, cell = _properties(Header), _properties(CellConfig)
+    seeds = _fields(cell["seeds"])
+    cell["seeds"]["properties"] = {name: seeds[name] for name in usable([*seeds], ["seeds"])}
     properties = {**header, **cell}
     for kind in ("domain", "agent", "simulator", "success"):
         properties[kind] = _pointer(kind)

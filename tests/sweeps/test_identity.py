@@ -24,7 +24,7 @@ def test_ids_are_the_same_for_what_no_dialogue_can_observe(tmp_path):
         tmp_path,
         name="renamed.yaml",
         models={"clever": BASE["models"]["strong"], "simple": BASE["models"]["weak"]},
-        roles={"user": "clever", "judge": "simple"},
+        roles={"user": "clever", "agent.planner": "simple"},
         grid={**BASE["grid"], "roles.agent": ["clever", "simple"]},
     )
     assert ids(renamed) == before
@@ -40,7 +40,7 @@ def test_ids_are_the_same_for_what_no_dialogue_can_observe(tmp_path):
         "models.strong.price={input: 1, output: 2.5}",
         "simulator.decides=model",
         "limits.max_turns=5",
-        "roles.judge=weak",
+        "roles.agent.planner=weak",
         "cases.sample_seed=0",
     ]
     for override in same:
@@ -63,6 +63,15 @@ def test_ids_change_with_what_a_dialogue_can_observe(tmp_path):
     ]
     for override in other:
         assert not ids(path, override) & before, override
+
+
+def test_seeds_may_be_an_axis_as_a_whole(tmp_path):
+    path = write_sweep(
+        tmp_path, grid={"agent": ["zero_shot"]}, roles={"user": "weak", "agent": "weak"}
+    )
+    seeds = '[{"sampling": 1, "training": 2}, {"sampling": 3}]'
+    (cell,) = plan_of(path, f"grid.seeds={seeds}").cells
+    assert cell.seeds == (Seeds(1, 2, 0), Seeds(3, 0, 0))
 
 
 def test_a_larger_sample_keeps_the_smaller_one(tmp_path):

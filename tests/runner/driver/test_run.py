@@ -100,7 +100,7 @@ def test_a_larger_sample_runs_only_the_new_cases(tmp_path, crsweep):
 def test_a_new_metric_a_new_role_or_a_stated_default_runs_nothing(tmp_path, crsweep):
     path = write_sweep(tmp_path)
     crsweep("run", path)
-    for change in ("metrics=[sr@2]", "roles.judge=weak", "simulator.decides=model",
+    for change in ("metrics=[sr@2]", "roles.agent.planner=weak", "simulator.decides=model",
                    "simulator.leak_guard=false", "models.strong.skill=0.9"):  # fmt: skip
         assert "nothing to do" in crsweep("run", path, change).stdout, change
 
