@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from agents.core.errors import UsageError
 from sweeps.schema import Caps, Price
@@ -15,6 +15,9 @@ from sweeps.storage.folder import Folder, folder_at
 from sweeps.storage.records import READABLE, SCHEMA_VERSION
 
 FILE = "manifest.json"
+
+_NO_LANGUAGE_MODELS = ("rules", "latency")
+"""Backends that left a watermark before manifests recorded it."""
 
 
 class _Part(BaseModel):
@@ -86,6 +89,9 @@ class Manifest(_Part):
     driver_epoch: int
     cells: list[CellEntry]
     sources: list[SourceEntry]
+    watermark: list[str] = []
+    """Backends of `cells` that are no language models: tables name them, and are never compared
+    with published figures. Derived from `cells` if an earlier crsweep wrote the manifest."""
     seeds: list[int]  # sampling seeds, as in the episodes' column `seed`
     seed_varies: str  # what changes with the seed, in words, for tables
     metrics: list[str]
@@ -102,6 +108,13 @@ class Manifest(_Part):
     """One entry an engine and run: what served, its tokens, prefix-cache hits, and its deaths."""
     runs: list[RunEntry] = []
     artifacts: list[ArtifactEntry] = []
+
+    @model_validator(mode="after")
+    def _derive_watermark(self) -> Self:
+        if "watermark" not in self.model_fields_set:
+            used = dict.fromkeys(b for cell in self.cells for b in cell.backends.values())
+            self.watermark = [backend for backend in used if backend in _NO_LANGUAGE_MODELS]
+        return self
 
 
 def read(where: Folder | Path) -> Manifest | None:

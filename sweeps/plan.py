@@ -101,6 +101,8 @@ class Plan:
     """All that a sweep file asks for."""
 
     loaded: LoadedSweep
+    probe: bool
+    """Whether a metric needs the probe (`simulators.core.dialogue`)."""
     cells: list[Cell] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
 
@@ -162,9 +164,12 @@ class Plan:
                     yield index, position
 
 
-def make_plan(loaded: LoadedSweep, declare: Declare) -> Plan:
-    """Expands and checks a sweep; UsageError or DataError for the first thing wrong with it."""
-    plan = Plan(loaded)
+def make_plan(loaded: LoadedSweep, declare: Declare, *, probe: bool) -> Plan:
+    """Expands and checks a sweep; UsageError or DataError for the first thing wrong with it.
+
+    `probe` is known by whoever knows the metrics, which live above this package.
+    """
+    plan = Plan(loaded, probe)
     _check_axis_paths(plan)
     maker = _CellMaker(plan, declare)
     made: dict[str, Cell | None] = {}  # the point without its seeds -> its cell

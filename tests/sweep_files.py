@@ -38,4 +38,4 @@ def write_sweep(folder: Path, *, name: str = "sweep.yaml", **changes: Any) -> Pa
 
 
 def plan_of(path: Path, *overrides: str) -> Plan:
-    return make_plan(load(path, overrides), declare)
+    return make_plan(load(path, overrides), declare, probe=False)

@@ -12,8 +12,8 @@ from analysis.published import Figure
 from analysis.results import Results
 from analysis.tables import doubts
 
-# Backends that are no language models. Named here because analysis knows no workers.
-WATERMARKED = {
+# What figures made with a backend are. Named here because analysis knows no workers.
+_WATERMARKS = {
     "rules": "made with the rules backend: they test the plumbing, not language models, and must "
     "never stand beside published numbers",
     "latency": "made with the latency backend: random replies, for measuring speed",
@@ -213,9 +213,9 @@ def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> l
         if seeds > 1
         else "one seed: no standard deviation"
     ]
-    for backend, words in WATERMARKED.items():
-        if any(backend in cell.backends.values() for cell in manifest.cells):
-            notes.append(f"WATERMARK: these figures are {words}")
+    for backend in manifest.watermark:
+        words = _WATERMARKS.get(backend, f"made with the {backend} backend: no language model")
+        notes.append(f"WATERMARK: these figures are {words}")
     used = _count(results, "scored")
     planned = sum(row.planned for row in rows)
     if complete_only and used < planned:

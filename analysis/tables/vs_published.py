@@ -10,7 +10,7 @@ from agents.core.errors import UsageError
 from analysis.published import IMPOSSIBLE, SIGNIFICANT, Figure, PublishedRow, PublishedTable
 from analysis.results import Results
 from analysis.statistics.bounds import impossible
-from analysis.tables.table import WATERMARKED, Table, TableRow, make_table
+from analysis.tables.table import Table, TableRow, make_table
 from sweeps.manifest import CellEntry, SourceEntry
 
 _NOT_STATED = "not stated"
@@ -66,7 +66,7 @@ def table_beside(
 def _refuse_watermarked(results: Results) -> None:
     for cell in results.manifest.cells:
         for role, backend in cell.backends.items():
-            if backend in WATERMARKED:
+            if backend in results.manifest.watermark:
                 raise UsageError(
                     f"{results.folder} holds results of the {backend} backend (role {role}): they "
                     "test the plumbing, not language models, and are never compared with published "

@@ -19,7 +19,7 @@ from rich.markup import escape
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, UsageError
 from runner.dataset_summary import statistics_of
-from runner.driver.loading import check_metrics, prepare
+from runner.driver.loading import load_plan
 from runner.formatting import many, unit
 from runner.locations import check_folder, check_packages, places_of, state_of, store_of
 from runner.placement.cluster import gpu_memories, nodes_of
@@ -45,7 +45,7 @@ _REHEARSED = 24  # cells whose prompts are rendered; more would only repeat the 
 
 def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     """Prints a line a check; whether all passed. UsageError where the sweep file is wrong."""
-    plan = prepare(sweep, overrides)
+    plan = load_plan(sweep, overrides)
     console.print(
         f"ok    sweep file: {many(len(plan.cells), 'cell')}, {many(plan.episodes, 'episode')}"
     )
@@ -114,7 +114,7 @@ class _Rehearsal:
 
     @cached_property
     def attempts(self) -> list[Attempt]:
-        return rehearse(self._plan, self._cells, 1, probe=check_metrics(self._plan.loaded))
+        return rehearse(self._plan, self._cells, 1)
 
     @cached_property
     def _preparing(self) -> list[StandIn]:

@@ -18,7 +18,7 @@ from agents.core.paths import expand_user
 from agents.core.seeds import Seeds
 from runner.commands.selection import index_of
 from runner.commands.transcript import Page, TranscriptView
-from runner.driver.loading import prepare
+from runner.driver.loading import load_plan
 from runner.rehearsal.stand_ins import calls_of, stand_ins
 from simulators.core.user import User, UserContext
 from sweeps.plan import Plan, Ref
@@ -183,7 +183,7 @@ def show_dialogue(
     if person is not None and markdown == "-":
         raise UsageError("--me needs the screen: give --markdown a file")
     page = None if markdown is None or markdown == "-" else Page(expand_user(Path(markdown)))
-    plan = prepare(sweep, overrides)
+    plan = load_plan(sweep, overrides)
     chosen = plan.cells[index_of(cell, len(plan.cells), "cell")]
     index_of(case, len(plan.sources[chosen.source]), "case")
     view = TranscriptView(None if markdown == "-" else console)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from runner.commands.selection import index_of
-from runner.driver.loading import check_metrics, prepare
+from runner.driver.loading import load_plan
 from runner.rehearsal.dialogues import (
     rehearse,
     rehearse_preparing,
@@ -22,7 +22,7 @@ def show_prompts(
     sweep: Path, overrides: Sequence[str], *, cell: int | None, every: bool, console: Console
 ) -> None:
     """The prompts of one rehearsed dialogue a cell: the first of each step, or all of them."""
-    plan = prepare(sweep, overrides)
+    plan = load_plan(sweep, overrides)
     cells = range(len(plan.cells)) if cell is None else [index_of(cell, len(plan.cells), "cell")]
     seen: set[tuple[str, str, str]] = set()
     for found in rehearse_preparing(plan, cells):
@@ -36,7 +36,7 @@ def show_prompts(
             for message in json.loads(row["prompt"]):
                 console.print(message["content"], markup=False, soft_wrap=True)
             console.print(f"-> {row['reply']}", style="dim", markup=False)
-    for attempt in rehearse(plan, cells, 1, probe=check_metrics(plan.loaded)):
+    for attempt in rehearse(plan, cells, 1):
         config = plan.cells[attempt.ref.cell].config
         for record in attempt.journal.records:
             call = record.call

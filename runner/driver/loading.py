@@ -18,11 +18,10 @@ from sweeps.plan import Plan, make_plan
 from workers.models import declare
 
 
-def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
+def load_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
     """Loads, checks and expands a sweep, its metrics too. Nothing is written."""
     loaded = load(sweep, overrides)
-    check_metrics(loaded)
-    plan = make_plan(loaded, declare)
+    plan = make_plan(loaded, declare, probe=_check_metrics(loaded))
     check_caps(plan)
     check_paths(plan)
     check_match(plan)
@@ -30,7 +29,7 @@ def prepare(sweep: Path, overrides: Sequence[str]) -> Plan:
     return plan
 
 
-def check_metrics(loaded: LoadedSweep) -> bool:
+def _check_metrics(loaded: LoadedSweep) -> bool:
     """Checks the names of the metrics; whether one of them needs the probe."""
     probe = False
     names = loaded.header.metrics

@@ -169,6 +169,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
             )
             for source in plan.sources
         ],
+        watermark=_watermark(plan),
         seeds=sorted({seeds.sampling for cell in plan.cells for seeds in cell.seeds}),
         seed_varies=seed_varies(plan),
         metrics=loaded.header.metrics,
@@ -252,6 +253,14 @@ def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:
     stamp = {"bundle_id": name.removesuffix(".parquet"), "driver_epoch": epoch}
     write_part(folder, f"cases/{name}", "cases", rows, stamp)
     return name
+
+
+def _watermark(plan: Plan) -> list[str]:
+    """The backends in use that are no language models."""
+    used = dict.fromkeys(
+        cell.config.models[name].backend for cell in plan.cells for name in cell.roles.values()
+    )
+    return [name for name in used if plugins.load(BACKENDS, name, "backend").watermark]
 
 
 def _versions(plan: Plan) -> dict[str, str]:

@@ -21,7 +21,7 @@ from runner.driver.budget import budget_of
 from runner.driver.early_stop import EarlyStop
 from runner.driver.engine_loader import RunEngines
 from runner.driver.executors import Executor, LocalExecutor, RayExecutor
-from runner.driver.loading import check_metrics, prepare
+from runner.driver.loading import load_plan
 from runner.driver.opening import begin, compact_whole, find_settled, refusing_foreign, set_aside
 from runner.driver.outcome import Outcome
 from runner.driver.progress import ProgressDisplay, Tally
@@ -65,7 +65,7 @@ def run(
     `only_prepare` all artifacts of the plan are made, and no episode is run. `again` is the command
     that runs the sweep, for readers of the manifest.
     """
-    plan = prepare(sweep, overrides)
+    plan = load_plan(sweep, overrides)
     check_environment(plan)
     out = plan.loaded.out
     if any(name.endswith(parts.SUFFIX) for name in out.names("episodes")):  # else nothing is mixed
@@ -194,7 +194,7 @@ async def _run(
     job = replace(
         job_of(
             plan,
-            probe=check_metrics(plan.loaded),
+            probe=plan.probe,
             executor=header.run.executor,
             epoch=lease.epoch,
             run_id=f"{header.name}-{lease.epoch}",

@@ -27,9 +27,9 @@ def rehearse_preparing(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
     return asyncio.run(stand_ins(plan, cells))
 
 
-def rehearse(plan: Plan, cells: Sequence[int], cases: int, *, probe: bool) -> list[Attempt]:
+def rehearse(plan: Plan, cells: Sequence[int], cases: int) -> list[Attempt]:
     """Up to `cases` dialogues of each cell (positions in the plan), with the first seed."""
-    runner = rules_runner(plan, probe=probe)
+    runner = rules_runner(plan, probe=plan.probe)
 
     async def play() -> list[Attempt]:
         runner.provide([found.prepared for found in await stand_ins(plan, cells)])
@@ -54,7 +54,7 @@ class Estimate:
     rehearsed: int
 
 
-def estimate(plan: Plan, left: int, *, probe: bool, most: int = 24, cases: int = 3) -> Estimate:
+def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estimate:
     """Rehearses a cell of every agent on every data set, where there are more, `most` drawn ones.
 
     A stride over the grid would not do: it can meet the same agents again and again.
@@ -68,7 +68,7 @@ def estimate(plan: Plan, left: int, *, probe: bool, most: int = 24, cases: int =
         groups = random.Random(0).sample(groups, most)
     episodes = [len(plan.sources[cell.source]) * len(cell.seeds) for cell in plan.cells]
     stands_for = {group[0]: sum(episodes[index] for index in group) for group in groups}
-    attempts = rehearse(plan, list(stands_for), cases, probe=probe)
+    attempts = rehearse(plan, list(stands_for), cases)
     played = Counter(attempt.ref.cell for attempt in attempts)
     spoken, probes = Spoken(0, 0, 0), 0.0
     for attempt in attempts:

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from runner.driver import manifest as sweep_folder
-from runner.driver.loading import prepare
+from runner.driver.loading import load_plan
 from sweeps import manifest as manifests
 from sweeps.plan import Plan
 from sweeps.storage.records import SCHEMAS
@@ -132,7 +132,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         path = sweep(Path(name), given.episodes, "ray")
-        finish(prepare(path, []))
+        finish(load_plan(path, []))
         found = [start(path) for _ in range(given.runs)]
     seconds = round(statistics.median(each[0] for each in found), 2)
     figures: dict[str, AtLeast | AtMost] = {

@@ -14,12 +14,12 @@ from agents.zero_shot import ZeroShot
 from runner.commands.doctor import examine
 from runner.driver.budget import Budget
 from runner.driver.early_stop import EarlyStop
-from runner.driver.loading import check_metrics
+from runner.driver.loading import load_plan
 from runner.driver.run import run
 from runner.driver.scheduler import LeaseQueue, drive
 from sweeps.schema import Caps
 from tests.runner.reading import raw
-from tests.sweep_files import plan_of, write_sweep
+from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import FakeOpenAI
 from workers.backends.rules.backend import RulesBackend
 from workers.episodes import job_of
@@ -41,8 +41,8 @@ def play(tmp_path):
 
     def of(count=12, slots=4, **changes):
         changes = {"grid": GRID, "cases": {"sample": count}, **changes}
-        plan = plan_of(write_sweep(tmp_path, **changes))
-        job = job_of(plan, probe=check_metrics(plan.loaded), executor="local", epoch=1, run_id="r")
+        plan = load_plan(write_sweep(tmp_path, **changes), [])
+        job = job_of(plan, probe=plan.probe, executor="local", epoch=1, run_id="r")
         said = []
 
         async def main():

@@ -126,6 +126,12 @@ def test_backends_that_are_no_language_models_leave_a_watermark(tmp_path, backen
     assert not any(n.startswith("WATERMARK") for n in table_of(filled(), tmp_path / "b").notes)
 
 
+def test_a_recorded_watermark_is_shown_whatever_backend_it_names(tmp_path):
+    notes = table_of(filled(), tmp_path, watermark=["my_lab.echo"]).notes
+    words = "WATERMARK: these figures are made with the my_lab.echo backend: no language model"
+    assert words in notes
+
+
 def test_the_note_on_the_deviation_says_what_varied(tmp_path):
     notes = table_of(filled(), tmp_path, seed_varies="training and sampling").notes
     assert "over 3 seeds" in notes[0]

@@ -11,7 +11,7 @@ from agents.core.errors import UsageError
 from analysis.results import Results
 from runner.commands.status import show_status
 from runner.driver.budget import Budget, budget_in, paid
-from runner.driver.loading import prepare
+from runner.driver.loading import load_plan
 from sweeps.schema import Caps, Price
 from tests.analysis.builder import Built, grid_of
 from tests.runner.driver.test_failures import moody_sweep
@@ -102,7 +102,7 @@ def test_what_a_run_needs_to_go_on_names_every_cap_in_its_way():
 
 def refused(path, *overrides) -> str:
     with pytest.raises(UsageError) as error:
-        prepare(path, overrides)
+        load_plan(path, overrides)
     return error.value.message
 
 
@@ -114,8 +114,8 @@ def test_a_cap_of_cost_needs_the_price_of_every_model_that_is_used(tmp_path):
     message = refused(path)
     assert message.startswith(f"{path}:{line}: models.weak: caps.cost needs the price of every")
     assert "expected price: {input: ..., output: ...}" in message
-    prepare(path, ["grid.roles.agent=[strong]"])  # nobody uses it
-    prepare(path, ["caps.cost=null"])
+    load_plan(path, ["grid.roles.agent=[strong]"])  # nobody uses it
+    load_plan(path, ["caps.cost=null"])
 
 
 def test_a_model_of_earlier_runs_needs_its_price_too(tmp_path, crsweep):

@@ -321,14 +321,14 @@ def test_a_stray_worker_of_a_dead_driver_changes_nothing(tmp_path, crsweep):
     """It runs the episodes of the new driver once more, in the epoch of the old one."""
     import pickle
 
-    from runner.driver.loading import prepare
+    from runner.driver.loading import load_plan
     from workers.episodes import job_of
 
     alone = tmp_path / "alone"
     alone.mkdir()
     crsweep("run", write_sweep(alone))
     path, out = write_sweep(tmp_path), tmp_path / "out"
-    plan = prepare(path, [])
+    plan = load_plan(path, [])
     job = job_of(plan, probe=False, executor="local", epoch=1, run_id="small-1")
     # Epoch 1 is the dead driver's: it left its lease and a worker.
     out.mkdir()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from runner.driver.manifest import make_manifest
 from tests.fixtures_movielens import write_ml1m
 from tests.sweep_files import plan_of, write_sweep
@@ -33,3 +37,35 @@ def test_the_manifest_says_what_each_cell_ran_with_and_no_secret(tmp_path, monke
 def test_a_generated_domain_is_no_data_set(tmp_path):
     manifest = make_manifest(plan_of(write_sweep(tmp_path)), 1, None)
     assert {source.dataset for source in manifest.sources} == {""}
+
+
+@pytest.mark.parametrize(
+    ("backend", "marked"), [("rules", True), ("latency", True), ("openai", False)]
+)
+def test_backends_that_are_no_language_models_are_recorded_as_a_watermark(
+    tmp_path, backend, marked
+):
+    spoken = {"rules": {}, "latency": {}, "openai": {"base_url": "http://x", "model": "m"}}
+    path = write_sweep(
+        tmp_path,
+        models={"one": {"backend": backend, **spoken[backend]}, "unused": {"backend": "rules"}},
+        roles={"user": "one", "agent": "one"},
+        grid={"agent": ["zero_shot"], "seed": [0]},
+    )
+    assert make_manifest(plan_of(path), 1, None).watermark == [backend] * marked
+
+
+@pytest.mark.parametrize(("backend", "lines"), [("rules", 1), ("vllm", 0)])
+def test_a_table_of_a_folder_from_before_watermarks_were_recorded_shows_one_where_it_must(
+    tmp_path, crsweep, backend, lines
+):
+    crsweep("run", write_sweep(tmp_path))
+    file = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    assert manifest.pop("watermark") == ["rules"]
+    for cell in manifest["cells"]:
+        cell["backends"] = dict.fromkeys(cell["backends"], backend)
+    file.write_text(json.dumps(manifest))
+    table = crsweep("table", tmp_path / "out").stdout
+    assert table.count("WATERMARK: these figures are made with the rules backend") == lines
+    assert table.count("WATERMARK") == lines

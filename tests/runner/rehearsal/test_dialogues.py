@@ -23,7 +23,6 @@ def test_every_agent_counts_however_the_grid_is_ordered(tmp_path):
                 )
             ),
             1000,
-            probe=False,
         )
         for names in (agents, agents[:1], agents[1:])
     )
