@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LONGEST_VALUE = 40  # characters; longer values make no good examples
+_ALL_VALUES = 30  # a column of no more values than this shows all, another its commonest
+_SOME_VALUES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,15 @@ def schema_text(table: CatalogueTable) -> str:
     return "\n".join([f"Table {table.name}, one row an item:", *map(_line, table.columns)])
 
 
-def is_example(value: str) -> bool:
+def column_of(name: str, kind: str, rows: Sequence[Sequence[str]]) -> Column:
+    """The column that has these values, the most frequent of them as examples."""
+    counts = Counter(value for values in rows for value in dict.fromkeys(values))
+    most = _ALL_VALUES if len(counts) <= _ALL_VALUES else _SOME_VALUES
+    common = [value for value, _ in counts.most_common() if _is_example(value)]
+    return Column(name, kind, tuple(common[:most]), len(counts))
+
+
+def _is_example(value: str) -> bool:
     """Whether `value` can stand in a line of `schema_text`."""
     return 0 < len(value) <= _LONGEST_VALUE and value.isprintable()
 

@@ -21,7 +21,7 @@ import asyncio
 import json
 import re
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ import duckdb
 import pyarrow as pa
 
 from agents.core.items import Catalogue, Item
-from agents.core.tables import CatalogueTable, Column, is_example
+from agents.core.tables import CatalogueTable, Column, column_of
 
 LONGEST_QUERY = 2000
 """Characters; a longer query is refused."""
@@ -45,8 +45,6 @@ _LONGEST_REASON = 200
 _MOST_ROWS = 200_000  # read from one result, ids named twice included
 _MOST_TABLES = 12  # in one query: planning how to join many takes long, and cannot be interrupted
 _MOST_CACHED = 4096
-_ALL_VALUES = 30  # a column of no more values than this shows all, another its commonest
-_SOME_VALUES = 20
 _RESERVED = ("item_id", "title", "description", "price")
 
 # Tables and parts of a SELECT, kinds of expression, and functions that may stand in a query.
@@ -316,7 +314,7 @@ def _columns_of(
     for attribute, name in names.items():
         rows = [[_storable(v) for v in i.attributes.get(attribute, ())] for i in items]
         several = any(len(values) > 1 for values in rows)
-        columns.append(_described(name, "VARCHAR[]" if several else "VARCHAR", rows))
+        columns.append(column_of(name, "VARCHAR[]" if several else "VARCHAR", rows))
         data.append(
             pa.array(rows, pa.list_(pa.string()))
             if several
@@ -329,13 +327,6 @@ def _columns_of(
         columns.append(Column("price", "DOUBLE"))
         data.append(pa.array([i.price for i in items], pa.float64()))
     return tuple(columns), pa.table(data, names=[column.name for column in columns])
-
-
-def _described(name: str, kind: str, rows: Sequence[Sequence[str]]) -> Column:
-    counts = Counter(value for values in rows for value in dict.fromkeys(values))
-    most = _ALL_VALUES if len(counts) <= _ALL_VALUES else _SOME_VALUES
-    common = [value for value, _ in counts.most_common() if is_example(value)]
-    return Column(name, kind, tuple(common[:most]), len(counts))
 
 
 def _storable(text: str, longest: int | None = _LONGEST_TEXT) -> str:

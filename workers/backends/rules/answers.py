@@ -22,8 +22,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from agents.core.grounding import normalise
+from agents.core.phrases import plain_words
 from agents.core.steps import Kind
-from workers.backends.rules.knowledge import Knowledge, normal
+from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView, SeenColumn, SeenItem
 from workers.backends.rules.replies import Answer, Group
 
@@ -65,7 +66,7 @@ class Rules:
         if view.options:
             return _named(view)
         told = set(self._told(view))
-        fits = [n for n, i in enumerate(view.items, 1) if told & set(normal(i.values))]
+        fits = [n for n, i in enumerate(view.items, 1) if told & set(plain_words(i.values))]
         titles = [view.items[n - 1].title for n in fits]
         return Answer(acts=bool(fits), names=titles, numbers=fits)
 
@@ -74,7 +75,7 @@ class Rules:
         told = self._told(view)
         limit = view.limit or _NAMED
         if view.items:
-            score = {i.title: len(set(told) & set(normal(i.values))) for i in view.items}
+            score = {i.title: len(set(told) & set(plain_words(i.values))) for i in view.items}
             place = {i.title: n for n, i in reversed(list(enumerate(view.items, 1)))}
             ordered = sorted(score, key=lambda title: -score[title])[:limit]
             return Answer(names=ordered, numbers=[place[title] for title in ordered])
@@ -95,7 +96,7 @@ class Rules:
         A value that all items share splits nothing; a word that all options share names them.
         """
         if view.items:
-            labels = [normal(i.values) or _words(i.title) for i in view.items]
+            labels = [plain_words(i.values) or _words(i.title) for i in view.items]
             groups = _shared(labels, most=len(labels) - 1)
         else:
             labels = [_words(option) for option in view.options]
@@ -138,8 +139,8 @@ class Rules:
         left = set(self._told(view))
         conditions: list[str] = []
         for column in others:
-            named = [value for value in column.values if normal([value])[0] in left]
-            left -= set(normal(named))  # a word means the first column that has it
+            named = [value for value in column.values if plain_words([value])[0] in left]
+            left -= set(plain_words(named))  # a word means the first column that has it
             conditions += [_condition(column, value) for value in named]
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = f"SELECT {key.name} FROM {view.table.name}{where}"
@@ -182,10 +183,10 @@ def _says(text: str, phrase: str) -> bool:
 
 def _named(view: PromptView) -> Answer:
     """The options that the user's words name, those named most often first."""
-    said = normal(m.text for m in view.conversation if m.speaker == "user")
+    said = plain_words(m.text for m in view.conversation if m.speaker == "user")
     times = {
         number: sum(f" {text} ".count(f" {option} ") for text in said)
-        for number, option in enumerate(normal(view.options), 1)
+        for number, option in enumerate(plain_words(view.options), 1)
         if option
     }
     numbers = sorted((n for n, count in times.items() if count), key=lambda n: -times[n])
@@ -194,7 +195,7 @@ def _named(view: PromptView) -> Answer:
 
 
 def _words(text: str) -> list[str]:
-    [whole] = normal([text])
+    [whole] = plain_words([text])
     return [word for word in whole.split() if word not in _EMPTY_WORDS]
 
 
@@ -227,6 +228,6 @@ def _share_fitting(items: Sequence[SeenItem], told: Sequence[str], knowledge: Kn
     if not items or not told:
         return 0.0
     fitting = sum(
-        1 for i in items if set(told) <= set(normal(i.values)) | set(knowledge.phrases_in(i.title))
+        set(told) <= set(plain_words(i.values)) | set(knowledge.phrases_in(i.title)) for i in items
     )
     return fitting / len(items)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
 
-from agents.core.grounding import normalise
 from agents.core.items import Catalogue
+from agents.core.phrases import Phrases
 
 _HISTORY_WEIGHT = 0.02  # taste from the past only orders what the words leave equal
-_LONGEST_PHRASE = 4  # words in an attribute value that a rule still recognises
-_WORD = re.compile(r"\w+")
 
 
 class Knowledge:
@@ -30,12 +27,13 @@ class Knowledge:
         self.attribute_names = catalogue.attributes
         self._position = {title: i for i, title in enumerate(self.titles)}
         self._forgotten = np.array([_unit_hash(t) >= share for t in self.titles])
-        self._phrases = _phrases_of(catalogue)
+        phrases = Phrases(catalogue.items)
+        self._phrases = phrases.places
         size = len(self.titles)
         # Two copies, so that every offset gives one jitter a title: ties break by the call's seed.
         jitter = np.random.Generator(np.random.PCG64(0)).permutation(size) / size * 1e-6
         self._jitter = np.concatenate([jitter, jitter])
-        self.phrases_in = lru_cache(maxsize=16384)(self._phrases_in)
+        self.phrases_in = lru_cache(maxsize=16384)(phrases.named_in)
         self._scores = lru_cache(maxsize=256)(self._score)
         self._taste = lru_cache(maxsize=256)(self._taste_of)
 
@@ -76,39 +74,6 @@ class Knowledge:
             if share:
                 taste[where] += _HISTORY_WEIGHT * share
         return taste
-
-    def _phrases_in(self, text: str) -> tuple[str, ...]:
-        """The attribute values named in `text`, longest match first, each once, in order."""
-        words = _WORD.findall(normalise(text))
-        found: dict[str, None] = {}
-        at = 0
-        while at < len(words):
-            for length in range(min(_LONGEST_PHRASE, len(words) - at), 0, -1):
-                phrase = " ".join(words[at : at + length])
-                if phrase in self._phrases:
-                    found[phrase] = None
-                    at += length
-                    break
-            else:
-                at += 1
-        return tuple(found)
-
-
-def _phrases_of(catalogue: Catalogue) -> dict[str, np.ndarray]:
-    """Normalised attribute value -> positions of the items that have it."""
-    where: dict[str, list[int]] = {}
-    for position, item in enumerate(catalogue.items):
-        for values in item.attributes.values():
-            for phrase in dict.fromkeys(normal(values)):
-                if phrase:
-                    places = where.setdefault(phrase, [])
-                    if not places or places[-1] != position:
-                        places.append(position)
-    return {phrase: np.array(places) for phrase, places in where.items()}
-
-
-def normal(values: Iterable[str]) -> list[str]:
-    return [" ".join(_WORD.findall(normalise(value))) for value in values]
 
 
 @lru_cache(maxsize=262144)
