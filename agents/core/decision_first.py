@@ -43,6 +43,11 @@ ASK = Step("ask", "ask", Question)
 RESPOND = Step("respond", "verbalise", Response)
 
 
+def response_length(context: AgentContext) -> int:
+    """How many characters a message may have that presents the items of one turn."""
+    return _ITEM * max(2, context.shown_items)
+
+
 async def write(
     context: AgentContext,
     dialogue: Dialogue,
@@ -58,7 +63,7 @@ async def write(
     there is nothing to present.
     """
     reply = await ask(
-        RESPOND.bounded(response=_ITEM * max(2, context.shown_items)),
+        RESPOND.bounded(response=response_length(context)),
         noun=context.catalogue.noun,
         conversation=dialogue.messages,
         items=items,
@@ -66,6 +71,15 @@ async def write(
         misses=() if items else misses,
     )
     return reply.response
+
+
+def common_fields(context: AgentContext, dialogue: Dialogue, latest: int) -> dict[str, Any]:
+    """What most prompts show: the noun, the `latest` items of the history, and the conversation."""
+    return {
+        "noun": context.catalogue.noun,
+        "history": context.case.history[-latest:] if latest else (),
+        "conversation": dialogue.messages,
+    }
 
 
 class DecisionFirstOptions(AgentOptions):
@@ -122,10 +136,4 @@ class DecisionFirst(Agent):
 
     def fields(self, dialogue: Dialogue) -> dict[str, Any]:
         """The fields that every prompt but the response's is given."""
-        latest = self.options.history_items
-        history = self.context.case.history[-latest:] if latest else ()
-        return {
-            "noun": self.context.catalogue.noun,
-            "history": history,
-            "conversation": dialogue.messages,
-        }
+        return common_fields(self.context, dialogue, self.options.history_items)
