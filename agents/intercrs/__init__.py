@@ -1,0 +1,98 @@
+"""InterCRS (DESIRE, section 4.1.2; Wang et al. 2023, iEvaLM, the paper's reference [23]).
+
+Wang et al. prompt a chat model without training to act as a recommender: it asks while it knows too
+little, and lists ten items once it knows enough. Since it names items that the data set lacks, they
+add an external recommendation model, which takes the conversation and the model's reply and picks
+the items from the data set. DESIRE compares with this variant ("integrated with the recommendation
+model").
+
+We decided: the decision, the list and the message are calls of their own, as for our other agents.
+The model's list is the part of its reply that our recommenders can take, since they score items for
+a history, not for a text: the titles of the list that the catalogue has are appended to the user's
+history, and the items with the highest scores are recommended. So the conversation reaches the
+recommender through the titles, and every item that is shown comes from the recommender. Wang et al.
+match texts with an embedding model or a conversational recommender (MESE) instead; ours is the
+recommender of the sweep, the same for all agents that have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from agents.core.agent import AgentContext
+from agents.core.artifacts import Recipe
+from agents.core.ask import Ask
+from agents.core.decision_first import (
+    ASK,
+    RECOMMEND,
+    RESPOND,
+    DecisionFirst,
+    DecisionFirstOptions,
+)
+from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.grounded_titles import GroundedTitles, ground_mentions
+from agents.core.steps import ReplyModel, Step
+from agents.recommenders.core import Recommender, RecommenderRef, best, pool, positions
+
+__all__ = ["InterCRS"]
+
+
+class _Decision(ReplyModel):
+    action: Annotated[Literal["recommend", "ask"], Field(description="Choose your next action.")]
+
+
+_DECIDE = Step("decide", "decide", _Decision)
+
+
+class _Options(DecisionFirstOptions):
+    recommender: RecommenderRef = Field(
+        default_factory=lambda: RecommenderRef.model_validate("item_knn")
+    )
+
+
+class InterCRS(DecisionFirst):
+    """The model speaks; the items come from a recommender that takes what it names."""
+
+    Options = _Options
+    steps = (_DECIDE, RECOMMEND, ASK, RESPOND)
+
+    def __init__(self, options: _Options, context: AgentContext) -> None:
+        super().__init__(options, context)
+        self._recommender: Recommender = context.artifacts["recommender"]
+        self._drafted = GroundedTitles()
+
+    @classmethod
+    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
+        return {"recommender": options.recommender.recipe()}
+
+    async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        turn = await super().respond(dialogue, ask)
+        if turn.action == "ask":
+            return turn
+        return replace(turn, candidates=turn.ranking, extra={**turn.extra, **self._record()})
+
+    async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
+        return (await ask(_DECIDE, **self.fields(dialogue))).action
+
+    async def name_items(self, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
+        """The recommender's best for the history and the titles that the model drafts."""
+        limit, catalogue = self.context.shown_items, self.context.catalogue
+        reply = await ask(RECOMMEND.bounded(titles=limit), **self.fields(dialogue), limit=limit)
+        self._drafted = ground_mentions(reply.titles, catalogue)
+        known = positions([*self.context.case.history, *self._drafted.items], catalogue)
+        allowed = pool(self.context, dialogue, self.options.repeat)
+        found = best(self._recommender.scores(known), limit, among=allowed)
+        return GroundedTitles(tuple(catalogue.items[p] for p in found.tolist()), asked=False)
+
+    def _record(self) -> dict[str, Any]:
+        drafted = self._drafted
+        return {
+            "drafted": [item.id for item in drafted.items],
+            "titles_grounded": len(drafted.items),
+            "titles_ungrounded": list(drafted.ungrounded),
+            "titles_matched": [list(match) for match in drafted.matches],
+        }
