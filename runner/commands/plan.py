@@ -13,11 +13,10 @@ from rich.table import Table
 
 from analysis.tables import render
 from runner.dataset_summary import remark_lines, statistics_lines
-from runner.driver.artifacts import needed
 from runner.driver.budget import Budget, budget_of
 from runner.driver.loading import load_plan
 from runner.driver.manifest import recipe_line
-from runner.driver.opening import settled_episodes
+from runner.driver.work import remaining, settled_episodes
 from runner.formatting import many
 from runner.placement.cluster import gpu_memories, nodes_of
 from runner.placement.describe import describe, placement_data
@@ -48,13 +47,12 @@ def show_plan(
     `gpus` are those of an imagined cluster, a number a node.
     """
     plan = load_plan(sweep, overrides)
-    done = settled_episodes(plan.loaded.out)
+    left, cells, needed = remaining(plan, settled_episodes(plan.loaded.out))
     nodes, cpu = nodes_of(plan, gpus)
-    engines = run_plan(plan, nodes, cpu=cpu, done=done) if nodes else without_engines(plan)
-    left = plan.episodes if not done else sum(1 for _ in plan.refs(done))
+    engines = run_plan(plan, nodes, cpu=cpu, cells=cells) if nodes else without_engines(plan)
     guess = estimate(plan, left)
     budget = budget_of(plan)
-    artifacts = artifact_data(plan, needed(plan, plan.refs(done)) if done else plan.artifacts)
+    artifacts = artifact_data(plan, needed)
     preparing = asked_to_prepare(artifacts)
     together = Spoken(*map(sum, zip(guess.spoken, preparing, strict=True)))
     if as_json:

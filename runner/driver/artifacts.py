@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from importlib import metadata
@@ -34,15 +34,6 @@ from workers.episodes import Made
 from workers.results.bundles import artifacts_used
 
 _LIBRARIES = ("crsweep", "numpy", "torch")
-
-
-def needed(plan: Plan, left: Iterable[Ref]) -> list[str]:
-    """Keys of the artifacts that the episodes in `left` need, in the plan's order."""
-    if not plan.artifacts:
-        return []
-    pairs = dict.fromkeys((ref.cell, ref.seeds) for ref in left)
-    found = {key for cell, seeds in pairs for key in plan.cells[cell].artifacts(seeds).values()}
-    return [key for key in plan.artifacts if key in found]
 
 
 class Preparation:

@@ -1,4 +1,4 @@
-"""The sweep folder from the driver's side: lease, manifest, cases, and the check of sources."""
+"""What the manifest of a folder says of a plan, the cases, and what is refused to be mixed."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ def _oldest_parts(epoch: int, before: Manifest | None) -> int:
     return SCHEMA_VERSION if epoch == 1 else min(READABLE)  # a manifest that was lost told it
 
 
-def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
-    """What `manifest.json` says of this run; `before` is the manifest that it replaces."""
+def make_manifest(plan: Plan, epoch: int, before: Manifest | None, cases_file: str) -> Manifest:
+    """What `manifest.json` says of a plan; `before` is the manifest that it replaces."""
     loaded = plan.loaded
     revision, dirty = _git_state()
     return Manifest(
@@ -158,22 +158,12 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
             )
             for cell in plan.cells
         ],
-        sources=[
-            SourceEntry(
-                source_id=source.source_id,
-                domain=source.domain_ref.name,
-                split=source.split,
-                sample=len(source),
-                fingerprint=source.domain.fingerprint(),
-                dataset=source.domain.dataset,
-            )
-            for source in plan.sources
-        ],
+        sources=source_entries(plan),
         watermark=_watermark(plan),
         seeds=sorted({seeds.sampling for cell in plan.cells for seeds in cell.seeds}),
         seed_varies=seed_varies(plan),
         metrics=loaded.header.metrics,
-        cases_file=before.cases_file if before else "",
+        cases_file=cases_file,
         plugin_sources={**_earlier_sources(before), **plugin_sources(plan)},
         versions=_versions(plan),
         host={
@@ -187,11 +177,27 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None) -> Manifest:
         config=loaded.recorded,
         started=time.time(),
         engines=before.engines if before else [],
+        runs=before.runs if before else [],
         artifacts=[
             ArtifactEntry(key=found.key, title=found.title, kind=found.recipe.kind)
             for found in plan.artifacts.values()
         ],
     )
+
+
+def source_entries(plan: Plan) -> list[SourceEntry]:
+    """What the manifest says of where the plan takes its cases from."""
+    return [
+        SourceEntry(
+            source_id=source.source_id,
+            domain=source.domain_ref.name,
+            split=source.split,
+            sample=len(source),
+            fingerprint=source.domain.fingerprint(),
+            dataset=source.domain.dataset,
+        )
+        for source in plan.sources
+    ]
 
 
 def _earlier_sources(before: Manifest | None) -> dict[str, dict[str, Any]]:

@@ -1,105 +1,141 @@
-"""Opens a sweep folder for a run: repairs it, and finds what is done."""
+"""Opens a sweep folder for a command: takes it, repairs it, and finds what is left to run.
+
+1. What can be refused is refused before anything is written.
+2. The steps under the lease follow each other once. One that finds a damaged part is repeated after
+   the part was set aside (`runner.driver.repair`), and no other step is.
+3. What was found is carried by the `Session`, and is not worked out again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from rich.console import Console
 from rich.markup import escape
 
-from agents.core.errors import UsageError
-from runner.driver import manifest as sweep_folder
-from runner.driver.failures import to_run_again
+from agents.core.errors import StoreError
+from runner.driver.budget import Budget, budget_of
+from runner.driver.manifest import (
+    check_sources,
+    make_manifest,
+    recipe_line,
+    source_entries,
+    write_cases,
+)
+from runner.driver.manifest_writer import ManifestWriter
+from runner.driver.repair import compact_whole, repairing, set_aside
+from runner.driver.work import FindWork, Work
+from runner.environment import check_environment
+from runner.locations import check_folder, places_of
 from sweeps import manifest as manifests
 from sweeps.manifest import Manifest
 from sweeps.plan import Plan
 from sweeps.storage import folder as folders
 from sweeps.storage import parts
 from sweeps.storage.folder import Folder
-from sweeps.storage.parts import PartDamaged, PartForeign
-from workers.results.bundles import committed
-from workers.results.compaction import compact
+from sweeps.storage.records import SCHEMAS
+from workers.cache.store import Places
+from workers.processes.logs import log_to
+from workers.results.compaction import remove_replaced
 from workers.results.lease import FolderLease
-from workers.results.repair import mend
-
-# What becomes of what a damaged part held; what lost turns or calls is counted.
-_THEN = {
-    "episodes": ", and what it committed is run again",
-    "turns": "",
-    "calls": "",
-    "cases": ", and is written again",
-}
 
 
-def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
-    """Ids of the episodes in `folder` that a run leaves alone. UsageError if it is damaged."""
-    try:
-        return find_settled(folder, retry)
-    except PartDamaged as error:
-        raise UsageError(error.message) from None
+@dataclass(frozen=True)
+class Session:
+    """What is known of a folder from opening it to closing it."""
 
+    plan: Plan
+    lease: FolderLease
+    work: Work
+    """What is done and what is left of the command's tasks."""
+    manifest: ManifestWriter
+    calls: Places | None
+    """Where completed calls are kept; None where no model is worth it (`rules`)."""
+    budget: Budget
+    console: Console
 
-def find_settled(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
-    """The same, but PartDamaged for what a run sets aside."""
-    with refusing_foreign():
-        return committed(folder) - to_run_again(folder, retry)
+    @property
+    def folder(self) -> Folder:
+        return self.lease.folder
 
 
 @contextmanager
-def refusing_foreign() -> Iterator[None]:
-    """What is not ours stays as it is: the same command would only meet it again."""
+def open_session(
+    plan: Plan, find_work: FindWork, console: Console, *, accept_source_change: bool = False
+) -> Iterator[Session]:
+    """The plan's folder, held until the block ends. Raises UsageError, DataError and StoreError.
+
+    An OSError in the block is one of storage, and becomes a StoreError.
+    """
+    calls = _check(plan, accept_source_change, console)
+    lease = FolderLease.take(plan.loaded.out)
     try:
-        yield
-    except PartForeign as error:
-        raise UsageError(error.message) from None
+        yield _open(plan, lease, find_work, calls, console)
+    except OSError as error:
+        if error.filename is None:  # nothing says that it was the output folder
+            reason = error.strerror or error
+            raise StoreError(f"the run in {lease.folder} was ended: {reason}") from error
+        raise StoreError(
+            f"cannot read or write {error.filename}: {error.strerror or error}"
+        ) from error
+    finally:
+        lease.release()
 
 
-def compact_whole(out: Folder, lease: FolderLease, console: Console) -> bool:
-    """Merges parts, and sets aside those that cannot be read; whether there were none."""
-    whole = True
-    while True:
-        try:
-            compact(out, lease)
-            return whole
-        except PartDamaged as error:
-            whole = False
-            set_aside(out, lease, console, [error.name])
+def _check(plan: Plan, accept_source_change: bool, console: Console) -> Places | None:
+    """Refuses what can be refused before anything is written. Where calls are kept, if they are."""
+    check_environment(plan)
+    out = plan.loaded.out
+    if any(name.endswith(parts.SUFFIX) for name in out.names("episodes")):  # else nothing is mixed
+        before = manifests.read(out)
+        check_sources(plan, before, accept_source_change)
+        if (line := recipe_line(before)) is not None:
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
+    if (calls := places_of(plan, epoch=0)) is not None:
+        check_folder(calls, plan.loaded.origins)
+    return calls
 
 
-def set_aside(
-    out: Folder, lease: FolderLease, console: Console, damaged: Collection[str] = ()
-) -> None:
-    """Sets damaged parts aside, and says so."""
-    with refusing_foreign():
-        found = mend(out, lease, damaged)
-    for name in found.damaged:
+def _open(
+    plan: Plan, lease: FolderLease, find_work: FindWork, calls: Places | None, console: Console
+) -> Session:
+    out = lease.folder
+    log_to(out.logs, f"{lease.epoch:06d}-driver")
+    before = manifests.read(out)
+    if before is None and lease.epoch > 1:
         console.print(
-            f"[bold red]{escape(f'{out}/{name}')} is damaged; it is now "
-            f"{escape(name)}{parts.DAMAGED}{_THEN[name.partition('/')[0]]}[/]",
+            f"{escape(f'{out}/{manifests.FILE}')} is not there; it is written again. Whether "
+            "plug-ins have changed since these episodes ran cannot be checked",
+            style="bold red",
             soft_wrap=True,
         )
-    if found.uncommitted:
-        console.print(
-            f"[bold red]{found.uncommitted:,} attempts lost turns or calls; their episodes are run "
-            "again[/]",
-            soft_wrap=True,
-        )
+    out.remove_leftovers(SCHEMAS)
+    set_aside(lease, console)
+    repairing(lambda: remove_replaced(out), lease, console)
+    manifest, _ = repairing(lambda: _describe(plan, lease, before), lease, console)
+    work, _ = repairing(lambda: find_work(plan), lease, console)
+    while work.left == 0 and work.completes and not compact_whole(lease, console):
+        # What is set aside while parts are merged is left to be run.
+        work, _ = repairing(lambda: find_work(plan), lease, console)
+    calls = None if calls is None else replace(calls, epoch=lease.epoch)
+    return Session(plan, lease, work, manifest, calls, budget_of(plan), console)
 
 
-def begin(plan: Plan, out: Folder, epoch: int, before: Manifest | None) -> Manifest:
-    """Writes the sweep file as given, the cases, and the manifest that describes the plan."""
+def _describe(plan: Plan, lease: FolderLease, before: Manifest | None) -> ManifestWriter:
+    """Writes the sweep file as given, the cases if there are others, and the manifest."""
+    out = lease.folder
     folders.write(out, "sweep.yaml", plan.loaded.text.encode())
-    manifest = sweep_folder.make_manifest(plan, epoch, before)
-    manifest = manifest.model_copy(update={"runs": before.runs if before else []})
-    there = manifest.cases_file in out.names("cases")
-    if not there or before is None or before.sources != manifest.sources:
-        cases_file = sweep_folder.write_cases(plan, out, epoch)
-        manifest = manifest.model_copy(update={"cases_file": cases_file})
-    manifests.write(out, manifest)
+    cases_file = "" if before is None else before.cases_file
+    there = cases_file in out.names("cases")
+    if not there or before is None or before.sources != source_entries(plan):
+        cases_file = write_cases(plan, out, lease.epoch)
+    writer = ManifestWriter(lease, make_manifest(plan, lease.epoch, before, cases_file))
+    writer.write()
     # Whoever opened the folder before this run reads the cases of then.
-    named = {manifest.cases_file, before.cases_file if before else ""}
+    named = {cases_file, before.cases_file if before else ""}
     for name in parts.live(out, "cases"):
         if name.removeprefix("cases/") not in named:
             out.delete(name)
-    return manifest
+    return writer

@@ -3,50 +3,48 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
-from rich.console import Console
 from rich.markup import escape
 
 from runner.dataset_summary import remark_lines
+from runner.driver.execution import Execution
+from runner.driver.opening import Session
 from runner.driver.outcome import Outcome
 from runner.driver.progress import token_words
 from runner.formatting import duration, many
 from runner.invocation import program
-from runner.locations import (
-    folder_of,
-    free_calls,
-    places_of,
-)
+from runner.locations import folder_of, free_calls
 from runner.placement.describe import engine_lines
-from sweeps.plan import Plan
 from sweeps.storage.folder import LocalFolder
 from workers.cache import journal
 from workers.cache.entries import Damage
 
 
-def announce(plan: Plan, left: int, console: Console) -> None:
+def announce(session: Session) -> None:
+    """Says what is about to be run."""
+    plan, console = session.plan, session.console
     cases = sum(len(source) for source in plan.sources)
-    done = plan.episodes - left
     console.print(
         f"{escape(plan.loaded.header.name)}: {many(len(plan.cells), 'cell')}, "
-        f"{many(cases, 'case')}, "
-        f"{many(plan.episodes, 'episode')}{f', {done:,} done' if done else ''}, {left:,} to run",
+        f"{many(cases, 'case')}, {session.work.summary()}",
         soft_wrap=True,
     )
     for line in remark_lines(plan):
         console.print(line, markup=False, soft_wrap=True)
+    _announce_journal(session)
+    if missing := session.work.preparation.missing:
+        console.print(f"{missing:,} of {len(session.work.artifacts):,} artifacts must be made")
 
 
-def announce_journal(plan: Plan, epoch: int, console: Console) -> None:
+def _announce_journal(session: Session) -> None:
     """Says where completed calls are kept if that is not in the sweep's folder."""
-    places = places_of(plan, epoch)
-    if places is None or isinstance(plan.loaded.out, LocalFolder):
+    if session.calls is None or isinstance(session.folder, LocalFolder):
         return
-    moved = plan.loaded.header.cache.journal is not None
-    console.print(
-        f"completed calls are in {places.folder / journal.FOLDER} until the sweep is complete: "
+    moved = session.plan.loaded.header.cache.journal is not None
+    session.console.print(
+        f"completed calls are in {session.calls.folder / journal.FOLDER} until the sweep is "
+        "complete: "
         + (
             "keep it"
             if moved
@@ -58,28 +56,22 @@ def announce_journal(plan: Plan, epoch: int, console: Console) -> None:
     )
 
 
-def conclude(
-    outcome: Outcome,
-    engines: Sequence[dict[str, Any]],
-    caps: str | None,
-    seconds: float,
-    cache_mode: str,
-    console: Console,
-) -> None:
-    tally = outcome.tally
-    assert tally is not None
+def conclude(session: Session, outcome: Outcome, execution: Execution, seconds: float) -> None:
+    """Says how the run went. It took `seconds`, from its beginning to now."""
+    console, tally, cache = session.console, execution.tally, session.plan.loaded.header.cache
     counts = tally.counts
     for title, reason in outcome.unprepared.items():
         console.print(f"[red]{escape(f'{title} cannot be prepared: {reason}')}[/]", soft_wrap=True)
     console.print(
-        f"{many(tally.settled, 'episode')} ({tally.failed:,} failed"
+        f"{many(tally.settled, session.work.noun)} ({tally.failed:,} failed"
         f"{f'; {tally.tried_again:,} attempts failed and were retried' * bool(tally.tried_again)}"
         f") in {duration(seconds)}, {many(counts.calls, 'call')}"
-        f"{free_calls(counts.cached, cache_mode)}, "
+        f"{free_calls(counts.cached, cache.mode)}, "
         f"{token_words(counts.tokens, counts.uncounted)}",
         soft_wrap=True,
     )
-    for line in [*engine_lines(engines), *([] if caps is None else [caps])]:
+    caps = session.budget.line()
+    for line in [*engine_lines(execution.engines), *([] if caps is None else [caps])]:
         console.print(escape(line), soft_wrap=True)
     if tally.losses:
         lost = tally.losses.values()
@@ -89,9 +81,11 @@ def conclude(
             f"{sum(one.quarantined for one in lost):,} quarantined)",
             soft_wrap=True,
         )
+    for line in _damage_lines(tally.damage, cache.path):
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
-def damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
+def _damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
     """Describes what a run paid for again; `path` is that of the cache in the sweep file."""
     if damage.calls:
         where = f" --path {shlex.quote(str(folder_of(path)))}" if path else ""

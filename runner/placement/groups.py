@@ -89,13 +89,16 @@ def without_engines(plan: Plan) -> RunPlan:
     return RunPlan(Needs({}, (), {}), [StagePlan(cells, None)], {})
 
 
-def run_plan(plan: Plan, nodes: Sequence[Node], cpu: bool, done: Container[str] = ()) -> RunPlan:
+def run_plan(
+    plan: Plan, nodes: Sequence[Node], cpu: bool, cells: frozenset[int] | None = None
+) -> RunPlan:
     """Groups the cells of a plan by the engines that are up together.
 
-    Cells whose episodes are all in `done` are in no group, and nothing is loaded for them.
+    Of `cells` only, if given: the others are in no group, and nothing is loaded for them.
     """
-    left = _left(plan, done)
-    needs = _without(needs_of(plan, cpu), frozenset(range(len(plan.cells))) - left)
+    every = frozenset(range(len(plan.cells)))
+    left = every if cells is None else cells
+    needs = _without(needs_of(plan, cpu), every - left)
     free = frozenset(i for i in left if not needs.cells[i])
     stages = [StagePlan(free, None)] if free else []
     if not needs.specs:
@@ -114,16 +117,6 @@ def run_plan(plan: Plan, nodes: Sequence[Node], cpu: bool, done: Container[str] 
     }
     gpus = {node.name: node.gpus for node in nodes}
     return RunPlan(needs, stages, misfits, placement.loads, gpus)
-
-
-def _left(plan: Plan, done: Container[str]) -> frozenset[int]:
-    """The cells that have an episode to run."""
-    left: set[int] = set()
-    for ref in plan.refs(done):
-        left.add(ref.cell)
-        if len(left) == len(plan.cells):
-            break  # most plans have shown all their cells in their first block
-    return frozenset(left)
 
 
 def _without(needs: Needs, cells: Container[int]) -> Needs:

@@ -24,8 +24,8 @@ from typing import Any
 
 import psutil
 
-from runner.driver import manifest as sweep_folder
 from runner.driver.loading import load_plan
+from runner.driver.manifest import make_manifest, write_cases
 from sweeps import manifest as manifests
 from sweeps.plan import Plan
 from sweeps.storage.records import SCHEMAS
@@ -42,8 +42,7 @@ MIB_LIMIT = 1024.0
 def finish(plan: Plan) -> None:
     """Writes what a complete run leaves behind, of turns and calls but one an episode."""
     out = plan.loaded.out
-    manifest = sweep_folder.make_manifest(plan, 1, None)
-    cases = sweep_folder.write_cases(plan, out, 1)
+    manifest = make_manifest(plan, 1, None, write_cases(plan, out, 1))
     refs = plan.refs()
     number = 0
     while some := list(islice(refs, FILE)):
@@ -92,7 +91,7 @@ def finish(plan: Plan) -> None:
         turns = [{**TURN, **attempt} for attempt in attempts]
         write_part(out, f"turns/{name}.parquet", "turns", turns, stamp)
         write_part(out, f"episodes/{name}.parquet", "episodes", rows, stamp)
-    manifests.write(out, manifest.model_copy(update={"cases_file": cases}))
+    manifests.write(out, manifest)
 
 
 def start(path: Path) -> tuple[float, float]:

@@ -9,7 +9,6 @@ import pytest
 
 from agents.core.errors import StoreError
 from runner import cli
-from runner.driver import run as runs
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import Answer, FakeOpenAI, refusal
@@ -21,7 +20,7 @@ GRID = {"agent": ["zero_shot"], "roles.agent": ["strong"], "seed": [0]}
 @pytest.fixture
 def ended(tmp_path, monkeypatch, capsys):
     """Runs a sweep of two dialogues with an odd standard output; its exit code and errors."""
-    monkeypatch.setattr(runs, "log_to", lambda *_: None)
+    monkeypatch.setattr("runner.driver.opening.log_to", lambda *_: None)
     path = write_sweep(tmp_path, grid=GRID, cases={"sample": 2}, name="swéép.yaml")
 
     def of(stdout=None, *words):
@@ -77,7 +76,7 @@ def test_a_terminal_that_knows_ascii_only_is_written_escapes(ended, tmp_path, mo
             "cannot be made (no such part)",
         ),
         (
-            "runner.driver.opening.compact",
+            "runner.driver.repair.compact",
             OSError(28, "No space left", "x"),
             "merged (x: No space left)",
         ),
@@ -102,7 +101,7 @@ def test_a_cache_that_cannot_be_sealed_keeps_its_journals(ended, monkeypatch):
         raise StoreError("the call cache is full")
 
     monkeypatch.setattr(LocalWorker, "seal", broken)
-    monkeypatch.setattr("runner.driver.run.tidy", lambda *_, **__: tidied.append(1))
+    monkeypatch.setattr("runner.driver.closing.tidy", lambda *_, **__: tidied.append(1))
     code, printed = ended()
     assert (code, tidied) == (1, [])
     assert "the call cache cannot be sealed (the call cache is full)" in printed
@@ -120,7 +119,7 @@ def test_a_full_disk_for_a_table_is_one_line_and_exit_code_1(ended, tmp_path, mo
 def test_a_wrong_key_ends_the_run_at_once_with_the_reason_and_the_next_run_goes_on(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(runs, "log_to", lambda *_: None)
+    monkeypatch.setattr("runner.driver.opening.log_to", lambda *_: None)
     answers = [Answer(401, refusal("Incorrect API key provided")) for _ in range(200)]
     with FakeOpenAI(*answers) as server:
         remote = {"backend": "openai", "base_url": server.url, "model": "qwen"}

@@ -16,7 +16,7 @@ def test_the_manifest_says_what_each_cell_ran_with_and_no_secret(tmp_path, monke
     domain = {"name": "movielens", "path": "${oc.env:SECRET_ROOT}/ml-1m", "k_core": 5}
     sweep = write_sweep(tmp_path, domain=domain, grid={"agent": ["react"], "seed": [0, 1]},
                         roles={"user": "strong", "agent": "weak"})  # fmt: skip
-    manifest = make_manifest(plan_of(sweep), 1, None)
+    manifest = make_manifest(plan_of(sweep), 1, None, "")
     assert [source.dataset for source in manifest.sources] == ["ML-1M"]
     (cell,) = manifest.cells
     found = cell.settings
@@ -35,7 +35,7 @@ def test_the_manifest_says_what_each_cell_ran_with_and_no_secret(tmp_path, monke
 
 
 def test_a_generated_domain_is_no_data_set(tmp_path):
-    manifest = make_manifest(plan_of(write_sweep(tmp_path)), 1, None)
+    manifest = make_manifest(plan_of(write_sweep(tmp_path)), 1, None, "")
     assert {source.dataset for source in manifest.sources} == {""}
 
 
@@ -52,20 +52,21 @@ def test_backends_that_are_no_language_models_are_recorded_as_a_watermark(
         roles={"user": "one", "agent": "one"},
         grid={"agent": ["zero_shot"], "seed": [0]},
     )
-    assert make_manifest(plan_of(path), 1, None).watermark == [backend] * marked
+    assert make_manifest(plan_of(path), 1, None, "").watermark == [backend] * marked
 
 
-@pytest.mark.parametrize(("backend", "lines"), [("rules", 1), ("vllm", 0)])
 def test_a_table_of_a_folder_from_before_watermarks_were_recorded_shows_one_where_it_must(
-    tmp_path, crsweep, backend, lines
+    tmp_path, crsweep
 ):
-    crsweep("run", write_sweep(tmp_path))
+    crsweep("run", write_sweep(tmp_path, grid={"agent": ["zero_shot"]}, cases={"sample": 1},
+                               roles={"user": "strong", "agent": "weak"}))  # fmt: skip
     file = tmp_path / "out" / "manifest.json"
     manifest = json.loads(file.read_text())
     assert manifest.pop("watermark") == ["rules"]
-    for cell in manifest["cells"]:
-        cell["backends"] = dict.fromkeys(cell["backends"], backend)
-    file.write_text(json.dumps(manifest))
-    table = crsweep("table", tmp_path / "out").stdout
-    assert table.count("WATERMARK: these figures are made with the rules backend") == lines
-    assert table.count("WATERMARK") == lines
+    for backend, lines in (("rules", 1), ("vllm", 0)):
+        for cell in manifest["cells"]:
+            cell["backends"] = dict.fromkeys(cell["backends"], backend)
+        file.write_text(json.dumps(manifest))
+        table = crsweep("table", tmp_path / "out").stdout
+        assert table.count("WATERMARK: these figures are made with the rules backend") == lines
+        assert table.count("WATERMARK") == lines

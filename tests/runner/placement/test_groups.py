@@ -20,6 +20,7 @@ from runner.commands import plan as plan_command
 from runner.driver import engine_loader as module
 from runner.driver.engine_loader import RunEngines
 from runner.driver.scheduler import LeaseQueue, drive
+from runner.driver.work import remaining
 from runner.placement import cluster, groups
 from runner.placement.groups import Needs, RunPlan, StagePlan, placement_of, run_plan
 from runner.placement.packing import Allocation, Node
@@ -433,16 +434,18 @@ def test_nothing_is_loaded_for_cells_whose_episodes_are_all_done(tmp_path, monke
     needs = Needs({s.key: s for s in THREE}, cells, {})
     monkeypatch.setattr(groups, "needs_of", lambda plan, cpu: needs)
     nodes = [Node("n", 2)]
+
+    def done_but(cell):
+        return {ref.episode_id for ref in plan.refs() if ref.cell != cell}
+
     everything = run_plan(plan, nodes, cpu=False)
     assert set(everything.needs.specs) == {"a", "b", "u"}  # c is in no cell
     assert frozenset().union(*(part.cells for part in everything.stages)) == {0, 1, 2, 3}
-    done = {ref.episode_id for ref in plan.refs() if ref.cell != 1}
-    [part] = run_plan(plan, nodes, cpu=False, done=done).stages
+    [part] = run_plan(plan, nodes, cpu=False, cells=remaining(plan, done_but(1)).cells).stages
     assert part.cells == {1}
     assert part.stage is not None
     assert set(part.stage.loads) == {"b", "u"}
-    done = {ref.episode_id for ref in plan.refs() if ref.cell != 2}
-    rest = run_plan(plan, nodes, cpu=False, done=done)
+    rest = run_plan(plan, nodes, cpu=False, cells=remaining(plan, done_but(2)).cells)
     assert (rest.needs.specs, [p.cells for p in rest.stages]) == ({}, [{2}])
 
 

@@ -1,0 +1,54 @@
+"""Closes a session: merges parts, tidies the call cache, and says how the run went."""
+
+from __future__ import annotations
+
+import time
+
+from rich.markup import escape
+
+from runner.driver.execution import Execution, after_the_last_commit
+from runner.driver.opening import Session
+from runner.driver.outcome import Outcome
+from runner.driver.repair import compact_whole
+from runner.driver.report import conclude
+from workers.cache.store import settle, tidy
+
+
+def nothing_to_run(session: Session) -> Outcome | None:
+    """The outcome of a session that runs nothing: nothing is left, or a cap is reached."""
+    work, reached = session.work, None
+    if work.left == 0:
+        if work.completes and session.calls is not None:
+            settle(session.calls)
+        session.console.print(work.nothing_left())
+    elif (reached := session.budget.reached()) is not None:
+        session.console.print(f"nothing is run: {escape(reached)}", soft_wrap=True)
+    else:
+        return None
+    needs = session.budget.needs()
+    return Outcome(session.folder, work.planned, work.left, None, reached, needs=needs)
+
+
+def close(session: Session, execution: Execution) -> Outcome:
+    """The outcome, once the folder is as a run leaves it. What fails now is no failure of it."""
+    work, unfinished, whole = session.work, [*execution.unfinished], True
+    with after_the_last_commit("parts cannot be merged", unfinished):
+        whole = compact_whole(session.lease, session.console)
+    left = work.left_after(execution.tally, whole=whole)
+    # The journals of calls that could not be sealed are all that there is of them.
+    if session.calls is not None and execution.sealed:
+        with after_the_last_commit("the call cache cannot be tidied", unfinished):
+            tidy(session.calls, complete=left == 0 and work.completes)
+    outcome = Outcome(
+        session.folder,
+        work.planned,
+        left,
+        execution.tally,
+        execution.stopped,
+        work.preparation.failed,
+        session.budget.needs(),
+        execution.unavailable,
+        tuple(dict.fromkeys(unfinished)),
+    )
+    conclude(session, outcome, execution, time.monotonic() - execution.started)
+    return outcome

@@ -1,0 +1,214 @@
+"""Executes what a session has found to be left: artifacts first, then the tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rich.markup import escape
+
+from agents.core.errors import CrsweepError, StoreError
+from runner.driver.early_stop import EarlyStop
+from runner.driver.engine_loader import RunEngines
+from runner.driver.executors import Executor, LocalExecutor, RayExecutor
+from runner.driver.opening import Session
+from runner.driver.progress import ProgressDisplay, Tally
+from runner.driver.scheduler import LeaseQueue, drive
+from runner.environment import environment_of
+from runner.formatting import many
+from runner.placement.groups import run_plan, without_engines
+from runner.screen import reason_of
+from workers.episodes import Job, job_of
+from workers.results.bundles import committed_by
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How the tasks of a session went. All that finished is committed."""
+
+    tally: Tally
+    engines: Sequence[dict[str, Any]]
+    """What each engine served, as in the manifest."""
+    started: float
+    """By the monotonic clock."""
+    sealed: bool
+    """Whether the calls are in the shared cache; their journals are all that there is if not."""
+    stopped: str | None = None
+    """Why it was stopped early, if the sweep file says so."""
+    unavailable: bool = False
+    """Whether it was stopped because a model serves no call."""
+    unfinished: Sequence[str] = ()
+    """What failed after everything was committed, and is made up for by the next run."""
+
+
+@contextmanager
+def after_the_last_commit(what: str, unfinished: list[str]) -> Iterator[None]:
+    """Notes what fails once everything is committed: that must not hide that it is."""
+    try:
+        yield
+    except (OSError, CrsweepError) as error:
+        log.error("%s", what, exc_info=True)
+        unfinished.append(f"{what} ({reason_of(error)})")
+
+
+def execute(session: Session, command: str) -> Execution:
+    """Runs what is left. Raises StoreError. What was paid is recorded, however it ends.
+
+    `command` is what was typed, for readers of the manifest.
+    """
+    unfinished: list[str] = []
+    session.manifest.begin_run(session.budget, command)
+    by_itself = False
+    try:
+        found = asyncio.run(_execute(session, unfinished))
+        by_itself = True
+    finally:
+        with after_the_last_commit("the manifest cannot be updated", unfinished):
+            session.manifest.end_run(by_itself=by_itself)
+    return replace(found, unfinished=unfinished)
+
+
+async def _execute(session: Session, unfinished: list[str]) -> Execution:
+    interrupts = _Interrupts(session)
+    executor = _executor(session)
+    try:
+        found = await _run(session, executor, interrupts.stopping, unfinished)
+    finally:
+        interrupts.ignore()
+        executor.close()
+    if session.lease.lost.is_set():
+        raise StoreError(f"another driver has taken over {session.folder}; this one stopped")
+    return found
+
+
+async def _run(
+    session: Session, executor: Executor, stopping: asyncio.Event, unfinished: list[str]
+) -> Execution:
+    started, lease, work = time.monotonic(), session.lease, session.work
+    await work.preparation.begin(executor, stopping)
+    engines = _engines(session, executor)
+    queue = engines.queue
+    workers = [await executor.spawn() for _ in range(_worker_count(session))]
+    with ProgressDisplay(work.tasks_left, session.console, lambda: queue.preparing) as display:
+        work.preparation.attach(queue, display.preparing())
+        session.budget.gpu_seconds = lambda: engines.gpu_seconds() + work.preparation.gpu_seconds
+        early_stop = EarlyStop(
+            display,
+            queue,
+            stopping,
+            session.budget,
+            session.plan.loaded.header.max_failed,
+            lambda line: session.console.print(escape(line), soft_wrap=True),
+        )
+        loading = engines.start(stopping)
+        noting = [
+            asyncio.create_task(engines.keep_noting(lease.epoch, session.manifest.note_engines)),
+            asyncio.create_task(session.manifest.keep_writing()),
+        ]
+        await drive(
+            workers,
+            queue,
+            early_stop,
+            stopping,
+            lost=executor.lost,
+            left_behind=lambda name: committed_by(lease.folder, lease.epoch, name),
+            replace=executor.spawn,
+            epoch=lease.epoch,
+            preparer=work.preparation,
+        )
+    for task in noting:
+        task.cancel()
+    await engines.end(loading)
+    served = engines.entries(lease.epoch)
+    session.manifest.note_end(served, early_stop.reason)
+    sealed = False
+    with after_the_last_commit("the call cache cannot be sealed", unfinished):
+        display.tally.damage = await executor.seal()
+        sealed = True
+    return Execution(
+        display.tally, served, started, sealed, early_stop.reason, early_stop.unavailable
+    )
+
+
+class _Interrupts:
+    """Sets `stopping` at the first interrupt, and when the lease is lost; the second is raised."""
+
+    def __init__(self, session: Session) -> None:
+        self.stopping = asyncio.Event()
+        self._session, self._loop = session, asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._interrupt)
+        session.lease.when_lost = lambda: self._loop.call_soon_threadsafe(self.stopping.set)
+
+    def _interrupt(self) -> None:
+        if self.stopping.is_set():
+            raise KeyboardInterrupt
+        self._session.console.print(
+            f"stopping: finished {self._session.work.noun}s are being committed ..."
+        )
+        self.stopping.set()
+
+    def ignore(self) -> None:
+        """From now on interrupts are what they were before, and nothing is set."""
+        self._session.lease.when_lost = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.remove_signal_handler(number)
+
+
+def _worker_count(session: Session) -> int:
+    run = session.plan.loaded.header.run
+    return 1 if run.executor == "local" else min(run.episode_workers, run.concurrency)
+
+
+def _executor(session: Session) -> Executor:
+    plan, count = session.plan, _worker_count(session)
+    run, job = plan.loaded.header.run, _job(session)
+    slots = -(-run.concurrency // count)
+    if run.executor == "local":
+        return LocalExecutor(job, slots)
+    environment = environment_of(plan)
+    return RayExecutor(
+        job, slots, count, run.ray_address, run.fit_gpus, environment, session.console
+    )
+
+
+def _job(session: Session) -> Job:
+    header, epoch = session.plan.loaded.header, session.lease.epoch
+    job = job_of(
+        session.plan,
+        probe=session.plan.probe,
+        executor=header.run.executor,
+        epoch=epoch,
+        run_id=f"{header.name}-{epoch}",
+    )
+    return replace(job, cache=session.calls, strict=header.cache.match == "strict")
+
+
+def _engines(session: Session, executor: Executor) -> RunEngines:
+    """What is to run in which stage, and the engines for it; none of them is loaded yet."""
+    plan, work, console = session.plan, session.work, session.console
+    stages = (
+        run_plan(work.speaking, executor.nodes, cpu=executor.cpu, cells=work.cells)
+        if executor.nodes
+        else without_engines(plan)
+    )
+    for reason in dict.fromkeys(stages.misfits.values()):
+        cells = sum(found == reason for found in stages.misfits.values())
+        console.print(f"[red]{many(cells, 'cell')} cannot run: {escape(reason)}[/]", soft_wrap=True)
+    queue = LeaseQueue(
+        [work.tasks(part.cells) for part in stages.stages],
+        plan.loaded.header.retries.episode,
+        opened=0,
+        count=work.tasks_left,
+        prepares=[work.preparation.leases(part.cells) for part in stages.stages],
+        skips=work.preparation.lacks,
+    )
+    return RunEngines(stages, queue, executor, console)

@@ -1,0 +1,231 @@
+"""What a command runs in a sweep folder, and how much of it is left.
+
+A command finds its work while it opens the folder (`runner.driver.opening`), in one pass over the
+plan, and what it found is carried to the end of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from rich.console import Console
+
+from agents.core.errors import UsageError
+from runner.driver.artifacts import Preparation
+from runner.driver.failures import to_run_again
+from runner.driver.progress import Tally
+from runner.driver.repair import refusing_foreign
+from runner.formatting import many
+from sweeps.plan import Plan, Ref
+from sweeps.storage.folder import Folder
+from sweeps.storage.parts import PartDamaged
+from workers.results.bundles import committed
+
+
+class Work(Protocol):
+    """The tasks of one command, of one kind, and the artifacts that they need."""
+
+    noun: str
+    """What one of its tasks is called."""
+    completes: bool
+    """Whether the sweep is complete once nothing of it is left."""
+
+    @property
+    def preparation(self) -> Preparation: ...
+
+    @property
+    def artifacts(self) -> Sequence[str]:
+        """Keys of what the tasks need prepared."""
+        ...
+
+    @property
+    def planned(self) -> int: ...
+
+    @property
+    def left(self) -> int:
+        """How many of those planned are left."""
+        ...
+
+    @property
+    def tasks_left(self) -> int:
+        """How many tasks `tasks` gives for all cells."""
+        ...
+
+    @property
+    def cells(self) -> frozenset[int]:
+        """The cells that something is left of."""
+        ...
+
+    @property
+    def speaking(self) -> Plan:
+        """The plan, with no roles in its cells but those that speak in this work."""
+        ...
+
+    def tasks(self, cells: Collection[int]) -> Iterator[Ref]:
+        """What is left of some cells, in the order in which it is to run."""
+        ...
+
+    def left_after(self, tally: Tally, *, whole: bool) -> int:
+        """How many are left after a run. It committed all of its `tally`, unless not `whole`."""
+        ...
+
+    def summary(self) -> str:
+        """How many are planned, done and left, in words."""
+        ...
+
+    def nothing_left(self) -> str:
+        """Says that nothing is left."""
+        ...
+
+
+FindWork = Callable[[Plan], Work]
+"""Finds the work in the plan's folder. Raises PartDamaged for a part that must be set aside."""
+
+
+class Remaining(NamedTuple):
+    """What is left of a plan."""
+
+    episodes: int
+    cells: frozenset[int]
+    """Those with an episode left."""
+    artifacts: Sequence[str]
+    """Keys of those that the episodes need, in the plan's order."""
+
+
+def remaining(plan: Plan, done: Set[str]) -> Remaining:
+    """What is left of a plan apart from the episodes in `done`, found in one pass over it."""
+    if not done:
+        return Remaining(plan.episodes, frozenset(range(len(plan.cells))), list(plan.artifacts))
+    count, found = 0, set()
+    for ref in plan.refs(done):
+        count += 1
+        found.add((ref.cell, ref.seeds))
+    needed = {key for cell, seeds in found for key in plan.cells[cell].artifacts(seeds).values()}
+    artifacts = [key for key in plan.artifacts if key in needed]
+    return Remaining(count, frozenset(cell for cell, _ in found), artifacts)
+
+
+def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
+    """Ids of the episodes in `folder` that a run leaves alone. UsageError if it is damaged."""
+    try:
+        return find_settled(folder, retry)
+    except PartDamaged as error:
+        raise UsageError(error.message) from None
+
+
+def find_settled(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
+    """The same, but PartDamaged for what a run sets aside."""
+    with refusing_foreign():
+        return committed(folder) - to_run_again(folder, retry)
+
+
+@dataclass(frozen=True)
+class EpisodeWork:
+    """`crsweep run`: the episodes that are not done, and what they need prepared."""
+
+    plan: Plan
+    done: Set[str]
+    remaining: Remaining
+    preparation: Preparation
+    noun = "episode"
+    completes = True
+
+    @classmethod
+    def find(
+        cls, plan: Plan, *, retry: Sequence[str], accept_artifacts: bool, console: Console
+    ) -> EpisodeWork:
+        """`retry` names error classes and blames whose failed episodes are run again."""
+        done = find_settled(plan.loaded.out, retry)
+        left = remaining(plan, done)
+        preparation = Preparation(plan, left.artifacts, console, accept=accept_artifacts)
+        return cls(plan, done, left, preparation)
+
+    @property
+    def artifacts(self) -> Sequence[str]:
+        return self.remaining.artifacts
+
+    @property
+    def planned(self) -> int:
+        return self.plan.episodes
+
+    @property
+    def left(self) -> int:
+        return self.remaining.episodes
+
+    @property
+    def tasks_left(self) -> int:
+        return self.remaining.episodes
+
+    @property
+    def cells(self) -> frozenset[int]:
+        return self.remaining.cells
+
+    @property
+    def speaking(self) -> Plan:
+        return self.plan
+
+    def tasks(self, cells: Collection[int]) -> Iterator[Ref]:
+        return self.plan.refs(self.done, cells)
+
+    def left_after(self, tally: Tally, *, whole: bool) -> int:
+        if whole:
+            return self.left + tally.open - tally.settled
+        return remaining(self.plan, find_settled(self.plan.loaded.out)).episodes
+
+    def summary(self) -> str:
+        done = self.planned - self.left
+        some = f", {done:,} done" if done else ""
+        return f"{many(self.planned, self.noun)}{some}, {self.left:,} to run"
+
+    def nothing_left(self) -> str:
+        return f"nothing to do: all {self.planned:,} episodes are settled"
+
+
+@dataclass(frozen=True)
+class ArtifactWork:
+    """`crsweep prepare`: all artifacts of the plan, and no episode."""
+
+    plan: Plan
+    preparation: Preparation
+    noun = "episode"
+    completes = False
+    tasks_left = 0
+
+    @classmethod
+    def find(cls, plan: Plan, *, accept_artifacts: bool, console: Console) -> ArtifactWork:
+        keys = list(plan.artifacts)
+        return cls(plan, Preparation(plan, keys, console, accept=accept_artifacts))
+
+    @property
+    def artifacts(self) -> Sequence[str]:
+        return list(self.plan.artifacts)
+
+    @property
+    def planned(self) -> int:
+        return len(self.plan.artifacts)
+
+    @property
+    def left(self) -> int:
+        return self.preparation.missing
+
+    @property
+    def cells(self) -> frozenset[int]:
+        return frozenset(range(len(self.plan.cells)))
+
+    @property
+    def speaking(self) -> Plan:
+        return self.preparation.engines_only()
+
+    def tasks(self, cells: Collection[int]) -> Iterator[Ref]:
+        return iter(())
+
+    def left_after(self, tally: Tally, *, whole: bool) -> int:
+        return self.left
+
+    def summary(self) -> str:
+        return f"{many(self.planned, 'artifact')}, {self.left:,} to make"
+
+    def nothing_left(self) -> str:
+        return f"nothing to prepare: all {self.planned:,} artifacts are ready"
