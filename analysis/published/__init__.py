@@ -1,13 +1,14 @@
 """What papers print, to stand beside our results.
 
 A paper is two files here. `<paper>.csv` holds its figures, one a row: `paper`, `table`, `dataset`,
-`row` as the paper names them, `metric` as we do, `value` as printed, `marks` (`significant`,
+`row` as the paper names them, `metric` as we do, `value` as printed, `marks` (see `SIGNS`, and
 `underlined`), then how the figure was made as far as the paper says, empty where it does not:
 
 - `backbone`, `temperature` (of the agent's model), `cases` (how many), `repetitions`;
 - any setting of a cell by its path in a sweep file (`limits.max_turns`, `agent.candidates`).
 
-`<paper>.yaml` says which of our data sets and agents the paper's names mean.
+`<paper>.yaml` says which of our data sets and agents the paper's names mean, and which figures
+have no metric here and why.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from agents.core.errors import UsageError, near
 
 _HERE = Path(__file__).parent
 SIGNIFICANT, IMPOSSIBLE = "significant", "impossible"
+SIGNS = {SIGNIFICANT: "*", "p<0.1": "‡", "p<0.05": "†", IMPOSSIBLE: "!"}
+"""What tables show for a mark."""
 _PLACE = ("paper", "table", "dataset", "row", "metric", "value", "marks")
 
 
@@ -41,8 +44,7 @@ class Figure:
     @property
     def marked(self) -> str:
         """As tables show it: `0.81*` is significant by the paper, `4.40!` cannot be."""
-        signs = {SIGNIFICANT: "*", IMPOSSIBLE: "!"}
-        return self.text + "".join(sign for mark, sign in signs.items() if mark in self.marks)
+        return self.text + "".join(sign for mark, sign in SIGNS.items() if mark in self.marks)
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,17 @@ class PublishedTable:
 
     name: str
     title: str
-    significant: str  # what the mark means, empty without marks
+    marks: Mapping[str, str]  # mark -> what it means
+    without_metric: Mapping[str, str]  # figure -> why it has no metric here
     rows: list[PublishedRow]
     datasets: Mapping[str, str]  # the paper's name -> the data set's own (`Domain.dataset`)
     agents: Mapping[str, Mapping[str, Any]]  # the paper's row -> agent and options that tell it
 
     @property
     def metrics(self) -> list[str]:
-        return list(dict.fromkeys(metric for row in self.rows for metric in row.figures))
+        """Those of its figures that can be compared."""
+        found = dict.fromkeys(metric for row in self.rows for metric in row.figures)
+        return [metric for metric in found if metric not in self.without_metric]
 
 
 def names() -> list[str]:
@@ -91,9 +96,10 @@ def read(name: str) -> PublishedTable:
     return PublishedTable(
         name=name,
         title=f"{mapping['paper']}, {found['title']}",
-        significant=found.get("significant", ""),
+        marks=found.get("marks", {}),
+        without_metric=found.get("without_metric", {}),
         rows=_rows(paper, table),
-        datasets=mapping["datasets"],
+        datasets=found.get("datasets", mapping["datasets"]),
         agents=found["rows"],
     )
 

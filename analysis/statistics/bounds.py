@@ -9,6 +9,11 @@ the share that is still going on before each of them (S_0 = 0),
 
 A paper prints S_t for some t only, rounded. S_t grows with t, so every other S_t lies between its
 neighbours; the bounds are reached by setting all S_t low or all high. Exact arithmetic throughout.
+
+DESIRE averages persuasiveness and convincing acceptance (both x 100) over all sessions, and counts
+sessions that do not end with an acceptance as unsuccessful for both. Then neither can exceed
+100 x S_T: convincing acceptance is 0 or 1 in each session, and persuasiveness if it is never above
+1, which it is only where the explanation raises the intention further than the facts justify.
 """
 
 from __future__ import annotations
@@ -19,6 +24,8 @@ from math import ceil, floor
 from typing import NamedTuple
 
 CONVENTIONS = ("at_fail_plus_1", "at_fail_t", "at_success_only")
+SHARES_OF_SUCCESS = ("persuasiveness", "convincing_acceptance")
+"""Figures of DESIRE, x 100, that sessions without acceptance add 0 to."""
 
 
 class Interval(NamedTuple):
@@ -93,6 +100,26 @@ def impossible(figures: Mapping[str, str], turns: int) -> str | None:
                 f"{float(bounds.low):.3f} to {float(bounds.high):.3f}"
             )
     return None
+
+
+def impossible_shares(figures: Mapping[str, str]) -> str | None:
+    """Why figures of `SHARES_OF_SUCCESS` cannot be averages over all sessions; None if they can.
+
+    `figures` maps metrics to what is printed. The bound is the success rate at the highest t.
+    """
+    success = {int(m.removeprefix("sr@")): m for m in figures if m.startswith("sr@")}
+    if not success:
+        return None
+    name = success[max(success)]
+    most = 100 * printed(figures[name]).high
+    above = [m for m in SHARES_OF_SUCCESS if m in figures and printed(figures[m]).low > most]
+    if not above:
+        return None
+    words = ", ".join(f"{metric} {figures[metric]}" for metric in above)
+    return (
+        f"{words} with {name} {figures[name]}: if sessions without acceptance count 0 and none "
+        f"more than 1, at most {float(most):.2f}"
+    )
 
 
 def _sum(rates: Iterable[Fraction]) -> Fraction:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError
-from analysis.published import IMPOSSIBLE, SIGNIFICANT, Figure, PublishedRow, PublishedTable
+from analysis.published import IMPOSSIBLE, SIGNS, Figure, PublishedRow, PublishedTable
 from analysis.results import Results
-from analysis.statistics.bounds import impossible
+from analysis.statistics.bounds import impossible, impossible_shares
 from analysis.tables.table import Table, TableRow, make_table
 from sweeps.manifest import CellEntry, SourceEntry
 
@@ -36,9 +36,16 @@ def table_beside(
     """The rows of `results` that have a published row, in the paper's order, with its figures.
 
     `metrics` are those of the published table if none is named. Raises UsageError for results of
-    backends that are no language models, and if no cell has a published row.
+    backends that are no language models, if no cell has a published row, and if no metric is named
+    and none of the published figures has one.
     """
     _refuse_watermarked(results)
+    if not metrics and not published.metrics:
+        reasons = "; ".join(dict.fromkeys(published.without_metric.values()))
+        raise UsageError(
+            f"{published.name}: none of its figures has a metric here: {reasons}; name the metrics "
+            "to show with --metric"
+        )
     table = make_table(results, metrics or published.metrics, complete_only=complete_only)
     pairs = _pairs(results, published, table)
     axes = _axes_that_differ(pairs, table.axes)
@@ -58,6 +65,7 @@ def table_beside(
             *_legend(published, pairs),
             *_differences(results, pairs),
             *_left_out(results, published, pairs),
+            *_without_metric(published, pairs),
         ],
         published=[_figures(pair.theirs, table) for pair in pairs],
     )
@@ -125,17 +133,28 @@ def _impossible(theirs: PublishedRow) -> str | None:
     turns = theirs.settings.get("limits.max_turns")
     if turns is None:
         return None
-    return impossible({m: figure.text for m, figure in theirs.figures.items()}, int(turns))
+    return impossible(_texts(theirs), int(turns))
+
+
+def _texts(theirs: PublishedRow) -> dict[str, str]:
+    return {metric: figure.text for metric, figure in theirs.figures.items()}
 
 
 def _legend(published: PublishedTable, pairs: Sequence[_Pair]) -> list[str]:
     notes = [f"published: {published.title}; difference: ours minus published"]
-    if any(SIGNIFICANT in f.marks for pair in pairs for f in pair.theirs.figures.values()):
-        notes.append(f"* {published.significant}, as the paper says")
+    used = {mark for pair in pairs for f in pair.theirs.figures.values() for mark in f.marks}
+    notes += [
+        f"{SIGNS[mark]} {meaning}, as the paper says"
+        for mark, meaning in published.marks.items()
+        if mark in used
+    ]
     for row in published.rows:
         reason = _impossible(row)
         if reason is not None:
             notes.append(f"! these published figures of {_place(row)} cannot all be: {reason}")
+        reason = impossible_shares(_texts(row))
+        if reason is not None:
+            notes.append(f"the published figures of {_place(row)} contradict their text: {reason}")
     return notes
 
 
@@ -221,6 +240,17 @@ def _left_out(results: Results, published: PublishedTable, pairs: Sequence[_Pair
     if alone:
         words = dict.fromkeys(_words(cell, sources[cell.source_id]) for cell in alone)
         notes.append(f"run here and not published, left out: {_some(list(words))}")
+    return notes
+
+
+def _without_metric(published: PublishedTable, pairs: Sequence[_Pair]) -> list[str]:
+    """The published figures that no metric here is the same as, and why."""
+    notes = []
+    for metric, reason in published.without_metric.items():
+        rows = {_place(p.theirs): p.theirs.figures.get(metric) for p in pairs}
+        found = [f"{place} {figure.marked}" for place, figure in rows.items() if figure]
+        if found:
+            notes.append(f"published only: {metric} ({reason}): {', '.join(found)}")
     return notes
 
 

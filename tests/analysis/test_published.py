@@ -51,6 +51,70 @@ def test_every_figure_of_af_irs_is_there_as_printed(name, text):
     assert table.metrics == METRICS
 
 
+# The same of DESIRE.
+DESIRE = ["sr@15", "at_fail_t", "relevance", "persuasiveness", "convincing_acceptance"]
+DESIRE_3 = """
+EAR 0.429 12.88 3.51 22.97 - 0.967 5.74 3.92 11.67 -
+UNICORN 0.535 11.82 3.87 21.45 - 0.985 2.32 4.07 10.76 -
+InterCRS 0.431 13.45 4.12 68.51 56.25 0.561 7.26 4.51 53.76 40.57
+ChatCRS 0.479 12.91 4.21 60.31 52.70 0.756 6.61 4.69 65.19 48.21
+MACRS 0.544 14.47 4.62 65.49 59.87 0.791 6.25 4.74 73.87 61.46
+DESIRE_(LLaMA-7B) 0.562 13.22 4.68 68.25 62.89 0.835 5.95 4.87 72.76 66.59
+DESIRE_(GPT-3.5-Turbo) 0.583 12.76 4.70 70.28 69.41 0.937 5.78 4.89 79.16 75.96
+DESIRE_(GPT-4-Turbo) 0.601 11.78 4.75 72.56 70.98 0.974 5.21 4.91 82.27 79.03
+"""
+DESIRE_4 = """
+w/o_desire_reasoning 0.327 12.85 4.68 69.51 52.77 0.712 7.98 4.79 76.55 52.98
+w/o_exploration_action 0.491 14.78 4.32 69.90 63.79 0.869 8.12 4.65 77.21 68.56
+w/o_persuasive_strategy 0.578 12.95 4.54 65.78 60.21 0.913 6.65 4.82 75.13 67.81
+DESIRE 0.583 12.76 4.70 70.28 69.41 0.937 5.78 4.89 79.16 75.96
+"""
+DESIRE_5 = """
+persuasiveness 49.2‡ 36.7 14.1 61.3 24.5 14.4 37.8 41.9 20.3
+trustworthiness 62.1‡ 20.6 17.4 58.4‡ 19.8 21.7 47.4† 32.8 19.8
+groundedness 51.9† 31.2 16.9 42.2 40.6 17.2 37.4 32.5 30.1
+overall 64.1‡ 23.8 12.1 56.2† 31.9 11.9 49.5‡ 30.6 19.9
+"""
+
+
+@pytest.mark.parametrize(("name", "text"), [("table3", DESIRE_3), ("table4", DESIRE_4)])
+def test_every_figure_of_desire_is_there_as_printed(name, text):
+    table = published.read(f"desire/{name}")
+    found = {
+        (row.dataset, row.row.replace(" ", "_")): {m: f.text for m, f in row.figures.items()}
+        for row in table.rows
+    }
+    lines = [line.split() for line in text.split("\n") if line]
+    assert found == {
+        (dataset, row): {
+            metric: value
+            for metric, value in zip(DESIRE, values[5 * d : 5 * d + 5], strict=True)
+            if value != "-"
+        }
+        for row, *values in lines
+        for d, dataset in enumerate(["LastFM", "Yelp"])
+    }
+    assert table.metrics == ["sr@15", "at_fail_t"]
+
+
+def test_the_marks_of_desires_table_5_are_printed_as_in_the_paper():
+    table = published.read("desire/table5")
+    found = {
+        (row.row, metric): figure.marked
+        for row in table.rows
+        for metric, figure in row.figures.items()
+    }
+    rows = ["InterCRS", "ChatCRS", "MACRS"]
+    outcomes = ["win", "loss", "tie"]
+    assert found == {
+        (rows[n // 3], f"{dimension}_{outcomes[n % 3]}"): value
+        for dimension, *values in (line.split() for line in DESIRE_5.split("\n") if line)
+        for n, value in enumerate(values)
+    }
+    assert table.metrics == []
+    assert table.marks == {"p<0.1": "p < 0.1", "p<0.05": "p < 0.05"}
+
+
 def test_what_the_paper_says_of_its_gains_follows_from_the_figures():
     rows = {(r.dataset, r.row): r.figures for r in published.read("af_irs/table2").rows}
     for dataset, more, fewer in [  # section 5.2
@@ -80,7 +144,12 @@ def test_every_table_uses_words_that_exist(name):
     assert {row.dataset for row in table.rows} == set(table.datasets)
     assert {row.row for row in table.rows} == set(table.agents)
     for row in table.rows:
-        assert set(row.figures) == set(table.metrics)
+        assert set(table.metrics) <= set(row.figures)
+        assert set(row.figures) <= {*table.metrics, *table.without_metric}
+        assert {mark for figure in row.figures.values() for mark in figure.marks} <= {
+            *published.SIGNS,
+            "underlined",
+        }
         paths = set(row.settings) - {"backbone", "temperature", "cases", "repetitions"}
         assert {path.split(".")[0] for path in paths} <= set(CellConfig.model_fields)
         for path in paths:
@@ -106,10 +175,11 @@ def test_a_row_stands_for_an_agent_with_such_options(wanted):
     ("name", "expected"),
     [
         ("af_irs/tabel2", "no published table is called 'af_irs/tabel2'; did you mean 'af_irs/tab"),
-        ("af_irs", "(known: af_irs/table2, af_irs/table3)"),
-        ("../af_irs/table2", "(known: af_irs/table2, af_irs/table3)"),
+        ("af_irs", "(known: af_irs/table2, af_irs/table3, desire/table3, "),
+        ("../af_irs/table2", "(known: af_irs/table2, af_irs/table3, desire/table3, "),
         ("af_irs/fig5", "Figure 5 is a plot without numbers"),
         ("af_irs/table1", "`crsweep plan` prints them"),
+        ("desire/fig6", "Figure 6 is a plot without numbers"),
     ],
 )
 def test_an_unknown_name_is_refused_with_what_there_is(name, expected):

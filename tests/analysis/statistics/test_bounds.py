@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import published
-from analysis.statistics.bounds import CONVENTIONS, Interval, average_turns, impossible, printed
+from analysis.statistics.bounds import (
+    CONVENTIONS,
+    Interval,
+    average_turns,
+    impossible,
+    impossible_shares,
+    printed,
+)
 
 Counts = tuple[int, ...]  # episodes by success turn 1 to T, the failures last
 
@@ -151,3 +158,62 @@ def test_another_row_of_table_3_touches_its_bound_and_cannot_be_if_all_users_wer
     tested = average_turns({t: printed(text, users) for t, text in rates.items()}, 5)
     assert tested is not None
     assert not tested.meets(printed(figures["at_fail_plus_1"], users))
+
+
+LASTFM_LLM = {
+    "InterCRS",
+    "ChatCRS",
+    "MACRS",
+    "DESIRE (LLaMA-7B)",
+    "DESIRE (GPT-3.5-Turbo)",
+    "DESIRE (GPT-4-Turbo)",
+}
+ABLATIONS = {
+    "w/o desire reasoning",
+    "w/o exploration action",
+    "w/o persuasive strategy",
+    "DESIRE",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "above"),
+    [
+        ("desire/table3", {("LastFM", row) for row in LASTFM_LLM}),
+        (
+            "desire/table4",
+            {("LastFM", row) for row in ABLATIONS} | {("Yelp", "w/o desire reasoning")},
+        ),
+    ],
+)
+def test_which_rows_of_desire_exceed_what_their_success_rate_allows(name, above):
+    found = {place for place, figures in rows(name).items() if impossible_shares(figures)}
+    assert found == above
+    assert not any(impossible(figures, 15) for figures in rows(name).values())
+
+
+def test_both_figures_of_a_row_of_desire_exceed_its_success_rate():
+    assert impossible_shares(rows("desire/table3")["LastFM", "InterCRS"]) == (
+        "persuasiveness 68.51, convincing_acceptance 56.25 with sr@15 0.431: if sessions without "
+        "acceptance count 0 and none more than 1, at most 43.15"
+    )
+    assert impossible_shares(rows("desire/table4")["Yelp", "w/o desire reasoning"]) == (
+        "persuasiveness 76.55 with sr@15 0.712: if sessions without acceptance count 0 and none "
+        "more than 1, at most 71.25"
+    )
+
+
+@pytest.mark.parametrize(
+    ("figures", "possible"),
+    [
+        ({"sr@15": "0.5", "persuasiveness": "55.0"}, True),  # .55 rounds to 0.5 or 0.6
+        ({"sr@15": "0.50", "persuasiveness": "50.6"}, False),
+        ({"sr@15": "0.50", "persuasiveness": "51"}, True),  # 50.5 rounds to 51
+        ({"sr@5": "0.20", "sr@15": "0.50", "convincing_acceptance": "45.0"}, True),
+        ({"sr@15": "0.20", "convincing_acceptance": "45.0"}, False),
+        ({"persuasiveness": "99"}, True),
+        ({"sr@15": "0.20"}, True),
+    ],
+)
+def test_the_bound_counts_rounding_and_takes_the_last_success_rate(figures, possible):
+    assert (impossible_shares(figures) is None) == possible

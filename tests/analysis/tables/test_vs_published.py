@@ -166,6 +166,41 @@ def test_published_figures_that_cannot_be_are_listed_even_where_not_run(tmp_path
     assert not any(n.startswith("!") for n in beside(tmp_path / "c", cell(WHOLE)).notes)
 
 
+DESIRE = {"name": "desire", "desire_reasoning": True, "exploration_action": True,
+          "persuasive_strategy": True}  # fmt: skip
+
+
+def test_figures_without_a_metric_are_notes_with_the_reason(tmp_path):
+    table = beside(
+        tmp_path,
+        cell({**DESIRE, "exploration_action": False}, dataset="LastFM"),
+        table="desire/table4",
+    )
+    assert labels(table) == [("LastFM", "w/o exploration action")]
+    assert [metric.name for metric in table.metrics] == ["sr@15", "at_fail_t"]
+    assert texts(table, 0) == ["0.491", "14.78"]
+    (note,) = [note for note in table.notes if note.startswith("published only: relevance (")]
+    assert note.endswith("): LastFM w/o exploration action 4.32")
+    start = "the published figures of LastFM w/o exploration action contradict their text: "
+    (note,) = [note for note in table.notes if note.startswith(start)]
+    assert "persuasiveness 69.90, convincing_acceptance 63.79 with sr@15 0.491" in note
+
+
+def test_a_cell_is_compared_with_every_row_of_its_method(tmp_path):
+    table = beside(tmp_path, cell(DESIRE, dataset="LastFM"), table="desire/table3")
+    assert [row for _, row in labels(table)] == [
+        f"DESIRE ({backbone})" for backbone in ("LLaMA-7B", "GPT-3.5-Turbo", "GPT-4-Turbo")
+    ]
+    (note,) = [note for note in table.notes if "not run here" in note]
+    assert "LastFM EAR" in note
+
+
+def test_a_table_of_which_no_figure_has_a_metric_needs_one_named(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        beside(tmp_path, cell("intercrs", dataset="LastFM"), table="desire/table5")
+    assert "none of its figures has a metric here: a share of pairs" in caught.value.message
+
+
 @pytest.mark.parametrize("backend", ["rules", "latency"])
 @pytest.mark.parametrize("role", ["agent", "user"])
 def test_backends_that_are_no_language_models_are_refused(tmp_path, backend, role):
