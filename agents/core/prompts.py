@@ -9,6 +9,8 @@
 - `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need,
   `{{ items | described }}` titles with attributes.
 - `{{ table | schema }}` writes out a table's columns.
+- `{{ text | fenced("dialogue") }}` puts text that is to be judged between tags that it cannot close
+  (`agents.core.fence`).
 - Values are put in as they are: a template gives no markup that a value could break.
 """
 
@@ -27,6 +29,7 @@ import jinja2.meta
 from agents.core.calls import Shown
 from agents.core.dialogue import Message
 from agents.core.errors import PromptError, UsageError
+from agents.core.fence import fenced
 from agents.core.items import Item
 from agents.core.tables import CatalogueTable, schema_text
 
@@ -120,6 +123,7 @@ class PromptFolder:
         env.filters["titles"] = _titles
         env.filters["described"] = _described
         env.filters["schema"] = _schema
+        env.filters["fenced"] = fenced
         self._templates: dict[str, jinja2.Template] = {}
 
     def render(self, step: str, fields: Mapping[str, Any]) -> str:
