@@ -18,6 +18,7 @@ from agents.core.reading import read
 from agents.recommenders.core import Recommender
 from runner.rehearsal.dialogues import rehearse
 from simulators.core.cases import Domain
+from simulators.core.judge import HistoryOptions, Judge
 from simulators.core.user import User
 from tests.sweep_files import plan_of, write_sweep
 from tests.workers.backends.rules.test_answers import changed, leaves
@@ -33,17 +34,21 @@ KINDS = {
     "agents.recommenders": Recommender,
     "simulators.domains": Domain,
     "simulators.users": User,
+    "simulators.judges": Judge,
+    "simulators.recordings": None,
     "simulators.success": None,
     "workers.backends": Backend,
     "analysis.metrics": None,
 }
 EVERY = [(package, name) for package in KINDS for name in plugins.names(package)]
 SPEAKERS = [(p, n) for p, n in EVERY if p in ("agents", "simulators.users")]
+JUDGES = [(p, n) for p, n in EVERY if p == "simulators.judges"]
 
 
 def test_the_plugins_of_the_first_release_are_found():
     assert ("agents", "react") in EVERY
     assert ("agents.recommenders", "sasrec") in EVERY
+    assert ("simulators.judges", "relevance") in EVERY
     assert ("workers.backends", "latency") in EVERY
     assert len(EVERY) >= 20
 
@@ -71,7 +76,7 @@ def test_options_are_frozen_and_refuse_unknown_keys(package, name):
         options.model_validate({"no_such_option": 1})
 
 
-@pytest.mark.parametrize(("package", "name"), SPEAKERS)
+@pytest.mark.parametrize(("package", "name"), SPEAKERS + JUDGES)
 def test_every_step_has_a_prompt_and_a_bounded_schema_that_rules_can_fill(package, name):
     speaker = plugins.load(package, name, "plug-in")
     prompts = folder_of(plugins.module(package, name, "plug-in"), None)
@@ -85,6 +90,35 @@ def test_every_step_has_a_prompt_and_a_bounded_schema_that_rules_can_fill(packag
             noise = random_reply(step.schema, random.Random(seed))
             read(step, noise, guided=True, context={})
         assert callable(getattr(Rules, step.kind))
+
+
+@pytest.mark.parametrize(("package", "name"), JUDGES)
+def test_a_judge_declares_scales_a_role_and_a_reason_before_each_score(package, name):
+    judge = plugins.load(package, name, "judge")
+    assert judge.roles == ("judge",)
+    sides = {"baseline": "a", "against": ["b"]} if "against" in judge.Options.model_fields else {}
+    options = judge.Options(**sides)
+    assert options.identity() == {}
+    dimensions = judge.dimensions(options)
+    assert all(dimension.low < dimension.high for dimension in dimensions)
+    kinds = [(dimension.kind, dimension.name) for dimension in dimensions]
+    assert len(set(kinds)) == len(kinds) > 0
+    for step in judge.steps:
+        assert next(iter(step.schema["properties"])) == "reason"
+    if issubclass(judge.Options, HistoryOptions):
+        assert judge.Options(**sides, history_turns=3).identity() == {"history_turns": 3}
+    else:
+        assert "history_turns" not in judge.Options.model_fields
+
+
+@pytest.mark.parametrize(("package", "name"), JUDGES)
+def test_judges_fence_what_others_wrote(package, name):
+    """Every value in a judge's prompt but the noun and the form goes through a fence."""
+    folder = folder_of(plugins.module(package, name, "judge"), None).folder
+    for template in folder.glob("*.j2"):
+        for expression in re.findall(r"{{(.*?)}}", template.read_text()):
+            fenced = re.search(r"\| fenced\(\"[a-z_]+\"\) $", expression)
+            assert fenced or expression.strip() in ("noun", "reply_form"), template
 
 
 def assert_strings_are_bounded(schema):

@@ -7,7 +7,7 @@
 - Fixed instructions come first, then the growing dialogue, then what is new in a turn, so that
   prefix caching works.
 - `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need,
-  `{{ items | described }}` titles with attributes.
+  `{{ items | described }}` titles with attributes, `{{ items | detailed }}` all that is known.
 - `{{ table | schema }}` writes out a table's columns.
 - `{{ text | fenced("dialogue") }}` puts text that is to be judged between tags that it cannot close
   (`agents.core.fence`).
@@ -97,6 +97,26 @@ def _described(env: _Tracking, items: Sequence[Item]) -> str:
 
 
 @jinja2.pass_environment
+def _detailed(env: _Tracking, items: Sequence[Item]) -> str:
+    """`{{ items | detailed }}`: a line an item, and below it all that the catalogue has on it."""
+    if env.seen is not None:
+        for item in items:
+            names = ("title", "attributes", "description", "price")
+            env.seen.update([(id(item), name) for name in names])
+            env.seen.add((id(item.attributes), "items"))
+    lines: list[str] = []
+    for item in items:
+        known = {name: ", ".join(values) for name, values in item.attributes.items()}
+        if item.price is not None:
+            known["price"] = f"{item.price:g}"
+        if item.description:
+            known["description"] = " ".join(item.description.split())
+        lines.append(f"- {item.title}")
+        lines += [f"  {name}: {value}" for name, value in known.items()]
+    return "\n".join(lines) or "(none)"
+
+
+@jinja2.pass_environment
 def _schema(env: _Tracking, table: CatalogueTable) -> str:
     """`{{ table | schema }}`: the table's name, and a line a column."""
     if env.seen is not None:
@@ -122,6 +142,7 @@ class PromptFolder:
         env.filters["words"] = _words
         env.filters["titles"] = _titles
         env.filters["described"] = _described
+        env.filters["detailed"] = _detailed
         env.filters["schema"] = _schema
         env.filters["fenced"] = fenced
         self._templates: dict[str, jinja2.Template] = {}

@@ -105,6 +105,12 @@ class RecordedDialogue:
         """Everything that was said; with `latest` as in `before`."""
         return self._messages(self.turns, latest)
 
+    def turn_of(self, subject: Subject) -> RecordedTurn:
+        """The turn that `subject` is about or at; ValueError if it is the whole dialogue."""
+        if subject.turn is None:
+            raise ValueError("the whole dialogue is no turn")
+        return self.turns[subject.turn - 1]
+
     @property
     def last_accepted(self) -> tuple[RecordedTurn, Item] | None:
         """The item that the user accepted last, and the turn it did so in; None without one."""
@@ -115,6 +121,11 @@ class RecordedDialogue:
     def last_recommended(self) -> tuple[RecordedTurn, Item] | None:
         """The first item of the last list that was shown, and its turn; None without one."""
         return next(((t, t.shown[0]) for t in reversed(self.turns) if t.shown), None)
+
+    @property
+    def last_shown(self) -> tuple[Item, ...]:
+        """The items of the last list that was shown; empty without one."""
+        return next((t.shown for t in reversed(self.turns) if t.shown), ())
 
     def _messages(self, turns: Sequence[RecordedTurn], latest: int | None) -> list[Message]:
         found: list[Message] = [] if self.opening is None else [Message("user", self.opening)]
@@ -176,7 +187,7 @@ class HistoryOptions(JudgeOptions):
     """Prompts show the last so many turns of a dialogue, and say so; all of them: None."""
 
 
-class PairOptions(JudgeOptions):
+class PairOptions(HistoryOptions):
     """Options that every judge of pairs has.
 
     Which pairs are compared is no part of a verdict's identity: more opponents rerun nothing.
@@ -305,7 +316,7 @@ async def verdicts_of(
         why = f"{type(error).__name__}: {error.message}"
         return [Verdict(subject, name, None, "unparsed", why, order) for name in dimensions]
     return [
-        Verdict(subject, name, value(given, name), "valid", given.reason, order)
+        Verdict(subject, name, float(value(given, name)), "valid", given.reason, order)
         for name in dimensions
     ]
 
