@@ -1,10 +1,16 @@
 """What the docs say, done."""
 
+import asyncio
 import re
 from pathlib import Path
 
+from agents.core import plugins
+from agents.core.prompts import folder_of
+from simulators.core.judge import JUDGES, RecordedDialogue, RecordedTurn
+from simulators.recordings.json_lines import json_lines
 from tests.agents.recommenders.data import trained, training_data
 from tests.conftest import ROOT
+from tests.fakes import FakeModel, make_ask
 from tests.runner.reading import raw
 
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
@@ -48,6 +54,42 @@ def test_the_worked_example_of_a_new_recommender_is_one(tmp_path, monkeypatch):
     assert recommender.scores([0]).tolist() == [0, 1, 2, 0]
 
 
+def test_the_worked_example_of_a_new_judge_is_one(tmp_path, monkeypatch):
+    blocks = dict(BLOCK.findall((ROOT / "docs/add-a-judge.md").read_text()))
+    package = tmp_path / "my_judges" / "politeness"
+    (package / "prompts").mkdir(parents=True)
+    (package / "__init__.py").write_text(blocks["python"])
+    (package / "prompts" / "rate.md.j2").write_text(blocks["jinja"])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cls = plugins.load(JUDGES, "my_judges.politeness", "judge")
+    prompts = folder_of(plugins.module(JUDGES, "my_judges.politeness", "judge"), None)
+    given = iter([{"reason": "Kind.", "politeness": 4}, *["rude"] * 3])
+    model = FakeModel(lambda call: next(given))
+    turns = [RecordedTurn(n, "Please.", "chat", (), "Go on.", "answer", None) for n in (1, 2)]
+    dialogue = RecordedDialogue("film", "Hi.", tuple(turns))
+    verdicts = asyncio.run(cls(cls.Options()).judge(dialogue, make_ask(model, prompts)))
+    assert [(v.subject.turn, v.value, v.status) for v in verdicts] == [
+        (1, 4, "valid"),
+        (2, None, "unparsed"),
+    ]
+    assert "<reply>\nrecommender: Please.\n</reply>" in model.calls[0].messages[0].content
+
+
+def test_the_example_of_the_import_format_is_read(tmp_path):
+    blocks = dict(BLOCK.findall((ROOT / "docs/recordings.md").read_text()))
+    path = tmp_path / "d.jsonl"
+    path.write_text(" ".join(blocks["json"].split("\n")))
+    found = json_lines(path)
+    assert found.dialogues["d1"].last_accepted[1].title == "Heat Wave"
+    assert [label.turn for label in found.labels] == [1, None]
+
+
+def test_every_judge_is_documented():
+    page = (ROOT / "docs/add-a-judge.md").read_text()
+    for name in plugins.names(JUDGES):
+        assert f"| `{name}` |" in page, name
+
+
 def test_every_link_between_pages_leads_somewhere():
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
@@ -83,8 +125,6 @@ def test_every_key_of_a_sweep_file_is_documented():
 
 
 def test_every_metric_is_documented():
-    from agents.core import plugins
-
     page = (ROOT / "docs/results.md").read_text()
     for name in plugins.names("analysis.metrics"):
         assert f"`{name}" in page, name
