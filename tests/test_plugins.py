@@ -145,11 +145,12 @@ def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_pat
             simulator=user,
             roles={"user": "strong", "agent": "strong"},
             cases={"sample": 2},
-        )
+        ),
+        probe=True,
     )
     rules = Rules(Knowledge(plan.sources[0].domain.catalogue, 1.0))
     calls = {}
-    for attempt in rehearse(plan, [0], 2, probe=True):
+    for attempt in rehearse(plan, [0], 2):
         assert attempt.error is None
         for record in attempt.journal.records:
             calls.setdefault((record.call.role, record.call.step.name), record.call)
@@ -184,10 +185,11 @@ def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_pat
 @pytest.mark.parametrize("agent", plugins.names("agents"))
 def test_a_prompt_with_nothing_to_list_shows_no_item_called_none(tmp_path, agent):
     plan = plan_of(
-        write_sweep(tmp_path, grid=None, agent=agent, roles={"user": "strong", "agent": "weak"})
+        write_sweep(tmp_path, grid=None, agent=agent, roles={"user": "strong", "agent": "weak"}),
+        probe=True,
     )
     calls = {}
-    for attempt in rehearse(plan, [0], 4, probe=True):
+    for attempt in rehearse(plan, [0], 4):
         for record in attempt.journal.records:
             calls.setdefault((record.call.role, record.call.step.name), record.call)
     for (role, step), call in calls.items():
@@ -212,7 +214,7 @@ def test_a_prompt_gives_the_form_before_the_inputs_and_ends_with_what_to_answer(
     plan = plan_of(
         write_sweep(tmp_path, grid=None, agent=agent, roles={"user": "strong", "agent": "strong"})
     )
-    [attempt] = rehearse(plan, [0], 1, probe=False)
+    [attempt] = rehearse(plan, [0], 1)
     for record in attempt.journal.records:
         call, [message] = record.call, record.call.messages
         instructions, form, inputs = message.content.partition(call.step.form)
@@ -232,9 +234,10 @@ def test_bounds_of_replies_follow_what_is_shown_and_listed(tmp_path, agent):
                 agent=agent,
                 roles={"user": "strong", "agent": "strong"},
                 limits={"shown_items": shown_items},
-            )
+            ),
+            probe=True,
         )
-        played = rehearse(plan, [0], 2, probe=True)
+        played = rehearse(plan, [0], 2)
         return [record.call for attempt in played for record in attempt.journal.records]
 
     for shown_items in (2, 25):
@@ -272,11 +275,12 @@ def test_prompts_show_the_last_turns_that_history_turns_allows(tmp_path, agent, 
             simulator={"name": user, "history_turns": 1},
             roles={"user": "strong", "agent": "weak"},
             cases={"sample": 20},
-        )
+        ),
+        probe=True,
     )
     [played] = [
         attempt
-        for attempt in rehearse(plan, [0], 20, probe=True)
+        for attempt in rehearse(plan, [0], 20)
         if len(attempt.transcript.turns) == plan.cells[0].config.limits.max_turns
     ][:1]
     opening, turns = played.transcript.opening, played.transcript.turns

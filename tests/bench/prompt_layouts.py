@@ -195,7 +195,7 @@ def rehearsed() -> list[Asked]:
         plan = plan_of(sweep)
         for cell in range(len(AGENTS)):
             name = plan.cells[cell].config.agent.name
-            for case, attempt in enumerate(rehearse(plan, [cell], CASES, probe=False)):
+            for case, attempt in enumerate(rehearse(plan, [cell], CASES)):
                 for number, record in enumerate(attempt.journal.records):
                     call = record.call
                     user = call.role == "user"

@@ -41,8 +41,8 @@ def calls(tmp_path_factory) -> list[Call]:
         roles={"user": "strong", "agent": "weak"},
         cases={"sample": 2},
     )
-    plan = plan_of(path)
-    played = rehearse(plan, range(len(plan.cells)), 2, probe=True)
+    plan = plan_of(path, probe=True)
+    played = rehearse(plan, range(len(plan.cells)), 2)
     assert [attempt.error for attempt in played] == [None] * 2 * len(AGENTS)
     return [record.call for attempt in played for record in attempt.journal.records]
 
