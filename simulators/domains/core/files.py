@@ -47,12 +47,8 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_data(path: Path, is_row: Callable[[str], bool]) -> bytes:
-    """All of a data file of text, less a byte order mark.
-
-    DataError also where it is empty, is UTF-16, or breaks off in a line: the last one has no line
-    end and is not a whole row.
-    """
+def read_content(path: Path) -> bytes:
+    """All of a text file, less a byte order mark; DataError also if it is empty or UTF-16."""
     with open_data(path) as file:
         content = file.read()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -60,6 +56,16 @@ def read_data(path: Path, is_row: Callable[[str], bool]) -> bytes:
     content = content.removeprefix(_BOM)
     if not content.strip():
         raise DataError(f"{path}: the file is empty; download it again")
+    return content
+
+
+def read_data(path: Path, is_row: Callable[[str], bool]) -> bytes:
+    """The same of a file with a row a line.
+
+    DataError also where it breaks off in a line: the last one has no line end and is not a whole
+    row.
+    """
+    content = read_content(path)
     if not content.endswith(b"\n"):
         [(_, row)] = lines_of(content.rpartition(b"\n")[2])
         if not is_row(row):

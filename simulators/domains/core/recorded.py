@@ -53,11 +53,41 @@ def remarks_on_end(path: Path) -> list[str]:
         return [] if file.read(1) == b"\n" else [without_end(path)]
 
 
-class RecordedOptions(Options):
-    """Options of every recorded domain."""
+class FileOptions(Options):
+    """Options of every domain that is read from files."""
 
     path: FilePath = operational(...)
     """The folder of the files. Their hashes are part of identity; where they lie is not."""
+
+
+class FileDomain(Domain):
+    """A domain that is read from files when it is first asked.
+
+    Raises DataError, with the file and the place in it, for data that is missing or malformed.
+    """
+
+    name: ClassVar[str]
+    """As it enters the fingerprint."""
+
+    def __init__(self, options: FileOptions) -> None:
+        self.options = options
+
+    @abstractmethod
+    def files(self) -> Sequence[Path]:
+        """All files that decide the data."""
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        files = [digest_of(path) for path in self.files()]
+        return fingerprint(self.name, self.version, self.options, files)
+
+
+class RecordedOptions(FileOptions):
+    """Options of every domain that is split by leave-one-out."""
+
     k_core: int = Field(10, ge=0)
     """Fewest interactions of a user and of an item; 0 and 1 switch the filter off."""
 
@@ -68,27 +98,11 @@ class LoadedData(NamedTuple):
     remarks: Sequence[str] = ()
 
 
-class RecordedDomain(Domain):
-    """A domain of recorded interactions, read from files when it is first asked.
-
-    Raises DataError, with the file and the line, for data that is missing or malformed.
-    """
-
-    name: ClassVar[str]
-    """As it enters the fingerprint."""
-
-    def __init__(self, options: RecordedOptions) -> None:
-        self.options = options
-
-    @abstractmethod
-    def files(self) -> Sequence[Path]:
-        """All files that decide the data."""
+class RecordedDomain(FileDomain):
+    """A domain of recorded interactions with times, split by leave-one-out."""
 
     @abstractmethod
     def load(self) -> LoadedData: ...
-
-    def fingerprint(self) -> str:
-        return self._fingerprint
 
     @property
     def catalogue(self) -> Catalogue:
@@ -120,11 +134,6 @@ class RecordedDomain(Domain):
 
     def remarks(self) -> Sequence[str]:
         return self._loaded.remarks
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        files = [digest_of(path) for path in self.files()]
-        return fingerprint(self.name, self.version, self.options, files)
 
     @cached_property
     def _loaded(self) -> LoadedData:
