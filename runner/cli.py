@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 import typer.main
 
+from runner.exit_codes import ExitCode
+
 if TYPE_CHECKING:
-    from runner.driver.outcome import Outcome
+    from runner.driver.result import RunResult
     from runner.screen import Screen
 
 app = typer.Typer(
@@ -69,22 +71,21 @@ def _one_clear_message() -> Iterator[None]:
             sys.stdout.flush()
     except CrsweepError as error:
         print(f"error: {error.message}", file=sys.stderr)
-        raise typer.Exit(2) from None
+        raise typer.Exit(ExitCode.BAD_INPUT) from None
     except BrokenPipeError:
         # The reader of the pipe (head, less) has closed it.
         silence(sys.stdout)
-        raise typer.Exit(0) from None
+        raise typer.Exit(ExitCode.COMPLETE) from None
     except OSError as error:
         silence(sys.stdout)
         print(f"error: {reason_of(error)}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        raise typer.Exit(ExitCode.FAILED) from None
 
 
 @contextmanager
 def _resume_hint() -> Iterator[None]:
     """Prints how to resume a run that a storage error or a second Ctrl-C ended: exit code 3."""
     from agents.core.errors import StoreError
-    from runner.driver.outcome import INCOMPLETE
     from runner.invocation import command
 
     try:
@@ -92,26 +93,26 @@ def _resume_hint() -> Iterator[None]:
     except StoreError as error:
         print(f"error: {error.message}", file=sys.stderr)
         print(f"to resume: {command()}", file=sys.stderr)
-        raise typer.Exit(INCOMPLETE) from None
+        raise typer.Exit(ExitCode.INCOMPLETE) from None
     except KeyboardInterrupt:
         print(f"stopped at once; to resume: {command()}", file=sys.stderr)
-        raise typer.Exit(INCOMPLETE) from None
+        raise typer.Exit(ExitCode.INCOMPLETE) from None
 
 
-def _print_resume_hint(outcome: Outcome, console: Any) -> None:
+def _print_resume_hint(result: RunResult, console: Any) -> None:
     from runner.invocation import command
 
-    if outcome.stopped:
-        console.print(f"stopped early: {outcome.stopped}", soft_wrap=True, markup=False)
+    if result.stopped:
+        console.print(f"stopped early: {result.stopped}", soft_wrap=True, markup=False)
     how = ""
-    if outcome.needs:
-        without = [need.endswith("=null") for need in outcome.needs]
+    if result.needs:
+        without = [need.endswith("=null") for need in result.needs]
         how = ", with a higher cap"
         if any(without):
             how = ", without a cap" if all(without) else ", with other caps"
-    if outcome.unavailable:
+    if result.unavailable:
         how = ", once the model can be called (`crsweep doctor` checks it)"
-    again = command(outcome.needs)
+    again = command(result.needs)
     console.print(f"to resume{how}: {again}", soft_wrap=True, markup=False)
 
 
@@ -132,7 +133,7 @@ def _lasting_console() -> tuple[Any, Screen]:
     return Console(highlight=False, emoji=False, file=cast(Any, screen)), screen
 
 
-def _ended(outcome: Outcome, screen: Screen, trouble: list[str]) -> typer.Exit:
+def _ended(result: RunResult, screen: Screen, trouble: list[str]) -> typer.Exit:
     """The exit of a run. Problems after the last commit are reported on stderr."""
     from runner.invocation import program
     from runner.screen import reason_of
@@ -140,15 +141,15 @@ def _ended(outcome: Outcome, screen: Screen, trouble: list[str]) -> typer.Exit:
     failed = screen.failed
     if failed is not None and not isinstance(failed, BrokenPipeError):
         trouble.append(f"cannot print ({reason_of(failed)})")
-    code = outcome.exit_code
+    code = result.exit_code
     if trouble:
         with suppress(OSError):  # stderr may be closed too
             print(
-                f"error: {'; '.join(trouble)}. Finished episodes are in {outcome.folder}: "
-                f"{program()} status {outcome.folder}",
+                f"error: {'; '.join(trouble)}. Finished episodes are in {result.folder}: "
+                f"{program()} status {result.folder}",
                 file=sys.stderr,
             )
-    return typer.Exit(code or int(bool(trouble)))
+    return typer.Exit(code or (ExitCode.FAILED if trouble else ExitCode.COMPLETE))
 
 
 @app.command()
@@ -204,7 +205,7 @@ def run(
 
         console, screen = _lasting_console()
         with _resume_hint():
-            outcome = runs.run(
+            result = runs.run(
                 sweep,
                 overrides or [],
                 retry=retry or [],
@@ -213,18 +214,18 @@ def run(
                 again=invocation.command(retries=False),
                 console=console,
             )
-        trouble = list(outcome.unfinished)
+        trouble = list(result.unfinished)
         try:
-            results = Results.open(outcome.folder)
-            show_failures(results, invocation.command(outcome.needs, retries=False), console)
+            results = Results.open(result.folder)
+            show_failures(results, invocation.command(result.needs, retries=False), console)
             show_table(results, metrics=[], format="text", everything=False, console=console)
         except (CrsweepError, OSError, MemoryError, duckdb.Error) as error:
             trouble.append(f"the table cannot be made ({reason_of(error)})")
-        console.print(f"results: {outcome.folder}", soft_wrap=True, markup=False)
-        if outcome.left:
-            console.print(f"incomplete: {outcome.left:,} of {outcome.planned:,} episodes are left")
-            _print_resume_hint(outcome, console)
-        raise _ended(outcome, screen, trouble)
+        console.print(f"results: {result.folder}", soft_wrap=True, markup=False)
+        if result.left:
+            console.print(f"incomplete: {result.left:,} of {result.planned:,} episodes are left")
+            _print_resume_hint(result, console)
+        raise _ended(result, screen, trouble)
 
 
 @app.command()
@@ -239,7 +240,7 @@ def prepare(
 
         console, screen = _lasting_console()
         with _resume_hint():
-            outcome = runs.run(
+            result = runs.run(
                 sweep,
                 overrides or [],
                 accept_source_change=False,
@@ -247,12 +248,12 @@ def prepare(
                 only_prepare=True,
                 console=console,
             )
-        if outcome.left:
+        if result.left:
             console.print(
-                f"incomplete: {outcome.left:,} of {outcome.planned:,} artifacts are missing"
+                f"incomplete: {result.left:,} of {result.planned:,} artifacts are missing"
             )
-            _print_resume_hint(outcome, console)
-        raise _ended(outcome, screen, list(outcome.unfinished))
+            _print_resume_hint(result, console)
+        raise _ended(result, screen, list(result.unfinished))
 
 
 @app.command()
@@ -401,7 +402,8 @@ def verify_cache(path: CachePath = None) -> None:
     with _one_clear_message():
         from runner.commands.cache import verify
 
-        raise typer.Exit(0 if verify(path, _console()) else 3)
+        whole = verify(path, _console())
+        raise typer.Exit(ExitCode.COMPLETE if whole else ExitCode.INCOMPLETE)
 
 
 @app.command()
@@ -410,7 +412,8 @@ def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
     with _one_clear_message():
         from runner.commands.doctor import examine
 
-        raise typer.Exit(0 if examine(sweep, overrides or [], _console()) else 2)
+        fine = examine(sweep, overrides or [], _console())
+        raise typer.Exit(ExitCode.COMPLETE if fine else ExitCode.BAD_INPUT)
 
 
 @app.command()

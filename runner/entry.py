@@ -8,8 +8,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-INTERRUPTED = 130
-"""The exit code of what Ctrl-C ends before it has anything to say, as in shells."""
+from runner.exit_codes import ExitCode
+
 PACKAGES = ("agents", "simulators", "sweeps", "workers", "analysis", "runner")
 
 
@@ -58,10 +58,10 @@ def main() -> None:
     problem = shadowed(Path(__file__).resolve().parent.parent)
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
-        raise SystemExit(2)
+        raise SystemExit(ExitCode.BAD_INPUT)
     try:
         from runner.cli import main as command_line
 
         raise SystemExit(command_line(sys.argv[1:]))
     except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(ExitCode.INTERRUPTED) from None

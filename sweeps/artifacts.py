@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from agents.core.artifacts import CallsRecipe, Recipe
 from agents.core.seeds import Seeds
 from sweeps import identity
+from sweeps.tasks import Task
+
+ARTIFACT = "artifact"
 
 
 class Need(NamedTuple):
@@ -27,21 +30,16 @@ class Need(NamedTuple):
         return identity.digest([self.identity, seeds.training])
 
 
-class PrepareRef(NamedTuple):
-    """One artifact to be made by model calls; the need `name` of a cell says how.
+class ArtifactSpec(NamedTuple):
+    """How an artifact is made by model calls: as the need `name` of the cell says, from `seed`."""
 
-    It is leased as episodes are (`sweeps.plan.Ref`). Attempts count from 0.
-    """
-
-    key: str
-    cell: int
     name: str
     seed: int
-    attempt: int = 0
 
-    @property
-    def id(self) -> str:
-        return self.key
+
+def artifact_task(key: str, cell: int, name: str, seed: int) -> Task:
+    """The first attempt at making an artifact; its key is the task's id."""
+    return Task(ARTIFACT, key, cell, ArtifactSpec(name, seed))
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,9 @@ class Artifact:
     """What it is in words: `sasrec on movielens, seed 0`."""
     cells: tuple[int, ...]
 
-    def ref(self, cell: int) -> PrepareRef:
-        """The work of making it with the models of `cell`, one of `cells`."""
-        return PrepareRef(self.key, cell, self.name, self.seed)
+    def task(self, cell: int) -> Task:
+        """Making it with the models of `cell`, one of `cells`."""
+        return artifact_task(self.key, cell, self.name, self.seed)
 
 
 def need_of(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from agents.core import plugins
 from agents.core.agent import Agent, AgentOptions
@@ -25,11 +25,13 @@ from simulators.core.cases import Domain
 from simulators.core.user import User, UserOptions
 from sweeps import grid, identity
 from sweeps.artifacts import Artifact, Need, keys_of, need_of, role_of
+from sweeps.episodes import episode_task
 from sweeps.load import LoadedSweep
 from sweeps.missing import refused_data
 from sweeps.origins import Origins, check
 from sweeps.reserved import ROLES, reserved, usable
 from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
+from sweeps.tasks import Task
 
 AGENTS, USERS, DOMAINS = "agents", "simulators.users", "simulators.domains"
 SUCCESS = "simulators.success"
@@ -39,20 +41,6 @@ _CELL_PARTS = tuple(CellConfig.model_fields)
 Declare = Callable[[ModelSpec, Origins, Sequence[str]], Callable[[], Mapping[str, Any]]]
 """Checks a model's options and returns what finds its identity, for which weights must be there.
 Backends live above this package, so whoever makes a plan brings this."""
-
-
-class Ref(NamedTuple):
-    """One episode to run. `cell` is a position in the plan's cells; attempts count from 0."""
-
-    episode_id: str
-    cell: int
-    seeds: Seeds
-    case_id: str
-    attempt: int = 0
-
-    @property
-    def id(self) -> str:
-        return self.episode_id
 
 
 @dataclass(frozen=True)
@@ -138,8 +126,13 @@ class Plan:
         title += f" on {self.sources[cell.source].domain_ref.name}, seed {seed}"
         return Artifact(key, need.name, recipe, seed, title, (index,))
 
-    def refs(self, done: Container[str] = (), cells: Container[int] | None = None) -> Iterator[Ref]:
-        """Every episode whose id is not in `done`, block by block; of `cells` only, if given."""
+    def episode_tasks(
+        self, done: Container[str] = (), cells: Container[int] | None = None
+    ) -> Iterator[Task]:
+        """A task for every episode whose id is not in `done`, block by block.
+
+        With `cells`, of those only.
+        """
         chosen = [
             (index, cell)
             for index, cell in enumerate(self.cells)
@@ -153,7 +146,7 @@ class Plan:
                 for seeds in cell.seeds:
                     found = identity.episode_id(cell.cell_id, case_id, seeds)
                     if found not in done:
-                        yield Ref(found, index, seeds, case_id)
+                        yield episode_task(found, index, seeds, case_id)
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """(source, position of its case), the sources taking turns."""

@@ -1,70 +1,59 @@
-"""A pool of episode slots in one process: hundreds of dialogues on one event loop, no barriers.
+"""A pool of slots in one process: hundreds of tasks on one event loop, no barriers.
 
-- A slot takes the next episode as soon as its last one ends.
-- Finished attempts are written in bundles: after `FLUSH_EPISODES`, or `FLUSH_SECONDS` after the
+- A slot takes the next task as soon as its last one ends.
+- Finished attempts are written in bundles: after `FLUSH_ATTEMPTS`, or `FLUSH_SECONDS` after the
   first of them. While one bundle is being written the next one fills; when that is full too, slots
-  wait, so at most two bundles (256 episodes) of finished work are ever uncommitted.
-- What a report calls settled is committed.
+  wait, so at most two bundles (256 attempts) of finished work are ever uncommitted.
+- The outcome of an attempt of a kind that is committed is reported once it is committed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from agents.core.ask import CallLog, CallRecord
 from agents.core.errors import InternalError, ModelUnavailable
-from sweeps.artifacts import PrepareRef
-from sweeps.plan import Ref
+from sweeps.storage.records import COMMITS
+from sweeps.tasks import Outcome, Task
 from workers.artifacts.store import Prepared
+from workers.attempts import StoredAttempt, Tables
 from workers.backends.vllm.client.clients import Losses
-from workers.episodes import EpisodeRunner, Made
+from workers.kinds import TaskRunner
 from workers.results.bundles import BundleWriter, Unstorable, check_rows
-from workers.results.rows import Attempt, Row, Tables, tables_of, without_what_cannot_be_stored
 from workers.usage import CallCounts, Usage, add, counts_of, usage_of
 
 log = logging.getLogger(__name__)
 
-FLUSH_EPISODES = 128
+FLUSH_ATTEMPTS = 128
 FLUSH_SECONDS = 4.0
-
-
-class Settled(NamedTuple):
-    """One attempt that is committed, and how it ended."""
-
-    ref: Ref
-    status: str
-    blame: str | None
-    error_class: str | None
-    error: str | None
 
 
 class Report(NamedTuple):
     """What happened in a pool since its last report.
 
-    `running` counts episodes begun and not committed yet, `waiting` those not begun. `counts` and
-    `paid` are of calls that ended, also in dialogues that still run: each call is in one report.
-    `losses` are of the whole run so far: calls that were in engines when those died.
+    `counts` and `paid` are of calls that ended, also in tasks that still run: each call is in one
+    report. `losses` are of the whole run so far: calls that were in engines when those died.
     """
 
-    settled: list[Settled]
+    outcomes: list[Outcome]
     counts: CallCounts
-    running: int
+    running: Mapping[str, int]
+    """Kind -> tasks begun and not committed yet; of kinds that are committed."""
     waiting: int
+    """Tasks not begun."""
     losses: Losses | None = None
     wanted: frozenset[str] = frozenset()
     """Keys of the engines that calls wait for."""
     paid: Mapping[str, Usage] = {}
     free: int = 0
     """Slots that have nothing to do."""
-    made: Sequence[Made] = ()
-    """Attempts at artifacts that ended."""
-    preparing: Mapping[str, tuple[int, int]] = {}
-    """Key of an artifact in work -> calls made, and of how many."""
+    progress: Mapping[str, Mapping[str, tuple[int, int]]] = {}
+    """Kind -> id of a task under way that shows its progress -> calls made, and of how many."""
     unavailable: str | None = None
     """Why a model serves no call at all. Nothing more is begun here."""
 
@@ -82,21 +71,21 @@ class _Meter:
         return new
 
 
-class EpisodePool:
+class TaskPool:
     """Runs what it is given. Used in the driver's process, or inside an actor."""
 
-    def __init__(self, runner: EpisodeRunner, writer: BundleWriter, slots: int) -> None:
+    def __init__(self, runner: TaskRunner, writer: BundleWriter, slots: int) -> None:
         self._runner = runner
         self._writer = writer
         self._slots = slots
-        self._waiting: deque[Ref | PrepareRef] = deque()
+        self._waiting: deque[Task] = deque()
         self._work = asyncio.Semaphore(0)
-        self._finished: list[Attempt] = []
-        self._settled: list[Settled] = []
-        self._running = self._uncommitted = 0
+        self._finished: list[StoredAttempt] = []
+        self._outcomes: list[Outcome] = []
+        self._running = 0
+        self._uncommitted: Counter[str] = Counter()
         self._counts = CallCounts()
-        self._made: list[Made] = []
-        self._preparing: dict[str, tuple[int, int]] = {}
+        self._progress: dict[str, dict[str, tuple[int, int]]] = {}
         self._paid: dict[str, Usage] = {}
         self._meters: set[_Meter] = set()
         self._news = asyncio.Event()
@@ -111,15 +100,15 @@ class EpisodePool:
             task.add_done_callback(self._ended)
 
     def provide(self, artifacts: Iterable[Prepared]) -> None:
-        """Takes what the agents of later episodes need prepared."""
-        self._runner.provide(artifacts)
+        """Takes what the agents of later tasks need prepared."""
+        self._runner.resources.provide(artifacts)
 
-    def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
-        """Queues episodes, and artifacts to be made."""
+    def add(self, tasks: Sequence[Task]) -> None:
+        """Queues tasks."""
         if self._unavailable is not None:
             return
-        self._waiting.extend(refs)
-        for _ in refs:
+        self._waiting.extend(tasks)
+        for _ in tasks:
             self._work.release()
 
     def withdraw(self) -> None:
@@ -129,12 +118,12 @@ class EpisodePool:
     async def report(self, wait: float, drain: bool = False) -> Report:
         """News, after at most `wait` seconds. Raises what broke the pool, if anything did.
 
-        `drain` says that no more episodes will come: a pool that has run dry then commits at
+        `drain` says that no more tasks will come: a pool that has run dry then commits at
         once what it would have kept for a fuller bundle.
         """
         if drain and not self._waiting and self._running == 0:
             await self._flush()
-        quiet = not self._settled and not self._made and self._unavailable is None
+        quiet = not self._outcomes and self._unavailable is None
         if quiet and self._failure is None:
             try:
                 async with asyncio.timeout(wait):
@@ -147,19 +136,18 @@ class EpisodePool:
         for meter in self._meters:
             self._count(meter)
         report = Report(
-            self._settled,
+            self._outcomes,
             self._counts,
-            self._uncommitted,
+            dict(self._uncommitted),
             len(self._waiting),
-            self._runner.engines.losses(),
-            self._runner.engines.wanted(),
+            self._runner.resources.engines.losses(),
+            self._runner.resources.engines.wanted(),
             self._paid,
             self._slots - self._running,
-            self._made,
-            dict(self._preparing),
+            {kind: dict(tasks) for kind, tasks in self._progress.items() if tasks},
             self._unavailable,
         )
-        self._settled, self._counts, self._paid, self._made = [], CallCounts(), {}, []
+        self._outcomes, self._counts, self._paid = [], CallCounts(), {}
         return report
 
     async def stop(self) -> Report:
@@ -170,7 +158,7 @@ class EpisodePool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._failure is None:
             await self._flush()
-        await self._runner.close()
+        await self._runner.resources.close()
         return await self.report(0)
 
     async def _slot(self) -> None:
@@ -180,40 +168,34 @@ class EpisodePool:
             await self._work.acquire()
             if not self._waiting:
                 continue  # what this slot was to begin was withdrawn
-            ref = self._waiting.popleft()
-            if isinstance(ref, PrepareRef):
-                await self._prepare(ref)
-            else:
-                await self._play(ref)
+            await self._run(self._waiting.popleft())
 
-    async def _play(self, ref: Ref) -> None:
-        self._uncommitted += 1
-        with self._metered() as journal:
-            attempt = await self._runner.run(ref, journal=journal)
+    async def _run(self, task: Task) -> None:
+        kind, progress = task.kind, self._progress.setdefault(task.kind, {})
+        commits = kind in COMMITS
+        self._uncommitted[kind] += commits
+        try:
+            with self._metered() as calls:
+                attempt = await self._runner.run(
+                    task, calls, lambda done, most: progress.update({task.id: (done, most)})
+                )
+        finally:
+            progress.pop(task.id, None)
         if isinstance(attempt.error, ModelUnavailable):
             self._give_up(attempt.error.message)
-        while len(self._finished) >= FLUSH_EPISODES:
+        if not commits:
+            self._outcomes.append(attempt.outcome)
+            self._news.set()
+            return
+        assert isinstance(attempt, StoredAttempt)
+        while len(self._finished) >= FLUSH_ATTEMPTS:
             await self._flush()
         self._finished.append(attempt)
         self._due.set()
-        if len(self._finished) >= FLUSH_EPISODES and not self._flushing.locked():
+        if len(self._finished) >= FLUSH_ATTEMPTS and not self._flushing.locked():
             await self._flush()
         else:
             await asyncio.sleep(0)  # a model that never waits must not starve the rest
-
-    async def _prepare(self, ref: PrepareRef) -> None:
-        def report(done: int, most: int) -> None:
-            self._preparing[ref.key] = (done, most)
-
-        try:
-            with self._metered() as journal:
-                made = await self._runner.prepare(ref, report, journal)
-        finally:
-            self._preparing.pop(ref.key, None)
-        if made.error_class == ModelUnavailable.__name__:
-            self._give_up(made.error or "")
-        self._made.append(made)
-        self._news.set()
 
     def _give_up(self, reason: str) -> None:
         """Begins nothing more: every call of the model would be refused as this one was."""
@@ -256,37 +238,19 @@ class EpisodePool:
             if not batch:
                 return
             batch = await asyncio.to_thread(self._write, batch)
-            self._uncommitted -= len(batch)
-            for attempt in batch:
-                error = attempt.error
-                self._settled.append(
-                    Settled(
-                        attempt.ref,
-                        attempt.status,
-                        error.blame if error else None,
-                        type(error).__name__ if error else None,
-                        error.message if error else None,
-                    )
-                )
+            self._uncommitted.subtract(attempt.task.kind for attempt in batch)
+            self._outcomes += [attempt.outcome for attempt in batch]
             self._news.set()
 
-    def _write(self, batch: list[Attempt]) -> list[Attempt]:
+    def _write(self, batch: list[StoredAttempt]) -> list[StoredAttempt]:
         """Commits `batch`; the attempts as they were committed."""
         try:
-            self._writer.write(self._rows(batch))
+            self._writer.write(_rows(batch))
         except Unstorable as error:
             log.error("a bundle holds what cannot be stored: %s", error)
-            batch = [without_what_cannot_be_stored(attempt, check_rows) for attempt in batch]
-            self._writer.write(self._rows(batch))
+            batch = [attempt.storable(check_rows) for attempt in batch]
+            self._writer.write(_rows(batch))
         return batch
-
-    def _rows(self, batch: Sequence[Attempt]) -> Tables:
-        job, found = self._runner.job, dict[str, list[Row]]()
-        for attempt in batch:
-            cell = job.cells[attempt.ref.cell]
-            for name, rows in tables_of(attempt, cell, job.sources[cell.source].source_id).items():
-                found.setdefault(name, []).extend(rows)
-        return found
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self._failure is not None or (task.cancelled() and self._stopping):
@@ -296,3 +260,11 @@ class EpisodePool:
         else:
             self._failure = task.exception()
         self._news.set()
+
+
+def _rows(batch: Sequence[StoredAttempt]) -> Tables:
+    found: Tables = {}
+    for attempt in batch:
+        for name, rows in attempt.rows().items():
+            found.setdefault(name, []).extend(rows)
+    return found

@@ -38,7 +38,7 @@ from workers.cache.store import Places
 from workers.environment import check_transport
 from workers.models import backend_of, building
 from workers.results import lease
-from workers.results.rows import Attempt
+from workers.results.rows import EpisodeAttempt
 
 _REHEARSED = 24  # cells whose prompts are rendered; more would only repeat the same templates
 
@@ -113,7 +113,7 @@ class _Rehearsal:
         return range(0, count, max(1, count // _REHEARSED))
 
     @cached_property
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> list[EpisodeAttempt]:
         return rehearse(self._plan, self._cells, 1)
 
     @cached_property
@@ -135,7 +135,7 @@ class _Rehearsal:
             record.call
             for attempt in self.attempts
             for record in attempt.journal.records
-            if resolve_role(record.call.role, self._plan.cells[attempt.ref.cell].config.roles)
+            if resolve_role(record.call.role, self._plan.cells[attempt.task.cell].config.roles)
             == model
         ]
         prompts = [[message._asdict() for message in call.messages] for call in calls]

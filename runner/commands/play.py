@@ -21,16 +21,19 @@ from runner.commands.transcript import Page, TranscriptView
 from runner.driver.loading import load_plan
 from runner.rehearsal.stand_ins import calls_of, stand_ins
 from simulators.core.user import User, UserContext
-from sweeps.plan import Plan, Ref
-from workers.episodes import EpisodeRunner, job_of
-from workers.results.rows import Attempt, row_of_call
+from sweeps.episodes import episode_task
+from sweeps.plan import Plan
+from workers.episodes import EpisodeHandler
+from workers.job import job_of
+from workers.resources import Resources
+from workers.results.rows import EpisodeAttempt, row_of_call
 
 Read = Callable[[str], str]
 
 
 def play(
     plan: Plan, *, cell: int, position: int, person: Read | None, calls: bool, view: TranscriptView
-) -> Attempt:
+) -> EpisodeAttempt:
     """Plays one case of one cell; `person` reads a line from whoever is the user.
 
     With `calls`, `view` is shown every model call as it ends, and those that made an artifact.
@@ -38,9 +41,10 @@ def play(
     job = job_of(plan, probe=False, executor="local", epoch=0, run_id="play")
     chosen = plan.cells[cell]
     source = plan.sources[chosen.source]
-    ref = Ref("play", cell, Seeds(*chosen.seeds[0]), source.case_id(position))
+    case_id = source.case_id(position)
+    task = episode_task("play", cell, Seeds(*chosen.seeds[0]), case_id)
     labels = ", ".join(f"{axis}={value}" for axis, value in chosen.axes.items()) or "the only cell"
-    view.note(f"case {ref.case_id}; {labels}")
+    view.note(f"case {case_id}; {labels}")
     journal = CallLog(watch=lambda record: view.call(row_of_call("play", record)))
 
     def watched(agent: Agent, user: User) -> tuple[Agent, User]:
@@ -49,11 +53,11 @@ def play(
             user = _Person(user, person, view.console)
         return _WatchedAgent(agent, view), _WatchedUser(user, view, typed=person is not None)
 
-    async def once() -> Attempt:
-        runner = EpisodeRunner(job)
+    async def once() -> EpisodeAttempt:
+        resources = Resources(job)
         try:
             found = await stand_ins(plan, [cell])
-            runner.provide([one.prepared for one in found])
+            resources.provide([one.prepared for one in found])
             for one in found:
                 if not one.is_real:
                     view.warning(
@@ -63,9 +67,10 @@ def play(
                 made_by = calls_of(plan, one) if calls else ()
                 if made_by:
                     view.preparation(one.title, made_by)
-            return await runner.run(ref, wrap=watched, journal=journal if calls else None)
+            log = journal if calls else CallLog()
+            return await EpisodeHandler(resources).play(task, log, watched)
         finally:
-            await runner.close()
+            await resources.close()
 
     attempt = asyncio.run(once())
     view.part("the end")
@@ -73,7 +78,7 @@ def play(
     return attempt
 
 
-def _outcome(attempt: Attempt) -> str:
+def _outcome(attempt: EpisodeAttempt) -> str:
     done = attempt.transcript
     if attempt.error is not None:
         return f"failed: {attempt.error.message}"

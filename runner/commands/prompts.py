@@ -37,7 +37,7 @@ def show_prompts(
                 console.print(message["content"], markup=False, soft_wrap=True)
             console.print(f"-> {row['reply']}", style="dim", markup=False)
     for attempt in rehearse(plan, cells, 1):
-        config = plan.cells[attempt.ref.cell].config
+        config = plan.cells[attempt.task.cell].config
         for record in attempt.journal.records:
             call = record.call
             speaker = config.simulator.name if call.role.startswith("user") else config.agent.name

@@ -26,11 +26,11 @@ from runner.driver.progress import PreparingDisplay
 from runner.driver.scheduler import LeaseQueue
 from runner.formatting import duration
 from runner.locations import check_packages, free_calls, store_of
-from sweeps.artifacts import Artifact, PrepareRef, role_of
-from sweeps.plan import Plan, Ref
+from sweeps.artifacts import Artifact, role_of
+from sweeps.plan import Plan
+from sweeps.tasks import Outcome, Task
 from workers.artifacts.fits import FitLost, FitTask
 from workers.artifacts.store import About, ArtifactDamaged, Prepared
-from workers.episodes import Made
 from workers.results.bundles import artifacts_used
 
 _LIBRARIES = ("crsweep", "numpy", "torch")
@@ -88,14 +88,14 @@ class Preparation:
                 return
             fitting.result()
 
-    def leases(self, cells: Collection[int]) -> list[PrepareRef]:
+    def tasks(self, cells: Collection[int]) -> list[Task]:
         """What workers are to make before the episodes of `cells`, and of no cells before."""
         found = []
         for artifact in self._to_make(CallsRecipe):
             here = [cell for cell in artifact.cells if cell in cells]
             if here and artifact.key not in self._assigned:
                 self._assigned.add(artifact.key)
-                found.append(artifact.ref(here[0]))
+                found.append(artifact.task(here[0]))
         return found
 
     def engines_only(self) -> Plan:
@@ -111,41 +111,43 @@ class Preparation:
         ]
         return replace(self._plan, cells=cells)
 
-    def lacks(self, ref: Ref) -> bool:
+    def lacks(self, task: Task) -> bool:
         """Whether an episode cannot run, as something that it needs could not be made."""
         if not self._lacking:
             return False
         return not self._lacking.isdisjoint(
-            self._plan.cells[ref.cell].artifacts(ref.seeds).values()
+            self._plan.cells[task.cell].artifacts(task.spec.seeds).values()
         )
 
     def attach(self, queue: LeaseQueue, display: PreparingDisplay) -> None:
         """From now on workers make artifacts, which `queue` waits for."""
         self._queue, self._display = queue, display
 
-    def noted(self, preparing: Mapping[str, tuple[int, int]]) -> None:
-        """How far the artifacts in work are."""
+    def progressed(self, progress: Mapping[str, tuple[int, int]]) -> None:
+        """How far the artifacts under way are."""
         assert self._display is not None
-        for key, (done, most) in preparing.items():
+        for key, (done, most) in progress.items():
             words = f"{done:,} of {most:,} calls"
             self._display.note(self._artifacts[key].title, done, most, words)
 
-    async def made(self, made: Made) -> None:
+    async def received(self, outcome: Outcome, final: bool) -> None:
         """Takes what a worker has made. StoreError; UsageError where it differs from before."""
+        if not final:
+            return
         assert self._queue is not None
-        artifact = self._artifacts[made.ref.key]
-        if made.content is None:
-            self._fail(artifact, f"{made.error_class}: {made.error}")
+        artifact = self._artifacts[outcome.task.id]
+        if outcome.status == "failed":
+            self._fail(artifact, f"{outcome.error_class}: {outcome.error}")
         else:
-            rows = made.calls
+            content, rows, seconds = outcome.result
             counts = {
                 "calls": len(rows),
                 "cached": sum(row["cached"] for row in rows),
                 "tokens": sum((r["input_tokens"] or 0) + (r["output_tokens"] or 0) for r in rows),
             }
-            about = self._about(artifact, made.seconds).model_copy(update=counts)
-            await self._keep(about, artifact, made.content, rows)
-        self._queue.prepared(artifact.key)
+            about = self._about(artifact, seconds).model_copy(update=counts)
+            await self._keep(about, artifact, content, rows)
+        self._queue.passed(artifact.key)
 
     def _to_make(self, kind: type) -> list[Artifact]:
         return [

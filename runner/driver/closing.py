@@ -8,14 +8,14 @@ from rich.markup import escape
 
 from runner.driver.execution import Execution, after_the_last_commit
 from runner.driver.opening import Session
-from runner.driver.outcome import Outcome
 from runner.driver.repair import compact_whole
 from runner.driver.report import conclude
+from runner.driver.result import RunResult
 from workers.cache.store import settle, tidy
 
 
-def nothing_to_run(session: Session) -> Outcome | None:
-    """The outcome of a session that runs nothing: nothing is left, or a cap is reached."""
+def nothing_to_run(session: Session) -> RunResult | None:
+    """The result of a session that runs nothing: nothing is left, or a cap is reached."""
     work, reached = session.work, None
     if work.left == 0:
         if work.completes and session.calls is not None:
@@ -26,11 +26,11 @@ def nothing_to_run(session: Session) -> Outcome | None:
     else:
         return None
     needs = session.budget.needs()
-    return Outcome(session.folder, work.planned, work.left, None, reached, needs=needs)
+    return RunResult(session.folder, work.planned, work.left, None, reached, needs=needs)
 
 
-def close(session: Session, execution: Execution) -> Outcome:
-    """The outcome, once the folder is as a run leaves it. What fails now is no failure of it."""
+def close(session: Session, execution: Execution) -> RunResult:
+    """The result, once the folder is as a run leaves it. What fails now is no failure of it."""
     work, unfinished, whole = session.work, [*execution.unfinished], True
     with after_the_last_commit("parts cannot be merged", unfinished):
         whole = compact_whole(session.lease, session.console)
@@ -39,7 +39,7 @@ def close(session: Session, execution: Execution) -> Outcome:
     if session.calls is not None and execution.sealed:
         with after_the_last_commit("the call cache cannot be tidied", unfinished):
             tidy(session.calls, complete=left == 0 and work.completes)
-    outcome = Outcome(
+    result = RunResult(
         session.folder,
         work.planned,
         left,
@@ -50,5 +50,5 @@ def close(session: Session, execution: Execution) -> Outcome:
         execution.unavailable,
         tuple(dict.fromkeys(unfinished)),
     )
-    conclude(session, outcome, execution, time.monotonic() - execution.started)
-    return outcome
+    conclude(session, result, execution, time.monotonic() - execution.started)
+    return result

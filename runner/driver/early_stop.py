@@ -1,6 +1,6 @@
 """Stops a run early: too many failures, a cap that is reached, a model that serves no call.
 
-- *Too many failures* closes the queue: no episode begins any more, those that run are paid for
+- *Too many failures* closes the queue: no task begins any more, those that run are paid for
   already and end.
 - *A cap* stops the run as an interrupt does: calls in flight are given up, and so are the dialogues
   that wait for them; what is finished is committed.
@@ -12,56 +12,73 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from runner.driver.budget import Budget
 from runner.driver.scheduler import LeaseQueue, RunListener
-from workers.pool import Report, Settled
+from sweeps.tasks import Outcome
+from workers.pool import Report
 from workers.usage import add
 
 LEAST_FAILURES = 10  # of one cause: fewer say little about a share
 
 
-class EarlyStop:
-    """A listener between the scheduler and the display. `say` shows a line at once.
+class Display(RunListener, Protocol):
+    """Shows how the run goes."""
 
-    `max_failed` is the share of the episodes begun in this run that may fail of one cause (blame
-    and error class). Those that still run count as begun: failed dialogues are short, and would
-    else be most of the first that end.
+    def settled(self, outcome: Outcome, final: bool) -> None: ...
+
+
+class EarlyStop:
+    """Stands between the scheduler and the display: it receives the outcomes that are counted, and
+    listens to the run. `say` shows a line at once.
+
+    `max_failed` is the share of the tasks of one kind begun in this run that may fail of one cause
+    (blame and error class). Those that still run count as begun: failed dialogues are short, and
+    would else be most of the first that end.
     """
 
     def __init__(
         self,
-        listener: RunListener,
+        display: Display,
         queue: LeaseQueue,
         stopping: asyncio.Event,
         budget: Budget,
         max_failed: float | None,
         say: Callable[[str], None],
     ) -> None:
-        self._listener, self._queue, self._stopping = listener, queue, stopping
+        self._display, self._queue, self._stopping = display, queue, stopping
         self._budget, self._max_failed, self._say = budget, max_failed, say
-        self._settled = 0
-        self._running: dict[str, int] = {}
-        self._failed: Counter[tuple[str, str]] = Counter()
-        self._examples: dict[tuple[str, str], str] = {}
+        self._settled: Counter[str] = Counter()
+        self._running: dict[str, Mapping[str, int]] = {}
+        self._failed: Counter[tuple[str, str, str]] = Counter()
+        self._examples: dict[tuple[str, str, str], str] = {}
         self.reason: str | None = None
         """Why the run was stopped, if it was."""
         self.unavailable = False
         """Whether it was because a model serves no call."""
 
-    def settled(self, settled: Settled, final: bool) -> None:
-        self._listener.settled(settled, final)
+    async def received(self, outcome: Outcome, final: bool) -> None:
+        self.settled(outcome, final)
+
+    def progressed(self, progress: Mapping[str, tuple[int, int]]) -> None:
+        """What is counted is shown by its number."""
+
+    def settled(self, outcome: Outcome, final: bool) -> None:
+        """Counts an outcome, and has it shown."""
+        self._display.settled(outcome, final)
         if not final:
             return
-        self._settled += 1
-        if settled.status == "failed" and settled.error_class is not None:
-            cause = (str(settled.blame), str(settled.error_class))
+        kind = outcome.task.kind
+        self._settled[kind] += 1
+        if outcome.status == "failed" and outcome.error_class is not None:
+            cause = (kind, str(outcome.blame), outcome.error_class)
             self._failed[cause] += 1
-            self._examples.setdefault(cause, settled.error or "")
+            self._examples.setdefault(cause, outcome.error or "")
 
     def counted(self, worker: str, report: Report) -> None:
-        self._listener.counted(worker, report)
+        self._display.counted(worker, report)
         self._running[worker] = report.running
         add(self._budget.now, report.paid)
         if self._stopping.is_set():
@@ -83,20 +100,21 @@ class EarlyStop:
 
     def lost(self, worker: str, again: int) -> None:
         # What it had begun is still counted: better to stop late than for a share of what is left.
-        self._listener.lost(worker, again)
+        self._display.lost(worker, again)
 
     def _failing(self) -> str | None:
         if self._max_failed is None:
             return None
-        begun = self._settled + sum(self._running.values())
         # Where no failure at all is allowed, there is no share to be sure of.
         least = LEAST_FAILURES if self._max_failed > 0 else 1
-        for cause, count in self._failed.most_common(1):
+        for cause, count in self._failed.most_common():
+            kind, blame, error_class = cause
+            running = sum(one.get(kind, 0) for one in self._running.values())
+            begun = self._settled[kind] + running
             if count >= least and count > self._max_failed * begun:
-                blame, kind = cause
                 return (
-                    f"{count:,} of {begun:,} started episodes failed with {kind}, blame {blame}: "
-                    f"more than max_failed {self._max_failed:g}; for example: "
+                    f"{count:,} of {begun:,} started {kind}s failed with {error_class}, "
+                    f"blame {blame}: more than max_failed {self._max_failed:g}; for example: "
                     f"{self._examples[cause][:200]}"
                 )
         return None

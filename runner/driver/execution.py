@@ -17,6 +17,7 @@ from agents.core.errors import CrsweepError, StoreError
 from runner.driver.early_stop import EarlyStop
 from runner.driver.engine_loader import RunEngines
 from runner.driver.executors import Executor, LocalExecutor, RayExecutor
+from runner.driver.kinds import RunParts, receivers_of
 from runner.driver.opening import Session
 from runner.driver.progress import ProgressDisplay, Tally
 from runner.driver.scheduler import LeaseQueue, drive
@@ -24,7 +25,7 @@ from runner.environment import environment_of
 from runner.formatting import many
 from runner.placement.groups import run_plan, without_engines
 from runner.screen import reason_of
-from workers.episodes import Job, job_of
+from workers.job import Job, job_of
 from workers.results.bundles import committed_by
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ async def _run(
     engines = _engines(session, executor)
     queue = engines.queue
     workers = [await executor.spawn() for _ in range(_worker_count(session))]
-    with ProgressDisplay(work.tasks_left, session.console, lambda: queue.preparing) as display:
+    with ProgressDisplay(work.totals, session.console, lambda: queue.only_gates) as display:
         work.preparation.attach(queue, display.preparing())
         session.budget.gpu_seconds = lambda: engines.gpu_seconds() + work.preparation.gpu_seconds
         early_stop = EarlyStop(
@@ -116,13 +117,13 @@ async def _run(
         await drive(
             workers,
             queue,
+            receivers_of(RunParts(early_stop, work.preparation)),
             early_stop,
             stopping,
             lost=executor.lost,
             left_behind=lambda name: committed_by(lease.folder, lease.epoch, name),
             replace=executor.spawn,
             epoch=lease.epoch,
-            preparer=work.preparation,
         )
     for task in noting:
         task.cancel()
@@ -208,7 +209,7 @@ def _engines(session: Session, executor: Executor) -> RunEngines:
         plan.loaded.header.retries.episode,
         opened=0,
         count=work.tasks_left,
-        prepares=[work.preparation.leases(part.cells) for part in stages.stages],
+        gates=[work.preparation.tasks(part.cells) for part in stages.stages],
         skips=work.preparation.lacks,
     )
     return RunEngines(stages, queue, executor, console)

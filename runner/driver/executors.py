@@ -23,8 +23,8 @@ from workers.backends.core import EngineSpec
 from workers.backends.vllm.client.fleet import Fleet, Handle
 from workers.cache.entries import Damage
 from workers.environment import Environment
-from workers.episodes import Job
 from workers.executors.local import LocalWorker
+from workers.job import Job
 
 if TYPE_CHECKING:
     from workers.executors.on_ray import RayWorker, Shared

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +19,10 @@ from rich.progress import (
 )
 
 from runner.formatting import duration, short
+from sweeps.tasks import Outcome
 from workers.backends.vllm.client.clients import Losses
 from workers.cache.entries import Damage
-from workers.pool import Report, Settled
+from workers.pool import Report
 from workers.results.bundles import WOULD_REPEAT
 from workers.usage import CallCounts
 
@@ -29,17 +31,30 @@ _WINDOW = 10.0  # seconds that rates are taken over
 
 
 @dataclass
-class Tally:
-    """CallCounts of one run. `total` is what was to do when it began."""
+class KindTally:
+    """What became of the tasks of one kind. `total` is what was to do when the run began."""
 
-    total: int
+    total: int = 0
     settled: int = 0
     failed: int = 0
     open: int = 0
     """Failed by infrastructure to the last try: the next run retries them."""
     tried_again: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many are still to be done, now or by the next run."""
+        return self.total + self.open - self.settled
+
+
+@dataclass
+class Tally:
+    """The figures of one run, by kind of task and of all its calls."""
+
+    kinds: dict[str, KindTally]
+    """Of the kinds that are counted; artifacts are listed one by one instead."""
     counts: CallCounts = field(default_factory=CallCounts)
-    """Of calls that ended, also in dialogues that still run or were broken off."""
+    """Of calls that ended, also in tasks that still run or were broken off."""
     workers_lost: int = 0
     losses: dict[str, Losses] = field(default_factory=dict)
     """By worker: calls that were in engines when those died."""
@@ -47,6 +62,19 @@ class Tally:
     """Of the call cache."""
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
+
+    @property
+    def settled(self) -> int:
+        """Tasks of all kinds that are done with in this run."""
+        return sum(one.settled for one in self.kinds.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(one.failed for one in self.kinds.values())
+
+    @property
+    def left(self) -> int:
+        return sum(one.left for one in self.kinds.values())
 
     @property
     def seconds(self) -> float:
@@ -108,61 +136,64 @@ class PreparingDisplay:
 
 
 class ProgressDisplay:
-    """Listens to the scheduler and shows the tally. A context manager.
+    """Counts what became of tasks and shows it. A context manager.
 
-    While `preparing` says that no episode can run yet, and where there are none at all, only
-    `PreparingDisplay` has something to show.
+    `totals` says of each kind how many tasks there are to do. While `only_gates` says that nothing
+    but gates can run, and where there is nothing to do, only `PreparingDisplay` has something to
+    show.
     """
 
-    def __init__(self, total: int, console: Console, preparing: Callable[[], bool]) -> None:
-        self.tally = Tally(total)
+    def __init__(
+        self, totals: Mapping[str, int], console: Console, only_gates: Callable[[], bool]
+    ) -> None:
+        self.tally = Tally({kind: KindTally(total) for kind, total in totals.items()})
         self._console = console
-        self._silent = lambda: total == 0 or preparing()
+        self._silent = lambda: not any(self._shown()) or only_gates()
         self._live = console.is_terminal
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
         self._last_line = time.monotonic()
-        self._tried: set[str] = set()  # episodes that failed and are to be tried again
+        self._tried: dict[str, str] = {}  # id of a task that failed and is to be tried again: kind
         self._marks: list[tuple[float, int, int]] = [(time.monotonic(), 0, 0)]
 
     def __enter__(self) -> ProgressDisplay:
         if self._live:
-            self._bar = bars(self._console)
-            self._task = self._bar.add_task(
-                "episodes", total=self.tally.total, status="starting", visible=not self._silent()
-            )
-            self._bar.start()
+            self._bars = bars(self._console)
+            self._show_bars(visible=not self._silent(), status="starting")
+            self._bars.start()
         return self
 
     def preparing(self) -> PreparingDisplay:
-        """A display of artifacts beside this one."""
-        return PreparingDisplay(self._console, self._bar)
+        """A display of artifacts next to this one."""
+        return PreparingDisplay(self._console, self._bars)
 
     def __exit__(self, *_: Any) -> None:
         self.tally.ended = time.monotonic()
         self._count_what_was_not_tried_again()
-        if self._bar is not None:
+        if self._bars is not None:
             self._show()
-            self._bar.stop()
+            self._bars.stop()
 
-    def settled(self, settled: Settled, final: bool) -> None:
-        tally = self.tally
+    def settled(self, outcome: Outcome, final: bool) -> None:
+        kind = outcome.task.kind
+        tally = self.tally.kinds.setdefault(kind, KindTally())
         if not final:
             tally.tried_again += 1
-            self._tried.add(settled.ref.id)
+            self._tried[outcome.task.id] = kind
             return
-        self._tried.discard(settled.ref.id)
+        self._tried.pop(outcome.task.id, None)
         tally.settled += 1
-        tally.failed += settled.status == "failed"
-        tally.open += settled.status == "failed" and settled.blame not in WOULD_REPEAT
+        tally.failed += outcome.status == "failed"
+        tally.open += outcome.status == "failed" and outcome.blame not in WOULD_REPEAT
 
     def _count_what_was_not_tried_again(self) -> None:
-        """A run that stops early leaves episodes on a failed try, and readers count them so."""
-        count, tally = len(self._tried), self.tally
-        tally.tried_again -= count
-        tally.settled += count
-        tally.failed += count
-        tally.open += count
+        """A run that stops early leaves tasks on a failed try, and readers count them so."""
+        for kind, count in Counter(self._tried.values()).items():
+            tally = self.tally.kinds[kind]
+            tally.tried_again -= count
+            tally.settled += count
+            tally.failed += count
+            tally.open += count
         self._tried.clear()
 
     def counted(self, worker: str, report: Report) -> None:
@@ -177,38 +208,57 @@ class ProgressDisplay:
             f"worker {worker} was lost; its open episodes run again", style="yellow"
         )
 
+    def _shown(self) -> dict[str, KindTally]:
+        """The kinds of which there is something to do."""
+        return {kind: one for kind, one in self.tally.kinds.items() if one.total}
+
     def _show(self) -> None:
-        now, silent = time.monotonic(), self._silent()
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, visible=not silent)
-        if silent:  # rates and lines begin with the episodes
-            self._marks, self._last_line = [(now, self.tally.settled, self.tally.counts.calls)], now
+        now, silent, settled = time.monotonic(), self._silent(), self.tally.settled
+        if silent:  # rates and lines begin with what is counted
+            self._show_bars(visible=False, status="")
+            self._marks, self._last_line = [(now, settled, self.tally.counts.calls)], now
             return
-        self._marks.append((now, self.tally.settled, self.tally.counts.calls))
+        self._marks.append((now, settled, self.tally.counts.calls))
         while len(self._marks) > 2 and now - self._marks[0][0] > _WINDOW:
             self._marks.pop(0)
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self.tally.settled, status=self._status())
+        if self._bars is not None:
+            self._show_bars(visible=True, status=self._status())
         elif now - self._last_line >= _LINE_EVERY:
             self._last_line = now
-            self._console.print(
-                f"episodes {self.tally.settled}/{self.tally.total}, {self._status()}",
-                soft_wrap=True,
+            done = ", ".join(
+                f"{kind}s {one.settled}/{one.total}, {one.failed} failed"
+                for kind, one in self._shown().items()
+            )
+            self._console.print(f"{done}, {self._status()}", soft_wrap=True)
+
+    def _show_bars(self, *, visible: bool, status: str) -> None:
+        """A bar for each kind; the rates are those of all, next to the last."""
+        if self._bars is None:
+            return
+        shown = self._shown()
+        for kind, one in shown.items():
+            if kind not in self._tasks:
+                self._tasks[kind] = self._bars.add_task(f"{kind}s", status="", visible=False)
+            more = f", {status}" if kind == list(shown)[-1] else ""
+            self._bars.update(
+                self._tasks[kind],
+                completed=one.settled,
+                total=one.total,
+                status=f"{one.failed} failed{more}",
+                visible=visible,
             )
 
     def _status(self) -> str:
-        (then, episodes, calls), (now, *_) = self._marks[0], self._marks[-1]
+        (then, settled, calls), (now, *_) = self._marks[0], self._marks[-1]
         tally = self.tally
         passed = max(now - then, 1e-6)
         calls_a_second = (tally.counts.calls - calls) / passed
-        episodes_a_second = (tally.settled - episodes) / passed
+        settled_a_second = (tally.settled - settled) / passed
         left = "?"
-        if episodes_a_second > 0:
-            left = duration((tally.total - tally.settled) / episodes_a_second)
-        return (
-            f"{tally.failed} failed, {_rate(calls_a_second)}, "
-            f"{short(tally.counts.tokens)} tokens, {left} left"
-        )
+        if settled_a_second > 0:
+            total = sum(one.total for one in tally.kinds.values())
+            left = duration(max(0, total - tally.settled) / settled_a_second)
+        return f"{_rate(calls_a_second)}, {short(tally.counts.tokens)} tokens, {left} left"
 
 
 def _rate(calls_a_second: float) -> str:

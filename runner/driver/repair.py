@@ -15,19 +15,12 @@ from rich.markup import escape
 from agents.core.errors import UsageError
 from sweeps.storage import parts
 from sweeps.storage.parts import PartDamaged, PartForeign
+from sweeps.storage.records import COMMITS
 from workers.results.compaction import compact
 from workers.results.lease import FolderLease
 from workers.results.repair import mend
 
 T = TypeVar("T")
-
-# What becomes of what a damaged part held; what lost turns or calls is counted.
-_THEN = {
-    "episodes": ", and what it committed is run again",
-    "turns": "",
-    "calls": "",
-    "cases": ", and is written again",
-}
 
 
 @contextmanager
@@ -47,15 +40,23 @@ def set_aside(lease: FolderLease, console: Console, damaged: Collection[str] = (
     for name in found.damaged:
         console.print(
             f"[bold red]{escape(f'{out}/{name}')} is damaged; it is now "
-            f"{escape(name)}{parts.DAMAGED}{_THEN[name.partition('/')[0]]}[/]",
+            f"{escape(name)}{parts.DAMAGED}{_then(name.partition('/')[0])}[/]",
             soft_wrap=True,
         )
-    if found.uncommitted:
+    for kind, count in found.uncommitted.items():
+        lost = " or ".join(need.table for need in reversed(COMMITS[kind].needs))
         console.print(
-            f"[bold red]{found.uncommitted:,} attempts lost turns or calls; their episodes are run "
-            "again[/]",
+            f"[bold red]{count:,} attempts lost {lost}; their {kind}s are run again[/]",
             soft_wrap=True,
         )
+
+
+def _then(table: str) -> str:
+    """What becomes of what a damaged part of `table` held; what lost rows is counted."""
+    if table == "cases":
+        return ", and is written again"
+    commits = any(commit.table == table for commit in COMMITS.values())
+    return ", and what it committed is run again" if commits else ""
 
 
 def repairing(step: Callable[[], T], lease: FolderLease, console: Console) -> tuple[T, bool]:

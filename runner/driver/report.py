@@ -10,8 +10,8 @@ from rich.markup import escape
 from runner.dataset_summary import remark_lines
 from runner.driver.execution import Execution
 from runner.driver.opening import Session
-from runner.driver.outcome import Outcome
-from runner.driver.progress import token_words
+from runner.driver.progress import KindTally, token_words
+from runner.driver.result import RunResult
 from runner.formatting import duration, many
 from runner.invocation import program
 from runner.locations import folder_of, free_calls
@@ -56,16 +56,15 @@ def _announce_journal(session: Session) -> None:
     )
 
 
-def conclude(session: Session, outcome: Outcome, execution: Execution, seconds: float) -> None:
+def conclude(session: Session, result: RunResult, execution: Execution, seconds: float) -> None:
     """Says how the run went. It took `seconds`, from its beginning to now."""
     console, tally, cache = session.console, execution.tally, session.plan.loaded.header.cache
     counts = tally.counts
-    for title, reason in outcome.unprepared.items():
+    for title, reason in result.unprepared.items():
         console.print(f"[red]{escape(f'{title} cannot be prepared: {reason}')}[/]", soft_wrap=True)
+    settled = ", ".join(_settled(kind, one) for kind, one in tally.kinds.items())
     console.print(
-        f"{many(tally.settled, session.work.noun)} ({tally.failed:,} failed"
-        f"{f'; {tally.tried_again:,} attempts failed and were retried' * bool(tally.tried_again)}"
-        f") in {duration(seconds)}, {many(counts.calls, 'call')}"
+        f"{settled} in {duration(seconds)}, {many(counts.calls, 'call')}"
         f"{free_calls(counts.cached, cache.mode)}, "
         f"{token_words(counts.tokens, counts.uncounted)}",
         soft_wrap=True,
@@ -83,6 +82,12 @@ def conclude(session: Session, outcome: Outcome, execution: Execution, seconds: 
         )
     for line in _damage_lines(tally.damage, cache.path):
         console.print(line, style="yellow", markup=False, soft_wrap=True)
+
+
+def _settled(kind: str, tally: KindTally) -> str:
+    """`12 episodes (1 failed)`."""
+    again = f"; {tally.tried_again:,} attempts failed and were retried" if tally.tried_again else ""
+    return f"{many(tally.settled, kind)} ({tally.failed:,} failed{again})"
 
 
 def _damage_lines(damage: Damage, path: str | None) -> Iterator[str]:

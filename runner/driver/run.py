@@ -13,8 +13,8 @@ from runner.driver.closing import close, nothing_to_run
 from runner.driver.execution import execute
 from runner.driver.loading import load_plan
 from runner.driver.opening import open_session
-from runner.driver.outcome import Outcome
 from runner.driver.report import announce
+from runner.driver.result import RunResult
 from runner.driver.work import ArtifactWork, EpisodeWork, FindWork, find_settled
 from sweeps.storage.parts import PartDamaged
 
@@ -29,7 +29,7 @@ def run(
     only_prepare: bool = False,
     again: str = "",
     console: Console,
-) -> Outcome:
+) -> RunResult:
     """Runs what is left of a sweep. Raises UsageError, DataError and StoreError.
 
     `retry` names error classes and blames whose failed episodes are run again. With
@@ -49,7 +49,7 @@ def run(
     with open_session(
         plan, find_work, console, accept_source_change=accept_source_change
     ) as session:
-        if (outcome := nothing_to_run(session)) is not None:
-            return outcome
+        if (result := nothing_to_run(session)) is not None:
+            return result
         announce(session)
         return close(session, execute(session, again))

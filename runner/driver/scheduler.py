@@ -1,6 +1,6 @@
-"""The scheduler: hands episodes to workers and learns what became of them.
+"""The scheduler: hands tasks to workers and learns what became of them.
 
-`LeaseQueue` is pure bookkeeping: it owns no tasks, no clock and no I/O. `drive` moves episodes
+`LeaseQueue` is pure bookkeeping: it has no coroutines, no clock and no I/O. `drive` moves tasks
 between it and the workers; a worker that is lost is replaced, and only what it had not committed
 is leased again.
 """
@@ -11,24 +11,19 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from agents.core.ask import together
 from agents.core.errors import REFUSALS, StoreError
-from sweeps.artifacts import PrepareRef
-from sweeps.plan import Ref
-from workers.episodes import Made
-from workers.pool import Report, Settled
+from sweeps.tasks import Outcome, Task
+from workers.pool import Report
 
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 0.25  # seconds between reports of a worker that has nothing to say
-_MOST_AHEAD = 192  # episodes leased beyond a worker's slots, so that quick ones never run dry
+_MOST_AHEAD = 192  # tasks leased beyond a worker's slots, so that quick ones never run dry
 _UNPRODUCTIVE_DEATHS = 3  # workers that die in a row without committing: the fault is not chance
-
-Lease = Ref | PrepareRef
-"""An episode to be run, or an artifact to be made."""
 
 
 class Worker(Protocol):
@@ -37,7 +32,7 @@ class Worker(Protocol):
     name: str
     slots: int
 
-    async def add(self, refs: Sequence[Lease]) -> None: ...
+    async def add(self, tasks: Sequence[Task]) -> None: ...
     async def withdraw(self) -> None: ...
     async def report(self, wait: float, drain: bool) -> Report: ...
     async def stop(self) -> Report: ...
@@ -45,34 +40,35 @@ class Worker(Protocol):
 
 
 class LeaseQueue:
-    """Which episodes wait, and which worker has which.
+    """Which tasks wait, and which worker has which.
 
-    Episodes come in stages, each opened when the one before has given all its own.
-    `opened` of them are open from the start, all by default. `retries` is how often an episode
-    may be tried again after infrastructure failed it. `count` is how many episodes there are, as
-    far as that is known.
+    Tasks come in stages, each opened when the one before has given all its own. `opened` of them
+    are open from the start, all by default. `retries` is how often a task may be tried again after
+    infrastructure failed it. `count` is how many tasks there are, as far as that is known.
 
-    `prepares` holds for each stage the artifacts that its workers make first: no episode of it is
-    leased before all of them are `prepared`. Episodes that `skips` says cannot run are left out.
+    `gates` holds for each stage the tasks that gate it: they are leased first, and no other task of
+    the stage before each of them is `passed`. Gates are not in `count`. Tasks that `skips` says
+    cannot run are left out.
     """
 
     def __init__(
         self,
-        stages: Sequence[Iterator[Ref]],
+        stages: Sequence[Iterator[Task]],
         retries: int,
         opened: int | None = None,
         count: float = math.inf,
-        prepares: Sequence[Sequence[PrepareRef]] = (),
-        skips: Callable[[Ref], bool] = lambda ref: False,
+        gates: Sequence[Sequence[Task]] = (),
+        skips: Callable[[Task], bool] = lambda task: False,
     ) -> None:
         self._left = count
         self._stages = stages
         self._retries = retries
-        self._prepares = [deque(stage) for stage in prepares or [()] * len(stages)]
-        self._unprepared: set[str] = set()
+        self._gates = [deque(stage) for stage in gates or [()] * len(stages)]
+        self._gating = frozenset(task.id for stage in gates for task in stage)
+        self._shut: set[str] = set()  # gates that were leased and are not passed
         self._skips = skips
-        self._again: deque[Lease] = deque()
-        self._leased: dict[str, dict[str, Lease]] = {}
+        self._again: deque[Task] = deque()
+        self._leased: dict[str, dict[str, Task]] = {}
         self._exhausted = 0
         self.opened = len(stages) if opened is None else opened
         """How many stages are open."""
@@ -88,27 +84,27 @@ class LeaseQueue:
         """Leases nothing any more."""
         self.closed = True
 
-    def lease(self, worker: str, count: int) -> list[Lease]:
+    def lease(self, worker: str, count: int) -> list[Task]:
         """Up to `count` leases for `worker`; those to be tried again come first."""
         if self.closed:
             return []
         mine = self._leased.setdefault(worker, {})
-        found: list[Lease] = []
+        found: list[Task] = []
         while len(found) < count:
-            ref = self._again.popleft() if self._again else self._next()
-            if ref is None:
+            task = self._again.popleft() if self._again else self._next()
+            if task is None:
                 break
-            mine[ref.id] = ref
-            found.append(ref)
-        self._left -= sum(isinstance(ref, Ref) for ref in found)
+            mine[task.id] = task
+            found.append(task)
+        self._left -= len(found) - sum(task.id in self._gating for task in found)
         return found
 
-    def prepared(self, key: str) -> None:
-        """Notes that an artifact is where workers find it, or will not be in this run."""
-        self._unprepared.discard(key)
+    def passed(self, gate: str) -> None:
+        """Notes that a gating task has its effect, or will have none in this run."""
+        self._shut.discard(gate)
 
     def ahead(self, slots: int) -> int:
-        """How many episodes one of the workers should have waiting, which have `slots` in all.
+        """How many tasks one of the workers should have waiting, which have `slots` in all.
 
         A share of what is left; towards the end none, so that nothing waits beside a free slot.
         """
@@ -116,26 +112,26 @@ class LeaseQueue:
             return 0
         return math.ceil(min(_MOST_AHEAD, self._left / 8))
 
-    def _next(self) -> Lease | None:
+    def _next(self) -> Task | None:
         while self._exhausted < self.opened:
-            if prepares := self._prepares[self._exhausted]:
-                artifact = prepares.popleft()
-                self._unprepared.add(artifact.key)
-                return artifact
-            if self._unprepared:
+            if gates := self._gates[self._exhausted]:
+                gate = gates.popleft()
+                self._shut.add(gate.id)
+                return gate
+            if self._shut:
                 return None
-            ref = next(self._stages[self._exhausted], None)
-            if ref is None:
+            task = next(self._stages[self._exhausted], None)
+            if task is None:
                 self._exhausted += 1
-            elif self._skips(ref):
+            elif self._skips(task):
                 self._left -= 1
             else:
-                return ref
+                return task
         return None
 
     @property
     def exhausted(self) -> int:
-        """How many stages have given all their episodes; retries may still wait."""
+        """How many stages have given all their tasks; retries may still wait."""
         return self._exhausted
 
     @property
@@ -144,13 +140,13 @@ class LeaseQueue:
         if self.closed or self._again:
             return self.closed
         return self._exhausted == self.opened or (
-            bool(self._unprepared) and not self._prepares[self._exhausted]
+            bool(self._shut) and not self._gates[self._exhausted]
         )
 
     def outstanding(self) -> set[int]:
-        """The cells of all episodes that are leased or wait to be tried again."""
-        leased = {ref.cell for refs in self._leased.values() for ref in refs.values()}
-        return leased | {ref.cell for ref in self._again}
+        """The cells of all tasks that are leased or wait to be tried again."""
+        leased = {task.cell for tasks in self._leased.values() for task in tasks.values()}
+        return leased | {task.cell for task in self._again}
 
     def want(self, worker: str, engines: frozenset[str]) -> None:
         """Notes for which engines, by key, calls of `worker` wait."""
@@ -161,39 +157,41 @@ class LeaseQueue:
         """Keys of the engines that calls wait for."""
         return frozenset[str]().union(*self._wanted.values())
 
-    def settle(self, worker: str, settled: Settled | Made) -> bool:
-        """Notes an attempt that is over; whether that settles its lease for this run."""
-        self._leased.get(worker, {}).pop(settled.ref.id, None)
-        failed = settled.status == "failed" and settled.blame == "infrastructure"
-        refused = settled.error_class in REFUSALS  # and would be again
-        if failed and not refused and settled.ref.attempt < self._retries:
-            self._again.append(settled.ref._replace(attempt=settled.ref.attempt + 1))
+    def settle(self, worker: str, outcome: Outcome) -> bool:
+        """Notes an attempt that has ended; whether that settles its task for this run."""
+        task = outcome.task
+        self._leased.get(worker, {}).pop(task.id, None)
+        failed = outcome.status == "failed" and outcome.blame == "infrastructure"
+        refused = outcome.error_class in REFUSALS  # and would be again
+        if failed and not refused and task.attempt < self._retries:
+            self._again.append(task.again())
             return False
         return True
 
-    def lose(self, worker: str, committed: Mapping[str, str], epoch: int) -> list[Ref]:
-        """Takes back what a lost worker had; the refs that it had committed, unreported.
+    def lose(self, worker: str, committed: Container[str], epoch: int) -> list[Task]:
+        """Takes back what a lost worker had; the tasks that it had committed, unreported.
 
-        `committed` maps attempt ids to statuses. What was not committed waits again, as a new
-        attempt, so that a stray of the same attempt can be told apart.
+        `committed` holds attempt ids. What was not committed waits again, as a new attempt, so that
+        a stray of the same attempt can be told apart.
         """
         self._wanted.pop(worker, None)
-        had: list[Ref] = []
-        for ref in self._leased.pop(worker, {}).values():
-            if isinstance(ref, Ref) and _attempt_id(ref, epoch) in committed:
-                had.append(ref)
+        had: list[Task] = []
+        for task in self._leased.pop(worker, {}).values():
+            if task.attempt_id(epoch) in committed:
+                had.append(task)
             else:
-                self._again.append(ref._replace(attempt=ref.attempt + 1))
+                self._again.append(task.again())
         return had
 
     @property
-    def preparing(self) -> bool:
-        """Whether artifacts must be made before any episode can go on: none is in work."""
+    def only_gates(self) -> bool:
+        """Whether gates must be passed before any other task can run: none is leased or waits to be
+        tried again."""
         here = self._exhausted
-        if not self._unprepared and not (here < len(self._stages) and self._prepares[here]):
+        if not self._shut and not (here < len(self._stages) and self._gates[here]):
             return False
-        leased = (ref for refs in self._leased.values() for ref in refs.values())
-        return not any(isinstance(ref, Ref) for part in (leased, self._again) for ref in part)
+        leased = (task for tasks in self._leased.values() for task in tasks.values())
+        return all(task.id in self._gating for part in (leased, self._again) for task in part)
 
     @property
     def finished(self) -> bool:
@@ -205,26 +203,21 @@ class LeaseQueue:
         )
 
 
-def _attempt_id(ref: Ref, epoch: int) -> str:
-    return f"{ref.id}.{epoch}.{ref.attempt}"
+class Receiver(Protocol):
+    """What the driver does with the tasks of one kind."""
 
-
-class Preparer(Protocol):
-    """Who keeps the artifacts that workers make."""
-
-    def noted(self, preparing: Mapping[str, tuple[int, int]]) -> None:
-        """How far artifacts in work are: key -> calls made, and of how many."""
+    async def received(self, outcome: Outcome, final: bool) -> None:
+        """Takes an outcome; `final` if it settles the task for this run."""
         ...
 
-    async def made(self, made: Made) -> None:
-        """Takes an artifact, or what it failed of for good, and has the queue know of it."""
+    def progressed(self, progress: Mapping[str, tuple[int, int]]) -> None:
+        """How far tasks under way are: id -> calls made, and of how many."""
         ...
 
 
 class RunListener(Protocol):
-    """Who wants to know how the run goes (progress, counters)."""
+    """Watches the run as a whole (progress, caps)."""
 
-    def settled(self, settled: Settled, final: bool) -> None: ...
     def counted(self, worker: str, report: Report) -> None: ...
     def lost(self, worker: str, again: int) -> None: ...
 
@@ -232,6 +225,7 @@ class RunListener(Protocol):
 async def drive(
     workers: Sequence[Worker],
     queue: LeaseQueue,
+    receivers: Mapping[str, Receiver],
     listener: RunListener,
     stopping: asyncio.Event,
     *,
@@ -239,13 +233,13 @@ async def drive(
     left_behind: Callable[[str], Mapping[str, str]],
     replace: Callable[[], Awaitable[Worker]],
     epoch: int,
-    preparer: Preparer | None = None,
 ) -> None:
     """Runs the queue empty, or until `stopping`; then every worker commits what it finished.
 
-    When the queue is closed, episodes that have not begun are taken back, and those that have end.
-    `lost` is what a worker raises when its process is gone; `left_behind` reads what it had
-    committed; `replace` makes another. Errors that end the run are raised as they are.
+    When the queue is closed, tasks that have not begun are taken back, and those that have end.
+    `receivers` has one for every kind of task. `lost` is what a worker raises when its process is
+    gone; `left_behind` reads what it had committed; `replace` makes another. Errors that end the
+    run are raised as they are.
     """
     unproductive, slots = 0, sum(worker.slots for worker in workers)
 
@@ -269,16 +263,16 @@ async def drive(
         nonlocal unproductive
         while True:
             try:
-                await _serve(worker, queue, listener, preparer, stopping, productive, slots)
+                await _serve(worker, queue, receivers, listener, stopping, productive, slots)
                 return
             except lost as error:
                 statuses = left_behind(worker.name)
                 had = queue.lose(worker.name, statuses, epoch)
                 log.error("worker %s lost: %s", worker.name, error)
                 listener.lost(worker.name, len(had))
-                for ref in had:  # of what failed, the folder knows whose fault it is
-                    status = statuses[_attempt_id(ref, epoch)]
-                    listener.settled(Settled(ref, status, None, None, None), True)
+                for task in had:  # of what failed, the folder knows whose fault it is
+                    outcome = Outcome(task, statuses[task.attempt_id(epoch)])
+                    await receivers[task.kind].received(outcome, True)
                 unproductive = 0 if had else unproductive + 1
                 if stopping.is_set() or queue.closed:
                     return
@@ -290,22 +284,20 @@ async def drive(
 async def _serve(
     worker: Worker,
     queue: LeaseQueue,
+    receivers: Mapping[str, Receiver],
     listener: RunListener,
-    preparer: Preparer | None,
     stopping: asyncio.Event,
     productive: Callable[[], None],
     slots: int,
 ) -> None:
     async def take(report: Report) -> Report:
-        if report.settled or report.made:
+        if report.outcomes:
             productive()
-        for settled in report.settled:
-            listener.settled(settled, queue.settle(worker.name, settled))
-        for made in report.made:
-            if queue.settle(worker.name, made) and preparer is not None:
-                await preparer.made(made)
-        if preparer is not None:
-            preparer.noted(report.preparing)
+        for outcome in report.outcomes:
+            final = queue.settle(worker.name, outcome)
+            await receivers[outcome.task.kind].received(outcome, final)
+        for kind, progress in report.progress.items():
+            receivers[kind].progressed(progress)
         listener.counted(worker.name, report)
         queue.want(worker.name, report.wanted)
         return report
@@ -313,14 +305,14 @@ async def _serve(
     withdrawn = False
     free, waiting = worker.slots, 0
     while not stopping.is_set() and not queue.finished:
-        refs = queue.lease(worker.name, max(0, free + queue.ahead(slots) - waiting))
-        if refs:
-            await worker.add(refs)
+        tasks = queue.lease(worker.name, max(0, free + queue.ahead(slots) - waiting))
+        if tasks:
+            await worker.add(tasks)
         if queue.closed and not withdrawn:
             await worker.withdraw()
             withdrawn = True
         report = await take(await worker.report(_REPORT_EVERY, queue.dry))
         free, waiting = report.free, report.waiting
-        if withdrawn and report.running == 0:
+        if withdrawn and not any(report.running.values()):
             break
     await take(await worker.stop())

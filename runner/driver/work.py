@@ -6,7 +6,7 @@ plan, and what it found is carried to the end of the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -18,9 +18,11 @@ from runner.driver.failures import to_run_again
 from runner.driver.progress import Tally
 from runner.driver.repair import refusing_foreign
 from runner.formatting import many
-from sweeps.plan import Plan, Ref
+from sweeps.episodes import EPISODE
+from sweeps.plan import Plan
 from sweeps.storage.folder import Folder
 from sweeps.storage.parts import PartDamaged
+from sweeps.tasks import Task
 from workers.results.bundles import committed
 
 
@@ -49,8 +51,8 @@ class Work(Protocol):
         ...
 
     @property
-    def tasks_left(self) -> int:
-        """How many tasks `tasks` gives for all cells."""
+    def totals(self) -> Mapping[str, int]:
+        """Kind -> how many tasks `tasks` gives for all cells."""
         ...
 
     @property
@@ -63,7 +65,7 @@ class Work(Protocol):
         """The plan, with no roles in its cells but those that speak in this work."""
         ...
 
-    def tasks(self, cells: Collection[int]) -> Iterator[Ref]:
+    def tasks(self, cells: Collection[int]) -> Iterator[Task]:
         """What is left of some cells, in the order in which it is to run."""
         ...
 
@@ -99,9 +101,9 @@ def remaining(plan: Plan, done: Set[str]) -> Remaining:
     if not done:
         return Remaining(plan.episodes, frozenset(range(len(plan.cells))), list(plan.artifacts))
     count, found = 0, set()
-    for ref in plan.refs(done):
+    for task in plan.episode_tasks(done):
         count += 1
-        found.add((ref.cell, ref.seeds))
+        found.add((task.cell, task.spec.seeds))
     needed = {key for cell, seeds in found for key in plan.cells[cell].artifacts(seeds).values()}
     artifacts = [key for key in plan.artifacts if key in needed]
     return Remaining(count, frozenset(cell for cell, _ in found), artifacts)
@@ -155,8 +157,8 @@ class EpisodeWork:
         return self.remaining.episodes
 
     @property
-    def tasks_left(self) -> int:
-        return self.remaining.episodes
+    def totals(self) -> Mapping[str, int]:
+        return {EPISODE: self.remaining.episodes}
 
     @property
     def cells(self) -> frozenset[int]:
@@ -166,12 +168,12 @@ class EpisodeWork:
     def speaking(self) -> Plan:
         return self.plan
 
-    def tasks(self, cells: Collection[int]) -> Iterator[Ref]:
-        return self.plan.refs(self.done, cells)
+    def tasks(self, cells: Collection[int]) -> Iterator[Task]:
+        return self.plan.episode_tasks(self.done, cells)
 
     def left_after(self, tally: Tally, *, whole: bool) -> int:
         if whole:
-            return self.left + tally.open - tally.settled
+            return tally.left
         return remaining(self.plan, find_settled(self.plan.loaded.out)).episodes
 
     def summary(self) -> str:
@@ -191,7 +193,6 @@ class ArtifactWork:
     preparation: Preparation
     noun = "episode"
     completes = False
-    tasks_left = 0
 
     @classmethod
     def find(cls, plan: Plan, *, accept_artifacts: bool, console: Console) -> ArtifactWork:
@@ -211,6 +212,10 @@ class ArtifactWork:
         return self.preparation.missing
 
     @property
+    def totals(self) -> Mapping[str, int]:
+        return {EPISODE: 0}
+
+    @property
     def cells(self) -> frozenset[int]:
         return frozenset(range(len(self.plan.cells)))
 
@@ -218,7 +223,7 @@ class ArtifactWork:
     def speaking(self) -> Plan:
         return self.preparation.engines_only()
 
-    def tasks(self, cells: Collection[int]) -> Iterator[Ref]:
+    def tasks(self, cells: Collection[int]) -> Iterator[Task]:
         return iter(())
 
     def left_after(self, tally: Tally, *, whole: bool) -> int:

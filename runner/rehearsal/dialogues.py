@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.core.artifacts import FitRecipe
-from agents.core.ask import is_probe
+from agents.core.ask import CallLog, is_probe
 from runner.formatting import duration
 from runner.locations import state_of, store_of
-from runner.rehearsal.stand_ins import Spoken, StandIn, expected, rules_runner, stand_ins
-from sweeps.plan import Plan, Ref
-from workers.results.rows import Attempt
+from runner.rehearsal.stand_ins import Spoken, StandIn, expected, rules_resources, stand_ins
+from sweeps.episodes import episode_task
+from sweeps.plan import Plan
+from workers.episodes import EpisodeHandler
+from workers.results.rows import EpisodeAttempt
 
 
 def rehearse_preparing(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
@@ -27,19 +29,21 @@ def rehearse_preparing(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
     return asyncio.run(stand_ins(plan, cells))
 
 
-def rehearse(plan: Plan, cells: Sequence[int], cases: int) -> list[Attempt]:
+def rehearse(plan: Plan, cells: Sequence[int], cases: int) -> list[EpisodeAttempt]:
     """Up to `cases` dialogues of each cell (positions in the plan), with the first seed."""
-    runner = rules_runner(plan, probe=plan.probe)
+    resources = rules_resources(plan, probe=plan.probe)
+    player = EpisodeHandler(resources)
 
-    async def play() -> list[Attempt]:
-        runner.provide([found.prepared for found in await stand_ins(plan, cells)])
+    async def play() -> list[EpisodeAttempt]:
+        resources.provide([found.prepared for found in await stand_ins(plan, cells)])
         attempts = []
         for index in cells:
             cell = plan.cells[index]
             source = plan.sources[cell.source]
             for position in range(min(cases, len(source))):
-                ref = Ref("rehearsal", index, cell.seeds[0], source.case_id(position))
-                attempts.append(await runner.run(ref))
+                case_id = source.case_id(position)
+                task = episode_task("rehearsal", index, cell.seeds[0], case_id)
+                attempts.append(await player.play(task, CallLog()))
         return attempts
 
     return asyncio.run(play())
@@ -69,13 +73,13 @@ def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estima
     episodes = [len(plan.sources[cell.source]) * len(cell.seeds) for cell in plan.cells]
     stands_for = {group[0]: sum(episodes[index] for index in group) for group in groups}
     attempts = rehearse(plan, list(stands_for), cases)
-    played = Counter(attempt.ref.cell for attempt in attempts)
+    played = Counter(attempt.task.cell for attempt in attempts)
     spoken, probes = Spoken(0, 0, 0), 0.0
     for attempt in attempts:
         records = attempt.journal.records
         if attempt.error is not None and not records:
             raise attempt.error  # it fails before its first call: there is nothing to estimate
-        cell = attempt.ref.cell
+        cell = attempt.task.cell
         share = left * stands_for[cell] / sum(stands_for.values()) / played[cell]
         done = [r.completion for r in records if r.completion is not None]
         spoken = Spoken(

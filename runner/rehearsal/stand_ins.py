@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe
+from agents.core.ask import CallLog
 from agents.core.errors import AgentError
 from runner.locations import store_of
 from simulators.core.cases import Domain
 from sweeps import identity
-from sweeps.artifacts import Need, PrepareRef, role_of
+from sweeps.artifacts import Need, artifact_task, role_of
 from sweeps.plan import Cell, Plan
 from sweeps.schema import ModelSpec
+from workers.artifacts.calls import ArtifactHandler
 from workers.artifacts.store import ArtifactDamaged, Prepared
-from workers.episodes import EpisodeRunner, job_of
-from workers.results.rows import Row
+from workers.attempts import Row
+from workers.job import job_of
+from workers.resources import Resources
 
 _RULES = ModelSpec(backend="rules")
 _SEED = 0  # of fits
@@ -41,10 +44,10 @@ class StandIn:
 _contents: dict[str, tuple[Content, Sequence[Row]]] = {}  # of this process
 
 
-def rules_runner(plan: Plan, *, probe: bool) -> EpisodeRunner:
-    """Plays the plan's dialogues with the `rules` backend, in this process."""
+def rules_resources(plan: Plan, *, probe: bool) -> Resources:
+    """For tasks of the plan in this process, with the `rules` backend."""
     job = job_of(plan, probe=probe, executor="local", epoch=0, run_id="rehearsal")
-    return EpisodeRunner(replace(job, cells=tuple(map(_with_rules, job.cells))))
+    return Resources(replace(job, cells=tuple(map(_with_rules, job.cells))))
 
 
 async def stand_ins(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
@@ -139,13 +142,15 @@ async def _written(plan: Plan, index: int, need: Need, key: str) -> tuple[Conten
     # A model that is `rules` already keeps its skill and its seed, so it writes the real thing.
     known = f"{need.identity} {plan.cells[index].seeds[0].training}"
     if known not in _contents:
-        runner = rules_runner(plan, probe=False)
-        ref = PrepareRef(key, index, need.name, plan.cells[index].seeds[0].training)
-        made = await runner.prepare(ref, lambda done, most: None)
-        await runner.close()
-        if made.content is None:
-            raise AgentError(f"{plan.artifacts[key].title}, by the rules backend: {made.error}")
-        _contents[known] = (made.content, made.calls)
+        resources = rules_resources(plan, probe=False)
+        task = artifact_task(key, index, need.name, plan.cells[index].seeds[0].training)
+        made = await ArtifactHandler(resources).run(task, CallLog(), lambda done, most: None)
+        await resources.close()
+        if made.written is None:
+            raise AgentError(
+                f"{plan.artifacts[key].title}, by the rules backend: {made.outcome.error}"
+            )
+        _contents[known] = (made.written.content, made.written.calls)
     return _contents[known]
 
 

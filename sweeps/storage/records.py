@@ -1,21 +1,23 @@
 """The Arrow schemas of everything that crsweep stores, written once, and versioned.
 
-- A row of `episodes` is the commit of an attempt: calls and turns are written before it.
+- Each kind of task has at most one commit table (`COMMITS`): an attempt whose rows are there is
+  committed. A row of `episodes` is the commit of an episode: calls and turns are written before it.
 - Readers join on `attempt_id`; the earliest `done` attempt of an episode wins.
 - Columns that are JSON hold canonical JSON text. Times are seconds since the epoch, UTC.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+
+from sweeps.episodes import EPISODE
 
 SCHEMA_VERSION = 3
 READABLE = frozenset({2, 3})
 """Versions that are read; a column that a file of an older one lacks reads as null."""
-
-Table = Literal["cases", "calls", "turns", "episodes"]
 
 _NAME = pa.dictionary(pa.int32(), pa.string())  # few distinct values: stored once a file
 
@@ -129,6 +131,58 @@ SCHEMAS: dict[str, pa.Schema] = {
     "turns": TURNS,
     "episodes": EPISODES,
 }
+
+
+class Needs(NamedTuple):
+    """The rows of another table without which a committed attempt is incomplete."""
+
+    table: str
+    columns: tuple[str, ...]
+    """Columns of the commit table that say how many they are."""
+    rows: Callable[[Mapping[str, Any]], int]
+    """How many, from these columns of a row."""
+
+
+class Commit(NamedTuple):
+    """Where attempts at tasks of one kind are committed.
+
+    The table has the columns `status` and `blame`: an attempt whose status is not `failed` settles
+    its task, and so does a failure that would repeat. An attempt may have several rows, all
+    written in one bundle.
+    """
+
+    table: str
+    task: str
+    """The column with the id of the task."""
+    needs: tuple[Needs, ...]
+    """In the order in which they are written, all before the commit."""
+    attempt: str = "attempt_id"
+    """The column with the id of the attempt, which its calls have as their `attempt_id`."""
+
+
+COMMITS: dict[str, Commit] = {
+    EPISODE: Commit(
+        "episodes",
+        "episode_id",
+        (
+            Needs("calls", ("calls",), lambda row: row["calls"]),
+            # An episode that is done has an opening, its turn 0.
+            Needs("turns", ("turns", "status"), lambda r: r["turns"] + (r["status"] == "done")),
+        ),
+    ),
+}
+"""Kind of task -> its commit table. A kind that is not here commits nothing to the folder."""
+
+
+def tables() -> tuple[str, ...]:
+    """The tables that workers write, in the order in which they write them: commits last."""
+    needed = [need.table for commit in COMMITS.values() for need in commit.needs]
+    return tuple(dict.fromkeys([*needed, *(commit.table for commit in COMMITS.values())]))
+
+
+def attempt_column(table: str) -> str:
+    """The column of `table` with the id of the attempt that wrote the row."""
+    return next((c.attempt for c in COMMITS.values() if c.table == table), "attempt_id")
 
 
 def metadata(extra: dict[str, str] | None = None) -> dict[bytes, bytes]:

@@ -43,22 +43,22 @@ def finish(plan: Plan) -> None:
     """Writes what a complete run leaves behind, of turns and calls but one an episode."""
     out = plan.loaded.out
     manifest = make_manifest(plan, 1, None, write_cases(plan, out, 1))
-    refs = plan.refs()
+    tasks = plan.episode_tasks()
     number = 0
-    while some := list(islice(refs, FILE)):
+    while some := list(islice(tasks, FILE)):
         number += 1
         name = f"000001-w000-{number:06d}"
         rows = [
             {
-                "episode_id": ref.episode_id,
-                "attempt_id": f"{ref.episode_id}.1.0",
-                "cell_id": plan.cells[ref.cell].cell_id,
+                "episode_id": task.id,
+                "attempt_id": task.attempt_id(1),
+                "cell_id": plan.cells[task.cell].cell_id,
                 "source_id": plan.sources[0].source_id,
-                "case_id": ref.case_id,
-                "seed": ref.seeds.sampling,
-                "seed_training": ref.seeds.training,
-                "seed_order": ref.seeds.order,
-                "axes": list(plan.cells[ref.cell].axes.items()),
+                "case_id": task.spec.case_id,
+                "seed": task.spec.seeds.sampling,
+                "seed_training": task.spec.seeds.training,
+                "seed_order": task.spec.seeds.order,
+                "axes": list(plan.cells[task.cell].axes.items()),
                 "status": "done",
                 "blame": None,
                 "error_class": None,
@@ -76,12 +76,12 @@ def finish(plan: Plan) -> None:
                 "user_tokens": 100,
                 "probe_tokens": 0,
                 "calls": 10,
-                "transcript_hash": ref.episode_id,
+                "transcript_hash": task.id,
                 "artifacts": [],
                 "started": 1.0,
                 "ended": 2.0,
             }
-            for ref in some
+            for task in some
         ]
         stamp = {"bundle_id": name, "driver_epoch": 1}
         nothing = dict.fromkeys(SCHEMAS["calls"].names)

@@ -23,7 +23,7 @@ from sweeps.storage.records import SCHEMAS
 from tests.bench import analysis
 from tests.bench.ending import AtMost, ending
 from tests.bench.episodes import ROOT, sweep
-from workers.results.compaction import EPISODES, compact
+from workers.results.compaction import ATTEMPTS, compact
 
 SUCCESS = ("sr@1", "sr@3", "sr@5", "at_fail_plus_1")
 WITH_TURNS = (*SUCCESS, "hr@50_turn", "dsr_pooled@5")
@@ -91,7 +91,7 @@ def main() -> None:
         ending(
             "store",
             {
-                "most_files": AtMost(files, -(-given.episodes // EPISODES)),
+                "most_files": AtMost(files, -(-given.episodes // ATTEMPTS)),
                 "success_seconds": AtMost(found.pop("success_seconds"), analysis.LIMIT),
                 "with_turns_seconds": AtMost(found.pop("with_turns_seconds"), analysis.TURNS_LIMIT),
             },

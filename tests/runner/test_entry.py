@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runner import cli
-from runner.entry import INTERRUPTED, main, shadowed
+from runner.entry import main, shadowed
+from runner.exit_codes import ExitCode
 from tests.conftest import ROOT
 
 
@@ -83,7 +84,7 @@ def test_an_interrupt_leaves_no_traceback(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["crsweep", command, "sweeps/quickstart.yaml"])
     with pytest.raises(SystemExit) as caught:
         main()
-    assert caught.value.code == INTERRUPTED
+    assert caught.value.code == ExitCode.INTERRUPTED
     assert "Traceback" not in capsys.readouterr().err
 
 

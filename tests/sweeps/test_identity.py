@@ -14,7 +14,7 @@ from tests.sweep_files import BASE, plan_of, write_sweep
 
 
 def ids(path, *overrides) -> set[str]:
-    return {ref.episode_id for ref in plan_of(path, *overrides).refs()}
+    return {ref.id for ref in plan_of(path, *overrides).episode_tasks()}
 
 
 def test_ids_are_the_same_for_what_no_dialogue_can_observe(tmp_path):
@@ -110,18 +110,18 @@ def test_points_that_differ_in_nothing_observable_run_once(tmp_path):
 
 def test_episodes_come_in_blocks_of_one_case_across_all_cells_and_seeds(tmp_path):
     plan = plan_of(write_sweep(tmp_path))
-    refs = list(plan.refs())
+    refs = list(plan.episode_tasks())
     assert len(refs) == plan.episodes == 32
     blocks = [refs[i : i + 8] for i in range(0, 32, 8)]
-    assert all(len({r.case_id for r in block}) == 1 for block in blocks)
-    assert len({r.episode_id for r in refs}) == 32
+    assert all(len({r.spec.case_id for r in block}) == 1 for block in blocks)
+    assert len({r.id for r in refs}) == 32
 
 
 def test_what_is_done_is_not_planned_again(tmp_path):
     plan = plan_of(write_sweep(tmp_path))
-    refs = list(plan.refs())
-    done = {r.episode_id for r in refs[::2]}
-    assert list(plan.refs(done)) == refs[1::2]
+    refs = list(plan.episode_tasks())
+    done = {r.id for r in refs[::2]}
+    assert list(plan.episode_tasks(done)) == refs[1::2]
 
 
 JSON = st.recursive(

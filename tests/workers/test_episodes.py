@@ -17,13 +17,14 @@ from runner.driver.early_stop import EarlyStop
 from runner.driver.loading import load_plan
 from runner.driver.run import run
 from runner.driver.scheduler import LeaseQueue, drive
+from sweeps.episodes import EPISODE
 from sweeps.schema import Caps
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import FakeOpenAI
 from workers.backends.rules.backend import RulesBackend
-from workers.episodes import job_of
 from workers.executors.local import LocalWorker
+from workers.job import job_of
 
 GRID = {"agent": ["zero_shot"], "roles.agent": ["strong"], "seed": [0]}
 COMPLETE = RulesBackend.complete
@@ -46,12 +47,12 @@ def play(tmp_path):
         said = []
 
         async def main():
-            queue, stopping = LeaseQueue([plan.refs(set())], 0), asyncio.Event()
+            queue, stopping = LeaseQueue([plan.episode_tasks()], 0), asyncio.Event()
             guard = EarlyStop(Quiet(), queue, stopping, Budget(Caps(), {}), None, said.append)
             worker = LocalWorker(job, "w000", slots)
             await drive(
-                [worker], queue, guard, stopping, lost=EOFError, left_behind=lambda _: {},
-                replace=None, epoch=1,  # type: ignore[arg-type]
+                [worker], queue, {EPISODE: guard}, guard, stopping, lost=EOFError,
+                left_behind=lambda _: {}, replace=None, epoch=1,  # type: ignore[arg-type]
             )  # fmt: skip
             return guard
 

@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import functools
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,17 +18,17 @@ from agents.core.dialogue import UserTurn
 from agents.core.errors import ModelUnavailable, StoreError
 from agents.core.seeds import Seeds
 from simulators.core.dialogue import Transcript
-from sweeps.artifacts import PrepareRef
-from sweeps.plan import Ref
+from sweeps.artifacts import ARTIFACT, artifact_task
+from sweeps.episodes import EPISODE, episode_task
 from tests import virtual_time
 from tests.fakes import CASE, FakeModel
 from tests.workers.backends.calls import TALK
 from workers import pool as pools
+from workers.artifacts.calls import ArtifactAttempt, Written
 from workers.backends.vllm.client.clients import Losses
-from workers.episodes import Made
-from workers.pool import EpisodePool
+from workers.pool import TaskPool
 from workers.results.bundles import check_rows
-from workers.results.rows import Attempt
+from workers.results.rows import EpisodeAttempt
 from workers.usage import CallCounts, Usage, add
 
 
@@ -43,27 +44,29 @@ def virtual(monkeypatch):
 
 
 def refs(count):
-    return [Ref(f"e{i}", 0, Seeds(0, 0, 0), f"u{i}") for i in range(count)]
+    return [episode_task(f"e{i}", 0, Seeds(0, 0, 0), f"u{i}") for i in range(count)]
 
 
 class FakeRunner:
-    """Plays each episode for `seconds(ref)`."""
+    """Plays each episode for `seconds(task)`."""
 
-    def __init__(self, seconds=lambda ref: 0.0):
+    def __init__(self, seconds=lambda task: 0.0):
         limits = SimpleNamespace(max_turns=5, shown_items=10)
         config = SimpleNamespace(success=SimpleNamespace(name="user_accepts"), limits=limits)
-        cell = SimpleNamespace(source=0, cell_id="c", axes={}, config=config)
-        self.job = SimpleNamespace(cells=[cell], sources=[SimpleNamespace(source_id="s")])
-        self.engines = SimpleNamespace(losses=Losses, wanted=frozenset)
+        self.cell: Any = SimpleNamespace(source=0, cell_id="c", axes={}, config=config)
+        engines = SimpleNamespace(losses=Losses, wanted=frozenset)
+        self.resources: Any = SimpleNamespace(engines=engines, close=self.close)
         self.seconds, self.running, self.most, self.finished, self.closed = seconds, 0, 0, 0, False
 
-    async def run(self, ref, journal):
+    async def run(self, task, log, on_progress):
         self.running += 1
         self.most = max(self.most, self.running)
-        await asyncio.sleep(self.seconds(ref))
+        await asyncio.sleep(self.seconds(task))
         self.running -= 1
         self.finished += 1
-        return Attempt(ref, f"{ref.episode_id}.1.0", Transcript(), CallLog(), CASE, None, 0, 1)
+        return EpisodeAttempt(
+            task, None, task.attempt_id(1), self.cell, "s", Transcript(), CallLog(), CASE, 0, 1
+        )
 
     async def close(self):
         self.closed = True
@@ -85,12 +88,12 @@ class FakeWriter:
 
 def played(runner, writer, count, slots, drain=True):
     async def main():
-        pool, settled = EpisodePool(runner, writer, slots), []
+        pool, settled = TaskPool(runner, writer, slots), []
         pool.add(refs(count))
         while len(settled) < count:
-            settled += (await pool.report(0.05, drain)).settled
-        settled += (await pool.stop()).settled
-        return [s.ref.episode_id for s in settled]
+            settled += (await pool.report(0.05, drain)).outcomes
+        settled += (await pool.stop()).outcomes
+        return [s.task.id for s in settled]
 
     return virtual_time.run(main())
 
@@ -107,23 +110,25 @@ def test_every_episode_is_settled_once_and_only_after_it_was_written():
 
 def test_an_artifact_that_takes_longer_than_many_reports_is_told_once_and_how_far_it_is():
     class Preparing(FakeRunner):
-        async def prepare(self, ref, report, journal):
+        async def run(self, task, log, on_progress):
+            if task.kind == EPISODE:
+                return await super().run(task, log, on_progress)
             for done in range(1, 5):
-                report(done, 4)
+                on_progress(done, 4)
                 await asyncio.sleep(0.05)
-            return Made(ref, Content({"of": ref.key}), [], 0.2)
+            return ArtifactAttempt(task, None, Written(Content({"of": task.id}), [], 0.2))
 
     found, far, settled = [], set(), []
 
     def take(report):
-        found.extend(made.ref.key for made in report.made)
-        far.update(report.preparing.items())
-        settled.extend(each.ref.id for each in report.settled)
+        for outcome in report.outcomes:
+            (found if outcome.task.kind == ARTIFACT else settled).append(outcome.task.id)
+        far.update(report.progress.get(ARTIFACT, {}).items())
 
     async def main():
         runner = Preparing()
-        pool = EpisodePool(runner, FakeWriter(runner), 2)
-        pool.add([PrepareRef("a", 0, "tree", 0), PrepareRef("b", 0, "tree", 0), *refs(3)])
+        pool = TaskPool(runner, FakeWriter(runner), 2)
+        pool.add([artifact_task("a", 0, "tree", 0), artifact_task("b", 0, "tree", 0), *refs(3)])
         while len(found) < 2 or len(settled) < 3:
             take(await pool.report(0.01, drain=True))
         take(await pool.stop())
@@ -138,12 +143,12 @@ def test_a_slow_episode_holds_up_nobody_else():
     order = []
 
     class Noting(FakeRunner):
-        async def run(self, ref, journal):
-            attempt = await super().run(ref, journal)
-            order.append(ref.episode_id)
+        async def run(self, task, log, on_progress):
+            attempt = await super().run(task, log, on_progress)
+            order.append(task.id)
             return attempt
 
-    runner = Noting(lambda ref: 0.5 if ref.episode_id == "e0" else 0.001)
+    runner = Noting(lambda task: 0.5 if task.id == "e0" else 0.001)
     played(runner, FakeWriter(runner), 200, 4)
     assert order[-1] == "e0"
 
@@ -152,14 +157,14 @@ def test_finished_work_that_is_not_yet_committed_is_bounded_when_the_disk_is_slo
     runner = FakeRunner()
     writer = FakeWriter(runner, seconds=0.02)
     played(runner, writer, 2000, 16)
-    assert max(map(len, writer.bundles)) <= pools.FLUSH_EPISODES
+    assert max(map(len, writer.bundles)) <= pools.FLUSH_ATTEMPTS
     # Two bundles, and one finished episode in the hand of each slot that waits.
-    assert writer.most_uncommitted <= 2 * pools.FLUSH_EPISODES + 16
+    assert writer.most_uncommitted <= 2 * pools.FLUSH_ATTEMPTS + 16
 
 
 def test_a_bundle_is_due_after_some_seconds_even_if_it_is_not_full(monkeypatch):
     monkeypatch.setattr(pools, "FLUSH_SECONDS", 0.1)
-    runner = FakeRunner(lambda ref: 0.0 if ref.episode_id != "e9" else 0.6)
+    runner = FakeRunner(lambda task: 0.0 if task.id != "e9" else 0.6)
     writer = FakeWriter(runner)
     played(runner, writer, 10, 4, drain=False)
     assert len(writer.bundles) == 2
@@ -172,38 +177,38 @@ def test_a_disk_that_cannot_be_written_ends_the_pool_with_its_message():
 
 
 def test_stopping_commits_what_is_finished_and_drops_the_rest():
-    runner = FakeRunner(lambda ref: 0.0 if int(ref.episode_id[1:]) < 5 else 60)
+    runner = FakeRunner(lambda task: 0.0 if int(task.id[1:]) < 5 else 60)
     writer = FakeWriter(runner)
 
     async def main():
-        pool = EpisodePool(runner, writer, 4)
+        pool = TaskPool(runner, writer, 4)
         pool.add(refs(50))
         await asyncio.sleep(0.1)
         return await pool.stop()
 
     report = virtual_time.run(main())
-    assert sorted(s.ref.episode_id for s in report.settled) == ["e0", "e1", "e2", "e3", "e4"]
+    assert sorted(s.task.id for s in report.outcomes) == ["e0", "e1", "e2", "e3", "e4"]
 
 
 def test_what_is_withdrawn_never_begins_and_what_has_begun_ends():
-    runner = FakeRunner(lambda ref: 0.2)
+    runner = FakeRunner(lambda task: 0.2)
 
     async def main():
-        pool = EpisodePool(runner, FakeWriter(runner), 4)
+        pool = TaskPool(runner, FakeWriter(runner), 4)
         pool.add(refs(50))
         await asyncio.sleep(0.1)
         pool.withdraw()
-        assert (await pool.report(0, True)).running == 4
+        assert (await pool.report(0, True)).running == {EPISODE: 4}
         found = []
         while True:
             report = await pool.report(0.05, True)
-            found += report.settled
-            if report.running == 0:
+            found += report.outcomes
+            if not any(report.running.values()):
                 break
         assert runner.finished == 4
         pool.add(refs(3))  # its slots are well
         while len(found) < 7:
-            found += (await pool.report(0.05, True)).settled
+            found += (await pool.report(0.05, True)).outcomes
         await pool.stop()
         return found
 
@@ -211,15 +216,15 @@ def test_what_is_withdrawn_never_begins_and_what_has_begun_ends():
 
 
 def test_running_counts_what_has_begun_and_is_not_committed():
-    runner = FakeRunner(lambda ref: 0.0 if int(ref.episode_id[1:]) < 5 else 60)
+    runner = FakeRunner(lambda task: 0.0 if int(task.id[1:]) < 5 else 60)
 
     async def main():
-        pool = EpisodePool(runner, FakeWriter(runner), 4)
+        pool = TaskPool(runner, FakeWriter(runner), 4)
         pool.add(refs(20))
         await asyncio.sleep(0.1)
-        begun = (await pool.report(0)).running
+        begun = (await pool.report(0)).running[EPISODE]
         last = await pool.stop()
-        return begun, len(last.settled)
+        return begun, len(last.outcomes)
 
     assert virtual_time.run(main()) == (9, 5)
 
@@ -231,18 +236,18 @@ def paid_call(model, **changes):
 
 def test_calls_are_paid_when_they_end_not_when_their_dialogue_does_and_cached_ones_are_free():
     class Talking(FakeRunner):
-        async def run(self, ref, journal):
-            journal.records.append(paid_call("a"))
+        async def run(self, task, log, on_progress):
+            log.records.append(paid_call("a"))
             await asyncio.sleep(0.1)
-            journal.records.append(paid_call("b", input_tokens=None))
-            journal.records.append(paid_call("a", cached=True))
-            journal.records.append(CallRecord(None, None, None, False, None, 0, 0))  # type: ignore[arg-type]
+            log.records.append(paid_call("b", input_tokens=None))
+            log.records.append(paid_call("a", cached=True))
+            log.records.append(CallRecord(None, None, None, False, None, 0, 0))  # type: ignore[arg-type]
             await asyncio.sleep(60)
 
     runner = Talking()
 
     async def main():
-        pool = EpisodePool(runner, FakeWriter(runner), 2)
+        pool = TaskPool(runner, FakeWriter(runner), 2)
         pool.add(refs(2))
         await asyncio.sleep(0.05)
         first = await pool.report(0)
@@ -259,21 +264,21 @@ def test_calls_are_paid_when_they_end_not_when_their_dialogue_does_and_cached_on
 
 def test_calls_of_a_dialogue_that_ends_between_reports_are_counted_once():
     class Talking(FakeRunner):
-        async def run(self, ref, journal):
+        async def run(self, task, log, on_progress):
             for _ in range(3):
-                journal.records.append(paid_call("a"))
+                log.records.append(paid_call("a"))
                 await asyncio.sleep(0.03)
-            return await super().run(ref, journal)
+            return await super().run(task, log, on_progress)
 
     runner = Talking()
 
     async def main():
-        pool, counts, paid, settled = EpisodePool(runner, FakeWriter(runner), 4), [], {}, 0
+        pool, counts, paid, settled = TaskPool(runner, FakeWriter(runner), 4), [], {}, 0
         pool.add(refs(10))
         while settled < 10:
             report = await pool.report(0.05, True)
             counts.append(report.counts)
-            settled += len(report.settled)
+            settled += len(report.outcomes)
             add(paid, report.paid)
         counts.append((await pool.stop()).counts)
         return functools.reduce(CallCounts.plus, counts), paid
@@ -285,15 +290,15 @@ def test_a_value_that_no_column_takes_costs_its_own_attempt_and_its_speaker_is_t
     """Of 12 attempts in one bundle two have an odd call, one of each side, and one an odd turn."""
 
     class Odd(FakeRunner):
-        async def run(self, ref, journal):
-            attempt = await super().run(ref, journal)
-            if ref.episode_id in ("e3", "e5"):
-                role = "agent" if ref.episode_id == "e3" else "user.opening"
+        async def run(self, task, log, on_progress):
+            attempt = await super().run(task, log, on_progress)
+            if task.id in ("e3", "e5"):
+                role = "agent" if task.id == "e3" else "user.opening"
                 call = Call(TALK, role, "u1", 1, 2**20, 0, 7, (), {})
                 done = Completion("hi", "stop", 10, 5)
                 record = CallRecord(call, FakeModel(str), done, True, None, 0, 0)
                 return dataclasses.replace(attempt, journal=CallLog(records=[record]))
-            if ref.episode_id == "e7":
+            if task.id == "e7":
                 odd = Transcript(UserTurn(3, "answer"))  # type: ignore[arg-type]
                 return dataclasses.replace(attempt, transcript=odd)
             return attempt
@@ -306,12 +311,12 @@ def test_a_value_that_no_column_takes_costs_its_own_attempt_and_its_speaker_is_t
             return super().write(tables)
 
     async def main():
-        pool, settled = EpisodePool(runner, writer, 4), []
+        pool, settled = TaskPool(runner, writer, 4), []
         pool.add(refs(12))
         while len(settled) < 12:
-            settled += (await pool.report(0.05, True)).settled
+            settled += (await pool.report(0.05, True)).outcomes
         await pool.stop()
-        return {s.ref.episode_id: (s.error_class, s.blame, s.error) for s in settled if s.blame}
+        return {s.task.id: (s.error_class, s.blame, s.error) for s in settled if s.blame}
 
     runner = Odd()
     writer = Storing(runner)
@@ -330,13 +335,13 @@ def test_a_value_that_no_column_takes_costs_its_own_attempt_and_its_speaker_is_t
 @pytest.mark.parametrize("later", [False, True])
 def test_nothing_is_begun_once_a_model_serves_no_call(later):
     class Refused(FakeRunner):
-        async def run(self, ref, journal):
-            attempt = await super().run(ref, journal)
+        async def run(self, task, log, on_progress):
+            attempt = await super().run(task, log, on_progress)
             return dataclasses.replace(attempt, error=ModelUnavailable("HTTP 402"))
 
     async def main():
         runner = Refused()
-        pool = EpisodePool(runner, FakeWriter(runner), 4)
+        pool = TaskPool(runner, FakeWriter(runner), 4)
         pool.add(refs(50))
         async with asyncio.timeout(60):
             while (found := await pool.report(0.05)).unavailable is None:
@@ -350,5 +355,5 @@ def test_nothing_is_begun_once_a_model_serves_no_call(later):
     finished, found, last = virtual_time.run(main())
     assert finished <= 4
     assert (found.unavailable, found.waiting) == ("HTTP 402", 0)
-    settled = found.settled + last.settled
+    settled = found.outcomes + last.outcomes
     assert [s.error_class for s in settled] == ["ModelUnavailable"] * finished

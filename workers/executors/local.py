@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeps.artifacts import PrepareRef
-from sweeps.plan import Ref
+from sweeps.tasks import Task
 from workers.artifacts.store import Prepared
 from workers.backends.vllm.client.clients import EngineViews
 from workers.cache.client import CallCache, here
 from workers.cache.entries import Damage
 from workers.cache.owner import CallOwner
 from workers.cache.store import CallStore
-from workers.episodes import EpisodeRunner, Job
-from workers.pool import EpisodePool, Report
+from workers.job import Job
+from workers.kinds import TaskRunner
+from workers.pool import Report, TaskPool
+from workers.resources import Resources
 from workers.results.bundles import BundleWriter
 
 
@@ -29,14 +30,14 @@ class LocalWorker:
             shards = range(job.cache.shards)
             self._owners = [CallOwner(CallStore(job.cache, shard)) for shard in shards]
             cache = CallCache([here(owner) for owner in self._owners])
-        runner = EpisodeRunner(job, cache=cache)
-        self._pool = EpisodePool(runner, BundleWriter(job.folder, job.epoch, name), slots)
+        runner = TaskRunner(Resources(job, cache=cache))
+        self._pool = TaskPool(runner, BundleWriter(job.folder, job.epoch, name), slots)
 
     async def provide(self, artifacts: Sequence[Prepared]) -> None:
         self._pool.provide(artifacts)
 
-    async def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
-        self._pool.add(refs)
+    async def add(self, tasks: Sequence[Task]) -> None:
+        self._pool.add(tasks)
 
     async def withdraw(self) -> None:
         self._pool.withdraw()

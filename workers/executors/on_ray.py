@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 from agents.core.artifacts import Content, Progress, Recipe
 from agents.core.errors import CrsweepError, ReplicaLost, StoreError, UsageError
-from sweeps.artifacts import PrepareRef
-from sweeps.plan import Ref
+from sweeps.tasks import Task
 from workers.artifacts.fits import FitLost, FitTask, Steps, fit_steps
 from workers.artifacts.store import Prepared
 from workers.backends.core import ClusterNode, EngineSpec
@@ -30,11 +29,13 @@ from workers.cache.client import CallCache, by_wire
 from workers.cache.entries import Damage
 from workers.cache.store import Places
 from workers.environment import Environment
-from workers.episodes import EpisodeRunner, Job
-from workers.pool import EpisodePool, Report
+from workers.job import Job
+from workers.kinds import TaskRunner
+from workers.pool import Report, TaskPool
 from workers.processes.channel import Address
 from workers.processes.logs import log_to
 from workers.processes.parent_watch import end_with_parent
+from workers.resources import Resources
 from workers.results.bundles import BundleWriter
 
 # Before the import: Ray reads these when it is imported.
@@ -82,7 +83,7 @@ class EpisodeWorker:
         self._job, self._name, self._slots = job, name, slots
         self._owners = owners
         self._engines = Engines(name, processes, SocketTransport)
-        self._pool: EpisodePool | None = None
+        self._pool: TaskPool | None = None
         self._artifacts: list[Prepared] = []
         log_to(job.folder.logs, f"{job.epoch:06d}-{name}")
         # Thousands of live rows wait for their bundle, and none is garbage: looking through them
@@ -99,9 +100,9 @@ class EpisodeWorker:
         cache = None
         if self._owners:
             cache = CallCache([by_wire(partial(_address_of, owner)) for owner in self._owners])
-        runner = EpisodeRunner(self._job, self._engines, cache)
-        runner.provide(self._artifacts)
-        self._pool = EpisodePool(runner, writer, self._slots)
+        resources = Resources(self._job, self._engines, cache)
+        resources.provide(self._artifacts)
+        self._pool = TaskPool(TaskRunner(resources), writer, self._slots)
         return os.getpid()
 
     async def update_engines(self, view: EngineViews) -> None:
@@ -118,9 +119,9 @@ class EpisodeWorker:
         if self._pool is not None:  # else it takes them when it starts
             self._pool.provide(new)
 
-    async def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
+    async def add(self, tasks: Sequence[Task]) -> None:
         assert self._pool is not None
-        self._pool.add(refs)
+        self._pool.add(tasks)
 
     async def withdraw(self) -> None:
         assert self._pool is not None
@@ -173,8 +174,8 @@ class RayWorker:
     async def provide(self, artifacts: Sequence[Shared]) -> None:
         await self._get(self._actor.provide.remote(artifacts))
 
-    async def add(self, refs: Sequence[Ref | PrepareRef]) -> None:
-        await self._get(self._actor.add.remote(list(refs)))
+    async def add(self, tasks: Sequence[Task]) -> None:
+        await self._get(self._actor.add.remote(list(tasks)))
 
     async def withdraw(self) -> None:
         await self._get(self._actor.withdraw.remote())

@@ -1,8 +1,8 @@
 """The sweep folder as workers write it and drivers resume from it.
 
-1. A bundle is written as parts of `calls`, `turns`, then `episodes`, each whole and durable before
-   the next. The part of `episodes` is the commit: finished means committed.
-2. A crash before the last one leaves rows without an episode, which no reader joins.
+1. A bundle is written as parts of `calls`, `turns`, then the commit tables (`episodes`), each whole
+   and durable before the next. The rows in a commit table are the commit: finished means committed.
+2. A crash before those leaves rows without a committed attempt, which no reader joins.
 3. Part names hold epoch, writer and a running number, so no two writers ever meet.
 """
 
@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agents.core.errors import StoreError
-from sweeps.storage import parts
+from sweeps.episodes import EPISODE
+from sweeps.storage import parts, records
 from sweeps.storage.folder import Folder, folder_at
-from sweeps.storage.records import SCHEMAS, metadata
+from sweeps.storage.records import COMMITS, SCHEMAS, Commit, metadata
 
-ORDER = ("calls", "turns", "episodes")  # the commit last
 # What would fail again in the same way is not tried again.
 WOULD_REPEAT = ("agent", "user", "critic")
 
@@ -51,7 +51,8 @@ class BundleWriter:
         self._number += 1
         bundle = f"{self._epoch:06d}-{self._writer}-{self._number:06d}"
         stamp = {"bundle_id": bundle, "driver_epoch": self._epoch}
-        whole = {name: table_of(name, tables[name], stamp) for name in ORDER if tables.get(name)}
+        order = [name for name in records.tables() if tables.get(name)]
+        whole = {name: table_of(name, tables[name], stamp) for name in order}
         for name, data in whole.items():
             _write_table(self._folder, f"{name}/{bundle}{parts.SUFFIX}", data)
         return bundle
@@ -108,26 +109,25 @@ def _constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, kind), length)
 
 
-def committed(folder: Folder | Path) -> set[str]:
-    """Ids of the episodes that need no further attempt: done, or failed and sure to repeat."""
+def committed(folder: Folder | Path, kind: str = EPISODE) -> set[str]:
+    """Ids of the tasks that need no further attempt: done, or failed and sure to repeat."""
     while True:
         try:
-            return _committed(folder_at(folder))
+            return _committed(folder_at(folder), COMMITS[kind])
         except FileNotFoundError:  # a driver has compacted it meanwhile
             continue
 
 
-def _committed(folder: Folder) -> set[str]:
+def _committed(folder: Folder, commit: Commit) -> set[str]:
     found: set[str] = set()
-    columns = ["episode_id", "status", "blame"]
-    for name in parts.live(folder, "episodes"):
+    for name in parts.live(folder, commit.table):
         parts.footer_of(folder, name)
-        rows = read_columns(folder, name, columns)
+        rows = read_columns(folder, name, [commit.task, "status", "blame"])
         settled = pc.or_kleene(  # type: ignore[attr-defined]
-            pc.equal(rows["status"].cast(pa.string()), "done"),  # type: ignore[attr-defined]
+            pc.not_equal(rows["status"].cast(pa.string()), "failed"),  # type: ignore[attr-defined]
             pc.is_in(rows["blame"].cast(pa.string()), pa.array(WOULD_REPEAT)),  # type: ignore[attr-defined]
         )
-        found.update(rows["episode_id"].filter(settled).to_pylist())
+        found.update(rows[commit.task].filter(settled).to_pylist())
     return found
 
 
@@ -156,27 +156,30 @@ def _artifacts_used(folder: Folder) -> dict[tuple[str, int, str], set[str]]:
 
 
 def committed_by(folder: Folder | Path, epoch: int, writer: str) -> dict[str, str]:
-    """Attempt id -> status of what one writer has committed: what a lost worker left behind."""
+    """Attempt id -> `done` or `failed`, of what one writer has committed: what a lost worker left
+    behind."""
     folder = folder_at(folder)
     mine = f"{epoch:06d}-{writer}-"
     found: dict[str, str] = {}
-    for name in _may_hold(folder, mine, epoch):
-        rows = read_columns(folder, name, ["attempt_id", "status", "bundle_id"]).to_pylist()
-        found.update(
-            (row["attempt_id"], row["status"]) for row in rows if row["bundle_id"].startswith(mine)
-        )
+    for commit in COMMITS.values():
+        columns = [commit.attempt, "status", "bundle_id"]
+        for name in _may_hold(folder, commit.table, mine, epoch):
+            for row in read_columns(folder, name, columns).to_pylist():
+                if row["bundle_id"].startswith(mine):
+                    failed = "failed" in (row["status"], found.get(row[commit.attempt]))
+                    found[row[commit.attempt]] = "failed" if failed else "done"
     return found
 
 
-def _may_hold(folder: Folder, bundles: str, epoch: int) -> Iterator[str]:
-    """Parts of `episodes` that may hold bundles of this name."""
-    for name in parts.live(folder, "episodes"):
+def _may_hold(folder: Folder, table: str, bundles: str, epoch: int) -> Iterator[str]:
+    """Parts of a commit table that may hold bundles of this name."""
+    for name in parts.live(folder, table):
         if parts.is_compacted(name):
             # What a driver has compacted is of its own epoch or older.
             made = parts.epoch_of(name)
             if made is None or made >= epoch:
                 yield name
-        elif name.startswith(f"episodes/{bundles}"):
+        elif name.startswith(f"{table}/{bundles}"):
             yield name
 
 

@@ -1,10 +1,10 @@
-"""Many small parts become few: at most one file for every 2,000 episodes of each table.
+"""Many small parts become few: at most one file for every 2,000 attempts of each table.
 
 1. The driver does it, under its lease. A compacted file names the parts that it was made of in its
    footer. From the instant that it is there readers skip those; before it, they skip nothing.
 2. Only then are the parts deleted. What a driver that was killed has left is deleted by the next.
-3. Rows are neither dropped nor changed, not even those without an episode: a stray worker may
-   be about to commit them. They keep their order: by epoch, writer and time.
+3. Rows are neither dropped nor changed, not even those that nothing commits: a stray worker may
+   be about to do so. They keep their order: by epoch, writer and time.
 """
 
 from __future__ import annotations
@@ -19,19 +19,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agents.core.errors import StoreError
-from sweeps.storage import parts
+from sweeps.storage import parts, records
 from sweeps.storage.folder import Folder
-from sweeps.storage.records import SCHEMAS, metadata
-from workers.results.bundles import ORDER, read_columns
+from sweeps.storage.records import SCHEMAS, attempt_column, metadata
+from workers.results.bundles import read_columns
 
-EPISODES = 2_000
+ATTEMPTS = 2_000
 """A file with as many is full, and left as it is."""
-# Tables read episodes and turns, for which zstd costs time; calls are nearly all of the bytes.
-_COMPRESSION: dict[str, tuple[str, int | None]] = {
-    "episodes": ("lz4", None),
-    "turns": ("lz4", None),
-    "calls": ("zstd", 3),
-}
+# Analysis reads all but the calls, for which zstd costs time; calls are nearly all of the bytes.
+_COMPRESSION: dict[str, tuple[str, int | None]] = {"calls": ("zstd", 3)}
+_COMPRESSION_ELSE = ("lz4", None)
 # Columns that seldom hold a value twice: a dictionary of them is one more thing to read.
 _DISTINCT = {
     "episode_id",
@@ -56,7 +53,7 @@ class Right(Protocol):
 def remove_replaced(folder: Folder) -> int:
     """Deletes the parts that compacted files stand for; how many."""
     count = 0
-    for table in ORDER:
+    for table in records.tables():
         for name in parts.replaced(folder, table):
             folder.delete(name)
             count += 1
@@ -71,7 +68,7 @@ def compact(folder: Folder, right: Right) -> int:
     """
     try:
         remove_replaced(folder)
-        return sum(_compact(folder, table, right) for table in ORDER)
+        return sum(_compact(folder, table, right) for table in records.tables())
     except OSError as error:
         where = error.filename or folder
         raise StoreError(f"cannot compact {where}: {error.strerror or error}") from error
@@ -87,28 +84,29 @@ def _compact(folder: Folder, table: str, right: Right) -> int:
 
 
 def _groups(folder: Folder, table: str) -> Iterator[list[str]]:
-    """Parts in order, each group with 2,000 episodes or a little more, but for the last."""
+    """Parts in order, each group with 2,000 attempts or a little more, but for the last."""
     group: list[str] = []
     total = 0
     oldest_first = sorted(
         parts.live(folder, table), key=lambda name: (not parts.is_compacted(name), name)
     )
     for name in oldest_first:
-        count = _episodes(folder, name)
-        if count >= EPISODES:
+        count = _attempts(folder, table, name)
+        if count >= ATTEMPTS:
             continue
         group.append(name)
         total += count
-        if total >= EPISODES:
+        if total >= ATTEMPTS:
             yield group
             group, total = [], 0
     if group:
         yield group
 
 
-def _episodes(folder: Folder, name: str) -> int:
-    """Attempts whose rows are in the part."""
-    attempts = read_columns(folder, name, ["attempt_id"])["attempt_id"]
+def _attempts(folder: Folder, table: str, name: str) -> int:
+    """How many attempts have rows in the part."""
+    column = attempt_column(table)
+    attempts = read_columns(folder, name, [column])[column]
     return pc.count_distinct(attempts).as_py()  # type: ignore[attr-defined]
 
 
@@ -127,7 +125,7 @@ def rewrite(
     footer = metadata({parts.REPLACES: json.dumps(stands_for)})
     name = f"{table}/{_free_name(folder, table, right.epoch)}"
     schema = SCHEMAS[table].with_metadata(footer)
-    compression, level = _COMPRESSION[table]
+    compression, level = _COMPRESSION.get(table, _COMPRESSION_ELSE)
     dictionary = [path for path in _leaves(folder, group[0]) if path not in _DISTINCT]
     # Under the lease until the file is there: whoever takes it over may merge the same parts.
     with (
@@ -144,7 +142,8 @@ def rewrite(
     ):
         for rows in _row_groups(folder, table, group):
             if without:
-                known = pc.is_in(rows["attempt_id"], pa.array(without))  # type: ignore[attr-defined]
+                attempts = rows[attempt_column(table)]
+                known = pc.is_in(attempts, pa.array(without))  # type: ignore[attr-defined]
                 rows = rows.filter(pc.invert(known))  # type: ignore[attr-defined]
             if len(rows):
                 writer.write_table(rows, row_group_size=len(rows))

@@ -1,34 +1,36 @@
 """What a driver does about damaged parts before it runs what is left.
 
 1. A part that is no whole Parquet file (truncated, empty, something else) is set aside as
-   `<name>.damaged`. Nobody can tell which episodes it held; what it committed is run again. So is
+   `<name>.damaged`. Which attempts it held is unknown; what it committed is run again. So is
    a part with damaged pages, but to read every page takes too long: it is found where it is read.
-2. An attempt that lost turns or calls with such a part, or with one that is gone, is no longer
-   committed: readers would find an episode without its dialogue. Its row goes, and its episode is
-   run again. Rows are counted only if a part is damaged, or if names and footers show no part
-   for a bundle.
+2. An attempt that lost rows that it needs (turns, calls) with such a part, or with one that is
+   gone, is no longer committed: readers would find an episode without its dialogue. Its rows in
+   the commit table are removed, and its task is run again. Rows are counted only if a part is
+   damaged, or if names and footers show no part for a bundle.
 3. The rows go first. A driver that is killed in between is followed by one that finds the damage.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
-from sweeps.storage import parts
+from sweeps.storage import parts, records
 from sweeps.storage.folder import Folder
 from sweeps.storage.parts import PartDamaged
-from workers.results.bundles import ORDER, read_columns
+from sweeps.storage.records import COMMITS, Commit, attempt_column
+from workers.results.bundles import read_columns
 from workers.results.compaction import Right, rewrite
 
 
 class Mended(NamedTuple):
-    """What was set aside, and how many attempts are no longer committed for that."""
+    """What was set aside, and how many attempts are no longer committed for that, by kind."""
 
     damaged: list[str]
-    uncommitted: int
+    uncommitted: Mapping[str, int]
 
 
 def mend(folder: Folder, right: Right, known: Collection[str] = ()) -> Mended:
@@ -36,21 +38,19 @@ def mend(folder: Folder, right: Right, known: Collection[str] = ()) -> Mended:
 
     StoreError for a part that is whole but not ours.
     """
-    # Episodes first: whoever commits one meanwhile has written its turns and calls before.
-    found = {table: parts.bundles(folder, table) for table in reversed(ORDER)}
+    # Commits first: whoever commits meanwhile has written what the commit needs before.
+    found = {table: parts.bundles(folder, table) for table in reversed(records.tables())}
     found["cases"] = parts.bundles(folder, "cases")
     damaged = [name for there in found.values() for name, ids in there.items() if ids is None]
     damaged += [name for name in known if name not in damaged]
     damaged += list(_cases(folder, damaged))
-    uncommitted, lost = 0, False
-    while True:
+    uncommitted: Counter[str] = Counter()
+    while True:  # what one kind finds damaged, another may need
         try:
-            lost = lost or any(name.startswith(("turns/", "calls/")) for name in damaged)
-            lost = lost or _gone(folder, found, damaged)
-            if not lost:
-                break
-            for count in _uncommit(folder, right, damaged):
-                uncommitted += count
+            for kind, commit in COMMITS.items():
+                if _is_incomplete(folder, commit, found, damaged):
+                    for count in _uncommit(folder, commit, right, damaged):
+                        uncommitted[kind] += count
             break
         except PartDamaged as error:
             damaged.append(error.name)
@@ -59,34 +59,38 @@ def mend(folder: Folder, right: Right, known: Collection[str] = ()) -> Mended:
     return Mended(damaged, uncommitted)
 
 
-def _gone(
-    folder: Folder, found: Mapping[str, Mapping[str, set[str] | None]], damaged: Collection[str]
+def _is_incomplete(
+    folder: Folder,
+    commit: Commit,
+    found: Mapping[str, Mapping[str, set[str] | None]],
+    damaged: Collection[str],
 ) -> bool:
-    """Whether there are episodes with turns, or with calls, and no part with those of their bundle.
+    """Whether attempts may lack rows that they need: a part with such rows is damaged, or there is
+    none with those of their bundle.
 
     `found` is table -> part -> bundles.
     """
-    there = {table: set().union(*(ids or () for ids in found[table].values())) for table in ORDER}
-    for name, ids in found["episodes"].items():
-        without_turns, without_calls = (
-            (ids or set()) - there["turns"],
-            (ids or set()) - there["calls"],
-        )
-        if name in damaged or not (without_turns or without_calls):
+    needed = [need.table for need in commit.needs]
+    if any(name.partition("/")[0] in needed for name in damaged):
+        return True
+    there = {
+        need.table: set[str]().union(*(ids or () for ids in found[need.table].values()))
+        for need in commit.needs
+    }
+    for name, ids in found[commit.table].items():
+        lacking = {table: (ids or set()) - bundles for table, bundles in there.items()}
+        if name in damaged or not any(lacking.values()):
             continue
-        rows = read_columns(folder, name, ["bundle_id", "status", "turns", "calls"]).to_pylist()
-        if any(
-            (_turns(row) and row["bundle_id"] in without_turns)
-            or (row["calls"] and row["bundle_id"] in without_calls)
-            for row in rows
-        ):
-            return True
+        for row in _rows(folder, commit, name, "bundle_id"):
+            if any(n.rows(row) and row["bundle_id"] in lacking[n.table] for n in commit.needs):
+                return True
     return False
 
 
-def _turns(row: Mapping[str, Any]) -> int:
-    """Rows of `turns` that an attempt must have. One that is done has an opening, its turn 0."""
-    return row["turns"] + (row["status"] == "done")
+def _rows(folder: Folder, commit: Commit, name: str, *more: str) -> list[dict[str, Any]]:
+    """The rows of a part of a commit table: what tells how many rows they need, and `more`."""
+    columns = dict.fromkeys([*more, *(c for need in commit.needs for c in need.columns)])
+    return read_columns(folder, name, list(columns)).to_pylist()
 
 
 def _cases(folder: Folder, damaged: Collection[str]) -> Iterator[str]:
@@ -98,31 +102,33 @@ def _cases(folder: Folder, damaged: Collection[str]) -> Iterator[str]:
             yield name
 
 
-def _uncommit(folder: Folder, right: Right, damaged: Collection[str]) -> Iterator[int]:
-    """Takes back the commits of attempts whose turns or calls are not all there.
+def _uncommit(
+    folder: Folder, commit: Commit, right: Right, damaged: Collection[str]
+) -> Iterator[int]:
+    """Takes back the commits of attempts that lack rows which they need.
 
     Yields how many, part by part.
     """
-    turns = _counts(folder, "turns", damaged)
-    calls = _counts(folder, "calls", damaged)
-    for name in parts.live(folder, "episodes", without=damaged):
-        rows = read_columns(folder, name, ["attempt_id", "status", "turns", "calls"]).to_pylist()
-        lost = [
-            row["attempt_id"]
-            for row in rows
-            if turns.get(row["attempt_id"], 0) < _turns(row)
-            or calls.get(row["attempt_id"], 0) < row["calls"]
-        ]
+    counts = {need.table: _counts(folder, need.table, damaged) for need in commit.needs}
+    for name in parts.live(folder, commit.table, without=damaged):
+        lost = dict.fromkeys(
+            row[commit.attempt]
+            for row in _rows(folder, commit, name, commit.attempt)
+            if any(
+                counts[need.table].get(row[commit.attempt], 0) < need.rows(row)
+                for need in commit.needs
+            )
+        )
         if lost:
-            rewrite(folder, "episodes", [name], right, without=lost)
+            rewrite(folder, commit.table, [name], right, without=list(lost))
             yield len(lost)
 
 
 def _counts(folder: Folder, table: str, damaged: Collection[str]) -> dict[str, int]:
     """Attempt -> how many rows of `table` it has."""
-    found: dict[str, int] = {}
+    column, found = attempt_column(table), dict[str, int]()
     for name in parts.live(folder, table, without=damaged):
-        column = read_columns(folder, name, ["attempt_id"])["attempt_id"]
-        for entry in pc.value_counts(column).to_pylist():  # type: ignore[attr-defined]
+        attempts = read_columns(folder, name, [column])[column]
+        for entry in pc.value_counts(attempts).to_pylist():  # type: ignore[attr-defined]
             found[entry["values"]] = found.get(entry["values"], 0) + entry["counts"]
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,11 +14,9 @@ from agents.core.errors import AgentError, Blame, CrsweepError, EngineRefused, U
 from agents.core.items import Item
 from simulators.core.cases import Case
 from simulators.core.dialogue import Transcript
-from sweeps.plan import Cell, Ref
+from sweeps.plan import Cell
+from workers.attempts import Check, Row, StoredAttempt, Tables
 from workers.results.bundles import Unstorable
-
-Row = dict[str, Any]
-Tables = dict[str, list[Row]]
 
 _BLAMED: dict[Blame, type[CrsweepError]] = {"agent": AgentError, "user": UserError}
 _OF_USER = frozenset({"user_text", "user_decision", "accepted_item", "user_leaves", "feedback"})
@@ -28,77 +26,65 @@ _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", 
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try at an episode, over and done with; `error` is what cut it short."""
+class EpisodeAttempt(StoredAttempt):
+    """One attempt at an episode."""
 
-    ref: Ref
     attempt_id: str
+    cell: Cell
+    source_id: str
     transcript: Transcript
     journal: CallLog
     case: Case
-    error: CrsweepError | None
     started: float
     ended: float
     artifacts: Mapping[str, str] = field(default_factory=dict)
     """Name -> digest of the content of what its agent needed prepared."""
 
-    @property
-    def status(self) -> str:
-        return "failed" if self.error is not None else "done"
+    def rows(self) -> Tables:
+        return {
+            "calls": call_rows(self),
+            "turns": turn_rows(self),
+            "episodes": [episode_row(self)],
+        }
 
-
-def tables_of(attempt: Attempt, cell: Cell, source_id: str) -> Tables:
-    """All rows of an attempt, by table."""
-    return {
-        "calls": call_rows(attempt),
-        "turns": turn_rows(attempt),
-        "episodes": [episode_row(attempt, cell, source_id)],
-    }
-
-
-def without_what_cannot_be_stored(
-    attempt: Attempt, check: Callable[[str, Sequence[Row]], None]
-) -> Attempt:
-    """`attempt` as it is, or as a failed one of what can be stored of it.
-
-    `check` raises Unstorable for rows of a table that it cannot take. Whoever gave the value is to
-    blame: the role of the call, the side of the turn.
-    """
-    records: list[CallRecord] = []
-    error = attempt.error
-    for record in attempt.journal.records:
+    def storable(self, check: Check) -> EpisodeAttempt:
+        """The role of a call, or the side of a turn, is to blame for a value that does not fit."""
+        records: list[CallRecord] = []
+        error = self.error
+        for record in self.journal.records:
+            try:
+                check("calls", [row_of_call(self.attempt_id, record)])
+                records.append(record)
+            except Unstorable as cause:
+                kind = _BLAMED.get(blame_of(record.call.role), EngineRefused)
+                error = error or kind(f"a call cannot be stored: {cause}")
+        transcript = self.transcript
         try:
-            check("calls", [row_of_call(attempt.attempt_id, record)])
-            records.append(record)
+            check("turns", turn_rows(self))
         except Unstorable as cause:
-            kind = _BLAMED.get(blame_of(record.call.role), EngineRefused)
-            error = error or kind(f"a call cannot be stored: {cause}")
-    transcript = attempt.transcript
-    try:
-        check("turns", turn_rows(attempt))
-    except Unstorable as cause:
-        of_user = cause.column in _OF_USER
-        error = error or (UserError if of_user else AgentError)(f"a turn cannot be stored: {cause}")
-        transcript = Transcript()
-    if len(records) < len(attempt.journal.records) or transcript is not attempt.transcript:
-        journal = replace(attempt.journal, records=records)
-        return replace(attempt, journal=journal, transcript=transcript, error=error)
-    return attempt
+            blamed = UserError if cause.column in _OF_USER else AgentError
+            error = error or blamed(f"a turn cannot be stored: {cause}")
+            transcript = Transcript()
+        if len(records) < len(self.journal.records) or transcript is not self.transcript:
+            journal = replace(self.journal, records=records)
+            return replace(self, journal=journal, transcript=transcript, error=error)
+        return self
 
 
-def episode_row(attempt: Attempt, cell: Cell, source_id: str) -> Row:
+def episode_row(attempt: EpisodeAttempt) -> Row:
     """The row of `episodes`: the commit of the attempt."""
-    ref, transcript, journal = attempt.ref, attempt.transcript, attempt.journal
+    task, transcript, journal = attempt.task, attempt.transcript, attempt.journal
+    cell, seeds = attempt.cell, task.spec.seeds
     error, accepted = attempt.error, attempt.transcript.accepted
     return {
-        "episode_id": ref.episode_id,
+        "episode_id": task.id,
         "attempt_id": attempt.attempt_id,
         "cell_id": cell.cell_id,
-        "source_id": source_id,
-        "case_id": ref.case_id,
-        "seed": ref.seeds.sampling,
-        "seed_training": ref.seeds.training,
-        "seed_order": ref.seeds.order,
+        "source_id": attempt.source_id,
+        "case_id": task.spec.case_id,
+        "seed": seeds.sampling,
+        "seed_training": seeds.training,
+        "seed_order": seeds.order,
         "axes": list(cell.axes.items()),
         "status": attempt.status,
         "blame": error.blame if error else None,
@@ -124,7 +110,7 @@ def episode_row(attempt: Attempt, cell: Cell, source_id: str) -> Row:
     }
 
 
-def turn_rows(attempt: Attempt) -> list[Row]:
+def turn_rows(attempt: EpisodeAttempt) -> list[Row]:
     """The rows of `turns`, the opening as turn 0."""
     opening = attempt.transcript.opening
     if opening is None:
@@ -171,13 +157,13 @@ def turn_rows(attempt: Attempt) -> list[Row]:
     return rows
 
 
-def call_rows(attempt: Attempt) -> list[Row]:
+def call_rows(attempt: EpisodeAttempt) -> list[Row]:
     """The rows of `calls`, in the order in which the calls ended."""
     return rows_of_calls(attempt.attempt_id, attempt.journal)
 
 
 def rows_of_calls(attempt_id: str, journal: CallLog) -> list[Row]:
-    """The rows of `calls` of an attempt at an episode, or at an artifact."""
+    """The rows of `calls` of an attempt at any task."""
     return [row_of_call(attempt_id, record) for record in journal.records]
 
 

@@ -13,7 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from sweeps.artifacts import PrepareRef
+from sweeps.artifacts import artifact_task
 from tests.conftest import LAST_GUARD_SECONDS, ROOT
 from tests.runner.processes import assert_gone, end_of, kill, start, wait_for
 from tests.runner.reading import outcomes, raw
@@ -97,7 +97,7 @@ def test_equal_recipes_data_seeds_models_and_prompts_make_one_artifact(tmp_path)
     assert plan.artifacts.keys() & other_words.artifacts.keys() == {
         k for k in fits if plan.artifacts[k].recipe.identity()["epochs"] == 3
     }
-    assert PrepareRef("k", 0, "groups", 0).id == "k"
+    assert artifact_task("k", 0, "groups", 0).id == "k"
 
 
 def test_what_is_missing_is_made_first_and_the_second_sweep_makes_nothing(tmp_path, crsweep):

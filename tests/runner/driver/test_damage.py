@@ -322,7 +322,7 @@ def test_a_stray_worker_of_a_dead_driver_changes_nothing(tmp_path, crsweep):
     import pickle
 
     from runner.driver.loading import load_plan
-    from workers.episodes import job_of
+    from workers.job import job_of
 
     alone = tmp_path / "alone"
     alone.mkdir()
@@ -336,7 +336,7 @@ def test_a_stray_worker_of_a_dead_driver_changes_nothing(tmp_path, crsweep):
             "released": False, "expires": time.time() + 60}  # fmt: skip
     (out / "lease.json").write_text(json.dumps(dead))
     handed = tmp_path / "job"
-    handed.write_bytes(pickle.dumps((job, list(plan.refs(set())))))
+    handed.write_bytes(pickle.dumps((job, list(plan.episode_tasks()))))
     stray = subprocess.Popen([sys.executable, "-c", STRAY, str(handed)], cwd=ROOT)
     crsweep("run", path)
     stray.wait(timeout=LAST_GUARD_SECONDS)

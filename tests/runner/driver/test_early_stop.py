@@ -10,9 +10,10 @@ from agents.core.seeds import Seeds
 from runner.driver.budget import LEAST_UNCOUNTED, Budget
 from runner.driver.early_stop import LEAST_FAILURES, EarlyStop
 from runner.driver.scheduler import LeaseQueue
-from sweeps.plan import Ref
+from sweeps.episodes import EPISODE, episode_task
 from sweeps.schema import Caps, Price
-from workers.pool import Report, Settled
+from sweeps.tasks import Outcome
+from workers.pool import Report
 from workers.usage import CallCounts, Usage
 
 
@@ -36,13 +37,13 @@ class Run:
     def settle(self, count=1, blame=None, kind=None, final=True):
         for _ in range(count):
             self.number += 1
-            ref = Ref(f"e{self.number}", 0, Seeds(0, 0, 0), "u")
+            task = episode_task(f"e{self.number}", 0, Seeds(0, 0, 0), "u")
             status = "failed" if blame else "done"
             error = f"error {self.number}" if blame else None
-            self.guard.settled(Settled(ref, status, blame, kind, error), final)
+            self.guard.settled(Outcome(task, status, blame, kind, error), final)
 
     def report(self, running=0, paid=None, worker="w"):
-        self.guard.counted(worker, Report([], CallCounts(), running, 0, paid=paid or {}))
+        self.guard.counted(worker, Report([], CallCounts(), {EPISODE: running}, 0, paid=paid or {}))
 
 
 def test_the_first_failures_of_a_small_sample_stop_nothing():
@@ -179,7 +180,7 @@ def test_single_replies_without_token_counts_give_up_no_cap():
 def test_a_model_that_serves_no_call_stops_the_run_once():
     run = Run()
     for _ in range(2):
-        run.guard.counted("w", Report([], 0, 0, 1, 0, unavailable="HTTP 401: no such key"))
+        run.guard.counted("w", Report([], CallCounts(), {}, 1, unavailable="HTTP 401: no such key"))
     assert run.stopping.is_set()
     assert run.guard.unavailable
     assert run.guard.reason == "HTTP 401: no such key"

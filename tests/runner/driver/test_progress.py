@@ -9,12 +9,13 @@ from rich.console import Console
 from agents.core.seeds import Seeds
 from runner.driver import progress
 from runner.driver.progress import ProgressDisplay
-from sweeps.plan import Ref
-from workers.pool import Report, Settled
+from sweeps.episodes import EPISODE, episode_task
+from sweeps.tasks import Outcome
+from workers.pool import Report
 from workers.usage import CallCounts
 
-NEWS = Report([], CallCounts(3, tokens=40), running=1, waiting=0)
-SETTLED = Settled(Ref("e0", 0, Seeds(0, 0, 0), "u0"), "done", None, None, None)
+NEWS = Report([], CallCounts(3, tokens=40), running={EPISODE: 1}, waiting=0)
+DONE = Outcome(episode_task("e0", 0, Seeds(0, 0, 0), "u0"), "done")
 
 
 def shown(monkeypatch, *, total=2, terminal=False, preparing):
@@ -24,8 +25,8 @@ def shown(monkeypatch, *, total=2, terminal=False, preparing):
     console = Console(file=text, force_terminal=terminal, width=100)
     answers = iter(preparing)
     now = [next(answers)]
-    with ProgressDisplay(total, console, lambda: now[0]) as display:
-        display.settled(SETTLED, True)
+    with ProgressDisplay({EPISODE: total}, console, lambda: now[0]) as display:
+        display.settled(DONE, True)
         display.counted("w000", NEWS)
         for now[0] in answers:
             display.counted("w000", NEWS)
@@ -72,9 +73,9 @@ def test_calls_are_shown_while_no_episode_has_ended(monkeypatch, counts, shown):
     clock = [0.0]
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     console = Console(file=io.StringIO(), width=100)
-    with ProgressDisplay(2, console, lambda: False) as display:
+    with ProgressDisplay({EPISODE: 2}, console, lambda: False) as display:
         clock[0] = 10.0
-        display.counted("w000", Report([], counts, running=2, waiting=0))
+        display.counted("w000", Report([], counts, running={EPISODE: 2}, waiting=0))
     assert f"episodes 0/2, 0 failed, {shown}, ? left" in console.file.getvalue()
 
 
@@ -91,20 +92,20 @@ def test_a_sum_of_tokens_is_a_lower_bound_where_replies_have_no_counts(uncounted
 
 
 def settled(name, status="failed", blame="infrastructure", attempt=0):
-    ref = Ref(name, 0, Seeds(0, 0, 0), "case", attempt)
-    return Settled(ref, status, blame if status == "failed" else None, "EngineDead", "x")
+    task = episode_task(name, 0, Seeds(0, 0, 0), "case")._replace(attempt=attempt)
+    return Outcome(task, status, blame if status == "failed" else None, "EngineDead", "x")
 
 
 def test_a_failed_try_whose_retry_was_not_run_counts_as_a_failed_episode():
     """What the screen counts is what the folder holds."""
     console = Console(file=io.StringIO())
-    with ProgressDisplay(5, console, lambda: False) as display:
+    with ProgressDisplay({EPISODE: 5}, console, lambda: False) as display:
         display.settled(settled("a"), False)
         display.settled(settled("b"), False)
         display.settled(settled("c"), False)
         display.settled(settled("a", "done", attempt=1), True)
         display.settled(settled("b", attempt=1), True)
         display.settled(settled("d", blame="agent"), True)
-        assert display.tally.tried_again == 3
-    tally = display.tally
+        assert display.tally.kinds[EPISODE].tried_again == 3
+    tally = display.tally.kinds[EPISODE]
     assert (tally.settled, tally.failed, tally.open, tally.tried_again) == (4, 3, 2, 2)

@@ -6,35 +6,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.core.artifacts import Content
 from agents.core.errors import StoreError
 from agents.core.seeds import Seeds
 from runner.driver.scheduler import LeaseQueue, drive
-from sweeps.artifacts import PrepareRef
-from sweeps.plan import Ref
-from workers.episodes import Made
-from workers.pool import Report, Settled
+from sweeps.artifacts import artifact_task
+from sweeps.episodes import EPISODE, episode_task
+from sweeps.tasks import Outcome, Task
+from workers.pool import Report
 from workers.usage import CallCounts
 
 EPOCH = 7
 
 
 def refs(count):
-    return iter([Ref(f"e{i}", 0, Seeds(0, 0, 0), f"u{i}") for i in range(count)])
+    return iter([episode_task(f"e{i}", 0, Seeds(0, 0, 0), f"u{i}") for i in range(count)])
 
 
-def settled(ref, status="done", blame=None):
-    return Settled(ref, status, blame, None, None)
+def settled(task, status="done", blame=None):
+    return Outcome(task, status, blame)
 
 
-def attempt_id(ref):
-    return f"{ref.episode_id}.{EPOCH}.{ref.attempt}"
+def attempt_id(task):
+    return task.attempt_id(EPOCH)
 
 
 def test_episodes_are_leased_in_order_and_each_to_one_worker():
     queue = LeaseQueue([refs(5)], retries=2)
     first, second = queue.lease("a", 3), queue.lease("b", 3)
-    assert [r.episode_id for r in first + second] == ["e0", "e1", "e2", "e3", "e4"]
+    assert [r.id for r in first + second] == ["e0", "e1", "e2", "e3", "e4"]
     assert not queue.finished
 
 
@@ -63,7 +62,7 @@ def test_failures_that_would_repeat_are_not_tried_again(blame):
 )  # fmt: skip
 def test_whatever_happens_every_episode_is_settled_exactly_once(count, events):
     queue = LeaseQueue([refs(count)], retries=1000)
-    held: dict[str, list[Ref]] = {"a": [], "b": [], "c": []}
+    held: dict[str, list[Task]] = {"a": [], "b": [], "c": []}
     done: list[str] = []
     attempts: list[str] = []
 
@@ -76,12 +75,12 @@ def test_whatever_happens_every_episode_is_settled_exactly_once(count, events):
         elif event == "settle" and mine:
             ref = mine.pop(0)
             assert queue.settle(worker, settled(ref))
-            done.append(ref.episode_id)
+            done.append(ref.id)
         elif event == "fail" and mine:
             assert not queue.settle(worker, settled(mine.pop(0), "failed", "infrastructure"))
         elif event == "die":
             committed = {attempt_id(ref): "done" for ref in mine[:1]}
-            done.extend(ref.episode_id for ref in queue.lose(worker, committed, EPOCH))
+            done.extend(ref.id for ref in queue.lose(worker, committed, EPOCH))
             mine.clear()
 
     for worker, event in events:
@@ -98,7 +97,7 @@ def test_whatever_happens_every_episode_is_settled_exactly_once(count, events):
 def staged(*counts):
     """One stage for each count; the cell of an episode is its stage."""
     return [
-        iter([Ref(f"s{stage}e{i}", stage, Seeds(0, 0, 0), f"u{i}") for i in range(count)])
+        iter([episode_task(f"s{stage}e{i}", stage, Seeds(0, 0, 0), f"u{i}") for i in range(count)])
         for stage, count in enumerate(counts)
     ]
 
@@ -133,7 +132,7 @@ def test_cells_are_outstanding_until_their_last_episode_is_settled_for_good():
 def test_what_an_engine_refuses_is_not_tried_again(kind):
     queue = LeaseQueue(staged(1), retries=5)
     [ref] = queue.lease("a", 5)
-    assert queue.settle("a", Settled(ref, "failed", "infrastructure", kind, "no such model"))
+    assert queue.settle("a", Outcome(ref, "failed", "infrastructure", kind, "no such model"))
     assert queue.lease("a", 5) == []
     assert queue.finished
 
@@ -154,7 +153,7 @@ def test_empty_stages_are_passed_over():
 )  # fmt: skip
 def test_whatever_dies_no_stage_begins_early_and_every_episode_is_settled_once(counts, events):
     queue = LeaseQueue(staged(*counts), retries=1000, opened=0)
-    held: dict[str, list[Ref]] = {"a": [], "b": []}
+    held: dict[str, list[Task]] = {"a": [], "b": []}
     done: list[str] = []
     fresh: list[int] = []
 
@@ -170,12 +169,12 @@ def test_whatever_dies_no_stage_begins_early_and_every_episode_is_settled_once(c
         elif event == "settle" and mine:
             ref = mine.pop(0)
             assert queue.settle(worker, settled(ref))
-            done.append(ref.episode_id)
+            done.append(ref.id)
         elif event == "fail" and mine:
             assert not queue.settle(worker, settled(mine.pop(0), "failed", "infrastructure"))
         elif event == "die":
             committed = {attempt_id(ref): "done" for ref in mine[:1]}
-            done.extend(ref.episode_id for ref in queue.lose(worker, committed, EPOCH))
+            done.extend(ref.id for ref in queue.lose(worker, committed, EPOCH))
             mine.clear()
         assert queue.exhausted <= queue.opened
         assert {ref.cell for refs in held.values() for ref in refs} <= queue.outstanding()
@@ -221,10 +220,10 @@ class FakeWorker:
             self.log[self.name] = {attempt_id(r): "done" for r in self.mine[: self.commits]}
             raise Lost("killed")
         now, self.mine = self.mine[:3], self.mine[3:]
-        return Report([settled(r) for r in now], CallCounts(), 0, len(self.mine))
+        return Report([settled(r) for r in now], CallCounts(), {}, len(self.mine))
 
     async def stop(self):
-        return Report([], CallCounts(), 0, 0)
+        return Report([], CallCounts(), {}, 0)
 
     def abandon(self):
         pass
@@ -234,9 +233,9 @@ class Listening:
     def __init__(self):
         self.done, self.statuses, self.lost_workers = [], [], []
 
-    def settled(self, one, final):
+    async def received(self, one, final):
         if final:
-            self.done.append(one.ref.episode_id)
+            self.done.append(one.task.id)
             self.statuses.append(one.status)
 
     def counted(self, worker, report):
@@ -254,8 +253,8 @@ def driven(workers, log, queue, fresh):
 
     async def main():
         await drive(
-            workers, queue, listening, asyncio.Event(), lost=Lost, replace=replace, epoch=EPOCH,
-            left_behind=lambda name: log.get(name, {}),
+            workers, queue, {EPISODE: listening}, listening, asyncio.Event(),
+            lost=Lost, replace=replace, epoch=EPOCH, left_behind=lambda name: log.get(name, {}),
         )  # fmt: skip
 
     asyncio.run(main())
@@ -315,10 +314,10 @@ def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
             if self.reports == 1:
                 self.begun, self.mine = self.mine[:2], self.mine[2:]
                 queue.close()
-                return Report([], CallCounts(), 2, len(self.mine))
+                return Report([], CallCounts(), {EPISODE: 2}, len(self.mine))
             assert drain
             now = [self.begun.pop()]
-            return Report([settled(r) for r in now], CallCounts(), len(self.begun), 0)
+            return Report([settled(r) for r in now], CallCounts(), {EPISODE: len(self.begun)}, 0)
 
     worker = Closing("a", {})
     found = driven([worker], {}, queue, [])
@@ -330,17 +329,18 @@ def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
 
 
 def artifact(key, cell=0):
-    return PrepareRef(key, cell, "tree", 0)
+    return artifact_task(key, cell, "tree", 0)
 
 
-def made(ref, blame=None):
-    content = None if blame else Content()
-    return Made(ref, content, [], 1.0, blame, blame and "Timeout", blame and "made up")
+def made(task, blame=None):
+    if blame is None:
+        return Outcome(task, "done")
+    return Outcome(task, "failed", blame, "Timeout", "made up")
 
 
 def test_episodes_of_a_stage_wait_for_its_artifacts_and_those_of_the_next_for_theirs():
-    stages = [refs(2), iter([Ref("later", 0, Seeds(0, 0, 0), "u")])]
-    queue = LeaseQueue(stages, 2, prepares=[[artifact("a"), artifact("b")], [artifact("c")]])
+    stages = [refs(2), iter([episode_task("later", 0, Seeds(0, 0, 0), "u")])]
+    queue = LeaseQueue(stages, 2, gates=[[artifact("a"), artifact("b")], [artifact("c")]])
     assert queue.lease("w", 9) == [artifact("a"), artifact("b")]
     assert queue.dry
     assert not queue.finished
@@ -348,57 +348,57 @@ def test_episodes_of_a_stage_wait_for_its_artifacts_and_those_of_the_next_for_th
         assert queue.lease("w", 9) == []
         assert queue.settle("w", made(artifact(key)))
         assert queue.lease("w", 9) == []  # made, but not yet where workers find it
-        queue.prepared(key)
+        queue.passed(key)
     assert not queue.dry
     leased = queue.lease("w", 9)
     assert [ref.id for ref in leased] == ["e0", "e1", "c"]
     assert queue.dry
     assert queue.settle("w", made(artifact("c")))
-    queue.prepared("c")
+    queue.passed("c")
     assert [ref.id for ref in queue.lease("w", 9)] == ["later"]
 
 
 def test_it_is_preparing_while_no_episode_can_go_on_before_artifacts_are_made():
-    stages = [refs(1), iter([Ref("later", 0, Seeds(0, 0, 0), "u")])]
-    queue = LeaseQueue(stages, 2, opened=0, prepares=[[artifact("a")], [artifact("b")]])
-    assert queue.preparing
+    stages = [refs(1), iter([episode_task("later", 0, Seeds(0, 0, 0), "u")])]
+    queue = LeaseQueue(stages, 2, opened=0, gates=[[artifact("a")], [artifact("b")]])
+    assert queue.only_gates
     queue.open()
     [first] = queue.lease("w", 1)
-    assert queue.preparing
+    assert queue.only_gates
     queue.settle("w", made(first))
-    queue.prepared("a")
-    assert not queue.preparing
+    queue.passed("a")
+    assert not queue.only_gates
     [episode] = queue.lease("w", 1)
     queue.open()
     [second] = queue.lease("w", 1)
     assert second == artifact("b")
-    assert not queue.preparing  # the episode of the first stage still runs
+    assert not queue.only_gates  # the episode of the first stage still runs
     queue.settle("w", settled(episode, "failed", "infrastructure"))
-    assert not queue.preparing  # and is tried again
+    assert not queue.only_gates  # and is tried again
     [again] = queue.lease("w", 1)
     queue.settle("w", settled(again))
-    assert queue.preparing
+    assert queue.only_gates
     queue.settle("w", made(second))
-    queue.prepared("b")
-    assert not queue.preparing
+    queue.passed("b")
+    assert not queue.only_gates
     [last] = queue.lease("w", 1)
     queue.settle("w", settled(last))
     assert queue.lease("w", 1) == []
     assert queue.finished
-    assert not queue.preparing
+    assert not queue.only_gates
 
 
 def test_an_artifact_is_tried_again_after_infrastructure_and_after_a_lost_worker_alone():
-    queue = LeaseQueue([refs(1)], 1, prepares=[[artifact("a")]])
+    queue = LeaseQueue([refs(1)], 1, gates=[[artifact("a")]])
     [ref] = queue.lease("w", 1)
     assert not queue.settle("w", made(ref, "infrastructure"))
     [again] = queue.lease("w", 1)
     assert again == ref._replace(attempt=1)
-    assert queue.lose("w", {f"a.{EPOCH}.1": "done"}, EPOCH) == []
+    assert queue.lose("w", {}, EPOCH) == []
     [third] = queue.lease("v", 1)
     assert third == ref._replace(attempt=2)
     assert queue.settle("v", made(third, "agent"))
-    queue.prepared("a")
+    queue.passed("a")
     assert [ref.id for ref in queue.lease("v", 9)] == ["e0"]
 
 
@@ -407,6 +407,5 @@ def test_episodes_that_cannot_run_are_left_out():
     leased = queue.lease("w", 9)
     assert [ref.id for ref in leased] == ["e0", "e2"]
     for ref in leased:
-        assert isinstance(ref, Ref)
         queue.settle("w", settled(ref))
     assert queue.finished

@@ -25,7 +25,8 @@ from runner.placement import cluster, groups
 from runner.placement.groups import Needs, RunPlan, StagePlan, placement_of, run_plan
 from runner.placement.packing import Allocation, Node
 from runner.placement.place import Stage
-from sweeps.plan import Ref
+from sweeps.episodes import EPISODE, episode_task
+from sweeps.tasks import Outcome
 from tests import virtual_time
 from tests.sweep_files import plan_of, write_sweep
 from workers.backends.core import EngineSpec
@@ -33,7 +34,7 @@ from workers.backends.vllm.client import fleet
 from workers.backends.vllm.client.fleet import Fleet
 from workers.backends.vllm.serving.replica import ReplicaStatus
 from workers.backends.vllm.serving.watchdog import Counts
-from workers.pool import Report, Settled
+from workers.pool import Report
 from workers.usage import CallCounts
 
 
@@ -113,7 +114,7 @@ class World:
         self.ended: list[tuple[str, str]] = []
         self.log: list[tuple[float, str, str]] = []
         stages = [
-            iter([Ref(f"c{c}e{n}", c, Seeds(0, 0, 0), f"u{n}")
+            iter([episode_task(f"c{c}e{n}", c, Seeds(0, 0, 0), f"u{n}")
                   for n in range(episodes) for c in sorted(part.cells)])
             for part in run.stages
         ]  # fmt: skip
@@ -138,8 +139,8 @@ class World:
     async def play(self):
         conducting = self.engines.start(self.stopping)
         await drive(
-            self.workers, self.queue, self, self.stopping, lost=Lost, epoch=1,
-            left_behind=lambda name: {}, replace=self.replace,
+            self.workers, self.queue, {EPISODE: self}, self, self.stopping, lost=Lost,
+            epoch=1, left_behind=lambda name: {}, replace=self.replace,
         )  # fmt: skip
         await self.engines.end(conducting)
         self.entries = self.engines.entries(1)
@@ -152,9 +153,9 @@ class World:
         self.workers.append(Worker(self, f"w{len(self.workers)}"))
         return self.workers[-1]
 
-    def settled(self, settled, final):
+    async def received(self, outcome, final):
         if final:
-            self.settled_finally.append(settled.ref.episode_id)
+            self.settled_finally.append(outcome.task.id)
 
     def counted(self, worker, report): ...
 
@@ -189,29 +190,29 @@ class Worker:
         left, waited, had = world.seconds(ref), 0.0, False
         while left > 0:
             if any(world.fleet.engines[key].failed for key in needs):
-                self.wanted.pop(ref.episode_id, None)
+                self.wanted.pop(ref.id, None)
                 self._settle(ref, "failed", "EngineRefused")
                 return
             view = world.fleet.view() if needs else {}
             missing = {key for key in needs if not view[key].replicas}
-            self.wanted[ref.episode_id] = missing
+            self.wanted[ref.id] = missing
             if not missing:
                 left, had = left - 0.5, True
             elif not had:
                 pass  # they load when somebody wants them
             elif (waited := waited + 0.5) > 5:
-                self.wrong = f"{ref.episode_id} runs without its engines"
+                self.wrong = f"{ref.id} runs without its engines"
                 return
             await asyncio.sleep(0.5)
-        self.wanted.pop(ref.episode_id, None)
+        self.wanted.pop(ref.id, None)
         again = ref.attempt < world.retry
         self._settle(ref, "failed" if again else "done", "EngineDead" if again else None)
 
     def _settle(self, ref, status, error):
         blame = "infrastructure" if error else None
-        self.found.append(Settled(ref, status, blame, error, error))
+        self.found.append(Outcome(ref, status, blame, error, error))
         if error != "EngineDead":
-            self.world.ended.append((ref.episode_id, status))
+            self.world.ended.append((ref.id, status))
 
     async def report(self, wait, drain):
         await asyncio.sleep(wait)
@@ -222,12 +223,12 @@ class Worker:
             raise Lost("killed")
         found, self.found = self.found, []
         wanted = frozenset[str]().union(*self.wanted.values())
-        return Report(found, CallCounts(), 0, 0, wanted=wanted)
+        return Report(found, CallCounts(), {}, 0, wanted=wanted)
 
     async def stop(self):
         for task in self.tasks:
             task.cancel()
-        return Report(self.found, CallCounts(), 0, 0)
+        return Report(self.found, CallCounts(), {}, 0)
 
     def abandon(self): ...
 
@@ -286,7 +287,7 @@ def test_the_next_models_load_while_the_last_dialogues_still_run():
     slow = min(run.stages[0].cells)
 
     async def main():
-        world = World(run, 5, seconds=lambda ref: 200.0 if ref.episode_id == f"c{slow}e0" else 1.0)
+        world = World(run, 5, seconds=lambda ref: 200.0 if ref.id == f"c{slow}e0" else 1.0)
         task = asyncio.create_task(world.play())
         await asyncio.sleep(60)
         assert sorted(world.launched) == ["a", "b", "c"]
@@ -304,7 +305,7 @@ def test_an_engine_in_use_stays_until_its_last_dialogue_has_ended():
 
     async def main():
         slow = f"c{min(run.stages[0].cells)}e0"
-        world = World(run, 5, seconds=lambda ref: 90.0 if ref.episode_id == slow else 1.0)
+        world = World(run, 5, seconds=lambda ref: 90.0 if ref.id == slow else 1.0)
         task = asyncio.create_task(world.play())
         await asyncio.sleep(95)
         assert (len(world.launched), world.killed) == (1, [])
@@ -388,7 +389,7 @@ def test_an_engine_that_moves_is_unloaded_before_it_is_loaded_again():
     ]
     plans = [StagePlan(frozenset({i}), s) for i, s in enumerate(stages)]
     run = RunPlan(needs, plans, {}, gpus={"n": 2})
-    world = play(run, 5, seconds=lambda ref: 40.0 if ref.episode_id == "c0e0" else 1.0)
+    world = play(run, 5, seconds=lambda ref: 40.0 if ref.id == "c0e0" else 1.0)
     assert world.launched == ["x", "x", "y"]
     assert len(world.settled_finally) == 10
 
@@ -418,7 +419,7 @@ def test_whatever_is_to_run_everything_ends_and_no_gpu_is_promised_twice(
     run = plan_for(specs, cells, [Node(f"n{i}", gpus) for i, gpus in enumerate(nodes)])
     world = play(
         run, 3, broken=broken, retry=retry,
-        seconds=lambda ref: seconds[(ref.cell + len(ref.case_id)) % len(seconds)],
+        seconds=lambda ref: seconds[(ref.cell + len(ref.spec.case_id)) % len(seconds)],
     )  # fmt: skip
     expected = [f"c{c}e{n}" for c in range(len(cells)) if c not in run.misfits for n in range(3)]
     assert sorted(world.settled_finally) == sorted(expected)
@@ -436,7 +437,7 @@ def test_nothing_is_loaded_for_cells_whose_episodes_are_all_done(tmp_path, monke
     nodes = [Node("n", 2)]
 
     def done_but(cell):
-        return {ref.episode_id for ref in plan.refs() if ref.cell != cell}
+        return {ref.id for ref in plan.episode_tasks() if ref.cell != cell}
 
     everything = run_plan(plan, nodes, cpu=False)
     assert set(everything.needs.specs) == {"a", "b", "u"}  # c is in no cell

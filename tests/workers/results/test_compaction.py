@@ -63,7 +63,7 @@ def files(folder: Path) -> dict[str, list[str]]:
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch):
-    monkeypatch.setattr(compaction, "EPISODES", 20)
+    monkeypatch.setattr(compaction, "ATTEMPTS", 20)
 
 
 def test_rows_stay_as_they_were_and_in_order_in_few_files(tmp_path):
@@ -90,7 +90,7 @@ def test_however_runs_follow_each_other_files_are_few_and_no_row_is_lost(tmp_pat
             total += size
         compact(LocalFolder(folder), Lease(epoch))
         for table in ("turns", "episodes"):
-            assert len(LocalFolder(folder).names(table)) <= -(-total // compaction.EPISODES)
+            assert len(LocalFolder(folder).names(table)) <= -(-total // compaction.ATTEMPTS)
         assert sorted(r["episode_id"] for r in rows_of(folder, "episodes")) == sorted(
             f"e{n}" for n in range(total)
         )

@@ -47,7 +47,10 @@ def test_one_bit_in_a_page_is_seen_where_it_is_read_and_where_parts_are_merged(t
     with pytest.raises(parts.PartDamaged) as e:
         compact(folder, Lease())
     assert rows_of(tmp_path, "episodes") == before
-    assert mend(folder, Lease(), [e.value.name]) == (["turns/000001-w2-000001.parquet"], 2)
+    assert mend(folder, Lease(), [e.value.name]) == (
+        ["turns/000001-w2-000001.parquet"],
+        {"episode": 2},
+    )
     assert bundles.committed(tmp_path) == {"e2", "e3"}
     assert compact(folder, Lease()) > 0
     assert bundles.committed(tmp_path) == {"e2", "e3"}
@@ -64,14 +67,14 @@ def test_what_has_no_part_with_its_turns_any_more_is_no_longer_committed(tmp_pat
             for table in ("turns", "episodes"):
                 group = [n for n in parts.live(folder, table) if not parts.is_compacted(n)]
                 rewrite(folder, table, group, Lease(epoch))
-    assert mend(folder, Lease()) == ([], 0)
+    assert mend(folder, Lease()) == ([], {})
     first = live(tmp_path, "turns")[0]
     first.unlink()
     lost = {"e11", "e12", "e16", "e17"} if merged else {"e11", "e16"}
-    assert mend(folder, Lease(3)) == ([], len(lost))
+    assert mend(folder, Lease(3)) == ([], {"episode": len(lost)})
     everything = {f"e{10 * e + n + m}" for e in (1, 2) for n in (1, 2) for m in (0, 5)}
     assert bundles.committed(tmp_path) == everything - lost
-    assert mend(folder, Lease(3)) == ([], 0)
+    assert mend(folder, Lease(3)) == ([], {})
 
 
 @pytest.mark.parametrize("lasting", [True, False])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import suppress
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,11 +13,11 @@ from agents.core.calls import Completion
 from agents.core.errors import ReplicaLost
 from agents.core.seeds import Seeds
 from simulators.core.dialogue import Transcript
-from sweeps.plan import Ref
+from sweeps.episodes import episode_task
 from sweeps.storage.records import CALLS
 from tests.fakes import CASE, FakeModel, make_ask
 from tests.workers.backends.calls import TALK
-from workers.results.rows import Attempt, call_rows
+from workers.results.rows import EpisodeAttempt, call_rows
 
 BY = {"bundle_id": "b", "driver_epoch": 1}
 
@@ -30,8 +31,9 @@ def rows(tmp_path):
         journal = CallLog()
         with suppress(ReplicaLost):
             asyncio.run(talk(make_ask(model, tmp_path, journal=journal)))
-        ref = Ref("e", 0, Seeds(0, 0, 0), "u1")
-        attempt = Attempt(ref, "e.1.0", Transcript(), journal, CASE, None, 0, 1)
+        task = episode_task("e", 0, Seeds(0, 0, 0), "u1")
+        cell: Any = None
+        attempt = EpisodeAttempt(task, None, "e.1.0", cell, "s", Transcript(), journal, CASE, 0, 1)
         made = [{**row, **BY} for row in call_rows(attempt)]
         assert all(row.keys() == set(CALLS.names) for row in made)
         return pa.Table.from_pylist(made, schema=CALLS).to_pylist()

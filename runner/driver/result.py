@@ -1,4 +1,4 @@
-"""What a command that runs a sweep came to, and the exit code that says so."""
+"""How a command that runs a sweep ended."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runner.driver.progress import Tally
+from runner.exit_codes import ExitCode
 from sweeps.storage.folder import Folder
-
-COMPLETE, INCOMPLETE = 0, 3
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """How a run ended. `left` episodes of the plan are still to be run (or artifacts made)."""
 
     folder: Folder
@@ -31,5 +30,5 @@ class Outcome:
     """What failed after everything was committed, and is made up for by the next run."""
 
     @property
-    def exit_code(self) -> int:
-        return COMPLETE if self.left == 0 else INCOMPLETE
+    def exit_code(self) -> ExitCode:
+        return ExitCode.COMPLETE if self.left == 0 else ExitCode.INCOMPLETE

@@ -1,0 +1,22 @@
+"""The tasks of kind `episode`: one dialogue each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from agents.core.seeds import Seeds
+from sweeps.tasks import Task
+
+EPISODE = "episode"
+
+
+class EpisodeSpec(NamedTuple):
+    """The case and the seeds of an episode."""
+
+    case_id: str
+    seeds: Seeds
+
+
+def episode_task(episode_id: str, cell: int, seeds: Seeds, case_id: str) -> Task:
+    """The first attempt at an episode of the cell at position `cell`."""
+    return Task(EPISODE, episode_id, cell, EpisodeSpec(case_id, seeds))

@@ -1,0 +1,72 @@
+"""Makes the artifacts that models write."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from agents.core.artifacts import CallsRecipe, Content
+from agents.core.ask import Ask, CallLog
+from agents.core.calls import Model
+from agents.core.errors import AgentError, blaming
+from sweeps.artifacts import role_of
+from sweeps.plan import AGENTS
+from sweeps.tasks import Task
+from workers.attempts import Attempt, OnProgress, Row, error_of
+from workers.resources import Resources, speaker_of
+from workers.results.rows import rows_of_calls
+
+
+class Written(NamedTuple):
+    """An artifact that models wrote, with the rows of the calls. Crosses processes."""
+
+    content: Content
+    calls: list[Row]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactAttempt(Attempt):
+    """One attempt at an artifact."""
+
+    written: Written | None
+
+    @property
+    def result(self) -> Written | None:
+        return self.written
+
+
+class ArtifactHandler:
+    """Makes artifacts in one process."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    async def run(self, task: Task, log: CallLog, on_progress: OnProgress) -> ArtifactAttempt:
+        """One attempt at an artifact."""
+        resources = self._resources
+        cell = resources.job.cells[task.cell]
+        name, seed = task.spec
+        recipe = next(need.recipe for need in cell.needs if need.name == name)
+        assert isinstance(recipe, CallsRecipe)
+        prompts = speaker_of(cell.config.agent, AGENTS, "agent").prompts
+
+        def model(role: str) -> Model:
+            return resources.model(task.cell, role)
+
+        ask = Ask(role_of(recipe), task.id, seed, prompts, model, log)
+        content: list[Content] = []
+
+        async def build() -> None:
+            catalogue = resources.domain(cell.source).catalogue
+            with blaming(AgentError):
+                content.append(await recipe.build(catalogue, ask, on_progress))
+
+        started = time.monotonic()
+        error = await error_of(task, log, build())
+        if error is not None:
+            return ArtifactAttempt(task, error, None)
+        rows = rows_of_calls(task.attempt_id(resources.job.epoch), log)
+        written = Written(content[0], rows, time.monotonic() - started)
+        return ArtifactAttempt(task, None, written)

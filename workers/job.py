@@ -1,0 +1,59 @@
+"""What a worker needs to know to run tasks of one run of a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from simulators.core.cases import Split
+from sweeps.plan import Cell, Plan
+from sweeps.schema import PluginRef
+from sweeps.storage.folder import Folder
+from workers.backends.vllm.model import weights
+from workers.cache.store import Places
+
+ExecutorName = Literal["ray", "local"]
+
+
+@dataclass(frozen=True)
+class CaseSource:
+    """What a worker needs to know of a plan's source."""
+
+    source_id: str
+    domain: PluginRef
+    split: Split
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs to run tasks of one run of a sweep. Crosses processes."""
+
+    cells: tuple[Cell, ...]
+    sources: tuple[CaseSource, ...]
+    probe: bool
+    executor: ExecutorName
+    folder: Folder
+    epoch: int
+    run_id: str
+    transient_retries: int
+    weights: weights.Known
+    """What models of the sweep file stand for, as the driver has found it."""
+    cache: Places | None = None
+    """Where completed calls are kept; None keeps none."""
+    strict: bool = False
+    """Whether a cached reply counts only from what serves now."""
+
+
+def job_of(plan: Plan, *, probe: bool, executor: ExecutorName, epoch: int, run_id: str) -> Job:
+    """The job of running `plan` in its output folder."""
+    return Job(
+        cells=tuple(plan.cells),
+        sources=tuple(CaseSource(s.source_id, s.domain_ref, s.split) for s in plan.sources),
+        probe=probe,
+        executor=executor,
+        folder=plan.loaded.out.absolute(),
+        epoch=epoch,
+        run_id=run_id,
+        transient_retries=plan.loaded.header.retries.transient,
+        weights=weights.known(),
+    )

@@ -1,0 +1,34 @@
+"""How workers run each kind of task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agents.core.ask import CallLog
+from sweeps.artifacts import ARTIFACT
+from sweeps.episodes import EPISODE
+from sweeps.tasks import Task
+from workers.artifacts.calls import ArtifactHandler
+from workers.attempts import Attempt, Handler, OnProgress
+from workers.episodes import EpisodeHandler
+from workers.resources import Resources
+
+HANDLERS: dict[str, Callable[[Resources], Handler]] = {
+    EPISODE: EpisodeHandler,
+    ARTIFACT: ArtifactHandler,
+}
+"""Kind -> what runs its tasks. What a kind commits, and where: `sweeps.storage.records.COMMITS`."""
+
+
+class TaskRunner:
+    """Runs tasks of every kind in one process."""
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self._handlers: dict[str, Handler] = {}
+
+    async def run(self, task: Task, log: CallLog, on_progress: OnProgress) -> Attempt:
+        """One attempt at a task. Raises StoreError."""
+        if task.kind not in self._handlers:
+            self._handlers[task.kind] = HANDLERS[task.kind](self.resources)
+        return await self._handlers[task.kind].run(task, log, on_progress)

@@ -1,0 +1,135 @@
+"""What all tasks in one process share: domains, models and artifacts, made once, when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agents.core import plugins
+from agents.core.errors import AgentError, StoreError, blaming
+from agents.core.items import Catalogue
+from agents.core.prompts import PromptFolder, folder_of
+from simulators.core.cases import Domain
+from sweeps.identity import canonical, resolve_role
+from sweeps.origins import Origins
+from sweeps.plan import Cell, make_domain
+from sweeps.schema import PluginRef
+from workers.artifacts.store import Prepared
+from workers.backends.core import BackendContext
+from workers.backends.vllm.client.clients import Engines
+from workers.backends.vllm.client.local import LocalEngines
+from workers.backends.vllm.model import weights
+from workers.cache.client import CallCache
+from workers.job import Job
+from workers.models import BoundModel, building
+
+EnginesOfRun = Engines | LocalEngines
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """One speaker of a cell, ready to be built for each task."""
+
+    cls: type
+    options: plugins.Options
+    prompts: PromptFolder
+
+
+def speaker_of(ref: PluginRef, package: str, kind: str) -> Speaker:
+    """The plug-in that `ref` names, with its options and prompts."""
+    cls = plugins.load(package, ref.name, kind)
+    options = plugins.build_options(cls.Options, ref.options)
+    prompts = folder_of(plugins.module(package, ref.name, kind), getattr(options, "prompts", None))
+    return Speaker(cls, options, prompts)
+
+
+class Resources:
+    """What tasks of one job use in one process.
+
+    `engines` reaches the engines that the run has started; without it they start in this process.
+    `cache` keeps completed calls; without it none is kept.
+    """
+
+    def __init__(
+        self, job: Job, engines: EnginesOfRun | None = None, cache: CallCache | None = None
+    ) -> None:
+        self.job = job
+        self._cache = cache
+        weights.take(job.weights)
+        self.engines = engines or LocalEngines(job.folder.logs)
+        self._domains: dict[str, Domain] = {}
+        self._models: dict[tuple[str, str, str], BoundModel] = {}
+        self._cell_models: dict[tuple[int, str], BoundModel] = {}
+        self._prepared: dict[str, Prepared] = {}
+        self._loaded: dict[str, Any] = {}
+
+    def provide(self, artifacts: Iterable[Prepared]) -> None:
+        """Takes what agents need prepared; each is loaded once, when a task first needs it."""
+        for artifact in artifacts:
+            self._prepared[artifact.key] = artifact
+            self._loaded.pop(artifact.key, None)
+
+    def artifact(self, key: str) -> Prepared:
+        """An artifact that was provided. StoreError if it was not."""
+        found = self._prepared.get(key)
+        if found is None:
+            raise StoreError(f"an episode needs the artifact {key}, which is not prepared")
+        return found
+
+    def load(self, keys: Mapping[str, str], catalogue: Catalogue) -> dict[str, Any]:
+        """Name -> what an agent is given, from name -> key."""
+        for key in keys.values():
+            if key not in self._loaded:
+                artifact = self.artifact(key)
+                with blaming(AgentError):
+                    self._loaded[key] = artifact.recipe.load(artifact.content, catalogue)
+        return {name: self._loaded[key] for name, key in keys.items()}
+
+    def domain(self, source: int) -> Domain:
+        """The domain of the source at this position in the job."""
+        ref = self.job.sources[source].domain
+        key = canonical(ref.model_dump())
+        if key not in self._domains:
+            self._domains[key] = make_domain(ref, Origins())
+        return self._domains[key]
+
+    def model(self, cell: int, role: str) -> BoundModel:
+        """The model that speaks `role` in the cell at this position."""
+        found = self._cell_models.get((cell, role))
+        if found is None:
+            found = self._cell_models[cell, role] = self._bind(self.job.cells[cell], role)
+        return found
+
+    async def close(self) -> None:
+        """Closes every model that was used."""
+        for model in self._models.values():
+            await model.close()
+        await self.engines.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def _bind(self, cell: Cell, role: str) -> BoundModel:
+        name = resolve_role(role, cell.config.roles)
+        spec = cell.config.models[name]
+        domain_key = canonical(cell.config.domain.model_dump())
+        key = (name, canonical(spec.model_dump()), domain_key)
+        if key not in self._models:
+            context = BackendContext(
+                name=name,
+                executor=self.job.executor,
+                run_id=self.job.run_id,
+                log_folder=self.job.folder.logs,
+                catalogue=lambda: self.domain(cell.source).catalogue,
+                engines=self.engines,
+            )
+            with building(name):
+                self._models[key] = BoundModel(
+                    name,
+                    spec,
+                    context,
+                    self.job.transient_retries,
+                    self._cache,
+                    strict=self.job.strict,
+                )
+        return self._models[key]
