@@ -29,7 +29,7 @@ from runner.locations import check_packages, free_calls, store_of
 from sweeps.artifacts import Artifact, role_of
 from sweeps.plan import Plan
 from sweeps.tasks import Outcome, Task
-from workers.artifacts.fits import FitLost, FitTask
+from workers.artifacts.fits import FitLost, FitSpec
 from workers.artifacts.store import About, ArtifactDamaged, Prepared
 from workers.results.bundles import artifacts_used
 
@@ -112,8 +112,11 @@ class Preparation:
         return replace(self._plan, cells=cells)
 
     def lacks(self, task: Task) -> bool:
-        """Whether an episode cannot run, as something that it needs could not be made."""
-        if not self._lacking:
+        """Whether a task cannot run, as something that it needs could not be made.
+
+        What needs artifacts has the `seeds` of an episode in its spec.
+        """
+        if not self._lacking or not hasattr(task.spec, "seeds"):
             return False
         return not self._lacking.isdisjoint(
             self._plan.cells[task.cell].artifacts(task.spec.seeds).values()
@@ -247,7 +250,7 @@ class Preparation:
         """Fits one, from its latest state on, again where its process was lost."""
         assert isinstance(artifact.recipe, FitRecipe)
         source = self._plan.sources[self._plan.cells[artifact.cells[0]].source]
-        task = FitTask(artifact.recipe, source.domain_ref, artifact.seed, self._wanted.state_every)
+        task = FitSpec(artifact.recipe, source.domain_ref, artifact.seed, self._wanted.state_every)
         losses, anew = 0, False
         while True:
             state = await asyncio.to_thread(self._store.state, artifact.key)
@@ -270,7 +273,7 @@ class Preparation:
         self,
         state: tuple[About, Content] | None,
         artifact: Artifact,
-        task: FitTask,
+        task: FitSpec,
         executor: Executor,
         among: int,
     ) -> None:

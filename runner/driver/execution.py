@@ -208,7 +208,7 @@ def _engines(session: Session, executor: Executor) -> RunEngines:
         [work.tasks(part.cells) for part in stages.stages],
         plan.loaded.header.retries.episode,
         opened=0,
-        count=work.tasks_left,
+        count=sum(work.totals.values()),
         gates=[work.preparation.tasks(part.cells) for part in stages.stages],
         skips=work.preparation.lacks,
     )

@@ -17,7 +17,7 @@ from runner.driver.engine_loader import Residents
 from runner.driver.scheduler import Worker
 from runner.placement.cluster import cluster
 from runner.placement.packing import Node
-from workers.artifacts.fits import FitTask, Steps, fit_beside
+from workers.artifacts.fits import FitSpec, Steps, fit_beside
 from workers.artifacts.store import Prepared
 from workers.backends.core import EngineSpec
 from workers.backends.vllm.client.fleet import Fleet, Handle
@@ -46,7 +46,7 @@ class Executor(Protocol):
 
     async def spawn(self) -> Worker: ...
     def launch(self, residents: Residents) -> Fleet: ...
-    def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:
+    def fit(self, task: FitSpec, state: Content | None, among: int) -> Steps:
         """The steps of a fit, one `among` so many that share the machines."""
         ...
 
@@ -83,7 +83,7 @@ class LocalExecutor:
     def launch(self, residents: Residents) -> Fleet:
         raise AssertionError("no engine of a local run needs a place")
 
-    def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:
+    def fit(self, task: FitSpec, state: Content | None, among: int) -> Steps:
         return fit_beside(task, state)
 
     async def provide(self, artifacts: Sequence[Prepared]) -> None:
@@ -175,7 +175,7 @@ class RayExecutor:
         self._fleet = Fleet(residents.specs, start, self._inform_all)
         return self._fleet
 
-    def fit(self, task: FitTask, state: Content | None, among: int) -> Steps:
+    def fit(self, task: FitSpec, state: Content | None, among: int) -> Steps:
         # All cores of a machine for one fit alone, a share of them for one of several.
         cpus = max(1, max(self._cores.values(), default=1) // among)
         return self._ray.fit_on_ray(task, state, cpus=cpus, gpus=self._fit_gpus)

@@ -21,7 +21,7 @@ READABLE = frozenset({2, 3})
 
 _NAME = pa.dictionary(pa.int32(), pa.string())  # few distinct values: stored once a file
 
-_WRITTEN_BY = [
+WRITTEN_BY = [  # the last columns of every table
     pa.field("bundle_id", _NAME, nullable=False),
     pa.field("driver_epoch", pa.int32(), nullable=False),
 ]
@@ -33,7 +33,7 @@ CASES = pa.schema(
         pa.field("case_id", pa.string(), nullable=False),
         pa.field("targets", pa.list_(pa.string()), nullable=False),
         pa.field("history_length", pa.int32(), nullable=False),
-        *_WRITTEN_BY,
+        *WRITTEN_BY,
     ]
 )
 
@@ -63,7 +63,7 @@ CALLS = pa.schema(
         pa.field("reply", pa.string()),  # null for a call that failed or only embedded
         pa.field("thinking", pa.string()),  # what a reasoning model wrote before its reply
         pa.field("fingerprint", _NAME),  # of what served it; null where nobody told
-        *_WRITTEN_BY,
+        *WRITTEN_BY,
     ]
 )
 
@@ -84,7 +84,7 @@ TURNS = pa.schema(
         pa.field("feedback", pa.string(), nullable=False),  # JSON: item id -> word
         pa.field("extra", pa.string(), nullable=False),  # JSON: the agent's own record
         pa.field("user_extra", pa.string(), nullable=False),  # JSON: the simulator's own record
-        *_WRITTEN_BY,
+        *WRITTEN_BY,
     ]
 )
 
@@ -121,7 +121,7 @@ EPISODES = pa.schema(
         pa.field("artifacts", pa.map_(pa.string(), pa.string())),
         pa.field("started", pa.float64(), nullable=False),
         pa.field("ended", pa.float64(), nullable=False),
-        *_WRITTEN_BY,
+        *WRITTEN_BY,
     ]
 )
 

@@ -35,7 +35,7 @@ class FitLost(CrsweepError):
 
 
 @dataclass(frozen=True)
-class FitTask:
+class FitSpec:
     """All that a process needs to fit. Crosses processes.
 
     A state is told at most every `state_every` seconds.
@@ -47,7 +47,7 @@ class FitTask:
     state_every: float
 
 
-def fit_steps(task: FitTask, state: Content | None) -> Iterator[Progress]:
+def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
     """The steps of a fit that are worth telling: where its state is due, now and then, the last.
 
     AgentError for what the recommender's own code raises; DataError.
@@ -66,7 +66,7 @@ def fit_steps(task: FitTask, state: Content | None) -> Iterator[Progress]:
                 yield step._replace(state=step.state if due else None, seconds=now - began)
 
 
-async def fit_beside(task: FitTask, state: Content | None) -> Steps:
+async def fit_beside(task: FitSpec, state: Content | None) -> Steps:
     """Fits in a new process of this machine. Raises what it raises, and FitLost if it dies."""
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe(duplex=False)
@@ -91,7 +91,7 @@ async def fit_beside(task: FitTask, state: Content | None) -> Steps:
         mine.close()
 
 
-def _tell_steps(pipe: Connection, task: FitTask, state: Content | None) -> None:
+def _tell_steps(pipe: Connection, task: FitSpec, state: Content | None) -> None:
     """The process: sends steps, then None, or the error that ended it."""
     # An interrupt at the terminal reaches this process too; the driver decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from agents.core.artifacts import Content, Progress, Recipe
 from agents.core.errors import CrsweepError, ReplicaLost, StoreError, UsageError
 from sweeps.tasks import Task
-from workers.artifacts.fits import FitLost, FitTask, Steps, fit_steps
+from workers.artifacts.fits import FitLost, FitSpec, Steps, fit_steps
 from workers.artifacts.store import Prepared
 from workers.backends.core import ClusterNode, EngineSpec
 from workers.backends.vllm.client.clients import Engines, EngineViews
@@ -288,7 +288,7 @@ class RayReplica:
         ray.kill(self._actor, no_restart=not restart)
 
 
-async def fit_on_ray(task: FitTask, state: Content | None, *, cpus: int, gpus: float) -> Steps:
+async def fit_on_ray(task: FitSpec, state: Content | None, *, cpus: int, gpus: float) -> Steps:
     """Fits in a task, wherever there is room. Raises what it raises, and FitLost if it dies."""
     # Its process ends with it, so neither torch nor the environment meets another task.
     remote: Any = ray.remote(max_calls=1)(_fit_steps)
@@ -308,7 +308,7 @@ async def fit_on_ray(task: FitTask, state: Content | None, *, cpus: int, gpus: f
         ray.cancel(steps, force=True)
 
 
-def _fit_steps(task: FitTask, state: Content | None, gpu: bool) -> Iterator[Progress]:
+def _fit_steps(task: FitSpec, state: Content | None, gpu: bool) -> Iterator[Progress]:
     """The task."""
     end_with_parent()
     if not gpu:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from agents.core.artifacts import Content, FitRecipe, Progress
 from sweeps.schema import PluginRef
 from workers.artifacts import fits
-from workers.artifacts.fits import FitTask, fit_steps
+from workers.artifacts.fits import FitSpec, fit_steps
 
 DOMAIN = PluginRef(name="synthetic", items=20, users=10, history=4)
 
@@ -42,5 +42,5 @@ class Slow(FitRecipe):
 def test_seconds_count_from_before_the_first_epoch(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(fits, "time", SimpleNamespace(monotonic=clock))
-    told = list(fit_steps(FitTask(Slow(clock), DOMAIN, 0, state_every=0), None))
+    told = list(fit_steps(FitSpec(Slow(clock), DOMAIN, 0, state_every=0), None))
     assert [each.seconds for each in told] == [10, 20, 30]

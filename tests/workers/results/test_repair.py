@@ -47,10 +47,8 @@ def test_one_bit_in_a_page_is_seen_where_it_is_read_and_where_parts_are_merged(t
     with pytest.raises(parts.PartDamaged) as e:
         compact(folder, Lease())
     assert rows_of(tmp_path, "episodes") == before
-    assert mend(folder, Lease(), [e.value.name]) == (
-        ["turns/000001-w2-000001.parquet"],
-        {"episode": 2},
-    )
+    found = mend(folder, Lease(), [e.value.name])
+    assert found == (["turns/000001-w2-000001.parquet"], {"episode": 2})
     assert bundles.committed(tmp_path) == {"e2", "e3"}
     assert compact(folder, Lease()) > 0
     assert bundles.committed(tmp_path) == {"e2", "e3"}
