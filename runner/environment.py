@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib import metadata
 
 from sweeps.origins import Origins
 from sweeps.plan import Plan
@@ -34,6 +36,15 @@ def check_environment(plan: Plan) -> None:
     """UsageError for a variable with which the models of `plan` cannot be reached."""
     if any(need.network for need in _of_models(plan)):
         check_transport()
+
+
+def library_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed here."""
+    found = {}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _of_models(plan: Plan) -> Sequence[Variables]:

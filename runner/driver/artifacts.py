@@ -14,7 +14,6 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from importlib import metadata
 
 from rich.console import Console
 
@@ -24,6 +23,7 @@ from agents.core.errors import AgentError, UsageError
 from runner.driver.executors import Executor
 from runner.driver.progress import PreparingDisplay
 from runner.driver.scheduler import LeaseQueue
+from runner.environment import library_versions
 from runner.formatting import duration
 from runner.locations import check_packages, free_calls, store_of
 from sweeps.artifacts import Artifact, role_of
@@ -233,7 +233,7 @@ class Preparation:
             seed=artifact.seed,
             made=time.time(),
             seconds=seconds,
-            versions=_versions(),
+            versions=library_versions(_LIBRARIES),
         )
 
     async def _fit_all(self, fits: Sequence[Artifact], executor: Executor) -> None:
@@ -295,13 +295,3 @@ class Preparation:
         self.gpu_seconds += seconds * self._plan.loaded.header.run.fit_gpus
         await self._keep(self._about(artifact, before + seconds), artifact, result)
         await asyncio.to_thread(self._store.drop_states, artifact.key)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -8,13 +8,13 @@ import platform
 import socket
 import subprocess
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from agents.core import plugins
 from agents.core.errors import UsageError
 from agents.recommenders.core import RECOMMENDERS, Fit
+from runner.environment import library_versions
 from sweeps import manifest as manifests
 from sweeps.identity import RECIPE
 from sweeps.manifest import ArtifactEntry, CellEntry, Manifest, SourceEntry
@@ -273,12 +273,8 @@ def _versions(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     if _uses_vllm(plan):
         found["vllm"] = installed_version() or "not installed"
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    installed = library_versions(_LIBRARIES)
+    return {**found, **{name: installed.get(name, "not installed") for name in _LIBRARIES}}
 
 
 def _uses_vllm(plan: Plan) -> bool:
