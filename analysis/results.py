@@ -2,8 +2,9 @@
 
 Views, for everybody who asks: `episodes` (one row for each episode of the plan: its earliest `done`
 attempt, else its latest failed one; axes as columns), `turns` and `calls` (of all attempts; join on
-attempt_id), `cases`, `cells`, and `attempts` (every row of episodes that was ever committed). The
-macro `best_place(items, wanted)` finds targets in lists.
+attempt_id), `judgements` (of the plan's judges and of people, on dialogues in `episodes`), `cases`,
+`cells`, and `attempts` (every row of episodes that was ever committed). The macro
+`best_place(items, wanted)` finds targets in lists.
 """
 
 from __future__ import annotations
@@ -30,7 +31,13 @@ from sweeps.storage.s3 import S3Folder
 
 T = TypeVar("T")
 
-_VIEWS = {"episodes": "attempts", "turns": "turns", "calls": "calls"}  # table -> its view
+# Table -> the view of all its rows.
+_VIEWS = {
+    "episodes": "attempts",
+    "turns": "turns",
+    "calls": "calls",
+    "judgements": "all_judgements",
+}
 
 
 class Results:
@@ -87,12 +94,7 @@ class Results:
         Values are in DuckDB's own words, or JSON: Python has no intervals of months, no dates
         before year 1, and needs another package for times with a zone. NULL is None.
         """
-        try:
-            kinds = [statement.type for statement in self.db.extract_statements(text)]
-        except duckdb.Error as error:
-            raise UsageError(f"SQL: {error}") from None
-        if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
-            raise UsageError("SQL: expected one query that only reads (SELECT)")
+        self.check_select(text)
         one = _without_end(text)
 
         def answer() -> tuple[list[str], list[tuple[str | None, ...]]]:
@@ -105,9 +107,22 @@ class Results:
 
         return self._retried(answer)
 
+    def check_select(self, text: str) -> None:
+        """Raises UsageError unless `text` is one statement that only reads."""
+        try:
+            kinds = [statement.type for statement in self.db.extract_statements(text)]
+        except duckdb.Error as error:
+            raise UsageError(f"SQL: {error}") from None
+        if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
+            raise UsageError("SQL: expected one query that only reads (SELECT)")
+
     def query(self, text: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
         """Runs SQL; UsageError with DuckDB's words if it is wrong, StoreError for damaged parts."""
         return self._retried(lambda: self.db.execute(text, parameters))
+
+    def arrow(self, text: str) -> pa.Table:
+        """The rows of a query, with the errors of `query`."""
+        return self._retried(lambda: self.db.sql(text).to_arrow_table())
 
     def _retried(self, ask: Callable[[], T]) -> T:
         """What `ask` gives, with the errors of `query`.
@@ -191,7 +206,7 @@ class Results:
 
     def _make_plan_tables(self) -> None:
         """`cells` and `repetitions`: what the plan asks for, whatever else lies in the folder."""
-        cells = self.manifest.cells
+        cells, judges = self.manifest.cells, self.manifest.judges
         columns: dict[str, Any] = {
             "cell": pa.array(range(len(cells)), pa.int32()),
             "cell_id": [c.cell_id for c in cells],
@@ -221,6 +236,13 @@ class Results:
                     "expected": [expected[s.source_id] for s in sources],  # episodes a case
                 }
             ),
+            "plan_judges": pa.table(
+                {
+                    "title": pa.array([j.title for j in judges], pa.string()),
+                    "judge_digest": pa.array([j.digest for j in judges], pa.string()),
+                    "samples": pa.array([j.samples for j in judges], pa.int32()),
+                }
+            ),
         }.items():
             self.db.register(f"given_{name}", table)
             self.db.execute(f"CREATE TABLE {name} AS SELECT * FROM given_{name}")
@@ -247,6 +269,7 @@ class Results:
             "CREATE OR REPLACE VIEW episodes AS "
             + sql.read("episodes").format(axes=axes, superseded=superseded)
         )
+        self.db.execute(f"CREATE OR REPLACE VIEW judgements AS {sql.read('judgements')}")
 
 
 def _literal(path: Path) -> str:

@@ -41,6 +41,10 @@ Folder = Annotated[
 ]
 
 
+AcceptSourceChange = Annotated[
+    bool,
+    typer.Option("--accept-source-change", help="Keep results of older plug-in code and continue."),
+]
 AcceptArtifactChange = Annotated[
     bool,
     typer.Option(
@@ -182,12 +186,7 @@ def run(
             help="Rerun failed episodes with this error class or blame; may be repeated.",
         ),
     ] = None,
-    accept_source_change: Annotated[
-        bool,
-        typer.Option(
-            "--accept-source-change", help="Keep results of older plug-in code and continue."
-        ),
-    ] = False,
+    accept_source_change: AcceptSourceChange = False,
     accept_artifact_change: AcceptArtifactChange = False,
 ) -> None:
     """Run the remaining episodes of a sweep, then print its table. Exit code 0: complete,
@@ -223,9 +222,59 @@ def run(
             trouble.append(f"the table cannot be made ({reason_of(error)})")
         console.print(f"results: {result.folder}", soft_wrap=True, markup=False)
         if result.left:
-            console.print(f"incomplete: {result.left:,} of {result.planned:,} episodes are left")
+            console.print(
+                f"incomplete: {result.left:,} of {result.planned:,} {result.noun}s are left"
+            )
             _print_resume_hint(result, console)
         raise _ended(result, screen, trouble)
+
+
+@app.command()
+def judge(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|SWEEP", help="A sweep's output folder (a path, or s3://...), or its file."
+        ),
+    ],
+    overrides: Overrides = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this judge; may be repeated."),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="SQL", help="Only episodes of which this holds: success, turns > 3."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="At most N dialogues.")
+    ] = None,
+    accept_source_change: AcceptSourceChange = False,
+    accept_artifact_change: AcceptArtifactChange = False,
+) -> None:
+    """Judge the dialogues that a sweep has stored, all or some. Exit codes as for run."""
+    with _one_clear_message():
+        from runner import invocation
+        from runner.commands.judging import show_judgements
+        from runner.driver import run as runs
+        from runner.driver.judging import Selection
+
+        console, screen = _lasting_console()
+        with _resume_hint():
+            result = runs.judge(
+                what,
+                overrides or [],
+                selection=Selection(only or [], where, limit),
+                accept_source_change=accept_source_change,
+                accept_artifact_change=accept_artifact_change,
+                again=invocation.command(retries=False),
+                console=console,
+            )
+        show_judgements(result.folder, console)
+        if result.left:
+            console.print(f"incomplete: {result.left:,} of {result.planned:,} judgements are left")
+            _print_resume_hint(result, console)
+        raise _ended(result, screen, list(result.unfinished))
 
 
 @app.command()

@@ -50,7 +50,7 @@ def library_versions(packages: Iterable[str]) -> dict[str, str]:
 def _of_models(plan: Plan) -> Sequence[Variables]:
     found: dict[int, Variables] = {}
     for cell in plan.cells:
-        for name in cell.roles.values():
+        for name in cell.models:
             spec = cell.config.models[name]
             if id(spec) not in found:
                 cls, options = backend_of(spec, Origins(), ("models", name))

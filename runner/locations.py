@@ -123,7 +123,7 @@ def _models(plan: Plan) -> Iterator[tuple[str, type[Backend]]]:
     specs = {
         (name, cell.config.models[name].backend): cell.config.models[name]
         for cell in plan.cells
-        for name in cell.roles.values()
+        for name in cell.models
     }
     for (name, _), spec in specs.items():
         yield name, backend_of(spec, Origins(), ())[0]

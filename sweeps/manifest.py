@@ -74,6 +74,27 @@ class ArtifactEntry(_Part):
     kind: str
 
 
+class DimensionEntry(_Part):
+    """What a judge scores, and on which scale."""
+
+    name: str
+    kind: str
+    low: float
+    high: float
+
+
+class JudgeEntry(_Part):
+    """A judge of the plan. Judgements of the table are its own by their `judge_digest`."""
+
+    title: str
+    name: str
+    digest: str
+    samples: int
+    dimensions: list[DimensionEntry]
+    models: dict[str, str]  # role -> model
+    options: dict[str, Any] = {}
+
+
 class Manifest(_Part):
     """The plan that was last run in this folder, and what it ran with.
 
@@ -92,6 +113,7 @@ class Manifest(_Part):
     watermark: list[str] = []
     """Backends of `cells` that are no language models: tables name them, and are never compared
     with published figures. Derived from `cells` if an earlier crsweep wrote the manifest."""
+    judges: list[JudgeEntry] = []
     seeds: list[int]  # sampling seeds, as in the episodes' column `seed`
     seed_varies: str  # what changes with the seed, in words, for tables
     metrics: list[str]

@@ -22,19 +22,20 @@ from agents.core.prompts import folder_of
 from agents.core.seeds import Seeds
 from agents.core.text import repaired
 from simulators.core.cases import Domain
-from simulators.core.user import User, UserOptions
+from simulators.core.user import User
 from sweeps import grid, identity
 from sweeps.artifacts import Artifact, Need, keys_of, need_of, role_of
 from sweeps.episodes import episode_task
+from sweeps.judges import PlannedJudge, planned_judges, with_pairs
 from sweeps.load import LoadedSweep
 from sweeps.missing import refused_data
 from sweeps.origins import Origins, check
 from sweeps.reserved import ROLES, reserved, usable
 from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
+from sweeps.speakers import AGENTS, USERS, require, speaker
 from sweeps.tasks import Task
 
-AGENTS, USERS, DOMAINS = "agents", "simulators.users", "simulators.domains"
-SUCCESS = "simulators.success"
+DOMAINS, SUCCESS = "simulators.domains", "simulators.success"
 _SEED_AXES = ("seed", "seeds", "seeds.sampling", "seeds.training", "seeds.order")
 _CELL_PARTS = tuple(CellConfig.model_fields)
 
@@ -78,6 +79,13 @@ class Cell:
     seeds: tuple[Seeds, ...]
     needs: tuple[Need, ...] = ()
     """What its agent needs prepared."""
+    judges: Mapping[str, str] = field(default_factory=dict)
+    """Every role that its dialogues are judged by -> the name of its model."""
+
+    @property
+    def models(self) -> list[str]:
+        """The names of all models that play or judge its dialogues."""
+        return list(dict.fromkeys([*self.roles.values(), *self.judges.values()]))
 
     def artifacts(self, seeds: Seeds) -> dict[str, str]:
         """Name -> key of what its episodes with these seeds need."""
@@ -93,6 +101,7 @@ class Plan:
     """Whether a metric needs the probe (`simulators.core.dialogue`)."""
     cells: list[Cell] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
+    judges: list[PlannedJudge] = field(default_factory=list)
 
     @property
     def episodes(self) -> int:
@@ -162,7 +171,7 @@ def make_plan(loaded: LoadedSweep, declare: Declare, *, probe: bool) -> Plan:
 
     `probe` is known by whoever knows the metrics, which live above this package.
     """
-    plan = Plan(loaded, probe)
+    plan = Plan(loaded, probe, judges=planned_judges(loaded.header.judges, loaded.origins))
     _check_axis_paths(plan)
     maker = _CellMaker(plan, declare)
     made: dict[str, Cell | None] = {}  # the point without its seeds -> its cell
@@ -186,6 +195,11 @@ def make_plan(loaded: LoadedSweep, declare: Declare, *, probe: bool) -> Plan:
     if not plan.cells:
         raise loaded.origins.refuse(("exclude",), "leaves no cell of the grid")
     _drop_unused_sources(plan)
+    axes = [cell.axes for cell in plan.cells]
+    plan.judges = [
+        with_pairs(judge, axes, loaded.origins, ("judges", index))
+        for index, judge in enumerate(maker.judges)
+    ]
     return plan
 
 
@@ -226,6 +240,11 @@ def _check_axis_paths(plan: Plan) -> None:
                 f"{origins.of_axis(axis)}: grid: {axis} cannot be an axis: a price changes no "
                 "dialogue, so its values would be one cell"
             )
+        if head == "roles" and len(keys) > 1 and keys[1].split(".", 1)[0] == "judge":
+            raise UsageError(
+                f"{origins.of_axis(axis)}: grid: {axis} cannot be an axis: a judge changes no "
+                "dialogue; judge again with another model by `crsweep judge`"
+            )
         if head == "models" and len(keys) > 1 and keys[1] not in models:
             raise UsageError(
                 f"{origins.of_axis(axis)}: grid: there is no model {keys[1]!r}"
@@ -243,6 +262,8 @@ class _CellMaker:
         self._origins: dict[tuple[str, ...], Origins] = {}
         self._domains: dict[str, Domain] = {}
         self._sources: dict[str, int] = {}
+        self.judges = plan.judges
+        """With the digests of their models, once a cell is made."""
 
     def cell(self, point: Mapping[str, Any]) -> Cell:
         """The cell of a point without seeds."""
@@ -274,7 +295,30 @@ class _CellMaker:
             models=models,
         )
         axes = {axis: self._label(raw, axis) for axis in self._plan.axes}
-        return Cell(cell_id, source, config, axes, roles, (), needs)
+        judging = self._judging(config, checked, origins)
+        return Cell(cell_id, source, config, axes, roles, (), needs, judging)
+
+    def _judging(
+        self,
+        config: CellConfig,
+        checked: Mapping[str, Callable[[], Mapping[str, Any]]],
+        origins: Origins,
+    ) -> dict[str, str]:
+        """The roles of the judges and their models, which must be the same in all cells."""
+        judging: dict[str, str] = {}
+        known, self.judges = self.judges, []
+        for index, judge in enumerate(known):
+            roles = _roles(config, judge.roles, origins)
+            found = judge.with_models({role: checked[name]() for role, name in roles.items()})
+            if judge.digest and judge.digest != found.digest:
+                raise origins.refuse(
+                    ("judges", index),
+                    f"the model of {judge.role} differs between cells of the grid; all dialogues "
+                    "of a sweep are judged by one",
+                )
+            self.judges.append(found)
+            judging |= roles
+        return judging
 
     def seeds(self, point: Mapping[str, Any]) -> Seeds:
         """The seeds of a point."""
@@ -364,37 +408,11 @@ def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:
 
 
 def _check_success(ref: PluginRef, origins: Origins) -> None:
-    _require(plugins.load, SUCCESS, ref.name, "success rule", origins, ("success",))
+    require(plugins.load, SUCCESS, ref.name, "success rule", origins, ("success",))
     for option in ref.options:
         raise origins.refuse(
             ("success", option), f"unknown key {option!r}; {ref.name} takes no options"
         )
-
-
-def speaker(
-    ref: PluginRef, package: str, kind: str, origins: Origins, at: Sequence[str]
-) -> tuple[type[Agent] | type[User], dict[str, Any]]:
-    """The class of an agent or user, and its identity; its options and prompts are checked."""
-    cls = _require(plugins.load, package, ref.name, kind, origins, at)
-    base = Agent if package == AGENTS else User
-    if not (isinstance(cls, type) and issubclass(cls, base)):
-        raise origins.refuse(at, f"{ref.name!r} exports no {base.__name__}")
-    options: AgentOptions | UserOptions = check(cls.Options, ref.options, origins, at)
-    try:
-        prompts = folder_of(plugins.module(package, ref.name, kind), options.prompts)
-        for step in cls.steps:
-            prompts.check(step.name)
-    except (UsageError, PromptError) as error:
-        raise origins.refuse(at, error.message) from None
-    found = {
-        "name": ref.name,
-        "version": cls.version,
-        "options": options.identity(),
-        "prompts": prompts.digest(),
-    }
-    if issubclass(cls, Agent) and (needs := cls.needs(options)):
-        found["needs"] = {name: recipe.identity() for name, recipe in needs.items()}
-    return cls, found
 
 
 def needs_of(
@@ -435,7 +453,7 @@ def _order(ids: Sequence[str], sample_seed: int) -> list[int]:
 
 def make_domain(ref: PluginRef, origins: Origins) -> Domain:
     """The domain that `ref` names; what it reads, it reads when first asked."""
-    cls = _require(plugins.load, DOMAINS, ref.name, "domain", origins, ("domain",))
+    cls = require(plugins.load, DOMAINS, ref.name, "domain", origins, ("domain",))
     options: Options = check(cls.Options, ref.options, origins, ("domain",))
     return cls(options)
 
@@ -461,17 +479,3 @@ def _roles(config: CellConfig, spoken: Sequence[str], origins: Origins) -> dict[
         return {role: identity.resolve_role(role, config.roles) for role in spoken}
     except UsageError as error:
         raise origins.refuse(("roles",), error.message.removeprefix("roles: ")) from None
-
-
-def _require(
-    load: Callable[..., Any],
-    package: str,
-    name: str,
-    kind: str,
-    origins: Origins,
-    at: Sequence[str],
-) -> Any:
-    try:
-        return load(package, name, kind)
-    except UsageError as error:
-        raise origins.refuse(at, error.message) from None

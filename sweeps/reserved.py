@@ -11,8 +11,9 @@ ROLES = ("agent", "user", "critic", "judge")
 
 # Dotted path in a sweep file -> why it is refused. Delete an entry once the feature exists.
 _RESERVED = {
-    r"critics?|roles\.critic(\..+)?": "critics are not supported yet; the roles are agent and user",
-    r"judges?|roles\.judge(\..+)?": "judges are not supported yet; the roles are agent and user",
+    r"critics?|roles\.critic(\..+)?": (
+        "critics are not supported yet; the roles are agent, user and judge"
+    ),
     r"seeds\.order": "not supported yet; the seeds are sampling and training",
 }
 

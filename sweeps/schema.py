@@ -70,6 +70,21 @@ class PluginRef(BaseModel):
         return dict(self.model_extra or {})
 
 
+class JudgeRef(PluginRef):
+    """A judge by name, or `{name: ..., samples: n, option: ...}`."""
+
+    samples: Annotated[int, Field(ge=1, le=1000)] = 1
+    """How often each subject is judged, each time with another seed."""
+    label: Name | None = None
+    """What it is called in roles and tables; its name without it. Two judges of one plug-in need
+    different ones."""
+
+    @property
+    def title(self) -> str:
+        """The label, or else the last part of the name."""
+        return self.label or self.name.rpartition(".")[2]
+
+
 class Price(_Part):
     """What a million tokens cost, in any currency. It changes no dialogue."""
 
@@ -237,6 +252,8 @@ class Header(_Part):
     caps: Caps = Caps()
     cache: Cache = Cache()
     artifacts: Artifacts = Artifacts()
+    judges: list[JudgeRef] = []
+    """What reads the dialogues afterwards and gives verdicts. They change no dialogue."""
     metrics: Annotated[list[str], Field(min_length=1)] = ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
 
     @model_validator(mode="before")

@@ -11,6 +11,7 @@ from agents.core.agent import Agent, AgentContext
 from agents.core.ask import Ask, CallLog
 from agents.core.calls import Model
 from agents.core.errors import AgentError, UserError, blaming
+from agents.core.seeds import Seeds
 from simulators.core.cases import Case
 from simulators.core.dialogue import DialogueLimits, SuccessRule, Transcript, run_dialogue
 from simulators.core.user import User, UserContext
@@ -74,17 +75,9 @@ class EpisodeHandler:
         self, task: Task, case: Case, transcript: Transcript, log: CallLog, wrap: Wrap | None
     ) -> None:
         resources, scene = self._resources, self._scene(task.cell)
-        cell = resources.job.cells[task.cell]
-        catalogue = resources.domain(cell.source).catalogue
+        catalogue = resources.domain(resources.job.cells[task.cell].source).catalogue
         case_id, seeds = task.spec
-        context = AgentContext(
-            catalogue,
-            case.visible,
-            cell.config.limits.shown_items,
-            resources.load(cell.artifacts(seeds), catalogue),
-        )
-        with blaming(AgentError):
-            agent: Agent = scene.agent.cls(scene.agent.options, context)
+        agent, ask_agent = self.agent(task.cell, case, seeds, log)
         with blaming(UserError):
             user: User = scene.user.cls(scene.user.options, UserContext(catalogue, case))
         if wrap is not None:
@@ -96,13 +89,34 @@ class EpisodeHandler:
         await run_dialogue(
             agent,
             user,
-            Ask("agent", case_id, seeds.sampling, scene.agent.prompts, model, log),
+            ask_agent,
             Ask("user", case_id, seeds.sampling, scene.user.prompts, model, log),
             hidden=case.hidden,
             limits=scene.limits,
             is_success=scene.is_success,
             probe=resources.job.probe,
             transcript=transcript,
+        )
+
+    def agent(self, cell: int, case: Case, seeds: Seeds, log: CallLog) -> tuple[Agent, Ask]:
+        """A new agent of the cell at this position, for a dialogue with `case`, and its `Ask`."""
+        resources, speaker = self._resources, self._scene(cell).agent
+        config = resources.job.cells[cell]
+        catalogue = resources.domain(config.source).catalogue
+        context = AgentContext(
+            catalogue,
+            case.visible,
+            config.config.limits.shown_items,
+            resources.load(config.artifacts(seeds), catalogue),
+        )
+
+        def model(role: str) -> Model:
+            return resources.model(cell, role)
+
+        with blaming(AgentError):
+            agent: Agent = speaker.cls(speaker.options, context)
+        return agent, Ask(
+            "agent", case.visible.case_id, seeds.sampling, speaker.prompts, model, log
         )
 
     def _scene(self, index: int) -> _Scene:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulators.core.cases import Split
+from sweeps.judges import PlannedJudge
 from sweeps.plan import Cell, Plan
 from sweeps.schema import PluginRef
 from sweeps.storage.folder import Folder
@@ -29,6 +30,7 @@ class Job:
     """All that a worker needs to run tasks of one run of a sweep. Crosses processes."""
 
     cells: tuple[Cell, ...]
+    judges: tuple[PlannedJudge, ...]
     sources: tuple[CaseSource, ...]
     probe: bool
     executor: ExecutorName
@@ -48,6 +50,7 @@ def job_of(plan: Plan, *, probe: bool, executor: ExecutorName, epoch: int, run_i
     """The job of running `plan` in its output folder."""
     return Job(
         cells=tuple(plan.cells),
+        judges=tuple(plan.judges),
         sources=tuple(CaseSource(s.source_id, s.domain_ref, s.split) for s in plan.sources),
         probe=probe,
         executor=executor,

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from agents.core.ask import CallLog
 from sweeps.artifacts import ARTIFACT
 from sweeps.episodes import EPISODE
+from sweeps.judgements import JUDGEMENT
 from sweeps.tasks import Task
 from workers.artifacts.calls import ArtifactHandler
 from workers.attempts import Attempt, Handler, OnProgress
 from workers.episodes import EpisodeHandler
+from workers.judging import JudgementHandler
 from workers.resources import Resources
 
 HANDLERS: dict[str, Callable[[Resources], Handler]] = {
     EPISODE: EpisodeHandler,
     ARTIFACT: ArtifactHandler,
+    JUDGEMENT: JudgementHandler,
 }
 """Kind -> what runs its tasks. What a kind commits, and where: `sweeps.storage.records.COMMITS`."""
 

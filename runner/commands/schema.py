@@ -22,9 +22,10 @@ from pydantic import BaseModel
 from agents.core import plugins
 from agents.recommenders.core import RECOMMENDERS, RecommenderRef
 from analysis.metrics.core import METRICS
+from simulators.core.judge import JUDGES
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS
 from sweeps.reserved import ROLES, usable
-from sweeps.schema import CellConfig, Header, ModelSpec
+from sweeps.schema import CellConfig, Header, JudgeRef, ModelSpec
 from workers.models import BACKENDS
 
 Schema = dict[str, Any]
@@ -34,15 +35,21 @@ _REFERENCE: Schema = {"type": "string", **_PATTERN}
 _NULL: Schema = {"type": "null"}
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_ROLE = rf"({'|'.join(usable(ROLES, ['roles']))})(\.[A-Za-z0-9_.-]+)?"
+_ROLES = usable(ROLES, ["roles"])
+_ROLE = rf"({'|'.join(_ROLES)})(\.[A-Za-z0-9_.-]+)?"
+# A judge changes no dialogue, so its model makes no cells.
+_ROLE_AXIS = rf"({'|'.join(role for role in _ROLES if role != 'judge')})(\.[A-Za-z0-9_.-]+)?"
 _KINDS = {
     "domain": (DOMAINS, "name"),
     "agent": (AGENTS, "name"),
     "simulator": (USERS, "name"),
     "success": (SUCCESS, "name"),
     "recommender": (RECOMMENDERS, "name"),
+    "judge": (JUDGES, "name"),
     "model": (BACKENDS, "backend"),
 }
+_COMMON: dict[str, type[BaseModel]] = {"judge": JudgeRef, "model": ModelSpec}
+"""What entries of a kind have besides the options of their plug-in."""
 
 
 def sweep_schema() -> Schema:
@@ -78,6 +85,7 @@ def sweep_schema() -> Schema:
             "description": "Points that are left out: what they match in.",
             **_or_reference({"type": "array", "items": _pointer("point")}),
         },
+        "judges": _or_reference({"type": "array", "items": _pointer("judge")}),
         "metrics": _or_reference({"type": "array", "minItems": 1, "items": _metric()}),
     }
     axes = dict(_axes(cell))
@@ -112,7 +120,7 @@ def _plugin(kind: str) -> Schema:
     package, key = _KINDS[kind]
     names = plugins.names(package)
     options = {name: _options(package, name) for name in names}
-    common = _properties(ModelSpec) if kind == "model" else {}
+    common = _properties(_COMMON[kind]) if kind in _COMMON else {}
     common = {name: schema for name, schema in common.items() if name != key}
     chosen = {"enum": names, "description": f"Which {kind}: one of crsweep's, or a dotted name."}
     named = {"anyOf": [chosen, {"type": "string", "pattern": _DOTTED}, _pointer("reference")]}
@@ -155,7 +163,7 @@ def _axes(cell: Mapping[str, Schema]) -> Iterator[tuple[str, Schema]]:
             if name not in ("sample", "sample_seed"):
                 yield f"^{part}\\.{name}$", schema
     yield "^seed$", cell["seed"]
-    yield f"^roles\\.{_ROLE}$", {"type": "string"}
+    yield f"^roles\\.{_ROLE_AXIS}$", {"type": "string"}
     yield r"^models\.[A-Za-z0-9_-]+$", _pointer("model")
     backends = [_options(BACKENDS, name) for name in plugins.names(BACKENDS)]
     yield f"^models\\.{_MODEL}\\.backend$", {"enum": plugins.names(BACKENDS)}

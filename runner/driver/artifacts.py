@@ -66,6 +66,11 @@ class Preparation:
         check_packages(self._to_make(FitRecipe))
 
     @property
+    def keys(self) -> list[str]:
+        """Of all that are needed."""
+        return list(self._artifacts)
+
+    @property
     def missing(self) -> int:
         """How many are not ready."""
         return len(self._artifacts) - len(self._ready)

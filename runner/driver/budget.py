@@ -42,7 +42,7 @@ def check_caps(plan: Plan) -> dict[str, Price]:
                     "give each model its own name",
                 )
     if caps.cost is not None:
-        for name in dict.fromkeys(name for cell in plan.cells for name in cell.roles.values()):
+        for name in dict.fromkeys(name for cell in plan.cells for name in cell.models):
             if name not in prices:
                 raise origins.refuse(
                     ("models", name),

@@ -26,7 +26,7 @@ def nothing_to_run(session: Session) -> RunResult | None:
     else:
         return None
     needs = session.budget.needs()
-    return RunResult(session.folder, work.planned, work.left, None, reached, needs=needs)
+    return RunResult(session.folder, work.noun, work.planned, work.left, None, reached, needs=needs)
 
 
 def close(session: Session, execution: Execution) -> RunResult:
@@ -41,6 +41,7 @@ def close(session: Session, execution: Execution) -> RunResult:
             tidy(session.calls, complete=left == 0 and work.completes)
     result = RunResult(
         session.folder,
+        work.noun,
         work.planned,
         left,
         execution.tally,

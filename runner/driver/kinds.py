@@ -9,6 +9,7 @@ from runner.driver.artifacts import Preparation
 from runner.driver.scheduler import Receiver
 from sweeps.artifacts import ARTIFACT
 from sweeps.episodes import EPISODE
+from sweeps.judgements import JUDGEMENT
 
 
 class RunParts(NamedTuple):
@@ -22,6 +23,7 @@ class RunParts(NamedTuple):
 RECEIVERS: dict[str, Callable[[RunParts], Receiver]] = {
     EPISODE: lambda run: run.counters,
     ARTIFACT: lambda run: run.preparation,
+    JUDGEMENT: lambda run: run.counters,
 }
 """Kind -> what receives the outcomes and the progress of its tasks."""
 

@@ -2,31 +2,81 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from agents.core.errors import UsageError
 from analysis.metrics.core import parse
+from analysis.results import Results
 from runner.driver import manifest as sweep_folder
 from runner.driver.budget import check_caps
 from runner.locations import (
     check_match,
     check_paths,
 )
+from sweeps import manifest as manifests
 from sweeps.load import LoadedSweep, load
+from sweeps.origins import Origins
 from sweeps.plan import Plan, make_plan
-from workers.models import declare
+from sweeps.storage import folder as folders
+from workers.models import backend_of, declare
 
 
 def load_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
     """Loads, checks and expands a sweep, its metrics too. Nothing is written."""
-    loaded = load(sweep, overrides)
+    return _checked(load(sweep, overrides))
+
+
+def load_plan_of(what: str, overrides: Sequence[str]) -> Plan:
+    """The same of a sweep file, or of the sweep that was last run in an output folder.
+
+    Of a folder it is the resolved sweep of its manifest, whose environment variables are looked up
+    again. Raises UsageError.
+    """
+    path = Path(what)
+    if path.suffix in (".yaml", ".yml") or (path.is_file()):
+        return load_plan(path, overrides)
+    results = Results.open(what)
+    folder = results.folder.absolute()
+    with tempfile.TemporaryDirectory() as name:
+        sweep = Path(name) / f"{manifests.FILE}.yaml"
+        config = {**results.manifest.config, "out": str(folder)}
+        sweep.write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+        loaded = load(sweep, overrides)
+    with suppress(FileNotFoundError):
+        text = folders.read(folder, "sweep.yaml").decode("utf-8", "replace")
+        loaded = replace(loaded, text=text)  # as it was given
+    return _checked(loaded)
+
+
+def _checked(loaded: LoadedSweep) -> Plan:
     plan = make_plan(loaded, declare, probe=_check_metrics(loaded))
+    _check_samples(plan)
     check_caps(plan)
     check_paths(plan)
     check_match(plan)
     sweep_folder.check_is_ours(loaded.out, loaded.header.name)
     return plan
+
+
+def _check_samples(plan: Plan) -> None:
+    """Refuses several samples of a model that would give the same verdict each time."""
+    for index, judge in enumerate(plan.judges):
+        if judge.ref.samples == 1:
+            continue
+        for role in judge.roles:
+            name = plan.cells[0].judges[role]
+            cls, options = backend_of(plan.cells[0].config.models[name], Origins(), ())
+            if cls.is_greedy(options):
+                raise plan.loaded.origins.refuse(
+                    ("judges", index, "samples"),
+                    f"{judge.title} is asked {judge.ref.samples} times, but its model {name!r} is "
+                    "greedy (temperature 0) and gives the same verdict each time",
+                )
 
 
 def _check_metrics(loaded: LoadedSweep) -> bool:

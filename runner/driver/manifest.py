@@ -15,9 +15,18 @@ from agents.core import plugins
 from agents.core.errors import UsageError
 from agents.recommenders.core import RECOMMENDERS, Fit
 from runner.environment import library_versions
+from simulators.core.judge import JUDGES
 from sweeps import manifest as manifests
 from sweeps.identity import RECIPE
-from sweeps.manifest import ArtifactEntry, CellEntry, Manifest, SourceEntry
+from sweeps.judges import PlannedJudge
+from sweeps.manifest import (
+    ArtifactEntry,
+    CellEntry,
+    DimensionEntry,
+    JudgeEntry,
+    Manifest,
+    SourceEntry,
+)
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Cell, Plan
 from sweeps.storage.folder import Folder
 from sweeps.storage.records import READABLE, SCHEMA_VERSION, SCHEMAS
@@ -110,7 +119,7 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
             (AGENTS, config.agent.name),
             (USERS, config.simulator.name),
             (SUCCESS, config.success.name),
-            *((BACKENDS, config.models[m].backend) for m in set(cell.roles.values())),
+            *((BACKENDS, config.models[m].backend) for m in cell.models),
             *(
                 (RECOMMENDERS, need.recipe.ref.name)
                 for need in cell.needs
@@ -123,6 +132,9 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
             shared = f"{package}.core"
             if importlib.util.find_spec(shared) is not None:
                 used[shared] = 1
+    for judge in plan.judges:
+        found = plugins.module(JUDGES, judge.ref.name, "judge").__name__
+        used[found] = judge.identity["version"]
     return {
         name: {"version": version, "hash": plugins.source_hash(importlib.import_module(name))}
         for name, version in sorted(used.items())
@@ -160,6 +172,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None, cases_file: s
         ],
         sources=source_entries(plan),
         watermark=_watermark(plan),
+        judges=[_judge_entry(plan, judge) for judge in plan.judges],
         seeds=sorted({seeds.sampling for cell in plan.cells for seeds in cell.seeds}),
         seed_varies=seed_varies(plan),
         metrics=loaded.header.metrics,
@@ -198,6 +211,19 @@ def source_entries(plan: Plan) -> list[SourceEntry]:
         )
         for source in plan.sources
     ]
+
+
+def _judge_entry(plan: Plan, judge: PlannedJudge) -> JudgeEntry:
+    models = plan.cells[0].judges  # the same in all cells
+    return JudgeEntry(
+        title=judge.title,
+        name=judge.ref.name,
+        digest=judge.digest,
+        samples=judge.ref.samples,
+        dimensions=[DimensionEntry(**dimension._asdict()) for dimension in judge.dimensions],
+        models={role: models[role] for role in judge.roles},
+        options=plan.loaded.as_written(judge.ref.options),
+    )
 
 
 def _earlier_sources(before: Manifest | None) -> dict[str, dict[str, Any]]:
@@ -264,7 +290,7 @@ def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:
 def _watermark(plan: Plan) -> list[str]:
     """The backends in use that are no language models."""
     used = dict.fromkeys(
-        cell.config.models[name].backend for cell in plan.cells for name in cell.roles.values()
+        cell.config.models[name].backend for cell in plan.cells for name in cell.models
     )
     return [name for name in used if plugins.load(BACKENDS, name, "backend").watermark]
 
@@ -279,9 +305,7 @@ def _versions(plan: Plan) -> dict[str, str]:
 
 def _uses_vllm(plan: Plan) -> bool:
     return any(
-        cell.config.models[name].backend == "vllm"
-        for cell in plan.cells
-        for name in cell.roles.values()
+        cell.config.models[name].backend == "vllm" for cell in plan.cells for name in cell.models
     )
 
 

@@ -12,9 +12,11 @@ from sweeps.storage.folder import Folder
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended. `left` episodes of the plan are still to be run (or artifacts made)."""
+    """How a run ended. `left` tasks of those planned are still to be done."""
 
     folder: Folder
+    noun: str
+    """What one of its tasks is called."""
     planned: int
     left: int
     tally: Tally | None

@@ -1,4 +1,4 @@
-"""`crsweep run` and `crsweep prepare`: a session is opened, executed and closed."""
+"""`crsweep run`, `prepare` and `judge`: a session is opened, executed and closed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 
 from rich.console import Console
 
+from agents.core.errors import UsageError
 from runner.driver.closing import close, nothing_to_run
 from runner.driver.execution import execute
-from runner.driver.loading import load_plan
+from runner.driver.judging import JudgingWork, Selection
+from runner.driver.loading import load_plan, load_plan_of
 from runner.driver.opening import open_session
 from runner.driver.report import announce
 from runner.driver.result import RunResult
 from runner.driver.work import ArtifactWork, EpisodeWork, FindWork, find_settled
+from sweeps.plan import Plan
 from sweeps.storage.parts import PartDamaged
 
 
@@ -46,6 +49,48 @@ def run(
         if only_prepare
         else partial(EpisodeWork.find, retry=retry, **accepted)
     )
+    result = _run(plan, find_work, accept_source_change, again, console)
+    if only_prepare or not plan.judges:
+        return result
+    if result.left:
+        console.print("dialogues are judged once all of them have run")
+        return result
+    judging = partial(JudgingWork.find, selection=Selection(), **accepted)
+    return _run(plan, judging, accept_source_change, again, console)
+
+
+def judge(
+    what: str,
+    overrides: Sequence[str],
+    *,
+    selection: Selection,
+    accept_source_change: bool,
+    accept_artifact_change: bool = False,
+    again: str = "",
+    console: Console,
+) -> RunResult:
+    """Judges the dialogues that are stored already. Raises as `run` does.
+
+    `what` is a sweep file, or the output folder of a sweep.
+    """
+    plan = load_plan_of(what, overrides)
+    if not plan.judges:
+        raise UsageError(
+            f"{what}: there are no judges to run; name them in the sweep file "
+            "(judges: [relevance]) or as an override (judges=[relevance])"
+        )
+    judging = partial(
+        JudgingWork.find,
+        selection=selection,
+        accept_artifacts=accept_artifact_change,
+        console=console,
+    )
+    return _run(plan, judging, accept_source_change, again, console)
+
+
+def _run(
+    plan: Plan, find_work: FindWork, accept_source_change: bool, again: str, console: Console
+) -> RunResult:
     with open_session(
         plan, find_work, console, accept_source_change=accept_source_change
     ) as session:

@@ -31,8 +31,11 @@ class Work(Protocol):
 
     noun: str
     """What one of its tasks is called."""
-    completes: bool
-    """Whether the sweep is complete once nothing of it is left."""
+
+    @property
+    def completes(self) -> bool:
+        """Whether the sweep is complete once nothing of it is left."""
+        ...
 
     @property
     def preparation(self) -> Preparation: ...
@@ -132,7 +135,6 @@ class EpisodeWork:
     remaining: Remaining
     preparation: Preparation
     noun = "episode"
-    completes = True
 
     @classmethod
     def find(
@@ -143,6 +145,11 @@ class EpisodeWork:
         left = remaining(plan, done)
         preparation = Preparation(plan, left.artifacts, console, accept=accept_artifacts)
         return cls(plan, done, left, preparation)
+
+    @property
+    def completes(self) -> bool:
+        """Not where judgements follow: until they are there, the journal serves their resume."""
+        return not self.plan.judges
 
     @property
     def artifacts(self) -> Sequence[str]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from sweeps.episodes import EPISODE
+from sweeps.judgements import JUDGEMENT
 
 SCHEMA_VERSION = 3
 READABLE = frozenset({2, 3})
@@ -125,11 +126,46 @@ EPISODES = pa.schema(
     ]
 )
 
+JUDGEMENTS = pa.schema(
+    [
+        pa.field("judgement_id", pa.string(), nullable=False),
+        pa.field("task_id", pa.string(), nullable=False),  # several judgements are one task
+        pa.field("judging_id", pa.string(), nullable=False),  # its attempt: `attempt_id` in calls
+        pa.field("episode_id", pa.string(), nullable=False),  # what is judged
+        pa.field("attempt_id", pa.string(), nullable=False),
+        pa.field("transcript_hash", pa.string(), nullable=False),  # as in its row of episodes
+        pa.field("other_episode_id", pa.string()),  # of a pair: the opponent of the first
+        pa.field("other_attempt_id", pa.string()),
+        pa.field("other_transcript_hash", pa.string()),
+        pa.field("prefix", _NAME),  # of a pair of replies: whose dialogue they continue, a or b
+        pa.field("other_reply", pa.string()),  # JSON: text and items of the reply that was made
+        pa.field("turn", pa.int16()),  # null: the whole dialogue; also of a failed task
+        pa.field("item", pa.string()),
+        pa.field("judge", _NAME, nullable=False),  # its label in the sweep file
+        pa.field("judge_digest", _NAME, nullable=False),  # of the judge with its model
+        pa.field("dimension", _NAME),  # null: of a failed task
+        pa.field("sample", pa.int16(), nullable=False),
+        pa.field("order", _NAME),  # of a pair: ab or ba, which side was presented first
+        pa.field("status", _NAME, nullable=False),  # valid, unparsed, failed
+        pa.field("value", pa.float64()),  # of a pair: 1 the first wins, 0 it loses, 0.5 a tie
+        pa.field("reason", pa.string()),
+        pa.field("blame", _NAME),
+        pa.field("error_class", _NAME),
+        pa.field("error", pa.string()),
+        pa.field("annotator", _NAME),  # null: a model
+        pa.field("calls", pa.int32(), nullable=False),  # of the whole task
+        pa.field("started", pa.float64(), nullable=False),
+        pa.field("ended", pa.float64(), nullable=False),
+        *WRITTEN_BY,
+    ]
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "cases": CASES,
     "calls": CALLS,
     "turns": TURNS,
     "episodes": EPISODES,
+    "judgements": JUDGEMENTS,
 }
 
 
@@ -169,6 +205,12 @@ COMMITS: dict[str, Commit] = {
             # An episode that is done has an opening, its turn 0.
             Needs("turns", ("turns", "status"), lambda r: r["turns"] + (r["status"] == "done")),
         ),
+    ),
+    JUDGEMENT: Commit(
+        "judgements",
+        "task_id",
+        (Needs("calls", ("calls",), lambda row: row["calls"]),),
+        attempt="judging_id",
     ),
 }
 """Kind of task -> its commit table. A kind that is not here commits nothing to the folder."""

@@ -6,8 +6,7 @@ from agents.core.errors import UsageError
 from sweeps import reserved
 from tests.sweep_files import BASE, plan_of, write_sweep
 
-CRITICS = "critics are not supported yet; the roles are agent and user"
-JUDGES = "judges are not supported yet; the roles are agent and user"
+CRITICS = "critics are not supported yet; the roles are agent, user and judge"
 ORDER = "not supported yet; the seeds are sampling and training"
 
 
@@ -16,10 +15,7 @@ ORDER = "not supported yet; the seeds are sampling and training"
     [
         ("roles", {"user": "strong", "critic": "weak"}, "roles.critic", CRITICS),
         ("roles", {"user": "strong", "critic.tone": "weak"}, "roles.critic.tone", CRITICS),
-        ("roles", {"user": "strong", "judge": "weak"}, "roles.judge", JUDGES),
-        ("roles", {"user": "strong", "judge.tone": "weak"}, "roles.judge.tone", JUDGES),
         ("critic", "strict", "critic", CRITICS),
-        ("judges", ["fluency"], "judges", JUDGES),
         ("seeds", {"sampling": 1, "order": 0}, "seeds.order", ORDER),
     ],
 )
@@ -44,12 +40,9 @@ def test_a_reserved_name_is_refused_in_one_line_that_names_it_and_its_place(
     ("axis", "value", "path", "why"),
     [
         ("roles.critic", "weak", "roles.critic", CRITICS),
-        ("roles.judge", "weak", "roles.judge", JUDGES),
-        ("roles", {"agent": "weak", "user": "weak", "judge": "weak"}, "roles.judge", JUDGES),
         ("seeds.order", 1, "seeds.order", ORDER),
         ("seeds", {"sampling": 1, "order": 1}, "seeds.order", ORDER),
         ("critic", "strict", "grid: critic", CRITICS),
-        ("judges", "fluency", "grid: judges", JUDGES),
     ],
 )
 def test_an_axis_that_sets_a_reserved_name_is_refused(tmp_path, axis, value, path, why):
@@ -68,7 +61,7 @@ def test_messages_about_other_names_do_not_suggest_a_reserved_one(tmp_path):
         ({"seeds": {"ordr": 1}}, "seeds.ordr: unknown key 'ordr' (known: sampling, training)"),
         ({"seeds": 3}, "expected a mapping, found 3 (known: sampling, training)"),
         ({"roles": {"user": "weak", "agent": "weak", "crtic": "weak"}},
-         "there is no role 'crtic' (a role begins with one of: agent, user)"),
+         "there is no role 'crtic' (a role begins with one of: agent, user, judge)"),
     ):  # fmt: skip
         with pytest.raises(UsageError) as caught:
             plan_of(write_sweep(tmp_path, grid=grid, **changes))
@@ -76,6 +69,6 @@ def test_messages_about_other_names_do_not_suggest_a_reserved_one(tmp_path):
 
 
 def test_what_is_not_reserved_may_be_used():
-    assert reserved.usable(reserved.ROLES, ["roles"]) == ["agent", "user"]
+    assert reserved.usable(reserved.ROLES, ["roles"]) == ["agent", "user", "judge"]
     for path in (["roles", "agent", "critic"], ["models", "judge"], ["seeds", "sampling"]):
         assert reserved.reserved(path) is None

@@ -109,6 +109,11 @@ class Backend(ABC):
     def __init__(self, options: Options, context: BackendContext) -> None: ...
 
     @classmethod
+    def is_greedy(cls, options: Any) -> bool:
+        """Whether `greedy` holds with these options."""
+        return False
+
+    @classmethod
     def engine(cls, options: Any, label: str, cpu: bool) -> EngineSpec | None:
         """The engine that the run must start for these options, if it needs one.
 

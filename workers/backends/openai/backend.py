@@ -67,13 +67,17 @@ class OpenAIBackend(Backend):
 
     Options = OpenAIOptions
 
+    @classmethod
+    def is_greedy(cls, options: Any) -> bool:
+        return options.sampling.temperature == 0
+
     def __init__(self, options: OpenAIOptions, context: BackendContext) -> None:
         import openai  # late: a second that every `--help` would pay
 
         self._openai = openai
         self._options = options
         self.guided = options.guided == "json_schema"
-        self.greedy = options.sampling.temperature == 0
+        self.greedy = self.is_greedy(options)
         self.max_wait = options.max_wait
         self._name = context.name
         try:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +28,14 @@ class VLLMBackend(Backend):
     Options = VLLMOptions
     version = 2  # 2: fields in the schema's order, no whitespace between JSON tokens
 
+    @classmethod
+    def is_greedy(cls, options: Any) -> bool:
+        return options.sampling.temperature == 0
+
     def __init__(self, options: VLLMOptions, context: BackendContext) -> None:
         self._options, self._label = options, context.name
         self.guided = options.guided == "json_schema"
-        self.greedy = options.sampling.temperature == 0
+        self.greedy = self.is_greedy(options)
         self._sampling = json.dumps(options.sampling.for_engine(), sort_keys=True)
         self._thinking_end = options.thinking.end if options.thinking else ""
         self._client = context.engines.of(

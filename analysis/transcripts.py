@@ -1,0 +1,90 @@
+"""Stored dialogues, read back for judges: those that stand, in batches.
+
+An episode that is done has one attempt that stands (`episodes`). What fails is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import pyarrow as pa
+
+from agents.core.seeds import Seeds
+from analysis.results import Results
+from sweeps.judgements import StoredDialogue, StoredTurn
+
+BATCH = 2_000  # dialogues that are in memory at once
+
+_COLUMNS = ("cell", "case_id", "seed", "seed_training", "seed_order")
+
+
+class Standing:
+    """The done episodes of the plan in a folder, by their position in the order of their cases.
+
+    `where` is a condition in SQL on the columns of `episodes`; at most `limit` are taken. Raises
+    UsageError for a condition that is none.
+    """
+
+    def __init__(self, results: Results, where: str | None = None, limit: int | None = None):
+        self._results = results
+        if where:  # as one whole condition, before it is a part of a larger one
+            results.check_select(f"SELECT 1 FROM episodes WHERE {where}")
+        chosen = f" AND ({where}\n)" if where else ""
+        limited = "" if limit is None else f" LIMIT {limit}"
+        text = (
+            "SELECT episode_id, attempt_id, transcript_hash, cell, case_id, seed, seed_training, "
+            f"seed_order FROM episodes WHERE status = 'done'{chosen} "
+            f"ORDER BY position, cell, seed, seed_training, seed_order{limited}"
+        )
+        results.check_select(text)
+        self._rows: pa.Table = results.arrow(text)
+
+    def __len__(self) -> int:
+        return self._rows.num_rows
+
+    def where_is(self) -> dict[tuple[int, str, Seeds], int]:
+        """(cell, case, seeds) of each dialogue -> its position."""
+        columns = [self._rows[name].to_pylist() for name in _COLUMNS]
+        return {
+            (cell, case, Seeds(*seeds)): index
+            for index, (cell, case, *seeds) in enumerate(zip(*columns, strict=True))
+        }
+
+    def batches(self) -> Iterator[list[StoredDialogue]]:
+        """All dialogues, in order."""
+        for start in range(0, len(self), BATCH):
+            positions = range(start, min(start + BATCH, len(self)))
+            found = self.read(positions)
+            yield [found[position] for position in positions]
+
+    def read(self, positions: Sequence[int]) -> dict[int, StoredDialogue]:
+        """The dialogues at these positions."""
+        distinct = sorted(set(positions))
+        chosen = self._rows.take(distinct)
+        chosen = chosen.append_column("place", pa.array(range(len(distinct)), pa.int32()))
+        self._results.db.register("chosen_dialogues", chosen)
+        rows = self._results.query(
+            "SELECT c.place, t.turn, t.agent_text, t.action, t.shown, t.user_text, "
+            "t.user_decision, t.accepted_item "
+            "FROM turns t JOIN chosen_dialogues c USING (attempt_id) ORDER BY c.place, t.turn"
+        )
+        heads = chosen.to_pylist()
+        found: dict[int, StoredDialogue] = {}
+        for place, turns in groupby(rows.fetchall(), key=lambda row: row[0]):
+            head = heads[place]
+            opening, *others = turns
+            found[distinct[place]] = StoredDialogue(
+                head["episode_id"],
+                head["attempt_id"],
+                head["transcript_hash"],
+                head["cell"],
+                head["case_id"],
+                Seeds(head["seed"], head["seed_training"], head["seed_order"]),
+                opening[5],
+                tuple(
+                    StoredTurn(number, text, action, tuple(shown), said, decision, accepted)
+                    for _, number, text, action, shown, said, decision, accepted in others
+                ),
+            )
+        return found

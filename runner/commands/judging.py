@@ -1,0 +1,34 @@
+"""`crsweep judge`: what the judges of a folder have given, in a table."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.results import Results
+from analysis.tables import render
+from sweeps.storage.folder import Folder
+
+
+def show_judgements(folder: Folder, console: Console) -> None:
+    """A row for each judge and dimension: how many verdicts of which status, and their mean."""
+    rows = (
+        Results.open(folder)
+        .query(
+            "SELECT judge, coalesce(dimension, '(failed)'), count(*), "
+            "count(*) FILTER (WHERE status = 'valid'), "
+            "count(*) FILTER (WHERE status = 'unparsed'), avg(value) "
+            "FROM judgements WHERE annotator IS NULL GROUP BY ALL ORDER BY 1, min(task_id), 2"
+        )
+        .fetchall()
+    )
+    if not rows:
+        return
+    table = Table("judge", "dimension", "verdicts", "valid", "unparsed", "mean", box=None)
+    for judge, dimension, count, valid, unparsed, mean in rows:
+        shown = "-" if mean is None else f"{mean:.3f}"
+        table.add_row(
+            escape(judge), escape(dimension), f"{count:,}", f"{valid:,}", f"{unparsed:,}", shown
+        )
+    render.print_whole(table, console)

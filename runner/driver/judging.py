@@ -1,0 +1,243 @@
+"""What is left to be judged in a folder: the second stage of a sweep.
+
+The dialogues are those that are done and stand. They are read twice, in batches: once to count what
+is left, once to run it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from rich.console import Console
+
+from agents.core import plugins
+from agents.core.errors import UsageError, near
+from analysis.results import Results
+from analysis.transcripts import BATCH, Standing
+from runner.driver.artifacts import Preparation
+from runner.driver.progress import Tally
+from runner.driver.repair import refusing_foreign
+from runner.driver.work import find_settled, remaining
+from runner.formatting import many
+from simulators.core.judge import JUDGES, DialogueJudge, RecordedDialogue
+from sweeps.judgements import (
+    JUDGEMENT,
+    JudgementSpec,
+    Prefix,
+    StoredDialogue,
+    judgement_task,
+)
+from sweeps.judges import PairChoice, PlannedJudge, opponents
+from sweeps.plan import Plan
+from sweeps.tasks import Task
+from workers.results.bundles import committed
+
+
+class Selection(NamedTuple):
+    """What of a folder is to be judged; everything by default."""
+
+    only: Sequence[str] = ()
+    """Titles of judges."""
+    where: str | None = None
+    """A condition in SQL on the columns of `episodes`."""
+    limit: int | None = None
+    """At most so many dialogues."""
+
+    @property
+    def whole(self) -> bool:
+        return not self.only and self.where is None and self.limit is None
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """The dialogues of a folder that judges read, and the tasks that this makes."""
+
+    plan: Plan
+    standing: Standing
+    judges: Mapping[int, PlannedJudge]
+    """The chosen ones, by their position in the plan."""
+
+    @classmethod
+    def find(cls, plan: Plan, selection: Selection) -> Subjects:
+        """Raises UsageError for a judge that is not in the plan, or a wrong condition."""
+        titles = [judge.title for judge in plan.judges]
+        for title in selection.only:
+            if title not in titles:
+                known = ", ".join(titles) or "none"
+                raise UsageError(
+                    f"the sweep has no judge {title!r}{near(title, titles)} (known: {known})"
+                )
+        judges = {
+            index: judge
+            for index, judge in enumerate(plan.judges)
+            if not selection.only or judge.title in selection.only
+        }
+        standing = Standing(Results.open(plan.loaded.out), selection.where, selection.limit)
+        return cls(plan, standing, judges)
+
+    def tasks(self) -> Iterator[Task]:
+        """Every task, settled or not, in the order in which they are run."""
+        single = {
+            index: _instance(judge) for index, judge in self.judges.items() if not judge.pairs
+        }
+        for batch in self.standing.batches() if single else ():
+            for stored in batch:
+                read = stored.recorded(self._catalogue(stored))
+                for index, judge in single.items():
+                    if judge.subjects(read):
+                        yield from self._of(index, JudgementSpec(index, 0, stored), [read])
+        for index, judge in self.judges.items():
+            if judge.pairs is not None:
+                yield from self._pairs(index, judge.pairs)
+
+    def _of(
+        self, index: int, spec: JudgementSpec, read: Sequence[RecordedDialogue], cell: int = -1
+    ) -> Iterator[Task]:
+        """The tasks of one judge and subject, one a sample."""
+        judge = self.judges[index]
+        hashes = [dialogue.transcript_hash for dialogue in read]
+        for sample in range(judge.ref.samples):
+            given = spec._replace(sample=sample)
+            yield judgement_task(judge.digest, given, hashes, spec.first.cell if cell < 0 else cell)
+
+    def _pairs(self, index: int, choice: PairChoice) -> Iterator[Task]:
+        at = self.standing.where_is()
+        against = opponents(choice, [cell.axes for cell in self.plan.cells])
+        found = [
+            (position, at[other, case, seeds])
+            for (cell, case, seeds), position in at.items()
+            for other in against.get(cell, ())
+            if (other, case, seeds) in at
+        ]
+        for start in range(0, len(found), BATCH // 2):
+            pairs = found[start : start + BATCH // 2]
+            read = self.standing.read([position for pair in pairs for position in pair])
+            for first, second in pairs:
+                yield from self._pair(index, choice, read[first], read[second])
+
+    def _pair(
+        self, index: int, choice: PairChoice, first: StoredDialogue, second: StoredDialogue
+    ) -> Iterator[Task]:
+        spec = JudgementSpec(index, 0, first, second)
+        read = [dialogue.recorded(self._catalogue(dialogue)) for dialogue in (first, second)]
+        if choice.of == "dialogue":
+            yield from self._of(index, spec, read)
+            return
+        # Seeds take turns in whose dialogue is continued, from the side that the case draws.
+        draw = _number(first.case_id)
+        a_owns = (draw + first.seeds.sampling) % 2 == 0
+        owner = first if a_owns else second
+        if owner.turns:
+            turn = 1 + _number(f"{first.case_id}\0{first.seeds.sampling}") % len(owner.turns)
+            prefix = Prefix("a" if a_owns else "b", turn)
+            responder = second if a_owns else first
+            read = [owner.recorded(self._catalogue(owner))]
+            yield from self._of(index, spec._replace(prefix=prefix), read, responder.cell)
+
+    def _catalogue(self, dialogue: StoredDialogue):
+        return self.plan.sources[self.plan.cells[dialogue.cell].source].domain.catalogue
+
+
+def _instance(judge: PlannedJudge) -> DialogueJudge:
+    cls = plugins.load(JUDGES, judge.ref.name, "judge")
+    return cls(cls.Options.model_validate(judge.ref.options))
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+@dataclass(frozen=True)
+class JudgingWork:
+    """`crsweep judge`, and the second stage of `crsweep run`."""
+
+    plan: Plan
+    subjects: Subjects
+    settled: Set[str]
+    planned: int
+    left: int
+    cells: frozenset[int]
+    preparation: Preparation
+    completes: bool
+    noun = "judgement"
+
+    @classmethod
+    def find(
+        cls, plan: Plan, *, selection: Selection, accept_artifacts: bool, console: Console
+    ) -> JudgingWork:
+        """Raises PartDamaged for a part that must be set aside."""
+        with refusing_foreign():
+            settled = committed(plan.loaded.out, JUDGEMENT)
+        subjects = Subjects.find(plan, selection)
+        planned = left = 0
+        cells: set[int] = set()
+        needed: dict[str, None] = {}
+        for task in subjects.tasks():
+            planned += 1
+            if task.id not in settled:
+                left += 1
+                cells.add(task.cell)
+                if task.spec.prefix is not None:
+                    seeds = task.spec.first.seeds
+                    needed |= dict.fromkeys(plan.cells[task.cell].artifacts(seeds).values())
+        preparation = Preparation(plan, list(needed), console, accept=accept_artifacts)
+        episodes_left = remaining(plan, find_settled(plan.loaded.out)).episodes
+        completes = selection.whole and episodes_left == 0
+        return cls(plan, subjects, settled, planned, left, frozenset(cells), preparation, completes)
+
+    @property
+    def artifacts(self) -> Sequence[str]:
+        return self.preparation.keys
+
+    @property
+    def totals(self) -> Mapping[str, int]:
+        return {JUDGEMENT: self.left}
+
+    @property
+    def speaking(self) -> Plan:
+        judges = self.subjects.judges.values()
+        roles = {role for judge in judges for role in judge.roles}
+        replies = any(judge.pairs and judge.pairs.of == "response" for judge in judges)
+        cells = [
+            replace(
+                cell,
+                roles={
+                    **(_agent_roles(cell.roles) if replies else {}),
+                    **{role: model for role, model in cell.judges.items() if role in roles},
+                },
+            )
+            for cell in self.plan.cells
+        ]
+        return replace(self.plan, cells=cells)
+
+    def tasks(self, cells: Collection[int]) -> Iterator[Task]:
+        return (
+            task
+            for task in self.subjects.tasks()
+            if task.cell in cells and task.id not in self.settled
+        )
+
+    def left_after(self, tally: Tally, *, whole: bool) -> int:
+        if whole:
+            return tally.left
+        settled = committed(self.plan.loaded.out, JUDGEMENT)
+        return sum(task.id not in settled for task in self.subjects.tasks())
+
+    def summary(self) -> str:
+        done = self.planned - self.left
+        some = f", {done:,} done" if done else ""
+        judges = ", ".join(judge.title for judge in self.subjects.judges.values())
+        return (
+            f"{many(len(self.subjects.standing), 'dialogue')}, "
+            f"{many(self.planned, self.noun)} by {judges}{some}, {self.left:,} to run"
+        )
+
+    def nothing_left(self) -> str:
+        return f"nothing to judge: all {self.planned:,} judgements are settled"
+
+
+def _agent_roles(roles: Mapping[str, str]) -> dict[str, str]:
+    return {role: model for role, model in roles.items() if role.split(".", 1)[0] == "agent"}

@@ -1,0 +1,98 @@
+"""The tasks of kind `judgement`: one judge on one stored dialogue, or on a pair of them.
+
+The id of a task is the digest of what its verdicts depend on: the judge, its model, and the words
+that are judged. So a changed rubric makes new judgements beside the old ones, and adding or
+removing another judge changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from agents.core.dialogue import Action, Decision
+from agents.core.items import Catalogue
+from agents.core.seeds import Seeds
+from simulators.core.judge import RecordedDialogue, RecordedTurn
+from sweeps import identity
+from sweeps.tasks import Task
+
+JUDGEMENT = "judgement"
+
+Side = Literal["a", "b"]
+
+
+class StoredTurn(NamedTuple):
+    """A turn as it is stored. Items are ids."""
+
+    number: int
+    agent_text: str
+    action: Action
+    shown: tuple[str, ...]
+    user_text: str
+    user_decision: Decision
+    accepted: str | None
+
+
+class StoredDialogue(NamedTuple):
+    """A finished dialogue as it is stored, and which one it is. Crosses processes."""
+
+    episode_id: str
+    attempt_id: str
+    transcript_hash: str
+    """As in the episode's row."""
+    cell: int
+    """The position of its cell in the plan."""
+    case_id: str
+    seeds: Seeds
+    opening: str
+    turns: tuple[StoredTurn, ...]
+
+    def recorded(self, catalogue: Catalogue) -> RecordedDialogue:
+        """What a judge may see of it. `catalogue` is that of its cell."""
+        turns = (
+            RecordedTurn(
+                turn.number,
+                turn.agent_text,
+                turn.action,
+                tuple(catalogue[item] for item in turn.shown),
+                turn.user_text,
+                turn.user_decision,
+                None if turn.accepted is None else catalogue[turn.accepted],
+            )
+            for turn in self.turns
+        )
+        return RecordedDialogue(catalogue.noun, self.opening, tuple(turns))
+
+
+class Prefix(NamedTuple):
+    """The context that two replies compete in: one dialogue of a pair, up to the reply of `turn`.
+
+    The other side's agent replies to it now; the owner's reply is the stored one.
+    """
+
+    owner: Side
+    turn: int
+
+
+class JudgementSpec(NamedTuple):
+    """What a judge is given: one dialogue, or a pair."""
+
+    judge: int
+    """The judge's position in the plan."""
+    sample: int
+    first: StoredDialogue
+    second: StoredDialogue | None = None
+    prefix: Prefix | None = None
+    """None for a pair of whole dialogues."""
+
+
+def judgement_task(digest: str, spec: JudgementSpec, transcripts: Sequence[str], cell: int) -> Task:
+    """The first attempt at a judgement.
+
+    `digest` is the judge's, `transcripts` are the hashes of what it reads. The episodes are part of
+    the id: equal words of two cells are two tasks, whose calls are equal and paid for once.
+    """
+    episodes = [d.episode_id for d in (spec.first, spec.second) if d is not None]
+    named = [digest, episodes, transcripts, spec.prefix, spec.sample]
+    return Task(JUDGEMENT, identity.digest(named), cell, spec)

@@ -1,0 +1,60 @@
+"""Checks the plug-ins that speak: agents, simulated users and judges, as a sweep file has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agents.core import plugins
+from agents.core.agent import Agent
+from agents.core.errors import PromptError, UsageError
+from agents.core.prompts import folder_of
+from simulators.core.judge import JUDGES, Judge
+from simulators.core.user import User
+from sweeps.origins import Origins, check
+from sweeps.schema import PluginRef
+
+AGENTS, USERS = "agents", "simulators.users"
+
+_BASES: dict[str, type[Any]] = {AGENTS: Agent, USERS: User, JUDGES: Judge}
+
+
+def speaker(
+    ref: PluginRef, package: str, kind: str, origins: Origins, at: Sequence[Any]
+) -> tuple[type[Any], dict[str, Any]]:
+    """The class of a speaker, and its identity; its options and prompts are checked."""
+    cls = require(plugins.load, package, ref.name, kind, origins, at)
+    base = _BASES[package]
+    if not (isinstance(cls, type) and issubclass(cls, base)):
+        raise origins.refuse(at, f"{ref.name!r} exports no {base.__name__}")
+    options = check(cls.Options, ref.options, origins, at)
+    try:
+        prompts = folder_of(plugins.module(package, ref.name, kind), options.prompts)
+        for step in cls.steps:
+            prompts.check(step.name)
+    except (UsageError, PromptError) as error:
+        raise origins.refuse(at, error.message) from None
+    found = {
+        "name": ref.name,
+        "version": cls.version,
+        "options": options.identity(),
+        "prompts": prompts.digest(),
+    }
+    if issubclass(cls, Agent) and (needs := cls.needs(options)):
+        found["needs"] = {name: recipe.identity() for name, recipe in needs.items()}
+    return cls, found
+
+
+def require(
+    load: Callable[..., Any],
+    package: str,
+    name: str,
+    kind: str,
+    origins: Origins,
+    at: Sequence[Any],
+) -> Any:
+    """What `load` gives; its UsageError with the place in the sweep file."""
+    try:
+        return load(package, name, kind)
+    except UsageError as error:
+        raise origins.refuse(at, error.message) from None

@@ -1,0 +1,202 @@
+"""The second stage: stored dialogues are judged, once, whatever happens in between."""
+
+import io
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from agents.core.calls import Completion
+from agents.core.errors import EngineDead, UsageError
+from analysis.results import Results
+from runner.driver.judging import Selection
+from runner.driver.run import judge, run
+from tests.runner.reading import raw
+from tests.sweep_files import write_sweep
+from workers.backends.rules.backend import RulesBackend
+
+ANSWER = RulesBackend.complete
+CASES = 4
+GRID = {"agent": ["zero_shot", "react"], "roles.agent": ["strong"], "seed": [0, 1]}
+ROLES = {"user": "strong", "judge": "weak"}
+PAIR = {"name": "pairwise", "axis": "agent", "baseline": "zero_shot", "against": ["react"]}
+JUDGES = ["relevance", "intention", {"name": "credibility", "samples": 2}, PAIR]
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    """Runs and judges a small sweep; calls go through `sweep.answer`, if there is one."""
+    found = SimpleNamespace(answer=None, calls=Counter(), out=tmp_path / "out", printed="")
+
+    async def complete(self, call):
+        found.calls[call.role.split(".")[0]] += 1
+        return await (found.answer or ANSWER)(self, call)
+
+    monkeypatch.setattr(RulesBackend, "complete", complete)
+
+    def write(**changes):
+        given = {"grid": GRID, "roles": ROLES, "judges": JUDGES, "cases": {"sample": CASES}}
+        return write_sweep(tmp_path, **{**given, **changes})
+
+    def playing(**changes):
+        console = Console(file=io.StringIO(), width=200)
+        result = run(write(**changes), [], accept_source_change=False, console=console)
+        found.printed = console.file.getvalue()
+        return result
+
+    def judging(*overrides, what=None, **selection):
+        console = Console(file=io.StringIO(), width=200)
+        result = judge(
+            str(what or found.out),
+            overrides,
+            selection=Selection(**selection),
+            accept_source_change=False,
+            console=console,
+        )
+        found.printed = console.file.getvalue()
+        return result
+
+    found.write, found.run, found.judge = write, playing, judging
+    return found
+
+
+def view(sweep):
+    return Results.open(sweep.out).query("SELECT * FROM judgements").df()
+
+
+def test_a_run_judges_all_dialogues_once_they_are_there_and_nothing_twice(sweep):
+    result = sweep.run()
+    assert (result.noun, result.left) == ("judgement", 0)
+    found = view(sweep)
+    assert set(found.status) == {"valid"}
+    turns = raw(sweep.out, "turns").query("turn > 0")
+    assert len(found[found.judge == "relevance"]) == 3 * len(turns)
+    accepted = raw(sweep.out, "episodes").accepted_item.notna().sum()
+    assert len(found[found.judge == "intention"]) == 3 * accepted
+    assert set(found[found.judge == "credibility"]["sample"]) == {0, 1}
+    pairs = found[found.judge == "pairwise"]
+    assert len(pairs) == 2 * CASES * 4 * 2  # seeds, cases, dimensions, orders
+    assert Counter(pairs.prefix) == {"a": len(pairs) // 2, "b": len(pairs) // 2}
+    calls = raw(sweep.out, "calls")
+    assert Counter(calls[calls.attempt_id.isin(found.judging_id)].role)["agent"] > 0
+    before = sweep.calls.copy()
+    assert sweep.run().left == 0
+    assert "nothing to judge" in sweep.printed
+    assert sweep.judge().left == 0
+    assert sweep.calls == before
+
+
+def test_judges_that_are_added_changed_or_removed_rerun_no_dialogue(sweep):
+    sweep.run(judges=["relevance"])
+    spoken = sweep.calls["agent"], sweep.calls["user"]
+    first = sweep.calls["judge"]
+    sweep.run(judges=["relevance", "credibility"])
+    assert set(view(sweep).judge) == {"relevance", "credibility"}
+    added = sweep.calls["judge"] - first
+    sweep.run(judges=["credibility"])
+    assert set(view(sweep).judge) == {"credibility"}
+    assert sweep.calls["judge"] == first + added
+    sweep.run(judges=["relevance"], roles={**ROLES, "judge": "strong"})
+    assert sweep.calls["judge"] == 2 * first + added
+    assert (sweep.calls["agent"], sweep.calls["user"]) == spoken
+    digests = raw(sweep.out, "judgements").groupby("judge", observed=True).judge_digest.nunique()
+    assert dict(digests) == {"relevance": 2, "credibility": 1}
+
+
+def test_a_selection_is_judged_and_the_rest_stays(sweep):
+    sweep.run(judges=[])
+    assert sweep.calls["judge"] == 0
+    judges = "judges=[relevance, credibility]"
+    sweep.judge(judges, only=["credibility"], where="agent = 'react'", limit=3)
+    found = view(sweep)
+    assert set(found.judge) == {"credibility"}
+    assert found.episode_id.nunique() <= 3
+    assert "3 dialogues" in sweep.printed
+    sweep.judge(judges)
+    assert set(view(sweep).judge) == {"relevance", "credibility"}
+    assert view(sweep).judgement_id.is_unique
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"only": ["relevence"]}, "the sweep has no judge 'relevence'; did you mean 'relevance'?"),
+        ({"where": "agnt = 'react'"}, "agnt"),
+        ({"where": "true; DROP TABLE plan_cells"}, "SQL: expected one query that only reads"),
+    ],
+)
+def test_a_wrong_selection_is_refused(sweep, selection, message):
+    sweep.run(judges=["relevance"])
+    with pytest.raises(UsageError) as caught:
+        sweep.judge(**selection)
+    assert message in caught.value.message
+
+
+def test_a_folder_without_judges_is_refused(sweep):
+    sweep.run(judges=[])
+    with pytest.raises(UsageError, match="there are no judges to run"):
+        sweep.judge()
+
+
+def test_what_infrastructure_fails_is_judged_by_the_next_run_and_hides_no_verdict(sweep):
+    async def answer(self, call):
+        if call.role == "judge.credibility":
+            raise EngineDead("gone")
+        return await ANSWER(self, call)
+
+    sweep.answer = answer
+    judges = ["relevance", "credibility"]
+    result = sweep.run(judges=judges, retries={"transient": 0, "episode": 1})
+    failed = view(sweep).query("status == 'failed'")
+    assert result.left == len(failed) > 0
+    assert set(failed.error_class) == {"EngineDead"}
+    assert failed.dimension.isna().all()
+    assert failed.value.isna().all()
+    sweep.answer = None
+    assert sweep.judge().left == 0
+    assert set(view(sweep).status) == {"valid"}
+
+
+def test_a_judge_that_is_never_valid_is_unparsed_and_settled(sweep):
+    async def answer(self, call):
+        if call.role == "judge.relevance":
+            return Completion("five of five", "stop", 1, 1)
+        return await ANSWER(self, call)
+
+    sweep.answer = answer
+    assert sweep.run(judges=["relevance"]).left == 0
+    found = view(sweep)
+    assert set(found.status) == {"unparsed"}
+    assert found.value.isna().all()
+    asked = sweep.calls["judge"]
+    assert sweep.judge().left == 0
+    assert sweep.calls["judge"] == asked
+
+
+def test_dialogues_are_judged_only_once_all_have_run(sweep):
+    async def answer(self, call):
+        if call.role == "user":
+            raise EngineDead("gone")
+        return await ANSWER(self, call)
+
+    sweep.answer = answer
+    result = sweep.run(retries={"transient": 0, "episode": 0})
+    assert (result.noun, result.left) == ("episode", 4 * CASES)
+    assert sweep.calls["judge"] == 0
+    assert "dialogues are judged once all of them have run" in sweep.printed
+
+
+def test_samples_of_a_greedy_model_are_refused(sweep):
+    models = {
+        "strong": {"backend": "rules", "skill": 0.9},
+        "greedy": {"backend": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1",
+                   "sampling": {"temperature": 0}},
+    }  # fmt: skip
+    with pytest.raises(UsageError, match=r"is greedy .* and gives the same verdict each time"):
+        sweep.run(
+            models=models,
+            roles={"user": "strong", "agent": "strong", "judge": "greedy"},
+            grid={"agent": ["zero_shot"], "seed": [0]},
+            judges=[{"name": "relevance", "samples": 2}],
+        )
