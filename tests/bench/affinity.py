@@ -18,15 +18,23 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from agents.core.calls import Completion
 from tests import tiny_models
 from tests.bench.ending import AtLeast, ending
+from workers.backends.core import EngineSpec
 from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.serving.engine import Request, VLLMEngine, clean_environment
-from workers.backends.vllm.serving.replica import Answer, Item
+from workers.backends.vllm.serving.engine import (
+    EmbedRequest,
+    Request,
+    VLLMEngine,
+    clean_environment,
+)
+from workers.backends.vllm.serving.transport import Answer, Clients
+from workers.processes.channel import Server, connect
 
 LIMIT = 1.0  # by chance it must not be faster
 TURNS = 8
@@ -35,41 +43,34 @@ _OPENING = "You recommend films. The user tells what they like, and you answer i
 _SAYS = "I liked the last one, but I would rather see something slower, with fewer people in it. "
 
 
-class InProcess:
-    """An engine of this process behind the interface of a replica's actor."""
+class Replica(NamedTuple):
+    """An engine of this process, and where clients reach it."""
 
-    def __init__(self, engine: VLLMEngine) -> None:
-        self.engine = engine
-        self._ready: asyncio.Queue[tuple[int, Answer]] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
+    engine: VLLMEngine
+    server: Server
 
-    async def submit(self, client: str, items: list[Item]) -> None:
-        for item in items:
-            task = asyncio.create_task(self._serve(item))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    @classmethod
+    async def start(cls, spec: EngineSpec) -> Replica:
+        engine = await VLLMEngine.start(spec, print)
 
-    async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]:
-        found = [await self._ready.get()]
-        while not self._ready.empty():
-            found.append(self._ready.get_nowait())
-        return found
+        async def answer(request: Request | EmbedRequest) -> Answer:
+            assert isinstance(request, Request)
+            return await engine.generate(request)
+
+        return cls(engine, await Server.start("127.0.0.1", Clients(answer).accept))
 
     def close(self) -> None:
-        """The engine stays for the next client."""
-
-    async def _serve(self, item: Item) -> None:
-        assert isinstance(item.request, Request)
-        self._ready.put_nowait((item.number, await self.engine.generate(item.request)))
+        self.server.close()
+        self.engine.close()
 
 
 async def play(
-    replicas: list[InProcess], dialogues: int, *, affinity: bool
+    replicas: list[Replica], dialogues: int, *, affinity: bool
 ) -> tuple[float, float, int]:
     """(prefix-cache hit rate, seconds, calls) of all dialogues with caches empty at the start."""
-    client = EngineClient("tiny", "bench", AT_ONCE, lambda handle: handle)
+    client = EngineClient("tiny", AT_ONCE, connect)
     client.update(
-        EngineView(tuple(ReplicaRef(i, str(i), replica) for i, replica in enumerate(replicas)))
+        EngineView(tuple(ReplicaRef(i, str(i), r.server.address) for i, r in enumerate(replicas)))
     )
     rng = random.Random(0)
     before = []
@@ -113,7 +114,8 @@ async def compare(dialogues: int, rounds: int) -> str:
             max_inflight=AT_ONCE,
         )
         spec = VLLMBackend.engine(options, "tiny", True)
-        replicas = [InProcess(await VLLMEngine.start(spec, print)) for _ in range(2)]
+        assert spec is not None
+        replicas = [await Replica.start(spec) for _ in range(2)]
         found: dict[bool, list[tuple[float, float, int]]] = {True: [], False: []}
         try:
             await play(replicas, 8, affinity=True)  # kernels, caches of prompts
@@ -122,7 +124,7 @@ async def compare(dialogues: int, rounds: int) -> str:
                     found[affinity].append(await play(replicas, dialogues, affinity=affinity))
         finally:  # with an engine left this process would not end
             for replica in replicas:
-                replica.engine.close()
+                replica.close()
     ratios = [b[1] / a[1] for a, b in zip(found[True], found[False], strict=True)]
     return ending(
         "affinity",

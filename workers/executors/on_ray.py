@@ -22,7 +22,6 @@ from workers.artifacts.store import Prepared
 from workers.backends.core import ClusterNode, EngineSpec
 from workers.backends.vllm.client.clients import Engines, EngineViews
 from workers.backends.vllm.serving.replica import ModelReplica, ReplicaStatus
-from workers.backends.vllm.serving.transport import SocketTransport
 from workers.backends.vllm.serving.watchdog import Counts
 from workers.cache.actor import CacheActor
 from workers.cache.client import CallCache, by_wire
@@ -32,7 +31,7 @@ from workers.environment import Environment
 from workers.job import Job
 from workers.kinds import TaskRunner
 from workers.pool import Report, TaskPool
-from workers.processes.channel import Address
+from workers.processes.channel import Address, connect
 from workers.processes.logs import log_to
 from workers.processes.parent_watch import end_with_parent
 from workers.resources import Resources
@@ -82,7 +81,7 @@ class EpisodeWorker:
         end_with_parent()
         self._job, self._name, self._slots = job, name, slots
         self._owners = owners
-        self._engines = Engines(name, processes, SocketTransport)
+        self._engines = Engines(processes, connect)
         self._pool: TaskPool | None = None
         self._artifacts: list[Prepared] = []
         log_to(job.folder.logs, f"{job.epoch:06d}-{name}")
@@ -282,7 +281,7 @@ class RayReplica:
         return await _or_lost(self._actor.hello.remote(known, wait, self._environment))
 
     async def counts(self) -> Counts:
-        return (await _or_lost(self._actor.load.remote())).counts
+        return await _or_lost(self._actor.counts.remote())
 
     def kill(self, *, restart: bool) -> None:
         ray.kill(self._actor, no_restart=not restart)

@@ -45,8 +45,15 @@ class Address(NamedTuple):
         return f"Address({self.host}:{self.port})"
 
 
+class Connection(Protocol):
+    """A way to send messages: a `Channel`, or one within a process."""
+
+    def send(self, message: Any) -> None: ...
+    def close(self) -> None: ...
+
+
 class Receiver(Protocol):
-    """One end of a channel, as whoever uses it."""
+    """Takes the messages of a connection. `lost` is called once, after the last of them."""
 
     def receive(self, messages: Sequence[Any]) -> None: ...
     def lost(self, cause: str) -> None: ...
@@ -107,8 +114,12 @@ class Channel(asyncio.Protocol):
         out, self._out = self._out, []
         if not out or self.closed:
             return
-        body = _pickled(out)
         assert self._transport is not None
+        try:
+            body = _pickled(out)
+        except Exception:
+            self._transport.abort()  # the other side would wait for what is never sent
+            raise
         self._transport.writelines((len(body).to_bytes(_LENGTH, "big"), body))
 
     # What asyncio calls.
@@ -210,14 +221,17 @@ async def _welcome(channel: Channel, accept: Callable[[Channel], Receiver]) -> N
 async def connect(address: Address, receiver: Receiver) -> Channel:
     """A channel to the server at `address`. Raises OSError when there is none, or a stranger."""
     loop = asyncio.get_running_loop()
+    channel = Channel(address.secret, server=False)
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
-            _, channel = await loop.create_connection(
-                lambda: Channel(address.secret, server=False), address.host, address.port
-            )
+            await loop.create_connection(lambda: channel, address.host, address.port)
             await channel.trusted
     except TimeoutError:
+        channel.close()
         raise OSError(f"no answer from {address!r}") from None
+    except asyncio.CancelledError:
+        channel.close()
+        raise
     if channel.closed:
         raise OSError(f"{address!r} closed the connection")
     channel.attach(receiver)

@@ -113,6 +113,26 @@ def test_what_is_sent_at_once_is_not_lost_while_nobody_receives_yet() -> None:
     asyncio.run(go())
 
 
+def test_a_message_that_cannot_be_sent_ends_the_connection_instead_of_going_missing() -> None:
+    async def go() -> None:
+        server, keepers = await _echo()
+        mine = Keeper()
+        channel = await connect(server.address, mine)
+        channel.send("fine")
+        await mine.until(1)
+        failures: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, each: failures.append(each))
+        channel.send(lambda: "functions cannot be pickled")
+        channel.send("with it")
+        await mine.until_lost()
+        await keepers[0].until_lost()
+        assert keepers[0].got == ["fine"]
+        assert "pickle" in str(failures[0]["exception"])
+        server.close()
+
+    asyncio.run(go())
+
+
 def test_who_does_not_know_the_secret_is_refused_and_not_unpickled() -> None:
     async def go() -> None:
         server, keepers = await _echo()

@@ -2,49 +2,42 @@
 
 - `Engines` knows every engine of the run and is told by the driver when replicas come and go.
 - `EngineClient` sends the calls of one engine: routing, back-pressure, quarantine.
-- `_Link` carries the calls to one replica: micro-batches out, replies back as they are ready.
+- `_Link` sends calls to one replica, in micro-batches; the replica pushes each reply as it ends.
 
 A call never waits in the replica: each process has its share of `max_inflight`, and beyond that
 its calls wait here, first come first served. A place in a replica is free again when the replica
-has answered, also where the dialogue that asked has ended meanwhile.
+has answered, also where the dialogue that asked has ended meanwhile. So a process that reads slowly
+has at most its share of replies waiting for it in the replica.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, CrsweepError, EngineRefused, ReplicaLost
 from workers.backends.vllm.client.routing import Ring, choose
 from workers.backends.vllm.serving.engine import EmbedRequest, Request, Vector
-from workers.backends.vllm.serving.transport import BEGUN, Answer, ClientRequest, Dying
+from workers.backends.vllm.serving.transport import (
+    Answer,
+    Answered,
+    Begun,
+    ClientRequest,
+    ReplicaMessage,
+)
+from workers.processes.channel import Connection, Receiver
 
-_MOST_GATHERED = 256
-_POLL_SECONDS = 10.0
-_SILENCE_SECONDS = 60.0  # beyond the wait of a poll: the driver should have noticed long before
 _AGAIN_SECONDS = 10.0  # then a replica that the driver still calls ready is believed to be
 _INNOCENT_DEATHS = 2  # of engines that a call was in, before it is suspected
 
-T = TypeVar("T")
-_numbers = itertools.count()
-
-
-class Transport(Protocol):
-    """One replica as seen from a client: at an address, or a stand-in in the same process.
-
-    `submit` and `poll` raise ReplicaLost when it is gone.
-    """
-
-    async def submit(self, client: str, items: list[ClientRequest]) -> None: ...
-    async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]: ...
-    def close(self) -> None: ...
+Dial = Callable[[Any, Receiver], Awaitable[Connection]]
+"""Connects to the replica at an address; the receiver gets its messages. See `channel.connect`."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +74,10 @@ class Losses:
 
 
 class Engines:
-    """All engines of a run, in one process. `reach` makes a `Transport` of a replica's address."""
+    """All engines of a run, in one of the `processes` that call them."""
 
-    def __init__(self, client: str, processes: int, reach: Callable[[Any], Transport]) -> None:
-        self._client, self._processes, self._reach = client, processes, reach
+    def __init__(self, processes: int, dial: Dial) -> None:
+        self._processes, self._dial = processes, dial
         self._clients: dict[str, EngineClient] = {}
         self._view: EngineViews = {}
 
@@ -92,7 +85,7 @@ class Engines:
         """The client of one engine, which need not be up yet. The driver has its spec."""
         room = max(1, -(-max_inflight // self._processes))
         if key not in self._clients:
-            client = EngineClient(label, self._client, room, self._reach)
+            client = EngineClient(label, room, self._dial)
             client.update(self._view.get(key, EngineView()))
             self._clients[key] = client
         found = self._clients[key]
@@ -126,12 +119,11 @@ class Engines:
 class EngineClient:
     """Sends calls to the replicas of one engine. `room` is the most at once in each of them."""
 
-    def __init__(
-        self, label: str, client: str, room: int, reach: Callable[[Any], Transport]
-    ) -> None:
+    def __init__(self, label: str, room: int, dial: Dial) -> None:
         self.room = room
         self.losses = Losses()
-        self._label, self._client, self._reach = label, client, reach
+        self.label = label
+        self._dial = dial
         self._links: dict[int, _Link] = {}
         self._ring = Ring(())
         self.up_since = 0.0
@@ -153,10 +145,10 @@ class EngineClient:
             ref = there.get(index)
             if ref is None or ref.incarnation != link.ref.incarnation:
                 del self._links[index]
-                link.lose("the driver has taken it out of service")
+                link.lost("the driver has taken it out of service")
         for index, ref in there.items():
             if index not in self._links:
-                self._links[index] = self._link(ref)
+                self._links[index] = _Link(ref, self._dial, self)
         self._news.set()
         self._renew()
 
@@ -182,7 +174,7 @@ class EngineClient:
         """Of all replicas, as soon as one is there. EngineRefused when none will be."""
         while not self._links:
             if self._failed:
-                raise EngineRefused(f"{self._label}: {self._failed}")
+                raise EngineRefused(f"{self.label}: {self._failed}")
             self._awaited += 1
             try:
                 self._news.clear()
@@ -221,33 +213,30 @@ class EngineClient:
         if call.state == "begun":
             self.losses.quarantined += 1
             reason = (
-                f"{self._label}: three engines have died with this call in them, the last while "
+                f"{self.label}: three engines have died with this call in them, the last while "
                 f"it ran alone: {error.message}"
             )
             self._quarantined[_digest(call.request)] = reason
             raise CallQuarantined(reason) from error
-        if call.state == "taken" and not call.solo:
+        if not call.solo:
             self._deaths[_digest(call.request)].add(call.incarnation)
 
-    def _link(self, ref: ReplicaRef) -> _Link:
-        return _Link(ref, self._reach(ref.address), self._client, self._label, self)
-
-    def lost(self, link: _Link) -> None:
-        """A link is lost; calls are sent another way."""
+    def note_lost(self, link: _Link) -> None:
+        """Sends further calls to other replicas than that of a link that is lost."""
         self._renew()
         if self._links.get(link.ref.index) is link:
-            # The driver will tell what became of it. If it tells nothing, only the way was broken.
+            # The driver will say what became of it; if it says nothing, only the connection broke.
             asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._try_again, link)
 
     def _try_again(self, link: _Link) -> None:
         if self._links.get(link.ref.index) is link:
-            self._links[link.ref.index] = self._link(link.ref)
+            self._links[link.ref.index] = _Link(link.ref, self._dial, self)
             self._renew()
 
     def _renew(self) -> None:
         """Rebuilds the ring of replicas that are alive."""
         was_up = self._ring.size > 0
-        self._ring = Ring(index for index, link in self._links.items() if not link.lost)
+        self._ring = Ring(index for index, link in self._links.items() if not link.is_lost)
         if self._ring.size and not was_up:
             self.up_since = time.monotonic()
         self.dispatch()
@@ -259,7 +248,7 @@ class EngineClient:
             if call.reply.done():
                 pass  # its dialogue has ended
             elif self._failed:
-                call.reply.set_exception(EngineRefused(f"{self._label}: {self._failed}"))
+                call.reply.set_exception(EngineRefused(f"{self.label}: {self._failed}"))
             else:
                 index = choose(
                     self._ring.order(call.route), lambda i: len(self._links[i].calls), self.room
@@ -270,8 +259,8 @@ class EngineClient:
             self._waiting.popleft()
 
 
-State = Literal["waiting", "sent", "taken", "begun"]
-"""Of a call: not yet out of this process, on its way, in the replica, and alone in the engine."""
+State = Literal["waiting", "sent", "begun"]
+"""Of a call: still in this process, sent to the replica, and alone in the engine."""
 
 
 @dataclass(eq=False)
@@ -288,126 +277,92 @@ class _Call:
 
 
 class _Link:
-    """The way to one replica, until it is lost. `calls` are those that it has not answered."""
+    """The connection to one replica, until it is lost. `calls` are those it has not answered."""
 
-    def __init__(
-        self, ref: ReplicaRef, reach: Transport, client: str, label: str, owner: EngineClient
-    ) -> None:
+    def __init__(self, ref: ReplicaRef, dial: Dial, owner: EngineClient) -> None:
         self.ref = ref
-        self.lost = False
+        self.is_lost = False
         self.calls: dict[int, _Call] = {}
-        self._reach, self._label, self._owner = reach, label, owner
-        # Numbers of an earlier link of this process must not meet those of this one.
-        self._client = f"{client}/{next(_numbers)}"
-        self._next = 0
+        self._owner = owner
+        self._numbers = 0
         self._batch: list[int] = []
-        self._receiver: asyncio.Task[None] | None = None
-        self._sending: set[asyncio.Task[None]] = set()
+        self._connection: Connection | None = None
+        self._connecting = asyncio.create_task(self._connect(dial))
 
     def send(self, call: _Call) -> None:
-        """Queues a call for the next batch."""
+        """Sends a call with all others of this turn of the loop."""
         call.incarnation, call.since = self.ref.incarnation, time.monotonic()
-        self._next += 1
-        self.calls[self._next] = call
-        if not self._batch:
+        self._numbers += 1
+        self.calls[self._numbers] = call
+        if not self._batch and self._connection is not None:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._batch.append(self._next)
-        if self._receiver is None or self._receiver.done():
-            self._receiver = asyncio.create_task(self._receive())
+        self._batch.append(self._numbers)
 
-    def lose(self, cause: str) -> None:
-        """Ends every call that was given to this link with ReplicaLost."""
-        if self.lost:
+    async def _connect(self, dial: Dial) -> None:
+        try:
+            self._connection = await dial(self.ref.address, self)
+        except Exception as error:  # noqa: BLE001  (whatever it is, no call may wait for ever)
+            self.lost(f"it cannot be reached: {error}")
+        self._flush()
+
+    def _flush(self) -> None:
+        batch, self._batch = self._batch, []
+        if self.is_lost:
             return
-        self.lost = True
+        assert self._connection is not None
+        # Draws of one step have the same prompt: as one object it is pickled once.
+        shared: dict[str, str] = {}
+        for number in batch:
+            call = self.calls[number]
+            if call.reply.done():  # its dialogue has ended already
+                del self.calls[number]
+                continue
+            call.state = "sent"
+            request = _sharing(call.request, shared)
+            self._connection.send(ClientRequest(number, request, call.solo))
+        self._owner.dispatch()
+
+    # What the connection calls.
+
+    def receive(self, messages: Sequence[ReplicaMessage]) -> None:
+        """Takes over what the replica has pushed."""
+        end = ""
+        for message in messages:
+            if isinstance(message, Answered):
+                self._settle(message.number, message.answer)
+            elif isinstance(message, Begun):
+                self.calls[message.number].state = "begun"
+            else:
+                end = message.cause
+        if end:
+            self.lost(end)
+        else:
+            self._owner.dispatch()
+
+    def lost(self, cause: str) -> None:
+        """Ends every call that was given to this link with ReplicaLost."""
+        if self.is_lost:
+            return
+        self.is_lost = True
         calls, self.calls = self.calls, {}
         for call in calls.values():
             if not call.reply.done():
                 call.reply.set_exception(
-                    ReplicaLost(f"a replica of {self._label} was lost: {cause}")
+                    ReplicaLost(f"a replica of {self._owner.label} was lost: {cause}")
                 )
-        current = asyncio.current_task()
-        for task in (self._receiver, *self._sending):
-            if task is not None and task is not current:
-                task.cancel()
-        self._reach.close()
-        self._owner.lost(self)
+        self._connecting.cancel()
+        if self._connection is not None:
+            self._connection.close()
+        self._owner.note_lost(self)
 
-    def _flush(self) -> None:
-        if self.lost:
-            return
-        numbers, self._batch = self._batch, []
-        for number in numbers:
-            if self.calls[number].reply.done():  # its dialogue has ended already
-                del self.calls[number]
-        there = [number for number in numbers if number in self.calls]
-        for start in range(0, len(there), _MOST_GATHERED):
-            task = asyncio.create_task(self._submit(there[start : start + _MOST_GATHERED]))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
-        self._owner.dispatch()
-
-    async def _submit(self, numbers: list[int]) -> None:
-        # Draws of one step have the same prompt: as one object it is pickled once.
-        shared: dict[str, str] = {}
-        calls = {number: self.calls[number] for number in numbers}
-        items = [
-            ClientRequest(n, _sharing(call.request, shared), call.solo) for n, call in calls.items()
-        ]
-        for call in calls.values():
-            call.state = "sent"
-        try:
-            await _within(_SILENCE_SECONDS, self._reach.submit(self._client, items))
-        except Exception as error:  # noqa: BLE001  (whatever breaks the way, it is broken)
-            self.lose(_words(error))
-        for call in calls.values():
-            if call.state == "sent" and not self.lost:
-                call.state = "taken"
-
-    async def _receive(self) -> None:
-        try:
-            while self.calls and not self.lost:
-                poll = self._reach.poll(self._client, _POLL_SECONDS)
-                answers = await _within(_POLL_SECONDS + _SILENCE_SECONDS, poll)
-                self._take(answers)
-                await asyncio.sleep(0)  # whoever was answered may have the next call ready
-        except Exception as error:  # noqa: BLE001  (as above)
-            self.lose(_words(error))
-
-    def _take(self, answers: list[tuple[int, Answer]]) -> None:
-        end = ""
-        for number, answer in answers:
-            if isinstance(answer, Dying | ReplicaLost):  # the latter where another has its place
-                end = answer.message
-                continue
-            call = self.calls.get(number)
-            if call is None:
-                continue
-            if answer == BEGUN and isinstance(answer, str):
-                call.state = "begun"
-                continue
-            del self.calls[number]
-            if call.reply.done():
-                continue  # its dialogue has ended meanwhile
-            if isinstance(answer, CrsweepError):
-                call.reply.set_exception(answer)
-            else:
-                call.reply.set_result(answer)
-        if end:
-            self.lose(end)
+    def _settle(self, number: int, answer: Answer) -> None:
+        call = self.calls.pop(number)
+        if call.reply.done():
+            return  # its dialogue has ended meanwhile
+        if isinstance(answer, CrsweepError):
+            call.reply.set_exception(answer)
         else:
-            self._owner.dispatch()
-
-
-async def _within(seconds: float, answer: Awaitable[T]) -> T:
-    async with asyncio.timeout(seconds):
-        return await answer
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "it does not answer"
-    return error.message if isinstance(error, CrsweepError) else repr(error)
+            call.reply.set_result(answer)
 
 
 def _sharing(request: Request | EmbedRequest, shared: dict[str, str]) -> Request | EmbedRequest:

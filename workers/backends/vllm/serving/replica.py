@@ -1,7 +1,6 @@
 """The actor that hosts one engine, and what it says to its clients and to the driver.
 
-- Requests come in micro-batches through `submit`; `poll` gives whatever replies are ready. No reply
-  waits for its batch. Workers reach both through a channel (`reach`), the driver by Ray.
+- Workers connect to it and are pushed their replies (`transport`); the driver calls it through Ray.
 - An engine that dies or hangs takes this process with it (`os._exit`): an actor that stays alive
   beside a dead engine would swallow every retry. Ray starts it again.
 - A model that cannot be loaded is no death: the actor lives on and says why.
@@ -14,28 +13,22 @@ import logging
 import os
 import re
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from agents.core.errors import CrsweepError, EngineRefused
+from agents.core.errors import CrsweepError, EngineRefused, ReplicaLost
 from sweeps.identity import digest
 from workers.backends.core import EngineSpec
 from workers.backends.vllm.serving.engine import (
     Death,
     EmbedRequest,
+    Request,
     VLLMEngine,
     clean_environment,
 )
 from workers.backends.vllm.serving.output import cause_of, redirect
-from workers.backends.vllm.serving.transport import (
-    BEGUN,
-    Answer,
-    ClientConnection,
-    ClientRequest,
-    Dying,
-)
+from workers.backends.vllm.serving.transport import Answer, Clients
 from workers.backends.vllm.serving.watchdog import Counts
 from workers.environment import Environment
 from workers.processes.channel import Address, Server, own_host
@@ -44,11 +37,10 @@ from workers.processes.parent_watch import end_now, end_with_parent
 
 log = logging.getLogger(__name__)
 
-_BEGUN_SECONDS = 30.0
 _MEMORY_SECONDS = 90.0  # that the end of another engine may take to give its memory back
 _MEMORY_AGAIN_SECONDS = 5.0
 _MEMORY_TAKEN = re.compile(r"(Free|Available) memory on .* is less than desired", re.I)
-_LAST_WORDS_SECONDS = 0.1  # long enough for the polls that wait to be answered
+_LAST_WORDS_SECONDS = 0.1  # long enough to send them
 
 State = Literal["loading", "ready", "dying", "failed"]
 
@@ -65,13 +57,6 @@ class ReplicaStatus(NamedTuple):
     replied: int
     address: Address | None = None
     """Where workers reach it."""
-
-
-class Load(NamedTuple):
-    """What a replica is doing and has done since it started."""
-
-    counts: Counts
-    running: int
 
 
 class ModelReplica:
@@ -95,10 +80,8 @@ class ModelReplica:
         self._server: Server | None = None
         self._starting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._mail: dict[str, _Mailbox] = {}
-        self._solo = asyncio.Semaphore(1)
-        self._running = self._replied = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._clients = Clients(self._answer)
+        self._replied = 0
 
     async def hello(
         self, known: State | None, wait: float, environment: Environment | None = None
@@ -126,22 +109,9 @@ class ModelReplica:
             self._server.address if self._server else None,
         )
 
-    async def submit(self, client: str, items: Sequence[ClientRequest]) -> None:
-        """Takes requests; their replies come by `poll`. Returns at once."""
-        box = self._box(client)
-        for item in items:
-            task = asyncio.create_task(self._serve(box, item))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def poll(self, client: str, wait: float) -> list[tuple[int, Answer]]:
-        """Replies that are ready for `client`, after at most `wait` seconds."""
-        return await self._box(client).take(wait)
-
-    async def load(self) -> Load:
-        """What it is doing and has done."""
-        counts = self._engine.pulse.counts if self._engine else Counts()
-        return Load(counts, self._running)
+    async def counts(self) -> Counts:
+        """What its engine has done so far."""
+        return self._engine.pulse.counts if self._engine else Counts()
 
     async def stop(self) -> None:
         """Ends the engine, then this process."""
@@ -155,7 +125,7 @@ class ModelReplica:
                 self._engine = await self._load()
             self._details = self._engine.fingerprint()
             self._fingerprint = digest(self._details)
-            self._server = await Server.start(own_host(), lambda each: ClientConnection(each, self))
+            self._server = await Server.start(own_host(), self._clients.accept)
             self._state = "ready"
         except Death as error:
             self._die(cause_of(error, self._output))
@@ -182,44 +152,25 @@ class ModelReplica:
     def _fail(self, cause: str) -> None:
         self._state, self._cause = "failed", cause
 
-    def _box(self, client: str) -> _Mailbox:
-        if client not in self._mail:
-            self._mail[client] = _Mailbox()
-        return self._mail[client]
-
-    async def _serve(self, box: _Mailbox, item: ClientRequest) -> None:
-        if item.solo:
-            async with self._solo:
-                box.put(item.number, BEGUN)
-                with suppress(TimeoutError):  # its client may be gone: others must not wait for it
-                    await asyncio.wait_for(box.emptied(), _BEGUN_SECONDS)
-                await self._answer(box, item)
-        else:
-            await self._answer(box, item)
-
-    async def _answer(self, box: _Mailbox, item: ClientRequest) -> None:
-        self._running += 1
+    async def _answer(self, request: Request | EmbedRequest) -> Answer:
+        """The reply to a request of a client, or its error."""
+        assert self._engine is not None
         try:
-            if self._engine is None:
-                # Sent to the one that was here before; its client has not heard of the end yet.
-                reply: Answer = Dying("the replica was restarted")
-            elif isinstance(item.request, EmbedRequest):
-                reply = await self._engine.embed(item.request)
+            if isinstance(request, EmbedRequest):
+                reply: Answer = await self._engine.embed(request)
             else:
-                done = await self._engine.generate(item.request)
+                done = await self._engine.generate(request)
                 reply = done._replace(fingerprint=self._fingerprint)
         except CrsweepError as error:
             reply = error
         except Death as error:
             self._die(str(error))
-            return
+            return ReplicaLost(str(error))
         except Exception as error:  # a fault of ours or of vLLM: the call's, not the engine's
             log.exception("request failed")
             reply = EngineRefused(f"{self._spec.label}: {type(error).__name__}: {error}")
-        finally:
-            self._running -= 1
         self._replied += 1
-        box.put(item.number, reply)
+        return reply
 
     def _on_death(self, cause: str) -> None:
         """An engine that dies while it starts is no news: the start fails, and knows why."""
@@ -232,37 +183,5 @@ class ModelReplica:
         self._state, self._cause = "dying", cause
         self._changed.set()
         log.error("%s ends: %s", self._spec.label, cause)
-        for box in self._mail.values():
-            box.put(-1, Dying(cause))
+        self._clients.end(cause)
         asyncio.get_running_loop().call_later(_LAST_WORDS_SECONDS, end_now)
-
-
-class _Mailbox:
-    """Replies that wait for one client."""
-
-    def __init__(self) -> None:
-        self._ready: list[tuple[int, Answer]] = []
-        self._any = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
-
-    def put(self, number: int, answer: Answer) -> None:
-        self._ready.append((number, answer))
-        self._empty.clear()
-        self._any.set()
-
-    async def take(self, wait: float) -> list[tuple[int, Answer]]:
-        if not self._ready:
-            try:
-                await asyncio.wait_for(self._any.wait(), wait)
-            except TimeoutError:
-                return []
-            await asyncio.sleep(0)  # a step of the engine ends several at once
-        taken, self._ready = self._ready, []
-        self._any.clear()
-        self._empty.set()
-        return taken
-
-    async def emptied(self) -> None:
-        """Until a poll has taken what was put."""
-        await self._empty.wait()
