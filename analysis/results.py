@@ -69,16 +69,7 @@ class Results:
     @classmethod
     def open(cls, where: str | Path | Folder) -> Results:
         """Reads the manifest and the lists of files; UsageError if it is no sweep's folder."""
-        folder = folder_at(where)
-        manifest = manifests.read(folder)
-        if manifest is None:
-            path = folder.path if isinstance(folder, LocalFolder) else None
-            if path is not None and path.is_file():
-                raise UsageError(f"expected the output folder of a sweep, found the file {folder}")
-            if path is not None and not path.exists():
-                siblings = [p.name for p in path.parent.glob("*/")]
-                raise UsageError(f"there is not a folder {folder}{near(path.name, siblings)}")
-            raise UsageError(f"{folder} contains no sweep (there is no {manifests.FILE} in it)")
+        folder, manifest = sweep_at(where)
         try:
             return cls(folder, manifest)
         except duckdb.Error as error:
@@ -270,6 +261,21 @@ class Results:
             + sql.read("episodes").format(axes=axes, superseded=superseded)
         )
         self.db.execute(f"CREATE OR REPLACE VIEW judgements AS {sql.read('judgements')}")
+
+
+def sweep_at(where: str | Path | Folder) -> tuple[Folder, Manifest]:
+    """The output folder of a sweep, and its manifest; UsageError if it is no sweep's folder."""
+    folder = folder_at(where)
+    manifest = manifests.read(folder)
+    if manifest is None:
+        path = folder.path if isinstance(folder, LocalFolder) else None
+        if path is not None and path.is_file():
+            raise UsageError(f"expected the output folder of a sweep, found the file {folder}")
+        if path is not None and not path.exists():
+            siblings = [p.name for p in path.parent.glob("*/")]
+            raise UsageError(f"there is not a folder {folder}{near(path.name, siblings)}")
+        raise UsageError(f"{folder} contains no sweep (there is no {manifests.FILE} in it)")
+    return folder, manifest
 
 
 def _literal(path: Path) -> str:

@@ -19,12 +19,14 @@ from rich.markup import escape
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, UsageError
 from runner.dataset_summary import statistics_of
+from runner.driver.judging import judging_plan
 from runner.driver.loading import load_plan
 from runner.formatting import many, unit
 from runner.locations import check_folder, check_packages, places_of, state_of, store_of
 from runner.placement.cluster import gpu_memories, nodes_of
 from runner.placement.groups import run_plan, without_engines
 from runner.rehearsal.dialogues import rehearse, rehearse_preparing
+from runner.rehearsal.judging import rehearse_judges
 from runner.rehearsal.stand_ins import StandIn
 from simulators.core.cases import Domain
 from sweeps.artifacts import role_of
@@ -36,6 +38,7 @@ from workers.backends.vllm.client.local import LocalEngines
 from workers.backends.vllm.model.reply_length import longest_reply
 from workers.cache.store import Places
 from workers.environment import check_transport
+from workers.judging import JudgementAttempt
 from workers.models import backend_of, building
 from workers.results import lease
 from workers.results.rows import EpisodeAttempt
@@ -56,6 +59,7 @@ def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
         *([("call cache", lambda: _cache(plan, places))] if places else []),
         *([("artifacts", lambda: _artifacts(plan))] if plan.artifacts else []),
         ("prompts", rehearsal.check),
+        *([("judges", rehearsal.check_judges)] if plan.judges else []),
         *((f"model {name}", check) for name, check in _models(plan, rehearsal)),
     ]
     run = plan.loaded.header.run
@@ -129,14 +133,27 @@ class _Rehearsal:
         count = many(len(self.attempts), "dialogue")
         return f"{count} rehearsed, longest prompt {longest:,} characters"
 
+    @cached_property
+    def _judged(self) -> list[JudgementAttempt]:
+        return rehearse_judges(self._plan, self.attempts)
+
+    def check_judges(self) -> str:
+        count = many(len(self._judged), "judgement")
+        return f"{', '.join(judge.title for judge in self._plan.judges)}: {count} rehearsed"
+
     def workload(self, model: str) -> Workload:
         """What the model of this name was asked for."""
         calls = [
             record.call
             for attempt in self.attempts
             for record in attempt.journal.records
-            if resolve_role(record.call.role, self._plan.cells[attempt.task.cell].config.roles)
-            == model
+            if self._model_of(record.call.role, attempt.task.cell) == model
+        ]
+        calls += [
+            record.call
+            for attempt in self._judged
+            for record in attempt.log.records
+            if self._model_of(record.call.role, attempt.task.cell) == model
         ]
         prompts = [[message._asdict() for message in call.messages] for call in calls]
         steps = [call.step for call in calls]
@@ -155,12 +172,15 @@ class _Rehearsal:
             calls,
         )
 
+    def _model_of(self, role: str, cell: int) -> str:
+        return resolve_role(role, self._plan.cells[cell].config.roles)
+
 
 def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], str]]]:
-    """A check for every model that a dialogue of the plan speaks with."""
+    """A check for every model that plays or judges a dialogue of the plan."""
     found: dict[str, Callable[[], str]] = {}
     for cell in plan.cells:
-        for name in cell.roles.values():
+        for name in cell.models:
             spec = cell.config.models[name]
             source = plan.sources[cell.source]
 
@@ -198,8 +218,10 @@ def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], s
 def _placement(plan: Plan) -> str:
     nodes, cpu = nodes_of(plan, ())
     stages = run_plan(plan, nodes, cpu=cpu) if nodes else without_engines(plan)
-    if stages.misfits:
-        raise UsageError(next(iter(stages.misfits.values())))
+    judging = run_plan(judging_plan(plan, plan.judges), nodes, cpu=cpu) if nodes else stages
+    for misfits in (stages.misfits, judging.misfits):
+        if misfits:
+            raise UsageError(next(iter(misfits.values())))
     if not nodes:
         return "engines, if any, start in the driver's own process"
     if not stages.needs.specs:

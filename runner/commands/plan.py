@@ -14,6 +14,7 @@ from rich.table import Table
 from analysis.tables import render
 from runner.dataset_summary import remark_lines, statistics_lines
 from runner.driver.budget import Budget, budget_of
+from runner.driver.judging import judging_plan
 from runner.driver.loading import load_plan
 from runner.driver.manifest import recipe_line
 from runner.driver.work import remaining, settled_episodes
@@ -27,6 +28,7 @@ from runner.rehearsal.dialogues import (
     asked_to_prepare,
     estimate,
 )
+from runner.rehearsal.judging import estimate_judges
 from runner.rehearsal.stand_ins import Spoken
 from sweeps import manifest as manifests
 from sweeps.plan import Plan
@@ -54,6 +56,9 @@ def show_plan(
     budget = budget_of(plan)
     artifacts = artifact_data(plan, needed)
     preparing = asked_to_prepare(artifacts)
+    judges = estimate_judges(plan, guess.attempts)
+    judging = judging_plan(plan, plan.judges)
+    stage = run_plan(judging, nodes, cpu=cpu) if nodes and plan.judges else without_engines(judging)
     together = Spoken(*map(sum, zip(guess.spoken, preparing, strict=True)))
     if as_json:
         expected = {
@@ -64,6 +69,16 @@ def show_plan(
         }
         data = {**_plan_data(plan, left), "estimate": expected, "caps": _caps_data(budget)}
         data["artifacts"] = artifacts
+        data["judges"] = [
+            {
+                "judge": one.title,
+                "model": one.model,
+                "pairs" if one.pairs else "dialogues": one.subjects,
+                **_rounded(one.spoken),
+            }
+            for one in judges
+        ]
+        data["judging_placement"] = placement_data(stage)
         print(json.dumps({**data, "placement": placement_data(engines)}, indent=1))
         return
     table = Table(*map(escape, plan.axes), "seeds", "cases", "domain", box=None, pad_edge=False)
@@ -97,6 +112,12 @@ def show_plan(
         )
         if preparing.calls:
             console.print(f"of these, to prepare: about {preparing.words()}", soft_wrap=True)
+    for one in judges:
+        console.print(one.line(), markup=False, soft_wrap=True)
+    if judges and stage.needs.specs:
+        console.print("to judge:")
+        for line in describe(stage, nodes, cpu=cpu):
+            console.print(f"  {line}", markup=False, soft_wrap=True)
     caps = budget.line()
     if caps is not None:
         console.print(caps, markup=False, soft_wrap=True)

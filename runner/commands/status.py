@@ -43,6 +43,11 @@ def show_status(folder: str, console: Console) -> None:
         f"{escape(manifest.name)}: {done:,} of {planned:,} episodes done, {failed:,} failed, "
         f"{planned - done - failed:,} not run"
     )
+    for judge, status, rows in results.query(
+        "SELECT judge, status, count(*) FROM judgements WHERE annotator IS NULL GROUP BY ALL "
+        "ORDER BY ALL"
+    ).fetchall():
+        console.print(f"judge {judge}: {many(rows, 'judgement')} {status}", markup=False)
     held = lease.holder(results.folder)
     console.print(f"running: {escape(lease.holding(held))}" if held else "not running")
     spent = results.query(

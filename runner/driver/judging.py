@@ -31,7 +31,7 @@ from sweeps.judgements import (
     judgement_task,
 )
 from sweeps.judges import PairChoice, PlannedJudge, opponents
-from sweeps.plan import Plan
+from sweeps.plan import Cell, Plan
 from sweeps.tasks import Task
 from workers.results.bundles import committed
 
@@ -198,20 +198,7 @@ class JudgingWork:
 
     @property
     def speaking(self) -> Plan:
-        judges = self.subjects.judges.values()
-        roles = {role for judge in judges for role in judge.roles}
-        replies = any(judge.pairs and judge.pairs.of == "response" for judge in judges)
-        cells = [
-            replace(
-                cell,
-                roles={
-                    **(_agent_roles(cell.roles) if replies else {}),
-                    **{role: model for role, model in cell.judges.items() if role in roles},
-                },
-            )
-            for cell in self.plan.cells
-        ]
-        return replace(self.plan, cells=cells)
+        return judging_plan(self.plan, list(self.subjects.judges.values()))
 
     def tasks(self, cells: Collection[int]) -> Iterator[Task]:
         return (
@@ -239,5 +226,14 @@ class JudgingWork:
         return f"nothing to judge: all {self.planned:,} judgements are settled"
 
 
-def _agent_roles(roles: Mapping[str, str]) -> dict[str, str]:
-    return {role: model for role, model in roles.items() if role.split(".", 1)[0] == "agent"}
+def judging_plan(plan: Plan, judges: Sequence[PlannedJudge]) -> Plan:
+    """The plan with no roles in its cells but those that speak while `judges` judge."""
+    roles = {role for judge in judges for role in judge.roles}
+    replies = any(judge.pairs and judge.pairs.of == "response" for judge in judges)
+
+    def speaking(cell: Cell) -> dict[str, str]:
+        agents = {role: m for role, m in cell.roles.items() if role.split(".", 1)[0] == "agent"}
+        judging = {role: model for role, model in cell.judges.items() if role in roles}
+        return {**(agents if replies else {}), **judging}
+
+    return replace(plan, cells=[replace(cell, roles=speaking(cell)) for cell in plan.cells])

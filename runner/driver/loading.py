@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agents.core.errors import UsageError
 from analysis.metrics.core import parse
-from analysis.results import Results
+from analysis.results import sweep_at
 from runner.driver import manifest as sweep_folder
 from runner.driver.budget import check_caps
 from runner.locations import (
@@ -40,11 +40,11 @@ def load_plan_of(what: str, overrides: Sequence[str]) -> Plan:
     path = Path(what)
     if path.suffix in (".yaml", ".yml") or (path.is_file()):
         return load_plan(path, overrides)
-    results = Results.open(what)
-    folder = results.folder.absolute()
+    folder, manifest = sweep_at(what)
+    folder = folder.absolute()
     with tempfile.TemporaryDirectory() as name:
         sweep = Path(name) / f"{manifests.FILE}.yaml"
-        config = {**results.manifest.config, "out": str(folder)}
+        config = {**manifest.config, "out": str(folder)}
         sweep.write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
         loaded = load(sweep, overrides)
     with suppress(FileNotFoundError):

@@ -55,7 +55,12 @@ class Estimate:
 
     spoken: Spoken
     probe_calls: float
-    rehearsed: int
+    attempts: Sequence[EpisodeAttempt]
+    """The rehearsed dialogues."""
+
+    @property
+    def rehearsed(self) -> int:
+        return len(self.attempts)
 
 
 def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estimate:
@@ -88,7 +93,7 @@ def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estima
             spoken.output_tokens + share * sum(c.output_tokens or 0 for c in done),
         )
         probes += share * sum(is_probe(r.call.role) for r in records)
-    return Estimate(spoken, probes, rehearsed=len(attempts))
+    return Estimate(spoken, probes, attempts)
 
 
 def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:

@@ -129,7 +129,7 @@ def test_status_table_compare_and_sql_read_a_folder_of_any_name(tmp_path, crswee
     assert "holds results of the rules backend" in refused
     assert len(refused.splitlines()) == 1
     unknown = crsweep("table", out, "--published", "af_irs/table22", check=2).stderr
-    assert "did you mean 'af_irs/table2'? (known: af_irs/table2, af_irs/table3)" in unknown
+    assert "did you mean 'af_irs/table2'? (known: af_irs/table2, af_irs/table3," in unknown
     for command in ("status", "table"):
         assert "contains no sweep" in crsweep(command, tmp_path, check=2).stderr
 

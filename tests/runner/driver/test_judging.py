@@ -12,6 +12,7 @@ from agents.core.errors import EngineDead, UsageError
 from analysis.results import Results
 from runner.driver.judging import Selection
 from runner.driver.run import judge, run
+from tests.runner.processes import kill, start, wait_for
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from workers.backends.rules.backend import RulesBackend
@@ -200,3 +201,49 @@ def test_samples_of_a_greedy_model_are_refused(sweep):
             grid={"agent": ["zero_shot"], "seed": [0]},
             judges=[{"name": "relevance", "samples": 2}],
         )
+
+
+def test_a_driver_killed_while_judging_is_resumed_without_judging_twice(sweep):
+    judges = ["relevance", {"name": "credibility", "samples": 2}]
+    changes = {"cases": {"sample": 30}, "judges": judges}
+    path = sweep.write(**changes)
+    process = start(path)
+    wait_for(lambda: list(sweep.out.glob("judgements/*.parquet")), process, "a judgement")
+    kill(process)
+    before = raw(sweep.out, "judgements")
+    assert sweep.run(**changes).left == 0
+    after = raw(sweep.out, "judgements")
+    found = view(sweep)
+    assert 0 < before.task_id.nunique() < after.task_id.nunique()
+    assert after.judgement_id.is_unique  # no task was run again
+    assert len(found) == len(after)
+    turns = raw(sweep.out, "turns").query("turn > 0")
+    assert len(found[found.judge == "relevance"]) == 3 * len(turns)
+
+
+def test_a_damaged_part_of_judgements_is_set_aside_and_judged_again(sweep):
+    sweep.run()
+    whole = view(sweep).sort_values("judgement_id").value.tolist()
+    (part,) = sweep.out.glob("judgements/*.parquet")
+    part.write_bytes(part.read_bytes()[:-20])
+    assert sweep.judge().left == 0
+    assert "judgements" in sweep.printed
+    assert "damaged" in sweep.printed
+    assert view(sweep).sort_values("judgement_id").value.tolist() == whole
+
+
+def test_judgements_without_their_calls_are_made_again(sweep):
+    sweep.run(judges=["relevance"])
+    (part,) = sweep.out.glob("calls/*.parquet")
+    part.unlink()
+    sweep.run(judges=["relevance"])
+    judging = set(view(sweep).judging_id)
+    assert judging <= set(raw(sweep.out, "calls").attempt_id)
+
+
+def test_a_cap_stops_judging_and_the_next_run_completes_it(sweep):
+    sweep.run(judges=[])
+    result = sweep.judge("judges=[relevance, credibility]", "caps.tokens=1")
+    assert result.left == result.planned
+    assert "caps.tokens is reached" in sweep.printed
+    assert sweep.judge("caps.tokens=null").left == 0
