@@ -179,7 +179,7 @@ def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_pat
             if other_prompt == prompt:
                 unseen += 1
                 assert other_reply == reply, (call.role, call.step.name, path)
-    assert unseen > 50
+    assert unseen > 20
 
 
 @pytest.mark.parametrize("agent", plugins.names("agents"))

@@ -58,7 +58,7 @@ class LastFM(SplitDomain):
         return listed_items(
             {number: names.get(number, "") for number in artists},
             facts,
-            noun="artist",
+            noun="music artist",
             names=names_file,
             attributes=len(tags),
         )

@@ -81,7 +81,7 @@ class Yelp(SplitDomain):
             {n: text_in(names, one.business) for n, one in businesses.items()},
             {n: one.get(_CITY, ()) for n, one in facts.items()},
         )
-        return listed_items(titles, facts, noun="business", names=names_file, attributes=len(tags))
+        return listed_items(titles, facts, noun="place", names=names_file, attributes=len(tags))
 
 
 def _tags(path: Path) -> dict[int, _Tag]:

@@ -10,35 +10,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from agents.core.ask import Ask
 from agents.core.dialogue import Dialogue, UserTurn
 from agents.core.items import Item, facts_of
-from agents.core.steps import ReplyModel, Step, text
-from simulators.core.leaks import Secret
+from agents.core.steps import ReplyModel, Step
 from simulators.core.user import User, UserContext, UserOptions
+from simulators.users.core.hidden import GuardedWords, Secrets, knew
 
 __all__ = ["TargetItem"]
 
 
-class _Words(ReplyModel):
-    words: Annotated[str, text(600, "Write your next message to the recommender.")]
-
-    @field_validator("words")
-    @classmethod
-    def _keeps_the_secret(cls, words: str, info: ValidationInfo) -> str:
-        secret: Secret | None = (info.context or {}).get("guarded")
-        if secret is not None and secret.leak(words) is not None:
-            raise ValueError("the words name the title of the target, which must stay unsaid")
-        return words
+class _Opening(ReplyModel):
+    words: GuardedWords
 
 
-class _Opening(_Words):
-    pass
-
-
-class _Answer(_Words):
+class _Answer(ReplyModel):
+    words: GuardedWords
     leaves: Annotated[bool, Field(description="Give true only to end the conversation now.")]
 
 
@@ -86,17 +75,16 @@ class TargetItem(User):
             "description": self._target.description,
             "limit": options.max_facts,
         }
-        # What must stay unsaid; None once the recommender has shown it.
-        self._secret: Secret | None = Secret.of(self._target, context.catalogue)
+        self._secrets = Secrets([self._target], context.catalogue)
 
     async def open(self, ask: Ask) -> UserTurn:
         reply = await ask(_OPEN, **self._known, **self._guarded, conversation=[])
-        return UserTurn(reply.words, "answer", extra=self._leak(reply.words))
+        extra = {"knew": knew([self._target], self._known["facts"])}
+        return UserTurn(reply.words, "answer", extra={**extra, **self._secrets.record(reply.words)})
 
     async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
         shown = dialogue.shown
-        if self._target in shown:
-            self._secret = None
+        self._secrets.shown(shown)
         fields = {
             **self._known,
             **self._guarded,
@@ -106,12 +94,16 @@ class TargetItem(User):
         if not shown:
             answer = await ask(_ANSWER, **fields)
             return UserTurn(
-                answer.words, "answer", leaves=answer.leaves, extra=self._leak(answer.words)
+                answer.words,
+                "answer",
+                leaves=answer.leaves,
+                extra=self._secrets.record(answer.words),
             )
         rule = "accept" if self._target in shown else "refuse"
         if self.options.decides == "rule":
             said = await ask(_SAY, **fields, verdict=rule)
-            return self._decided(rule, said, {})
+            shows = "shown" if rule == "accept" else "not shown"
+            return self._decided(rule, said, {"why": f"the target is {shows}"})
         verdict = await ask(_JUDGE, **fields)
         extra: dict[str, Any] = {"disagrees": verdict.decision != rule, "rule_decision": rule}
         return self._decided(verdict.decision, verdict, extra)
@@ -125,16 +117,13 @@ class TargetItem(User):
             else None
         )
         return UserTurn(
-            said.words, decision, shown, said.leaves, extra={**extra, **self._leak(said.words)}
+            said.words,
+            decision,
+            shown,
+            said.leaves,
+            extra={**extra, **self._secrets.record(said.words)},
         )
 
     @property
     def _guarded(self) -> dict[str, Any]:
-        """What the reply's schema checks, if the words are guarded."""
-        if self._secret is None or not self.options.leak_guard:
-            return {}
-        return {"guarded": self._secret}
-
-    def _leak(self, words: str) -> dict[str, Any]:
-        leak = None if self._secret is None else self._secret.leak(words)
-        return {"leak": False} if leak is None else {"leak": True, **leak.extra()}
+        return self._secrets.guarded(self.options.leak_guard)

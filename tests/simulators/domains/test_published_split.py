@@ -139,7 +139,7 @@ def test_an_artist_has_its_tags_as_facts_and_nothing_else(tmp_path):
         "Paper Tailors", {"tag": ("new wave", "80s")}, ""
     )  # fmt: skip
     assert made.catalogue["1"].attributes == {}
-    assert made.catalogue.noun == "artist"
+    assert made.catalogue.noun == "music artist"
     assert made.statistics() == {"users": 3, "items": 40, "attributes": 8, "interactions": 8}
 
 
@@ -173,7 +173,7 @@ def test_a_business_has_its_tags_and_the_kinds_of_its_categories_as_facts(tmp_pa
         "rating": ("1 star",),
         "city": ("City 0",),
     }
-    assert made.catalogue.noun == "business"
+    assert made.catalogue.noun == "place"
     assert made.statistics()["attributes"] == 12
 
 

@@ -49,6 +49,8 @@ def test_with_the_rule_it_accepts_exactly_when_the_target_is_shown(shown, decisi
     turn = replied(model, shown, decides="rule")
     assert turn.decision == decision
     assert turn.accepted == (TARGET if decision == "accept" else None)
+    shows = "shown" if decision == "accept" else "not shown"
+    assert turn.extra["why"] == f"the target is {shows}"
     prompt = model.calls[0].messages[0].content
     assert f"you {decision}" in prompt
 
@@ -66,6 +68,18 @@ def test_the_prompt_holds_history_target_and_facts_and_forbids_the_title():
                    "Never say the title"):  # fmt: skip
         assert wanted in prompt
     assert "of the facts in one message" not in prompt
+
+
+def test_the_opening_records_what_the_user_knew():
+    model = FakeModel(by_step(open={"words": "something with action"}))
+    turn = asyncio.run(user_of().open(make_ask(model, PROMPTS, role="user")))
+    assert turn.extra == {
+        "knew": {
+            "targets": ["2"],
+            "facts": ["genre: Action", "genre: Thriller", "decade: 1990s"],
+        },
+        "leak": False,
+    }
 
 
 def test_max_facts_is_said_in_the_prompt():
@@ -88,7 +102,7 @@ def test_a_leak_is_recorded_always_and_asked_again_only_with_the_guard():
     assert (turn.extra["leak_kind"], turn.extra["leak_seen"]) == ("title", "words")
     assert len(model.calls) == 1
     turn, model = opened(True)
-    assert (turn.text, turn.extra) == (clean, {"leak": False})
+    assert (turn.text, turn.extra["leak"]) == (clean, False)
     assert len(model.calls) == 2
 
 

@@ -7,7 +7,8 @@ name:
 
 - `conversation`: messages; `history`: items liked before; `items`: what is on the table
 - `options`: names to choose among; `preferences`: what is known of the user's wishes, in words
-- `target`: the item that the speaker wants; `facts`: what the speaker may tell
+- `target`, `targets`: the items that the speaker wants; `wishes`: facts that an item needs so that
+  the speaker wants it; `facts`: what the speaker may tell (if there are none, its wishes)
 - `attributes`: what may be asked about; `question`: what is to be asked; `limit`: how many
 - `table`: a table (`agents.core.tables`) that a query is to be written for
 
@@ -49,8 +50,9 @@ class Rules:
 
     def decide(self, view: PromptView, seed: int) -> Answer:
         """Acts when what is on the table is right, or when few enough items fit the words."""
-        if view.target is not None:
-            return Answer(acts=self._target_is_there(view))
+        wanted = self._wanted(view)
+        if wanted is not None:
+            return Answer(acts=bool(wanted))
         told = self._told(view)
         if view.items:
             return Answer(acts=_share_fitting(view.items, told, self.knowledge) >= 0.5)
@@ -59,12 +61,13 @@ class Rules:
 
     def choose(self, view: PromptView, seed: int) -> Answer:
         """Takes what is wanted if it is on the table, else what fits the words."""
-        if view.target is not None:
-            found = self._target_is_there(view)
-            names = [view.target.title] if found else []
-            return Answer(acts=found, text=_YES if found else self._tell(view), names=names)
-        if view.options:
+        if view.options and not view.targets:
             return _named(view)
+        wanted = self._wanted(view)
+        if wanted is not None:
+            text = _YES if wanted else self._tell(view)
+            names = [view.items[place - 1].title for place in wanted]
+            return Answer(acts=bool(wanted), text=text, names=names, numbers=wanted)
         told = set(self._told(view))
         fits = [n for n, i in enumerate(view.items, 1) if told & set(plain_words(i.values))]
         titles = [view.items[n - 1].title for n in fits]
@@ -116,9 +119,10 @@ class Rules:
 
     def verbalise(self, view: PromptView, seed: int) -> Answer:
         """Says what there is to say: the items, the question, or facts not told yet."""
-        if view.target is not None and self._target_is_there(view):
+        wanted = self._wanted(view)
+        if wanted:
             return Answer(text=_YES)
-        if view.items and view.target is None:
+        if view.items and wanted is None:
             return Answer(text=f"How about {'; '.join(i.title for i in view.items)}?")
         if view.question:
             return Answer(text=view.question)
@@ -153,15 +157,22 @@ class Rules:
         ]
         return tuple(dict.fromkeys(phrases))
 
-    def _target_is_there(self, view: PromptView) -> bool:
-        wanted = normalise(view.target.title) if view.target else ""
-        return bool(wanted) and any(normalise(i.title) == wanted for i in view.items)
+    def _wanted(self, view: PromptView) -> list[int] | None:
+        """Places on the table, from 1, of what the speaker wants; None if it wants nothing."""
+        if view.targets:
+            titles = {normalise(target.title) for target in view.targets if target.title}
+            return [n for n, i in enumerate(view.items, 1) if normalise(i.title) in titles]
+        if view.wishes:
+            values = set(plain_words(fact.value for fact in view.wishes))
+            return [n for n, i in enumerate(view.items, 1) if values <= set(plain_words(i.values))]
+        return None
 
     def _tell(self, view: PromptView) -> str:
         """The next facts: those asked for first, none twice while others are left."""
         said = " ".join(m.text for m in view.conversation if m.speaker == "user")
         asked = next((m.text for m in reversed(view.conversation) if m.speaker != "user"), "")
-        fresh = [f for f in view.facts if not _says(said, f.value)] or list(view.facts)
+        facts = view.facts or view.wishes
+        fresh = [f for f in facts if not _says(said, f.value)] or list(facts)
         fresh.sort(key=lambda f: not _says(asked, f.attribute))
         most = _TOLD_AT_ONCE if view.limit is None else min(view.limit, _TOLD_AT_ONCE)
         chosen = fresh[:most]

@@ -69,15 +69,19 @@ class PromptView:
         return self._titled("items")
 
     @cached_property
-    def target(self) -> SeenItem | None:
+    def targets(self) -> tuple[SeenItem, ...]:
+        """What the speaker is looking for, also where its title is not shown."""
         target = self._field("target")
-        return None if target is None else self._item(target)
+        several = self._field("targets") or ()
+        return tuple(map(self._item, several if target is None else (target, *several)))
 
     @cached_property
     def facts(self) -> tuple[Fact, ...]:
-        facts = self._field("facts") or ()
-        seen = (Fact(self._text(f, "attribute"), self._text(f, "value")) for f in facts)
-        return tuple(fact for fact in seen if fact.value)
+        return self._facts("facts")
+
+    @cached_property
+    def wishes(self) -> tuple[Fact, ...]:
+        return self._facts("wishes")
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:
@@ -121,6 +125,11 @@ class PromptView:
 
     def _strings(self, name: str) -> tuple[str, ...]:
         return tuple(s for s in self._field(name) or () if s in self._prompt)
+
+    def _facts(self, name: str) -> tuple[Fact, ...]:
+        facts = self._field(name) or ()
+        seen = (Fact(self._text(f, "attribute"), self._text(f, "value")) for f in facts)
+        return tuple(fact for fact in seen if fact.value)
 
     def _titled(self, name: str) -> tuple[SeenItem, ...]:
         seen = map(self._item, self._field(name) or ())

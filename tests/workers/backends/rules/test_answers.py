@@ -144,13 +144,45 @@ def test_a_field_that_the_template_does_not_use_is_not_seen(tmp_path):
         limit=5,
     )
     view = PromptView(call)
-    assert (view.target, view.items, view.facts, view.question, view.limit) == (
-        None,
-        (),
-        (),
-        "",
-        None,
-    )
+    assert view.targets == ()
+    assert (view.items, view.facts, view.question, view.limit) == ((), (), "", None)
+
+
+WISHES = (
+    "{% for t in targets %}{{ t.title }}\n{% endfor %}"
+    "{% for f in wishes %}{{ f.attribute }}: {{ f.value }}\n{% endfor %}{{ items | described }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("targets", "wishes", "items", "places"),
+    [
+        ((ITEMS[0], ITEMS[4]), (), ITEMS[2:], [3]),
+        ((ITEMS[4], ITEMS[3]), (), ITEMS[2:], [2, 3]),
+        ((ITEMS[0],), (Fact("genre", "Action"),), ITEMS[1:], []),
+        ((), (Fact("genre", "Action"),), ITEMS, [2, 4]),
+        ((), (Fact("genre", "Action"), Fact("decade", "1980s")), ITEMS, [4]),
+        ((), (Fact("genre", "Western"),), ITEMS, []),
+    ],
+)
+def test_a_speaker_chooses_a_target_or_else_what_fulfils_its_wishes(
+    tmp_path, targets, wishes, items, places
+):
+    fields = {"targets": targets, "wishes": wishes, "items": items}
+    call, reply = asked(tmp_path, WISHES, "choose", **fields)
+    answer = RULES.answer("choose", PromptView(call), 0)
+    assert (answer.numbers, answer.acts) == (places, bool(places))
+    assert answer.names == [items[place - 1].title for place in places]
+    assert json.loads(reply)["places"] == places
+    said = RULES.answer("verbalise", PromptView(call), 0).text
+    assert said.startswith("Yes" if places else ("I would like" if wishes else "I cannot say"))
+
+
+def test_attributes_that_the_prompt_does_not_show_fulfil_no_wish(tmp_path):
+    template = WISHES.replace("described", "titles")
+    fields = {"targets": (), "wishes": (Fact("genre", "Action"),), "items": ITEMS}
+    call, _ = asked(tmp_path, template, "choose", **fields)
+    assert not RULES.answer("choose", PromptView(call), 0).acts
 
 
 def leaves(value, path=()):
@@ -245,6 +277,7 @@ def test_no_leaf_that_the_prompt_does_not_show_changes_a_reply(tmp_path, kind):
         "history": ITEMS[3:],
         "target": ITEMS[1],
         "facts": (Fact("genre", "Thriller"), Fact("decade", "1990s")),
+        "wishes": (Fact("decade", "1970s"),),
         "attributes": ("genre", "decade"),
         "options": ("Western", "Action", "1990s", "Drama"),
         "preferences": ("wants genre: Thriller", "wants decade: 1970s"),

@@ -1,0 +1,133 @@
+"""What `ievalm` and `concept` share: they open, answer, and decide on what is recommended.
+
+A user of either kind never leaves before it accepts. The model says which of the shown items it
+accepts, so that the record holds what was accepted even where it should not have been.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from agents.core.ask import Ask
+from agents.core.dialogue import Decision, Dialogue, UserTurn
+from agents.core.items import Item
+from agents.core.steps import Bound, ReplyModel, Step, text
+from simulators.core.user import User, UserContext, UserOptions
+from simulators.users.core.hidden import GuardedWords, Secrets
+
+
+class SeekerOptions(UserOptions):
+    """Options of both users."""
+
+    decides: Literal["model", "rule"] = "model"
+    """Who decides on a recommendation: the model, or the rule that accepts exactly when an item is
+    shown that is what the user wants, the model only finding the words."""
+    max_facts: Annotated[int, Field(ge=1)] | None = None
+    """At most so many facts a message; no cap: None."""
+    leak_guard: bool = True
+    """Ask again when the words name a target before it was shown. Leaks are always recorded."""
+
+
+class _Opening(ReplyModel):
+    words: GuardedWords
+
+
+class _Answer(ReplyModel):
+    words: GuardedWords
+
+
+class _Verdict(ReplyModel):
+    reason: Annotated[
+        str, text(300, "Say to yourself in one sentence how well the recommended items suit you.")
+    ]
+    accepted: Annotated[
+        list[Annotated[int, Field(ge=1, le=100)]],
+        Field(
+            max_length=1,
+            description="Give the number of the item that you accept; leave the list empty to "
+            "accept none.",
+        ),
+    ]
+    words: GuardedWords
+
+
+_OPEN = Step("open", "verbalise", _Opening)
+_ANSWER = Step("answer", "verbalise", _Answer)
+_JUDGE = Step("judge", "choose", _Verdict)
+_SAY = Step("say", "verbalise", _Answer)
+
+
+class Seeker(User):
+    """Wants something, and accepts the first item that is it."""
+
+    Options = SeekerOptions
+    options: SeekerOptions
+    steps = (_OPEN, _ANSWER, _JUDGE, _SAY)
+
+    def __init__(self, options: SeekerOptions, context: UserContext) -> None:
+        super().__init__(options, context)
+        self.targets = context.case.hidden.targets
+        self._secrets = Secrets(self.targets, context.catalogue)
+
+    @abstractmethod
+    def fields(self, ask: Ask) -> Mapping[str, Any]:
+        """What the prompts show of the user, in all of its messages."""
+
+    @abstractmethod
+    def wants(self, item: Item, ask: Ask) -> bool:
+        """Whether the rule accepts `item`."""
+
+    @abstractmethod
+    def knew(self, ask: Ask) -> dict[str, Any]:
+        """What the user knew (JSON types), for the record of its opening."""
+
+    @abstractmethod
+    def why(self, accepted: Item | None) -> str:
+        """The rule's reason, for the record."""
+
+    async def open(self, ask: Ask) -> UserTurn:
+        reply = await ask(_OPEN, **self._fields(ask), conversation=[])
+        return self._turn(reply.words, "answer", None, {"knew": self.knew(ask)})
+
+    async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
+        shown = dialogue.shown
+        self._secrets.shown(shown)
+        fields = {**self._fields(ask), "conversation": dialogue.messages, "items": shown}
+        if not shown:
+            answer = await ask(_ANSWER, **fields)
+            return self._turn(answer.words, "answer", None, {})
+        right = next((item for item in shown if self.wants(item, ask)), None)
+        if self.options.decides == "rule":
+            said = await ask(_SAY, **fields, accepted=right)
+            return self._decided(said.words, right, {"why": self.why(right)})
+        step = _JUDGE.bounded(accepted=Bound(1, len(shown)))
+        verdict = await ask(step, **fields)
+        accepted = shown[verdict.accepted[0] - 1] if verdict.accepted else None
+        agrees = right is None if accepted is None else self.wants(accepted, ask)
+        extra = {
+            "why": verdict.reason,
+            "rule_decision": "refuse" if right is None else "accept",
+            "disagrees": not agrees,
+        }
+        return self._decided(verdict.words, accepted, extra)
+
+    def _fields(self, ask: Ask) -> dict[str, Any]:
+        guarded = self._secrets.guarded(self.options.leak_guard)
+        own = {"noun": self.context.catalogue.noun, "limit": self.options.max_facts}
+        return {**own, **self.fields(ask), **guarded}
+
+    def _decided(self, words: str, accepted: Item | None, extra: Mapping[str, Any]) -> UserTurn:
+        if accepted is None:
+            return self._turn(words, "refuse", None, extra)
+        is_target = {"accepted_target": accepted in self.targets}
+        return self._turn(words, "accept", accepted, {**extra, **is_target})
+
+    def _turn(
+        self, words: str, decision: Decision, accepted: Item | None, extra: Mapping[str, Any]
+    ) -> UserTurn:
+        record = {**extra, **self._secrets.record(words)}
+        return UserTurn(words, decision, accepted, extra=record)
