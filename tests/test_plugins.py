@@ -45,6 +45,13 @@ SPEAKERS = [(p, n) for p, n in EVERY if p in ("agents", "simulators.users")]
 JUDGES = [(p, n) for p, n in EVERY if p == "simulators.judges"]
 
 
+# Every agent and every user once: prompts are a plug-in's own, so not every pair is played.
+SIDES = [(agent, "target_item") for agent in plugins.names("agents")]
+SIDES += [
+    ("zero_shot", user) for user in plugins.names("simulators.users") if user != "target_item"
+]
+
+
 def test_the_plugins_of_the_first_release_are_found():
     assert ("agents", "react") in EVERY
     assert ("agents.recommenders", "sasrec") in EVERY
@@ -134,8 +141,7 @@ def assert_strings_are_bounded(schema):
             assert_strings_are_bounded(below)
 
 
-@pytest.mark.parametrize("agent", plugins.names("agents"))
-@pytest.mark.parametrize("user", plugins.names("simulators.users"))
+@pytest.mark.parametrize(("agent", "user"), SIDES)
 def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_path, agent, user):
     plan = plan_of(
         write_sweep(
@@ -264,8 +270,7 @@ def test_bounds_of_replies_follow_what_is_shown_and_listed(tmp_path, agent):
         assert all(len(found) == 1 for name, found in schemas.items() if name in constant)
 
 
-@pytest.mark.parametrize("agent", plugins.names("agents"))
-@pytest.mark.parametrize("user", plugins.names("simulators.users"))
+@pytest.mark.parametrize(("agent", "user"), SIDES)
 def test_prompts_show_the_last_turns_that_history_turns_allows(tmp_path, agent, user):
     plan = plan_of(
         write_sweep(
