@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -64,3 +67,18 @@ def prompts(folder: Path) -> dict[tuple, tuple]:
         )
         for c in calls.itertuples()
     }
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    """All that the models of the backend `latency` were asked, in the order of their answers."""
+    lines = [
+        json.loads(line)
+        for path in (out / "logs").glob("latency-*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    return sorted(lines, key=lambda line: line["answered"])
+
+
+def requests(out: Path) -> Counter[str]:
+    """Request -> how often the backend `latency` was asked."""
+    return Counter(line["request"] for line in log(out))

@@ -1,15 +1,13 @@
 """No completed call is paid for twice: the model server's own log is the witness."""
 
-import json
 import sys
 import time
-from collections import Counter
 
 import pytest
 
 from tests.chaos.storm import WAY_SECONDS
 from tests.runner.processes import below, end_of, start, wait_for
-from tests.runner.reading import outcomes, prompts, raw, words
+from tests.runner.reading import log, outcomes, prompts, raw, requests, words
 from tests.sweep_files import write_sweep
 from workers.cache import journal, segments
 
@@ -29,20 +27,6 @@ def sweep(folder, *, cache=None, model=None, **changes):
         **changes,
     }
     return write_sweep(folder, **given)
-
-
-def log(out):
-    """All that the model server was asked, in the order of its answers."""
-    lines = [
-        json.loads(line)
-        for path in (out / "logs").glob("latency-*.jsonl")
-        for line in path.read_text().splitlines()
-    ]
-    return sorted(lines, key=lambda line: line["answered"])
-
-
-def requests(out):
-    return Counter(line["request"] for line in log(out))
 
 
 def results(out):

@@ -1,0 +1,73 @@
+"""Folders of earlier versions are read with the same figures, and resumed without paying again."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.runner.reading import outcomes, prompts, raw, requests, words
+from workers.cache import journal
+
+HERE = Path(__file__).parent
+TABLES, RESUMABLE = HERE / "tables", HERE / "resumable"
+
+
+@pytest.fixture
+def unpacked(tmp_path):
+    """Unpacks a folder; where it is then."""
+
+    def of(kind: Path) -> Path:
+        shutil.unpack_archive(kind / "out.zip", tmp_path / "out")
+        return tmp_path / "out"
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("table.txt", ["table"]),
+        ("table.csv", ["table", "--all", "--format", "csv"]),
+        ("compare.txt", ["compare", "--axis", "roles.agent", "--metric", "sr@3"]),
+    ],
+)
+def test_a_half_finished_folder_of_7d24609_shows_what_that_commit_showed(
+    unpacked, crsweep, file, words
+):
+    out = unpacked(TABLES)
+    command, *options = words
+    assert crsweep(command, out, *options).stdout == (TABLES / file).read_text()
+
+
+def test_its_rules_models_are_known_without_a_field_of_its_manifest(unpacked, crsweep):
+    out = unpacked(TABLES)
+    assert (
+        "WATERMARK: these figures are made with the rules backend" in crsweep("table", out).stdout
+    )
+    refused = crsweep("table", out, "--published", "af_irs/table2", check=2).stderr
+    assert "holds results of the rules backend (role agent)" in refused
+
+
+def test_a_killed_run_of_an_earlier_version_is_resumed_and_nothing_is_done_twice(
+    tmp_path, unpacked, crsweep
+):
+    out, sweep = unpacked(RESUMABLE), RESUMABLE / "sweep.yaml"
+    done, asked = raw(out, "episodes"), requests(out)
+    kept = {key for file in journal.files(out) for key, _ in journal.read(file)}
+    assert set(done.status) == {"done"}
+    assert 0 < len(done) < 24
+    assert len(kept) > (~raw(out, "calls").cached).sum()  # calls of dialogues that were killed
+
+    fast = "models.small.latency_ms=0"
+    said = crsweep("run", sweep, f"out={out}", fast, "--accept-source-change").stdout
+    assert f"24 episodes, {len(done)} done, {24 - len(done)} to run" in said
+    crsweep("run", sweep, f"out={tmp_path / 'whole'}", fast)
+
+    episodes = raw(out, "episodes")
+    assert len(episodes) == 24
+    assert set(done.attempt_id) <= set(episodes.attempt_id)
+    again = requests(out).total() - len(requests(out))
+    assert again == len(asked) - len(kept) == 0
+    assert requests(out) == requests(tmp_path / "whole")
+    for of in (outcomes, words, prompts):
+        assert of(out) == of(tmp_path / "whole")
