@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from runner.exit_codes import ExitCode
+from runner.core.exit_codes import ExitCode
 
 PACKAGES = ("agents", "simulators", "sweeps", "workers", "analysis", "runner")
 
@@ -60,7 +60,7 @@ def main() -> None:
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(ExitCode.BAD_INPUT)
     try:
-        from runner.cli import main as command_line
+        from runner.cli.main import main as command_line
 
         raise SystemExit(command_line(sys.argv[1:]))
     except KeyboardInterrupt:

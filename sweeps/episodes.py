@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from agents.core.seeds import Seeds
+from sweeps.storage.records import EPISODE
 from sweeps.tasks import Task
-
-EPISODE = "episode"
 
 
 class EpisodeSpec(NamedTuple):

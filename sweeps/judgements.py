@@ -15,9 +15,8 @@ from agents.core.items import Catalogue
 from agents.core.seeds import Seeds
 from simulators.core.judge import RecordedDialogue, RecordedTurn
 from sweeps import identity
+from sweeps.storage.records import JUDGEMENT
 from sweeps.tasks import Task
-
-JUDGEMENT = "judgement"
 
 Side = Literal["a", "b"]
 

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 _IMPORTED = (
-    "analysis.statistics.compare", "analysis.tables.table", "pandas", "runner.cli",
+    "analysis.statistics.compare", "analysis.tables.table", "pandas", "runner.cli.main",
     "runner.commands.play", "runner.commands.results", "runner.driver.run",
     "runner.rehearsal.dialogues", "tarfile",
 )  # fmt: skip

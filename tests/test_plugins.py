@@ -22,11 +22,11 @@ from simulators.core.judge import HistoryOptions, Judge
 from simulators.core.user import User
 from tests.sweep_files import plan_of, write_sweep
 from tests.workers.backends.rules.test_answers import changed, leaves
-from workers.backends.core import Backend
+from workers.backends.core.backend import Backend
+from workers.backends.core.replies import Answer, fill, random_reply
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView
-from workers.backends.rules.replies import Answer, fill, random_reply
 from workers.backends.vllm.model.reply_length import longest_reply
 
 KINDS = {

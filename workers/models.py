@@ -20,11 +20,11 @@ from agents.core.text import repaired
 from sweeps.identity import canonical
 from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
-from workers.backends.core import Backend, BackendContext
+from workers.backends.core.backend import Backend, BackendContext
 from workers.cache.client import CallCache
-from workers.environment import check_transport
-from workers.retry import Patience, retrying
-from workers.usage import with_possible_counts
+from workers.core.environment import check_transport
+from workers.core.retry import Patience, retrying
+from workers.core.usage import with_possible_counts
 
 log = logging.getLogger(__name__)
 

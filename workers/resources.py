@@ -16,7 +16,7 @@ from sweeps.origins import Origins
 from sweeps.plan import Cell, make_domain
 from sweeps.schema import PluginRef
 from workers.artifacts.store import Prepared
-from workers.backends.core import BackendContext
+from workers.backends.core.backend import BackendContext
 from workers.backends.vllm.client.clients import Engines
 from workers.backends.vllm.client.local import LocalEngines
 from workers.backends.vllm.model import weights

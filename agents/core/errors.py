@@ -1,7 +1,7 @@
 """The error classes: one per boundary.
 
 Each states who is to blame (`blame`), and whether the one owner of retries
-(`workers.retry`) may try again (`transient`). The scheduler retries an episode only when
+(`workers.core.retry`) may try again (`transient`). The scheduler retries an episode only when
 infrastructure is to blame; every other failure would repeat, so it is an outcome, stored as data.
 
 1. A call fails: `EngineDead`, `EngineOverloaded`, `Timeout` are transient; the call is retried,
@@ -33,7 +33,7 @@ class CrsweepError(Exception):
     transient: ClassVar[bool] = False
     blame: Blame | None = None
     retries: int = 0
-    """How often the call that it ends was tried again; set by `workers.retry` alone."""
+    """How often the call that it ends was tried again; set by `workers.core.retry` alone."""
 
     def __init__(self, message: str, *, blame: Blame | None = None) -> None:
         # One line, whatever a plug-in or a server put into it: it is shown and stored as one.

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError
 from analysis.published import IMPOSSIBLE, SIGNS, Figure, PublishedRow, PublishedTable
+from analysis.published.bounds import impossible, impossible_shares
 from analysis.results import Results
-from analysis.statistics.bounds import impossible, impossible_shares
 from analysis.tables.table import Table, TableRow, make_table
 from sweeps.manifest import CellEntry, SourceEntry
 

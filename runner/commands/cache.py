@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agents.core.errors import UsageError
-from runner.locations import cache_line, folder_of, mib
+from runner.core.locations import cache_line, folder_of, mib
 from workers.cache import segments
 
 _UNITS = {"h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}

@@ -18,11 +18,11 @@ from rich.markup import escape
 
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, UsageError
-from runner.dataset_summary import statistics_of
+from runner.core.dataset_summary import statistics_of
+from runner.core.formatting import many, unit
+from runner.core.locations import check_folder, check_packages, places_of, state_of, store_of
 from runner.driver.judging import judging_plan
 from runner.driver.loading import load_plan
-from runner.formatting import many, unit
-from runner.locations import check_folder, check_packages, places_of, state_of, store_of
 from runner.placement.cluster import gpu_memories, nodes_of
 from runner.placement.groups import run_plan, without_engines
 from runner.rehearsal.dialogues import rehearse, rehearse_preparing
@@ -33,12 +33,12 @@ from sweeps.artifacts import role_of
 from sweeps.identity import resolve_role
 from sweeps.origins import Origins
 from sweeps.plan import Plan
-from workers.backends.core import BackendContext, Workload
+from workers.backends.core.backend import BackendContext, Workload
 from workers.backends.vllm.client.local import LocalEngines
 from workers.backends.vllm.model.reply_length import longest_reply
 from workers.cache.store import Places
-from workers.environment import check_transport
-from workers.judging import JudgementAttempt
+from workers.core.environment import check_transport
+from workers.kinds.judging import JudgementAttempt
 from workers.models import backend_of, building
 from workers.results import lease
 from workers.results.rows import EpisodeAttempt

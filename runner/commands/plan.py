@@ -12,13 +12,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.tables import render
-from runner.dataset_summary import remark_lines, statistics_lines
+from runner.core.dataset_summary import remark_lines, statistics_lines
+from runner.core.formatting import many
 from runner.driver.budget import Budget, budget_of
 from runner.driver.judging import judging_plan
 from runner.driver.loading import load_plan
 from runner.driver.manifest import recipe_line
 from runner.driver.work import remaining, settled_episodes
-from runner.formatting import many
 from runner.placement.cluster import gpu_memories, nodes_of
 from runner.placement.describe import describe, placement_data
 from runner.placement.groups import needs_of, notes_of, run_plan, without_engines

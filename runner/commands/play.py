@@ -23,8 +23,8 @@ from runner.rehearsal.stand_ins import calls_of, stand_ins
 from simulators.core.user import User, UserContext
 from sweeps.episodes import episode_task
 from sweeps.plan import Plan
-from workers.episodes import EpisodeHandler
 from workers.job import job_of
+from workers.kinds.episodes import EpisodeHandler
 from workers.resources import Resources
 from workers.results.rows import EpisodeAttempt, row_of_call
 

@@ -11,10 +11,10 @@ from rich.markup import escape
 
 from analysis.replies import cut_off_lines, uncounted
 from analysis.results import Results
+from runner.core.formatting import duration, many
+from runner.core.locations import size_line, status_line
 from runner.driver.budget import budget_in
 from runner.driver.failures import failure_lines
-from runner.formatting import duration, many
-from runner.locations import size_line, status_line
 from runner.placement.describe import engine_lines
 from sweeps.manifest import RunEntry
 from sweeps.storage import parts

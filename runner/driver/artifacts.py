@@ -20,12 +20,12 @@ from rich.console import Console
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe
 from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
+from runner.core.formatting import duration
+from runner.core.locations import check_packages, free_calls, store_of
+from runner.driver.environment import library_versions
 from runner.driver.executors import Executor
 from runner.driver.progress import PreparingDisplay
 from runner.driver.scheduler import LeaseQueue
-from runner.environment import library_versions
-from runner.formatting import duration
-from runner.locations import check_packages, free_calls, store_of
 from sweeps.artifacts import Artifact, role_of
 from sweeps.plan import Plan
 from sweeps.tasks import Outcome, Task

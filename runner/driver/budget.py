@@ -20,7 +20,7 @@ from sweeps import manifest as manifests
 from sweeps.manifest import RunEntry
 from sweeps.plan import Plan
 from sweeps.schema import Caps, Price
-from workers.usage import Usage, add
+from workers.core.usage import Usage, add
 
 _PER = 1_000_000  # tokens that a price is for
 LEAST_UNCOUNTED = 10  # replies, none of them counted: fewer say little about a server

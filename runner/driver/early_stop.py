@@ -18,8 +18,8 @@ from typing import Protocol
 from runner.driver.budget import Budget
 from runner.driver.scheduler import LeaseQueue, RunListener
 from sweeps.tasks import Outcome
-from workers.pool import Report
-from workers.usage import add
+from workers.core.usage import add
+from workers.executors.pool import Report
 
 LEAST_FAILURES = 10  # of one cause: fewer say little about a share
 

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.markup import escape
 
+from runner.core.formatting import unit
 from runner.driver.scheduler import LeaseQueue
-from runner.formatting import unit
 from runner.placement.describe import replica_words
 from runner.placement.groups import RunPlan
 from runner.placement.packing import Allocation, exact
 from runner.placement.place import Stage
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client.fleet import Fleet
 
 _LOOK_EVERY = 0.2

@@ -14,17 +14,17 @@ from typing import Any
 from rich.markup import escape
 
 from agents.core.errors import CrsweepError, StoreError
+from runner.core.formatting import many
+from runner.core.screen import reason_of
 from runner.driver.early_stop import EarlyStop
 from runner.driver.engine_loader import RunEngines
+from runner.driver.environment import environment_of
 from runner.driver.executors import Executor, LocalExecutor, RayExecutor
 from runner.driver.kinds import RunParts, receivers_of
 from runner.driver.opening import Session
 from runner.driver.progress import ProgressDisplay, Tally
 from runner.driver.scheduler import LeaseQueue, drive
-from runner.environment import environment_of
-from runner.formatting import many
 from runner.placement.groups import run_plan, without_engines
-from runner.screen import reason_of
 from workers.job import Job, job_of
 from workers.results.bundles import committed_by
 

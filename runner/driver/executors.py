@@ -19,10 +19,10 @@ from runner.placement.cluster import cluster
 from runner.placement.packing import Node
 from workers.artifacts.fits import FitSpec, Steps, fit_beside
 from workers.artifacts.store import Prepared
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client.fleet import Fleet, Handle
 from workers.cache.entries import Damage
-from workers.environment import Environment
+from workers.core.environment import Environment
 from workers.executors.local import LocalWorker
 from workers.job import Job
 

@@ -14,7 +14,7 @@ from typing import get_args
 from agents.core import errors
 from agents.core.errors import Blame, CrsweepError, ReplyInvalid, UsageError, near
 from analysis.results import Results
-from runner.locations import journals_of
+from runner.core.locations import journals_of
 from sweeps import manifest as manifests
 from sweeps.load import cache_of
 from sweeps.schema import Cache

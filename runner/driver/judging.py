@@ -17,11 +17,11 @@ from agents.core import plugins
 from agents.core.errors import UsageError, near
 from analysis.results import Results
 from analysis.transcripts import BATCH, Standing
+from runner.core.formatting import many
 from runner.driver.artifacts import Preparation
 from runner.driver.progress import Tally
 from runner.driver.repair import refusing_foreign
 from runner.driver.work import find_settled, remaining
-from runner.formatting import many
 from simulators.core.judge import JUDGES, DialogueJudge, RecordedDialogue
 from sweeps.judgements import (
     JUDGEMENT,

@@ -8,8 +8,7 @@ from typing import NamedTuple
 from runner.driver.artifacts import Preparation
 from runner.driver.scheduler import Receiver
 from sweeps.artifacts import ARTIFACT
-from sweeps.episodes import EPISODE
-from sweeps.judgements import JUDGEMENT
+from sweeps.storage.records import EPISODE, JUDGEMENT
 
 
 class RunParts(NamedTuple):

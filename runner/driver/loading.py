@@ -12,12 +12,12 @@ from pathlib import Path
 from agents.core.errors import UsageError
 from analysis.metrics.core import parse
 from analysis.results import sweep_at
-from runner.driver import manifest as sweep_folder
-from runner.driver.budget import check_caps
-from runner.locations import (
+from runner.core.locations import (
     check_match,
     check_paths,
 )
+from runner.driver import manifest as sweep_folder
+from runner.driver.budget import check_caps
 from sweeps import manifest as manifests
 from sweeps.load import LoadedSweep, load
 from sweeps.origins import Origins

@@ -14,7 +14,7 @@ from typing import Any
 from agents.core import plugins
 from agents.core.errors import UsageError
 from agents.recommenders.core import RECOMMENDERS, Fit
-from runner.environment import library_versions
+from runner.driver.environment import library_versions
 from simulators.core.judge import JUDGES
 from sweeps import manifest as manifests
 from sweeps.identity import RECIPE

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from runner.core.invocation import for_a_file
 from runner.driver.budget import Budget
-from runner.invocation import for_a_file
 from sweeps import manifest as manifests
 from sweeps.manifest import Manifest, RunEntry
 from workers.results.lease import FolderLease

@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.core.errors import StoreError
+from runner.core.locations import check_folder, places_of
 from runner.driver.budget import Budget, budget_of
+from runner.driver.environment import check_environment
 from runner.driver.manifest import (
     check_sources,
     make_manifest,
@@ -27,8 +29,6 @@ from runner.driver.manifest import (
 from runner.driver.manifest_writer import ManifestWriter
 from runner.driver.repair import compact_whole, repairing, set_aside
 from runner.driver.work import FindWork, Work
-from runner.environment import check_environment
-from runner.locations import check_folder, places_of
 from sweeps import manifest as manifests
 from sweeps.manifest import Manifest
 from sweeps.plan import Plan

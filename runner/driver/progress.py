@@ -18,13 +18,13 @@ from rich.progress import (
     TextColumn,
 )
 
-from runner.formatting import duration, short
+from runner.core.formatting import duration, short
 from sweeps.tasks import Outcome
 from workers.backends.vllm.client.clients import Losses
 from workers.cache.entries import Damage
-from workers.pool import Report
+from workers.core.usage import CallCounts
+from workers.executors.pool import Report
 from workers.results.bundles import WOULD_REPEAT
-from workers.usage import CallCounts
 
 _LINE_EVERY = 5.0  # seconds between plain lines
 _WINDOW = 10.0  # seconds that rates are taken over

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 from rich.markup import escape
 
-from runner.dataset_summary import remark_lines
+from runner.core.dataset_summary import remark_lines
+from runner.core.formatting import duration, many
+from runner.core.invocation import program
+from runner.core.locations import folder_of, free_calls
 from runner.driver.execution import Execution
 from runner.driver.opening import Session
 from runner.driver.progress import KindTally, token_words
 from runner.driver.result import RunResult
-from runner.formatting import duration, many
-from runner.invocation import program
-from runner.locations import folder_of, free_calls
 from runner.placement.describe import engine_lines
 from sweeps.storage.folder import LocalFolder
 from workers.cache import journal

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from runner.core.exit_codes import ExitCode
 from runner.driver.progress import Tally
-from runner.exit_codes import ExitCode
 from sweeps.storage.folder import Folder
 
 

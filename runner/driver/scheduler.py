@@ -17,7 +17,7 @@ from typing import Protocol
 from agents.core.ask import together
 from agents.core.errors import REFUSALS, StoreError
 from sweeps.tasks import Outcome, Task
-from workers.pool import Report
+from workers.executors.pool import Report
 
 log = logging.getLogger(__name__)
 

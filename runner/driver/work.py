@@ -13,15 +13,15 @@ from typing import NamedTuple, Protocol
 from rich.console import Console
 
 from agents.core.errors import UsageError
+from runner.core.formatting import many
 from runner.driver.artifacts import Preparation
 from runner.driver.failures import to_run_again
 from runner.driver.progress import Tally
 from runner.driver.repair import refusing_foreign
-from runner.formatting import many
-from sweeps.episodes import EPISODE
 from sweeps.plan import Plan
 from sweeps.storage.folder import Folder
 from sweeps.storage.parts import PartDamaged
+from sweeps.storage.records import EPISODE
 from sweeps.tasks import Task
 from workers.results.bundles import committed
 

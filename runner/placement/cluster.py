@@ -6,14 +6,10 @@ import os
 import socket
 import subprocess
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from runner.placement.packing import Node
 from sweeps.plan import Plan
-from workers.backends.core import ClusterNode
-
-if TYPE_CHECKING:
-    pass
+from workers.backends.core.backend import ClusterNode
 
 
 def nodes_of(plan: Plan, gpus: Sequence[int]) -> tuple[list[Node], bool]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.formatting import many, unit
+from runner.core.formatting import many, unit
 from runner.placement.groups import RunPlan, notes_of
 from runner.placement.packing import Allocation, Node
 

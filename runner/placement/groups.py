@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from runner.formatting import unit
+from runner.core.formatting import unit
 from runner.placement.packing import Engine, Node
 from runner.placement.place import Placement, Stage, Work, place
 from sweeps.origins import Origins
 from sweeps.plan import Plan
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.models import backend_of
 
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from agents.core.artifacts import FitRecipe
 from agents.core.ask import CallLog, is_probe
-from runner.formatting import duration
-from runner.locations import state_of, store_of
+from runner.core.formatting import duration
+from runner.core.locations import state_of, store_of
 from runner.rehearsal.stand_ins import Spoken, StandIn, expected, rules_resources, stand_ins
 from sweeps.episodes import episode_task
 from sweeps.plan import Plan
-from workers.episodes import EpisodeHandler
+from workers.kinds.episodes import EpisodeHandler
 from workers.results.rows import EpisodeAttempt
 
 

@@ -11,7 +11,7 @@ from runner.rehearsal.stand_ins import Spoken, rules_resources, stand_ins
 from sweeps.judgements import JudgementSpec, Prefix, StoredDialogue, StoredTurn, judgement_task
 from sweeps.judges import opponents
 from sweeps.plan import Plan
-from workers.judging import JudgementAttempt, JudgementHandler
+from workers.kinds.judging import JudgementAttempt, JudgementHandler
 from workers.results.rows import EpisodeAttempt
 
 

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe
 from agents.core.ask import CallLog
 from agents.core.errors import AgentError
-from runner.locations import store_of
+from runner.core.locations import store_of
 from simulators.core.cases import Domain
 from sweeps import identity
 from sweeps.artifacts import Need, artifact_task, role_of
 from sweeps.plan import Cell, Plan
 from sweeps.schema import ModelSpec
-from workers.artifacts.calls import ArtifactHandler
 from workers.artifacts.store import ArtifactDamaged, Prepared
-from workers.attempts import Row
+from workers.core.attempts import Row
 from workers.job import job_of
+from workers.kinds.artifacts import ArtifactHandler
 from workers.resources import Resources
 
 _RULES = ModelSpec(backend="rules")

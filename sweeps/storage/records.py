@@ -13,9 +13,6 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from sweeps.episodes import EPISODE
-from sweeps.judgements import JUDGEMENT
-
 SCHEMA_VERSION = 3
 READABLE = frozenset({2, 3})
 """Versions that are read; a column that a file of an older one lacks reads as null."""
@@ -195,6 +192,12 @@ class Commit(NamedTuple):
     attempt: str = "attempt_id"
     """The column with the id of the attempt, which its calls have as their `attempt_id`."""
 
+
+EPISODE = "episode"
+"""The kind of task that is one dialogue."""
+
+JUDGEMENT = "judgement"
+"""The kind of task that is one judge on one dialogue, or on a pair of them."""
 
 COMMITS: dict[str, Commit] = {
     EPISODE: Commit(

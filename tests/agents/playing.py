@@ -17,7 +17,7 @@ from simulators.core.user import UserContext
 from simulators.success.user_accepts import user_accepts
 from simulators.users.target_item import TargetItem
 from sweeps.schema import ModelSpec
-from workers.backends.core import BackendContext
+from workers.backends.core.backend import BackendContext
 from workers.models import BoundModel
 
 

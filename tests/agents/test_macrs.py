@@ -14,7 +14,7 @@ from agents.macrs import MACRS
 from simulators.domains.synthetic import Synthetic
 from tests.agents.playing import play, prompts_of, rules
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, by_step, make_ask
-from workers.backends.rules.replies import random_reply
+from workers.backends.core.replies import random_reply
 
 PROMPTS = prompts_of("agents", "macrs")
 OPENING = Message("user", "An action film, please.")

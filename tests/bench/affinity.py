@@ -23,7 +23,7 @@ from typing import NamedTuple
 from agents.core.calls import Completion
 from tests import tiny_models
 from tests.bench.ending import AtLeast, ending
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.model.options import VLLMOptions

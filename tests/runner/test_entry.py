@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runner import cli
+from runner.cli import main as cli
+from runner.core.exit_codes import ExitCode
 from runner.entry import main, shadowed
-from runner.exit_codes import ExitCode
 from tests.conftest import ROOT
 
 

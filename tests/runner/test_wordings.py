@@ -9,7 +9,7 @@ from typing import Any
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import Answer, Asked, FakeOpenAI, completion, refusal
-from workers.backends.rules.replies import random_reply
+from workers.backends.core.replies import random_reply
 
 FAULTS = ("overflow", "filter", "empty", "thinking", "busy", "counts", "finish", "parts", "half")
 

@@ -25,8 +25,8 @@ from sweeps.plan import Plan
 from sweeps.storage import records
 from sweeps.storage.records import WRITTEN_BY, Commit, Needs
 from sweeps.tasks import Task
-from workers import kinds
-from workers.attempts import Check, OnProgress, StoredAttempt, Tables, error_of
+from workers.core.attempts import Check, OnProgress, StoredAttempt, Tables, error_of
+from workers.kinds import handlers
 from workers.resources import Resources
 from workers.results.bundles import Unstorable
 from workers.results.rows import rows_of_calls
@@ -146,5 +146,5 @@ def register(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the kind known: how it is stored, run and received."""
     monkeypatch.setitem(records.SCHEMAS, "answers", ANSWERS)
     monkeypatch.setitem(records.COMMITS, SURVEY, COMMIT)
-    monkeypatch.setitem(kinds.HANDLERS, SURVEY, SurveyHandler)
+    monkeypatch.setitem(handlers.HANDLERS, SURVEY, SurveyHandler)
     monkeypatch.setitem(driver_kinds.RECEIVERS, SURVEY, lambda run: run.counters)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from agents.core.errors import CrsweepError, UsageError
-from runner.locations import folder_of
+from runner.core.locations import folder_of
 from sweeps.load import load
 from sweeps.storage.folder import folder_at
 from tests.fixtures_movielens import write_ml100k

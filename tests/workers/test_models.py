@@ -11,7 +11,7 @@ from agents.core.errors import EngineRefused, ReplicaLost
 from agents.core.plugins import Options
 from sweeps.schema import ModelSpec
 from tests.workers.backends.calls import context
-from workers.backends.core import Backend
+from workers.backends.core.backend import Backend
 from workers.models import BoundModel
 
 

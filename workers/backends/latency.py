@@ -26,8 +26,8 @@ from pydantic import Field
 from agents.core.calls import Call, Completion
 from agents.core.errors import EngineDead, EngineOverloaded
 from agents.core.plugins import Options, operational
-from workers.backends.core import Backend, BackendContext, Workload
-from workers.backends.rules.replies import random_reply
+from workers.backends.core.backend import Backend, BackendContext, Workload
+from workers.backends.core.replies import random_reply
 from workers.processes.channel import Address, Channel, Server, connect, own_host
 
 __all__ = ["LatencyBackend"]

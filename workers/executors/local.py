@@ -11,9 +11,9 @@ from workers.cache.client import CallCache, here
 from workers.cache.entries import Damage
 from workers.cache.owner import CallOwner
 from workers.cache.store import CallStore
+from workers.executors.pool import Report, TaskPool
 from workers.job import Job
-from workers.kinds import TaskRunner
-from workers.pool import Report, TaskPool
+from workers.kinds.handlers import TaskRunner
 from workers.resources import Resources
 from workers.results.bundles import BundleWriter
 

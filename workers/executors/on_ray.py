@@ -19,7 +19,7 @@ from agents.core.errors import CrsweepError, ReplicaLost, StoreError, UsageError
 from sweeps.tasks import Task
 from workers.artifacts.fits import FitLost, FitSpec, Steps, fit_steps
 from workers.artifacts.store import Prepared
-from workers.backends.core import ClusterNode, EngineSpec
+from workers.backends.core.backend import ClusterNode, EngineSpec
 from workers.backends.vllm.client.clients import Engines, EngineViews
 from workers.backends.vllm.serving.replica import ModelReplica, ReplicaStatus
 from workers.backends.vllm.serving.watchdog import Counts
@@ -27,10 +27,10 @@ from workers.cache.actor import CacheActor
 from workers.cache.client import CallCache, by_wire
 from workers.cache.entries import Damage
 from workers.cache.store import Places
-from workers.environment import Environment
+from workers.core.environment import Environment
+from workers.executors.pool import Report, TaskPool
 from workers.job import Job
-from workers.kinds import TaskRunner
-from workers.pool import Report, TaskPool
+from workers.kinds.handlers import TaskRunner
 from workers.processes.channel import Address, connect
 from workers.processes.logs import log_to
 from workers.processes.parent_watch import end_with_parent

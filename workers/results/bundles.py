@@ -17,10 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from agents.core.errors import StoreError
-from sweeps.episodes import EPISODE
 from sweeps.storage import parts, records
 from sweeps.storage.folder import Folder, folder_at
-from sweeps.storage.records import COMMITS, SCHEMAS, Commit, metadata
+from sweeps.storage.records import COMMITS, EPISODE, SCHEMAS, Commit, metadata
 
 # What would fail again in the same way is not tried again.
 WOULD_REPEAT = ("agent", "user", "critic")

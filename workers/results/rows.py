@@ -15,7 +15,7 @@ from agents.core.items import Item
 from simulators.core.cases import Case
 from simulators.core.dialogue import Transcript
 from sweeps.plan import Cell
-from workers.attempts import Check, Row, StoredAttempt, Tables
+from workers.core.attempts import Check, Row, StoredAttempt, Tables
 from workers.results.bundles import Unstorable
 
 _BLAMED: dict[Blame, type[CrsweepError]] = {"agent": AgentError, "user": UserError}

@@ -19,10 +19,10 @@ from agents.core.dialogue import Dialogue, Message
 from agents.core.items import Catalogue, Interactions, Item, TrainingData, VisibleCase
 from agents.core.prompts import folder_of
 from tests.fakes import FakeModel, make_ask
+from workers.backends.core.replies import fill
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView
-from workers.backends.rules.replies import fill
 
 PROMPTS = folder_of(plugins.module("agents", "af_irs", "agent"), None)
 RECOMMENDER = "tests.agents.af_irs.lined_up"

@@ -31,7 +31,7 @@ from tests.agents.af_irs.harness import (
 )
 from tests.agents.af_irs.test_extraction import naming
 from tests.fakes import make_ask
-from workers.backends.rules.replies import random_reply
+from workers.backends.core.replies import random_reply
 
 OPENING = Message("user", "A calm film with action, please.")
 TARGET = FILMS.items[3]

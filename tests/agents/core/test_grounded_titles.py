@@ -15,7 +15,7 @@ from agents.core.items import Catalogue, Item
 from simulators.domains.synthetic import Synthetic
 from tests.agents.playing import fitted, play, prompts_of
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, make_ask
-from workers.backends.rules.replies import Answer, fill
+from workers.backends.core.replies import Answer, fill
 
 CONTEXT = AgentContext(CATALOGUE, CASE.visible, 10)
 RIVER, HEAT, GARDEN, GARDENS, CAFE = ITEMS

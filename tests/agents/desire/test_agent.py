@@ -30,7 +30,7 @@ from tests.agents.desire.harness import (
 )
 from tests.agents.in_place import FIRST_IS_BEST
 from tests.agents.playing import fitted, play, rules
-from workers.backends.rules.replies import random_reply
+from workers.backends.core.replies import random_reply
 
 RIGHT = replies("rock", "calm", titles=("Artist number 3", "Artist number 2"))
 RECOMMENDING = ["reason", "evaluate", "select", "persuade", "respond"]

@@ -11,7 +11,7 @@ from tests.runner.driver.test_run import committed
 from tests.runner.processes import below, end_of, start, wait_for
 from tests.runner.reading import outcomes, raw
 from tests.sweep_files import BASE, write_sweep
-from workers.backends.rules.replies import random_reply
+from workers.backends.core.replies import random_reply
 
 
 def test_help_names_every_command(crsweep):
@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy(crsweep):
     import sys
 
     code = (
-        "import sys, runner.cli; heavy = {'ray', 'duckdb', 'pyarrow', 'pydantic', 'numpy', "
+        "import sys, runner.cli.main; heavy = {'ray', 'duckdb', 'pyarrow', 'pydantic', 'numpy', "
         "'openai', 'omegaconf', 'jinja2'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

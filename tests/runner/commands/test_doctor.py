@@ -11,7 +11,7 @@ from rich.console import Console
 from runner.commands.doctor import examine
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import Answer, Asked, FakeOpenAI, completion, refusal
-from workers.backends.rules.replies import random_reply
+from workers.backends.core.replies import random_reply
 
 
 class Picky(FakeOpenAI):

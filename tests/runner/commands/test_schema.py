@@ -10,7 +10,7 @@ import yaml
 from agents.core import plugins
 from agents.recommenders.core import RECOMMENDERS
 from analysis.metrics.core import METRICS
-from runner.cli import main
+from runner.cli.main import main
 from runner.commands.schema import sweep_schema
 from sweeps.document import parse
 from sweeps.plan import AGENTS, DOMAINS, USERS

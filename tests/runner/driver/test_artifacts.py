@@ -16,8 +16,7 @@ import pytest
 from sweeps.artifacts import artifact_task
 from tests.conftest import LAST_GUARD_SECONDS, ROOT
 from tests.runner.processes import assert_gone, end_of, kill, start, wait_for
-from tests.runner.reading import outcomes, raw
-from tests.runner.test_locations import log
+from tests.runner.reading import log, outcomes, raw
 from tests.sweep_files import plan_of, write_sweep
 from workers.artifacts.store import ArtifactStore
 

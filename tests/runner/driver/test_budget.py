@@ -17,7 +17,7 @@ from tests.analysis.builder import Built, grid_of
 from tests.runner.driver.test_failures import moody_sweep
 from tests.runner.reading import raw
 from tests.sweep_files import BASE, write_sweep
-from workers.usage import Usage
+from workers.core.usage import Usage
 
 LATENCY = {name: {"backend": "latency", "latency_ms": 50} for name in ("strong", "weak")}
 

@@ -10,11 +10,12 @@ from agents.core.seeds import Seeds
 from runner.driver.budget import LEAST_UNCOUNTED, Budget
 from runner.driver.early_stop import LEAST_FAILURES, EarlyStop
 from runner.driver.scheduler import LeaseQueue
-from sweeps.episodes import EPISODE, episode_task
+from sweeps.episodes import episode_task
 from sweeps.schema import Caps, Price
+from sweeps.storage.records import EPISODE
 from sweeps.tasks import Outcome
-from workers.pool import Report
-from workers.usage import CallCounts, Usage
+from workers.core.usage import CallCounts, Usage
+from workers.executors.pool import Report
 
 
 class Silent:

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from agents.core.errors import StoreError
-from runner import cli
+from runner.cli import main as cli
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import Answer, FakeOpenAI, refusal

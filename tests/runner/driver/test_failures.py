@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from analysis.results import Results
+from runner.core.locations import journals_of
 from runner.driver.failures import failure_lines, to_run_again
-from runner.locations import journals_of
 from sweeps.schema import Cache
 from sweeps.storage.folder import LocalFolder
 from tests.conftest import ROOT

@@ -14,7 +14,7 @@ from sweeps import manifest as manifests
 from sweeps.schema import Caps
 from sweeps.storage.folder import LocalFolder
 from tests.sweep_files import plan_of, write_sweep
-from workers.usage import Usage
+from workers.core.usage import Usage
 
 
 @pytest.fixture

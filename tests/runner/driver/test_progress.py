@@ -9,10 +9,11 @@ from rich.console import Console
 from agents.core.seeds import Seeds
 from runner.driver import progress
 from runner.driver.progress import ProgressDisplay
-from sweeps.episodes import EPISODE, episode_task
+from sweeps.episodes import episode_task
+from sweeps.storage.records import EPISODE
 from sweeps.tasks import Outcome
-from workers.pool import Report
-from workers.usage import CallCounts
+from workers.core.usage import CallCounts
+from workers.executors.pool import Report
 
 NEWS = Report([], CallCounts(3, tokens=40), running={EPISODE: 1}, waiting=0)
 DONE = Outcome(episode_task("e0", 0, Seeds(0, 0, 0), "u0"), "done")

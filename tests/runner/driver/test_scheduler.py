@@ -10,10 +10,11 @@ from agents.core.errors import StoreError
 from agents.core.seeds import Seeds
 from runner.driver.scheduler import LeaseQueue, drive
 from sweeps.artifacts import artifact_task
-from sweeps.episodes import EPISODE, episode_task
+from sweeps.episodes import episode_task
+from sweeps.storage.records import EPISODE
 from sweeps.tasks import Outcome, Task
-from workers.pool import Report
-from workers.usage import CallCounts
+from workers.core.usage import CallCounts
+from workers.executors.pool import Report
 
 EPOCH = 7
 

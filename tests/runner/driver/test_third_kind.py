@@ -15,8 +15,8 @@ from runner.driver.closing import close, nothing_to_run
 from runner.driver.execution import execute
 from runner.driver.opening import open_session
 from runner.driver.work import EpisodeWork
-from sweeps.episodes import EPISODE
 from sweeps.storage.folder import LocalFolder
+from sweeps.storage.records import EPISODE
 from tests import survey
 from tests.runner.reading import raw
 from tests.survey import SURVEY, survey_tasks
@@ -222,7 +222,7 @@ def test_what_a_killed_worker_had_committed_is_not_run_again_and_the_rest_is(swe
 
     monkeypatch.setattr(survey.SurveyHandler, "run", counted)
     monkeypatch.setattr(execution, "LocalExecutor", Executor)
-    monkeypatch.setattr("workers.pool.FLUSH_ATTEMPTS", 5)
+    monkeypatch.setattr("workers.executors.pool.FLUSH_ATTEMPTS", 5)
     ran = sweep.run()
     assert "worker w000 was lost; its open episodes and surveys run again" in ran.printed
     [committed] = dead
@@ -240,7 +240,7 @@ def test_its_parts_are_merged_and_read_as_before(sweep, monkeypatch):
         return found.astype(str).to_dict("records")
 
     with monkeypatch.context() as patch:
-        patch.setattr("workers.pool.FLUSH_ATTEMPTS", 2)
+        patch.setattr("workers.executors.pool.FLUSH_ATTEMPTS", 2)
         patch.setattr("runner.driver.repair.compact", lambda folder, lease: 0)
         sweep.run()
     parts, before = LocalFolder(sweep.out).names("answers"), rows()

@@ -25,17 +25,18 @@ from runner.placement import cluster, groups
 from runner.placement.groups import Needs, RunPlan, StagePlan, placement_of, run_plan
 from runner.placement.packing import Allocation, Node
 from runner.placement.place import Stage
-from sweeps.episodes import EPISODE, episode_task
+from sweeps.episodes import episode_task
+from sweeps.storage.records import EPISODE
 from sweeps.tasks import Outcome
 from tests import virtual_time
 from tests.sweep_files import plan_of, write_sweep
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client import fleet
 from workers.backends.vllm.client.fleet import Fleet
 from workers.backends.vllm.serving.replica import ReplicaStatus
 from workers.backends.vllm.serving.watchdog import Counts
-from workers.pool import Report
-from workers.usage import CallCounts
+from workers.core.usage import CallCounts
+from workers.executors.pool import Report
 
 
 @pytest.fixture(autouse=True, scope="module")

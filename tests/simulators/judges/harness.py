@@ -25,7 +25,7 @@ from simulators.core.judge import (
 )
 from tests.agents.playing import prompts_of
 from tests.fakes import FakeModel, make_ask
-from workers.backends.rules.replies import Answer, fill
+from workers.backends.core.replies import Answer, fill
 
 ITEMS = (
     Item("1", "Silent River", {"genre": ("Drama",)}, "A flood comes.", 7.5),

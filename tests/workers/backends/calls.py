@@ -10,7 +10,7 @@ from pydantic import Field
 from agents.core.calls import Call, ChatMessage
 from agents.core.steps import ReplyModel, Step, Title, text
 from tests.fakes import CATALOGUE
-from workers.backends.core import BackendContext
+from workers.backends.core.backend import BackendContext
 
 
 class Naming(ReplyModel):

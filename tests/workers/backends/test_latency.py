@@ -15,9 +15,9 @@ from sweeps.schema import ModelSpec
 from tests import virtual_time
 from tests.conftest import LAST_GUARD_SECONDS
 from tests.workers.backends.calls import TALK, Naming, Saying, call, context
-from workers import retry
 from workers.backends import latency
 from workers.backends.latency import LatencyBackend
+from workers.core import retry
 from workers.models import BoundModel
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from agents.core.calls import MOST_TOKENS, Completion, FinishReason
 from agents.core.text import repaired, repaired_deep
 from workers.backends.openai.refusals import parsed
-from workers.usage import with_possible_counts
+from workers.core.usage import with_possible_counts
 
 _FINISHED: dict[str, FinishReason] = {
     **dict.fromkeys(

@@ -1,6 +1,6 @@
 """Any server that speaks OpenAI's chat protocol: vLLM's, llama.cpp's, a provider's.
 
-- One request is one try: the library's own retries are off, `workers.retry` owns them.
+- One request is one try: the library's own retries are off, `workers.core.retry` owns them.
 - An error names the server and what it said, never the key or credentials of the address.
 - What a refusal means is decided in `refusals`, how a reply is read in `answers`.
 - Nothing is sent but what the sweep file names: the library's own environment variables
@@ -27,7 +27,7 @@ from agents.core.errors import (
     UsageError,
 )
 from agents.core.text import repaired
-from workers.backends.core import Backend, BackendContext, Variables, Workload
+from workers.backends.core.backend import Backend, BackendContext, Workload
 from workers.backends.openai import answers, refusals
 from workers.backends.openai.options import (
     OpenAIOptions,
@@ -37,7 +37,8 @@ from workers.backends.openai.options import (
     without_login,
 )
 from workers.backends.openai.probe import hint_of, probe
-from workers.retry import Pause
+from workers.core.environment import Variables
+from workers.core.retry import Pause
 
 if TYPE_CHECKING:
     import openai

@@ -24,7 +24,7 @@ from agents.core.errors import (
     near,
 )
 from agents.core.reading import read
-from workers.backends.core import Workload
+from workers.backends.core.backend import Workload
 from workers.backends.openai.options import OpenAIOptions
 from workers.backends.openai.refusals import Refusal
 

@@ -25,9 +25,9 @@ from collections.abc import Callable, Collection, Sequence
 from agents.core.grounding import normalise
 from agents.core.phrases import plain_words
 from agents.core.steps import Kind
+from workers.backends.core.replies import Answer, Group
 from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView, SeenColumn, SeenItem
-from workers.backends.rules.replies import Answer, Group
 
 _FEW = 20  # a decision is ripe when no more items than this fit: two lists of the usual ten
 _TOLD_AT_ONCE = 2  # facts told in one message where the prompt sets no limit

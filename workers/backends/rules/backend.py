@@ -9,11 +9,11 @@ from pydantic import Field
 
 from agents.core.calls import Call, Completion
 from agents.core.plugins import Options
-from workers.backends.core import Backend, BackendContext
+from workers.backends.core.backend import Backend, BackendContext
+from workers.backends.core.replies import fill, random_reply
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView
-from workers.backends.rules.replies import fill, random_reply
 
 __all__ = ["RulesBackend"]
 

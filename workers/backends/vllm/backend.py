@@ -12,11 +12,12 @@ import numpy as np
 
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.errors import EngineRefused
-from workers.backends.core import Backend, BackendContext, EngineSpec, Variables, Workload
+from workers.backends.core.backend import Backend, BackendContext, EngineSpec, Workload
 from workers.backends.vllm.model.arguments import installed_version
 from workers.backends.vllm.model.options import VLLMOptions
 from workers.backends.vllm.model.preflight import auto_dtype, examine
 from workers.backends.vllm.serving.engine import EmbedRequest, Request
+from workers.core.environment import Variables
 
 _HUB_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _HUB_PLACES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE")

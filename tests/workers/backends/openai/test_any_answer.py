@@ -14,7 +14,7 @@ from agents.core.prompts import PromptFolder
 from tests import virtual_time
 from tests.workers.backends.calls import STEP, call
 from tests.workers.backends.openai.in_process import Sent, bound
-from workers.retry import most_requests
+from workers.core.retry import most_requests
 
 MOST_WAIT, TRANSIENT = 4.0, 1
 

@@ -29,9 +29,9 @@ from sweeps.schema import ModelSpec
 from tests.conftest import LAST_GUARD_SECONDS
 from tests.workers.backends.calls import STEP, TALK, call, context
 from tests.workers.backends.fake_openai import Answer, FakeOpenAI, completion, refusal
-from workers import retry
-from workers.backends.core import Workload
+from workers.backends.core.backend import Workload
 from workers.backends.openai import OpenAIBackend
+from workers.core import retry
 from workers.models import BoundModel, declare
 
 KEY = "sk-test-0123456789abcdef"
@@ -684,8 +684,8 @@ async def _answers_after_a_pause(server: FakeOpenAI, calls: int, **changes: Any)
 @pytest.mark.parametrize("status", [429, 503])
 def test_all_calls_of_a_model_wait_as_the_server_asks_and_use_up_no_try(status, monkeypatch):
     held = []
-    monkeypatch.setattr("workers.retry.Pause.hold", lambda self, seconds: held.append(seconds))
-    monkeypatch.setattr("workers.retry._FIRST_FLOOR", 0.0)
+    monkeypatch.setattr("workers.core.retry.Pause.hold", lambda self, seconds: held.append(seconds))
+    monkeypatch.setattr("workers.core.retry._FIRST_FLOOR", 0.0)
     busy = Answer(status, refusal("slow down"), headers={"Retry-After": "0.01"})
     with FakeOpenAI(busy, busy) as server:
         done = asyncio.run(_answers_after_a_pause(server, 3, max_connections=1))

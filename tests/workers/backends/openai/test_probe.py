@@ -17,7 +17,7 @@ from agents.core.errors import (
 )
 from tests.workers.backends.calls import STEP, TALK, call, context
 from tests.workers.backends.fake_openai import Answer, Asked, FakeOpenAI, completion, refusal
-from workers.backends.core import Workload
+from workers.backends.core.backend import Workload
 from workers.backends.openai import OpenAIBackend
 
 VALID = '{"action": "ask", "titles": [], "words": "Hm?"}'

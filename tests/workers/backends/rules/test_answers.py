@@ -22,10 +22,10 @@ from agents.core.prompts import PromptFolder
 from agents.core.steps import ReplyModel, Step, Title, text
 from agents.core.tables import CatalogueTable, Column
 from tests.fakes import CATALOGUE, ITEMS
+from workers.backends.core.replies import Answer, Group, fill, random_reply
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView
-from workers.backends.rules.replies import Answer, Group, fill, random_reply
 
 
 class Nested(ReplyModel):

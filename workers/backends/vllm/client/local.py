@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, ReplicaLost
 from sweeps.identity import digest
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client.clients import EngineViews, Losses
 from workers.backends.vllm.serving.engine import (
     Death,

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from agents.core.paths import expand_users_in
 from agents.core.plugins import Options, operational, refuse_flags
 from sweeps.identity import digest
-from workers.backends.vllm.cpu import CpuDtype, cpu_dtype
 from workers.backends.vllm.model import arguments, weights
+from workers.backends.vllm.model.cpu import CpuDtype, cpu_dtype
 from workers.backends.vllm.model.weights import Resolved
 
 GUIDED_BACKEND = "guidance"

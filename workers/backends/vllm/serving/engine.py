@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from agents.core.calls import Completion, FinishReason
 from agents.core.errors import ContextOverflow, EngineRefused
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.serving.sockets import own_sockets
 from workers.backends.vllm.serving.watchdog import LOOK_EVERY, Watchdog
 

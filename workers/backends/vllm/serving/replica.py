@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 
 from agents.core.errors import CrsweepError, EngineRefused, ReplicaLost
 from sweeps.identity import digest
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.serving.engine import (
     Death,
     EmbedRequest,
@@ -30,7 +30,7 @@ from workers.backends.vllm.serving.engine import (
 from workers.backends.vllm.serving.output import cause_of, redirect
 from workers.backends.vllm.serving.transport import Answer, Clients
 from workers.backends.vllm.serving.watchdog import Counts
-from workers.environment import Environment
+from workers.core.environment import Environment
 from workers.processes.channel import Address, Server, own_host
 from workers.processes.logs import log_to
 from workers.processes.parent_watch import end_now, end_with_parent

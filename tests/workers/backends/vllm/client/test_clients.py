@@ -15,10 +15,10 @@ from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, ContextOverflow, EngineRefused, ReplicaLost
 from tests import virtual_time
 from tests.workers.backends.vllm.connections import Replica, dial, reply_to, request
-from workers import retry
 from workers.backends.vllm.client import clients
 from workers.backends.vllm.client.clients import EngineClient, Engines, EngineView
 from workers.backends.vllm.serving.transport import Answered, Dying
+from workers.core import retry
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agents.core.errors import ReplicaLost
 from tests import virtual_time
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client import fleet as module
 from workers.backends.vllm.client.fleet import UNPRODUCTIVE_RESTARTS, Fleet
 from workers.backends.vllm.serving.replica import ReplicaStatus

@@ -9,7 +9,7 @@ import pytest
 from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, ReplicaLost
 from tests import virtual_time
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client import local
 from workers.backends.vllm.serving.engine import Death, EmbedRequest, Request, Vector
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from agents.core.errors import UsageError
 from sweeps.origins import Origins, check
 from workers.backends.vllm.backend import VLLMBackend
-from workers.backends.vllm.cpu import CpuDtype, cpu_dtype
 from workers.backends.vllm.model.arguments import IDENTITY, NUMBERS, OPERATIONAL
+from workers.backends.vllm.model.cpu import CpuDtype, cpu_dtype
 from workers.backends.vllm.model.options import VLLMOptions
 
 pytestmark = pytest.mark.usefixtures("own_cache")

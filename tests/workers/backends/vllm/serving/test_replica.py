@@ -13,7 +13,7 @@ from agents.core.calls import Completion
 from agents.core.errors import ContextOverflow, EngineOverloaded, EngineRefused, ReplicaLost
 from tests.conftest import LAST_GUARD_SECONDS
 from tests.workers.backends.vllm.connections import reply_to, request
-from workers.backends.core import EngineSpec
+from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.serving import replica as module
 from workers.backends.vllm.serving.engine import Death, EmbedRequest, Request, Vector

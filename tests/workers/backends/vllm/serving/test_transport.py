@@ -17,11 +17,11 @@ from agents.core.calls import Completion
 from agents.core.errors import ReplicaLost
 from tests.conftest import LAST_GUARD_SECONDS
 from tests.workers.backends.vllm.connections import reply_to, request
-from workers import retry
 from workers.backends.vllm.client import clients
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.serving.engine import EmbedRequest, Request
 from workers.backends.vllm.serving.transport import Answer, Clients
+from workers.core import retry
 from workers.processes.channel import Address, Channel, Receiver, Server, connect
 
 

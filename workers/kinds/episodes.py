@@ -17,7 +17,7 @@ from simulators.core.dialogue import DialogueLimits, SuccessRule, Transcript, ru
 from simulators.core.user import User, UserContext
 from sweeps.plan import AGENTS, SUCCESS, USERS
 from sweeps.tasks import Task
-from workers.attempts import OnProgress, error_of
+from workers.core.attempts import OnProgress, error_of
 from workers.resources import Resources, Speaker, speaker_of
 from workers.results.rows import EpisodeAttempt
 

@@ -13,7 +13,7 @@ from agents.core.errors import AgentError, blaming
 from sweeps.artifacts import role_of
 from sweeps.plan import AGENTS
 from sweeps.tasks import Task
-from workers.attempts import Attempt, OnProgress, Row, error_of
+from workers.core.attempts import Attempt, OnProgress, Row, error_of
 from workers.resources import Resources, speaker_of
 from workers.results.rows import rows_of_calls
 

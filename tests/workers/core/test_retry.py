@@ -13,8 +13,8 @@ from agents.core.errors import (
     ReplicaLost,
 )
 from tests import virtual_time
-from workers import retry
-from workers.retry import Patience, Pause, most_requests, retrying
+from workers.core import retry
+from workers.core.retry import Patience, Pause, most_requests, retrying
 
 MOST = 600.0
 

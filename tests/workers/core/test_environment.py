@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from agents.core.errors import UsageError
-from workers.backends.core import Variables
-from workers.environment import Environment, check_transport
+from workers.core.environment import Environment, Variables, check_transport
 
 EVERY = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 

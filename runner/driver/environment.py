@@ -8,8 +8,7 @@ from importlib import metadata
 
 from sweeps.origins import Origins
 from sweeps.plan import Plan
-from workers.backends.core import Variables
-from workers.environment import Environment, check_transport
+from workers.core.environment import Environment, Variables, check_transport
 from workers.models import backend_of
 
 # Of an object store, as all tools for it read them.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner import invocation
+from runner.core import invocation
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from runner.cli import _print_resume_hint
+from runner.cli.exits import print_resume_hint
+from runner.core.formatting import many
 from runner.driver.result import RunResult
-from runner.formatting import many
 from sweeps.storage.folder import folder_at
 
 
@@ -29,5 +29,7 @@ def test_one_is_singular(count, words):
 )
 def test_the_way_to_resume_says_what_becomes_of_the_caps(needs, words):
     text = io.StringIO()
-    _print_resume_hint(RunResult(folder_at("out"), 2, 1, None, needs=needs), Console(file=text))
+    print_resume_hint(
+        RunResult(folder_at("out"), "episode", 2, 1, None, needs=needs), Console(file=text)
+    )
     assert text.getvalue().startswith(words)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import published
-from analysis.statistics.bounds import (
+from analysis.published.bounds import (
     CONVENTIONS,
     Interval,
     average_turns,

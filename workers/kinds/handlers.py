@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from agents.core.ask import CallLog
 from sweeps.artifacts import ARTIFACT
-from sweeps.episodes import EPISODE
-from sweeps.judgements import JUDGEMENT
+from sweeps.storage.records import EPISODE, JUDGEMENT
 from sweeps.tasks import Task
-from workers.artifacts.calls import ArtifactHandler
-from workers.attempts import Attempt, Handler, OnProgress
-from workers.episodes import EpisodeHandler
-from workers.judging import JudgementHandler
+from workers.core.attempts import Attempt, Handler, OnProgress
+from workers.kinds.artifacts import ArtifactHandler
+from workers.kinds.episodes import EpisodeHandler
+from workers.kinds.judging import JudgementHandler
 from workers.resources import Resources
 
 HANDLERS: dict[str, Callable[[Resources], Handler]] = {

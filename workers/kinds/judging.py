@@ -24,8 +24,8 @@ from sweeps import identity
 from sweeps.judgements import JudgementSpec, Prefix, StoredDialogue
 from sweeps.judges import PlannedJudge
 from sweeps.tasks import Task
-from workers.attempts import Check, Row, StoredAttempt, Tables, error_of
-from workers.episodes import EpisodeHandler
+from workers.core.attempts import Check, Row, StoredAttempt, Tables, error_of
+from workers.kinds.episodes import EpisodeHandler
 from workers.resources import Resources, Speaker, speaker_of
 from workers.results.bundles import Unstorable
 from workers.results.rows import row_of_call, rows_of_calls

@@ -19,7 +19,7 @@ from sweeps.plan import Plan
 from sweeps.schema import Artifacts, Cache
 from sweeps.storage.folder import Folder
 from workers.artifacts.store import ArtifactDamaged, ArtifactStore
-from workers.backends.core import Backend
+from workers.backends.core.backend import Backend
 from workers.cache import journal, segments
 from workers.cache.store import Places
 from workers.models import backend_of

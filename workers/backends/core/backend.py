@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.items import Catalogue
 from agents.core.plugins import Options
+from workers.core.environment import Variables
 
 
 @dataclass(frozen=True)
@@ -59,19 +60,6 @@ class BackendContext:
     log_folder: Path | None
     catalogue: Callable[[], Catalogue]
     engines: Any = None
-
-
-class Variables(NamedTuple):
-    """Names of environment variables.
-
-    `secrets` are the person's who runs the sweep (keys, tokens); `places` are those of a machine,
-    where it has them. `network` says that requests are made over HTTP, which proxies and CA files
-    concern.
-    """
-
-    secrets: Sequence[str] = ()
-    places: Sequence[str] = ()
-    network: bool = False
 
 
 class Workload(NamedTuple):

@@ -17,8 +17,8 @@ from runner.driver.early_stop import EarlyStop
 from runner.driver.loading import load_plan
 from runner.driver.run import run
 from runner.driver.scheduler import LeaseQueue, drive
-from sweeps.episodes import EPISODE
 from sweeps.schema import Caps
+from sweeps.storage.records import EPISODE
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import FakeOpenAI

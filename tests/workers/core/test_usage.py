@@ -7,7 +7,7 @@ import pytest
 
 from agents.core.ask import CallRecord
 from agents.core.calls import Completion, Embedded
-from workers.usage import CallCounts, Usage, counts_of, usage_of, with_possible_counts
+from workers.core.usage import CallCounts, Usage, counts_of, usage_of, with_possible_counts
 
 
 @pytest.mark.parametrize(

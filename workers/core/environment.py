@@ -12,17 +12,30 @@ from __future__ import annotations
 import importlib.util
 import os
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agents.core.errors import UsageError
-from workers.backends.core import Variables
 
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _ROUTES = (*_PROXIES, "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+class Variables(NamedTuple):
+    """Names of environment variables.
+
+    `secrets` are the person's who runs the sweep (keys, tokens); `places` are those of a machine,
+    where it has them. `network` says that requests are made over HTTP, which proxies and CA files
+    concern.
+    """
+
+    secrets: Sequence[str] = ()
+    places: Sequence[str] = ()
+    network: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,18 @@ from agents.core.errors import ModelUnavailable, StoreError
 from agents.core.seeds import Seeds
 from simulators.core.dialogue import Transcript
 from sweeps.artifacts import ARTIFACT, artifact_task
-from sweeps.episodes import EPISODE, episode_task
+from sweeps.episodes import episode_task
+from sweeps.storage.records import EPISODE
 from tests import virtual_time
 from tests.fakes import CASE, FakeModel
 from tests.workers.backends.calls import TALK
-from workers import pool as pools
-from workers.artifacts.calls import ArtifactAttempt, Written
 from workers.backends.vllm.client.clients import Losses
-from workers.pool import TaskPool
+from workers.core.usage import CallCounts, Usage, add
+from workers.executors import pool as pools
+from workers.executors.pool import TaskPool
+from workers.kinds.artifacts import ArtifactAttempt, Written
 from workers.results.bundles import check_rows
 from workers.results.rows import EpisodeAttempt
-from workers.usage import CallCounts, Usage, add
 
 
 @pytest.fixture(autouse=True)

@@ -21,11 +21,11 @@ from agents.core.errors import InternalError, ModelUnavailable
 from sweeps.storage.records import COMMITS
 from sweeps.tasks import Outcome, Task
 from workers.artifacts.store import Prepared
-from workers.attempts import StoredAttempt, Tables
 from workers.backends.vllm.client.clients import Losses
-from workers.kinds import TaskRunner
+from workers.core.attempts import StoredAttempt, Tables
+from workers.core.usage import CallCounts, Usage, add, counts_of, usage_of
+from workers.kinds.handlers import TaskRunner
 from workers.results.bundles import BundleWriter, Unstorable, check_rows
-from workers.usage import CallCounts, Usage, add, counts_of, usage_of
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,83 @@
+"""Commands that take the output folder of a sweep."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from runner.cli.arguments import Folder, Format
+from runner.cli.exits import one_clear_message, plain_console
+
+app = typer.Typer()
+
+
+@app.command()
+def status(folder: Folder) -> None:
+    """Show a sweep's progress, who is running it, and what failed."""
+    with one_clear_message():
+        from runner.commands.status import show_status
+
+        show_status(folder, plain_console())
+
+
+@app.command()
+def table(
+    folder: Folder,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A metric; may be repeated. Default: the sweep's."),
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Include cases that not every cell has finished.")
+    ] = False,
+    published: Annotated[
+        str | None,
+        typer.Option(metavar="PAPER/TABLE", help="Compare with a published table: af_irs/table2."),
+    ] = None,
+) -> None:
+    """Print the mean and standard deviation over seeds, one row per cell."""
+    with one_clear_message():
+        from analysis.results import Results
+        from runner.commands.results import show_table
+
+        show_table(
+            Results.open(folder),
+            metrics=metric or [],
+            format=format.value,
+            everything=everything,
+            console=plain_console(),
+            beside=published,
+        )
+
+
+@app.command()
+def compare(
+    folder: Folder,
+    axis: Annotated[str, typer.Option(help="The axis whose values to compare.")],
+    metric: Annotated[str, typer.Option(help="The metric to compare.")] = "sr@5",
+) -> None:
+    """Compare the values of an axis, paired by case, with interval and permutation test."""
+    with one_clear_message():
+        from runner.commands.results import show_comparison
+
+        show_comparison(folder, axis=axis, metric=metric, console=plain_console())
+
+
+@app.command()
+def sql(
+    folder: Folder,
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="SQL over episodes, turns, calls, cells, cases.")
+    ],
+    format: Annotated[str, typer.Option(help="text, csv or json.")] = "text",
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with uncut cells.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with uncut cells.")] = False,
+) -> None:
+    """Query the results with DuckDB SQL. On a terminal, long cells are cut to its width."""
+    with one_clear_message():
+        from runner.commands.query import show_query
+
+        chosen = "csv" if as_csv else "json" if as_json else format
+        show_query(folder, query, format=chosen, console=plain_console())

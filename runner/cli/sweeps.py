@@ -1,0 +1,239 @@
+"""Commands that take a sweep file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from runner.cli.arguments import AcceptArtifactChange, AcceptSourceChange, Overrides, SweepFile
+from runner.cli.exits import (
+    ended,
+    lasting_console,
+    one_clear_message,
+    plain_console,
+    print_resume_hint,
+    resume_hint,
+)
+from runner.core.exit_codes import ExitCode
+
+app = typer.Typer()
+
+
+@app.command()
+def plan(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    gpus: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="GPUs of a node of a hypothetical cluster; repeat it for each node."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show cells, progress, model placement and the estimated cost. Writes nothing."""
+    with one_clear_message():
+        from runner.commands.plan import show_plan
+
+        show_plan(sweep, overrides or [], gpus=gpus or [], as_json=as_json, console=plain_console())
+
+
+@app.command()
+def run(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    retry: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS",
+            help="Rerun failed episodes with this error class or blame; may be repeated.",
+        ),
+    ] = None,
+    accept_source_change: AcceptSourceChange = False,
+    accept_artifact_change: AcceptArtifactChange = False,
+) -> None:
+    """Run the remaining episodes of a sweep, then print its table. Exit code 0: complete,
+    3: incomplete, 2: invalid input, 1: all is committed, but a later step (printing) failed."""
+    with one_clear_message():
+        import duckdb
+
+        from agents.core.errors import CrsweepError
+        from analysis.results import Results
+        from runner.commands.results import show_table
+        from runner.commands.status import show_failures
+        from runner.core import invocation
+        from runner.core.screen import reason_of
+        from runner.driver import run as runs
+
+        console, screen = lasting_console()
+        with resume_hint():
+            result = runs.run(
+                sweep,
+                overrides or [],
+                retry=retry or [],
+                accept_source_change=accept_source_change,
+                accept_artifact_change=accept_artifact_change,
+                again=invocation.command(retries=False),
+                console=console,
+            )
+        trouble = list(result.unfinished)
+        try:
+            results = Results.open(result.folder)
+            show_failures(results, invocation.command(result.needs, retries=False), console)
+            show_table(results, metrics=[], format="text", everything=False, console=console)
+        except (CrsweepError, OSError, MemoryError, duckdb.Error) as error:
+            trouble.append(f"the table cannot be made ({reason_of(error)})")
+        console.print(f"results: {result.folder}", soft_wrap=True, markup=False)
+        if result.left:
+            console.print(
+                f"incomplete: {result.left:,} of {result.planned:,} {result.noun}s are left"
+            )
+            print_resume_hint(result, console)
+        raise ended(result, screen, trouble)
+
+
+@app.command()
+def judge(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|SWEEP", help="A sweep's output folder (a path, or s3://...), or its file."
+        ),
+    ],
+    overrides: Overrides = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this judge; may be repeated."),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="SQL", help="Only episodes of which this holds: success, turns > 3."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="At most N dialogues.")
+    ] = None,
+    accept_source_change: AcceptSourceChange = False,
+    accept_artifact_change: AcceptArtifactChange = False,
+) -> None:
+    """Judge the dialogues that a sweep has stored, all or some. Exit codes as for run."""
+    with one_clear_message():
+        from runner.commands.judging import show_judgements
+        from runner.core import invocation
+        from runner.driver import run as runs
+        from runner.driver.judging import Selection
+
+        console, screen = lasting_console()
+        with resume_hint():
+            result = runs.judge(
+                what,
+                overrides or [],
+                selection=Selection(only or [], where, limit),
+                accept_source_change=accept_source_change,
+                accept_artifact_change=accept_artifact_change,
+                again=invocation.command(retries=False),
+                console=console,
+            )
+        show_judgements(result.folder, console)
+        if result.left:
+            console.print(f"incomplete: {result.left:,} of {result.planned:,} judgements are left")
+            print_resume_hint(result, console)
+        raise ended(result, screen, list(result.unfinished))
+
+
+@app.command()
+def prepare(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    accept_artifact_change: AcceptArtifactChange = False,
+) -> None:
+    """Make the artifacts that agents need; run no dialogues. Exit code 0: all, 3: not all."""
+    with one_clear_message():
+        from runner.driver import run as runs
+
+        console, screen = lasting_console()
+        with resume_hint():
+            result = runs.run(
+                sweep,
+                overrides or [],
+                accept_source_change=False,
+                accept_artifact_change=accept_artifact_change,
+                only_prepare=True,
+                console=console,
+            )
+        if result.left:
+            console.print(
+                f"incomplete: {result.left:,} of {result.planned:,} artifacts are missing"
+            )
+            print_resume_hint(result, console)
+        raise ended(result, screen, list(result.unfinished))
+
+
+@app.command()
+def render(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    cell: Annotated[int | None, typer.Option(help="Only this cell, counted from 0.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All calls, not one per step.")] = False,
+) -> None:
+    """Print the prompts of a sweep without a model; the rules backend provides the replies."""
+    with one_clear_message():
+        from runner.commands.prompts import show_prompts
+
+        show_prompts(sweep, overrides or [], cell=cell, every=every, console=plain_console())
+
+
+@app.command()
+def play(
+    sweep: SweepFile,
+    overrides: Overrides = None,
+    cell: Annotated[int, typer.Option(help="Which cell, counted from 0.")] = 0,
+    case: Annotated[int, typer.Option(help="Which case of the sample, counted from 0.")] = 0,
+    me: Annotated[bool, typer.Option("--me", help="Play the user yourself.")] = False,
+    calls: Annotated[
+        bool, typer.Option("--calls", help="Show the prompt and reply of every model call.")
+    ] = False,
+    markdown: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Also write a Markdown page; - prints it instead of the dialogue."
+        ),
+    ] = None,
+) -> None:
+    """Play one dialogue in the terminal. With --me, you are the user."""
+    with one_clear_message():
+        from runner.commands.play import show_dialogue
+
+        person: Callable[[str], str] | None = input if me else None
+        show_dialogue(
+            sweep,
+            overrides or [],
+            cell=cell,
+            case=case,
+            person=person,
+            calls=calls,
+            markdown=markdown,
+            console=plain_console(),
+        )
+
+
+@app.command()
+def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
+    """Check everything that a sweep needs before it runs. Exit code 0: all good, 2: problems."""
+    with one_clear_message():
+        from runner.commands.doctor import examine
+
+        fine = examine(sweep, overrides or [], plain_console())
+        raise typer.Exit(ExitCode.COMPLETE if fine else ExitCode.BAD_INPUT)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of sweep files, for completion and checks in editors."""
+    with one_clear_message():
+        import json
+
+        from runner.commands.schema import sweep_schema
+
+        print(json.dumps(sweep_schema(), indent=1, ensure_ascii=False))
