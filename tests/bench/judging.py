@@ -1,0 +1,87 @@
+"""Calls a second of judging stored dialogues, next to what a model of fixed latency allows.
+
+    python -m tests.bench.judging --dialogues 10000
+
+The dialogues of `tests.bench.episodes` are run with the rules backend, once; then 4 judges (one of
+them twice) read them, by a model of 0.5 s a call, 64 judgements at once, everything stored and
+cached durably. The rate is that of the model's own log, from its first request to its last answer.
+The limit is concurrency / latency; at least 0.70 of it is expected of the median of 5 runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from runner.driver.judging import Selection
+from runner.driver.run import judge, run
+from tests.bench.ending import AtLeast, ending
+from tests.bench.episodes import sweep
+from tests.bench.throughput import answered
+
+EXPECTED = 0.70  # of concurrency / latency
+JUDGES = ["relevance", "intention", "credibility", {"name": "relevance", "label": "again"}]
+
+
+def measure(folder: Path, latency_ms: float, concurrency: int) -> tuple[int, float]:
+    """Calls, and calls a second, of judging the dialogues in `folder`, which stays as it was."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "out"
+        shutil.copytree(folder, out)
+        overlay = Path(name) / "judges.yaml"
+        overlay.write_text(
+            yaml.safe_dump(
+                {
+                    "models": {"fixed": {"backend": "latency", "latency_ms": latency_ms}},
+                    "roles": {"judge": "fixed"},
+                    "judges": JUDGES,
+                    "run": {"executor": "ray", "concurrency": concurrency},
+                    "cache": {"path": f"{name}/cache"},
+                }
+            )
+        )
+        result = judge(
+            str(out),
+            [str(overlay)],
+            selection=Selection(),
+            accept_source_change=False,
+            console=Console(file=io.StringIO()),
+        )
+        assert result.tally is not None
+        assert result.left == result.tally.failed == 0
+        calls = answered(out)
+    start, end = min(c[0] for c in calls), max(c[1] for c in calls)
+    return len(calls), len(calls) / (end - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dialogues", type=int, default=10_000)
+    parser.add_argument("--latency-ms", type=float, default=500.0)
+    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
+    given = parser.parse_args()
+    limit = given.concurrency / given.latency_ms * 1000
+    with tempfile.TemporaryDirectory() as name:
+        path = sweep(Path(name), given.dialogues, "local")
+        run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
+        found = []
+        for _ in range(given.runs):
+            calls, rate = measure(Path(name) / "out", given.latency_ms, given.concurrency)
+            print(
+                f"{calls:,} calls, {rate:,.1f} calls/s, {rate / limit:.2f} of the limit", flush=True
+            )
+            found.append(rate)
+    figures = {"calls_per_s": AtLeast(round(statistics.median(found), 1), limit * EXPECTED)}
+    print(ending("judging", figures, dialogues=given.dialogues, ceiling=limit))
+
+
+if __name__ == "__main__":
+    main()
