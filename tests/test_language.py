@@ -56,6 +56,7 @@ PATTERN = re.compile(rf"(?<![a-z])(?:{'|'.join(PHRASES)})(?![a-z])", re.IGNORECA
 SUFFIXES = (".py", ".j2", ".md")
 QUOTED = (
     "docs/papers/af_irs_episodes",  # dialogues and prompts as they were played
+    "docs/papers/desire_episodes",
     "analysis/published",  # data from papers
     "tests/test_language.py",
 )

@@ -1,0 +1,132 @@
+"""The sweeps of DESIRE, planned over small made-up data in the layouts of its two data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.core.errors import DataError
+from analysis import published
+from analysis.metrics.core import parse
+from runner.rehearsal.dialogues import rehearse
+from sweeps.load import load
+from sweeps.plan import Plan
+from tests.conftest import ROOT
+from tests.fixtures_scpr import split, write_lastfm, write_yelp
+from tests.sweep_files import plan_of
+
+FOLDER = ROOT / "sweeps" / "desire"
+NAMES = ("table3", "table4", "table5", "fig6")
+LAPTOP, TINY = str(FOLDER / "laptop.yaml"), str(FOLDER / "tiny.yaml")
+ONLY_LASTFM = str(FOLDER / "only_lastfm.yaml")
+WHOLE = {"desire_reasoning": True, "exploration_action": True, "persuasive_strategy": True}
+sweep = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    write_lastfm(tmp_path / "lastfm")
+    return tmp_path
+
+
+@pytest.fixture
+def all_data(data) -> Path:
+    write_yelp(data / "yelp")
+    return data
+
+
+def planned(name: str, *overrides: str) -> Plan:
+    return plan_of(FOLDER / f"{name}.yaml", *overrides, "cases.sample=5")
+
+
+@sweep
+@pytest.mark.parametrize("user", ["ievalm", "concept"])
+def test_each_sweep_has_the_papers_settings_and_runs_with_both_users(all_data, name, user):
+    plan = planned(name, f"vars.user={user}")
+    loaded = plan.loaded
+    assert loaded.header.out == f"results/desire_{name}"
+    assert loaded.header.metrics == ["sr@15", "at_fail_t"]
+    assert all(parse(metric) for metric in loaded.header.metrics)
+    assert {source.domain.dataset for source in plan.sources} == {"LastFM", "Yelp"}
+    assert {cell.axes["roles.agent"] for cell in plan.cells} == {"llama", "qwen"}
+    for cell in plan.cells:
+        config = cell.config
+        assert config.limits.max_turns == 15
+        assert config.success.name == "user_accepts"
+        assert config.simulator.name == user
+        seeds = [0] if name == "table5" else [0, 1, 2, 3, 4]
+        assert [each.sampling for each in cell.seeds] == seeds
+        for role, model in cell.roles.items():
+            temperature = config.models[model].options["sampling"]["temperature"]
+            assert (temperature > 0) == (role == "user")
+
+
+@pytest.mark.parametrize("name", ["table3", "table4"])
+def test_the_tables_have_every_published_row_that_is_no_trained_policy(all_data, name):
+    agents = load(FOLDER / f"{name}.yaml").header.blocks[0]["agent"]
+    given = [{**WHOLE, **({"name": a} if isinstance(a, str) else a)} for a in agents]
+    rows = published.read(f"desire/{name}").agents
+    for row, wanted in rows.items():
+        fits = [each for each in given if wanted.items() <= each.items()]
+        assert len(fits) == (row not in ("EAR", "UNICORN")), row
+    assert len(given) == 4
+
+
+def test_table_5_compares_desire_with_each_baseline_on_100_users(all_data):
+    loaded = load(FOLDER / "table5.yaml")
+    assert loaded.cell["cases"]["sample"] == 100
+    agents = [a if isinstance(a, str) else a["name"] for a in loaded.header.blocks[0]["agent"]]
+    assert agents == ["desire", "intercrs", "chatcrs", "macrs"]
+    assert set(agents[1:]) == {
+        wanted["name"] for wanted in published.read("desire/table5").agents.values()
+    }
+
+
+def test_figure_6_has_the_cells_of_table_4(all_data):
+    figure, table = planned("fig6"), planned("table4")
+    assert [cell.cell_id for cell in figure.cells] == [cell.cell_id for cell in table.cells]
+
+
+@sweep
+def test_one_override_makes_each_sweep_a_laptops(data, name):
+    plan = planned(name, LAPTOP)
+    assert load(FOLDER / f"{name}.yaml", [LAPTOP]).cell["cases"]["sample"] == 100
+    assert plan.loaded.header.out == f"results/desire_{name}_laptop"
+    assert [source.domain.dataset for source in plan.sources] == ["LastFM"]
+    used = {cell.config.models[m].backend for cell in plan.cells for m in cell.roles.values()}
+    assert used == {"rules"}
+    assert {len(cell.seeds) for cell in plan.cells} == {3}
+
+
+@sweep
+def test_the_tiny_models_take_the_places_of_the_real_ones(data, name):
+    cell = load(FOLDER / f"{name}.yaml", [TINY]).cell
+    assert cell["limits"]["max_turns"] == 3
+    assert {model["model"] for model in cell["models"].values()} == {
+        "models/tiny-llama",
+        "models/tiny-qwen",
+    }
+
+
+def test_without_yelp_the_message_names_an_override_that_runs_lastfm(data):
+    with pytest.raises(DataError) as refused:
+        planned("table3")
+    assert "'exclude=[{domain: yelp}]'" in refused.value.message
+    plan = planned("table3", ONLY_LASTFM)
+    assert [source.domain.dataset for source in plan.sources] == ["LastFM"]
+
+
+@pytest.mark.parametrize(
+    ("name", "user"), [("table3", "ievalm"), ("table3", "concept"), ("table4", "ievalm")]
+)
+def test_every_agent_plays_15_turns_on_items_with_attributes_alone(data, name, user):
+    alike = {number: [0, 1] for number in range(200)}  # so that the target is hard to find
+    write_lastfm(data / "lastfm", split(items=200), items=200, features=alike)
+    changes = ("limits.shown_items=1", "simulator.decides=rule", "models.rules.skill=1")
+    plan = planned(name, LAPTOP, f"vars.user={user}", *changes)
+    for cell in range(len(plan.cells)):
+        attempts = rehearse(plan, [cell], 2)
+        assert all(attempt.error is None for attempt in attempts)
+        assert max(len(attempt.transcript.turns) for attempt in attempts) == 15
