@@ -44,7 +44,7 @@ def planned(name: str, *overrides: str) -> Plan:
 @sweep
 @pytest.mark.parametrize("user", ["ievalm", "concept"])
 def test_each_sweep_has_the_papers_settings_and_runs_with_both_users(all_data, name, user):
-    plan = planned(name, f"vars.user={user}")
+    plan = planned(name, f"simulator={user}")
     loaded = plan.loaded
     assert loaded.header.out == f"results/desire_{name}"
     assert loaded.header.metrics == ["sr@15", "at_fail_t"]
@@ -129,8 +129,8 @@ def test_without_yelp_the_message_names_an_override_that_runs_lastfm(data):
 def test_every_agent_plays_on_items_with_attributes_alone(data, name, user, turns):
     alike = {number: [0, 1] for number in range(200)}  # so that the target is hard to find
     write_lastfm(data / "lastfm", split(items=200), items=200, features=alike)
-    changes = ("limits.shown_items=1", "simulator.decides=rule", "models.rules.skill=1")
-    plan = planned(name, LAPTOP, f"vars.user={user}", *changes)
+    changes = ("limits.shown_items=1", "models.rules.skill=1")
+    plan = planned(name, LAPTOP, f"simulator={user}", *changes)
     for cell in range(len(plan.cells)):
         attempts = rehearse(plan, [cell], 2)
         assert all(attempt.error is None for attempt in attempts)
