@@ -133,8 +133,7 @@ class TaskPool:
         self._news.clear()
         if self._failure is not None:
             raise self._failure
-        for meter in self._meters:
-            self._count(meter)
+        self._count(self._meters)
         report = Report(
             self._outcomes,
             self._counts,
@@ -214,10 +213,11 @@ class TaskPool:
         finally:
             self._running -= 1
             self._meters.discard(meter)
-            self._count(meter)
+            self._count([meter])
 
-    def _count(self, meter: _Meter) -> None:
-        new = meter.read()
+    def _count(self, meters: Iterable[_Meter]) -> None:
+        # In one go: of hundreds that run, few have ended a call since the last report.
+        new = [record for meter in meters for record in meter.read()]
         self._counts = self._counts.plus(counts_of(new))
         add(self._paid, usage_of(new))
 
