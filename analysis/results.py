@@ -23,6 +23,7 @@ import pyarrow as pa
 from agents.core.errors import StoreError, UsageError, near
 from analysis import sql
 from sweeps import manifest as manifests
+from sweeps.judges import PairChoice, opponents
 from sweeps.manifest import Manifest
 from sweeps.storage import parts
 from sweeps.storage.folder import PATTERNS, Folder, LocalFolder, folder_at
@@ -234,10 +235,29 @@ class Results:
                     "samples": pa.array([j.samples for j in judges], pa.int32()),
                 }
             ),
+            "plan_pairs": self._pairs_of_cells(),
         }.items():
             self.db.register(f"given_{name}", table)
             self.db.execute(f"CREATE TABLE {name} AS SELECT * FROM given_{name}")
         self.db.execute("CREATE VIEW cells AS SELECT * FROM plan_cells")
+
+    def _pairs_of_cells(self) -> pa.Table:
+        """A row for each two cells that a judge of the plan compares."""
+        axes = [cell.axes for cell in self.manifest.cells]
+        rows = [
+            (judge.title, cell, other)
+            for judge in self.manifest.judges
+            if judge.pairs is not None
+            for cell, others in opponents(PairChoice(**judge.pairs.model_dump()), axes).items()
+            for other in others
+        ]
+        return pa.table(
+            {
+                "title": pa.array([row[0] for row in rows], pa.string()),
+                "cell": pa.array([row[1] for row in rows], pa.int32()),
+                "other": pa.array([row[2] for row in rows], pa.int32()),
+            }
+        )
 
     def _repeated(self) -> np.ndarray:
         """Hashes of the ids of episodes that have several attempts.

@@ -83,6 +83,15 @@ class DimensionEntry(_Part):
     high: float
 
 
+class PairEntry(_Part):
+    """Which dialogues a judge compares (`sweeps.judges.PairChoice`)."""
+
+    of: str
+    axis: str
+    baseline: str
+    against: list[str]
+
+
 class JudgeEntry(_Part):
     """A judge of the plan. Judgements of the table are its own by their `judge_digest`."""
 
@@ -93,6 +102,8 @@ class JudgeEntry(_Part):
     dimensions: list[DimensionEntry]
     models: dict[str, str]  # role -> model
     options: dict[str, Any] = {}
+    pairs: PairEntry | None = None
+    """None of a judge of single dialogues."""
 
 
 class Manifest(_Part):

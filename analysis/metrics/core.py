@@ -7,6 +7,8 @@ whose denominator is NULL or 0 do not define the metric, and are not counted in 
 - `name@argument`: `sr@5` is the plug-in `sr` with the argument "5".
 - Headline metrics count episodes that the agent failed, as whatever the metric makes of them, and
   leave out those that others failed. `sr_completed@5` leaves out all failed episodes.
+- A metric on verdicts reads those of one judge, named by its plug-in. Where a sweep has several
+  judges of that plug-in, the label comes last: `relevance@strict`, `ca_over_all@4:strict`.
 - `sr_clean@5`: a success that the simulated user's own record casts doubt on is none. It is not
   clean if the user named the title that it must not say in an earlier turn, or if its acceptance
   disagreed with the targets. Undefined where users do not record that. `sr_clean_completed@5`.
@@ -15,14 +17,34 @@ whose denominator is NULL or 0 do not define the metric, and are not counted in 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 from agents.core import plugins
-from agents.core.errors import UsageError
+from agents.core.errors import UsageError, near
+from analysis.verdicts import convincing, of_judge, turn_scores
 
 METRICS = "analysis.metrics"
 _COMPLETED, _CLEAN = "_completed", "_clean"
+
+
+class JudgeWanted(NamedTuple):
+    """The judge whose verdicts a metric reads."""
+
+    plugin: str
+    label: str | None = None
+    """Which judge of this plug-in; None if there is only one."""
+    dimension: str | None = None
+    """A dimension that the judge must have, where the metric's name has one."""
+
+
+class KnownJudge(NamedTuple):
+    """A judge of a sweep."""
+
+    title: str
+    plugin: str
+    dimensions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +54,8 @@ class Metric:
     `per_attempt` is a query with the columns attempt_id, num and den (one row an attempt), for
     metrics that read turns or calls; `numerator` and `denominator` then read `x.num` and `x.den`.
     `of_success` metrics read `e.success_turn` and nothing else that was observed, so that they have
-    a variant over clean successes.
+    a variant over clean successes. Metrics on verdicts have `{judge}` in `per_attempt`, where
+    `judged_by` puts the label of the judge.
     """
 
     numerator: str
@@ -42,6 +65,9 @@ class Metric:
     digits: int = 3
     needs_probe: bool = False
     of_success: bool = False
+    judge: JudgeWanted | None = None
+    undefined: str = ""
+    """The episodes that do not define it, in words."""
     name: str = ""
     completed_only: bool = False
     clean: bool = False
@@ -64,8 +90,48 @@ def parse(text: str) -> Metric:
             f"metric {text!r}: only metrics of success have a variant over clean successes "
             "(sr_clean@5, at_fail_t_clean)"
         )
-    changes = {"name": text, "completed_only": completed, "clean": clean}
-    return Metric(**{**metric.__dict__, **changes})
+    return replace(metric, name=text, completed_only=completed, clean=clean)
+
+
+def judged_by(metric: Metric, judges: Iterable[KnownJudge]) -> Metric:
+    """`metric`, reading the verdicts of the judge that it wants, one of `judges`.
+
+    Other metrics stay as they are. Raises UsageError if there is no such judge, if there are
+    several and none is named, and if the judge lacks the dimension.
+    """
+    wanted = metric.judge
+    if wanted is None:
+        return metric
+    able = [judge for judge in judges if judge.plugin == wanted.plugin]
+    titles = [judge.title for judge in able]
+    if wanted.label is not None:
+        able = [judge for judge in able if judge.title == wanted.label]
+    if not able:
+        which = f"judge {wanted.plugin!r}"
+        if wanted.label is not None and titles:
+            which += f" with the label {wanted.label!r}{near(wanted.label, titles)}"
+        raise UsageError(
+            f"metric {metric.name!r} reads the verdicts of the {which}, which is not in `judges:`"
+        )
+    if len(able) > 1:
+        example = f"{metric.name}{':' if '@' in metric.name else '@'}{titles[0]}"
+        raise UsageError(
+            f"metric {metric.name!r}: several judges are of the plug-in {wanted.plugin!r} "
+            f"({', '.join(titles)}); name one of them: {example}"
+        )
+    (judge,) = able
+    if wanted.dimension is not None and wanted.dimension not in judge.dimensions:
+        raise UsageError(
+            f"metric {metric.name!r}: the judge {judge.title!r} has no dimension "
+            f"{wanted.dimension!r}{near(wanted.dimension, judge.dimensions)} "
+            f"(dimensions: {', '.join(judge.dimensions)})"
+        )
+    assert metric.per_attempt is not None
+    return replace(
+        metric,
+        per_attempt=of_judge(metric.per_attempt, judge.title),
+        judge=wanted._replace(label=judge.title),
+    )
 
 
 def _refuse_family(name: str, text: str) -> None:
@@ -79,12 +145,63 @@ def _refuse_family(name: str, text: str) -> None:
         )
 
 
+def turn_mean(plugin: str, dimensions: Iterable[str], label: str | None) -> Metric:
+    """The mean over the turns of a dialogue, then over dialogues, of a judge's `dimensions`."""
+    return Metric(
+        "x.score",
+        "CASE WHEN x.score IS NOT NULL THEN 1 END",
+        per_attempt=turn_scores(dimensions),
+        digits=2,
+        judge=JudgeWanted(plugin, label),
+    )
+
+
+def convincing_acceptance(metric: str, argument: str | None, over: str, undefined: str) -> Metric:
+    """Convincing acceptance, x 100, over the dialogues of which the SQL `over` holds."""
+    threshold, label = with_label(argument, metric, "4")
+    tau = float(threshold) if re.fullmatch(r"\d(\.\d{1,4})?", threshold, re.ASCII) else 0.0
+    if not 1 <= tau <= 5:
+        raise UsageError(
+            f"metric '{metric}@{argument}': found a threshold of {threshold!r}, expected a score "
+            f"from 1 to 5, such as {metric}@4 or {metric}@3.5"
+        )
+    # Means of means of whole numbers may miss the threshold by a rounding error.
+    convinced = f"x.right_item AND x.credibility >= {tau - 1e-9!r}"
+    return Metric(
+        f"CASE WHEN {convinced} THEN 100 ELSE 0 END",
+        f"CASE WHEN {over} AND (NOT x.right_item OR x.credibility IS NOT NULL) THEN 1 END",
+        per_attempt=convincing(),
+        digits=2,
+        judge=JudgeWanted("credibility", label),
+        undefined=undefined,
+    )
+
+
 def positive(argument: str | None, metric: str, what: str) -> int:
     """`argument` as a whole number of at least 1; UsageError with an example."""
     if argument is None or not re.fullmatch(r"[1-9][0-9]{0,5}", argument):
         found = metric if argument is None else f"{metric}@{argument}"
         raise UsageError(f"metric {found!r}: expected {what}, such as {metric}@5")
     return int(argument)
+
+
+def label_only(argument: str | None, metric: str) -> str | None:
+    """The label of a judge, for metrics that take no other argument; UsageError if it is empty."""
+    if argument == "":
+        raise UsageError(f"metric '{metric}@': expected the label of a judge after the @, or no @")
+    return argument
+
+
+def with_label(argument: str | None, metric: str, example: str) -> tuple[str, str | None]:
+    """`argument` as a value and the label of a judge, after a colon; UsageError with an example."""
+    value, colon, label = (argument or "").partition(":")
+    if not value or (colon and not label):
+        found = metric if argument is None else f"{metric}@{argument}"
+        raise UsageError(
+            f"metric {found!r}: expected such as {metric}@{example}, or {metric}@{example}:LABEL "
+            "for one of several judges"
+        )
+    return value, label or None
 
 
 def no_argument(argument: str | None, metric: str) -> None:

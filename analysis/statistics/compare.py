@@ -15,9 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agents.core.errors import UsageError, near
-from analysis.metrics.core import parse
 from analysis.results import Results
-from analysis.tables.table import make_table, scored_sql
+from analysis.tables.table import make_table, metrics_of, scored_sql
 
 RESAMPLES = 10_000
 _SEED = 0  # of the resampling alone: the same results give the same interval
@@ -104,10 +103,11 @@ ByCell = dict[str, dict[str, float]]  # cell -> case -> the metric, averaged ove
 
 def _by_cell(results: Results, metric: str) -> ByCell:
     make_table(results, [metric])  # fills `scored` with the complete blocks
+    (read,) = metrics_of(results, [metric])
     with results.joins_as_written():
         rows = results.query(
             "SELECT c.cell_id, c.source_id || ':' || p.case_id, avg(s.num / s.den) "
-            f"FROM ({scored_sql(parse(metric))}) s JOIN plan_cells c USING (cell) "
+            f"FROM ({scored_sql(read)}) s JOIN plan_cells c USING (cell) "
             "JOIN cases p ON p.source_id = c.source_id AND p.position = s.position "
             "WHERE s.den > 0 AND s.num IS NOT NULL GROUP BY ALL"
         ).fetchall()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from analysis import sql
-from analysis.metrics.core import Metric, parse
+from analysis.metrics.core import KnownJudge, Metric, judged_by, parse
 from analysis.published import Figure
 from analysis.results import Results
-from analysis.tables import doubts
+from analysis.tables import doubts, verdicts
 
 # What figures made with a backend are. Named here because analysis knows no workers.
 _WATERMARKS = {
@@ -67,7 +67,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     left out of all, because long dialogues must not go missing from one cell first. Raises
     UsageError for a bad metric.
     """
-    parsed = [parse(name) for name in metrics]
+    parsed = metrics_of(results, metrics)
     with results.joins_as_written():
         _make_scored(results, complete_only, attempts=any(m.per_attempt or m.clean for m in parsed))
         per_seed = _per_seed(results, parsed)
@@ -92,10 +92,21 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     ]
     notes = [
         *_notes(results, rows, complete_only),
-        *_undefined(parsed, rows),
+        *_undefined(results, parsed, rows),
+        *verdicts.notes(results, parsed, rows),
         *doubts.notes(results),
     ]
     return Table(results.axes, parsed, rows, notes)
+
+
+def metrics_of(results: Results, names: Sequence[str]) -> list[Metric]:
+    """The metrics of these names; UsageError for a bad one, or one that no judge of the sweep
+    gives verdicts for."""
+    judges = [
+        KnownJudge(j.title, j.name, tuple(d.name for d in j.dimensions))
+        for j in results.manifest.judges
+    ]
+    return [judged_by(parse(name), judges) for name in names]
 
 
 def _make_scored(results: Results, complete_only: bool, *, attempts: bool) -> None:
@@ -193,14 +204,18 @@ def _value(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) ->
     return Value(statistics.fmean(means), std, deterministic, episodes, len(means))
 
 
-def _undefined(metrics: Sequence[Metric], rows: Sequence[TableRow]) -> list[str]:
+def _undefined(results: Results, metrics: Sequence[Metric], rows: Sequence[TableRow]) -> list[str]:
     """A note for each metric that some counted episodes do not define."""
     counted = sum(row.counted for row in rows)
     notes = []
     for index, metric in enumerate(metrics):
         defined = sum(row.values[index].episodes for row in rows)
         if defined < counted:
-            notes.append(f"{metric.name} is defined for {defined:,} of {counted:,} episodes")
+            note = f"{metric.name} is defined for {defined:,} of {counted:,} episodes"
+            cells = verdicts.by_cell(results, [row.values[index].episodes for row in rows])
+            if metric.judge is not None and cells:
+                note += f" ({cells})"
+            notes.append(f"{note}; left out: {metric.undefined}" if metric.undefined else note)
     return notes
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import parse
+from analysis.metrics.core import KnownJudge, Metric, judged_by, parse
 from analysis.results import sweep_at
 from runner.core.locations import (
     check_match,
@@ -54,7 +54,9 @@ def load_plan_of(what: str, overrides: Sequence[str]) -> Plan:
 
 
 def _checked(loaded: LoadedSweep) -> Plan:
-    plan = make_plan(loaded, declare, probe=_check_metrics(loaded))
+    metrics = _metrics(loaded)
+    plan = make_plan(loaded, declare, probe=any(metric.needs_probe for metric in metrics))
+    _check_judges_of(metrics, plan)
     _check_samples(plan)
     check_caps(plan)
     check_paths(plan)
@@ -79,15 +81,28 @@ def _check_samples(plan: Plan) -> None:
                 )
 
 
-def _check_metrics(loaded: LoadedSweep) -> bool:
-    """Checks the names of the metrics; whether one of them needs the probe."""
-    probe = False
+def _metrics(loaded: LoadedSweep) -> list[Metric]:
+    """The metrics of a sweep; UsageError for a bad name, or one that is listed twice."""
+    found: list[Metric] = []
     names = loaded.header.metrics
     for index, name in enumerate(names):
         if name in names[:index]:
             raise loaded.origins.refuse(("metrics", index), f"{name!r} is listed twice")
         try:
-            probe = parse(name).needs_probe or probe
+            found.append(parse(name))
         except UsageError as error:
             raise loaded.origins.refuse(("metrics", index), error.message) from None
-    return probe
+    return found
+
+
+def _check_judges_of(metrics: Sequence[Metric], plan: Plan) -> None:
+    """Raises UsageError for a metric on verdicts that no judge of the plan gives."""
+    judges = [
+        KnownJudge(judge.title, judge.ref.name, tuple(d.name for d in judge.dimensions))
+        for judge in plan.judges
+    ]
+    for index, metric in enumerate(metrics):
+        try:
+            judged_by(metric, judges)
+        except UsageError as error:
+            raise plan.loaded.origins.refuse(("metrics", index), error.message) from None

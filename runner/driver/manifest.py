@@ -25,6 +25,7 @@ from sweeps.manifest import (
     DimensionEntry,
     JudgeEntry,
     Manifest,
+    PairEntry,
     SourceEntry,
 )
 from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Cell, Plan
@@ -223,6 +224,7 @@ def _judge_entry(plan: Plan, judge: PlannedJudge) -> JudgeEntry:
         dimensions=[DimensionEntry(**dimension._asdict()) for dimension in judge.dimensions],
         models={role: models[role] for role in judge.roles},
         options=plan.loaded.as_written(judge.ref.options),
+        pairs=None if judge.pairs is None else PairEntry(**judge.pairs._asdict()),
     )
 
 

@@ -1,0 +1,24 @@
+"""Win rate of a pairwise judge (DESIRE, Table 5; CSI, Figure 4)."""
+
+from __future__ import annotations
+
+from analysis.metrics.core import JudgeWanted, Metric, with_label
+from analysis.verdicts import literal, sides
+
+__all__ = ["win_rate"]
+
+
+def win_rate(argument: str | None) -> Metric:
+    """`win_rate@DIMENSION`: the share of a cell's pairs that it wins, against whatever opponents.
+
+    Both orders are asked; a verdict that depends on the order is a tie (`order_bias`). Undefined
+    for dialogues in no pair, and where an order has no valid verdict.
+    """
+    dimension, label = with_label(argument, "win_rate", "overall")
+    return Metric(
+        "x.num",
+        "x.den",
+        per_attempt="SELECT attempt_id, count(*) FILTER (WHERE result = 1) AS num, "
+        f"count(*) AS den FROM ({sides()}) WHERE dimension = {literal(dimension)} GROUP BY ALL",
+        judge=JudgeWanted("pairwise", label, dimension),
+    )

@@ -1,0 +1,11 @@
+-- One row a dialogue: whether an item was accepted, whether the last accepted one is a target
+-- (`right_item`), and the dialogue's credibility: the mean over its turns, NULL without a verdict.
+SELECT
+    e.attempt_id,
+    e.status = 'done' AND e.accepted_item IS NOT NULL AS accepted,
+    coalesce(
+        e.status = 'done' AND list_contains(e.targets, e.accepted_item), false
+    ) AS right_item,
+    v.score AS credibility
+FROM episodes e
+LEFT JOIN ({turn_scores}) v ON v.attempt_id = e.attempt_id

@@ -1,0 +1,51 @@
+"""SQL over the verdicts of one judge, whose label is put in the place of `{judge}`.
+
+Several samples are averaged first, for each subject and dimension. Verdicts of people are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from analysis import sql
+
+
+def of_judge(text: str, title: str) -> str:
+    """SQL of this module for the judge with this label."""
+    return text.replace("{judge}", literal(title))
+
+
+def turn_scores(dimensions: Iterable[str]) -> str:
+    """SQL: attempt_id and score, the mean over its turns of what a judge says in `dimensions`."""
+    named = ", ".join(map(literal, dimensions))
+    return sql.read("turn_scores").format(scores=sql.read("scores"), dimensions=named)
+
+
+def persuasion() -> str:
+    """SQL: attempt_id, item, i_pre, i_post, i_true and p of what the judge `intention` judged."""
+    return sql.read("persuasion").format(scores=sql.read("scores"))
+
+
+def accepted_persuasion() -> str:
+    """SQL: attempt_id, accepted, judged and p of every dialogue."""
+    return sql.read("accepted_persuasion").format(persuasion=persuasion())
+
+
+def convincing() -> str:
+    """SQL: attempt_id, accepted, right_item and credibility of every dialogue."""
+    return sql.read("convincing").format(turn_scores=turn_scores(["credibility"]))
+
+
+def pairs() -> str:
+    """SQL: attempt_id, other_attempt_id, dimension, result and order_bias of each pair."""
+    return sql.read("pairs")
+
+
+def sides() -> str:
+    """SQL: attempt_id, dimension, result and order_bias for each side of each pair."""
+    return sql.read("sides").format(pairs=pairs())
+
+
+def literal(text: str) -> str:
+    """`text` as a string of SQL."""
+    return "'" + text.replace("'", "''") + "'"
