@@ -38,8 +38,9 @@ class Built:
     case_ids: list[str] = field(default_factory=lambda: [f"u{n}" for n in range(4)])
     sample: int | None = None  # None: all of them
     rows: dict[str, list[Row]] = field(
-        default_factory=lambda: {"episodes": [], "turns": [], "calls": []}
+        default_factory=lambda: {"episodes": [], "turns": [], "calls": [], "judgements": []}
     )
+    judges: list[Row] = field(default_factory=list)
 
     def episode(
         self,
@@ -111,6 +112,67 @@ class Built:
         }
         return self.episode(cell, case_id, seed, **{**failure, **changes})
 
+    def judge(
+        self,
+        name: str,
+        *dimensions: str,
+        label: str = "",
+        scale: tuple[float, float] = (1, 5),
+        **changes: Any,
+    ) -> Row:
+        """Adds a judge to the plan; `changes` are fields of its entry in the manifest."""
+        title = label or name
+        named = [{"name": d, "kind": "turn", "low": scale[0], "high": scale[1]} for d in dimensions]
+        entry: Row = {
+            "title": title,
+            "name": name,
+            "digest": f"d-{title}",
+            "samples": 1,
+            "dimensions": named,
+            "models": {f"judge.{title}": "strong"},
+            **changes,
+        }
+        self.judges.append(entry)
+        return entry
+
+    def verdict(
+        self,
+        judge: Row,
+        episode: Row,
+        dimension: str,
+        value: float | None,
+        *,
+        against: Row | None = None,
+        **changes: Any,
+    ) -> Row:
+        """Adds a verdict on an episode, or on a pair; `changes` are columns of its row."""
+        sides = [episode["episode_id"], against["episode_id"] if against else None]
+        row: Row = {
+            **JUDGEMENT,
+            "episode_id": episode["episode_id"],
+            "attempt_id": episode["attempt_id"],
+            "transcript_hash": episode["transcript_hash"],
+            "judge": judge["title"],
+            "judge_digest": judge["digest"],
+            "dimension": dimension,
+            "value": value,
+            "status": "valid" if value is not None else "unparsed",
+            **changes,
+        }
+        if against is not None:
+            row |= {
+                "other_episode_id": against["episode_id"],
+                "other_attempt_id": against["attempt_id"],
+                "other_transcript_hash": against["transcript_hash"],
+            }
+        # One task for each judge, sample and dialogue or pair.
+        task = f"{judge['digest']}-{sides}-{row['sample']}"
+        row = {"task_id": task, "judging_id": f"{task}-1"} | row
+        named = [row[key] for key in ("task_id", "turn", "item", "dimension", "order")]
+        row["judgement_id"] = f"{named}"
+        self.rows["judgements"].append(row)
+        return row
+
     def write(self, folder: Path, *, parts: int = 3, **changes: Any) -> Path:
         """Writes manifest and parts; `changes` are fields of the manifest."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,6 +219,7 @@ class Built:
             ],
             "seeds": self.seeds,
             "seed_varies": "sampling",
+            "judges": self.judges,
             "metrics": ["sr@5"],
             "cases_file": "0001.parquet",
             "plugin_sources": {},
@@ -214,6 +277,29 @@ CALL: Mapping[str, Any] = {
     "seconds": 0.1,
     "prompt": "[]",
     "reply": "{}",
+}
+
+
+JUDGEMENT: Mapping[str, Any] = {
+    "other_episode_id": None,
+    "other_attempt_id": None,
+    "other_transcript_hash": None,
+    "prefix": None,
+    "other_reply": None,
+    "turn": 1,
+    "item": None,
+    "sample": 0,
+    "order": None,
+    "reason": "made up",
+    "blame": None,
+    "error_class": None,
+    "error": None,
+    "annotator": None,
+    "calls": 1,
+    "started": 0.0,
+    "ended": 1.0,
+    "bundle_id": "b",
+    "driver_epoch": 1,
 }
 
 
