@@ -16,6 +16,7 @@ import numpy as np
 
 from agents.core.errors import UsageError, near
 from analysis.results import Results
+from analysis.statistics.significance import holm
 from analysis.tables.table import make_table, metrics_of, scored_sql
 
 RESAMPLES = 10_000
@@ -50,7 +51,9 @@ def compare_all(results: Results, metric: str, axis: str) -> list[Comparison]:
         raise UsageError(f"the axis {axis!r} has one value; there is nothing to compare")
     by_cell = _by_cell(results, metric)
     pairs = itertools.combinations(values, 2)
-    return _holm([_compare(results, by_cell, metric, axis, *pair) for pair in pairs])
+    found = [_compare(results, by_cell, metric, axis, *pair) for pair in pairs]
+    corrected = holm([comparison.p for comparison in found])
+    return [replace(c, p_holm=p) for c, p in zip(found, corrected, strict=True)]
 
 
 def compare(results: Results, metric: str, axis: str, first: str, second: str) -> Comparison:
@@ -177,12 +180,3 @@ def _sign_flip(differences: np.ndarray, rng: np.random.Generator) -> float:
         signs = rng.integers(0, 2, (min(chunk, RESAMPLES - start), size)) * 2 - 1
         as_large += int(np.sum(np.abs((signs * differences).mean(axis=1)) >= observed - 1e-12))
     return (as_large + 1) / (RESAMPLES + 1)
-
-
-def _holm(found: list[Comparison]) -> list[Comparison]:
-    """The step-down correction over all comparisons of one table."""
-    corrected, least = {}, 0.0
-    for rank, index in enumerate(sorted(range(len(found)), key=lambda i: found[i].p)):
-        least = max(least, min(1.0, found[index].p * (len(found) - rank)))
-        corrected[index] = least
-    return [replace(c, p_holm=corrected[i]) for i, c in enumerate(found)]

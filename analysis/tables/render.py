@@ -1,25 +1,15 @@
-"""Tables as text, CSV, Markdown and LaTeX: the best of a column in bold, the second underlined.
-
-Labels come from sweep files and may hold anything: each renderer escapes them.
-"""
+"""Tables as sheets and CSV: the best of a column in bold, the second underlined."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable
 from typing import Any
-
-import rich.box
-import rich.table
-from rich.console import Console
-from rich.markup import escape as escape_rich
 
 from analysis.metrics.core import Metric
 from analysis.published import Figure
+from analysis.tables.sheets import UNDEFINED, Cell, Sheet
 from analysis.tables.table import Table, TableRow, Value
-
-UNDEFINED = "–"
 
 
 def places(table: Table, column: int) -> dict[int, int]:
@@ -42,14 +32,14 @@ def places(table: Table, column: int) -> dict[int, int]:
     return found
 
 
-def figure(value: Value, metric: Metric, plus_minus: str = " ± ") -> str:
+def figure(value: Value, metric: Metric) -> str:
     """`0.525 ± 0.031`, or what stands for what is undefined."""
     if value.mean is None:
         return UNDEFINED
     mean = f"{value.mean:,.{metric.digits}f}"
     if value.std is not None:
-        return f"{mean}{plus_minus}{value.std:,.{metric.digits}f}"
-    return f"{mean}{plus_minus}n/a{' (deterministic)' if value.deterministic else ''}"
+        return f"{mean} ± {value.std:,.{metric.digits}f}"
+    return f"{mean} ± n/a{' (deterministic)' if value.deterministic else ''}"
 
 
 def difference(value: Value, published: Figure | None) -> float | None:
@@ -61,63 +51,23 @@ def coverage(row: TableRow) -> str:
     return f"{row.counted:,} of {row.planned:,}"
 
 
-def print_text(table: Table, console: Console) -> None:
-    """Prints the table and its notes."""
-    drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    for axis in table.axes:
-        drawn.add_column(_escape_text(axis), overflow="fold")
-    for name in _figure_heads(table):
-        drawn.add_column(_escape_text(name), justify="right", overflow="fold")
-    for cells in _marked(
-        table, _escape_text, "[bold]{}[/bold]", "[underline]{}[/underline]", " ± "
-    ):
-        drawn.add_row(*cells)
-    print_whole(drawn, console)
-    for note in table.notes:
-        console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
-
-
-def print_whole(drawn: rich.table.Table, console: Console) -> None:
-    """Prints a table; a pipe or a file has no width, so nothing is cut off there."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=10_000, highlight=False, emoji=False)
-    console.print(drawn)
-
-
-def markdown(table: Table) -> str:
-    """A Markdown table, the notes below it."""
-    figures = _figure_heads(table)
-    lines = [
-        _line(map(_escape_markdown, [*table.axes, *figures])),
-        _line(["---"] * len(table.axes) + ["---:"] * len(figures)),
-        *(_line(row) for row in _marked(table, _escape_markdown, "**{}**", "<u>{}</u>", " ± ")),
-        "",
-        *(f"*{_escape_markdown(note)}*  " for note in table.notes),
-    ]
-    return "\n".join(lines)
-
-
-def latex(table: Table) -> str:
-    """A booktabs table (needs the package booktabs), the notes in small type below its figures.
-
-    They are part of the table, so that no watermark is lost on the way into a paper.
-    """
-    head = [*table.axes, *_figure_heads(table)]
-    rows = _marked(table, _escape_latex, r"\textbf{{{}}}", r"\underline{{{}}}", r" $\pm$ ")
-    lines = [
-        rf"\begin{{tabular}}{{{'l' * len(table.axes)}{'r' * (len(head) - len(table.axes))}}}",
-        r"\toprule",
-        " & ".join(map(_escape_latex, head)) + r" \\",
-        r"\midrule",
-        *(" & ".join(row).replace(UNDEFINED, "--") + r" \\" for row in rows),
-        r"\bottomrule",
-        *(
-            rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {_escape_latex(note)}}} \\"
-            for note in table.notes
-        ),
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines)
+def sheet(table: Table) -> Sheet:
+    """The table as it is printed."""
+    marks = [places(table, column) for column in range(len(table.metrics))]
+    rows = []
+    for index, row in enumerate(table.rows):
+        cells = [Cell(label) for label in row.axes.values()]
+        for column, (value, metric) in enumerate(zip(row.values, table.metrics, strict=True)):
+            cells.append(Cell(figure(value, metric), marks[column].get(index, 0)))
+            if table.published:
+                theirs = table.published[index][column]
+                apart = difference(value, theirs)
+                cells.append(Cell(theirs.marked if theirs else UNDEFINED))
+                cells.append(Cell(UNDEFINED if apart is None else f"{apart:+.{metric.digits}f}"))
+        rows.append([*cells, Cell(coverage(row))])
+    beside = ["published", "difference"] if table.published else []
+    heads = [head for metric in table.metrics for head in (metric.name, *beside)]
+    return Sheet(table.axes, [*heads, "episodes"], rows, table.notes)
 
 
 def as_csv(table: Table) -> str:
@@ -141,63 +91,3 @@ def as_csv(table: Table) -> str:
         cells = ["" if part is None else part for part in figures]
         writer.writerow([*row.axes.values(), *cells, row.counted, row.planned])
     return out.getvalue()
-
-
-def _marked(
-    table: Table, escape: Callable[[str], str], bold: str, underline: str, plus_minus: str
-) -> list[list[str]]:
-    """Every row's cells, escaped, best and second marked."""
-    marks = [places(table, column) for column in range(len(table.metrics))]
-    rows = []
-    for index, row in enumerate(table.rows):
-        cells = [escape(label) for label in row.axes.values()]
-        for column, (value, metric) in enumerate(zip(row.values, table.metrics, strict=True)):
-            text = figure(value, metric, plus_minus)
-            place = marks[column].get(index)
-            cells.append({1: bold, 2: underline}.get(place or 0, "{}").format(text))
-            if table.published:
-                theirs = table.published[index][column]
-                apart = difference(value, theirs)
-                cells.append(escape(theirs.marked) if theirs else UNDEFINED)
-                cells.append(UNDEFINED if apart is None else f"{apart:+.{metric.digits}f}")
-        rows.append([*cells, coverage(row)])
-    return rows
-
-
-def _figure_heads(table: Table) -> list[str]:
-    """The heads right of the axes."""
-    beside = ["published", "difference"] if table.published else []
-    return [*(head for metric in table.metrics for head in (metric.name, *beside)), "episodes"]
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def printable(text: str) -> str:
-    """`text` on one line, without what would steer a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _escape_text(text: str) -> str:
-    return escape_rich(printable(text))
-
-
-def _escape_markdown(text: str) -> str:
-    text = printable(text)
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, "\\" + character)
-    return text
-
-
-_LATEX = {
-    "±": r"$\pm$",
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "[": "{[}",  # at the start of a row it would be an option of the \\ before it
-    **{character: "\\" + character for character in "&%$#_{}"},
-}  # fmt: skip
-
-
-def _escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in printable(text))

@@ -69,7 +69,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     """
     parsed = metrics_of(results, metrics)
     with results.joins_as_written():
-        _make_scored(results, complete_only, attempts=any(m.per_attempt or m.clean for m in parsed))
+        make_scored(results, complete_only, attempts=any(m.per_attempt or m.clean for m in parsed))
         per_seed = _per_seed(results, parsed)
         fixed = _deterministic(results)
         counted: dict[int, int] = dict(
@@ -82,7 +82,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
         TableRow(
             axes={axis: cell.axes.get(axis, "") for axis in results.axes},
             values=[
-                _value(per_seed.get((index, i), []), index in fixed) for i in range(len(parsed))
+                over_seeds(per_seed.get((index, i), []), index in fixed) for i in range(len(parsed))
             ],
             counted=counted.get(index, 0),
             planned=planned[cell.cell_id],
@@ -109,7 +109,7 @@ def metrics_of(results: Results, names: Sequence[str]) -> list[Metric]:
     return [judged_by(parse(name), judges) for name in names]
 
 
-def _make_scored(results: Results, complete_only: bool, *, attempts: bool) -> None:
+def make_scored(results: Results, complete_only: bool, *, attempts: bool) -> None:
     """The narrow table that all metrics are read from; `attempts` says whether one reads attempts.
 
     `ours`: finished, and no one but the agent failed it. It is in memory: long texts stay out, and
@@ -194,7 +194,8 @@ def _deterministic(results: Results) -> set[int]:
     return {cell for cell, alike in same.items() if alike and seeds[cell] > 1}
 
 
-def _value(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) -> Value:
+def over_seeds(per_seed: Sequence[tuple[float | None, int]], deterministic: bool) -> Value:
+    """The value of a metric from (value, episodes that define it) of each seed."""
     if all(value is None for value, _ in per_seed):
         return Value(None, None, False, 0, 0)
     # Episodes that define the metric but add nothing (a step never called in one seed) sum to 0.
@@ -219,7 +220,8 @@ def _undefined(results: Results, metrics: Sequence[Metric], rows: Sequence[Table
     return notes
 
 
-def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> list[str]:
+def origin_notes(results: Results) -> list[str]:
+    """Notes on what varies between seeds, and on backends that are no language models."""
     manifest = results.manifest
     seeds = max((len(c.seeds) for c in manifest.cells), default=0)
     notes = [
@@ -231,6 +233,11 @@ def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> l
     for backend in manifest.watermark:
         words = _WATERMARKS.get(backend, f"made with the {backend} backend: no language model")
         notes.append(f"WATERMARK: these figures are {words}")
+    return notes
+
+
+def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> list[str]:
+    notes = origin_notes(results)
     used = _count(results, "scored")
     planned = sum(row.planned for row in rows)
     if complete_only and used < planned:

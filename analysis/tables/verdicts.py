@@ -36,7 +36,7 @@ def notes(results: Results, metrics: Sequence[Metric], rows: Sequence[TableRow])
     intentions: dict[str, dict[int, _Intentions]] = {}
     for label, plugin in wanted.items():
         assert label is not None  # filled in by `judged_by`
-        lines += _missing(results, label)
+        lines += missing(results, label)
         if plugin == "intention":
             intentions[label] = _intentions(results, label)
             lines += _persuasion_lines(results, label, intentions[label])
@@ -53,8 +53,8 @@ def by_cell(results: Results, counts: Sequence[int]) -> str:
     return "; ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
 
 
-def _missing(results: Results, label: str) -> Iterator[str]:
-    """How many verdicts are not there, although the judge was asked."""
+def missing(results: Results, label: str) -> Iterator[str]:
+    """How many verdicts on dialogues in `scored` are not there, although the judge was asked."""
     rows = results.query(
         "SELECT dimension, count(*), count(*) FILTER (WHERE status = 'unparsed') "
         "FROM judgements j SEMI JOIN scored USING (attempt_id) "

@@ -36,12 +36,23 @@ def table(
         str | None,
         typer.Option(metavar="PAPER/TABLE", help="Compare with a published table: af_irs/table2."),
     ] = None,
+    pairs: Annotated[
+        bool,
+        typer.Option("--pairs", help="Wins, losses and ties of the judges that compare pairs."),
+    ] = False,
 ) -> None:
     """Print the mean and standard deviation over seeds, one row per cell."""
     with one_clear_message():
+        from agents.core.errors import UsageError
         from analysis.results import Results
-        from runner.commands.results import show_table
+        from runner.commands.results import show_pairs, show_table
 
+        if pairs:
+            if metric or published:
+                raise UsageError("--pairs has its own columns; leave --metric and --published out")
+            found = Results.open(folder)
+            show_pairs(found, format=format.value, everything=everything, console=plain_console())
+            return
         show_table(
             Results.open(folder),
             metrics=metric or [],

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.results import Results
-from analysis.tables import render
+from analysis.tables import sheets
 from sweeps.storage.folder import Folder
 
 
@@ -31,4 +31,4 @@ def show_judgements(folder: Folder, console: Console) -> None:
         table.add_row(
             escape(judge), escape(dimension), f"{count:,}", f"{valid:,}", f"{unparsed:,}", shown
         )
-    render.print_whole(table, console)
+    sheets.print_whole(table, console)

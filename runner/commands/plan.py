@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.tables import render
+from analysis.tables import sheets
 from runner.core.dataset_summary import remark_lines, statistics_lines
 from runner.core.formatting import many
 from runner.driver.budget import Budget, budget_of
@@ -90,7 +90,7 @@ def show_plan(
             f"{len(source):,}",
             escape(f"{source.domain_ref.name} {source.split}"),
         )
-    render.print_whole(table, console)
+    sheets.print_whole(table, console)
     if len(plan.cells) > _CELLS_SHOWN:
         console.print(f"... and {len(plan.cells) - _CELLS_SHOWN:,} more cells (see --json)")
     console.print(

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from agents.core.errors import UsageError
 from analysis.results import Results
-from analysis.tables.render import printable
+from analysis.tables.sheets import printable
 
 NULL = "NULL"
 _GAP, _EDGES = 3, 2  # columns of the screen between two of a table, and at its edges

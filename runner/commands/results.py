@@ -10,7 +10,7 @@ from rich.console import Console
 from analysis import published
 from analysis.results import Results
 from analysis.statistics.compare import compare_all
-from analysis.tables import doubts, render
+from analysis.tables import doubts, pairs, render, sheets
 from analysis.tables.labels import brief, with_short_labels
 from analysis.tables.table import make_table
 from analysis.tables.vs_published import table_beside
@@ -32,23 +32,39 @@ def show_table(
         metrics = metrics or results.manifest.metrics
         table = make_table(results, metrics, complete_only=not everything)
     if format == "csv":
-        print(render.as_csv(table), end="")
-        for note in table.notes:
-            print(note, file=sys.stderr)
+        _print_csv(render.as_csv(table), table.notes)
         return
-    table = with_short_labels(table)
+    _print(render.sheet(with_short_labels(table)), format, console)
+
+
+def show_pairs(results: Results, *, format: str, everything: bool, console: Console) -> None:
+    """Wins, losses and ties of the pairwise judges; in CSV the notes go to stderr."""
+    table = pairs.make_pairs(results, complete_only=not everything)
+    if format == "csv":
+        _print_csv(pairs.as_csv(table), table.notes)
+        return
+    _print(pairs.sheet(table), format, console)
+
+
+def _print_csv(text: str, notes: Sequence[str]) -> None:
+    print(text, end="")
+    for note in notes:
+        print(note, file=sys.stderr)
+
+
+def _print(sheet: sheets.Sheet, format: str, console: Console) -> None:
     if format == "text":
-        render.print_text(table, console)
+        sheets.print_text(sheet, console)
     else:
-        print(render.markdown(table) if format == "markdown" else render.latex(table))
+        print(sheets.markdown(sheet) if format == "markdown" else sheets.latex(sheet))
 
 
 def show_comparison(folder: str, *, axis: str, metric: str, console: Console) -> None:
     """Every pair of values of an axis, with interval and test."""
     results = Results.open(folder)
-    pairs = compare_all(results, metric, axis)
-    labels = brief(label for pair in pairs for label in (pair.first, pair.second))
-    for found in pairs:
+    compared = compare_all(results, metric, axis)
+    labels = brief(label for found in compared for label in (found.first, found.second))
+    for found in compared:
         correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
         holm = f", Holm {found.p_holm:.4f}" if found.p_holm != found.p else ""
         console.print(

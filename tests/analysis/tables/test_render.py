@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from analysis.metrics.core import parse
-from analysis.tables import render
+from analysis.tables import render, sheets
 from analysis.tables.table import Table, TableRow, Value
 
 HOSTILE = "[red]a[/red]|b_c & 50%$#{}~^\\<i>\x1b[31m\nx,\"y'"
@@ -26,7 +26,7 @@ def table(*means: float | None, metric: str = "sr@5", labels: list[str] | None =
 
 def printed(found: Table, *, terminal: bool, width: int = 100) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None)
-    render.print_text(found, console)
+    sheets.print_text(render.sheet(found), console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -79,7 +79,9 @@ def test_hostile_labels_stay_text():
 
 
 def test_markdown_marks_and_escapes():
-    lines = render.markdown(table(0.5, 0.25, None, labels=[HOSTILE, "b", "c"])).splitlines()
+    lines = sheets.markdown(
+        render.sheet(table(0.5, 0.25, None, labels=[HOSTILE, "b", "c"]))
+    ).splitlines()
     assert lines[0] == r"| roles.agent | sr@5 | episodes |"
     assert "**0.500 ± 0.031**" in lines[2]
     assert r"\[red\]a\[/red\]\|b\_c" in lines[2]
@@ -89,7 +91,7 @@ def test_markdown_marks_and_escapes():
 
 
 def test_latex_marks_and_escapes():
-    text = render.latex(table(0.5, 0.25, None, labels=[HOSTILE, "b_1", "c"]))
+    text = sheets.latex(render.sheet(table(0.5, 0.25, None, labels=[HOSTILE, "b_1", "c"])))
     assert r"\textbf{0.500 $\pm$ 0.031}" in text
     assert r"b\_1 & \underline{0.250 $\pm$ 0.031} & 40 of 60 \\" in text
     assert r"c & -- & 40 of 60 \\" in text

@@ -13,7 +13,7 @@ from rich.console import Console
 from agents.core.errors import UsageError
 from analysis import published
 from analysis.results import Results
-from analysis.tables import render
+from analysis.tables import render, sheets
 from analysis.tables.table import Table
 from analysis.tables.vs_published import table_beside
 from tests.analysis.builder import Built, Cell
@@ -227,16 +227,16 @@ def test_every_format_has_the_published_figure_and_the_difference(tmp_path):
     ablated = cell({**WHOLE, "action_first": False}, dataset="Amazon-Beauty")
     table = beside(tmp_path, ablated, table="af_irs/table3", metrics=["sr@5", "sr@4"])
     console = Console(file=io.StringIO(), width=200)
-    render.print_text(table, console)
+    sheets.print_text(render.sheet(table), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "0.47!" in text
     assert "-0.220" in text
     assert "cannot all be" in text
-    lines = render.markdown(table).splitlines()
+    lines = sheets.markdown(render.sheet(table)).splitlines()
     assert lines[0].startswith("| dataset | row | sr@5 | published | difference | sr@4 |")
     assert lines[1].count("---") == lines[0].count("|") - 1
     assert "| 0.250 ± 0.000 | 0.47! | -0.220 | 0.250 ± 0.000 | – | – | 12 of 12 |" in lines[2]
-    latex = render.latex(table)
+    latex = sheets.latex(render.sheet(table))
     assert r"\begin{tabular}{llrrrrrrr}" in latex
     assert r"0.250 $\pm$ 0.000 & 0.47! & -0.220 & 0.250 $\pm$ 0.000 & -- & -- & 12 of 12" in latex
     (row,) = csv.DictReader(io.StringIO(render.as_csv(table)))

@@ -10,6 +10,8 @@ from rich.console import Console
 from agents.core.calls import Completion
 from agents.core.errors import EngineDead, UsageError
 from analysis.results import Results
+from analysis.tables.pairs import make_pairs
+from analysis.tables.table import make_table
 from runner.driver.judging import Selection
 from runner.driver.run import judge, run
 from tests.runner.processes import kill, start, wait_for
@@ -247,3 +249,43 @@ def test_a_cap_stops_judging_and_the_next_run_completes_it(sweep):
     assert result.left == result.planned
     assert "caps.tokens is reached" in sweep.printed
     assert sweep.judge("caps.tokens=null").left == 0
+
+
+VERDICTS = [
+    "relevance", "relevance_clarity", "relevance_sufficiency", "relevance_alignment",
+    "prs_zero_if_rejected", "prs_over_accepted", "prs_filtered", "prs_abs", "ca_over_all@4",
+    "ca_over_accepted@4", "cred_per_turn", "win_rate@overall", "order_bias@overall",
+]  # fmt: skip
+
+
+def test_tables_have_the_metrics_that_the_judges_of_the_sweep_give(sweep):
+    sweep.run(metrics=["sr@5", *VERDICTS])
+    results = Results.open(sweep.out)
+    table = make_table(results, results.manifest.metrics)
+    assert [metric.name for metric in table.metrics[1:]] == VERDICTS
+    for name, value in zip(VERDICTS, table.rows[0].values[1:], strict=True):
+        assert name.startswith("prs_") or value.mean is not None, name
+    assert all(1 <= row.values[1].mean <= 5 for row in table.rows)  # type: ignore[operator]
+    pairs = make_pairs(results).rows
+    assert [row.against for row in pairs] == ["react"] * 4
+    assert {(row.pairs, row.planned) for row in pairs} == {(2 * CASES, 2 * CASES)}
+
+
+@pytest.mark.parametrize(
+    ("metric", "judges", "message"),
+    [
+        ("relevance", ["intention"], "metrics.1: metric 'relevance' reads the verdicts of the"),
+        ("win_rate@al", [PAIR], "metrics.1: metric 'win_rate@al': the judge 'pairwise' has no"),
+        (
+            "prs_abs",
+            ["intention", {"name": "intention", "label": "b", "item": "last_recommended"}],
+            "several judges are of the plug-in 'intention' (intention, b); name one of them: "
+            "prs_abs@intention",
+        ),
+    ],
+)
+def test_a_metric_whose_judge_is_not_listed_is_refused_in_one_line(sweep, metric, judges, message):
+    with pytest.raises(UsageError) as caught:
+        sweep.run(judges=judges, metrics=["sr@5", metric])
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
