@@ -23,7 +23,7 @@ from typing import Literal, NamedTuple
 
 from agents.core import plugins
 from agents.core.errors import UsageError, near
-from analysis.verdicts import convincing, of_judge, turn_scores
+from analysis.sql.verdicts import convincing, of_judge, turn_scores
 
 METRICS = "analysis.metrics"
 _COMPLETED, _CLEAN = "_completed", "_clean"

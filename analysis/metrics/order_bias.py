@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.metrics.core import JudgeWanted, Metric, with_label
-from analysis.verdicts import literal, sides
+from analysis.sql.verdicts import literal, sides
 
 __all__ = ["order_bias"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.metrics.core import JudgeWanted, Metric, label_only
-from analysis.verdicts import accepted_persuasion
+from analysis.sql.verdicts import accepted_persuasion
 
 __all__ = ["prs_over_accepted"]
 

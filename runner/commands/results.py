@@ -9,8 +9,9 @@ from rich.console import Console
 
 from analysis import published
 from analysis.results import Results
+from analysis.statistics import pairs
 from analysis.statistics.compare import compare_all
-from analysis.tables import doubts, pairs, render, sheets
+from analysis.tables import doubts, render, sheets
 from analysis.tables.labels import brief, with_short_labels
 from analysis.tables.table import make_table
 from analysis.tables.vs_published import table_beside

@@ -10,7 +10,7 @@ from rich.console import Console
 from agents.core.calls import Completion
 from agents.core.errors import EngineDead, UsageError
 from analysis.results import Results
-from analysis.tables.pairs import make_pairs
+from analysis.statistics.pairs import make_pairs
 from analysis.tables.table import make_table
 from runner.driver.judging import Selection
 from runner.driver.run import judge, run

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError
 from analysis.results import Results
+from analysis.sql.verdicts import of_judge, pairs
 from analysis.statistics.significance import holm, sign_test
 from analysis.tables import verdicts
 from analysis.tables.labels import brief
 from analysis.tables.sheets import UNDEFINED, Cell, Sheet
 from analysis.tables.table import Value, make_scored, origin_notes, over_seeds
-from analysis.verdicts import of_judge, pairs
 from sweeps.manifest import JudgeEntry, PairEntry
 
 _ALL = "all"

@@ -11,9 +11,10 @@ from scipy.stats import binomtest
 
 from agents.core.errors import UsageError
 from analysis.results import Results
+from analysis.statistics import pairs
+from analysis.statistics.pairs import PairTable, make_pairs
 from analysis.statistics.significance import holm, sign_test
-from analysis.tables import pairs, sheets
-from analysis.tables.pairs import PairTable, make_pairs
+from analysis.tables import sheets
 from tests.analysis.builder import Built, Row, grid_of
 
 CASES, SEEDS = 4, 2
