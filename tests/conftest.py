@@ -13,10 +13,11 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck
 
-from tests.fork_server import ForkServer
+from tests.fork_server import Command, ForkServer
 
 ROOT = Path(__file__).parent.parent
 Crsweep = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Command]
 
 # Ray gives its workers what no other process wants, which is nothing while the tests are at work.
 os.environ.setdefault("RAY_worker_niceness", "0")
@@ -60,15 +61,13 @@ def fork_server() -> Iterator[ForkServer]:
 
 @pytest.fixture
 def crsweep(fork_server: ForkServer) -> Crsweep:
-    """Runs the real command line in a process of its own.
-
-    With an environment of its own it starts from nothing, for what is read at an import.
-    """
+    """Runs the real command line in a process of its own, with an environment of its own."""
 
     def call(*words: object, check: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:
         given = [str(word) for word in words]
         whole = {**os.environ, "COLUMNS": "200", **env}
-        if env:
+        if any(name.startswith("PYTHON") and name != "PYTHONPATH" for name in env):
+            # Python reads them when it starts.
             done = subprocess.run(
                 [sys.executable, "-m", "runner", *given],
                 capture_output=True, text=True, cwd=ROOT, timeout=LAST_GUARD_SECONDS, env=whole,
@@ -79,5 +78,15 @@ def crsweep(fork_server: ForkServer) -> Crsweep:
             assert done.returncode == check, done.stdout + done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    return call
+
+
+@pytest.fixture
+def start(fork_server: ForkServer) -> Start:
+    """Starts `crsweep run` and does not wait for its end."""
+
+    def call(path: Path, *words: str) -> Command:
+        return fork_server.start(["run", str(path), *words], dict(os.environ))
 
     return call

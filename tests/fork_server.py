@@ -1,28 +1,37 @@
 """The command line in a process of its own, without the second that its imports take.
 
 This module, run as a program, imports what the command line needs and then forks a child for each
-line on its standard input. Nothing that starts a thread or connects may be imported here.
+command that it is sent. Nothing that starts a thread or connects may be imported here.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _IMPORTED = (
+    "agents.react", "agents.zero_shot", "analysis.metrics.at_fail_plus_1", "analysis.metrics.sr",
     "analysis.statistics.compare", "analysis.tables.table", "pandas", "runner.cli.main",
-    "runner.commands.play", "runner.commands.results", "runner.driver.run",
-    "runner.rehearsal.dialogues", "tarfile",
+    "runner.commands.doctor", "runner.commands.plan", "runner.commands.play",
+    "runner.commands.prompts", "runner.commands.query", "runner.commands.results",
+    "runner.commands.status", "runner.driver.run", "runner.rehearsal.dialogues",
+    "simulators.domains.synthetic", "simulators.success.user_accepts",
+    "simulators.users.target_item", "tarfile", "workers.backends.latency",
+    "workers.backends.rules",
 )  # fmt: skip
 _LOOK_EVERY = 0.01
+_FOREVER = 1e9
 
 
 class Job(NamedTuple):
@@ -32,6 +41,59 @@ class Job(NamedTuple):
     env: dict[str, str]
     stdout: str
     stderr: str
+
+
+class Command:
+    """A command that the server has started, with the methods of `subprocess.Popen`.
+
+    With `one` text, stdout and stderr are printed into it as they come.
+    """
+
+    def __init__(self, server: ForkServer, words: list[str], env: dict[str, str], *, one: bool):
+        self._server, self._words = server, words
+        self._folder = TemporaryDirectory(prefix="crsweep-")  # goes with this object
+        self._files = [Path(self._folder.name, name) for name in ("out", "err")[: 1 if one else 2]]
+        for file in self._files:
+            file.touch()
+        self.pid: int = server.ask(Job(words, env, str(self._files[0]), str(self._files[-1])))
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self._end_within(0.0)
+
+    def wait(self, timeout: float = _FOREVER) -> int:
+        """Raises TimeoutExpired."""
+        code = self._end_within(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self._words, timeout, *self._printed())
+        return code
+
+    def communicate(self, timeout: float = _FOREVER) -> tuple[str, str]:
+        """What it printed, once it has ended."""
+        self.wait(timeout)
+        return self._printed()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _end_within(self, seconds: float) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._server.ask(Wait(self.pid, seconds))
+        return self.returncode
+
+    def _printed(self) -> tuple[str, str]:
+        out, *err = (file.read_text() for file in self._files)
+        return out, "".join(err)
+
+
+class Wait(NamedTuple):
+    """A question to the server: the exit status of one command, None after so many seconds."""
+
+    pid: int
     seconds: float
 
 
@@ -54,22 +116,29 @@ class ForkServer:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()  # it ends at the end of its input
 
+    def start(self, words: list[str], env: dict[str, str]) -> Command:
+        """The command line with these words; what it prints goes into one text."""
+        return Command(self, words, env, one=True)
+
     def run(
         self, words: list[str], env: dict[str, str], seconds: float
     ) -> subprocess.CompletedProcess[str]:
         """As `subprocess.run` with `capture_output`. Raises TimeoutExpired."""
+        command = Command(self, words, env, one=False)
+        try:
+            out, err = command.communicate(seconds)
+        except subprocess.TimeoutExpired:
+            command.kill()
+            command.wait()
+            raise
+        return subprocess.CompletedProcess(words, command.wait(), out, err)
+
+    def ask(self, question: Job | Wait) -> Any:
+        """What the server answers: the pid of a job, or what was waited for."""
         assert self._process.stdin is not None and self._process.stdout is not None
-        with TemporaryDirectory() as folder:
-            out, err = (Path(folder) / name for name in ("out", "err"))
-            print(
-                json.dumps(Job(words, env, str(out), str(err), seconds)),
-                file=self._process.stdin,
-                flush=True,
-            )
-            code = json.loads(self._process.stdout.readline())
-            if code is None:
-                raise subprocess.TimeoutExpired(words, seconds, out.read_text(), err.read_text())
-            return subprocess.CompletedProcess(words, code, out.read_text(), err.read_text())
+        sent = json.dumps([type(question).__name__, *question])
+        print(sent, file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
 
 
 def _child(job: Job) -> None:
@@ -81,36 +150,54 @@ def _child(job: Job) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
     os.environ.update(job.env)
+    added = job.env.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [each for each in added if each and each not in sys.path]
     # As `python -m runner` has it: it stands in what is printed.
     __main__.__package__ = "runner"
     sys.orig_argv = [sys.executable, "-m", "runner", *job.words]
     sys.argv = [str(Path(entry.__file__).with_name("__main__.py")), *job.words]
-    entry.main()
+    try:
+        entry.main()
+    except SystemExit as ended:
+        _end(int(ended.code or 0))
+
+
+def _end(code: int) -> None:
+    """What Python does at its end, but for freeing each object: that took half of a command."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _wait(child: int, seconds: float) -> int | None:
-    """Its exit status; None if it had to be killed after `seconds`."""
+    """Its exit status; None if it has not ended after `seconds`."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while True:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= end:
+            return None
         time.sleep(_LOOK_EVERY)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
 
 
 def _serve() -> None:
     for name in _IMPORTED:
         import_module(name)
+    gc.freeze()  # children must not copy what only the collector looks at
     for line in sys.stdin:
-        job = Job(*json.loads(line))
-        child = os.fork()
-        if child == 0:
-            _child(job)  # ends with SystemExit
-            return
-        print(json.dumps(_wait(child, job.seconds)), flush=True)
+        kind, *question = json.loads(line)
+        if kind == Wait.__name__:
+            answer = _wait(*question)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                _child(Job(*question))
+                return
+        print(json.dumps(answer), flush=True)
+    gc.unfreeze()
 
 
 if __name__ == "__main__":

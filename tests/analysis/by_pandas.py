@@ -1,4 +1,4 @@
-"""The tables once more, written with pandas over the raw Parquet and none of our SQL."""
+"""The tables once more, in plain Python over the raw Parquet and none of our SQL."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Expected(NamedTuple):
 
 
 class Raw(NamedTuple):
-    """The episodes that count, and their turns and calls by attempt."""
+    """The episodes that count, by cell and seed, and their turns and calls by attempt."""
 
-    episodes: pd.DataFrame
+    episodes: dict[str, dict[int, list[Any]]]
     turns: dict[str, list[Any]]
     calls: dict[str, list[Any]]
     said: dict[str, list[tuple[int, str | None, dict[str, Any]]]]
@@ -31,52 +31,51 @@ class Raw(NamedTuple):
 
 def read(folder: Path, *, complete_only: bool = True) -> Raw:
     manifest = json.loads((folder / "manifest.json").read_text())
-    episodes = _one_each(raw(folder, "episodes"))
-    cases = pd.read_parquet(folder / "cases" / manifest["cases_file"])
+    cases = list(pd.read_parquet(folder / "cases" / manifest["cases_file"]).itertuples())
     sample = {s["source_id"]: s["sample"] for s in manifest["sources"]}
     planned = {
-        (c["source_id"], case) for c in manifest["cells"]
-        for case in cases[(cases.source_id == c["source_id"])
-                          & (cases.position < sample[c["source_id"]])].case_id
+        (cell["source_id"], case.case_id) for cell in manifest["cells"] for case in cases
+        if case.source_id == cell["source_id"] and case.position < sample[cell["source_id"]]
     }  # fmt: skip
     seeds = {c["cell_id"]: [s[0] for s in c["seeds"]] for c in manifest["cells"]}
-    kept = [
-        row.cell_id in seeds
+    episodes = [
+        row
+        for row in map(_chosen, _rows(raw(folder, "episodes"), by="episode_id").values())
+        if row.cell_id in seeds
         and row.seed in seeds[row.cell_id]
         and (row.source_id, row.case_id) in planned
-        for row in episodes.itertuples()
     ]
-    episodes = episodes[kept]
     if complete_only:
-        present = {(r.cell_id, r.case_id, r.seed) for r in episodes.itertuples()}
+        present = {(r.cell_id, r.case_id, r.seed) for r in episodes}
         complete = {
             case for _, case in planned
             if all((cell, case, seed) in present for cell in seeds for seed in seeds[cell])
         }  # fmt: skip
-        episodes = episodes[episodes.case_id.isin(complete)]
+        episodes = [row for row in episodes if row.case_id in complete]
+    by_cell: dict[str, dict[int, list[Any]]] = {}
+    for row in episodes:
+        by_cell.setdefault(row.cell_id, {}).setdefault(row.seed, []).append(row)
     turns = raw(folder, "turns").sort_values("turn")
     said = {
         attempt: [(t.turn, t.user_decision, json.loads(t.user_extra)) for t in rows]
         for attempt, rows in _rows(turns).items()
     }
-    return Raw(episodes, _rows(turns[turns.turn > 0]), _rows(raw(folder, "calls")), said)
+    return Raw(by_cell, _rows(turns[turns.turn > 0]), _rows(raw(folder, "calls")), said)
 
 
-def _rows(frame: pd.DataFrame) -> dict[str, list[Any]]:
-    return {str(key): list(part.itertuples()) for key, part in frame.groupby("attempt_id")}
+def _rows(frame: pd.DataFrame, by: str = "attempt_id") -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in frame.itertuples():
+        found.setdefault(str(getattr(row, by)), []).append(row)
+    return found
 
 
-def _one_each(attempts: pd.DataFrame) -> pd.DataFrame:
-    chosen = []
-    for _, tries in attempts.groupby("episode_id"):
-        done = tries[tries.status == "done"]
-        order = ["driver_epoch", "ended"]
-        chosen.append(
-            done.sort_values([*order, "attempt_id"]).iloc[0]
-            if len(done)
-            else tries.sort_values(order).iloc[-1]
-        )
-    return pd.DataFrame(chosen)
+def _chosen(attempts: list[Any]) -> Any:
+    """The attempt that counts: the earliest that is done, else the latest."""
+    done = [row for row in attempts if row.status == "done"]
+    if done:
+        return min(done, key=lambda row: (row.driver_epoch, row.ended, row.attempt_id))
+    return max(attempts, key=lambda row: (row.driver_epoch, row.ended))
 
 
 Score = Callable[[Any, Raw], tuple[float, float] | None]  # (num, den); None: undefined
@@ -85,10 +84,9 @@ Score = Callable[[Any, Raw], tuple[float, float] | None]  # (num, den); None: un
 def expected(found: Raw, score: Score, cell_id: str, *, completed: bool = False) -> Expected:
     """Mean and std of the per-seed values, and the episodes that they stand on."""
     means, n = [], 0
-    mine = found.episodes[found.episodes.cell_id == cell_id]
-    for _, episodes in mine.groupby("seed"):
+    for episodes in found.episodes.get(cell_id, {}).values():
         pairs = []
-        for episode in episodes.itertuples():
+        for episode in episodes:
             if episode.status != "done" and (completed or episode.blame != "agent"):
                 continue
             pair = score(episode, found)
@@ -126,7 +124,7 @@ def clean(score: Score) -> Score:
 
     def rescored(e: Any, found: Raw) -> tuple[float, float] | None:
         own = found.said.get(e.attempt_id, [])
-        cell = found.episodes[found.episodes.cell_id == e.cell_id].attempt_id
+        cell = [other.attempt_id for rows in found.episodes[e.cell_id].values() for other in rows]
         if not any("leak" in record for attempt in ([e.attempt_id] if own else cell)
                    for _, _, record in found.said.get(attempt, [])):  # fmt: skip
             return None

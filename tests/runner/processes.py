@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeVar
 
 import psutil
 
-from tests.conftest import LAST_GUARD_SECONDS, ROOT
+from tests.conftest import LAST_GUARD_SECONDS
+from tests.fork_server import Command
 
 T = TypeVar("T")
 _PLAYERS = ("EpisodeWorker", "ModelReplica", "VLLM::")
 
 
-def start(path: Path, *words: str) -> subprocess.Popen[str]:
-    """`crsweep run`; what it prints can be read."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "runner", "run", str(path), *words],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
-    )  # fmt: skip
-
-
-def wait_for(condition: Callable[[], T], process: subprocess.Popen[str], what: str) -> T:
+def wait_for(condition: Callable[[], T], process: Command, what: str) -> T:
     """What `condition` gives, as soon as it is true; the run must not end before that."""
     until = time.monotonic() + LAST_GUARD_SECONDS
     while time.monotonic() < until:
@@ -39,12 +29,12 @@ def wait_for(condition: Callable[[], T], process: subprocess.Popen[str], what: s
     raise AssertionError(f"waited {LAST_GUARD_SECONDS:g} s for {what}")
 
 
-def end_of(process: subprocess.Popen[str]) -> str:
+def end_of(process: Command) -> str:
     """What a run printed, once it has ended."""
     return process.communicate(timeout=LAST_GUARD_SECONDS)[0]
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: Command) -> None:
     """SIGKILL of a run; returns when all that played for it is gone too.
 
     Ray's own services, and actors that only answer, may take a minute.
@@ -74,7 +64,7 @@ def is_gone(process: psutil.Process) -> bool:
         return True
 
 
-def below(process: subprocess.Popen[str] | psutil.Process, words: str = "") -> list[psutil.Process]:
+def below(process: Command | psutil.Process, words: str = "") -> list[psutil.Process]:
     """What a process has started, directly or not, with `words` in its command or name."""
     found = []
     with suppress(psutil.NoSuchProcess):  # it has ended, and so have they

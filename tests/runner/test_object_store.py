@@ -22,7 +22,7 @@ from tests.analysis.builder import Built, grid_of
 from tests.conftest import LAST_GUARD_SECONDS, ROOT
 from tests.object_store import BUCKET, s3_server
 from tests.runner.driver.test_run import AWAKE, half_asleep
-from tests.runner.processes import end_of, start, wait_for
+from tests.runner.processes import end_of, wait_for
 from tests.runner.reading import outcomes, prompts, words
 from tests.sweep_files import write_sweep
 from workers.cache import journal
@@ -106,7 +106,7 @@ def test_a_sweep_runs_is_read_and_resumed_as_in_a_local_folder(tmp_path, crsweep
 
 
 def test_after_sigkill_the_same_command_completes_and_a_second_driver_is_refused(
-    tmp_path, crsweep, at
+    tmp_path, crsweep, at, start
 ):
     run = {"executor": "local", "concurrency": 80}
     path = half_asleep(tmp_path, out=at, cases={"sample": 20}, run=run)
@@ -132,7 +132,7 @@ def requests_in(logs: Path) -> Counter[str]:
 
 
 def test_after_sigkill_no_completed_call_is_paid_for_twice_from_the_same_working_folder(
-    tmp_path, crsweep, at
+    tmp_path, crsweep, at, start
 ):
     at = f"{at}-{uuid.uuid4().hex}"  # no run before it has left a journal there
     logs = ROOT / "logs" / BUCKET / "tests" / at.rpartition("/")[2]
@@ -161,7 +161,7 @@ def test_after_sigkill_no_completed_call_is_paid_for_twice_from_the_same_working
 
 
 def test_with_a_journal_elsewhere_another_machine_goes_on_without_paying_twice(
-    tmp_path, crsweep, at
+    tmp_path, crsweep, at, start
 ):
     """The working folder of the first machine, and all that lies in it, is gone."""
     at = f"{at}-{uuid.uuid4().hex}"
@@ -192,7 +192,7 @@ def test_with_a_journal_elsewhere_another_machine_goes_on_without_paying_twice(
         shutil.rmtree(logs)
 
 
-def test_a_store_that_fails_during_a_run_is_named_with_what_it_said(tmp_path, monkeypatch):
+def test_a_store_that_fails_during_a_run_is_named_with_what_it_said(tmp_path, monkeypatch, start):
     out = f"s3://{BUCKET}/tests/failing"
     model = {"backend": "latency", "latency_ms": 200, "log": False}
     run = {"executor": "local", "concurrency": 8}

@@ -11,8 +11,7 @@ import psutil
 import pytest
 
 from tests import tiny_models
-from tests.runner import processes
-from tests.runner.processes import assert_gone, below, end_of, wait_for
+from tests.runner.processes import assert_gone, below, end_of, kill, wait_for
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from workers.backends.vllm.serving.sockets import VARIABLE
@@ -64,19 +63,19 @@ def sockets(monkeypatch):
 
 
 @pytest.fixture
-def start(monkeypatch):
+def start(start, monkeypatch):
     """Starts runs, and ends them with all that they started, whatever became of the test."""
     monkeypatch.setenv("COLUMNS", "200")
     started = []
 
     def call(path):
-        started.append(processes.start(path))
+        started.append(start(path))
         return started[-1]
 
     yield call
     for process in started:
         if process.poll() is None:
-            processes.kill(process)
+            kill(process)
 
 
 def committed(out):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures_reviews import rows, write_amazon, write_gz
 from tests.runner.driver.test_run import committed
-from tests.runner.processes import below, end_of, start, wait_for
+from tests.runner.processes import below, end_of, wait_for
 from tests.runner.reading import outcomes, raw
 from tests.sweep_files import BASE, write_sweep
 from workers.backends.core.replies import random_reply
@@ -200,7 +200,7 @@ def test_a_sweep_speaks_with_a_real_server_and_its_key_reaches_no_file(tmp_path,
 
 @pytest.mark.ray
 def test_a_worker_that_is_killed_is_replaced_and_no_episode_is_lost_or_done_twice(
-    tmp_path, crsweep
+    tmp_path, crsweep, start
 ):
     models = {"strong": BASE["models"]["strong"], "weak": {"backend": "latency", "latency_ms": 500}}
     run = {"executor": "ray", "concurrency": 32, "episode_workers": 2}

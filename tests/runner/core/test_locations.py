@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.chaos.storm import WAY_SECONDS
-from tests.runner.processes import below, end_of, start, wait_for
+from tests.runner.processes import below, end_of, wait_for
 from tests.runner.reading import log, outcomes, prompts, raw, requests, words
 from tests.sweep_files import write_sweep
 from workers.cache import journal, segments
@@ -80,7 +80,7 @@ def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(tmp_p
 
 @pytest.mark.parametrize("mode", ["readwrite", "off"])
 def test_after_sigkill_of_the_driver_only_what_was_in_the_air_is_paid_again(
-    tmp_path, crsweep, mode
+    tmp_path, crsweep, mode, start
 ):
     cache = {"path": str(tmp_path / f"shared-{mode}"), "mode": mode}
     crsweep("run", sweep(tmp_path / "whole", cache="off"))
@@ -105,7 +105,7 @@ def test_after_sigkill_of_the_driver_only_what_was_in_the_air_is_paid_again(
 
 
 @pytest.mark.ray
-def test_a_cache_that_is_killed_comes_back_and_nothing_is_paid_twice(tmp_path, crsweep):
+def test_a_cache_that_is_killed_comes_back_and_nothing_is_paid_twice(tmp_path, crsweep, start):
     run = {"executor": "ray", "concurrency": 24, "episode_workers": 3}
     path = sweep(tmp_path / "a", run=run, model={"latency_ms": 300})
     out = tmp_path / "a" / "out"

@@ -15,7 +15,7 @@ import pytest
 
 from sweeps.artifacts import artifact_task
 from tests.conftest import LAST_GUARD_SECONDS, ROOT
-from tests.runner.processes import assert_gone, end_of, kill, start, wait_for
+from tests.runner.processes import assert_gone, end_of, kill, wait_for
 from tests.runner.reading import log, outcomes, raw
 from tests.sweep_files import plan_of, write_sweep
 from workers.artifacts.store import ArtifactStore
@@ -321,7 +321,7 @@ RAY = {"executor": "ray", "concurrency": 8, "episode_workers": 2}
 @pytest.mark.parametrize("run", [LOCAL, pytest.param(RAY, marks=pytest.mark.ray)])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_ends_in_mid_fit_is_gone_on_with_from_the_last_state(
-    tmp_path, crsweep, run, how
+    tmp_path, crsweep, run, how, start
 ):
     folder = tmp_path / "a"
     options = {"uses": "fit", "epochs": 30}
@@ -349,7 +349,9 @@ def test_a_driver_that_ends_in_mid_fit_is_gone_on_with_from_the_last_state(
 
 
 @pytest.mark.parametrize("run", [LOCAL, pytest.param(RAY, marks=pytest.mark.ray)])
-def test_after_sigkill_in_mid_calls_nothing_that_was_answered_is_paid_again(tmp_path, crsweep, run):
+def test_after_sigkill_in_mid_calls_nothing_that_was_answered_is_paid_again(
+    tmp_path, crsweep, run, start
+):
     options = {"uses": "calls", "batches": 60}
     path = sweep(tmp_path / "a", agent=options, run=run, model={"latency_ms": 150})
     out = tmp_path / "a" / "out"
@@ -368,7 +370,7 @@ def test_after_sigkill_in_mid_calls_nothing_that_was_answered_is_paid_again(tmp_
     assert "groups" in status
 
 
-def test_two_sweeps_that_make_the_same_at_once_do_not_harm_each_other(tmp_path, crsweep):
+def test_two_sweeps_that_make_the_same_at_once_do_not_harm_each_other(tmp_path, crsweep, start):
     paths = [sweep(tmp_path / name, agent={"seconds": 0.2}) for name in "ab"]
     processes = [start(path) for path in paths]
     for process in processes:

@@ -10,7 +10,7 @@ import pytest
 from agents.zero_shot import ZeroShot
 from sweeps.storage.folder import LocalFolder
 from tests.conftest import ROOT
-from tests.runner.processes import below, end_of, kill, start, wait_for
+from tests.runner.processes import below, end_of, kill, wait_for
 from tests.runner.reading import outcomes, prompts, raw, words
 from tests.sweep_files import BASE, write_sweep
 
@@ -195,7 +195,7 @@ AWAKE = "models.weak.latency_ms=0"
 @pytest.mark.ray
 @pytest.mark.parametrize("executor", ["local", "ray"])
 def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is_missing(
-    tmp_path, crsweep, executor
+    tmp_path, crsweep, executor, start
 ):
     run = {"executor": executor, "concurrency": 240, "episode_workers": 2}
     undisturbed, killed = tmp_path / "a", tmp_path / "b"
@@ -222,7 +222,7 @@ def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is
 
 @pytest.mark.ray
 @pytest.mark.parametrize("executor", ["local", "ray"])
-def test_ctrl_c_commits_what_is_finished_and_says_how_to_go_on(tmp_path, crsweep, executor):
+def test_ctrl_c_commits_what_is_finished_and_says_how_to_go_on(tmp_path, crsweep, executor, start):
     run = {"executor": executor, "concurrency": 64, "episode_workers": 2}
     path, out = half_asleep(tmp_path, run=run, cases={"sample": 10}), tmp_path / "out"
     process = start(path)
@@ -238,7 +238,7 @@ def test_ctrl_c_commits_what_is_finished_and_says_how_to_go_on(tmp_path, crsweep
     assert len(outcomes(out)) == 80
 
 
-def test_a_folder_that_is_in_use_is_refused_and_left_alone(tmp_path, crsweep):
+def test_a_folder_that_is_in_use_is_refused_and_left_alone(tmp_path, crsweep, start):
     run = {"executor": "local", "concurrency": 32}
     path, out = half_asleep(tmp_path, run=run), tmp_path / "out"
     process = start(path)
