@@ -14,7 +14,7 @@ from analysis.statistics.pairs import make_pairs
 from analysis.tables.table import make_table
 from runner.driver.judging import Selection
 from runner.driver.run import judge, run
-from tests.runner.processes import kill, start, wait_for
+from tests.runner.processes import kill, wait_for
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from workers.backends.rules.backend import RulesBackend
@@ -205,7 +205,7 @@ def test_samples_of_a_greedy_model_are_refused(sweep):
         )
 
 
-def test_a_driver_killed_while_judging_is_resumed_without_judging_twice(sweep):
+def test_a_driver_killed_while_judging_is_resumed_without_judging_twice(sweep, start):
     judges = ["relevance", {"name": "credibility", "samples": 2}]
     changes = {"cases": {"sample": 30}, "judges": judges}
     path = sweep.write(**changes)
