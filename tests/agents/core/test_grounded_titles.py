@@ -131,7 +131,12 @@ def naming(titles):
     return FakeModel(reply)
 
 
-@pytest.mark.parametrize("name", plugins.names("agents"))
+# Their items come from a search or a recommender, whatever the model names: their own tests show
+# that neither the history nor what was shown is among them.
+SEARCHERS = {"desire", "intercrs"}
+
+
+@pytest.mark.parametrize("name", sorted(set(plugins.names("agents")) - SEARCHERS))
 def test_no_agent_shows_the_user_its_history_or_an_item_twice(name):
     domain = Synthetic(Synthetic.Options(items=60, users=3))
     cls = plugins.load("agents", name, "agent")
