@@ -7,8 +7,8 @@ A paper is two files here. `<paper>.csv` holds its figures, one a row: `paper`, 
 - `backbone`, `temperature` (of the agent's model), `cases` (how many), `repetitions`;
 - any setting of a cell by its path in a sweep file (`limits.max_turns`, `agent.candidates`).
 
-`<paper>.yaml` says which of our data sets and agents the paper's names mean, and which figures
-have no metric here and why.
+`<paper>.yaml` says which of our data sets and agents the paper's names mean, which figures have no
+metric here and why (`without_metric`), and what differs in those that have one (`remarks`).
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class PublishedTable:
     title: str
     marks: Mapping[str, str]  # mark -> what it means
     without_metric: Mapping[str, str]  # figure -> why it has no metric here
+    remarks: Mapping[str, str]  # figure with a metric -> what differs all the same
     rows: list[PublishedRow]
     datasets: Mapping[str, str]  # the paper's name -> the data set's own (`Domain.dataset`)
     agents: Mapping[str, Mapping[str, Any]]  # the paper's row -> agent and options that tell it
@@ -98,6 +99,7 @@ def read(name: str) -> PublishedTable:
         title=f"{mapping['paper']}, {found['title']}",
         marks=found.get("marks", {}),
         without_metric=found.get("without_metric", {}),
+        remarks=found.get("remarks", {}),
         rows=_rows(paper, table),
         datasets=found.get("datasets", mapping["datasets"]),
         agents=found["rows"],

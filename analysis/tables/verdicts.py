@@ -131,7 +131,7 @@ def _impossible(
 ) -> Iterator[str]:
     """Figures above 100 x the success rate, which averages over all dialogues cannot be unless
     dialogues are left out, P exceeds 1, or an acceptance is not a success (see
-    `analysis.statistics.bounds`)."""
+    `analysis.published.bounds`)."""
     rates = {
         int(m.name.partition("@")[2]): (index, m.name)
         for index, m in enumerate(metrics)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError
+from analysis.metrics.core import Metric, parse
 from analysis.published import IMPOSSIBLE, SIGNS, Figure, PublishedRow, PublishedTable
 from analysis.published.bounds import impossible, impossible_shares
 from analysis.results import Results
@@ -40,13 +41,16 @@ def table_beside(
     and none of the published figures has one.
     """
     _refuse_watermarked(results)
+    unjudged = {} if metrics else _unjudged(results, published)
     if not metrics and not published.metrics:
         reasons = "; ".join(dict.fromkeys(published.without_metric.values()))
         raise UsageError(
             f"{published.name}: none of its figures has a metric here: {reasons}; name the metrics "
             "to show with --metric"
         )
-    table = make_table(results, metrics or published.metrics, complete_only=complete_only)
+    metrics = metrics or [name for name in published.metrics if name not in unjudged]
+    table = make_table(results, metrics, complete_only=complete_only)
+    _refuse_watermarked_judges(results, table.metrics)
     pairs = _pairs(results, published, table)
     axes = _axes_that_differ(pairs, table.axes)
     return replace(
@@ -65,7 +69,8 @@ def table_beside(
             *_legend(published, pairs),
             *_differences(results, pairs),
             *_left_out(results, published, pairs),
-            *_without_metric(published, pairs),
+            *_remarks(published, table.metrics),
+            *_without_metric({**published.without_metric, **unjudged}, pairs),
         ],
         published=[_figures(pair.theirs, table) for pair in pairs],
     )
@@ -80,6 +85,31 @@ def _refuse_watermarked(results: Results) -> None:
                     "test the plumbing, not language models, and are never compared with published "
                     "figures; run the sweep with language models, into another `out`"
                 )
+
+
+def _refuse_watermarked_judges(results: Results, metrics: Sequence[Metric]) -> None:
+    used = {metric.judge.label for metric in metrics if metric.judge is not None}
+    models = results.manifest.config.get("models") or {}
+    for judge in results.manifest.judges:
+        for role, model in judge.models.items():
+            backend = (models.get(model) or {}).get("backend")
+            if judge.title in used and backend in results.manifest.watermark:
+                raise UsageError(
+                    f"{results.folder} holds verdicts of the {backend} backend (role {role}): they "
+                    "are never compared with published figures; judge again with a language model "
+                    f"(crsweep judge {results.folder} roles.{role}=MODEL)"
+                )
+
+
+def _unjudged(results: Results, published: PublishedTable) -> dict[str, str]:
+    """The published metrics that read the verdicts of a judge which this sweep does not have."""
+    judges = {judge.name for judge in results.manifest.judges}
+    found = {}
+    for name in published.metrics:
+        wanted = parse(name).judge
+        if wanted is not None and wanted.plugin not in judges:
+            found[name] = f"this sweep has no judge {wanted.plugin}"
+    return found
 
 
 def _pairs(results: Results, published: PublishedTable, table: Table) -> list[_Pair]:
@@ -243,10 +273,17 @@ def _left_out(results: Results, published: PublishedTable, pairs: Sequence[_Pair
     return notes
 
 
-def _without_metric(published: PublishedTable, pairs: Sequence[_Pair]) -> list[str]:
-    """The published figures that no metric here is the same as, and why."""
+def _remarks(published: PublishedTable, metrics: Sequence[Metric]) -> list[str]:
+    compared = {metric.name.partition("@")[0] for metric in metrics}
+    return [
+        f"differs: {name}: {why}" for name, why in published.remarks.items() if name in compared
+    ]
+
+
+def _without_metric(reasons: Mapping[str, str], pairs: Sequence[_Pair]) -> list[str]:
+    """The published figures that nothing here is compared with, and why."""
     notes = []
-    for metric, reason in published.without_metric.items():
+    for metric, reason in reasons.items():
         rows = {_place(p.theirs): p.theirs.figures.get(metric) for p in pairs}
         found = [f"{place} {figure.marked}" for place, figure in rows.items() if figure]
         if found:

@@ -8,7 +8,7 @@ import pytest
 
 from agents.core.errors import DataError
 from analysis import published
-from analysis.metrics.core import parse
+from analysis.metrics.core import KnownJudge, judged_by, parse
 from runner.rehearsal.dialogues import rehearse
 from sweeps.load import load
 from sweeps.plan import Plan
@@ -47,8 +47,14 @@ def test_each_sweep_has_the_papers_settings_and_runs_with_both_users(all_data, n
     plan = planned(name, f"simulator={user}")
     loaded = plan.loaded
     assert loaded.header.out == f"results/desire_{name}"
-    assert loaded.header.metrics == ["sr@15", "at_fail_t"]
-    assert all(parse(metric) for metric in loaded.header.metrics)
+    assert loaded.header.metrics[:2] == ["sr@15", "at_fail_t"]
+    judges = [
+        KnownJudge(judge.title, judge.ref.name, tuple(d.name for d in judge.dimensions))
+        for judge in plan.judges
+    ]
+    read = [judged_by(parse(metric), judges).judge for metric in loaded.header.metrics]
+    assert {one.plugin for one in read if one} == {judge.ref.name for judge in plan.judges}
+    assert all(cell.judges.values() for cell in plan.cells)
     assert {source.domain.dataset for source in plan.sources} == {"LastFM", "Yelp"}
     assert {cell.axes["roles.agent"] for cell in plan.cells} == {"llama", "qwen"}
     for cell in plan.cells:
@@ -82,6 +88,11 @@ def test_table_5_compares_desire_with_each_baseline_on_100_users(all_data):
     assert set(agents[1:]) == {
         wanted["name"] for wanted in published.read("desire/table5").agents.values()
     }
+    (judge,) = planned("table5").judges
+    assert judge.pairs is not None
+    assert judge.pairs.of == "response"
+    assert judge.pairs.baseline == "desire(recommender=item_knn)"
+    assert [value.partition("(")[0] for value in judge.pairs.against] == agents[1:]
 
 
 def test_figure_6_has_the_cells_of_table_4(all_data):
@@ -95,7 +106,7 @@ def test_one_override_makes_each_sweep_a_laptops(data, name):
     assert load(FOLDER / f"{name}.yaml", [LAPTOP]).cell["cases"]["sample"] == 100
     assert plan.loaded.header.out == f"results/desire_{name}_laptop"
     assert [source.domain.dataset for source in plan.sources] == ["LastFM"]
-    used = {cell.config.models[m].backend for cell in plan.cells for m in cell.roles.values()}
+    used = {cell.config.models[m].backend for cell in plan.cells for m in cell.models}
     assert used == {"rules"}
     assert {len(cell.seeds) for cell in plan.cells} == {3}
 

@@ -51,12 +51,17 @@ def results(folder, *cells: Cell, cases: int = 4) -> Results:
         for case_id in built.case_ids:
             for seed in built.seeds:
                 built.episode(one, case_id, seed, success_turn=1 if case_id == "u0" else None)
-    sources = [
-        {"source_id": name, "domain": "movielens", "split": "test", "sample": cases,
+    return Results.open(
+        built.write(folder, sources=sources_of(built), seed_varies="sampling and training")
+    )
+
+
+def sources_of(built: Built) -> list[dict[str, Any]]:
+    return [
+        {"source_id": name, "domain": "movielens", "split": "test", "sample": len(built.case_ids),
          "fingerprint": "f", "dataset": name}
-        for name in dict.fromkeys(one.source_id for one in cells)
+        for name in dict.fromkeys(one.source_id for one in built.cells)
     ]  # fmt: skip
-    return Results.open(built.write(folder, sources=sources, seed_varies="sampling and training"))
 
 
 def beside(folder, *cells: Cell, table: str = "af_irs/table2", **options: Any) -> Table:
@@ -179,11 +184,39 @@ def test_figures_without_a_metric_are_notes_with_the_reason(tmp_path):
     assert labels(table) == [("LastFM", "w/o exploration action")]
     assert [metric.name for metric in table.metrics] == ["sr@15", "at_fail_t"]
     assert texts(table, 0) == ["0.491", "14.78"]
+    (note,) = [note for note in table.notes if note.startswith("published only: persuasiveness (")]
+    assert note.endswith("): LastFM w/o exploration action 69.90")
     (note,) = [note for note in table.notes if note.startswith("published only: relevance (")]
-    assert note.endswith("): LastFM w/o exploration action 4.32")
+    assert note == (
+        "published only: relevance (this sweep has no judge relevance): LastFM w/o exploration "
+        "action 4.32"
+    )
     start = "the published figures of LastFM w/o exploration action contradict their text: "
     (note,) = [note for note in table.notes if note.startswith(start)]
     assert "persuasiveness 69.90, convincing_acceptance 63.79 with sr@15 0.491" in note
+
+
+@pytest.mark.parametrize("backend", ["vllm", "rules"])
+def test_judged_figures_are_compared_where_a_language_model_judged(tmp_path, backend):
+    built = Built([cell(DESIRE, dataset="LastFM")])
+    judge = built.judge("relevance", "clarity", "sufficiency", "alignment")
+    for case in built.case_ids:
+        for seed in built.seeds:
+            episode = built.episode(built.cells[0], case, seed)
+            for dimension in ("clarity", "sufficiency", "alignment"):
+                built.verdict(judge, episode, dimension, 4)
+    models = {"models": {"strong": {"backend": backend}}}
+    watermark = ["rules"] if backend == "rules" else []
+    folder = built.write(tmp_path, sources=sources_of(built), config=models, watermark=watermark)
+    read = published.read("desire/table4")
+    if watermark:
+        with pytest.raises(UsageError, match=r"verdicts of the rules backend \(role judge\.relev"):
+            table_beside(Results.open(folder), read)
+        assert table_beside(Results.open(folder), read, ["sr@15"]).rows
+        return
+    table = table_beside(Results.open(folder), read)
+    assert texts(table, 0) == ["0.583", "12.76", "4.70"]
+    assert any(note.startswith("differs: relevance: the paper prints nei") for note in table.notes)
 
 
 def test_a_cell_is_compared_with_every_row_of_its_method(tmp_path):
