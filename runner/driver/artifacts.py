@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -116,16 +116,10 @@ class Preparation:
         ]
         return replace(self._plan, cells=cells)
 
-    def lacks(self, task: Task) -> bool:
-        """Whether a task cannot run, as something that it needs could not be made.
-
-        What needs artifacts has the `seeds` of an episode in its spec.
-        """
-        if not self._lacking or not hasattr(task.spec, "seeds"):
-            return False
-        return not self._lacking.isdisjoint(
-            self._plan.cells[task.cell].artifacts(task.spec.seeds).values()
-        )
+    @property
+    def lacking(self) -> Set[str]:
+        """Keys of those that could not be made in this run."""
+        return self._lacking
 
     def attach(self, queue: LeaseQueue, display: PreparingDisplay) -> None:
         """From now on workers make artifacts, which `queue` waits for."""

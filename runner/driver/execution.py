@@ -25,6 +25,7 @@ from runner.driver.opening import Session
 from runner.driver.progress import ProgressDisplay, Tally
 from runner.driver.scheduler import LeaseQueue, drive
 from runner.placement.groups import run_plan, without_engines
+from sweeps.tasks import Task
 from workers.job import Job, job_of
 from workers.results.bundles import committed_by
 
@@ -204,12 +205,17 @@ def _engines(session: Session, executor: Executor) -> RunEngines:
     for reason in dict.fromkeys(stages.misfits.values()):
         cells = sum(found == reason for found in stages.misfits.values())
         console.print(f"[red]{many(cells, 'cell')} cannot run: {escape(reason)}[/]", soft_wrap=True)
+    lacking = work.preparation.lacking
+
+    def cannot_run(task: Task) -> bool:
+        return bool(lacking) and not lacking.isdisjoint(work.needs(task))
+
     queue = LeaseQueue(
         [work.tasks(part.cells) for part in stages.stages],
         plan.loaded.header.retries.episode,
         opened=0,
         count=sum(work.totals.values()),
         gates=[work.preparation.tasks(part.cells) for part in stages.stages],
-        skips=work.preparation.lacks,
+        skips=cannot_run,
     )
     return RunEngines(stages, queue, executor, console)

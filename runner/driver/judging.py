@@ -15,6 +15,7 @@ from rich.console import Console
 
 from agents.core import plugins
 from agents.core.errors import UsageError, near
+from agents.core.items import Catalogue
 from analysis.results import Results
 from analysis.transcripts import BATCH, Standing
 from runner.core.formatting import many
@@ -137,7 +138,14 @@ class Subjects:
             read = [owner.recorded(self._catalogue(owner))]
             yield from self._of(index, spec._replace(prefix=prefix), read, responder.cell)
 
-    def _catalogue(self, dialogue: StoredDialogue):
+    def needs(self, task: Task) -> Collection[str]:
+        """Keys of the artifacts of the agent that replies in a pair of replies."""
+        spec: JudgementSpec = task.spec
+        if spec.prefix is None:
+            return ()
+        return self.plan.cells[task.cell].artifacts(spec.first.seeds).values()
+
+    def _catalogue(self, dialogue: StoredDialogue) -> Catalogue:
         return self.plan.sources[self.plan.cells[dialogue.cell].source].domain.catalogue
 
 
@@ -180,9 +188,7 @@ class JudgingWork:
             if task.id not in settled:
                 left += 1
                 cells.add(task.cell)
-                if task.spec.prefix is not None:
-                    seeds = task.spec.first.seeds
-                    needed |= dict.fromkeys(plan.cells[task.cell].artifacts(seeds).values())
+                needed |= dict.fromkeys(subjects.needs(task))
         preparation = Preparation(plan, list(needed), console, accept=accept_artifacts)
         episodes_left = remaining(plan, find_settled(plan.loaded.out)).episodes
         completes = selection.whole and episodes_left == 0
@@ -206,6 +212,9 @@ class JudgingWork:
             for task in self.subjects.tasks()
             if task.cell in cells and task.id not in self.settled
         )
+
+    def needs(self, task: Task) -> Collection[str]:
+        return self.subjects.needs(task)
 
     def left_after(self, tally: Tally, *, whole: bool) -> int:
         if whole:

@@ -72,6 +72,10 @@ class Work(Protocol):
         """What is left of some cells, in the order in which it is to run."""
         ...
 
+    def needs(self, task: Task) -> Collection[str]:
+        """Keys of the artifacts without which a task cannot run."""
+        ...
+
     def left_after(self, tally: Tally, *, whole: bool) -> int:
         """How many are left after a run. It committed all of its `tally`, unless not `whole`."""
         ...
@@ -178,6 +182,9 @@ class EpisodeWork:
     def tasks(self, cells: Collection[int]) -> Iterator[Task]:
         return self.plan.episode_tasks(self.done, cells)
 
+    def needs(self, task: Task) -> Collection[str]:
+        return self.plan.cells[task.cell].artifacts(task.spec.seeds).values()
+
     def left_after(self, tally: Tally, *, whole: bool) -> int:
         if whole:
             return tally.left
@@ -232,6 +239,9 @@ class ArtifactWork:
 
     def tasks(self, cells: Collection[int]) -> Iterator[Task]:
         return iter(())
+
+    def needs(self, task: Task) -> Collection[str]:
+        return ()
 
     def left_after(self, tally: Tally, *, whole: bool) -> int:
         return self.left

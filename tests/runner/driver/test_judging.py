@@ -1,6 +1,7 @@
 """The second stage: stored dialogues are judged, once, whatever happens in between."""
 
 import io
+import shutil
 from collections import Counter
 from types import SimpleNamespace
 
@@ -289,3 +290,24 @@ def test_a_metric_whose_judge_is_not_listed_is_refused_in_one_line(sweep, metric
         sweep.run(judges=judges, metrics=["sr@5", metric])
     assert message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_a_pair_whose_agent_cannot_be_prepared_is_left_and_all_others_are_judged(sweep, tmp_path):
+    def changes(fault):
+        agent = {"name": "tests.prepared_agent", "uses": "fit", "fault": fault}
+        grid = {"agent": ["zero_shot", agent], "roles.agent": ["strong"], "seed": [0, 1]}
+        return {"grid": grid, "artifacts": {"path": str(tmp_path / "store")}}
+
+    sweep.run(judges=[], **changes(""))
+    shutil.rmtree(tmp_path / "store")
+    pair = {**PAIR, "against": ["tests.prepared_agent"]}
+    result = sweep.run(judges=[pair], **changes("raises"))  # where the training seed is 1
+    assert "seed 1: cannot be prepared" in sweep.printed
+    found = view(sweep)
+    judged = found.drop_duplicates("task_id")
+    assert set(found.status) == {"valid"}
+    assert len(judged) + result.left == 2 * CASES
+    episodes = raw(sweep.out, "episodes").set_index("episode_id").seed_training
+    replied = judged[judged.prefix == "a"].other_episode_id.map(episodes)
+    assert set(replied) == {0}
+    assert result.left > 0

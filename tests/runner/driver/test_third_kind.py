@@ -49,6 +49,9 @@ class SurveyWork(EpisodeWork):
     def left(self):
         return sum(self.totals.values())
 
+    def needs(self, task):
+        return super().needs(task) if task.kind == EPISODE else ()
+
     def tasks(self, cells):
         yield from super().tasks(cells)
         yield from survey_tasks(self.plan, self.surveys_done)
