@@ -1,11 +1,12 @@
 """Stored dialogues, read back for judges: those that stand, in batches.
 
-An episode that is done has one attempt that stands (`episodes`). What fails is not judged.
+Of an episode's attempts the view `episodes` has the one that counts. Failed ones are not judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import groupby
 
 import pyarrow as pa
@@ -43,7 +44,8 @@ class Standing:
     def __len__(self) -> int:
         return self._rows.num_rows
 
-    def where_is(self) -> dict[tuple[int, str, Seeds], int]:
+    @cached_property
+    def places(self) -> dict[tuple[int, str, Seeds], int]:
         """(cell, case, seeds) of each dialogue -> its position."""
         columns = [self._rows[name].to_pylist() for name in _COLUMNS]
         return {

@@ -71,6 +71,11 @@ def episode_id(cell: str, case_id: str, seeds: Seeds) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def number(text: str, key: bytes = b"") -> int:
+    """A number below 2**64 that `text` decides, and with `key` another one."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest(), "big")
+
+
 def sample_order(case_ids: Iterable[str], sample_seed: int) -> list[int]:
     """Positions of `case_ids` in the order of the seeded permutation.
 
@@ -78,13 +83,7 @@ def sample_order(case_ids: Iterable[str], sample_seed: int) -> list[int]:
     and neither the order of the data nor a library's generator matters.
     """
     key = str(sample_seed).encode()
-    ranks = np.fromiter(
-        (
-            int.from_bytes(hashlib.blake2b(c.encode(), digest_size=8, key=key).digest(), "big")
-            for c in case_ids
-        ),
-        dtype=np.uint64,
-    )
+    ranks = np.fromiter((number(case, key) for case in case_ids), dtype=np.uint64)
     return np.argsort(ranks, kind="stable").tolist()
 
 

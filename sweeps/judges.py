@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from agents.core import plugins
 from agents.core.errors import near
 from simulators.core.judge import JUDGES, Dimension, PairJudge
 from sweeps import identity
@@ -63,7 +64,7 @@ def planned_judges(refs: Sequence[JudgeRef], origins: Origins) -> list[PlannedJu
             raise origins.refuse(
                 at, f"{ref.title!r} is listed twice; give one of them another `label`"
             )
-        options = cls.Options.model_validate(ref.options)
+        options = plugins.build_options(cls.Options, ref.options)
         role = f"judge.{ref.title}"
         pairs = None
         if issubclass(cls, PairJudge):

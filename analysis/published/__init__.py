@@ -1,4 +1,4 @@
-"""What papers print, to stand beside our results.
+"""What papers print, to compare our results with.
 
 A paper is two files here. `<paper>.csv` holds its figures, one a row: `paper`, `table`, `dataset`,
 `row` as the paper names them, `metric` as we do, `value` as printed, `marks` (see `SIGNS`, and
@@ -59,7 +59,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table of a paper. `rows` stand in its order, a data set after the other."""
+    """A table of a paper. `rows` are in its order, a data set after the other."""
 
     name: str
     title: str

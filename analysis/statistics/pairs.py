@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError
 from analysis.results import Results
-from analysis.sql.verdicts import of_judge, pairs
+from analysis.sql.verdicts import literal, of_judge, pairs
 from analysis.statistics.significance import holm, sign_test
 from analysis.tables import verdicts
 from analysis.tables.labels import brief
@@ -183,7 +183,8 @@ def _rows(results: Results, judge: JudgeEntry, contexts: Sequence[str]) -> Itera
     found = _pairs(results, judge.title)
     cells = results.manifest.cells
     planned = results.query(
-        f"SELECT cell, other FROM plan_pairs WHERE title = '{judge.title}' ORDER BY cell, other"
+        f"SELECT cell, other FROM plan_pairs WHERE title = {literal(judge.title)} "
+        "ORDER BY cell, other"
     ).fetchall()
     groups: dict[tuple[tuple[str, ...], str], list[tuple[int, int]]] = {}
     for cell, other in planned:
@@ -201,7 +202,8 @@ def _rows(results: Results, judge: JudgeEntry, contexts: Sequence[str]) -> Itera
     ):
         within = dict(zip(contexts, context, strict=True))
         count = sum(results.planned[cells[cell].cell_id] for cell, _ in members)
-        chosen = [pair for pair in found if (pair.cell, pair.other) in set(members)]
+        inside = set(members)
+        chosen = [pair for pair in found if (pair.cell, pair.other) in inside]
         for dimension in judge.dimensions:
             of_it = [pair for pair in chosen if pair.dimension == dimension.name]
             yield _row(judge, choice, within, against, dimension.name, of_it, count)

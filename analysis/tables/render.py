@@ -33,7 +33,7 @@ def places(table: Table, column: int) -> dict[int, int]:
 
 
 def figure(value: Value, metric: Metric) -> str:
-    """`0.525 ± 0.031`, or what stands for what is undefined."""
+    """`0.525 ± 0.031`, or the word for what is undefined."""
     if value.mean is None:
         return UNDEFINED
     mean = f"{value.mean:,.{metric.digits}f}"
@@ -65,8 +65,8 @@ def sheet(table: Table) -> Sheet:
                 cells.append(Cell(theirs.marked if theirs else UNDEFINED))
                 cells.append(Cell(UNDEFINED if apart is None else f"{apart:+.{metric.digits}f}"))
         rows.append([*cells, Cell(coverage(row))])
-    beside = ["published", "difference"] if table.published else []
-    heads = [head for metric in table.metrics for head in (metric.name, *beside)]
+    comparison = ["published", "difference"] if table.published else []
+    heads = [head for metric in table.metrics for head in (metric.name, *comparison)]
     return Sheet(table.axes, [*heads, "episodes"], rows, table.notes)
 
 
@@ -78,8 +78,8 @@ def as_csv(table: Table) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    beside = ("_published", "_difference") if table.published else ()
-    names = [f"{m.name}{part}" for m in table.metrics for part in ("", "_std", "_n", *beside)]
+    comparison = ("_published", "_difference") if table.published else ()
+    names = [f"{m.name}{part}" for m in table.metrics for part in ("", "_std", "_n", *comparison)]
     writer.writerow([*table.axes, *names, "counted", "planned"])
     for index, row in enumerate(table.rows):
         figures: list[Any] = []

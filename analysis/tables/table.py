@@ -1,4 +1,4 @@
-"""Tables: one row per cell, mean and standard deviation over seeds, and what they stand on."""
+"""Tables: one row per cell, mean and standard deviation over seeds, and their number."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _intentions(results: Results, label: str) -> dict[int, _Intentions]:
 
 
 def _persuasion_lines(results: Results, label: str, found: dict[int, _Intentions]) -> Iterator[str]:
-    """How many values persuasiveness stands on, and how many are undefined or out of range."""
+    """How many values persuasiveness has, and how many are undefined or out of range."""
     if not found:
         return
     total = _Intentions(*(sum(counts) for counts in zip(*found.values(), strict=True)))

@@ -1,4 +1,4 @@
-"""Our table beside a paper's: which rows belong together, and in what their making differs."""
+"""Our table next to a paper's: which rows belong together, and how their making differs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AT_MOST = 4  # rows named in a note
 
 
 class _Pair(NamedTuple):
-    """A cell and the published row that it stands beside."""
+    """A cell and the published row that it is compared with."""
 
     theirs: PublishedRow
     cell: CellEntry

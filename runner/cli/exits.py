@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from runner.core.exit_codes import ExitCode
+from runner.core.formatting import many
 
 if TYPE_CHECKING:
     from runner.core.screen import Screen
@@ -92,11 +93,30 @@ def lasting_console() -> tuple[Any, Screen]:
     return Console(highlight=False, emoji=False, file=cast(Any, screen)), screen
 
 
-def ended(result: RunResult, screen: Screen, trouble: list[str]) -> typer.Exit:
-    """The exit of a run. Problems after the last commit are reported on stderr."""
+def finish(
+    result: RunResult, screen: Screen, console: Any, show: Callable[[], None] | None = None
+) -> typer.Exit:
+    """Prints what a run has found (`show`) and how to resume it; returns its exit.
+
+    Problems after the last commit, those of `show` among them, are reported on stderr.
+    """
+    import duckdb
+
+    from agents.core.errors import CrsweepError
     from runner.core.invocation import program
     from runner.core.screen import reason_of
 
+    trouble = list(result.unfinished)
+    if show is not None:
+        try:
+            show()
+        except (CrsweepError, OSError, MemoryError, duckdb.Error) as error:
+            trouble.append(f"the table cannot be made ({reason_of(error)})")
+        console.print(f"results: {result.folder}", soft_wrap=True, markup=False)
+    if result.left:
+        left = f"{result.left:,} of {many(result.planned, result.noun)}"
+        console.print(f"incomplete: {left} are left")
+        print_resume_hint(result, console)
     failed = screen.failed
     if failed is not None and not isinstance(failed, BrokenPipeError):
         trouble.append(f"cannot print ({reason_of(failed)})")
@@ -104,7 +124,7 @@ def ended(result: RunResult, screen: Screen, trouble: list[str]) -> typer.Exit:
     if trouble:
         with suppress(OSError):  # stderr may be closed too
             print(
-                f"error: {'; '.join(trouble)}. Finished episodes are in {result.folder}: "
+                f"error: {'; '.join(trouble)}. Finished {result.noun}s are in {result.folder}: "
                 f"{program()} status {result.folder}",
                 file=sys.stderr,
             )

@@ -9,11 +9,10 @@ import typer
 
 from runner.cli.arguments import AcceptArtifactChange, AcceptSourceChange, Overrides, SweepFile
 from runner.cli.exits import (
-    ended,
+    finish,
     lasting_console,
     one_clear_message,
     plain_console,
-    print_resume_hint,
     resume_hint,
 )
 from runner.core.exit_codes import ExitCode
@@ -57,14 +56,10 @@ def run(
     """Run the remaining episodes of a sweep, then print its table. Exit code 0: complete,
     3: incomplete, 2: invalid input, 1: all is committed, but a later step (printing) failed."""
     with one_clear_message():
-        import duckdb
-
-        from agents.core.errors import CrsweepError
         from analysis.results import Results
         from runner.commands.results import show_table
         from runner.commands.status import show_failures
         from runner.core import invocation
-        from runner.core.screen import reason_of
         from runner.driver import run as runs
 
         console, screen = lasting_console()
@@ -78,20 +73,13 @@ def run(
                 again=invocation.command(retries=False),
                 console=console,
             )
-        trouble = list(result.unfinished)
-        try:
+
+        def show() -> None:
             results = Results.open(result.folder)
             show_failures(results, invocation.command(result.needs, retries=False), console)
             show_table(results, metrics=[], format="text", everything=False, console=console)
-        except (CrsweepError, OSError, MemoryError, duckdb.Error) as error:
-            trouble.append(f"the table cannot be made ({reason_of(error)})")
-        console.print(f"results: {result.folder}", soft_wrap=True, markup=False)
-        if result.left:
-            console.print(
-                f"incomplete: {result.left:,} of {result.planned:,} {result.noun}s are left"
-            )
-            print_resume_hint(result, console)
-        raise ended(result, screen, trouble)
+
+        raise finish(result, screen, console, show)
 
 
 @app.command()
@@ -135,11 +123,7 @@ def judge(
                 again=invocation.command(retries=False),
                 console=console,
             )
-        show_judgements(result.folder, console)
-        if result.left:
-            console.print(f"incomplete: {result.left:,} of {result.planned:,} judgements are left")
-            print_resume_hint(result, console)
-        raise ended(result, screen, list(result.unfinished))
+        raise finish(result, screen, console, lambda: show_judgements(result.folder, console))
 
 
 @app.command()
@@ -162,12 +146,7 @@ def prepare(
                 only_prepare=True,
                 console=console,
             )
-        if result.left:
-            console.print(
-                f"incomplete: {result.left:,} of {result.planned:,} artifacts are missing"
-            )
-            print_resume_hint(result, console)
-        raise ended(result, screen, list(result.unfinished))
+        raise finish(result, screen, console)
 
 
 @app.command()

@@ -6,16 +6,13 @@ is left, once to run it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rich.console import Console
 
-from agents.core import plugins
 from agents.core.errors import UsageError, near
-from agents.core.items import Catalogue
 from analysis.results import Results
 from analysis.transcripts import BATCH, Standing
 from runner.core.formatting import many
@@ -24,6 +21,7 @@ from runner.driver.progress import Tally
 from runner.driver.repair import refusing_foreign
 from runner.driver.work import find_settled, remaining
 from simulators.core.judge import JUDGES, DialogueJudge, RecordedDialogue
+from sweeps import identity
 from sweeps.judgements import (
     JUDGEMENT,
     JudgementSpec,
@@ -34,6 +32,7 @@ from sweeps.judgements import (
 from sweeps.judges import PairChoice, PlannedJudge, opponents
 from sweeps.plan import Cell, Plan
 from sweeps.tasks import Task
+from workers.resources import speaker_of
 from workers.results.bundles import committed
 
 
@@ -86,26 +85,26 @@ class Subjects:
         }
         for batch in self.standing.batches() if single else ():
             for stored in batch:
-                read = stored.recorded(self._catalogue(stored))
+                read = self._recorded(stored)
                 for index, judge in single.items():
                     if judge.subjects(read):
-                        yield from self._of(index, JudgementSpec(index, 0, stored), [read])
+                        spec = JudgementSpec(index, 0, stored)
+                        yield from self._of(index, spec, [read], stored.cell)
         for index, judge in self.judges.items():
             if judge.pairs is not None:
                 yield from self._pairs(index, judge.pairs)
 
     def _of(
-        self, index: int, spec: JudgementSpec, read: Sequence[RecordedDialogue], cell: int = -1
+        self, index: int, spec: JudgementSpec, read: Sequence[RecordedDialogue], cell: int
     ) -> Iterator[Task]:
-        """The tasks of one judge and subject, one a sample."""
+        """The tasks of one judge and subject, one a sample. `cell` has the roles that speak."""
         judge = self.judges[index]
         hashes = [dialogue.transcript_hash for dialogue in read]
         for sample in range(judge.ref.samples):
-            given = spec._replace(sample=sample)
-            yield judgement_task(judge.digest, given, hashes, spec.first.cell if cell < 0 else cell)
+            yield judgement_task(judge.digest, spec._replace(sample=sample), hashes, cell)
 
     def _pairs(self, index: int, choice: PairChoice) -> Iterator[Task]:
-        at = self.standing.where_is()
+        at = self.standing.places
         against = opponents(choice, [cell.axes for cell in self.plan.cells])
         found = [
             (position, at[other, case, seeds])
@@ -123,20 +122,17 @@ class Subjects:
         self, index: int, choice: PairChoice, first: StoredDialogue, second: StoredDialogue
     ) -> Iterator[Task]:
         spec = JudgementSpec(index, 0, first, second)
-        read = [dialogue.recorded(self._catalogue(dialogue)) for dialogue in (first, second)]
         if choice.of == "dialogue":
-            yield from self._of(index, spec, read)
+            yield from self._of(index, spec, [*map(self._recorded, (first, second))], first.cell)
             return
         # Seeds take turns in whose dialogue is continued, from the side that the case draws.
-        draw = _number(first.case_id)
-        a_owns = (draw + first.seeds.sampling) % 2 == 0
-        owner = first if a_owns else second
+        case, seed = first.case_id, first.seeds.sampling
+        a_owns = (identity.number(case) + seed) % 2 == 0
+        owner, responder = (first, second) if a_owns else (second, first)
         if owner.turns:
-            turn = 1 + _number(f"{first.case_id}\0{first.seeds.sampling}") % len(owner.turns)
-            prefix = Prefix("a" if a_owns else "b", turn)
-            responder = second if a_owns else first
-            read = [owner.recorded(self._catalogue(owner))]
-            yield from self._of(index, spec._replace(prefix=prefix), read, responder.cell)
+            turn = 1 + identity.number(f"{case}\0{seed}") % len(owner.turns)
+            spec = spec._replace(prefix=Prefix("a" if a_owns else "b", turn))
+            yield from self._of(index, spec, [self._recorded(owner)], responder.cell)
 
     def needs(self, task: Task) -> Collection[str]:
         """Keys of the artifacts of the agent that replies in a pair of replies."""
@@ -145,17 +141,14 @@ class Subjects:
             return ()
         return self.plan.cells[task.cell].artifacts(spec.first.seeds).values()
 
-    def _catalogue(self, dialogue: StoredDialogue) -> Catalogue:
-        return self.plan.sources[self.plan.cells[dialogue.cell].source].domain.catalogue
+    def _recorded(self, dialogue: StoredDialogue) -> RecordedDialogue:
+        source = self.plan.sources[self.plan.cells[dialogue.cell].source]
+        return dialogue.recorded(source.domain.catalogue)
 
 
 def _instance(judge: PlannedJudge) -> DialogueJudge:
-    cls = plugins.load(JUDGES, judge.ref.name, "judge")
-    return cls(cls.Options.model_validate(judge.ref.options))
-
-
-def _number(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    speaker = speaker_of(judge.ref, JUDGES, "judge")
+    return speaker.cls(speaker.options)
 
 
 @dataclass(frozen=True)
@@ -190,8 +183,7 @@ class JudgingWork:
                 cells.add(task.cell)
                 needed |= dict.fromkeys(subjects.needs(task))
         preparation = Preparation(plan, list(needed), console, accept=accept_artifacts)
-        episodes_left = remaining(plan, find_settled(plan.loaded.out)).episodes
-        completes = selection.whole and episodes_left == 0
+        completes = selection.whole and remaining(plan, find_settled(plan.loaded.out)).episodes == 0
         return cls(plan, subjects, settled, planned, left, frozenset(cells), preparation, completes)
 
     @property

@@ -205,7 +205,7 @@ class ArtifactWork:
 
     plan: Plan
     preparation: Preparation
-    noun = "episode"
+    noun = "artifact"
     completes = False
 
     @classmethod

@@ -55,7 +55,8 @@ def fetched(uri: str, to: Path) -> Path:
 
 
 def parts_of(folder: Folder) -> dict[str, int]:
-    return {table: len(folder.names(table)) for table in SCHEMAS}
+    counts = {table: len(folder.names(table)) for table in SCHEMAS}
+    return {table: count for table, count in counts.items() if count}
 
 
 def test_the_characters_of_a_prefix_mean_themselves(tmp_path, at):

@@ -28,7 +28,7 @@ from workers.core.attempts import Check, Row, StoredAttempt, Tables, error_of
 from workers.kinds.episodes import EpisodeHandler
 from workers.resources import Resources, Speaker, speaker_of
 from workers.results.bundles import Unstorable
-from workers.results.rows import row_of_call, rows_of_calls
+from workers.results.rows import rows_of_calls, storable_calls
 
 _ORDERS: tuple[Order, ...] = ("ab", "ba")
 
@@ -55,14 +55,8 @@ class JudgementAttempt(StoredAttempt):
 
     def storable(self, check: Check) -> JudgementAttempt:
         """Where a call or a verdict cannot be stored, the whole judgement has failed."""
-        records, error = [], self.error
-        for record in self.log.records:
-            try:
-                check("calls", [row_of_call(self.attempt_id, record)])
-                records.append(record)
-            except Unstorable as cause:
-                error = error or EngineRefused(f"a call cannot be stored: {cause}")
-        found = replace(self, log=replace(self.log, records=records), error=error)
+        log, error = storable_calls(self.attempt_id, self.log, check)
+        found = replace(self, log=log, error=self.error or error)
         try:
             check("judgements", found.rows()["judgements"])
         except Unstorable as cause:

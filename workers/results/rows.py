@@ -49,15 +49,8 @@ class EpisodeAttempt(StoredAttempt):
 
     def storable(self, check: Check) -> EpisodeAttempt:
         """The role of a call, or the side of a turn, is to blame for a value that does not fit."""
-        records: list[CallRecord] = []
-        error = self.error
-        for record in self.journal.records:
-            try:
-                check("calls", [row_of_call(self.attempt_id, record)])
-                records.append(record)
-            except Unstorable as cause:
-                kind = _BLAMED.get(blame_of(record.call.role), EngineRefused)
-                error = error or kind(f"a call cannot be stored: {cause}")
+        log, error = storable_calls(self.attempt_id, self.journal, check)
+        error = self.error or error
         transcript = self.transcript
         try:
             check("turns", turn_rows(self))
@@ -65,9 +58,8 @@ class EpisodeAttempt(StoredAttempt):
             blamed = UserError if cause.column in _OF_USER else AgentError
             error = error or blamed(f"a turn cannot be stored: {cause}")
             transcript = Transcript()
-        if len(records) < len(self.journal.records) or transcript is not self.transcript:
-            journal = replace(self.journal, records=records)
-            return replace(self, journal=journal, transcript=transcript, error=error)
+        if log is not self.journal or transcript is not self.transcript:
+            return replace(self, journal=log, transcript=transcript, error=error)
         return self
 
 
@@ -165,6 +157,25 @@ def call_rows(attempt: EpisodeAttempt) -> list[Row]:
 def rows_of_calls(attempt_id: str, journal: CallLog) -> list[Row]:
     """The rows of `calls` of an attempt at any task."""
     return [row_of_call(attempt_id, record) for record in journal.records]
+
+
+def storable_calls(
+    attempt_id: str, log: CallLog, check: Check
+) -> tuple[CallLog, CrsweepError | None]:
+    """The calls that can be stored, and whose fault it is that others cannot: their role's.
+
+    `log` itself if all can be.
+    """
+    records: list[CallRecord] = []
+    error: CrsweepError | None = None
+    for record in log.records:
+        try:
+            check("calls", [row_of_call(attempt_id, record)])
+            records.append(record)
+        except Unstorable as cause:
+            kind = _BLAMED.get(blame_of(record.call.role), EngineRefused)
+            error = error or kind(f"a call cannot be stored: {cause}")
+    return (log if error is None else replace(log, records=records)), error
 
 
 def row_of_call(attempt_id: str, record: CallRecord) -> Row:

@@ -47,6 +47,7 @@ def test_what_lies_in_the_folder_is_what_the_design_promises(tmp_path, crsweep):
         "simulators.domains.core",
         "simulators.domains.synthetic",
         "simulators.success.user_accepts",
+        "simulators.users.core",
         "simulators.users.target_item",
         "workers.backends.core",
         "workers.backends.rules",

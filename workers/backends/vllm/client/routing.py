@@ -9,8 +9,9 @@ above its share passes calls on to the next on the ring (Mirrokni, Thorup, Zadim
 from __future__ import annotations
 
 import bisect
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
+
+from sweeps.identity import number
 
 _POINTS = 64  # on the ring for each replica: shares are even within a few per cent
 _SLACK = 1.25  # times its share that a replica may hold before calls move on
@@ -21,7 +22,7 @@ class Ring:
     """Replicas on a ring of hashes. Immutable."""
 
     def __init__(self, replicas: Iterable[int]) -> None:
-        points = [(_hash(f"{r}/{i}"), r) for r in replicas for i in range(_POINTS)]
+        points = [(number(f"{r}/{i}"), r) for r in replicas for i in range(_POINTS)]
         points.sort()
         self._hashes = [h for h, _ in points]
         self._owners = [r for _, r in points]
@@ -29,7 +30,7 @@ class Ring:
 
     def order(self, key: str) -> list[int]:
         """All replicas, the one to ask first at the front."""
-        start = bisect.bisect(self._hashes, _hash(key))
+        start = bisect.bisect(self._hashes, number(key))
         seen: dict[int, None] = {}
         for step in range(len(self._owners)):
             seen.setdefault(self._owners[(start + step) % len(self._owners)])
@@ -48,7 +49,3 @@ def choose(order: Sequence[int], load: Callable[[int], int], room: int) -> int |
     bound = min(room, max(_LEAST, share))
     # The least loaded one holds less than its share: None means that all have `room` calls.
     return next((r for r, has in zip(order, loads, strict=True) if has < bound), None)
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
