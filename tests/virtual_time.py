@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,16 @@ def run(main: Coroutine[Any, Any, Any]) -> Any:
     """What `main` gives, on a loop of its own with virtual time."""
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(main)
+
+
+def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Makes a coroutine function a test that runs on such a loop."""
+
+    @functools.wraps(test)
+    def wrapped(**fixtures: Any) -> None:
+        run(test(**fixtures))
+
+    return wrapped
 
 
 def _now() -> float:

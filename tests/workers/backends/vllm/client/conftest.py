@@ -1,0 +1,17 @@
+"""Virtual time for what runs in the driver and its workers."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests import virtual_time
+from workers.backends.vllm.client import clients, fleet
+
+
+@pytest.fixture(scope="module")
+def virtual_clock() -> Iterator[None]:
+    """Clients and the fleet read the loop's virtual time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clients, "time", virtual_time.TIME)
+        patch.setattr(fleet, "time", virtual_time.TIME)
+        yield
