@@ -3,7 +3,7 @@
 The unit is the case: values are averaged within a case first, over seeds and over pairs of cells
 that differ in this axis alone, because (case, seed) pairs of one case are no independent
 observations. The interval is a percentile bootstrap over cases, the test a sign-flip permutation
-over cases, corrected by Holm over the pairs of one axis.
+over cases, corrected by Holm over everything that is compared at once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from agents.core.errors import UsageError, near
 from analysis.results import Results
 from analysis.statistics.significance import holm
+from analysis.tables.labels import brief
 from analysis.tables.table import make_table, metrics_of, scored_sql
 
 RESAMPLES = 10_000
@@ -27,7 +28,7 @@ _SEED = 0  # of the resampling alone: the same results give the same interval
 class Comparison:
     """`difference` is the mean of `first` minus `second` over cases, [low, high] its 95 % interval.
 
-    `p` is two-sided, `p_holm` corrected over all pairs of the axis. `correlation` is the realised
+    `p` is two-sided, `p_holm` corrected over all that is compared at once. `correlation` is the
     one between the two over cases (what common random numbers bought), None where one is constant.
     """
 
@@ -44,14 +45,25 @@ class Comparison:
     correlation: float | None
 
 
-def compare_all(results: Results, metric: str, axis: str) -> list[Comparison]:
-    """Every pair of values of `axis`. UsageError for an unknown axis, or one of a single value."""
+def compare_all(
+    results: Results, metrics: Sequence[str], axis: str, baseline: str | None = None
+) -> list[Comparison]:
+    """Every pair of values of `axis`; with a `baseline`, each other value minus that one.
+
+    `baseline` is a value of the axis, or its short label. UsageError for an unknown axis or
+    baseline, or an axis of a single value.
+    """
     values = _values(results, axis)
     if len(values) < 2:
         raise UsageError(f"the axis {axis!r} has one value; there is nothing to compare")
-    by_cell = _by_cell(results, metric)
-    pairs = itertools.combinations(values, 2)
-    found = [_compare(results, by_cell, metric, axis, *pair) for pair in pairs]
+    pairs = list(itertools.combinations(values, 2))
+    if baseline is not None:
+        against = _value_named(baseline, values, axis)
+        pairs = [(value, against) for value in values if value != against]
+    found = []
+    for metric in metrics:
+        by_cell = _by_cell(results, metric)
+        found += [_compare(results, by_cell, metric, axis, *pair) for pair in pairs]
     corrected = holm([comparison.p for comparison in found])
     return [replace(c, p_holm=p) for c, p in zip(found, corrected, strict=True)]
 
@@ -59,13 +71,21 @@ def compare_all(results: Results, metric: str, axis: str) -> list[Comparison]:
 def compare(results: Results, metric: str, axis: str, first: str, second: str) -> Comparison:
     """Two values of `axis`. UsageError for an axis or a value that the sweep does not have."""
     values = _values(results, axis)
-    for value in (first, second):
-        if value not in values:
-            raise UsageError(
-                f"the axis {axis!r} has no value {value!r}{near(value, values)} "
-                f"(values: {', '.join(values)})"
-            )
-    return _compare(results, _by_cell(results, metric), metric, axis, first, second)
+    pair = [_value_named(value, values, axis) for value in (first, second)]
+    return _compare(results, _by_cell(results, metric), metric, axis, *pair)
+
+
+def _value_named(name: str, values: Sequence[str], axis: str) -> str:
+    """The value of this name or short label."""
+    short = brief(values).short
+    named = {label: value for value, label in short.items()} | {value: value for value in values}
+    if name not in named:
+        known = list(short.values())
+        raise UsageError(
+            f"the axis {axis!r} has no value {name!r}{near(name, known)} "
+            f"(values: {', '.join(known)})"
+        )
+    return named[name]
 
 
 def _values(results: Results, axis: str) -> list[str]:

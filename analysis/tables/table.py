@@ -230,10 +230,16 @@ def origin_notes(results: Results) -> list[str]:
         if seeds > 1
         else "one seed: no standard deviation"
     ]
-    for backend in manifest.watermark:
-        words = _WATERMARKS.get(backend, f"made with the {backend} backend: no language model")
-        notes.append(f"WATERMARK: these figures are {words}")
-    return notes
+    return [*notes, *watermarks(results)]
+
+
+def watermarks(results: Results) -> list[str]:
+    """A note on each backend that is no language model."""
+    words = (
+        _WATERMARKS.get(backend, f"made with the {backend} backend: no language model")
+        for backend in results.manifest.watermark
+    )
+    return [f"WATERMARK: these figures are {each}" for each in words]
 
 
 def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> list[str]:

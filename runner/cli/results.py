@@ -67,13 +67,24 @@ def table(
 def compare(
     folder: Folder,
     axis: Annotated[str, typer.Option(help="The axis whose values to compare.")],
-    metric: Annotated[str, typer.Option(help="The metric to compare.")] = "sr@5",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A metric; may be repeated. Default: the sweep's first."),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VALUE", help="Compare each other value with this one, not every pair."
+        ),
+    ] = None,
 ) -> None:
     """Compare the values of an axis, paired by case, with interval and permutation test."""
     with one_clear_message():
         from runner.commands.results import show_comparison
 
-        show_comparison(folder, axis=axis, metric=metric, console=plain_console())
+        show_comparison(
+            folder, axis=axis, metrics=metric or [], baseline=baseline, console=plain_console()
+        )
 
 
 @app.command()

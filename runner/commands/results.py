@@ -13,7 +13,7 @@ from analysis.statistics import pairs
 from analysis.statistics.compare import compare_all
 from analysis.tables import doubts, render, sheets
 from analysis.tables.labels import brief, with_short_labels
-from analysis.tables.table import make_table
+from analysis.tables.table import make_table, watermarks
 from analysis.tables.vs_published import table_beside
 
 
@@ -60,10 +60,12 @@ def _print(sheet: sheets.Sheet, format: str, console: Console) -> None:
         print(sheets.markdown(sheet) if format == "markdown" else sheets.latex(sheet))
 
 
-def show_comparison(folder: str, *, axis: str, metric: str, console: Console) -> None:
-    """Every pair of values of an axis, with interval and test."""
+def show_comparison(
+    folder: str, *, axis: str, metrics: Sequence[str], baseline: str | None, console: Console
+) -> None:
+    """Every pair of values of an axis, or each against the baseline, with interval and test."""
     results = Results.open(folder)
-    compared = compare_all(results, metric, axis)
+    compared = compare_all(results, metrics or results.manifest.metrics[:1], axis, baseline)
     labels = brief(label for found in compared for label in (found.first, found.second))
     for found in compared:
         correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
@@ -77,6 +79,7 @@ def show_comparison(folder: str, *, axis: str, metric: str, console: Console) ->
             markup=False,
             soft_wrap=True,
         )
-    notes = [*(f"left out above: {options}" for options in labels.left_out), *doubts.notes(results)]
+    left_out = [f"left out above: {options}" for options in labels.left_out]
+    notes = [*left_out, *watermarks(results), *doubts.notes(results)]
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ import pytest
 from agents.core.errors import UsageError
 from analysis.results import Results
 from analysis.statistics.compare import _sign_flip, compare, compare_all
+from analysis.statistics.significance import holm
 from tests.analysis.builder import Built, Cell, grid_of
 
 Wins = Callable[[Cell, str, int], bool]
@@ -80,7 +81,7 @@ def test_all_pairs_are_corrected_by_holm_and_stay_in_order(tmp_path):
     random_ = random.Random(2)
     found = compare_all(
         results(tmp_path, cells, lambda cell, *_: random_.random() < chance[cell.axes["agent"]]),
-        "sr@5",
+        ["sr@5"],
         "agent",
     )
     assert [(c.first, c.second) for c in found] == [("a", "b"), ("a", "c"), ("b", "c")]
@@ -90,6 +91,24 @@ def test_all_pairs_are_corrected_by_holm_and_stay_in_order(tmp_path):
         least = max(least, min(1.0, one.p * (3 - rank)))
         expected.append(least)
     assert [c.p_holm for c in ordered] == pytest.approx(expected)
+
+
+def test_against_a_baseline_each_other_value_is_compared_in_every_metric(tmp_path):
+    full, without = "a(deep=true, k=3)", "a(deep=false, k=3)"
+    sweep = results(
+        tmp_path, grid_of(full, without, "b"), lambda cell, *_: cell.axes["agent"] == full
+    )
+    found = compare_all(sweep, ["sr@5", "at_fail_t"], "agent", "a(deep=true)")
+    assert [(c.metric, c.first, c.second) for c in found] == [
+        (metric, first, full) for metric in ("sr@5", "at_fail_t") for first in (without, "b")
+    ]
+    assert [c.difference for c in found[:2]] == [-1, -1]
+    tests = [c.p for c in found]
+    assert [c.p_holm for c in found] == holm(tests)  # over both metrics
+    with pytest.raises(
+        UsageError, match=r"no value 'a\(deep=tru\)'.*did you mean 'a\(deep=true\)'"
+    ):
+        compare_all(sweep, ["sr@5"], "agent", "a(deep=tru)")
 
 
 def test_no_difference_at_all_is_p_1_and_the_same_every_time(tmp_path):
@@ -123,10 +142,10 @@ def test_data_sets_share_no_cases_and_cannot_be_compared(tmp_path):
     cells = [Cell(n, {"domain": n}, f"source {n}") for n in "xy"]
     sweep = results(tmp_path, cells, lambda *_: True, cases=2)
     with pytest.raises(UsageError, match="no case has"):
-        compare_all(sweep, "sr@5", "domain")
+        compare_all(sweep, ["sr@5"], "domain")
 
 
 def test_an_axis_of_one_value_has_nothing_to_compare(tmp_path):
     sweep = results(tmp_path, grid_of("a"), lambda *_: True, cases=2)
     with pytest.raises(UsageError, match="one value"):
-        compare_all(sweep, "sr@5", "agent")
+        compare_all(sweep, ["sr@5"], "agent")

@@ -96,7 +96,9 @@ def test_a_run_plans_every_episode_again_says_why_once_and_mixes_no_cell(old, tm
 def test_tables_and_comparisons_are_those_of_a_folder_that_never_held_the_old_rows(old, tmp_path):
     def found(out):
         results = Results.open(out)
-        return make_table(results, ["sr@5", "tokens"]).rows, compare_all(results, "tokens", "agent")
+        return make_table(results, ["sr@5", "tokens"]).rows, compare_all(
+            results, ["tokens"], "agent"
+        )
 
     before = found(tmp_path / "out")
     run_in_process(old)
