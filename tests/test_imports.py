@@ -13,7 +13,9 @@ from agents.core import plugins
 from agents.recommenders.core import RECOMMENDERS
 from analysis.metrics.core import METRICS
 from runner.entry import PACKAGES
-from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS
+from sweeps.cells import SUCCESS
+from sweeps.sources import DOMAINS
+from sweeps.speakers import AGENTS, USERS
 from tests.conftest import ROOT
 from workers.models import BACKENDS
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulators.core.cases import Split
+from sweeps.cells import Cell
 from sweeps.judges import PlannedJudge
-from sweeps.plan import Cell, Plan
+from sweeps.plan import Plan
 from sweeps.schema import PluginRef
 from sweeps.storage.folder import Folder
 from workers.backends.vllm.model import weights

@@ -11,10 +11,11 @@ from agents.core.errors import AgentError, StoreError, blaming
 from agents.core.items import Catalogue
 from agents.core.prompts import PromptFolder, folder_of
 from simulators.core.cases import Domain
+from sweeps.cells import Cell
 from sweeps.identity import canonical, resolve_role
 from sweeps.origins import Origins
-from sweeps.plan import Cell, make_domain
 from sweeps.schema import PluginRef
+from sweeps.sources import make_domain
 from workers.artifacts.store import Prepared
 from workers.backends.core.backend import BackendContext
 from workers.backends.vllm.client.clients import Engines

@@ -23,9 +23,11 @@ from agents.core import plugins
 from agents.recommenders.core import RECOMMENDERS, RecommenderRef
 from analysis.metrics.core import METRICS
 from simulators.core.judge import JUDGES
-from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS
+from sweeps.cells import SUCCESS
 from sweeps.reserved import ROLES, usable
 from sweeps.schema import CellConfig, Header, JudgeRef, ModelSpec
+from sweeps.sources import DOMAINS
+from sweeps.speakers import AGENTS, USERS
 from workers.models import BACKENDS
 
 Schema = dict[str, Any]

@@ -22,6 +22,7 @@ from runner.driver.repair import refusing_foreign
 from runner.driver.work import find_settled, remaining
 from simulators.core.judge import JUDGES, DialogueJudge, RecordedDialogue
 from sweeps import identity
+from sweeps.cells import Cell
 from sweeps.judgements import (
     JUDGEMENT,
     JudgementSpec,
@@ -30,7 +31,7 @@ from sweeps.judgements import (
     judgement_task,
 )
 from sweeps.judges import PairChoice, PlannedJudge, opponents
-from sweeps.plan import Cell, Plan
+from sweeps.plan import Plan
 from sweeps.tasks import Task
 from workers.resources import speaker_of
 from workers.results.bundles import committed

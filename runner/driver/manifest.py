@@ -17,6 +17,7 @@ from agents.recommenders.core import RECOMMENDERS, Fit
 from runner.driver.environment import library_versions
 from simulators.core.judge import JUDGES
 from sweeps import manifest as manifests
+from sweeps.cells import SUCCESS, Cell
 from sweeps.identity import RECIPE
 from sweeps.judges import PlannedJudge
 from sweeps.manifest import (
@@ -28,7 +29,9 @@ from sweeps.manifest import (
     PairEntry,
     SourceEntry,
 )
-from sweeps.plan import AGENTS, DOMAINS, SUCCESS, USERS, Cell, Plan
+from sweeps.plan import Plan
+from sweeps.sources import DOMAINS
+from sweeps.speakers import AGENTS, USERS
 from sweeps.storage.folder import Folder
 from sweeps.storage.records import READABLE, SCHEMA_VERSION, SCHEMAS
 from workers.backends.vllm.model.arguments import installed_version

@@ -17,7 +17,8 @@ from runner.core.locations import store_of
 from simulators.core.cases import Domain
 from sweeps import identity
 from sweeps.artifacts import Need, artifact_task, role_of
-from sweeps.plan import Cell, Plan
+from sweeps.cells import Cell
+from sweeps.plan import Plan
 from sweeps.schema import ModelSpec
 from workers.artifacts.store import ArtifactDamaged, Prepared
 from workers.core.attempts import Row

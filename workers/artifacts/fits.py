@@ -18,8 +18,8 @@ from multiprocessing.connection import Connection
 from agents.core.artifacts import Content, FitRecipe, Progress
 from agents.core.errors import AgentError, CrsweepError, blaming
 from sweeps.origins import Origins
-from sweeps.plan import make_domain
 from sweeps.schema import PluginRef
+from sweeps.sources import make_domain
 from workers.processes.parent_watch import end_with_parent
 
 Steps = AsyncGenerator[Progress, None]

@@ -11,7 +11,7 @@ from agents.core.ask import Ask, CallLog
 from agents.core.calls import Model
 from agents.core.errors import AgentError, blaming
 from sweeps.artifacts import role_of
-from sweeps.plan import AGENTS
+from sweeps.speakers import AGENTS
 from sweeps.tasks import Task
 from workers.core.attempts import Attempt, OnProgress, Row, error_of
 from workers.resources import Resources, speaker_of

@@ -15,7 +15,8 @@ from agents.core.seeds import Seeds
 from simulators.core.cases import Case
 from simulators.core.dialogue import DialogueLimits, SuccessRule, Transcript, run_dialogue
 from simulators.core.user import User, UserContext
-from sweeps.plan import AGENTS, SUCCESS, USERS
+from sweeps.cells import SUCCESS
+from sweeps.speakers import AGENTS, USERS
 from sweeps.tasks import Task
 from workers.core.attempts import OnProgress, error_of
 from workers.resources import Resources, Speaker, speaker_of

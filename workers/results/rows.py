@@ -14,7 +14,7 @@ from agents.core.errors import AgentError, Blame, CrsweepError, EngineRefused, U
 from agents.core.items import Item
 from simulators.core.cases import Case
 from simulators.core.dialogue import Transcript
-from sweeps.plan import Cell
+from sweeps.cells import Cell
 from workers.core.attempts import Check, Row, StoredAttempt, Tables
 from workers.results.bundles import Unstorable
 

@@ -13,7 +13,8 @@ from analysis.metrics.core import METRICS
 from runner.cli.main import main
 from runner.commands.schema import sweep_schema
 from sweeps.document import parse
-from sweeps.plan import AGENTS, DOMAINS, USERS
+from sweeps.sources import DOMAINS
+from sweeps.speakers import AGENTS, USERS
 from tests.conftest import ROOT
 from tests.sweep_files import BASE
 from workers.models import BACKENDS

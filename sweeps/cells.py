@@ -1,0 +1,241 @@
+"""The cells of a plan, each checked whole: plug-ins, options, roles, models and judges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from agents.core import plugins
+from agents.core.agent import Agent, AgentOptions
+from agents.core.artifacts import CallsRecipe, Recipe
+from agents.core.errors import PromptError, UsageError, near
+from agents.core.prompts import folder_of
+from agents.core.seeds import Seeds
+from simulators.core.user import User
+from sweeps import grid, identity
+from sweeps.artifacts import Need, keys_of, need_of, role_of
+from sweeps.judges import PlannedJudge
+from sweeps.load import LoadedSweep
+from sweeps.origins import Origins, check
+from sweeps.reserved import ROLES, usable
+from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
+from sweeps.sources import Sources
+from sweeps.speakers import AGENTS, USERS, require, speaker
+
+SUCCESS = "simulators.success"
+SEED_AXES = ("seed", "seeds", "seeds.sampling", "seeds.training", "seeds.order")
+
+Declare = Callable[[ModelSpec, Origins, Sequence[str]], Callable[[], Mapping[str, Any]]]
+"""Checks a model's options and returns what finds its identity, for which weights must be there.
+Backends live above this package, so whoever makes a plan brings this."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid, seed and case left out."""
+
+    cell_id: str
+    source: int
+    config: CellConfig
+    axes: dict[str, str]
+    roles: dict[str, str]
+    """Every role that its dialogues speak -> the name of its model."""
+    seeds: tuple[Seeds, ...]
+    needs: tuple[Need, ...] = ()
+    """What its agent needs prepared."""
+    judges: Mapping[str, str] = field(default_factory=dict)
+    """Every role that its dialogues are judged by -> the name of its model."""
+
+    @property
+    def models(self) -> list[str]:
+        """The names of all models that play or judge its dialogues."""
+        return list(dict.fromkeys([*self.roles.values(), *self.judges.values()]))
+
+    def artifacts(self, seeds: Seeds) -> dict[str, str]:
+        """Name -> key of what its episodes with these seeds need."""
+        return keys_of(self.needs, seeds)
+
+
+class CellMaker:
+    """Makes and checks the cells of one plan; what cells share is made once."""
+
+    def __init__(
+        self,
+        loaded: LoadedSweep,
+        axes: Sequence[str],
+        judges: list[PlannedJudge],
+        declare: Declare,
+    ) -> None:
+        self.sources = Sources(loaded)
+        self._loaded = loaded
+        self._axes = axes
+        self._declare = declare
+        self._declared: dict[str, Callable[[], Mapping[str, Any]]] = {}
+        self._origins: dict[tuple[str, ...], Origins] = {}
+        self.judges = judges
+        """With the digests of their models, once a cell is made."""
+
+    def cell(self, point: Mapping[str, Any]) -> Cell:
+        """The cell of a point without seeds."""
+        raw, origins = self._raw(point), self._origins_at(point)
+        _refuse_infinite(raw, origins, ())
+        config: CellConfig = check(CellConfig, raw, origins)
+        source = self.sources.position(config, origins, point)
+        agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
+        recipes = _needs(agent, config.agent, origins)
+        user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
+        _check_success(config.success, origins)
+        roles = _roles(config, (*agent.roles, *user.roles), origins)
+        checked = {name: self._checked(name, config, origins) for name in config.models}
+        # A model that nobody speaks with is checked, but its weights need not be there.
+        models = {role: checked[name]() for role, name in roles.items()}
+        fingerprint = self.sources.made[source].domain.fingerprint()
+        prompts = agent_identity["prompts"]
+        needs = tuple(
+            need_of(name, recipe, domain=fingerprint, prompts=prompts, models=models)
+            for name, recipe in recipes.items()
+        )
+        cell_id = identity.cell_id(
+            domain=fingerprint,
+            split=config.cases.split,
+            agent=agent_identity,
+            user=user_identity,
+            success={"name": config.success.name},
+            limits=config.limits.model_dump(),
+            models=models,
+        )
+        axes = {axis: self._label(raw, axis) for axis in self._axes}
+        judging = self._judging(config, checked, origins)
+        return Cell(cell_id, source, config, axes, roles, (), needs, judging)
+
+    def _judging(
+        self,
+        config: CellConfig,
+        checked: Mapping[str, Callable[[], Mapping[str, Any]]],
+        origins: Origins,
+    ) -> dict[str, str]:
+        """The roles of the judges and their models, which must be the same in all cells."""
+        judging: dict[str, str] = {}
+        known, self.judges = self.judges, []
+        for index, judge in enumerate(known):
+            roles = _roles(config, judge.roles, origins)
+            found = judge.with_models({role: checked[name]() for role, name in roles.items()})
+            if judge.digest and judge.digest != found.digest:
+                raise origins.refuse(
+                    ("judges", index),
+                    f"the model of {judge.role} differs between cells of the grid; all dialogues "
+                    "of a sweep are judged by one",
+                )
+            self.judges.append(found)
+            judging |= roles
+        return judging
+
+    def seeds(self, point: Mapping[str, Any]) -> Seeds:
+        """The seeds of a point."""
+        raw = self._loaded.cell
+        given = {key: raw[key] for key in ("seed", "seeds") if key in raw}
+        for axis in SEED_AXES:
+            if axis in point:
+                given = grid.put(given, axis, point[axis])
+        origins = self._origins_at(point)
+        found: Seeding = check(Seeding, given, origins)
+        for name in found.seeds.model_fields_set if found.seeds else ():
+            origins.refuse_reserved(("seeds", name))
+        return found.seeding
+
+    def _raw(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        return grid.put_all(self._loaded.cell, point)
+
+    def _label(self, raw: Mapping[str, Any], axis: str) -> str:
+        value = grid.get(raw, axis)
+        label = "default" if value is None else grid.label(value)
+        return self._loaded.as_written(label)
+
+    def _checked(
+        self, name: str, config: CellConfig, origins: Origins
+    ) -> Callable[[], Mapping[str, Any]]:
+        spec = config.models[name]
+        key = identity.canonical(spec.model_dump())
+        if key not in self._declared:
+            self._declared[key] = cache(self._declare(spec, origins, ("models", name)))
+        return self._declared[key]
+
+    def _origins_at(self, point: Mapping[str, Any]) -> Origins:
+        """The origins for one point: what an axis sets comes from the axis."""
+        axes = tuple(point)
+        if axes not in self._origins:
+            known = self._loaded.origins
+            found = Origins(dict(known.places), dict(known.plain))
+            for axis in axes:
+                found.replace_by_axis(grid.keys_of(self._loaded.cell, axis), axis)
+            self._origins[axes] = found
+        return self._origins[axes]
+
+
+def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:
+    """No option means anything with them, and canonical JSON has none."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _refuse_infinite(part, origins, (*at, key))
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            _refuse_infinite(part, origins, (*at, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise origins.refuse(at, f"expected a finite number, found {value}")
+
+
+def _check_success(ref: PluginRef, origins: Origins) -> None:
+    require(plugins.load, SUCCESS, ref.name, "success rule", origins, ("success",))
+    for option in ref.options:
+        raise origins.refuse(
+            ("success", option), f"unknown key {option!r}; {ref.name} takes no options"
+        )
+
+
+def _needs(cls: type[Agent] | type[User], ref: PluginRef, origins: Origins) -> Mapping[str, Recipe]:
+    """What an agent, as a sweep file has it, needs prepared; what speaks for that is checked."""
+    assert issubclass(cls, Agent)
+    options: AgentOptions = check(cls.Options, ref.options, origins, ("agent",))
+    found = cls.needs(options)
+    prompts = folder_of(plugins.module(AGENTS, ref.name, "agent"), options.prompts)
+    for name, recipe in found.items():
+        if not isinstance(recipe, CallsRecipe):
+            continue
+        if role_of(recipe) not in cls.roles:
+            raise origins.refuse(
+                ("agent",),
+                f"{ref.name} needs {name!r}, which the role {role_of(recipe)!r} makes; expected "
+                f"it among its roles, found {', '.join(cls.roles)}",
+            )
+        try:
+            for step in recipe.steps:
+                prompts.check(step.name)
+        except PromptError as error:
+            raise origins.refuse(("agent",), error.message) from None
+    return found
+
+
+def _roles(config: CellConfig, spoken: Sequence[str], origins: Origins) -> dict[str, str]:
+    possible = usable(ROLES, ["roles"])
+    for role, model in config.roles.items():
+        origins.refuse_reserved(("roles", role))
+        speaks = role.split(".", 1)[0]
+        if speaks not in possible:
+            raise origins.refuse(
+                ("roles", role),
+                f"there is no role {role!r}{near(speaks, possible)}"
+                f" (a role begins with one of: {', '.join(possible)})",
+            )
+        if model not in config.models:
+            raise origins.refuse(
+                ("roles", role),
+                f"there is no model {model!r}{near(model, config.models)}"
+                f" (known: {', '.join(config.models)})",
+            )
+    try:
+        return {role: identity.resolve_role(role, config.roles) for role in spoken}
+    except UsageError as error:
+        raise origins.refuse(("roles",), error.message.removeprefix("roles: ")) from None

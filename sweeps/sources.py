@@ -1,0 +1,103 @@
+"""Where the cells of a plan take their cases from: a domain, a split and a sample of its cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from agents.core import plugins
+from agents.core.errors import DataError
+from agents.core.plugins import Options
+from agents.core.text import repaired
+from simulators.core.cases import Domain
+from sweeps import identity
+from sweeps.load import LoadedSweep
+from sweeps.missing import refused_data
+from sweeps.origins import Origins, check
+from sweeps.schema import CellConfig, PluginRef
+from sweeps.speakers import require
+
+DOMAINS = "simulators.domains"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a group of cells takes its cases from: one domain and one sample of its cases."""
+
+    source_id: str
+    domain_ref: PluginRef
+    domain: Domain
+    split: Any
+    order: Sequence[int]
+    """Positions in `domain.case_ids(split)`, the sample only."""
+
+    @cached_property
+    def _ids(self) -> Sequence[str]:
+        return self.domain.case_ids(self.split)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def case_id(self, position: int) -> str:
+        return self._ids[self.order[position]]
+
+
+class Sources:
+    """The sources of one plan; what cells share is made once."""
+
+    def __init__(self, loaded: LoadedSweep) -> None:
+        self.made: list[Source] = []
+        self._loaded = loaded
+        self._domains: dict[str, Domain] = {}
+        self._positions: dict[str, int] = {}
+
+    def position(self, config: CellConfig, origins: Origins, point: Mapping[str, Any]) -> int:
+        """The position of the cell's source in the plan, which it may be the first to need."""
+        key = identity.canonical([config.domain.model_dump(), config.cases.model_dump()])
+        if key not in self._positions:
+            self.made.append(self._make(config, origins, point))
+            self._positions[key] = len(self.made) - 1
+        return self._positions[key]
+
+    def _make(self, config: CellConfig, origins: Origins, point: Mapping[str, Any]) -> Source:
+        domain_key = identity.canonical(config.domain.model_dump())
+        if domain_key not in self._domains:
+            self._domains[domain_key] = make_domain(config.domain, origins)
+        domain, cases = self._domains[domain_key], config.cases
+        try:
+            ids, fingerprint = domain.case_ids(cases.split), domain.fingerprint()
+            order = _order(ids, cases.sample_seed)
+        except DataError as error:
+            raise refused_data(error, self._loaded, origins, point) from None
+        wanted = len(ids) if cases.sample is None else cases.sample
+        if wanted > len(ids):
+            raise origins.refuse(
+                ("cases", "sample"), f"the domain has {len(ids)} cases, found {wanted}"
+            )
+        return Source(
+            identity.digest([fingerprint, cases.split, cases.sample_seed]),
+            config.domain,
+            domain,
+            cases.split,
+            order[:wanted],
+        )
+
+
+def _order(ids: Sequence[str], sample_seed: int) -> list[int]:
+    """The order of the sample. DataError for ids of a domain that no file can hold."""
+    try:
+        return identity.sample_order(ids, sample_seed)
+    except (AttributeError, UnicodeEncodeError):
+        odd = next(i for i in ids if not isinstance(i, str) or repaired(i) != i)
+        raise DataError(
+            f"a case has the id {odd!r}; expected a string of whole characters"
+        ) from None
+
+
+def make_domain(ref: PluginRef, origins: Origins) -> Domain:
+    """The domain that `ref` names; what it reads, it reads when first asked."""
+    cls = require(plugins.load, DOMAINS, ref.name, "domain", origins, ("domain",))
+    options: Options = check(cls.Options, ref.options, origins, ("domain",))
+    return cls(options)
