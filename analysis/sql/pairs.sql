@@ -4,6 +4,10 @@
 SELECT
     attempt_id,
     other_attempt_id,
+    prefix,
+    turn,
+    item,
+    other_reply,
     dimension,
     CASE WHEN ab = ba THEN ab ELSE 0 END AS result,
     ab <> ba AS order_bias
@@ -11,6 +15,10 @@ FROM (
     SELECT
         attempt_id,
         other_attempt_id,
+        any_value(prefix) AS prefix,
+        any_value(turn) AS turn,
+        any_value(item) AS item,
+        any_value(other_reply) AS other_reply,
         dimension,
         sign(avg(value) FILTER (WHERE "order" = 'ab') - 0.5)::INT AS ab,
         sign(avg(value) FILTER (WHERE "order" = 'ba') - 0.5)::INT AS ba

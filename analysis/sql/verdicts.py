@@ -37,8 +37,14 @@ def convincing() -> str:
 
 
 def pairs() -> str:
-    """SQL: attempt_id, other_attempt_id, dimension, result and order_bias of each pair."""
+    """SQL: attempt_id, other_attempt_id, prefix, turn, item, other_reply, dimension, result and
+    order_bias of each pair."""
     return sql.read("pairs")
+
+
+def judged_labels() -> str:
+    """SQL: unit and value of each label that a judge gives, as `labels` has those of people."""
+    return sql.read("judged_labels").replace("{pairs}", pairs())
 
 
 def sides() -> str:

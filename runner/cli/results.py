@@ -64,6 +64,23 @@ def table(
 
 
 @app.command()
+def agreement(
+    folder: Folder,
+    judge: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this judge. Default: all.")
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
+) -> None:
+    """Show how far judges agree with people, and people with each other."""
+    with one_clear_message():
+        from analysis.results import Results
+        from runner.commands.results import show_agreement
+
+        found = Results.open(folder)
+        show_agreement(found, judge=judge, format=format.value, console=plain_console())
+
+
+@app.command()
 def compare(
     folder: Folder,
     axis: Annotated[str, typer.Option(help="The axis whose values to compare.")],

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from analysis import published
 from analysis.results import Results
-from analysis.statistics import pairs
+from analysis.statistics import agreement, pairs
 from analysis.statistics.compare import compare_all
 from analysis.tables import doubts, render, sheets
 from analysis.tables.labels import brief, with_short_labels
@@ -45,6 +45,15 @@ def show_pairs(results: Results, *, format: str, everything: bool, console: Cons
         _print_csv(pairs.as_csv(table), table.notes)
         return
     _print(pairs.sheet(table), format, console)
+
+
+def show_agreement(results: Results, *, judge: str | None, format: str, console: Console) -> None:
+    """How far judges and people agree; in CSV the notes go to stderr."""
+    table = agreement.make_agreement(results, judge)
+    if format == "csv":
+        _print_csv(agreement.as_csv(table), table.notes)
+        return
+    _print(agreement.sheet(table), format, console)
 
 
 def _print_csv(text: str, notes: Sequence[str]) -> None:

@@ -173,6 +173,26 @@ class Built:
         self.rows["judgements"].append(row)
         return row
 
+    def label(
+        self,
+        annotator: str,
+        name: str,
+        episode: Row,
+        dimension: str,
+        value: float,
+        **changes: Any,
+    ) -> Row:
+        """Adds what a person said, as an answer to the questions of the judge `name`."""
+        questions = {"title": name, "digest": "people"}
+        where = [
+            changes.get("turn", 1),
+            dimension,
+            (changes.get("against") or {}).get("episode_id"),
+        ]
+        task = f"{annotator}-{name}-{episode['episode_id']}-{where}"
+        named = {"annotator": annotator, "task_id": task, "judging_id": f"{task}-1", "calls": 0}
+        return self.verdict(questions, episode, dimension, value, **named, **changes)
+
     def write(self, folder: Path, *, parts: int = 3, **changes: Any) -> Path:
         """Writes manifest and parts; `changes` are fields of the manifest."""
         folder.mkdir(parents=True, exist_ok=True)

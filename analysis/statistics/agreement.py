@@ -1,0 +1,286 @@
+"""How far judges and people agree, and people among themselves.
+
+- A unit is what a label is about: a turn, an item at a turn, a dialogue, or a pair. Units with one
+  label say nothing of agreement and are left out.
+- The majority is the label that more than half of a unit's annotators gave. A unit without one (of
+  three annotators, one vote each) is `split`.
+- Labels of pairs (win, tie, loss) are categories; others are ordered, on the judge's scale.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+
+from agents.core.errors import UsageError, near
+from analysis import sql
+from analysis.results import Results
+from analysis.sql.verdicts import judged_labels, of_judge
+from analysis.tables.sheets import UNDEFINED, Cell, Sheet
+from analysis.tables.table import watermarks
+
+MAJORITY = "majority"
+JUDGE: Final = "judge"
+
+Unit = tuple[Any, ...]
+Figure = float | Literal["undefined"] | None
+"""None where a figure does not apply."""
+
+
+class Labels(NamedTuple):
+    """What raters said of the units of one dimension."""
+
+    kind: Literal["pair", "scale"]
+    by_rater: Mapping[str, Mapping[Unit, float]]
+
+
+@dataclass(frozen=True)
+class AgreementRow:
+    """Two raters in one dimension, or all annotators. `judge` is the title of a judge, or, among
+    people, the name of the judge whose questions they answered."""
+
+    judge: str
+    dimension: str
+    first: str
+    second: str
+    units: int
+    """Labelled by both; of all annotators, by at least two of them."""
+    equal: Figure
+    """Share of equal labels; of all annotators, of their pairs of labels."""
+    kappa: Figure
+    alpha: Figure
+    spearman: Figure
+    split: int | None = None
+    """Units without a majority, which are not among `units`."""
+
+
+@dataclass(frozen=True)
+class AgreementTable:
+    rows: list[AgreementRow]
+    notes: list[str]
+
+
+def make_agreement(results: Results, title: str | None = None) -> AgreementTable:
+    """Rows for each judge and dimension that people labelled too, then rows among people.
+
+    With `title`, for that judge alone. UsageError if there is no such judge, or if nobody has
+    labelled anything.
+    """
+    judges = results.manifest.judges
+    titles = [judge.title for judge in judges]
+    if title is not None and title not in titles:
+        raise UsageError(
+            f"the sweep has no judge {title!r}{near(title, titles)} "
+            f"(known: {', '.join(titles) or 'none'})"
+        )
+    people = _people(results)
+    if not people:
+        raise UsageError(
+            f"{results.folder} has no labels of people; `crsweep annotate` asks for them"
+        )
+    rows: list[AgreementRow] = []
+    chosen = [judge for judge in judges if title in (None, judge.title) and judge.name in people]
+    for judge in chosen:
+        said = _judged(results, judge.title)
+        for dimension, labels in people[judge.name].items():
+            rows += _with_judge(judge.title, dimension, said.get(dimension, {}), labels)
+    for name, dimensions in people.items():
+        if title is None or any(judge.name == name for judge in chosen):
+            for dimension, labels in dimensions.items():
+                rows += _among_people(name, dimension, labels)
+    if title is not None and not chosen:
+        raise UsageError(f"people have labelled nothing that the judge {title!r} judges")
+    return AgreementTable(rows, [*_NOTES, *watermarks(results)])
+
+
+_NOTES = (
+    "n: units that both have labelled. equal: share of equal labels. kappa: Cohen's. alpha: "
+    "Krippendorff's, ordinal for scales and nominal for pairs",
+    "undefined: a rater, or for alpha all of them, gives one label only",
+    "majority: the label of more than half of a unit's annotators; units without one are split",
+)
+
+
+def agreement(first: Sequence[float], second: Sequence[float], kind: str) -> dict[str, Figure]:
+    """`equal`, `kappa`, `alpha` and `spearman` of two raters with a label each for every unit.
+
+    Kappa and Spearman's rank correlation are undefined if one of them gives one label only.
+    """
+    from scipy.stats import spearmanr
+
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    found: dict[str, Figure] = dict.fromkeys(("equal", "kappa", "alpha"), "undefined")
+    found["spearman"] = "undefined" if kind == "scale" else None
+    if not len(a):
+        return found
+    observed = float((a == b).mean())
+    found |= {"equal": observed, "alpha": alpha(np.stack([a, b]), kind)}
+    labels = np.union1d(a, b)
+    if len(np.unique(a)) > 1 and len(np.unique(b)) > 1:
+        expected = sum(float((a == label).mean() * (b == label).mean()) for label in labels)
+        found["kappa"] = (observed - expected) / (1 - expected)
+        if kind == "scale":
+            found["spearman"] = float(spearmanr(a, b)[0])  # type: ignore[arg-type]
+    return found
+
+
+def alpha(ratings: np.ndarray, kind: str) -> Figure:
+    """Krippendorff's alpha of raters x units; NaN where a rater has no label."""
+    import krippendorff
+
+    paired = ratings[:, (~np.isnan(ratings)).sum(axis=0) > 1]
+    if len(np.unique(paired[~np.isnan(paired)])) < 2:
+        return "undefined"
+    level = "ordinal" if kind == "scale" else "nominal"
+    return float(krippendorff.alpha(reliability_data=paired, level_of_measurement=level))
+
+
+def majority(votes: Iterable[float]) -> float | None:
+    """The label of more than half of `votes`, None if there is none."""
+    count = Counter(votes)
+    label, most = count.most_common(1)[0]
+    return label if 2 * most > count.total() else None
+
+
+def majorities(by_rater: Mapping[str, Mapping[Unit, float]]) -> dict[Unit, float | None]:
+    """The majority of each unit that several have labelled; None where they are split."""
+    votes: dict[Unit, list[float]] = {}
+    for labels in by_rater.values():
+        for unit, value in labels.items():
+            votes.setdefault(unit, []).append(value)
+    return {unit: majority(given) for unit, given in votes.items() if len(given) > 1}
+
+
+def _people(results: Results) -> dict[str, dict[str, Labels]]:
+    """Name of a judge -> dimension, in the order of the plan's judges -> what people said."""
+    found: dict[str, dict[str, Labels]] = {}
+    planned = [
+        dimension.name for judge in results.manifest.judges for dimension in judge.dimensions
+    ]
+
+    def place(dimension: str) -> int:
+        return planned.index(dimension) if dimension in planned else len(planned)
+
+    for *unit, dimension, judge, annotator, value in results.query(sql.read("labels")).fetchall():
+        kind = "pair" if unit[1] is not None else "scale"
+        labels = found.setdefault(judge, {}).setdefault(dimension, Labels(kind, {}))
+        labels.by_rater.setdefault(annotator, {})[tuple(unit)] = value  # type: ignore[index]
+    return {
+        name: {dimension: said[dimension] for dimension in sorted(said, key=place)}
+        for name, said in found.items()
+    }
+
+
+def _judged(results: Results, title: str) -> dict[str, dict[Unit, float]]:
+    """Dimension -> unit -> the judge's label, of dialogues that people labelled."""
+    rows = results.query(
+        f"SELECT * FROM ({of_judge(judged_labels(), title)}) SEMI JOIN "
+        "(SELECT attempt_id FROM judgements WHERE annotator IS NOT NULL) USING (attempt_id)"
+    ).fetchall()
+    found: dict[str, dict[Unit, float]] = {}
+    for *unit, dimension, value in rows:
+        found.setdefault(dimension, {})[tuple(unit)] = value
+    return found
+
+
+def _with_judge(
+    title: str, dimension: str, judge: Mapping[Unit, float], labels: Labels
+) -> Iterator[AgreementRow]:
+    for annotator, given in labels.by_rater.items():
+        yield _row(title, dimension, (JUDGE, annotator), judge, given, labels.kind)
+    if len(labels.by_rater) > 1:
+        votes = {u: v for u, v in majorities(labels.by_rater).items() if u in judge}
+        agreed = {unit: value for unit, value in votes.items() if value is not None}
+        split = len(votes) - len(agreed)
+        yield _row(title, dimension, (JUDGE, MAJORITY), judge, agreed, labels.kind, split)
+
+
+def _among_people(name: str, dimension: str, labels: Labels) -> Iterator[AgreementRow]:
+    by_rater = labels.by_rater
+    if len(by_rater) < 2:
+        return
+    for pair in itertools.combinations(by_rater, 2):
+        first, second = (by_rater[annotator] for annotator in pair)
+        yield _row(name, dimension, pair, first, second, labels.kind)
+    if len(by_rater) > 2:
+        yield _all_annotators(name, dimension, labels)
+
+
+def _row(
+    judge: str,
+    dimension: str,
+    raters: tuple[str, str],
+    first: Mapping[Unit, float],
+    second: Mapping[Unit, float],
+    kind: str,
+    split: int | None = None,
+) -> AgreementRow:
+    units = [unit for unit in first if unit in second]
+    figures = agreement([first[u] for u in units], [second[u] for u in units], kind)
+    return AgreementRow(judge, dimension, *raters, units=len(units), **figures, split=split)
+
+
+def _all_annotators(name: str, dimension: str, labels: Labels) -> AgreementRow:
+    by_rater = labels.by_rater
+    voted = majorities(by_rater)
+    ratings = np.array([[given.get(unit, np.nan) for unit in voted] for given in by_rater.values()])
+    pairs = [
+        (a[unit], b[unit])
+        for a, b in itertools.combinations(by_rater.values(), 2)
+        for unit in a
+        if unit in b
+    ]
+    return AgreementRow(
+        name,
+        dimension,
+        "people",
+        f"all {len(by_rater)}",
+        units=len(voted),
+        equal=sum(a == b for a, b in pairs) / len(pairs) if pairs else "undefined",
+        kappa=None,
+        alpha=alpha(ratings, labels.kind) if pairs else "undefined",
+        spearman=None,
+        split=sum(value is None for value in voted.values()),
+    )
+
+
+def sheet(table: AgreementTable) -> Sheet:
+    """The table as it is printed."""
+    rows = [
+        [
+            *(Cell(text) for text in (row.judge, row.dimension, row.first, row.second)),
+            Cell(f"{row.units:,}"),
+            *(Cell(_shown(f)) for f in (row.equal, row.kappa, row.alpha, row.spearman)),
+            Cell(UNDEFINED if row.split is None else f"{row.split:,}"),
+        ]
+        for row in table.rows
+    ]
+    return Sheet(_LABELS, ["n", "equal", "kappa", "alpha", "Spearman", "split"], rows, table.notes)
+
+
+def as_csv(table: AgreementTable) -> str:
+    """Full precision; empty where a figure does not apply."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_LABELS, "n", "equal", "kappa", "alpha", "spearman", "split"])
+    for row in table.rows:
+        cells: list[Any] = [row.judge, row.dimension, row.first, row.second, row.units]
+        cells += [row.equal, row.kappa, row.alpha, row.spearman, row.split]
+        writer.writerow(["" if cell is None else cell for cell in cells])
+    return out.getvalue()
+
+
+_LABELS = ["judge", "dimension", "between", "and"]
+
+
+def _shown(figure: Figure) -> str:
+    if figure is None:
+        return UNDEFINED
+    return figure if isinstance(figure, str) else f"{figure:.3f}"
