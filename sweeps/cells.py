@@ -87,6 +87,12 @@ class CellMaker:
         agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
         recipes = _needs(agent, config.agent, origins)
         user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
+        if user.needs_profiles and not self._plan.sources[source].domain.has_profiles:
+            raise origins.refuse(
+                ("simulator",),
+                f"{config.simulator.name} needs users with a profile, which the domain "
+                f"{config.domain.name} does not have here; give it `profiles`, a file of them",
+            )
         _check_success(config.success, origins)
         roles = _roles(config, (*agent.roles, *user.roles), origins)
         checked = {name: self._checked(name, config, origins) for name in config.models}

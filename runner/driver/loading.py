@@ -16,6 +16,7 @@ from runner.core.locations import (
     check_match,
     check_paths,
 )
+from runner.core.reading import reading_shown
 from runner.driver import manifest as sweep_folder
 from runner.driver.budget import check_caps
 from sweeps import manifest as manifests
@@ -55,7 +56,8 @@ def load_plan_of(what: str, overrides: Sequence[str]) -> Plan:
 
 def _checked(loaded: LoadedSweep) -> Plan:
     metrics = _metrics(loaded)
-    plan = make_plan(loaded, declare, probe=any(metric.needs_probe for metric in metrics))
+    with reading_shown():
+        plan = make_plan(loaded, declare, probe=any(metric.needs_probe for metric in metrics))
     _check_judges_of(metrics, plan)
     _check_samples(plan)
     check_caps(plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from agents.core.items import Catalogue, Interactions, Item, TrainingData, VisibleCase
 from agents.core.plugins import Options
+from simulators.core.profiles import BuyerProfile
 
 Split = Literal["train", "validation", "test"]
 
@@ -20,6 +21,8 @@ class HiddenCase:
     """What only the simulated user and the metrics may know of a case."""
 
     targets: tuple[Item, ...]
+    profile: BuyerProfile | None = None
+    """In domains of buyers (`simulators.core.profiles`); None in all others."""
 
 
 class Case(NamedTuple):
@@ -64,6 +67,15 @@ class Domain(ABC):
 
     @abstractmethod
     def case(self, split: Split, case_id: str) -> Case: ...
+
+    @property
+    def has_profiles(self) -> bool:
+        """Whether its cases have a profile."""
+        return False
+
+    def groups(self, split: Split, case_id: str) -> Mapping[str, str]:
+        """What cases can be drawn and tabulated by (`cases: by`) -> the group of this case."""
+        return {}
 
     @abstractmethod
     def interactions(self) -> Interactions:

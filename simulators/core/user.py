@@ -40,6 +40,8 @@ class User(ABC):
     version: ClassVar[int] = 1
     roles: ClassVar[tuple[str, ...]] = ("user",)
     steps: ClassVar[tuple[Step[Any], ...]]
+    needs_profiles: ClassVar[bool] = False
+    """Whether it needs cases with a profile (`simulators.core.profiles`)."""
 
     def __init__(self, options: UserOptions, context: UserContext) -> None:
         self.options = options

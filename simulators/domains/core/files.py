@@ -8,6 +8,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from io import BufferedReader
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -21,6 +22,11 @@ T = TypeVar("T")
 LONGEST_LINE = 2**20
 _BOM = codecs.BOM_UTF8
 SURROGATE = re.compile("[\ud800-\udfff]")
+_TELL_EVERY = 20_000  # lines
+Watcher = Callable[[Path, int, float], None]
+"""Told the file being read, its lines so far, and the share of its bytes that they are."""
+WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+"""Set by whoever shows how far reading is; files of millions of lines take a while."""
 _POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects")
 
 
@@ -133,6 +139,8 @@ class Records(Generic[T]):
         self._ends = True  # with a line end, or a malformed line, which is counted
 
     def __iter__(self) -> Iterator[T]:
+        self.lines = self.bad = 0
+        self._first_bad, self._ends = "", True
         for line in self._read():
             self.lines += 1
             record = self._parse(line) if len(line) <= LONGEST_LINE else None
@@ -162,9 +170,13 @@ class Records(Generic[T]):
 
     def _read(self) -> Iterator[bytes]:
         """The lines, cut after LONGEST_LINE + 1 bytes, without a byte order mark."""
+        watcher = WATCHER.get()
         with open_data(self.path) as file:
+            size = max(1, self.path.stat().st_size)
             lines = gzip.GzipFile(fileobj=file) if self.path.suffix == ".gz" else file
             while line := self._next(lines):
+                if watcher is not None and self.lines % _TELL_EVERY == _TELL_EVERY - 1:
+                    watcher(self.path, self.lines + 1, min(1.0, file.tell() / size))
                 if not self.lines:
                     line = line.removeprefix(_BOM)
                 rest = line

@@ -12,7 +12,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import overload
 
@@ -26,6 +27,7 @@ from simulators.core.cases import Case, Domain, Split
 from simulators.domains.core.leave_one_out import HELD_OUT, SHORTEST_HISTORY, case_of
 from simulators.domains.core.recorded import fingerprint
 from simulators.domains.synthetic.items import make_items
+from simulators.domains.synthetic.profiles import groups_of, make_profile
 from simulators.domains.synthetic.users import Population
 
 __all__ = ["Synthetic"]
@@ -108,7 +110,17 @@ class Synthetic(Domain):
         if number is None:
             raise DataError(f"the synthetic domain has no case {case_id!r}")
         events = self._population.histories(number, 1)[0].tolist()
-        return case_of(self.catalogue, case_id, events, split)
+        visible, hidden = case_of(self.catalogue, case_id, events, split)
+        profile = make_profile(self.options.seed, number, hidden.targets[0], visible.history)
+        return Case(visible, replace(hidden, profile=profile))
+
+    @property
+    def has_profiles(self) -> bool:
+        return True
+
+    def groups(self, split: Split, case_id: str) -> Mapping[str, str]:
+        number = self._ids.number(case_id)
+        return {} if number is None else groups_of(self.options.seed, number)
 
     def interactions(self) -> Interactions:
         users, length = self.options.users, self.options.history - HELD_OUT

@@ -9,7 +9,7 @@ import numpy as np
 from agents.core.items import Item
 
 # Streams of random words, one for each thing that is drawn.
-_ITEMS, USERS, _TITLES = 0, 1, 2
+_ITEMS, USERS, _TITLES, PROFILES = 0, 1, 2, 3
 _ITEM_DRAWS = 12
 # Makers of one subgenre.
 _MAKERS = 12

@@ -1,0 +1,147 @@
+"""Products of Amazon Reviews 2023: which are complete, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agents.core.errors import DataError
+from agents.core.items import LONGEST_TITLE, Catalogue, Item
+from simulators.domains.amazon_2023.data import BuyerData
+from simulators.domains.core.fields import cut, distinct, name_in, text_in, texts_in
+from simulators.domains.core.files import Records
+
+_LONGEST_DESCRIPTION = 800  # characters; descriptions are part of prompts, some have ten thousand
+_LONGEST_VALUE = 100
+_PRICE = re.compile(r"\$?\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,9})(\.[0-9]+)?")
+NEEDED = ("title", "description", "category", "features", "price")
+"""What a product must have (appendix A.2), in the order in which it is looked for."""
+
+
+class Product(NamedTuple):
+    """A line of the products. `item` is None where one of `NEEDED` is `missing`."""
+
+    id: str
+    item: Item | None
+    missing: str = ""
+
+
+def read_products(
+    path: Path, max_bad_lines: float, wanted: Container[str] | None = None
+) -> tuple[dict[str, Item], list[str]]:
+    """The complete products by id, and remarks. With `wanted`, only those.
+
+    Of a product that is listed twice, the first line counts.
+    """
+    records = Records(
+        path,
+        product_of,
+        expected="a JSON object with a parent_asin",
+        allowed=max_bad_lines,
+    )
+    found: dict[str, Item] = {}
+    missing: Counter[str] = Counter()
+    long = 0
+    seen: set[str] = set()
+    for product in records:
+        if (wanted is not None and product.id not in wanted) or product.id in seen:
+            continue
+        seen.add(product.id)
+        if product.item is None:
+            missing[product.missing] += 1
+            continue
+        item = product.item
+        if len(item.title) > LONGEST_TITLE:
+            long += 1
+            title = cut(item.title, LONGEST_TITLE)
+            item = Item(item.id, title, item.attributes, item.description, item.price)
+        found[product.id] = item
+    remarks = records.remarks()
+    if missing:
+        what = ", ".join(f"{missing[name]:,} without {name}" for name in NEEDED if missing[name])
+        remarks.append(
+            f"{missing.total():,} of {len(seen):,} products of {path.name} are incomplete and left "
+            f"out ({what})"
+        )
+    if long:
+        remarks.append(
+            f"{long:,} titles of {path.name} are longer than {LONGEST_TITLE} characters and cut "
+            "there"
+        )
+    return found, remarks
+
+
+def catalogue_alone(path: Path, category: str, max_bad_lines: float) -> BuyerData:
+    """The complete products without any user."""
+    found, remarks = read_products(path, max_bad_lines)
+    return BuyerData(catalogue_of(found, path, category), {}, remarks)
+
+
+def catalogue_of(found: Mapping[str, Item], path: Path, category: str) -> Catalogue:
+    """DataError where there is no product."""
+    if not found:
+        raise DataError(f"{path}: found no complete product, expected {', '.join(NEEDED)} of each")
+    return Catalogue(list(found.values()), noun=noun_of(category))
+
+
+def noun_of(category: str) -> str:
+    return f"{category.replace('_', ' ').lower()} product"
+
+
+def product_of(line: bytes) -> Product | None:
+    """A line of the products, or None where it is malformed."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    number = name_in(record, "parent_asin")
+    if number is None:
+        return None
+    # A path begins with the root, which all products of the file share.
+    path = tuple(cut(name, _LONGEST_VALUE) for name in texts_in(record, "categories"))
+    found = {
+        "title": text_in(record, "title"),
+        "description": _sentences(record, "description"),
+        "category": path if len(path) > 1 else (),
+        "features": texts_in(record, "features"),
+        "price": price_of(record.get("price")),
+    }
+    for name in NEEDED:
+        if not found[name]:
+            return Product(number, None, name)
+    attributes = {"category": path, **_facts(record)}
+    features = "; ".join(found["features"])
+    text = cut(f"{found['description']} Features: {features}", _LONGEST_DESCRIPTION)
+    return Product(number, Item(number, found["title"], attributes, text, found["price"]))
+
+
+def price_of(value: Any) -> float | None:
+    """A price, also written as text ("$1,299.00"); None for ranges, words, and nothing."""
+    if isinstance(value, str):
+        match = _PRICE.fullmatch(value.strip())
+        value = None if match is None else float(match[1].replace(",", "") + (match[2] or ""))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 < value < 1e9 else None
+
+
+def _sentences(record: Mapping[str, Any], key: str) -> str:
+    value = record.get(key)
+    return text_in(record, key) if isinstance(value, str) else " ".join(texts_in(record, key))
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Store, average rating and number of ratings, as far as they are known."""
+    found = {"store": tuple(cut(s, _LONGEST_VALUE) for s in distinct([record.get("store")]))}
+    rating, number = record.get("average_rating"), record.get("rating_number")
+    if isinstance(rating, int | float) and not isinstance(rating, bool) and 1 <= rating <= 5:
+        found["average rating"] = (f"{rating:.1f}",)
+    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 10**12:
+        found["number of ratings"] = (str(number),)
+    return {name: values for name, values in found.items() if values}

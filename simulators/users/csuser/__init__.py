@@ -1,0 +1,228 @@
+"""CSUSER (CSI, section 2.1 and Table 13): a buyer with the profile of a real one.
+
+It speaks and decides from its profile: general preference, target needs, purchase reasons, category
+path, expected prices, decision-making style and dialogue openness. It learns of items from the
+recommender alone. It expects prices within its budget, may be persuaded beyond, and ends the
+dialogue by buying.
+
+Decided here:
+
+- The paper has one prompt and reads the word STOP. Here every prompt has the same instructions, and
+  once items have been shown the reply has a field for the ID of the item to buy. A reply that names
+  an item which was never shown buys nothing; it is recorded (`refused_purchase`), and the dialogue
+  goes on. An item is also recognised by its title (`bought_by`).
+- In the released dialogues the opening ends with the price range, whatever the model says. So it is
+  added to the opening here (`states_budget`).
+- What the prompts list of the items shown so far is what released suggestions say of them: ID,
+  title, price, category path and description, and the facts of the catalogue.
+- `may_leave: false` is the paper's user, which cannot leave.
+- The ablations of Figure 9 leave components out of the prompts; everything else stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from agents.core.ask import Ask
+from agents.core.dialogue import Dialogue, UserTurn
+from agents.core.errors import UserError
+from agents.core.items import Fact, Item
+from agents.core.steps import ReplyModel, Step, text
+from simulators.core.profiles import BuyerProfile
+from simulators.core.user import User, UserContext, UserOptions
+
+__all__ = ["CSUser"]
+
+# Table 5, in our words.
+_OPENNESS = {
+    "Active": "You talk openly. Give detailed reasons for what you like and dislike.",
+    "Neutral": "You answer what you are asked in a sentence or two, without going into detail.",
+    "Passive": "You are taciturn. Answer in a few words, and give no reasons unless you are asked.",
+}
+_STYLES = {
+    "Rational": "You decide by facts: look at product details, compare the options, and buy only "
+    "for good reasons.",
+    "Dependent": "You rely on other people: ratings, reviews and recommendations decide what you "
+    "buy.",
+    "Intuitive": "You decide by feeling and by past experience, without analysing every detail.",
+}
+
+_Words = Annotated[str, text(600, "Write your next message to the recommender.")]
+_Leaves = Annotated[bool, Field(description="Give true only to end the conversation now.")]
+
+
+class _Opening(ReplyModel):
+    words: _Words
+
+
+class _Answer(ReplyModel):
+    words: _Words
+
+
+class _AnswerOrLeave(_Answer):
+    leaves: _Leaves
+
+
+class _Decision(ReplyModel):
+    reason: Annotated[
+        str,
+        text(300, "Say to yourself whether an item convinces you, and if not, what is missing."),
+    ]
+    buys: Annotated[
+        list[Annotated[str, text(200)]],
+        Field(
+            max_length=1,
+            description="Give the ID of the item that you decide to buy; leave the list empty to "
+            "buy none yet.",
+        ),
+    ]
+    words: _Words
+
+
+class _DecisionOrLeave(_Decision):
+    leaves: _Leaves
+
+
+_OPEN = Step("open", "verbalise", _Opening)
+_ANSWER = Step("answer", "verbalise", _Answer)
+_DECIDE = Step("decide", "choose", _Decision)
+_ANSWER_OR_LEAVE = replace(_ANSWER, reply=_AnswerOrLeave)
+_DECIDE_OR_LEAVE = replace(_DECIDE, reply=_DecisionOrLeave)
+
+
+class _Options(UserOptions):
+    may_leave: bool = False
+    """Whether the user may end the dialogue without buying. Table 13 knows no leaving."""
+    states_budget: bool = True
+    """Whether the opening ends with the price range, as in the released dialogues."""
+    general_preference: bool = True
+    """False is Figure 9's "w/o general preference"."""
+    purchase_reason: bool = True
+    """False is Figure 9's "w/o purchase reason"."""
+    target_needs: bool = True
+    """False is Figure 9's "w/o target needs"."""
+    personality: bool = True
+    """False is Figure 9's "w/o personality": neither decision-making style nor openness."""
+
+
+class CSUser(User):
+    """Buys what suits its profile, if the recommender convinces it."""
+
+    version = 1
+    Options = _Options
+    options: _Options
+    needs_profiles = True
+    steps = (_OPEN, _ANSWER, _DECIDE, _ANSWER_OR_LEAVE, _DECIDE_OR_LEAVE)
+
+    def __init__(self, options: _Options, context: UserContext) -> None:
+        super().__init__(options, context)
+        profile = context.case.hidden.profile
+        if profile is None:
+            raise UserError(f"the case {context.case.visible.case_id} has no profile")
+        self._profile: BuyerProfile = profile
+        self._known = self._fields()
+
+    async def open(self, ask: Ask) -> UserTurn:
+        reply = await ask(_OPEN, **self._known, conversation=[])
+        words = reply.words
+        if self.options.states_budget:
+            low, high = self._profile.budget
+            words = f"{words.rstrip()} My expected price range is ${low:.2f} to ${high:.2f}."
+        return UserTurn(words, "answer", extra={"knew": self._knew()})
+
+    async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
+        shown = _shown_in(dialogue)
+        fields = {**self._known, "conversation": dialogue.messages}
+        leave = self.options.may_leave
+        if not shown:
+            answer = await ask(_ANSWER_OR_LEAVE if leave else _ANSWER, **fields)
+            return UserTurn(answer.words, "answer", leaves=getattr(answer, "leaves", False))
+        items = tuple(found for found, _ in shown.values())
+        step = _DECIDE_OR_LEAVE if leave else _DECIDE
+        decided = await ask(step, **fields, items=items)
+        return self._decided(decided, shown, bool(dialogue.shown))
+
+    def _decided(
+        self, decided: _Decision, shown: Mapping[str, tuple[Item, list[int]]], offered: bool
+    ) -> UserTurn:
+        """The turn, with what was decided on. `offered` says whether this turn showed items."""
+        extra: dict[str, Any] = {"why": decided.reason}
+        leaves = getattr(decided, "leaves", False)
+        if not decided.buys:
+            return UserTurn(
+                decided.words, "refuse" if offered else "answer", leaves=leaves, extra=extra
+            )
+        named = decided.buys[0].strip()
+        item, how = self._bought(named, [item for item, _ in shown.values()])
+        if item is None:
+            extra["refused_purchase"] = named
+            return UserTurn(decided.words, "refuse", leaves=leaves, extra=extra)
+        budget = self._profile.budget
+        extra |= {
+            "bought_by": how,
+            "price": item.price,
+            "over_budget": None if item.price is None else budget.exceeded_by(item.price),
+            "budget": list(budget),
+            "shown_in": shown[item.id][1],
+            "accepted_target": item in self.context.case.hidden.targets,
+        }
+        return UserTurn(decided.words, "accept", item, extra=extra)
+
+    def _bought(self, named: str, shown: Sequence[Item]) -> tuple[Item | None, str]:
+        """The item among `shown` that a reply names, by ID or by title."""
+        for item in shown:
+            if item.id == named.strip("()[]<>\"' "):
+                return item, "id"
+        catalogue = self.context.catalogue
+        places = {catalogue.position[item.id] for item in shown}
+        found = catalogue.titles.ground(named, places)
+        return (None, "") if found is None else (catalogue.items[found.place], "title")
+
+    def _fields(self) -> dict[str, Any]:
+        """What every prompt is given, as far as the options leave it."""
+        options, profile = self.options, self._profile
+        preferences = []
+        if options.general_preference:
+            preferences.append(f"What you generally prefer: {profile.general_preference}")
+        if options.target_needs:
+            preferences.append(f"What you need now: {profile.target_needs}")
+        if options.purchase_reason:
+            reasons = " ".join(profile.purchase_reasons)
+            preferences.append(f"What makes you buy: {reasons}")
+        return {
+            "noun": self.context.catalogue.noun,
+            "preferences": preferences,
+            "facts": tuple(
+                Fact(f"level {level}", name) for level, name in enumerate(profile.category_path, 1)
+            ),
+            "budget": profile.budget,
+            "states_budget": options.states_budget,
+            "style": _STYLES[profile.style] if options.personality else "",
+            "openness": _OPENNESS[profile.openness] if options.personality else "",
+            "may_leave": options.may_leave,
+        }
+
+    def _knew(self) -> dict[str, Any]:
+        """For the record of the opening: what the prompts gave, and the buyer's groups."""
+        profile, options = self._profile, self.options
+        components = ("general_preference", "purchase_reason", "target_needs", "personality")
+        return {
+            "targets": [],
+            "facts": [f"category: {' > '.join(profile.category_path)}"],
+            "budget": list(profile.budget),
+            "components": [name for name in components if getattr(options, name)],
+            **profile.groups,
+        }
+
+
+def _shown_in(dialogue: Dialogue) -> dict[str, tuple[Item, list[int]]]:
+    """Every item that was shown, in order, and the turns it was shown in."""
+    found: dict[str, tuple[Item, list[int]]] = {}
+    for place, message in enumerate(dialogue.whole):
+        for item in message.shown:
+            found.setdefault(item.id, (item, []))[1].append(place // 2 + 1)
+    return found

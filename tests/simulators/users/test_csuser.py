@@ -1,0 +1,201 @@
+"""CSUSER: what its prompts show of the profile, what it can buy, and what is recorded."""
+
+import asyncio
+
+import pytest
+
+from agents.core.dialogue import Dialogue, Message
+from agents.core.errors import ReplyInvalid, UsageError, UserError
+from agents.core.items import Catalogue, Item, VisibleCase
+from runner.rehearsal.dialogues import rehearse
+from simulators.core.cases import Case, HiddenCase
+from simulators.core.profiles import Budget, BuyerProfile
+from simulators.core.user import UserContext
+from simulators.users.csuser import CSUser
+from tests.agents.playing import prompts_of
+from tests.fakes import FakeModel, by_step, make_ask
+from tests.fixtures_amazon_2023 import write_amazon_2023
+from tests.sweep_files import plan_of, write_sweep
+
+PROMPTS = prompts_of("simulators.users", "csuser")
+PATH = ("Clothing", "Women", "Jeans")
+PRICES = (19.99, 16.0, 20.0, None)
+ITEMS = tuple(
+    Item(f"B0{n}", f"Denim number {n}", {"category": PATH, "average rating": ("4.3",)}, "Soft.", p)
+    for n, p in enumerate(PRICES)
+)
+CATALOGUE = Catalogue(ITEMS, noun="clothing product")
+PROFILE = BuyerProfile(
+    "MARK-PREFERENCE",
+    "MARK-NEEDS",
+    ("MARK-REASON",),
+    PATH,
+    Budget(16.99, 19.99),
+    "Dependent",
+    "Passive",
+)
+MARKS = {
+    "general_preference": "MARK-PREFERENCE",
+    "target_needs": "MARK-NEEDS",
+    "purchase_reason": "MARK-REASON",
+    "personality": "You rely on other people",
+}
+
+
+def user_of(profile=PROFILE, **options) -> CSUser:
+    case = Case(VisibleCase("u1", ()), HiddenCase((ITEMS[1],), profile))
+    return CSUser(CSUser.Options(**options), UserContext(CATALOGUE, case))
+
+
+def replied(model, *turns, **options):
+    """The reply after the recommender showed each of `turns`, the user answering between."""
+    said = [Message("user", "hello")]
+    for shown in turns:
+        said += [Message("recommender", "look", shown), Message("user", "hm")]
+    return asyncio.run(user_of(**options).reply(Dialogue(said[:-1]), make_ask(model, PROMPTS)))
+
+
+def buying(*named, **more):
+    reply = {"reason": "Because.", "buys": list(named), "words": "well", **more}
+    return FakeModel(by_step(decide=reply, answer={"words": "well"}))
+
+
+def test_the_opening_ends_with_the_price_range_and_records_what_it_knew():
+    model = FakeModel(by_step(open={"words": "I want jeans. "}))
+    turn = asyncio.run(user_of().open(make_ask(model, PROMPTS)))
+    assert turn.text == "I want jeans. My expected price range is $16.99 to $19.99."
+    assert turn.extra["knew"] == {
+        "targets": [],
+        "facts": ["category: Clothing > Women > Jeans"],
+        "budget": [16.99, 19.99],
+        "components": ["general_preference", "purchase_reason", "target_needs", "personality"],
+        "openness": "Passive",
+        "style": "Dependent",
+    }
+    prompt = model.calls[0].messages[0].content
+    assert all(mark in prompt for mark in MARKS.values())
+    assert "- level 1: Clothing\n- level 2: Women\n- level 3: Jeans\n" in prompt
+    assert "$16.99 to $19.99" in prompt
+    assert ITEMS[1].title not in prompt  # the target
+    silent = asyncio.run(user_of(states_budget=False).open(make_ask(model, PROMPTS)))
+    assert silent.text == "I want jeans. "
+
+
+@pytest.mark.parametrize("component", MARKS)
+def test_an_ablation_leaves_its_component_out_and_nothing_else(component):
+    model = buying()
+    replied(model, ITEMS[:1], **{component: False})
+    prompt = model.calls[0].messages[0].content
+    assert [name for name, mark in MARKS.items() if mark not in prompt] == [component]
+    assert "You are taciturn" not in prompt if component == "personality" else "taciturn" in prompt
+
+
+@pytest.mark.parametrize(
+    ("item", "over"),
+    [(0, False), (1, False), (2, True), (3, None)],
+    ids=["price equal to the budget's edge", "below the range", "above it", "no price"],
+)
+def test_a_purchase_is_recorded_with_its_price_and_the_budget(item, over):
+    turn = replied(buying(f"B0{item}"), ITEMS[:2], (), ITEMS[:1] + ITEMS[2:])
+    assert (turn.decision, turn.accepted) == ("accept", ITEMS[item])
+    assert turn.extra == {
+        "why": "Because.",
+        "bought_by": "id",
+        "price": PRICES[item],
+        "over_budget": over,
+        "budget": [16.99, 19.99],
+        "shown_in": {0: [1, 3], 1: [1], 2: [3], 3: [3]}[item],
+        "accepted_target": item == 1,
+    }
+
+
+@pytest.mark.parametrize("named", ["B03", "Denim number 3", "B99", "", "STOP", "the jeans"])
+def test_what_was_never_shown_cannot_be_bought_and_is_recorded(named):
+    if not named:  # an empty ID is no ID
+        with pytest.raises(ReplyInvalid):
+            replied(buying(named), ITEMS[:2])
+        return
+    turn = replied(buying(named), ITEMS[:2])
+    assert (turn.decision, turn.accepted) == ("refuse", None)
+    assert turn.extra == {"why": "Because.", "refused_purchase": named}
+
+
+@pytest.mark.parametrize("named", ["(B01)", " B01 ", "Denim number 1", "denim NUMBER 1"])
+def test_an_item_is_also_known_by_its_title(named):
+    turn = replied(buying(named), ITEMS[:2])
+    assert turn.accepted == ITEMS[1]
+    assert turn.extra["bought_by"] == ("title" if "enim" in named else "id")
+
+
+def test_the_word_stop_buys_nothing():
+    """The authors' code takes any STOP for a sale."""
+    model = buying(words="I am done. ##STOP##")
+    turn = replied(model, ITEMS[:2])
+    assert (turn.decision, turn.accepted, turn.leaves) == ("refuse", None, False)
+    turn = replied(FakeModel(by_step(answer={"words": "STOP"})), ())
+    assert (turn.decision, turn.accepted, turn.leaves) == ("answer", None, False)
+
+
+def test_it_decides_among_all_that_was_shown_and_learns_what_the_catalogue_says():
+    model = buying()
+    turn = replied(model, ITEMS[:1], (), ITEMS[2:])
+    assert turn.decision == "refuse"
+    prompt = model.calls[0].messages[0].content
+    assert "- ID B00: Denim number 0\n  price: $19.99\n  category: Clothing, Women, Jeans" in prompt
+    assert "- ID B02" in prompt
+    assert "B01" not in prompt
+    assert "- ID B03: Denim number 3\n  category" in prompt
+    turn = replied(buying(), ITEMS[:1], ())
+    assert turn.decision == "answer"  # nothing was offered in this turn
+    model = FakeModel(by_step(answer={"words": "Blue."}))
+    assert replied(model, ()).text == "Blue."
+
+
+def test_leaving_is_an_option():
+    schema = CSUser.steps[1].schema["properties"]
+    assert "leaves" not in schema
+    model = FakeModel(by_step(answer={"words": "Bye.", "leaves": True}))
+    assert replied(model, (), may_leave=True).leaves
+    assert "you may end it" in model.calls[0].messages[0].content
+    turn = replied(buying(leaves=True), ITEMS[:1], may_leave=True)
+    assert (turn.decision, turn.leaves) == ("refuse", True)
+    assert replied(buying("B00", leaves=True), ITEMS[:1], may_leave=True).decision == "accept"
+    with pytest.raises(ReplyInvalid):
+        replied(FakeModel(by_step(answer={"words": "Bye.", "leaves": True})), ())
+
+
+def test_a_case_without_a_profile_is_an_error_of_the_user():
+    with pytest.raises(UserError, match="u1 has no profile"):
+        user_of(None)
+
+
+def test_a_domain_without_profiles_is_refused_before_anything_runs(tmp_path):
+    data = write_amazon_2023(tmp_path / "data")
+    domain = {"name": "amazon_2023", "path": str(data)}
+    with pytest.raises(UsageError, match="csuser needs users with a profile, which the domain"):
+        plan_of(write_sweep(tmp_path, domain=domain, simulator="csuser"))
+
+
+def test_dialogues_by_the_rules_end_with_purchases(tmp_path):
+    perfect = {"backend": "rules", "skill": 1.0, "knowledge": 1.0}
+    plan = plan_of(
+        write_sweep(
+            tmp_path,
+            models={"rules": perfect},
+            roles={"user": "rules", "agent": "rules"},
+            simulator="csuser",
+            grid={"agent": ["zero_shot"]},
+            cases={"sample": 12},
+            limits={"max_turns": 10, "shown_items": 3, "episode_tokens": 10**6},
+        )
+    )
+    attempts = rehearse(plan, [0], 12)
+    assert all(attempt.error is None for attempt in attempts)
+    bought = [a.transcript.accepted for a in attempts if a.transcript.stop_reason == "accepted"]
+    assert len(bought) > 6
+    for turn in bought:
+        assert turn is not None
+        assert turn.accepted is not None
+        low, high = turn.extra["budget"]
+        assert low <= high
+        assert turn.extra["over_budget"] == (turn.accepted.price > high)
