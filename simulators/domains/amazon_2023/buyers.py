@@ -127,6 +127,7 @@ def _published(path: Path, user: str, one: Any) -> _Published:
             _is_ids(targets)
             and targets
             and _is_ids(history)
+            and history is not None
             and isinstance(prices, list)
             and len(prices) == len(targets)
             and all(_is_price(price) for price in prices)
@@ -217,7 +218,8 @@ def _split(
         history = [p for p, is_target in zip(bought, alike, strict=True) if not is_target]
         if len(targets) >= min_targets:
             prices = [catalogue.items[p].price or 0.0 for p in targets]
-            buyers[events.users[user]] = Buyer(history, targets, Budget(min(prices), max(prices)))
+            name = str(events.users[user])
+            buyers[name] = Buyer(history, targets, Budget(min(prices), max(prices)))
     if len(buyers) < len(kept_users):
         remarks.append(
             f"{len(kept_users) - len(buyers):,} of {len(kept_users):,} users have fewer than "
