@@ -87,7 +87,7 @@ class CellMaker:
         agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
         recipes = _needs(agent, config.agent, origins)
         user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
-        if user.needs_profiles and not self._plan.sources[source].domain.has_profiles:
+        if user.needs_profiles and not self.sources.made[source].domain.has_profiles:
             raise origins.refuse(
                 ("simulator",),
                 f"{config.simulator.name} needs users with a profile, which the domain "
