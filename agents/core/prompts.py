@@ -165,10 +165,14 @@ class PromptFolder:
         return prompt, Shown(_names(self._env, step + _SUFFIX), frozenset(seen))
 
     def digest(self) -> str:
-        """Hex digest of every template that could take part: this folder's and the shared."""
+        """Hex digest of every template that could take part: this folder's and the shared.
+
+        Of the shared ones in folders (`sales/`), only those that this folder refers to.
+        """
         digest = hashlib.blake2b(digest_size=16)
         own = {p.relative_to(self.folder).as_posix(): p for p in self.folder.rglob("*.j2")}
         shared = {p.name: p for p in _SHARED.glob("*.j2")}
+        shared |= _referred_to(self._env, own.values())
         for name, path in sorted({**shared, **own}.items()):
             digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
         return digest.hexdigest()
@@ -209,6 +213,24 @@ def _names(env: jinja2.Environment, file: str) -> frozenset[str]:
         if other is not None:
             found |= _names(env, other)
     return frozenset(found)
+
+
+def _referred_to(env: jinja2.Environment, paths: Iterable[Path]) -> dict[str, Path]:
+    """The templates in folders of the shared ones that the templates at `paths` refer to."""
+    found: dict[str, Path] = {}
+    left = list(paths)
+    while left:
+        try:
+            tree = env.parse(left.pop().read_text(encoding="utf-8"))
+        except (jinja2.TemplateSyntaxError, UnicodeDecodeError):
+            continue  # `check` says so of a template that is used
+        for name in jinja2.meta.find_referenced_templates(tree):
+            if name is not None and "/" in name and name not in found:
+                path = _SHARED / name
+                if path.is_file():
+                    found[name] = path
+                    left.append(path)
+    return found
 
 
 @cache

@@ -192,6 +192,8 @@ def _plural(part: Mapping[str, Any]) -> str:
     kind = str(part.get("type"))
     if kind == "integer":
         return f"whole numbers{_range(part)}"
+    if kind == "number":
+        return f"numbers{_range(part)}"
     return {"string": "texts", "object": "objects, each with the fields below"}.get(kind, "values")
 
 

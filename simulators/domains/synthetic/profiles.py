@@ -18,7 +18,7 @@ def make_profile(seed: int, number: int, target: Item, history: Sequence[Item]) 
     price = target.price or 0.0
     return BuyerProfile(
         f"I generally prefer {' and '.join(genre for genre, _ in liked)} games.",
-        f"I want a {known['mood']} {known['subgenre']} game about {known['theme']}.",
+        f"I want a {known['subgenre']} game about {known['theme']} that feels {known['mood']}.",
         (f"I want to spend the evenings with something {known['mood']}.",),
         (known["genre"], known["subgenre"], known["theme"]),
         Budget(round(price * (1 - width / 2), 2), price),

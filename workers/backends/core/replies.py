@@ -35,6 +35,7 @@ class Answer:
     share: float = 1.0  # for numbers: 0 is the lowest that the schema allows, 1 the highest
     numbers: Sequence[int] = ()  # places on the table, from 1, of what is named
     groups: Sequence[Group] = ()
+    amounts: Sequence[float] = ()  # of money, as the words on view name them
 
 
 class Group(NamedTuple):
@@ -85,10 +86,14 @@ def _fill(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) ->
 
 
 def _elements(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) -> list[Any]:
-    """What `answer` puts into a list whose elements have this schema: numbers, groups or names."""
+    """What `answer` puts into a list whose elements have this schema: numbers, amounts, groups or
+    names."""
     if schema.get("type") == "integer":
         low, high = _bounds(schema)
         return [number for number in answer.numbers if low <= number <= high]
+    if schema.get("type") == "number":
+        low, high = _bounds(schema)
+        return [amount for amount in answer.amounts if low <= amount <= high]
     if schema.get("type") == "object" and answer.groups:
         named = [Answer(text=g.name, names=[g.name], numbers=g.numbers) for g in answer.groups]
     else:

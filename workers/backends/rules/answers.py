@@ -14,11 +14,13 @@ name:
 
 Other fields do not matter to a rule. A reply is then filled in by the types of its schema:
 text, one of several options (the first acts, the last holds back), titles, numbers, flags. A
-list of whole numbers holds places, from 1, on the table: of the items, else of the `options`.
+list of whole numbers holds places, from 1, on the table: of the items, else of the `options`. A
+list of other numbers holds the amounts of money ($12.50) that the user named last.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
@@ -35,6 +37,7 @@ _NAMED = 10  # titles named where the prompt sets no limit
 _MOST_GROUPS = 12  # the last of them takes what shares nothing
 _REST = "other"
 _EMPTY_WORDS = frozenset(("a", "an", "and", "for", "from", "in", "of", "on", "or", "the", "to"))
+_MONEY = re.compile(r"\$ ?([0-9]{1,9}(?:\.[0-9]{1,2})?)")
 _YES = "Yes, that is just what I was looking for."
 
 
@@ -46,7 +49,9 @@ class Rules:
 
     def answer(self, kind: Kind, view: PromptView, seed: int) -> Answer:
         rule: Callable[[PromptView, int], Answer] = getattr(self, kind)
-        return rule(view, seed)
+        answer = rule(view, seed)
+        answer.amounts = _amounts(view)
+        return answer
 
     def decide(self, view: PromptView, seed: int) -> Answer:
         """Acts when what is on the table is right, or when few enough items fit the words."""
@@ -179,6 +184,14 @@ class Rules:
         if not chosen:
             return "I cannot say more about it."
         return f"I would like {' and '.join(f'{f.attribute} {f.value}' for f in chosen)}."
+
+
+def _amounts(view: PromptView) -> tuple[float, ...]:
+    """The amounts of money that the user named last."""
+    for message in reversed(view.conversation):
+        if message.speaker == "user" and (found := _MONEY.findall(message.text)):
+            return tuple(map(float, found))
+    return ()
 
 
 def _says(text: str, phrase: str) -> bool:

@@ -1,0 +1,268 @@
+"""CSI, a conversational sales agent with contextual profiling (sections 3.1, 3.2, B, C.1.2).
+
+In each turn it updates a profile of the user, thinks, and chooses one of four actions (Table 6): to
+probe preferences, to narrow the category, to suggest items, or to persuade the user to buy an item
+above the budget by comparing it with the one that the user looks at (Table 15).
+
+Decided here:
+
+- `planning: one_call` is Table 14's prompt, in which the thoughts come first; `two_calls` is
+  section 3.1, in which the profile is updated first and the thought follows from it.
+- `profile: false` is the ReAct variant (C.1.2): thoughts, budget and action, no profile; it
+  searches with the user's words.
+- A suggestion has the `shown_items` best items for the profile's preference and category that are
+  not above the budget, in the narrowest part of the category path that has any, none shown before.
+  Its words are a list with ID, title, price and category, as in the released dialogues: no model
+  call.
+- Persuasion is about the selected item. Its alternative is the most similar item above the budget
+  in the narrowest category of the selected one that has any (Table 8 offers the same one again). If
+  the selected item is above the budget itself, the persuasion is about that one alone (Table 9). So
+  it is where no budget or no dearer item is known; the record says so (`fallback`).
+- If nothing was suggested yet, persuasion has nothing to persuade of: items are suggested instead
+  (`fallback: nothing_suggested`). The same where there is no category to narrow
+  (`no_subcategories`). If there is nothing to suggest either, preferences are probed.
+- The item that the user is interested in is named by the model, by ID or title, among those shown;
+  if it names none of them, it is the first of the latest suggestion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agents.core.agent import Agent, AgentContext, AgentOptions
+from agents.core.artifacts import Recipe
+from agents.core.ask import Ask
+from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.items import Item
+from agents.core.sales import (
+    SELL,
+    budget_of,
+    named_item,
+    priced_above,
+    priced_within,
+    selling,
+    shown_in,
+    suggestion,
+)
+from agents.csi.steps import (
+    NARROW,
+    PLAN,
+    PROBE,
+    PROFILE,
+    REACT,
+    STEPS,
+    THINK,
+    Action,
+    Profile,
+)
+from agents.recommenders.core import best
+from agents.tools.categories import CategoryTree, path_of
+from agents.tools.retrieval import RetrieverName, retriever_needs, retriever_of
+
+__all__ = ["CSI"]
+
+_DEPTH = 50  # of the ranking that is recorded
+
+Fallback = Literal[
+    "nothing_suggested", "no_subcategories", "nothing_to_suggest", "no_budget", "none_dearer"
+]
+
+
+class _Options(AgentOptions):
+    planning: Literal["one_call", "two_calls"] = "one_call"
+    """Whether profile, thought and action are one model call (Table 14) or two (section 3.1)."""
+    profile: bool = True
+    """False is "CSI w/o Profile" (Table 3)."""
+    retriever: RetrieverName = "lexical"
+    """`dense` searches with embeddings by the role `agent.retriever` (B.3)."""
+
+
+@dataclass
+class _State:
+    """What planning came to in one turn."""
+
+    thoughts: str
+    action: Action
+    budget: float | None
+    profile: Profile | None = None
+    fallbacks: list[Fallback] = field(default_factory=list)
+
+    def extra(self) -> dict[str, Any]:
+        return {
+            "thoughts": self.thoughts,
+            "planned_action": self.action,
+            "budget": self.budget,
+            "profile": None if self.profile is None else self.profile.model_dump(),
+            "fallback": list(self.fallbacks),
+        }
+
+
+class CSI(Agent):
+    """Profiles the user, and asks, suggests or persuades accordingly."""
+
+    Options = _Options
+    options: _Options
+    roles = ("agent", "agent.retriever")
+    steps = STEPS
+
+    def __init__(self, options: _Options, context: AgentContext) -> None:
+        super().__init__(options, context)
+        catalogue = context.catalogue
+        self._tree = CategoryTree.of(catalogue)
+        self._retriever = retriever_of(options.retriever, catalogue, context.artifacts)
+        self._profile: Profile | None = None
+        self._budget: float | None = None
+        self._suggested: tuple[Item, ...] = ()
+
+    @classmethod
+    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
+        return retriever_needs(options.retriever)
+
+    async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        state = await self._plan(dialogue, ask)
+        self._profile, self._budget = state.profile, state.budget
+        action = state.action
+        if action == "category_narrowing" and not self._subcategories():
+            state.fallbacks.append("no_subcategories")
+            action = "item_suggestion"
+        if action == "persuasion" and not self._suggested:
+            state.fallbacks.append("nothing_suggested")
+            action = "item_suggestion"
+        if action == "persuasion":
+            return await self._persuade(state, dialogue, ask)
+        if action == "item_suggestion":
+            ranking = await self._search(dialogue, ask)
+            if ranking:
+                return self._suggest(state, ranking)
+            state.fallbacks.append("nothing_to_suggest")
+            action = "preference_probing"
+        return await self._ask(action, state, dialogue, ask)
+
+    async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...]:
+        return await self._search(dialogue, ask)
+
+    async def _plan(self, dialogue: Dialogue, ask: Ask) -> _State:
+        """P_t, h_t and a_t."""
+        fields = {**self._fields(dialogue), "items": shown_in(dialogue)}
+        if not self.options.profile:
+            found = await ask(REACT, **fields)
+            return _State(found.thoughts, found.action, budget_of(found.price_range))
+        if self.options.planning == "one_call":
+            whole = await ask(PLAN, **fields, profile=_lines(self._profile))
+            profile = Profile(**whole.model_dump(exclude={"thoughts", "action"}))
+            return _State(whole.thoughts, whole.action, budget_of(profile.price_range), profile)
+        profile = await ask(PROFILE, **fields, profile=_lines(self._profile))
+        thought = await ask(THINK, **fields, profile=_lines(profile))
+        return _State(thought.thoughts, thought.action, budget_of(profile.price_range), profile)
+
+    async def _ask(self, action: Action, state: _State, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        """Probes preferences, or asks for a subcategory."""
+        fields = {
+            **self._fields(dialogue),
+            "thoughts": state.thoughts,
+            "profile": _lines(state.profile),
+        }
+        if action == "category_narrowing":
+            below = self._subcategories()
+            path = self._path()
+            reply = await ask(NARROW, **fields, path=path, subcategories=below)
+            extra = {"path": list(path), "subcategories": [each.name for each in below]}
+        else:
+            reply = await ask(PROBE, **fields)
+            extra = {}
+        return AgentTurn(reply.message, "ask", strategy=action, extra={**state.extra(), **extra})
+
+    def _suggest(self, state: _State, ranking: tuple[Item, ...]) -> AgentTurn:
+        self._suggested = shown = ranking[: self.context.shown_items]
+        return AgentTurn(
+            suggestion(shown),
+            "recommend",
+            shown,
+            ranking,
+            ranking,
+            "item_suggestion",
+            state.extra(),
+        )
+
+    async def _persuade(self, state: _State, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        """Comparative persuasion (section 3.2 and Table 15)."""
+        selected = self._selected(state, dialogue)
+        candidate = await self._alternative(selected, state)
+        profile = state.profile
+        fields = selling(
+            selected,
+            candidate,
+            thoughts=state.thoughts,
+            needs="" if profile is None else profile.preference,
+            personality="" if profile is None else profile.personality,
+            examples=(),
+        )
+        reply = await ask(SELL, **self._fields(dialogue), **fields)
+        items = (*fields["candidate"], *fields["selected"])
+        extra = {
+            **state.extra(),
+            "selected": selected.id,
+            "candidate": candidate.id,
+            "candidate_over_budget": None
+            if state.budget is None or candidate.price is None
+            else candidate.price > state.budget,
+        }
+        return AgentTurn(reply.sentence, "persuade", items, items, items, reply.strategy, extra)
+
+    def _selected(self, state: _State, dialogue: Dialogue) -> Item:
+        """The item that the user is interested in."""
+        profile = state.profile
+        if profile is not None and profile.selected_item:
+            shown, catalogue = shown_in(dialogue), self.context.catalogue
+            named = named_item(profile.selected_item[0], shown, catalogue)
+            if named is not None:
+                return named
+        return self._suggested[0]
+
+    async def _alternative(self, selected: Item, state: _State) -> Item:
+        """What to persuade of: an item above the budget, if there is one."""
+        catalogue, budget = self.context.catalogue, state.budget
+        if budget is None:
+            state.fallbacks.append("no_budget")
+            return selected
+        if selected.price is not None and selected.price > budget:
+            return selected
+        dearer = priced_above(catalogue, budget)
+        if not dearer.any():
+            state.fallbacks.append("none_dearer")
+            return selected
+        scores = await self._retriever.by_item(selected)
+        allowed = self._tree.narrowest(path_of(selected), dearer)
+        return catalogue.items[int(best(scores, 1, among=allowed)[0])]
+
+    async def _search(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...]:
+        """What fits the profile, or the user's words without one; best first."""
+        catalogue = self.context.catalogue
+        allowed = priced_within(catalogue, self._budget)
+        places = [catalogue.position[item.id] for item in shown_in(dialogue)]
+        allowed[places] = False
+        if not allowed.any():
+            return ()
+        scores = await self._retriever.by_query(self._query(dialogue), ask)
+        allowed = self._tree.narrowest(self._path(), allowed)
+        return tuple(catalogue.items[i] for i in best(scores, _DEPTH, among=allowed).tolist())
+
+    def _query(self, dialogue: Dialogue) -> str:
+        if self._profile is None:
+            return " ".join(m.text for m in dialogue.messages if m.speaker == "user")
+        return " ".join([self._profile.preference, *self._path()])
+
+    def _path(self) -> tuple[str, ...]:
+        return self._tree.resolve(self._profile.category_path) if self._profile else ()
+
+    def _subcategories(self) -> tuple[Any, ...]:
+        return self._tree.subcategories(self._path())
+
+    def _fields(self, dialogue: Dialogue) -> dict[str, Any]:
+        return {"noun": self.context.catalogue.noun, "conversation": dialogue.messages}
+
+
+def _lines(profile: Profile | None) -> tuple[str, ...]:
+    return () if profile is None else profile.lines()
