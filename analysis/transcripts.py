@@ -53,6 +53,11 @@ class Standing:
             for index, (cell, case, *seeds) in enumerate(zip(*columns, strict=True))
         }
 
+    @cached_property
+    def attempts(self) -> list[str]:
+        """The id of each dialogue's attempt, by position."""
+        return self._rows["attempt_id"].to_pylist()
+
     def batches(self) -> Iterator[list[StoredDialogue]]:
         """All dialogues, in order."""
         for start in range(0, len(self), BATCH):
@@ -63,7 +68,7 @@ class Standing:
     def read(self, positions: Sequence[int]) -> dict[int, StoredDialogue]:
         """The dialogues at these positions."""
         distinct = sorted(set(positions))
-        chosen = self._rows.take(distinct)
+        chosen = self._rows.take(pa.array(distinct, pa.int64()))
         chosen = chosen.append_column("place", pa.array(range(len(distinct)), pa.int32()))
         self._results.db.register("chosen_dialogues", chosen)
         rows = self._results.query(

@@ -18,6 +18,10 @@ from sweeps import identity
 from sweeps.storage.records import JUDGEMENT
 from sweeps.tasks import Task
 
+PEOPLE = "people"
+"""The `judge_digest` of what people said; their `judge` is the plug-in whose questions they
+answered, whatever its label."""
+
 Side = Literal["a", "b"]
 
 

@@ -3,6 +3,8 @@
 Shares are means over seeds, as in other tables. The sign test is over cases: a case is won where
 the baseline wins more of its pairs than it loses, over all seeds. Pairs of one case are no
 independent observations.
+
+What people said of pairs is in the same table: the label of more than half of a pair's annotators.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError
+from analysis import sql
 from analysis.results import Results
 from analysis.sql.verdicts import literal, of_judge, pairs
+from analysis.statistics.agreement import majority
 from analysis.statistics.significance import holm, sign_test
 from analysis.tables import verdicts
 from analysis.tables.labels import brief
@@ -29,10 +33,11 @@ _ALL = "all"
 
 @dataclass(frozen=True)
 class PairRow:
-    """A baseline against one opponent, in one dimension, as one judge sees it.
+    """A baseline against one opponent, in one dimension, as one judge sees it, or people do.
 
     `context` has the other axes, where cells of several are compared: a value, or `all` of them.
-    The shares are in per cent. `biased` of the `ties` depend on the order of the sides.
+    The shares are in per cent. Of the `ties`, `biased` depend on the order of the sides, and people
+    have no majority on `split`; each is None where it does not apply.
     """
 
     judge: str
@@ -46,8 +51,10 @@ class PairRow:
     wins: int
     losses: int
     ties: int
-    biased: int
-    planned: int
+    biased: int | None
+    split: int | None
+    planned: int | None
+    """None of people: they label a sample."""
     p: float
     p_holm: float = 1.0
 
@@ -72,30 +79,47 @@ class _Pair(NamedTuple):
     position: int
     seed: int
     result: int
-    order_bias: bool
+    undecided: bool
+    """A tie because the orders differ, or because people do."""
+
+
+@dataclass(frozen=True)
+class _Rater:
+    """A judge, or people who answered the questions of one, and the cells that are compared."""
+
+    title: str
+    choice: PairEntry
+    dimensions: Sequence[str]
+    found: Sequence[_Pair]
+    cells: Sequence[tuple[int, int]]
+    people: bool = False
 
 
 def make_pairs(results: Results, *, complete_only: bool = True) -> PairTable:
     """A row for each pairwise judge, context, opponent and dimension, over complete blocks.
 
-    UsageError if no judge of the sweep compares pairs.
+    Rows of what people said follow. UsageError if no judge of the sweep compares pairs, and nobody
+    has labelled any.
     """
+    make_scored(results, complete_only, attempts=True)
     judges = [judge for judge in results.manifest.judges if judge.pairs is not None]
-    if not judges:
+    people, notes_on_people = _people(results)
+    raters = [*(_judge(results, judge) for judge in judges), *people]
+    if not raters:
         known = ", ".join(judge.title for judge in results.manifest.judges) or "none"
         raise UsageError(
-            f"no judge of {results.folder} compares pairs (judges: {known}); add `pairwise` to "
-            "`judges:`"
+            f"no judge of {results.folder} compares pairs (judges: {known}), and people have "
+            "labelled none; add `pairwise` to `judges:`"
         )
-    make_scored(results, complete_only, attempts=True)
-    contexts = _contexts(results, judges)
-    rows = [row for judge in judges for row in _rows(results, judge, contexts)]
+    contexts = _contexts(results, raters)
+    rows = [row for rater in raters for row in _rows(results, rater, contexts)]
     corrected = holm([row.p for row in rows])
     rows = [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
     notes = [
         *origin_notes(results),
         "win, loss and tie are of the baseline, in % of the pairs; a verdict that depends on the "
         "order of the two sides is a tie (order bias)",
+        *notes_on_people,
         "p: exact sign test over cases, each counted once over its seeds, ties left out; corrected "
         "by Holm over this table",
     ]
@@ -107,6 +131,7 @@ def make_pairs(results: Results, *, complete_only: bool = True) -> PairTable:
 def sheet(table: PairTable) -> Sheet:
     """The table as it is printed; axes of which all rows have one value are in a note."""
     judges = {row.judge for row in table.rows}
+    people = any(row.split is not None for row in table.rows)
     short = brief(label for row in table.rows for label in (row.baseline, row.against))
     contexts = {axis: brief(row.context[axis] for row in table.rows) for axis in table.contexts}
     rows = [
@@ -117,8 +142,9 @@ def sheet(table: PairTable) -> Sheet:
             Cell(short.short[row.against]),
             Cell(row.dimension),
             *(Cell(_share(value)) for value in (row.win, row.loss, row.tie)),
-            Cell(f"{row.pairs:,} of {row.planned:,}"),
-            Cell(f"{row.biased:,}"),
+            Cell(f"{row.pairs:,}" + ("" if row.planned is None else f" of {row.planned:,}")),
+            Cell(_count_of(row.biased)),
+            *([Cell(_count_of(row.split))] if people else []),
             Cell(f"{row.p:.4f}"),
             Cell(f"{row.p_holm:.4f}"),
         ]
@@ -133,16 +159,17 @@ def sheet(table: PairTable) -> Sheet:
     ]
     left_out = [b.left_out for b in (short, *contexts.values()) if b.left_out]
     notes = [f"left out above: {'; '.join(words)}" for words in left_out]
-    figures = ["win", "loss", "tie", "pairs", "order bias", "p", "p (Holm)"]
+    split = ["split"] if people else []
+    figures = ["win", "loss", "tie", "pairs", "order bias", *split, "p", "p (Holm)"]
     return Sheet(labels, figures, rows, [*notes, *table.notes])
 
 
 def as_csv(table: PairTable) -> str:
-    """Full precision; shares in per cent, empty where no pair was judged."""
+    """Full precision; shares in per cent. Empty where no pair was judged, or nothing applies."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     shares = [f"{name}{part}" for name in ("win", "loss", "tie") for part in ("", "_std")]
-    counts = ["wins", "losses", "ties", "order_bias", "pairs", "planned", "p", "p_holm"]
+    counts = ["wins", "losses", "ties", "order_bias", "split", "pairs", "planned", "p", "p_holm"]
     labels = ["judge", *table.contexts, "baseline", "against", "dimension"]
     writer.writerow([*labels, *shares, *counts])
     for row in table.rows:
@@ -150,7 +177,7 @@ def as_csv(table: PairTable) -> str:
         cells.append(row.dimension)
         for value in (row.win, row.loss, row.tie):
             cells += [value.mean, value.std]
-        cells += [row.wins, row.losses, row.ties, row.biased, row.pairs, row.planned]
+        cells += [row.wins, row.losses, row.ties, row.biased, row.split, row.pairs, row.planned]
         writer.writerow(["" if cell is None else cell for cell in [*cells, row.p, row.p_holm]])
     return out.getvalue()
 
@@ -161,33 +188,88 @@ def _share(value: Value) -> str:
     return f"{value.mean:.1f}" + ("" if value.std is None else f" ± {value.std:.1f}")
 
 
-def _contexts(results: Results, judges: Sequence[JudgeEntry]) -> list[str]:
+def _count_of(count: int | None) -> str:
+    return UNDEFINED if count is None else f"{count:,}"
+
+
+def _contexts(results: Results, raters: Sequence[_Rater]) -> list[str]:
     """The axes, other than those compared, in which baselines differ."""
     found: dict[str, None] = {}
-    for judge in judges:
-        assert judge.pairs is not None
+    for rater in raters:
+        choice = rater.choice
         cells = [
-            c.axes
-            for c in results.manifest.cells
-            if c.axes.get(judge.pairs.axis) == judge.pairs.baseline
+            c.axes for c in results.manifest.cells if c.axes.get(choice.axis) == choice.baseline
         ]
         for axis in results.axes:
-            if axis != judge.pairs.axis and len({cell.get(axis) for cell in cells}) > 1:
+            if axis != choice.axis and len({cell.get(axis) for cell in cells}) > 1:
                 found[axis] = None
     return list(found)
 
 
-def _rows(results: Results, judge: JudgeEntry, contexts: Sequence[str]) -> Iterator[PairRow]:
-    choice = judge.pairs
-    assert choice is not None
-    found = _pairs(results, judge.title)
-    cells = results.manifest.cells
-    planned = results.query(
+def _judge(results: Results, judge: JudgeEntry) -> _Rater:
+    assert judge.pairs is not None
+    cells = results.query(
         f"SELECT cell, other FROM plan_pairs WHERE title = {literal(judge.title)} "
         "ORDER BY cell, other"
     ).fetchall()
+    dimensions = [dimension.name for dimension in judge.dimensions]
+    return _Rater(judge.title, judge.pairs, dimensions, _pairs(results, judge.title), cells)
+
+
+def _people(results: Results) -> tuple[list[_Rater], list[str]]:
+    """What people said of pairs: one rater for each axis and baseline, and notes."""
+    rows = results.query(
+        "SELECT l.judge, l.dimension, s.cell, o.cell, s.source, s.position, r.seed, l.prefix, "
+        "l.turn, l.other_reply, list(l.value), list(l.annotator) "
+        f"FROM ({sql.read('labels')}) l JOIN scored s USING (attempt_id) "
+        "JOIN scored o ON o.attempt_id = l.other_attempt_id "
+        "JOIN plan_repetitions r ON r.repetition = s.repetition "
+        "GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    groups: dict[tuple[str, str, str], list[tuple[_Pair, str]]] = {}
+    annotators: set[str] = set()
+    votes: Counter[int] = Counter()
+    cells = results.manifest.cells
+    for name, dimension, cell, other, source, position, seed, *_, values, voters in rows:
+        annotators |= set(voters)
+        votes[len(values)] += 1
+        label = majority(values)
+        result = 0 if label is None else round(2 * label - 1)
+        pair = _Pair(cell, other, dimension, source, position, seed, result, label is None)
+        one, two = cells[cell].axes, cells[other].axes
+        axis = next(axis for axis in results.axes if one.get(axis) != two.get(axis))
+        groups.setdefault((name, axis, one[axis]), []).append((pair, two[axis]))
+    several = len({name for name, *_ in groups}) > 1
+    raters = []
+    for (name, axis, baseline), members in groups.items():
+        against = list(dict.fromkeys(label for _, label in members))
+        choice = PairEntry(of="", axis=axis, baseline=baseline, against=against)
+        found = [pair for pair, _ in members]
+        dimensions = _in_order(results, name, {pair.dimension for pair in found})
+        compared = sorted({(pair.cell, pair.other) for pair in found})
+        title = f"people on {name}" if several else "people"
+        raters.append(_Rater(title, choice, dimensions, found, compared, people=True))
+    if not raters:
+        return [], []
+    given = ", ".join(f"{count:,} with {n}" for n, count in sorted(votes.items(), reverse=True))
+    note = (
+        f"people: {len(annotators)} annotators ({given} votes); a pair is won by the label of more "
+        "than half of its votes, and without one it is a tie (split)"
+    )
+    return raters, [note]
+
+
+def _in_order(results: Results, name: str, dimensions: set[str]) -> list[str]:
+    """Dimensions in the order of the judge of this name, if the plan has it."""
+    planned = [d.name for j in results.manifest.judges if j.name == name for d in j.dimensions]
+    return sorted(dimensions, key=lambda d: (planned.index(d) if d in planned else -1, d))
+
+
+def _rows(results: Results, rater: _Rater, contexts: Sequence[str]) -> Iterator[PairRow]:
+    choice = rater.choice
+    cells = results.manifest.cells
     groups: dict[tuple[tuple[str, ...], str], list[tuple[int, int]]] = {}
-    for cell, other in planned:
+    for cell, other in rater.cells:
         context = tuple(cells[cell].axes.get(axis, "") for axis in contexts)
         against = cells[other].axes[choice.axis]
         groups.setdefault((context, against), []).append((cell, other))
@@ -203,10 +285,10 @@ def _rows(results: Results, judge: JudgeEntry, contexts: Sequence[str]) -> Itera
         within = dict(zip(contexts, context, strict=True))
         count = sum(results.planned[cells[cell].cell_id] for cell, _ in members)
         inside = set(members)
-        chosen = [pair for pair in found if (pair.cell, pair.other) in inside]
-        for dimension in judge.dimensions:
-            of_it = [pair for pair in chosen if pair.dimension == dimension.name]
-            yield _row(judge, choice, within, against, dimension.name, of_it, count)
+        chosen = [pair for pair in rater.found if (pair.cell, pair.other) in inside]
+        for dimension in rater.dimensions:
+            of_it = [pair for pair in chosen if pair.dimension == dimension]
+            yield _row(rater, within, against, dimension, of_it, count)
 
 
 def _pairs(results: Results, title: str) -> list[_Pair]:
@@ -221,8 +303,7 @@ def _pairs(results: Results, title: str) -> list[_Pair]:
 
 
 def _row(
-    judge: JudgeEntry,
-    choice: PairEntry,
+    rater: _Rater,
     context: dict[str, str],
     against: str,
     dimension: str,
@@ -233,18 +314,20 @@ def _row(
     cases: Counter[tuple[int, int]] = Counter()
     for pair in found:
         cases[pair.source, pair.position] += pair.result
+    undecided = sum(pair.undecided for pair in found)
     return PairRow(
-        judge.title,
+        rater.title,
         context,
-        choice.baseline,
+        rater.choice.baseline,
         against,
         dimension,
         *(_shares(found, result) for result in (1, -1, 0)),
         wins=total[1],
         losses=total[-1],
         ties=total[0],
-        biased=sum(pair.order_bias for pair in found),
-        planned=planned,
+        biased=None if rater.people else undecided,
+        split=undecided if rater.people else None,
+        planned=None if rater.people else planned,
         p=sign_test(_count(cases.values(), 1), _count(cases.values(), -1)),
     )
 

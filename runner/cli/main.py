@@ -11,7 +11,7 @@ from typing import Any
 import typer
 import typer.main
 
-from runner.cli import cache, results, sweeps
+from runner.cli import annotate, cache, results, sweeps
 
 app = typer.Typer(
     name="crsweep",
@@ -23,6 +23,7 @@ app = typer.Typer(
 
 app.add_typer(sweeps.app)
 app.add_typer(results.app)
+app.add_typer(annotate.app, name="annotate")
 app.add_typer(cache.app, name="cache")
 
 _Refusal: Any = typer.BadParameter.__mro__[1]

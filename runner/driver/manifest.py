@@ -43,7 +43,7 @@ _LIBRARIES = ("crsweep", "ray", "pyarrow", "pydantic", "jinja2", "numpy", "rapid
 
 
 # What a driver has written before its manifest, or a manifest that is gone leaves behind.
-_OURS = {"lease.json", "sweep.yaml", "logs", journal.FOLDER, *SCHEMAS}
+_OURS = {"annotations", "lease.json", "sweep.yaml", "logs", journal.FOLDER, *SCHEMAS}
 
 
 def check_is_ours(folder: Folder, name: str) -> None:

@@ -138,8 +138,8 @@ JUDGEMENTS = pa.schema(
         pa.field("other_reply", pa.string()),  # JSON: text and items of the reply that was made
         pa.field("turn", pa.int16()),  # null: the whole dialogue; also of a failed task
         pa.field("item", pa.string()),
-        pa.field("judge", _NAME, nullable=False),  # its label in the sweep file
-        pa.field("judge_digest", _NAME, nullable=False),  # of the judge with its model
+        pa.field("judge", _NAME, nullable=False),  # its label; of people's, the plug-in
+        pa.field("judge_digest", _NAME, nullable=False),  # of judge and model; `people`
         pa.field("dimension", _NAME),  # null: of a failed task
         pa.field("sample", pa.int16(), nullable=False),
         pa.field("order", _NAME),  # of a pair: ab or ba, which side was presented first

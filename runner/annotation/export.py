@@ -1,0 +1,156 @@
+"""`crsweep annotate export`: a form and a sheet for people, and the key that stays here."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from agents.core.dialogue import Message
+from agents.core.errors import UsageError
+from agents.core.items import Item
+from analysis.results import Results
+from analysis.transcripts import Standing
+from runner.annotation.keys import Key, key_of, write_key
+from runner.annotation.units import Chooser, Question, Unit, find_judge, questions_of
+from sweeps.plan import Plan
+
+_HERE = Path(__file__).parent
+CHOICES = ("A", "tie", "B")
+
+
+class Exported(NamedTuple):
+    """What was written."""
+
+    key: Key
+    form: Path
+    sheet: Path
+    cases: Mapping[int, int]
+    """The plan's source -> how many of its cases were chosen."""
+
+
+def export(
+    plan: Plan,
+    *,
+    pairs: str | None,
+    judge: str | None,
+    where: str | None,
+    cases: int,
+    seed: int,
+    out: Path,
+) -> Exported:
+    """Writes `<export>.html` and `<export>.csv` into `out`, and the key into the sweep's folder.
+
+    Raises UsageError, among others for files of these names that hold something else: somebody may
+    have filled them in.
+    """
+    results = Results.open(plan.loaded.out)
+    found = find_judge(plan, pairs, judge)
+    questions = questions_of(found)
+    chooser = Chooser(plan, results, Standing(results, where), found, cases, seed)
+    units = chooser.units()
+    key = key_of(found, questions, units)
+    form, sheet = out / f"{key.name}.html", out / f"{key.name}.csv"
+    for path, text in ((form, form_of(key, units)), (sheet, sheet_of(key, units))):
+        _write(path, text)
+    write_key(plan.loaded.out, key)
+    chosen = {(unit.source, unit.case_id) for unit in units}
+    return Exported(key, form, sheet, Counter(source for source, _ in chosen))
+
+
+def form_of(key: Key, units: Sequence[Unit]) -> str:
+    """The form: one HTML page that loads nothing and sends nothing."""
+    script = (_HERE / "form.js").read_text(encoding="utf-8")
+    style = (_HERE / "form.css").read_text(encoding="utf-8")
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return env.get_template("form.html.j2").render(
+        key=key,
+        items=list(zip(key.items, units, strict=True)),
+        questions_of={item.kind: key.asked(item) for item in key.items.values()},
+        choices=choices,
+        facts=facts,
+        # What runs in the page is this script alone, whatever a dialogue holds.
+        script=Markup(script),
+        style=Markup(style),
+        script_hash=_hash(script),
+        style_hash=_hash(style),
+    )
+
+
+def sheet_of(key: Key, units: Sequence[Unit]) -> str:
+    """The same items for a spreadsheet, with empty columns for the answers."""
+    headings = list(dict.fromkeys(block.heading for unit in units for block in unit.blocks))
+    names = list(dict.fromkeys(question.name for question in key.questions))
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["export", "item", *headings, "Facts", *names])
+    for (code, item), unit in zip(key.items.items(), units, strict=True):
+        texts = {block.heading: _words(block.messages) for block in unit.blocks}
+        described = "\n".join(_facts_line(one) for one in unit.facts)
+        read = [texts.get(heading, "") for heading in headings]
+        asked = {question.name for question in key.asked(item)}
+        answers = ["" if name in asked else "-" for name in names]
+        writer.writerow([key.name, code, *read, described, *answers])
+    return "\ufeff" + out.getvalue()  # without the mark, spreadsheets guess another encoding
+
+
+def choices(question: Question) -> list[str]:
+    """The answers that a question takes, as they are written in a file."""
+    if question.kind == "pair":
+        return list(CHOICES)
+    return [str(value) for value in range(question.low, question.high + 1)]
+
+
+def facts(item: Item) -> list[tuple[str, str]]:
+    """Everything that the catalogue has on an item besides its title."""
+    found = [(name, ", ".join(values)) for name, values in item.attributes.items()]
+    if item.price is not None:
+        found.append(("price", f"{item.price:g}"))
+    if item.description:
+        found.append(("description", item.description))
+    return found
+
+
+def _facts_line(item: Item) -> str:
+    known = "; ".join(f"{name}: {value}" for name, value in facts(item))
+    # Every cell of the sheet begins with a word of ours: a spreadsheet may run what begins with =.
+    return f"item: {item.title}" + (f" | {known}" if known else "")
+
+
+def _words(messages: Sequence[Message]) -> str:
+    lines = []
+    for message in messages:
+        shown = "; ".join(item.title for item in message.shown)
+        lines.append(f"{message.speaker}: {message.text}" + (f" (shown: {shown})" if shown else ""))
+    return "\n".join(lines)
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _write(path: Path, text: str) -> None:
+    data = text.encode("utf-8", "replace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.read_bytes() != data:
+            raise UsageError(
+                f"{path} exists and holds something else, such as answers; give another --out"
+            )
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from None

@@ -1,0 +1,79 @@
+"""The key of an export: what each item of a form is. It stays in the sweep's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from agents.core.errors import StoreError, UsageError, near
+from runner.annotation.units import Question, Unit
+from sweeps import identity
+from sweeps.judges import PlannedJudge
+from sweeps.storage import folder as folders
+from sweeps.storage.folder import Folder
+
+FOLDER = "annotations"
+_SUFFIX = ".json"
+
+
+class KeyItem(NamedTuple):
+    """One item of a form: the unit's columns in judgements, and how it was shown."""
+
+    columns: Mapping[str, Any]
+    swapped: bool
+    kind: str
+
+
+class Key(NamedTuple):
+    """All that unblinds one export. `judge` is the name of the plug-in whose questions it asks."""
+
+    name: str
+    judge: str
+    questions: Sequence[Question]
+    items: Mapping[str, KeyItem]
+    """By the codes that are printed, in the order in which they are shown."""
+
+    def asked(self, item: KeyItem) -> list[Question]:
+        """The questions about an item."""
+        return [question for question in self.questions if question.kind == item.kind]
+
+
+def key_of(judge: PlannedJudge, questions: Sequence[Question], units: Sequence[Unit]) -> Key:
+    """The key of these units in this order. Equal exports have equal names and codes."""
+    what = [judge.ref.name, questions, [[unit.digest, unit.swapped] for unit in units]]
+    name = identity.digest(what)[:12]
+    items = {
+        identity.digest([name, unit.digest])[:10]: KeyItem(unit.columns, unit.swapped, unit.kind)
+        for unit in units
+    }
+    return Key(name, judge.ref.name, questions, items)
+
+
+def write_key(folder: Folder, key: Key) -> None:
+    """Stores the key in the sweep's folder."""
+    content = {
+        "judge": key.judge,
+        "questions": [question._asdict() for question in key.questions],
+        "items": {code: item._asdict() for code, item in key.items.items()},
+    }
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    folders.write(folder, f"{FOLDER}/{key.name}{_SUFFIX}", text.encode("utf-8", "surrogatepass"))
+
+
+def read_key(folder: Folder, name: str, where: str) -> Key:
+    """The key of the export `name`; `where` says who names it. Raises UsageError, StoreError."""
+    known = [file.removesuffix(_SUFFIX) for file in folder.names(FOLDER) if file.endswith(_SUFFIX)]
+    if name not in known:
+        raise UsageError(
+            f"{where}: found the export {name!r}{near(name, known)}; {folder} has exported "
+            f"{', '.join(known) or 'nothing'}"
+        )
+    path = f"{FOLDER}/{name}{_SUFFIX}"
+    try:
+        content = json.loads(folders.read(folder, path).decode("utf-8", "surrogatepass"))
+        items = {code: KeyItem(**item) for code, item in content["items"].items()}
+        questions = [Question(**question) for question in content["questions"]]
+        return Key(name, content["judge"], questions, items)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{folder}/{path} is damaged ({type(error).__name__}: {error})") from None

@@ -1,0 +1,365 @@
+"""What people label: pairs of replies or dialogues, or turns and dialogues on a judge's scales.
+
+Chosen are cases of which every side is there, so many a domain, each in one repetition. A seed
+decides which, their order, and which side is A.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from agents.core import plugins
+from agents.core.dialogue import Message
+from agents.core.errors import UsageError, near
+from agents.core.items import Item
+from agents.core.seeds import Seeds
+from agents.core.steps import Step
+from analysis.results import Results
+from analysis.sql.verdicts import literal
+from analysis.transcripts import Standing
+from simulators.core.judge import (
+    JUDGES,
+    DialogueJudge,
+    Dimension,
+    Judge,
+    RecordedDialogue,
+    Subject,
+)
+from sweeps import identity
+from sweeps.judgements import StoredDialogue
+from sweeps.judges import PairChoice, PlannedJudge, opponents, planned_judges, with_pairs
+from sweeps.origins import Origins
+from sweeps.plan import Plan
+from sweeps.schema import JudgeRef
+from workers.resources import speaker_of
+
+
+class Question(NamedTuple):
+    """One dimension of a judge, as people are asked for it. Answers are 0, 1, 2, ... on a scale."""
+
+    name: str
+    text: str
+    kind: str
+    low: int
+    high: int
+
+
+class Block(NamedTuple):
+    """Something to read: a heading, and messages below it."""
+
+    heading: str
+    messages: Sequence[Message]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a label is about. `columns` name it as judgements do."""
+
+    columns: Mapping[str, Any]
+    source: int
+    case_id: str
+    swapped: bool
+    """Whether A is the second side of the pair."""
+    kind: str
+    """Which questions are asked about it: those of this kind of subject."""
+    noun: str
+    blocks: Sequence[Block]
+    facts: Sequence[Item]
+
+    @property
+    def digest(self) -> str:
+        return identity.digest(self.columns)
+
+
+class Sides(NamedTuple):
+    """A pair of stored dialogues by their positions, and of replies the judgement's columns."""
+
+    first: int
+    second: int
+    stored: Mapping[str, Any] | None
+
+
+class _Found(NamedTuple):
+    """Something that may be chosen. `group` is the case in one repetition, `key` its cells."""
+
+    group: tuple[int, str, Seeds]
+    key: tuple[int, ...]
+    what: Any
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """Chooses and makes the units of one folder, for the questions of one judge."""
+
+    plan: Plan
+    results: Results
+    standing: Standing
+    judge: PlannedJudge
+    cases: int
+    seed: int
+
+    @property
+    def instance(self) -> Judge:
+        speaker = speaker_of(self.judge.ref, JUDGES, "judge")
+        return speaker.cls(speaker.options)
+
+    def units(self) -> list[Unit]:
+        """In the order in which they are shown. UsageError if there are none."""
+        if self.judge.pairs is not None:
+            units = list(self._pairs(self.judge.pairs))
+        else:
+            units = list(self._subjects())
+        if not units:
+            raise UsageError(f"{self.results.folder} has nothing to label: {self._why()}")
+        return sorted(units, key=lambda unit: identity.number(unit.digest, self._key))
+
+    def _why(self) -> str:
+        if self.judge.pairs is None:
+            return f"the judge {self.judge.title} finds nothing to judge in its finished dialogues"
+        if self.judge.pairs.of == "response":
+            return (
+                f"there are no cases of which the judge {self.judge.title} has compared replies "
+                "for every opponent; `crsweep judge` makes these replies"
+            )
+        return "there are no cases that every side of the pairs has finished"
+
+    # Pairs.
+
+    def _pairs(self, choice: PairChoice) -> Iterator[Unit]:
+        at = self.standing.places
+        stored = self._stored_replies() if choice.of == "response" else None
+        against = opponents(choice, [cell.axes for cell in self.plan.cells])
+        attempts = self.standing.attempts
+        found = []
+        for (cell, case, seeds), first in at.items():
+            for other in against.get(cell, ()):
+                second = at.get((other, case, seeds))
+                if second is None:
+                    continue
+                columns = (
+                    None if stored is None else stored.get((attempts[first], attempts[second]))
+                )
+                if stored is None or columns is not None:
+                    group = (self.plan.cells[cell].source, case, seeds)
+                    found.append(_Found(group, (cell, other), Sides(first, second, columns)))
+        chosen = [one.what for one in self._chosen(found)]
+        read = self.standing.read([place for sides in chosen for place in sides[:2]])
+        for sides in chosen:
+            yield self._pair(read[sides.first], read[sides.second], sides.stored)
+
+    def _stored_replies(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The attempts of each pair of replies -> what is stored of it."""
+        names = ("prefix", "turn", "other_reply")
+        rows = self.results.query(
+            f"SELECT attempt_id, other_attempt_id, {', '.join(map(_any, names))} FROM judgements "
+            f"WHERE judge = {literal(self.judge.title)} AND annotator IS NULL "
+            "AND other_reply IS NOT NULL AND status <> 'failed' GROUP BY ALL"
+        ).fetchall()
+        return {(a, b): dict(zip(names, rest, strict=True)) for a, b, *rest in rows}
+
+    def _pair(
+        self, first: StoredDialogue, second: StoredDialogue, stored: Mapping[str, Any] | None
+    ) -> Unit:
+        columns = {**_columns(first), **{f"other_{k}": v for k, v in _columns(second).items()}}
+        one, two = self._recorded(first), self._recorded(second)
+        if stored is None:
+            sides = [one.messages(), two.messages()]
+            before, facts = [], _distinct(one.last_shown, two.last_shown)
+            columns |= {"prefix": None, "turn": None, "other_reply": None}
+        else:
+            owner = one if stored["prefix"] == "a" else two
+            own = owner.turns[stored["turn"] - 1].reply
+            made = self._made(stored["other_reply"], first.cell)
+            sides = [[own], [made]] if stored["prefix"] == "a" else [[made], [own]]
+            before = owner.before(stored["turn"])
+            facts = _distinct(own.shown, made.shown)
+            columns |= stored
+        columns["item"] = None
+        swapped = bool(identity.number(f"{identity.digest(columns)}\0side", self._key) % 2)
+        a, b = sides[::-1] if swapped else sides
+        blocks = [Block("A", a), Block("B", b)]
+        if stored is not None:
+            blocks = [Block("Conversation", before), *blocks]
+        return Unit(columns, *self._case(first), swapped, "pair", one.noun, blocks, facts)
+
+    def _made(self, reply: str, cell: int) -> Message:
+        """The reply that was made for a pair, as it was stored."""
+        given = json.loads(reply)
+        catalogue = self._catalogue(cell)
+        return Message("recommender", given["text"], tuple(catalogue[i] for i in given["shown"]))
+
+    # Turns and dialogues.
+
+    def _subjects(self) -> Iterator[Unit]:
+        judge = self.instance
+        assert isinstance(judge, DialogueJudge)
+        found = [
+            _Found((self.plan.cells[cell].source, case, seeds), (cell,), place)
+            for (cell, case, seeds), place in self.standing.places.items()
+        ]
+        chosen = [one.what for one in self._chosen(found)]
+        read = self.standing.read(chosen)
+        for place in chosen:
+            stored = read[place]
+            dialogue = self._recorded(stored)
+            for subject in judge.subjects(dialogue):
+                yield _subject_unit(stored, self._case(stored), dialogue, subject)
+
+    # What both share.
+
+    @property
+    def _key(self) -> bytes:
+        return b"%d" % self.seed
+
+    def _chosen(self, found: Sequence[_Found]) -> list[_Found]:
+        """The first `cases` complete cases of each source, in an order that the seed decides."""
+        keys: dict[int, set[tuple[int, ...]]] = {}
+        groups: dict[tuple[int, str, Seeds], list[_Found]] = {}
+        for one in found:
+            keys.setdefault(one.group[0], set()).add(one.key)
+            groups.setdefault(one.group, []).append(one)
+        complete = [g for g, members in groups.items() if {m.key for m in members} == keys[g[0]]]
+        cases: dict[int, dict[str, list[Seeds]]] = {}
+        for source, case, seeds in complete:
+            cases.setdefault(source, {}).setdefault(case, []).append(seeds)
+        chosen: list[_Found] = []
+        for source, by_case in cases.items():
+            for case in sorted(by_case, key=lambda c: identity.number(c, self._key))[: self.cases]:
+                seeds = sorted(by_case[case])
+                one = seeds[identity.number(f"{case}\0seeds", self._key) % len(seeds)]
+                chosen += groups[source, case, one]
+        return chosen
+
+    def _case(self, dialogue: StoredDialogue) -> tuple[int, str]:
+        return self.plan.cells[dialogue.cell].source, dialogue.case_id
+
+    def _catalogue(self, cell: int) -> Any:
+        return self.plan.sources[self.plan.cells[cell].source].domain.catalogue
+
+    def _recorded(self, dialogue: StoredDialogue) -> RecordedDialogue:
+        return dialogue.recorded(self._catalogue(dialogue.cell))
+
+
+def _columns(dialogue: StoredDialogue) -> dict[str, Any]:
+    return {
+        "episode_id": dialogue.episode_id,
+        "attempt_id": dialogue.attempt_id,
+        "transcript_hash": dialogue.transcript_hash,
+    }
+
+
+def _subject_unit(
+    stored: StoredDialogue, case: tuple[int, str], dialogue: RecordedDialogue, subject: Subject
+) -> Unit:
+    columns = {
+        **_columns(stored),
+        **{f"other_{name}": None for name in _columns(stored)},
+        "prefix": None,
+        "turn": subject.turn,
+        "other_reply": None,
+        "item": None,
+    }
+    if subject.turn is None:
+        blocks = [Block("Conversation", dialogue.messages())]
+        return Unit(columns, *case, False, "dialogue", dialogue.noun, blocks, dialogue.last_shown)
+    turn = dialogue.turn_of(subject)
+    blocks = [Block("Conversation", dialogue.before(turn.number)), Block("Reply", [turn.reply])]
+    return Unit(columns, *case, False, "turn", dialogue.noun, blocks, turn.shown)
+
+
+def _any(column: str) -> str:
+    return f"any_value({column})"
+
+
+def _distinct(*lists: Sequence[Item]) -> list[Item]:
+    """Each item once, by title: the order must not favour a side."""
+    items = {item.id: item for shown in lists for item in shown}
+    return sorted(items.values(), key=lambda item: (item.title, item.id))
+
+
+def questions_of(judge: PlannedJudge) -> list[Question]:
+    """What people are asked in the place of a judge. UsageError if a form cannot ask it."""
+    cls = plugins.load(JUDGES, judge.ref.name, "judge")
+    found = []
+    for dimension in judge.dimensions:
+        if dimension.kind == "recommendation":
+            raise UsageError(
+                f"the judge {judge.title} asks several questions in turn, each with other facts, "
+                "which one form cannot show; people can label turns, dialogues and pairs"
+            )
+        found.append(_question(dimension, cls.steps))
+    return found
+
+
+def _question(dimension: Dimension, steps: Sequence[Step[Any]]) -> Question:
+    low, high = int(dimension.low), int(dimension.high)
+    fields = (step.schema["properties"].get(dimension.name, {}) for step in steps)
+    texts = (field["description"] for field in fields if "description" in field)
+    return Question(dimension.name, next(texts, dimension.name), dimension.kind, low, high)
+
+
+def find_judge(plan: Plan, pairs: str | None, title: str | None) -> PlannedJudge:
+    """The judge whose questions people answer.
+
+    `pairs` is `AXIS=BASELINE,OPPONENT,...`; with it, the judge that compares these, or, if the plan
+    has no judge of pairs, `pairwise` on whole dialogues. Raises UsageError.
+    """
+    titles = [judge.title for judge in plan.judges]
+    if title is not None and title not in titles:
+        raise UsageError(
+            f"the sweep has no judge {title!r}{near(title, titles)} "
+            f"(known: {', '.join(titles) or 'none'})"
+        )
+    known = [judge for judge in plan.judges if title in (None, judge.title)]
+    if pairs is None:
+        if len(known) == 1:
+            return known[0]
+        raise UsageError(
+            f"name the judge whose questions people answer: --judge {' or --judge '.join(titles)}"
+            if titles
+            else "the sweep has no judges; with --pairs AXIS=BASELINE,OPPONENT people compare "
+            "dialogues"
+        )
+    choice = _choice(pairs)
+    comparing = [judge for judge in known if judge.pairs is not None]
+    if title is not None and not comparing:
+        raise UsageError(f"the judge {title} compares no pairs; leave --pairs out")
+    return _comparing(plan, choice, comparing)
+
+
+def _choice(pairs: str) -> PairChoice:
+    axis, equals, values = pairs.partition("=")
+    named = tuple(value.strip() for value in values.split(","))
+    if not (axis and equals) or len(named) < 2 or not all(named):
+        raise UsageError(
+            f"--pairs {pairs}: expected AXIS=BASELINE,OPPONENT,..., such as agent=desire,intercrs"
+        )
+    return PairChoice("dialogue", axis.strip(), named[0], named[1:])
+
+
+def _comparing(plan: Plan, choice: PairChoice, judges: Sequence[PlannedJudge]) -> PlannedJudge:
+    """The one of `judges` that compares what `choice` names, without its other opponents."""
+    origins = Origins({(): "--pairs"})
+    given = {"axis": choice.axis, "baseline": choice.baseline, "against": list(choice.against)}
+    ref = JudgeRef.model_validate({"name": "pairwise", "pairs": choice.of, **given})
+    (whole,) = planned_judges([ref], origins)
+    whole = with_pairs(whole, [cell.axes for cell in plan.cells], origins, ())
+    if not judges:
+        return whole
+    asked = whole.pairs
+    fitting, offers = [], []
+    for judge in judges:
+        pairs = judge.pairs
+        assert asked is not None
+        assert pairs is not None
+        offers.append(f"{judge.title}: {pairs.axis}={','.join((pairs.baseline, *pairs.against))}")
+        same = (pairs.axis, pairs.baseline) == (asked.axis, asked.baseline)
+        if same and set(asked.against) <= set(pairs.against):
+            fitting.append(replace(judge, pairs=pairs._replace(against=asked.against)))
+    if len(fitting) != 1:
+        what = "several judges compare" if fitting else "no judge compares"
+        raise UsageError(f"--pairs: {what} these ({'; '.join(offers)}); --judge names one")
+    return fitting[0]

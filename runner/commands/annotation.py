@@ -1,0 +1,35 @@
+"""`crsweep annotate`: what it prints."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from runner.annotation.export import Exported
+from runner.annotation.importing import Imported
+from runner.core.formatting import many
+
+
+def show_exported(found: Exported, cases: int, console: Console) -> None:
+    """What was written, and whether there are fewer cases than wanted."""
+    fewest = min(found.cases.values())
+    if fewest < cases:
+        console.print(
+            f"found {many(fewest, 'complete case')} in one domain, not {cases:,}", soft_wrap=True
+        )
+    lines = [
+        f"{many(len(found.key.items), 'item')} from {many(sum(found.cases.values()), 'case')}",
+        f"form: {found.form}",
+        f"sheet: {found.sheet}",
+    ]
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def show_imported(found: Imported, annotator: str, console: Console) -> None:
+    """How many labels are new, were there, or are open."""
+    text = f"{many(found.new, 'new label')} of {annotator}"
+    if found.known:
+        text += f", {found.known:,} imported before"
+    if found.open:
+        text += f"; {many(found.open, 'open question')}"
+    console.print(text, markup=False, soft_wrap=True)
