@@ -2,10 +2,11 @@
 
     python -m tests.bench.judging --dialogues 10000
 
-The dialogues of `tests.bench.episodes` are run with the rules backend, once; then 4 judges (one of
-them twice) read them, by a model of 0.5 s a call, 64 judgements at once, everything stored and
-cached durably. The rate is that of the model's own log, from its first request to its last answer.
-The limit is concurrency / latency; at least 0.70 of it is expected of the median of 5 runs.
+The dialogues of `tests.bench.episodes` are run with the rules backend, once, by one agent with one
+seed: equal dialogues would share their judges' calls. Then 4 judges read them, by a model of 0.5 s
+a call, 64 judgements at once, everything stored and cached durably. The rate is that of the model's
+own log, from its first request to its last answer. The limit is concurrency / latency; at least
+0.70 of it is expected of the median of 5 runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from analysis.results import Results
 from runner.driver.judging import Selection
 from runner.driver.run import judge, run
 from tests.bench.ending import AtLeast, ending
@@ -27,7 +29,7 @@ from tests.bench.episodes import sweep
 from tests.bench.throughput import answered
 
 EXPECTED = 0.70  # of concurrency / latency
-JUDGES = ["relevance", "intention", "credibility", {"name": "relevance", "label": "again"}]
+JUDGES = ["relevance", "intention", "credibility", "crsarena"]
 
 
 def measure(folder: Path, latency_ms: float, concurrency: int) -> tuple[int, float]:
@@ -57,6 +59,8 @@ def measure(folder: Path, latency_ms: float, concurrency: int) -> tuple[int, flo
         assert result.tally is not None
         assert result.left == result.tally.failed == 0
         calls = answered(out)
+        rows = Results.open(out).query("SELECT count(*) FROM calls WHERE role LIKE 'judge%'")
+        assert [(len(calls),)] == rows.fetchall(), "calls were shared"
     start, end = min(c[0] for c in calls), max(c[1] for c in calls)
     return len(calls), len(calls) / (end - start)
 
@@ -70,7 +74,13 @@ def main() -> None:
     given = parser.parse_args()
     limit = given.concurrency / given.latency_ms * 1000
     with tempfile.TemporaryDirectory() as name:
-        path = sweep(Path(name), given.dialogues, "local")
+        path = sweep(
+            Path(name),
+            given.dialogues,
+            "local",
+            cases={"sample": given.dialogues},
+            grid={"agent": ["zero_shot"], "seed": [0]},
+        )
         run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
         found = []
         for _ in range(given.runs):
