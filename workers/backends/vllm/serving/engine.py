@@ -313,4 +313,7 @@ def clean_environment(offline: bool, cpu_share: int | None) -> None:
     if cpu_share is not None:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        # The engine's process computes itself. vLLM would start another for that, to set its number
+        # of threads, which is set below: it costs 0.7 GB and, at each start, its imports.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ["OMP_NUM_THREADS"] = str(cpu_share)  # Ray has set 1: it knows of no CPU here
