@@ -13,6 +13,12 @@ VLLM ?= cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# Compiled once: without it each of the many processes of a run or a test compiles all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Two files at a time, the longest first. Not more: an engine takes gigabytes of memory.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: quickstart install vllm tiny-models small-model small-model-test test test-fast check bench chaos format clean
 
 quickstart: $(VENV)/core.done
@@ -38,11 +44,11 @@ install: $(VENV)/core.done
 vllm: $(VENV)/vllm-$(VLLM).done
 
 test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # What needs neither Ray nor vLLM.
 test-fast: $(VENV)/dev.done
-	$(BIN)/python -m pytest -m "not ray and not vllm"
+	$(PYTEST) -m "not ray and not vllm"
 
 check: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/ruff check .

@@ -21,6 +21,9 @@ Start = Callable[..., Command]
 
 # Ray gives its workers what no other process wants, which is nothing while the tests are at work.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# vLLM starts a process for each architecture of a model that it does not find described here.
+_CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+os.environ.setdefault("VLLM_CACHE_ROOT", str(_CACHES / "vllm"))
 
 LAST_GUARD_SECONDS = 1800.0
 """When a test that waits for an event gives up: ten times what a slow and busy machine needs."""
@@ -40,9 +43,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first, then those with Ray, then those with vLLM: each may want all cores."""
-    items.sort(key=lambda item: [item.get_closest_marker(name) is not None
-                                 for name in ("vllm", "ray")])  # fmt: skip
+    """Quick tests first, then those with Ray, then those with vLLM.
+
+    Several workers (`pytest -n 2 --dist loadfile`) start with the longest, and end at the same time
+    since the quick ones are left.
+    """
+    items.sort(key=_weight, reverse="PYTEST_XDIST_WORKER" in os.environ)
+
+
+def _weight(item: pytest.Item) -> list[bool]:
+    return [item.get_closest_marker(name) is not None for name in ("vllm", "ray")]
 
 
 @pytest.fixture(autouse=True, scope="session")
