@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from unittest import mock
 
 import openai
 
@@ -15,6 +17,16 @@ from workers.models import BoundModel
 
 # The package that the installed version of the library is built on.
 _HTTP = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.split(".")[0])
+
+
+# No connection is made. To read the machine's certificates takes longer than all else that a call
+# does here.
+_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class _Client(openai.DefaultAsyncHttpxClient):
+    def __init__(self, **given: Any) -> None:
+        super().__init__(verify=_NO_CERTIFICATES, **given)
 
 
 class Sent(NamedTuple):
@@ -41,7 +53,8 @@ def bound(server: Server, transient: int = 0, **options: Any) -> BoundModel:
         return _HTTP.Response(sent.status, content=sent.content, headers=headers)
 
     given = {"backend": "openai", "base_url": "http://host/v1", "model": "qwen", **options}
-    model = BoundModel("m", ModelSpec.model_validate(given), context(), transient)
+    with mock.patch.object(openai, "DefaultAsyncHttpxClient", _Client):
+        model = BoundModel("m", ModelSpec.model_validate(given), context(), transient)
     attach(model._backend, handle)
     return model
 
