@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import analysis
 from agents.core.errors import UsageError
 from analysis.results import Results
 from sweeps.storage.folder import Folder, folder_at, read, write
@@ -281,3 +282,19 @@ def test_what_is_wrong_with_an_object_store_is_one_clear_line(tmp_path, crsweep,
         assert found in refused.stderr
         assert refused.stderr.count("\n") == 1
     assert "contains no sweep" in crsweep("table", at, check=2).stderr
+
+
+def test_frames_are_read_from_an_object_store(tmp_path, at):
+    built = Built(grid_of("a", backbones=["s", "w"]), seeds=[0, 1], case_ids=["u0", "u1"])
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                built.episode(cell, case_id, seed, success_turn=1 if "s" in cell.cell_id else None)
+    source = built.write(tmp_path / "local", parts=1)
+    for path in source.rglob("*.*"):
+        write(folder_at(at), path.relative_to(source).as_posix(), path.read_bytes())
+    results = analysis.open(at)
+    assert results.episodes("success").seed.tolist() == [0, 1, 0, 1]
+    assert results.turns().user_text.tolist() == ["u"] * 8
+    assert results.table("sr@5")["mean"].tolist() == [1, 0]
+    assert results.compare("roles.agent").difference.tolist() == [1]
