@@ -9,9 +9,10 @@ r"""From a sweep file and overrides to plain data with known origins.
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,20 @@ def load(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
     origins = Origins()
     path = expand_user(path)
     tree, text = _read(path, origins, seen=())
+    return _loaded(path, tree, text, overrides, origins)
+
+
+def load_recorded(config: Mapping[str, Any], place: str, overrides: Sequence[str]) -> LoadedSweep:
+    """The same of a configuration that a manifest has recorded; messages name `place`."""
+    text = json.dumps(config, ensure_ascii=False)
+    document, origins = parse(text), Origins()
+    origins.note(place, document, numbered=False)
+    return _loaded(Path(place), document.value, text, overrides, origins)
+
+
+def _loaded(
+    path: Path, tree: dict[str, Any], text: str, overrides: Sequence[str], origins: Origins
+) -> LoadedSweep:
     for override in overrides:
         if "=" not in override and Path(override).suffix in (".yaml", ".yml"):
             tree = _merge(tree, _read(expand_user(Path(override)), origins, seen=())[0])

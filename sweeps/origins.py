@@ -22,10 +22,10 @@ class Origins:
     plain: dict[Path, frozenset[str]] = field(default_factory=dict)
     """Path -> `Document.plain` there; of an axis, those of all its values."""
 
-    def note(self, file: str, document: Document) -> None:
-        """Notes every key of a file."""
+    def note(self, file: str, document: Document, *, numbered: bool = True) -> None:
+        """Notes every key of a file, by its line if the lines are `numbered`."""
         for path, line in document.lines.items():
-            self.places[path] = f"{file}:{line}"
+            self.places[path] = f"{file}:{line}" if numbered else file
             self.plain.pop(path, None)
         for path, written in document.plain.items():
             self.plain[path] = frozenset((written,))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +18,7 @@ from runner.core.reading import reading_shown
 from runner.driver import manifest as sweep_folder
 from runner.driver.budget import check_caps
 from sweeps import manifest as manifests
-from sweeps.load import LoadedSweep, load
+from sweeps.load import LoadedSweep, load, load_recorded
 from sweeps.origins import Origins
 from sweeps.plan import Plan, make_plan
 from sweeps.storage import folder as folders
@@ -43,11 +41,8 @@ def load_plan_of(what: str, overrides: Sequence[str]) -> Plan:
         return load_plan(path, overrides)
     folder, manifest = sweep_at(what)
     folder = folder.absolute()
-    with tempfile.TemporaryDirectory() as name:
-        sweep = Path(name) / f"{manifests.FILE}.yaml"
-        config = {**manifest.config, "out": str(folder)}
-        sweep.write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
-        loaded = load(sweep, overrides)
+    config = {**manifest.config, "out": str(folder)}
+    loaded = load_recorded(config, f"{folder}/{manifests.FILE}", overrides)
     with suppress(FileNotFoundError):
         text = folders.read(folder, "sweep.yaml").decode("utf-8", "replace")
         loaded = replace(loaded, text=text)  # as it was given

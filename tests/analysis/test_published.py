@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 from pydantic import TypeAdapter
 
@@ -159,13 +161,18 @@ def test_every_table_uses_words_that_exist(name):
                 assert option in TypeAdapter(kind).json_schema()["properties"]
 
 
+NOT_BUILT = {"ear", "unicorn"}  # agents of published rows that crsweep does not have
+
+
 @pytest.mark.parametrize(
     "wanted",
     [agent for name in published.names() for agent in published.read(name).agents.values()],
     ids=lambda wanted: "-".join(map(str, wanted.values())),
 )
 def test_a_row_stands_for_an_agent_with_such_options(wanted):
-    pytest.importorskip(f"agents.{wanted['name']}")
+    if wanted["name"] in NOT_BUILT:
+        assert find_spec(f"agents.{wanted['name']}") is None
+        return
     cls = plugins.load("agents", wanted["name"], "agent")
     options = {key: value for key, value in wanted.items() if key != "name"}
     assert plugins.build_options(cls.Options, options)
@@ -175,8 +182,8 @@ def test_a_row_stands_for_an_agent_with_such_options(wanted):
     ("name", "expected"),
     [
         ("af_irs/tabel2", "no published table is called 'af_irs/tabel2'; did you mean 'af_irs/tab"),
-        ("af_irs", "(known: af_irs/table2, af_irs/table3, desire/table3, "),
-        ("../af_irs/table2", "(known: af_irs/table2, af_irs/table3, desire/table3, "),
+        ("af_irs", "(known: af_irs/table2, af_irs/table3, "),
+        ("../af_irs/table2", "(known: af_irs/table2, af_irs/table3, "),
         ("af_irs/fig5", "Figure 5 is a plot without numbers"),
         ("af_irs/table1", "`crsweep plan` prints them"),
         ("desire/fig6", "Figure 6 is a plot without numbers"),

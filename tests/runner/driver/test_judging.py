@@ -143,6 +143,15 @@ def test_a_folder_without_judges_is_refused(sweep):
         sweep.judge()
 
 
+def test_what_is_wrong_in_a_stored_sweep_is_named_by_the_folders_manifest(sweep, monkeypatch):
+    monkeypatch.setenv("USERS", "5")
+    sweep.run(judges=[], domain={"name": "synthetic", "items": 120, "users": "${oc.env:USERS}"})
+    monkeypatch.delenv("USERS")
+    with pytest.raises(UsageError) as refused:
+        sweep.judge()
+    assert refused.value.message.startswith(f"{sweep.out}/manifest.json: domain.users: the envir")
+
+
 def test_what_infrastructure_fails_is_judged_by_the_next_run_and_hides_no_verdict(sweep):
     async def answer(self, call):
         if call.role == "judge.credibility":
