@@ -53,6 +53,7 @@ def test_json_whose_escapes_are_half_characters_is_read(text, read):
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
     lambda part: st.lists(part) | st.dictionaries(st.text(st.characters(codec=None)), part),
+    max_leaves=12,
 ))  # fmt: skip
 def test_the_json_form_of_plain_values_can_be_written_and_is_stable(value):
     try:

@@ -92,9 +92,14 @@ def test_every_recommender_that_ships_is_tested_here():
     )
 
 
+@pytest.fixture(scope="module")
+def recommenders():
+    return {str(given): trained(given, rounds()) for given in ALL}
+
+
 @pytest.mark.parametrize("given", ALL, ids=str)
-def test_what_a_trained_recommender_gives_has_the_shapes_and_types_it_promises(given):
-    recommender = trained(given, rounds())
+def test_what_a_trained_recommender_gives_has_the_shapes_and_types_it_promises(given, recommenders):
+    recommender = recommenders[str(given)]
     items, width = recommender.item_embeddings.shape
     assert items == 10
     for history in ([], [3], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]):
@@ -108,8 +113,8 @@ def test_what_a_trained_recommender_gives_has_the_shapes_and_types_it_promises(g
 
 
 @pytest.mark.parametrize("given", ["item_knn", SMALL], ids=str)
-def test_similarities_are_cosines_and_zero_for_a_user_without_history(given):
-    recommender = trained(given, rounds())
+def test_similarities_are_cosines_and_zero_for_a_user_without_history(given, recommenders):
+    recommender = recommenders[str(given)]
     history = [1, 2, 3]
     user = recommender.user_embedding(history)
     for item, vector in enumerate(recommender.item_embeddings):
@@ -120,8 +125,8 @@ def test_similarities_are_cosines_and_zero_for_a_user_without_history(given):
 
 
 @pytest.mark.parametrize("given", ALL, ids=str)
-def test_asking_a_recommender_changes_nothing_in_it(given):
-    recommender = trained(given, rounds())
+def test_asking_a_recommender_changes_nothing_in_it(given, recommenders):
+    recommender = recommenders[str(given)]
     before = recommender.content.digest()
     recommender.scores([1, 2])[:] = -1
     recommender.similarities([1, 2])[:] = -1

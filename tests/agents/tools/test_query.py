@@ -25,6 +25,13 @@ def select(sql, tool=TOOL):
     return asyncio.run(tool.select(sql))
 
 
+def assert_unharmed(sql, tool):
+    """After `sql`; the text is one that was not asked for before, since answers are remembered."""
+    found = select(f"SELECT item_id FROM items WHERE true -- after {HOSTILE.index(sql)}", tool)
+    assert found == ("1", "2", "3", "4", "5")
+    assert not any(Path("/tmp", name).exists() for name in ("stolen", "stolen.csv", "other.db"))
+
+
 def refused(sql, tool=TOOL) -> str:
     found = select(sql, tool)
     assert isinstance(found, QueryRefused), found
@@ -154,26 +161,29 @@ def test_hostile_queries_are_refused_and_change_nothing(sql, monkeypatch):
         assert SECRET not in reason
         assert "root:" not in reason
         assert os.environ["HOME"] not in reason
-    assert select("SELECT item_id FROM items WHERE true") == ("1", "2", "3", "4", "5")
-    assert not any(Path("/tmp", name).exists() for name in ("stolen", "stolen.csv", "other.db"))
+    assert_unharmed(sql, TOOL)
+
+
+@pytest.fixture(scope="module")
+def open_tool():
+    """One for all queries: what one of them harms, the next ones find."""
+    return CatalogueQuery(CATALOGUE, seconds=0.3)
 
 
 @pytest.mark.parametrize("sql", [sql for sql in HOSTILE if "repeat" not in sql])
-def test_the_database_alone_keeps_a_query_from_the_machine(sql, monkeypatch):
+def test_the_database_alone_keeps_a_query_from_the_machine(sql, open_tool, monkeypatch):
     """The second wall, without the first: what is not refused by DuckDB shows the catalogue or
     DuckDB's own state, and nothing of files, variables or environment."""
     monkeypatch.setattr(query, "_why_not", lambda cursor, sql: "")
-    tool = CatalogueQuery(CATALOGUE, seconds=0.3)
     monkeypatch.setenv("SECRET", SECRET)
     leaked = [SECRET]  # noqa: F841
     try:
-        found = select(sql, tool)
+        found = select(sql, open_tool)
     except (RuntimeError, UnicodeEncodeError):
         assert "\ud800" in sql  # why the first wall looks at characters
         return
     assert isinstance(found, QueryRefused) or set(found) <= set("12345")
-    assert select("SELECT item_id FROM items WHERE true", tool) == ("1", "2", "3", "4", "5")
-    assert not any(Path("/tmp", name).exists() for name in ("stolen", "stolen.csv", "other.db"))
+    assert_unharmed(sql, open_tool)
 
 
 @pytest.mark.parametrize(
