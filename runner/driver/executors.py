@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.console import Console
 
 from agents.core.artifacts import Content
-from agents.core.errors import CrsweepError
+from agents.core.errors import CrsweepError, StoreError
 from runner.driver.engine_loader import Residents
 from runner.driver.scheduler import Worker
 from runner.placement.cluster import cluster
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from workers.executors.on_ray import RayWorker, Shared
 
 log = logging.getLogger(__name__)
+
+_LOOK_EVERY = 5.0  # seconds between two looks whether a worker can still start
 
 
 class Executor(Protocol):
@@ -145,11 +147,20 @@ class RayExecutor:
             self._job, name, self._slots, self._count, owners, self._environment
         )
         self._workers.append(worker)
-        await worker.start()
+        await self._started(worker)
         await worker.provide(self._shared)
         if self._fleet is not None:
             self._inform(worker)
         return worker
+
+    async def _started(self, worker: RayWorker) -> None:
+        """Returns when the worker has started. StoreError if it never can."""
+        start = asyncio.ensure_future(worker.start())
+        while not (await asyncio.wait([start], timeout=_LOOK_EVERY))[0]:
+            if not self._ray.has_own_node():
+                start.cancel()
+                raise StoreError("Ray's raylet on this machine has died, and all workers with it")
+        await start
 
     def launch(self, residents: Residents) -> Fleet:
         """The engines of the run, none loaded yet."""

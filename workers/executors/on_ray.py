@@ -429,6 +429,14 @@ def _why_no_ray(address: str | None, error: Exception) -> str:
     return f"Ray does not start: {said}"
 
 
+def has_own_node() -> bool:
+    """Whether this driver's node is alive. Without it Ray ends the driver's job: actors that exist
+    die, and new ones wait forever.
+    """
+    own = ray.get_runtime_context().get_node_id()
+    return any(node["Alive"] for node in ray.nodes() if node["NodeID"] == own)
+
+
 def stop_ray() -> None:
     """Leaves the cluster; a local Ray ends."""
     ray.shutdown()
