@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,20 +110,26 @@ def crsweep(sweep: Path | str, *overrides: str, log: Path | None = None) -> None
 
 
 def check(model: str) -> None:
-    """What must hold of every real model, by four small runs; SystemExit with what does not."""
+    """What must hold of every real model, by four small runs; SystemExit with what does not.
+
+    Two processes at a time: an engine on the CPU computes with one core.
+    """
     found = Findings(time.monotonic())
-    with TemporaryDirectory(prefix="crsweep-small-model-") as folder:
+    with (
+        TemporaryDirectory(prefix="crsweep-small-model-") as folder,
+        ThreadPoolExecutor(max_workers=2) as pool,
+    ):
         runs = Runs(Path(folder), model)
-        first = runs.play("first")
+        played = pool.submit(runs.play, "first")
+        by_a_server = pool.submit(runs.play_by_a_server)
+        repeated = pool.submit(runs.play, "again", _REPEATED)
+        first = played.result()
         found.enough(first)
         found.valid(first)
-        found.same("two runs from an empty cache", first, runs.play("again", _REPEATED))
-        with runs.server() as url:
-            served = runs.play("served", _REPEATED, **runs.by_server(url))
-            found.same("vllm and a server", first, served)
-            free = runs.by_server(url, guided="none", sampling=_FREE)
-            share = share_valid(runs.play("free", cases=1, **free))
-        found.say(f"with `guided: none` {share:.0%} valid at the first asking")
+        served, free = by_a_server.result()
+        found.same("vllm and a server", first, served)
+        found.say(f"with `guided: none` {share_valid(free):.0%} valid at the first asking")
+        found.same("two runs from an empty cache", first, repeated.result())
     found.end()
 
 
@@ -133,6 +140,8 @@ class Runs:
     """
 
     def __init__(self, folder: Path, model: str) -> None:
+        # Before any run is started, since all inherit it.
+        clean_environment(Path(model).is_dir(), None if gpu_memories() else 1)
         self._folder, self._model = folder, model
         given = yaml.safe_load(Path(SWEEP).read_text(encoding="utf-8"))
         self._sweep: dict[str, Any] = given
@@ -149,6 +158,13 @@ class Runs:
         domain = [each for each in settings(self._model) if each.startswith("domain.")]
         crsweep(path, *domain, log=self._folder / f"{name}.log")
         return calls_of(out)
+
+    def play_by_a_server(self) -> tuple[Any, Any]:
+        """The calls of a run that repeats dialogues by a server, and of one without guidance."""
+        with self.server() as url:
+            served = self.play("served", _REPEATED, **self.by_server(url))
+            free = self.by_server(url, guided="none", sampling=_FREE)
+            return served, self.play("free", cases=1, **free)
 
     def by_server(self, url: str, **more: Any) -> dict[str, Any]:
         """Options of the backend `openai` that ask the server for the same."""
@@ -168,7 +184,6 @@ class Runs:
         flags = flags_of(options.engine_arguments(cpu=not gpu_memories()))
         flags += ["--served-model-name", self._model, "--generation-config", "vllm"]
         flags += ["--host", "127.0.0.1", "--port", str(port)]
-        clean_environment(Path(self._model).is_dir(), None if gpu_memories() else 1)
         log = self._folder / "server.log"
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags]
         with log.open("w") as output:
