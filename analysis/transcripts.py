@@ -39,24 +39,20 @@ class Standing:
             f"ORDER BY position, cell, seed, seed_training, seed_order{limited}"
         )
         results.check_select(text)
-        self._rows: pa.Table = results.arrow(text)
+        self.heads: pa.Table = results.arrow(text)
+        """A row for each: its ids, transcript hash, cell, case and seeds."""
 
     def __len__(self) -> int:
-        return self._rows.num_rows
+        return self.heads.num_rows
 
     @cached_property
     def places(self) -> dict[tuple[int, str, Seeds], int]:
         """(cell, case, seeds) of each dialogue -> its position."""
-        columns = [self._rows[name].to_pylist() for name in _COLUMNS]
+        columns = [self.heads[name].to_pylist() for name in _COLUMNS]
         return {
             (cell, case, Seeds(*seeds)): index
             for index, (cell, case, *seeds) in enumerate(zip(*columns, strict=True))
         }
-
-    @cached_property
-    def attempts(self) -> list[str]:
-        """The id of each dialogue's attempt, by position."""
-        return self._rows["attempt_id"].to_pylist()
 
     def batches(self) -> Iterator[list[StoredDialogue]]:
         """All dialogues, in order."""
@@ -68,7 +64,7 @@ class Standing:
     def read(self, positions: Sequence[int]) -> dict[int, StoredDialogue]:
         """The dialogues at these positions."""
         distinct = sorted(set(positions))
-        chosen = self._rows.take(pa.array(distinct, pa.int64()))
+        chosen = self.heads.take(pa.array(distinct, pa.int64()))
         chosen = chosen.append_column("place", pa.array(range(len(distinct)), pa.int32()))
         self._results.db.register("chosen_dialogues", chosen)
         rows = self._results.query(

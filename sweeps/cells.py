@@ -14,6 +14,7 @@ from agents.core.artifacts import CallsRecipe, Recipe
 from agents.core.errors import PromptError, UsageError, near
 from agents.core.prompts import folder_of
 from agents.core.seeds import Seeds
+from simulators.core.cases import Domain
 from simulators.core.user import User
 from sweeps import grid, identity
 from sweeps.artifacts import Need, keys_of, need_of, role_of
@@ -26,6 +27,8 @@ from sweeps.sources import Sources
 from sweeps.speakers import AGENTS, USERS, require, speaker
 
 SUCCESS = "simulators.success"
+REPLAY = "recorded"
+"""The agent and the simulated user that replay recorded dialogues."""
 SEED_AXES = ("seed", "seeds", "seeds.sampling", "seeds.training", "seeds.order")
 
 Declare = Callable[[ModelSpec, Origins, Sequence[str]], Callable[[], Mapping[str, Any]]]
@@ -84,6 +87,7 @@ class CellMaker:
         _refuse_infinite(raw, origins, ())
         config: CellConfig = check(CellConfig, raw, origins)
         source = self.sources.position(config, origins, point)
+        _check_replay(config, self.sources.made[source].domain, origins)
         agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
         recipes = _needs(agent, config.agent, origins)
         user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
@@ -191,6 +195,28 @@ def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:
             _refuse_infinite(part, origins, (*at, index))
     elif isinstance(value, float) and not math.isfinite(value):
         raise origins.refuse(at, f"expected a finite number, found {value}")
+
+
+def _check_replay(config: CellConfig, domain: Domain, origins: Origins) -> None:
+    """Recorded dialogues are replayed, whole, and no others are."""
+    turns = domain.replayed_turns
+    for part, ref in (("agent", config.agent), ("simulator", config.simulator)):
+        if turns and ref.name != REPLAY:
+            raise origins.refuse(
+                (part,),
+                f"found {ref.name!r}; dialogues of the domain {config.domain.name!r} are recorded: "
+                f"expected {REPLAY!r}",
+            )
+        if ref.name == REPLAY and not turns:
+            raise origins.refuse(
+                (part,),
+                f"{REPLAY!r} replays the domain 'recordings'; found {config.domain.name!r}",
+            )
+    if turns > config.limits.max_turns:
+        raise origins.refuse(
+            ("limits", "max_turns"),
+            f"the longest recorded dialogue has {turns} turns, found {config.limits.max_turns}",
+        )
 
 
 def _check_success(ref: PluginRef, origins: Origins) -> None:

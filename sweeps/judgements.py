@@ -59,13 +59,13 @@ class StoredDialogue(NamedTuple):
                 turn.agent_text,
                 turn.action,
                 tuple(catalogue[item] for item in turn.shown),
-                turn.user_text,
+                turn.user_text or None,  # empty words were not said (see the user `recorded`)
                 turn.user_decision,
                 None if turn.accepted is None else catalogue[turn.accepted],
             )
             for turn in self.turns
         )
-        return RecordedDialogue(catalogue.noun, self.opening, tuple(turns))
+        return RecordedDialogue(catalogue.noun, self.opening or None, tuple(turns))
 
 
 class Prefix(NamedTuple):

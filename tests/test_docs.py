@@ -128,3 +128,23 @@ def test_every_metric_is_documented():
     page = (ROOT / "docs/results.md").read_text()
     for name in plugins.names("analysis.metrics"):
         assert f"`{name}" in page, name
+
+
+def test_the_example_of_judging_recordings_runs_as_it_stands(tmp_path, crsweep):
+    page = (ROOT / "docs/recordings.md").read_text()
+    blocks = [(language, text) for language, text in BLOCK.findall(page)]
+    record = " ".join(next(text for language, text in blocks if language == "json").split())
+    sweep = next(text for language, text in blocks if language == "yaml")
+    (tmp_path / "dialogues.jsonl").write_text(record + "\n")
+    out = tmp_path / "out"
+    text = sweep.replace("results/recorded", str(out)).replace(
+        "dialogues.jsonl", str(tmp_path / "dialogues.jsonl")
+    )
+    (tmp_path / "recorded.yaml").write_text(f"{text}run: {{executor: local}}\n")
+    crsweep("run", tmp_path / "recorded.yaml")
+    imported = crsweep("annotate", "import", out, "--recorded").stdout
+    assert "1 new label of aggregate" in imported
+    assert "left out, not scored by the judge: overall 1" in imported
+    assert "aggregate" in crsweep("agreement", out).stdout
+    crsweep("judge", out, "judges=[crsarena,credibility]")
+    assert set(raw(out, "judgements").judge) == {"crsarena", "credibility"}

@@ -20,6 +20,7 @@ from runner.rehearsal.dialogues import rehearse
 from simulators.core.cases import Domain
 from simulators.core.judge import HistoryOptions, Judge
 from simulators.core.user import User
+from sweeps.cells import REPLAY
 from tests.sweep_files import plan_of, write_sweep
 from tests.workers.backends.rules.test_answers import changed, leaves
 from workers.backends.core.backend import Backend
@@ -41,15 +42,16 @@ KINDS = {
     "analysis.metrics": None,
 }
 EVERY = [(package, name) for package in KINDS for name in plugins.names(package)]
-SPEAKERS = [(p, n) for p, n in EVERY if p in ("agents", "simulators.users")]
+AGENTS = [name for name in plugins.names("agents") if name != REPLAY]
+USERS = [name for name in plugins.names("simulators.users") if name != REPLAY]
+SPEAKERS = [("agents", name) for name in AGENTS]
+SPEAKERS += [("simulators.users", name) for name in USERS]
 JUDGES = [(p, n) for p, n in EVERY if p == "simulators.judges"]
 
 
 # Every agent and every user once: prompts are a plug-in's own, so not every pair is played.
-SIDES = [(agent, "target_item") for agent in plugins.names("agents")]
-SIDES += [
-    ("zero_shot", user) for user in plugins.names("simulators.users") if user != "target_item"
-]
+SIDES = [(agent, "target_item") for agent in AGENTS]
+SIDES += [("zero_shot", user) for user in USERS if user != "target_item"]
 
 
 def test_the_plugins_of_the_first_release_are_found():
@@ -188,7 +190,7 @@ def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_pat
     assert unseen > 20
 
 
-@pytest.mark.parametrize("agent", plugins.names("agents"))
+@pytest.mark.parametrize("agent", AGENTS)
 def test_a_prompt_with_nothing_to_list_shows_no_item_called_none(tmp_path, agent):
     plan = plan_of(
         write_sweep(tmp_path, grid=None, agent=agent, roles={"user": "strong", "agent": "weak"}),
@@ -215,7 +217,7 @@ def test_a_prompt_with_nothing_to_list_shows_no_item_called_none(tmp_path, agent
             assert "\n\n\n" not in prompt, (role, step)
 
 
-@pytest.mark.parametrize("agent", plugins.names("agents"))
+@pytest.mark.parametrize("agent", AGENTS)
 def test_a_prompt_gives_the_form_before_the_inputs_and_ends_with_what_to_answer(tmp_path, agent):
     plan = plan_of(
         write_sweep(tmp_path, grid=None, agent=agent, roles={"user": "strong", "agent": "strong"})
@@ -230,7 +232,7 @@ def test_a_prompt_gives_the_form_before_the_inputs_and_ends_with_what_to_answer(
         assert inputs.endswith(f"\n\n{call.step.closing}")
 
 
-@pytest.mark.parametrize("agent", plugins.names("agents"))
+@pytest.mark.parametrize("agent", AGENTS)
 def test_bounds_of_replies_follow_what_is_shown_and_listed(tmp_path, agent):
     def calls_of(shown_items):
         plan = plan_of(

@@ -52,11 +52,12 @@ def facts_of(item: Item) -> tuple[Fact, ...]:
 class Catalogue:
     """The items of a domain, in a fixed order, found by id or by title.
 
-    Raises DataError for an empty catalogue or two items with one id.
+    Raises DataError for two items with one id, and for an empty catalogue unless it `may_be_empty`
+    (recorded dialogues that do not mark their items).
     """
 
-    def __init__(self, items: Sequence[Item], *, noun: str) -> None:
-        if not items:
+    def __init__(self, items: Sequence[Item], *, noun: str, may_be_empty: bool = False) -> None:
+        if not items and not may_be_empty:
             raise DataError("the catalogue has no items")
         self.items = tuple(items)
         self.noun = noun

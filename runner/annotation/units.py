@@ -132,7 +132,7 @@ class Chooser:
         at = self.standing.places
         stored = self._stored_replies() if choice.of == "response" else None
         against = opponents(choice, [cell.axes for cell in self.plan.cells])
-        attempts = self.standing.attempts
+        attempts = self.standing.heads["attempt_id"].to_pylist()
         found = []
         for (cell, case, seeds), first in at.items():
             for other in against.get(cell, ()):

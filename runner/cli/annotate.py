@@ -55,13 +55,39 @@ def export_form(
 def import_labels(
     folder: Folder,
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="What the form saved, or the sheet.")
-    ],
-    annotator: Annotated[str, typer.Option(metavar="NAME", help="Who filled them in.")],
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="What the form saved, or the sheet."),
+    ] = None,
+    annotator: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who filled them in.")
+    ] = None,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="The labels that came with recorded dialogues.")
+    ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --recorded: whose questions they answer."),
+    ] = None,
 ) -> None:
     """Add what one person filled in to the judgements of a sweep."""
     with one_clear_message():
+        from agents.core.errors import UsageError
         from runner.annotation.importing import import_files
-        from runner.commands.annotation import show_imported
+        from runner.annotation.recorded import AGGREGATE, import_recorded
+        from runner.commands.annotation import show_imported, show_left
+        from runner.driver.loading import load_plan_of
 
-        show_imported(import_files(folder, files, annotator), annotator, plain_console())
+        console = plain_console()
+        if recorded:
+            if files:
+                raise UsageError("--recorded imports no files; leave them out")
+            name = annotator or AGGREGATE
+            found, left = import_recorded(load_plan_of(folder, []), judge, name)
+            show_imported(found, name, console)
+            show_left(left, console)
+            return
+        if not files or annotator is None:
+            raise UsageError("give the files and who filled them in: FILE --annotator NAME")
+        if judge is not None:
+            raise UsageError("--judge belongs to --recorded; files say what they answer")
+        show_imported(import_files(folder, files, annotator), annotator, console)

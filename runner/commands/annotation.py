@@ -6,6 +6,7 @@ from rich.console import Console
 
 from runner.annotation.export import Exported
 from runner.annotation.importing import Imported
+from runner.annotation.recorded import Left
 from runner.core.formatting import many
 
 
@@ -33,3 +34,16 @@ def show_imported(found: Imported, annotator: str, console: Console) -> None:
     if found.open:
         text += f"; {many(found.open, 'open question')}"
     console.print(text, markup=False, soft_wrap=True)
+
+
+def show_left(left: Left, console: Console) -> None:
+    """Which labels of recorded dialogues were not imported, and why."""
+    if left.unknown:
+        names = ", ".join(f"{name} {count:,}" for name, count in sorted(left.unknown.items()))
+        console.print(f"left out, not scored by the judge: {names}", markup=False, soft_wrap=True)
+    if left.unplayed:
+        labels = many(left.unplayed, "label")
+        console.print(
+            f"left out, dialogue not in the folder yet: {labels}; `crsweep run` stores them",
+            soft_wrap=True,
+        )

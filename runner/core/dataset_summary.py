@@ -33,6 +33,8 @@ def _domains(plan: Plan) -> list[tuple[str, Domain]]:
 
 
 def _counts(statistics: Mapping[str, int]) -> str:
-    each = statistics["interactions"] / statistics["users"]
     counts = ", ".join(f"{count:,} {what}" for what, count in statistics.items())
+    if "users" not in statistics:  # recorded dialogues
+        return counts
+    each = statistics["interactions"] / statistics["users"]
     return f"{counts} ({each:.1f} a user)"

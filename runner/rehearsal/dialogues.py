@@ -118,7 +118,7 @@ def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
             "cells": list(artifact.cells),
             "state": states[key],
             "needed": key in needed,
-            "interactions": domain.statistics()["interactions"],
+            "interactions": domain.statistics().get("interactions", 0),
         }
         if isinstance(recipe, FitRecipe):
             earlier = store.alike(recipe.kind, recipe.identity(), domain.fingerprint())

@@ -9,9 +9,11 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from agents.core.dialogue import UserTurn
 from agents.core.items import Catalogue, Interactions, Item, TrainingData, VisibleCase
 from agents.core.plugins import Options
 from simulators.core.profiles import BuyerProfile
+from simulators.core.recordings import Label
 
 Split = Literal["train", "validation", "test"]
 
@@ -23,6 +25,13 @@ class HiddenCase:
     targets: tuple[Item, ...]
     profile: BuyerProfile | None = None
     """In domains of buyers (`simulators.core.profiles`); None in all others."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAnswers(HiddenCase):
+    """A case whose dialogue was recorded elsewhere: its opening, and the user's answers."""
+
+    said: tuple[UserTurn, ...] = ()
 
 
 class Case(NamedTuple):
@@ -97,6 +106,18 @@ class Domain(ABC):
     def published(self) -> Published | None:
         """The same figures in a paper that used this data set; None where there is none."""
         return None
+
+    @property
+    def replayed_turns(self) -> int:
+        """Turns of the longest dialogue, if the cases are recorded dialogues; 0 if they are not.
+
+        Recorded ones are replayed by the agent and the user `recorded`, and by no other.
+        """
+        return 0
+
+    def labels(self) -> Sequence[Label]:
+        """What people said of recorded dialogues."""
+        return ()
 
     def remarks(self) -> Sequence[str]:
         """What reading left out, with counts and reasons, a line each."""

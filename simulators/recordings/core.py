@@ -6,9 +6,8 @@ the file into records of the import format (docs/recordings.md) and gives them t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,32 +15,11 @@ from agents.core.errors import DataError, near
 from agents.core.items import LONGEST_TITLE, Item
 from agents.core.text import repaired_deep
 from simulators.core.judge import RecordedDialogue, RecordedTurn
+from simulators.core.recordings import Label, Recordings
 from simulators.domains.core.files import short
-
-RECORDINGS = "simulators.recordings"
 
 _Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f<>\[\]]+$")]
 _Labels = dict[_Name, Annotated[float, Field(strict=True)]]
-
-
-class Label(NamedTuple):
-    """What people said of a recorded dialogue: of one reply (`turn`, from 1) or of all of it."""
-
-    dialogue_id: str
-    turn: int | None
-    dimension: str
-    value: float
-
-
-class Recordings(NamedTuple):
-    """Dialogues by their ids, in the order of the file, and the labels that came with them."""
-
-    dialogues: dict[str, RecordedDialogue]
-    labels: tuple[Label, ...]
-
-
-Reader = Callable[[Path], Recordings]
-"""What each module here exports. Raises DataError."""
 
 
 class _Part(BaseModel):

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.core.errors import DataError
+from simulators.core.recordings import Recordings
 from simulators.domains.core.files import need_file, open_data, short
-from simulators.recordings.core import Recordings, collect
+from simulators.recordings.core import collect
 
 __all__ = ["crsarena"]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.core.errors import DataError
+from simulators.core.recordings import Recordings
 from simulators.domains.core.files import open_data
-from simulators.recordings.core import Recordings, collect
+from simulators.recordings.core import collect
 
 __all__ = ["json_lines"]
 

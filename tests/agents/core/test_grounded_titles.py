@@ -131,9 +131,9 @@ def naming(titles):
     return FakeModel(reply)
 
 
-# Their items come from a search or a recommender, whatever the model names: their own tests show
-# that neither the history nor what was shown is among them.
-SEARCHERS = {"desire", "intercrs"}
+# Their items come from a search, a recommender or a recording, whatever the model names: their own
+# tests show that neither the history nor what was shown is among them.
+SEARCHERS = {"desire", "intercrs", "recorded"}
 
 
 @pytest.mark.parametrize("name", sorted(set(plugins.names("agents")) - SEARCHERS))

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agents.core.errors import DataError
-from simulators.recordings.core import Label
+from simulators.core.recordings import Label
 from simulators.recordings.crsarena import crsarena
 
 EVAL = [

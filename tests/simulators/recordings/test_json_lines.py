@@ -9,7 +9,7 @@ import pytest
 from agents.core.errors import DataError
 from agents.core.items import Item
 from simulators.core.judge import RecordedDialogue, RecordedTurn
-from simulators.recordings.core import Label
+from simulators.core.recordings import Label
 from simulators.recordings.json_lines import json_lines
 
 FACTS = {
