@@ -254,7 +254,7 @@ def _people(results: Results) -> tuple[list[_Rater], list[str]]:
     given = ", ".join(f"{count:,} with {n}" for n, count in sorted(votes.items(), reverse=True))
     note = (
         f"people: {len(annotators)} annotators ({given} votes); a pair is won by the label of more "
-        "than half of its votes, and without one it is a tie (split)"
+        "than half of its votes, and without one it is a tie (split); shares are of all their pairs"
     )
     return raters, [note]
 
@@ -321,7 +321,7 @@ def _row(
         rater.choice.baseline,
         against,
         dimension,
-        *(_shares(found, result) for result in (1, -1, 0)),
+        *(_shares(found, result, pooled=rater.people) for result in (1, -1, 0)),
         wins=total[1],
         losses=total[-1],
         ties=total[0],
@@ -336,10 +336,13 @@ def _count(values: Iterable[int], sign: int) -> int:
     return sum(value * sign > 0 for value in values)
 
 
-def _shares(found: Sequence[_Pair], result: int) -> Value:
-    """The share of pairs with this result, in per cent: of each seed, then over seeds."""
+def _shares(found: Sequence[_Pair], result: int, *, pooled: bool) -> Value:
+    """The share of pairs with this result, in per cent: of each seed, then over seeds.
+
+    `pooled`: of all pairs. People label one repetition of a case, so seeds are no repetitions.
+    """
     by_seed: dict[int, list[bool]] = {}
     for pair in found:
-        by_seed.setdefault(pair.seed, []).append(pair.result == result)
+        by_seed.setdefault(0 if pooled else pair.seed, []).append(pair.result == result)
     per_seed = [(100 * sum(hits) / len(hits), len(hits)) for _, hits in sorted(by_seed.items())]
     return over_seeds(per_seed, deterministic=False)

@@ -10,7 +10,9 @@ import typer
 from runner.cli.arguments import Folder
 from runner.cli.exits import one_clear_message, plain_console
 
-app = typer.Typer(help="Let people label dialogues, and import what they said.")
+app = typer.Typer(
+    help="Let people label dialogues, and import what they said.", no_args_is_help=True
+)
 
 
 @app.command("export")

@@ -237,6 +237,8 @@ def test_the_table_of_pairs_has_the_majority_of_people(sweep, tmp_path):
     assert (row.baseline, row.against) == ("zero_shot", "react")
     assert (row.wins, row.losses, row.ties, row.split) == (2, 1, 1, 1)
     assert (row.pairs, row.planned, row.biased) == (4, None, None)
+    assert [v.mean for v in (row.win, row.loss, row.tie)] == [50, 25, 25]  # of both seeds' pairs
+    assert row.win.std is None
     assert row.p == 1.0  # two cases against one
     printed = sheet(table)
     assert "split" in printed.figures
