@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from agents.core.errors import StoreError, UsageError, near
-from analysis import sql
+from analysis import sandbox, sql
 from sweeps import manifest as manifests
 from sweeps.judges import PairChoice, opponents
 from sweeps.manifest import Manifest
@@ -101,12 +101,11 @@ class Results:
 
     def check_select(self, text: str) -> None:
         """Raises UsageError unless `text` is one statement that only reads."""
-        try:
-            kinds = [statement.type for statement in self.db.extract_statements(text)]
-        except duckdb.Error as error:
-            raise UsageError(f"SQL: {error}") from None
-        if kinds not in ([duckdb.StatementType.SELECT], [duckdb.StatementType.EXPLAIN]):
-            raise UsageError("SQL: expected one query that only reads (SELECT)")
+        sandbox.check_select(self.db, text)
+
+    def confine(self, memory: str) -> None:
+        """Before a query that somebody typed: no file outside the folder, at most `memory`."""
+        sandbox.confine(self.db, self.folder, memory)
 
     def query(self, text: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
         """Runs SQL; UsageError with DuckDB's words if it is wrong, StoreError for damaged parts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -108,15 +109,45 @@ def compare(
 def sql(
     folder: Folder,
     query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="SQL over episodes, turns, calls, cells, cases.")
+        str, typer.Argument(metavar="QUERY", help="SQL over the views of docs/schema.md.")
     ],
     format: Annotated[str, typer.Option(help="text, csv or json.")] = "text",
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with uncut cells.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with uncut cells.")] = False,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a Parquet file instead, with types.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="What the query may take.")
+    ] = 10.0,
 ) -> None:
     """Query the results with DuckDB SQL. On a terminal, long cells are cut to its width."""
     with one_clear_message():
         from runner.commands.query import show_query
 
-        chosen = "csv" if as_csv else "json" if as_json else format
-        show_query(folder, query, format=chosen, console=plain_console())
+        show_query(
+            folder,
+            query,
+            format="csv" if as_csv else "json" if as_json else format,
+            console=plain_console(),
+            parquet=parquet,
+            seconds=timeout,
+        )
+
+
+@app.command()
+def view(
+    folder: Folder,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Default: 8765, or any if that is in use."),
+    ] = None,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Only print the address.")
+    ] = False,
+) -> None:
+    """Read dialogues in a browser, also while the sweep runs. Changes nothing."""
+    with one_clear_message():
+        from runner.commands.view import show_viewer
+
+        show_viewer(folder, port=port, browser=not no_browser, console=plain_console())

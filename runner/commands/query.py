@@ -7,8 +7,10 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import rich.box
 from rich.cells import cell_len
 from rich.console import Console
@@ -16,10 +18,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.core.errors import UsageError
+from analysis import sandbox
 from analysis.results import Results
 from analysis.tables.sheets import printable
+from runner.core.formatting import many
 
 NULL = "NULL"
+_MEMORY = "4GB"  # of one query
 _GAP, _EDGES = 3, 2  # columns of the screen between two of a table, and at its edges
 _NARROWEST = 8  # columns of the screen; where less is left for each, a row is many lines
 _WHOLE = "cells are cut to the width of the terminal; use --csv or --json for full cells"
@@ -27,11 +32,28 @@ _WHOLE = "cells are cut to the width of the terminal; use --csv or --json for fu
 Rows = Sequence[Sequence[str | None]]
 
 
-def show_query(folder: str, query: str, *, format: str, console: Console) -> None:
-    """Prints the answer to one query: cut to the width of a terminal, elsewhere whole."""
+def show_query(
+    folder: str,
+    query: str,
+    *,
+    format: str,
+    console: Console,
+    parquet: Path | None = None,
+    seconds: float = sandbox.SECONDS,
+) -> None:
+    """Prints the answer to one query: cut to the width of a terminal, elsewhere whole.
+
+    With `parquet`, it is written to that file with its types instead. UsageError.
+    """
     if format not in ("text", "csv", "json"):
         raise UsageError(f"--format {format}: sql prints text, csv or json")
-    names, rows = Results.open(folder).select(query, as_json=format == "json")
+    results = Results.open(folder)
+    results.confine(_MEMORY)
+    with sandbox.limited(results.db, seconds):
+        if parquet is not None:
+            _write_parquet(results, query, parquet, console)
+            return
+        names, rows = results.select(query, as_json=format == "json")
     if format == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
@@ -44,14 +66,36 @@ def show_query(folder: str, query: str, *, format: str, console: Console) -> Non
         _print_whole(names, rows, console)
 
 
-def _print_json(names: Sequence[str], rows: Rows) -> None:
-    """An array, an object a line. Equal names are numbered: an object has each key once."""
-    keys: list[str] = []
+def _write_parquet(results: Results, query: str, path: Path, console: Console) -> None:
+    """Writes the answer aside and renames it: a file with that name is a whole one."""
+    results.check_select(query)
+    found = results.arrow(query)
+    # Names may be equal in SQL, not in a file that other programs read by name.
+    found = found.rename_columns(_distinct(found.column_names))
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        pq.write_table(found, aside, compression="zstd")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UsageError(f"--parquet {path}: {error.strerror or error}") from None
+    console.print(f"{path}: {many(len(found), 'row')}", markup=False, soft_wrap=True)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Equal names are numbered: `a`, `a_1`."""
+    distinct: list[str] = []
     for name in names:
         number = 0
-        while (key := f"{name}_{number}" if number else name) in keys:
+        while (key := f"{name}_{number}" if number else name) in distinct:
             number += 1
-        keys.append(key)
+        distinct.append(key)
+    return distinct
+
+
+def _print_json(names: Sequence[str], rows: Rows) -> None:
+    """An array, an object a line. Equal names are numbered: an object has each key once."""
+    keys = _distinct(names)
     encoded = [json.dumps(key, ensure_ascii=False) for key in keys]
     lines = [
         "{" + ", ".join(f"{k}: {_strict(v)}" for k, v in zip(encoded, row, strict=True)) + "}"

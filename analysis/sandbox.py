@@ -1,0 +1,151 @@
+"""SQL that a person types, run where it can read the results of one sweep and nothing else.
+
+1. DuckDB parses it, and only one SELECT passes. Its statement type does not say enough: DuckDB 2.0
+   counts `WITH a AS (COPY ... TO 'file') SELECT 1` as a SELECT, so the syntax tree is read too.
+2. The connection may open files in the sweep's folder only, loads no extension, writes no temporary
+   file, has a memory limit, and none of that can be changed.
+3. A timer interrupts it. DuckDB looks at the interrupt every 2,048 rows, and one value may take
+   long: where that must not hold up others, the query runs in a process that can be killed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+
+from agents.core.errors import UsageError
+from sweeps.storage.folder import Folder, LocalFolder
+
+SECONDS = 10.0
+"""What a query may take unless it is given more."""
+
+_NODE_NAMES = (
+    "SELECT_NODE SET_OPERATION_NODE RECURSIVE_CTE_NODE CTE_NODE BASE_TABLE JOIN SUBQUERY EMPTY "
+    "EXPRESSION_LIST TABLE_FUNCTION COLUMN_DATA PIVOT SHOW_REF"
+)
+_NODES = frozenset(_NODE_NAMES.split())
+# Table functions that open files are left out: the views are all that there is to read.
+_TABLE_FUNCTION_NAMES = "unnest range generate_series json_each json_tree regexp_split_to_table"
+_TABLE_FUNCTIONS = frozenset(_TABLE_FUNCTION_NAMES.split())
+
+
+def confine(db: duckdb.DuckDBPyConnection, folder: Folder, memory: str) -> None:
+    """Locks a connection: files in `folder` at most, `memory` (`512MB`), no extensions.
+
+    Views that read local files, registered tables and settings come first.
+    """
+    directories = [str(folder.path.absolute())] if isinstance(folder, LocalFolder) else []
+    # A folder for temporary files would be one more that queries may read and write.
+    db.execute("SET temp_directory = ''")
+    db.execute("SET memory_limit = ?", [memory])
+    db.execute("SET allowed_directories = $1", [directories])
+    for setting in (
+        "autoinstall_known_extensions",
+        "autoload_known_extensions",
+        "allow_community_extensions",
+        "enable_external_access",
+    ):
+        db.execute(f"SET {setting} = false")
+    db.execute("SET lock_configuration = true")
+
+
+def check_select(db: duckdb.DuckDBPyConnection, text: str) -> None:
+    """UsageError unless `text` is one SELECT, or EXPLAIN of one, that calls no table function
+    which opens files."""
+    try:
+        kinds = [statement.type for statement in db.extract_statements(text)]
+    except duckdb.Error as error:
+        raise UsageError(f"SQL: {error}") from None
+    if kinds == [duckdb.StatementType.EXPLAIN]:
+        return check_select(db, _explained(text))
+    if kinds != [duckdb.StatementType.SELECT]:
+        raise UsageError("SQL: expected one query that only reads (SELECT)")
+    ((serialized,),) = db.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
+    try:
+        tree = json.loads(serialized)
+    except RecursionError:
+        raise UsageError("SQL: the query is nested too deeply") from None
+    if tree["error"]:
+        raise UsageError("SQL: expected one query that only reads (SELECT)")
+    for node in _nodes(tree["statements"]):
+        _check_node(node)
+    return None
+
+
+def _check_node(node: dict[str, Any]) -> None:
+    part = node.get("type")
+    if not isinstance(part, str) or node.get("class") is not None:
+        return
+    # Kinds of expression have a class. What is neither that nor listed reads no table: it writes.
+    if part.endswith(("_NODE", "_REF")) and part not in _NODES:
+        raise UsageError(
+            f"SQL: expected one query that only reads (SELECT), found {part.split('_')[0]} in it"
+        )
+    if part == "TABLE_FUNCTION":
+        name = str(node["function"].get("function_name", "")).lower()
+        if name not in _TABLE_FUNCTIONS:
+            raise UsageError(
+                f"SQL: the table function {name[:60]!r} is not allowed (allowed: "
+                f"{', '.join(sorted(_TABLE_FUNCTIONS))})"
+            )
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Every object in DuckDB's syntax tree."""
+    waiting = [tree]
+    while waiting:
+        at = waiting.pop()
+        if isinstance(at, dict):
+            yield at
+            waiting.extend(at.values())
+        elif isinstance(at, list):
+            waiting.extend(at)
+
+
+def _explained(text: str) -> str:
+    """The statement that EXPLAIN is asked about: what follows it, ANALYZE and options."""
+    encoded = text.encode()
+    places = [place for place, _ in duckdb.tokenize(text)]
+    words = [re.match(rb"\w*", encoded[place:].lower()) for place in places]
+    named = [word[0] if word else b"" for word in words]
+    after = 1
+    if named[after : after + 1] == [b"analyze"]:
+        after += 1
+    elif named[after + 1 : after + 2] in ([b"analyze"], [b"format"]):
+        after = 1 + next(n for n, at in enumerate(places) if encoded[at : at + 1] == b")")
+    return encoded[places[after] :].decode() if after < len(places) else ""
+
+
+@contextmanager
+def limited(db: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
+    """Interrupts what runs in the block after `seconds`: UsageError."""
+    over, ended = threading.Event(), threading.Event()
+
+    def interrupt() -> None:
+        if ended.wait(seconds):
+            return
+        over.set()
+        db.interrupt()
+        # Between two statements an interrupt hits nothing: the next one needs another.
+        while not ended.wait(0.05):
+            db.interrupt()
+
+    thread = threading.Thread(target=interrupt, name="time limit of a query", daemon=True)
+    thread.start()
+    try:
+        yield
+    except (duckdb.InterruptException, UsageError):
+        if over.is_set():
+            raise UsageError(
+                f"SQL: the query took longer than {seconds:g} s (--timeout gives it more)"
+            ) from None
+        raise
+    finally:
+        ended.set()
+        thread.join()  # or it might interrupt what comes next

@@ -1,0 +1,262 @@
+"""One stored dialogue as it is shown: its turns, the calls under them, and what judges said."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from analysis.viewer.index import Index
+from analysis.viewer.queries import name_rows
+
+_LONG = ("prompt", "reply", "thinking")  # columns of calls that are read when a person looks
+RANKS = 50
+"""Items of a ranking or of candidates that are listed."""
+
+
+class ListedItem(NamedTuple):
+    item: str
+    target: bool
+    accepted: bool
+
+
+class ItemList(NamedTuple):
+    """A ranking or candidates: the first items, how many there are, and where targets are."""
+
+    items: Sequence[ListedItem]
+    total: int
+    places: Sequence[int]
+    """1-based places of targets."""
+
+
+@dataclass
+class TurnView:
+    number: int
+    agent_text: str | None
+    user_text: str
+    action: str | None
+    strategy: str | None
+    shown: Sequence[ListedItem]
+    ranking: ItemList | None
+    candidates: ItemList | None
+    decision: str | None
+    accepted_item: str | None
+    leaves: bool
+    records: Sequence[tuple[str, str]]
+    """Heading and indented JSON of what agent and user recorded."""
+    flags: Sequence[str]
+    verdicts: list[Mapping[str, Any]] = field(default_factory=list)
+    calls: Mapping[str, int] = field(default_factory=dict)
+    """Sums over its calls: calls, tokens, cached, retries, invalid."""
+
+    def words(self) -> tuple[Any, ...]:
+        """What two dialogues must share to be the same so far."""
+        shown = [listed.item for listed in self.shown]
+        return self.agent_text, self.action, shown, self.user_text, self.decision
+
+
+@dataclass
+class DialogueView:
+    row: Mapping[str, Any]
+    """Of the index: outcome, tokens, case and seeds."""
+    episode: Mapping[str, Any]
+    """Of the table episodes."""
+    turns: Sequence[TurnView]
+    verdicts: Sequence[Mapping[str, Any]]
+    """On the whole dialogue."""
+    calls: Mapping[str, int]
+
+
+def row_of(index: Index, attempt: str) -> dict[str, Any] | None:
+    """The row of the index for an attempt, also for one that another has replaced since."""
+    rows = index.rows("SELECT * FROM listed WHERE attempt_id = ?", [attempt])
+    name_rows(index, rows)
+    for row in rows:
+        row["position"] = row["place"] // 2**31
+    return rows[0] if rows else None
+
+
+def siblings(index: Index, row: Mapping[str, Any], snapshot: int) -> list[dict[str, Any]]:
+    """The same case and seeds in all cells of the same domain and split."""
+    cells = index.manifest.cells
+    source = cells[row["cell"]].source_id
+    rows = index.rows(
+        "SELECT l.* FROM listed l "
+        "JOIN plan_repetitions r ON r.repetition = l.place % 2147483648 "
+        "WHERE l.place BETWEEN ? AND ? AND since <= ? AND ? < until "
+        "AND r.seed = ? AND r.seed_training = ? AND r.seed_order = ? ORDER BY l.cell",
+        [
+            row["position"] * 2**31, (row["position"] + 1) * 2**31 - 1, snapshot, snapshot,
+            row["seed"], row["seed_training"], row["seed_order"],
+        ],
+    )  # fmt: skip
+    return [found for found in rows if cells[found["cell"]].source_id == source]
+
+
+def read(index: Index, row: Mapping[str, Any]) -> DialogueView:
+    """All of a dialogue but the words of its calls. StoreError, PartDamaged."""
+    attempt, bundle = row["attempt_id"], index.bundle_of(row["bundle_id"])
+    stored = index.stored
+    (episode,) = stored["episodes"].find("attempt_id", attempt, bundle)[:1] or ({},)
+    targets = frozenset(episode.get("targets") or ())
+    turns = [
+        _turn(found, targets)
+        for found in sorted(
+            stored["turns"].find("attempt_id", attempt, bundle), key=lambda found: found["turn"]
+        )
+    ]
+    calls = stored["calls"].find("attempt_id", attempt, bundle, without=_LONG)
+    by_turn: dict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for call in calls:
+        by_turn[call["turn"]].append(call)
+    for turn in turns:
+        turn.calls = _sums(by_turn.pop(turn.number, []))
+    for number, left in sorted(by_turn.items()):  # of a turn that an error cut short
+        turns.append(_broken_off(number, _sums(left)))
+    verdicts = _verdicts(index, attempt)
+    numbers = {turn.number: turn for turn in turns}
+    whole = []
+    for verdict in verdicts:
+        turn = numbers.get(verdict["turn"])
+        (whole if turn is None else turn.verdicts).append(verdict)
+    return DialogueView(row, episode, turns, whole, _sums(calls))
+
+
+def calls_of(index: Index, row: Mapping[str, Any], turn: int) -> list[dict[str, Any]]:
+    """The calls of one turn with all their words, prompts as messages."""
+    found = index.stored["calls"].find(
+        "attempt_id", row["attempt_id"], index.bundle_of(row["bundle_id"]), turn=turn
+    )
+    return [{**call, "messages": _messages(call["prompt"])} for call in found]
+
+
+class Parting(NamedTuple):
+    """A turn of two dialogues side by side."""
+
+    number: int
+    sides: tuple[TurnView | None, TurnView | None]
+    same: bool
+    parts: bool
+    """It is the first that differs."""
+
+
+def side_by_side(one: DialogueView, other: DialogueView) -> list[Parting]:
+    """The turns of two dialogues, by number."""
+    sides = [{turn.number: turn for turn in view.turns} for view in (one, other)]
+    found: list[Parting] = []
+    parted = False
+    for number in sorted(sides[0].keys() | sides[1].keys()):
+        a, b = sides[0].get(number), sides[1].get(number)
+        same = a is not None and b is not None and a.words() == b.words()
+        found.append(Parting(number, (a, b), same, not same and not parted))
+        parted = parted or not same
+    return found
+
+
+def _turn(row: Mapping[str, Any], targets: frozenset[str]) -> TurnView:
+    accepted = row["accepted_item"]
+    extra, user_extra = row["extra"], row["user_extra"]
+    records = [
+        ("agent's record", extra),
+        ("user's record", user_extra),
+        ("feedback", row["feedback"]),
+    ]
+    recorded = _json(user_extra)
+    known = recorded if isinstance(recorded, dict) else {}
+    flags = [
+        words
+        for key, words in (("leak", "names a target"), ("disagrees", "disagrees with its targets"))
+        if known.get(key) is True
+    ]
+    return TurnView(
+        number=row["turn"],
+        agent_text=row["agent_text"],
+        user_text=row["user_text"],
+        action=row["action"],
+        strategy=row["strategy"],
+        shown=[ListedItem(i, i in targets, i == accepted) for i in row["shown"]],
+        ranking=_items(row["ranking"], targets, accepted),
+        candidates=_items(row["candidates"], targets, accepted),
+        decision=row["user_decision"],
+        accepted_item=accepted,
+        leaves=row["user_leaves"],
+        records=[(name, _indented(text)) for name, text in records if text not in ("{}", "null")],
+        flags=flags,
+    )
+
+
+def _broken_off(number: int, calls: Mapping[str, int]) -> TurnView:
+    return TurnView(number, None, "", None, None, [], None, None, None, None, False, [],
+                    ["broken off by an error"], calls=calls)  # fmt: skip
+
+
+def _items(
+    items: Sequence[str] | None, targets: frozenset[str], accepted: str | None
+) -> ItemList | None:
+    if items is None:
+        return None
+    places = [place for place, item in enumerate(items, start=1) if item in targets]
+    listed = [ListedItem(i, i in targets, i == accepted) for i in items[:RANKS]]
+    return ItemList(listed, len(items), places)
+
+
+def _sums(calls: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {
+        "calls": len(calls),
+        "tokens": sum(
+            max(call[name] or 0, 0) for call in calls for name in ("input_tokens", "output_tokens")
+        ),
+        "cached": sum(call["cached"] for call in calls),
+        "retries": sum(call["retries"] for call in calls),
+        "invalid": sum(not call["valid"] for call in calls),
+    }
+
+
+def _verdicts(index: Index, attempt: str) -> list[dict[str, Any]]:
+    """What judges and people said of a dialogue, with their reasons."""
+    rows = index.rows(
+        "SELECT judge, dimension, turn, item, sample, \"order\", status, value, annotator, "
+        "judging_id, bundle_id, judgement_id, attempt_id, other_attempt_id FROM judgements "
+        "WHERE attempt_id = ? OR other_attempt_id = ? "
+        "ORDER BY turn, judge, item, dimension, sample, \"order\"",
+        [attempt, attempt],
+    )  # fmt: skip
+    reasons: dict[tuple[Any, ...], str] = {}
+    for judging, bundle in {(row["judging_id"], row["bundle_id"]) for row in rows}:
+        stored = index.stored["judgements"]
+        where = bundle if stored.knows(bundle) else None
+        for found in stored.find("judging_id", judging, where):
+            key = tuple(found[n] for n in ("judging_id", "dimension", "turn", "item", "order"))
+            reasons[key] = found["reason"] or found["error"] or ""
+    for row in rows:
+        key = tuple(row[n] for n in ("judging_id", "dimension", "turn", "item", "order"))
+        row["reason"] = reasons.get(key, "")
+        row["opponent"] = (
+            row["other_attempt_id"] if row["attempt_id"] == attempt else row["attempt_id"]
+        )
+    return rows
+
+
+def _messages(prompt: str) -> list[tuple[str, str]]:
+    """Role and words of each message; of texts to embed, the texts."""
+    read = _json(prompt)
+    if not isinstance(read, list):
+        return [("prompt", prompt)]
+    return [
+        (str(m.get("role", "")), str(m.get("content", ""))) if isinstance(m, dict) else ("", str(m))
+        for m in read
+    ]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _indented(text: str) -> str:
+    read = _json(text)
+    return text if read is None else json.dumps(read, ensure_ascii=False, indent=2)

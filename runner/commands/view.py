@@ -1,0 +1,78 @@
+"""`crsweep view`: a local web page over a sweep folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from agents.core.errors import UsageError
+from sweeps.storage.folder import Folder, folder_at
+from workers.results import lease
+
+ADDRESS = "127.0.0.1"
+PORT = 8765
+"""Where the viewer is, if that is free and no other port is asked for."""
+
+
+def show_viewer(where: str, *, port: int | None, browser: bool, console: Console) -> None:
+    """Serves the pages until Ctrl-C. UsageError, StoreError."""
+    for library in ("starlette", "uvicorn"):
+        if importlib.util.find_spec(library) is None:
+            raise UsageError(
+                f"crsweep view needs {library}: {sys.executable} -m pip install -e '.[view]'"
+            )
+    import uvicorn
+
+    from analysis.viewer.app import Viewer, make_app
+
+    folder = folder_at(where)
+    viewer = Viewer(folder, lambda: _holder(folder))
+    with _listening(port) as listener:
+        port = listener.getsockname()[1]
+        hosts = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
+        config = uvicorn.Config(
+            make_app(viewer, hosts),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        address = f"http://{ADDRESS}:{port}/"
+        console.print(f"{viewer.index.manifest.name}: {address} (Ctrl-C ends it)", markup=False)
+        if browser:
+            webbrowser.open(address)
+        try:
+            uvicorn.Server(config).run(sockets=[listener])
+        except KeyboardInterrupt:
+            return  # that is how it is ended
+
+
+def _holder(folder: Folder) -> str | None:
+    """Who runs the sweep; the lease is read, not taken."""
+    held = lease.holder(folder)
+    return lease.holding(held) if held else None
+
+
+@contextmanager
+def _listening(port: int | None) -> Iterator[socket.socket]:
+    """A socket of this machine's own; without a `port`, any if the usual one is in use."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with listener:
+        try:
+            listener.bind((ADDRESS, PORT if port is None else port))
+        except OSError as error:
+            if port is not None:
+                raise UsageError(
+                    f"--port {port} cannot be used: {error.strerror}; leave it out to use any"
+                ) from None
+            listener.bind((ADDRESS, 0))
+        yield listener
