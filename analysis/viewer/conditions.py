@@ -14,11 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from agents.core.errors import CrsweepError, StoreError, UsageError
+from agents.core.errors import CrsweepError, InternalError, StoreError, UsageError
 from analysis.results import Results
 
 MEMORY = "512MB"
@@ -54,9 +55,10 @@ def matching(
 
         reader = threading.Thread(target=read, daemon=True)
         try:
-            process.stdin.write(json.dumps({"folder": folder, "condition": condition}).encode())
-            process.stdin.close()
             reader.start()
+            with suppress(BrokenPipeError):  # it has died; its exit code says more
+                process.stdin.write(json.dumps({"folder": folder, "condition": condition}).encode())
+                process.stdin.close()
             deadline = time.monotonic() + _OPENING
             while reader.is_alive():
                 reader.join(0.05)
@@ -67,14 +69,14 @@ def matching(
                     raise UsageError("where: the page was left before the condition was answered")
                 if time.monotonic() > deadline:
                     raise UsageError(f"where: the condition took longer than {seconds:g} s")
+            code = process.wait()  # it has closed its output: it is ending
         finally:
             process.kill()
             reader.join()
-    answer = b"".join(pieces)
-    return _understood(answer)
+    return _understood(b"".join(pieces), code)
 
 
-def _understood(answer: bytes) -> np.ndarray:
+def _understood(answer: bytes, code: int) -> np.ndarray:
     _, _, rest = answer.partition(b"\n")  # what is before it said that the folder is open
     head, _, body = rest.partition(b"\n")
     if head == b"hashes":
@@ -83,7 +85,9 @@ def _understood(answer: bytes) -> np.ndarray:
         raise UsageError(body.decode())
     if head == b"store":
         raise StoreError(body.decode())
-    raise UsageError("where: the condition needs more memory than it may have")
+    if head == b"memory" or code < 0:  # ended by a signal: abort() where no memory is left
+        raise UsageError("where: the condition needs more memory than it may have")
+    raise InternalError(f"the process that answers a condition ended with exit code {code}")
 
 
 def chosen(results: Results, condition: str) -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from analysis.tables.labels import brief
 from analysis.viewer.conditions import matching
 from analysis.viewer.filters import PAGE, SORTS, Filters, Mark
@@ -202,7 +204,7 @@ class Listing:
                     "HAVING avg(value) BETWEEN ? AND ?",
                     [judge, dimension, low, high],
                 ).fetchnumpy()["attempt"]
-        return self._index.choose(key, attempts)
+        return self._index.choose(key, np.asarray(attempts))
 
 
 def _judged(filters: Filters) -> tuple[Any, ...] | None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 
+import pyarrow.parquet as pq
 import pytest
 from rich.cells import cell_len
 
@@ -154,3 +155,25 @@ def test_a_pipe_gets_every_cell_whole_without_what_steers_a_terminal(folder):
 def test_other_formats_are_refused(folder, format):
     with pytest.raises(UsageError, match=f"--format {format}: sql prints text, csv or json"):
         show_query(str(folder), "select 1", format=format, console=screen())
+
+
+def test_parquet_keeps_types_and_numbers_equal_names(folder, tmp_path):
+    console, path = screen(), tmp_path / "answer.parquet"
+    query = "select success, ended as a, turns as a, targets from episodes order by case_id"
+    show_query(str(folder), query, format="text", console=console, parquet=path)
+    found = pq.read_table(path)
+    assert found.column_names == ["success", "a", "a_1", "targets"]
+    assert [str(kind) for kind in found.schema.types] == [
+        "bool",
+        "double",
+        "int16",
+        "list<element: string>",
+    ]
+    assert len(found) == 2
+    assert "2 rows" in printed(console)
+
+
+def test_a_parquet_file_that_cannot_be_written_is_named(folder, tmp_path):
+    path = tmp_path / "nowhere" / "answer.parquet"
+    with pytest.raises(UsageError, match=r"--parquet .*answer\.parquet: "):
+        show_query(str(folder), "select 1", format="text", console=screen(), parquet=path)
