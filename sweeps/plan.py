@@ -166,7 +166,7 @@ def _check_axis_paths(plan: Plan) -> None:
                 f"{origins.of_axis(axis) or plan.loaded.path}: grid: {axis!r} is not part of a cell"
                 f"{near(head, _CELL_PARTS)} (an axis begins with one of: {', '.join(_CELL_PARTS)})"
             )
-        if axis in ("cases.sample", "cases.sample_seed"):
+        if axis in ("cases.sample", "cases.sample_seed", "cases.by"):
             raise UsageError(
                 f"{origins.of_axis(axis)}: grid: {axis} cannot be an axis: which users are drawn "
                 "changes no dialogue, so its values would be one cell; use two sweeps"

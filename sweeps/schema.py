@@ -11,6 +11,7 @@ from pydantic import (
     ConfigDict,
     Field,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -115,6 +116,16 @@ class Cases(_Part):
     sample: Annotated[int, Field(ge=1)] | None = None
     """The first n of a seeded permutation; all cases without it."""
     sample_seed: SeedNumber = 0
+    by: tuple[Literal["openness", "style"], ...] = ()
+    """Draws `sample` users for each group by these (CSI, appendix A.2), each group apart; a user
+    may be drawn for several. Needs users with profiles."""
+
+    @field_validator("by")
+    @classmethod
+    def _each_once(cls, by: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(by)) < len(by):
+            raise ValueError("expected each of openness and style at most once")
+        return by
 
 
 class Limits(_Part):

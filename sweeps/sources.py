@@ -12,6 +12,7 @@ from agents.core.errors import DataError
 from agents.core.plugins import Options
 from agents.core.text import repaired
 from simulators.core.cases import Domain
+from simulators.core.profiles import GROUPS
 from sweeps import identity
 from sweeps.load import LoadedSweep
 from sweeps.missing import refused_data
@@ -32,6 +33,8 @@ class Source:
     split: Any
     order: Sequence[int]
     """Positions in `domain.case_ids(split)`, the sample only."""
+    drawn_for: Mapping[int, tuple[str, ...]] | None = None
+    """Of cases drawn by group: which groups each of `order` was drawn for."""
 
     @cached_property
     def _ids(self) -> Sequence[str]:
@@ -42,6 +45,12 @@ class Source:
 
     def case_id(self, position: int) -> str:
         return self._ids[self.order[position]]
+
+    def groups(self, position: int) -> tuple[str, ...]:
+        """The groups that a case stands for: those it was drawn for, else all that it is in."""
+        if self.drawn_for is not None:
+            return self.drawn_for[self.order[position]]
+        return tuple(self.domain.groups(self.split, self.case_id(position)).values())
 
 
 class Sources:
@@ -71,6 +80,17 @@ class Sources:
             order = _order(ids, cases.sample_seed)
         except DataError as error:
             raise refused_data(error, self._loaded, origins, point) from None
+        if cases.by:
+            drawn = self._drawn(domain, ids, order, config, origins)
+            by = [*cases.by, cases.sample]
+            return Source(
+                identity.digest([fingerprint, cases.split, cases.sample_seed, by]),
+                config.domain,
+                domain,
+                cases.split,
+                [position for position in order if position in drawn],
+                drawn,
+            )
         wanted = len(ids) if cases.sample is None else cases.sample
         if wanted > len(ids):
             raise origins.refuse(
@@ -83,6 +103,37 @@ class Sources:
             cases.split,
             order[:wanted],
         )
+
+    def _drawn(
+        self,
+        domain: Domain,
+        ids: Sequence[str],
+        order: Sequence[int],
+        config: CellConfig,
+        origins: Origins,
+    ) -> dict[int, tuple[str, ...]]:
+        """Position -> the groups that a case is drawn for: the first of each group in `order`."""
+        cases = config.cases
+        if not domain.has_profiles:
+            raise origins.refuse(
+                ("cases", "by"), f"the users of {config.domain.name} have no profiles here"
+            )
+        members: dict[str, list[int]] = {g: [] for kind in cases.by for g in GROUPS[kind]}
+        for position in order:
+            groups = domain.groups(cases.split, ids[position])
+            for kind in cases.by:
+                members[groups[kind]].append(position)
+        drawn: dict[int, tuple[str, ...]] = {}
+        for group, positions in members.items():
+            wanted = len(positions) if cases.sample is None else cases.sample
+            if wanted > len(positions):
+                raise origins.refuse(
+                    ("cases", "sample"),
+                    f"the domain has {len(positions)} {group} users, found {wanted}",
+                )
+            for position in positions[:wanted]:
+                drawn[position] = (*drawn.get(position, ()), group)
+        return drawn
 
 
 def _order(ids: Sequence[str], sample_seed: int) -> list[int]:

@@ -21,16 +21,20 @@ We decided:
   recommendations failed.
 - Suggestions and experiences of all failures stay, the latest `experiences` of them in prompts.
 - The list is made in every turn, so it is this turn's ranking whatever the planner selects.
+- `sales: true` is CSI's adaptation (section 4.1): the recommending agent retrieves an item in the
+  budget and one above it, as `chatcrs_sales` does, and its message persuades by the instructions of
+  CSI. CSI's MACRS "follows a similar structure" to ChatCRS and adds the selection of actions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from agents.core.agent import Agent, AgentContext
+from agents.core.artifacts import Recipe
 from agents.core.ask import Ask, together
 from agents.core.decision_first import (
     ASK,
@@ -42,7 +46,10 @@ from agents.core.decision_first import (
 )
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.grounded_titles import GroundedTitles, ground
+from agents.core.sales import SELL
 from agents.core.steps import ReplyModel, Step, text
+from agents.tools.offers import READ_BUDGET, Offer, find_offer
+from agents.tools.retrieval import Retriever, RetrieverName, retriever_needs, retriever_of
 
 __all__ = ["MACRS"]
 
@@ -80,6 +87,10 @@ _PLAN = Step("plan", "decide", _Plan)
 class _Options(DecisionFirstOptions):
     experiences: Annotated[int, Field(ge=1, le=20)] = 3
     """How many reflections on failures the prompts show."""
+    sales: bool = False
+    """True is CSI's baseline, which retrieves and persuades."""
+    retriever: RetrieverName = "lexical"
+    """How the sales variant searches; `dense` by embeddings of the role `agent.retriever`."""
 
 
 class _Failure(NamedTuple):
@@ -94,14 +105,23 @@ class MACRS(Agent):
 
     Options = _Options
     options: _Options
-    roles = ("agent", "agent.responder", "agent.planner", "agent.reflector")
-    steps = (_INFORM, _REFLECT, ASK, RECOMMEND, _CHAT, _PLAN, RESPOND)
+    roles = ("agent", "agent.responder", "agent.planner", "agent.reflector", "agent.retriever")
+    steps = (_INFORM, _REFLECT, ASK, RECOMMEND, _CHAT, _PLAN, RESPOND, READ_BUDGET, SELL)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
         self._profile: _Profile | None = None
         self._failures: list[_Failure] = []
         self._acts: list[Act] = []
+        self._retriever = None
+        if options.sales:
+            catalogue, artifacts = context.catalogue, context.artifacts
+            self._retriever = retriever_of(options.retriever, catalogue, artifacts)
+        self._offer: Offer | None = None
+
+    @classmethod
+    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
+        return retriever_needs(options.retriever) if options.sales else {}
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         await self._reflect(dialogue, ask.as_role("reflector"))
@@ -117,11 +137,25 @@ class MACRS(Agent):
         )
         self._acts.append(plan.act)
         extra = {**self._record(), "candidates": {"ask": question, "chat": chat}, **named.extra()}
+        if plan.act == "recommend" and self._offer is not None:
+            return await self._sell(self._offer, extra, dialogue, ask)
         if plan.act == "recommend":
             words = await write(self.context, dialogue, ask, items=named.items, misses=named.misses)
             return AgentTurn(words, "recommend", named.items, named.items, None, plan.act, extra)
         words = question if plan.act == "ask" else chat
         return AgentTurn(words, plan.act, (), named.items, None, plan.act, extra)
+
+    async def _sell(
+        self, offer: Offer, extra: dict[str, Any], dialogue: Dialogue, ask: Ask
+    ) -> AgentTurn:
+        reply = await ask(
+            SELL,
+            noun=self.context.catalogue.noun,
+            conversation=dialogue.messages,
+            **offer.fields(),
+        )
+        items, extra = offer.items, {**extra, **offer.extra()}
+        return AgentTurn(reply.sentence, "persuade", items, items, items, reply.strategy, extra)
 
     async def _reflect(self, dialogue: Dialogue, ask: Ask) -> None:
         """Both levels: the profile in every turn, a reflection after a failed recommendation."""
@@ -139,6 +173,8 @@ class MACRS(Agent):
         """What the asking, the recommending and the chit-chatting agent propose."""
         limit, repeat = self.context.shown_items, self.options.repeat
         properties = list(self.context.catalogue.attributes)
+        if self._retriever is not None:
+            return await self._sales_candidates(properties, self._retriever, dialogue, ask)
         step = RECOMMEND.bounded(titles=limit)
         question, titles, chat = await together(
             [
@@ -149,6 +185,20 @@ class MACRS(Agent):
         )
         named = ground(titles.titles, self.context, dialogue, repeat=repeat)
         return question.question, named._replace(items=named.items[:limit]), chat.message
+
+    async def _sales_candidates(
+        self, properties: list[str], retriever: Retriever, dialogue: Dialogue, ask: Ask
+    ) -> tuple[str, GroundedTitles, str]:
+        catalogue = self.context.catalogue
+        question, offer, chat = await together(
+            [
+                self._propose(ASK, "asking", dialogue, ask, attributes=properties),
+                find_offer(dialogue, retriever, catalogue, ask),
+                self._propose(_CHAT, "chatting", dialogue, ask),
+            ]
+        )
+        self._offer = offer if offer.items else None
+        return question.question, GroundedTitles(offer.items), chat.message
 
     async def _propose(
         self, step: Step[Any], part: str, dialogue: Dialogue, ask: Ask, **fields: Any

@@ -53,8 +53,14 @@ def retriever_needs(name: RetrieverName) -> dict[str, Recipe]:
 
 
 def retrieval_text(item: Item) -> str:
-    """What an item is found by."""
-    return " ".join([item.title, *path_of(item), item.description])
+    """What an item is found by: title, category path and description (B.3).
+
+    Without a category, all values of its attributes take the place of the path.
+    """
+    if "category" in item.attributes:
+        return " ".join([item.title, *path_of(item), item.description])
+    values = (value for values in item.attributes.values() for value in values)
+    return " ".join([item.title, *values, item.description])
 
 
 class Lexical:

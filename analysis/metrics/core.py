@@ -9,6 +9,9 @@ whose denominator is NULL or 0 do not define the metric, and are not counted in 
   leave out those that others failed. `sr_completed@5` leaves out all failed episodes.
 - A metric on verdicts reads those of one judge, named by its plug-in. Where a sweep has several
   judges of that plug-in, the label comes last: `relevance@strict`, `ca_over_all@4:strict`.
+- `sr@5[Active]`: of the users drawn for a group alone (CSI, Table 3). `[overall_macro]` is the
+  unweighted mean over all groups that users were drawn for, undefined if one group is;
+  `[overall_pooled]` sums over all of them, so that a user drawn for two groups counts twice.
 - `sr_clean@5`: a success that the simulated user's own record casts doubt on is none. It is not
   clean if the user named the title that it must not say in an earlier turn, or if its acceptance
   disagreed with the targets. Undefined where users do not record that. `sr_clean_completed@5`.
@@ -24,9 +27,12 @@ from typing import Literal, NamedTuple
 from agents.core import plugins
 from agents.core.errors import UsageError, near
 from analysis.sql.verdicts import convincing, of_judge, turn_scores
+from simulators.core.profiles import GROUPS
 
 METRICS = "analysis.metrics"
 _COMPLETED, _CLEAN = "_completed", "_clean"
+MACRO, POOLED = "overall_macro", "overall_pooled"
+OVERALL = (MACRO, POOLED)
 
 
 class JudgeWanted(NamedTuple):
@@ -71,11 +77,14 @@ class Metric:
     name: str = ""
     completed_only: bool = False
     clean: bool = False
+    group: str = ""
+    """The group of users that it is about, or one of `OVERALL`; empty for all users."""
 
 
 def parse(text: str) -> Metric:
     """The metric that `text` names; UsageError with an example or a near match."""
-    name, at, argument = text.partition("@")
+    plain, group = _group(text)
+    name, at, argument = plain.partition("@")
     completed = name.endswith(_COMPLETED)
     name = name.removesuffix(_COMPLETED)
     clean = name.endswith(_CLEAN)
@@ -90,7 +99,42 @@ def parse(text: str) -> Metric:
             f"metric {text!r}: only metrics of success have a variant over clean successes "
             "(sr_clean@5, at_fail_t_clean)"
         )
-    return replace(metric, name=text, completed_only=completed, clean=clean)
+    return replace(metric, name=text, completed_only=completed, clean=clean, group=group)
+
+
+def by_group(metrics: Iterable[str], kinds: Iterable[str]) -> list[str]:
+    """Each of `metrics` for each group by `kinds` (openness, style), and over all groups.
+
+    UsageError for an unknown kind, and for a metric that names a group already.
+    """
+    groups: list[str] = []
+    for kind in dict.fromkeys(kinds):
+        if kind not in GROUPS:
+            raise UsageError(
+                f"found no groups by {kind!r}{near(kind, GROUPS)} (known: {', '.join(GROUPS)})"
+            )
+        groups += GROUPS[kind]
+    found = []
+    for metric in metrics:
+        if _group(metric)[1]:
+            raise UsageError(f"metric {metric!r} names a group already; leave --by out")
+        found += [f"{metric}[{group}]" for group in (*groups, *OVERALL)]
+    return found
+
+
+def _group(text: str) -> tuple[str, str]:
+    """The metric without its group, and the group."""
+    plain, opened, rest = text.partition("[")
+    if not opened:
+        return text, ""
+    known = [*(group for groups in GROUPS.values() for group in groups), *OVERALL]
+    group = rest.removesuffix("]")
+    if not rest.endswith("]") or group not in known:
+        raise UsageError(
+            f"metric {text!r}: found the group {group!r}{near(group, known)}; expected one of "
+            f"{', '.join(known)} in brackets"
+        )
+    return plain, group
 
 
 def judged_by(metric: Metric, judges: Iterable[KnownJudge]) -> Metric:

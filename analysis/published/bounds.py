@@ -23,6 +23,8 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import NamedTuple
 
+from simulators.core.profiles import GROUPS
+
 CONVENTIONS = ("at_fail_plus_1", "at_fail_t", "at_success_only")
 SHARES_OF_SUCCESS = ("persuasiveness", "convincing_acceptance")
 """Figures of DESIRE, x 100, that sessions without acceptance add 0 to."""
@@ -87,7 +89,7 @@ def impossible(figures: Mapping[str, str], turns: int) -> str | None:
 
     `figures` maps metrics (`sr@t`, the conventions above) to what is printed; `turns` is T.
     """
-    success = {m: text for m, text in figures.items() if m.startswith("sr@")}
+    success = {m: figures[m] for m in _success_rates(figures)}
     rates = {int(metric.removeprefix("sr@")): printed(text) for metric, text in success.items()}
     words = ", ".join(f"{metric} {text}" for metric, text in success.items())
     for metric in (m for m in figures if m in CONVENTIONS):
@@ -107,7 +109,7 @@ def impossible_shares(figures: Mapping[str, str]) -> str | None:
 
     `figures` maps metrics to what is printed. The bound is the success rate at the highest t.
     """
-    success = {int(m.removeprefix("sr@")): m for m in figures if m.startswith("sr@")}
+    success = {int(m.removeprefix("sr@")): m for m in _success_rates(figures)}
     if not success:
         return None
     name = success[max(success)]
@@ -120,6 +122,34 @@ def impossible_shares(figures: Mapping[str, str]) -> str | None:
         f"{words} with {name} {figures[name]}: if sessions without acceptance count 0 and none "
         f"more than 1, at most {float(most):.2f}"
     )
+
+
+def impossible_means(figures: Mapping[str, str]) -> str | None:
+    """Why a printed `[overall_macro]` cannot be the mean of the printed groups; None if it can.
+
+    `figures` maps metrics to what is printed, all groups of `simulators.core.profiles` among them.
+    """
+    for metric, text in figures.items():
+        plain, _, group = metric.partition("[")
+        if group != "overall_macro]":
+            continue
+        own = [f"{plain}[{g}]" for groups in GROUPS.values() for g in groups]
+        if not all(name in figures for name in own):
+            continue
+        values = [printed(figures[name]) for name in own]
+        low = _sum(value.low for value in values) / len(values)
+        high = _sum(value.high for value in values) / len(values)
+        if not Interval(low, high).meets(printed(text)):
+            return (
+                f"{metric} {text}: the mean of the printed groups is {float(low):.4f} to "
+                f"{float(high):.4f}"
+            )
+    return None
+
+
+def _success_rates(figures: Mapping[str, str]) -> list[str]:
+    """The metrics `sr@t` of all users; those of groups have another name."""
+    return [metric for metric in figures if metric.startswith("sr@") and "[" not in metric]
 
 
 def _sum(rates: Iterable[Fraction]) -> Fraction:

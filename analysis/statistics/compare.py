@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agents.core.errors import UsageError, near
+from analysis.metrics.core import MACRO, POOLED
 from analysis.results import Results
 from analysis.statistics.significance import holm
 from analysis.tables.labels import brief
@@ -127,6 +128,10 @@ ByCell = dict[str, dict[str, float]]  # cell -> case -> the metric, averaged ove
 def _by_cell(results: Results, metric: str) -> ByCell:
     make_table(results, [metric])  # fills `scored` with the complete blocks
     (read,) = metrics_of(results, [metric])
+    if read.group == MACRO:
+        raise UsageError(
+            f"{metric} is no mean over cases, which comparisons need; compare {POOLED} or one group"
+        )
     with results.joins_as_written():
         rows = results.query(
             "SELECT c.cell_id, c.source_id || ':' || p.case_id, avg(s.num / s.den) "

@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from agents.core.errors import UsageError
 from analysis import sql
-from analysis.metrics.core import KnownJudge, Metric, judged_by, parse
+from analysis.metrics.core import MACRO, OVERALL, KnownJudge, Metric, judged_by, parse
 from analysis.published import Figure
 from analysis.results import Results
 from analysis.tables import doubts, verdicts
@@ -70,6 +71,8 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     parsed = metrics_of(results, metrics)
     with results.joins_as_written():
         make_scored(results, complete_only, attempts=any(m.per_attempt or m.clean for m in parsed))
+        if any(metric.group for metric in parsed):
+            make_groups(results)
         per_seed = _per_seed(results, parsed)
         fixed = _deterministic(results)
         counted: dict[int, int] = dict(
@@ -155,7 +158,33 @@ def _per_seed(
     return found
 
 
+def make_groups(results: Results) -> None:
+    """The table `drawn`: which cases stand for which groups. UsageError where none does."""
+    columns = {row[0] for row in results.query("DESCRIBE all_cases").fetchall()}
+    if "groups" in columns:
+        results.query(
+            "CREATE OR REPLACE TEMP TABLE drawn AS "
+            'SELECT p.source, c.position, unnest(c.groups) AS "group" '
+            "FROM cases c JOIN plan_sources p USING (source_id)"
+        )
+        (some,) = results.query("SELECT count(*) > 0 FROM drawn").fetchall()[0]
+        if some:
+            return
+    raise UsageError(
+        f"the users in {results.folder} are in no groups; expected a domain with profiles, such as "
+        "amazon_2023 with the option `profiles`"
+    )
+
+
 def _metric_sql(metric: Metric) -> str:
+    if metric.group == MACRO:
+        return (
+            "SELECT cell, CASE WHEN bool_and(value IS NOT NULL) THEN avg(value) END, sum(episodes) "
+            "FROM (SELECT cell, repetition, sum(num) FILTER (WHERE den > 0) / nullif(sum(den), 0) "
+            "AS value, count(*) FILTER (WHERE den > 0) AS episodes "
+            f'FROM ({scored_sql(metric)}) GROUP BY cell, repetition, "group") '
+            "GROUP BY cell, repetition ORDER BY cell, repetition"
+        )
     return (
         "SELECT cell, sum(num) FILTER (WHERE den > 0) / nullif(sum(den), 0), "
         "count(*) FILTER (WHERE den > 0) "
@@ -169,8 +198,13 @@ def scored_sql(metric: Metric) -> str:
     join = f"LEFT JOIN ({metric.per_attempt}) x USING (attempt_id)" if metric.per_attempt else ""
     scored = f"({sql.read('clean')})" if metric.clean else "scored"
     den = f"CASE WHEN e.known THEN {metric.denominator} END" if metric.clean else metric.denominator
+    group = ""
+    if metric.group:
+        join += " JOIN drawn g ON g.source = e.source AND g.position = e.position"
+        join += "" if metric.group in OVERALL else f" AND g.\"group\" = '{metric.group}'"
+        group = 'g."group", '
     return (
-        "SELECT e.cell, e.position, e.repetition, "
+        f"SELECT {group}e.cell, e.position, e.repetition, "
         f"({metric.numerator})::DOUBLE AS num, ({den})::DOUBLE AS den "
         f"FROM {scored} e {join} WHERE {'e.done' if metric.completed_only else 'e.ours'}"
     )

@@ -135,10 +135,12 @@ def _impossible(
     rates = {
         int(m.name.partition("@")[2]): (index, m.name)
         for index, m in enumerate(metrics)
-        if _plain_name(m) == "sr"
+        if _plain_name(m) == "sr" and not m.group
     }
     bounded = [
-        (index, m) for index, m in enumerate(metrics) if m.judge and _plain_name(m) in _BOUNDED
+        (index, m)
+        for index, m in enumerate(metrics)
+        if m.judge and not m.group and _plain_name(m) in _BOUNDED
     ]
     if not rates or not bounded:
         return

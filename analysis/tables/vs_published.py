@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from agents.core.errors import UsageError
 from analysis.metrics.core import Metric, parse
 from analysis.published import IMPOSSIBLE, SIGNS, Figure, PublishedRow, PublishedTable
-from analysis.published.bounds import impossible, impossible_shares
+from analysis.published.bounds import impossible, impossible_means, impossible_shares
 from analysis.results import Results
 from analysis.tables.table import Table, TableRow, make_table
 from sweeps.manifest import CellEntry, SourceEntry
@@ -182,6 +182,9 @@ def _legend(published: PublishedTable, pairs: Sequence[_Pair]) -> list[str]:
         reason = _impossible(row)
         if reason is not None:
             notes.append(f"! these published figures of {_place(row)} cannot all be: {reason}")
+        reason = impossible_means(_texts(row))
+        if reason is not None:
+            notes.append(f"the published figures of {_place(row)} cannot all be: {reason}")
         reason = impossible_shares(_texts(row))
         if reason is not None:
             notes.append(f"the published figures of {_place(row)} contradict their text: {reason}")
@@ -274,7 +277,7 @@ def _left_out(results: Results, published: PublishedTable, pairs: Sequence[_Pair
 
 
 def _remarks(published: PublishedTable, metrics: Sequence[Metric]) -> list[str]:
-    compared = {metric.name.partition("@")[0] for metric in metrics}
+    compared = {metric.name.partition("[")[0].partition("@")[0] for metric in metrics}
     return [
         f"differs: {name}: {why}" for name, why in published.remarks.items() if name in compared
     ]

@@ -37,6 +37,10 @@ def table(
         str | None,
         typer.Option(metavar="PAPER/TABLE", help="Compare with a published table: af_irs/table2."),
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns for each group of users: openness, style; may be repeated."),
+    ] = None,
     pairs: Annotated[
         bool,
         typer.Option("--pairs", help="Wins, losses and ties of the judges that compare pairs."),
@@ -49,11 +53,15 @@ def table(
         from runner.commands.results import show_pairs, show_table
 
         if pairs:
-            if metric or published:
-                raise UsageError("--pairs has its own columns; leave --metric and --published out")
+            if metric or published or by:
+                raise UsageError(
+                    "--pairs has its own columns; leave --metric, --published and --by out"
+                )
             found = Results.open(folder)
             show_pairs(found, format=format.value, everything=everything, console=plain_console())
             return
+        if by and published:
+            raise UsageError("--published has the paper's columns; leave --by out")
         show_table(
             Results.open(folder),
             metrics=metric or [],
@@ -61,6 +69,7 @@ def table(
             everything=everything,
             console=plain_console(),
             beside=published,
+            by=by or [],
         )
 
 

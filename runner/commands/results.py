@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from analysis import published
+from analysis.metrics.core import by_group
 from analysis.results import Results
 from analysis.statistics import agreement, pairs
 from analysis.statistics.compare import compare_all
@@ -25,12 +26,17 @@ def show_table(
     everything: bool,
     console: Console,
     beside: str | None = None,
+    by: Sequence[str] = (),
 ) -> None:
-    """The table of a sweep folder, `beside` a published one; in CSV the notes go to stderr."""
+    """The table of a sweep folder, `beside` a published one; in CSV the notes go to stderr.
+
+    With `by`, each metric for each group of users by these, and over all groups.
+    """
     if beside is not None:
         table = table_beside(results, published.read(beside), metrics, complete_only=not everything)
     else:
         metrics = metrics or results.manifest.metrics
+        metrics = by_group(metrics, by) if by else metrics
         table = make_table(results, metrics, complete_only=not everything)
     if format == "csv":
         _print_csv(render.as_csv(table), table.notes)

@@ -284,6 +284,7 @@ def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:
                     "case_id": case_id,
                     "targets": [item.id for item in case.hidden.targets],
                     "history_length": len(case.visible.history),
+                    "groups": list(source.groups(position)),
                 }
             )
     name = f"{epoch:06d}-driver-000001.parquet"

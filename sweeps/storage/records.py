@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
-READABLE = frozenset({2, 3})
+SCHEMA_VERSION = 4
+READABLE = frozenset({2, 3, 4})
 """Versions that are read; a column that a file of an older one lacks reads as null."""
 
 _NAME = pa.dictionary(pa.int32(), pa.string())  # few distinct values: stored once a file
@@ -31,6 +31,8 @@ CASES = pa.schema(
         pa.field("case_id", pa.string(), nullable=False),
         pa.field("targets", pa.list_(pa.string()), nullable=False),
         pa.field("history_length", pa.int32(), nullable=False),
+        # The groups that it stands for in tables. Null before version 4.
+        pa.field("groups", pa.list_(pa.string())),
         *WRITTEN_BY,
     ]
 )

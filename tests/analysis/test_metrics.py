@@ -35,6 +35,13 @@ from tests.analysis.builder import Built, grid_of
         ("dsr@5", "dsr_dialogue, dsr_pooled"),
         ("at", "at_fail_plus_1, at_fail_t, at_success_only"),
         ("recal@5", "did you mean 'recall'"),
+        ("swr@3", "takes no argument"),
+        ("turn_share", "such as turn_share@persuade"),
+        ("turn_share@a'b", "such as turn_share@persuade"),
+        ("turn_share@persuade:4/3", "1/3 for the first third"),
+        ("acceptance_after@", "such as acceptance_after@social_proof"),
+        ("sr@5[]", "found the group ''"),
+        ("sr[Active]", "such as sr@5"),
         ("", "no metric"),
         ("my_lab.nowhere@5", "my_lab.nowhere"),
     ],
@@ -47,8 +54,9 @@ def test_a_bad_name_says_what_was_expected(text, message):
 
 def test_every_plug_in_is_a_metric_under_its_own_name():
     arguments = {"hr": "@50_turn", "win_rate": "@overall", "order_bias": "@overall"}
+    arguments |= {"turn_share": "@persuade", "acceptance_after": "@framing"}
     for name in plugins.names(METRICS):
-        plain = name.startswith(("at_", "cred", "empty_", "prs_", "relevance", "tokens"))
+        plain = name.startswith(("at_", "cred", "empty_", "prs_", "relevance", "swr", "tokens"))
         text = name + arguments.get(name, "" if plain else "@3")
         metric = parse(text)
         assert (metric.name, metric.completed_only) == (text, False)

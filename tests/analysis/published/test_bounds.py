@@ -17,6 +17,7 @@ from analysis.published.bounds import (
     Interval,
     average_turns,
     impossible,
+    impossible_means,
     impossible_shares,
     printed,
 )
@@ -217,3 +218,18 @@ def test_both_figures_of_a_row_of_desire_exceed_its_success_rate():
 )
 def test_the_bound_counts_rounding_and_takes_the_last_success_rate(figures, possible):
     assert (impossible_shares(figures) is None) == possible
+
+
+def test_a_printed_overall_that_is_no_mean_of_the_printed_groups_is_found():
+    """One row of CSI's Table 3: .501 is printed, the mean of its groups is .475."""
+    table = published.read("csi/table3")
+    found = {}
+    for row in table.rows:
+        reason = impossible_means({name: figure.text for name, figure in row.figures.items()})
+        if reason is not None:
+            found[row.dataset, row.row] = reason
+    assert list(found) == [("Electronics", "CSI w/o Profile")]
+    assert found["Electronics", "CSI w/o Profile"].startswith(
+        "sr@10[overall_macro] 0.501: the mean"
+    )
+    assert impossible_means({"swr[overall_macro]": "0.5", "swr[Active]": "0.1"}) is None

@@ -1,0 +1,111 @@
+"""The sweeps of CSI, planned over small made-up data in the official layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis import published
+from analysis.metrics.core import parse
+from sweeps.load import load
+from sweeps.plan import Plan
+from tests.conftest import ROOT
+from tests.fixtures_amazon_2023 import (
+    CATEGORY,
+    product,
+    profiles_of,
+    rows,
+    write_amazon_2023,
+    write_profiles,
+)
+from tests.sweep_files import plan_of
+
+FOLDER = ROOT / "sweeps" / "csi"
+NAMES = ("table3", "table4", "fig7_actions")
+LAPTOP, TINY = str(FOLDER / "laptop.yaml"), str(FOLDER / "tiny.yaml")
+sweep = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    folder = tmp_path / "amazon-2023"
+    # Few kinds of products, so that users have three targets or more.
+    every = rows(users=30, items=20, each=14)
+    numbers = sorted({row.item for row in every})
+    users = sorted({row.user for row in every})
+    for category, name in ((CATEGORY, "clothing"), ("Electronics", "electronics")):
+        path = [category.replace("_", " "), "Things"]
+        products = [product(number, categories=path) for number in numbers]
+        write_amazon_2023(folder, every, products, category=category)
+        write_profiles(folder / f"profiles_{name}.jsonl", profiles_of(users))
+    return tmp_path
+
+
+def planned(name: str, *overrides: str) -> Plan:
+    return plan_of(FOLDER / f"{name}.yaml", *overrides, "cases.sample=2")
+
+
+@sweep
+def test_each_sweep_has_the_papers_settings(data, name):
+    plan = planned(name)
+    loaded = load(FOLDER / f"{name}.yaml")
+    assert loaded.cell["cases"]["sample"] == 150
+    assert loaded.cell["cases"]["by"] == (
+        ["openness"] if name == "fig7_actions" else ["openness", "style"]
+    )
+    assert plan.loaded.header.out == f"results/csi_{name}"
+    assert [parse(metric).name for metric in plan.loaded.header.metrics]
+    for cell in plan.cells:
+        config = cell.config
+        assert (config.limits.max_turns, config.success.name) == (10, "user_accepts")
+        # Table 13 knows no leaving.
+        assert (config.simulator.name, config.simulator.options) == ("csuser", {})
+        assert config.domain.options["min_targets"] == 3
+        for role, model in cell.roles.items():
+            temperature = config.models[model].options["sampling"]["temperature"]
+            assert (temperature > 0) == (role == "user")
+
+
+def test_table_3_has_every_published_row_on_both_categories(data):
+    plan = planned("table3")
+    given = [{"profile": True, **a} for a in load(FOLDER / "table3.yaml").header.blocks[0]["agent"]]
+    for row, wanted in published.read("csi/table3").agents.items():
+        assert sum(wanted.items() <= each.items() for each in given) == 1, row
+    assert len(given) == 5
+    assert {source.domain.dataset for source in plan.sources} == set(
+        published.read("csi/table3").datasets.values()
+    )
+    assert "sr@10" in plan.loaded.header.metrics
+
+
+def test_table_4_varies_both_sides(data):
+    plan = planned("table4")
+    pairs = {(cell.axes["roles.user"], cell.axes["roles.agent"]) for cell in plan.cells}
+    assert len(pairs) == 4
+    assert {source.domain.dataset for source in plan.sources} == {f"Amazon2023-{CATEGORY}"}
+
+
+def test_figure_7_has_cells_of_table_3(data):
+    table = {cell.cell_id for cell in planned("table3").cells}
+    assert {cell.cell_id for cell in planned("fig7_actions").cells} < table
+
+
+@sweep
+def test_one_override_makes_each_sweep_a_laptops(data, name):
+    plan = planned(name, LAPTOP)
+    assert plan.loaded.header.out == f"results/csi_{name}_laptop"
+    assert [source.domain.dataset for source in plan.sources] == [f"Amazon2023-{CATEGORY}"]
+    spoken = {cell.config.models[m].backend for cell in plan.cells for m in cell.models}
+    assert spoken == {"rules"}
+    assert {len(cell.seeds) for cell in plan.cells} == {2}
+    assert plan.loaded.header.metrics == load(FOLDER / f"{name}.yaml").header.metrics
+
+
+@sweep
+def test_the_tiny_model_takes_the_place_of_the_real_one(data, name):
+    cell = load(FOLDER / f"{name}.yaml", [TINY]).cell
+    assert cell["limits"]["max_turns"] == 3
+    assert cell["models"]["llama"]["model"] == cell["models"]["person"]["model"]
+    assert cell["models"]["person"]["model"] == "models/tiny-llama"
