@@ -179,7 +179,8 @@ def make_groups(results: Results) -> None:
 def _metric_sql(metric: Metric) -> str:
     if metric.group == MACRO:
         return (
-            "SELECT cell, CASE WHEN bool_and(value IS NOT NULL) THEN avg(value) END, sum(episodes) "
+            "SELECT cell, CASE WHEN bool_and(value IS NOT NULL) THEN avg(value) END, "
+            "CASE WHEN bool_and(value IS NOT NULL) THEN sum(episodes) ELSE 0 END "
             "FROM (SELECT cell, repetition, sum(num) FILTER (WHERE den > 0) / nullif(sum(den), 0) "
             "AS value, count(*) FILTER (WHERE den > 0) AS episodes "
             f'FROM ({scored_sql(metric)}) GROUP BY cell, repetition, "group") '
