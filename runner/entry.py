@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from runner.core.exit_codes import ExitCode
+from runner.core.sent import altered
 
 PACKAGES = ("agents", "simulators", "sweeps", "workers", "analysis", "runner")
 
@@ -55,7 +56,7 @@ def open_standard_streams() -> None:
 def main() -> None:
     """The console script `crsweep`, and `python -m runner`."""
     open_standard_streams()
-    problem = shadowed(Path(__file__).resolve().parent.parent)
+    problem = shadowed(Path(__file__).resolve().parent.parent) or altered()
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(ExitCode.BAD_INPUT)

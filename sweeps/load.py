@@ -29,6 +29,7 @@ from agents.core.errors import UsageError, near
 from agents.core.paths import expand_user
 from sweeps import grid
 from sweeps.document import NotYaml, parse
+from sweeps.environment import take_variables
 from sweeps.origins import Origins, check, in_words, shown
 from sweeps.reserved import reserved
 from sweeps.schema import Artifacts, Cache, CellConfig, Header
@@ -73,6 +74,8 @@ class LoadedSweep:
     origins: Origins
     expanded: dict[str, str]
     """What environment variables brought in -> how the file wrote it (`${oc.env:NAME}`)."""
+    files: tuple[Path, ...] = ()
+    """Every file that was read: the sweep, what it extends, and the files among the overrides."""
 
     @property
     def out(self) -> Folder:
@@ -94,10 +97,12 @@ class LoadedSweep:
         return value
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> LoadedSweep:
+def load(path: Path, overrides: Sequence[str] = (), *, elsewhere: bool = False) -> LoadedSweep:
     """Reads and checks a sweep file; UsageError with file and line for whatever is wrong.
 
-    An override is `dotted.path=value`, or the path of a YAML file of keys; later ones win.
+    An override is `dotted.path=value`, or the path of a YAML file of keys; later ones win. With
+    `elsewhere` the sweep is to run on another machine: variables that are not set here are kept as
+    they are written, and `run.env_from` is not looked at.
     """
     origins = Origins()
     path = expand_user(path)
@@ -117,15 +122,17 @@ def _loaded(
     path: Path, tree: dict[str, Any], text: str, overrides: Sequence[str], origins: Origins
 ) -> LoadedSweep:
     for override in overrides:
-        if "=" not in override and Path(override).suffix in (".yaml", ".yml"):
+        if is_file(override):
             tree = _merge(tree, _read(expand_user(Path(override)), origins, seen=())[0])
         else:
             _override(tree, override, origins)
     origins.places[()] = str(path)
     tree.pop("extends", None)
+    if not elsewhere:
+        take_variables(tree.get("run"), origins)
     for keys, value in _leaves(tree):
-        _only_allowed_resolvers(keys, value, origins)
-    data = _resolve(tree, origins)
+        _only_allowed_resolvers(keys, value, origins, elsewhere=elsewhere)
+    data = _resolve(_keep_unset(tree) if elsewhere else tree, origins)
     known = [*Header.model_fields, *CellConfig.model_fields, _VARS]
     if not isinstance(data.get(_VARS, {}), dict):
         raise origins.refuse((_VARS,), f"expected a mapping of names, found {data[_VARS]!r}")
@@ -137,9 +144,15 @@ def _loaded(
     header = check(Header, {k: v for k, v in data.items() if k in Header.model_fields}, origins)
     cell = {k: v for k, v in data.items() if k in CellConfig.model_fields}
     recorded = _with_env_unexpanded(tree, data)
-    loaded = LoadedSweep(path, text, header, cell, recorded, origins, _expanded(tree))
+    files = tuple(dict.fromkeys(origins.files))
+    loaded = LoadedSweep(path, text, header, cell, recorded, origins, _expanded(tree), files)
     _ = loaded.out  # refused here if there is no such folder
     return loaded
+
+
+def is_file(override: str) -> bool:
+    """Whether an override names a YAML file, and is no `path=value`."""
+    return "=" not in override and Path(override).suffix in (".yaml", ".yml")
 
 
 def cache_of(recorded: dict[str, Any]) -> Cache:
@@ -168,6 +181,7 @@ def _read(path: Path, origins: Origins, seen: tuple[Path, ...]) -> tuple[dict[st
     if real in seen:
         raise UsageError(f"{path}: extends itself")
     text = _text_of(path)
+    origins.files.append(path)
     try:
         document = parse(text)
     except NotYaml as error:
@@ -296,7 +310,9 @@ def _leaves(value: Any, keys: tuple[Any, ...] = ()) -> list[tuple[tuple[Any, ...
     return [(keys, value)]
 
 
-def _only_allowed_resolvers(keys: tuple[Any, ...], value: Any, origins: Origins) -> None:
+def _only_allowed_resolvers(
+    keys: tuple[Any, ...], value: Any, origins: Origins, *, elsewhere: bool
+) -> None:
     if not isinstance(value, str):
         return
     for name in _RESOLVER.findall(value):
@@ -307,12 +323,28 @@ def _only_allowed_resolvers(keys: tuple[Any, ...], value: Any, origins: Origins)
                 f"{' and '.join(_ALLOWED)}{near(name, _ALLOWED)}{_AS_TEXT}",
             )
     for name, default in _ENV.findall(value):
-        if not default and name not in os.environ:
+        if not default and name not in os.environ and not elsewhere:
             set_ones = [k for k in os.environ if k.isupper()]
             raise origins.refuse(
                 keys,
                 f"the environment variable {name} is not set{near(name, set_ones)}{_AS_TEXT}",
             )
+
+
+def _keep_unset(value: Any) -> Any:
+    """`value` with `${oc.env:NAME}` as plain text where NAME is not set here."""
+    if isinstance(value, dict):
+        return {key: _keep_unset(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_keep_unset(part) for part in value]
+    if not isinstance(value, str):
+        return value
+
+    def kept(found: re.Match[str]) -> str:
+        is_set = found[2] or found[1] in os.environ
+        return found[0] if is_set else found[0].replace("${", "\\${", 1)
+
+    return _ENV.sub(kept, value)
 
 
 def _resolve(tree: dict[str, Any], origins: Origins) -> dict[str, Any]:

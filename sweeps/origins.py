@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path as FilePath
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -21,6 +22,8 @@ class Origins:
     places: dict[Path, str] = field(default_factory=dict)
     plain: dict[Path, frozenset[str]] = field(default_factory=dict)
     """Path -> `Document.plain` there; of an axis, those of all its values."""
+    files: list[FilePath] = field(default_factory=list)
+    """Every file that was read."""
 
     def note(self, file: str, document: Document, *, numbered: bool = True) -> None:
         """Notes every key of a file, by its line if the lines are `numbered`."""

@@ -44,6 +44,8 @@ Name = Annotated[
 ]
 """A name that can be a file name and never leaves its folder."""
 
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
+
 SeedNumber = Annotated[int, Field(ge=0, lt=2**48)]
 
 
@@ -170,6 +172,12 @@ class Run(_Part):
     """A running cluster to join (`auto`, `host:port`); without it, a local Ray is started."""
     fit_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """GPUs that Ray reserves for each fit; no engine is loaded yet while they run."""
+    env_from: list[VariableName] = []
+    """Environment variables that must be set where the driver runs: keys, tokens, places. Their
+    values are given to every process of the sweep, and are written to no file."""
+    env_file: PathText | None = None
+    """Where variables of `env_from` are looked up that the environment lacks: a file of
+    `NAME=value` lines, or a folder with a file for each name (a mounted Kubernetes secret)."""
 
 
 class Cache(_Part):

@@ -35,6 +35,29 @@ AcceptArtifactChange = Annotated[
 ]
 
 
+WaitForLease = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        help="How long to wait for the lease of another driver that no longer renews it.",
+    ),
+]
+
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The job server of a Ray cluster, such as http://localhost:8265.",
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(metavar="URI", help="Where results go, instead of the sweep's `out`."),
+]
+
+
 class Format(StrEnum):
     text = "text"
     csv = "csv"

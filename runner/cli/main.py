@@ -11,7 +11,7 @@ from typing import Any
 import typer
 import typer.main
 
-from runner.cli import annotate, cache, results, sweeps
+from runner.cli import annotate, cache, cluster, results, sweeps
 
 app = typer.Typer(
     name="crsweep",
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 
 app.add_typer(sweeps.app)
+app.add_typer(cluster.app)
 app.add_typer(results.app)
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(cache.app, name="cache")

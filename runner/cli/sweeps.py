@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.arguments import AcceptArtifactChange, AcceptSourceChange, Overrides, SweepFile
+from runner.cli.arguments import (
+    AcceptArtifactChange,
+    AcceptSourceChange,
+    Address,
+    Out,
+    Overrides,
+    SweepFile,
+    WaitForLease,
+)
 from runner.cli.exits import (
     finish,
     lasting_console,
@@ -31,9 +39,19 @@ def plan(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: Address = None,
+    out: Out = None,
 ) -> None:
-    """Show cells, progress, model placement and the estimated cost. Writes nothing."""
+    """Show cells, progress, model placement and the estimated cost. Writes nothing. With --address
+    it is planned there, for the cluster as it is."""
     with one_clear_message():
+        if address is not None:
+            if gpus:
+                raise typer.BadParameter("--gpus and --address exclude each other")
+            from runner.cli.cluster import elsewhere
+
+            options = ["--json"] if as_json else []
+            raise typer.Exit(elsewhere("plan", options, sweep, overrides or [], address, out))
         from runner.commands.plan import show_plan
 
         show_plan(sweep, overrides or [], gpus=gpus or [], as_json=as_json, console=plain_console())
@@ -52,6 +70,7 @@ def run(
     ] = None,
     accept_source_change: AcceptSourceChange = False,
     accept_artifact_change: AcceptArtifactChange = False,
+    wait_for_lease: WaitForLease = 0.0,
 ) -> None:
     """Run the remaining episodes of a sweep, then print its table. Exit code 0: complete,
     3: incomplete, 2: invalid input, 1: all is committed, but a later step (printing) failed."""
@@ -70,6 +89,7 @@ def run(
                 retry=retry or [],
                 accept_source_change=accept_source_change,
                 accept_artifact_change=accept_artifact_change,
+                wait_for_lease=wait_for_lease,
                 again=invocation.command(retries=False),
                 console=console,
             )
@@ -198,9 +218,16 @@ def play(
 
 
 @app.command()
-def doctor(sweep: SweepFile, overrides: Overrides = None) -> None:
-    """Check everything that a sweep needs before it runs. Exit code 0: all good, 2: problems."""
+def doctor(
+    sweep: SweepFile, overrides: Overrides = None, address: Address = None, out: Out = None
+) -> None:
+    """Check everything that a sweep needs before it runs. Exit code 0: all good, 2: problems. With
+    --address it is checked there, on every node of the cluster."""
     with one_clear_message():
+        if address is not None:
+            from runner.cli.cluster import elsewhere
+
+            raise typer.Exit(elsewhere("doctor", [], sweep, overrides or [], address, out))
         from runner.commands.doctor import examine
 
         fine = examine(sweep, overrides or [], plain_console())

@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, UsageError
+from runner.commands.nodes import examine_cluster
 from runner.core.dataset_summary import statistics_of
 from runner.core.formatting import many, unit
 from runner.core.locations import check_folder, check_packages, places_of, state_of, store_of
@@ -64,7 +65,7 @@ def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     ]
     run = plan.loaded.header.run
     if run.executor == "ray":
-        checks.append(("ray", lambda: _ray(plan)))
+        checks.append(("ray", lambda: _ray(plan, console)))
     checks.append(("placement", lambda: _placement(plan)))
     failed = set[str]()
     for name, check in checks:
@@ -232,11 +233,17 @@ def _placement(plan: Plan) -> str:
     )
 
 
-def _ray(plan: Plan) -> str:
-    from workers.executors.on_ray import start_ray, stop_ray
+def _ray(plan: Plan, console: Console) -> str:
+    """Starts Ray, or joins the cluster of the sweep and looks at each of its nodes."""
+    from workers.executors.on_ray import cluster_nodes, start_ray, stop_ray
 
-    resources = start_ray(plan.loaded.header.run.ray_address)
+    address = plan.loaded.header.run.ray_address
+    resources = start_ray(address)
     try:
-        return f"{resources.get('CPU', 0):.0f} CPUs, {resources.get('GPU', 0):.0f} GPUs"
+        found = f"{resources.get('CPU', 0):.0f} CPUs, {resources.get('GPU', 0):.0f} GPUs"
+        if address is None:
+            return found
+        nodes = [node.node_id for node in cluster_nodes()]
+        return f"{found}; {examine_cluster(plan, nodes, console)}"
     finally:
         stop_ray()

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from runner.core.sent import sent_package
+
 _LOGIN = re.compile(r"://[^/\s]*@")
 
 
@@ -24,6 +26,10 @@ def command(more: Sequence[str] = (), *, retries: bool = True) -> str:
     `more` are overrides, in the place of those that were given for the same paths.
     """
     paths = tuple(f"{word.partition('=')[0]}=" for word in more)
+    if (sent := sent_package()) is not None:  # this is the driver of a job
+        typed = shlex.split(sent.command)
+        start, given = typed[0], typed[1:] if retries else [*_without_retries(typed[1:])]
+        return shlex.join([start, *(w for w in given if not w.startswith(paths)), *more])
     words = sys.argv[1:] if retries else _without_retries(sys.argv[1:])
     return f"{program()} {shlex.join([*(w for w in words if not w.startswith(paths)), *more])}"
 

@@ -27,7 +27,7 @@ _S3 = Variables(
 
 def environment_of(plan: Plan) -> Environment:
     """The variables of this process that models of `plan`, and its folder, need everywhere."""
-    needs = list(_of_models(plan))
+    needs = [*_of_models(plan), Variables(secrets=plan.loaded.header.run.env_from)]
     return Environment.of_here([*needs, _S3] if str(plan.loaded.out).startswith("s3://") else needs)
 
 

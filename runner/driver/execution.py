@@ -146,6 +146,7 @@ class _Interrupts:
     def __init__(self, session: Session) -> None:
         self.stopping = asyncio.Event()
         self._session, self._loop = session, asyncio.get_running_loop()
+        self._terminate = signal.getsignal(signal.SIGTERM)
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._interrupt)
         session.lease.when_lost = lambda: self._loop.call_soon_threadsafe(self.stopping.set)
@@ -163,6 +164,7 @@ class _Interrupts:
         self._session.lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.remove_signal_handler(number)
+        signal.signal(signal.SIGTERM, self._terminate)
 
 
 def _worker_count(session: Session) -> int:

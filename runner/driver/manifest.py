@@ -14,6 +14,7 @@ from typing import Any
 from agents.core import plugins
 from agents.core.errors import UsageError
 from agents.recommenders.core import RECOMMENDERS, Fit
+from runner.core.sent import sent_package
 from runner.driver.environment import library_versions
 from simulators.core.judge import JUDGES
 from sweeps import manifest as manifests
@@ -316,7 +317,9 @@ def _uses_vllm(plan: Plan) -> bool:
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """Commit of the checkout that crsweep runs from, and whether it has changes."""
+    """Commit of the checkout that crsweep runs or was sent from, and whether it has changes."""
+    if (sent := sent_package()) is not None:
+        return sent.revision, sent.dirty
     root = Path(__file__).parent.parent
 
     def git(*words: str) -> str | None:

@@ -8,9 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -39,7 +42,7 @@ from sweeps.storage.records import SCHEMAS
 from workers.cache.store import Places
 from workers.processes.logs import log_to
 from workers.results.compaction import remove_replaced
-from workers.results.lease import FolderLease
+from workers.results.lease import FolderLease, holding
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,51 @@ class Session:
 
 
 @contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM, which job servers and schedulers send, ends the block as Ctrl-C does.
+
+    By default it would end the process at once, and its lease would have to expire.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def open_session(
-    plan: Plan, find_work: FindWork, console: Console, *, accept_source_change: bool = False
+    plan: Plan,
+    find_work: FindWork,
+    console: Console,
+    *,
+    accept_source_change: bool = False,
+    wait_for_lease: float = 0.0,
 ) -> Iterator[Session]:
     """The plan's folder, held until the block ends. Raises UsageError, DataError and StoreError.
 
+    `wait_for_lease` is how many seconds a lease may take to expire that its driver does not renew.
     An OSError in the block is one of storage, and becomes a StoreError.
     """
     calls = _check(plan, accept_source_change, console)
-    lease = FolderLease.take(plan.loaded.out)
+
+    def waiting(held: Mapping[str, Any]) -> None:
+        console.print(
+            f"waiting for the lease of {plan.loaded.out}: {holding(held)}",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+
+    lease = FolderLease.take(plan.loaded.out, wait=wait_for_lease, waiting=waiting)
     try:
-        yield _open(plan, lease, find_work, calls, console)
+        with terminated_as_interrupted():
+            yield _open(plan, lease, find_work, calls, console)
     except OSError as error:
         if error.filename is None:  # nothing says that it was the output folder
             reason = error.strerror or error

@@ -30,14 +30,15 @@ def run(
     accept_source_change: bool,
     accept_artifact_change: bool = False,
     only_prepare: bool = False,
+    wait_for_lease: float = 0.0,
     again: str = "",
     console: Console,
 ) -> RunResult:
     """Runs what is left of a sweep. Raises UsageError, DataError and StoreError.
 
     `retry` names error classes and blames whose failed episodes are run again. With
-    `only_prepare` all artifacts of the plan are made, and no episode is run. `again` is the command
-    that runs the sweep, for readers of the manifest.
+    `only_prepare` all artifacts of the plan are made, and no episode is run. `wait_for_lease` is as
+    in `open_session`. `again` is the command that runs the sweep, for readers of the manifest.
     """
     plan = load_plan(sweep, overrides)
     if retry:  # a word that names no failure is refused before anything is touched
@@ -49,7 +50,7 @@ def run(
         if only_prepare
         else partial(EpisodeWork.find, retry=retry, **accepted)
     )
-    result = _run(plan, find_work, accept_source_change, again, console)
+    result = _run(plan, find_work, accept_source_change, again, console, wait_for_lease)
     if only_prepare or not plan.judges:
         return result
     if result.left:
@@ -89,10 +90,19 @@ def judge(
 
 
 def _run(
-    plan: Plan, find_work: FindWork, accept_source_change: bool, again: str, console: Console
+    plan: Plan,
+    find_work: FindWork,
+    accept_source_change: bool,
+    again: str,
+    console: Console,
+    wait_for_lease: float = 0.0,
 ) -> RunResult:
     with open_session(
-        plan, find_work, console, accept_source_change=accept_source_change
+        plan,
+        find_work,
+        console,
+        accept_source_change=accept_source_change,
+        wait_for_lease=wait_for_lease,
     ) as session:
         if (result := nothing_to_run(session)) is not None:
             return result

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agents.core.errors import UsageError
+from workers.core.code import ROOT, code_digest
 
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
 _SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -44,6 +46,8 @@ class Environment:
 
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     places: dict[str, str] = field(default_factory=dict, repr=False)
+    code: str = ""
+    """The digest of the driver's code; empty where it does not matter."""
 
     @classmethod
     def of_here(cls, needs: Iterable[Variables]) -> Environment:
@@ -55,10 +59,16 @@ class Environment:
             places += need.places
             if need.network:
                 places += [name for known in _ROUTES for name in (known, known.lower())]
-        return cls(_set(secrets), _set(places))
+        return cls(_set(secrets), _set(places), code_digest())
 
     def take(self) -> None:
-        """Sets them in this process."""
+        """Sets them in this process. UsageError if it runs other code than the driver."""
+        if self.code and self.code != code_digest():
+            raise UsageError(
+                f"the node {socket.gethostname()} has another crsweep in {ROOT} (code digest "
+                f"{code_digest()[:12]}) than the driver ({self.code[:12]}); submit the sweep with "
+                "`crsweep submit`, which sends the code, or update the checkout on every node"
+            )
         for name, value in self.places.items():
             if not (os.environ.get(name) or os.environ.get(_other_case(name))):
                 os.environ[name] = value

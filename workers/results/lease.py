@@ -32,6 +32,15 @@ from sweeps.storage.folder import Folder, folder_at
 _FILE = "lease.json"
 EXPIRES_AFTER = 60.0  # seconds: six missed heartbeats, more than any pause of a shared disk
 _HEARTBEAT = 10.0
+_LOOK_EVERY = 1.0  # at a lease that is waited for
+
+
+class _Held(Exception):
+    """A living driver has the lease, as far as can be seen."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        super().__init__()
+        self.entry = entry
 
 
 class FolderLease:
@@ -49,18 +58,48 @@ class FolderLease:
         self._thread.start()
 
     @classmethod
-    def take(cls, where: Folder | Path) -> FolderLease:
-        """The lease of a folder, which is made if need be. UsageError if somebody has it."""
-        folder = folder_at(where)
+    def take(
+        cls,
+        where: Folder | Path,
+        *,
+        wait: float = 0.0,
+        waiting: Callable[[Mapping[str, Any]], object] = lambda held: None,
+    ) -> FolderLease:
+        """The lease of a folder, which is created if needed. UsageError if another driver has it.
+
+        For `wait` seconds at most, it waits for a lease to expire that its driver does not renew:
+        that driver may have died on another host. One that is renewed is refused at once.
+        `waiting` is called once, with the lease that is waited for.
+        """
+        until, first = time.monotonic() + wait, None
+        while True:
+            try:
+                return cls._take(folder_at(where))
+            except _Held as held:
+                if first is None:
+                    first = held.entry
+                    if wait > 0:
+                        waiting(first)
+                renewed = (held.entry["epoch"], held.entry.get("expires")) != (
+                    first["epoch"],
+                    first.get("expires"),
+                )
+                if renewed or time.monotonic() >= until:
+                    raise UsageError(
+                        f"the output folder {folder_at(where)} is in use by another driver: "
+                        f"{holding(held.entry)}"
+                    ) from None
+                time.sleep(min(_LOOK_EVERY, max(0.0, until - time.monotonic())))
+
+    @classmethod
+    def _take(cls, folder: Folder) -> FolderLease:
         epoch = 0
 
         def change(content: bytes | None) -> bytes:
             nonlocal epoch
             found = _understood(folder, content)
             if found is not None and _is_alive(found):
-                raise UsageError(
-                    f"the output folder {folder} is in use by another driver: {holding(found)}"
-                )
+                raise _Held(found)
             # Without a lease, parts may still be there: no epoch may ever come twice.
             epoch = (found["epoch"] if found else parts.last_epoch(folder)) + 1
             return _entry(epoch)

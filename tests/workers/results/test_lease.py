@@ -85,3 +85,51 @@ def test_a_file_that_is_no_lease_is_refused_in_words(tmp_path):
     (tmp_path / "lease.json").write_text("[1]")
     with pytest.raises(UsageError, match="not a lease"):
         FolderLease.take(tmp_path)
+
+
+def write_lease(folder, **changes):
+    entry = {"epoch": 4, "host": "elsewhere", "pid": 1, "process_started": 0.0, "released": False}
+    end = time.time() + LAST_GUARD_SECONDS
+    (folder / "lease.json").write_text(json.dumps({**entry, "expires": end, **changes}))
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """What happens while a lease is waited for: one of these at each look; time passes with it."""
+    steps, clock = [], [time.time()]
+
+    def sleep(seconds):
+        clock[0] += seconds
+        if steps:
+            steps.pop(0)()
+
+    monkeypatch.setattr(lease.time, "sleep", sleep)
+    monkeypatch.setattr(lease.time, "monotonic", lambda: clock[0])
+    return steps
+
+
+def test_an_expiring_lease_is_waited_for(tmp_path, looks):
+    write_lease(tmp_path)
+    looks += [lambda: None, lambda: write_lease(tmp_path, expires=time.time() - 1)]
+    waited = []
+    # The one that has expired by now may differ from the first: it was not renewed.
+    taken = FolderLease.take(tmp_path, wait=60, waiting=waited.append)
+    assert taken.epoch == 5
+    assert [held["pid"] for held in waited] == [1]
+    taken.release()
+
+
+def test_a_lease_that_is_renewed_meanwhile_is_refused_at_once(tmp_path, looks):
+    write_lease(tmp_path)
+    later = time.time() + 2 * LAST_GUARD_SECONDS
+    looks += [lambda: None, lambda: write_lease(tmp_path, expires=later)]
+    looks += [lambda: pytest.fail("it waits for a driver that lives")] * 3
+    with pytest.raises(UsageError, match="in use by another driver: host elsewhere, pid 1"):
+        FolderLease.take(tmp_path, wait=60)
+
+
+def test_waiting_for_a_lease_ends(tmp_path, looks):
+    write_lease(tmp_path)
+    looks += [lambda: None] * 59 + [lambda: None, lambda: pytest.fail("60 s are over")]
+    with pytest.raises(UsageError, match="in use by another driver"):
+        FolderLease.take(tmp_path, wait=60)

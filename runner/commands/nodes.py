@@ -1,0 +1,166 @@
+"""What nodes of a cluster need for a sweep (`crsweep env`), and what they have (`doctor`)."""
+
+from __future__ import annotations
+
+import json
+import platform
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from agents.core.errors import UsageError
+from analysis.tables import sheets
+from runner.core.formatting import many
+from runner.driver.environment import environment_of, library_versions
+from sweeps.load import load
+from sweeps.plan import Plan
+from workers.core.code import code_digest
+
+if TYPE_CHECKING:
+    from workers.executors.nodes import NodeFacts, NodeQuestion
+
+EXACT = ("ray", "vllm")
+"""Libraries of which all nodes must have the driver's version: Ray refuses another, and vLLM gives
+other replies."""
+_LIBRARIES = (
+    *EXACT, "duckdb", "jinja2", "msgpack", "numpy", "omegaconf", "openai", "pyarrow", "pydantic",
+    "rapidfuzz", "scipy", "torch", "boto3",
+)  # fmt: skip
+
+
+def show_needs(
+    sweep: Path | None, overrides: Sequence[str], *, as_json: bool, console: Console
+) -> None:
+    """What every node must have for a sweep, or for any if none is given."""
+    extras, variables, outside, out = ["cluster"], [], [], ""
+    if sweep is not None:
+        from runner.submit.needs import extras_of
+        from runner.submit.package import make_package
+
+        loaded = load(sweep, overrides, elsewhere=True)
+        out = str(loaded.recorded["out"])
+        extras = extras_of(loaded)
+        variables = list(loaded.header.run.env_from)
+        outside = make_package(loaded, overrides).installed
+    versions = library_versions(_LIBRARIES)
+    needs: dict[str, Any] = {
+        "python": platform.python_version(),
+        "code": code_digest(),
+        "extras": extras,
+        "libraries": versions,
+        "exact": [name for name in EXACT if name in versions],
+        "plugins": {name: _owner_of(name) for name in outside},
+        "variables": variables,
+        "out": out,
+    }
+    if as_json:
+        print(json.dumps(needs, indent=1))
+        return
+    minor = ".".join(needs["python"].split(".")[:2])
+    lines = [
+        f"Python {minor} (here: {needs['python']}), the same on all nodes",
+        f"crsweep[{','.join(extras)}], installed with constraints.txt; code digest "
+        f"{needs['code'][:12]} (crsweep submit sends the code)",
+        "exactly: " + ", ".join(f"{name} {versions[name]}" for name in needs["exact"]),
+        "tested with: "
+        + ", ".join(f"{n} {v}" for n, v in versions.items() if n not in needs["exact"]),
+    ]
+    lines += [f"installed: {owner} (plug-ins of {n})" for n, owner in needs["plugins"].items()]
+    if variables:
+        lines.append(f"environment variables: {', '.join(variables)}")
+    if out:
+        lines.append(f"read and write access to {out}")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def node_question(plan: Plan) -> NodeQuestion:
+    """What doctor asks every node."""
+    from workers.executors.nodes import NodeQuestion
+
+    domains = {str(source.domain_ref): source.domain_ref for source in plan.sources}
+    return NodeQuestion(
+        packages=_LIBRARIES,
+        domains=list(domains.values()),
+        out=plan.loaded.out.absolute(),
+        probe=f".doctor-{uuid.uuid4().hex}",
+    )
+
+
+def examine_cluster(plan: Plan, nodes: Sequence[str], console: Console) -> str:
+    """Prints a table of the nodes; UsageError if one lacks what the sweep needs. Ray must run."""
+    from workers.executors.nodes import examine_nodes, facts_here
+
+    question = node_question(plan)
+    found = examine_nodes(question, environment_of(plan), nodes)
+    here = facts_here(question)
+    needed = [name for name in EXACT if name == "ray" or _uses_vllm(plan)]
+    problems = [list(problems_of(facts, here, needed)) for facts in found]
+    table = Table("node", "Python", "crsweep", *needed, "CPUs", "GPUs", "data", "out", "problems",
+                  box=None, pad_edge=False)  # fmt: skip
+    for facts, wrong in zip(found, problems, strict=True):
+        if facts.problem:
+            table.add_row(facts.node_id[:12], *[""] * (len(table.columns) - 2), facts.problem)
+            continue
+        table.add_row(
+            escape(facts.host), facts.python, facts.code[:8],
+            *(facts.versions.get(name, "none") for name in needed),
+            str(facts.cpus), escape(_summed(facts.gpus)),
+            "ok" if facts.data == here.data else "no", "no" if facts.out else "ok",
+            escape("; ".join(wrong)) or "none",
+        )  # fmt: skip
+    sheets.print_whole(table, console)
+    bad = [(f, w) for f, w in zip(found, problems, strict=True) if w]
+    if bad:
+        facts, wrong = bad[0]
+        raise UsageError(
+            f"{len(bad)} of {many(len(found), 'node')} cannot run this sweep: "
+            f"{facts.host or facts.node_id[:12]}: {wrong[0]}"
+        )
+    gpus = sum(len(facts.gpus) for facts in found)
+    return (
+        f"{many(len(found), 'node')}, {many(gpus, 'GPU')}, "
+        f"{many(len(question.domains), 'data set')} read on each"
+    )
+
+
+def problems_of(facts: NodeFacts, driver: NodeFacts, needed: Sequence[str]) -> Iterator[str]:
+    """Why a node cannot run what the driver's can."""
+    if facts.problem:
+        yield facts.problem
+        return
+    if facts.python.split(".")[:2] != driver.python.split(".")[:2]:
+        yield f"Python {facts.python}, the driver has {driver.python}"
+    if facts.code != driver.code:
+        yield f"another crsweep: code digest {facts.code[:12]}, the driver's is {driver.code[:12]}"
+    for name in needed:
+        has, wanted = facts.versions.get(name), driver.versions.get(name)
+        if has != wanted:
+            yield f"{name} {has or 'is not installed'}, the driver has {wanted or 'none'}"
+    for has, wanted in zip(facts.data, driver.data, strict=True):
+        if has != wanted:
+            yield has if has.startswith("cannot") else "the data set differs from the driver's"
+    if facts.out:
+        yield f"out: {facts.out}"
+
+
+def _uses_vllm(plan: Plan) -> bool:
+    return any(
+        cell.config.models[name].backend == "vllm" for cell in plan.cells for name in cell.models
+    )
+
+
+def _summed(gpus: Sequence[str]) -> str:
+    return ", ".join(f"{count} x {name}" for name, count in Counter(gpus).items()) or "none"
+
+
+def _owner_of(package: str) -> str:
+    owners = metadata.packages_distributions().get(package, [])
+    return f"{owners[0]} {metadata.version(owners[0])}" if owners else package

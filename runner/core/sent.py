@@ -1,0 +1,64 @@
+"""What a package says of itself that `crsweep submit` has sent to a cluster.
+
+The file lies in the root of the package, next to the six packages. A checkout has none. Only what
+is imported before anything else may be imported here: the check of a package comes first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FILE = "crsweep-package.json"
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class SentPackage(NamedTuple):
+    """A package: `files` are those that it holds, each with the SHA-256 of its content."""
+
+    files: dict[str, str]
+    revision: str | None
+    """The commit of the checkout that it was made from."""
+    dirty: bool | None
+    command: str
+    """What was typed to send it."""
+
+    @property
+    def digest(self) -> str:
+        """Of all its files, and their names."""
+        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+
+    def content(self) -> bytes:
+        """What the file in the package holds."""
+        return json.dumps({**self._asdict(), "digest": self.digest}, indent=1).encode()
+
+
+@cache
+def sent_package(root: Path = ROOT) -> SentPackage | None:
+    """The package that this crsweep runs from; None for a checkout."""
+    try:
+        found: dict[str, Any] = json.loads((root / FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return SentPackage(found["files"], found["revision"], found["dirty"], found["command"])
+
+
+def altered(root: Path = ROOT) -> str | None:
+    """A message if a package that was sent is not here as it was sent."""
+    try:
+        package = sent_package(root)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{root / FILE} cannot be read ({error}); submit the sweep again"
+    if package is None:
+        return None
+    for name, digest in package.files.items():
+        try:
+            content = (root / name).read_bytes()
+        except OSError as error:
+            return f"the package in {root} is incomplete: {name}: {error.strerror or error}"
+        if hashlib.sha256(content).hexdigest() != digest:
+            return f"the package in {root} was changed after it was sent: {name} differs"
+    return None

@@ -1,0 +1,70 @@
+"""The environment variables that a sweep names in `run.env_from`, and the file that may hold them.
+
+They are needed before the rest of a sweep file can be read, since `${oc.env:NAME}` refers to them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from agents.core.errors import near
+from agents.core.paths import expand_user
+from sweeps.origins import Origins
+
+
+def take_variables(run: Any, origins: Origins) -> None:
+    """Sets the variables of `run.env_from` that `run.env_file` has and the environment lacks.
+
+    `run` is that part of a sweep file as it was written, not checked yet. UsageError names a
+    variable that neither has, and never a value.
+    """
+    if not isinstance(run, dict):
+        return
+    names, file = run.get("env_from"), run.get("env_file")
+    if not isinstance(names, list):
+        return  # none, or refused when the file is checked
+    missing = [name for name in names if isinstance(name, str) and not os.environ.get(name)]
+    if not missing:
+        return
+    found: dict[str, str] = {}
+    if isinstance(file, str):
+        try:
+            found = _read(Path(expand_user(file)), missing)
+        except OSError as error:
+            raise origins.refuse(
+                ("run", "env_file"), f"{file} cannot be read: {error.strerror or error}"
+            ) from None
+        except UnicodeDecodeError:
+            raise origins.refuse(("run", "env_file"), f"{file} is not UTF-8 text") from None
+    for name in missing:
+        if not found.get(name):
+            also = f", and {file} does not have it" if isinstance(file, str) else ""
+            known = [*found, *(key for key in os.environ if key.isupper())]
+            raise origins.refuse(
+                ("run", "env_from"),
+                f"the environment variable {name} is not set here{also}{near(name, known)}",
+            )
+        os.environ[name] = found[name]
+
+
+def _read(place: Path, names: list[str]) -> dict[str, str]:
+    """Name -> value, from a file of `NAME=value` lines or a folder with a file for each name."""
+    if place.is_dir():
+        return {name: _line(place / name) for name in names if (place / name).is_file()}
+    found = {}
+    for line in place.read_text(encoding="utf-8").splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and not name.startswith("#"):
+            found[name.strip()] = _unquoted(value.strip())
+    return found
+
+
+def _line(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _unquoted(value: str) -> str:
+    quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
+    return value[1:-1] if quoted else value

@@ -1,0 +1,175 @@
+"""Sweeps on a cluster: a head with its dashboard and another node, as real processes here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.results import Results
+from tests.conftest import LAST_GUARD_SECONDS
+from tests.runner.cluster import LocalCluster, local_cluster
+from tests.runner.reading import outcomes
+from tests.sweep_files import write_sweep
+from workers.results import lease
+
+pytestmark = pytest.mark.ray
+MARK = "marked-secret-c41d9e"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with local_cluster(nodes=2) as found:
+        yield found
+
+
+@pytest.fixture
+def there(cluster, crsweep) -> Callable[..., Any]:
+    """Runs a command of crsweep as a laptop that knows the cluster."""
+
+    def call(*words: object, **env: str):
+        check = env.pop("check", 0)
+        known = {**cluster.env, "RAY_API_SERVER_ADDRESS": cluster.address, **env}
+        return crsweep(*words, check=check, **known)
+
+    return call
+
+
+def test_a_sweep_gives_the_results_of_a_local_run(there, crsweep, tmp_path):
+    path = write_sweep(tmp_path)
+    crsweep("run", path)
+    done = there("submit", path, "--out", tmp_path / "far", "--wait")
+    assert "32 episodes (0 failed)" in done.stdout
+    assert "Running entrypoint" not in done.stdout
+    assert outcomes(tmp_path / "far") == outcomes(tmp_path / "out")
+    manifest = Results.open(tmp_path / "far").manifest
+    assert manifest.revision is not None
+    assert manifest.runs[-1].command.startswith("crsweep submit")
+    again = there("submit", path, "--out", tmp_path / "far", "--wait")
+    assert "nothing" in again.stdout or "32 done" in again.stdout or "complete" in again.stdout
+
+
+def test_it_is_planned_and_examined_there(there, cluster, tmp_path):
+    path = write_sweep(tmp_path)
+    planned = there("plan", path, "--json", "--address", cluster.address)
+    assert json.loads(planned.stdout)["left"] == 32
+    done = there("doctor", path, "--address", cluster.address, "--out", tmp_path / "shared")
+    assert "2 nodes, 0 GPUs, 1 data set read on each" in done.stdout
+    assert not list((tmp_path / "shared").iterdir())
+    # On one of the nodes the data are missing in the same way as here.
+    wrong = there(
+        "submit", path, "domain={name: movielens, path: /nowhere/ml-1m}", "--out",
+        tmp_path / "shared", "--wait", check=2,
+    )  # fmt: skip
+    assert "/nowhere/ml-1m" in wrong.stdout + wrong.stderr
+
+
+def slow(folder: Path) -> Path:
+    return write_sweep(
+        folder,
+        name="slow.yaml",
+        models={"m": {"backend": "latency", "latency_ms": 200}},
+        roles={"user": "m", "agent": "m"},
+        grid={"agent": ["zero_shot"], "seed": [0, 1, 2, 3]},
+        cases={"sample": 30},
+        run={"concurrency": 8},
+        cache="off",
+    )
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    until = time.monotonic() + LAST_GUARD_SECONDS
+    while time.monotonic() < until:
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"waited {LAST_GUARD_SECONDS:g} s for {what}")
+
+
+def test_submit_watch_stop_and_submit_again(there, cluster, tmp_path):
+    path, out = slow(tmp_path), tmp_path / "far"
+    sent = there("submit", path, "--out", out)
+    job = next(line for line in sent.stdout.splitlines() if line.startswith("job: "))[5:]
+    committed = wait_until(
+        lambda: out.joinpath("episodes").is_dir() and list(out.glob("episodes/*.parquet")),
+        "episodes",
+    )
+    assert committed
+    held = lease.holder(out)
+    assert held is not None
+    assert "running: host" in there("status", out).stdout
+    assert "joining the Ray cluster" in there("logs").stdout
+    assert f"{job} " in there("jobs").stdout
+
+    # A second one at the same time is refused, and names the first.
+    second = there("submit", path, "--out", out, "--wait", "--wait-for-lease", "60", check=2)
+    assert f"is in use by another driver: host {held['host']}, pid {held['pid']}" in second.stdout
+
+    there("stop", job)
+    assert lease.holder(out) is None
+    assert json.loads((out / "lease.json").read_text())["released"]
+    assert "stopping: finished episodes are being committed" in there("logs", job).stdout
+    before = {row[0] for row in rows(out, "SELECT attempt_id FROM attempts")}
+    assert 0 < len(before) < 120
+
+    done = there("submit", path, "--out", out, "--wait")
+    assert "120 of 120" in done.stdout
+    attempts = rows(out, "SELECT attempt_id, episode_id FROM attempts")
+    assert before < {attempt for attempt, _ in attempts}
+    assert len(attempts) == len({episode for _, episode in attempts}) == 120
+
+
+def rows(out: Path, query: str) -> list[tuple[Any, ...]]:
+    return Results.open(out).query(query).fetchall()
+
+
+def test_a_secret_of_the_cluster_is_seen_nowhere(there, cluster, tmp_path):
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "MY_KEY").write_text(f"{MARK}\n")
+    path = write_sweep(tmp_path, vars={"note": "none"}, cases={"sample": 1})
+    there(
+        "submit", path, "run.env_from=[MY_KEY]", f"run.env_file={keys}",
+        "vars.note=${oc.env:MY_KEY}", "--out", tmp_path / "far", "--wait",
+    )  # fmt: skip
+    refused = there("submit", path, f"vars.note={MARK}", "--out", tmp_path / "far",
+                    check=2, MY_KEY=MARK)  # fmt: skip
+    assert MARK not in refused.stdout + refused.stderr
+    shutil.rmtree(keys)
+    missing = there(
+        "submit", path, "run.env_from=[MY_KEY]", "--out", tmp_path / "far", "--wait", check=2
+    )
+    assert "the environment variable MY_KEY is not set" in missing.stdout
+
+    assert MARK.encode() not in cluster.text_of_logs()
+    for place in ("api/jobs/", "api/v0/actors?detail=true", "api/v0/tasks?detail=true",
+                  "api/v0/runtime_envs?detail=true", "nodes?view=summary"):  # fmt: skip
+        shown = asked(cluster, place)
+        assert MARK.encode() not in shown
+    assert b"vars.note=${oc.env:MY_KEY}" in asked(cluster, "api/jobs/")
+    stored = [each.read_bytes() for each in (tmp_path / "far").rglob("*") if each.is_file()]
+    assert not any(MARK.encode() in content for content in stored)
+
+
+def test_what_send_env_sends_is_warned_about(there, cluster, tmp_path):
+    path = write_sweep(tmp_path, vars={"note": "none"}, cases={"sample": 1})
+    words = ["submit", path, "vars.note=${oc.env:SENT}", "--send-env", "SENT", "--out",
+             tmp_path / "far", "--wait"]  # fmt: skip
+    done = there(*words, SENT="shown-value")
+    assert "the dashboard of the cluster shows the value of SENT" in done.stdout
+    assert b"shown-value" in asked(cluster, "api/jobs/")
+
+
+def asked(cluster: LocalCluster, place: str) -> bytes:
+    token = Path(cluster.env["RAY_AUTH_TOKEN_PATH"]).read_text()
+    request = urllib.request.Request(
+        f"{cluster.address}/{place}", headers={"Authorization": f"Bearer {token}"}
+    )
+    with urllib.request.urlopen(request, timeout=LAST_GUARD_SECONDS) as answer:
+        return answer.read()

@@ -1,0 +1,39 @@
+"""The code that crsweep is made of, and its digest: all processes of a sweep must run the same."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGES = ("agents", "simulators", "sweeps", "workers", "analysis", "runner")
+ROOT = Path(__file__).resolve().parent.parent.parent
+"""What the six packages are in: a checkout, or the package that a cluster was sent."""
+
+_SUFFIXES = (".py", ".j2", ".sql")
+
+
+@cache
+def code_digest(root: Path = ROOT) -> str:
+    """A digest of the code and the prompts below `root`, the same for a checkout and its package.
+
+    Sweep files and published figures are left out: they change no episode by themselves.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    for name, path in sorted(_files(root)):
+        content = path.read_bytes()
+        found.update(f"{name}\0{len(content)}\0".encode())
+        found.update(content)
+    return found.hexdigest()
+
+
+def _files(root: Path) -> Iterator[tuple[str, Path]]:
+    for package in PACKAGES:
+        for folder, folders, names in os.walk(root / package):
+            folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+            for name in names:
+                if name.endswith(_SUFFIXES) and not name.startswith("."):
+                    path = Path(folder) / name
+                    yield path.relative_to(root).as_posix(), path

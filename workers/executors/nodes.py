@@ -1,0 +1,169 @@
+"""What each node of a cluster has: versions, code, GPUs, data, and whether it reaches `out`.
+
+One actor a node, pinned to it. It answers a question and ends; nothing is left in `out`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from importlib import metadata
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from agents.core.errors import CrsweepError
+from sweeps.origins import Origins
+from sweeps.plan import make_domain
+from sweeps.schema import PluginRef
+from sweeps.storage import folder as folders
+from sweeps.storage.folder import Folder
+from workers.core.code import code_digest
+from workers.core.environment import Environment
+
+_ANSWER_SECONDS = 300.0  # to start a process, load libraries and read the data
+
+
+@dataclass(frozen=True)
+class NodeQuestion:
+    """What is to be found out of every node."""
+
+    packages: Sequence[str]
+    domains: Sequence[PluginRef]
+    out: Folder
+    probe: str
+    """The name of a file in `out` that the driver has written, and what it holds."""
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What a node answers. `problem` says why it does not."""
+
+    node_id: str
+    host: str = ""
+    python: str = ""
+    code: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    gpus: tuple[str, ...] = ()
+    cpus: int = 0
+    data: tuple[str, ...] = ()
+    """Of each domain: its fingerprint, or why it cannot be read."""
+    out: str = ""
+    """Why it cannot read and write `out`; empty if it can."""
+    problem: str = ""
+
+
+class NodeExaminer:
+    """The actor."""
+
+    def examine(self, question: NodeQuestion, environment: Environment, node: str) -> NodeFacts:
+        replace(environment, code="").take()  # other code is a fact to be shown, not an error
+        return replace(
+            facts_here(question), node_id=node, out=_reach(question.out, question.probe, node)
+        )
+
+
+def facts_here(question: NodeQuestion) -> NodeFacts:
+    """What is true of this machine; whether it reaches `out` is left open."""
+    return NodeFacts(
+        node_id="",
+        host=socket.gethostname(),
+        python=platform.python_version(),
+        code=code_digest(),
+        versions=_versions(question.packages),
+        gpus=_gpus(),
+        cpus=os.cpu_count() or 1,
+        data=tuple(_fingerprint(ref) for ref in question.domains),
+    )
+
+
+def examine_nodes(
+    question: NodeQuestion, environment: Environment, nodes: Iterable[str]
+) -> list[NodeFacts]:
+    """Asks every node at once. Ray must have been started."""
+    folders.write(question.out, question.probe, question.probe.encode())
+    written = [question.probe]
+    try:
+        asked: list[tuple[str, Any, Any]] = []
+        for node in nodes:
+            actor: Any = ray.remote(NodeExaminer)
+            pinned = NodeAffinitySchedulingStrategy(node, soft=False)
+            made = actor.options(num_cpus=0, scheduling_strategy=pinned).remote()
+            asked.append((node, made, made.examine.remote(question, environment, node)))
+            written.append(_answer_name(question.probe, node))
+        found = []
+        for node, actor, answer in asked:
+            try:
+                facts = ray.get(answer, timeout=_ANSWER_SECONDS)
+            except GetTimeoutError:
+                facts = NodeFacts(node, problem=f"no answer within {_ANSWER_SECONDS:.0f} s")
+            except RayError as error:
+                facts = NodeFacts(node, problem=str(error).strip().splitlines()[-1])
+            else:
+                facts = _with_answer(facts, question)
+            ray.kill(actor)
+            found.append(facts)
+        return found
+    finally:
+        for name in written:
+            with suppress(OSError):
+                question.out.delete(name)
+
+
+def _with_answer(facts: NodeFacts, question: NodeQuestion) -> NodeFacts:
+    """The facts, with what the driver sees of what the node says that it has written."""
+    if facts.out:
+        return facts
+    name = _answer_name(question.probe, facts.node_id)
+    try:
+        folders.read(question.out, name)
+    except OSError:
+        return replace(facts, out="what it writes there is not seen by the driver")
+    return facts
+
+
+def _answer_name(probe: str, node: str) -> str:
+    return f"{probe}-{node[:12]}"
+
+
+def _reach(out: Folder, probe: str, node: str) -> str:
+    try:
+        if folders.read(out, probe) != probe.encode():
+            return "what the driver has written there is not what is read here"
+        folders.write(out, _answer_name(probe, node), b"")
+    except FileNotFoundError:
+        return "what the driver has written there is not seen here"
+    except OSError as error:
+        return str(error.strerror or error)
+    return ""
+
+
+def _fingerprint(ref: PluginRef) -> str:
+    try:
+        return make_domain(ref, Origins()).fingerprint()
+    except CrsweepError as error:
+        return f"cannot be read: {error.message}"
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _gpus() -> tuple[str, ...]:
+    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ()  # no such program: no such GPU
+    return tuple(line.strip() for line in asked.stdout.splitlines() if line.strip())
