@@ -107,7 +107,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, elsewhere: bool = False) 
     origins = Origins()
     path = expand_user(path)
     tree, text = _read(path, origins, seen=())
-    return _loaded(path, tree, text, overrides, origins)
+    return _loaded(path, tree, text, overrides, origins, elsewhere=elsewhere)
 
 
 def load_recorded(config: Mapping[str, Any], place: str, overrides: Sequence[str]) -> LoadedSweep:
@@ -119,7 +119,13 @@ def load_recorded(config: Mapping[str, Any], place: str, overrides: Sequence[str
 
 
 def _loaded(
-    path: Path, tree: dict[str, Any], text: str, overrides: Sequence[str], origins: Origins
+    path: Path,
+    tree: dict[str, Any],
+    text: str,
+    overrides: Sequence[str],
+    origins: Origins,
+    *,
+    elsewhere: bool = False,
 ) -> LoadedSweep:
     for override in overrides:
         if is_file(override):

@@ -195,15 +195,16 @@ class Cluster:
 
 def _send_token(address: str) -> None:
     """Has Ray's client send the token of this machine. UsageError if there is none."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray import _raylet
 
-    if not AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
+    raylet: Any = _raylet  # compiled, without type stubs
+    if not raylet.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
         raise UsageError(
             f"{address} asks for a token, and there is none here; copy the cluster's "
             "~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to a file that has it"
         )
     os.environ["RAY_AUTH_MODE"] = "token"
-    Config.initialize("")
+    raylet.Config.initialize("")
 
 
 def new_id(sweep: str) -> str:

@@ -21,8 +21,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from agents.core.errors import CrsweepError
 from sweeps.origins import Origins
-from sweeps.plan import make_domain
 from sweeps.schema import PluginRef
+from sweeps.sources import make_domain
 from sweeps.storage import folder as folders
 from sweeps.storage.folder import Folder
 from workers.core.code import code_digest
@@ -101,13 +101,13 @@ def examine_nodes(
         found = []
         for node, actor, answer in asked:
             try:
-                facts = ray.get(answer, timeout=_ANSWER_SECONDS)
+                answered: Any = ray.get(answer, timeout=_ANSWER_SECONDS)
             except GetTimeoutError:
                 facts = NodeFacts(node, problem=f"no answer within {_ANSWER_SECONDS:.0f} s")
             except RayError as error:
                 facts = NodeFacts(node, problem=str(error).strip().splitlines()[-1])
             else:
-                facts = _with_answer(facts, question)
+                facts = _with_answer(answered, question)
             ray.kill(actor)
             found.append(facts)
         return found
