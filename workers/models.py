@@ -57,7 +57,7 @@ def declare(
     def identity() -> Mapping[str, Any]:
         try:
             found = options.identity()
-        except UsageError as error:  # what the options name is not there
+        except UsageError as error:  # the options name something that does not exist
             raise origins.refuse(at, error.message) from None
         return {"backend": spec.backend, "version": cls.version, "options": found}
 
@@ -190,7 +190,7 @@ class BoundModel:
     async def _embedded(self, texts: Sequence[str]) -> Embedded:
         if type(self._backend).embed is Backend.embed:
             raise EngineRefused(
-                f"model {self.name!r}: the backend {self._backend_name!r} gives no embeddings"
+                f"model {self.name!r}: the backend {self._backend_name!r} provides no embeddings"
             )
         if self._cache is None:
             done = await self._embed(texts)

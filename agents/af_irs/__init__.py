@@ -8,8 +8,8 @@ question made from preference and distribution of the candidates (4.2.2); a writ
 same for all systems (3). We decided:
 
 - Candidates leave out what the user has had and what was shown in this dialogue (`repeat` allows
-  both), before eq. 3 is judged empty: what cannot be recommended is no candidate.
-- Eq. 6 is asked for once a turn, where something uses it: the refinement, or the question.
+  both), before eq. 3 is checked for emptiness: items that cannot be recommended are not candidates.
+- Eq. 6 costs one call per turn, and only if the refinement or the question uses its result.
 - Where no item is left, there is nothing to decide on: the agent asks.
 - The question's prompt also shows the conversation, so that nothing is asked twice.
 - Items are shown with title and attributes where a model judges them.

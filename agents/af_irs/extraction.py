@@ -5,8 +5,8 @@ selected before, in order of relevance; what it selects last are the session pre
 
 - A node beneath which nothing is selected is a preference itself; its items are all below it.
 - An only child is followed without asking, since it has the same items; so is an only category.
-- "Other" and "Unlabelled" are no options, since nobody prefers what is left over; what is below
-  them is offered in their place.
+- "Other" and "Unlabelled" are not offered, since they name no preference; the nodes below them are
+  offered instead.
 - Finer preferences count as more relevant than coarser ones, by the level of the node that was
   selected, those of one level in the model's order: it is given for one level at a time, and eq. 3
   may have to drop the least relevant.

@@ -1,4 +1,4 @@
-"""Session filtering, and what tells candidates apart (AF-IRS, 4.1.3 and 4.2.2): no model calls."""
+"""Session filtering, and values that separate candidates (AF-IRS, 4.1.3, 4.2.2): no model calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Filtered(NamedTuple):
     mask: np.ndarray
     """(items,), bool."""
     kept: int
-    """How many of the preferences, the most relevant first, it stands on."""
+    """How many of the preferences were used, the most relevant first."""
 
 
 def session_filter(
@@ -72,7 +72,7 @@ def preferences_of(tree: Tree, nodes: Sequence[int], *, unite: bool) -> list[Pre
 
 
 def _united(tree: Tree, found: Sequence[tuple[Sequence[int], Preference]]) -> list[Preference]:
-    """`found` with alternatives united; each beside what is left of its line of nodes."""
+    """`found` with alternatives united, each with the rest of its path."""
     if len(found) == 1:
         return [found[0][1]]
     branches: dict[int, list[tuple[Sequence[int], Preference]]] = {}
@@ -97,10 +97,10 @@ class Share(NamedTuple):
 
 
 def distribution(items: Sequence[Item], most: int) -> list[Share]:
-    """The attribute values that tell `items` apart, at most `most`, the most telling first.
+    """The attribute values that separate `items` best, at most `most`, the most informative first.
 
-    A value tells the more, the nearer it comes to be had by half of the items (most information
-    in the answer); ties are in order of first appearance. What none or all have tells nothing.
+    A value is most informative if half of the items have it. Ties are in order of first
+    appearance. A value that all or none have is left out.
     """
     counts = Counter(fact for item in items for fact in dict.fromkeys(facts_of(item)))
     telling = {fact: min(count, len(items) - count) for fact, count in counts.items()}

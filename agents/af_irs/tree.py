@@ -5,8 +5,8 @@ the attributes), then the items under each attribute, judged by title and descri
 subcategories. We decided:
 
 - An attribute is a pair of an attribute's name and a value that the catalogue has. The finer
-  subcategories are the fourth and last level. An item stands under every one of its attributes,
-  else the intersection of eq. 3 would be empty; under each it is in one subcategory.
+  subcategories are the fourth and last level. An item is listed under each of its attributes,
+  or the intersection of eq. 3 would be empty; under each, it is in one subcategory.
 - Large catalogues go in batches. A batch is shown the names given so far. Batches of one list come
   one after the other; the lists (the items of one attribute each) are independent and concurrent.
 - Replies are merged without judgement: names equal after normalisation are one, and what is placed
@@ -15,7 +15,7 @@ subcategories. We decided:
 - An attribute of fewer than `smallest` items is not divided: its one subcategory has its name.
 - A name with more than `most_values` values (a developer, a brand) makes no attributes: in every
   turn it would cost dozens of calls to choose among them. Unless it is asked for by name.
-- Items that have no attribute stand under one node "Unlabelled" of every level.
+- Items without any attribute are under one node "Unlabelled" at every level.
 """
 
 from __future__ import annotations
@@ -280,19 +280,18 @@ class Tree:
         return tuple(roots), tuple(map(tuple, below))
 
     def says_nothing(self, node: int) -> bool:
-        """Whether `node` is named for being left over: nobody can prefer that."""
+        """Whether `node` collects what was left over, so that it names no preference."""
         return self._left_over[node]
 
     def offered(self, nodes: Sequence[int]) -> list[int]:
-        """What can be preferred among `nodes`: in the place of one that says nothing, what is
-        below it."""
+        """`nodes`, with the children of those that name no preference in their place."""
         found: list[int] = []
         for node in nodes:
             found += self.offered(self.children[node]) if self.says_nothing(node) else [node]
         return found
 
     def mask(self, node: int) -> np.ndarray:
-        """(items,), bool: the items that stand under `node`."""
+        """(items,), bool: the items below `node`."""
         first, end = self._first[node], self._first[self._end[node]]
         under = np.zeros(self.size, bool)
         under[self._items[self._starts[first] : self._starts[end]]] = True

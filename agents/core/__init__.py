@@ -1,1 +1,1 @@
-"""The words everybody speaks: items, dialogues, steps, prompts, rules, errors."""
+"""The types that all layers share: items, dialogues, steps, prompts, rules, errors."""

@@ -21,7 +21,7 @@ from agents.core.steps import Step
 class AgentOptions(Options):
     """Options that every agent has."""
 
-    # The folder's digest is part of every episode's identity; where it lies is not.
+    # The folder's digest is part of every episode's identity; its path is not.
     prompts: PathText | None = operational(None, description="folder of prompts to use instead")
     history_turns: Annotated[int, Field(ge=1)] | None = None
     """Prompts show the last so many turns of the dialogue, and say so; all of them: None."""

@@ -1,7 +1,7 @@
 """Artifacts: what an agent needs prepared before its first dialogue, and how it is made.
 
 A `Recipe` says how; it is part of every episode's identity. What it makes is a `Content`: arrays
-and JSON, stored once, shared by sweeps, and loaded read-only by whoever plays episodes.
+and JSON, stored once, shared by sweeps, and loaded read-only by the workers that play episodes.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class Recipe(ABC):
 
     @abstractmethod
     def load(self, content: Content, catalogue: Catalogue) -> Any:
-        """What the agent gets as `context.artifacts[...]`: made once a process, shared by its
-        episodes, so it must not change."""
+        """What the agent gets as `context.artifacts[...]`: made once per process and shared by
+        its episodes, so it must not change."""
 
 
 class Progress(NamedTuple):
     """How far a fit is.
 
-    `state` is what it can go on from, `result` is there when it is done. `note` is a line for
+    A fit can resume from `state`. The last step has the `result`. `note` is a line for
     the screen ("epoch 3, NDCG@10 0.081").
     """
 
@@ -76,7 +76,7 @@ class Progress(NamedTuple):
     state: Content | None = None
     result: Content | None = None
     seconds: float = 0.0
-    """Since this try began, reading its data included; whoever runs the fit fills it in."""
+    """Since this try began, including the time to read its data. Set by the process that fits."""
 
 
 class FitRecipe(Recipe):
@@ -91,7 +91,7 @@ class FitRecipe(Recipe):
 
     @property
     def size(self) -> str:
-        """How long it may go on, in words (`at most 100 epochs`); empty where nothing says so."""
+        """The longest that it may run, in words (`at most 100 epochs`); empty if unknown."""
         return ""
 
     @abstractmethod

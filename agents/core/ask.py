@@ -70,7 +70,7 @@ class CallLog:
     used: Counter[str] = field(default_factory=Counter)
     """Input and output tokens, by role."""
     watch: Callable[[CallRecord], None] | None = None
-    """Told of every call once nothing about its record will change."""
+    """Called with each record once it is final."""
 
     def complete(self, record: CallRecord, completion: Completion) -> None:
         """Notes what a call was answered with."""
@@ -79,7 +79,7 @@ class CallLog:
         self.used[record.call.role] += tokens
 
     def settle(self, record: CallRecord, *, valid: bool) -> None:
-        """Notes whether a call's answer can be used, the last that is to be known of it."""
+        """Notes whether a call's answer can be used. The record is final after this."""
         record.valid = valid
         if self.watch is not None:
             self.watch(record)
@@ -135,7 +135,7 @@ class Ask:
         return self._one(step, self._ordinal(step.name) if draw is None else draw, fields)
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings of one text or more by the role's model: float32, a row a text.
+        """Embeddings of one text or more by the role's model: float32, one row per text.
 
         Raises the engine errors; EngineRefused where the role's model gives no embeddings.
         """
@@ -150,7 +150,7 @@ class Ask:
             "",
             "stop",
             done.input_tokens,
-            0,  # and not None, which would say that nobody counted
+            0,  # not None, which means that tokens were not counted
             cached=done.cached,
             retries=done.retries,
             fingerprint=done.fingerprint,
@@ -269,7 +269,7 @@ def _asked_again(
     """The messages after a reply that cannot be used.
 
     The speaker sees its own words and what was wrong with them; not its thinking, which reasoning
-    models are not shown again. An empty reply is no message, since servers refuse one: what was
+    models are not shown again. An empty reply is not sent back, since servers refuse it: what was
     wrong is then added to the message before it, so that roles still alternate.
     """
     if reply.strip():

@@ -120,11 +120,11 @@ class Completion(NamedTuple):
     """Digest of what served it (versions, hardware, engine settings); the manifest explains it.
     From another's server it is the server's own word for that."""
     waited: float = 0.0
-    """Seconds until an engine was there to answer: its loading is no part of the call's time."""
+    """Seconds until an engine was ready. They do not count as time of the call."""
 
 
 class Embedded(NamedTuple):
-    """The embeddings of some texts: float32, a row a text."""
+    """The embeddings of some texts: float32, one row per text."""
 
     vectors: np.ndarray
     input_tokens: int | None = None

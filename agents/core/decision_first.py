@@ -1,7 +1,7 @@
 """The decision-first paradigm (AF-IRS, section 3): decide, execute, write the response.
 
 `DecisionFirst` is what the paper's baselines share. The last stage, a response written to the
-user, is the same for all systems of the paper, so its prompt lies in `agents/core/prompts`.
+user, is the same for all systems of the paper, so its prompt is in `agents/core/prompts`.
 """
 
 from __future__ import annotations

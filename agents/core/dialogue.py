@@ -22,7 +22,7 @@ class Message(NamedTuple):
 
 
 LEFT_OUT = Message("note", "earlier turns are left out here")
-"""Stands in a prompt for the turns that `history_turns` cuts."""
+"""Replaces, in prompts, the turns that `history_turns` cuts."""
 
 
 @dataclass(slots=True)

@@ -109,7 +109,7 @@ class InternalError(CrsweepError):
 REFUSALS = frozenset(
     kind.__name__ for kind in (EngineRefused, CallQuarantined, ModelUnavailable, InternalError)
 )
-"""Names of the errors of infrastructure that would repeat: retrying the episode is no use."""
+"""Names of the errors of infrastructure that would repeat, so that the episode is not retried."""
 
 
 class ContextOverflow(CrsweepError):
@@ -147,7 +147,7 @@ class DataError(CrsweepError):
 
 
 class StoreError(CrsweepError):
-    """The output folder cannot be read or written, or belongs to somebody else."""
+    """The output folder cannot be read or written, or another driver holds it."""
 
     blame = "infrastructure"
 

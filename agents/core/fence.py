@@ -10,7 +10,7 @@
 - No text inside can end the fence or open another: what could pass for a tag loses its bracket,
   and invisible characters, which could hide one, are left out.
 - The same holds for the control tokens of chat templates (`<|im_end|>`, `[INST]`): a tokenizer may
-  take them for real, whoever wrote them.
+  treat them as real, even inside the fenced text.
 - Other words are left as they are. That they are not instructions is said after the fence.
 """
 

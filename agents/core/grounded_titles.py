@@ -16,7 +16,7 @@ from agents.core.items import Catalogue, Item
 
 
 class Match(NamedTuple):
-    """A title that is no item's own, and how it was matched (`agents.core.grounding.How`)."""
+    """A title as it was named, if no item has it, and how it was matched (`grounding.How`)."""
 
     title: str
     item_id: str

@@ -187,7 +187,7 @@ class TitleIndex:
         return found or self._similar(name, parts.year, among)
 
     def _named(self, name: str, year: str | None, among: Collection[int] | None) -> Grounded | None:
-        """What a folded name means, where it is no item's own title beside its year."""
+        """What a folded name means, if no item has exactly this title and year."""
         if year is None and (same := self._yearless.get(name)):
             return Grounded(_only(same, among), 100.0, "no_year")
         key = loose(name)

@@ -20,7 +20,7 @@ PathLike = TypeVar("PathLike", str, Path)
 
 
 def expand_user(path: PathLike) -> PathLike:
-    """`path` with the home folder in the place of a leading `~`; a URI is left as it is.
+    """`path` with a leading `~` replaced by the home folder; a URI is left as it is.
 
     UsageError for `~name` where there is no such user, and for a character that no path can hold.
     """

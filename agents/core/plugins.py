@@ -22,7 +22,7 @@ from pydantic import Field as _Field
 
 from agents.core.errors import UsageError, described, near
 
-# Modules beside the plug-ins that are rooms of their own, not plug-ins.
+# Packages in the folders of plug-ins that are not plug-ins themselves.
 _NOT_PLUGINS = frozenset({"core", "recommenders", "tools"})
 
 
@@ -91,7 +91,7 @@ def module(package: str, name: str, kind: str) -> ModuleType:
             f"the {kind} {name!r} needs the package {error.name!r}, which is not installed"
         ) from error
     except (Exception, SystemExit) as error:
-        # Somebody's module, run for the first time: anything may come out of it.
+        # Code from outside, run for the first time: it may raise anything.
         raise UsageError(f"the {kind} {name!r} cannot be imported: {described(error)}") from error
 
 
@@ -129,7 +129,7 @@ def _takes_flag(annotation: Any) -> bool:
 
 
 def build_options(cls: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions:
-    """Validated options; pydantic's ValidationError passes through to whoever knows the lines."""
+    """Validated options; pydantic's ValidationError is left to the caller, who knows the lines."""
     return cls.model_validate(dict(given))
 
 

@@ -1,7 +1,7 @@
-"""Prompt templates: Jinja2 files beside their plug-in, rendered as one chat message each.
+"""Prompt templates: Jinja2 files in the plug-in's folder, rendered as one chat message each.
 
 - `<step>.md.j2` in the plug-in's `prompts/` folder (`prompts/<module>/` for a plug-in that is a
-  single file); what is not there is looked for in `agents/core/prompts/`.
+  single file); a step without a file uses `agents/core/prompts/`.
 - An undefined field is an error (StrictUndefined), never an empty string.
 - `Ask` adds the step's closing line, which asks for the reply (`Step.closing`).
 - Fixed instructions come first, then the growing dialogue, then what is new in a turn, so that
@@ -9,7 +9,7 @@
 - `{{ conversation | words }}` and `{{ items | titles }}` write out what most prompts need,
   `{{ items | described }}` titles with attributes, `{{ items | detailed }}` all that is known.
 - `{{ table | schema }}` writes out a table's columns.
-- `{{ text | fenced("dialogue") }}` puts text that is to be judged between tags that it cannot close
+- `{{ text | fenced("dialogue") }}` puts untrusted text between tags that it cannot close
   (`agents.core.fence`).
 - Values are put in as they are: a template gives no markup that a value could break.
 """
@@ -76,7 +76,7 @@ def _words(env: _Tracking, messages: Iterable[Message]) -> str:
 
 @jinja2.pass_environment
 def _titles(env: _Tracking, items: Sequence[Item]) -> str:
-    """`{{ items | titles }}`: a line an item; none is no item of a list."""
+    """`{{ items | titles }}`: one line per item, `(none)` without items."""
     if env.seen is not None:
         env.seen.update([(id(item), "title") for item in items])
     return "\n".join([f"- {item.title}" for item in items]) or "(none)"

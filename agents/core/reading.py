@@ -20,8 +20,8 @@ R = TypeVar("R", bound=ReplyModel)
 def read(step: Step[R], text: str, *, guided: bool, context: Mapping[str, Any]) -> R:
     """The reply that `text` is; raises pydantic's ValidationError.
 
-    A JSON reply must be all of `text` after guided decoding. In free text it may stand among
-    other words; it is validated as strictly.
+    After guided decoding, `text` must be nothing but the JSON reply. Free text may have words
+    around it; the reply is validated as strictly.
     """
     if step.mode == "text":
         return step.reply.model_validate({step.text_field: text.strip()}, context=context)

@@ -24,7 +24,7 @@ def call_seed(
     """SHA-256 of its arguments, cut to 48 bits (exact in every JSON parser).
 
     The cell is left out on purpose: one user opens with the same words before every agent
-    (common random numbers). Infrastructure retries are no argument, so they never change it.
+    (common random numbers). Retries are not part of it, so a retried call has the same seed.
     """
     text = repr((sampling, scope, role, step, turn, draw, reask))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

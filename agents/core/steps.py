@@ -244,5 +244,5 @@ def _element(annotation: Any, number: int | None, inside: Mapping[str, Bound]) -
 
 
 def _with(metadata: Iterable[Any], bound: Le | MaxLen) -> list[Any]:
-    """`metadata` with `bound` in the place of another of its kind."""
+    """`metadata` with `bound` instead of another of its type."""
     return [*(m for m in metadata if not isinstance(m, type(bound))), bound]

@@ -32,7 +32,7 @@ class CatalogueTable:
 
 def schema_text(table: CatalogueTable) -> str:
     """The table for a prompt: a line a column, with its example values."""
-    return "\n".join([f"Table {table.name}, one row an item:", *map(_line, table.columns)])
+    return "\n".join([f"Table {table.name}, one row per item:", *map(_line, table.columns)])
 
 
 def column_of(name: str, kind: str, rows: Sequence[Sequence[str]]) -> Column:
@@ -44,7 +44,7 @@ def column_of(name: str, kind: str, rows: Sequence[Sequence[str]]) -> Column:
 
 
 def _is_example(value: str) -> bool:
-    """Whether `value` can stand in a line of `schema_text`."""
+    """Whether a line of `schema_text` can show `value`."""
     return 0 < len(value) <= _LONGEST_VALUE and value.isprintable()
 
 

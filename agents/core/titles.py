@@ -17,8 +17,8 @@ NameKind = Literal["title", "article", "second_name", "subtitle_left_out", "afte
 
 
 class Name(NamedTuple):
-    """`text` is folded, without a year. With `needs_year` it means the title only beside its year:
-    one word of a longer title, or a series without the number of its part."""
+    """`text` is folded, without a year. With `needs_year` it means the title only if its year is
+    given: one word of a longer title, or a series without the number of its part."""
 
     text: str
     kind: NameKind
@@ -38,7 +38,7 @@ class Parts(NamedTuple):
         return fold(" ".join((self.stem, *self.brackets)))
 
 
-# Letters that NFKD leaves alone, and marks that are no part of a name. An apostrophe is dropped:
+# Letters that NFKD leaves alone, and marks that are ignored. An apostrophe is dropped:
 # "Schindlers List" is "Schindler's List".
 _LETTERS = str.maketrans(
     "øØłŁđĐð", "oOlLdDd", "'\u2018\u2019\u02bc`\u00b4\u2122\u00ae\u00a9"
@@ -99,7 +99,7 @@ def fold(text: str) -> str:
 
 def parse(title: str) -> Parts:
     """The parts of a title. Brackets in the middle belong to the stem; punctuation after the last
-    one is no part of it."""
+    one does not."""
     rest, brackets, year = _AFTER_BRACKET.sub("", title.strip()), [], None
     while rest.endswith((")", "]")):
         start = max(rest.rfind("("), rest.rfind("["))
@@ -172,7 +172,7 @@ def _names(title: str, parts: Parts) -> Iterator[Name]:
     if not parts.brackets:
         yield from _less_article(parts.stem, stem, title, "article")
     else:
-        # "Rebels (Part 2)" is "Rebels" only beside its year.
+        # "Rebels (Part 2)" is "Rebels" only together with its year.
         part = any(map(counts_a_part, map(fold, parts.brackets)))
         yield Name(stem, "second_name", part or _only_number(stem))
         if not part:
@@ -230,7 +230,7 @@ def _segment_names(raw: str, *, series: bool) -> Iterator[Name]:
 
 
 def is_name(name: str) -> bool:
-    """Whether a folded text names something, and is no edition, medium or number of a part."""
+    """Whether a folded text is a name, and not an edition, a medium or the number of a part."""
     words = name.split()
     return len(name) > 1 and not all(w in _NO_NAMES or _is_number(w, words) for w in words)
 

@@ -14,10 +14,10 @@ We decided:
   soft, ranking), which all plans share, so the model says which tools run and with what.
 - The plan also says whether to recommend or to ask; a plan to ask runs no tool. Similarity is the
   recommender's cosine of embeddings; it leaves the nearest `similar_items`. Popularity, the cited
-  paper's third order for ranking, is left out: nothing that the agent is given tells it.
+  paper's third order for ranking, is left out: the agent is given no popularity.
 - The profile is rewritten by a call in each turn, from the profile before and the conversation.
 - The critic sees plan, observations and the first ten candidates; after `reflections` revisions
-  the last result stands.
+  the last result is used.
 - A refused or empty query is an observation and leaves the candidates as they are.
 - A plan to ask has left the tools alone, so the probe (`would_recommend`) first has it planned
   again, to recommend.
@@ -140,7 +140,7 @@ class _Result:
 class InteRecAgent(PicksFromCandidates):
     """Plans its tools, runs them on a candidate bus, lets a critic look, and picks."""
 
-    version = 3
+    version = 4
     Options = _Options
     roles = ("agent", "agent.critic")
     steps = (_PROFILE, _PLAN, _CRITICISE, RECOMMEND, ASK, RESPOND)

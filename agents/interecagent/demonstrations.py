@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 _WORD = re.compile(r"[a-z0-9]+")
-_EMPTY_WORDS = "a am an and be for i is it me my of one or please that the this to want would"
+_EMPTY_WORDS = "a am an and be by for i is it me my of one or please that the this to want would"
 _EMPTY = frozenset(_EMPTY_WORDS.split())
 
 
@@ -70,7 +70,7 @@ DEMONSTRATIONS = (
         '"similar": ["Northern Harbour"], "rank_by": "similarity"}',
     ),
     Demonstration(
-        "Who made Lantern Road? I would like another one of the same maker.",
+        "Who made Lantern Road? I would like another one by the same maker.",
         "maker VARCHAR, genre VARCHAR[]",
         '{"action": "recommend", "look_up": "SELECT item_id FROM items WHERE title ILIKE '
         '\'%Lantern Road%\'", "hard": "SELECT item_id FROM items WHERE maker IN (SELECT maker '
@@ -78,7 +78,7 @@ DEMONSTRATIONS = (
         '"similar": [], "rank_by": "preference"}',
     ),
     Demonstration(
-        "No, none of these is what I am looking for. It should be a hair care product of Avena.",
+        "No, none of these is what I am looking for. It should be a hair care product by Avena.",
         "category VARCHAR[], brand VARCHAR",
         '{"action": "recommend", "look_up": null, "hard": "SELECT item_id FROM items WHERE '
         "list_contains(category, 'Hair Care') AND brand = 'Avena'\", "

@@ -57,7 +57,7 @@ class LLMCRS(PicksFromCandidates):
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
         self._sub_task: SubTask = "preference elicitation"
-        self._done: list[str] = []  # a line a turn: their dynamic memory
+        self._done: list[str] = []  # one line per turn: their dynamic memory
 
     async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
         found = await ask(_DETECT, **self.fields(dialogue), done=tuple(self._done))

@@ -20,9 +20,9 @@ We decided:
   candidates.
 - The manager's answer is the picks from the candidates; the reflector sees those. At most
   `reflections` times it sends them back with a remark, and the manager picks again: the cited
-  system starts the whole task anew, which would double a turn's calls.
-- The probe (`would_recommend`) has the searcher search first, where nobody has in this turn, since
-  a manager who means to ask has no reason to. It is not reflected on.
+  system repeats the whole task, which would double a turn's calls.
+- The probe (`would_recommend`) first runs the searcher if it has not run in this turn, since
+  a manager who wants to ask has no reason to run it. It is not reflected on.
 - Questions, picks and the response speak for `agent`; notes are forgotten with the turn.
 
 A typical turn takes seven calls to recommend (task, two thoughts, a search, pick, reflection,
@@ -121,7 +121,7 @@ class _Note(NamedTuple):
 class MACRec(PicksFromCandidates):
     """A manager who delegates to specialists, decides, and has its answer judged."""
 
-    version = 3
+    version = 4
     Options = _Options
     roles = (
         "agent",
@@ -236,7 +236,7 @@ class MACRec(PicksFromCandidates):
             self._notes.append(_Note("item analyst", reply.analysis))
 
     async def _search(self, dialogue: Dialogue, ask: Ask) -> str:
-        """Narrows the pool by the searcher's query; what the manager is told of it."""
+        """Narrows the pool by the searcher's query; the note on it for the manager."""
         reply = await ask.as_role("searcher")(
             _SEARCH,
             **self.extra_fields(),

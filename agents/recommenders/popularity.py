@@ -1,4 +1,4 @@
-"""Popularity: the same ranking for everybody, by training interactions. The baseline.
+"""Popularity: the same ranking for every user, by training interactions. The baseline.
 
 It knows no user, so eq. 4 of AF-IRS says nothing of it (the cosine of one-dimensional vectors is
 1): its similarities are its scores, divided by the highest.

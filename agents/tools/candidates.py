@@ -28,7 +28,7 @@ from agents.tools.query import CatalogueQuery, QueryRefused
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What came of a query, as a model is told it."""
+    """The result of a query, in words for the model."""
 
     outcome: Literal["selected", "empty", "refused"]
     text: str
@@ -56,8 +56,8 @@ class CandidatePool:
         selected[[self._catalogue.position[item_id] for item_id in found]] = True
         kept = self._open & selected
         if not kept.any():
-            told = f"The query selects {len(found)} items, none of them a candidate."
-            return Observation("empty", f"{told} The candidates stay as they were.")
+            text = f"The query selects {len(found)} items, none of them a candidate."
+            return Observation("empty", f"{text} The candidates stay as they were.")
         self._open = kept
         return Observation("selected", f"The query leaves {len(self)} candidates.")
 

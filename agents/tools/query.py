@@ -1,7 +1,7 @@
 """The SQL query tool: one SELECT over the catalogue, and nothing else.
 
 InteRecAgent (Huang et al. 2023) and MACRec narrow the items by SQL that a model writes (AF-IRS,
-sections 5.1.5 and 5.4.2). A model's SQL is untrusted text, so three walls stand around it:
+sections 5.1.5 and 5.4.2). A model's SQL is untrusted text, so it has to pass three barriers:
 
 1. DuckDB parses it, and only what is on a list passes: one SELECT that reads the table `items`
    with functions that look at values. What is not on the list is refused, known or not. Functions
@@ -47,7 +47,7 @@ _MOST_TABLES = 12  # in one query: planning how to join many takes long, and can
 _MOST_CACHED = 4096
 _RESERVED = ("item_id", "title", "description", "price")
 
-# Tables and parts of a SELECT, kinds of expression, and functions that may stand in a query.
+# Tables and parts of a SELECT, kinds of expression, and functions that a query may use.
 _NODE_NAMES = (
     "SELECT_NODE SET_OPERATION_NODE CTE_NODE BASE_TABLE JOIN SUBQUERY EMPTY EXPRESSION_LIST "
     "TABLE_FUNCTION ORDER_MODIFIER LIMIT_MODIFIER DISTINCT_MODIFIER ASCENDING DESCENDING "

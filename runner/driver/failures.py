@@ -24,7 +24,7 @@ from workers.results.bundles import WOULD_REPEAT
 
 _SHOWN = 200  # characters of an example
 _OF_REPLIES = frozenset({ReplyInvalid.__name__})
-"""Failures that the same replies would bring about again, whatever else was mended."""
+"""Failures that the same replies would cause again, whatever else was fixed."""
 
 _STANDING = "attempts ANTI JOIN superseded USING (attempt_id) WHERE status = 'failed'"
 

@@ -18,7 +18,7 @@ from sweeps.storage.parts import PartDamaged, PartForeign
 from sweeps.storage.records import COMMITS
 from workers.results.compaction import compact
 from workers.results.lease import FolderLease
-from workers.results.repair import mend
+from workers.results.repair import repair_folder
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def set_aside(lease: FolderLease, console: Console, damaged: Collection[str] = (
     """Sets aside the parts that are known to be damaged and those found to be, and says so."""
     out = lease.folder
     with refusing_foreign():
-        found = mend(out, lease, damaged)
+        found = repair_folder(out, lease, damaged)
     for name in found.damaged:
         console.print(
             f"[bold red]{escape(f'{out}/{name}')} is damaged; it is now "

@@ -104,7 +104,7 @@ def test_retries_of_embeddings_end(bound):
 
 
 def test_a_backend_that_gives_no_embeddings_is_named(bound):
-    with pytest.raises(EngineRefused, match="'m': the backend 'rules' gives no embeddings"):
+    with pytest.raises(EngineRefused, match="'m': the backend 'rules' provides no embeddings"):
         asyncio.run(bound("rules").embed(["a"]))
 
 

@@ -24,11 +24,11 @@ from workers.processes.parent_watch import end_with_parent
 
 Steps = AsyncGenerator[Progress, None]
 
-_SHOW_EVERY = 0.2  # seconds between steps that only tell how far it is
+_SHOW_EVERY = 0.2  # seconds between steps that only report progress
 
 
 class FitLost(CrsweepError):
-    """The process of a fit is gone; another can go on from the last state."""
+    """The process of a fit is gone; another can resume from the last state."""
 
     transient = True
     blame = "infrastructure"
@@ -38,7 +38,7 @@ class FitLost(CrsweepError):
 class FitSpec:
     """All that a process needs to fit. Crosses processes.
 
-    A state is told at most every `state_every` seconds.
+    States are reported at most every `state_every` seconds.
     """
 
     recipe: FitRecipe
@@ -48,7 +48,7 @@ class FitSpec:
 
 
 def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
-    """The steps of a fit that are worth telling: where its state is due, now and then, the last.
+    """The steps of a fit to report: some for the screen, those whose state is due, and the last.
 
     AgentError for what the recommender's own code raises; DataError.
     """
@@ -76,15 +76,15 @@ async def fit_beside(task: FitSpec, state: Content | None) -> Steps:
     try:
         while True:
             try:
-                told = await asyncio.to_thread(mine.recv)
+                message = await asyncio.to_thread(mine.recv)
             except EOFError:
                 await asyncio.to_thread(process.join)
                 raise FitLost(f"its process ended with exit code {process.exitcode}") from None
-            if told is None:
+            if message is None:
                 return
-            if isinstance(told, CrsweepError):
-                raise told
-            yield told
+            if isinstance(message, CrsweepError):
+                raise message
+            yield message
     finally:
         process.kill()
         await asyncio.to_thread(process.join)

@@ -96,7 +96,7 @@ class ArtifactStore:
     def alike(self, kind: str, recipe: Mapping[str, Any], domain: str) -> list[About]:
         """What is known of artifacts of this recipe and data (a fingerprint), by seed.
 
-        One that cannot be read says nothing here: whoever needs it is told.
+        One that cannot be read is left out here: loading it raises the error.
         """
         found = []
         wanted = (kind, json.loads(json.dumps(recipe)), domain)
@@ -121,7 +121,7 @@ class ArtifactStore:
             raise _cannot("read", path, error) from error
 
     def set_aside(self, key: str) -> Path:
-        """Gives a damaged artifact another name, which nobody reads."""
+        """Renames a damaged artifact, so that it is not found again."""
         aside = self.folder / f"{key}.damaged-{time.time_ns()}"
         with suppress(FileNotFoundError):  # another driver has found it too
             (self.folder / key).rename(aside)
@@ -132,7 +132,7 @@ class ArtifactStore:
     ) -> tuple[About, Content]:
         """Stores an artifact; what is in the store from then on, mapped.
 
-        ArtifactDiffers where somebody else has stored another content meanwhile.
+        ArtifactDiffers if another driver has stored different content in the meantime.
         """
         path = self.folder / about.key
         try:
@@ -144,9 +144,9 @@ class ArtifactStore:
         digest = _plain(content).digest()
         if found[0].digest != digest:
             raise ArtifactDiffers(
-                f"{about.title} was also made by somebody else, with another content: "
-                f"{self.folder / about.key} has {found[0].digest}, this one {digest}; the same "
-                "command goes on with what is there"
+                f"{about.title} was also made by another driver, with different content: "
+                f"{self.folder / about.key} has {found[0].digest}, this one {digest}; run the same "
+                "command again to continue with the stored one"
             )
         return found
 
@@ -219,7 +219,7 @@ def _remove_abandoned(folder: Path) -> None:
 
 
 def _rename(aside: Path, path: Path) -> None:
-    """Gives a folder its name, unless somebody else's has it."""
+    """Gives a folder its name, unless another folder has it."""
     try:
         aside.rename(path)
     except OSError as error:

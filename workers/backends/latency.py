@@ -45,7 +45,7 @@ class _Options(Options):
     error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of requests refused as by an overloaded server; the next try may pass."""
     invalid_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of replies that are no JSON (or no text), decided by the call's seed."""
+    """Share of replies that are invalid JSON (or empty text), decided by the call's seed."""
 
 
 class LatencyRequest(NamedTuple):
@@ -143,7 +143,7 @@ class LatencyServer:
             self._times[digest] += 1
             if _unit_hash(digest + times.to_bytes(8, "big")) < self._options.error_rate:
                 return EngineOverloaded(
-                    "the latency backend refuses this request, as it is told to"
+                    "the latency backend refuses this request, as its options say"
                 )
         rng = random.Random(request.seed)
         invalid = rng.random() < self._options.invalid_rate
@@ -342,7 +342,7 @@ class _Way:
 def _actor_name(options: _Options, context: BackendContext, log: str | None) -> str:
     """One actor a run and declared model: the axes of a grid may vary the options of a name.
 
-    The log's path tells apart sweeps of the same name that share a cluster.
+    The log's path distinguishes sweeps of the same name on one cluster.
     """
     parts = (context.run_id, options.model_dump_json(), log or "")
     digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()

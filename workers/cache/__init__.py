@@ -4,6 +4,6 @@
 - `journal`   what makes a call durable before its reply is used: an append-only file of the sweep
 - `segments`  what sweeps share: sealed files, never changed again
 - `store`     one shard of a run: journal, segments, and an index of what is not yet sealed
-- `owner`     the one process that a shard belongs to: equal calls in the air share one request
+- `owner`     the one process that a shard belongs to: equal calls in flight share one request
 - `client`    the way from a worker to the owners
 """

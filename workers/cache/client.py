@@ -65,8 +65,8 @@ class CallCache:
     ) -> R:
         """The reply under `key`, from the cache or by `make`; then it is durable.
 
-        `make` is not called while somebody else makes the same. Its errors are raised, and nothing
-        is kept. Raises StoreError when the cache cannot be written or reached.
+        `make` is not called while another worker makes the same call. Its errors are raised, and
+        nothing is kept. Raises StoreError when the cache cannot be written or reached.
         """
         link = self._links[key[0] % len(self._links)]
         data = await link.claim(key, accepted)
@@ -78,7 +78,7 @@ class CallCache:
         try:
             made = await make()
             data = encode(made)
-        except BaseException:  # a cancelled one too: somebody else may wait for it
+        except BaseException:  # cancellation too: another worker may wait for the call
             link.give_up(key)
             raise
         await link.put(key, data)
@@ -158,7 +158,7 @@ class _Link:
             except CrsweepError as error:
                 self._fail(error)
                 return
-            except Exception as error:  # of a library: nobody else would hear of it
+            except Exception as error:  # from a library: it would be lost otherwise
                 self._fail(StoreError(f"the call cache cannot be reached: {error!r}"))
                 raise
             await asyncio.sleep(_AGAIN_SECONDS)
@@ -189,7 +189,7 @@ class _Link:
                 self._making.discard(message.key)
             elif answer == YOURS and isinstance(answer, str):
                 self._making.add(message.key)
-                if waiting.done():  # nobody wants it any more
+                if waiting.done():  # it is no longer needed
                     self.give_up(message.key)
             if waiting.done():
                 continue

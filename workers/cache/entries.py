@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.core.calls import Completion, Embedded
 
-FORMAT = 1  # of entries; another is told apart by its checksums
+FORMAT = 1  # of entries; entries of another format fail their checksums
 KEY = 16  # bytes of a request's key
 SUM = 8  # bytes of a checksum
 _COMPLETION, _EMBEDDED = 1, 2

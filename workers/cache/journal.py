@@ -1,10 +1,10 @@
 """The journal of a sweep: every completed call, on disk before its reply is used.
 
-It lies in the sweep's folder, which outlives the machines of a run (of a sweep in an object store:
+It is in the sweep's folder, which outlives the machines of a run (of a sweep in an object store:
 in a local folder, which does not, or where `cache.journal` says). Each writer appends to a file
 of its own and touches no other, so a stray one does no harm, whichever machine it is on. A record
 is whole or, after a crash, the last of its file and cut off; every one has a checksum, and begins
-with bytes that are part of no text, so that reading goes on behind whatever is damaged.
+with bytes that occur in no text, so that reading can resume after damage.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def size(folder: Path) -> tuple[int, int]:
 
 
 def read(path: Path, damaged: set[Path] | None = None) -> Iterator[Entry]:
-    """The whole entries of one journal. What is none is skipped, and told in the log.
+    """The whole entries of one journal. Anything else is skipped and logged.
 
     The file is added to `damaged` if that is more than the end that a crash cuts off. Raises
     StoreError where the file cannot be read.
@@ -99,7 +99,7 @@ def read(path: Path, damaged: set[Path] | None = None) -> Iterator[Entry]:
                 damage, here = here, _next_whole(file, here + 1)
                 if here > damage:
                     log.warning(
-                        "%s: the %d bytes from byte %d on are no whole entry",
+                        "%s: the %d bytes at byte %d are not a complete entry",
                         path,
                         here - damage,
                         damage,

@@ -1,12 +1,12 @@
-"""The owner of a shard: equal calls that are in the air share one request.
+"""The owner of a shard: equal calls that are in flight share one request.
 
 - A *claim* asks for a key. The answer is the entry if there is one; else the first to ask makes
   the call, and all others wait for it. If its maker gives up or is lost, the next one makes it.
 - A *put* is answered when the entry is durable. Whatever is put while one write runs is written
   together by the next, so a burst costs one flush of the disk.
-- An owner that was restarted knows nothing of the calls in the air until their makers have come
-  back; it waits for them for a while before it has any call made anew. So it does for a maker
-  whose line is lost, which need not be dead.
+- A restarted owner does not know which calls are in flight until the workers that make them have
+  reconnected. It waits for them for a while before it has a call made again. It also waits for
+  a worker whose connection is lost: that worker may still be alive.
 - What cannot be kept must not be paid for: after a write that failed nothing more is made.
 """
 
@@ -48,7 +48,7 @@ class Put(NamedTuple):
 
 
 class GiveUp(NamedTuple):
-    """The call that was to be made is not: it failed, or nobody wants it any more."""
+    """The claimed call was not made: it failed, or it is no longer needed."""
 
     key: bytes
 
@@ -69,7 +69,7 @@ Reply = Callable[[int, Answer], None]
 
 @dataclass(eq=False)
 class Client:
-    """One line of somebody who claims and puts. `making` are the calls that it is to make."""
+    """One connection of a worker. `making` are the calls that it has claimed."""
 
     reply: Reply
     who: bytes = b""
@@ -79,7 +79,7 @@ class Client:
 class CallOwner:
     """Answers the messages of all clients of one shard. Lives on one event loop.
 
-    `clients` are to come back before a call is made anew: of an owner that was restarted.
+    After a restart, `clients` workers have to reconnect before a call is made again.
     """
 
     def __init__(self, store: CallStore, clients: int = 0) -> None:
@@ -195,7 +195,7 @@ class CallOwner:
                     self._store.index(entries)
                 except CrsweepError as failed:
                     error = failed
-                except Exception as failed:  # of a library: the run cannot go on, and must be told
+                except Exception as failed:  # from a library: the run cannot continue
                     log.exception("entries cannot be kept")
                     error = StoreError(f"the call cache cannot keep entries: {failed!r}")
             if error is not None:
@@ -220,7 +220,7 @@ class CallOwner:
                 self._claim(waiting, [claim])
 
     def _break(self, error: CrsweepError) -> None:
-        """Nothing can be kept any more: whoever waits for a call is told."""
+        """Nothing can be kept any more: all waiting calls fail."""
         self._broken = error
         waiting, self._waiting = self._waiting, defaultdict(deque)
         for client, claim in (each for queue in waiting.values() for each in queue):

@@ -4,7 +4,7 @@
   may be read by any number of processes and machines, on any file system, without locks.
 - Segments are merged when there are many. A merged one is there before those that it replaces are
   removed, and two that merge at once only make a copy too many.
-- Every entry has a checksum. A damaged entry is a miss with a warning, a damaged file likewise;
+- Every entry has a checksum. A damaged entry or file is a miss, with a warning;
   what cannot be read (yet, or by this version) is never removed.
 """
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 SUFFIX = ".segment"
 MOST = 8  # segments that a lookup may have to search; more are merged
 _BATCH = 500  # keys of one query
-_STALE_SECONDS = 24 * 3600.0  # without a change: whoever was writing it is gone
+_STALE_SECONDS = 24 * 3600.0  # without a change: its writer is gone
 _TABLE = (
     "CREATE TABLE calls (key BLOB PRIMARY KEY, value BLOB NOT NULL, sum BLOB NOT NULL, "
     "stored INTEGER NOT NULL) WITHOUT ROWID"
@@ -145,7 +145,7 @@ def paths(folder: Path) -> list[Path]:
 
 
 def open_all(folder: Path, unread: set[Path] | None = None) -> list[SegmentTable]:
-    """The segments that can be read, the newest first; others are told in the log, and added to
+    """The segments that can be read, the newest first; others are logged and added to
     `unread`."""
     while True:
         wanted = paths(folder)
@@ -154,7 +154,7 @@ def open_all(folder: Path, unread: set[Path] | None = None) -> list[SegmentTable
             if unread is not None:
                 unread.update(set(wanted) - {table.path for table in found})
             return found
-        for table in found:  # somebody has just merged: what was in there is in another one now
+        for table in found:  # another driver has just merged: its entries are in a new segment
             table.close()
 
 
@@ -166,7 +166,7 @@ def _open(wanted: Sequence[Path]) -> tuple[list[SegmentTable], bool]:
             found.append(SegmentTable(path, sealed=True))
         except sqlite3.Error as error:
             gone = gone or not path.exists()
-            log.warning("%s is no segment of the call cache: %s", path, error)
+            log.warning("%s is not a segment of the call cache: %s", path, error)
     return found, gone
 
 
@@ -204,8 +204,8 @@ def merge(folder: Path) -> None:
 def prune(folder: Path, before: float) -> int:
     """Drops what was stored before that time; how many entries. What dead writers left goes too.
 
-    What need not be written anew goes first, so that there is room on a full disk. Raises
-    StoreError.
+    Segments with old entries only are removed first, so that a full disk has room for the rest.
+    Raises StoreError.
     """
     dropped = 0
 
@@ -268,7 +268,7 @@ def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[SegmentRow], bo
     def newest() -> Iterator[SegmentRow]:
         last = None
         for row in heapq.merge(*map(rows, tables), key=lambda row: row.key):
-            if row.key != last and stays(row):  # the tables stand in order, the newest first
+            if row.key != last and stays(row):  # tables are ordered, the newest first
                 yield row
                 last = row.key
 
@@ -326,5 +326,5 @@ def size(folder: Path) -> tuple[int, int]:
 def _bytes(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:  # merged away by somebody else
+    except FileNotFoundError:  # another driver has merged it
         return 0

@@ -42,8 +42,8 @@ class Places:
 class CallStore:
     """Finds and keeps the entries of one shard. Raises StoreError when it is made, too.
 
-    `write` and `seal` block, and are for one thread at a time; `find` may be used beside them.
-    `index` may be used beside neither `seal` nor `find`.
+    `write` and `seal` block, and only one thread may call them; `find` may run at the same time.
+    `index` may not run at the same time as `seal` or `find`.
     """
 
     def __init__(self, places: Places, shard: int) -> None:
@@ -114,7 +114,7 @@ class CallStore:
             return
         if (path := segments.write(shared, self._index.rows())) is not None:
             self._sealed.insert(0, SegmentTable(path, sealed=True))
-            # Not closed yet: somebody may be searching it.
+            # Not closed yet: a lookup may be running.
             self._retired.append(self._index)
             self._index = SegmentTable(None)
 
@@ -137,7 +137,7 @@ def _rows(entries: Sequence[Entry]) -> Iterator[SegmentRow]:
 def tidy(places: Places, *, complete: bool) -> None:
     """After a run whose owners have sealed. Journals stay until the sweep is complete.
 
-    They lie where all of it lies; the shared cache may be on the disk of a machine that is lost.
+    They are stored with the sweep; the shared cache may be on the disk of a machine that is lost.
     """
     if places.seals and places.shared is not None:
         segments.merge(places.shared)

@@ -1,4 +1,4 @@
-"""What a task came to in the worker that ran it, and what whoever runs tasks must offer."""
+"""One attempt at a task in the worker that ran it, and the interface of task handlers."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def error_of(task: Task, calls: CallLog, work: Awaitable[None]) -> Crsweep
     try:
         await work
     except StoreError:
-        raise  # what cannot be written is no outcome of a task
+        raise  # a failed write is not an outcome of a task
     except CrsweepError as failed:
         error = failed
     except Exception as fault:  # ours: the other tasks must not pay for it

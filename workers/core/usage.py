@@ -79,7 +79,7 @@ class CallCounts(NamedTuple):
 
 
 def counts_of(records: Sequence[CallRecord]) -> CallCounts:
-    """What calls come to, whoever paid for them."""
+    """Counts of calls, cached ones included."""
     replies = [record.completion for record in records if record.completion is not None]
     return CallCounts(
         len(records),

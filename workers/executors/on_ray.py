@@ -55,11 +55,11 @@ _HEALTH_CHECK = "import sys; from ray._raylet import GcsClient; GcsClient(addres
 
 
 class WorkerLost(Exception):
-    """The process of a worker is gone; what it had not committed is to be run again."""
+    """The process of a worker is gone; what it had not committed runs again."""
 
 
 class Shared(NamedTuple):
-    """A `Prepared` whose content lies in Ray's object store: one copy a node."""
+    """A `Prepared` whose content is in Ray's object store: one copy per node."""
 
     key: str
     digest: str
@@ -164,7 +164,7 @@ class RayWorker:
         return await self._get(self._actor.start.remote(self._environment))
 
     async def update_engines(self, view: EngineViews) -> None:
-        """Tells it which replicas are up. A worker that is lost needs no telling."""
+        """Sends it which replicas are up. A lost worker is ignored."""
         try:
             await self._get(self._actor.update_engines.remote(view))
         except WorkerLost as error:
@@ -194,7 +194,7 @@ class RayWorker:
         try:
             return await answer
         except RayTaskError as error:
-            # What the pool raised, as itself: the driver tells its errors apart by class.
+            # The pool's own error: the driver distinguishes errors by class.
             if isinstance(error.cause, CrsweepError):
                 raise error.cause from None
             raise StoreError(f"an episode worker failed: {error.cause!r}") from error
@@ -203,7 +203,8 @@ class RayWorker:
 
 
 async def _address_of(owner: Any) -> Address:
-    """Where an owner of the call cache is now. OSError while it is nowhere, StoreError for ever."""
+    """The address of an owner of the call cache. OSError if it is temporarily unreachable,
+    StoreError if permanently."""
     try:
         async with asyncio.timeout(_ADDRESS_SECONDS):
             return await owner.address.remote()
@@ -404,9 +405,9 @@ def _check_health(address: str) -> None:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise UsageError(
-            f"run.ray_address: something listens at {address}, but it is no Ray cluster, or one "
-            f"that hangs (no answer to Ray's protocol within {_HEALTH_SECONDS:.0f} s); check host "
-            f"and port (Ray's usual port is 6379), {_WAY_OUT}"
+            f"run.ray_address: something listens at {address}, but it is not a Ray cluster, or the "
+            f"cluster hangs (no answer to Ray's protocol within {_HEALTH_SECONDS:.0f} s); check "
+            f"host and port (Ray's usual port is 6379), {_WAY_OUT}"
         ) from None
     if asked.returncode != 0:
         lines = asked.stderr.strip().splitlines() or [f"exit code {asked.returncode}"]

@@ -255,7 +255,7 @@ class TaskPool:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if self._failure is not None or (task.cancelled() and self._stopping):
             return
-        if task.cancelled():  # the run would wait for ever for what it was doing
+        if task.cancelled():  # the run would wait forever for its task
             self._failure = InternalError("a plug-in cancelled the task that runs its episode")
         else:
             self._failure = task.exception()

@@ -74,7 +74,7 @@ class Channel(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self.receiver: Receiver | None = None
-        """Who is told of messages; set by `attach`."""
+        """Receives the messages; set by `attach`."""
         self.trusted: asyncio.Future[None] = self._loop.create_future()
         """Done when the other side has proved that it knows the secret."""
 
@@ -89,7 +89,7 @@ class Channel(asyncio.Protocol):
             self._loop.call_soon(self._end_turn)
         self._out.append(message)
         if len(self._out) >= self._gathered:
-            # The other side can begin while this one goes on.
+            # The other side can begin while this one continues.
             self._gathered *= 2
             self._flush()
 
@@ -132,9 +132,9 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.trusted.done():
             self.trusted.set_exception(
-                ConnectionError("it ended before the other side had proved to know the secret")
+                ConnectionError("it was closed before the other side proved to know the secret")
             )
-            self.trusted.exception()  # seen: who connects is told, a server does not care
+            self.trusted.exception()  # retrieved: the connecting side raises it, a server does not
         elif self.receiver is not None:
             receiver, self.receiver = self.receiver, None
             receiver.lost(f"the connection is lost ({exc or 'closed by the other side'})")
@@ -144,7 +144,7 @@ class Channel(asyncio.Protocol):
         if not self.trusted.done():
             self._prove()
         if self.receiver is None:
-            return  # nobody is there yet; `attach` will look at what has come
+            return  # no receiver yet; `attach` will read the buffer
         messages: list[Any] = []
         start, there = 0, len(self._buffer)
         while there - start >= _LENGTH:
@@ -210,7 +210,7 @@ class Server:
 
 
 async def _welcome(channel: Channel, accept: Callable[[Channel], Receiver]) -> None:
-    with suppress(ConnectionError, TimeoutError):  # a stranger, whom nobody waits for
+    with suppress(ConnectionError, TimeoutError):  # a stranger that did not prove itself
         async with asyncio.timeout(_HANDSHAKE_SECONDS):
             await channel.trusted
         channel.attach(accept(channel))

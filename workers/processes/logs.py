@@ -1,4 +1,4 @@
-"""Logs: one file a process under the sweep's folder, so that the screen shows progress alone."""
+"""Logs: one file per process in the sweep's folder, so that the screen shows progress only."""
 
 from __future__ import annotations
 

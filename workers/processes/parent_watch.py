@@ -30,7 +30,7 @@ def end_with_parent() -> None:
 def end_engine_with_parent() -> None:
     """The same, called by vLLM in each process of an engine; in any other it does nothing.
 
-    An engine is a child of `multiprocessing`; whoever started it is not.
+    An engine is a child of `multiprocessing`; the process that started it is not.
     """
     if multiprocessing.parent_process() is not None:
         end_with_parent()

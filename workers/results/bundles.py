@@ -45,7 +45,7 @@ class BundleWriter:
     def write(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         """Writes rows of `tables` as one bundle; its id.
 
-        Raises StoreError; Unstorable, before anything is written, for a value that fits nowhere.
+        Raises StoreError; Unstorable, before anything is written, if a column cannot hold a value.
         """
         self._number += 1
         bundle = f"{self._epoch:06d}-{self._writer}-{self._number:06d}"

@@ -118,16 +118,16 @@ def rewrite(
     without: Sequence[str] = (),
 ) -> None:
     """Replaces parts by one file with their rows, but for the attempts `without`."""
-    stands_for: list[str] = []
+    replaced: list[str] = []
     for name in group:
-        stands_for += [name.removeprefix(f"{table}/")]
-        stands_for += parts.replaced_by(folder, name)
-    footer = metadata({parts.REPLACES: json.dumps(stands_for)})
+        replaced += [name.removeprefix(f"{table}/")]
+        replaced += parts.replaced_by(folder, name)
+    footer = metadata({parts.REPLACES: json.dumps(replaced)})
     name = f"{table}/{_free_name(folder, table, right.epoch)}"
     schema = SCHEMAS[table].with_metadata(footer)
     compression, level = _COMPRESSION.get(table, _COMPRESSION_ELSE)
     dictionary = [path for path in _leaves(folder, group[0]) if path not in _DISTINCT]
-    # Under the lease until the file is there: whoever takes it over may merge the same parts.
+    # Under the lease until the file exists: the next driver may merge the same parts.
     with (
         right.held(),
         folder.writing(name) as file,

@@ -1,7 +1,7 @@
 """One driver a folder: a lease with expiry and fencing.
 
 1. `lease.json` names the driver's host, pid and epoch. Each new driver raises the epoch, and all
-   that its workers write carries it, so what a stray worker writes can be told apart.
+   that its workers write carries it, so rows of a stray worker can be recognised.
 2. A heartbeat renews the lease. A driver that finds another's epoch in it has lost it, and stops.
 3. A lease is free when it was released, when it expired, or when its process is gone (known at
    once on the same host, so that a killed driver can be started again without waiting).
@@ -65,7 +65,7 @@ class FolderLease:
         wait: float = 0.0,
         waiting: Callable[[Mapping[str, Any]], object] = lambda held: None,
     ) -> FolderLease:
-        """The lease of a folder, which is created if needed. UsageError if another driver has it.
+        """The lease of a folder, created if necessary. UsageError if another driver holds it.
 
         For `wait` seconds at most, it waits for a lease to expire that its driver does not renew:
         that driver may have died on another host. One that is renewed is refused at once.
@@ -158,7 +158,7 @@ class FolderLease:
 
 
 def read(where: Folder | Path) -> dict[str, Any] | None:
-    """The lease of a folder as it stands, or None. UsageError if it cannot be understood."""
+    """The current lease of a folder, or None. UsageError if it cannot be understood."""
     folder = folder_at(where)
     try:
         return _understood(folder, folders.read(folder, _FILE))

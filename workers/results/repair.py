@@ -1,6 +1,6 @@
 """What a driver does about damaged parts before it runs what is left.
 
-1. A part that is no whole Parquet file (truncated, empty, something else) is set aside as
+1. A part that is not a complete Parquet file (truncated, empty, something else) is set aside as
    `<name>.damaged`. Which attempts it held is unknown; what it committed is run again. So is
    a part with damaged pages, but to read every page takes too long: it is found where it is read.
 2. An attempt that lost rows that it needs (turns, calls) with such a part, or with one that is
@@ -26,19 +26,19 @@ from workers.results.bundles import read_columns
 from workers.results.compaction import Right, rewrite
 
 
-class Mended(NamedTuple):
+class Repaired(NamedTuple):
     """What was set aside, and how many attempts are no longer committed for that, by kind."""
 
     damaged: list[str]
     uncommitted: Mapping[str, int]
 
 
-def mend(folder: Folder, right: Right, known: Collection[str] = ()) -> Mended:
+def repair_folder(folder: Folder, right: Right, known: Collection[str] = ()) -> Repaired:
     """Sets damaged parts aside, those that are `known` for it too.
 
     StoreError for a part that is whole but not ours.
     """
-    # Commits first: whoever commits meanwhile has written what the commit needs before.
+    # Commits first: a commit made in the meantime was preceded by the rows it needs.
     found = {table: parts.bundles(folder, table) for table in reversed(records.tables())}
     found["cases"] = parts.bundles(folder, "cases")
     damaged = [name for there in found.values() for name, ids in there.items() if ids is None]
@@ -56,7 +56,7 @@ def mend(folder: Folder, right: Right, known: Collection[str] = ()) -> Mended:
             damaged.append(error.name)
     for name in damaged:
         folder.rename(name, name + parts.DAMAGED)
-    return Mended(damaged, uncommitted)
+    return Repaired(damaged, uncommitted)
 
 
 def _is_incomplete(
@@ -88,7 +88,7 @@ def _is_incomplete(
 
 
 def _rows(folder: Folder, commit: Commit, name: str, *more: str) -> list[dict[str, Any]]:
-    """The rows of a part of a commit table: what tells how many rows they need, and `more`."""
+    """The rows of a part of a commit table: the counts of the rows that they need, and `more`."""
     columns = dict.fromkeys([*more, *(c for need in commit.needs for c in need.columns)])
     return read_columns(folder, name, list(columns)).to_pylist()
 

@@ -6,7 +6,7 @@ RecSys 2023; arXiv 2309.07602), whose training this is, as in AF-IRS, section 5.
 
 - **Loss**: cross-entropy over all items at every position (their SASRec+); where the catalogue has
   more than `full_softmax` items, over the next item and `negatives` others (their SASRec+ 3000).
-  They draw those once a sequence, among items that it has not; we draw them once a batch, among
+  They draw those for each sequence, among items that it lacks; we draw them for each batch, among
   all, and leave out the positions' own next items, so that one product of matrices serves the
   batch.
 - **Defaults** are those of their repository (antklen/sasrec-bert4rec-recsys23, SASRec.yaml):

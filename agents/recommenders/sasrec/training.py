@@ -177,7 +177,7 @@ class _Validation:
         if len(able) > options.validation_users:
             drawn = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))
             able = sorted(able[place] for place in drawn[: options.validation_users].tolist())
-        # Users with histories of one length need no padding when they are beside each other.
+        # Users with histories of the same length share a batch without padding.
         able.sort(key=lambda user: len(seen[user]))
         self.seen = [seen[user] for user in able]
         self.targets = np.asarray(targets)[able]
@@ -321,7 +321,7 @@ def _under(state: Content, prefix: str) -> dict[str, Tensor]:
 def _device_of(options: _Options) -> torch.device:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
-            "the recommender 'sasrec' is to be trained on a GPU (device: cuda), and torch finds "
-            "none; a fit on Ray gets as many as `run.fit_gpus` says"
+            "the recommender 'sasrec' is set to train on a GPU (device: cuda), but torch finds "
+            "none; on Ray, a fit gets the number of GPUs in `run.fit_gpus`"
         )
     return torch.device(options.device)

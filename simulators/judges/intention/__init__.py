@@ -59,6 +59,7 @@ class Intention(DialogueJudge):
 
     Options = _Options
     options: _Options
+    version = 2
     steps = (_PRE, _POST, _TRUE)
 
     @classmethod

@@ -309,7 +309,7 @@ def test_a_catalogue_has_one_tool_in_a_process_which_goes_with_it():
 
 def test_the_schema_names_columns_types_and_example_values():
     assert schema_text(TOOL.table).splitlines() == [
-        "Table items, one row an item:",
+        "Table items, one row per item:",
         "- item_id VARCHAR",
         "- title VARCHAR",
         "- genre VARCHAR[]; values: Action | Drama | Thriller | Horror | Comedy | Romance",

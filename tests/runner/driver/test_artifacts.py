@@ -234,9 +234,9 @@ def test_cells_whose_artifact_fails_are_not_run_and_all_others_are(tmp_path, crs
     assert "groups of tests.prepared_agent by m on synthetic, seed 0: cannot be prepared" in said
     assert "incomplete: 6 of 12 episodes are left" in said
     assert len(raw(tmp_path / "a" / "out", "episodes")) == 6
-    mended = crsweep("run", sweep(tmp_path / "a", grid={"agent": [{"name": AGENT}, "zero_shot"],
+    repaired = crsweep("run", sweep(tmp_path / "a", grid={"agent": [{"name": AGENT}, "zero_shot"],
                                                          "seed": [0, 1]}))  # fmt: skip
-    assert "6 done, 6 to run" in mended.stdout
+    assert "6 done, 6 to run" in repaired.stdout
     assert len(outcomes(tmp_path / "a" / "out")) == 12
 
 

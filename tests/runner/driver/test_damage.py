@@ -65,13 +65,13 @@ def test_a_damaged_part_is_named_set_aside_and_run_again(ran, crsweep, table, ha
         refused = crsweep(*words_, check=2)
         assert f"{table}/{part.name}" in refused.stderr
         assert refused.stderr.count("\n") == 1
-    mended = crsweep("run", path)
-    assert f"{part} is damaged; it is now" in mended.stdout
+    repaired = crsweep("run", path)
+    assert f"{part} is damaged; it is now" in repaired.stdout
     again = {"episodes": "what it committed is run again", "cases": "is written again"}
     told = again.get(table, "32 attempts lost turns or calls; their episodes are run again")
-    assert told in mended.stdout
+    assert told in repaired.stdout
     assert part.with_name(part.name + parts.DAMAGED).exists()
-    assert ("32 to run" if table != "cases" else "nothing to do") in mended.stdout
+    assert ("32 to run" if table != "cases" else "nothing to do") in repaired.stdout
     assert [read(out) for read in (outcomes, words, prompts)] == before
     again = crsweep("run", path)
     assert "nothing to do" in again.stdout
@@ -107,10 +107,10 @@ def test_flipped_bytes_where_a_run_reads_are_set_aside_and_run_again(
     path, out, before = ran
     part = next((out / table).glob("*.parquet"))
     flip(part, column)
-    mended = crsweep("run", path)
-    assert f"{part} is damaged; " in mended.stdout
+    repaired = crsweep("run", path)
+    assert f"{part} is damaged; " in repaired.stdout
     assert part.with_name(part.name + parts.DAMAGED).exists()
-    assert (f"{left} to run" if left else "nothing to do") in mended.stdout
+    assert (f"{left} to run" if left else "nothing to do") in repaired.stdout
     assert [read(out) for read in (outcomes, words, prompts)] == before
     again = crsweep("run", path)
     assert "nothing to do" in again.stdout
@@ -156,9 +156,9 @@ def test_flipped_bytes_where_only_readers_look_are_named_with_the_way_out(ran, c
 def test_what_lost_its_turns_or_calls_with_a_part_that_is_gone_is_run_again(ran, crsweep, table):
     path, out, before = ran
     next((out / table).glob("*.parquet")).unlink()
-    mended = crsweep("run", path)
-    assert "32 attempts lost turns or calls; their episodes are run again" in mended.stdout
-    assert "32 episodes, 32 to run" in mended.stdout
+    repaired = crsweep("run", path)
+    assert "32 attempts lost turns or calls; their episodes are run again" in repaired.stdout
+    assert "32 episodes, 32 to run" in repaired.stdout
     assert [read(out) for read in (outcomes, words, prompts)] == before
     again = crsweep("run", path).stdout
     assert "nothing to do" in again
@@ -178,9 +178,9 @@ def test_only_what_a_damaged_part_held_is_run_again(tmp_path, crsweep):
         pq.write_table(rows.filter(mask), out / "turns" / f"000001-w00{index}-000001.parquet")
     part.unlink()
     truncate(out / "turns" / "000001-w000-000001.parquet")
-    mended = crsweep("run", path)
-    assert "100 attempts lost turns or calls" in mended.stdout
-    assert "320 episodes, 220 done, 100 to run" in mended.stdout
+    repaired = crsweep("run", path)
+    assert "100 attempts lost turns or calls" in repaired.stdout
+    assert "320 episodes, 220 done, 100 to run" in repaired.stdout
     assert outcomes(out) == before[0]
     assert words(out) == before[1]
 
@@ -355,13 +355,13 @@ def test_a_stray_worker_of_a_dead_driver_changes_nothing(tmp_path, crsweep):
     assert len(names) == 1, names
 
 
-def test_a_compacted_part_of_episodes_that_is_cut_off_is_mended_too(ran, crsweep):
+def test_a_compacted_part_of_episodes_that_is_cut_off_is_repaired_too(ran, crsweep):
     path, out, before = ran
     [part] = (out / "episodes").glob("*.parquet")
     compacted = part.rename(part.with_name("compact-000001-000001.parquet"))
     truncate(compacted)
-    mended = crsweep("run", path)
-    assert f"{compacted} is damaged; it is now" in mended.stdout
+    repaired = crsweep("run", path)
+    assert f"{compacted} is damaged; it is now" in repaired.stdout
     assert [read(out) for read in (outcomes, words, prompts)] == before
 
 

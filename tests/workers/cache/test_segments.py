@@ -97,7 +97,7 @@ def test_a_file_that_is_none_is_told_and_left_out(tmp_path, caplog, data):
     sealed(tmp_path, row(1))
     (tmp_path / "00000000000000000009-aaaaaaaa.segment").write_bytes(data)
     assert len(open_all(tmp_path)) == 1
-    assert "9-aaaaaaaa.segment is no segment of the call cache" in caplog.text
+    assert "9-aaaaaaaa.segment is not a segment of the call cache" in caplog.text
 
 
 def test_a_segment_of_another_format_is_left_out_and_survives_merges(tmp_path, caplog):

@@ -51,7 +51,7 @@ def test_what_listens_there_but_is_no_ray_is_one_line_with_a_way_out(monkeypatch
         port = mute.getsockname()[1] if listener == "mute" else urlsplit(server.url).port
         with pytest.raises(UsageError) as e:
             check_cluster(f"127.0.0.1:{port}")
-    assert f"something listens at 127.0.0.1:{port}, but it is no Ray cluster" in e.value.message
+    assert f"something listens at 127.0.0.1:{port}, but it is not a Ray cluster" in e.value.message
     assert "run.ray_address=null" in e.value.message
     assert capfd.readouterr() == ("", "")
 

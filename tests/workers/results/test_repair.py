@@ -15,7 +15,7 @@ from tests.workers.results.test_compaction import Lease, rows_of
 from workers.results import bundles
 from workers.results.bundles import BundleWriter
 from workers.results.compaction import compact, rewrite
-from workers.results.repair import mend
+from workers.results.repair import repair_folder
 
 
 def bundle(folder, numbers, epoch=1, writer="w000"):
@@ -38,16 +38,18 @@ def test_one_bit_in_a_page_is_seen_where_it_is_read_and_where_parts_are_merged(t
     folder = LocalFolder(tmp_path)
     flip_a_bit(tmp_path / "episodes" / "000001-w0-000001.parquet")
     flip_a_bit(tmp_path / "turns" / "000001-w2-000001.parquet")
-    assert mend(folder, Lease()).damaged == []  # footers are whole
+    assert repair_folder(folder, Lease()).damaged == []  # footers are whole
     with pytest.raises(parts.PartDamaged, match=r"w0-000001\.parquet is damaged") as e:
         bundles.committed(tmp_path)
-    assert mend(folder, Lease(), [e.value.name]).damaged == ["episodes/000001-w0-000001.parquet"]
+    assert repair_folder(folder, Lease(), [e.value.name]).damaged == [
+        "episodes/000001-w0-000001.parquet"
+    ]
     assert bundles.committed(tmp_path) == {"e2", "e3", "e4", "e5"}
     before = rows_of(tmp_path, "episodes")
     with pytest.raises(parts.PartDamaged) as e:
         compact(folder, Lease())
     assert rows_of(tmp_path, "episodes") == before
-    found = mend(folder, Lease(), [e.value.name])
+    found = repair_folder(folder, Lease(), [e.value.name])
     assert found == (["turns/000001-w2-000001.parquet"], {"episode": 2})
     assert bundles.committed(tmp_path) == {"e2", "e3"}
     assert compact(folder, Lease()) > 0
@@ -65,14 +67,14 @@ def test_what_has_no_part_with_its_turns_any_more_is_no_longer_committed(tmp_pat
             for table in ("turns", "episodes"):
                 group = [n for n in parts.live(folder, table) if not parts.is_compacted(n)]
                 rewrite(folder, table, group, Lease(epoch))
-    assert mend(folder, Lease()) == ([], {})
+    assert repair_folder(folder, Lease()) == ([], {})
     first = live(tmp_path, "turns")[0]
     first.unlink()
     lost = {"e11", "e12", "e16", "e17"} if merged else {"e11", "e16"}
-    assert mend(folder, Lease(3)) == ([], {"episode": len(lost)})
+    assert repair_folder(folder, Lease(3)) == ([], {"episode": len(lost)})
     everything = {f"e{10 * e + n + m}" for e in (1, 2) for n in (1, 2) for m in (0, 5)}
     assert bundles.committed(tmp_path) == everything - lost
-    assert mend(folder, Lease(3)) == ([], {})
+    assert repair_folder(folder, Lease(3)) == ([], {})
 
 
 @pytest.mark.parametrize("lasting", [True, False])

@@ -18,7 +18,7 @@ from workers.core.environment import Variables
 class EngineSpec:
     """An engine that a run must start, and all that decides it. Crosses processes.
 
-    `key` is a digest of what tells engines apart; models that differ in sampling only share one.
+    `key` is a digest of what distinguishes engines; models that differ only in sampling share it.
     `label` is a name for messages. `gpus` is a replica's share: a fraction, or whole GPUs of one
     node (CPU slots where there are none).
     """

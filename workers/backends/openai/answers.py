@@ -71,7 +71,7 @@ class Unreadable(Exception):
 
 class Vectors(NamedTuple):
     rows: np.ndarray
-    """float32, a row a text."""
+    """float32, one row per text."""
     input_tokens: int | None
 
 

@@ -26,14 +26,14 @@ class OpenAISampling(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0
     max_tokens: Annotated[int, Field(ge=1)] | None = 512
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    """Sent in the place of `max_tokens`, which newer models of OpenAI refuse."""
+    """Sent instead of `max_tokens`, which newer models of OpenAI refuse."""
     seed: Literal["call"] | None = "call"
     """Each call has its own seed, which no file sets; `null` sends none."""
 
     @model_validator(mode="after")
     def _bounds_once(self) -> Self:
         if self.max_completion_tokens and self.max_tokens and "max_tokens" in self.model_fields_set:
-            raise ValueError("max_completion_tokens is sent in the place of max_tokens: give one")
+            raise ValueError("max_completion_tokens replaces max_tokens: give only one of them")
         return self
 
     def fields(self, seed: int) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def is_versioned(url: str) -> bool:
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises where it is no number, with words that may hold a password
+        _ = parts.port  # raises if it is not a number; its message may contain a password
     except ValueError:
         return False
     bare = not parts.query and not parts.fragment

@@ -114,7 +114,7 @@ async def _try(server: _Server, options: OpenAIOptions, work: Workload) -> str:
     cost = _counts(answer) or "the server counts no tokens"
     return (
         f"answered a call of the step {call.step.name!r}, which cost one call ({cost})"
-        f"{_heed(call, answer)}"
+        f"{_doubts(call, answer)}"
     )
 
 
@@ -240,12 +240,12 @@ def _counts(answer: Completion) -> str:
     return "" if None in tokens else f"{tokens[0]:,} and {tokens[1]:,} tokens"
 
 
-def _heed(call: Call, answer: Completion) -> str:
-    """What the reply itself shows: no fault that a run could not live with."""
+def _doubts(call: Call, answer: Completion) -> str:
+    """What is wrong with the reply itself. A run can work in spite of it."""
     if answer.finish_reason != "stop":
         return f"; that reply ended by {answer.finish_reason}"
     try:
         read(call.step, answer.text, guided=False, context=call.fields)
     except ValidationError:
-        return "; that reply is not valid for the step: the run asks again"
+        return "; that reply is invalid for the step; a run would ask again"
     return ""

@@ -9,8 +9,8 @@ name:
 - `options`: names to choose among; `preferences`: what is known of the user's wishes, in words
 - `target`, `targets`: the items that the speaker wants; `wishes`: facts that an item needs so that
   the speaker wants it; `facts`: what the speaker may tell (if there are none, its wishes)
-- `attributes`: what may be asked about; `question`: what is to be asked; `limit`: how many
-- `table`: a table (`agents.core.tables`) that a query is to be written for
+- `attributes`: what may be asked about; `question`: the question to ask; `limit`: how many
+- `table`: the table (`agents.core.tables`) to write a query for
 
 Other fields do not matter to a rule. A reply is then filled in by the types of its schema:
 text, one of several options (the first acts, the last holds back), titles, numbers, flags. A
@@ -32,7 +32,7 @@ from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView, SeenColumn, SeenItem
 
 _FEW = 20  # a decision is ripe when no more items than this fit: two lists of the usual ten
-_TOLD_AT_ONCE = 2  # facts told in one message where the prompt sets no limit
+_FACTS_AT_ONCE = 2  # facts in one message if the prompt sets no limit
 _NAMED = 10  # titles named where the prompt sets no limit
 _MOST_GROUPS = 12  # the last of them takes what shares nothing
 _REST = "other"
@@ -58,11 +58,11 @@ class Rules:
         wanted = self._wanted(view)
         if wanted is not None:
             return Answer(acts=bool(wanted))
-        told = self._told(view)
+        stated = self._stated(view)
         if view.items:
-            return Answer(acts=_share_fitting(view.items, told, self.knowledge) >= 0.5)
-        acts = bool(told) and self.knowledge.fitting(told) <= _FEW
-        return Answer(acts=acts, text=f"The user wants {', '.join(told) or 'something'}.")
+            return Answer(acts=_share_fitting(view.items, stated, self.knowledge) >= 0.5)
+        acts = bool(stated) and self.knowledge.fitting(stated) <= _FEW
+        return Answer(acts=acts, text=f"The user wants {', '.join(stated) or 'something'}.")
 
     def choose(self, view: PromptView, seed: int) -> Answer:
         """Takes what is wanted if it is on the table, else what fits the words."""
@@ -73,30 +73,30 @@ class Rules:
             text = _YES if wanted else self._tell(view)
             names = [view.items[place - 1].title for place in wanted]
             return Answer(acts=bool(wanted), text=text, names=names, numbers=wanted)
-        told = set(self._told(view))
-        fits = [n for n, i in enumerate(view.items, 1) if told & set(plain_words(i.values))]
+        stated = set(self._stated(view))
+        fits = [n for n, i in enumerate(view.items, 1) if stated & set(plain_words(i.values))]
         titles = [view.items[n - 1].title for n in fits]
         return Answer(acts=bool(fits), names=titles, numbers=fits)
 
     def rank(self, view: PromptView, seed: int) -> Answer:
         """Orders what is on the table, or what it remembers, by the words and the past."""
-        told = self._told(view)
+        stated = self._stated(view)
         limit = view.limit or _NAMED
         if view.items:
-            score = {i.title: len(set(told) & set(plain_words(i.values))) for i in view.items}
+            score = {i.title: len(set(stated) & set(plain_words(i.values))) for i in view.items}
             place = {i.title: n for n, i in reversed(list(enumerate(view.items, 1)))}
             ordered = sorted(score, key=lambda title: -score[title])[:limit]
             return Answer(names=ordered, numbers=[place[title] for title in ordered])
         liked = tuple(i.title for i in view.history)
-        names = self.knowledge.rank(told, liked, view.shown_before, seed, limit)
+        names = self.knowledge.rank(stated, liked, view.shown_before, seed, limit)
         return Answer(names=names)
 
     def extract(self, view: PromptView, seed: int) -> Answer:
         """The options that the other side named; without options, the attribute values."""
         if view.options:
             return _named(view)
-        told = self._told(view)
-        return Answer(acts=bool(told), names=told, text=", ".join(told) or "nothing yet")
+        stated = self._stated(view)
+        return Answer(acts=bool(stated), names=stated, text=", ".join(stated) or "nothing yet")
 
     def group(self, view: PromptView, seed: int) -> Answer:
         """Puts items together by a value, options by a word, that most of them share.
@@ -112,8 +112,8 @@ class Rules:
         return Answer(acts=bool(groups), names=[g.name for g in groups], groups=groups)
 
     def summarise(self, view: PromptView, seed: int) -> Answer:
-        told = self._told(view)
-        return Answer(names=told, text=f"Known so far: {', '.join(told) or 'nothing'}.")
+        stated = self._stated(view)
+        return Answer(names=stated, text=f"Known so far: {', '.join(stated) or 'nothing'}.")
 
     def ask(self, view: PromptView, seed: int) -> Answer:
         """Asks about an attribute that has not come up."""
@@ -123,7 +123,7 @@ class Rules:
         return Answer(text=f"Which {fresh[0]} would you like?", names=fresh[:1])
 
     def verbalise(self, view: PromptView, seed: int) -> Answer:
-        """Says what there is to say: the items, the question, or facts not told yet."""
+        """Presents the items, asks the question, or gives facts not mentioned yet."""
         wanted = self._wanted(view)
         if wanted:
             return Answer(text=_YES)
@@ -135,7 +135,7 @@ class Rules:
 
     def score(self, view: PromptView, seed: int) -> Answer:
         """The share of the items on the table that fit the words, as a number."""
-        return Answer(share=_share_fitting(view.items, self._told(view), self.knowledge))
+        return Answer(share=_share_fitting(view.items, self._stated(view), self.knowledge))
 
     def query(self, view: PromptView, seed: int) -> Answer:
         """One SELECT of the table's first column for the values on view that the words name.
@@ -145,7 +145,7 @@ class Rules:
         if view.table is None or not view.table.columns:
             return Answer(acts=False, text="There is no table to query.")
         key, *others = view.table.columns
-        left = set(self._told(view))
+        left = set(self._stated(view))
         conditions: list[str] = []
         for column in others:
             named = [value for value in column.values if plain_words([value])[0] in left]
@@ -155,7 +155,7 @@ class Rules:
         sql = f"SELECT {key.name} FROM {view.table.name}{where}"
         return Answer(acts=bool(conditions), text=sql)
 
-    def _told(self, view: PromptView) -> tuple[str, ...]:
+    def _stated(self, view: PromptView) -> tuple[str, ...]:
         words = [m.text for m in view.conversation if m.speaker == "user"]
         phrases = [
             p for text in (*words, *view.preferences) for p in self.knowledge.phrases_in(text)
@@ -179,7 +179,7 @@ class Rules:
         facts = view.facts or view.wishes
         fresh = [f for f in facts if not _says(said, f.value)] or list(facts)
         fresh.sort(key=lambda f: not _says(asked, f.attribute))
-        most = _TOLD_AT_ONCE if view.limit is None else min(view.limit, _TOLD_AT_ONCE)
+        most = _FACTS_AT_ONCE if view.limit is None else min(view.limit, _FACTS_AT_ONCE)
         chosen = fresh[:most]
         if not chosen:
             return "I cannot say more about it."
@@ -195,7 +195,7 @@ def _amounts(view: PromptView) -> tuple[float, ...]:
 
 
 def _says(text: str, phrase: str) -> bool:
-    """Whether `phrase` stands in `text` as whole words: "1990s" does not say "1990"."""
+    """Whether `text` contains `phrase` as whole words: "1990s" does not say "1990"."""
     at = text.find(phrase)
     while at >= 0:
         end = at + len(phrase)
@@ -248,10 +248,11 @@ def _condition(column: SeenColumn, value: str) -> str:
     return f"{column.name} = {literal}"
 
 
-def _share_fitting(items: Sequence[SeenItem], told: Sequence[str], knowledge: Knowledge) -> float:
-    if not items or not told:
+def _share_fitting(items: Sequence[SeenItem], stated: Sequence[str], knowledge: Knowledge) -> float:
+    if not items or not stated:
         return 0.0
     fitting = sum(
-        set(told) <= set(plain_words(i.values)) | set(knowledge.phrases_in(i.title)) for i in items
+        set(stated) <= set(plain_words(i.values)) | set(knowledge.phrases_in(i.title))
+        for i in items
     )
     return fitting / len(items)

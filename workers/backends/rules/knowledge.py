@@ -1,4 +1,4 @@
-"""What the `rules` backend knows without being told: a share of the catalogue."""
+"""What the `rules` backend knows without being shown: a share of the catalogue."""
 
 from __future__ import annotations
 
@@ -38,11 +38,16 @@ class Knowledge:
         self._taste = lru_cache(maxsize=256)(self._taste_of)
 
     def rank(
-        self, told: tuple[str, ...], liked: tuple[str, ...], never: Iterable[str], seed: int, k: int
+        self,
+        stated: tuple[str, ...],
+        liked: tuple[str, ...],
+        never: Iterable[str],
+        seed: int,
+        k: int,
     ) -> list[str]:
-        """The `k` remembered titles that fit best what was `told`, then what was `liked`."""
+        """The `k` remembered titles that fit best what was `stated`, then what was `liked`."""
         offset = seed % len(self.titles)
-        scores = self._scores(told)[0] + self._taste(liked)
+        scores = self._scores(stated)[0] + self._taste(liked)
         scores += self._jitter[offset : offset + len(self.titles)]
         for title in (*never, *liked):
             if title in self._position:
@@ -52,13 +57,13 @@ class Knowledge:
         best = best[np.argsort(-scores[best])]
         return [self.titles[i] for i in best if scores[i] > -np.inf]
 
-    def fitting(self, told: tuple[str, ...]) -> int:
-        """How many remembered items fit what was told as well as the best one does."""
-        return self._scores(told)[1]
+    def fitting(self, stated: tuple[str, ...]) -> int:
+        """How many remembered items fit what was stated as well as the best one does."""
+        return self._scores(stated)[1]
 
-    def _score(self, told: tuple[str, ...]) -> tuple[np.ndarray, int]:
+    def _score(self, stated: tuple[str, ...]) -> tuple[np.ndarray, int]:
         scores = np.where(self._forgotten, -np.inf, 0.0)
-        for phrase in told:
+        for phrase in stated:
             where = self._phrases[phrase]
             scores[where] += math.log(1 + len(self.titles) / len(where))
         top = scores.max()

@@ -193,7 +193,7 @@ def test_max_completion_tokens_is_sent_in_the_place_of_max_tokens():
         complete(call(), url=server.url, sampling={"max_completion_tokens": 77})
     assert server.asked[0].body["max_completion_tokens"] == 77
     assert "max_tokens" not in server.asked[0].body
-    with pytest.raises(UsageError, match="in the place of max_tokens: give one"):
+    with pytest.raises(UsageError, match="replaces max_tokens: give only one"):
         options("http://h/v1", sampling={"max_completion_tokens": 77, "max_tokens": 5})
     options("http://h/v1", sampling={"max_completion_tokens": 77, "max_tokens": None})
 

@@ -196,7 +196,7 @@ def test_what_would_repeat_is_not_retried():
         ("/v2", "{root}/v2/chat/completions: HTTP 404: Not Found"),
     ],
 )  # fmt: skip
-def test_a_wrong_path_is_named_with_what_probably_mends_it(path, said):
+def test_a_wrong_path_is_named_with_the_probable_fix(path, said):
     with FakeOpenAI(Answer(404, {"detail": "Not Found"})) as server:
         root = server.url.removesuffix("/v1")
         with pytest.raises(ModelUnavailable) as caught:

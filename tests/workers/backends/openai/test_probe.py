@@ -1,4 +1,4 @@
-"""What doctor says of an openai model: one real call, and the option that mends each refusal."""
+"""What doctor says of an openai model: one real call, and the option that resolves each refusal."""
 
 import asyncio
 import re
@@ -101,7 +101,7 @@ def test_a_model_of_text_steps_is_asked_for_text():
         ("top_k", "property 'top_k' is unsupported", "`extra_body without top_k`"),
     ],
 )  # fmt: skip
-def test_what_a_server_refuses_is_named_with_the_option_that_mends_it(field, words, option):
+def test_what_a_server_refuses_is_named_with_the_option_that_resolves_it(field, words, option):
     with Picky((field, words)) as server, pytest.raises(UsageError) as caught:
         check_of(server, *WORK, extra_body={"top_k": 5})
     assert f"it answers with {option}" in caught.value.message
@@ -127,7 +127,7 @@ def test_everything_that_is_refused_is_named_at_once():
     assert len(asked_for(server)) == 5
 
 
-def test_a_refusal_that_nothing_mends_is_repeated_in_the_servers_words():
+def test_a_refusal_that_no_option_resolves_is_repeated_in_the_servers_words():
     for words in ("messages: text is required", "the seed is bad, and stays so"):
         with Picky(("model", words)) as server, pytest.raises(EngineRefused) as caught:
             check_of(server, *WORK)

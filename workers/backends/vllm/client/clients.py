@@ -1,6 +1,6 @@
 """How a process that runs dialogues reaches the engines.
 
-- `Engines` knows every engine of the run and is told by the driver when replicas come and go.
+- `Engines` knows every engine of the run; the driver informs it when replicas come and go.
 - `EngineClient` sends the calls of one engine: routing, back-pressure, quarantine.
 - `_Link` sends calls to one replica, in micro-batches; the replica pushes each reply as it ends.
 
@@ -52,7 +52,7 @@ class ReplicaRef:
 
 @dataclass(frozen=True)
 class EngineView:
-    """What the driver tells of one engine: its ready replicas, or why there will be none."""
+    """What the driver reports of one engine: its ready replicas, or why there will be none."""
 
     replicas: tuple[ReplicaRef, ...] = ()
     failed: str = ""
@@ -108,7 +108,7 @@ class Engines:
         return found
 
     def wanted(self) -> frozenset[str]:
-        """Keys of the engines that somebody waits for, and that are not up."""
+        """Keys of the engines that calls wait for and that are not up."""
         return frozenset(key for key, client in self._clients.items() if client.wanted)
 
     async def close(self) -> None:
@@ -185,7 +185,7 @@ class EngineClient:
 
     @property
     def wanted(self) -> bool:
-        """Whether somebody waits for the engine, and no replica is there."""
+        """Whether calls wait for the engine and no replica is ready."""
         return not self._links and bool(self._waiting or self._awaited)
 
     async def close(self) -> None:
@@ -301,7 +301,7 @@ class _Link:
     async def _connect(self, dial: Dial) -> None:
         try:
             self._connection = await dial(self.ref.address, self)
-        except Exception as error:  # noqa: BLE001  (whatever it is, no call may wait for ever)
+        except Exception as error:  # noqa: BLE001  (whatever it is, no call may wait forever)
             self.lost(f"it cannot be reached: {error}")
         self._flush()
 

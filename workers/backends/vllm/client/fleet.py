@@ -1,6 +1,6 @@
 """The replicas of a run, from the driver's side: loads them, watches them, and says what is up.
 
-- Ray restarts a replica that died; the fleet notices, counts, and tells the workers.
+- Ray restarts a replica that died; the fleet notices, counts, and informs the workers.
 - A replica that restarts again and again without one reply in between uses up its budget.
 - An engine whose replicas have all failed has failed, with the cause of the last.
 """
@@ -120,7 +120,7 @@ class Fleet:
         self._launch, self._changed, self._silence = launch, changed, silence
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         self.news = asyncio.Event()
-        """Set whenever an engine changes; whoever waits clears it."""
+        """Set whenever an engine changes; the waiting side clears it."""
 
     def view(self) -> EngineViews:
         """What workers are to know."""
@@ -259,7 +259,7 @@ class Fleet:
             return
         before = replica.hello
         if before is not None and before.incarnation != hello.incarnation:
-            # It came back so quickly that nobody was told that it had gone.
+            # It came back so quickly that its death was never seen.
             self._note_death(engine, replica, "its process was replaced")
             if replica.failed:
                 return

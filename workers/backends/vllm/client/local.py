@@ -69,7 +69,7 @@ class LocalEngines:
         return found
 
     def wanted(self) -> frozenset[str]:
-        """None: whoever asks starts it."""
+        """None: the first call starts it."""
         return frozenset()
 
     async def close(self) -> None:

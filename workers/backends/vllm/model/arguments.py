@@ -3,7 +3,7 @@
 - Which exist is read from the source of the installed vLLM; importing it would cost seconds.
 - One is *operational* if it cannot change an outcome by intent (parallel sizes, memory,
   scheduling, kernels, logging, speed of loading); every other one is part of a model's identity,
-  so that one that nobody has classed yet can never mix two kinds of results.
+  so that an unclassified argument can never mix two kinds of results.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REFUSED: dict[str, str] = {
     "max_num_seqs": "use the option `max_inflight`",
     "runner": "use the option `kind`",
     "task": "use the option `kind`",
-    "hf_token": "set HF_TOKEN in the environment: a sweep file is no place for secrets",
+    "hf_token": "set HF_TOKEN in the environment: secrets do not belong in a sweep file",
     "seed": "every call carries its own seed",
     "skip_tokenizer_init": "prompts are rendered with the tokenizer",
     "tensor_parallel_size": "use the option `tensor_parallel`",
@@ -154,7 +154,7 @@ def installed() -> frozenset[str] | None:
 
 
 def known() -> frozenset[str]:
-    """Names that may stand in a sweep file's `engine`."""
+    """Names that a sweep file's `engine` may use."""
     return (installed() or OPERATIONAL | IDENTITY) - REFUSED.keys()
 
 

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _HEADER_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_OVERHEAD = 1.5  # GiB a GPU besides weights and KV cache: context, activations, graphs. A guess.
+_OVERHEAD = 1.5  # GiB per GPU besides weights and KV cache: context, activations, graphs. A guess.
 _GIB = 2**30
 
 
@@ -48,14 +48,14 @@ def memory_line(
     parallel = options.tensor_parallel
     size = _weight_bytes(options, config)
     if size is None:
-        return "memory: unknown, the weights are not here and their size cannot be told"
+        return "memory: unknown, because the weights are not on this machine"
     encoder = options.kind == "embed" and is_encoder(config)
     token = 0.0 if encoder else _cache_bytes(options, config)
     typical = lengths.mean + (options.sampling.max_tokens if options.kind == "generate" else 0)
-    line = f"memory: weights {size / parallel / _GIB:,.2f} GiB a GPU"
+    line = f"memory: weights {size / parallel / _GIB:,.2f} GiB per GPU"
     if token is None:
         return f"{line}; KV cache unknown for this kind of model"
-    line += f", KV cache {token / 1024:,.1f} KiB a token" if token else ", no KV cache"
+    line += f", KV cache {token / 1024:,.1f} KiB per token" if token else ", no KV cache"
     if typical and token:
         wanted = token * typical * options.max_inflight / _GIB
         line += f", {wanted:,.2f} GiB for {options.max_inflight} of {typical:,.0f} tokens"
@@ -66,18 +66,18 @@ def memory_line(
     room = usable * _GIB - size / parallel - _OVERHEAD * _GIB
     if room <= 0:
         raise UsageError(
-            f"model {options.model!r}: weights of {size / parallel / _GIB:,.1f} GiB a GPU and "
-            f"about {_OVERHEAD} GiB besides do not fit the {usable:,.1f} GiB that the engine may "
-            f"use of {gpu_memory:,.0f}; raise tensor_parallel ({parallel}) or gpus_per_replica, "
-            "or take a quantised checkpoint"
+            f"model {options.model!r}: weights of {size / parallel / _GIB:,.1f} GiB per GPU and "
+            f"about {_OVERHEAD} GiB of overhead do not fit in the {usable:,.1f} GiB that the "
+            f"engine may use of {gpu_memory:,.0f}; raise tensor_parallel ({parallel}) or "
+            "gpus_per_replica, or use a quantised checkpoint"
         )
     if options.kind == "embed":
         return f"{line}; {room / _GIB:,.1f} GiB left"
     if context is not None and room < token * context:
         raise UsageError(
             f"model {options.model!r}: the KV cache of one full context ({context:,} tokens, "
-            f"{token * context / _GIB:,.1f} GiB) does not fit the {room / _GIB:,.1f} GiB beside "
-            f"the weights; set max_model_len to at most {int(room / token):,}"
+            f"{token * context / _GIB:,.1f} GiB) does not fit in the {room / _GIB:,.1f} GiB "
+            f"that the weights leave; set max_model_len to at most {int(room / token):,}"
         )
     if not typical:
         return f"{line}; room for {int(room / token):,} tokens"
@@ -95,7 +95,7 @@ def _weight_bytes(options: VLLMOptions, config: Any) -> float | None:
         found = [path for path in sorted(folder.glob("*.safetensors")) if path.exists()]
         shards = _shards(folder)
         if found and shards <= {path.name for path in found}:
-            # Mistral's own form of the weights may lie beside the usual one; only one is loaded.
+            # A folder may also have the weights in Mistral's own form; only one form is loaded.
             named = [path for path in found if path.name in shards] or found
             return sum(_header_bytes(path, None if quantised else held) for path in named)
     if quantised:
@@ -144,7 +144,7 @@ def _header_bytes(path: Path, held: int | None) -> float:
         if path.stat().st_size < 8 + length + end:
             raise ValueError("it is shorter than its header says")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise UsageError(f"{path} is no whole safetensors file: {reason_of(error)}") from None
+        raise UsageError(f"{path} is not a complete safetensors file: {reason_of(error)}") from None
     return total
 
 

@@ -2,7 +2,7 @@
 
 - What can change an answer is identity; how many replicas there are, on how many GPUs and with how
   many requests at once is not.
-- Two models that differ in sampling alone share one engine: `engine_key` tells.
+- Two models that differ only in sampling share one engine: they have the same `engine_key`.
 """
 
 from __future__ import annotations
@@ -213,8 +213,8 @@ class VLLMOptions(Options):
     def cpu_dtype(self) -> CpuDtype:
         """What an engine on this machine's CPU computes with.
 
-        It depends on hardware, so it is no part of the declared model: `auto` is `auto`
-        everywhere, and the fingerprint of what serves has what it came to.
+        It depends on hardware, so the declared model has `auto`, and the fingerprint has the
+        resolved dtype.
         """
         if self.dtype != "auto":
             return CpuDtype(self.dtype, "as `dtype` says")

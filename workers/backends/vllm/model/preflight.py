@@ -36,7 +36,7 @@ _CONTEXT_KEYS = (
     "model_max_length",
     "max_sequence_length",
 )
-# Kinds of scaled positions whose config already tells the scaled length, as vLLM reads them.
+# Kinds of scaled positions whose config already has the scaled length, as vLLM reads them.
 _ALREADY_SCALED = frozenset(
     ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling", "default")
 )
@@ -94,7 +94,7 @@ def _tokenizer(options: VLLMOptions) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             found.name, revision=found.revision, trust_remote_code=_trusted(options)
         )
-    except Exception as error:  # files of anybody: anything may come out of them
+    except Exception as error:  # files from outside: reading them may raise anything
         raise UsageError(
             f"model {options.model!r}: its tokenizer cannot be loaded: {reason_of(error)}"
         ) from error
@@ -120,7 +120,7 @@ def _config(options: VLLMOptions) -> Any:
         )
         if isinstance(overrides, dict):
             config.update(overrides)
-    except Exception as error:  # files of anybody: anything may come out of them
+    except Exception as error:  # files from outside: reading them may raise anything
         raise UsageError(
             f"model {options.model!r}: its config cannot be loaded: {reason_of(error)}"
         ) from error
@@ -277,28 +277,28 @@ def _schemas(
             return [f"schemas: not checked, {library!r} is not known here"]
         else:
             raise UsageError(
-                f"no library {library!r} holds replies to a schema (known: guidance, xgrammar)"
+                f"{library!r} is not a library for guided decoding (known: guidance, xgrammar)"
             )
     except ImportError as error:
         # A driver may do without vLLM: its replicas run elsewhere.
         return [f"schemas: not checked, {error.name or 'vllm'} is not installed here"]
     except Exception as error:
         raise UsageError(
-            f"model {options.model!r}: {library} does not take its tokenizer: {reason_of(error)}"
+            f"model {options.model!r}: {library} cannot use its tokenizer: {reason_of(error)}"
         ) from error
     for step, schema in schemas.items():
         try:
             compiles(dict(schema))
         except Exception as error:
             raise UsageError(
-                f"model {options.model!r}: {library} cannot hold replies to the schema of step "
+                f"model {options.model!r}: {library} cannot guide replies by the schema of step "
                 f"{step!r}: {reason_of(error)}"
             ) from error
     lines = [f"schemas: {len(schemas)} compiled by {library}"]
     for step, schema in schemas.items():
         longest = longest_reply(schema)
         if longest is None:
-            lines.append(f"note: the schema of step {step!r} has no bound: a reply may not end")
+            lines.append(f"note: the schema of step {step!r} is unbounded: a reply may never end")
         elif longest > (room := int(options.sampling.max_tokens * lengths.per_token)):
             lines.append(
                 f"note: a reply of step {step!r} may have {longest:,} characters; max_tokens "
@@ -333,7 +333,7 @@ def _with_guidance(tokenizer: Any) -> Callable[[dict[str, Any]], None]:
 
     def compiles(schema: dict[str, Any]) -> None:
         if has_guidance_unsupported_json_features(schema):
-            raise ValueError("it uses patternProperties, which vLLM does not trust it with")
+            raise ValueError("it uses patternProperties, which vLLM does not let it handle")
         grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema))
         mistake = llguidance.LLMatcher.validate_grammar(grammar, known)
         if mistake:
@@ -358,7 +358,7 @@ def _with_xgrammar(tokenizer: Any, config: Any) -> Callable[[dict[str, Any]], No
         if has_xgrammar_unsupported_json_features(schema):
             raise ValueError(
                 "it uses what xgrammar would ignore (a pattern with bounds of length, multipleOf, "
-                "uniqueItems, ...); `engine.structured_outputs_config.backend: guidance` knows it"
+                "uniqueItems, ...); `engine.structured_outputs_config.backend: guidance` can use it"
             )
         compiler.compile_json_schema(json.dumps(schema))
 

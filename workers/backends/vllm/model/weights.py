@@ -1,6 +1,6 @@
 """Which weights a model has: a commit of the Hub, or the content of a local folder.
 
-- A folder's path is no part of the answer: a copy elsewhere is the same model.
+- A folder's path does not count: a copy elsewhere is the same model.
 - Hashing 16 GB takes a while, so the digest of each file is kept in the user's cache folder for
   as long as the file's size, time and inode stay.
 """
@@ -33,7 +33,7 @@ _MATTERS = (
     *(".json", ".jsonl", ".model", ".tiktoken", ".txt", ".jinja", ".py"),
 )
 _LEFT_OUT = re.compile(
-    # What a training run leaves beside its weights, and what only people read.
+    # What a training run saves besides weights, and what only people read.
     r"(optimizer|scheduler|scaler|rng_state|training_args|trainer_state|all_results|"
     r"(train|eval|test)_results|readme|license|notice|use_policy|events\.out)",
     re.I,
@@ -88,7 +88,7 @@ _lock = threading.Lock()
 
 
 def resolve(model: str, revision: str = "main", *, tokenizer_only: bool = False) -> Resolved:
-    """The weights that `model` stands for, found once a process. UsageError if there are none.
+    """The weights that `model` names, found once per process. UsageError if there are none.
 
     `tokenizer_only` also takes a folder without a model's config.
     """
@@ -248,17 +248,17 @@ def _commit(model: str, revision: str) -> str:
             raise UsageError(f"model {model!r} has no revision {revision!r} on the Hub") from None
         except RepositoryNotFoundError:
             raise UsageError(
-                f"the Hub has no model {model!r}, or none that this user may see (HF_TOKEN); "
-                "a local folder would have to exist"
+                f"the Hub has no model {model!r}, or this user may not see it (HF_TOKEN), "
+                "and there is no such folder"
             ) from None
         except Exception as error:  # noqa: BLE001  (each version of its client raises others)
-            why = f"the Hub cannot be asked ({type(error).__name__})"
+            why = f"the Hub cannot be reached ({type(error).__name__})"
     commit = _cached(model, revision)
     if commit is None:
         raise UsageError(
-            f"model {model!r}: there is no such folder, and which commit of the Hub {revision!r} "
-            f"is cannot be told: {why}, and it is not in the Hub's cache; give a folder, or the "
-            "commit as `revision` (40 hex digits)"
+            f"model {model!r}: there is no such folder, and the Hub's commit of {revision!r} is "
+            f"unknown: {why}, and it is not in the Hub's cache; give a folder, or the commit as "
+            "`revision` (40 hex digits)"
         )
     return commit
 

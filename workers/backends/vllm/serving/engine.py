@@ -112,7 +112,7 @@ class VLLMEngine:
         with own_sockets():
             llm = await loop.run_in_executor(None, make)
             # Its statistics of every token of every request cost a tenth of this process's time.
-            # The scheduler's own, which the pulse needs, go on.
+            # The scheduler's own, which the watchdog needs, continue.
             llm.log_stats = False
             engine = cls(llm, spec, pulse, on_death)
             try:
@@ -229,7 +229,7 @@ class VLLMEngine:
         choice = output.outputs[0]
         reason = choice.finish_reason
         if reason not in _FINISHED:
-            raise Death(f"the engine broke off a request ({reason})")
+            raise Death(f"the engine aborted a request ({reason})")
         text, thinking, thought = choice.text, None, None
         if thinking_end:
             thinking, text, thought = self._split(choice, thinking_end)
@@ -294,7 +294,7 @@ def _encoder(tokenizer: Any) -> Callable[[str], list[int]]:
 
 
 def _forget(task: asyncio.Task[None]) -> None:
-    """A probe's failure is a death, and deaths are told by the watch."""
+    """A failed probe is a death, which the watchdog reports."""
     if not task.cancelled() and task.exception() is not None:
         log.warning("probe: %r", task.exception())
 

@@ -1,9 +1,9 @@
 """The actor that hosts one engine, and what it says to its clients and to the driver.
 
 - Workers connect to it and are pushed their replies (`transport`); the driver calls it through Ray.
-- An engine that dies or hangs takes this process with it (`os._exit`): an actor that stays alive
-  beside a dead engine would swallow every retry. Ray starts it again.
-- A model that cannot be loaded is no death: the actor lives on and says why.
+- An engine that dies or hangs takes this process with it (`os._exit`): an actor that outlived
+  its engine would swallow every retry. Ray starts it again.
+- A model that cannot be loaded does not count as a death: the actor stays up and says why.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class ModelReplica:
         return reply
 
     def _on_death(self, cause: str) -> None:
-        """An engine that dies while it starts is no news: the start fails, and knows why."""
+        """An engine that dies while it starts needs no report: its start fails, with the cause."""
         if self._state == "ready":
             self._die(cause)
 

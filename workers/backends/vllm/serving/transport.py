@@ -84,7 +84,7 @@ class ClientConnection:
             task.add_done_callback(self._tasks.discard)
 
     def lost(self, cause: str) -> None:
-        """Takes its requests out of the engine: nobody is there to hear the answers."""
+        """Takes its requests out of the engine: their answers cannot be delivered."""
         self._clients.connected.discard(self)
         for task in self._tasks:
             task.cancel()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-_FLOOR = 15.0  # seconds: pauses of a busy machine (loading, swapping, compiling) are no stall
+_FLOOR = 15.0  # seconds: a busy machine may pause that long (loading, swapping, compiling)
 _PATIENCE = 10.0  # times the slowest that was seen
 _CEILING = 1800.0  # seconds: one slow step (a first compilation) must not excuse a hang for hours
 _PAUSE = 5.0  # seconds between two looks: then this process was held up, and heard of no step

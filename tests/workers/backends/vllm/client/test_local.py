@@ -40,7 +40,7 @@ class FakeEngine:
         await (asyncio.sleep(1) if request.messages_json != "for ever" else asyncio.Event().wait())
         self.running -= 1
         if request.messages_json == "broken off":
-            raise Death("the engine broke off a request")
+            raise Death("the engine aborted a request")
         return Completion("hi", "stop", 1, 1)
 
     async def embed(self, request):

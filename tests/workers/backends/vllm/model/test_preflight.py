@@ -75,7 +75,7 @@ def test_a_sound_model_is_told_in_lines(family, request):
     assert "with a chat template" in said
     assert re.search(r"^context: 2,048 tokens; longest prompt \d+ tokens, reply 200$", said, re.M)
     assert "schemas: 1 compiled by guidance" in said
-    assert "0.5 KiB a token" in said  # 2 * 2 layers * 2 heads * 32 * 2 bytes
+    assert "0.5 KiB per token" in said  # 2 * 2 layers * 2 heads * 32 * 2 bytes
     assert "room for" in said
     assert "note" not in said
 
@@ -154,13 +154,13 @@ def test_schemas_that_cannot_be_held(tiny_llama, backend):
     found = options(tiny_llama, engine={"structured_outputs_config": {"backend": backend}})
     odd = {"type": "object", "patternProperties": {"a": {"type": "string"}, "b": {}}}
     said = refusal(found, schemas={"odd": odd})
-    assert f"{backend} cannot hold replies to the schema of step 'odd'" in said
+    assert f"{backend} cannot guide replies by the schema of step 'odd'" in said
 
 
 @needs_vllm
 def test_xgrammar_would_ignore_the_bounds_of_our_strings(tiny_llama):
     found = options(tiny_llama, engine={"structured_outputs_config": {"backend": "xgrammar"}})
-    assert "backend: guidance` knows it" in refusal(found, schemas=SCHEMAS)
+    assert "backend: guidance` can use it" in refusal(found, schemas=SCHEMAS)
     plain = {
         "type": "object",
         "properties": {"score": {"type": "integer"}},
@@ -181,7 +181,7 @@ def test_replies_that_may_not_end_or_may_be_cut_off(tiny_llama):
     notes = [n for n in examine(options(tiny_llama), PROMPTS, schemas, None) if "note" in n]
     assert len(notes) == 2
     assert "step 'long' may have 5,012 characters" in notes[0]
-    assert "step 'endless' has no bound" in notes[1]
+    assert "step 'endless' is unbounded" in notes[1]
 
 
 def test_free_text_needs_no_schema(tiny_llama):
@@ -235,7 +235,7 @@ def test_a_full_context_that_does_not_fit(tiny_llama):
 
 def test_a_share_of_a_gpu_has_a_share_of_its_memory(tiny_llama):
     examine(options(tiny_llama), PROMPTS, {}, 4.0)
-    assert "do not fit the 0.9 GiB" in refusal(
+    assert "do not fit in the 0.9 GiB" in refusal(
         options(tiny_llama, gpus_per_replica=0.25), gpu_memory=4.0
     )
 
@@ -270,7 +270,7 @@ def test_weights_that_were_cut_off_are_found(copy):
     whole = (copy / "model.safetensors").read_bytes()
     for part in (whole[: len(whole) // 2], whole[:4], struct.pack("<Q", 1 << 60) + b"{}", b""):
         (copy / "model.safetensors").write_bytes(part)
-        assert "is no whole safetensors file" in refusal(options(copy), gpu_memory=80.0)
+        assert "is not a complete safetensors file" in refusal(options(copy), gpu_memory=80.0)
 
 
 def test_the_cache_is_split_over_gpus_as_far_as_there_are_heads(tiny_llama):
@@ -305,7 +305,7 @@ def test_an_encoder_is_checked_as_vllm_serves_it(tiny_bert):
     assert "pooling: mean, as the model's modules.json says" in lines
     # What it was made for, and not the 512 positions that it knows.
     assert any(line.startswith("context: 128 tokens; longest prompt") for line in lines)
-    assert lines[-1].startswith("memory: weights 0.00 GiB a GPU, no KV cache; ")
+    assert lines[-1].startswith("memory: weights 0.00 GiB per GPU, no KV cache; ")
     said = refusal(embed(tiny_bert), [[{"role": "user", "content": "a drama " * 200}]])
     assert "together more than its context of 128" in said
     on, off = ({"engine": {"enable_prefix_caching": value}} for value in (True, False))

@@ -196,7 +196,7 @@ def test_offline_the_cache_knows_the_branch(no_hub):
     assert resolve(MODEL).version == COMMIT
     remember_ref(no_hub, "main", "broken")
     weights.forget()
-    with pytest.raises(UsageError, match="which commit of the Hub 'main' is cannot be told"):
+    with pytest.raises(UsageError, match="the Hub's commit of 'main' is unknown"):
         resolve(MODEL)
 
 
