@@ -3,7 +3,7 @@
 The driver is the real command line. Killed are, in random order: episode workers, the model's
 server, owners of the call cache, a whole node with its local folder, and the driver itself.
 
-What may be paid again is what was in the air at a kill, by the log of the model's server: asked
+What may be paid again is what was in flight at a kill, by the log of the model's server: asked
 and not answered yet, or answered so shortly before that its reply was not durable.
 """
 
@@ -264,9 +264,9 @@ def check(calm: Path, stormy: Path, kills: Sequence[Kill], concurrency: int) -> 
 def paid_again(
     answered: Sequence[Answer], kills: Sequence[Kill], concurrency: int
 ) -> dict[str, Any]:
-    """How much was paid more than once, and how much was in the air at the kills.
+    """How much was paid more than once, and how much was in flight at the kills.
 
-    AssertionError for an answer that was paid again and in the air at no kill, and for a kill
+    AssertionError for an answer that was paid again and in flight at no kill, and for a kill
     after which more was paid again than dialogues were running: each waits for one call.
     """
     by_request: dict[str, list[Answer]] = defaultdict(list)
@@ -275,7 +275,7 @@ def paid_again(
     lost: dict[int, list[Answer]] = defaultdict(list)
     for each in (one for several in by_request.values() for one in several[:-1]):
         at = next((n for n, kill in enumerate(kills) if kill.had_in_the_air(each)), None)
-        assert at is not None, f"paid again, and not in the air at a kill: {each}, {kills}"
+        assert at is not None, f"paid again, and not in flight at a kill: {each}, {kills}"
         lost[at].append(each)
     in_the_air = [
         min(concurrency, len({each.request for each in answered if kill.had_in_the_air(each)}))
@@ -288,7 +288,7 @@ def paid_again(
     return {
         "paid_again": count,
         "in_the_air": sum(in_the_air),
-        # What it was, seconds until all was gone, calls paid again, calls in the air.
+        # What it was, seconds until all was gone, calls paid again, calls in flight.
         "by_kill": [
             [kill.kind, round(kill.ended - kill.began, 1), len(lost[at]), in_the_air[at]]
             for at, kill in enumerate(kills)

@@ -46,7 +46,7 @@ def test_what_was_in_the_air_at_a_kill_may_be_paid_again() -> None:
 
 @pytest.mark.parametrize("at", [KILLED - 2 * WAY_SECONDS, KILLED + 2 * WAY_SECONDS])
 def test_what_was_durable_or_came_later_may_not(at: float) -> None:
-    with pytest.raises(AssertionError, match="not in the air at a kill"):
+    with pytest.raises(AssertionError, match="not in flight at a kill"):
         paid_again(lost(at), [kill()], 96)
 
 

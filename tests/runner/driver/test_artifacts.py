@@ -363,7 +363,7 @@ def test_after_sigkill_in_mid_calls_nothing_that_was_answered_is_paid_again(
     said = crsweep("run", path).stdout
     assert " replayed from the sweep's journal)" in said
     again = sum(tree_requests(out).values()) - len(tree_requests(out))
-    assert again <= 8  # those in the air: 4 of each of two artifacts
+    assert again <= 8  # those in flight: 4 of each of two artifacts
     assert len(tree_requests(out)) == 120
     assert len(outcomes(out)) == 6
     status = crsweep("sql", out, "SELECT DISTINCT map_keys(artifacts) FROM episodes").stdout

@@ -206,7 +206,7 @@ async def test_an_owner_that_never_comes_back_is_an_error_after_ten_minutes():
     with pytest.raises(StoreError, match="nobody is there"):
         await asking(cache, calls)
     assert 600 <= asyncio.get_running_loop().time() <= 601
-    with pytest.raises(StoreError):  # and the next one tries anew
+    with pytest.raises(StoreError):  # and the next one tries again
         await asking(cache, calls)
 
 

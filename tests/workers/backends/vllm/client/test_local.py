@@ -37,7 +37,7 @@ class FakeEngine:
     async def generate(self, request):
         self.running += 1
         self.peak = max(self.peak, self.running)
-        await (asyncio.sleep(1) if request.messages_json != "for ever" else asyncio.Event().wait())
+        await (asyncio.sleep(1) if request.messages_json != "forever" else asyncio.Event().wait())
         self.running -= 1
         if request.messages_json == "broken off":
             raise Death("the engine aborted a request")
@@ -117,7 +117,7 @@ def test_who_gives_up_while_it_loads_does_not_stop_it_for_the_others(engines):
 def test_a_hung_engine_lets_go_of_its_calls_and_another_takes_its_place(engines):
     async def main():
         client = client_of()
-        hung = [asyncio.create_task(client.ask("r", request("for ever"))) for _ in range(3)]
+        hung = [asyncio.create_task(client.ask("r", request("forever"))) for _ in range(3)]
         await asyncio.sleep(30)
         engines[0].on_death("it hangs")  # vLLM tells its callers nothing
         for task in hung:
@@ -135,7 +135,7 @@ def test_an_engine_that_dies_three_times_without_a_reply_is_given_up(engines):
     async def main():
         client = client_of()
         for number in range(3):
-            task = asyncio.create_task(client.ask("r", request("for ever")))
+            task = asyncio.create_task(client.ask("r", request("forever")))
             await asyncio.sleep(11)
             engines[number].on_death("no memory")
             with pytest.raises(ReplicaLost):
