@@ -71,6 +71,8 @@ class Metric:
     digits: int = 3
     needs_probe: bool = False
     of_success: bool = False
+    most: float | None = None
+    """Of a rate: what an episode with a success counts (1, or 100 for per cent); others count 0."""
     judge: JudgeWanted | None = None
     undefined: str = ""
     """The episodes that do not define it, in words."""
@@ -216,6 +218,7 @@ def convincing_acceptance(metric: str, argument: str | None, over: str, undefine
         f"CASE WHEN {over} AND (NOT x.right_item OR x.credibility IS NOT NULL) THEN 1 END",
         per_attempt=convincing(),
         digits=2,
+        most=100,
         judge=JudgeWanted("credibility", label),
         undefined=undefined,
     )

@@ -33,4 +33,5 @@ def hr(argument: str | None) -> Metric:
         per_attempt=f"SELECT attempt_id, {num} AS num, {den} AS den FROM ("
         f"SELECT t.attempt_id, {hit} AS hit FROM turns t JOIN episodes e USING (attempt_id) "
         "WHERE t.candidates IS NOT NULL) GROUP BY attempt_id",
+        most=1 if unit == "session" else None,
     )

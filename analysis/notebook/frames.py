@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.results import Results, quoted
-from analysis.statistics.compare import compare_all
+from analysis.statistics.compare import Comparison, compare_all
 from analysis.tables.doubts import notes as doubt_notes
 from analysis.tables.table import make_table, watermarks
 
@@ -115,14 +115,21 @@ class Frames:
         """One row per metric and pair of values of `axis`, as `crsweep compare` prints them.
 
         `metrics` is the sweep's first by default. With a `baseline`, each other value is compared
-        with that one.
+        with that one. The columns are the fields of `analysis.statistics.compare.Comparison`, with
+        the components of the variance and the bounds spread over several. `attrs["tied"]` has, by
+        metric, the best value and those that are not significantly worse.
         """
         import pandas as pd
 
         names = self.metrics[:1] if metrics is None else _listed(metrics)
-        found = compare_all(self._results, names, axis, baseline)
-        frame = pd.DataFrame([asdict(comparison) for comparison in found])
-        frame.attrs["notes"] = [*watermarks(self._results), *doubt_notes(self._results)]
+        compared = compare_all(self._results, names, axis, baseline)
+        frame = pd.DataFrame([_row(comparison) for comparison in compared.found])
+        frame.attrs["notes"] = [
+            *compared.notes,
+            *watermarks(self._results),
+            *doubt_notes(self._results),
+        ]
+        frame.attrs["tied"] = {ties.metric: [ties.best, *ties.tied] for ties in compared.ties}
         return frame
 
     def _of_episodes(self, view: str, where: str | None, order: str) -> pd.DataFrame:
@@ -148,6 +155,16 @@ class Frames:
         frame: Any = self._results.arrow(query).to_pandas()
         frame.attrs["notes"] = watermarks(self._results)
         return frame
+
+
+def _row(comparison: Comparison) -> dict[str, Any]:
+    """A comparison as the columns of a frame, what it compares first."""
+    values = asdict(comparison)
+    variance, bounds = values.pop("variance"), values.pop("bounds")
+    first = ("metric", "axis", "first", "second")
+    row = {name: values.pop(name) for name in first} | values
+    row |= {f"variance_{part}": getattr(variance, part, None) for part in ("case", "seed", "rest")}
+    return row | (bounds or dict.fromkeys(("if_failed", "if_succeeded", "stands")))
 
 
 def _listed(metrics: Sequence[str] | str) -> list[str]:

@@ -1,207 +1,216 @@
-"""Comparisons between two values of an axis, paired by case.
+"""Comparisons between the values of an axis, paired by case.
 
 The unit is the case: values are averaged within a case first, over seeds and over pairs of cells
 that differ in this axis alone, because (case, seed) pairs of one case are no independent
-observations. The interval is a percentile bootstrap over cases, the test a sign-flip permutation
-over cases, corrected by Holm over everything that is compared at once.
+observations. Rates have Newcombe's interval, other metrics a bootstrap over cases; the
+test flips signs over cases. Where what is trained differs between seeds, dialogues of one seed
+share it: interval and test then cluster by case and by seed. Holm's correction is over everything
+that is compared at once.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
-from agents.core.errors import UsageError, near
-from analysis.metrics.core import MACRO, POOLED
+from agents.core.errors import UsageError
+from analysis.metrics.core import Metric
 from analysis.results import Results
-from analysis.statistics.significance import holm
-from analysis.tables.labels import brief
-from analysis.tables.table import make_table, metrics_of, scored_sql
-
-RESAMPLES = 10_000
-_SEED = 0  # of the resampling alone: the same results give the same interval
+from analysis.statistics.estimates import Estimate, estimate
+from analysis.statistics.resampling import RESAMPLES
+from analysis.statistics.scores import (
+    Scores,
+    paired,
+    partners,
+    read_scores,
+    value_named,
+    values_of,
+)
+from analysis.statistics.significance import LEVEL, holm
+from analysis.tables.table import metrics_of
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """`difference` is the mean of `first` minus `second` over cases, [low, high] its 95 % interval.
+class Bounds:
+    """What the difference would be if all missing episodes had failed, and if all had succeeded."""
 
-    `p` is two-sided, `p_holm` corrected over all that is compared at once. `correlation` is the
-    one between the two over cases (what common random numbers bought), None where one is constant.
+    if_failed: float
+    if_succeeded: float
+    stands: bool
+    """In both cases the direction, and whether it is significant, are as observed."""
+
+
+@dataclass(frozen=True)
+class Comparison(Estimate):
+    """`first` minus `second`; `p_holm` is `p`, corrected over all that is compared at once.
+
+    `counted` of the `planned` pairs of episodes (case, seed, pair of cells) have a value on both
+    sides. `bounds` are of rates only, None where nothing is missing.
     """
 
+    metric: str = ""
+    axis: str = ""
+    first: str = ""
+    second: str = ""
+    p_holm: float = 1.0
+    counted: int = 0
+    planned: int = 0
+    bounds: Bounds | None = None
+
+
+class Ties(NamedTuple):
+    """The best value of an axis in a metric, and those that are not significantly worse."""
+
     metric: str
-    axis: str
-    first: str
-    second: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    cases: int
-    correlation: float | None
+    best: str
+    tied: list[str]
+
+
+class Comparisons(NamedTuple):
+    found: list[Comparison]
+    ties: list[Ties]
+    """By metric; empty with a baseline, which leaves most pairs untested."""
+    notes: list[str]
 
 
 def compare_all(
     results: Results, metrics: Sequence[str], axis: str, baseline: str | None = None
-) -> list[Comparison]:
+) -> Comparisons:
     """Every pair of values of `axis`; with a `baseline`, each other value minus that one.
 
     `baseline` is a value of the axis, or its short label. UsageError for an unknown axis or
-    baseline, or an axis of a single value.
+    baseline, an axis of a single value, or if no pair has a case in common.
     """
-    values = _values(results, axis)
+    values = values_of(results, axis)
     if len(values) < 2:
         raise UsageError(f"the axis {axis!r} has one value; there is nothing to compare")
     pairs = list(itertools.combinations(values, 2))
     if baseline is not None:
-        against = _value_named(baseline, values, axis)
+        against = value_named(baseline, values, axis)
         pairs = [(value, against) for value in values if value != against]
-    found = []
-    for metric in metrics:
-        by_cell = _by_cell(results, metric)
-        found += [_compare(results, by_cell, metric, axis, *pair) for pair in pairs]
+    found: list[Comparison] = []
+    notes = []
+    trained = trained_apart(results)
+    resamples = max(RESAMPLES, 400 * len(pairs) * len(metrics))
+    for metric in metrics_of(results, metrics):
+        source = _Source(results, metric, trained, resamples)
+        for pair in pairs:
+            one = source.compare(axis, *pair)
+            if one is None:
+                notes.append(f"no case has {metric.name} for both {axis}={pair[0]} and {pair[1]}")
+            else:
+                found.append(one)
+    if not found:
+        raise UsageError(notes[0])
     corrected = holm([comparison.p for comparison in found])
-    return [replace(c, p_holm=p) for c, p in zip(found, corrected, strict=True)]
+    found = [replace(c, p_holm=p) for c, p in zip(found, corrected, strict=True)]
+    better = {metric.name: metric.better for metric in metrics_of(results, metrics)}
+    ties = [
+        ties_of([c for c in found if c.metric == name], lower=better[name] == "lower")
+        for name in dict.fromkeys(c.metric for c in found)
+        if baseline is None and better[name] is not None
+    ]
+    return Comparisons(found, ties, notes)
 
 
 def compare(results: Results, metric: str, axis: str, first: str, second: str) -> Comparison:
     """Two values of `axis`. UsageError for an axis or a value that the sweep does not have."""
-    values = _values(results, axis)
-    pair = [_value_named(value, values, axis) for value in (first, second)]
-    return _compare(results, _by_cell(results, metric), metric, axis, *pair)
-
-
-def _value_named(name: str, values: Sequence[str], axis: str) -> str:
-    """The value of this name or short label."""
-    short = brief(values).short
-    named = {label: value for value, label in short.items()} | {value: value for value in values}
-    if name not in named:
-        known = list(short.values())
-        raise UsageError(
-            f"the axis {axis!r} has no value {name!r}{near(name, known)} "
-            f"(values: {', '.join(known)})"
-        )
-    return named[name]
-
-
-def _values(results: Results, axis: str) -> list[str]:
-    if axis not in results.axes:
-        known = f"axes: {', '.join(results.axes)}" if results.axes else "the grid has no axes"
-        raise UsageError(f"there is no axis {axis!r}{near(axis, results.axes)} ({known})")
-    return list(dict.fromkeys(c.axes[axis] for c in results.manifest.cells if axis in c.axes))
-
-
-def _compare(
-    results: Results, by_cell: ByCell, metric: str, axis: str, first: str, second: str
-) -> Comparison:
-    a, b = _paired(by_cell, _partners(results, axis, first, second))
-    if not len(a):
-        raise UsageError(f"no case has {metric} for both {axis}={first} and {axis}={second}")
-    differences = a - b
-    rng = np.random.default_rng(_SEED)
-    low, high = np.quantile(_bootstrap_means(differences, rng), [0.025, 0.975])
-    varies = len(a) > 2 and a.std() > 0 and b.std() > 0
-    p = _sign_flip(differences, rng)
-    return Comparison(
-        metric,
-        axis,
-        first,
-        second,
-        float(differences.mean()),
-        float(low),
-        float(high),
-        p,
-        p,
-        len(a),
-        float(np.corrcoef(a, b)[0, 1]) if varies else None,
-    )
-
-
-ByCell = dict[str, dict[str, float]]  # cell -> case -> the metric, averaged over seeds
-
-
-def _by_cell(results: Results, metric: str) -> ByCell:
-    make_table(results, [metric])  # fills `scored` with the complete blocks
+    values = values_of(results, axis)
+    pair = [value_named(value, values, axis) for value in (first, second)]
     (read,) = metrics_of(results, [metric])
-    if read.group == MACRO:
-        raise UsageError(
-            f"{metric} is no mean over cases, which comparisons need; compare {POOLED} or one group"
-        )
-    with results.joins_as_written():
-        rows = results.query(
-            "SELECT c.cell_id, c.source_id || ':' || p.case_id, avg(s.num / s.den) "
-            f"FROM ({scored_sql(read)}) s JOIN plan_cells c USING (cell) "
-            "JOIN cases p ON p.source_id = c.source_id AND p.position = s.position "
-            "WHERE s.den > 0 AND s.num IS NOT NULL GROUP BY ALL"
-        ).fetchall()
-    found: ByCell = {}
-    for cell_id, case, value in rows:
-        found.setdefault(cell_id, {})[case] = value
+    found = _Source(results, read, trained_apart(results), RESAMPLES).compare(axis, *pair)
+    if found is None:
+        raise UsageError(f"no case has {metric} for both {axis}={first} and {axis}={second}")
     return found
 
 
-def _partners(results: Results, axis: str, first: str, second: str) -> list[tuple[str, str]]:
-    """Pairs of cells that differ in `axis` alone.
-
-    A cell without a partner says nothing of the difference: it would bring in another axis.
-    Axes that merely go along with the two values (zipped ones) need not agree.
-    """
-    sides = [
-        [c for c in results.manifest.cells if c.axes.get(axis) == value]
-        for value in (first, second)
+def ties_of(comparisons: Sequence[Comparison], *, lower: bool) -> Ties:
+    """The value that is better than most others, and those that its tests do not separate."""
+    score: dict[str, float] = {}
+    for c in comparisons:
+        gain = -c.difference if lower else c.difference
+        score[c.first] = score.get(c.first, 0.0) + gain
+        score[c.second] = score.get(c.second, 0.0) - gain
+    best = max(score, key=lambda value: score[value])
+    tied = [
+        c.second if c.first == best else c.first
+        for c in comparisons
+        if best in (c.first, c.second) and c.p_holm >= LEVEL
     ]
-    others = [
-        other
-        for other in results.axes
-        if any(len({c.axes.get(other) for c in side}) > 1 for side in sides)
-    ]
-    by_context = [
-        {(c.source_id, *(c.axes.get(other) for other in others)): c.cell_id for c in side}
-        for side in sides
-    ]
-    return [
-        (by_context[0][key], by_context[1][key]) for key in by_context[0].keys() & by_context[1]
-    ]
+    return Ties(comparisons[0].metric, best, tied)
 
 
-def _paired(by_cell: ByCell, partners: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides' values by case, averaged over the pairs of cells that have the case."""
-    sums: dict[str, list[float]] = {}
-    for first, second in sorted(partners):
-        ours, theirs = by_cell.get(first, {}), by_cell.get(second, {})
-        for case in ours.keys() & theirs.keys():
-            total = sums.setdefault(case, [0.0, 0.0, 0])
-            total[0] += ours[case]
-            total[1] += theirs[case]
-            total[2] += 1
-    # Sorted, so that the resampling of one folder is the same every time.
-    rows = np.array([sums[case] for case in sorted(sums)]).reshape(-1, 3)
-    return rows[:, 0] / rows[:, 2], rows[:, 1] / rows[:, 2]
+def trained_apart(results: Results) -> set[int]:
+    """The cells whose seeds used different artifacts: a seed's dialogues share what it trained."""
+    rows = results.query(
+        "SELECT cell FROM episodes WHERE artifacts IS NOT NULL AND cardinality(artifacts) > 0 "
+        "GROUP BY cell HAVING count(DISTINCT hash(artifacts::VARCHAR)) > 1"
+    ).fetchall()
+    return {cell for (cell,) in rows}
 
 
-def _bootstrap_means(differences: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Means of resamples of the cases, in chunks that bound the memory."""
-    size = len(differences)
-    chunk = max(1, 4_000_000 // size)
-    means = [
-        differences[rng.integers(0, size, (min(chunk, RESAMPLES - start), size))].mean(axis=1)
-        for start in range(0, RESAMPLES, chunk)
-    ]
-    return np.concatenate(means)
+class _Source:
+    """The values of one metric, read once for all pairs."""
+
+    def __init__(self, results: Results, metric: Metric, trained: set[int], resamples: int) -> None:
+        self._results, self._metric = results, metric
+        self._trained, self._resamples = trained, resamples
+        self._scores = read_scores(results, metric)
+        self._whole = read_scores(results, metric, complete_only=False) if metric.most else None
+
+    def compare(self, axis: str, first: str, second: str) -> Comparison | None:
+        """None if no case has a value on both sides."""
+        pairs = partners(self._results, axis, first, second)
+        sides = paired(self._scores, pairs)
+        if not len(sides.first):
+            return None
+        found = self._estimate(self._scores, pairs)
+        both = [np.isfinite(self._scores.values[list(pair)]).all(axis=0) for pair in pairs]
+        return Comparison(
+            **vars(found),
+            metric=self._metric.name,
+            axis=axis,
+            first=first,
+            second=second,
+            p_holm=found.p,
+            counted=int(sum(each.sum() for each in both)),
+            planned=self._planned(pairs),
+            bounds=self._bounds(pairs, found),
+        )
+
+    def _estimate(self, scores: Scores, pairs: Sequence[tuple[int, int]]) -> Estimate:
+        shared = any(cell in self._trained for pair in pairs for cell in pair)
+        return estimate(
+            paired(scores, pairs),
+            most=self._metric.most,
+            shared=shared,
+            resamples=self._resamples,
+        )
+
+    def _planned(self, pairs: Iterable[tuple[int, int]]) -> int:
+        cells, planned = self._results.manifest.cells, self._results.planned
+        return sum(min(planned[cells[cell].cell_id] for cell in pair) for pair in pairs)
+
+    def _bounds(self, pairs: Sequence[tuple[int, int]], found: Estimate) -> Bounds | None:
+        if self._whole is None or self._metric.most is None:
+            return None
+        involved = sorted({cell for pair in pairs for cell in pair})
+        if not self._whole.missing[involved].any():
+            return None
+        filled = [
+            self._estimate(self._whole.filled(value), pairs) for value in (0.0, self._metric.most)
+        ]
+        return Bounds(
+            filled[0].difference,
+            filled[1].difference,
+            all(_verdict(each) == _verdict(found) for each in filled),
+        )
 
 
-def _sign_flip(differences: np.ndarray, rng: np.random.Generator) -> float:
-    """Two-sided p of the mean under random signs; the observed one counts as one of them."""
-    size = len(differences)
-    observed = abs(differences.mean())
-    chunk = max(1, 4_000_000 // size)
-    as_large = 0
-    for start in range(0, RESAMPLES, chunk):
-        signs = rng.integers(0, 2, (min(chunk, RESAMPLES - start), size)) * 2 - 1
-        as_large += int(np.sum(np.abs((signs * differences).mean(axis=1)) >= observed - 1e-12))
-    return (as_large + 1) / (RESAMPLES + 1)
+def _verdict(found: Estimate) -> int:
+    """1 or -1 for a significant difference, by its sign; else 0."""
+    return int(np.sign(found.difference)) if found.p < LEVEL else 0

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import comb
 
+LEVEL = 0.05
+"""A p below it is called significant."""
+
 
 def sign_test(wins: int, losses: int) -> float:
     """Two-sided exact p of `wins` against `losses`; ties are left out. 1 without either."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.arguments import Folder, Format
+from runner.cli.arguments import Folder, Format, Overrides
 from runner.cli.exits import one_clear_message, plain_console
 
 app = typer.Typer()
@@ -107,10 +107,52 @@ def compare(
 ) -> None:
     """Compare the values of an axis, paired by case, with interval and permutation test."""
     with one_clear_message():
-        from runner.commands.results import show_comparison
+        from runner.commands.compare import show_comparison
 
         show_comparison(
             folder, axis=axis, metrics=metric or [], baseline=baseline, console=plain_console()
+        )
+
+
+@app.command()
+def power(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="DIR|SWEEP", help="Results, or with --sd a sweep file."),
+    ],
+    overrides: Overrides = None,
+    axis: Annotated[str | None, typer.Option(help="The axis whose values to compare.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A metric; may be repeated. Default: the sweep's first."),
+    ] = None,
+    detect: Annotated[
+        float | None, typer.Option(help="A difference that the sweep is to find: 0.03.")
+    ] = None,
+    sd: Annotated[
+        float | None,
+        typer.Option(
+            help="Assumed standard deviation of the difference of two dialogues of one case and "
+            "seed, before anything has run."
+        ),
+    ] = None,
+    case_share: Annotated[
+        float, typer.Option(help="With --sd: the share of its variance that is the case's own.")
+    ] = 0.5,
+) -> None:
+    """Compute the cases and seeds that a difference needs, or the smallest one that is found."""
+    with one_clear_message():
+        from runner.commands.power import show_power
+
+        show_power(
+            what,
+            axis=axis,
+            metrics=metric or [],
+            detect=detect,
+            deviation=sd,
+            share=case_share,
+            overrides=overrides or [],
+            console=plain_console(),
         )
 
 

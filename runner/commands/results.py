@@ -11,10 +11,9 @@ from analysis import published
 from analysis.metrics.core import by_group
 from analysis.results import Results
 from analysis.statistics import agreement, pairs
-from analysis.statistics.compare import compare_all
-from analysis.tables import doubts, render, sheets
-from analysis.tables.labels import brief, with_short_labels
-from analysis.tables.table import make_table, watermarks
+from analysis.tables import render, sheets
+from analysis.tables.labels import with_short_labels
+from analysis.tables.table import make_table
 from analysis.tables.vs_published import table_beside
 
 
@@ -73,28 +72,3 @@ def _print(sheet: sheets.Sheet, format: str, console: Console) -> None:
         sheets.print_text(sheet, console)
     else:
         print(sheets.markdown(sheet) if format == "markdown" else sheets.latex(sheet))
-
-
-def show_comparison(
-    folder: str, *, axis: str, metrics: Sequence[str], baseline: str | None, console: Console
-) -> None:
-    """Every pair of values of an axis, or each against the baseline, with interval and test."""
-    results = Results.open(folder)
-    compared = compare_all(results, metrics or results.manifest.metrics[:1], axis, baseline)
-    labels = brief(label for found in compared for label in (found.first, found.second))
-    for found in compared:
-        correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
-        holm = f", Holm {found.p_holm:.4f}" if found.p_holm != found.p else ""
-        console.print(
-            f"{found.metric}: {found.axis} {labels.short[found.first]} - "
-            f"{labels.short[found.second]} = "
-            f"{found.difference:+.3f}, 95 % interval [{found.low:+.3f}, {found.high:+.3f}] "
-            f"(bootstrap over {found.cases} cases), p = {found.p:.4f}{holm} (sign flips over "
-            f"cases), correlation over cases {correlation}",
-            markup=False,
-            soft_wrap=True,
-        )
-    left_out = [f"left out above: {options}" for options in labels.left_out]
-    notes = [*left_out, *watermarks(results), *doubts.notes(results)]
-    for note in notes:
-        console.print(note, markup=False, soft_wrap=True)

@@ -24,6 +24,7 @@ BENCHES = (
     ("vllm_throughput",),
     ("affinity",),
     ("titles",),
+    ("coverage",),
 )
 
 for name, *words in BENCHES:

@@ -77,10 +77,13 @@ def test_what_is_undefined_is_nan_and_the_columns_stay_numbers(folder):
 
 def test_comparisons_are_those_of_the_command(folder):
     frame = analysis.open(folder).compare("roles.agent", "sr@5")
-    (expected,) = compare_all(Results.open(folder), ["sr@5"], "roles.agent")
+    (expected,) = compare_all(Results.open(folder), ["sr@5"], "roles.agent").found
     assert frame.loc[0, "difference"] == expected.difference
     assert frame.loc[0, "p_holm"] == expected.p_holm
-    assert frame.attrs["notes"] == []
+    assert expected.variance is not None
+    assert frame.loc[0, "variance_case"] == expected.variance.case
+    assert (frame.loc[0, "stands"], frame.attrs["notes"]) == (None, [])
+    assert frame.attrs["tied"] == {"sr@5": ["strong"]}
 
 
 def test_rows_of_an_episode_carry_its_axes_and_the_failed_attempts_are_left_out(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 
 from agents.core.errors import UsageError
 from analysis.results import Results
-from analysis.statistics.compare import _sign_flip, compare, compare_all
+from analysis.statistics.compare import compare, compare_all
+from analysis.statistics.resampling import sign_flip
 from analysis.statistics.significance import holm
 from tests.analysis.builder import Built, Cell, grid_of
 
@@ -83,7 +84,7 @@ def test_all_pairs_are_corrected_by_holm_and_stay_in_order(tmp_path):
         results(tmp_path, cells, lambda cell, *_: random_.random() < chance[cell.axes["agent"]]),
         ["sr@5"],
         "agent",
-    )
+    ).found
     assert [(c.first, c.second) for c in found] == [("a", "b"), ("a", "c"), ("b", "c")]
     ordered = sorted(found, key=lambda c: c.p)
     expected, least = [], 0.0
@@ -98,7 +99,7 @@ def test_against_a_baseline_each_other_value_is_compared_in_every_metric(tmp_pat
     sweep = results(
         tmp_path, grid_of(full, without, "b"), lambda cell, *_: cell.axes["agent"] == full
     )
-    found = compare_all(sweep, ["sr@5", "at_fail_t"], "agent", "a(deep=true)")
+    found = compare_all(sweep, ["sr@5", "at_fail_t"], "agent", "a(deep=true)").found
     assert [(c.metric, c.first, c.second) for c in found] == [
         (metric, first, full) for metric in ("sr@5", "at_fail_t") for first in (without, "b")
     ]
@@ -115,13 +116,16 @@ def test_no_difference_at_all_is_p_1_and_the_same_every_time(tmp_path):
     sweep = results(tmp_path, grid_of("a", "b"), lambda *_: True)
     once, again = (compare(sweep, "sr@5", "agent", "a", "b") for _ in range(2))
     assert once == again
-    assert (once.difference, once.low, once.high, once.p, once.correlation) == (0, 0, 0, 1, None)
+    assert (once.difference, once.boot_low, once.boot_high, once.p) == (0, 0, 0, 1)
+    assert (once.correlation, once.effect) == (None, None)
+    # That 20 of 20 cases succeeded on both sides leaves room for a difference.
+    assert (once.low, once.high) == pytest.approx((-0.161, 0.161), abs=0.001)
 
 
 def test_the_test_keeps_its_level_when_cases_differ_and_seeds_repeat_them():
     """A null of 40 cases with an effect of agent by case: at most about 5 % may be significant."""
     rng = np.random.default_rng(0)
-    hits = sum(_sign_flip(rng.normal(size=40), rng) < 0.05 for _ in range(200))
+    hits = sum(sign_flip(rng.normal(size=40), rng) < 0.05 for _ in range(200))
     assert hits <= 20  # 5 % of 200 are 10; 20 has a chance below 0.2 %
 
 

@@ -24,6 +24,7 @@ def test_help_names_every_command(crsweep):
         "status",
         "table",
         "compare",
+        "power",
         "sql",
         "cache",
         "doctor",

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from runner.commands.results import show_comparison
+from runner.commands.compare import show_comparison
 from tests.analysis.builder import Built, grid_of, recorded
 
 
@@ -26,7 +26,13 @@ def test_a_comparison_notes_leaks_and_disagreements_too(tmp_path):
                 leak = recorded(leak=(cell.cell_id, case_id, seed) == ("a/weak", "u0", 0))
                 built.episode(cell, case_id, seed, success_turn=1, opening={"user_extra": leak})
     console = screen()
-    show_comparison(str(built.write(tmp_path)), axis="roles.agent", metric="sr@5", console=console)
+    show_comparison(
+        str(built.write(tmp_path)),
+        axis="roles.agent",
+        metrics=["sr@5"],
+        baseline=None,
+        console=console,
+    )
     lines = printed(console).splitlines()
     assert lines[0].startswith("sr@5: roles.agent strong - weak = +0.000")
     assert lines[-1] == ("weak: leaks in 1 of 12 dialogues (8%); 1 of 12 successes are not clean")

@@ -1,0 +1,117 @@
+"""How many cases and seeds show a difference: power of the test over cases, or over seeds.
+
+The mean of paired differences is tested by t, as in a test of one mean: power is that of the
+noncentral t distribution with the error of the variance components (`Components.error`). Where
+something is shared within a seed, seeds cluster too, and there are S - 1 degrees of freedom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from scipy.optimize import brentq
+from scipy.stats import ncf, t
+
+from analysis.statistics.components import Components
+
+TARGET = 0.8
+_MOST = 1_000_000  # cases or seeds; more is no plan
+
+
+def power(
+    difference: float,
+    variance: Components,
+    cases: int,
+    seeds: int,
+    *,
+    shared: bool = False,
+    alpha: float = 0.05,
+) -> float:
+    """The chance that a two-sided test of level `alpha` finds a true `difference`."""
+    df = (seeds if shared else cases) - 1
+    if df < 1:
+        return 0.0
+    error = variance.error(cases, seeds, shared=shared)
+    if error == 0:
+        return float(difference != 0)
+    # The square of t, because scipy's noncentral t is NaN in its far tail.
+    critical = float(t.ppf(1 - alpha / 2, df))
+    return float(ncf.sf(critical**2, 1, df, (difference / error) ** 2))
+
+
+def detectable(
+    variance: Components,
+    cases: int,
+    seeds: int,
+    *,
+    shared: bool = False,
+    alpha: float = 0.05,
+    target: float = TARGET,
+) -> float | None:
+    """The smallest difference with a power of `target`; None with too few cases or seeds."""
+    if (seeds if shared else cases) < 2:
+        return None
+    error = variance.error(cases, seeds, shared=shared)
+    if error == 0:
+        return 0.0
+
+    def lacking(size: float) -> float:
+        return power(size, variance, cases, seeds, shared=shared, alpha=alpha) - target
+
+    df = (seeds if shared else cases) - 1
+    high = error * 2 * (float(t.ppf(1 - alpha / 2, df)) + float(t.ppf(target, df)))
+    return float(brentq(lacking, 0.0, high))
+
+
+def cases_needed(
+    difference: float,
+    variance: Components,
+    seeds: int,
+    *,
+    shared: bool = False,
+    alpha: float = 0.05,
+    target: float = TARGET,
+) -> int | None:
+    """The fewest cases with a power of `target`, with so many seeds; None if no number has it."""
+    return _fewest(
+        lambda n: power(difference, variance, n, seeds, shared=shared, alpha=alpha) >= target
+    )
+
+
+def seeds_needed(
+    difference: float,
+    variance: Components,
+    cases: int,
+    *,
+    shared: bool = False,
+    alpha: float = 0.05,
+    target: float = TARGET,
+) -> int | None:
+    """The fewest seeds with a power of `target`, with so many cases; None if no number has it."""
+    return _fewest(
+        lambda n: power(difference, variance, cases, n, shared=shared, alpha=alpha) >= target
+    )
+
+
+def of_spread(deviation: float, share: float) -> Components:
+    """The components of differences with a standard deviation of `deviation` between pairs.
+
+    A pair is two dialogues of the same case and seed. `share` in [0, 1] of the variance is the
+    case's own, which more seeds do not average out.
+    """
+    total = deviation**2
+    return Components(total * share, 0.0, total * (1 - share), 0, 0)
+
+
+def _fewest(enough: Callable[[int], bool]) -> int | None:
+    """The smallest number for which `enough` holds, which does not end once it has begun."""
+    high = 2
+    while not enough(high):
+        if high >= _MOST:
+            return None
+        high *= 2
+    low = 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return 1 if enough(1) else high

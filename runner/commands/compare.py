@@ -1,0 +1,101 @@
+"""`crsweep compare`: differences between the values of an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.console import Console
+
+from analysis.results import Results
+from analysis.statistics.compare import Comparison, Ties, compare_all
+from analysis.statistics.components import advice
+from analysis.statistics.estimates import BOOTSTRAP
+from analysis.tables import doubts
+from analysis.tables.labels import brief
+from analysis.tables.table import watermarks
+from runner.core.formatting import many
+
+
+def show_comparison(
+    folder: str, *, axis: str, metrics: Sequence[str], baseline: str | None, console: Console
+) -> None:
+    """Every pair of values of an axis, or each against the baseline, with interval and test."""
+    results = Results.open(folder)
+    compared = compare_all(results, metrics or results.manifest.metrics[:1], axis, baseline)
+    labels = brief(label for found in compared.found for label in (found.first, found.second))
+    lines: list[str] = []
+    for found in compared.found:
+        lines += _lines(found, labels.short)
+    lines += [_tied(ties, labels.short) for ties in compared.ties]
+    if any(found.few_seeds for found in compared.found):
+        lines.append(
+            "! what is trained differs between seeds, which are too few for a claim beyond them: "
+            "the interval has S - 1 degrees of freedom"
+        )
+    left_out = [f"left out above: {options}" for options in labels.left_out]
+    for line in [
+        *lines, *left_out, *compared.notes, *watermarks(results), *doubts.notes(results)
+    ]:  # fmt: skip
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _lines(found: Comparison, short: Mapping[str, str]) -> Iterator[str]:
+    correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
+    holm = f", Holm {found.p_holm:.4f}" if found.p_holm != found.p else ""
+    few = " !" if found.few_seeds else ""
+    yield (
+        f"{found.metric}: {found.axis} {short[found.first]} - {short[found.second]} = "
+        f"{found.difference:+.3f}, 95 % interval [{found.low:+.3f}, {found.high:+.3f}]{few} "
+        f"({found.interval}, {many(found.cases, 'case')}), p = {found.p:.4f}{holm} ({found.test}), "
+        f"correlation over cases {correlation}"
+    )
+    parts = [f"{found.first_mean:.3f} against {found.second_mean:.3f}"]
+    if found.effect is not None:
+        parts.append(f"d_z {found.effect:+.2f}")
+    if found.effect_h is not None:
+        parts.append(f"Cohen's h {found.effect_h:+.2f}")
+    if found.interval != BOOTSTRAP:
+        parts.append(f"bootstrap over cases [{found.boot_low:+.3f}, {found.boot_high:+.3f}]")
+    if found.error is not None:
+        parts.append(f"error clustered by case {found.error:.4f}")
+    yield f"  {', '.join(parts)}"
+    if found.counted < found.planned:
+        yield f"  {found.counted:,} of {found.planned:,} planned pairs of episodes{_bounds(found)}"
+    if found.variance is not None:
+        shares = _shares(found)
+        if shares:
+            yield f"  {shares}; {advice(found.variance, shared=found.shared)}"
+
+
+def _bounds(found: Comparison) -> str:
+    if found.bounds is None:
+        return ""
+    stands = "the conclusion is the same" if found.bounds.stands else "the conclusion CHANGES"
+    return (
+        f"; difference if the missing ones all failed {found.bounds.if_failed:+.3f}, if they all "
+        f"succeeded {found.bounds.if_succeeded:+.3f}: {stands}"
+    )
+
+
+def _shares(found: Comparison) -> str:
+    """What share of a pair's variance comes from where; empty if nothing varies."""
+    variance = found.variance
+    total = 0.0 if variance is None else variance.case + variance.seed + variance.rest
+    if variance is None or total == 0:
+        return ""
+    if variance.seeds == 1:
+        return "one seed: the variance between cases cannot be told from that within a case"
+    case, seed, rest = (100 * v / total for v in (variance.case, variance.seed, variance.rest))
+    return (
+        f"variance of a pair's difference: case {case:.0f} %, seed {seed:.0f} %, their interplay "
+        f"and chance {rest:.0f} %"
+    )
+
+
+def _tied(ties: Ties, short: Mapping[str, str]) -> str:
+    tied = ", ".join(short[value] for value in ties.tied)
+    return f"{ties.metric}: best is {short[ties.best]}; " + (
+        f"tied with it (not significantly different after Holm): {tied}"
+        if tied
+        else "no other value is tied with it"
+    )

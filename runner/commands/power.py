@@ -1,0 +1,173 @@
+"""`crsweep power`: cases and seeds that a difference needs, before a sweep or after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from agents.core.errors import UsageError, near
+from analysis.results import Results
+from analysis.statistics.compare import compare_all
+from analysis.statistics.components import Components
+from analysis.statistics.power import (
+    TARGET,
+    cases_needed,
+    detectable,
+    of_spread,
+    power,
+    seeds_needed,
+)
+from analysis.tables.labels import brief
+from analysis.tables.table import watermarks
+from runner.driver.loading import load_plan
+from sweeps.plan import Plan
+
+_CASES, _SEEDS = (25, 50, 100, 200, 400, 800), (1, 3, 5, 10)
+
+
+class _Design(NamedTuple):
+    """What a test has: so many cases and seeds, and level `alpha` after correction."""
+
+    cases: int
+    seeds: int
+    shared: bool
+    alpha: float
+
+
+def show_power(
+    what: str,
+    *,
+    axis: str | None,
+    metrics: Sequence[str],
+    detect: float | None,
+    deviation: float | None,
+    share: float,
+    overrides: Sequence[str],
+    console: Console,
+) -> None:
+    """Power from the variances of finished results, or with `deviation` from an assumed one."""
+    if detect is not None and detect <= 0:
+        raise UsageError(f"--detect {detect}: expected a difference above 0, such as 0.03")
+    if deviation is None:
+        if overrides:
+            raise UsageError("overrides are for a sweep file, which needs --sd")
+        lines = _of_results(what, axis, metrics, detect)
+    else:
+        lines = _of_plan(what, deviation, share, detect, overrides, axis)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _of_results(
+    folder: str, axis: str | None, metrics: Sequence[str], detect: float | None
+) -> list[str]:
+    results = Results.open(folder)
+    if axis is None:
+        axis = _only_axis(results)
+    compared = compare_all(results, metrics or results.manifest.metrics[:1], axis)
+    labels = brief(label for found in compared.found for label in (found.first, found.second))
+    tests = len(compared.found)
+    lines = [_preface(tests)]
+    for found in compared.found:
+        head = f"{found.metric}: {labels.short[found.first]} - {labels.short[found.second]}"
+        if found.variance is None:
+            lines.append(f"{head}: fewer than two cases have all seeds; power is unknown")
+            continue
+        design = _Design(found.cases, found.variance.seeds, found.shared, 0.05 / tests)
+        lines += [f"{head}: {line}" for line in _lines(found.variance, design, detect)]
+        if found.variance.seeds == 1:
+            lines.append(
+                "  one seed: the variance within a case is counted as the case's, so the gain from "
+                "more seeds is unknown"
+            )
+    return [*lines, *compared.notes, *watermarks(results)]
+
+
+def _of_plan(
+    sweep: str,
+    deviation: float,
+    share: float,
+    detect: float | None,
+    overrides: Sequence[str],
+    axis: str | None,
+) -> list[str]:
+    if deviation <= 0:
+        raise UsageError(f"--sd {deviation}: expected a standard deviation above 0, such as 0.5")
+    if not 0 <= share <= 1:
+        raise UsageError(f"--case-share {share}: expected a share from 0 to 1")
+    plan = load_plan(Path(sweep), overrides)
+    cells = plan.cells
+    seeds = min(len(cell.seeds) for cell in cells)
+    sizes = [len(source) for source in plan.sources]
+    values = _values(plan, axis)
+    tests = max(1, values * (values - 1) // 2)
+    variance = of_spread(deviation, share)
+    lines = [
+        _preface(tests),
+        f"assumed: the difference of two dialogues of one case and seed has the standard deviation "
+        f"{deviation:g}, of whose variance {share:.0%} is the case's own",
+    ]
+    for size in dict.fromkeys(sizes):
+        lines += _lines(variance, _Design(size, seeds, False, 0.05 / tests), detect)
+    lines.append("smallest difference with a power of 0.8, by cases and seeds:")
+    lines.append("  cases " + "".join(f"{f'{n} seeds':>10}" for n in _SEEDS))
+    for cases in sorted({*_CASES, *sizes}):
+        found = [detectable(variance, cases, n, alpha=0.05 / tests) for n in _SEEDS]
+        lines.append(f"  {cases:>5} " + "".join(f"{_number(each):>10}" for each in found))
+    return lines
+
+
+def _values(plan: Plan, axis: str | None) -> int:
+    """How many values of the axis are compared; of the axis with the most without a name."""
+    if axis is not None and axis not in plan.axes:
+        known = f"axes: {', '.join(plan.axes)}" if plan.axes else "the grid has no axes"
+        raise UsageError(f"there is no axis {axis!r}{near(axis, plan.axes)} ({known})")
+    names = [axis] if axis else plan.axes
+    return max((len({cell.axes.get(name) for cell in plan.cells}) for name in names), default=1)
+
+
+def _preface(tests: int) -> str:
+    return (
+        "power of a two-sided paired test over cases at level 0.05"
+        + (f" / {tests} (the pairs that are compared, Bonferroni)" if tests > 1 else "")
+        + f"; target {TARGET}"
+    )
+
+
+def _lines(variance: Components, design: _Design, detect: float | None) -> list[str]:
+    cases, seeds = design.cases, design.seeds
+    options = {"shared": design.shared, "alpha": design.alpha}
+    least = detectable(variance, cases, seeds, **options)
+    line = f"{cases:,} cases x {seeds} seeds detect a difference of {_number(least)}"
+    if detect is None:
+        return [line]
+    reached = power(detect, variance, cases, seeds, **options)
+    more_cases = cases_needed(detect, variance, seeds, **options)
+    more_seeds = seeds_needed(detect, variance, cases, **options)
+    return [
+        f"{line}; {detect:g} is found with power {reached:.2f}; it needs "
+        + (f"{more_cases:,} cases" if more_cases else "more cases than there could be")
+        + f" at {seeds} seeds, or "
+        + (
+            f"{more_seeds:,} seeds at {cases:,} cases"
+            if more_seeds
+            else f"more cases than {cases:,} at any number of seeds"
+        )
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.4f}"
+
+
+def _only_axis(results: Results) -> str:
+    """The axis of which there are several values, if it is the only one."""
+    cells = results.manifest.cells
+    several = [a for a in results.axes if len({c.axes.get(a) for c in cells}) > 1]
+    if len(several) != 1:
+        known = ", ".join(several) or "none has two values"
+        raise UsageError(f"name the axis to compare: --axis AXIS (axes: {known})")
+    return several[0]

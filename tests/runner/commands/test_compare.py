@@ -1,0 +1,199 @@
+"""What `crsweep compare` and `crsweep power` print, ordinary results and others."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from agents.core.errors import UsageError
+from analysis.results import Results
+from analysis.statistics.compare import compare_all, trained_apart
+from runner.commands.compare import show_comparison
+from runner.commands.power import show_power
+from tests.analysis.builder import Built, Cell, grid_of
+from tests.runner.commands.test_results import printed, screen
+from tests.sweep_files import write_sweep
+
+Outcome = Callable[[Cell, str, int], int | None]  # the turn of success
+
+
+def sweep(folder, outcome: Outcome, *, cases=20, agents="ab", seeds=(0, 1, 2), skip=()) -> str:
+    built = Built(
+        grid_of(*agents, backbones=["m"]),
+        seeds=list(seeds),
+        case_ids=[f"u{n}" for n in range(cases)],
+    )
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                if (cell.axes["agent"], case_id, seed) in skip:
+                    built.failed(cell, case_id, seed, "infrastructure")
+                else:
+                    built.episode(cell, case_id, seed, success_turn=outcome(cell, case_id, seed))
+    return str(built.write(folder))
+
+
+def often(**chances: float) -> Outcome:
+    rng = random.Random(7)
+    return lambda cell, *_: 2 if rng.random() < chances[cell.axes["agent"]] else None
+
+
+def compared(folder: str, *metrics: str, baseline: str | None = None) -> list[str]:
+    console = screen()
+    show_comparison(folder, axis="agent", metrics=metrics, baseline=baseline, console=console)
+    return printed(console).splitlines()
+
+
+def powers(what, *, metrics: Sequence[str] = (), detect=None, sd=None, share=0.5, axis=None):
+    console = screen()
+    show_power(
+        str(what), axis=axis, metrics=metrics, detect=detect, deviation=sd, share=share,
+        overrides=(), console=console,
+    )  # fmt: skip
+    return printed(console).splitlines()
+
+
+def test_a_rate_has_newcombes_interval_its_effects_and_what_is_tied(tmp_path):
+    folder = sweep(tmp_path, often(a=0.9, b=0.3, c=0.35), agents="abc", cases=30)
+    lines = compared(folder)
+    assert re.match(
+        r"sr@5: agent a - b = \+0\.\d{3}, 95 % interval \[\+.*\] \(Newcombe, 30 cases\), "
+        r"p = 0.0001, Holm 0.000\d \(sign flips over cases\)",
+        lines[0],
+    )
+    assert re.search(
+        r"against 0\.\d+, d_z \+\d.*, Cohen's h \+1\..*, bootstrap over cases", lines[1]
+    )
+    assert "variance of a pair's difference: case" in lines[2]
+    assert lines[-1] == "sr@5: best is a; no other value is tied with it"
+    other = compared(folder, "at_fail_plus_1")
+    assert "(bootstrap over cases, 30 cases)" in other[0]
+    assert "best is a" in other[-1]  # where fewer turns are better
+
+
+def test_values_that_no_test_separates_from_the_best_are_tied(tmp_path):
+    lines = compared(sweep(tmp_path, often(a=0.5, b=0.5), cases=10))
+    assert re.search(r"best is [ab]; tied with it .*: [ab]$", lines[-1])
+    assert not any("best is" in line for line in compared(str(tmp_path), baseline="a"))
+
+
+def test_missing_episodes_are_counted_and_what_they_could_change_is_said(tmp_path):
+    def a_wins(cell, *_):
+        return 1 if cell.axes["agent"] == "a" else None
+
+    safe = sweep(tmp_path / "safe", a_wins, skip=[("a", "u0", 0)])
+    assert any(
+        line.startswith("  59 of 60 planned pairs of episodes; difference if the missing ones all ")
+        and line.endswith("failed +0.983, if they all succeeded +1.000: the conclusion is the same")
+        for line in compared(safe)
+    )
+    lost = [("a", f"u{n}", seed) for n in range(8) for seed in (0, 1, 2)]
+    shaky = sweep(
+        tmp_path / "shaky",
+        lambda cell, case, _: 1 if cell.axes["agent"] == "a" and int(case[1:]) % 2 else None,
+        skip=lost,
+    )
+    (line,) = (line for line in compared(shaky) if "planned pairs" in line)
+    assert line.startswith("  36 of 60")
+    (found,) = compare_all(Results.open(shaky), ["sr@5"], "agent").found
+    # a has 6 of 12 known cases; b none of 20.
+    assert found.bounds is not None
+    assert (found.bounds.if_failed, found.bounds.if_succeeded) == pytest.approx((0.3, 0.7))
+
+
+def test_failures_by_the_agent_are_no_missing_episodes(tmp_path):
+    built = Built(grid_of("a", "b", backbones=["m"]), seeds=[0])
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            if cell.axes["agent"] == "a":
+                built.failed(cell, case_id, 0, "agent")
+            else:
+                built.episode(cell, case_id, 0, success_turn=1)
+    (found,) = compare_all(Results.open(built.write(tmp_path)), ["sr@5"], "agent").found
+    assert (found.difference, found.counted, found.planned, found.bounds) == (-1, 4, 4, None)
+
+
+def test_agents_trained_apart_are_compared_by_seed_too(tmp_path):
+    rng = random.Random(3)
+    built = Built(grid_of("a", "b", backbones=["m"]), case_ids=[f"u{n}" for n in range(30)])
+    for cell in built.cells:
+        trained = cell.axes["agent"] == "a"
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                built.episode(
+                    cell, case_id, seed, success_turn=1 if rng.random() < 0.5 else None,
+                    artifacts=[("item_knn", f"digest {seed if trained else 0}")],
+                )  # fmt: skip
+    folder = str(built.write(tmp_path))
+    results = Results.open(folder)
+    assert trained_apart(results) == {0}
+    (found,) = compare_all(results, ["sr@5"], "agent").found
+    assert (found.shared, found.few_seeds, found.test) == (True, True, "two-way t")
+    lines = compared(folder)
+    assert "] ! (two-way t, 30 cases)" in lines[0]
+    assert any(line.startswith("! what is trained differs between seeds") for line in lines)
+
+
+def test_one_seed_and_one_case_are_said_to_be_one(tmp_path):
+    lines = compared(sweep(tmp_path / "seed", often(a=0.9, b=0.4), seeds=[0]))
+    assert any("one seed: the variance between cases" in line for line in lines)
+    lines = compared(sweep(tmp_path / "case", often(a=1, b=0), cases=1))
+    assert "(Newcombe, 1 case), p = 1.0000" in lines[0]
+
+
+def test_all_failed_and_nothing_varied(tmp_path):
+    lines = compared(sweep(tmp_path, often(a=0, b=0)))
+    assert lines[0].startswith("sr@5: agent a - b = +0.000, 95 % interval [-0.161, +0.161]")
+    assert "0.000 against 0.000, Cohen's h +0.00" in lines[1]
+
+
+def test_without_a_common_value_there_is_one_clear_line(tmp_path):
+    empty = Built(grid_of("a", "b")).write(tmp_path / "empty")
+    with pytest.raises(UsageError, match=r"^no case has sr@5 for both agent=a and b$"):
+        compared(str(empty))
+    finished = sweep(tmp_path / "nan", often(a=1, b=0))
+    with pytest.raises(UsageError, match="no case has hr@50_turn"):
+        compared(finished, "hr@50_turn")
+    lines = compared(finished, "sr@5", "hr@50_turn")
+    assert "no case has hr@50_turn for both agent=a and b" in lines
+
+
+def test_power_of_results_says_what_is_found_and_needed(tmp_path):
+    folder = sweep(tmp_path, often(a=0.6, b=0.4), cases=40)
+    lines = powers(folder, detect=0.05)
+    assert lines[0].endswith("at level 0.05; target 0.8")
+    assert re.match(
+        r"sr@5: a - b: 40 cases x 3 seeds detect a difference of 0\.\d{4}; 0.05 is found "
+        r"with power 0\.\d\d; it needs [\d,]+ cases at 3 seeds, or ",
+        lines[1],
+    )
+    with pytest.raises(UsageError, match="above 0"):
+        powers(folder, detect=-1)
+    with pytest.raises(UsageError, match="sweep file"):
+        show_power(
+            folder, axis=None, metrics=(), detect=None, deviation=None, share=0.5,
+            overrides=["a=1"], console=screen(),
+        )  # fmt: skip
+
+
+def test_power_of_one_seed_says_what_it_does_not_know(tmp_path):
+    lines = powers(sweep(tmp_path, often(a=0.6, b=0.4), seeds=[0]))
+    assert any("gain from more seeds is unknown" in line for line in lines)
+
+
+def test_power_before_anything_has_run_needs_a_spread(tmp_path):
+    path = write_sweep(tmp_path)
+    lines = powers(path, sd=0.5, detect=0.1)
+    assert "standard deviation 0.5, of whose variance 50% is the case's own" in lines[1]
+    assert lines[3].startswith("smallest difference")
+    assert "800" in lines[-1]
+    for bad in ({"sd": 0.0}, {"sd": 0.5, "share": 2}):
+        with pytest.raises(UsageError, match="expected"):
+            powers(path, **bad)
+    with pytest.raises(UsageError, match="no axis 'agnt'"):
+        powers(path, sd=0.5, axis="agnt")
+    with pytest.raises(UsageError, match="found the file"):
+        powers(path)
