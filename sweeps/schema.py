@@ -256,6 +256,33 @@ class CellConfig(Seeding):
         return {**value, **{key: {"name": names[key], **ref} for key, ref in given.items()}}
 
 
+class TableSpec(_Part):
+    """A table of the sweep, for `crsweep table DIR --name`: nothing here changes an outcome."""
+
+    rows: list[str] = []
+    """Axes whose values are the rows; all of them if neither rows nor columns are given."""
+    columns: list[str] = []
+    """Axes across; `metric` says where among them the metrics go, last by default."""
+    metrics: list[str] = []
+    """The sweep's own without any."""
+    ties: str | None = None
+    """An axis: what is tied with its best value is marked."""
+
+
+class FigureSpec(_Part):
+    """A figure of the sweep, for `crsweep plot DIR NAME`: nothing here changes an outcome."""
+
+    kind: Literal["turns", "tradeoff", "bars", "shares", "cost", "seeds"]
+    metrics: list[str] = []
+    """What is drawn, where the kind leaves a choice."""
+    axis: str | None = None
+    """The axis whose values have a colour each; without it, each cell has one."""
+    of: Literal["action", "strategy"] = "action"
+    """Of `shares`: which column of the turns."""
+    width: Literal["column", "page"] = "column"
+    """Of a two-column paper."""
+
+
 Axes = dict[str, list[Any]]
 
 
@@ -279,6 +306,10 @@ class Header(_Part):
     judges: list[JudgeRef] = []
     """What reads the dialogues afterwards and gives verdicts. They change no dialogue."""
     metrics: Annotated[list[str], Field(min_length=1)] = ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
+    tables: dict[Name, TableSpec] = {}
+    """Name -> a table of the paper. They change no dialogue."""
+    figures: dict[Name, FigureSpec] = {}
+    """Name -> a figure of the paper. They change no dialogue."""
 
     @model_validator(mode="before")
     @classmethod

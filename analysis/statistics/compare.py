@@ -20,7 +20,7 @@ import numpy as np
 from agents.core.errors import UsageError
 from analysis.metrics.core import Metric
 from analysis.results import Results
-from analysis.statistics.estimates import Estimate, estimate
+from analysis.statistics.estimates import Estimate, difference_test, estimate
 from analysis.statistics.resampling import RESAMPLES
 from analysis.statistics.scores import (
     Scores,
@@ -97,7 +97,7 @@ def compare_all(
     trained = trained_apart(results)
     resamples = max(RESAMPLES, 400 * len(pairs) * len(metrics))
     for metric in metrics_of(results, metrics):
-        source = _Source(results, metric, trained, resamples)
+        source = Values(results, metric, trained, resamples)
         for pair in pairs:
             one = source.compare(axis, *pair)
             if one is None:
@@ -122,7 +122,7 @@ def compare(results: Results, metric: str, axis: str, first: str, second: str) -
     values = values_of(results, axis)
     pair = [value_named(value, values, axis) for value in (first, second)]
     (read,) = metrics_of(results, [metric])
-    found = _Source(results, read, trained_apart(results), RESAMPLES).compare(axis, *pair)
+    found = Values(results, read, trained_apart(results), RESAMPLES).compare(axis, *pair)
     if found is None:
         raise UsageError(f"no case has {metric} for both {axis}={first} and {axis}={second}")
     return found
@@ -153,14 +153,28 @@ def trained_apart(results: Results) -> set[int]:
     return {cell for (cell,) in rows}
 
 
-class _Source:
+class Values:
     """The values of one metric, read once for all pairs."""
 
-    def __init__(self, results: Results, metric: Metric, trained: set[int], resamples: int) -> None:
+    def __init__(
+        self,
+        results: Results,
+        metric: Metric,
+        trained: set[int],
+        resamples: int,
+        complete_only: bool = True,
+    ) -> None:
         self._results, self._metric = results, metric
         self._trained, self._resamples = trained, resamples
-        self._scores = read_scores(results, metric)
-        self._whole = read_scores(results, metric, complete_only=False) if metric.most else None
+        self._scores = read_scores(results, metric, complete_only=complete_only)
+        self._all: Scores | None = None
+
+    @property
+    def _whole(self) -> Scores:
+        """The values of incomplete cases too."""
+        if self._all is None:
+            self._all = read_scores(self._results, self._metric, complete_only=False)
+        return self._all
 
     def compare(self, axis: str, first: str, second: str) -> Comparison | None:
         """None if no case has a value on both sides."""
@@ -182,6 +196,14 @@ class _Source:
             bounds=self._bounds(pairs, found),
         )
 
+    def test(self, cells: tuple[int, int]) -> tuple[float, float] | None:
+        """The difference of two cells and its p; None if no case has a value in both."""
+        sides = paired(self._scores, [cells])
+        if not len(sides.first):
+            return None
+        shared = not self._trained.isdisjoint(cells)
+        return difference_test(sides, shared=shared, resamples=self._resamples)
+
     def _estimate(self, scores: Scores, pairs: Sequence[tuple[int, int]]) -> Estimate:
         shared = any(cell in self._trained for pair in pairs for cell in pair)
         return estimate(
@@ -196,7 +218,7 @@ class _Source:
         return sum(min(planned[cells[cell].cell_id] for cell in pair) for pair in pairs)
 
     def _bounds(self, pairs: Sequence[tuple[int, int]], found: Estimate) -> Bounds | None:
-        if self._whole is None or self._metric.most is None:
+        if self._metric.most is None:
             return None
         involved = sorted({cell for pair in pairs for cell in pair})
         if not self._whole.missing[involved].any():

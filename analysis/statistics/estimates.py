@@ -54,6 +54,18 @@ class Estimate:
     variance: Components | None
 
 
+def difference_test(
+    sides: Sides, *, shared: bool, resamples: int = RESAMPLES
+) -> tuple[float, float]:
+    """The difference of two sides and its p, as `estimate` has them."""
+    mean = float((sides.first - sides.second).mean())
+    clustered = two_way(_of_known_seeds(sides)) if shared else None
+    if clustered is not None:
+        return mean, clustered.p(mean)
+    rng = np.random.default_rng(_SEED)
+    return mean, sign_flip(sides.first - sides.second, rng, resamples)
+
+
 def estimate(
     sides: Sides, *, most: float | None, shared: bool, resamples: int = RESAMPLES
 ) -> Estimate:
@@ -69,16 +81,17 @@ def estimate(
     varies = len(a) > 2 and a.std() > 0 and b.std() > 0
     mean = float(apart.mean())
     low, high, interval = boot_low, boot_high, BOOTSTRAP
-    seeds = int(np.isfinite(sides.apart).any(axis=0).sum())
-    clustered = two_way(sides.apart[:, np.isfinite(sides.apart).any(axis=0)]) if shared else None
+    by_seed = _of_known_seeds(sides)
+    seeds = by_seed.shape[1]
+    clustered = two_way(by_seed) if shared else None
+    _, p = difference_test(sides, shared=shared, resamples=resamples)
+    test = SIGN_FLIPS
     if clustered is not None:
         low, high = clustered.interval(mean)
-        interval, p, test = TWO_WAY, clustered.p(mean), TWO_WAY
-    else:
-        p, test = sign_flip(apart, rng, resamples), SIGN_FLIPS
-        if most is not None:
-            low, high = (most * edge for edge in difference_interval(a / most, b / most))
-            interval = NEWCOMBE
+        interval = test = TWO_WAY
+    elif most is not None:
+        low, high = (most * edge for edge in difference_interval(a / most, b / most))
+        interval = NEWCOMBE
     return Estimate(
         difference=mean,
         low=low,
@@ -98,5 +111,10 @@ def estimate(
         correlation=float(np.corrcoef(a, b)[0, 1]) if varies else None,
         shared=shared,
         few_seeds=shared and seeds < FEW_SEEDS,
-        variance=components(sides.apart[:, np.isfinite(sides.apart).any(axis=0)]),
+        variance=components(by_seed),
     )
+
+
+def _of_known_seeds(sides: Sides) -> np.ndarray:
+    """`apart` without the seeds that have no value at all."""
+    return sides.apart[:, np.isfinite(sides.apart).any(axis=0)]

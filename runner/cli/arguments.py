@@ -63,3 +63,9 @@ class Format(StrEnum):
     csv = "csv"
     markdown = "markdown"
     latex = "latex"
+    html = "html"
+
+
+def listed(text: str | None) -> list[str]:
+    """The parts of `a,b`; none without a text."""
+    return [part.strip() for part in (text or "").split(",") if part.strip()]

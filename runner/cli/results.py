@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.arguments import Folder, Format, Overrides
+from runner.cli.arguments import Folder, Format, Overrides, listed
 from runner.cli.exits import one_clear_message, plain_console
 
 app = typer.Typer()
@@ -45,23 +45,56 @@ def table(
         bool,
         typer.Option("--pairs", help="Wins, losses and ties of the judges that compare pairs."),
     ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="A table that the sweep file defines under `tables:`.")
+    ] = None,
+    rows: Annotated[
+        str | None, typer.Option(metavar="AXES", help="Axes down: agent or domain,agent.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="AXES", help="Axes across, such as domain,metric.")
+    ] = None,
+    ties: Annotated[
+        str | None,
+        typer.Option(metavar="AXIS", help="Mark what is tied with the best value of this axis."),
+    ] = None,
 ) -> None:
     """Print the mean and standard deviation over seeds, one row per cell."""
     with one_clear_message():
         from agents.core.errors import UsageError
         from analysis.results import Results
-        from runner.commands.results import show_pairs, show_table
+        from runner.commands.results import show_pairs, show_table, show_turned
 
+        turned = rows or columns or ties or name
         if pairs:
-            if metric or published or by:
+            if metric or published or by or turned:
                 raise UsageError(
-                    "--pairs has its own columns; leave --metric, --published and --by out"
+                    "--pairs has its own columns; leave --metric, --published, --by, --name, "
+                    "--rows, --columns and --ties out"
                 )
             found = Results.open(folder)
             show_pairs(found, format=format.value, everything=everything, console=plain_console())
             return
-        if by and published:
-            raise UsageError("--published has the paper's columns; leave --by out")
+        if published and (by or turned):
+            raise UsageError(
+                "--published has the paper's rows and columns; leave --by, --name, --rows, "
+                "--columns and --ties out"
+            )
+        if by and turned:
+            raise UsageError("--by has a row for each cell; leave --name, --rows, --columns out")
+        if turned:
+            show_turned(
+                Results.open(folder),
+                name=name,
+                rows=listed(rows),
+                columns=listed(columns),
+                metrics=metric or [],
+                ties=ties,
+                format=format.value,
+                everything=everything,
+                console=plain_console(),
+            )
+            return
         show_table(
             Results.open(folder),
             metrics=metric or [],
@@ -111,6 +144,47 @@ def compare(
 
         show_comparison(
             folder, axis=axis, metrics=metric or [], baseline=baseline, console=plain_console()
+        )
+
+
+@app.command()
+def plot(
+    folder: Folder,
+    figure: Annotated[
+        str,
+        typer.Argument(
+            metavar="FIGURE",
+            help="turns, tradeoff, bars, shares, cost or seeds, or a name under `figures:` of the "
+            "sweep file.",
+        ),
+    ],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A metric; may be repeated (tradeoff and cost: x, then y)."),
+    ] = None,
+    axis: Annotated[
+        str | None, typer.Option(help="Draw one line or bar per value of this axis.")
+    ] = None,
+    of: Annotated[str | None, typer.Option(help="Of shares: action or strategy.")] = None,
+    width: Annotated[str | None, typer.Option(help="column or page of a paper.")] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A .pdf, .svg or .png; may be repeated."),
+    ] = None,
+) -> None:
+    """Draw a figure. Needs the extra `plots`."""
+    with one_clear_message():
+        from runner.commands.plot import show_plot
+
+        show_plot(
+            folder,
+            figure,
+            metrics=metric or [],
+            axis=axis,
+            of=of,
+            width=width,
+            out=out or [],
+            console=plain_console(),
         )
 
 

@@ -11,10 +11,14 @@ from analysis import published
 from analysis.metrics.core import by_group
 from analysis.results import Results
 from analysis.statistics import agreement, pairs
+from analysis.statistics.turned import table_named, turned
 from analysis.tables import render, sheets
 from analysis.tables.labels import with_short_labels
 from analysis.tables.table import make_table
 from analysis.tables.vs_published import table_beside
+from sweeps.schema import TableSpec
+
+_WRITERS = {"markdown": sheets.markdown, "latex": sheets.latex, "html": sheets.html_table}
 
 
 def show_table(
@@ -41,6 +45,39 @@ def show_table(
         _print_csv(render.as_csv(table), table.notes)
         return
     _print(render.sheet(with_short_labels(table)), format, console)
+
+
+def show_turned(
+    results: Results,
+    *,
+    name: str | None,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    metrics: Sequence[str],
+    ties: str | None,
+    format: str,
+    everything: bool,
+    console: Console,
+) -> None:
+    """A table with chosen rows and columns, or one that the sweep file defines; options go first.
+
+    Raises UsageError for an unknown name or axis.
+    """
+    spec = table_named(results, name) if name else TableSpec()
+    sheet = turned(
+        results,
+        TableSpec(
+            rows=list(rows or spec.rows),
+            columns=list(columns or spec.columns),
+            metrics=list(metrics or spec.metrics),
+            ties=ties or spec.ties,
+        ),
+        complete_only=not everything,
+    )
+    if format == "csv":
+        _print_csv(sheets.as_csv(sheet), sheet.notes)
+    else:
+        _print(sheet, format, console)
 
 
 def show_pairs(results: Results, *, format: str, everything: bool, console: Console) -> None:
@@ -71,4 +108,4 @@ def _print(sheet: sheets.Sheet, format: str, console: Console) -> None:
     if format == "text":
         sheets.print_text(sheet, console)
     else:
-        print(sheets.markdown(sheet) if format == "markdown" else sheets.latex(sheet))
+        print(_WRITERS[format](sheet))

@@ -235,6 +235,11 @@ def _opened(
         return {"anyOf": [*choices, _NULL], **_kept(found)}
     if "items" in schema:
         found["items"] = _opened(schema["items"], parts, models)
+    if "patternProperties" in schema:
+        found["patternProperties"] = {
+            pattern: _opened(each, parts, models)
+            for pattern, each in schema["patternProperties"].items()
+        }
     if "properties" in schema:
         docs = _docs(model) if model is not None else {}
         found["properties"] = {

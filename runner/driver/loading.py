@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from agents.core.errors import UsageError
+from agents.core.errors import UsageError, near
 from analysis.metrics.core import KnownJudge, Metric, judged_by, parse
 from analysis.results import sweep_at
+from analysis.tables.pivot import METRIC
 from runner.core.locations import (
     check_match,
     check_paths,
@@ -21,6 +22,7 @@ from sweeps import manifest as manifests
 from sweeps.load import LoadedSweep, load, load_recorded
 from sweeps.origins import Origins
 from sweeps.plan import Plan, make_plan
+from sweeps.schema import FigureSpec, TableSpec
 from sweeps.storage import folder as folders
 from workers.models import backend_of, declare
 
@@ -54,12 +56,53 @@ def _checked(loaded: LoadedSweep) -> Plan:
     with reading_shown():
         plan = make_plan(loaded, declare, probe=any(metric.needs_probe for metric in metrics))
     _check_judges_of(metrics, plan)
+    _check_tables(plan)
     _check_samples(plan)
     check_caps(plan)
     check_paths(plan)
     check_match(plan)
     sweep_folder.check_is_ours(loaded.out, loaded.header.name)
     return plan
+
+
+def _check_tables(plan: Plan) -> None:
+    """Refuses tables and figures of metrics or axes that the sweep does not have."""
+    header, refuse = plan.loaded.header, plan.loaded.origins.refuse
+    judges = _known_judges(plan)
+    for part, specs in (("tables", header.tables), ("figures", header.figures)):
+        for name, spec in specs.items():
+            for index, metric in enumerate(spec.metrics):
+                try:
+                    judged_by(parse(metric), judges)
+                except UsageError as error:
+                    raise refuse((part, name, "metrics", index), error.message) from None
+            for place, axis in _axes_of(spec):
+                known = [*plan.axes, *([METRIC] if place[0] in ("rows", "columns") else [])]
+                if axis not in known:
+                    raise refuse(
+                        (part, name, *place),
+                        f"the grid has no axis {axis!r}{near(axis, known)} "
+                        f"(known: {', '.join(known)})",
+                    )
+
+
+def _axes_of(spec: TableSpec | FigureSpec) -> list[tuple[tuple[str | int, ...], str]]:
+    """The axes that a table or figure names, and where."""
+    if isinstance(spec, FigureSpec):
+        return [(("axis",), spec.axis)] if spec.axis else []
+    found: list[tuple[tuple[str | int, ...], str]] = [
+        ((part, index), axis)
+        for part in ("rows", "columns")
+        for index, axis in enumerate(getattr(spec, part))
+    ]
+    return [*found, (("ties",), spec.ties)] if spec.ties else found
+
+
+def _known_judges(plan: Plan) -> list[KnownJudge]:
+    return [
+        KnownJudge(judge.title, judge.ref.name, tuple(d.name for d in judge.dimensions))
+        for judge in plan.judges
+    ]
 
 
 def _check_samples(plan: Plan) -> None:
@@ -94,10 +137,7 @@ def _metrics(loaded: LoadedSweep) -> list[Metric]:
 
 def _check_judges_of(metrics: Sequence[Metric], plan: Plan) -> None:
     """Raises UsageError for a metric on verdicts that no judge of the plan gives."""
-    judges = [
-        KnownJudge(judge.title, judge.ref.name, tuple(d.name for d in judge.dimensions))
-        for judge in plan.judges
-    ]
+    judges = _known_judges(plan)
     for index, metric in enumerate(metrics):
         try:
             judged_by(metric, judges)

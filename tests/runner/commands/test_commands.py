@@ -25,6 +25,7 @@ def test_help_names_every_command(crsweep):
         "table",
         "compare",
         "power",
+        "plot",
         "sql",
         "cache",
         "doctor",

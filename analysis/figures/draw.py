@@ -1,0 +1,266 @@
+"""Figures of a sweep: each kind draws what `analysis.figures.data` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.core.errors import UsageError
+from analysis.figures.data import (
+    Group,
+    Point,
+    by_turn,
+    frontier,
+    groups_of,
+    longest,
+    points,
+    shares,
+)
+from analysis.figures.style import COLOURS, HATCHES, LINES, MARKERS, paper_style
+from analysis.metrics.core import Metric
+from analysis.results import Results
+from analysis.tables.table import metrics_of
+from sweeps.schema import FigureSpec
+
+FORMATS = (".pdf", ".svg", ".png")
+_PANELS = 6
+
+
+class Drawing:
+    """A finished figure."""
+
+    def __init__(self, figure: Any, note: str, width: str) -> None:
+        self.figure = figure
+        self.note = note
+        self._width = width
+
+    def save(self, path: Path) -> None:
+        """Writes a file of the format that its suffix names; UsageError for another one."""
+        if path.suffix.lower() not in FORMATS:
+            raise UsageError(f"{path}: expected a name that ends with {', '.join(FORMATS)}")
+        if not path.parent.is_dir():
+            raise UsageError(f"{path}: there is no folder {path.parent}")
+        # Equal results give equal files.
+        dates: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+        with paper_style(self._width):
+            self.figure.savefig(path, metadata=dates.get(path.suffix.lower()))
+
+
+def draw(results: Results, spec: FigureSpec) -> Drawing:
+    """The figure that `spec` describes.
+
+    Raises UsageError if there is nothing to draw, for axes and metrics that there are not, for too
+    many groups, and without the extra `plots`.
+    """
+    with paper_style(spec.width) as make:
+        figure = make(layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.04, hspace=0.06)
+        groups = groups_of(results, spec.axis)
+        if not groups:
+            raise UsageError(f"{results.folder} has no cells; there is nothing to draw")
+        _KINDS[spec.kind](figure, results, spec, groups)
+        note = _watermark(results)
+        if note:
+            figure.supxlabel(note, fontsize=5, color="#B00000", x=0.99, ha="right")
+        # The layout is fixed here, or each file that is saved would move it a little.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        return Drawing(figure, note, spec.width)
+
+
+def _turns(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+    name = spec.metrics[0].partition("@")[0] if spec.metrics else "sr"
+    turns = longest(results)
+    rows = by_turn(results, name, groups, turns)
+    _need(point for row in rows for point in row)
+    axes = figure.subplots()
+    at = np.arange(1, turns + 1)
+    for n, (group, row) in enumerate(zip(groups, rows, strict=True)):
+        low, mean, high = (np.array([getattr(p, part) for p in row]) for part in _PARTS)
+        axes.fill_between(at, low, high, color=COLOURS[n], alpha=0.15, linewidth=0)
+        axes.plot(
+            at, mean, color=COLOURS[n], marker=MARKERS[n], linestyle=LINES[n], label=group.label
+        )
+    axes.set(xlabel="turn t", ylabel=f"{name}@t", xticks=_ticks(turns))
+    axes.set_ylim(bottom=0)
+    _legend(figure, axes)
+
+
+def _tradeoff(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+    _scatter(figure, results, spec.metrics or ["at_fail_plus_1", f"sr@{longest(results)}"], groups)
+
+
+def _cost(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+    names = spec.metrics or ["tokens", f"sr@{longest(results)}"]
+    axes, found = _scatter(figure, results, names, groups)
+    costs, gains = ([p.mean for p in column] for column in found)
+    best = frontier(costs, gains)
+    axes.plot(
+        [costs[n] for n in best], [gains[n] for n in best],
+        color="#999999", linewidth=0.8, linestyle="--", zorder=1, drawstyle="steps-post",
+    )  # fmt: skip
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def _scatter(
+    figure: Any, results: Results, names: Sequence[str], groups: Sequence[Group]
+) -> tuple[Any, list[list[Point]]]:
+    if len(names) != 2:
+        raise UsageError(f"this figure has two metrics, x and y; found {', '.join(names)}")
+    across, up = metrics_of(results, names)
+    found = [points(results, metric, groups) for metric in (across, up)]
+    for metric, column in zip((across, up), found, strict=True):
+        _need(column, metric)
+    axes = figure.subplots()
+    for n, (group, x, y) in enumerate(zip(groups, *found, strict=True)):
+        axes.errorbar(
+            x.mean, y.mean, xerr=_reach([x]), yerr=_reach([y]), color=COLOURS[n],
+            marker=MARKERS[n], linestyle="none", elinewidth=0.7, capsize=1.5, capthick=0.7,
+            label=group.label,
+        )  # fmt: skip
+    axes.set(xlabel=_named(across), ylabel=_named(up))
+    _legend(figure, axes)
+    return axes, found
+
+
+def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+    metrics = metrics_of(results, spec.metrics or results.manifest.metrics)
+    found = [points(results, metric, groups) for metric in metrics]
+    _need(point for column in found for point in column)
+    # Metrics of different scales have axes of their own.
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    for axes, metric, column in zip(panels, metrics, found, strict=True):
+        for n, (group, point) in enumerate(zip(groups, column, strict=True)):
+            axes.bar(
+                n, point.mean, 0.8, color=COLOURS[n], alpha=0.85, hatch=HATCHES[n],
+                edgecolor="white", linewidth=0, label=group.label,
+            )  # fmt: skip
+            axes.errorbar(
+                n, point.mean, yerr=_reach([point]), color="black", elinewidth=0.8, capsize=2,
+                capthick=0.8,
+            )  # fmt: skip
+        axes.set(title=_named(metric), xticks=[])
+        axes.grid(False, axis="x")
+        axes.set_ylim(bottom=0)
+    _legend(figure, panels[0])
+
+
+def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+    if len(groups) > _PANELS:
+        raise UsageError(
+            f"{len(groups)} panels are too many (at most {_PANELS}); group the cells by one axis: "
+            f"--axis AXIS (axes: {', '.join(results.axes)})"
+        )
+    found = shares(results, spec.of, groups)
+    across = min(len(groups), 2 if spec.width == "column" else 3)
+    down = -(-len(groups) // across)
+    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() * (0.5 + 0.5 * down))
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for axes in panels[len(groups) :]:
+        axes.set_visible(False)
+    for axes, group, each in zip(panels, groups, found, strict=False):
+        bottom = np.zeros(len(each.turns))
+        for n, (value, part) in enumerate(each.shares.items()):
+            n %= len(COLOURS)
+            axes.bar(
+                each.turns, part, 0.85, bottom=bottom, color=COLOURS[n], alpha=0.85,
+                hatch=HATCHES[n], edgecolor="white", linewidth=0, label=value,
+            )  # fmt: skip
+            bottom += part
+        axes.set_title(group.label)
+        labels = [f"{t}\n{n:,}" for t, n in zip(each.turns, each.dialogues, strict=True)]
+        kept = _ticks(len(labels))
+        axes.set_xticks([each.turns[k - 1] for k in kept], [labels[k - 1] for k in kept])
+        axes.grid(False)
+        axes.set_ylim(0, 1)
+    for row in range(down):
+        panels[row * across].set_ylabel(f"share of {spec.of}s")
+    for n in range(max(0, len(groups) - across), len(groups)):
+        panels[n].set_xlabel("turn\ndialogues that got there")
+    _legend(figure, panels[0])
+
+
+def _seeds(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+    metrics = metrics_of(results, spec.metrics[:1] or results.manifest.metrics[:1])
+    column = points(results, metrics[0], groups)
+    _need(column, metrics[0])
+    axes = figure.subplots()
+    figure.set_size_inches(figure.get_figwidth(), 0.7 + 0.22 * len(groups))
+    for n, point in enumerate(column):
+        spread = np.linspace(-0.12, 0.12, len(point.seeds)) if len(point.seeds) > 1 else [0.0]
+        axes.errorbar(
+            point.mean, n, xerr=_reach([point]), color=COLOURS[n], marker="|", markersize=9,
+            elinewidth=1.0, capsize=2, capthick=1.0,
+        )  # fmt: skip
+        if point.seeds:
+            axes.plot(
+                point.seeds, n + np.array(spread), "o", color=COLOURS[n], markersize=2.5,
+                markerfacecolor="white", markeredgewidth=0.8,
+            )  # fmt: skip
+    axes.set(xlabel=_named(metrics[0]))
+    axes.set_yticks(range(len(groups)), [group.label for group in groups])
+    axes.invert_yaxis()
+    axes.margins(y=0.15)
+
+
+_KINDS: dict[str, Callable[[Any, Results, FigureSpec, Sequence[Group]], Any]] = {
+    "turns": _turns,
+    "tradeoff": _tradeoff,
+    "bars": _bars,
+    "shares": _shares,
+    "cost": _cost,
+    "seeds": _seeds,
+}
+_PARTS = ("low", "mean", "high")
+
+
+def _reach(column: Sequence[Point]) -> np.ndarray:
+    """How far the intervals reach below and above the means, of shape (2, points)."""
+    return np.array(
+        [
+            [max(0.0, np.nan_to_num(p.mean - p.low)) for p in column],
+            [max(0.0, np.nan_to_num(p.high - p.mean)) for p in column],
+        ]
+    )
+
+
+def _need(found: Any, metric: Metric | None = None) -> None:
+    """UsageError where no point has a value."""
+    if all(np.isnan(point.mean) for point in found):
+        what = "the metrics" if metric is None else metric.name
+        raise UsageError(f"no finished case defines {what}; there is nothing to draw")
+
+
+def _named(metric: Metric) -> str:
+    """The metric, and which way is better."""
+    arrows = {"higher": " ↑", "lower": " ↓"}
+    return metric.name + arrows.get(metric.better or "", "")
+
+
+def _ticks(turns: int) -> list[int]:
+    """At most about ten of the turns, the first among them."""
+    return list(range(1, turns + 1, max(1, -(-turns // 10))))
+
+
+def _legend(figure: Any, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) < 2:
+        return
+    widest = max(map(len, labels))
+    inches = figure.get_figwidth()
+    columns = max(1, min(len(labels), int(inches * 18 / (widest + 7))))
+    # Without the bars of an interval, which hide its marker.
+    marks = [handle[0] if isinstance(handle, tuple) else handle for handle in handles]
+    figure.legend(marks, labels, loc="outside upper center", ncols=columns)
+
+
+def _watermark(results: Results) -> str:
+    names = results.manifest.watermark
+    return (
+        f"WATERMARK: made with the {' and '.join(names)} backend, not a language model"
+        if names
+        else ""
+    )

@@ -1,0 +1,123 @@
+"""Tables turned: some axes in the rows, others and the metrics in the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agents.core.errors import UsageError, near
+from analysis.tables.render import figure
+from analysis.tables.sheets import UNDEFINED, Cell, Sheet
+from analysis.tables.table import Table
+
+METRIC = "metric"
+"""The name under which the metrics are put into rows or columns."""
+
+Marks = Mapping[tuple[int, int], str]
+"""(row, metric) of a table -> the mark of that figure."""
+
+
+def pivoted(
+    table: Table, rows: Sequence[str], columns: Sequence[str], marks: Marks | None = None
+) -> Sheet:
+    """The table with the axes `rows` down and `columns` across; `metric` is one of the names.
+
+    Metrics are the last columns unless named. Best and second are marked among the figures of one
+    metric whose cases and other axes agree, in the direction of the rows. Raises UsageError for an
+    unknown axis, one named twice, and an axis of several values that is not named.
+    """
+    rows, columns = list(rows), list(columns)
+    if METRIC not in (*rows, *columns):
+        columns.append(METRIC)
+    _check(table, rows, columns)
+    down: dict[tuple[str, ...], None] = {}
+    across: dict[tuple[str, ...], None] = {}
+    at: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, int]] = {}
+    for index, row in enumerate(table.rows):
+        for number, metric in enumerate(table.metrics):
+            named = {**row.axes, METRIC: metric.name}
+            key = tuple(named[a] for a in rows), tuple(named[a] for a in columns)
+            down[key[0]], across[key[1]] = None, None
+            at[key] = index, number
+    heads = _ordered(across, columns, [metric.name for metric in table.metrics])
+    places = _places(table, at)
+    lines = []
+    for label in down:
+        cells = [Cell(text) for text in label]
+        used = set()
+        for head in heads:
+            place = at.get((label, head))
+            if place is None:
+                cells.append(Cell(UNDEFINED))
+                continue
+            value = table.rows[place[0]].values[place[1]]
+            text = figure(value, table.metrics[place[1]])
+            mark = (marks or {}).get(place, "")
+            cells.append(Cell(text, places.get(place, 0), mark))
+            used.add(place[0])
+        counted, planned = (
+            sum(getattr(table.rows[i], what) for i in used) for what in ("counted", "planned")
+        )
+        lines.append([*cells, Cell(f"{counted:,} of {planned:,}")])
+    empty = ("",) * (len(columns) - 1)
+    return Sheet(
+        rows,
+        [*(" ".join(head) for head in heads), "episodes"],
+        lines,
+        table.notes,
+        [*heads, (*empty, "episodes")],
+    )
+
+
+def _check(table: Table, rows: Sequence[str], columns: Sequence[str]) -> None:
+    named = [*rows, *columns]
+    for name in named:
+        if name not in (*table.axes, METRIC):
+            known = [*table.axes, METRIC]
+            raise UsageError(
+                f"there is no axis {name!r}{near(name, known)} (known: {', '.join(known)})"
+            )
+        if named.count(name) > 1:
+            raise UsageError(f"{name!r} is named twice; it is either in the rows or the columns")
+    if not rows:
+        raise UsageError("name at least one axis for the rows: --rows AXIS")
+    left = [
+        axis
+        for axis in table.axes
+        if axis not in named and len({row.axes[axis] for row in table.rows}) > 1
+    ]
+    if left:
+        raise UsageError(
+            f"several values share a figure: put {', '.join(left)} into the rows or columns too"
+        )
+
+
+def _ordered(
+    across: Mapping[tuple[str, ...], None], columns: Sequence[str], metrics: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """The columns by first appearance of each value, level by level, so that equal heads meet."""
+    order: list[dict[str, int]] = []
+    for level, name in enumerate(columns):
+        values = metrics if name == METRIC else [head[level] for head in across]
+        order.append({value: n for n, value in enumerate(dict.fromkeys(values))})
+    return sorted(across, key=lambda head: [order[i][value] for i, value in enumerate(head)])
+
+
+def _places(
+    table: Table, at: Mapping[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, int]]
+) -> dict[tuple[int, int], int]:
+    """(row, metric) -> 1 for the best, 2 for the second of its column and cases."""
+    contests: dict[tuple[object, ...], dict[tuple[int, int], float]] = {}
+    for (_, head), place in at.items():
+        row, metric = table.rows[place[0]], table.metrics[place[1]]
+        mean = row.values[place[1]].mean
+        if metric.better is not None and mean is not None:
+            key = (head, row.source, metric.name)
+            contests.setdefault(key, {})[place] = round(mean, metric.digits)
+    found = {}
+    for values in contests.values():
+        if len(values) < 2:
+            continue
+        higher = table.metrics[next(iter(values))[1]].better == "higher"
+        ranked = sorted(set(values.values()), reverse=higher)[:2]
+        found |= {p: ranked.index(value) + 1 for p, value in values.items() if value in ranked}
+    return found

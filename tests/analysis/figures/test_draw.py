@@ -1,0 +1,109 @@
+"""Figures as files."""
+
+from __future__ import annotations
+
+import pytest
+
+from agents.core.errors import UsageError
+from analysis.figures.draw import draw
+from analysis.results import Results
+from runner.commands.plot import KINDS, show_plot
+from sweeps.schema import FigureSpec
+from tests.analysis.builder import CALL, TURN, Built, Cell, grid_of
+from tests.runner.commands.test_results import printed, screen
+
+HOSTILE = "$\\frac{a}<b>&_%{"
+
+
+def sweep(folder, **changes):
+    backends = {"agent": "rules", "user": "rules"}
+    cells = [
+        Cell(f"{a}/{m}", {"agent": a, "roles.agent": m}, backends=backends)
+        for a in (HOSTILE, "b")
+        for m in "sw"
+    ]
+    built = Built(cells, case_ids=[f"u{n}" for n in range(6)])
+    for n, cell in enumerate(cells):
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                won = 2 if (int(case_id[1:]) + seed + n) % 3 else None
+                turns = [{**TURN, "strategy": "direct"}, {**TURN, "turn": 2, "action": "ask"}]
+                built.episode(cell, case_id, seed, success_turn=won, turns=turns, calls=[CALL])
+    return built.write(folder, **changes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_drawn_with_its_labels_and_its_watermark(tmp_path, kind):
+    drawing = draw(Results.open(sweep(tmp_path)), FigureSpec(kind=kind))
+    texts = {text.get_text() for text in drawing.figure.findobj(match=_is_text)}
+    assert f"{HOSTILE}, s" in texts
+    assert any(text.startswith("WATERMARK: made with the rules backend") for text in texts)
+    drawing.save(tmp_path / "x.pdf")
+    pdf = (tmp_path / "x.pdf").read_bytes()
+    assert b"/FontFile2" in pdf  # TrueType, embedded
+    assert b"/Type3" not in pdf
+
+
+def test_equal_results_give_equal_files_without_text_that_needs_a_font(tmp_path):
+    results = Results.open(sweep(tmp_path))
+    for name in ("a.svg", "b.svg"):
+        draw(results, FigureSpec(kind="bars")).save(tmp_path / name)
+    text = (tmp_path / "a.svg").read_text()
+    assert text == (tmp_path / "b.svg").read_text()
+    assert "<text" not in text
+
+
+def test_figures_are_as_wide_as_a_column_or_a_page(tmp_path):
+    results = Results.open(sweep(tmp_path))
+    widths = [
+        draw(results, FigureSpec(kind="turns", width=w)).figure.get_figwidth()
+        for w in ("column", "page")
+    ]
+    assert widths == pytest.approx([3.25, 6.75])
+
+
+def test_a_named_figure_is_drawn_into_every_file(tmp_path):
+    figures = {"success": {"kind": "bars", "metrics": ["sr@5"], "axis": "agent"}}
+    folder = sweep(tmp_path / "out", config={"figures": figures})
+    console = screen()
+    files = [tmp_path / "a.pdf", tmp_path / "a.png"]
+    options = {"metrics": (), "axis": None, "of": None, "width": None}
+    show_plot(str(folder), "success", **options, out=files, console=console)
+    assert all(path.stat().st_size > 1000 for path in files)
+    lines = printed(console).splitlines()
+    assert lines[:2] == [f"wrote {path}" for path in files]
+    assert lines[2].startswith("WATERMARK")
+    for figure, changed, message in [
+        ("succes", {}, "did you mean 'success'"),
+        ("shares", {"of": "mood"}, "--of mood"),
+        ("bars", {"axis": "agnt"}, "did you mean 'agent'"),
+        ("tradeoff", {"metrics": ["sr@5"]}, "two metrics, x and y; found sr@5"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            show_plot(str(folder), figure, **{**options, **changed}, out=files, console=console)
+    for path, message in [("a.gif", r"ends with .pdf, .svg, .png"), ("no/a.pdf", "no folder")]:
+        with pytest.raises(UsageError, match=message):
+            show_plot(
+                str(folder), "bars", **options, out=[tmp_path / path], console=console
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_finished_is_one_clear_line(tmp_path, kind):
+    results = Results.open(Built(grid_of("a")).write(tmp_path))
+    with pytest.raises(UsageError, match="nothing to draw"):
+        draw(results, FigureSpec(kind=kind))
+
+
+def test_one_case_and_one_seed_have_a_figure_without_an_interval(tmp_path):
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0"])
+    built.episode(built.cells[0], "u0", 0, turns=[TURN], calls=[CALL])
+    results = Results.open(built.write(tmp_path))
+    for kind in KINDS:
+        assert draw(results, FigureSpec(kind=kind)).figure.axes
+
+
+def _is_text(artist) -> bool:
+    from matplotlib.text import Text
+
+    return isinstance(artist, Text)
