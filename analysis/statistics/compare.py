@@ -2,8 +2,8 @@
 
 The unit is the case: values are averaged within a case first, over seeds and over pairs of cells
 that differ in this axis alone, because (case, seed) pairs of one case are no independent
-observations. Rates have Newcombe's interval, other metrics a bootstrap over cases; the
-test flips signs over cases. Where what is trained differs between seeds, dialogues of one seed
+observations. Rates have Newcombe's interval, other metrics that of t over cases; the test flips
+signs over cases. Where what is trained differs between seeds, dialogues of one seed
 share it: interval and test then cluster by case and by seed. Holm's correction is over everything
 that is compared at once.
 """

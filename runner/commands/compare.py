@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
@@ -9,7 +10,6 @@ from rich.console import Console
 from analysis.results import Results
 from analysis.statistics.compare import Comparison, Ties, compare_all
 from analysis.statistics.components import advice
-from analysis.statistics.estimates import BOOTSTRAP
 from analysis.tables import doubts
 from analysis.tables.labels import brief
 from analysis.tables.table import watermarks
@@ -43,9 +43,11 @@ def _lines(found: Comparison, short: Mapping[str, str]) -> Iterator[str]:
     correlation = "n/a" if found.correlation is None else f"{found.correlation:.2f}"
     holm = f", Holm {found.p_holm:.4f}" if found.p_holm != found.p else ""
     few = " !" if found.few_seeds else ""
+    known = not math.isnan(found.low)
+    interval = f"[{found.low:+.3f}, {found.high:+.3f}]" if known else "n/a"
     yield (
         f"{found.metric}: {found.axis} {short[found.first]} - {short[found.second]} = "
-        f"{found.difference:+.3f}, 95 % interval [{found.low:+.3f}, {found.high:+.3f}]{few} "
+        f"{found.difference:+.3f}, 95 % interval {interval}{few} "
         f"({found.interval}, {many(found.cases, 'case')}), p = {found.p:.4f}{holm} ({found.test}), "
         f"correlation over cases {correlation}"
     )
@@ -54,9 +56,8 @@ def _lines(found: Comparison, short: Mapping[str, str]) -> Iterator[str]:
         parts.append(f"d_z {found.effect:+.2f}")
     if found.effect_h is not None:
         parts.append(f"Cohen's h {found.effect_h:+.2f}")
-    if found.interval != BOOTSTRAP:
-        parts.append(f"bootstrap over cases [{found.boot_low:+.3f}, {found.boot_high:+.3f}]")
     if found.error is not None:
+        parts.append(f"bootstrap over cases [{found.boot_low:+.3f}, {found.boot_high:+.3f}]")
         parts.append(f"error clustered by case {found.error:.4f}")
     yield f"  {', '.join(parts)}"
     if found.counted < found.planned:

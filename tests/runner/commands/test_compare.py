@@ -70,7 +70,8 @@ def test_a_rate_has_newcombes_interval_its_effects_and_what_is_tied(tmp_path):
     assert "variance of a pair's difference: case" in lines[2]
     assert lines[-1] == "sr@5: best is a; no other value is tied with it"
     other = compared(folder, "at_fail_plus_1")
-    assert "(bootstrap over cases, 30 cases)" in other[0]
+    assert "(t over cases, 30 cases)" in other[0]
+    assert "bootstrap over cases [" in other[1]
     assert "best is a" in other[-1]  # where fewer turns are better
 
 
@@ -142,6 +143,8 @@ def test_one_seed_and_one_case_are_said_to_be_one(tmp_path):
     assert any("one seed: the variance between cases" in line for line in lines)
     lines = compared(sweep(tmp_path / "case", often(a=1, b=0), cases=1))
     assert "(Newcombe, 1 case), p = 1.0000" in lines[0]
+    (line, *_) = compared(str(tmp_path / "case"), "at_fail_t")
+    assert "95 % interval n/a (t over cases, 1 case)" in line
 
 
 def test_all_failed_and_nothing_varied(tmp_path):
