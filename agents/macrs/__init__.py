@@ -191,13 +191,14 @@ class MACRS(Agent):
         self, properties: list[str], retriever: Retriever, dialogue: Dialogue, ask: Ask
     ) -> tuple[str, GroundedTitles, str]:
         catalogue = self.context.catalogue
-        question, offer, chat = await together(
+        made: list[Any] = await together(
             [
                 self._propose(ASK, "asking", dialogue, ask, attributes=properties),
                 find_offer(dialogue, retriever, catalogue, ask),
                 self._propose(_CHAT, "chatting", dialogue, ask),
             ]
         )
+        question, offer, chat = made
         self._offer = offer if offer.items else None
         return question.question, GroundedTitles(offer.items), chat.message
 

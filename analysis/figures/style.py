@@ -35,7 +35,7 @@ def paper_style(width: str) -> Iterator[Any]:
             "figures need matplotlib and tueplots: pip install -c constraints.txt -e '.[plots]'"
         ) from None
     sizes = figsizes.icml2024_half() if width == "column" else figsizes.icml2024_full()
-    settings: dict[str, Any] = {
+    settings: dict[Any, Any] = {
         **fontsizes.icml2024(),
         "figure.figsize": sizes["figure.figsize"],
         "figure.dpi": 300,

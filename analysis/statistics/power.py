@@ -8,6 +8,7 @@ something is shared within a seed, seeds cluster too, and there are S - 1 degree
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from scipy.optimize import brentq
 from scipy.stats import ncf, t
@@ -60,7 +61,8 @@ def detectable(
 
     df = (seeds if shared else cases) - 1
     high = error * 2 * (float(t.ppf(1 - alpha / 2, df)) + float(t.ppf(target, df)))
-    return float(brentq(lacking, 0.0, high))
+    root: Any = brentq(lacking, 0.0, high)  # a tuple only with full_output
+    return float(root)
 
 
 def cases_needed(

@@ -96,7 +96,7 @@ def chosen(results: Results, condition: str) -> np.ndarray:
     results.check_select(f"SELECT 1 FROM episodes WHERE {condition}")
     text = f"SELECT hash(attempt_id) AS attempt FROM episodes WHERE ({condition}\n)"
     results.check_select(text)
-    return results.query(text).fetchnumpy()["attempt"]
+    return np.asarray(results.query(text).fetchnumpy()["attempt"])
 
 
 def main() -> None:

@@ -57,6 +57,6 @@ def _spec(results: Results, figure: str) -> FigureSpec:
     if figure in named:
         return figure_named(results, figure)
     if figure in KINDS:
-        return FigureSpec(kind=figure)
+        return FigureSpec.model_validate({"kind": figure})
     known = [*KINDS, *named]
     raise UsageError(f"there is no figure {figure!r}{near(figure, known)} ({', '.join(known)})")
