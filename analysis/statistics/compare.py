@@ -218,7 +218,8 @@ class Values:
         return sum(min(planned[cells[cell].cell_id] for cell in pair) for pair in pairs)
 
     def _bounds(self, pairs: Sequence[tuple[int, int]], found: Estimate) -> Bounds | None:
-        if self._metric.most is None:
+        # Of a group, the cases that are missing and belong to it are not told apart here.
+        if self._metric.most is None or self._metric.group:
             return None
         involved = sorted({cell for pair in pairs for cell in pair})
         if not self._whole.missing[involved].any():

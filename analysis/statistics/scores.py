@@ -11,7 +11,7 @@ from agents.core.errors import UsageError, near
 from analysis.metrics.core import MACRO, POOLED, Metric
 from analysis.results import Results
 from analysis.tables.labels import brief
-from analysis.tables.table import make_scored, scored_sql
+from analysis.tables.table import make_groups, make_scored, scored_sql
 
 
 class Scores(NamedTuple):
@@ -43,6 +43,8 @@ def read_scores(results: Results, metric: Metric, *, complete_only: bool = True)
     manifest = results.manifest
     with results.joins_as_written():
         make_scored(results, complete_only, attempts=bool(metric.per_attempt or metric.clean))
+        if metric.group:
+            make_groups(results)
         found = results.query(
             "SELECT s.cell, s.position, s.repetition, "
             "CASE WHEN s.den > 0 THEN s.num / s.den END::DOUBLE AS value "

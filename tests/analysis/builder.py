@@ -37,6 +37,7 @@ class Built:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
     case_ids: list[str] = field(default_factory=lambda: [f"u{n}" for n in range(4)])
     sample: int | None = None  # None: all of them
+    groups: dict[str, list[str]] = field(default_factory=dict)  # by case
     rows: dict[str, list[Row]] = field(
         default_factory=lambda: {"episodes": [], "turns": [], "calls": [], "judgements": []}
     )
@@ -215,6 +216,7 @@ class Built:
                     "case_id": case_id,
                     "targets": ["i0"],
                     "history_length": 5,
+                    "groups": self.groups.get(case_id, []),
                     "bundle_id": "b",
                     "driver_epoch": 1,
                 }

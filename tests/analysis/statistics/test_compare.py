@@ -153,3 +153,20 @@ def test_an_axis_of_one_value_has_nothing_to_compare(tmp_path):
     sweep = results(tmp_path, grid_of("a"), lambda *_: True, cases=2)
     with pytest.raises(UsageError, match="one value"):
         compare_all(sweep, ["sr@5"], "agent")
+
+
+def test_a_metric_of_a_group_compares_its_users_alone(tmp_path):
+    built = Built(grid_of("a", "b", backbones=["m"]), seeds=[0])
+    built.groups = {"u0": ["Active"], "u1": ["Active"], "u2": ["Passive"], "u3": ["Passive"]}
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            won = cell.axes["agent"] == "a" and case_id in ("u0", "u2", "u3")
+            built.episode(cell, case_id, 0, success_turn=1 if won else None)
+    sweep = Results.open(built.write(tmp_path))
+    found = [
+        compare(sweep, f"sr@5{group}", "agent", "a", "b")
+        for group in ("[Active]", "[Passive]", "[overall_pooled]")
+    ]
+    assert [(c.difference, c.cases) for c in found] == [(0.5, 2), (1, 2), (0.75, 4)]
+    with pytest.raises(UsageError, match="no mean over cases"):
+        compare(sweep, "sr@5[overall_macro]", "agent", "a", "b")
