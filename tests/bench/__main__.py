@@ -25,6 +25,7 @@ BENCHES = (
     ("affinity",),
     ("titles",),
     ("coverage",),
+    ("viewer",),
 )
 
 for name, *words in BENCHES:
