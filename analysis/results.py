@@ -26,7 +26,7 @@ from sweeps import manifest as manifests
 from sweeps.judges import PairChoice, opponents
 from sweeps.manifest import Manifest
 from sweeps.storage import parts
-from sweeps.storage.folder import PATTERNS, Folder, LocalFolder, folder_at
+from sweeps.storage.folder import Folder, LocalFolder, folder_at
 from sweeps.storage.records import SCHEMA_VERSION, SCHEMAS
 from sweeps.storage.s3 import S3Folder
 
@@ -181,7 +181,8 @@ class Results:
             source = f"no_{view}"
         elif isinstance(self.folder, LocalFolder):
             paths = ", ".join(
-                "'" + _literal(self.folder.path / f).replace("'", "''") + "'" for f in files
+                "'" + sandbox.pattern_of(self.folder.path / f).replace("'", "''") + "'"
+                for f in files
             )
             # A folder named `seed=3` is no partition: it would replace the column `seed`.
             # Parts of older versions lack columns; to look for them opens every file.
@@ -295,15 +296,6 @@ def sweep_at(where: str | Path | Folder) -> tuple[Folder, Manifest]:
             raise UsageError(f"there is not a folder {folder}{near(path.name, siblings)}")
         raise UsageError(f"{folder} contains no sweep (there is no {manifests.FILE} in it)")
     return folder, manifest
-
-
-def _literal(path: Path) -> str:
-    """A pattern of DuckDB that is this path alone.
-
-    It takes `a[b]` for a pattern, which matches `ab`: another folder's results were read.
-    """
-    # In patterns a backslash is beyond escaping: `folder_at` refuses it beside such characters.
-    return "".join(f"[{c}]" if c in PATTERNS else c for c in str(path.absolute()))
 
 
 def _without_end(text: str) -> str:

@@ -15,12 +15,13 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from agents.core.errors import UsageError
-from sweeps.storage.folder import Folder, LocalFolder
+from sweeps.storage.folder import PATTERNS, Folder, LocalFolder
 
 SECONDS = 10.0
 """What a query may take unless it is given more."""
@@ -40,7 +41,10 @@ def confine(db: duckdb.DuckDBPyConnection, folder: Folder, memory: str) -> None:
 
     Views that read local files, registered tables and settings come first.
     """
-    directories = [str(folder.path.absolute())] if isinstance(folder, LocalFolder) else []
+    directories = []
+    if isinstance(folder, LocalFolder):
+        # DuckDB compares patterns as they are written, too.
+        directories = list(dict.fromkeys([str(folder.path.absolute()), pattern_of(folder.path)]))
     # A folder for temporary files would be one more that queries may read and write.
     db.execute("SET temp_directory = ''")
     db.execute("SET memory_limit = ?", [memory])
@@ -149,3 +153,12 @@ def limited(db: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()  # or it might interrupt what comes next
+
+
+def pattern_of(path: Path) -> str:
+    """A pattern of DuckDB that is this path alone.
+
+    It takes `a[b]` for a pattern, which matches `ab`: another folder's results were read.
+    """
+    # In patterns a backslash is beyond escaping: `folder_at` refuses it beside such characters.
+    return "".join(f"[{c}]" if c in PATTERNS else c for c in str(path.absolute()))

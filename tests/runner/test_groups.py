@@ -79,7 +79,7 @@ def test_group_columns_equal_a_plain_calculation(tmp_path, crsweep):
                 assert float(row[f"{metric}[{group}]"]) == pytest.approx(value), (metric, group)
     assert len({row["swr[overall_pooled]"] for row in found}) == 2  # one sells above budgets
     results = Results.open(out)
-    [compared] = compare_all(results, ["sr@4[Passive]"], "agent")
+    [compared] = compare_all(results, ["sr@4[Passive]"], "agent").found
     assert compared.cases == 3
     with pytest.raises(UsageError, match="no mean over cases"):
         compare_all(results, ["swr[overall_macro]"], "agent")

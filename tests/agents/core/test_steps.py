@@ -79,8 +79,8 @@ def test_fields_of_objects_in_a_reply_keep_their_order_too():
     }
 
 
-CARRIES_OUT = {"guidance"}
-"""Free text that follows from a choice and is no reason for it (DESIRE, eq. 8 and 9)."""
+CARRIES_OUT = {"guidance", "sentence"}
+"""Text that follows from a choice and is no reason for it (DESIRE, eq. 8 and 9; CSI, Table 15)."""
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
@@ -227,7 +227,7 @@ def test_the_form_says_the_kind_of_every_field():
 
 # Imperatives; add yours.
 VERBS = ("Accept", "Ask", "Choose", "Compare", "Conclude", "Give", "Name", "Order", "Put", "Say")
-VERBS += ("Summarise", "Weigh", "Write")
+VERBS += ("Analyse", "Infer", "List", "Summarise", "Weigh", "Write")
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)

@@ -59,7 +59,7 @@ def test_cut_off_anywhere_all_entries_before_are_read_and_the_rest_is_told(tmp_p
         assert bool(caplog.records) == (end not in starts)
         if caplog.records:
             left = end - starts[count]
-            assert f"the {left} bytes from byte {starts[count]} on" in caplog.text
+            assert f"the {left} bytes at byte {starts[count]} are not" in caplog.text
 
 
 def test_any_byte_damaged_costs_one_entry_and_is_told(tmp_path, caplog):
@@ -72,7 +72,7 @@ def test_any_byte_damaged_costs_one_entry_and_is_told(tmp_path, caplog):
             hit = sum(start <= place for start in starts) - 1
             assert list(read(path)) == ENTRIES[:hit] + ENTRIES[hit + 1 :]
             size = starts[hit + 1] - starts[hit]
-            assert f"the {size} bytes from byte {starts[hit]} on" in caplog.text
+            assert f"the {size} bytes at byte {starts[hit]} are not" in caplog.text
 
 
 @given(st.data())

@@ -103,7 +103,7 @@ def test_a_part_of_another_schema_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.storage.records.SCHEMA_VERSION", 99)
     BundleWriter(tmp_path, 1, "w000").write({"episodes": [episode(1)]})
     monkeypatch.undo()
-    with pytest.raises(StoreError, match="schema version 99; this crsweep reads and writes 3"):
+    with pytest.raises(StoreError, match="schema version 99; this crsweep reads and writes 4"):
         bundles.committed(tmp_path)
 
 

@@ -197,7 +197,7 @@ def test_an_embedding_model_is_asked_for_one_text():
 
 @pytest.mark.parametrize(
     ("reply", "said"),
-    [("no json", "not valid for the step"), (f"Sure! {VALID}", "tokens)"), (VALID, "tokens)")],
+    [("no json", "invalid for the step"), (f"Sure! {VALID}", "tokens)"), (VALID, "tokens)")],
 )
 def test_a_reply_that_is_not_valid_is_a_remark(reply, said):
     with Picky(reply=reply) as server:

@@ -238,7 +238,7 @@ def test_online_the_hub_is_asked_once(hub):
 
 def test_a_hub_out_of_reach_leaves_the_cache(hub, monkeypatch):
     monkeypatch.setattr(FakeHub, "answer", ConnectionError("no route"))
-    with pytest.raises(UsageError, match=r"cannot be asked \(ConnectionError\)"):
+    with pytest.raises(UsageError, match=r"cannot be reached \(ConnectionError\)"):
         resolve(MODEL)
     remember_ref(hub, "main", COMMIT)
     assert resolve(MODEL).version == COMMIT
