@@ -103,4 +103,4 @@ def _end_all_of(folder: Path) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    psutil.wait_procs(mine, timeout=60)
+    psutil.wait_procs(mine, timeout=LAST_GUARD_SECONDS)
