@@ -1,7 +1,7 @@
 """The sbatch script: checked by shellcheck, and run with stand-ins for SLURM and Ray.
 
-The stand-ins are small scripts that run what they are given on this machine. That the script works
-with SLURM itself, docs/cluster.md says how it was seen.
+The stand-ins are small scripts that run what they are given on this machine. The script has not run
+with SLURM itself yet.
 """
 
 from __future__ import annotations
