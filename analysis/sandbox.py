@@ -21,6 +21,7 @@ from typing import Any
 import duckdb
 
 from agents.core.errors import UsageError
+from agents.core.syntax_trees import nodes_of
 from sweeps.storage.folder import PATTERNS, Folder, LocalFolder
 
 SECONDS = 10.0
@@ -77,7 +78,7 @@ def check_select(db: duckdb.DuckDBPyConnection, text: str) -> None:
         raise UsageError("SQL: the query is nested too deeply") from None
     if tree["error"]:
         raise UsageError("SQL: expected one query that only reads (SELECT)")
-    for node in _nodes(tree["statements"]):
+    for node in nodes_of(tree["statements"]):
         _check_node(node)
     return None
 
@@ -98,18 +99,6 @@ def _check_node(node: dict[str, Any]) -> None:
                 f"SQL: the table function {name[:60]!r} is not allowed (allowed: "
                 f"{', '.join(sorted(_TABLE_FUNCTIONS))})"
             )
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every object in DuckDB's syntax tree."""
-    waiting = [tree]
-    while waiting:
-        at = waiting.pop()
-        if isinstance(at, dict):
-            yield at
-            waiting.extend(at.values())
-        elif isinstance(at, list):
-            waiting.extend(at)
 
 
 def _explained(text: str) -> str:

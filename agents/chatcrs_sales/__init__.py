@@ -8,7 +8,7 @@ strategies of CSI.
 Decided here:
 
 - The budget is read off the conversation by a model call of its own; the paper does not say how.
-- The same items may come again: the paper's agent retrieves anew in every turn.
+- The same items may be offered again: the paper's agent retrieves in every turn.
 - Where no item is above the budget, or no budget is known, only one item is shown and argued for.
 """
 

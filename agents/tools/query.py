@@ -34,6 +34,7 @@ import duckdb
 import pyarrow as pa
 
 from agents.core.items import Catalogue, Item
+from agents.core.syntax_trees import nodes_of
 from agents.core.tables import CatalogueTable, Column, column_of
 
 LONGEST_QUERY = 2000
@@ -202,23 +203,11 @@ def _why_not(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
         return "it is nested too deeply"
     if tree["error"]:
         return "only one plain SELECT statement is allowed"
-    nodes = list(_nodes(tree["statements"]))
+    nodes = list(nodes_of(tree["statements"]))
     if sum(node.get("type") in ("BASE_TABLE", "TABLE_FUNCTION") for node in nodes) > _MOST_TABLES:
         return f"it names more than {_MOST_TABLES} tables"
     own = {name.lower() for node in nodes for name in _named_here(node)}
     return next((reason for node in nodes if (reason := _refusal(node, own))), "")
-
-
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
-    """Every object in DuckDB's syntax tree."""
-    waiting = [tree]
-    while waiting:
-        at = waiting.pop()
-        if isinstance(at, dict):
-            yield at
-            waiting.extend(at.values())
-        elif isinstance(at, list):
-            waiting.extend(at)
 
 
 def _named_here(node: dict[str, Any]) -> Iterator[str]:
@@ -256,10 +245,10 @@ def _expression_refusal(node: dict[str, Any], kind: str) -> str:
         if name not in _FUNCTIONS:
             return f"the function {_short(name)} is not allowed"
         # Lists of lists of lists: a short query could make a long value.
-        held = (below.get("class", "CONSTANT") for below in _nodes(list(node.values())))
+        held = (below.get("class", "CONSTANT") for below in nodes_of(list(node.values())))
         if name == "list_value" and any(kind != "CONSTANT" for kind in held):
             return "lists may hold constants only"
-    if kind == "LAMBDA" and any(b.get("class") == kind for b in _nodes(list(node.values()))):
+    if kind == "LAMBDA" and any(b.get("class") == kind for b in nodes_of(list(node.values()))):
         return "a lambda may hold no other lambda"
     if kind == "COLUMN_REF" and node["column_names"][-1].lower() in _VALUE_FUNCTIONS:
         return f"{_short(node['column_names'][-1])} is not allowed"

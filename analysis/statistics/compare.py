@@ -218,7 +218,7 @@ class Values:
         return sum(min(planned[cells[cell].cell_id] for cell in pair) for pair in pairs)
 
     def _bounds(self, pairs: Sequence[tuple[int, int]], found: Estimate) -> Bounds | None:
-        # Of a group, the cases that are missing and belong to it are not told apart here.
+        # Which missing cases belong to a group is not known here.
         if self._metric.most is None or self._metric.group:
             return None
         involved = sorted({cell for pair in pairs for cell in pair})

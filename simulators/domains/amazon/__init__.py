@@ -16,7 +16,6 @@ The files are never part of crsweep.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from agents.core.items import Item
 from simulators.core.cases import Published
 from simulators.domains.core.fields import distinct, literal, name_in, price_in, text_in
 from simulators.domains.core.files import Records, check_folder, need_file
+from simulators.domains.core.json_files import object_of
 from simulators.domains.core.recorded import LoadedData, RecordedDomain, is_whole_time
 from simulators.domains.core.reviews import Review, ReviewOptions, each_once, load_reviews
 
@@ -113,11 +113,8 @@ class Amazon(RecordedDomain):
 
 def _json_review(line: bytes, min_rating: float) -> Review | None:
     """A line of the reviews, or None where it is malformed."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict):
+    record = object_of(line)
+    if record is None:
         return None
     user, product = name_in(record, "reviewerID"), name_in(record, "asin")
     rating, time = record.get("overall"), record.get("unixReviewTime")

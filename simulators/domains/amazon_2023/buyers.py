@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from simulators.domains.amazon_2023.data import Buyer, BuyerData
 from simulators.domains.amazon_2023.products import catalogue_of, read_products
 from simulators.domains.core.fields import name_in
 from simulators.domains.core.files import Records
-from simulators.domains.core.json_files import quoted, read_object
+from simulators.domains.core.json_files import object_of, quoted, read_object
 from simulators.domains.core.leave_one_out import k_core
 
 
@@ -149,11 +148,8 @@ def _is_price(value: Any) -> bool:
 
 def bought_of(line: bytes) -> Bought | None:
     """A line of the reviews, or None where it is malformed."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict):
+    record = object_of(line)
+    if record is None:
         return None
     user, item = name_in(record, "user_id"), name_in(record, "parent_asin")
     rating, time = record.get("rating"), record.get("timestamp")

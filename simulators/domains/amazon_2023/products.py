@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Container, Mapping
@@ -14,6 +13,7 @@ from agents.core.items import LONGEST_TITLE, Catalogue, Item
 from simulators.domains.amazon_2023.data import BuyerData
 from simulators.domains.core.fields import cut, distinct, name_in, text_in, texts_in
 from simulators.domains.core.files import Records
+from simulators.domains.core.json_files import object_of
 
 _LONGEST_DESCRIPTION = 800  # characters; descriptions are part of prompts, some have ten thousand
 _LONGEST_VALUE = 100
@@ -94,11 +94,8 @@ def noun_of(category: str) -> str:
 
 def product_of(line: bytes) -> Product | None:
     """A line of the products, or None where it is malformed."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict):
+    record = object_of(line)
+    if record is None:
         return None
     number = name_in(record, "parent_asin")
     if number is None:

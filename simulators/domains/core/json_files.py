@@ -1,4 +1,4 @@
-"""Reads data files that are one JSON object, with errors that name the file and the place."""
+"""Reads JSON objects: whole files, with errors that name the place, and lines."""
 
 from __future__ import annotations
 
@@ -60,6 +60,15 @@ def read_object(
     if not isinstance(found, dict):
         raise DataError(f"{path}: found {quoted(found)}, expected {expected}")
     return found
+
+
+def object_of(line: bytes) -> dict[str, Any] | None:
+    """The JSON object that a line of a file is, or None where it is none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def quoted(value: Any) -> str:
