@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -25,6 +26,9 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 # vLLM starts a process for each architecture of a model that it does not find described here.
 _CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("VLLM_CACHE_ROOT", str(_CACHES / "vllm"))
+# Matplotlib lists the fonts of the machine there, which takes seconds.
+os.environ.setdefault("MPLCONFIGDIR", str(_CACHES / "matplotlib"))
+_NUMBERS = itertools.count()
 
 LAST_GUARD_SECONDS = 1800.0
 """When a test that waits for an event gives up: ten times what a slow and busy machine needs."""
@@ -72,11 +76,15 @@ def _sendable(value: Any) -> Any:
     return value
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or fills the call cache of whoever runs it."""
+    """No test reads or fills the call cache of whoever runs it, nor that of another test.
+
+    Two servers on different ports may have the same model, and then the same calls.
+    """
+    folder = tmp_path_factory.getbasetemp() / "caches" / str(next(_NUMBERS))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
         yield
 
 
