@@ -291,6 +291,8 @@ class Header(_Part):
 
     name: Name
     out: PathText
+    question: Annotated[str, Field(max_length=4000)] = ""
+    """What the sweep is to find out, for its report. It changes no dialogue."""
     grid: Axes | None = None
     grids: list[Axes] | None = None
     zip: list[Axes] = []

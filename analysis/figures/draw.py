@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from sweeps.schema import FigureSpec
 
 FORMATS = (".pdf", ".svg", ".png")
 _PANELS = 6
+_LABEL = 45  # characters of the label of a group
 
 
 class Drawing:
@@ -43,10 +45,19 @@ class Drawing:
             raise UsageError(f"{path}: expected a name that ends with {', '.join(FORMATS)}")
         if not path.parent.is_dir():
             raise UsageError(f"{path}: there is no folder {path.parent}")
+        self._save(path, path.suffix.lower())
+
+    def svg(self) -> str:
+        """The figure as the text of an SVG file."""
+        out = io.StringIO()
+        self._save(out, ".svg")
+        return out.getvalue()
+
+    def _save(self, where: Any, suffix: str) -> None:
         # Equal results give equal files.
         dates: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
         with paper_style(self._width):
-            self.figure.savefig(path, metadata=dates.get(path.suffix.lower()))
+            self.figure.savefig(where, format=suffix[1:], metadata=dates.get(suffix))
 
 
 def draw(results: Results, spec: FigureSpec) -> Drawing:
@@ -58,7 +69,7 @@ def draw(results: Results, spec: FigureSpec) -> Drawing:
     with paper_style(spec.width) as make:
         figure = make(layout="constrained")
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.04, hspace=0.06)
-        groups = groups_of(results, spec.axis)
+        groups = _with_room(groups_of(results, spec.axis))
         if not groups:
             raise UsageError(f"{results.folder} has no cells; there is nothing to draw")
         _KINDS[spec.kind](figure, results, spec, groups)
@@ -225,6 +236,16 @@ def _reach(column: Sequence[Point]) -> np.ndarray:
             [max(0.0, np.nan_to_num(p.high - p.mean)) for p in column],
         ]
     )
+
+
+def _with_room(groups: Sequence[Group]) -> list[Group]:
+    """The groups with labels that leave room for the figure; cut ones are numbered."""
+    return [
+        group
+        if len(group.label) <= _LABEL
+        else group._replace(label=f"{group.label[: _LABEL - 5]}… ({n})")
+        for n, group in enumerate(groups, start=1)
+    ]
 
 
 def _need(found: Any, metric: Metric | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 import typer.main
 
-from runner.cli import annotate, cache, cluster, results, sweeps
+from runner.cli import annotate, cache, cluster, publish, results, sweeps
 
 app = typer.Typer(
     name="crsweep",
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(sweeps.app)
 app.add_typer(cluster.app)
 app.add_typer(results.app)
+app.add_typer(publish.app)
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(cache.app, name="cache")
 

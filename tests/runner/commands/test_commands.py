@@ -26,6 +26,7 @@ def test_help_names_every_command(crsweep):
         "compare",
         "power",
         "plot",
+        "report",
         "sql",
         "cache",
         "doctor",

@@ -1,0 +1,84 @@
+"""What a report has tables and figures of: a sweep file's, the folder's own, or usual ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agents.core.errors import UsageError
+from analysis.results import Results
+from analysis.statistics.turned import figure_named, table_named
+from sweeps.schema import FigureSpec, Header, TableSpec
+from sweeps.storage import folder as folders
+
+_SWEEP = "sweep.yaml"
+_MANY = 8
+"""Cells from which on the usual figures have one line per agent, not per cell."""
+
+
+@dataclass(frozen=True)
+class Defined:
+    """`usual`: nothing was defined, so that a figure that cannot be drawn is no loss."""
+
+    question: str
+    tables: dict[str, TableSpec] = field(default_factory=dict)
+    figures: dict[str, FigureSpec] = field(default_factory=dict)
+    usual_tables: bool = False
+    usual_figures: bool = False
+
+
+def defined(results: Results, header: Header | None = None) -> Defined:
+    """The definitions of `header` if there is one, otherwise those of the folder's last run.
+
+    Without any table or figure, usual ones. Raises UsageError if the folder's are of another
+    crsweep.
+    """
+    if header is not None:
+        question, tables, figures = header.question, dict(header.tables), dict(header.figures)
+    else:
+        config = results.manifest.config
+        question = str(config.get("question") or "")
+        tables = {name: table_named(results, name) for name in config.get("tables") or {}}
+        figures = {name: figure_named(results, name) for name in config.get("figures") or {}}
+    return Defined(
+        question=question or _comment(results),
+        tables=tables or {"main": _usual_table(results)},
+        figures=figures or _usual_figures(results),
+        usual_tables=not tables,
+        usual_figures=not figures,
+    )
+
+
+def _usual_table(results: Results) -> TableSpec:
+    several = _several(results)
+    return TableSpec(rows=list(results.axes) or [], ties=_first(several))
+
+
+def _usual_figures(results: Results) -> dict[str, FigureSpec]:
+    axis = _first(_several(results)) if len(results.manifest.cells) > _MANY else None
+    kinds = ("turns", "cost", "shares")
+    return {kind: FigureSpec.model_validate({"kind": kind, "axis": axis}) for kind in kinds}
+
+
+def _several(results: Results) -> list[str]:
+    cells = results.manifest.cells
+    return [a for a in results.axes if len({c.axes.get(a) for c in cells}) > 1]
+
+
+def _first(axes: list[str]) -> str | None:
+    """The agent, if it varies, else the first axis that does."""
+    return "agent" if "agent" in axes else next(iter(axes), None)
+
+
+def _comment(results: Results) -> str:
+    """The comment at the head of the sweep file, which most have in place of a question."""
+    try:
+        text = folders.read(results.folder, _SWEEP).decode(errors="replace")
+    except (FileNotFoundError, UsageError):
+        return ""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        if "yaml-language-server" not in line:
+            lines.append(line.lstrip("#").strip())
+    return "\n".join(lines).strip()

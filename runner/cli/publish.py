@@ -1,0 +1,50 @@
+"""Commands that turn results into what is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from runner.cli.arguments import Folder, Overrides
+from runner.cli.exits import one_clear_message, plain_console
+
+app = typer.Typer()
+
+
+@app.command()
+def report(
+    folder: Folder,
+    sweep: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SWEEP]",
+            help="A sweep file whose `tables:` and `figures:` to make. Default: the folder's.",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: NAME.html, after the sweep.")
+    ] = None,
+    assets: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write each table (LaTeX, CSV) and figure (PDF) too."),
+    ] = None,
+    dialogues: Annotated[
+        int, typer.Option(min=0, max=20, help="Dialogues of each outcome and cell to show.")
+    ] = 1,
+) -> None:
+    """Write a report: one HTML file with tables, figures, cost, settings and dialogues."""
+    with one_clear_message():
+        from runner.commands.report import show_report
+
+        show_report(
+            folder,
+            sweep,
+            overrides=overrides or [],
+            out=out,
+            assets=assets,
+            dialogues=dialogues,
+            console=plain_console(),
+        )

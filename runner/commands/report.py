@@ -1,0 +1,81 @@
+"""`crsweep report`: one HTML file with all that a sweep found, and its tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from agents.core.errors import UsageError
+from analysis.report.defined import defined
+from analysis.report.page import Made, make, page
+from analysis.results import Results
+from analysis.tables import sheets
+from runner.core.formatting import many
+from sweeps.load import load
+
+
+def show_report(
+    folder: str,
+    sweep: Path | None,
+    *,
+    overrides: Sequence[str] = (),
+    out: Path | None,
+    assets: Path | None,
+    dialogues: int,
+    console: Console,
+) -> None:
+    """Writes the report to `out`, and each table and figure to a file of its own in `assets`.
+
+    The definitions are those of `sweep`, without it those of the folder's last run. Raises
+    UsageError for a sweep file, folder or place that cannot be used.
+    """
+    results = Results.open(folder)
+    header = load(sweep, overrides, elsewhere=True).header if sweep else None
+    wanted = defined(results, header)
+    made = make(results, wanted)
+    path = out or Path(f"{results.manifest.name}.html")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
+    source = (
+        f"Tables and figures as defined in {sweep.name}."
+        if sweep
+        else "The sweep file defines no tables; this is the usual one."
+        if wanted.usual_tables
+        else "Tables and figures as defined in the sweep file."
+    )
+    text = page(results, wanted, made, dialogues=dialogues, source=source)
+    path.write_text(text, encoding="utf-8")
+    _say(console, f"wrote {path}: {_counted(made)}")
+    for one in (*made.tables, *([] if wanted.usual_figures else made.figures)):
+        if one.problem:
+            _say(console, f"not made: {one.name}: {one.problem}")
+    if assets is not None:
+        _write_assets(made, assets, console)
+
+
+def _write_assets(made: Made, folder: Path, console: Console) -> None:
+    """NAME.tex, NAME.csv and NAME.pdf for papers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for table in made.tables:
+        if table.sheet is not None:
+            (folder / f"{table.name}.tex").write_text(sheets.latex(table.sheet) + "\n")
+            (folder / f"{table.name}.csv").write_text(sheets.as_csv(table.sheet))
+            names += [f"{table.name}.tex", f"{table.name}.csv"]
+    for figure in made.figures:
+        if figure.drawing is not None:
+            figure.drawing.save(folder / f"{figure.name}.pdf")
+            names.append(f"{figure.name}.pdf")
+    _say(console, f"wrote to {folder}: {', '.join(names) or 'nothing'}")
+
+
+def _counted(made: Made) -> str:
+    tables = sum(one.sheet is not None for one in made.tables)
+    figures = sum(one.drawing is not None for one in made.figures)
+    return f"{many(tables, 'table')}, {many(figures, 'figure')}"
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
