@@ -42,7 +42,7 @@ from agents.recommenders.sasrec.inference import encode
 __all__ = ["SASRec"]
 
 
-class _Options(Options):
+class SASRecOptions(Options):
     hidden: Annotated[int, Field(ge=1, le=1024)] = 64
     """Units of the embeddings and of every layer."""
     blocks: Annotated[int, Field(ge=1, le=16)] = 2
@@ -68,7 +68,7 @@ class _Options(Options):
     busily for each other where others want the cores too: rather train seeds side by side."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> _Options:
+    def _heads_divide(self) -> SASRecOptions:
         if self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} cannot be divided among heads {self.heads}")
         return self
@@ -77,13 +77,13 @@ class _Options(Options):
 class SASRec(Recommender):
     """A self-attentive sequential recommender."""
 
-    Options = _Options
+    Options = SASRecOptions
     packages: ClassVar[tuple[str, ...]] = ("torch",)
     """What training imports and our dependencies do not bring."""
 
     @staticmethod
     def fit(
-        options: _Options, data: TrainingData, seed: int, state: Content | None
+        options: SASRecOptions, data: TrainingData, seed: int, state: Content | None
     ) -> Iterator[Progress]:
         try:
             from agents.recommenders.sasrec.training import train
@@ -97,7 +97,7 @@ class SASRec(Recommender):
         yield from train(options, data, seed, state)
 
     @staticmethod
-    def size(options: _Options) -> str:
+    def size(options: SASRecOptions) -> str:
         return f"at most {options.max_epochs:,} epochs"
 
     @property

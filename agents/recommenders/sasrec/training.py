@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -12,13 +12,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents.core.artifacts import Content, Progress
-from agents.core.errors import DataError, UsageError
+from agents.core.errors import DataError
 from agents.core.items import TrainingData
+from agents.recommenders._torch import (
+    Weights,
+    adam_arrays,
+    array_of,
+    copied,
+    device_of,
+    restore_adam,
+    seeded,
+    trainable,
+    under,
+)
 from agents.recommenders.core import histories, ndcg, target_ranks
 from agents.recommenders.sasrec.inference import EPSILON
 
 if TYPE_CHECKING:
-    from agents.recommenders.sasrec import _Options
+    from agents.recommenders.sasrec import SASRecOptions
 
 _INITIAL_STD = 0.02
 _BEST_OF = 10
@@ -26,36 +37,47 @@ _VALIDATED_AT_ONCE = 256
 # Little parts keep caches warm, large ones a GPU busy.
 _PLACES_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
 # Prefixes of the arrays in a state.
-_NOW, _BEST, _MEAN, _SQUARE = "now_", "best_", "mean_", "square_"
+_NOW, _BEST = "now_", "best_"
 
 
 def train(
-    options: _Options, data: TrainingData, seed: int, state: Content | None
+    options: SASRecOptions, data: TrainingData, seed: int, state: Content | None
 ) -> Iterator[Progress]:
     """A Progress with a state after every epoch; the last has the result instead."""
-    run = _Run(options, data, seed, state)
+    return steps(Run(options, data, seed, state))
+
+
+def steps(run: Run) -> Iterator[Progress]:
+    """Runs a training to its end."""
     while not run.over:
         run.one_epoch()
-        yield Progress(run.epoch, options.max_epochs, run.note, state=run.state())
-    yield Progress(run.epoch, options.max_epochs, run.note, result=run.result())
+        yield Progress(run.epoch, run.options.max_epochs, run.note, state=run.state())
+    yield Progress(run.epoch, run.options.max_epochs, run.note, result=run.result())
 
 
-class _Run:
-    """One training: between epochs, all that the next depends on is in `state`."""
+class Run:
+    """One training: between epochs, all that the next depends on is in `state`.
+
+    Recommenders with the same encoder (`iclrec`) add to its loss and to its weights.
+    """
+
+    name: ClassVar[str] = "sasrec"
 
     def __init__(
-        self, options: _Options, data: TrainingData, seed: int, state: Content | None
+        self, options: SASRecOptions, data: TrainingData, seed: int, state: Content | None
     ) -> None:
         self.options = options
         self.items = data.items
         self.seed = seed
-        self.device = _device_of(options)
+        self.device = device_of(f"the recommender {self.name!r}", options.device)
         seen = histories(data)
         # A user's first item is never a target, so there must be a second to learn from.
         self.sequences = [items[-options.max_length - 1 :] for items in seen if len(items) > 1]
         if not self.sequences:
-            raise DataError("sasrec has nothing to learn: no user has two training interactions")
-        self.checked = _Validation(seen, data.validation, options, seed)
+            raise DataError(
+                f"{self.name} has nothing to learn: no user has two training interactions"
+            )
+        self.checked = _Validation(seen, data.validation, options, seed, self.name)
         self.epoch = self.best_epoch = 0
         if state is None:
             self._start()
@@ -64,42 +86,37 @@ class _Run:
 
     def _start(self) -> None:
         with self._torch():
-            weights = _initial(self.options, self.items)
-        self.weights = self._trainable(weights)
+            weights = self.initial()
+        self.weights = trainable(weights, self.device)
         self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
-        self.best_weights = _copied(self.weights)
+        self.best_weights = copied(self.weights)
         self.now = self.best = 0.0
 
     def _go_on(self, state: Content) -> None:
-        self.weights = self._trainable(_under(state, _NOW))
+        self.weights = trainable(under(state, _NOW), self.device)
         self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
-        means, squares = _under(state, _MEAN), _under(state, _SQUARE)
-        for name, weight in self.weights.items():
-            self.adam.state[weight] = {
-                "step": torch.tensor(float(state.data["step"])),
-                "exp_avg": means[name].to(self.device),
-                "exp_avg_sq": squares[name].to(self.device),
-            }
-        self.best_weights = {name: w.numpy() for name, w in _under(state, _BEST).items()}
+        restore_adam(self.adam, self.weights, float(state.data["step"]), state, self.device)
+        self.best_weights = {name: w.numpy() for name, w in under(state, _BEST).items()}
         self.epoch, self.best_epoch = state.data["epoch"], state.data["best_epoch"]
         self.now, self.best = state.data["now"], state.data["best"]
 
-    def _trainable(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: w.to(self.device).requires_grad_() for name, w in weights.items()}
+    def _torch(self) -> AbstractContextManager[None]:
+        return seeded(self.seed, self.epoch, self.options.threads, self.device)
 
-    @contextmanager
-    def _torch(self) -> Iterator[None]:
-        """Torch with the threads and random numbers of this epoch; afterwards as it was."""
-        threads = torch.get_num_threads()
-        gpus = [torch.cuda.current_device()] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=gpus):
-            own = np.random.SeedSequence([self.seed, self.epoch])
-            torch.manual_seed(int(own.generate_state(1, np.uint64)[0]))
-            torch.set_num_threads(self.options.threads)
-            try:
-                yield
-            finally:
-                torch.set_num_threads(threads)
+    def initial(self) -> Weights:
+        """Weights to begin with, drawn by the seed."""
+        return initial(self.options, self.items)
+
+    @property
+    def encoder(self) -> Weights:
+        """The weights of the encoder: all, unless a subclass has others."""
+        return self.weights
+
+    def begin_epoch(self) -> None:
+        """What an epoch needs before its first batch."""
+
+    def add_gradients(self, users: Sequence[int]) -> None:
+        """Adds the gradients of further terms of the loss of a batch."""
 
     @property
     def over(self) -> bool:
@@ -116,36 +133,35 @@ class _Run:
     def one_epoch(self) -> None:
         self.epoch += 1
         with self._torch():
+            self.begin_epoch()
             order = torch.randperm(len(self.sequences)).tolist()
             for start in range(0, len(order), self.options.batch_size):
-                users = order[start : start + self.options.batch_size]
-                self._learn([self.sequences[user] for user in users])
-            self.now = self.checked.ndcg(self.weights)
+                self.learn(order[start : start + self.options.batch_size])
+            self.now = self.checked.ndcg(self.encoder)
         if self.now > self.best or self.epoch == 1:
             self.best, self.best_epoch = self.now, self.epoch
-            self.best_weights = _copied(self.weights)
+            self.best_weights = copied(self.weights)
 
-    def _learn(self, sequences: Sequence[np.ndarray]) -> None:
+    def learn(self, users: Sequence[int]) -> None:
+        """One step of Adam on the sequences of these users."""
+        sequences = [self.sequences[user] for user in users]
         drawn = _draw(self.items, self.options, self.device)
         steps = sum(len(items) - 1 for items in sequences)
         self.adam.zero_grad()
         for part in _of_like_length(sequences, _PLACES_AT_ONCE[self.device.type]):
             inputs, real = padded([items[:-1] for items in part], self.device)
             targets, _ = padded([items[1:] for items in part], self.device)
-            outputs = forward(self.weights, inputs, self.options.heads, self.options.dropout)
+            outputs = forward(self.encoder, inputs, self.options.heads, self.options.dropout)
             loss = _loss(outputs[real], targets[real], self.weights["items"], drawn)
             (loss / steps).backward()
+        self.add_gradients(users)
         self.adam.step()
 
     def state(self) -> Content:
-        arrays = {_NOW + name: array for name, array in _copied(self.weights).items()}
+        arrays = {_NOW + name: array for name, array in copied(self.weights).items()}
         arrays |= {_BEST + name: array for name, array in self.best_weights.items()}
-        step = 0.0
-        for name, weight in self.weights.items():
-            kept = self.adam.state[weight]
-            step = float(kept["step"])
-            arrays[_MEAN + name] = _array(kept["exp_avg"])
-            arrays[_SQUARE + name] = _array(kept["exp_avg_sq"])
+        step, memory = adam_arrays(self.adam, self.weights)
+        arrays |= memory
         data = {
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
@@ -162,18 +178,23 @@ class _Run:
             "best_epoch": self.best_epoch,
             f"validation_ndcg@{_BEST_OF}": self.best,
         }
-        return Content(data, self.best_weights)
+        return Content(data, {name: self.best_weights[name] for name in self.encoder})
 
 
 class _Validation:
     """NDCG of held-out items under full ranking; the seed draws the users, where there are many."""
 
     def __init__(
-        self, seen: Sequence[np.ndarray], targets: np.ndarray, options: _Options, seed: int
+        self,
+        seen: Sequence[np.ndarray],
+        targets: np.ndarray,
+        options: SASRecOptions,
+        seed: int,
+        name: str = Run.name,
     ) -> None:
         able = [user for user, target in enumerate(targets) if target >= 0 and len(seen[user])]
         if not able:
-            raise DataError("sasrec cannot tell when to stop: no user has a validation item")
+            raise DataError(f"{name} cannot tell when to stop: no user has a validation item")
         if len(able) > options.validation_users:
             drawn = torch.randperm(len(able), generator=torch.Generator().manual_seed(seed))
             able = sorted(able[place] for place in drawn[: options.validation_users].tolist())
@@ -190,13 +211,13 @@ class _Validation:
             part = slice(start, start + _VALIDATED_AT_ONCE)
             seen = self.seen[part]
             users = last_outputs(weights, seen, self.options)
-            scores = _array(users @ weights["items"].T)
+            scores = array_of(users @ weights["items"].T)
             ranks.append(target_ranks(scores, self.targets[part], seen))
         return ndcg(np.concatenate(ranks), _BEST_OF)
 
 
 def last_outputs(
-    weights: Mapping[str, Tensor], seen: Sequence[np.ndarray], options: _Options
+    weights: Mapping[str, Tensor], seen: Sequence[np.ndarray], options: SASRecOptions
 ) -> Tensor:
     """(users, d): the embeddings of users with these histories, none of them empty."""
     device = weights["items"].device
@@ -264,7 +285,7 @@ def _of_like_length(sequences: Sequence[np.ndarray], places: int) -> Iterator[li
     yield part
 
 
-def _draw(items: int, options: _Options, device: torch.device) -> Tensor | None:
+def _draw(items: int, options: SASRecOptions, device: torch.device) -> Tensor | None:
     """Positions of `negatives` different items; None for all of the catalogue."""
     if items <= options.full_softmax or items <= options.negatives:
         return None
@@ -282,7 +303,7 @@ def _loss(outputs: Tensor, targets: Tensor, items: Tensor, drawn: Tensor | None)
     return F.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")
 
 
-def _initial(options: _Options, items: int) -> dict[str, Tensor]:
+def initial(options: SASRecOptions, items: int) -> dict[str, Tensor]:
     width, blocks = options.hidden, options.blocks
     drawn: dict[str, tuple[int, ...]] = {
         "items": (items, width),
@@ -300,28 +321,3 @@ def _initial(options: _Options, items: int) -> dict[str, Tensor]:
         fixed[f"{name}_shift"] = ((blocks, width), 0.0)
     weights = {name: torch.randn(shape) * _INITIAL_STD for name, shape in drawn.items()}
     return weights | {name: torch.full(shape, value) for name, (shape, value) in fixed.items()}
-
-
-def _copied(weights: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: _array(weight) for name, weight in weights.items()}
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().cpu().numpy().copy()
-
-
-def _under(state: Content, prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): torch.from_numpy(array.copy())
-        for name, array in state.arrays.items()
-        if name.startswith(prefix)
-    }
-
-
-def _device_of(options: _Options) -> torch.device:
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError(
-            "the recommender 'sasrec' is set to train on a GPU (device: cuda), but torch finds "
-            "none; on Ray, a fit gets the number of GPUs in `run.fit_gpus`"
-        )
-    return torch.device(options.device)

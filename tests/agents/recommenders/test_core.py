@@ -1,5 +1,9 @@
 """References to recommenders, rankings and their metrics, and what every recommender keeps to."""
 
+# Options are those of plug-ins, whose own classes pyright cannot know.
+# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+
 import pickle
 
 import ir_measures
@@ -28,7 +32,7 @@ from tests.agents.recommenders.data import SMALL, result_of, rounds, steps_of, t
 from tests.fakes import CATALOGUE, ITEMS
 from tests.fixtures_movielens import START, Rating, films, write_ml100k
 
-ALL = ["popularity", "item_knn", SMALL]
+ALL = ["popularity", "item_knn", SMALL, {**SMALL, "name": "iclrec", "intents": 3}]
 SCORES = arrays(np.float32, 8, elements=st.integers(-2, 2).map(float))
 
 

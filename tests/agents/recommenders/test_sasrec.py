@@ -1,5 +1,9 @@
 """SASRec: numpy is torch, a seed is a result, an interruption changes nothing."""
 
+# Options are those of plug-ins, whose own classes pyright cannot know.
+# pyright: reportArgumentType=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
+
 import pickle
 import subprocess
 import sys
@@ -30,7 +34,7 @@ ITEMS = 20
 def random_weights(options, seed: int) -> dict[str, np.ndarray]:
     """Weights large enough for attention to be far from even."""
     generator = np.random.default_rng(seed)
-    shapes = {name: w.shape for name, w in training._initial(options, ITEMS).items()}
+    shapes = {name: w.shape for name, w in training.initial(options, ITEMS).items()}
     return {
         name: generator.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()
     }
@@ -153,8 +157,8 @@ def test_a_batch_in_parts_has_the_gradient_of_the_batch(monkeypatch):
         parts = list(training._of_like_length(sequences, places))
         assert sorted(len(s) for part in parts for s in part) == [2, 3, 3, 4, 7, 8, 9]
         data = training_data(sequences, 10, [9] * len(sequences))
-        run = training._Run(SASRec.Options(hidden=8, max_length=9, dropout=0), data, 0, None)
-        run._learn(run.sequences)
+        run = training.Run(SASRec.Options(hidden=8, max_length=9, dropout=0), data, 0, None)
+        run.learn(range(len(run.sequences)))
         weights.append(run.weights["inner_weight"].grad)
     assert torch.allclose(weights[0], weights[2], atol=1e-6)
     assert torch.allclose(weights[1], weights[2], atol=1e-6)
