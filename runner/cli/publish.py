@@ -48,3 +48,25 @@ def report(
             dialogues=dialogues,
             console=plain_console(),
         )
+
+
+@app.command()
+def appendix(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .tex file. Default: printed.")
+    ] = None,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="A document of its own, not a part of one.")
+    ] = False,
+    no_prompts: Annotated[
+        bool, typer.Option("--no-prompts", help="Leave the prompts out, which name items.")
+    ] = False,
+) -> None:
+    """Write a LaTeX appendix: models, decoding, data, hardware, seeds and prompts."""
+    with one_clear_message():
+        from runner.commands.report import show_appendix
+
+        show_appendix(
+            folder, out=out, standalone=standalone, prompts=not no_prompts, console=plain_console()
+        )

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from rich.console import Console
 
 from agents.core.errors import UsageError, near
+from analysis.metrics.core import parse
 from analysis.results import Results
-from analysis.statistics.compare import compare_all
+from analysis.statistics.compare import Comparison, compare_all
 from analysis.statistics.components import Components
 from analysis.statistics.power import (
     TARGET,
@@ -20,8 +21,9 @@ from analysis.statistics.power import (
     power,
     seeds_needed,
 )
+from analysis.statistics.scores import partners
 from analysis.tables.labels import brief
-from analysis.tables.table import watermarks
+from analysis.tables.table import metrics_of, watermarks
 from runner.driver.loading import load_plan
 from sweeps.plan import Plan
 
@@ -35,6 +37,8 @@ class _Design(NamedTuple):
     seeds: int
     shared: bool
     alpha: float
+    step: float
+    """What one dialogue can change in its case's sum over seeds."""
 
 
 def show_power(
@@ -76,7 +80,9 @@ def _of_results(
         if found.variance is None:
             lines.append(f"{head}: fewer than two cases have all seeds; power is unknown")
             continue
-        design = _Design(found.cases, found.variance.seeds, found.shared, 0.05 / tests)
+        design = _Design(
+            found.cases, found.variance.seeds, found.shared, 0.05 / tests, _step(results, found)
+        )
         lines += [f"{head}: {line}" for line in _lines(found.variance, design, detect)]
         if found.variance.seeds == 1:
             lines.append(
@@ -110,14 +116,24 @@ def _of_plan(
         f"assumed: the difference of two dialogues of one case and seed has the standard deviation "
         f"{deviation:g}, of whose variance {share:.0%} is the case's own",
     ]
+    step = parse(plan.loaded.header.metrics[0]).most or 0.0
     for size in dict.fromkeys(sizes):
-        lines += _lines(variance, _Design(size, seeds, False, 0.05 / tests), detect)
+        lines += _lines(variance, _Design(size, seeds, False, 0.05 / tests, step), detect)
     lines.append("smallest difference with a power of 0.8, by cases and seeds:")
     lines.append("  cases " + "".join(f"{f'{n} seeds':>10}" for n in _SEEDS))
     for cases in sorted({*_CASES, *sizes}):
-        found = [detectable(variance, cases, n, alpha=0.05 / tests) for n in _SEEDS]
+        found = [detectable(variance, cases, n, alpha=0.05 / tests, step=step) for n in _SEEDS]
         lines.append(f"  {cases:>5} " + "".join(f"{_number(each):>10}" for each in found))
     return lines
+
+
+def _step(results: Results, found: Comparison) -> float:
+    """1 for a rate of one pair of cells; less where a case's value is a mean over several pairs."""
+    (metric,) = metrics_of(results, [found.metric])
+    pairs = partners(results, found.axis, found.first, found.second)
+    cells = results.manifest.cells
+    sources = {cells[cell].source_id for cell, _ in pairs}
+    return (metric.most or 0.0) * len(sources) / len(pairs)
 
 
 def _values(plan: Plan, axis: str | None) -> int:
@@ -139,7 +155,7 @@ def _preface(tests: int) -> str:
 
 def _lines(variance: Components, design: _Design, detect: float | None) -> list[str]:
     cases, seeds = design.cases, design.seeds
-    options = {"shared": design.shared, "alpha": design.alpha}
+    options = {"shared": design.shared, "alpha": design.alpha, "step": design.step}
     least = detectable(variance, cases, seeds, **options)
     line = f"{cases:,} cases x {seeds} seeds detect a difference of {_number(least)}"
     if detect is None:

@@ -1,4 +1,4 @@
-"""`crsweep report`: one HTML file with all that a sweep found, and its tables and figures."""
+"""`crsweep report` and `crsweep appendix`: what a sweep found, as HTML, and LaTeX for a paper."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agents.core.errors import UsageError
+from analysis.report.appendix import appendix
 from analysis.report.defined import defined
 from analysis.report.page import Made, make, page
 from analysis.results import Results
@@ -36,8 +37,7 @@ def show_report(
     wanted = defined(results, header)
     made = make(results, wanted)
     path = out or Path(f"{results.manifest.name}.html")
-    if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
+    _check_place(path)
     source = (
         f"Tables and figures as defined in {sweep.name}."
         if sweep
@@ -53,6 +53,24 @@ def show_report(
             _say(console, f"not made: {one.name}: {one.problem}")
     if assets is not None:
         _write_assets(made, assets, console)
+
+
+def show_appendix(
+    folder: str, *, out: Path | None, standalone: bool, prompts: bool, console: Console
+) -> None:
+    """Writes the LaTeX appendix to `out`, or prints it. Raises UsageError for a bad place."""
+    text = appendix(Results.open(folder), standalone=standalone, prompts=prompts)
+    if out is None:
+        print(text, end="")
+        return
+    _check_place(out)
+    out.write_text(text, encoding="utf-8")
+    _say(console, f"wrote {out}")
+
+
+def _check_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.parent}")
 
 
 def _write_assets(made: Made, folder: Path, console: Console) -> None:

@@ -62,9 +62,9 @@ def false_positives(design: Design) -> float:
 def powers(design: Design) -> tuple[float, float]:
     """Promised from the mean components of 200 other sweeps, and reached."""
     pilot = [e.variance for e in design.estimates(200, 3, 10) if e.variance is not None]
-    mean = np.mean([v[:3] for v in pilot], axis=0)
-    variance = Components(*map(float, mean), design.cases, design.seeds)
-    promised = power(design.truth, variance, design.cases, design.seeds)
+    case, seed, rest = map(float, np.mean([v[:3] for v in pilot], axis=0))
+    variance = Components(case, seed, rest, design.cases, design.seeds)
+    promised = power(design.truth, variance, design.cases, design.seeds, step=float(design.rates))
     return promised, float(np.mean([e.p < 0.05 for e in design.estimates(SWEEPS, 4, RESAMPLES)]))
 
 
