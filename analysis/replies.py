@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from agents.core.calls import MOST_TOKENS
 from analysis.results import Results
-
-# Servers gave impossible counts that earlier versions stored: they are as unknown as null.
-UNCOUNTED = (
-    f"finish_reason IS NOT NULL AND NOT coalesce(input_tokens BETWEEN 0 AND {MOST_TOKENS} "
-    f"AND output_tokens BETWEEN 0 AND {MOST_TOKENS}, false)"
-)
-"""SQL over `calls`: whether an answered call has no usable token counts."""
+from analysis.sql.tokens import UNCOUNTED
 
 
 def uncounted(results: Results) -> int:

@@ -1,5 +1,8 @@
 """Tokens: mean input and output tokens of an episode, by role and step.
 
+Calls of judges belong to the dialogue that they judge, those on a pair to its first side. They have
+no columns of their own: each judgement names the attempt that made it, and its calls are stored.
+
 Servers count thinking within the output (workers.backends.openai), so it is not added again.
 """
 
@@ -7,18 +10,20 @@ from __future__ import annotations
 
 import re
 
-from agents.core.calls import MOST_TOKENS
 from agents.core.errors import UsageError
 from analysis.metrics.core import Metric
+from analysis.sql.tokens import COUNTED
 
 __all__ = ["tokens"]
 
-_ARGUMENT = re.compile(r"[a-z_]+(\.[a-z_]+)*(:[a-z_]+)?")
+_JUDGING = "SELECT DISTINCT judging_id, attempt_id FROM judgements WHERE annotator IS NULL"
+_ARGUMENT = re.compile(r"[a-z_]+(\.[\w-]+)*(:[a-z_]+)?", re.ASCII)  # judges have labels
 
 
 def tokens(argument: str | None) -> Metric:
     """`tokens`: both sides, probes left out; `tokens@agent`, `tokens@user`, `tokens@agent.probe`:
-    a role and what falls back to it; `tokens@agent:decide`: one step of a role.
+    a role and what falls back to it; `tokens@agent:decide`: one step of a role. `tokens@judge`,
+    `tokens@judge.relevance`: of the verdicts that stand. `tokens` counts no judges.
 
     Undefined where a backend counts no tokens, or where a cell has no such call at all.
     """
@@ -35,20 +40,18 @@ def tokens(argument: str | None) -> Metric:
         raise UsageError(
             f"metric 'tokens@{argument}': expected tokens@agent or tokens@agent:decide"
         )
-    # Impossible counts, which earlier versions stored, are as unknown as none; sums may be large.
-    counted = (
-        f"CASE WHEN c.input_tokens BETWEEN 0 AND {MOST_TOKENS} "
-        f"AND c.output_tokens BETWEEN 0 AND {MOST_TOKENS} "
-        "THEN c.input_tokens::BIGINT + c.output_tokens END"
-    )
+    calls, attempt = "calls c", "c.attempt_id"
+    if argument is not None and argument.split(":")[0].split(".")[0] == "judge":
+        calls = f"({_JUDGING}) j JOIN calls c ON c.attempt_id = j.judging_id"
+        attempt = "j.attempt_id"
     return Metric(
         # An episode without such a call adds nothing to the sum and 1 to the count; one whose
         # answered calls were not counted is left out.
         "x.num",
         "coalesce(x.den, 1)",
-        per_attempt=f"SELECT c.attempt_id, sum({counted}) AS num, "
-        f"bool_and({counted} IS NOT NULL OR c.finish_reason IS NULL)::INT AS den FROM calls c "
-        f"WHERE {where} GROUP BY c.attempt_id",
+        per_attempt=f"SELECT {attempt}, sum({COUNTED}) AS num, "
+        f"bool_and({COUNTED} IS NOT NULL OR c.finish_reason IS NULL)::INT AS den FROM {calls} "
+        f"WHERE {where} GROUP BY {attempt}",
         better="lower",
         digits=0,
     )

@@ -45,6 +45,15 @@ WaitForLease = Annotated[
 ]
 
 
+Retry = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CLASS",
+        help="Rerun what failed with this error class or blame; may be repeated.",
+    ),
+]
+
+
 Address = Annotated[
     str | None,
     typer.Option(

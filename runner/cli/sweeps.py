@@ -13,6 +13,7 @@ from runner.cli.arguments import (
     Address,
     Out,
     Overrides,
+    Retry,
     SweepFile,
     WaitForLease,
 )
@@ -61,13 +62,7 @@ def plan(
 def run(
     sweep: SweepFile,
     overrides: Overrides = None,
-    retry: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CLASS",
-            help="Rerun failed episodes with this error class or blame; may be repeated.",
-        ),
-    ] = None,
+    retry: Retry = None,
     accept_source_change: AcceptSourceChange = False,
     accept_artifact_change: AcceptArtifactChange = False,
     wait_for_lease: WaitForLease = 0.0,
@@ -122,11 +117,14 @@ def judge(
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="At most N dialogues.")
     ] = None,
+    retry: Retry = None,
     accept_source_change: AcceptSourceChange = False,
     accept_artifact_change: AcceptArtifactChange = False,
+    wait_for_lease: WaitForLease = 0.0,
 ) -> None:
     """Judge the dialogues that a sweep has stored, all or some. Exit codes as for run."""
     with one_clear_message():
+        from analysis.results import Results
         from runner.commands.judging import show_judgements
         from runner.core import invocation
         from runner.driver import run as runs
@@ -138,12 +136,19 @@ def judge(
                 what,
                 overrides or [],
                 selection=Selection(only or [], where, limit),
+                retry=retry or [],
                 accept_source_change=accept_source_change,
                 accept_artifact_change=accept_artifact_change,
+                wait_for_lease=wait_for_lease,
                 again=invocation.command(retries=False),
                 console=console,
             )
-        raise finish(result, screen, console, lambda: show_judgements(result.folder, console))
+
+        def show() -> None:
+            again = invocation.command(result.needs, retries=False)
+            show_judgements(Results.open(result.folder), again, console)
+
+        raise finish(result, screen, console, show)
 
 
 @app.command()
@@ -151,6 +156,7 @@ def prepare(
     sweep: SweepFile,
     overrides: Overrides = None,
     accept_artifact_change: AcceptArtifactChange = False,
+    wait_for_lease: WaitForLease = 0.0,
 ) -> None:
     """Make the artifacts that agents need; run no dialogues. Exit code 0: all, 3: not all."""
     with one_clear_message():
@@ -164,6 +170,7 @@ def prepare(
                 accept_source_change=False,
                 accept_artifact_change=accept_artifact_change,
                 only_prepare=True,
+                wait_for_lease=wait_for_lease,
                 console=console,
             )
         raise finish(result, screen, console)

@@ -8,21 +8,21 @@ from rich.table import Table
 
 from analysis.results import Results
 from analysis.tables import sheets
-from sweeps.storage.folder import Folder
+from runner.driver.failures import failure_lines
+from sweeps.storage.records import JUDGEMENT
 
 
-def show_judgements(folder: Folder, console: Console) -> None:
-    """A row for each judge and dimension: how many verdicts of which status, and their mean."""
-    rows = (
-        Results.open(folder)
-        .query(
-            "SELECT judge, coalesce(dimension, '(failed)'), count(*), "
-            "count(*) FILTER (WHERE status = 'valid'), "
-            "count(*) FILTER (WHERE status = 'unparsed'), avg(value) "
-            "FROM judgements WHERE annotator IS NULL GROUP BY ALL ORDER BY 1, min(task_id), 2"
-        )
-        .fetchall()
-    )
+def show_judgements(results: Results, command: str, console: Console) -> None:
+    """A row for each judge and dimension: how many verdicts of which status, and their mean.
+
+    Then what failed; `command` judges the folder.
+    """
+    rows = results.query(
+        "SELECT judge, coalesce(dimension, '(failed)'), count(*), "
+        "count(*) FILTER (WHERE status = 'valid'), "
+        "count(*) FILTER (WHERE status = 'unparsed'), avg(value) "
+        "FROM judgements WHERE annotator IS NULL GROUP BY ALL ORDER BY 1, min(task_id), 2"
+    ).fetchall()
     if not rows:
         return
     table = Table("judge", "dimension", "verdicts", "valid", "unparsed", "mean", box=None)
@@ -32,3 +32,5 @@ def show_judgements(folder: Folder, console: Console) -> None:
             escape(judge), escape(dimension), f"{count:,}", f"{valid:,}", f"{unparsed:,}", shown
         )
     sheets.print_whole(table, console)
+    for line in failure_lines(results, command, JUDGEMENT):
+        console.print(line, markup=False, soft_wrap=True)

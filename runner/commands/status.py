@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from shlex import quote
+from shlex import quote, split
 
 from rich.console import Console
 from rich.markup import escape
 
 from analysis.replies import cut_off_lines, uncounted
 from analysis.results import Results
+from analysis.sql.tokens import COUNTED, UNCOUNTED
 from runner.core.formatting import duration, many
 from runner.core.locations import size_line, status_line
 from runner.driver.budget import budget_in
@@ -18,14 +19,21 @@ from runner.driver.failures import failure_lines
 from runner.placement.describe import engine_lines
 from sweeps.manifest import RunEntry
 from sweeps.storage import parts
-from sweeps.storage.records import SCHEMAS
+from sweeps.storage.records import JUDGEMENT, SCHEMAS
 from workers.results import lease
 
 
-def show_failures(results: Results, command: str, console: Console) -> None:
+def show_failures(
+    results: Results, command: str, console: Console, judging: str | None = None
+) -> None:
     """What failed in the plan, by class and blame, and how many replies were cut off; `command`
-    runs the sweep."""
-    for line in [*failure_lines(results, command), *cut_off_lines(results)]:
+    runs the sweep, and `judging` judges it (by default the same command)."""
+    lines = [
+        *failure_lines(results, command),
+        *failure_lines(results, judging or command, JUDGEMENT),
+        *cut_off_lines(results),
+    ]
+    for line in lines:
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -43,11 +51,8 @@ def show_status(folder: str, console: Console) -> None:
         f"{escape(manifest.name)}: {done:,} of {planned:,} episodes done, {failed:,} failed, "
         f"{planned - done - failed:,} not run"
     )
-    for judge, status, rows in results.query(
-        "SELECT judge, status, count(*) FROM judgements WHERE annotator IS NULL GROUP BY ALL "
-        "ORDER BY ALL"
-    ).fetchall():
-        console.print(f"judge {judge}: {many(rows, 'judgement')} {status}", markup=False)
+    for line in _judge_lines(results):
+        console.print(line, markup=False, soft_wrap=True)
     held = lease.holder(results.folder)
     console.print(f"running: {escape(lease.holding(held))}" if held else "not running")
     spent = results.query(
@@ -80,9 +85,15 @@ def show_status(folder: str, console: Console) -> None:
         console.print(
             f"the last run was stopped: {manifest.runs[-1].stopped}", markup=False, soft_wrap=True
         )
-    command = _command_of(manifest.runs)
+    command = _command_of(manifest.runs, "run")
     needs = () if budget is None else budget.needs()
-    show_failures(results, " ".join([command or "crsweep run SWEEP", *needs]), console)
+    judging = _command_of(manifest.runs, "run", "judge") or "crsweep run SWEEP"
+    show_failures(
+        results,
+        " ".join([command or "crsweep run SWEEP", *needs]),
+        console,
+        " ".join([judging, *needs]),
+    )
     if failed and command is None:
         console.print("SWEEP is the sweep file with its overrides; they are not recorded here")
     files = [name for table in SCHEMAS for name in parts.live(results.folder, table)]
@@ -91,10 +102,30 @@ def show_status(folder: str, console: Console) -> None:
     console.print(size_line(results.folder, manifest.config), markup=False, soft_wrap=True)
 
 
-def _command_of(runs: Sequence[RunEntry]) -> str | None:
-    """What runs the sweep of a folder, to be typed here; None before any driver noted it."""
+def _judge_lines(results: Results) -> Iterator[str]:
+    """The verdicts of each judge of the plan, then what all judging has used, also earlier judges
+    and failed attempts."""
+    for judge, status, rows in results.query(
+        "SELECT judge, status, count(*) FROM judgements WHERE annotator IS NULL GROUP BY ALL "
+        "ORDER BY ALL"
+    ).fetchall():
+        yield f"judge {judge}: {many(rows, 'judgement')} {status}"
+    used = results.query(
+        f"SELECT starts_with(role, 'judge'), count(*), sum({COUNTED}), "
+        f"count(*) FILTER (WHERE {UNCOUNTED}) FROM calls c SEMI JOIN "
+        "(SELECT judging_id FROM all_judgements WHERE annotator IS NULL) j "
+        "ON j.judging_id = c.attempt_id GROUP BY ALL ORDER BY 1 DESC"
+    ).fetchall()
+    whose = {True: "judges", False: "replies made for pairs"}
+    for judges, calls, tokens, unknown in used:
+        least = " (at least)" * bool(unknown)
+        yield f"{whose[judges]}: {many(calls, 'call')}; tokens{least}: {int(tokens or 0):,}"
+
+
+def _command_of(runs: Sequence[RunEntry], *verbs: str) -> str | None:
+    """The latest command of these verbs in a folder, to be typed here; None where none is noted."""
     for entry in reversed(runs):
-        if entry.command:
+        if not {*verbs}.isdisjoint(split(entry.command)):
             there = "" if Path(entry.typed_in) == Path.cwd() else f"cd {quote(entry.typed_in)} && "
             return f"{there}{entry.command}"
     return None

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agents.core.calls import MOST_TOKENS
-from analysis.replies import UNCOUNTED
 from analysis.results import Results
+from analysis.sql.tokens import UNCOUNTED
 from runner.placement.groups import needs_of
 from sweeps import manifest as manifests
 from sweeps.manifest import RunEntry

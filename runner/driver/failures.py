@@ -1,6 +1,6 @@
-"""Failed episodes of a sweep folder: what they are, and which of them are to run again.
+"""Failed episodes and judgements of a sweep folder: what they are, and which are to run again.
 
-An episode stands on its earliest `done` attempt, else on its latest failed one. A failure that
+A task stands on its earliest attempt that is done, else on its latest failed one. A failure that
 infrastructure is to blame for is tried again by every run; any other would repeat, so it is an
 outcome, and runs again only where `--retry` names its error class or its blame.
 """
@@ -19,6 +19,7 @@ from sweeps import manifest as manifests
 from sweeps.load import cache_of
 from sweeps.schema import Cache
 from sweeps.storage.folder import Folder
+from sweeps.storage.records import EPISODE, JUDGEMENT
 from workers.cache import journal
 from workers.results.bundles import WOULD_REPEAT
 
@@ -26,30 +27,36 @@ _SHOWN = 200  # characters of an example
 _OF_REPLIES = frozenset({ReplyInvalid.__name__})
 """Failures that the same replies would cause again, whatever else was fixed."""
 
-_STANDING = "attempts ANTI JOIN superseded USING (attempt_id) WHERE status = 'failed'"
+_STANDING = {
+    EPISODE: "SELECT episode_id, blame, error_class FROM attempts "
+    "ANTI JOIN superseded USING (attempt_id) WHERE status = 'failed'",
+    JUDGEMENT: "SELECT task_id, first(blame ORDER BY driver_epoch DESC, ended DESC), "
+    "first(error_class ORDER BY driver_epoch DESC, ended DESC) FROM all_judgements "
+    "WHERE annotator IS NULL GROUP BY task_id HAVING bool_and(status = 'failed')",
+}
+"""Kind of task -> SQL: id, blame and error class of each task that stands on a failed attempt."""
 
 
-def to_run_again(folder: Folder, retry: Sequence[str]) -> set[str]:
-    """Ids of failed episodes that a run takes up again: of infrastructure, and what `retry` names.
+def to_run_again(folder: Folder, retry: Sequence[str], kind: str = EPISODE) -> set[str]:
+    """Ids of failed tasks that a run takes up again: of infrastructure, and what `retry` names.
 
-    UsageError for a word that is neither a blame nor a class that an episode can fail of.
+    UsageError for a word that is neither a blame nor a class that a task can fail of.
     """
     found: list[tuple[str, str, str]] = []
     if manifests.read(folder) is not None:
-        query = f"SELECT episode_id, blame, error_class FROM {_STANDING}"
-        found = Results.open(folder).query(query).fetchall()
-    known = {*get_args(Blame), *_classes(), *(kind for _, _, kind in found)}
+        found = Results.open(folder).query(_STANDING[kind]).fetchall()
+    known = {*get_args(Blame), *_classes(), *(error for _, _, error in found)}
     for word in retry:
         if word not in known:
             raise UsageError(
-                f"--retry {word}: no episode fails of that{near(word, known)} (expected a blame: "
+                f"--retry {word}: nothing fails of that{near(word, known)} (expected a blame: "
                 f"{', '.join(get_args(Blame))}; or an error class: "
                 f"{', '.join(sorted(known - set(get_args(Blame))))})"
             )
     return {
-        episode
-        for episode, blame, kind in found
-        if blame not in WOULD_REPEAT or blame in retry or kind in retry
+        task
+        for task, blame, error in found
+        if blame not in WOULD_REPEAT or blame in retry or error in retry
     }
 
 
@@ -60,29 +67,34 @@ def _classes() -> Iterator[str]:
             yield name
 
 
-def failure_lines(results: Results, command: str) -> list[str]:
-    """Words for the failed episodes of the plan: how many, of what, an example, and what runs
-    them again. The most frequent come first.
+_FAILED = {
+    EPISODE: "SELECT blame, error_class, count(*), min(attempt_id), arg_min(error, attempt_id) "
+    "FROM episodes WHERE status = 'failed' GROUP BY ALL ORDER BY 3 DESC, 2, 1",
+    JUDGEMENT: "SELECT blame, error_class, count(*), min(judging_id), arg_min(error, judging_id) "
+    "FROM judgements WHERE status = 'failed' GROUP BY ALL ORDER BY 3 DESC, 2, 1",
+}
 
-    `command` is the `crsweep run ...` of the sweep. It needs more where the cache would only
+
+def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[str]:
+    """Words for the failed tasks of the plan: how many, of what, an example, and what runs them
+    again. The most frequent come first.
+
+    `command` is what runs such tasks (`crsweep run ...`). It needs more where the cache would only
     replay what failed.
     """
-    rows = results.query(
-        "SELECT blame, error_class, count(*), min(attempt_id), arg_min(error, attempt_id) "
-        "FROM episodes WHERE status = 'failed' GROUP BY ALL ORDER BY 3 DESC, 2, 1"
-    ).fetchall()
     lines: list[str] = []
     told: set[str] = set()
-    for blame, kind, count, attempt, error in rows:
-        if blame in WOULD_REPEAT and kind in told:
-            then = f"--retry {kind} above runs them again too"
+    noun = "" if kind == EPISODE else f" ({kind}s)"
+    for blame, error_class, count, attempt, error in results.query(_FAILED[kind]).fetchall():
+        if blame in WOULD_REPEAT and error_class in told:
+            then = f"--retry {error_class} above runs them again too"
         elif blame in WOULD_REPEAT:
-            told.add(kind)
-            when, more = _asking_anew(results) if kind in _OF_REPLIES else ("", "")
-            then = f"to run them again{when}: {command} --retry {kind}{more}"
+            told.add(error_class)
+            when, more = _asking_anew(results) if error_class in _OF_REPLIES else ("", "")
+            then = f"to run them again{when}: {command} --retry {error_class}{more}"
         else:
             then = "the next run retries them"
-        lines.append(f"  {count:,} x {kind}, blame {blame}; {then}")
+        lines.append(f"  {count:,} x {error_class}{noun}, blame {blame}; {then}")
         lines.append(f"    for example {attempt}: {str(error)[:_SHOWN]}")
     return lines
 

@@ -18,7 +18,6 @@ from analysis.transcripts import BATCH, Standing
 from runner.core.formatting import many
 from runner.driver.artifacts import Preparation
 from runner.driver.progress import Tally
-from runner.driver.repair import refusing_foreign
 from runner.driver.work import find_settled, remaining
 from simulators.core.judge import JUDGES, DialogueJudge, RecordedDialogue
 from sweeps import identity
@@ -168,11 +167,19 @@ class JudgingWork:
 
     @classmethod
     def find(
-        cls, plan: Plan, *, selection: Selection, accept_artifacts: bool, console: Console
+        cls,
+        plan: Plan,
+        *,
+        selection: Selection,
+        retry: Sequence[str],
+        accept_artifacts: bool,
+        console: Console,
     ) -> JudgingWork:
-        """Raises PartDamaged for a part that must be set aside."""
-        with refusing_foreign():
-            settled = committed(plan.loaded.out, JUDGEMENT)
+        """`retry` names error classes and blames whose failed judgements are made again.
+
+        Raises PartDamaged for a part that must be set aside.
+        """
+        settled = find_settled(plan.loaded.out, retry, JUDGEMENT)
         subjects = Subjects.find(plan, selection)
         planned = left = 0
         cells: set[int] = set()

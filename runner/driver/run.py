@@ -36,14 +36,12 @@ def run(
 ) -> RunResult:
     """Runs what is left of a sweep. Raises UsageError, DataError and StoreError.
 
-    `retry` names error classes and blames whose failed episodes are run again. With
+    `retry` names error classes and blames whose failed episodes and judgements are run again. With
     `only_prepare` all artifacts of the plan are made, and no episode is run. `wait_for_lease` is as
     in `open_session`. `again` is the command that runs the sweep, for readers of the manifest.
     """
     plan = load_plan(sweep, overrides)
-    if retry:  # a word that names no failure is refused before anything is touched
-        with suppress(PartDamaged):  # it is set aside, and the words are looked at again
-            find_settled(plan.loaded.out, retry)
+    _check_retry(plan, retry)
     accepted = {"accept_artifacts": accept_artifact_change, "console": console}
     find_work: FindWork = (
         partial(ArtifactWork.find, **accepted)
@@ -56,7 +54,7 @@ def run(
     if result.left:
         console.print("dialogues are judged once all of them have run")
         return result
-    judging = partial(JudgingWork.find, selection=Selection(), **accepted)
+    judging = partial(JudgingWork.find, selection=Selection(), retry=retry, **accepted)
     return _run(plan, judging, accept_source_change, again, console)
 
 
@@ -65,8 +63,10 @@ def judge(
     overrides: Sequence[str],
     *,
     selection: Selection,
+    retry: Sequence[str] = (),
     accept_source_change: bool,
     accept_artifact_change: bool = False,
+    wait_for_lease: float = 0.0,
     again: str = "",
     console: Console,
 ) -> RunResult:
@@ -80,13 +80,22 @@ def judge(
             f"{what}: there are no judges to run; name them in the sweep file "
             "(judges: [relevance]) or as an override (judges=[relevance])"
         )
+    _check_retry(plan, retry)
     judging = partial(
         JudgingWork.find,
         selection=selection,
+        retry=retry,
         accept_artifacts=accept_artifact_change,
         console=console,
     )
-    return _run(plan, judging, accept_source_change, again, console)
+    return _run(plan, judging, accept_source_change, again, console, wait_for_lease)
+
+
+def _check_retry(plan: Plan, retry: Sequence[str]) -> None:
+    """Refuses a word that names no failure before anything is touched."""
+    if retry:
+        with suppress(PartDamaged):  # it is set aside, and the words are looked at again
+            find_settled(plan.loaded.out, retry)
 
 
 def _run(

@@ -124,10 +124,10 @@ def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
         raise UsageError(error.message) from None
 
 
-def find_settled(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
-    """The same, but PartDamaged for what a run sets aside."""
+def find_settled(folder: Folder, retry: Sequence[str] = (), kind: str = EPISODE) -> set[str]:
+    """The same of any kind of task, but PartDamaged for what a run sets aside."""
     with refusing_foreign():
-        return committed(folder) - to_run_again(folder, retry)
+        return committed(folder, kind) - to_run_again(folder, retry, kind)
 
 
 @dataclass(frozen=True)

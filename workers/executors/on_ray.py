@@ -357,7 +357,7 @@ def start_ray(address: str | None) -> dict[str, float]:
                 configure_logging=False,
                 **own,
             )
-        except (OSError, RuntimeError, ValueError, RayError) as error:
+        except Exception as error:  # on a busy machine Ray raises Exception itself
             raise UsageError(_why_no_ray(address, error)) from error
     return dict(ray.cluster_resources())
 

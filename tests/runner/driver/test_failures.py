@@ -120,7 +120,7 @@ def test_an_unknown_class_is_refused_with_a_near_match_and_nothing_is_written(
     tmp_path, crsweep, word, near
 ):
     refused = crsweep("run", write_sweep(tmp_path), "--retry", word, check=2).stderr
-    assert f"--retry {word}: no episode fails of that; did you mean {near}?" in refused
+    assert f"--retry {word}: nothing fails of that; did you mean {near}?" in refused
     assert refused.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -4,6 +4,7 @@ import io
 import shutil
 from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,6 +14,7 @@ from agents.core.errors import EngineDead, UsageError
 from analysis.results import Results
 from analysis.statistics.pairs import make_pairs
 from analysis.tables.table import make_table
+from runner.commands.status import show_status
 from runner.driver.judging import Selection
 from runner.driver.run import judge, run
 from tests.runner.processes import kill, wait_for
@@ -43,22 +45,23 @@ def sweep(tmp_path, monkeypatch):
         given = {"grid": GRID, "roles": ROLES, "judges": JUDGES, "cases": {"sample": CASES}}
         return write_sweep(tmp_path, **{**given, **changes})
 
-    def playing(**changes):
-        console = Console(file=io.StringIO(), width=200)
-        result = run(write(**changes), [], accept_source_change=False, console=console)
-        found.printed = console.file.getvalue()
+    def playing(retry=(), **changes):
+        console = Console(file=(printed := io.StringIO()), width=200)
+        result = run(write(**changes), [], retry=retry, accept_source_change=False, console=console)
+        found.printed = printed.getvalue()
         return result
 
-    def judging(*overrides, what=None, **selection):
-        console = Console(file=io.StringIO(), width=200)
+    def judging(*overrides, what=None, retry=(), **selection):
+        console = Console(file=(printed := io.StringIO()), width=200)
         result = judge(
             str(what or found.out),
             overrides,
             selection=Selection(**selection),
+            retry=retry,
             accept_source_change=False,
             console=console,
         )
-        found.printed = console.file.getvalue()
+        found.printed = printed.getvalue()
         return result
 
     found.write, found.run, found.judge = write, playing, judging
@@ -171,6 +174,47 @@ def test_what_infrastructure_fails_is_judged_by_the_next_run_and_hides_no_verdic
     assert set(view(sweep).status) == {"valid"}
 
 
+def test_a_judgement_that_would_fail_again_is_made_again_where_retry_names_its_class_or_blame(
+    sweep, capsys
+):
+    """The reply of a pair is the agent's: that it stays invalid is the agent's fault."""
+    sweep.run(judges=[])
+
+    async def answer(self, call):
+        if call.role == "agent":
+            return Completion("no reply of that form", "stop", 1, 1)
+        return await ANSWER(self, call)
+
+    sweep.answer = answer
+    result = sweep.run(judges=[PAIR, "relevance"])
+    failed = view(sweep).query("status == 'failed'")
+    assert result.left == 0
+    assert set(zip(failed.blame, failed.error_class, strict=True)) == {("agent", "ReplyInvalid")}
+    pairs = 2 * CASES
+    assert len(failed) == pairs
+    show_status(str(sweep.out), Console(width=200))
+    printed = capsys.readouterr().out
+    assert f"{pairs} x ReplyInvalid (judgements), blame agent; to run them again" in printed
+    assert "crsweep run SWEEP --retry ReplyInvalid" in printed
+    sweep.answer = None
+    before = sweep.calls.copy()
+    assert sweep.judge().left == 0
+    assert sweep.judge(retry=["AgentError"]).left == 0
+    assert sweep.calls == before
+    assert sweep.judge(retry=["ReplyInvalid"], where="seed = 0").planned < result.planned
+    assert sum(view(sweep).status == "failed") == pairs // 2
+    spoken = sweep.calls["user"]
+    assert sweep.run(judges=[PAIR, "relevance"], retry=["agent"]).left == 0
+    found = view(sweep)
+    assert set(found.status) == {"valid"}
+    assert len(raw(sweep.out, "judgements").query("status == 'failed'")) == pairs  # they are kept
+    assert sweep.calls["user"] == spoken
+    sweep.judge(retry=["agent"])
+    assert "nothing to judge" in sweep.printed
+    with pytest.raises(UsageError, match="--retry agnet: nothing fails of that"):
+        sweep.judge(retry=["agnet"])
+
+
 def test_a_judge_that_is_never_valid_is_unparsed_and_settled(sweep):
     async def answer(self, call):
         if call.role == "judge.relevance":
@@ -279,6 +323,42 @@ def test_tables_have_the_metrics_that_the_judges_of_the_sweep_give(sweep):
     pairs = make_pairs(results).rows
     assert [row.against for row in pairs] == ["react"] * 4
     assert {(row.pairs, row.planned) for row in pairs} == {(2 * CASES, 2 * CASES)}
+
+
+def test_tokens_of_judges_are_counted_by_role_and_belong_to_the_dialogue_that_is_judged(
+    sweep, capsys
+):
+    metrics = ["tokens", "tokens@judge", "tokens@judge.credibility", "tokens@judge.pairwise"]
+    sweep.run(metrics=metrics)
+    results = Results.open(sweep.out)
+    rows = make_table(results, metrics).rows
+    calls = raw(sweep.out, "calls")
+    calls["tokens"] = calls.input_tokens + calls.output_tokens
+    verdicts = view(sweep).drop_duplicates("judging_id")
+    made = verdicts.merge(calls, left_on="judging_id", right_on="attempt_id")
+    episodes = results.query("SELECT attempt_id, cell FROM episodes").df()
+    made = made.merge(episodes, left_on="attempt_id_x", right_on="attempt_id")
+    spoken = calls.merge(episodes, on="attempt_id")
+    for cell, row in enumerate(rows):
+        of_cell = made[made.cell == cell]
+        wanted: list[Any] = [
+            spoken["tokens"][spoken.cell == cell].sum(),
+            of_cell["tokens"][of_cell.role.str.startswith("judge.")].sum(),
+            of_cell["tokens"][of_cell.role == "judge.credibility"].sum(),
+            of_cell["tokens"][of_cell.role == "judge.pairwise"].sum(),
+        ]
+        found = [value.mean for value in row.values]
+        # Only the first side of a pair has its tokens.
+        assert found == pytest.approx([int(w) / (2 * CASES) or None for w in wanted])
+    show_status(str(sweep.out), Console(width=200))
+    judging = calls[calls.role.str.startswith("judge")]
+    printed = capsys.readouterr().out
+    assert f"judges: {len(judging):,} calls; tokens: {judging.tokens.sum():,}\n" in printed
+    replies = calls[calls.attempt_id.isin(verdicts.judging_id)].query("role == 'agent'")
+    assert (
+        f"replies made for pairs: {len(replies):,} calls; tokens: {replies.tokens.sum():,}\n"
+        in (printed)
+    )
 
 
 @pytest.mark.parametrize(

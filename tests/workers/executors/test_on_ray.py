@@ -56,6 +56,16 @@ def test_what_listens_there_but_is_no_ray_is_one_line_with_a_way_out(monkeypatch
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_ray_that_does_not_start_on_a_busy_machine_is_one_line(monkeypatch):
+    def init(**_):
+        raise Exception("The current node timed out during startup. This could happen")
+
+    monkeypatch.setattr(on_ray.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(on_ray.ray, "init", init)
+    with pytest.raises(UsageError, match="Ray does not start: The current node timed out"):
+        on_ray.start_ray(None)
+
+
 def test_a_temporary_folder_whose_path_is_too_long_is_named(monkeypatch):
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", "/long/path")
