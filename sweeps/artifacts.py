@@ -18,16 +18,25 @@ from sweeps.tasks import Task
 ARTIFACT = "artifact"
 
 
+PROFILES = "profiles"
+"""The artifact of a domain whose cases a model has to write first."""
+
+
 class Need(NamedTuple):
-    """What a cell's agent asks for under `name`. `identity` is the artifact's, without the seed."""
+    """What a cell's agent asks for under `name`, or its cases need as `PROFILES`. `identity` is the
+    artifact's, without the seed."""
 
     name: str
     recipe: Recipe
     identity: str
 
+    def seed(self, seeds: Seeds) -> int:
+        """The seed of making it. Cases are the same for all seeds of a sweep."""
+        return 0 if self.name == PROFILES else seeds.training
+
     def key(self, seeds: Seeds) -> str:
         """Hex BLAKE2b-128 that names the artifact for these seeds."""
-        return identity.digest([self.identity, seeds.training])
+        return identity.digest([self.identity, self.seed(seeds)])
 
 
 class ArtifactSpec(NamedTuple):
@@ -84,7 +93,7 @@ def need_of(
 
 def role_of(recipe: CallsRecipe) -> str:
     """The role that speaks while the artifact is made."""
-    return f"agent.{recipe.part}"
+    return recipe.role
 
 
 def keys_of(needs: Sequence[Need], seeds: Seeds) -> dict[str, str]:

@@ -17,13 +17,13 @@ from agents.core.seeds import Seeds
 from simulators.core.cases import Domain
 from simulators.core.user import User
 from sweeps import grid, identity
-from sweeps.artifacts import Need, keys_of, need_of, role_of
+from sweeps.artifacts import PROFILES, Need, keys_of, need_of, role_of
 from sweeps.judges import PlannedJudge
 from sweeps.load import LoadedSweep
 from sweeps.origins import Origins, check
 from sweeps.reserved import ROLES, usable
 from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
-from sweeps.sources import Sources
+from sweeps.sources import FindProfiles, Sources
 from sweeps.speakers import AGENTS, USERS, require, speaker
 
 SUCCESS = "simulators.success"
@@ -51,6 +51,8 @@ class Cell:
     """What its agent needs prepared."""
     judges: Mapping[str, str] = field(default_factory=dict)
     """Every role that its dialogues are judged by -> the name of its model."""
+    profiles: Need | None = None
+    """What a model has to write before there are cases: the cell is pending, without episodes."""
 
     @property
     def models(self) -> list[str]:
@@ -71,8 +73,9 @@ class CellMaker:
         axes: Sequence[str],
         judges: list[PlannedJudge],
         declare: Declare,
+        find_profiles: FindProfiles,
     ) -> None:
-        self.sources = Sources(loaded)
+        self.sources = Sources(loaded, find_profiles)
         self._loaded = loaded
         self._axes = axes
         self._declare = declare
@@ -86,12 +89,14 @@ class CellMaker:
         raw, origins = self._raw(point), self._origins_at(point)
         _refuse_infinite(raw, origins, ())
         config: CellConfig = check(CellConfig, raw, origins)
-        source = self.sources.position(config, origins, point)
+        profiles = self._profiles(config, origins, point)
+        source = self.sources.position(config, origins, point, profiles)
         _check_replay(config, self.sources.made[source].domain, origins)
         agent, agent_identity = speaker(config.agent, AGENTS, "agent", origins, ("agent",))
         recipes = _needs(agent, config.agent, origins)
         user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
-        if user.needs_profiles and not self.sources.made[source].domain.has_profiles:
+        pending = self.sources.made[source].is_pending
+        if user.needs_profiles and not (pending or self.sources.made[source].domain.has_profiles):
             raise origins.refuse(
                 ("simulator",),
                 f"{config.simulator.name} needs users with a profile, which the domain "
@@ -119,7 +124,33 @@ class CellMaker:
         )
         axes = {axis: self._label(raw, axis) for axis in self._axes}
         judging = self._judging(config, checked, origins)
-        return Cell(cell_id, source, config, axes, roles, (), needs, judging)
+        if not pending or profiles is None or not isinstance(profiles.recipe, CallsRecipe):
+            return Cell(cell_id, source, config, axes, roles, (), needs, judging)
+        roles |= _roles(config, [role_of(profiles.recipe)], origins)
+        cell_id = identity.digest(["pending", cell_id, profiles.identity])
+        return Cell(cell_id, source, config, axes, roles, (), needs, judging, profiles)
+
+    def _profiles(
+        self, config: CellConfig, origins: Origins, point: Mapping[str, Any]
+    ) -> Need | None:
+        """The profiles that a model has to write before the cell has cases, if they are needed."""
+        recipe = self.sources.domain(config, origins).profiles_recipe()
+        if recipe is None:
+            return None
+        user = require(
+            plugins.load, USERS, config.simulator.name, "simulator", origins, ("simulator",)
+        )
+        if not (config.cases.by or getattr(user, "needs_profiles", False)):
+            return None
+        role = role_of(recipe)
+        name = _roles(config, [role], origins)[role]
+        return need_of(
+            PROFILES,
+            recipe,
+            domain=self.sources.fingerprint(config, origins, point),
+            prompts="" if recipe.prompts is None else recipe.prompts.digest(),
+            models={role: self._checked(name, config, origins)()},
+        )
 
     def _judging(
         self,

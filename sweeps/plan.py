@@ -15,14 +15,14 @@ from agents.core.artifacts import CallsRecipe
 from agents.core.errors import UsageError, near
 from agents.core.seeds import Seeds
 from sweeps import grid, identity
-from sweeps.artifacts import Artifact, Need, role_of
+from sweeps.artifacts import PROFILES, Artifact, Need, role_of
 from sweeps.cells import SEED_AXES, Cell, CellMaker, Declare
 from sweeps.episodes import episode_task
 from sweeps.judges import PlannedJudge, planned_judges, with_pairs
 from sweeps.load import LoadedSweep
 from sweeps.reserved import reserved
 from sweeps.schema import CellConfig
-from sweeps.sources import Source
+from sweeps.sources import FindProfiles, Source
 from sweeps.tasks import Task
 
 _CELL_PARTS = tuple(CellConfig.model_fields)
@@ -55,19 +55,26 @@ class Plan:
         found: dict[str, Artifact] = {}
         for index, cell in enumerate(self.cells):
             for seeds in cell.seeds:
-                for need in cell.needs:
+                # What an agent needs depends on the cases, so a pending cell needs these first.
+                for need in cell.needs if cell.profiles is None else (cell.profiles,):
                     key = need.key(seeds)
                     if key not in found:
-                        found[key] = self._artifact(need, key, index, seeds.training)
+                        found[key] = self._artifact(need, key, index, need.seed(seeds))
                     elif index not in found[key].cells:
                         found[key] = replace(found[key], cells=(*found[key].cells, index))
         return found
+
+    @property
+    def pending(self) -> list[str]:
+        """Keys of the profiles that must be written before some cells have cases."""
+        return [key for key, artifact in self.artifacts.items() if artifact.name == PROFILES]
 
     def _artifact(self, need: Need, key: str, index: int, seed: int) -> Artifact:
         cell, recipe = self.cells[index], need.recipe
         title = recipe.label
         if isinstance(recipe, CallsRecipe):
-            title += f" of {cell.config.agent.name} by {cell.roles[role_of(recipe)]}"
+            who = cell.config.simulator if need.name == PROFILES else cell.config.agent
+            title += f" of {who.name} by {cell.roles[role_of(recipe)]}"
         title += f" on {self.sources[cell.source].domain_ref.name}, seed {seed}"
         return Artifact(key, need.name, recipe, seed, title, (index,))
 
@@ -102,15 +109,22 @@ class Plan:
                     yield index, position
 
 
-def make_plan(loaded: LoadedSweep, declare: Declare, *, probe: bool) -> Plan:
+def make_plan(
+    loaded: LoadedSweep,
+    declare: Declare,
+    *,
+    probe: bool,
+    find_profiles: FindProfiles = lambda key: None,
+) -> Plan:
     """Expands and checks a sweep; UsageError or DataError for the first thing wrong with it.
 
-    `probe` is known by whoever knows the metrics, which live above this package.
+    `probe` is known by whoever knows the metrics, which live above this package, and
+    `find_profiles` by whoever knows the store of artifacts.
     """
     plan = Plan(loaded, probe)
     judges = planned_judges(loaded.header.judges, loaded.origins)
     _check_axis_paths(plan)
-    maker = CellMaker(loaded, plan.axes, judges, declare)
+    maker = CellMaker(loaded, plan.axes, judges, declare, find_profiles)
     plan.sources = maker.sources.made
     made: dict[str, Cell | None] = {}  # the point without its seeds -> its cell
     seeds: dict[str, dict[Seeds, None]] = {}  # cell id -> its seeds, in order

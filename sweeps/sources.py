@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from agents.core import plugins
 from agents.core.errors import DataError
 from agents.core.plugins import Options
+from agents.core.seeds import Seeds
 from agents.core.text import repaired
 from simulators.core.cases import Domain
-from simulators.core.profiles import GROUPS
+from simulators.core.profiles import GROUPS, WrittenProfiles
 from sweeps import identity
+from sweeps.artifacts import Need
 from sweeps.load import LoadedSweep
 from sweeps.missing import refused_data
 from sweeps.origins import Origins, check
@@ -21,6 +23,9 @@ from sweeps.schema import CellConfig, PluginRef
 from sweeps.speakers import require
 
 DOMAINS = "simulators.domains"
+
+FindProfiles = Callable[[str], WrittenProfiles | None]
+"""The profiles of an artifact's key, if they are in the store, which is above this package."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,10 @@ class Source:
     """Positions in `domain.case_ids(split)`, the sample only."""
     drawn_for: Mapping[int, tuple[str, ...]] | None = None
     """Of cases drawn by group: which groups each of `order` was drawn for."""
+    written: WrittenProfiles | None = None
+    """The profiles of its users, if a model has written them."""
+    is_pending: bool = False
+    """Whether its cases are unknown until a model has written their profiles."""
 
     @cached_property
     def _ids(self) -> Sequence[str]:
@@ -56,30 +65,86 @@ class Source:
 class Sources:
     """The sources of one plan; what cells share is made once."""
 
-    def __init__(self, loaded: LoadedSweep) -> None:
+    def __init__(self, loaded: LoadedSweep, find_profiles: FindProfiles) -> None:
         self.made: list[Source] = []
         self._loaded = loaded
+        self._find_profiles = find_profiles
         self._domains: dict[str, Domain] = {}
+        self._with_profiles: dict[str, tuple[Domain, WrittenProfiles]] = {}
         self._positions: dict[str, int] = {}
 
-    def position(self, config: CellConfig, origins: Origins, point: Mapping[str, Any]) -> int:
-        """The position of the cell's source in the plan, which it may be the first to need."""
-        key = identity.canonical([config.domain.model_dump(), config.cases.model_dump()])
+    def domain(self, config: CellConfig, origins: Origins) -> Domain:
+        """The domain of a cell, without profiles that a model writes."""
+        key = identity.canonical(config.domain.model_dump())
+        if key not in self._domains:
+            self._domains[key] = make_domain(config.domain, origins)
+        return self._domains[key]
+
+    def position(
+        self,
+        config: CellConfig,
+        origins: Origins,
+        point: Mapping[str, Any],
+        profiles: Need | None = None,
+    ) -> int:
+        """The position of the cell's source in the plan, which it may be the first to need.
+
+        `profiles` are those that a model has to write before there are cases.
+        """
+        parts = [config.domain.model_dump(), config.cases.model_dump()]
+        key = identity.canonical([*parts, profiles and profiles.identity])
         if key not in self._positions:
-            self.made.append(self._make(config, origins, point))
+            self.made.append(self._make(config, origins, point, profiles))
             self._positions[key] = len(self.made) - 1
         return self._positions[key]
 
-    def _make(self, config: CellConfig, origins: Origins, point: Mapping[str, Any]) -> Source:
-        domain_key = identity.canonical(config.domain.model_dump())
-        if domain_key not in self._domains:
-            self._domains[domain_key] = make_domain(config.domain, origins)
-        domain, cases = self._domains[domain_key], config.cases
+    def fingerprint(self, config: CellConfig, origins: Origins, point: Mapping[str, Any]) -> str:
+        """Of the domain without profiles that a model writes."""
         try:
+            return self.domain(config, origins).fingerprint()
+        except DataError as error:
+            raise refused_data(error, self._loaded, origins, point) from None
+
+    def _make(
+        self,
+        config: CellConfig,
+        origins: Origins,
+        point: Mapping[str, Any],
+        profiles: Need | None,
+    ) -> Source:
+        domain, cases, written = self.domain(config, origins), config.cases, None
+        try:
+            if profiles is not None:
+                domain, written = self._written(domain, profiles)
             ids, fingerprint = domain.case_ids(cases.split), domain.fingerprint()
             order = _order(ids, cases.sample_seed)
         except DataError as error:
             raise refused_data(error, self._loaded, origins, point) from None
+        if profiles is not None and written is None:
+            pending = identity.digest([fingerprint, cases.model_dump(), profiles.identity])
+            return Source(pending, config.domain, domain, cases.split, [], is_pending=True)
+        return replace(self._drawn_from(domain, ids, order, config, origins), written=written)
+
+    def _written(self, domain: Domain, profiles: Need) -> tuple[Domain, WrittenProfiles | None]:
+        """The domain with the profiles of `profiles`, if they are written."""
+        key = profiles.key(Seeds(0, 0, 0))
+        if key not in self._with_profiles:
+            found = self._find_profiles(key)
+            if found is None:
+                return domain, None
+            self._with_profiles[key] = domain.with_profiles(found), found
+        return self._with_profiles[key]
+
+    def _drawn_from(
+        self,
+        domain: Domain,
+        ids: Sequence[str],
+        order: Sequence[int],
+        config: CellConfig,
+        origins: Origins,
+    ) -> Source:
+        """The source of the cases that the cell asks for."""
+        cases, fingerprint = config.cases, domain.fingerprint()
         if cases.by:
             drawn = self._drawn(domain, ids, order, config, origins)
             by = [*cases.by, cases.sample]
@@ -147,8 +212,12 @@ def _order(ids: Sequence[str], sample_seed: int) -> list[int]:
         ) from None
 
 
-def make_domain(ref: PluginRef, origins: Origins) -> Domain:
-    """The domain that `ref` names; what it reads, it reads when first asked."""
+def make_domain(ref: PluginRef, origins: Origins, written: WrittenProfiles | None = None) -> Domain:
+    """The domain that `ref` names; what it reads, it reads when first asked.
+
+    With `written`, it is that of the users whose profiles a model has written.
+    """
     cls = require(plugins.load, DOMAINS, ref.name, "domain", origins, ("domain",))
     options: Options = check(cls.Options, ref.options, origins, ("domain",))
-    return cls(options)
+    domain: Domain = cls(options)
+    return domain if written is None else domain.with_profiles(written)

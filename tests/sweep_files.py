@@ -37,5 +37,5 @@ def write_sweep(folder: Path, *, name: str = "sweep.yaml", **changes: Any) -> Pa
     return path
 
 
-def plan_of(path: Path, *overrides: str, probe: bool = False) -> Plan:
-    return make_plan(load(path, overrides), declare, probe=probe)
+def plan_of(path: Path, *overrides: str, probe: bool = False, **given: Any) -> Plan:
+    return make_plan(load(path, overrides), declare, probe=probe, **given)

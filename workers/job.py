@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simulators.core.cases import Split
+from simulators.core.profiles import WrittenProfiles
 from sweeps.cells import Cell
 from sweeps.judges import PlannedJudge
 from sweeps.plan import Plan
@@ -24,6 +25,8 @@ class CaseSource:
     source_id: str
     domain: PluginRef
     split: Split
+    written: WrittenProfiles | None = None
+    """Profiles that a model has written of its users."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ def job_of(plan: Plan, *, probe: bool, executor: ExecutorName, epoch: int, run_i
     return Job(
         cells=tuple(plan.cells),
         judges=tuple(plan.judges),
-        sources=tuple(CaseSource(s.source_id, s.domain_ref, s.split) for s in plan.sources),
+        sources=tuple(
+            CaseSource(s.source_id, s.domain_ref, s.split, s.written) for s in plan.sources
+        ),
         probe=probe,
         executor=executor,
         folder=plan.loaded.out.absolute(),

@@ -89,10 +89,10 @@ class Resources:
 
     def domain(self, source: int) -> Domain:
         """The domain of the source at this position in the job."""
-        ref = self.job.sources[source].domain
-        key = canonical(ref.model_dump())
+        ref, written = self.job.sources[source].domain, self.job.sources[source].written
+        key = canonical([ref.model_dump(), written and written.digest])
         if key not in self._domains:
-            self._domains[key] = make_domain(ref, Origins())
+            self._domains[key] = make_domain(ref, Origins(), written)
         return self._domains[key]
 
     def model(self, cell: int, role: str) -> BoundModel:

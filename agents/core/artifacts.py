@@ -17,6 +17,7 @@ import numpy as np
 
 from agents.core.ask import Ask
 from agents.core.items import Catalogue, TrainingData
+from agents.core.prompts import PromptFolder
 from agents.core.steps import Step
 
 Kind = Literal["fit", "model_calls"]
@@ -116,6 +117,24 @@ class CallsRecipe(Recipe):
     """The sub-role that speaks: `tree` speaks as `agent.tree`, which the agent lists in `roles`."""
     steps: ClassVar[tuple[Step[Any], ...]]
 
+    @property
+    def role(self) -> str:
+        """Who speaks while it is made."""
+        return f"agent.{self.part}"
+
+    @property
+    def prompts(self) -> PromptFolder | None:
+        """Its prompts, if they are not the agent's."""
+        return None
+
+    def over(self, domain: Any) -> CallsRecipe:
+        """The recipe that builds from a domain, for what needs more of it than the catalogue."""
+        return self
+
+    def rehearsal(self, domain: Any) -> tuple[CallsRecipe, float]:
+        """A recipe for rehearsals, and how many times its calls the real one makes."""
+        return self, 1.0
+
     def widest_steps(self) -> tuple[Step[Any], ...]:
         """The same steps with the bounds of the longest replies that are asked for."""
         return self.steps
@@ -124,7 +143,7 @@ class CallsRecipe(Recipe):
     async def build(
         self, catalogue: Catalogue, ask: Ask, report: Callable[[int, int], None]
     ) -> Content:
-        """Makes the content; `report(done, all)` counts calls. Prompts are the agent's.
+        """Makes the content; `report(done, all)` counts calls.
 
         Tried again after a crash, the same calls are made: those paid for come from the cache.
         """

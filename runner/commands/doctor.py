@@ -129,8 +129,8 @@ class _Rehearsal:
         for attempt in self.attempts:
             if attempt.error is not None:
                 raise attempt.error
-        longest = max(len(m.content) for a in self.attempts for r in a.journal.records
-                      for m in r.call.messages)  # fmt: skip
+        longest = max((len(m.content) for a in self.attempts for r in a.journal.records
+                       for m in r.call.messages), default=0)  # fmt: skip
         count = many(len(self.attempts), "dialogue")
         return f"{count} rehearsed, longest prompt {longest:,} characters"
 

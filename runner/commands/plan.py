@@ -54,7 +54,7 @@ def show_plan(
     engines = run_plan(plan, nodes, cpu=cpu, cells=cells) if nodes else without_engines(plan)
     guess = estimate(plan, left)
     budget = budget_of(plan)
-    artifacts = artifact_data(plan, needed)
+    artifacts = artifact_data(plan, [*needed, *plan.pending])
     preparing = asked_to_prepare(artifacts)
     judges = estimate_judges(plan, guess.attempts)
     judging = judging_plan(plan, plan.judges)
@@ -87,7 +87,7 @@ def show_plan(
         table.add_row(
             *(escape(cell.axes[axis]) for axis in plan.axes),
             str(len(cell.seeds)),
-            f"{len(source):,}",
+            "pending" if source.is_pending else f"{len(source):,}",
             escape(f"{source.domain_ref.name} {source.split}"),
         )
     sheets.print_whole(table, console)
@@ -97,6 +97,13 @@ def show_plan(
         f"{many(len(plan.cells), 'cell')}, {many(plan.episodes, 'episode')}: "
         f"{plan.episodes - left:,} done, {left:,} to run"
     )
+    waiting = sum(cell.profiles is not None for cell in plan.cells)
+    if waiting:
+        console.print(
+            f"{many(waiting, 'cell')}: cases pending, since a model has to write their profiles "
+            "first (`crsweep prepare`, or `run`)",
+            soft_wrap=True,
+        )
     again = recipe_line(manifests.read(plan.loaded.out))
     for line in [*([again] if again else []), *statistics_lines(plan), *remark_lines(plan)]:
         console.print(line, markup=False, soft_wrap=True)
@@ -143,6 +150,7 @@ def _plan_data(plan: Plan, left: int) -> dict[str, Any]:
                 "axes": cell.axes,
                 "seeds": [seeds._asdict() for seeds in cell.seeds],
                 "cases": len(plan.sources[cell.source]),
+                "pending": cell.profiles is not None,
                 "domain": plan.sources[cell.source].domain_ref.name,
                 "models": cell.roles,
             }

@@ -19,7 +19,7 @@ from agents.core.seeds import Seeds
 from runner.commands.selection import index_of
 from runner.commands.transcript import Page, TranscriptView
 from runner.driver.loading import load_plan
-from runner.rehearsal.stand_ins import calls_of, stand_ins
+from runner.rehearsal.stand_ins import calls_of, stand_ins, with_cases
 from simulators.core.user import User, UserContext
 from sweeps.episodes import episode_task
 from sweeps.plan import Plan
@@ -190,8 +190,14 @@ def show_dialogue(
     page = None if markdown is None or markdown == "-" else Page(expand_user(Path(markdown)))
     plan = load_plan(sweep, overrides)
     chosen = plan.cells[index_of(cell, len(plan.cells), "cell")]
-    index_of(case, len(plan.sources[chosen.source]), "case")
     view = TranscriptView(None if markdown == "-" else console)
+    if chosen.profiles is not None:
+        plan = asyncio.run(with_cases(plan))
+        view.warning(
+            "no model has written profiles of the users yet: a few are made here without a model "
+            "(`crsweep prepare` makes the real ones)"
+        )
+    index_of(case, len(plan.sources[chosen.source]), "case")
     try:
         attempt = play(plan, cell=cell, position=case, person=person, calls=calls, view=view)
     except KeyboardInterrupt:

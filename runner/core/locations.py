@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from agents.core.errors import UsageError
 from agents.core.paths import expand_user
+from simulators.core.profiles import WrittenProfiles
 from sweeps.artifacts import Artifact
 from sweeps.load import artifacts_of, cache_of
 from sweeps.origins import Origins
@@ -169,6 +170,15 @@ def state_of(store: ArtifactStore, key: str) -> State:
         return "to make" if store.about(key) is None else "ready"
     except ArtifactDamaged:
         return "damaged"
+
+
+def find_profiles(wanted: Artifacts, key: str) -> WrittenProfiles | None:
+    """The profiles of this key, if a model has written them. A damaged artifact is made again."""
+    try:
+        found = store_of(wanted).find(key)
+    except ArtifactDamaged:
+        return None
+    return None if found is None else WrittenProfiles(found[0].digest, found[1].data)
 
 
 def check_packages(artifacts: Iterable[Artifact]) -> None:

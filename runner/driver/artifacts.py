@@ -249,7 +249,8 @@ class Preparation:
         """Fits one, from its latest state on, again where its process was lost."""
         assert isinstance(artifact.recipe, FitRecipe)
         source = self._plan.sources[self._plan.cells[artifact.cells[0]].source]
-        task = FitSpec(artifact.recipe, source.domain_ref, artifact.seed, self._wanted.state_every)
+        every, written = self._wanted.state_every, source.written
+        task = FitSpec(artifact.recipe, source.domain_ref, artifact.seed, every, written)
         losses, anew = 0, False
         while True:
             state = await asyncio.to_thread(self._store.state, artifact.key)

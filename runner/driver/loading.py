@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from agents.core.errors import UsageError, near
@@ -14,6 +15,7 @@ from analysis.tables.pivot import METRIC
 from runner.core.locations import (
     check_match,
     check_paths,
+    find_profiles,
 )
 from runner.core.reading import reading_shown
 from runner.driver import manifest as sweep_folder
@@ -54,7 +56,12 @@ def load_plan_of(what: str, overrides: Sequence[str]) -> Plan:
 def _checked(loaded: LoadedSweep) -> Plan:
     metrics = _metrics(loaded)
     with reading_shown():
-        plan = make_plan(loaded, declare, probe=any(metric.needs_probe for metric in metrics))
+        plan = make_plan(
+            loaded,
+            declare,
+            probe=any(metric.needs_probe for metric in metrics),
+            find_profiles=partial(find_profiles, loaded.header.artifacts),
+        )
     _check_judges_of(metrics, plan)
     _check_tables(plan)
     _check_samples(plan)

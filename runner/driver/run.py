@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -43,12 +44,24 @@ def run(
     plan = load_plan(sweep, overrides)
     _check_retry(plan, retry)
     accepted = {"accept_artifacts": accept_artifact_change, "console": console}
+    pending: RunResult | None = None
+    if plan.pending:  # cases are known once their profiles are written
+        writing = partial(ArtifactWork.find, keys=plan.pending, **accepted)
+        pending = _run(plan, writing, accept_source_change, again, console, wait_for_lease)
+        plan = load_plan(sweep, overrides)
+        if pending.left and (pending.left > len(pending.unprepared) or not plan.episodes):
+            return pending
+        if only_prepare and not plan.artifacts:
+            return pending
     find_work: FindWork = (
         partial(ArtifactWork.find, **accepted)
         if only_prepare
         else partial(EpisodeWork.find, retry=retry, **accepted)
     )
     result = _run(plan, find_work, accept_source_change, again, console, wait_for_lease)
+    if pending is not None and pending.left:
+        unprepared = {**pending.unprepared, **result.unprepared}
+        result = replace(result, left=result.left + pending.left, unprepared=unprepared)
     if only_prepare or not plan.judges:
         return result
     if result.left:

@@ -106,7 +106,9 @@ class Remaining(NamedTuple):
 def remaining(plan: Plan, done: Set[str]) -> Remaining:
     """What is left of a plan apart from the episodes in `done`, found in one pass over it."""
     if not done:
-        return Remaining(plan.episodes, frozenset(range(len(plan.cells))), list(plan.artifacts))
+        cells = (n for n, cell in enumerate(plan.cells) if cell.profiles is None)
+        wanted = [key for key in plan.artifacts if key not in plan.pending]
+        return Remaining(plan.episodes, frozenset(cells), wanted)
     count, found = 0, set()
     for task in plan.episode_tasks(done):
         count += 1
@@ -201,25 +203,34 @@ class EpisodeWork:
 
 @dataclass(frozen=True)
 class ArtifactWork:
-    """`crsweep prepare`: all artifacts of the plan, and no episode."""
+    """`crsweep prepare`: artifacts of the plan, and no episode."""
 
     plan: Plan
     preparation: Preparation
+    keys: Sequence[str]
     noun = "artifact"
     completes = False
 
     @classmethod
-    def find(cls, plan: Plan, *, accept_artifacts: bool, console: Console) -> ArtifactWork:
-        keys = list(plan.artifacts)
-        return cls(plan, Preparation(plan, keys, console, accept=accept_artifacts))
+    def find(
+        cls,
+        plan: Plan,
+        *,
+        accept_artifacts: bool,
+        console: Console,
+        keys: Sequence[str] | None = None,
+    ) -> ArtifactWork:
+        """With `keys`, of those only."""
+        keys = list(plan.artifacts) if keys is None else keys
+        return cls(plan, Preparation(plan, keys, console, accept=accept_artifacts), keys)
 
     @property
     def artifacts(self) -> Sequence[str]:
-        return list(self.plan.artifacts)
+        return self.keys
 
     @property
     def planned(self) -> int:
-        return len(self.plan.artifacts)
+        return len(self.keys)
 
     @property
     def left(self) -> int:

@@ -17,7 +17,14 @@ from agents.core.artifacts import FitRecipe
 from agents.core.ask import CallLog, is_probe
 from runner.core.formatting import duration
 from runner.core.locations import state_of, store_of
-from runner.rehearsal.stand_ins import Spoken, StandIn, expected, rules_resources, stand_ins
+from runner.rehearsal.stand_ins import (
+    Spoken,
+    StandIn,
+    expected,
+    rules_resources,
+    stand_ins,
+    with_cases,
+)
 from sweeps.episodes import episode_task
 from sweeps.plan import Plan
 from workers.kinds.episodes import EpisodeHandler
@@ -26,11 +33,17 @@ from workers.results.rows import EpisodeAttempt
 
 def rehearse_preparing(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
     """What dialogues of `cells` need prepared, stand-ins where it is not ready."""
-    return asyncio.run(stand_ins(plan, cells))
+
+    async def find() -> list[StandIn]:
+        first = [index for index in cells if plan.cells[index].profiles is not None]
+        return [*await stand_ins(plan, first), *await stand_ins(await with_cases(plan), cells)]
+
+    return asyncio.run(find())
 
 
 def rehearse(plan: Plan, cells: Sequence[int], cases: int) -> list[EpisodeAttempt]:
     """Up to `cases` dialogues of each cell (positions in the plan), with the first seed."""
+    plan = asyncio.run(with_cases(plan))
     resources = rules_resources(plan, probe=plan.probe)
     player = EpisodeHandler(resources)
 
@@ -71,7 +84,8 @@ def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estima
     cells_of: dict[tuple[str, int], list[int]] = {}
     for index, cell in enumerate(plan.cells):
         key = cell.config.agent.model_dump_json(), cell.source
-        cells_of.setdefault(key, []).append(index)
+        if cell.profiles is None:  # else how many cases there are is unknown
+            cells_of.setdefault(key, []).append(index)
     groups = list(cells_of.values())
     if len(groups) > most:
         groups = random.Random(0).sample(groups, most)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agents.core.ask import CallLog
-from runner.rehearsal.stand_ins import Spoken, rules_resources, stand_ins
+from runner.rehearsal.stand_ins import Spoken, rules_resources, stand_ins, with_cases
 from sweeps.judgements import JudgementSpec, Prefix, StoredDialogue, StoredTurn, judgement_task
 from sweeps.judges import opponents
 from sweeps.plan import Plan
@@ -40,6 +40,7 @@ def rehearse_judges(plan: Plan, attempts: Sequence[EpisodeAttempt]) -> list[Judg
     """
     if not plan.judges:
         return []
+    plan = asyncio.run(with_cases(plan))
     resources = rules_resources(plan, probe=False)
     handler = JudgementHandler(resources)
     read = [_stored(attempt) for attempt in attempts if attempt.error is None]

@@ -15,6 +15,7 @@ from agents.core.ask import CallLog
 from agents.core.errors import AgentError
 from runner.core.locations import store_of
 from simulators.core.cases import Domain
+from simulators.core.profiles import WrittenProfiles
 from sweeps import identity
 from sweeps.artifacts import Need, artifact_task, role_of
 from sweeps.cells import Cell
@@ -51,12 +52,33 @@ def rules_resources(plan: Plan, *, probe: bool) -> Resources:
     return Resources(replace(job, cells=tuple(map(_with_rules, job.cells))))
 
 
+async def with_cases(plan: Plan) -> Plan:
+    """The plan, with a few users whose profiles the `rules` backend writes, where a model has yet
+    to write those of the cases."""
+    sources, cells = list(plan.sources), list(plan.cells)
+    for index, cell in enumerate(plan.cells):
+        if cell.profiles is None:
+            continue
+        source = sources[cell.source]
+        if source.is_pending:
+            key = cell.profiles.key(cell.seeds[0])
+            content, _ = await _written(plan, index, cell.profiles, key)
+            written = WrittenProfiles(content.digest(), content.data)
+            domain = source.domain.with_profiles(written)
+            order = range(len(domain.case_ids(source.split)))
+            sources[cell.source] = replace(
+                source, domain=domain, order=order, written=written, is_pending=False
+            )
+        cells[index] = replace(cell, profiles=None)
+    return replace(plan, sources=sources, cells=cells)
+
+
 async def stand_ins(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
     """What dialogues of `cells` with their first seeds need: from the store where it is ready."""
     found: dict[str, StandIn] = {}
     for index in cells:
         seeds = plan.cells[index].seeds[0]
-        for need in plan.cells[index].needs:
+        for need in _needs(plan.cells[index]):
             key = need.key(seeds)
             if key not in found:
                 found[key] = await _find(plan, index, need, key)
@@ -93,19 +115,26 @@ async def expected(plan: Plan, keys: Sequence[str]) -> dict[str, Spoken]:
             continue
         index = artifact.cells[0]
         cell = plan.cells[index]
-        agent, domain = cell.config.agent, plan.sources[cell.source].domain.fingerprint()
+        agent, domain = cell.config.agent, plan.sources[cell.source].domain
         prompts = [agent.name, agent.options.get("prompts")]
-        same = identity.digest([artifact.recipe.identity(), domain, prompts])
+        same = identity.digest([artifact.recipe.identity(), domain.fingerprint(), prompts])
         if same not in rehearsed:
-            need = next(n for n in cell.needs if n.name == artifact.name)
-            _, calls = await _written(plan, index, need, key)
+            need = next(n for n in _needs(cell) if n.name == artifact.name)
+            calls, share = (await _written(plan, index, need, key))[1], 1.0
+            if isinstance(need.recipe, CallsRecipe):
+                share = need.recipe.rehearsal(domain)[1]
             rehearsed[same] = Spoken(
-                len(calls),
-                sum(row["input_tokens"] or 0 for row in calls),
-                sum(row["output_tokens"] or 0 for row in calls),
+                round(share * len(calls)),
+                round(share * sum(row["input_tokens"] or 0 for row in calls)),
+                round(share * sum(row["output_tokens"] or 0 for row in calls)),
             )
         found[key] = rehearsed[same]
     return found
+
+
+def _needs(cell: Cell) -> tuple[Need, ...]:
+    """What must be made for a cell next."""
+    return cell.needs if cell.profiles is None else (cell.profiles,)
 
 
 async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
@@ -124,7 +153,8 @@ async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
     else:
         assert isinstance(recipe, CallsRecipe)
         content, calls = await _written(plan, index, need, key)
-        is_real = cell.config.models[cell.roles[role_of(recipe)]].backend == _RULES.backend
+        backend = cell.config.models[cell.roles[role_of(recipe)]].backend
+        is_real = backend == _RULES.backend and cell.profiles is None
     prepared = Prepared(key, content.digest(), recipe, content)
     return StandIn(prepared, title, index, is_real, calls)
 
@@ -141,10 +171,18 @@ def _fitted(recipe: FitRecipe, domain: Domain) -> Content:
 
 async def _written(plan: Plan, index: int, need: Need, key: str) -> tuple[Content, Sequence[Row]]:
     # A model that is `rules` already keeps its skill and its seed, so it writes the real thing.
-    known = f"{need.identity} {plan.cells[index].seeds[0].training}"
+    cell = plan.cells[index]
+    known = f"{need.identity} {need.seed(cell.seeds[0])}"
     if known not in _contents:
-        resources = rules_resources(plan, probe=False)
-        task = artifact_task(key, index, need.name, plan.cells[index].seeds[0].training)
+        if cell.profiles is not None and isinstance(need.recipe, CallsRecipe):
+            quick, _ = need.recipe.rehearsal(plan.sources[cell.source].domain)
+            cells = [replace(c, profiles=need._replace(recipe=quick)) if c is cell else c
+                     for c in plan.cells]  # fmt: skip
+            rehearsed = replace(plan, cells=cells)
+        else:
+            rehearsed = plan
+        resources = rules_resources(rehearsed, probe=False)
+        task = artifact_task(key, index, need.name, need.seed(cell.seeds[0]))
         made = await ArtifactHandler(resources).run(task, CallLog(), lambda done, most: None)
         await resources.close()
         if made.written is None:

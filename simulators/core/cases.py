@@ -9,10 +9,11 @@ from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
+from agents.core.artifacts import CallsRecipe
 from agents.core.dialogue import UserTurn
 from agents.core.items import Catalogue, Interactions, Item, TrainingData, VisibleCase
 from agents.core.plugins import Options
-from simulators.core.profiles import BuyerProfile
+from simulators.core.profiles import BuyerProfile, WrittenProfiles
 from simulators.core.recordings import Label
 
 Split = Literal["train", "validation", "test"]
@@ -81,6 +82,14 @@ class Domain(ABC):
     def has_profiles(self) -> bool:
         """Whether its cases have a profile."""
         return False
+
+    def profiles_recipe(self) -> CallsRecipe | None:
+        """How a model writes the profiles that the cases lack; None if it cannot."""
+        return None
+
+    def with_profiles(self, written: WrittenProfiles) -> Domain:
+        """The domain of the users whose profiles a model has written."""
+        raise NotImplementedError
 
     def groups(self, split: Split, case_id: str) -> Mapping[str, str]:
         """What cases can be drawn and tabulated by (`cases: by`) -> the group of this case."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 Openness = Literal["Active", "Neutral", "Passive"]
 Style = Literal["Rational", "Dependent", "Intuitive"]
@@ -50,3 +50,12 @@ class BuyerProfile:
     def groups(self) -> dict[str, str]:
         """The buyer's group by each of `GROUPS`."""
         return {"openness": self.openness, "style": self.style}
+
+
+class WrittenProfiles(NamedTuple):
+    """Profiles that a model has written: the content of an artifact, and its digest."""
+
+    digest: str
+    content: Mapping[str, Any]
+    """`profiles`: user -> fields; `left_out`: user -> why there is no profile; `leaks`: how many
+    replies named an item and were asked for again."""

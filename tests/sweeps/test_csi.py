@@ -8,6 +8,7 @@ import pytest
 
 from analysis import published
 from analysis.metrics.core import parse
+from simulators.core.profiles import WrittenProfiles
 from sweeps.load import load
 from sweeps.plan import Plan
 from tests.conftest import ROOT
@@ -17,7 +18,6 @@ from tests.fixtures_amazon_2023 import (
     profiles_of,
     rows,
     write_amazon_2023,
-    write_profiles,
 )
 from tests.sweep_files import plan_of
 
@@ -34,17 +34,30 @@ def data(tmp_path, monkeypatch) -> Path:
     # Few kinds of products, so that users have three targets or more.
     every = rows(users=30, items=20, each=14)
     numbers = sorted({row.item for row in every})
-    users = sorted({row.user for row in every})
-    for category, name in ((CATEGORY, "clothing"), ("Electronics", "electronics")):
+    for category in (CATEGORY, "Electronics"):
         path = [category.replace("_", " "), "Things"]
         products = [product(number, categories=path) for number in numbers]
         write_amazon_2023(folder, every, products, category=category)
-        write_profiles(folder / f"profiles_{name}.jsonl", profiles_of(users))
     return tmp_path
 
 
 def planned(name: str, *overrides: str) -> Plan:
-    return plan_of(FOLDER / f"{name}.yaml", *overrides, "cases.sample=2")
+    """With profiles of all users."""
+    users = [f"AE{number:04d}" for number in range(30)]
+    written = {one["user"]: one for one in profiles_of(users)}
+    profiles = WrittenProfiles("0" * 32, {"profiles": written, "left_out": {}, "leaks": 0})
+    path = FOLDER / f"{name}.yaml"
+    return plan_of(path, *overrides, "cases.sample=2", find_profiles=lambda key: profiles)
+
+
+@sweep
+def test_profiles_are_written_first(data, name):
+    plan = plan_of(FOLDER / f"{name}.yaml")
+    assert plan.episodes == 0
+    assert len(plan.pending) == len(plan.sources)
+    for cell in plan.cells:
+        assert cell.roles["user.profiler"] == "profiler"
+    assert len({plan.artifacts[key].seed for key in plan.pending}) == 1
 
 
 @sweep

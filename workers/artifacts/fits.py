@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 
 from agents.core.artifacts import Content, FitRecipe, Progress
 from agents.core.errors import AgentError, CrsweepError, blaming
+from simulators.core.profiles import WrittenProfiles
 from sweeps.origins import Origins
 from sweeps.schema import PluginRef
 from sweeps.sources import make_domain
@@ -45,6 +46,8 @@ class FitSpec:
     domain: PluginRef
     seed: int
     state_every: float
+    written: WrittenProfiles | None = None
+    """Profiles that a model has written of the domain's users."""
 
 
 def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
@@ -55,7 +58,7 @@ def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
     began = saved = time.monotonic()
     shown = 0.0
     with blaming(AgentError):
-        data = make_domain(task.domain, Origins()).training_data()
+        data = make_domain(task.domain, Origins(), task.written).training_data()
         for step in task.recipe.fit(data, task.seed, state):
             now = time.monotonic()
             due = step.state is not None and now - saved >= task.state_every

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from agents.core.artifacts import CallsRecipe, Content
 from agents.core.ask import Ask, CallLog
 from agents.core.calls import Model
-from agents.core.errors import AgentError, blaming
+from agents.core.errors import AgentError, UserError, blaming
 from sweeps.artifacts import role_of
 from sweeps.speakers import AGENTS
 from sweeps.tasks import Task
@@ -48,9 +48,11 @@ class ArtifactHandler:
         resources = self._resources
         cell = resources.job.cells[task.cell]
         name, seed = task.spec
-        recipe = next(need.recipe for need in cell.needs if need.name == name)
+        needs = cell.needs if cell.profiles is None else (cell.profiles,)
+        recipe = next(need.recipe for need in needs if need.name == name)
         assert isinstance(recipe, CallsRecipe)
-        prompts = speaker_of(cell.config.agent, AGENTS, "agent").prompts
+        prompts = recipe.prompts or speaker_of(cell.config.agent, AGENTS, "agent").prompts
+        blame = UserError if role_of(recipe).startswith("user") else AgentError
 
         def model(role: str) -> Model:
             return resources.model(task.cell, role)
@@ -59,9 +61,10 @@ class ArtifactHandler:
         content: list[Content] = []
 
         async def build() -> None:
-            catalogue = resources.domain(cell.source).catalogue
-            with blaming(AgentError):
-                content.append(await recipe.build(catalogue, ask, on_progress))
+            domain = resources.domain(cell.source)
+            with blaming(blame):
+                building = recipe.over(domain).build(domain.catalogue, ask, on_progress)
+                content.append(await building)
 
         started = time.monotonic()
         error = await error_of(task, log, build())

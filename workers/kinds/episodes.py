@@ -15,6 +15,7 @@ from agents.core.seeds import Seeds
 from simulators.core.cases import Case
 from simulators.core.dialogue import DialogueLimits, SuccessRule, Transcript, run_dialogue
 from simulators.core.user import User, UserContext
+from sweeps.artifacts import PROFILES
 from sweeps.cells import SUCCESS
 from sweeps.speakers import AGENTS, USERS
 from sweeps.tasks import Task
@@ -56,6 +57,8 @@ class EpisodeHandler:
         case = self._resources.domain(cell.source).case(source.split, task.spec.case_id)
         keys = cell.artifacts(task.spec.seeds)
         digests = {name: self._resources.artifact(key).digest for name, key in keys.items()}
+        if source.written is not None:
+            digests[PROFILES] = source.written.digest
         transcript, started = Transcript(), time.time()
         error = await error_of(task, log, self._play(task, case, transcript, log, wrap))
         return EpisodeAttempt(

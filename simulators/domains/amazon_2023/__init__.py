@@ -15,6 +15,9 @@ either, the users are those of `profiles`.
    category path; users with fewer than `min_targets` are left out. The rest is the history.
 4. The budget is [lowest, highest] of the targets' prices, as in the authors' release.
 
+Profiles are read from the file `profiles`. Without it, a model writes them from the reviews
+(`simulators.domains.core.profiling`), of the first `profile_users` users by a hash of their names.
+
 - A share `train_users` of the users, drawn by a hash of their names, are the cases of the split
   `train`, and `validation_users` those of `validation`; the paper has no split.
 - Products keep their own ids, also where titles are equal: dialogues name ids.
@@ -38,11 +41,13 @@ from agents.core.items import Catalogue, Interactions, VisibleCase
 from agents.core.paths import FilePath
 from agents.core.plugins import operational
 from simulators.core.cases import Case, HiddenCase, Published, Split
-from simulators.core.profiles import Budget, BuyerProfile
+from simulators.core.profiles import Budget, BuyerProfile, WrittenProfiles
 from simulators.domains.amazon_2023.buyers import Buyer, BuyerData, published_buyers, reviewers
 from simulators.domains.amazon_2023.products import catalogue_alone
+from simulators.domains.amazon_2023.reviews import words_of
+from simulators.domains.core import profiling
 from simulators.domains.core.files import check_folder, digest_of, need_file
-from simulators.domains.core.profile_files import read_profiles
+from simulators.domains.core.profile_files import profile_of, read_profiles
 from simulators.domains.core.recorded import FileDomain, FileOptions, fingerprint
 
 __all__ = ["Amazon2023"]
@@ -79,6 +84,10 @@ class _Options(FileOptions):
     profiles: FilePath | None = operational(None)
     """A file of profiles, in our layout or that of CSI's authors. Users without one are no cases.
     Its digest is part of identity."""
+    profile_users: Annotated[int, Field(ge=1)] | None = None
+    """Of how many users a model writes profiles; None: of all. The others are no cases."""
+    profile_items: Annotated[int, Field(ge=1, le=profiling.MOST_ITEMS)] = profiling.MOST_ITEMS
+    """How many purchases, the latest, a prompt for a profile describes at most."""
     max_bad_lines: float = operational(0.01, ge=0, le=1)
     """Share of malformed lines from which on a file is refused; fewer are left out and reported."""
 
@@ -89,6 +98,8 @@ class Amazon2023(FileDomain):
     Options = _Options
     options: _Options
     name = "amazon_2023"
+    _written: WrittenProfiles | None = None
+    """Profiles that a model has written."""
 
     @property
     def dataset(self) -> str:
@@ -127,7 +138,48 @@ class Amazon2023(FileDomain):
 
     @property
     def has_profiles(self) -> bool:
-        return self.options.profiles is not None
+        return self.options.profiles is not None or self._written is not None
+
+    def profiles_recipe(self) -> profiling.WriteProfiles | None:
+        if self.has_profiles or not self.options.path.is_dir() or self._reviews is None:
+            return None
+        return profiling.WriteProfiles(self.options.profile_users, self.options.profile_items)
+
+    def with_profiles(self, written: WrittenProfiles) -> Amazon2023:
+        found = Amazon2023(self.options)
+        found._written = written
+        vars(found)["_data"] = self._data  # read once
+        return found
+
+    def reviewers(self) -> Sequence[str]:
+        """All users, by a hash of their names."""
+        return sorted(self._data.buyers, key=lambda user: (_uniform(user), user))
+
+    def buyers(self, users: Sequence[str]) -> list[profiling.Buyer]:
+        """What profiles of `users` are written from. Reads the reviews again, for their texts."""
+        assert self._reviews is not None
+        items, bought = self.catalogue.items, {user: self._data.buyers[user] for user in users}
+        wanted = {
+            (user, items[place].id)
+            for user, buyer in bought.items()
+            for place in (*buyer.history, *buyer.targets)
+        }
+        words = words_of(self._reviews, wanted, self.options.max_bad_lines)
+
+        def purchases(user: str, places: Sequence[int]) -> list[profiling.Purchase]:
+            found = ((items[place], words[user, items[place].id]) for place in places)
+            return [profiling.Purchase(i, w.rating, w.title, w.text) for i, w in found]
+
+        return [
+            profiling.Buyer(
+                user,
+                purchases(user, buyer.history),
+                purchases(user, buyer.targets),
+                items[buyer.targets[-1]].attributes["category"],
+                buyer.budget,
+            )
+            for user, buyer in bought.items()
+        ]
 
     def groups(self, split: Split, case_id: str) -> Mapping[str, str]:
         profile = self._profiles.get(case_id)
@@ -170,6 +222,13 @@ class Amazon2023(FileDomain):
 
     def remarks(self) -> Sequence[str]:
         remarks = [*self._data.remarks]
+        if self._written is not None:
+            content = self._written.content
+            remarks.append(
+                f"a model wrote {len(content['profiles']):,} profiles; {content['leaks']:,} of its "
+                "replies named an item and were asked for again; "
+                f"{len(content['left_out']):,} users without a valid profile are left out"
+            )
         if self.options.profiles is not None and self._data.buyers:
             dropped = len(self._data.buyers) - len(self._cases)
             if dropped:
@@ -178,6 +237,13 @@ class Amazon2023(FileDomain):
             if strangers:
                 remarks.append(f"{strangers:,} profiles are of users that are not there")
         return remarks
+
+    @cached_property
+    def _reviews(self) -> Path | None:
+        """The file of reviews, which alone has texts."""
+        names = (f"{self.options.category}.jsonl.gz", f"{self.options.category}.jsonl")
+        found = [self.options.path / name for name in names]
+        return next((path for path in found if path.is_file()), None)
 
     def _source(self) -> Path | None:
         """The file of the users; None where only profiles say who there is."""
@@ -204,6 +270,8 @@ class Amazon2023(FileDomain):
         files = [digest_of(path) for path in self.files()]
         if self.options.profiles is not None:
             files.append(digest_of(self.options.profiles))
+        if self._written is not None:
+            files.append(self._written.digest)
         return fingerprint(self.name, self.version, self.options, files)
 
     @cached_property
@@ -228,6 +296,11 @@ class Amazon2023(FileDomain):
 
     @cached_property
     def _read_profiles(self) -> dict[str, BuyerProfile]:
+        if self._written is not None:
+            return {
+                user: profile_of(given, f"the written profile of {user}")
+                for user, given in self._written.content["profiles"].items()
+            }
         path = self.options.profiles
         return {} if path is None else read_profiles(path)
 
@@ -240,7 +313,7 @@ class Amazon2023(FileDomain):
     def _cases(self) -> dict[str, Buyer]:
         """Every case, in the order of the file of the users."""
         found = {f"u{user}": buyer for user, buyer in self._data.buyers.items()}
-        if self.options.profiles is None:
+        if not self.has_profiles:
             return found
         if not found:  # users that only the profiles know
             return {c: Buyer((), (), p.budget) for c, p in self._profiles.items()}

@@ -67,12 +67,10 @@ def profile_of(given: Mapping[str, Any], where: str) -> BuyerProfile:
 
 
 def as_record(user: str, profile: BuyerProfile) -> dict[str, Any]:
-    """The line of our own layout."""
-    return {
-        "user": user,
-        **{field: getattr(profile, field) for field in _NAMES if field != "budget"},
-        "budget": list(profile.budget),
-    }
+    """The line of our own layout, of JSON types."""
+    fields = {field: getattr(profile, field) for field in _NAMES}
+    lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
+    return {"user": user, **fields, **lists}
 
 
 def _records(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -1,0 +1,49 @@
+"""The words of reviews: ratings, titles and texts of what some users bought."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+from typing import NamedTuple
+
+from simulators.domains.amazon_2023.buyers import bought_of
+from simulators.domains.core.fields import text_in
+from simulators.domains.core.files import Records
+from simulators.domains.core.json_files import object_of
+
+
+class Words(NamedTuple):
+    """A review of a product by a user. `rating` is from 1 to 5 stars."""
+
+    user: str
+    item: str
+    time: int
+    rating: float
+    title: str
+    text: str
+
+
+def words_of(
+    reviews: Path, wanted: Container[tuple[str, str]], max_bad_lines: float
+) -> dict[tuple[str, str], Words]:
+    """The reviews of `wanted` pairs of user and product; of several, the earliest. DataError."""
+    records = Records(
+        reviews,
+        _words_of,
+        expected="a JSON object with user_id, parent_asin, rating (1 to 5) and timestamp",
+        allowed=max_bad_lines,
+    )
+    found: dict[tuple[str, str], Words] = {}
+    for words in records:
+        pair = words.user, words.item
+        if pair in wanted and (pair not in found or words.time < found[pair].time):
+            found[pair] = words
+    return found
+
+
+def _words_of(line: bytes) -> Words | None:
+    bought, record = bought_of(line), object_of(line)
+    if bought is None or record is None:
+        return None
+    rating = float(record["rating"])
+    return Words(*bought, rating, text_in(record, "title"), text_in(record, "text"))

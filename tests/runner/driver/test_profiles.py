@@ -1,0 +1,140 @@
+"""From the official files of a category to Table 3: profiles, dialogues, and the figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from simulators.core.profiles import GROUPS
+from tests.fixtures_amazon_2023 import (
+    price_of,
+    product,
+    profiles_of,
+    rows,
+    write_amazon_2023,
+    write_profiles,
+)
+from tests.runner.reading import raw
+from tests.sweep_files import plan_of, write_sweep
+
+REVIEWS = rows(users=60)
+RULES = {"backend": "rules", "skill": 0.5}
+
+
+def sweep(folder, **changes):
+    folder.mkdir(exist_ok=True)
+    data = folder.parent / "data"
+    if not data.exists():
+        write_amazon_2023(data, REVIEWS)
+    given = {
+        "domain": {"name": "amazon_2023", "path": str(data)},
+        "simulator": "csuser",
+        "cases": {"sample": 4, "by": ["openness", "style"]},
+        "models": {"m": RULES},
+        "roles": {"user": "m", "agent": "m"},
+        "limits": {"max_turns": 4, "shown_items": 3},
+        "grid": {"agent": ["csi", "chatcrs_sales"], "seed": [0, 1]},
+        "metrics": ["sr@4", "swr", "at_success_only"],
+        "artifacts": {"path": str(folder.parent / "store")},
+        **changes,
+    }
+    return write_sweep(folder, **given)
+
+
+def stored(store):
+    [path] = store.glob("*/data.json")
+    return json.loads(path.read_text())
+
+
+def table(crsweep, out, *words):
+    text = crsweep("table", out, "--format", "csv", *words).stdout
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_one_command_leads_from_raw_files_to_the_table(tmp_path, crsweep):
+    path, out = sweep(tmp_path / "a"), tmp_path / "a" / "out"
+    planned = crsweep("plan", path).stdout
+    assert "2 cells: cases pending" in planned
+    assert "profiles of csuser by m on amazon_2023, seed 0: to make, about 180 calls" in planned
+    assert plan_of(path).episodes == 0
+    said = crsweep("run", path).stdout
+    assert said.count("ready after") == 1 and "180 calls" in said
+    profiles = stored(tmp_path / "store")["profiles"]
+    assert len(profiles) == 60
+    episodes, turns = raw(out, "episodes"), raw(out, "turns")
+    episodes["agent"] = [axes["agent"] for axes in episodes["axes"]]
+    assert {len(digest) for used in episodes.artifacts for digest in used.values()} == {32}
+    cases = raw(out, "cases").set_index("case_id").groups
+    for kind, groups in GROUPS.items():
+        for group in groups:
+            drawn = [case for case, own in cases.items() if group in own]
+            assert len(drawn) == 4
+            assert {profiles[case[1:]][kind] for case in drawn} == {group}
+    assert len(episodes) == 2 * 2 * len(cases) and set(episodes.status) == {"done"}
+
+    # Independently: budgets from the raw reviews, prices from the raw products.
+    bought = pd.DataFrame(REVIEWS).drop_duplicates(["user", "item"]).sort_values(["user", "day"])
+    budgets = {}
+    for user, own in bought.groupby("user"):
+        path_of_latest = product(own["item"].iloc[-1])["categories"]
+        targets = [i for i in own["item"] if product(i)["categories"] == path_of_latest]
+        budgets[f"u{user}"] = max(map(price_of, targets))
+    accepted = episodes.accepted_item.notna()
+    assert (accepted == episodes.success).all()
+    episodes["over"] = [
+        price_of(item) > budgets[case] if isinstance(item, str) else None
+        for item, case in zip(episodes.accepted_item, episodes.case_id, strict=True)
+    ]
+    assert 0 < accepted.mean() < 1
+    groups = ["Active", "Neutral", "Passive", "Rational", "Dependent", "Intuitive"]
+    found = table(crsweep, out, "--by", "openness", "--by", "style")
+    assert {row["agent"] for row in found} == {"csi", "chatcrs_sales"}
+    for row in found:
+        mine = episodes[episodes.agent == row["agent"]]
+        expected = {name: [] for name in ("sr@4", "swr", "at_success_only")}
+        for group in groups:
+            drawn = mine.loc[mine.case_id.map(lambda case, own=group: own in cases[case])]
+            yes = drawn.dropna(subset=["accepted_item"])
+            yes = yes.assign(over=[float(over) for over in yes["over"]])
+            expected["sr@4"].append(drawn.groupby("seed").success.mean().mean())
+            expected["swr"].append(yes.groupby("seed").over.mean().mean())
+            expected["at_success_only"].append(yes.groupby("seed").turns.mean().mean())
+        for name, values in expected.items():
+            printed = [float(row[f"{name}[{group}]"]) for group in groups]
+            assert printed == pytest.approx(values, nan_ok=True)
+    assert float(found[0]["sr@4[overall_macro]"]) > 0
+    assert not turns.agent_text.str.contains("expected price range").any()
+
+
+def test_another_sweep_uses_the_same_profiles_and_another_model_writes_its_own(tmp_path, crsweep):
+    small = {"grid": {"agent": ["csi"], "seed": [0]}, "cases": {"sample": 2}}
+    first = sweep(tmp_path / "a", **small)
+    assert "180 calls" in crsweep("prepare", first).stdout
+    again = sweep(tmp_path / "b", **small)
+    assert "pending" not in crsweep("plan", again).stdout
+    assert "ready after" not in crsweep("run", again).stdout
+    other = crsweep("plan", first, "models.m.skill=0.4").stdout
+    assert "cases pending" in other and "to make, about 180 calls" in other
+    # A file of profiles needs no model.
+    users = sorted({row.user for row in REVIEWS})
+    file = write_profiles(tmp_path / "profiles.jsonl", profiles_of(users))
+    assert "pending" not in crsweep("plan", first, f"domain.profiles={file}").stdout
+
+
+def test_profiles_that_cannot_be_written_leave_the_run_incomplete(tmp_path, crsweep):
+    models = {"m": RULES, "w": {"backend": "latency", "latency_ms": 0, "invalid_rate": 1}}
+    path = sweep(
+        tmp_path / "a",
+        models=models,
+        roles={"user": "m", "agent": "m", "user.profiler": "w"},
+        domain={"name": "amazon_2023", "path": str(tmp_path / "data"), "profile_users": 4},
+        cache="off",
+    )
+    done = crsweep("run", path, check=3)
+    assert "cannot be prepared: ReplyInvalid: no profile could be written" in done.stdout
+    assert "1 of 1 artifact are left" in done.stdout or "incomplete" in done.stdout
+    assert not list((tmp_path / "store").glob("*/data.json"))
