@@ -115,6 +115,19 @@ class Results:
         """The rows of a query, with the errors of `query`."""
         return self._retried(lambda: self.db.sql(text).to_arrow_table())
 
+    def stream(self, text: str, rows: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a query, at most `rows` in memory at once.
+
+        StoreError if a driver compacts the folder meanwhile: what was given cannot be taken back.
+        """
+        try:
+            yield from self.db.sql(text).to_arrow_reader(rows)
+        except duckdb.Error as error:
+            if self._compacted_meanwhile():
+                raise StoreError(f"{self.folder} was compacted meanwhile; try again") from None
+            _name_damage(self.folder, error)
+            raise UsageError(f"SQL: {error}") from None
+
     def _retried(self, ask: Callable[[], T]) -> T:
         """What `ask` gives, with the errors of `query`.
 

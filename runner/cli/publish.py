@@ -70,3 +70,38 @@ def appendix(
         show_appendix(
             folder, out=out, standalone=standalone, prompts=not no_prompts, console=plain_console()
         )
+
+
+@app.command()
+def export(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write.")],
+    anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--anonymous", help="A copy of the folder without names, machines, paths and texts."
+        ),
+    ] = False,
+    format: Annotated[
+        str | None, typer.Option(help="scout (transcripts) or every-eval-ever (figures).")
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="With --anonymous: what the sweep is called.")
+    ] = "anonymous",
+    organization: Annotated[
+        str, typer.Option(help="With every-eval-ever: who provides the results.")
+    ] = "unknown",
+) -> None:
+    """Write results for others: anonymously, or in the format of another tool."""
+    with one_clear_message():
+        from runner.commands.export import show_export
+
+        show_export(
+            folder,
+            out,
+            format=format,
+            anonymous=anonymous,
+            name=name,
+            organization=organization,
+            console=plain_console(),
+        )

@@ -1,0 +1,52 @@
+"""`crsweep export`: results for others, without names or in the formats of other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from agents.core.errors import UsageError, near
+from analysis.export import every_eval_ever, scout
+from analysis.export.anonymous import write_anonymous
+from analysis.results import Results
+from runner.core.formatting import many
+
+FORMATS = ("scout", "every-eval-ever")
+
+
+def show_export(
+    folder: str,
+    out: Path,
+    *,
+    format: str | None,
+    anonymous: bool,
+    name: str,
+    organization: str,
+    console: Console,
+) -> None:
+    """Writes into the folder `out`. Raises UsageError for a format that there is not."""
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"--format {format}{near(format, FORMATS)} (known: {', '.join(FORMATS)})")
+    if (format is None) != anonymous:
+        raise UsageError(
+            "expected either --anonymous, which copies the folder, or --format "
+            f"({', '.join(FORMATS)}), which has the texts or settings that --anonymous removes"
+        )
+    results = Results.open(folder)
+    if format == "scout":
+        count = scout.write_transcripts(results, out)
+        said = f"{many(count, 'transcript')} for inspect_scout {scout.VERSION}"
+    elif format == "every-eval-ever":
+        count = every_eval_ever.write_records(results, out, organization)
+        said = f"{many(count, 'record')} of Every Eval Ever, schema {every_eval_ever.VERSION}"
+    else:
+        left = write_anonymous(results, out, name)
+        said = "the results without names, machines, paths and texts"
+        for line in left:
+            _say(console, f"look at this yourself, it may name somebody: {line}")
+    _say(console, f"wrote to {out}: {said}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
