@@ -32,7 +32,8 @@ class Exported(NamedTuple):
 
     key: Key
     form: Path
-    sheet: Path
+    sheet: Path | None
+    """None where the items are in parts, which a sheet would show all at once."""
     cases: Mapping[int, int]
     """The plan's source -> how many of its cases were chosen."""
 
@@ -58,9 +59,12 @@ def export(
     chooser = Chooser(plan, results, Standing(results, where), found, cases, seed)
     units = chooser.units()
     key = key_of(found, questions, units)
-    form, sheet = out / f"{key.name}.html", out / f"{key.name}.csv"
-    for path, text in ((form, form_of(key, units)), (sheet, sheet_of(key, units))):
-        _write(path, text)
+    form = out / f"{key.name}.html"
+    _write(form, form_of(key, units))
+    sheet = None
+    if not any(unit.part for unit in units):
+        sheet = out / f"{key.name}.csv"
+        _write(sheet, sheet_of(key, units))
     write_key(plan.loaded.out, key)
     chosen = {(unit.source, unit.case_id) for unit in units}
     return Exported(key, form, sheet, Counter(source for source, _ in chosen))

@@ -26,8 +26,22 @@
     return items[at].querySelector("fieldset.current") ?? open(items[at]);
   }
 
+  const part = (item) => Number(item.dataset.part);
+
+  // What an earlier part asks must be answered before a later one shows more, and stays as it is.
+  function close(number) {
+    for (const item of items) {
+      if (part(item) < number) for (const fieldset of fieldsets(item)) fieldset.disabled = true;
+    }
+  }
+
   function show(index) {
     if (index < 0 || index >= items.length) return;
+    if (items.some((item) => part(item) < part(items[index]) && open(item))) {
+      say("The next part opens when every question of this one is answered. Press o for the first open one.");
+      return;
+    }
+    close(part(items[index]));
     items[at].hidden = true;
     at = index;
     items[at].hidden = false;
@@ -47,6 +61,7 @@
 
   function choose(key) {
     const fieldset = current();
+    if (fieldset?.disabled) return false;
     const input = fieldset && [...fieldset.querySelectorAll("input")].find((i) => i.dataset.key === key);
     if (!input) return false;
     input.checked = true;
@@ -99,6 +114,7 @@
         if (input) { input.checked = true; found += 1; }
       }
     }
+    close(Math.max(0, ...items.filter((item) => fieldsets(item).some(answer)).map(part)));
     count();
     showOpen();
     say(`Loaded ${found} answers.`);

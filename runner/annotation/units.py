@@ -1,4 +1,7 @@
-"""What people label: pairs of replies or dialogues, or turns and dialogues on a judge's scales.
+"""What people label: pairs of replies or dialogues, or what a judge scores, on its scales.
+
+A judge whose dimensions are each judged by something else (`intention`) makes a unit for each of
+them, in parts: what is shown in a later part must not be known when an earlier one is answered.
 
 Chosen are cases of which every side is there, so many a domain, each in one repetition. A seed
 decides which, their order, and which side is A.
@@ -24,8 +27,10 @@ from simulators.core.judge import (
     JUDGES,
     DialogueJudge,
     Dimension,
+    HistoryOptions,
     Judge,
     RecordedDialogue,
+    Stage,
     Subject,
 )
 from sweeps import identity
@@ -68,10 +73,14 @@ class Unit:
     noun: str
     blocks: Sequence[Block]
     facts: Sequence[Item]
+    title: str = ""
+    """The item that is asked about, where it is shown by its name."""
+    part: int = 0
+    """Units of a part are shown after all those of the parts before; 0 without parts."""
 
     @property
     def digest(self) -> str:
-        return identity.digest(self.columns)
+        return identity.digest([self.columns, self.kind] if self.part else self.columns)
 
 
 class Sides(NamedTuple):
@@ -114,7 +123,7 @@ class Chooser:
             units = list(self._subjects())
         if not units:
             raise UsageError(f"{self.results.folder} has nothing to label: {self._why()}")
-        return sorted(units, key=lambda unit: identity.number(unit.digest, self._key))
+        return sorted(units, key=lambda u: (u.part, identity.number(u.digest, self._key)))
 
     def _why(self) -> str:
         if self.judge.pairs is None:
@@ -196,6 +205,8 @@ class Chooser:
     def _subjects(self) -> Iterator[Unit]:
         judge = self.instance
         assert isinstance(judge, DialogueJudge)
+        if isinstance(judge.options, HistoryOptions):  # people see everything
+            judge.options = judge.options.model_copy(update={"history_turns": None})
         found = [
             _Found((self.plan.cells[cell].source, case, seeds), (cell,), place)
             for (cell, case, seeds), place in self.standing.places.items()
@@ -206,7 +217,12 @@ class Chooser:
             stored = read[place]
             dialogue = self._recorded(stored)
             for subject in judge.subjects(dialogue):
-                yield _subject_unit(stored, self._case(stored), dialogue, subject)
+                stages = judge.stages(dialogue, subject)
+                if not stages:
+                    yield _subject_unit(stored, self._case(stored), dialogue, subject)
+                for part, stage in enumerate(stages, start=1):
+                    columns = _subject_columns(stored, subject)
+                    yield _stage_unit(columns, self._case(stored), dialogue.noun, stage, part)
 
     # What both share.
 
@@ -251,23 +267,36 @@ def _columns(dialogue: StoredDialogue) -> dict[str, Any]:
     }
 
 
-def _subject_unit(
-    stored: StoredDialogue, case: tuple[int, str], dialogue: RecordedDialogue, subject: Subject
-) -> Unit:
-    columns = {
+def _subject_columns(stored: StoredDialogue, subject: Subject) -> dict[str, Any]:
+    return {
         **_columns(stored),
         **{f"other_{name}": None for name in _columns(stored)},
         "prefix": None,
         "turn": subject.turn,
         "other_reply": None,
-        "item": None,
+        "item": None if subject.item is None else subject.item.id,
     }
+
+
+def _stage_unit(
+    columns: Mapping[str, Any], case: tuple[int, str], noun: str, stage: Stage, part: int
+) -> Unit:
+    blocks = [Block("What was said", stage.said)] if stage.said else []
+    return Unit(
+        columns, *case, False, stage.dimension, noun, blocks, stage.items, stage.title, part
+    )
+
+
+def _subject_unit(
+    stored: StoredDialogue, case: tuple[int, str], dialogue: RecordedDialogue, subject: Subject
+) -> Unit:
+    columns = _subject_columns(stored, subject)
     if subject.turn is None:
         blocks = [Block("Conversation", dialogue.messages())]
         return Unit(columns, *case, False, "dialogue", dialogue.noun, blocks, dialogue.last_shown)
     turn = dialogue.turn_of(subject)
     blocks = [Block("Conversation", dialogue.before(turn.number)), Block("Reply", [turn.reply])]
-    return Unit(columns, *case, False, "turn", dialogue.noun, blocks, turn.shown)
+    return Unit(columns, *case, False, "turn", dialogue.noun, blocks, dialogue.spoken_of(turn))
 
 
 def _any(column: str) -> str:
@@ -281,24 +310,25 @@ def _distinct(*lists: Sequence[Item]) -> list[Item]:
 
 
 def questions_of(judge: PlannedJudge) -> list[Question]:
-    """What people are asked in the place of a judge. UsageError if a form cannot ask it."""
+    """What people are asked in the place of a judge.
+
+    The dimensions of a recommendation are asked one after the other, each about units of its own.
+    """
     cls = plugins.load(JUDGES, judge.ref.name, "judge")
-    found = []
-    for dimension in judge.dimensions:
-        if dimension.kind == "recommendation":
-            raise UsageError(
-                f"the judge {judge.title} asks several questions in turn, each with other facts, "
-                "which one form cannot show; people can label turns, dialogues and pairs"
-            )
-        found.append(_question(dimension, cls.steps))
-    return found
+    return [_question(dimension, cls.steps) for dimension in judge.dimensions]
 
 
 def _question(dimension: Dimension, steps: Sequence[Step[Any]]) -> Question:
     low, high = int(dimension.low), int(dimension.high)
-    fields = (step.schema["properties"].get(dimension.name, {}) for step in steps)
+    fields = (
+        field
+        for step in steps
+        for name, field in step.schema["properties"].items()
+        if name == dimension.name or (step.name == dimension.name and name != "reason")
+    )
     texts = (field["description"] for field in fields if "description" in field)
-    return Question(dimension.name, next(texts, dimension.name), dimension.kind, low, high)
+    kind = dimension.name if dimension.kind == "recommendation" else dimension.kind
+    return Question(dimension.name, next(texts, dimension.name), kind, low, high)
 
 
 def find_judge(plan: Plan, pairs: str | None, title: str | None) -> PlannedJudge:

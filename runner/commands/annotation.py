@@ -20,7 +20,9 @@ def show_exported(found: Exported, cases: int, console: Console) -> None:
     lines = [
         f"{many(len(found.key.items), 'item')} from {many(sum(found.cases.values()), 'case')}",
         f"form: {found.form}",
-        f"sheet: {found.sheet}",
+        "sheet: none, because it would show all parts at once"
+        if found.sheet is None
+        else f"sheet: {found.sheet}",
     ]
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

@@ -127,6 +127,14 @@ class RecordedDialogue:
         """The items of the last list that was shown; empty without one."""
         return next((t.shown for t in reversed(self.turns) if t.shown), ())
 
+    def spoken_of(self, turn: RecordedTurn) -> tuple[Item, ...]:
+        """The items that the claims of `turn` are about: those shown in it, or, where it persuades
+        without showing any, those shown last before."""
+        if turn.shown or turn.action != "persuade":
+            return turn.shown
+        earlier = reversed(self.turns[: turn.number - 1])
+        return next((t.shown for t in earlier if t.shown), ())
+
     def _messages(self, turns: Sequence[RecordedTurn], latest: int | None) -> list[Message]:
         found: list[Message] = [] if self.opening is None else [Message("user", self.opening)]
         # The opening is a turn of its own, as in the prompts of agents and users.
@@ -147,6 +155,18 @@ class Subject(NamedTuple):
 
     turn: int | None = None
     item: Item | None = None
+
+
+class Stage(NamedTuple):
+    """What may be seen for one dimension, where each is judged by something else.
+
+    The item's name always, then what was said about it, or the items whose facts are given.
+    """
+
+    dimension: str
+    title: str
+    said: tuple[Message, ...] = ()
+    items: tuple[Item, ...] = ()
 
 
 class Dimension(NamedTuple):
@@ -247,6 +267,13 @@ class DialogueJudge(Judge):
     @abstractmethod
     def subjects(self, dialogue: RecordedDialogue) -> Sequence[Subject]:
         """What there is to judge; empty if there is nothing, and then nothing is asked."""
+
+    def stages(self, dialogue: RecordedDialogue, subject: Subject) -> Sequence[Stage]:
+        """What is shown for each dimension, in their order; empty where all are judged by the same.
+
+        A form for people shows them in this order.
+        """
+        return ()
 
     @abstractmethod
     async def judge_subject(

@@ -14,14 +14,12 @@ from typing import Annotated, Any
 
 from agents.core.ask import Ask
 from agents.core.dialogue import Message
-from agents.core.items import Item
 from agents.core.steps import Step
 from simulators.core.judge import (
     DialogueJudge,
     Dimension,
     JudgeReply,
     RecordedDialogue,
-    RecordedTurn,
     Subject,
     Verdict,
     scale,
@@ -48,7 +46,7 @@ class Credibility(DialogueJudge):
         return (Dimension("credibility", "turn", 1, 5),)
 
     def subjects(self, dialogue: RecordedDialogue) -> Sequence[Subject]:
-        return [Subject(turn.number) for turn in dialogue.turns if _spoken_of(dialogue, turn)]
+        return [Subject(turn.number) for turn in dialogue.turns if dialogue.spoken_of(turn)]
 
     async def judge_subject(
         self, dialogue: RecordedDialogue, subject: Subject, ask: Ask
@@ -57,16 +55,7 @@ class Credibility(DialogueJudge):
         reply = ask(
             _CHECK,
             noun=dialogue.noun,
-            items=_spoken_of(dialogue, turn),
+            items=dialogue.spoken_of(turn),
             reply=[Message("recommender", turn.agent_text)],
         )
         return await verdicts_of(reply, subject, ["credibility"], getattr)
-
-
-def _spoken_of(dialogue: RecordedDialogue, turn: RecordedTurn) -> tuple[Item, ...]:
-    """The items that the turn's claims are about: those shown in it, or, where it persuades
-    without showing any, those shown last."""
-    if turn.shown or turn.action != "persuade":
-        return turn.shown
-    earlier = reversed(dialogue.turns[: turn.number - 1])
-    return next((t.shown for t in earlier if t.shown), ())

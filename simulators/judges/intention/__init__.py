@@ -27,6 +27,7 @@ from simulators.core.judge import (
     JudgeReply,
     RecordedDialogue,
     RecordedTurn,
+    Stage,
     Subject,
     Verdict,
     scale,
@@ -75,20 +76,28 @@ class Intention(DialogueJudge):
     async def judge_subject(
         self, dialogue: RecordedDialogue, subject: Subject, ask: Ask
     ) -> Sequence[Verdict]:
-        turn, item = dialogue.turn_of(subject), subject.item
-        assert item is not None
-        shown: dict[Step[_Score], dict[str, Any]] = {
-            _PRE: {},
-            _POST: {"said": self._said(dialogue, turn)},
-            _TRUE: {"items": (item,)},
-        }
         verdicts: list[Verdict] = []
-        for step, fields in shown.items():
-            reply = ask(step, noun=dialogue.noun, title=item.title, **fields)
+        for step, stage in zip(self.steps, self.stages(dialogue, subject), strict=True):
+            shown: dict[str, Any] = {"title": stage.title}
+            if step is _POST:
+                shown["said"] = stage.said
+            if step is _TRUE:
+                shown["items"] = stage.items
+            reply = ask(step, noun=dialogue.noun, **shown)
             verdicts += await verdicts_of(
                 reply, subject, [step.name], lambda given, _: given.intention
             )
         return verdicts
+
+    def stages(self, dialogue: RecordedDialogue, subject: Subject) -> Sequence[Stage]:
+        item = subject.item
+        assert item is not None
+        said = self._said(dialogue, dialogue.turn_of(subject))
+        return (
+            Stage(_PRE.name, item.title),
+            Stage(_POST.name, item.title, said=tuple(said)),
+            Stage(_TRUE.name, item.title, items=(item,)),
+        )
 
     def _said(self, dialogue: RecordedDialogue, turn: RecordedTurn) -> list[Message]:
         if self.options.words == "dialogue":
