@@ -267,6 +267,20 @@ class TableSpec(_Part):
     """The sweep's own without any."""
     ties: str | None = None
     """An axis: what is tied with its best value is marked."""
+    by: list[Literal["openness", "style"]] = []
+    """Each metric for each group of users by these, as `crsweep table DIR --by`."""
+    published: str | None = None
+    """A paper's table that is shown next to ours, `af_irs/table2`; its rows and columns are the
+    paper's."""
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Self:
+        if self.published and (self.rows or self.columns or self.ties or self.by):
+            raise ValueError(
+                "`published` has the paper's rows and columns; leave `rows`, `columns`, `ties` and "
+                "`by` out"
+            )
+        return self
 
 
 class FigureSpec(_Part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ from analysis.report import facts
 from analysis.report.defined import Defined
 from analysis.report.samples import MOST, samples
 from analysis.results import Results
+from analysis.statistics import agreement, pairs
 from analysis.statistics.turned import turned
 from analysis.tables import sheets
 from analysis.tables.render import sheet
@@ -53,6 +55,7 @@ class Made(NamedTuple):
 def make(results: Results, wanted: Defined) -> Made:
     """All tables and figures; a problem of one keeps no other from being made."""
     tables = [_table(results, name, spec) for name, spec in wanted.tables.items()]
+    tables += _of_judges(results)
     return Made(tables, [_figure(results, name, spec) for name, spec in wanted.figures.items()])
 
 
@@ -126,11 +129,32 @@ def inline_svg(text: str, prefix: str, label: str) -> Markup:
 
 
 def _table(results: Results, name: str, spec: TableSpec) -> MadeTable:
+    return _made(name, lambda: _sheet(results, spec))
+
+
+def _sheet(results: Results, spec: TableSpec) -> sheets.Sheet:
+    if spec.rows or spec.columns or spec.ties or spec.by or spec.published:
+        return turned(results, spec)
+    # A row for each cell, as `crsweep table` has.
+    return sheet(make_table(results, spec.metrics or results.manifest.metrics))
+
+
+def _of_judges(results: Results) -> list[MadeTable]:
+    """What judges of pairs and people say, where there is any."""
+    found = []
+    rows = results.query("SELECT count(annotator), count(other_attempt_id) FROM judgements")
+    labels, compared = rows.fetchall()[0]
+    if compared:
+        found.append(_made("pairs", lambda: pairs.sheet(pairs.make_pairs(results))))
+    if labels:
+        make = agreement.make_agreement
+        found.append(_made("agreement", lambda: agreement.sheet(make(results, None))))
+    return found
+
+
+def _made(name: str, make: Callable[[], sheets.Sheet]) -> MadeTable:
     try:
-        if not (spec.rows or spec.columns or spec.ties):  # a cell per row, as `crsweep table` has
-            table = make_table(results, spec.metrics or results.manifest.metrics)
-            return MadeTable(name, sheet(table))
-        return MadeTable(name, turned(results, spec))
+        return MadeTable(name, make())
     except UsageError as error:
         return MadeTable(name, None, error.message)
 

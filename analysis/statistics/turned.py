@@ -7,18 +7,27 @@ from typing import Any
 from pydantic import ValidationError
 
 from agents.core.errors import UsageError, near
+from analysis import published
+from analysis.metrics.core import by_group
 from analysis.results import Results
 from analysis.statistics.table_marks import mark_ties
 from analysis.tables.labels import with_short_labels
 from analysis.tables.pivot import pivoted
+from analysis.tables.render import sheet
 from analysis.tables.sheets import Sheet
 from analysis.tables.table import make_table
+from analysis.tables.vs_published import table_beside
 from sweeps.schema import FigureSpec, TableSpec
 
 
 def turned(results: Results, spec: TableSpec, *, complete_only: bool = True) -> Sheet:
     """The table that `spec` describes. UsageError for metrics and axes that there are not."""
+    if spec.published:
+        theirs = published.read(spec.published)
+        beside = table_beside(results, theirs, spec.metrics, complete_only=complete_only)
+        return sheet(with_short_labels(beside))
     metrics = spec.metrics or results.manifest.metrics
+    metrics = by_group(metrics, spec.by) if spec.by else metrics
     table = make_table(results, metrics, complete_only=complete_only)
     marked = None
     if spec.ties:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from agents.core.errors import UsageError
 from analysis import published
 from analysis.metrics.core import by_group
 from analysis.results import Results
@@ -64,16 +65,14 @@ def show_turned(
     Raises UsageError for an unknown name or axis.
     """
     spec = table_named(results, name) if name else TableSpec()
-    sheet = turned(
-        results,
-        TableSpec(
-            rows=list(rows or spec.rows),
-            columns=list(columns or spec.columns),
-            metrics=list(metrics or spec.metrics),
-            ties=ties or spec.ties,
-        ),
-        complete_only=not everything,
-    )
+    if spec.published and (rows or columns or ties):
+        raise UsageError(
+            f"the table {name!r} has the rows and columns of {spec.published}; leave --rows, "
+            "--columns and --ties out"
+        )
+    given = {"rows": list(rows), "columns": list(columns), "metrics": list(metrics), "ties": ties}
+    changed = {key: value for key, value in given.items() if value}
+    sheet = turned(results, spec.model_copy(update=changed), complete_only=not everything)
     if format == "csv":
         _print_csv(sheets.as_csv(sheet), sheet.notes)
     else:

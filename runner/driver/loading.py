@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from agents.core.errors import UsageError, near
+from analysis import published
 from analysis.metrics.core import KnownJudge, Metric, judged_by, parse
 from analysis.results import sweep_at
 from analysis.tables.pivot import METRIC
@@ -83,6 +84,11 @@ def _check_tables(plan: Plan) -> None:
                     judged_by(parse(metric), judges)
                 except UsageError as error:
                     raise refuse((part, name, "metrics", index), error.message) from None
+            if isinstance(spec, TableSpec) and spec.published:
+                try:
+                    published.read(spec.published)
+                except UsageError as error:
+                    raise refuse((part, name, "published"), error.message) from None
             for place, axis in _axes_of(spec):
                 known = [*plan.axes, *([METRIC] if place[0] in ("rows", "columns") else [])]
                 if axis not in known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import pytest
@@ -123,3 +124,22 @@ def test_results_with_little_in_them_give_a_page_without_wrong_numbers(tmp_path,
     assert not {"nan", "inf", "None"} & set(found.words.split())
     assert ("no route" in found.words) == (which == "failed")
     assert ("svg" in found.tags) == (which == "one")
+
+
+def test_tables_by_group_of_a_paper_and_of_judges_are_in_the_report(tmp_path):
+    built = Built(grid_of("a", "b", backbones=["m"]), groups={"u0": ["Active"], "u1": ["Passive"]})
+    judge = built.judge("relevance", "clarity")
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            rows = [built.episode(cell, case_id, seed, success_turn=1) for seed in built.seeds]
+            row = rows[0]
+            built.verdict(judge, row, "clarity", 3.0)
+            built.label("ann", "relevance", row, "clarity", 2.0)
+    tables = {
+        "groups": {"rows": ["agent"], "by": ["openness"]},
+        "paper": {"published": "csi/table3"},
+    }
+    found = report(built.write(tmp_path, config={**ONE, "tables": tables}))
+    assert "sr@5[Active]" in found.words
+    assert re.search(r"not made: \S+ does not record what its cells ran with", found.words)
+    assert "agreement" in found.words and "kappa" in found.words

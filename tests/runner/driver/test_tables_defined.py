@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agents.core.errors import UsageError
 from runner.driver.loading import load_plan
+from sweeps.load import load
+from tests.conftest import ROOT
 from tests.sweep_files import write_sweep
 
 TABLES = {"main": {"rows": ["agent"], "columns": ["metric"], "ties": "agent"}}
@@ -28,6 +32,9 @@ def test_tables_and_figures_change_no_episode(tmp_path):
         ("tables", {"ties": "metric"}, "no axis 'metric'"),
         ("tables", {"metrics": ["sr"]}, r"'sr': expected the turn t, such as sr@5"),
         ("tables", {"metrics": ["relevance"]}, "not in `judges:`"),
+        ("tables", {"published": "af_irs/table99"}, "no published table is called"),
+        ("tables", {"published": "af_irs/table2", "rows": ["agent"]}, "leave `rows`"),
+        ("tables", {"by": ["age"]}, "openness"),
         ("tables", {"row": ["agent"]}, "did you mean 'rows'|unknown key 'row'"),
         ("figures", {"kind": "turns", "axis": "agnt"}, "did you mean 'agent'"),
         ("figures", {"kind": "pie"}, "'turns', 'tradeoff'|turns"),
@@ -35,7 +42,26 @@ def test_tables_and_figures_change_no_episode(tmp_path):
     ],
 )
 def test_what_a_table_or_figure_cannot_be_is_said_with_its_line(tmp_path, part, spec, message):
-    path = write_sweep(tmp_path, grid=GRID, **{part: {"x": spec}})
+    changes: dict[str, Any] = {part: {"x": spec}}
+    path = write_sweep(tmp_path, name="sweep.yaml", grid=GRID, **changes)
     with pytest.raises(UsageError, match=message) as found:
         load_plan(path, [])
     assert f"{path}:" in str(found.value)
+
+
+PAPERS = sorted(
+    path
+    for paper in ("af_irs", "csi", "desire")
+    for path in (ROOT / "sweeps" / paper).glob("*.yaml")
+    if path.name.startswith(("table", "fig"))
+)
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_each_sweep_of_a_paper_defines_its_tables_and_figures(path):
+    header = load(path, elsewhere=True).header
+    assert header.tables or header.figures
+    if path.stem.startswith("table"):
+        assert path.stem in header.tables or path.stem == "table5"  # which are the pairs
+    if path.stem.startswith("fig"):
+        assert path.stem.split("_")[0] in {*header.tables, *header.figures}
