@@ -231,6 +231,42 @@ def power(
 
 
 @app.command()
+def validity(
+    folder: Folder,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS",
+            help="A row for each value of this axis; may be repeated. Default: "
+            "axes that say who plays the user.",
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What agents are ranked by. Default: the sweep's first.")
+    ] = None,
+    rank: Annotated[str, typer.Option(metavar="AXIS", help="What is ranked.")] = "agent",
+    people: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Results of recorded dialogues of people, to compare."),
+    ] = None,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
+) -> None:
+    """Show how far the simulated users can be trusted."""
+    with one_clear_message():
+        from runner.commands.validity import show_validity
+
+        show_validity(
+            folder,
+            axes=by or [],
+            metric=metric,
+            rank=rank,
+            people=people,
+            format=format.value,
+            console=plain_console(),
+        )
+
+
+@app.command()
 def sql(
     folder: Folder,
     query: Annotated[

@@ -1,0 +1,108 @@
+"""`crsweep validity`: how far the simulated users of a sweep can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from analysis.results import Results
+from analysis.statistics import validity
+from analysis.statistics.validity import Behaviour
+from analysis.tables import sheets
+
+PEOPLE = "people"
+
+
+def show_validity(
+    folder: str,
+    *,
+    axes: Sequence[str],
+    metric: str | None,
+    rank: str,
+    people: str | None,
+    format: str,
+    console: Console,
+) -> None:
+    """What users did, words by turn, where the variance comes from, and how agents are ranked.
+
+    Rows are for each value of `axes`, by default those that say who plays the user. `people` is
+    the folder of recorded dialogues of people, shown in a row of its own; agents are ranked along
+    the axis `rank`. Raises UsageError.
+    """
+    results = Results.open(folder)
+    validity.check_has_dialogues(results)
+    by = validity.groups(results, axes or validity.user_axes(results))
+    found = validity.behaviour(results, by)
+    recorded = None
+    if people is not None:
+        recorded = Results.open(people)
+        validity.check_has_dialogues(recorded)
+        found += validity.behaviour(recorded, {PEOPLE: range(len(recorded.manifest.cells))})
+    name = metric or results.manifest.metrics[0]
+    notes = [*_variance(results, name), *_ranks(results, recorded, name, rank)]
+    _print(found, [*notes, *validity.notes(results)], format, console)
+
+
+def _print(found: Sequence[Behaviour], notes: Sequence[str], format: str, console: Console) -> None:
+    drawn = [validity.behaviour_sheet(found, notes), validity.words_sheet(found)]
+    if format == "text":
+        # The notes are about both tables.
+        sheets.print_text(drawn[0]._replace(notes=[]), console)
+        sheets.print_text(drawn[1]._replace(notes=notes), console)
+    elif format == "csv":
+        for sheet in drawn:
+            print(sheets.as_csv(sheet), end="")
+    else:
+        writer = {
+            "markdown": sheets.markdown, "latex": sheets.latex, "html": sheets.html_table,
+        }[format]  # fmt: skip
+        print(*map(writer, drawn), sep="\n\n")
+
+
+def _variance(results: Results, name: str) -> list[str]:
+    if not validity.user_axes(results):
+        return [
+            "one user plays in all cells: how much of the outcome comes from the user is unknown; "
+            "vary `simulator` or `roles.user` in the grid"
+        ]
+    found = validity.sources(results, name)
+    if found is None:
+        return ["variance by user and agent: needs two users and two agents in all combinations"]
+    if found.spread == 0:
+        return [f"variance of {name} between cells: none beyond chance"]
+    return [
+        f"variance of {name} between cells (standard deviation {found.spread:.3f}): "
+        f"user {found.user:.0%}, agent {found.agent:.0%}, their interplay {found.interplay:.0%}"
+    ]
+
+
+def _ranks(results: Results, recorded: Results | None, name: str, axis: str) -> list[str]:
+    """How alike the users, and people, rank the values of `axis`."""
+    if axis not in results.axes:
+        return [f"agents are not ranked: the grid has no axis {axis!r} (--rank AXIS)"]
+    by = validity.groups(results, validity.user_axes(results))
+    means = {label: validity.agent_means(results, name, axis, cells) for label, cells in by.items()}
+    if recorded is not None:
+        where = axis if _several(recorded, axis) else "domain"
+        if _several(recorded, where):
+            cells = range(len(recorded.manifest.cells))
+            theirs = validity.agent_means(recorded, name, where, cells)
+            means[PEOPLE] = validity.named_by_file(theirs)
+        else:
+            means[PEOPLE] = {}
+    lines = []
+    for ranking in validity.rankings(means):
+        rho = (
+            f"unknown ({ranking.agents} in common that both tell apart; it needs 3)"
+            if ranking.rho is None
+            else f"{ranking.rho:+.2f} over {ranking.agents}"
+        )
+        lines.append(
+            f"rank correlation of {axis} by {name}, {ranking.first} and {ranking.second}: {rho}"
+        )
+    return lines
+
+
+def _several(results: Results, axis: str) -> bool:
+    return len({cell.axes.get(axis) for cell in results.manifest.cells} - {None}) > 1
