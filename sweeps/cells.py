@@ -12,6 +12,7 @@ from agents.core import plugins
 from agents.core.agent import Agent, AgentOptions
 from agents.core.artifacts import CallsRecipe, Recipe
 from agents.core.errors import PromptError, UsageError, near
+from agents.core.memory import Memory
 from agents.core.prompts import folder_of
 from agents.core.seeds import Seeds
 from simulators.core.cases import Domain
@@ -53,6 +54,8 @@ class Cell:
     """Every role that its dialogues are judged by -> the name of its model."""
     profiles: Need | None = None
     """What a model has to write before there are cases: the cell is pending, without episodes."""
+    memory: Memory | None = None
+    """How its agent learns from dialogue to dialogue: the cell is a stream."""
 
     @property
     def models(self) -> list[str]:
@@ -86,7 +89,7 @@ class CellMaker:
 
     def cell(self, point: Mapping[str, Any]) -> Cell:
         """The cell of a point without seeds."""
-        raw, origins = self._raw(point), self._origins_at(point)
+        raw, origins = self._raw(point), self.origins_at(point)
         _refuse_infinite(raw, origins, ())
         config: CellConfig = check(CellConfig, raw, origins)
         profiles = self._profiles(config, origins, point)
@@ -124,11 +127,12 @@ class CellMaker:
         )
         axes = {axis: self._label(raw, axis) for axis in self._axes}
         judging = self._judging(config, checked, origins)
+        memory = agent.memory(check(agent.Options, config.agent.options, origins, ("agent",)))
         if not pending or profiles is None or not isinstance(profiles.recipe, CallsRecipe):
-            return Cell(cell_id, source, config, axes, roles, (), needs, judging)
+            return Cell(cell_id, source, config, axes, roles, (), needs, judging, None, memory)
         roles |= _roles(config, [role_of(profiles.recipe)], origins)
         cell_id = identity.digest(["pending", cell_id, profiles.identity])
-        return Cell(cell_id, source, config, axes, roles, (), needs, judging, profiles)
+        return Cell(cell_id, source, config, axes, roles, (), needs, judging, profiles, memory)
 
     def _profiles(
         self, config: CellConfig, origins: Origins, point: Mapping[str, Any]
@@ -181,7 +185,7 @@ class CellMaker:
         for axis in SEED_AXES:
             if axis in point:
                 given = grid.put(given, axis, point[axis])
-        origins = self._origins_at(point)
+        origins = self.origins_at(point)
         found: Seeding = check(Seeding, given, origins)
         for name in found.seeds.model_fields_set if found.seeds else ():
             origins.refuse_reserved(("seeds", name))
@@ -204,7 +208,7 @@ class CellMaker:
             self._declared[key] = cache(self._declare(spec, origins, ("models", name)))
         return self._declared[key]
 
-    def _origins_at(self, point: Mapping[str, Any]) -> Origins:
+    def origins_at(self, point: Mapping[str, Any]) -> Origins:
         """The origins for one point: what an axis sets comes from the axis."""
         axes = tuple(point)
         if axes not in self._origins:

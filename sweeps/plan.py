@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import UsageError, near
@@ -23,6 +24,7 @@ from sweeps.load import LoadedSweep
 from sweeps.reserved import reserved
 from sweeps.schema import CellConfig
 from sweeps.sources import FindProfiles, Source
+from sweeps.streams import Chain, chain_of
 from sweeps.tasks import Task
 
 _CELL_PARTS = tuple(CellConfig.model_fields)
@@ -81,14 +83,36 @@ class Plan:
     def episode_tasks(
         self, done: Container[str] = (), cells: Container[int] | None = None
     ) -> Iterator[Task]:
-        """A task for every episode whose id is not in `done`, block by block.
+        """A task for every episode whose id is not in `done`, block by block; those of streams come
+        last, without their memory.
 
         With `cells`, of those only.
         """
+        yield from self.single_tasks(done, cells)
+        for chain in self.chains(cells):
+            for batch in chain.batches:
+                for episode, case_id in batch:
+                    if episode not in done:
+                        yield episode_task(episode, chain.cell, chain.seeds, case_id)
+
+    def chains(self, cells: Container[int] | None = None) -> Iterator[Chain]:
+        """The streams of all cells, or of some."""
+        for index, cell in enumerate(self.cells):
+            if cell.memory is None or not (cells is None or index in cells):
+                continue
+            source = self.sources[cell.source]
+            cases = [source.case_id(position) for position in range(len(source))]
+            for seeds in cell.seeds if cases else ():
+                yield chain_of(index, cell.cell_id, cases, seeds, cell.memory.batch)
+
+    def single_tasks(
+        self, done: Container[str] = (), cells: Container[int] | None = None
+    ) -> Iterator[Task]:
+        """The same without streams."""
         chosen = [
             (index, cell)
             for index, cell in enumerate(self.cells)
-            if cells is None or index in cells
+            if cell.memory is None and (cells is None or index in cells)
         ]
         for source, position in self.blocks():
             case_id = self.sources[source].case_id(position)
@@ -130,6 +154,7 @@ def make_plan(
     seeds: dict[str, dict[Seeds, None]] = {}  # cell id -> its seeds, in order
     cells: dict[str, Cell] = {}
     header = loaded.header
+    ordered: Mapping[str, Any] | None = None  # a point that gives an order
     try:
         for point in grid.points(header.blocks, header.zip, header.exclude):
             without = {axis: value for axis, value in point.items() if axis not in SEED_AXES}
@@ -140,10 +165,19 @@ def make_plan(
                 known = cells.setdefault(cell.cell_id, cell)
                 if len(plan.sources[cell.source]) > len(plan.sources[known.source]):
                     cells[cell.cell_id] = replace(known, source=cell.source)
-            seeds.setdefault(cell.cell_id, {})[maker.seeds(point)] = None
+            here = maker.seeds(point)
+            if here.order:
+                ordered = point
+            seeds.setdefault(cell.cell_id, {})[here] = None
     except grid.GridError as error:
         raise loaded.origins.refuse((error.key,), error.message) from None
     plan.cells = [replace(cell, seeds=tuple(seeds[cell.cell_id])) for cell in cells.values()]
+    _drop_orders(plan)
+    if ordered is not None and not any(cell.memory for cell in plan.cells):
+        raise maker.origins_at(ordered).refuse(
+            ("seeds", "order"),
+            "no agent of this sweep has a memory across dialogues, so their order changes nothing",
+        )
     if not plan.cells:
         raise loaded.origins.refuse(("exclude",), "leaves no cell of the grid")
     _drop_unused_sources(plan)
@@ -153,6 +187,14 @@ def make_plan(
         for index, judge in enumerate(maker.judges)
     ]
     return plan
+
+
+def _drop_orders(plan: Plan) -> None:
+    """Only streams have an order: elsewhere the seed is 0, or episodes would be repeated."""
+    for index, cell in enumerate(plan.cells):
+        if cell.memory is None:
+            single = dict.fromkeys(seeds._replace(order=0) for seeds in cell.seeds)
+            plan.cells[index] = replace(cell, seeds=tuple(single))
 
 
 def _drop_unused_sources(plan: Plan) -> None:

@@ -14,7 +14,6 @@ _RESERVED = {
     r"critics?|roles\.critic(\..+)?": (
         "critics are not supported yet; the roles are agent, user and judge"
     ),
-    r"seeds\.order": "not supported yet; the seeds are sampling and training",
 }
 
 

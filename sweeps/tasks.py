@@ -35,8 +35,8 @@ class Task(NamedTuple):
 class Outcome(NamedTuple):
     """How one attempt at a task ended. Crosses processes.
 
-    Of a kind with a commit table, the attempt is committed, and `result` is None. Of any other
-    kind, `result` is all that there is of it.
+    Of a kind with a commit table, the attempt is committed, and `result` is at most what other
+    tasks wait for. Of any other kind, `result` is all that there is of it.
     """
 
     task: Task

@@ -13,6 +13,7 @@ from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.items import Catalogue, Item, VisibleCase
+from agents.core.memory import Memory
 from agents.core.paths import PathText
 from agents.core.plugins import Options, operational
 from agents.core.steps import Step
@@ -58,6 +59,11 @@ class Agent(ABC):
     def needs(cls, options: Any) -> Mapping[str, Recipe]:
         """What must be prepared for an agent with these options, by the names it uses."""
         return {}
+
+    @classmethod
+    def memory(cls, options: Any) -> Memory | None:
+        """How an agent with these options learns from dialogue to dialogue; None if it does not."""
+        return None
 
     @abstractmethod
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:

@@ -21,6 +21,7 @@ Decided here:
 - If nothing was suggested yet, persuasion has nothing to persuade of: items are suggested instead
   (`fallback: nothing_suggested`). The same where there is no category to narrow
   (`no_subcategories`). If there is nothing to suggest either, preferences are probed.
+- `memory` shows what has convinced earlier users (`agents.csi.memory`).
 - The item that the user is interested in is named by the model, by ID or title, among those shown;
   if it names none of them, it is the first of the latest suggestion.
 """
@@ -29,13 +30,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
 
 from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.items import Item
+from agents.core.memory import MEMORY, Memory
 from agents.core.sales import (
     SELL,
     budget_of,
@@ -46,6 +50,7 @@ from agents.core.sales import (
     shown_in,
     suggestion,
 )
+from agents.csi.memory import KEY, MemoryOptions, Recall, SalesMemory
 from agents.csi.steps import (
     NARROW,
     PLAN,
@@ -77,6 +82,16 @@ class _Options(AgentOptions):
     """False is "CSI w/o Profile" (Table 3)."""
     retriever: RetrieverName = "lexical"
     """`dense` searches with embeddings by the role `agent.retriever` (B.3)."""
+    memory: MemoryOptions | None = None
+    """What is remembered of earlier dialogues (4.4 and C.2)."""
+    memory_batch: Annotated[int, Field(ge=1)] = 1
+    """How many dialogues run at once between two updates of an online memory."""
+
+    @model_validator(mode="after")
+    def _memory_has_keys(self) -> Self:
+        if self.memory is not None and not self.profile:
+            raise ValueError("`memory` is searched by the profile: expected `profile: true`")
+        return self
 
 
 @dataclass
@@ -112,6 +127,7 @@ class CSI(Agent):
         catalogue = context.catalogue
         self._tree = CategoryTree.of(catalogue)
         self._retriever = retriever_of(options.retriever, catalogue, context.artifacts)
+        self._recall = Recall(context.artifacts.get(MEMORY, ()), options.retriever)
         self._profile: Profile | None = None
         self._budget: float | None = None
         self._suggested: tuple[Item, ...] = ()
@@ -119,6 +135,10 @@ class CSI(Agent):
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
         return retriever_needs(options.retriever)
+
+    @classmethod
+    def memory(cls, options: _Options) -> Memory | None:
+        return None if options.memory is None else SalesMemory(options.memory_batch)
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         state = await self._plan(dialogue, ask)
@@ -191,18 +211,20 @@ class CSI(Agent):
         selected = self._selected(state, dialogue)
         candidate = await self._alternative(selected, state)
         profile = state.profile
+        examples, recalled = await self._recalled(profile, ask)
         fields = selling(
             selected,
             candidate,
             thoughts=state.thoughts,
             needs="" if profile is None else profile.preference,
             personality="" if profile is None else profile.personality,
-            examples=(),
+            examples=examples,
         )
         reply = await ask(SELL, **self._fields(dialogue), **fields)
         items = (*fields["candidate"], *fields["selected"])
         extra = {
             **state.extra(),
+            **recalled,
             "selected": selected.id,
             "candidate": candidate.id,
             "candidate_over_budget": None
@@ -210,6 +232,17 @@ class CSI(Agent):
             else candidate.price > state.budget,
         }
         return AgentTurn(reply.sentence, "persuade", items, items, items, reply.strategy, extra)
+
+    async def _recalled(
+        self, profile: Profile | None, ask: Ask
+    ) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """What the memory says of users like this one, and what is recorded of that."""
+        options = self.options.memory
+        if options is None or profile is None:
+            return (), {}
+        key, vector = await self._recall.key(profile, ask)
+        places = self._recall.nearest(vector, options.k)
+        return self._recall.shown(places, options.holds), {KEY: key, "recalled": places}
 
     def _selected(self, state: _State, dialogue: Dialogue) -> Item:
         """The item that the user is interested in."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +24,8 @@ from runner.driver.kinds import RunParts, receivers_of
 from runner.driver.opening import Session
 from runner.driver.progress import ProgressDisplay, Tally
 from runner.driver.scheduler import LeaseQueue, drive
+from runner.driver.streams import Streams
+from runner.driver.work import EpisodeWork
 from runner.placement.groups import run_plan, without_engines
 from sweeps.tasks import Task
 from workers.job import Job, job_of
@@ -96,7 +98,8 @@ async def _run(
 ) -> Execution:
     started, lease, work = time.monotonic(), session.lease, session.work
     await work.preparation.begin(executor, stopping)
-    engines = _engines(session, executor)
+    streams = _streams(session)
+    engines = _engines(session, executor, streams)
     queue = engines.queue
     workers = [await executor.spawn() for _ in range(_worker_count(session))]
     with ProgressDisplay(work.totals, session.console, lambda: queue.only_gates) as display:
@@ -118,7 +121,7 @@ async def _run(
         await drive(
             workers,
             queue,
-            receivers_of(RunParts(early_stop, work.preparation)),
+            receivers_of(RunParts(early_stop, work.preparation, streams, queue)),
             early_stop,
             stopping,
             lost=executor.lost,
@@ -196,7 +199,23 @@ def _job(session: Session) -> Job:
     return replace(job, cache=session.calls, strict=header.cache.match == "strict")
 
 
-def _engines(session: Session, executor: Executor) -> RunEngines:
+def _cannot_run(session: Session) -> Callable[[Task], bool]:
+    """Whether a task needs an artifact that could not be made."""
+    work = session.work
+    lacking = work.preparation.lacking
+    return lambda task: bool(lacking) and not lacking.isdisjoint(work.needs(task))
+
+
+def _streams(session: Session) -> Streams | None:
+    """The streams of the dialogues to play; None if no agent has a memory."""
+    work = session.work
+    if not isinstance(work, EpisodeWork) or not any(cell.memory for cell in work.plan.cells):
+        return None
+    lease = session.lease
+    return Streams(work.plan, lease.folder, lease.epoch, work.done, _cannot_run(session))
+
+
+def _engines(session: Session, executor: Executor, streams: Streams | None) -> RunEngines:
     """What is to run in which stage, and the engines for it; none of them is loaded yet."""
     plan, work, console = session.plan, session.work, session.console
     stages = (
@@ -207,17 +226,19 @@ def _engines(session: Session, executor: Executor) -> RunEngines:
     for reason in dict.fromkeys(stages.misfits.values()):
         cells = sum(found == reason for found in stages.misfits.values())
         console.print(f"[red]{many(cells, 'cell')} cannot run: {escape(reason)}[/]", soft_wrap=True)
-    lacking = work.preparation.lacking
 
-    def cannot_run(task: Task) -> bool:
-        return bool(lacking) and not lacking.isdisjoint(work.needs(task))
+    def tasks(cells: Collection[int]) -> Iterator[Task]:
+        if streams is not None:  # first: they take longest
+            yield from streams.begin(cells)
+        yield from work.tasks(cells)
 
     queue = LeaseQueue(
-        [work.tasks(part.cells) for part in stages.stages],
+        [tasks(part.cells) for part in stages.stages],
         plan.loaded.header.retries.episode,
         opened=0,
         count=sum(work.totals.values()),
         gates=[work.preparation.tasks(part.cells) for part in stages.stages],
-        skips=cannot_run,
+        skips=_cannot_run(session),
+        held=set if streams is None else lambda: streams.held,
     )
     return RunEngines(stages, queue, executor, console)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from runner.driver.artifacts import Preparation
-from runner.driver.scheduler import Receiver
+from runner.driver.scheduler import LeaseQueue, Receiver
+from runner.driver.streams import Streams
 from sweeps.artifacts import ARTIFACT
 from sweeps.storage.records import EPISODE, JUDGEMENT
+from sweeps.tasks import Outcome
 
 
 class RunParts(NamedTuple):
@@ -17,10 +19,28 @@ class RunParts(NamedTuple):
     counters: Receiver
     """Counts and shows outcomes, and stops a run in which too many fail."""
     preparation: Preparation
+    streams: Streams | None = None
+    queue: LeaseQueue | None = None
+    """Which `streams` offer the next tasks of a chain to."""
+
+
+class _Episodes:
+    """Counts episodes, and lets chains continue."""
+
+    def __init__(self, run: RunParts) -> None:
+        self._run = run
+
+    async def received(self, outcome: Outcome, final: bool) -> None:
+        await self._run.counters.received(outcome, final)
+        if final and self._run.streams is not None and self._run.queue is not None:
+            self._run.queue.offer(self._run.streams.settled(outcome))
+
+    def progressed(self, progress: Mapping[str, tuple[int, int]]) -> None:
+        self._run.counters.progressed(progress)
 
 
 RECEIVERS: dict[str, Callable[[RunParts], Receiver]] = {
-    EPISODE: lambda run: run.counters,
+    EPISODE: _Episodes,
     ARTIFACT: lambda run: run.preparation,
     JUDGEMENT: lambda run: run.counters,
 }

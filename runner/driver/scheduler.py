@@ -48,7 +48,7 @@ class LeaseQueue:
 
     `gates` holds for each stage the tasks that gate it: they are leased first, and no other task of
     the stage before each of them is `passed`. Gates are not in `count`. Tasks that `skips` says
-    cannot run are left out.
+    cannot run are left out. `held` gives the cells of tasks that somebody will `offer` later.
     """
 
     def __init__(
@@ -59,8 +59,11 @@ class LeaseQueue:
         count: float = math.inf,
         gates: Sequence[Sequence[Task]] = (),
         skips: Callable[[Task], bool] = lambda task: False,
+        held: Callable[[], set[int]] = set,
     ) -> None:
         self._left = count
+        self._held = held
+        self._offered: deque[Task] = deque()
         self._stages = stages
         self._retries = retries
         self._gates = [deque(stage) for stage in gates or [()] * len(stages)]
@@ -91,13 +94,18 @@ class LeaseQueue:
         mine = self._leased.setdefault(worker, {})
         found: list[Task] = []
         while len(found) < count:
-            task = self._again.popleft() if self._again else self._next()
+            waiting = self._again or self._offered
+            task = waiting.popleft() if waiting else self._next()
             if task is None:
                 break
             mine[task.id] = task
             found.append(task)
         self._left -= len(found) - sum(task.id in self._gating for task in found)
         return found
+
+    def offer(self, tasks: Sequence[Task]) -> None:
+        """Adds tasks that were held."""
+        self._offered.extend(tasks)
 
     def passed(self, gate: str) -> None:
         """Notes that a gating task has its effect, or will have none in this run."""
@@ -137,16 +145,16 @@ class LeaseQueue:
     @property
     def dry(self) -> bool:
         """Whether there is nothing to lease now; a stage may open, a retry may come."""
-        if self.closed or self._again:
+        if self.closed or self._again or self._offered:
             return self.closed
         return self._exhausted == self.opened or (
             bool(self._shut) and not self._gates[self._exhausted]
         )
 
     def outstanding(self) -> set[int]:
-        """The cells of all tasks that are leased or wait to be tried again."""
+        """The cells of all tasks that are leased, held, or wait to be tried again."""
         leased = {task.cell for tasks in self._leased.values() for task in tasks.values()}
-        return leased | {task.cell for task in self._again}
+        return leased | {task.cell for task in (*self._again, *self._offered)} | self._held()
 
     def want(self, worker: str, engines: frozenset[str]) -> None:
         """Notes for which engines, by key, calls of `worker` wait."""
@@ -199,7 +207,9 @@ class LeaseQueue:
         return (
             self._exhausted == len(self._stages)
             and not self._again
+            and not self._offered
             and not any(self._leased.values())
+            and not self._held()
         )
 
 

@@ -182,7 +182,8 @@ class EpisodeWork:
         return self.plan
 
     def tasks(self, cells: Collection[int]) -> Iterator[Task]:
-        return self.plan.episode_tasks(self.done, cells)
+        """Those of streams are given by `runner.driver.streams`."""
+        return self.plan.single_tasks(self.done, cells)
 
     def needs(self, task: Task) -> Collection[str]:
         return self.plan.cells[task.cell].artifacts(task.spec.seeds).values()

@@ -22,7 +22,7 @@ from tests.fixtures_amazon_2023 import (
 from tests.sweep_files import plan_of
 
 FOLDER = ROOT / "sweeps" / "csi"
-NAMES = ("table3", "table4", "fig7_actions")
+NAMES = ("table3", "table4", "fig5_memory", "fig7_actions")
 LAPTOP, TINY = str(FOLDER / "laptop.yaml"), str(FOLDER / "tiny.yaml")
 sweep = pytest.mark.parametrize("name", NAMES)
 

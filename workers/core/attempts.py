@@ -38,7 +38,7 @@ class Attempt:
 
     @property
     def result(self) -> Any:
-        """What the driver is sent; nothing of what is committed."""
+        """What the driver is sent: of what is committed, only what another task waits for."""
         return None
 
     @property

@@ -11,6 +11,7 @@ from agents.core.agent import Agent, AgentContext
 from agents.core.ask import Ask, CallLog
 from agents.core.calls import Model
 from agents.core.errors import AgentError, UserError, blaming
+from agents.core.memory import MEMORY
 from agents.core.seeds import Seeds
 from simulators.core.cases import Case
 from simulators.core.dialogue import DialogueLimits, SuccessRule, Transcript, run_dialogue
@@ -18,9 +19,11 @@ from simulators.core.user import User, UserContext
 from sweeps.artifacts import PROFILES
 from sweeps.cells import SUCCESS
 from sweeps.speakers import AGENTS, USERS
+from sweeps.streams import Remembered
 from sweeps.tasks import Task
 from workers.core.attempts import OnProgress, error_of
 from workers.resources import Resources, Speaker, speaker_of
+from workers.results.lessons import learned
 from workers.results.rows import EpisodeAttempt
 
 Wrap = Callable[[Agent, User], tuple[Agent, User]]
@@ -59,8 +62,11 @@ class EpisodeHandler:
         digests = {name: self._resources.artifact(key).digest for name, key in keys.items()}
         if source.written is not None:
             digests[PROFILES] = source.written.digest
+        if task.spec.memory is not None:
+            digests[MEMORY] = task.spec.memory.digest
         transcript, started = Transcript(), time.time()
-        error = await error_of(task, log, self._play(task, case, transcript, log, wrap))
+        lessons: list[str] = []
+        error = await error_of(task, log, self._play(task, case, transcript, log, wrap, lessons))
         return EpisodeAttempt(
             task,
             error,
@@ -73,15 +79,24 @@ class EpisodeHandler:
             started,
             time.time(),
             digests,
+            lessons,
         )
 
     async def _play(
-        self, task: Task, case: Case, transcript: Transcript, log: CallLog, wrap: Wrap | None
+        self,
+        task: Task,
+        case: Case,
+        transcript: Transcript,
+        log: CallLog,
+        wrap: Wrap | None,
+        lessons: list[str],
     ) -> None:
+        """Plays into `transcript`; what an agent with memory learns goes into `lessons`."""
         resources, scene = self._resources, self._scene(task.cell)
-        catalogue = resources.domain(resources.job.cells[task.cell].source).catalogue
-        case_id, seeds = task.spec
-        agent, ask_agent = self.agent(task.cell, case, seeds, log)
+        cell = resources.job.cells[task.cell]
+        catalogue = resources.domain(cell.source).catalogue
+        case_id, seeds, memory = task.spec
+        agent, ask_agent = self.agent(task.cell, case, seeds, log, memory)
         with blaming(UserError):
             user: User = scene.user.cls(scene.user.options, UserContext(catalogue, case))
         if wrap is not None:
@@ -101,8 +116,18 @@ class EpisodeHandler:
             probe=resources.job.probe,
             transcript=transcript,
         )
+        if cell.memory is not None:
+            with blaming(AgentError):
+                lessons += learned(cell.memory, transcript)
 
-    def agent(self, cell: int, case: Case, seeds: Seeds, log: CallLog) -> tuple[Agent, Ask]:
+    def agent(
+        self,
+        cell: int,
+        case: Case,
+        seeds: Seeds,
+        log: CallLog,
+        memory: Remembered | None = None,
+    ) -> tuple[Agent, Ask]:
         """A new agent of the cell at this position, for a dialogue with `case`, and its `Ask`."""
         resources, speaker = self._resources, self._scene(cell).agent
         config = resources.job.cells[cell]
@@ -111,7 +136,8 @@ class EpisodeHandler:
             catalogue,
             case.visible,
             config.config.limits.shown_items,
-            resources.load(config.artifacts(seeds), catalogue),
+            resources.load(config.artifacts(seeds), catalogue)
+            | ({} if memory is None else {MEMORY: memory.read()}),
         )
 
         def model(role: str) -> Model:

@@ -39,6 +39,12 @@ class EpisodeAttempt(StoredAttempt):
     ended: float
     artifacts: Mapping[str, str] = field(default_factory=dict)
     """Name -> digest of the content of what its agent needed prepared."""
+    lessons: Sequence[str] = ()
+    """What an agent with memory has learned."""
+
+    @property
+    def result(self) -> Sequence[str]:
+        return self.lessons
 
     def rows(self) -> Tables:
         return {

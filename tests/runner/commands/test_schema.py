@@ -4,6 +4,7 @@ import json
 import re
 
 import jsonschema
+import jsonschema.exceptions
 import pytest
 import yaml
 
@@ -143,8 +144,8 @@ def test_what_a_sweep_may_say_fits_it(text):
         ("roles: {critic: x}", "roles: 'critic' does not match"),
         ("grid: {roles.judge: [x]}", "grid: 'roles.judge' does not match any"),
         ("judges: [relevence]", "judges.0: 'relevence' does not match"),
-        ("seeds: {order: 1}", "'order' was unexpected"),
-        ("grid: {seeds.order: [1]}", "grid: 'seeds.order' does not match any"),
+        ("seeds: {ordr: 1}", "'ordr' was unexpected"),
+        ("grid: {seeds.ordr: [1]}", "grid: 'seeds.ordr' does not match any"),
         ("metrics: [srr@5]", "metrics.0: 'srr@5'"),
         ("name: a/b", "name: 'a/b'"),
         ("exclude: [{agnt: react}]", "exclude.0: 'agnt' does not match any"),

@@ -1,0 +1,153 @@
+"""Streams of a run: which batch of each chain may run, and what its agent remembers then.
+
+A chain begins where its committed episodes end. The memory is rebuilt from those, in the order of
+the chain, and grows by what each batch has left, in the same order: which dialogue ended first
+changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Container, Iterator
+from dataclasses import dataclass, field
+
+from agents.core.errors import UsageError
+from agents.core.memory import Memory
+from sweeps.episodes import stream_task
+from sweeps.plan import Plan
+from sweeps.storage.folder import Folder
+from sweeps.streams import NOTHING, Chain, Link, Remembered
+from sweeps.tasks import Outcome, Task
+from workers.results.lessons import Stored, learned_of_stored, stored_episodes
+
+
+@dataclass
+class _Running:
+    """A chain under way. `at` is the batch that runs."""
+
+    chain: Chain
+    memory: Memory
+    remembered: Remembered = NOTHING
+    at: int = 0
+    left: dict[str, list[str] | None] = field(default_factory=dict)
+    """Of the batch that runs: episode -> what it left, None until it is settled."""
+
+    @property
+    def held(self) -> int:
+        """Episodes of the batches to come."""
+        return sum(map(len, self.chain.batches[self.at + 1 :]))
+
+
+class Streams:
+    """The chains of a plan, for the driver of `epoch`. `done` are the episodes that are settled.
+
+    `skips` says which tasks cannot run: of them, a chain is left out whole.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Folder,
+        epoch: int,
+        done: Container[str],
+        skips: Callable[[Task], bool] = lambda task: False,
+    ) -> None:
+        self._plan, self._folder, self._epoch = plan, folder, epoch
+        self._done, self._skips = done, skips
+        self._begun: dict[str, _Running] = {}
+        """The first episode's id -> its chain, until it has ended."""
+        self._chain_of: dict[str, str] = {}
+        self._stored: dict[str, Stored | None] = {}
+
+    @property
+    def held(self) -> set[int]:
+        """The cells with episodes that wait for others of their chain."""
+        return {running.chain.cell for running in self._begun.values() if running.held}
+
+    def begin(self, cells: Collection[int]) -> Iterator[Task]:
+        """The tasks of these cells that may run now. Raises UsageError for a chain that was played
+        with other memories than its dialogues leave."""
+        chains = list(self._plan.chains(cells))
+        ids = [link.episode_id for chain in chains for batch in chain.batches for link in batch]
+        if not ids:
+            return
+        self._stored |= stored_episodes(self._folder, ids)
+        for chain in chains:
+            memory = self._plan.cells[chain.cell].memory
+            assert memory is not None
+            running = _Running(chain, memory)
+            first = chain.batches[0][0].episode_id
+            self._begun[first] = running
+            for batch in chain.batches:
+                for link in batch:
+                    self._chain_of[link.episode_id] = first
+            yield from self._play(first, running)
+
+    def settled(self, outcome: Outcome) -> list[Task]:
+        """The tasks that may run after a task of a chain has been settled."""
+        first = self._chain_of.get(outcome.task.id)
+        running = None if first is None else self._begun.get(first)
+        if first is None or running is None or outcome.task.id not in running.left:
+            return []
+        if outcome.status == "failed" and outcome.blame in (None, "infrastructure"):
+            # What it would have left is unknown: the next run continues from here.
+            del self._begun[first]
+            return []
+        if outcome.status == "failed":
+            running.left[outcome.task.id] = []
+        elif outcome.result is not None:
+            running.left[outcome.task.id] = list(outcome.result)
+        else:  # its worker was lost after it had committed it
+            attempt = outcome.task.attempt_id(self._epoch)
+            running.left[outcome.task.id] = self._learned(running, attempt)
+        if any(entries is None for entries in running.left.values()):
+            return []
+        self._advance(running)
+        return list(self._play(first, running))
+
+    def _play(self, first: str, running: _Running) -> Iterator[Task]:
+        """The tasks of the next batch that is not settled; forgets a chain that has ended."""
+        while running.at < len(running.chain.batches):
+            batch = running.chain.batches[running.at]
+            running.left = {link.episode_id: self._of_stored(running, link) for link in batch}
+            tasks = [
+                stream_task(
+                    link.episode_id,
+                    running.chain.cell,
+                    running.chain.seeds,
+                    link.case_id,
+                    running.remembered,
+                )
+                for link in batch
+                if running.left[link.episode_id] is None
+            ]
+            if any(map(self._skips, tasks)):
+                break
+            if tasks:
+                yield from tasks
+                return
+            self._advance(running)
+        self._begun.pop(first, None)
+
+    def _advance(self, running: _Running) -> None:
+        """Takes what the batch has left, in the order of the chain."""
+        batch = running.chain.batches[running.at]
+        new = [entry for link in batch for entry in running.left[link.episode_id] or ()]
+        running.remembered = running.remembered.plus(new)
+        running.at += 1
+
+    def _of_stored(self, running: _Running, link: Link) -> list[str] | None:
+        """What a committed episode left; None if it is to be played."""
+        if link.episode_id not in self._done:
+            return None
+        stored = self._stored.get(link.episode_id)
+        if stored is None:
+            return []  # it failed
+        if stored.memory != running.remembered.digest:
+            raise UsageError(
+                f"the episode {link.episode_id} in {self._folder} was played with another memory "
+                "than the dialogues before it leave now; give another `out` to play its stream"
+            )
+        return self._learned(running, stored.attempt_id)
+
+    def _learned(self, running: _Running, attempt_id: str) -> list[str]:
+        return learned_of_stored(self._folder, running.memory, attempt_id)

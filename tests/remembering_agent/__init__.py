@@ -1,0 +1,66 @@
+"""An agent with memory, for tests of streams: what it says depends on all that it remembers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from agents.core.agent import Agent, AgentOptions
+from agents.core.ask import Ask
+from agents.core.dialogue import AgentTurn, Dialogue
+from agents.core.memory import MEMORY, LearnedTurn, Memory
+from agents.core.steps import ReplyModel, Step, text
+
+__all__ = ["Remembering"]
+
+
+class _Greeting(ReplyModel):
+    words: Annotated[str, text(80, "Greet the user.")]
+
+
+GREET = Step("greet", "verbalise", _Greeting)
+
+
+class _Options(AgentOptions):
+    memory_batch: Annotated[int, Field(ge=1)] = 1
+    remembers: bool = True
+    fails: str = ""
+    """The case in which it fails."""
+
+
+@dataclass(frozen=True)
+class _Everything(Memory):
+    batch: int
+
+    def learn(self, turns: Sequence[LearnedTurn]) -> list[dict[str, Any]]:
+        last = turns[-1]
+        return [{"text": last.text, "accepted": last.accepted, "case": last.extra["case"]}]
+
+
+class Remembering(Agent):
+    Options = _Options
+    options: _Options
+    steps = (GREET,)
+
+    @classmethod
+    def memory(cls, options: _Options) -> Memory | None:
+        return _Everything(options.memory_batch) if options.remembers else None
+
+    async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+        case = self.context.case.case_id
+        if case == self.options.fails:
+            raise RuntimeError("a fault of the agent")
+        known = self.context.artifacts.get(MEMORY, ())
+        digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        fields = {"noun": self.context.catalogue.noun, "known": len(known)}
+        reply = await ask(GREET, **fields, conversation=dialogue.messages)
+        items = self.context.catalogue.items
+        shown = (items[int(digest[:8], 16) % len(items)],)
+        words = f"{reply.words} I remember {len(known)}: {digest[:8]}"
+        extra = {"case": case, "known": [entry["case"] for entry in known]}
+        return AgentTurn(words, "recommend", shown, shown, extra=extra)

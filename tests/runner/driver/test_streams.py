@@ -1,0 +1,159 @@
+"""Streams: equal under any executor, after a kill, and under any hash seed; batches are faster."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agents.core.seeds import Seeds
+from sweeps.streams import chain_of
+from tests.runner.processes import kill, wait_for
+from tests.runner.reading import outcomes, raw
+from tests.sweep_files import plan_of, write_sweep
+
+AGENT = "tests.remembering_agent"
+CASES = 60
+
+
+def sweep(folder, *, cases=CASES, latency=0.0, agent=None, **changes):
+    folder.mkdir(exist_ok=True)
+    given = {
+        "domain": {"name": "synthetic", "items": 80, "users": CASES, "history": 4},
+        "cases": {"sample": cases},
+        "models": {"m": {"backend": "latency", "latency_ms": latency}},
+        "roles": {"user": "m", "agent": "m"},
+        "limits": {"max_turns": 2, "shown_items": 1},
+        "grid": {"agent": [{"name": AGENT, **(agent or {})}], "seeds.sampling": [0]},
+        "metrics": ["sr@2"],
+        "cache": "off",
+        "run": {"executor": "local", "concurrency": 32},
+        **changes,
+    }
+    return write_sweep(folder, **given)
+
+
+def memories(out):
+    """Case -> (digest of the memory, cases that were remembered), of done episodes."""
+    episodes, turns = raw(out, "episodes"), raw(out, "turns")
+    first = turns[turns.turn == 1].set_index("attempt_id").extra
+    return {
+        row["case_id"]: (row["artifacts"]["memory"], json.loads(first[row["attempt_id"]])["known"])
+        for row in episodes[episodes.status == "done"].to_dict("records")
+    }
+
+
+def order_of(path, *overrides):
+    [chain] = plan_of(path, *overrides).chains()
+    return [[link.case_id for link in batch] for batch in chain.batches]
+
+
+@pytest.fixture
+def whole(tmp_path, crsweep):
+    """A stream of 60 dialogues, played in one go: its file, and what came of it."""
+    path = sweep(tmp_path / "whole")
+    crsweep("run", path)
+    return path, tmp_path / "whole" / "out"
+
+
+def test_each_dialogue_remembers_all_before_it_in_the_order_of_the_seed(whole, tmp_path, crsweep):
+    path, out = whole
+    found = memories(out)
+    order = [case for [case] in order_of(path)]
+    assert len(found) == CASES
+    for place, case in enumerate(order):
+        assert found[case][1] == order[:place]
+    assert len({digest for digest, _ in found.values()}) == CASES
+    other = order_of(path, "seeds.order=1")
+    assert sorted(other) == sorted([case] for case in order) and other != order_of(path)
+    assert "nothing to do" in crsweep("run", path).stdout
+
+
+def test_another_hash_seed_and_a_kill_in_mid_chain_change_nothing(whole, tmp_path, crsweep, start):
+    _, out = whole
+    hashed = sweep(tmp_path / "hashed", cases=12)
+    same = sweep(tmp_path / "same", cases=12)
+    crsweep("run", hashed, PYTHONHASHSEED="77")
+    crsweep("run", same, PYTHONHASHSEED="5")
+    assert outcomes(tmp_path / "hashed" / "out") == outcomes(tmp_path / "same" / "out")
+    killed = sweep(tmp_path / "killed", latency=5.0)
+    process = start(killed)
+
+    def begun():
+        return len(list((tmp_path / "killed" / "out" / "episodes").glob("*.parquet"))) > 4
+
+    wait_for(begun, process, "a few episodes")
+    kill(process)
+    before = len(outcomes(tmp_path / "killed" / "out"))
+    assert 0 < before < CASES
+    crsweep("run", killed, "--wait-for-lease", "60")
+    assert outcomes(tmp_path / "killed" / "out") == outcomes(out)
+    assert memories(tmp_path / "killed" / "out") == memories(out)
+
+
+def test_ray_plays_the_same_stream(whole, tmp_path, crsweep):
+    _, out = whole
+    run = {"executor": "ray", "episode_workers": 2, "concurrency": 8}
+    crsweep("run", sweep(tmp_path / "ray", run=run))
+    assert outcomes(tmp_path / "ray" / "out") == outcomes(out)
+    assert memories(tmp_path / "ray" / "out") == memories(out)
+
+
+def test_batches_of_ten_are_five_times_as_fast_and_remember_whole_batches(tmp_path, crsweep):
+    seconds = {}
+    for batch in (1, 10):
+        path = sweep(tmp_path / str(batch), latency=40.0, agent={"memory_batch": batch})
+        crsweep("run", path)
+        episodes = raw(tmp_path / str(batch) / "out", "episodes")
+        seconds[batch] = episodes.ended.max() - episodes.started.min()
+        order = order_of(path)
+        assert [len(each) for each in order] == [batch] * (CASES // batch)
+        found = memories(tmp_path / str(batch) / "out")
+        before = []
+        for cases in order:
+            assert all(found[case][1] == before for case in cases)
+            before = before + cases
+    assert seconds[1] > 5 * seconds[10]
+
+
+def test_a_dialogue_that_the_agent_fails_leaves_nothing_and_the_chain_continues(tmp_path, crsweep):
+    path = sweep(tmp_path / "a", cases=6)
+    third = order_of(path)[2][0]
+    path = sweep(tmp_path / "a", cases=6, agent={"fails": third})
+    crsweep("run", path)
+    found = memories(tmp_path / "a" / "out")
+    assert len(found) == 5 and third not in found
+    last = order_of(path)[-1][0]
+    assert len(found[last][1]) == 4
+    assert "nothing to do" in crsweep("run", path).stdout
+
+
+def test_infrastructure_that_fails_stops_the_chain_and_the_next_run_continues_it(tmp_path, crsweep):
+    models = {"m": {"backend": "latency", "latency_ms": 0, "error_rate": 0.5}}
+    retries = {"transient": 0, "episode": 0}
+    path = sweep(tmp_path / "a", cases=8, models=models, retries=retries)
+    assert crsweep("run", path, check=3)
+    episodes = raw(tmp_path / "a" / "out", "episodes")
+    assert set(episodes[episodes.status == "failed"].blame) == {"infrastructure"}
+    done = memories(tmp_path / "a" / "out")
+    order = [case for [case] in order_of(path)]
+    assert set(done) == set(order[: len(done)]) and len(done) < 8
+    crsweep("run", path, "retries.transient=30")
+    assert set(memories(tmp_path / "a" / "out")) == set(order)
+
+
+def test_an_order_without_a_memory_is_refused(tmp_path, crsweep):
+    path = sweep(tmp_path / "a", agent={"remembers": False})
+    said = crsweep("plan", path, "seeds.order=1", check=2).stderr
+    assert "no agent of this sweep has a memory across dialogues" in said
+
+
+def test_a_larger_sample_is_another_chain_but_begins_the_same_where_its_order_does():
+    small = chain_of(0, "cell", ["a", "b", "c"], Seeds(0, 0, 0), 1)
+    again = chain_of(0, "cell", ["c", "a", "b"], Seeds(0, 0, 0), 1)
+    assert small == again
+    other = chain_of(0, "cell", ["a", "b", "c"], Seeds(0, 0, 1), 1)
+    ids = {link.episode_id for batch in small.batches for link in batch}
+    assert ids.isdisjoint(link.episode_id for batch in other.batches for link in batch)
+    pairs = chain_of(0, "cell", ["a", "b", "c"], Seeds(0, 0, 0), 2)
+    assert [len(batch) for batch in pairs.batches] == [2, 1]
