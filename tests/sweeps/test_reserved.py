@@ -1,5 +1,7 @@
 """Names that are reserved for later are refused in one line, wherever a sweep file uses them."""
 
+from typing import Any
+
 import pytest
 
 from agents.core.errors import UsageError
@@ -57,11 +59,12 @@ def test_an_axis_that_sets_a_reserved_name_is_refused(tmp_path, axis, value, pat
 
 def test_messages_about_other_names_do_not_suggest_a_reserved_one(tmp_path):
     grid = {"agent": ["zero_shot"]}
-    for changes, expected in (
+    given: tuple[tuple[dict[str, Any], str], ...] = (
         ({"seeds": 3}, "expected a mapping, found 3 (known: order, sampling, training)"),
         ({"roles": {"user": "weak", "agent": "weak", "crtic": "weak"}},
          "there is no role 'crtic' (a role begins with one of: agent, user, judge)"),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for changes, expected in given:
         with pytest.raises(UsageError) as caught:
             plan_of(write_sweep(tmp_path, grid=grid, **changes))
         assert caught.value.message.endswith(expected)

@@ -38,8 +38,11 @@ def memories(out):
     episodes, turns = raw(out, "episodes"), raw(out, "turns")
     first = turns[turns.turn == 1].set_index("attempt_id").extra
     return {
-        row["case_id"]: (row["artifacts"]["memory"], json.loads(first[row["attempt_id"]])["known"])
-        for row in episodes[episodes.status == "done"].to_dict("records")
+        case: (artifacts["memory"], json.loads(first[attempt])["known"])
+        for case, artifacts, attempt, status in zip(
+            episodes.case_id, episodes.artifacts, episodes.attempt_id, episodes.status, strict=True
+        )
+        if status == "done"
     }
 
 
