@@ -52,6 +52,25 @@ def sides() -> str:
     return sql.read("sides").format(pairs=pairs())
 
 
+def of_people(text: str, plugin: str) -> str:
+    """SQL of this module for what people answered to the questions of this plug-in.
+
+    The mean of a unit's labels stands for the mean of a judge's samples; of a pair the majority
+    stands.
+    """
+    said = text.replace(pairs(), sql.read("people_pairs"))
+    said = said.replace(
+        "judge = {judge} AND annotator IS NULL", "judge = {judge} AND annotator IS NOT NULL"
+    )
+    return of_judge(said, plugin)
+
+
+def labelled(title: str, plugin: str) -> str:
+    """SQL: attempt_id and num of each dialogue that a judge was asked about: 1 where people have
+    labelled all that it was asked about."""
+    return of_judge(sql.read("labelled"), title).replace("{people}", literal(plugin))
+
+
 def literal(text: str) -> str:
     """`text` as a string of SQL."""
     return "'" + text.replace("'", "''") + "'"

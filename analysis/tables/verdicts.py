@@ -37,6 +37,7 @@ def notes(results: Results, metrics: Sequence[Metric], rows: Sequence[TableRow])
     for label, plugin in wanted.items():
         assert label is not None  # filled in by `judged_by`
         lines += missing(results, label)
+        lines += _labelled(results, plugin)
         if plugin == "intention":
             intentions[label] = _intentions(results, label)
             lines += _persuasion_lines(results, label, intentions[label])
@@ -76,6 +77,19 @@ def missing(results: Results, label: str) -> Iterator[str]:
         yield (
             f"judge {label}: {failed:,} judgements failed and are left out; `crsweep judge` runs "
             "them again"
+        )
+
+
+def _labelled(results: Results, plugin: str) -> Iterator[str]:
+    """That people have labelled dialogues in `scored` for this judge's questions."""
+    ((found,),) = results.query(
+        "SELECT count(DISTINCT attempt_id) FROM judgements SEMI JOIN scored USING (attempt_id) "
+        f"WHERE judge = {literal(plugin)} AND annotator IS NOT NULL"
+    ).fetchall()
+    if found:
+        yield (
+            f"people have labelled {found:,} dialogues for {plugin}: `crsweep table DIR "
+            "--corrected` shows its figures corrected by them"
         )
 
 

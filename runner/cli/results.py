@@ -45,6 +45,10 @@ def table(
         bool,
         typer.Option("--pairs", help="Wins, losses and ties of the judges that compare pairs."),
     ] = False,
+    corrected: Annotated[
+        bool,
+        typer.Option("--corrected", help="Judged metrics, raw and corrected by labels of people."),
+    ] = False,
     name: Annotated[
         str | None, typer.Option(help="A table that the sweep file defines under `tables:`.")
     ] = None,
@@ -63,9 +67,23 @@ def table(
     with one_clear_message():
         from agents.core.errors import UsageError
         from analysis.results import Results
-        from runner.commands.results import show_pairs, show_table, show_turned
+        from runner.commands.results import show_corrected, show_pairs, show_table, show_turned
 
         turned = rows or columns or ties or name
+        if corrected:
+            if pairs or published or by or turned:
+                raise UsageError(
+                    "--corrected has its own columns; leave --pairs, --published, --by, --name, "
+                    "--rows, --columns and --ties out"
+                )
+            show_corrected(
+                Results.open(folder),
+                metrics=metric or [],
+                format=format.value,
+                everything=everything,
+                console=plain_console(),
+            )
+            return
         if pairs:
             if metric or published or by or turned:
                 raise UsageError(

@@ -10,6 +10,9 @@ from rich.console import Console
 from analysis.results import Results
 from analysis.statistics.compare import Comparison, Ties, compare_all
 from analysis.statistics.components import advice
+from analysis.statistics.corrected import labels_of_people
+from analysis.statistics.prediction_powered import Corrected
+from analysis.statistics.scores import partners
 from analysis.tables import doubts
 from analysis.tables.labels import brief
 from analysis.tables.table import watermarks
@@ -24,8 +27,12 @@ def show_comparison(
     compared = compare_all(results, metrics or results.manifest.metrics[:1], axis, baseline)
     labels = brief(label for found in compared.found for label in (found.first, found.second))
     lines: list[str] = []
+    people = labels_of_people(results, [found.metric for found in compared.found])
     for found in compared.found:
         lines += _lines(found, labels.short)
+        if found.metric in people:
+            pairs = partners(results, axis, found.first, found.second)
+            lines.append(_corrected(people[found.metric].difference(pairs)))
     lines += [_tied(ties, labels.short) for ties in compared.ties]
     if any(found.few_seeds for found in compared.found):
         lines.append(
@@ -66,6 +73,17 @@ def _lines(found: Comparison, short: Mapping[str, str]) -> Iterator[str]:
         shares = _shares(found)
         if shares:
             yield f"  {shares}; {advice(found.variance, shared=found.shared)}"
+
+
+def _corrected(found: Corrected | None) -> str:
+    if found is None:
+        return "  fewer than two cases are labelled by people on both sides: not corrected"
+    return (
+        f"  corrected by labels of people {found.corrected:+.3f}, 95 % interval "
+        f"[{found.low:+.3f}, {found.high:+.3f}] (prediction-powered, t over cases), judge alone "
+        f"{found.raw:+.3f}, people alone {found.people:+.3f}, L {found.weight:.2f}; "
+        f"{found.labelled:,} of {found.episodes:,} pairs of episodes are labelled"
+    )
 
 
 def _bounds(found: Comparison) -> str:

@@ -11,7 +11,7 @@ from agents.core.errors import UsageError
 from analysis import published
 from analysis.metrics.core import by_group
 from analysis.results import Results
-from analysis.statistics import agreement, pairs
+from analysis.statistics import agreement, corrected, pairs
 from analysis.statistics.turned import table_named, turned
 from analysis.tables import render, sheets
 from analysis.tables.labels import with_short_labels
@@ -86,6 +86,18 @@ def show_pairs(results: Results, *, format: str, everything: bool, console: Cons
         _print_csv(pairs.as_csv(table), table.notes)
         return
     _print(pairs.sheet(table), format, console)
+
+
+def show_corrected(
+    results: Results, *, metrics: Sequence[str], format: str, everything: bool, console: Console
+) -> None:
+    """Judged metrics, raw and corrected by labels of people; in CSV the notes go to stderr."""
+    named = metrics or results.manifest.metrics
+    table = corrected.make_corrected(results, named, complete_only=not everything)
+    if format == "csv":
+        _print_csv(corrected.as_csv(table), table.notes)
+        return
+    _print(corrected.sheet(table), format, console)
 
 
 def show_agreement(results: Results, *, judge: str | None, format: str, console: Console) -> None:
