@@ -6,8 +6,8 @@ for equal models and prompts. Its key is the digest of these, so it is known bef
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from agents.core.artifacts import CallsRecipe, Recipe
@@ -22,13 +22,16 @@ PROFILES = "profiles"
 """The artifact of a domain whose cases a model has to write first."""
 
 
-class Need(NamedTuple):
+@dataclass(frozen=True)
+class Need:
     """What a cell's agent asks for under `name`, or its cases need as `PROFILES`. `identity` is the
     artifact's, without the seed."""
 
     name: str
     recipe: Recipe
     identity: str
+    inputs: tuple[Need, ...] = ()
+    """What the artifact is made from."""
 
     def seed(self, seeds: Seeds) -> int:
         """The seed of making it. Cases are the same for all seeds of a sweep."""
@@ -36,7 +39,17 @@ class Need(NamedTuple):
 
     def key(self, seeds: Seeds) -> str:
         """Hex BLAKE2b-128 that names the artifact for these seeds."""
-        return identity.digest([self.identity, self.seed(seeds)])
+        return self.key_at(self.seed(seeds))
+
+    def key_at(self, seed: int) -> str:
+        """The same for the seed of making it."""
+        return identity.digest([self.identity, seed])
+
+    def whole(self) -> Iterator[Need]:
+        """All that has to be made for it, inputs before what is made from them, and itself."""
+        for need in self.inputs:
+            yield from need.whole()
+        yield self
 
 
 class ArtifactSpec(NamedTuple):
@@ -65,6 +78,10 @@ class Artifact:
     title: str
     """What it is in words: `sasrec on movielens, seed 0`."""
     cells: tuple[int, ...]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    """Name -> key of what it is made from."""
+    for_agents: bool = True
+    """Whether agents are given it; others only serve to make those."""
 
     def task(self, cell: int) -> Task:
         """Making it with the models of `cell`, one of `cells`."""
@@ -81,6 +98,10 @@ def need_of(
 ) -> Need:
     """`domain` is a fingerprint, `prompts` the digest of the agent's prompts, and `models` maps
     roles to what is declared of their models."""
+    inputs = tuple(
+        need_of(each, made_from, domain=domain, prompts=prompts, models=models)
+        for each, made_from in recipe.inputs().items()
+    )
     found: dict[str, Any] = {
         "kind": recipe.kind,
         "recipe": recipe.identity(),
@@ -88,7 +109,16 @@ def need_of(
     }
     if isinstance(recipe, CallsRecipe):
         found |= {"prompts": prompts, "model": models[role_of(recipe)]}
-    return Need(name, recipe, identity.digest(found))
+    if inputs:
+        found["inputs"] = {need.name: need.identity for need in inputs}
+    return Need(name, recipe, identity.digest(found), inputs)
+
+
+def recipes_of(needs: Mapping[str, Recipe]) -> Iterator[tuple[str, Recipe]]:
+    """Every recipe that is used for `needs`, with its name: theirs, and those of their inputs."""
+    for name, recipe in needs.items():
+        yield from recipes_of(recipe.inputs())
+        yield name, recipe
 
 
 def role_of(recipe: CallsRecipe) -> str:

@@ -18,7 +18,7 @@ from agents.core.seeds import Seeds
 from simulators.core.cases import Domain
 from simulators.core.user import User
 from sweeps import grid, identity
-from sweeps.artifacts import PROFILES, Need, keys_of, need_of, role_of
+from sweeps.artifacts import PROFILES, Need, keys_of, need_of, recipes_of, role_of
 from sweeps.judges import PlannedJudge
 from sweeps.load import LoadedSweep
 from sweeps.origins import Origins, check
@@ -268,7 +268,7 @@ def _needs(cls: type[Agent] | type[User], ref: PluginRef, origins: Origins) -> M
     options: AgentOptions = check(cls.Options, ref.options, origins, ("agent",))
     found = cls.needs(options)
     prompts = folder_of(plugins.module(AGENTS, ref.name, "agent"), options.prompts)
-    for name, recipe in found.items():
+    for name, recipe in recipes_of(found):
         if not isinstance(recipe, CallsRecipe):
             continue
         if role_of(recipe) not in cls.roles:

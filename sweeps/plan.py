@@ -58,18 +58,28 @@ class Plan:
         for index, cell in enumerate(self.cells):
             for seeds in cell.seeds:
                 # What an agent needs depends on the cases, so a pending cell needs these first.
-                for need in cell.needs if cell.profiles is None else (cell.profiles,):
-                    key = need.key(seeds)
-                    if key not in found:
-                        found[key] = self._artifact(need, key, index, need.seed(seeds))
-                    elif index not in found[key].cells:
-                        found[key] = replace(found[key], cells=(*found[key].cells, index))
+                for top in cell.needs if cell.profiles is None else (cell.profiles,):
+                    seed = top.seed(seeds)
+                    for need in top.whole():
+                        self._add(found, need, index, seed, for_agents=need is top)
         return found
 
     @property
     def pending(self) -> list[str]:
         """Keys of the profiles that must be written before some cells have cases."""
         return [key for key, artifact in self.artifacts.items() if artifact.name == PROFILES]
+
+    def _add(
+        self, found: dict[str, Artifact], need: Need, index: int, seed: int, *, for_agents: bool
+    ) -> None:
+        key = need.key_at(seed)
+        if key not in found:
+            found[key] = replace(self._artifact(need, key, index, seed), for_agents=for_agents)
+            return
+        if index not in found[key].cells:
+            found[key] = replace(found[key], cells=(*found[key].cells, index))
+        if for_agents and not found[key].for_agents:
+            found[key] = replace(found[key], name=need.name, for_agents=True)
 
     def _artifact(self, need: Need, key: str, index: int, seed: int) -> Artifact:
         cell, recipe = self.cells[index], need.recipe
@@ -78,7 +88,8 @@ class Plan:
             who = cell.config.simulator if need.name == PROFILES else cell.config.agent
             title += f" of {who.name} by {cell.roles[role_of(recipe)]}"
         title += f" on {self.sources[cell.source].domain_ref.name}, seed {seed}"
-        return Artifact(key, need.name, recipe, seed, title, (index,))
+        inputs = {each.name: each.key_at(seed) for each in need.inputs}
+        return Artifact(key, need.name, recipe, seed, title, (index,), inputs)
 
     def episode_tasks(
         self, done: Container[str] = (), cells: Container[int] | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agents.core import plugins
 from agents.core.agent import Agent
+from agents.core.artifacts import Recipe
 from agents.core.errors import PromptError, UsageError
 from agents.core.prompts import folder_of
 from simulators.core.judge import JUDGES, Judge
@@ -41,8 +42,14 @@ def speaker(
         "prompts": prompts.digest(),
     }
     if issubclass(cls, Agent) and (needs := cls.needs(options)):
-        found["needs"] = {name: recipe.identity() for name, recipe in needs.items()}
+        found["needs"] = {name: _identity_of(recipe) for name, recipe in needs.items()}
     return cls, found
+
+
+def _identity_of(recipe: Recipe) -> Mapping[str, Any]:
+    """What a recipe is and what it is made from."""
+    inputs = {name: _identity_of(each) for name, each in recipe.inputs().items()}
+    return {**recipe.identity(), **({"inputs": inputs} if inputs else {})}
 
 
 def require(

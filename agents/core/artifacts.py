@@ -11,7 +11,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -52,6 +52,15 @@ class Recipe(ABC):
     def label(self) -> str:
         """What it makes, in a word, for the screen."""
         return type(self).__name__
+
+    def inputs(self) -> Mapping[str, Recipe]:
+        """The artifacts that it is made from, by the names that `given` uses. They are made first,
+        and an agent is not given them unless it asks for them too."""
+        return {}
+
+    def given(self, inputs: Mapping[str, Content]) -> Self:
+        """The same recipe with the content of its inputs, as it is before it is made."""
+        return self
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
@@ -132,7 +141,8 @@ class CallsRecipe(Recipe):
         return self
 
     def rehearsal(self, domain: Any) -> tuple[CallsRecipe, float]:
-        """A recipe for rehearsals, and how many times its calls the real one makes."""
+        """A recipe for rehearsals, and how many times its calls the real one makes. What it is made
+        from is given."""
         return self, 1.0
 
     def widest_steps(self) -> tuple[Step[Any], ...]:

@@ -211,4 +211,8 @@ class Fit(FitRecipe):
         return Fit(RecommenderRef.model_validate("item_knn"))
 
     def load(self, content: Content, catalogue: Catalogue) -> Recommender:
+        return self.restored(content)
+
+    def restored(self, content: Content) -> Recommender:
+        """The recommender of its content."""
         return self._class(content)

@@ -1,7 +1,7 @@
 -- One row an attempt: the best 1-based rank of a target in the last ranking that is known, or NULL.
 SELECT
     t.attempt_id,
-    best_place(t.ranking, e.targets) AS rank
+    coalesce(t.target_rank, best_place(t.ranking, e.targets)) AS rank
 FROM turns t
 JOIN episodes e USING (attempt_id)
 JOIN (

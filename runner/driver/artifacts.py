@@ -4,7 +4,9 @@
 2. Fits run first, before any engine is loaded. Their states are saved as they go.
 3. What models write is made by the episode workers, at the beginning of the stage of the run
    that first needs it: same slots, engines, call cache and retries as episodes.
-4. Cells whose artifact cannot be made are not run by this command; all others are.
+4. What is made from other artifacts waits for them: fits that wait for what models write run while
+   the stage's other tasks wait. What no agent is given is made only where something needs it.
+5. Cells whose artifact cannot be made are not run by this command; all others are.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from sweeps.artifacts import Artifact, role_of
 from sweeps.plan import Plan
 from sweeps.tasks import Outcome, Task
 from workers.artifacts.fits import FitLost, FitSpec
-from workers.artifacts.store import About, ArtifactDamaged, Prepared
+from workers.artifacts.store import About, ArtifactDamaged, Prepared, Stored
 from workers.results.bundles import artifacts_used
 
 _LIBRARIES = ("crsweep", "numpy", "torch")
@@ -49,20 +51,21 @@ class Preparation:
         self._plan, self._console, self._accept = plan, console, accept
         self._wanted = plan.loaded.header.artifacts
         self._store = store_of(self._wanted)
-        self._artifacts = {key: plan.artifacts[key] for key in keys}
+        self._artifacts: dict[str, Artifact] = {}
         self._used = artifacts_used(plan.loaded.out) if keys and not accept else {}
         self._ready: dict[str, Prepared] = {}
         self._executor: Executor | None = None
         self._queue: LeaseQueue | None = None
         self._display: PreparingDisplay | None = None
         self._assigned: set[str] = set()
+        self._begun: set[str] = set()
         self.failed: dict[str, str] = {}
         """Title -> why it could not be made."""
         self._lacking: set[str] = set()
         self.gpu_seconds = 0.0
         """GPUs that fits have held, times seconds."""
-        for artifact in self._artifacts.values():
-            self._look_for(artifact)
+        self._add([key for key in keys if plan.artifacts[key].for_agents])
+        self._late: asyncio.Queue[Artifact] = asyncio.Queue()
         check_packages(self._to_make(FitRecipe))
 
     @property
@@ -78,12 +81,12 @@ class Preparation:
     async def begin(self, executor: Executor, stopping: asyncio.Event) -> None:
         """Gives workers what is ready, and makes the fits. Returns early when it is to stop."""
         self._executor = executor
-        await executor.provide(list(self._ready.values()))
-        fits = self._to_make(FitRecipe)
-        if not fits:
+        provided = [key for key in self._ready if self._workers_need(self._artifacts[key])]
+        await executor.provide([self._ready[key] for key in provided])
+        if not self._possible_fits():
             return
         with PreparingDisplay(self._console) as self._display:
-            fitting = asyncio.create_task(self._fit_all(fits, executor))
+            fitting = asyncio.create_task(self._fit_all(executor))
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({fitting, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
@@ -102,6 +105,33 @@ class Preparation:
                 self._assigned.add(artifact.key)
                 found.append(artifact.task(here[0]))
         return found
+
+    def waits(self, task: Task) -> bool:
+        """Whether a task from `tasks` must wait for artifacts that are not ready."""
+        return not self._has_inputs(self._artifacts[task.id])
+
+    def cannot_make(self, task: Task) -> bool:
+        """Whether a task from `tasks` lost an artifact that it needs."""
+        return task.id in self._lacking
+
+    def late_fits(self, cells: Set[int]) -> list[str]:
+        """Keys of the fits of `cells`, and of no cells before, that wait for what models write."""
+        found = []
+        for artifact in self._to_make(FitRecipe):
+            if artifact.key not in self._assigned and not cells.isdisjoint(artifact.cells):
+                self._assigned.add(artifact.key)
+                found.append(artifact.key)
+        return found
+
+    async def fit_late(self) -> None:
+        """Makes fits when what they wait for is ready, until it is cancelled."""
+        while True:
+            artifact = await self._late.get()
+            assert self._executor is not None
+            assert self._queue is not None
+            await self._fit(artifact, self._executor, 1)
+            self._queue.passed(artifact.key)
+            self._follow()
 
     def engines_only(self) -> Plan:
         """The plan as far as artifacts need engines: nobody else speaks in its cells."""
@@ -150,6 +180,33 @@ class Preparation:
             about = self._about(artifact, seconds).model_copy(update=counts)
             await self._keep(about, artifact, content, rows)
         self._queue.passed(artifact.key)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Lets fits begin whose inputs have become ready."""
+        for artifact in self._possible_fits():
+            if artifact.key not in self._begun:
+                self._begun.add(artifact.key)
+                self._late.put_nowait(artifact)
+
+    def _possible_fits(self) -> list[Artifact]:
+        return [fit for fit in self._to_make(FitRecipe) if self._has_inputs(fit)]
+
+    def _has_inputs(self, artifact: Artifact) -> bool:
+        return all(key in self._ready for key in artifact.inputs.values())
+
+    def _add(self, keys: Sequence[str]) -> None:
+        """Adds artifacts, and the inputs of those that are not ready, in the plan's order."""
+        wanted, seen = list(keys), set[str]()
+        while wanted:
+            key = wanted.pop()
+            if key not in seen:
+                seen.add(key)
+                artifact = self._plan.artifacts[key]
+                self._look_for(artifact)
+                if key not in self._ready:
+                    wanted += artifact.inputs.values()
+        self._artifacts = {k: found for k, found in self._plan.artifacts.items() if k in seen}
 
     def _to_make(self, kind: type) -> list[Artifact]:
         return [
@@ -205,10 +262,29 @@ class Preparation:
         free = free_calls(about.cached, self._plan.loaded.header.cache.mode)
         paid = f", {about.calls:,} calls{free}" if calls else ""
         self._display.end(artifact.title, f"ready after {duration(about.seconds)}{paid}")
-        await self._executor.provide([ready])
+        if self._workers_need(artifact):
+            await self._executor.provide([ready])
+
+    def _workers_need(self, artifact: Artifact) -> bool:
+        """Whether it goes to the workers: what only fits are made from may be large."""
+        return artifact.for_agents or any(
+            artifact.key in other.inputs.values()
+            for other in self._artifacts.values()
+            if isinstance(other.recipe, CallsRecipe)
+        )
 
     def _fail(self, artifact: Artifact, reason: str) -> None:
         self._lacking.add(artifact.key)
+        for other in self._artifacts.values():
+            if artifact.key in other.inputs.values() and other.key not in self._lacking:
+                self._fail(other, f"{artifact.title} cannot be prepared")
+        if self._queue is not None:
+            self._queue.passed(artifact.key)
+        if not artifact.for_agents:
+            self.failed[artifact.title] = reason
+            assert self._display is not None
+            self._display.end(artifact.title, f"cannot be prepared: {reason}", "red")
+            return
         self.failed[artifact.title] = reason
         assert self._display is not None
         count = len(artifact.cells)
@@ -235,7 +311,13 @@ class Preparation:
             versions=library_versions(_LIBRARIES),
         )
 
-    async def _fit_all(self, fits: Sequence[Artifact], executor: Executor) -> None:
+    async def _fit_all(self, executor: Executor) -> None:
+        """Makes all fits that wait for nothing, and those that wait for these."""
+        while fits := [fit for fit in self._possible_fits() if fit.key not in self._begun]:
+            self._begun.update(fit.key for fit in fits)
+            await self._fit_some(fits, executor)
+
+    async def _fit_some(self, fits: Sequence[Artifact], executor: Executor) -> None:
         among = min(len(fits), executor.fits_at_once)
         room = asyncio.Semaphore(among)
 
@@ -249,8 +331,9 @@ class Preparation:
         """Fits one, from its latest state on, again where its process was lost."""
         assert isinstance(artifact.recipe, FitRecipe)
         source = self._plan.sources[self._plan.cells[artifact.cells[0]].source]
+        inputs = {name: Stored(self._store.folder, key) for name, key in artifact.inputs.items()}
         every, written = self._wanted.state_every, source.written
-        task = FitSpec(artifact.recipe, source.domain_ref, artifact.seed, every, written)
+        task = FitSpec(artifact.recipe, source.domain_ref, artifact.seed, every, written, inputs)
         losses, anew = 0, False
         while True:
             state = await asyncio.to_thread(self._store.state, artifact.key)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -118,7 +118,7 @@ async def _run(
             asyncio.create_task(engines.keep_noting(lease.epoch, session.manifest.note_engines)),
             asyncio.create_task(session.manifest.keep_writing()),
         ]
-        await drive(
+        driving = drive(
             workers,
             queue,
             receivers_of(RunParts(early_stop, work.preparation, streams, queue)),
@@ -129,6 +129,7 @@ async def _run(
             replace=executor.spawn,
             epoch=lease.epoch,
         )
+        await _until_first(driving, work.preparation.fit_late())
     for task in noting:
         task.cancel()
     await engines.end(loading)
@@ -168,6 +169,19 @@ class _Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.remove_signal_handler(number)
         signal.signal(signal.SIGTERM, self._terminate)
+
+
+async def _until_first(work: Coroutine[Any, Any, None], aside: Coroutine[Any, Any, None]) -> None:
+    """Runs both until `work` ends, or `aside` fails."""
+    tasks = [asyncio.create_task(work), asyncio.create_task(aside)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def _worker_count(session: Session) -> int:
@@ -240,5 +254,8 @@ def _engines(session: Session, executor: Executor, streams: Streams | None) -> R
         gates=[work.preparation.tasks(part.cells) for part in stages.stages],
         skips=_cannot_run(session),
         held=set if streams is None else lambda: streams.held,
+        late=[work.preparation.late_fits(part.cells) for part in stages.stages],
+        waits=work.preparation.waits,
+        drops=work.preparation.cannot_make,
     )
     return RunEngines(stages, queue, executor, console)

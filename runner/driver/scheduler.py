@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from agents.core.ask import together
@@ -49,6 +49,9 @@ class LeaseQueue:
     `gates` holds for each stage the tasks that gate it: they are leased first, and no other task of
     the stage before each of them is `passed`. Gates are not in `count`. Tasks that `skips` says
     cannot run are left out. `held` gives the cells of tasks that somebody will `offer` later.
+
+    A gate that `waits` is leased when it does not any more, one that `drops` never. `late` has for
+    each stage ids that must be passed as if they were gates, and that no worker is given.
     """
 
     def __init__(
@@ -60,6 +63,9 @@ class LeaseQueue:
         gates: Sequence[Sequence[Task]] = (),
         skips: Callable[[Task], bool] = lambda task: False,
         held: Callable[[], set[int]] = set,
+        late: Sequence[Collection[str]] = (),
+        waits: Callable[[Task], bool] = lambda task: False,
+        drops: Callable[[Task], bool] = lambda task: False,
     ) -> None:
         self._left = count
         self._held = held
@@ -69,6 +75,8 @@ class LeaseQueue:
         self._gates = [deque(stage) for stage in gates or [()] * len(stages)]
         self._gating = frozenset(task.id for stage in gates for task in stage)
         self._shut: set[str] = set()  # gates that were leased and are not passed
+        self._late = [set(stage) for stage in late or [()] * len(stages)]
+        self._waits, self._drops = waits, drops
         self._skips = skips
         self._again: deque[Task] = deque()
         self._leased: dict[str, dict[str, Task]] = {}
@@ -110,6 +118,8 @@ class LeaseQueue:
     def passed(self, gate: str) -> None:
         """Notes that a gating task has its effect, or will have none in this run."""
         self._shut.discard(gate)
+        for stage in self._late:
+            stage.discard(gate)
 
     def ahead(self, slots: int) -> int:
         """How many tasks one of the workers should have waiting, which have `slots` in all.
@@ -122,11 +132,10 @@ class LeaseQueue:
 
     def _next(self) -> Task | None:
         while self._exhausted < self.opened:
-            if gates := self._gates[self._exhausted]:
-                gate = gates.popleft()
+            if (gate := self._next_gate()) is not None:
                 self._shut.add(gate.id)
                 return gate
-            if self._shut:
+            if self._gated:
                 return None
             task = next(self._stages[self._exhausted], None)
             if task is None:
@@ -136,6 +145,21 @@ class LeaseQueue:
             else:
                 return task
         return None
+
+    def _next_gate(self) -> Task | None:
+        """A gate of the stage that can be leased now; those that cannot be any more are dropped."""
+        gates = self._gates[self._exhausted]
+        self._gates[self._exhausted] = gates = deque(g for g in gates if not self._drops(g))
+        found = next((gate for gate in gates if not self._waits(gate)), None)
+        if found is not None:
+            gates.remove(found)
+        return found
+
+    @property
+    def _gated(self) -> bool:
+        """Whether something of this stage must still be passed."""
+        here = self._exhausted
+        return bool(self._shut or self._gates[here] or self._late[here])
 
     @property
     def exhausted(self) -> int:
@@ -147,9 +171,8 @@ class LeaseQueue:
         """Whether there is nothing to lease now; a stage may open, a retry may come."""
         if self.closed or self._again or self._offered:
             return self.closed
-        return self._exhausted == self.opened or (
-            bool(self._shut) and not self._gates[self._exhausted]
-        )
+        here = self._exhausted
+        return here == self.opened or (self._gated and all(map(self._waits, self._gates[here])))
 
     def outstanding(self) -> set[int]:
         """The cells of all tasks that are leased, held, or wait to be tried again."""
@@ -196,7 +219,7 @@ class LeaseQueue:
         """Whether gates must be passed before any other task can run: none is leased or waits to be
         tried again."""
         here = self._exhausted
-        if not self._shut and not (here < len(self._stages) and self._gates[here]):
+        if here == len(self._stages) or not self._gated:
             return False
         leased = (task for tasks in self._leased.values() for task in tasks.values())
         return all(task.id in self._gating for part in (leased, self._again) for task in part)

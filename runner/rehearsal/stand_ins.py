@@ -43,7 +43,9 @@ class StandIn:
     calls: Sequence[Row] = ()
 
 
-_contents: dict[str, tuple[Content, Sequence[Row]]] = {}  # of this process
+# Of this process.
+_contents: dict[str, Content] = {}
+_written_here: dict[str, tuple[Content, Sequence[Row], float]] = {}
 
 
 def rules_resources(plan: Plan, *, probe: bool) -> Resources:
@@ -62,7 +64,7 @@ async def with_cases(plan: Plan) -> Plan:
         source = sources[cell.source]
         if source.is_pending:
             key = cell.profiles.key(cell.seeds[0])
-            content, _ = await _written(plan, index, cell.profiles, key)
+            content, _, _ = await _written(plan, index, cell.profiles, key)
             written = WrittenProfiles(content.digest(), content.data)
             domain = source.domain.with_profiles(written)
             order = range(len(domain.case_ids(source.split)))
@@ -119,10 +121,9 @@ async def expected(plan: Plan, keys: Sequence[str]) -> dict[str, Spoken]:
         prompts = [agent.name, agent.options.get("prompts")]
         same = identity.digest([artifact.recipe.identity(), domain.fingerprint(), prompts])
         if same not in rehearsed:
-            need = next(n for n in _needs(cell) if n.name == artifact.name)
-            calls, share = (await _written(plan, index, need, key))[1], 1.0
-            if isinstance(need.recipe, CallsRecipe):
-                share = need.recipe.rehearsal(domain)[1]
+            every = (need for top in _needs(cell) for need in top.whole())
+            need = next(need for need in every if need.key_at(artifact.seed) == key)
+            _, calls, share = await _written(plan, index, need, key, short=True)
             rehearsed[same] = Spoken(
                 round(share * len(calls)),
                 round(share * sum(row["input_tokens"] or 0 for row in calls)),
@@ -152,7 +153,7 @@ async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
         recipe, content = quick, _fitted(quick, plan.sources[cell.source].domain)
     else:
         assert isinstance(recipe, CallsRecipe)
-        content, calls = await _written(plan, index, need, key)
+        content, calls, _ = await _written(plan, index, need, key)
         backend = cell.config.models[cell.roles[role_of(recipe)]].backend
         is_real = backend == _RULES.backend and cell.profiles is None
     prepared = Prepared(key, content.digest(), recipe, content)
@@ -165,32 +166,44 @@ def _fitted(recipe: FitRecipe, domain: Domain) -> Content:
         steps = list(recipe.fit(domain.training_data(), _SEED))
         if not steps or steps[-1].result is None:
             raise AgentError(f"the substitute {recipe.label} ended without a result")
-        _contents[known] = (steps[-1].result, ())
-    return _contents[known][0]
+        _contents[known] = steps[-1].result
+    return _contents[known]
 
 
-async def _written(plan: Plan, index: int, need: Need, key: str) -> tuple[Content, Sequence[Row]]:
+async def _written(
+    plan: Plan, index: int, need: Need, key: str, *, short: bool = False
+) -> tuple[Content, Sequence[Row], float]:
+    """The content, the calls that made it, and how many times as many a run makes: 1 unless
+    `short`, which makes some of the calls only."""
     # A model that is `rules` already keeps its skill and its seed, so it writes the real thing.
     cell = plan.cells[index]
-    known = f"{need.identity} {need.seed(cell.seeds[0])}"
-    if known not in _contents:
-        if cell.profiles is not None and isinstance(need.recipe, CallsRecipe):
-            quick, _ = need.recipe.rehearsal(plan.sources[cell.source].domain)
-            cells = [replace(c, profiles=need._replace(recipe=quick)) if c is cell else c
-                     for c in plan.cells]  # fmt: skip
-            rehearsed = replace(plan, cells=cells)
-        else:
-            rehearsed = plan
-        resources = rules_resources(rehearsed, probe=False)
-        task = artifact_task(key, index, need.name, need.seed(cell.seeds[0]))
-        made = await ArtifactHandler(resources).run(task, CallLog(), lambda done, most: None)
+    seed, short = need.seed(cell.seeds[0]), short or cell.profiles is not None
+    known = f"{need.identity} {seed} {short}"
+    if known not in _written_here:
+        inputs = {each.name: await _input(plan, index, each, seed, short) for each in need.inputs}
+        recipe, share = need.recipe.given(inputs), 1.0
+        assert isinstance(recipe, CallsRecipe)
+        if short:
+            recipe, share = recipe.rehearsal(plan.sources[cell.source].domain)
+        resources = rules_resources(plan, probe=False)
+        task = artifact_task(key, index, need.name, seed)
+        handler = ArtifactHandler(resources)
+        made = await handler.write(recipe, task, CallLog(), lambda done, most: None)
         await resources.close()
         if made.written is None:
             raise AgentError(
                 f"{plan.artifacts[key].title}, by the rules backend: {made.outcome.error}"
             )
-        _contents[known] = (made.written.content, made.written.calls)
-    return _contents[known]
+        _written_here[known] = (made.written.content, made.written.calls, share)
+    return _written_here[known]
+
+
+async def _input(plan: Plan, index: int, need: Need, seed: int, short: bool) -> Content:
+    """What an artifact of a rehearsal is made from."""
+    if isinstance(need.recipe, FitRecipe):
+        domain = plan.sources[plan.cells[index].source].domain
+        return _fitted(need.recipe.stand_in(), domain)
+    return (await _written(plan, index, need, need.key_at(seed), short=short))[0]
 
 
 def _with_rules(cell: Cell) -> Cell:

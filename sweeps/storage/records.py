@@ -74,7 +74,8 @@ TURNS = pa.schema(
         pa.field("action", _NAME),
         pa.field("strategy", _NAME),
         pa.field("shown", pa.list_(pa.string()), nullable=False),
-        pa.field("ranking", pa.list_(pa.string())),  # null: not known
+        pa.field("ranking", pa.list_(pa.string())),  # its first 100; null: not known
+        pa.field("target_rank", pa.int32()),  # from 1, of the first target in the whole ranking
         pa.field("candidates", pa.list_(pa.string())),  # null: the agent has no tool
         pa.field("agent_text", pa.string()),
         pa.field("user_text", pa.string(), nullable=False),

@@ -1,5 +1,8 @@
 """Models bound to backends: what they embed, and what they refuse."""
 
+# Options are those of plug-ins, whose own classes pyright cannot know.
+# pyright: reportAttributeAccessIssue=false
+
 import asyncio
 import time
 
@@ -38,7 +41,7 @@ class Embedding(Backend):
 @pytest.fixture
 def bound(monkeypatch):
     def bind(backend="my_lab.embedding", **options) -> BoundModel:
-        if backend != "rules":
+        if backend != "latency":
             monkeypatch.setattr("workers.models.plugins.load", lambda *_: Embedding)
         spec = ModelSpec.model_validate({"backend": backend, **options})
         return BoundModel("m", spec, context(), transient=2)
@@ -104,8 +107,8 @@ def test_retries_of_embeddings_end(bound):
 
 
 def test_a_backend_that_gives_no_embeddings_is_named(bound):
-    with pytest.raises(EngineRefused, match="'m': the backend 'rules' provides no embeddings"):
-        asyncio.run(bound("rules").embed(["a"]))
+    with pytest.raises(EngineRefused, match="'m': the backend 'latency' provides no embeddings"):
+        asyncio.run(bound("latency").embed(["a"]))
 
 
 def test_embeddings_of_another_shape_are_refused(bound, monkeypatch):

@@ -10,10 +10,11 @@ import asyncio
 import multiprocessing
 import signal
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from typing import Protocol
 
 from agents.core.artifacts import Content, FitRecipe, Progress
 from agents.core.errors import AgentError, CrsweepError, blaming
@@ -35,6 +36,14 @@ class FitLost(CrsweepError):
     blame = "infrastructure"
 
 
+class Input(Protocol):
+    """Where the process of a fit finds one of its inputs. Crosses processes."""
+
+    def content(self) -> Content:
+        """StoreError where it cannot be read."""
+        ...
+
+
 @dataclass(frozen=True)
 class FitSpec:
     """All that a process needs to fit. Crosses processes.
@@ -48,6 +57,8 @@ class FitSpec:
     state_every: float
     written: WrittenProfiles | None = None
     """Profiles that a model has written of the domain's users."""
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    """What the recipe's inputs are read from."""
 
 
 def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
@@ -57,9 +68,10 @@ def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
     """
     began = saved = time.monotonic()
     shown = 0.0
+    recipe = task.recipe.given({name: each.content() for name, each in task.inputs.items()})
     with blaming(AgentError):
         data = make_domain(task.domain, Origins(), task.written).training_data()
-        for step in task.recipe.fit(data, task.seed, state):
+        for step in recipe.fit(data, task.seed, state):
             now = time.monotonic()
             due = step.state is not None and now - saved >= task.state_every
             if due:

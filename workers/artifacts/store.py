@@ -71,6 +71,20 @@ class Prepared(NamedTuple):
     content: Content
 
 
+class Stored(NamedTuple):
+    """An artifact in a store that this process sees."""
+
+    folder: Path
+    key: str
+
+    def content(self) -> Content:
+        """Mapped from its files. StoreError where it is not there or damaged."""
+        found = ArtifactStore(self.folder).find(self.key)
+        if found is None:
+            raise StoreError(f"the artifact {self.folder / self.key} is gone")
+        return found[1]
+
+
 class ArtifactDamaged(StoreError):
     """An artifact or a state in the store is not what it was when it was written."""
 

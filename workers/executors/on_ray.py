@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ from workers.cache.entries import Damage
 from workers.cache.store import Places
 from workers.core.environment import Environment
 from workers.executors.pool import Report, TaskPool
+from workers.executors.ray_inputs import shared
 from workers.job import Job
 from workers.kinds.handlers import TaskRunner
 from workers.processes.channel import Address, connect
@@ -292,6 +294,7 @@ async def fit_on_ray(task: FitSpec, state: Content | None, *, cpus: int, gpus: f
     """Fits in a task, wherever there is room. Raises what it raises, and FitLost if it dies."""
     # Its process ends with it, so neither torch nor the environment meets another task.
     remote: Any = ray.remote(max_calls=1)(_fit_steps)
+    task = replace(task, inputs=shared(task.inputs))
     steps = remote.options(
         num_cpus=cpus, num_gpus=gpus, max_retries=0, num_returns="streaming"
     ).remote(task, state, gpus > 0)

@@ -47,10 +47,21 @@ class ArtifactHandler:
         """One attempt at an artifact."""
         resources = self._resources
         cell = resources.job.cells[task.cell]
-        name, seed = task.spec
-        needs = cell.needs if cell.profiles is None else (cell.profiles,)
-        recipe = next(need.recipe for need in needs if need.name == name)
+        seed = task.spec.seed
+        tops = cell.needs if cell.profiles is None else (cell.profiles,)
+        needs = [need for top in tops for need in top.whole()]
+        need = next(need for need in needs if need.key_at(seed) == task.id)
+        inputs = {each.name: resources.artifact(each.key_at(seed)).content for each in need.inputs}
+        recipe = need.recipe.given(inputs)
         assert isinstance(recipe, CallsRecipe)
+        return await self.write(recipe, task, log, on_progress)
+
+    async def write(
+        self, recipe: CallsRecipe, task: Task, log: CallLog, on_progress: OnProgress
+    ) -> ArtifactAttempt:
+        """The same, by a recipe that has its inputs."""
+        resources, seed = self._resources, task.spec.seed
+        cell = resources.job.cells[task.cell]
         prompts = recipe.prompts or speaker_of(cell.config.agent, AGENTS, "agent").prompts
         blame = UserError if role_of(recipe).startswith("user") else AgentError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,10 @@ from workers.results.bundles import Unstorable
 _BLAMED: dict[Blame, type[CrsweepError]] = {"agent": AgentError, "user": UserError}
 _OF_USER = frozenset({"user_text", "user_decision", "accepted_item", "user_leaves", "feedback"})
 _OF_USER |= {"user_extra"}
+
+STORED_RANKS = 100
+"""Items of a ranking that are stored. A ranking of the whole catalogue would fill the disk; the
+rank of the target, which metrics read, is stored apart."""
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
@@ -121,6 +125,7 @@ def turn_rows(attempt: EpisodeAttempt) -> list[Row]:
             "strategy": None,
             "shown": [],
             "ranking": None,
+            "target_rank": None,
             "candidates": None,
             "agent_text": None,
             "user_text": opening.text,
@@ -132,6 +137,7 @@ def turn_rows(attempt: EpisodeAttempt) -> list[Row]:
             "user_extra": _json(opening.extra),
         }
     ]
+    targets = {target.id for target in attempt.case.hidden.targets}
     for number, (agent, user) in enumerate(attempt.transcript.turns, start=1):
         rows.append(
             {
@@ -140,7 +146,8 @@ def turn_rows(attempt: EpisodeAttempt) -> list[Row]:
                 "action": agent.action,
                 "strategy": agent.strategy,
                 "shown": _ids(agent.shown),
-                "ranking": None if agent.ranking is None else _ids(agent.ranking),
+                "ranking": None if agent.ranking is None else _ids(agent.ranking[:STORED_RANKS]),
+                "target_rank": _target_rank(agent.ranking or (), targets),
                 "candidates": None if agent.candidates is None else _ids(agent.candidates),
                 "agent_text": agent.text,
                 "user_text": user.text,
@@ -222,6 +229,11 @@ def transcript_hash(transcript: Transcript) -> str:
         words.append([agent.text, agent.action, _ids(agent.shown), user.text, user.decision])
     text = _encode([words, transcript.stop_reason])
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _target_rank(ranking: Sequence[Item], targets: Set[str]) -> int | None:
+    """The place, from 1, of the first target; None where there is none."""
+    return next((n for n, item in enumerate(ranking, start=1) if item.id in targets), None)
 
 
 def _ids(items: Sequence[Item]) -> list[str]:

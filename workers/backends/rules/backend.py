@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+import re
+from collections.abc import Sequence
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
-from agents.core.calls import Call, Completion
+from agents.core.calls import Call, Completion, Embedded
 from agents.core.plugins import Options
 from workers.backends.core.backend import Backend, BackendContext
 from workers.backends.core.replies import fill, random_reply
@@ -17,6 +21,8 @@ from workers.backends.rules.prompt_view import PromptView
 
 __all__ = ["RulesBackend"]
 
+_EMBEDDED_IN = 128  # dimensions of embeddings
+_WORD = re.compile(r"\w+")
 _CHARACTERS_A_TOKEN = 4  # the usual rule of thumb for English
 
 
@@ -48,6 +54,16 @@ class RulesBackend(Backend):
             text = random_reply(call.step.schema, rng)
         prompt = sum(len(m.content) for m in call.messages)
         return Completion(text, "stop", _tokens(prompt), _tokens(len(text)))
+
+    async def embed(self, texts: Sequence[str]) -> Embedded:
+        """Bags of words: each word adds 1 or -1 to one of 128 dimensions, both by its hash."""
+        vectors = np.zeros((len(texts), _EMBEDDED_IN), np.float32)
+        for row, words in zip(vectors, texts, strict=True):
+            for word in _WORD.findall(words.lower()):
+                digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=4)
+                number = int.from_bytes(digest.digest(), "big")
+                row[number // 2 % _EMBEDDED_IN] += 1 - 2 * (number % 2)
+        return Embedded(vectors, sum(_tokens(len(words)) for words in texts))
 
 
 def _tokens(characters: int) -> int:

@@ -1,0 +1,141 @@
+"""Artifacts that are made from others: order, failures, and what is made again."""
+
+# What is in the store was put there by the test.
+# pyright: reportOptionalMemberAccess=false
+
+import json
+from collections import Counter
+
+import pyarrow.parquet as pq
+
+from runner.driver.scheduler import LeaseQueue
+from sweeps.tasks import Task
+from tests.runner.reading import raw
+from tests.sweep_files import plan_of, write_sweep
+from workers.artifacts.store import ArtifactStore
+
+AGENT = {
+    "name": "latentcrs",
+    "windows_per_user": 1,
+    "validation_users": 5,
+    "intents": 4,
+    "width": 8,
+    "negatives": 16,
+    "warm_up_epochs": 2,
+    "max_rounds": 1,
+}
+ON = "on synthetic, seed 0"
+TITLES = [
+    f"item_knn {ON}",
+    f"training windows {ON}",
+    f"intent anchors {ON}",
+    f"words of users of latentcrs by m {ON}",
+    f"embeddings of words of latentcrs by m {ON}",
+    f"latentcrs {ON}",
+]
+
+
+def sweep(folder, *agents, **changes):
+    folder.mkdir(exist_ok=True)
+    given = {
+        "domain": {"name": "synthetic", "items": 60, "users": 20},
+        "models": {"m": {"backend": "rules"}, "mute": {"backend": "latency", "latency_ms": 1}},
+        "roles": {"user": "m", "agent": "m"},
+        "grid": {"agent": [{**AGENT, **changed} for changed in agents or ({},)]},
+        "cases": {"sample": 3},
+        "limits": {"max_turns": 2, "shown_items": 5},
+        "artifacts": {"path": str(folder.parent / "store")},
+        "run": {"executor": "local"},
+        **changes,
+    }
+    return write_sweep(folder, **given)
+
+
+def made(folder):
+    store = ArtifactStore(folder / "store")
+    return {
+        path.name: store.about(path.name) for path in store.folder.iterdir() if "." not in path.name
+    }
+
+
+def test_inputs_are_made_first_and_shared_and_agents_are_given_what_they_ask_for(tmp_path, crsweep):
+    path = sweep(tmp_path / "a")
+    plan = plan_of(path)
+    assert [artifact.title for artifact in plan.artifacts.values()] == TITLES
+    assert [a.for_agents for a in plan.artifacts.values()] == [True, *[False] * 4, True]
+    said = crsweep("run", path).stdout
+    assert "6 of 6 artifacts must be made" in said
+    ready = [said.index(f"{title}: ready after") for title in TITLES[3:]]
+    assert ready == sorted(ready)
+    episodes = raw(tmp_path / "a" / "out", "episodes")
+    assert set(episodes.status) == {"done"}
+    assert all(set(row) == {"recommender", "em"} for row in episodes["artifacts"])
+    assert Counter(about.kind for about in made(tmp_path).values()) == {"fit": 4, "model_calls": 2}
+    # Another weight of the losses: the training alone is repeated, and no word is asked for.
+    again = crsweep("run", sweep(tmp_path / "b", {"kl_weight": 0.5})).stdout
+    assert "1 of 6 artifacts must be made" in again
+    assert len(made(tmp_path)) == 7
+    # What is made from an artifact that fails fails with it.
+    roles = {"user": "m", "agent": "m", "agent.encoder": "mute"}
+    found = crsweep("run", sweep(tmp_path / "c", roles=roles), check=3).stdout
+    assert "2 of 6 artifacts must be made" in found
+    assert "'mute': the backend 'latency' provides no embeddings" in found
+    assert f"latentcrs {ON}: cannot be prepared: embeddings of words" in found
+    assert "the dialogues of 1 cell that need it are not run" in found
+    assert len(made(tmp_path)) == 7
+    # The whole ranking decides the target's rank; a part of it is stored.
+    turns = raw(tmp_path / "a" / "out", "turns")
+    played = turns[turns.turn > 0]
+    assert played.ranking.map(len).max() <= 60
+    for _, turn in played.iterrows():
+        targets = episodes[episodes.attempt_id == turn.attempt_id].targets.iloc[0]
+        assert list(turn.ranking).index(targets[0]) + 1 == turn.target_rank
+    vectors = [k for k, about in made(tmp_path).items() if "embeddings" in about.title]
+    calls = pq.read_table(tmp_path / "store" / vectors[0] / "calls.parquet").to_pylist()
+    assert {call["step"] for call in calls} == {"embed"}
+    assert "This sentence: '" in calls[0]["prompt"]
+
+
+def test_plan_estimates_the_calls_of_every_artifact(tmp_path, crsweep):
+    planned = json.loads(crsweep("plan", sweep(tmp_path / "a"), "--json").stdout)
+    calls = {a["title"].split(" of ")[0]: a.get("calls") for a in planned["artifacts"]}
+    assert calls["words"] == 25
+    assert calls["embeddings"] >= 1
+    assert not (tmp_path / "store").exists()
+
+
+def tasks(*names):
+    return [Task("artifact", name, 0, None) for name in names]
+
+
+def test_gates_wait_for_others_and_a_stage_for_late_fits():
+    ready: set[str] = set()
+    gone: set[str] = set()
+    first, second, lost = tasks("first", "second", "lost")
+    [episode] = tasks("episode")
+    queue = LeaseQueue(
+        [iter([episode])],
+        0,
+        gates=[[second, lost, first]],
+        late=[["fit"]],
+        waits=lambda task: task is not first and "first" not in ready,
+        drops=lambda task: task.id in gone,
+    )
+    assert queue.lease("w", 5) == [first]
+    assert queue.lease("w", 5) == []
+    assert queue.dry and queue.only_gates and not queue.finished
+    queue._leased["w"].clear()
+    ready.add("first")
+    gone.add("lost")
+    queue.passed("first")
+    assert not queue.dry
+    assert queue.lease("w", 5) == [second]
+    queue._leased["w"].clear()
+    queue.passed("second")
+    assert queue.lease("w", 5) == []
+    assert queue.dry and queue.only_gates
+    queue.passed("fit")
+    assert queue.lease("w", 5) == [episode]
+    queue._leased["w"].clear()
+    assert queue.lease("w", 5) == []
+    assert queue.finished
