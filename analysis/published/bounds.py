@@ -124,6 +124,20 @@ def impossible_shares(figures: Mapping[str, str]) -> str | None:
     )
 
 
+def impossible_ranks(figures: Mapping[str, str]) -> str | None:
+    """Why a printed `ndcg@k` cannot be true beside `recall@k`; None if it can.
+
+    With one relevant item a hit counts 1 in recall, and at most 1 in NDCG.
+    """
+    for metric, text in figures.items():
+        name, _, depth = metric.partition("@")
+        hits = figures.get(f"recall@{depth}")
+        if name == "ndcg" and hits is not None and printed(text).low > printed(hits).high:
+            words = f"{metric} {text} with recall@{depth} {hits}"
+            return f"{words}: with one relevant item it is no more"
+    return None
+
+
 def impossible_means(figures: Mapping[str, str]) -> str | None:
     """Why a printed `[overall_macro]` cannot be the mean of the printed groups; None if it can.
 

@@ -9,7 +9,12 @@ from typing import Any, NamedTuple
 from agents.core.errors import UsageError
 from analysis.metrics.core import Metric, parse
 from analysis.published import IMPOSSIBLE, SIGNS, Figure, PublishedRow, PublishedTable
-from analysis.published.bounds import impossible, impossible_means, impossible_shares
+from analysis.published.bounds import (
+    impossible,
+    impossible_means,
+    impossible_ranks,
+    impossible_shares,
+)
 from analysis.results import Results
 from analysis.tables.table import Table, TableRow, make_table
 from sweeps.manifest import CellEntry, SourceEntry
@@ -182,7 +187,7 @@ def _legend(published: PublishedTable, pairs: Sequence[_Pair]) -> list[str]:
         reason = _impossible(row)
         if reason is not None:
             notes.append(f"! these published figures of {_place(row)} cannot all be: {reason}")
-        reason = impossible_means(_texts(row))
+        reason = impossible_ranks(_texts(row)) or impossible_means(_texts(row))
         if reason is not None:
             notes.append(f"the published figures of {_place(row)} cannot all be: {reason}")
         reason = impossible_shares(_texts(row))

@@ -1,0 +1,104 @@
+"""The sweeps of LatentCRS, planned over small made-up data in the layout of ML-1M."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.core.errors import DataError
+from analysis import published
+from analysis.metrics.core import parse
+from sweeps.load import load
+from sweeps.plan import Plan
+from tests.conftest import ROOT
+from tests.fixtures_movielens import write_ml1m
+from tests.sweep_files import plan_of
+
+FOLDER = ROOT / "sweeps" / "latentcrs"
+RANKED = ["recall@5", "ndcg@5", "recall@20", "ndcg@20"]
+METRICS = {
+    "table2": RANKED,
+    "table3": RANKED,
+    "table4": ["sr@3", "sr@5", "at_fail_t", "at_success_only"],
+    "table5": RANKED,
+    "table6": ["tokens@agent"],
+    "fig3": RANKED,
+}
+LAPTOP, TINY = str(FOLDER / "laptop.yaml"), str(FOLDER / "tiny.yaml")
+sweep = pytest.mark.parametrize("name", METRICS)
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    write_ml1m(tmp_path / "ml-1m")
+    return tmp_path
+
+
+def planned(name: str, *overrides: str) -> Plan:
+    return plan_of(FOLDER / f"{name}.yaml", *overrides, "cases.sample=5")
+
+
+@sweep
+def test_each_sweep_asks_for_its_metrics_with_the_papers_settings(data, name):
+    loaded = load(FOLDER / f"{name}.yaml", [])
+    assert loaded.header.metrics == METRICS[name]
+    assert all(parse(metric) for metric in loaded.header.metrics)
+    assert loaded.header.out == f"results/latentcrs_{name}"
+    assert loaded.cell["cases"]["sample"] == (None if name in ("table2", "table5") else 500)
+    for cell in planned(name).cells:
+        config = cell.config
+        turns = (5, 5) if name == "table4" else (1, 20)
+        assert (config.limits.max_turns, config.limits.shown_items) == turns
+        assert config.success.name == "target_in_shown"
+        assert config.simulator.options == {"decides": "rule", "max_facts": 2}
+        assert config.domain.options["min_rating"] == 4
+        assert [(s.sampling, s.training) for s in cell.seeds] == [(0, 0), (1, 1), (2, 2)]
+        assert cell.config.models[cell.roles["agent"]].options["sampling"]["temperature"] == 0
+        if config.agent.name == "latentcrs":
+            assert config.agent.options["recommender"] == "iclrec"
+            assert cell.roles["agent.encoder"] == "encoder"
+            assert cell.roles["agent.speaker"] == "person"
+
+
+def test_words_and_embeddings_are_shared_by_all_that_is_trained_on_them(data):
+    for name in ("table3", "table5", "fig3"):
+        found = [a.title.split(" on ")[0] for a in planned(name).artifacts.values()]
+        for part in ("training windows", "words of users of latentcrs by person"):
+            assert found.count(part) == 3  # seeds
+        trained = {"table3": 1, "table5": 4, "fig3": 14}[name]
+        assert found.count("latentcrs") == 3 * trained
+        assert found.count("intent anchors") == (15 if name == "fig3" else 3)
+
+
+@sweep
+def test_on_a_laptop_rules_speak_and_embed(data, name):
+    plan = planned(name, LAPTOP)
+    assert plan.loaded.header.out == f"results/latentcrs_{name}_laptop"
+    assert {c.config.models[m].backend for c in plan.cells for m in c.models} == {"rules"}
+    agents = [cell.config.agent.name for cell in plan.cells]
+    assert agents == [cell.config.agent.name for cell in planned(name).cells]
+
+
+@sweep
+def test_the_tiny_models_take_the_places_of_the_real_ones(data, name):
+    cell = load(FOLDER / f"{name}.yaml", [TINY]).cell
+    models = {model.get("model", model["backend"]) for model in cell["models"].values()}
+    assert models == {"models/tiny-llama", "rules"}
+    assert cell["models"]["encoder"]["kind"] == "embed"
+
+
+@pytest.mark.parametrize("table", ["table2", "table3", "table4", "table5"])
+def test_our_rows_are_those_of_the_published_table(data, table):
+    wanted = published.read(f"latentcrs/{table}")
+    ours = load(FOLDER / f"{table}.yaml", []).header.blocks[0]["agent"]
+    names = {a if isinstance(a, str) else a["name"] for a in ours}
+    built = {agent["name"] for agent in wanted.agents.values()} - {"crm", "unicorn", "crif"}
+    assert names == built
+
+
+def test_without_the_data_the_message_says_where_it_looked(tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    with pytest.raises(DataError, match="ml-1m"):
+        planned("table2")
