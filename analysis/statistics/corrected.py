@@ -14,6 +14,7 @@ from analysis.statistics.prediction_powered import Corrected, Labelled
 from analysis.tables.labels import brief
 from analysis.tables.sheets import UNDEFINED, Cell, Sheet
 from analysis.tables.table import metrics_of, watermarks
+from analysis.tables.verdicts import has_labels_for
 
 _ORDER_BIAS = "order_bias"  # people see a pair in one order
 
@@ -47,12 +48,7 @@ def correctable(metrics: Sequence[Metric]) -> list[Metric]:
 def has_labels(results: Results, metric: Metric) -> bool:
     """Whether people have answered any question of the judge that `metric` reads."""
     assert metric.judge is not None
-    rows = results.query(
-        "SELECT 1 FROM judgements WHERE annotator IS NOT NULL AND status = 'valid' AND judge = ? "
-        "LIMIT 1",
-        [metric.judge.plugin],
-    )
-    return rows.fetchone() is not None
+    return has_labels_for(results, metric.judge.plugin)
 
 
 def labels_of_people(results: Results, metrics: Sequence[str]) -> dict[str, Labelled]:

@@ -46,6 +46,17 @@ def notes(results: Results, metrics: Sequence[Metric], rows: Sequence[TableRow])
     return [*lines, *_impossible(results, metrics, rows, intentions)]
 
 
+def has_labels_for(results: Results, plugin: str) -> bool:
+    """Whether people have answered any question of the judges of this plug-in.
+
+    Asked of the stored rows: the view of judgements joins all of them.
+    """
+    rows = results.query(
+        "SELECT 1 FROM all_judgements WHERE annotator IS NOT NULL AND judge = ? LIMIT 1", [plugin]
+    )
+    return rows.fetchone() is not None
+
+
 def by_cell(results: Results, counts: Sequence[int]) -> str:
     """`react 12, zero_shot 9`: a number for each cell of the plan; empty with a single cell."""
     names = cell_names(results)
@@ -82,6 +93,8 @@ def missing(results: Results, label: str) -> Iterator[str]:
 
 def _labelled(results: Results, plugin: str) -> Iterator[str]:
     """That people have labelled dialogues in `scored` for this judge's questions."""
+    if not has_labels_for(results, plugin):
+        return
     ((found,),) = results.query(
         "SELECT count(DISTINCT attempt_id) FROM judgements SEMI JOIN scored USING (attempt_id) "
         f"WHERE judge = {literal(plugin)} AND annotator IS NOT NULL"

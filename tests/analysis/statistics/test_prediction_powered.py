@@ -205,6 +205,39 @@ def test_a_win_rate_is_corrected_by_the_majority_of_people(tmp_path):
     assert second.found == corrected(1 - f, lost)
 
 
+def test_persuasiveness_of_rejections_is_known_without_a_label(tmp_path):
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=[f"u{n}" for n in range(8)])
+    judge = built.judge("intention", "pre", "post", "true")
+    names = ("pre", "post", "true")
+    says = [(1, 4, 5), (2, 3, 4), (1, 5, 3), (3, 4, 5), (2, 2, 4)]  # then 3 rejections
+    said = {0: (1, 2, 5), 1: (2, 2, 4), 2: (1, 3, 3)}
+    for number, case in enumerate(built.case_ids):
+        if number >= len(says):
+            built.episode(built.cells[0], case, 0)
+            continue
+        episode = built.episode(built.cells[0], case, 0, success_turn=2, accepted_item="i0")
+        for name, score in zip(names, says[number], strict=True):
+            built.verdict(judge, episode, name, score, turn=2, item="i0")
+        for name, score in zip(names, said.get(number, ()), strict=False):
+            built.label("ann", "intention", episode, name, score, turn=2, item="i0")
+    results = Results.open(built.write(tmp_path / "out"))
+    metrics = ["prs_zero_if_rejected", "prs_over_accepted"]
+    every, accepted = (row.found for row in make_corrected(results, metrics).rows)
+
+    def persuasiveness(scores):
+        return [100 * (1 - (true - post) / (true - pre)) for pre, post, true in scores]
+
+    f = np.array([*persuasiveness(says), 0, 0, 0])[:, None]
+    y = np.array([*persuasiveness(said.values()), *[np.nan] * 2, 0, 0, 0])[:, None]
+    assert every == corrected(f, y, np.arange(8)[:, None] < 5)
+    assert accepted == corrected(f[:5], y[:5])
+    assert every is not None
+    assert accepted is not None
+    assert every.corrected == pytest.approx(5 / 8 * accepted.corrected)
+    assert every.people == pytest.approx(5 / 8 * accepted.people)
+    assert (every.labelled, every.episodes) == (3, 8)
+
+
 def test_without_labels_it_is_refused_in_one_line(tmp_path):
     built = Built(grid_of("a", backbones=["s"]))
     built.judge("relevance", "clarity", "sufficiency", "alignment")

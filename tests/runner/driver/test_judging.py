@@ -14,7 +14,9 @@ from agents.core.errors import EngineDead, UsageError
 from analysis.results import Results
 from analysis.statistics.pairs import make_pairs
 from analysis.tables.table import make_table
+from runner.cli.main import main
 from runner.commands.status import show_status
+from runner.driver import run as runs
 from runner.driver.judging import Selection
 from runner.driver.run import judge, run
 from tests.runner.processes import kill, wait_for
@@ -138,6 +140,24 @@ def test_a_wrong_selection_is_refused(sweep, selection, message):
     with pytest.raises(UsageError) as caught:
         sweep.judge(**selection)
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("command", ["run", "judge", "prepare"])
+def test_every_command_that_takes_a_lease_can_wait_for_it_and_two_run_what_failed_again(
+    monkeypatch, capsys, command
+):
+    given = {}
+
+    def called(*_, **options):
+        given.update(options)
+        raise UsageError("seen")
+
+    monkeypatch.setattr(runs, "judge" if command == "judge" else "run", called)
+    retry = [] if command == "prepare" else ["--retry", "agent"]
+    assert main([command, "x.yaml", "--wait-for-lease", "7", *retry]) == 2
+    assert capsys.readouterr().err == "error: seen\n"
+    assert given["wait_for_lease"] == 7
+    assert given.get("retry", []) == retry[1:]
 
 
 def test_a_folder_without_judges_is_refused(sweep):
