@@ -21,6 +21,8 @@ Decided here:
 - If nothing was suggested yet, persuasion has nothing to persuade of: items are suggested instead
   (`fallback: nothing_suggested`). The same where there is no category to narrow
   (`no_subcategories`). If there is nothing to suggest either, preferences are probed.
+- `strategy` fixes the strategy. With all else equal, dialogues are the same up to the first
+  persuasion, so that each strategy answers one context (Figure 8).
 - `memory` shows what has convinced earlier users (`agents.csi.memory`).
 - The item that the user is interested in is named by the model, by ID or title, among those shown;
   if it names none of them, it is the first of the latest suggestion.
@@ -42,6 +44,7 @@ from agents.core.items import Item
 from agents.core.memory import MEMORY, Memory
 from agents.core.sales import (
     SELL,
+    Strategy,
     budget_of,
     named_item,
     priced_above,
@@ -57,6 +60,7 @@ from agents.csi.steps import (
     PROBE,
     PROFILE,
     REACT,
+    SELL_BY,
     STEPS,
     THINK,
     Action,
@@ -82,6 +86,8 @@ class _Options(AgentOptions):
     """False is "CSI w/o Profile" (Table 3)."""
     retriever: RetrieverName = "lexical"
     """`dense` searches with embeddings by the role `agent.retriever` (B.3)."""
+    strategy: Strategy | None = None
+    """Persuades by this strategy alone (Figure 8); None lets the model choose (Table 15)."""
     memory: MemoryOptions | None = None
     """What is remembered of earlier dialogues (4.4 and C.2)."""
     memory_batch: Annotated[int, Field(ge=1)] = 1
@@ -120,7 +126,7 @@ class CSI(Agent):
     Options = _Options
     options: _Options
     roles = ("agent", "agent.retriever")
-    steps = STEPS
+    steps = (*STEPS, SELL_BY)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
@@ -220,7 +226,13 @@ class CSI(Agent):
             personality="" if profile is None else profile.personality,
             examples=examples,
         )
-        reply = await ask(SELL, **self._fields(dialogue), **fields)
+        fields |= self._fields(dialogue)
+        if self.options.strategy is None:
+            reply = await ask(SELL, **fields)
+            sentence, strategy = reply.sentence, reply.strategy
+        else:
+            strategy = self.options.strategy
+            sentence = (await ask(SELL_BY, **fields, strategy=strategy)).sentence
         items = (*fields["candidate"], *fields["selected"])
         extra = {
             **state.extra(),
@@ -231,7 +243,7 @@ class CSI(Agent):
             if state.budget is None or candidate.price is None
             else candidate.price > state.budget,
         }
-        return AgentTurn(reply.sentence, "persuade", items, items, items, reply.strategy, extra)
+        return AgentTurn(sentence, "persuade", items, items, items, strategy, extra)
 
     async def _recalled(
         self, profile: Profile | None, ask: Ask

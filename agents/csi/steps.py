@@ -104,10 +104,15 @@ class _Message(ReplyModel):
     message: Annotated[str, text(500, "Write your message to the user.")]
 
 
+class _Sentence(ReplyModel):
+    sentence: Annotated[str, text(800, "Write your message to the user by this strategy.")]
+
+
 PLAN = Step("plan", "decide", ThoughtsFirst)
 PROFILE = Step("profile", "extract", Profile)
 THINK = Step("think", "decide", Thought)
 REACT = Step("react", "decide", ThoughtAndBudget)
 PROBE = Step("probe", "ask", _Message)
 NARROW = Step("narrow", "ask", _Message)
+SELL_BY = Step("sell_by", "verbalise", _Sentence)
 STEPS = (PLAN, PROFILE, THINK, REACT, PROBE, NARROW, SELL)

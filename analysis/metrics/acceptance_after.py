@@ -12,17 +12,24 @@ __all__ = ["acceptance_after"]
 
 def acceptance_after(argument: str | None) -> Metric:
     """`acceptance_after@social_proof`: of the turns with this action or strategy, those whose
-    answer accepts an item, pooled over dialogues. Undefined for dialogues without such a turn."""
-    if argument is None or not re.fullmatch(r"[a-z][a-z_]*", argument):
+    answer accepts an item, pooled over dialogues. Undefined for dialogues without such a turn.
+
+    `acceptance_after@persuade:first`: of the first such turn of each dialogue.
+    """
+    found = re.fullmatch(r"([a-z][a-z_]*)(:first)?", argument or "")
+    if found is None:
         shown = f"acceptance_after@{argument}" if argument else "acceptance_after"
         raise UsageError(
             f"metric {shown!r}: expected an action or a strategy, such as "
-            "acceptance_after@social_proof"
+            "acceptance_after@social_proof, or acceptance_after@persuade:first"
         )
+    turns = f"SELECT * FROM turns WHERE '{found[1]}' IN (action, strategy)"
+    if found[2]:
+        turns += " QUALIFY row_number() OVER (PARTITION BY attempt_id ORDER BY turn) = 1"
     return Metric(
         "x.num",
         "x.den",
         per_attempt="SELECT attempt_id, "
         "count(*) FILTER (WHERE user_decision = 'accept') AS num, count(*) AS den "
-        f"FROM turns WHERE '{argument}' IN (action, strategy) GROUP BY attempt_id",
+        f"FROM ({turns}) GROUP BY attempt_id",
     )

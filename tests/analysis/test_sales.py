@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
+from agents.core.errors import UsageError
+from analysis.metrics.core import parse
+from analysis.results import Results
+from analysis.tables.table import make_table
+from tests.analysis.builder import Built, grid_of
 from tests.analysis.test_metrics import turns, value
 
 
@@ -43,7 +49,9 @@ def test_a_fault_of_infrastructure_is_no_failed_sale(tmp_path):
 ASKS = {"action": "ask", "strategy": "preference_probing"}
 SELLS = {"action": "persuade", "strategy": "framing"}
 TAKEN = {**SELLS, "user_decision": "accept"}
-LONG = {"turns": [{"turn": n, **t} for n, t in enumerate((ASKS, ASKS, SELLS, TAKEN), 1)]}
+LONG: dict[str, Any] = {
+    "turns": [{"turn": n, **t} for n, t in enumerate((ASKS, ASKS, SELLS, TAKEN), 1)]
+}
 LONG["success_turn"] = 4
 SHORT = {"turns": [{"turn": 1, **SELLS}], "success_turn": 1}
 
@@ -61,9 +69,39 @@ SHORT = {"turns": [{"turn": 1, **SELLS}], "success_turn": 1}
         ("acceptance_after@framing", 1 / 3, 2),
         ("acceptance_after@ask", 0, 1),
         ("acceptance_after@social_proof", None, 0),
+        ("acceptance_after@framing:first", 0, 2),  # LONG accepts after its second one
+        ("acceptance_after@persuade:first", 0, 2),
     ],
 )
 def test_shares_and_acceptance_are_pooled_over_turns(tmp_path, metric, mean, n):
     found = value(tmp_path, metric, LONG, SHORT)
     assert found.mean == (None if mean is None else pytest.approx(mean))
     assert found.episodes == n
+
+
+def near(similarity: float | None) -> dict:
+    extra = json.dumps({"target_similarity": similarity}, separators=(",", ":"))
+    return {"success_turn": 1, **turns({"user_decision": "accept", "user_extra": extra})}
+
+
+def test_the_similarity_win_rate_compares_the_same_user_under_two_cells(tmp_path):
+    """By hand: user -> similarity of the item accepted in the first cell and in the second."""
+    bought = {
+        "a": (0.9, 0.2),
+        "b": (0.1, 0.4),
+        "c": (0.5, 0.5),
+        "d": (0.8, None),
+        "e": (None, None),
+    }
+    built = Built(grid_of("a", "b", backbones=["s"]), seeds=[0], case_ids=list(bought))
+    for case_id, pair in bought.items():
+        for cell, similarity in zip(built.cells, pair, strict=True):
+            built.episode(cell, case_id, 0, **({} if similarity is None else near(similarity)))
+    results = Results.open(built.write(tmp_path))
+    names = ["similarity_win_rate", "similarity_win_rate@0"]
+    first, second = make_table(results, names).rows
+    assert [v.mean for v in first.values] == [pytest.approx(1.5 / 3), None]
+    assert [v.mean for v in second.values] == [pytest.approx(1.5 / 3)] * 2
+    assert [v.episodes for v in second.values] == [3, 3]
+    with pytest.raises(UsageError, match="position of a cell"):
+        parse("similarity_win_rate@full")

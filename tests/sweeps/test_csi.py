@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from agents.core.sales import Strategy
 from analysis import published
 from analysis.metrics.core import parse
 from simulators.core.profiles import WrittenProfiles
@@ -22,7 +24,15 @@ from tests.fixtures_amazon_2023 import (
 from tests.sweep_files import plan_of
 
 FOLDER = ROOT / "sweeps" / "csi"
-NAMES = ("table3", "table4", "fig5_memory", "fig7_actions")
+NAMES = (
+    "table3",
+    "table4",
+    "fig5_memory",
+    "fig7_actions",
+    "fig8_strategies",
+    "fig9_profiles",
+)
+BY = {"fig7_actions": ["openness"], "fig8_strategies": ["style"]}
 LAPTOP, TINY = str(FOLDER / "laptop.yaml"), str(FOLDER / "tiny.yaml")
 sweep = pytest.mark.parametrize("name", NAMES)
 
@@ -65,16 +75,15 @@ def test_each_sweep_has_the_papers_settings(data, name):
     plan = planned(name)
     loaded = load(FOLDER / f"{name}.yaml")
     assert loaded.cell["cases"]["sample"] == 150
-    assert loaded.cell["cases"]["by"] == (
-        ["openness"] if name == "fig7_actions" else ["openness", "style"]
-    )
+    assert loaded.cell["cases"]["by"] == BY.get(name, ["openness", "style"])
     assert plan.loaded.header.out == f"results/csi_{name}"
     assert [parse(metric).name for metric in plan.loaded.header.metrics]
     for cell in plan.cells:
         config = cell.config
         assert (config.limits.max_turns, config.success.name) == (10, "user_accepts")
         # Table 13 knows no leaving.
-        assert (config.simulator.name, config.simulator.options) == ("csuser", {})
+        assert config.simulator.name == "csuser"
+        assert bool(config.simulator.options) == (name == "fig9_profiles")
         assert config.domain.options["min_targets"] == 3
         for role, model in cell.roles.items():
             temperature = config.models[model].options["sampling"]["temperature"]
@@ -122,3 +131,20 @@ def test_the_tiny_model_takes_the_place_of_the_real_one(data, name):
     assert cell["limits"]["max_turns"] == 3
     assert cell["models"]["llama"]["model"] == cell["models"]["person"]["model"]
     assert cell["models"]["person"]["model"] == "models/tiny-llama"
+
+
+def test_figure_8_has_every_strategy_and_figure_9_every_ablation_next_to_the_whole_profile(data):
+    strategies = [
+        cell.config.agent.options["strategy"] for cell in planned("fig8_strategies").cells
+    ]
+    assert strategies == list(get_args(Strategy))
+    first, *others = [cell.config.simulator.options for cell in planned("fig9_profiles").cells]
+    assert first == {"records_similarity": True}
+    off = [{name for name, value in options.items() if value is False} for options in others]
+    assert off == [
+        {"general_preference"},
+        {"purchase_reason"},
+        {"general_preference", "purchase_reason"},
+        {"target_needs"},
+        {"personality"},
+    ]

@@ -16,6 +16,8 @@ Decided here:
 - What the prompts list of the items shown so far is what released suggestions say of them: ID,
   title, price, category path and description, and the facts of the catalogue.
 - `may_leave: false` is the paper's user, which cannot leave.
+- `records_similarity` records how similar a purchase is to the latest target (Figure 9). It is
+  measured by words (BM25); the paper does not say by which model.
 - The ablations of Figure 9 leave components out of the prompts; everything else stays.
 """
 
@@ -32,6 +34,7 @@ from agents.core.dialogue import Dialogue, UserTurn
 from agents.core.errors import UserError
 from agents.core.items import Fact, Item
 from agents.core.steps import ReplyModel, Step, text
+from agents.tools.retrieval import Lexical
 from simulators.core.profiles import BuyerProfile
 from simulators.core.user import User, UserContext, UserOptions
 
@@ -107,6 +110,8 @@ class _Options(UserOptions):
     """False is Figure 9's "w/o target needs"."""
     personality: bool = True
     """False is Figure 9's "w/o personality": neither decision-making style nor openness."""
+    records_similarity: bool = False
+    """Whether a purchase records how similar the item is to the latest target (Figure 9)."""
 
 
 class CSUser(User):
@@ -144,7 +149,21 @@ class CSUser(User):
         items = tuple(found for found, _ in shown.values())
         step = _DECIDE_OR_LEAVE if leave else _DECIDE
         decided = await ask(step, **fields, items=items)
-        return self._decided(decided, shown, bool(dialogue.shown))
+        turn = self._decided(decided, shown, bool(dialogue.shown))
+        if turn.accepted is not None and self.options.records_similarity:
+            similarity = await self._similarity(turn.accepted, ask)
+            return replace(turn, extra={**turn.extra, "target_similarity": similarity})
+        return turn
+
+    async def _similarity(self, item: Item, ask: Ask) -> float | None:
+        """BM25 of the item's text for that of the latest target, by the target's own; None without
+        a target."""
+        targets, catalogue = self.context.case.hidden.targets, self.context.catalogue
+        if not targets:
+            return None
+        scores = await Lexical.of(catalogue).by_item(targets[-1])
+        own = float(scores[catalogue.position[targets[-1].id]])
+        return float(scores[catalogue.position[item.id]]) / own if own > 0 else None
 
     def _decided(
         self, decided: _Decision, shown: Mapping[str, tuple[Item, list[int]]], offered: bool

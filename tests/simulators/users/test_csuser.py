@@ -1,6 +1,8 @@
 """CSUSER: what its prompts show of the profile, what it can buy, and what is recorded."""
 
 import asyncio
+import json
+from typing import Any
 
 import pytest
 
@@ -42,9 +44,10 @@ MARKS = {
 }
 
 
-def user_of(profile=PROFILE, **options) -> CSUser:
+def user_of(profile: BuyerProfile | None = PROFILE, **options: Any) -> CSUser:
     case = Case(VisibleCase("u1", ()), HiddenCase((ITEMS[1],), profile))
-    return CSUser(CSUser.Options(**options), UserContext(CATALOGUE, case))
+    checked: Any = CSUser.Options(**options)
+    return CSUser(checked, UserContext(CATALOGUE, case))
 
 
 def replied(model, *turns, **options):
@@ -172,8 +175,12 @@ def test_a_case_without_a_profile_is_an_error_of_the_user():
 def test_a_domain_without_profiles_is_refused_before_anything_runs(tmp_path):
     data = write_amazon_2023(tmp_path / "data")
     domain = {"name": "amazon_2023", "path": str(data)}
+    # Without reviews, no model can write them.
+    next(data.glob("Clothing*")).unlink()
+    users = {"AE1": {"targets": ["B0000"], "target_price": [9.99], "history": ["B0001"]}}
+    (data / "interactions.json").write_text(json.dumps(users))
     with pytest.raises(UsageError, match="csuser needs users with a profile, which the domain"):
-        plan_of(write_sweep(tmp_path, domain=domain, simulator="csuser"))
+        plan_of(write_sweep(tmp_path, domain=domain, simulator="csuser", cases={"sample": 1}))
 
 
 def test_dialogues_by_the_rules_end_with_purchases(tmp_path):
