@@ -1,7 +1,7 @@
 """How long 1,000,000 made-up reviews in the official layout of Amazon Reviews 2023 take to read.
 
-`python -m tests.bench.amazon_reviews [FOLDER]` writes them to FOLDER if they are not there, reads them, and
-prints seconds of CPU and wall time and the peak of memory.
+`python -m tests.bench.amazon_reviews [FOLDER]` writes them to FOLDER, unless they are there, reads
+them, and prints seconds of CPU, of wall time, and the peak of memory.
 """
 
 from __future__ import annotations
