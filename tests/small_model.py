@@ -42,9 +42,9 @@ NOTE = (
 )
 
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_CASES, _REPEATED = 3, 2  # simulated users of the first run, and of those that must equal it
+_CASES, _REPEATED = 2, 1  # simulated users of the first run, and of those that must equal it
 _FREE = {"temperature": 0.4, "max_tokens": 150}  # without a schema it seldom finds an end
-_LEAST_CALLS, _LEAST_DIALOGUES, _LEAST_AGENTS = 40, 4, 2
+_LEAST_CALLS, _LEAST_DIALOGUES, _LEAST_AGENTS = 25, 4, 2
 _LEAST_VALID = 0.95
 _START_SECONDS = 600.0  # a last guard
 _KNOWN_TO_OPENAI = ("temperature", "top_p", "max_tokens")

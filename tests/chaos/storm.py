@@ -328,7 +328,7 @@ def storm(folder: Path, *, episodes: int, seed: int, concurrency: int = 96) -> d
             cluster.remove_node(node, allow_graceful=False)
             shutil.rmtree(locals_[node])
 
-        path = sweep(folder, episodes, concurrency, "stormy", 100.0)
+        path = sweep(folder, episodes, concurrency, "stormy", 200.0)
         fight = Storm(path, folder / "stormy", seed, cluster.address, list(locals_), remove)
         started = time.time()
         try:

@@ -1,4 +1,4 @@
-"""Two thousand episodes under fire: each exactly once, nothing paid twice without a kill."""
+"""A thousand episodes under fire: each exactly once, nothing paid twice without a kill."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ AGAIN = KILLED + 10 * WAY_SECONDS
 @pytest.mark.ray
 def test_nothing_is_lost_and_nothing_paid_twice(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(1_000_000)
-    found = storm(tmp_path, episodes=2000, seed=seed)
+    found = storm(tmp_path, episodes=1000, seed=seed)
     print(found)
-    assert found["episodes"] == 2000
+    assert found["episodes"] == 1000
     assert found["kills"] == len(KILLS)
-    assert found["failed"] >= 10  # the broken users of one case in a hundred
+    assert found["failed"] >= 4  # the broken users of one case in a hundred
     assert found["drivers"] >= 3
     assert found["paid_again"] <= found["in_the_air"]
 

@@ -318,8 +318,14 @@ LOCAL = {"executor": "local", "concurrency": 4}
 RAY = {"executor": "ray", "concurrency": 8, "episode_workers": 2}
 
 
-@pytest.mark.parametrize("run", [LOCAL, pytest.param(RAY, marks=pytest.mark.ray)])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("run", "how"),
+    [
+        (LOCAL, signal.SIGKILL),
+        (LOCAL, signal.SIGINT),
+        pytest.param(RAY, signal.SIGKILL, marks=pytest.mark.ray),
+    ],
+)
 def test_a_driver_that_ends_in_mid_fit_is_gone_on_with_from_the_last_state(
     tmp_path, crsweep, run, how, start
 ):

@@ -1,0 +1,108 @@
+"""Sweeps through the command line with real vLLM on the CPU: what they commit."""
+
+import sys
+
+import pytest
+
+from tests.runner.processes import end_of
+from tests.runner.reading import raw
+from tests.runner.vllm.tiny_sweeps import manifest, small_sweep, tiny
+
+pytestmark = [pytest.mark.vllm, pytest.mark.ray]
+
+
+def test_the_tiny_sweep_completes_with_valid_replies_and_its_records_are_the_engines_own(
+    tmp_path, models, crsweep
+):
+    out = tmp_path / "out"
+    done = crsweep(
+        "run", "sweeps/tiny_vllm.yaml", f"out={out}", f"cache.path={tmp_path / 'cache'}",
+        "cases.sample=1", "limits.max_turns=2",
+        *(f"models.{family}.model={path}" for family, path in models.items()),
+    )  # fmt: skip
+    assert "8 episodes (0 failed)" in done.stdout
+    episodes, calls = raw(out, "episodes"), raw(out, "calls")
+    assert list(episodes.status) == ["done"] * 8
+    assert calls.valid.all()
+    assert set(calls.finish_reason) == {"stop"}
+    assert not calls.retries.any()
+    assert "engines that died" not in done.stdout
+    assert calls.seed.between(0, 2**48 - 1).all()
+    assert (calls.output_tokens > 0).all()
+    for entry in manifest(out)["engines"]:
+        mine = calls[(calls.model == entry["label"]) & ~calls.cached]
+        assert len(mine) > 0
+        assert mine.input_tokens.sum() == entry["prompt_tokens"]
+        assert mine.output_tokens.sum() == entry["output_tokens"]
+        assert set(mine.fingerprint) == set(entry["fingerprints"])
+        assert entry["prefix_hits"] > 0
+        assert len(entry["weights"]["content"]) == 32
+        assert entry["deaths"] == 0
+    for name, turn in (("llama", "prefix cache"), ("qwen", "prefix cache")):
+        assert any(
+            line.startswith(f"{name}: ") and turn in line
+            for line in crsweep("status", out).stdout.splitlines()
+        )
+    assert "nothing to do" in crsweep(
+        "run", "sweeps/tiny_vllm.yaml", f"out={out}", f"cache.path={tmp_path / 'cache'}",
+        "cases.sample=1", "limits.max_turns=2",
+        *(f"models.{family}.model={path}" for family, path in models.items()),
+    ).stdout  # fmt: skip
+
+
+def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go_on(
+    tmp_path, models, start
+):
+    path = small_sweep(
+        tmp_path / "a",
+        models,
+        models={
+            "good": {"backend": "rules"},
+            "bad": tiny(models, "qwen", max_model_len=100_000),  # more than it knows
+        },
+        roles={"user": "good"},
+        grid={"roles.agent": ["good", "bad"], "agent": ["zero_shot"], "seed": [0]},
+    )
+    out = tmp_path / "a" / "out"
+    process = start(path)
+    printed = end_of(process)
+    assert process.returncode == 3, printed
+    [line] = [each for each in printed.splitlines() if each.startswith("bad: the model cannot")]
+    assert "max_model_len" in line
+    episodes = raw(out, "episodes")
+    assert sorted(episodes.status) == ["done"] * 4 + ["failed"] * 4
+    failed = episodes[episodes.status == "failed"]
+    assert set(failed.error_class) == {"EngineRefused"}
+    assert set(failed.blame) == {"infrastructure"}
+
+
+def test_a_preference_tree_is_built_by_the_engines_that_play_with_it(tmp_path, models, crsweep):
+    """AF-IRS, whole, with real replies: random words, but every one of them as its schema says.
+
+    A local run, which serves itself.
+    """
+    path = small_sweep(
+        tmp_path / "a",
+        models,
+        cases=2,
+        turns=1,
+        models={"tiny": tiny(models, max_model_len=8192,
+                             sampling={"temperature": 0.7, "max_tokens": 3000})},
+        grid={"agent": [{"name": "af_irs", "attributes": ["genre"], "batch_items": 20}],
+              "seed": [0]},
+        domain={"name": "synthetic", "items": 40, "users": 5000},
+        artifacts={"path": str(tmp_path / "artifacts")},
+        run={"executor": "local", "concurrency": 4},
+    )  # fmt: skip
+    out = tmp_path / "a" / "out"
+    done = crsweep("run", path)
+    assert "2 episodes (0 failed)" in done.stdout
+    said = (done.stdout + done.stderr).replace(sys.executable, "python")
+    for words in ("INFO", "WARNING", "vllm"):  # vLLM's own lines are in logs/
+        assert words not in said
+    calls = raw(out, "calls")
+    assert calls.valid.all()
+    assert set(calls.finish_reason) == {"stop"}
+    assert {"extract", "prefer", "respond"} <= set(calls.step)
+    again = crsweep("prepare", path).stdout
+    assert "nothing to make" in again or "ready" in again

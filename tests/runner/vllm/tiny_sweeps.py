@@ -1,0 +1,81 @@
+"""Small sweeps of tiny models on a real vLLM, and what their runs leave behind."""
+
+import json
+import re
+
+from tests.runner.processes import below, wait_for
+from tests.runner.reading import raw
+from tests.sweep_files import write_sweep
+from workers.cache import journal
+
+AT_ONCE = 24
+"""Dialogues, each of which waits for one call."""
+
+
+def tiny(models, family="llama", **options):
+    return {
+        "backend": "vllm",
+        "model": models[family],
+        "max_model_len": 4096,
+        "max_inflight": 32,
+        "sampling": {"temperature": 0.7, "max_tokens": 600},
+        **options,
+    }
+
+
+def small_sweep(folder, checkpoints, *, cases=4, replicas=1, turns=2, **changes):
+    """One agent and one user on one tiny Llama. One worker is enough where its death is no matter.
+
+    Each more costs its start.
+    """
+    folder.mkdir(exist_ok=True)
+    settings = {
+        "models": {"tiny": tiny(checkpoints, replicas=replicas)},
+        "roles": {"user": "tiny", "agent": "tiny"},
+        "grid": {"agent": ["zero_shot"], "seed": [0]},
+        "domain": {"name": "synthetic", "items": 120, "users": 5000},
+        "cases": {"sample": cases},
+        "limits": {"max_turns": turns, "shown_items": 3},
+        "cache": {"path": str(folder / "cache")},  # what another test has paid for must not help
+        "run": {"executor": "ray", "episode_workers": 1, "concurrency": AT_ONCE},
+        **changes,
+    }
+    return write_sweep(folder, **settings)
+
+
+def committed(out):
+    return len(raw(out, "episodes")) if list((out / "episodes").glob("*.parquet")) else 0
+
+
+def wait_for_episodes(process, out):
+    """Until the first are committed; the run is in full swing then."""
+    wait_for(lambda: committed(out), process, "the first episodes")
+
+
+def answered(out):
+    """How many calls were answered so far, committed or not."""
+    return sum(sum(1 for _ in journal.read(file)) for file in journal.files(out))
+
+
+def serving(process, out, number):
+    """The pids of the replicas, once `number` have come up and calls are answered."""
+
+    def there():
+        log = out / "logs" / "000001-driver.log"
+        text = log.read_text() if log.exists() else ""
+        found = re.findall(r"tiny, replica \d is ready, pid (\d+)", text)
+        return found if len(found) >= number else []
+
+    found = wait_for(there, process, f"{number} replicas to come up")
+    before = answered(out)
+    wait_for(lambda: answered(out) > before, process, "their first calls")
+    return [int(pid) for pid in found]
+
+
+def engine_of(process, replica):
+    [engine] = [each for each in below(process, "VLLM::EngineCore") if each.ppid() == replica]
+    return engine
+
+
+def manifest(out):
+    return json.loads((out / "manifest.json").read_text())
