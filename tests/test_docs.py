@@ -92,6 +92,7 @@ def test_every_judge_is_documented():
 
 def test_every_link_between_pages_leads_somewhere():
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    pages += (ROOT / "deploy").rglob("*.md")
     for page in pages:
         for target, section in LINK.findall(page.read_text()):
             there = page.parent / target if target else page

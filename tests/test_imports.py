@@ -13,13 +13,14 @@ from agents.core import plugins
 from agents.recommenders.core import RECOMMENDERS
 from analysis.metrics.core import METRICS
 from runner.entry import PACKAGES
+from simulators.core.judge import JUDGES
 from sweeps.cells import SUCCESS
 from sweeps.sources import DOMAINS
 from sweeps.speakers import AGENTS, USERS
 from tests.conftest import ROOT
 from workers.models import BACKENDS
 
-PLUGINS = (AGENTS, RECOMMENDERS, USERS, DOMAINS, SUCCESS, BACKENDS, METRICS)
+PLUGINS = (AGENTS, RECOMMENDERS, USERS, DOMAINS, SUCCESS, JUDGES, BACKENDS, METRICS)
 
 
 @pytest.fixture(scope="module")

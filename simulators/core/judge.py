@@ -248,7 +248,7 @@ class Judge(ABC):
     version: ClassVar[int] = 1
     """Raised when the code changes what is judged or asked: its judgements are made again."""
     roles: ClassVar[tuple[str, ...]] = ("judge",)
-    """The sub-roles that it speaks for; the driver makes `judge` the role `judge.NAME`."""
+    """The one role that it speaks for, which the driver makes `judge.NAME`."""
     steps: ClassVar[tuple[Step[Any], ...]]
     """Every step that it may ask for."""
 

@@ -14,7 +14,7 @@ from agents.core.steps import Bound, ReplyModel, Step, text
 
 STEPS = {
     f"{package}.{name}.{step.name}": step
-    for package in ("agents", "simulators.users")
+    for package in ("agents", "simulators.users", "simulators.judges")
     for name in plugins.names(package)
     for step in plugins.load(package, name, "plug-in").steps
 }
