@@ -227,7 +227,7 @@ def test_the_form_says_the_kind_of_every_field():
 
 # Imperatives; add yours.
 VERBS = ("Accept", "Ask", "Choose", "Compare", "Conclude", "Give", "Name", "Order", "Put", "Say")
-VERBS += ("Analyse", "Infer", "List", "Summarise", "Weigh", "Write")
+VERBS += ("Analyse", "Infer", "List", "Rate", "Summarise", "Weigh", "Write")
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
