@@ -104,7 +104,7 @@ EPISODES = pa.schema(
         pa.field("blame", _NAME),  # agent, user, critic, infrastructure
         pa.field("error_class", _NAME),
         pa.field("error", pa.string()),
-        pa.field("stop_reason", _NAME, nullable=False),  # accepted, user_left, max_turns, token_budget, failed
+        pa.field("stop_reason", _NAME, nullable=False),  # what ended the dialogue
         pa.field("success", pa.bool_(), nullable=False),
         pa.field("success_rule", _NAME, nullable=False),
         pa.field("success_turn", pa.int16()),  # 1-based; null without success

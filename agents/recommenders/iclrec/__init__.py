@@ -32,7 +32,7 @@ from pydantic import Field
 from agents.core.artifacts import Content, Progress
 from agents.core.errors import UsageError
 from agents.core.items import TrainingData
-from agents.recommenders.sasrec import SASRec, SASRecOptions
+from agents.recommenders._sequential import SASRecOptions, Sequential
 
 __all__ = ["ICLRec"]
 
@@ -51,7 +51,7 @@ class _Options(SASRecOptions):
     """The share of a sequence that the view `reorder` shuffles, in one piece."""
 
 
-class ICLRec(SASRec):
+class ICLRec(Sequential):
     """A self-attentive sequential recommender with intent contrastive learning."""
 
     Options = _Options

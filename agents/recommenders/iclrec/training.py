@@ -13,8 +13,8 @@ from torch import Tensor
 from agents.core.artifacts import Content, Progress
 from agents.core.items import TrainingData
 from agents.recommenders._k_means import assigned, k_means
+from agents.recommenders._sequential.training import Run, forward, padded, steps
 from agents.recommenders._torch import Weights, array_of
-from agents.recommenders.sasrec.training import Run, forward, padded, steps
 
 if TYPE_CHECKING:
     from agents.recommenders.iclrec import _Options
@@ -28,7 +28,7 @@ MASK = "mask"
 def train(
     options: _Options, data: TrainingData, seed: int, state: Content | None
 ) -> Iterator[Progress]:
-    """See `agents.recommenders.sasrec.training.train`."""
+    """See `agents.recommenders._sequential.training.train`."""
     return steps(_Run(options, data, seed, state))
 
 

@@ -13,9 +13,9 @@ import torch
 
 from agents.core.errors import UsageError
 from agents.recommenders._k_means import assigned, k_means
+from agents.recommenders._sequential.training import last_outputs
 from agents.recommenders.core import histories, ndcg, target_ranks
 from agents.recommenders.iclrec import ICLRec, training
-from agents.recommenders.sasrec.training import last_outputs
 from tests.agents.recommenders.data import SMALL, result_of, rounds, steps_of, trained
 
 TINY = {**SMALL, "name": "iclrec", "intents": 3}

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.errors import DataError, UsageError
+from agents.recommenders._sequential import training
+from agents.recommenders._sequential.inference import encode
 from agents.recommenders.core import histories, ndcg, target_ranks
-from agents.recommenders.sasrec import SASRec, training
-from agents.recommenders.sasrec.inference import encode
+from agents.recommenders.sasrec import SASRec
 from tests.agents.recommenders.data import (
     SMALL,
     result_of,
@@ -236,6 +237,6 @@ def test_using_a_trained_one_never_imports_torch(tmp_path):
 
 def test_without_torch_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "agents.recommenders.sasrec.training")
+    monkeypatch.delitem(sys.modules, "agents.recommenders._sequential.training")
     with pytest.raises(UsageError, match=r"trained with torch.*\.\[train\]"):
         steps_of(SMALL, rounds())

@@ -14,6 +14,7 @@ from torch import Tensor
 from agents.core.artifacts import Content, Progress
 from agents.core.errors import DataError
 from agents.core.items import TrainingData
+from agents.recommenders._sequential.inference import EPSILON
 from agents.recommenders._torch import (
     Weights,
     adam_arrays,
@@ -26,10 +27,9 @@ from agents.recommenders._torch import (
     under,
 )
 from agents.recommenders.core import histories, ndcg, target_ranks
-from agents.recommenders.sasrec.inference import EPSILON
 
 if TYPE_CHECKING:
-    from agents.recommenders.sasrec import SASRecOptions
+    from agents.recommenders._sequential import SASRecOptions
 
 _INITIAL_STD = 0.02
 _BEST_OF = 10
