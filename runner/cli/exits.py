@@ -89,7 +89,7 @@ def lasting_console() -> tuple[Any, Screen]:
 
     from runner.core.screen import Screen
 
-    screen = Screen(sys.stdout)
+    screen = Screen()
     return Console(highlight=False, emoji=False, file=cast(Any, screen)), screen
 
 

@@ -9,11 +9,18 @@ from typing import Any, TextIO
 
 
 class Screen:
-    """A stream that remembers why it could not be written, and takes everything from then on."""
+    """Standard output, which remembers why it could not be written, and takes everything then.
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    It is looked up for each text: an engine in this process moves it when it starts (`redirect` in
+    `workers/backends/vllm/serving/output.py`).
+    """
+
+    def __init__(self) -> None:
         self.failed: Exception | None = None
+
+    @property
+    def _stream(self) -> TextIO:
+        return sys.stdout
 
     def write(self, text: str) -> int:
         if self.failed is None:

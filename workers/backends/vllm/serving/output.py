@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from workers.backends.vllm.serving.engine import Death
 from workers.processes import logs
@@ -26,15 +27,25 @@ _WRAPPERS = (
 def redirect(path: Path, *, keep_screen: bool = False) -> None:
     """Sends what this process and its children print to `path`, where causes can be read.
 
-    With `keep_screen`, what our own Python prints still goes where it went.
+    With `keep_screen`, what our own Python prints still goes where it went, to new `sys.stdout` and
+    `sys.stderr`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
     if keep_screen:
-        sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+        sys.stdout = _elsewhere(sys.stdout, 1)
+        sys.stderr = _elsewhere(sys.stderr, 2)
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.close(out)
+
+
+def _elsewhere(stream: TextIO, number: int) -> TextIO:
+    """A stream like this one that does not go away with the descriptor `number`."""
+    return os.fdopen(
+        os.dup(number), "w", buffering=1, encoding=stream.encoding, errors=stream.errors
+    )
 
 
 def log_vllm_to(path: Path) -> None:
