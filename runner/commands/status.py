@@ -22,6 +22,9 @@ from sweeps.storage import parts
 from sweeps.storage.records import JUDGEMENT, SCHEMAS
 from workers.results import lease
 
+_RUNS = ("run", "submit")
+"""Commands that run episodes."""
+
 
 def show_failures(
     results: Results, command: str, console: Console, judging: str | None = None
@@ -85,9 +88,9 @@ def show_status(folder: str, console: Console) -> None:
         console.print(
             f"the last run was stopped: {manifest.runs[-1].stopped}", markup=False, soft_wrap=True
         )
-    command = _command_of(manifest.runs, "run")
+    command = _command_of(manifest.runs, *_RUNS)
     needs = () if budget is None else budget.needs()
-    judging = _command_of(manifest.runs, "run", "judge") or "crsweep run SWEEP"
+    judging = _command_of(manifest.runs, *_RUNS, "judge") or "crsweep run SWEEP"
     show_failures(
         results,
         " ".join([command or "crsweep run SWEEP", *needs]),

@@ -114,7 +114,7 @@ def hostile_unit() -> Unit:
     item = Item("=1", HOSTILE, {HOSTILE: (HOSTILE,)}, HOSTILE, 1.5)
     said = [Message("user", f"=HYPERLINK({HOSTILE})"), Message("recommender", HOSTILE, (item,))]
     blocks = [Block("Conversation", said), Block("A", said[1:]), Block("B", said[1:])]
-    return Unit({"episode_id": "e"}, 0, "case", False, "pair", "movie", blocks, [item])
+    return Unit({"episode_id": "e"}, 0, "case", False, "pair", "movie", blocks, [item], HOSTILE)
 
 
 def test_text_is_escaped_in_the_form_and_no_formula_in_the_sheet(sweep):
@@ -126,7 +126,7 @@ def test_text_is_escaped_in_the_form_and_no_formula_in_the_sheet(sweep):
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert [tag for tag, _ in page.tags].count("section") == 1
     assert "img" not in [tag for tag, _ in page.tags]
-    assert page.items[next(iter(key.items))].count(HOSTILE) >= 5
+    assert page.items[next(iter(key.items))].count(HOSTILE) >= 6
     (row,) = csv.DictReader(io.StringIO(sheet_of(key, [unit]).removeprefix("\ufeff"), newline=""))
     assert not [cell for cell in row.values() if cell[:1] in tuple("=+-@\t\r")]
     assert HOSTILE in row["A"]

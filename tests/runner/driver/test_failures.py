@@ -5,15 +5,19 @@ import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from analysis.results import Results
+from runner.commands.status import show_status
 from runner.core.locations import journals_of
 from runner.driver.failures import failure_lines, to_run_again
 from sweeps.schema import Cache
 from sweeps.storage.folder import LocalFolder
+from tests.analysis.builder import Built, grid_of
 from tests.conftest import ROOT
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
@@ -205,3 +209,25 @@ def test_a_class_with_two_blames_has_one_command_and_what_is_replayed_is_said(
     (place / "journal" / "000001-0-000.calls").touch()
     agent, *_ = failure_lines(Results.open(out), "crsweep run x.yaml")
     assert "(once no other episode is left; until then the same replies are replayed): " in agent
+
+
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        (["crsweep run x.yaml", "crsweep judge out --only relevance"], "crsweep run x.yaml"),
+        (["crsweep run x.yaml", "crsweep prepare x.yaml"], "crsweep run x.yaml"),
+        (["crsweep submit x.yaml --address http://h:8265", ""], "crsweep submit x.yaml"),
+        (["crsweep judge out"], "crsweep run SWEEP"),
+    ],
+)
+def test_episodes_are_run_again_by_the_latest_command_that_runs_episodes(
+    tmp_path, capsys, typed, found
+):
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0])
+    built.failed(built.cells[0], "u0", 0, "agent", error_class="AgentError")
+    runs = [
+        {"driver_epoch": n, "started": n, "command": command, "typed_in": str(Path.cwd())}
+        for n, command in enumerate(typed)
+    ]
+    show_status(str(built.write(tmp_path / "out", runs=runs)), Console(width=200))
+    assert f"to run them again: {found} " in capsys.readouterr().out
