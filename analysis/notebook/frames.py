@@ -7,12 +7,14 @@ A frame is read when it is asked for. Its notes, a watermark among them, are in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.results import Results, quoted
 from analysis.statistics.compare import Comparison, compare_all
+from analysis.statistics.corrected import make_corrected
+from analysis.statistics.prediction_powered import Corrected
 from analysis.tables.doubts import notes as doubt_notes
 from analysis.tables.table import make_table, watermarks
 
@@ -102,6 +104,31 @@ class Frames:
             for metric, value in zip(table.metrics, row.values, strict=True)
         ]
         frame = pd.DataFrame(rows).astype({"mean": float, "std": float})
+        frame.attrs["notes"] = table.notes
+        return frame
+
+    def corrected(
+        self, metrics: Sequence[str] | str | None = None, *, complete_only: bool = True
+    ) -> pd.DataFrame:
+        """One row per cell and judged metric that people have labelled, raw and corrected by them,
+        as `crsweep table --corrected` prints them.
+
+        The columns are the fields of `analysis.statistics.prediction_powered.Corrected`, NaN with
+        fewer than two labelled cases.
+        """
+        import pandas as pd
+
+        names = self.metrics if metrics is None else _listed(metrics)
+        table = make_corrected(self._results, names, complete_only=complete_only)
+        rows = [
+            {
+                **{self._results.column(axis): label for axis, label in row.axes.items()},
+                "metric": row.metric,
+                **{f.name: getattr(row.found, f.name, float("nan")) for f in fields(Corrected)},
+            }
+            for row in table.rows
+        ]
+        frame = pd.DataFrame(rows)
         frame.attrs["notes"] = table.notes
         return frame
 

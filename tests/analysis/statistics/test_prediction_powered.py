@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import analysis
 from agents.core.errors import UsageError
 from analysis.results import Results
 from analysis.statistics.corrected import as_csv, make_corrected, sheet
@@ -167,6 +168,9 @@ def test_a_table_and_a_comparison_have_raw_and_corrected_side_by_side(built, tmp
         "labelled",
     ]  # fmt: skip
     assert printed.rows[0][-1].text == "4 of 16"
+    frame = analysis.open(folder).corrected("relevance")
+    assert frame.corrected.tolist() == [row.found.corrected for row in table.rows if row.found]
+    assert frame.attrs["notes"] == table.notes
     (first, _) = csv.DictReader(io.StringIO(as_csv(table)))
     assert float(first["corrected"]) == table.rows[0].found.corrected  # type: ignore[union-attr]
     out = io.StringIO()
