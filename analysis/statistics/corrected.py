@@ -103,7 +103,8 @@ def sheet(table: CorrectedTable) -> Sheet:
         ]
         for row in table.rows
     ]
-    left_out = [f"left out above: {'; '.join(b.left_out)}" for b in labels.values() if b.left_out]
+    words = [f"{axis} {'; '.join(b.left_out)}" for axis, b in labels.items() if b.left_out]
+    left_out = [f"left out above: {'; '.join(words)}"] if words else []
     figures = ["raw", "people", "corrected", "95 % interval", "L", "labelled"]
     return Sheet([*table.axes, "metric"], figures, rows, [*left_out, *table.notes])
 
