@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from agents.core.artifacts import CallsRecipe, Recipe
+from agents.core.artifacts import CallsRecipe, Recipe, RolloutsRecipe
 from agents.core.seeds import Seeds
 from sweeps import identity
 from sweeps.tasks import Task
@@ -95,9 +95,10 @@ def need_of(
     domain: str,
     prompts: str,
     models: Mapping[str, Any],
+    dialogues: Mapping[str, Any] | None = None,
 ) -> Need:
-    """`domain` is a fingerprint, `prompts` the digest of the agent's prompts, and `models` maps
-    roles to what is declared of their models."""
+    """`domain` is a fingerprint, `prompts` the digest of the agent's prompts, `models` maps roles
+    to what is declared of their models, and `dialogues` is what decides rollouts beyond that."""
     inputs = tuple(
         need_of(each, made_from, domain=domain, prompts=prompts, models=models)
         for each, made_from in recipe.inputs().items()
@@ -109,6 +110,8 @@ def need_of(
     }
     if isinstance(recipe, CallsRecipe):
         found |= {"prompts": prompts, "model": models[role_of(recipe)]}
+    if isinstance(recipe, RolloutsRecipe):
+        found |= {"dialogues": dialogues, "models": models}
     if inputs:
         found["inputs"] = {need.name: need.identity for need in inputs}
     return Need(name, recipe, identity.digest(found), inputs)

@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.core import plugins
 from agents.core.agent import Agent, AgentOptions
-from agents.core.artifacts import CallsRecipe, Recipe
+from agents.core.artifacts import CallsRecipe, Recipe, RolloutsRecipe
 from agents.core.errors import PromptError, UsageError, near
 from agents.core.memory import Memory
 from agents.core.prompts import folder_of
@@ -113,7 +113,14 @@ class CellMaker:
         fingerprint = self.sources.made[source].domain.fingerprint()
         prompts = agent_identity["prompts"]
         needs = tuple(
-            need_of(name, recipe, domain=fingerprint, prompts=prompts, models=models)
+            need_of(
+                name,
+                recipe,
+                domain=fingerprint,
+                prompts=prompts,
+                models=models,
+                dialogues=_rollouts(recipe, config, agent_identity, user_identity),
+            )
             for name, recipe in recipes.items()
         )
         cell_id = identity.cell_id(
@@ -218,6 +225,25 @@ class CellMaker:
                 found.replace_by_axis(grid.keys_of(self._loaded.cell, axis), axis)
             self._origins[axes] = found
         return self._origins[axes]
+
+
+def _rollouts(
+    recipe: Recipe,
+    config: CellConfig,
+    agent: Mapping[str, Any],
+    user: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """What decides the dialogues of a recipe of rollouts, beyond domain and models."""
+    if not isinstance(recipe, RolloutsRecipe):
+        return None
+    options = recipe.options(config.agent.options)
+    options.pop("prompts", None)  # their digest is there
+    return {
+        "agent": {**agent, "options": options, "needs": None},
+        "user": user,
+        "success": config.success.name,
+        "limits": config.limits.model_dump(),
+    }
 
 
 def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:

@@ -71,6 +71,10 @@ class Resources:
             self._prepared[artifact.key] = artifact
             self._loaded.pop(artifact.key, None)
 
+    def for_job(self, job: Job) -> Resources:
+        """For another job with the same engines and cache. It is not closed on its own."""
+        return Resources(job, self.engines, self._cache)
+
     def artifact(self, key: str) -> Prepared:
         """An artifact that was provided. StoreError if it was not."""
         found = self._prepared.get(key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -17,10 +17,11 @@ import numpy as np
 
 from agents.core.ask import Ask
 from agents.core.items import Catalogue, TrainingData
+from agents.core.memory import Memory
 from agents.core.prompts import PromptFolder
 from agents.core.steps import Step
 
-Kind = Literal["fit", "model_calls"]
+Kind = Literal["fit", "model_calls", "rollouts"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Recipe(ABC):
     """How one artifact is made. Picklable; equal identities on equal data and seeds make one."""
 
     kind: ClassVar[Kind]
+    counts: ClassVar[str] = "calls"
+    """What its progress counts."""
     version: ClassVar[int] = 1
     """Raised when the code changes what comes out: it is made again."""
 
@@ -157,3 +160,28 @@ class CallsRecipe(Recipe):
 
         Tried again after a crash, the same calls are made: those paid for come from the cache.
         """
+
+
+class RolloutsRecipe(Recipe):
+    """Dialogues of the agent with training users, from which a memory learns.
+
+    They are played one batch after the other, in an order that the training seed decides, until
+    `size` entries are there. Without as many, it fails. Its inputs are what the agent itself needs
+    besides the memory.
+    """
+
+    kind = "rollouts"
+    counts = "entries"
+    size: int
+
+    @property
+    @abstractmethod
+    def memory(self) -> Memory:
+        """How it learns; its `batch` dialogues run at once."""
+
+    @abstractmethod
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The agent's options in these dialogues: those of the sweep without the memory."""
+
+    def load(self, content: Content, catalogue: Catalogue) -> Sequence[Any]:
+        return tuple(content.data["entries"])

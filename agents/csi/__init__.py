@@ -53,7 +53,7 @@ from agents.core.sales import (
     shown_in,
     suggestion,
 )
-from agents.csi.memory import KEY, MemoryOptions, Recall, SalesMemory
+from agents.csi.memory import KEY, CollectSales, MemoryOptions, Recall, SalesMemory
 from agents.csi.steps import (
     NARROW,
     PLAN,
@@ -140,11 +140,16 @@ class CSI(Agent):
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        return retriever_needs(options.retriever)
+        found = retriever_needs(options.retriever)
+        if options.memory is not None and options.memory.size is not None:
+            found[MEMORY] = CollectSales(options.memory.size, options.retriever)
+        return found
 
     @classmethod
     def memory(cls, options: _Options) -> Memory | None:
-        return None if options.memory is None else SalesMemory(options.memory_batch)
+        if options.memory is None or options.memory.kind == "offline":
+            return None
+        return SalesMemory(options.memory_batch)
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         state = await self._plan(dialogue, ask)

@@ -20,18 +20,20 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from agents.core.artifacts import Recipe, RolloutsRecipe
 from agents.core.ask import Ask
 from agents.core.memory import LearnedTurn, Memory
 from agents.core.plugins import Options
 from agents.csi.steps import Profile
-from agents.tools.retrieval import RetrieverName, embedded, unit
+from agents.tools.retrieval import RetrieverName, embedded, retriever_needs, unit
 
 Holds = Literal["strategy", "utterance"]
+_AT_ONCE = 16  # rollouts
 _DIMENSIONS = 512  # of hashed words
 _WORD = re.compile(r"\w+")
 KEY = "memory_key"
@@ -41,12 +43,20 @@ KEY = "memory_key"
 class MemoryOptions(Options):
     """Option `memory` of CSI."""
 
-    kind: Literal["online"]
-    """`online` grows from dialogue to dialogue."""
+    kind: Literal["offline", "online"]
+    """`online` grows from dialogue to dialogue, `offline` comes from training users."""
     holds: Holds = "utterance"
     """What is shown of an entry: the strategy alone, or the message too."""
     k: Annotated[int, Field(ge=1, le=20)] = 3
     """How many entries are shown."""
+    size: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """How many entries an offline memory has (25 to 100 in the paper)."""
+
+    @model_validator(mode="after")
+    def _only_offline_has_a_size(self) -> Self:
+        if (self.kind == "offline") != (self.size is not None):
+            raise ValueError("an offline memory has a `size`, and an online one has none")
+        return self
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,31 @@ class SalesMemory(Memory):
             if turn.action == "persuade" and bought in turn.shown and KEY in turn.extra:
                 return [{**turn.extra[KEY], "strategy": turn.strategy, "utterance": turn.text}]
         return []
+
+
+@dataclass(frozen=True)
+class CollectSales(RolloutsRecipe):
+    """The offline memory: sales above the budget, to training users, without a memory."""
+
+    size: int
+    retriever: RetrieverName
+
+    @property
+    def label(self) -> str:
+        return f"memory of {self.size} sales"
+
+    @property
+    def memory(self) -> SalesMemory:
+        return SalesMemory(_AT_ONCE)
+
+    def inputs(self) -> Mapping[str, Recipe]:
+        return retriever_needs(self.retriever)
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": "sales", "size": self.size, "version": self.version}
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {**given, "memory": {"kind": "online"}, "memory_batch": _AT_ONCE}
 
 
 class Recall:

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from agents.core.artifacts import CallsRecipe, Content, FitRecipe
+from agents.core.artifacts import CallsRecipe, Content, FitRecipe, RolloutsRecipe
 from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
 from runner.core.formatting import duration
@@ -99,7 +99,7 @@ class Preparation:
     def tasks(self, cells: Collection[int]) -> list[Task]:
         """What workers are to make before the episodes of `cells`, and of no cells before."""
         found = []
-        for artifact in self._to_make(CallsRecipe):
+        for artifact in self._to_make(CallsRecipe, RolloutsRecipe):
             here = [cell for cell in artifact.cells if cell in cells]
             if here and artifact.key not in self._assigned:
                 self._assigned.add(artifact.key)
@@ -136,10 +136,12 @@ class Preparation:
     def engines_only(self) -> Plan:
         """The plan as far as artifacts need engines: nobody else speaks in its cells."""
         roles: dict[int, list[str]] = {}
-        for artifact in self._to_make(CallsRecipe):
-            assert isinstance(artifact.recipe, CallsRecipe)
+        for artifact in self._to_make(CallsRecipe, RolloutsRecipe):
+            recipe = artifact.recipe
             for cell in artifact.cells:
-                roles.setdefault(cell, []).append(role_of(artifact.recipe))
+                everybody = self._plan.cells[cell].roles
+                speaking = [role_of(recipe)] if isinstance(recipe, CallsRecipe) else everybody
+                roles.setdefault(cell, []).extend(speaking)
         cells = [
             replace(cell, roles={role: cell.roles[role] for role in roles.get(index, ())})
             for index, cell in enumerate(self._plan.cells)
@@ -159,7 +161,7 @@ class Preparation:
         """How far the artifacts under way are."""
         assert self._display is not None
         for key, (done, most) in progress.items():
-            words = f"{done:,} of {most:,} calls"
+            words = f"{done:,} of {most:,} {self._artifacts[key].recipe.counts}"
             self._display.note(self._artifacts[key].title, done, most, words)
 
     async def received(self, outcome: Outcome, final: bool) -> None:
@@ -208,13 +210,13 @@ class Preparation:
                     wanted += artifact.inputs.values()
         self._artifacts = {k: found for k, found in self._plan.artifacts.items() if k in seen}
 
-    def _to_make(self, kind: type) -> list[Artifact]:
+    def _to_make(self, *kinds: type) -> list[Artifact]:
         return [
             artifact
             for key, artifact in self._artifacts.items()
             if key not in self._ready
             and key not in self._lacking
-            and isinstance(artifact.recipe, kind)
+            and isinstance(artifact.recipe, kinds)
         ]
 
     def _look_for(self, artifact: Artifact) -> None:
@@ -270,7 +272,7 @@ class Preparation:
         return artifact.for_agents or any(
             artifact.key in other.inputs.values()
             for other in self._artifacts.values()
-            if isinstance(other.recipe, CallsRecipe)
+            if isinstance(other.recipe, CallsRecipe | RolloutsRecipe)
         )
 
     def _fail(self, artifact: Artifact, reason: str) -> None:

@@ -162,6 +162,8 @@ def _work(found: Mapping[str, Any]) -> str:
         return "ready"
     if not found["needed"]:
         return f"{found['state']}, but no episode that is left needs it"
+    if found["kind"] == "rollouts":
+        return f"{found['state']}, by dialogues with training users, whose cost is not estimated"
     if found["kind"] != "fit":
         spoken = Spoken(*(found[name] for name in Spoken._fields)).words()
         return f"{found['state']}, about {spoken} (from a rehearsal with the rules backend)"

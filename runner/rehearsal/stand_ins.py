@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from agents.core.artifacts import CallsRecipe, Content, FitRecipe
+from agents.core.artifacts import CallsRecipe, Content, FitRecipe, RolloutsRecipe
 from agents.core.ask import CallLog
 from agents.core.errors import AgentError
 from runner.core.locations import store_of
@@ -151,6 +151,8 @@ async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
         quick = recipe.stand_in()
         is_real = quick.identity() == recipe.identity() and plan.artifacts[key].seed == _SEED
         recipe, content = quick, _fitted(quick, plan.sources[cell.source].domain)
+    elif isinstance(recipe, RolloutsRecipe):
+        content, is_real = Content({"entries": []}), False
     else:
         assert isinstance(recipe, CallsRecipe)
         content, calls, _ = await _written(plan, index, need, key)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from agents.core.agent import Agent, AgentOptions
+from agents.core.artifacts import Recipe, RolloutsRecipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.memory import MEMORY, LearnedTurn, Memory
@@ -29,6 +30,8 @@ GREET = Step("greet", "verbalise", _Greeting)
 class _Options(AgentOptions):
     memory_batch: Annotated[int, Field(ge=1)] = 1
     remembers: bool = True
+    collects: int = 0
+    """Entries of an offline memory, if any."""
     fails: str = ""
     """The case in which it fails."""
 
@@ -42,14 +45,34 @@ class _Everything(Memory):
         return [{"text": last.text, "accepted": last.accepted, "case": last.extra["case"]}]
 
 
+@dataclass(frozen=True)
+class _Collected(RolloutsRecipe):
+    size: int
+
+    @property
+    def memory(self) -> _Everything:
+        return _Everything(4)
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"name": "collected", "size": self.size}
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {**given, "collects": 0}
+
+
 class Remembering(Agent):
     Options = _Options
     options: _Options
     steps = (GREET,)
 
     @classmethod
+    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
+        return {MEMORY: _Collected(options.collects)} if options.collects else {}
+
+    @classmethod
     def memory(cls, options: _Options) -> Memory | None:
-        return _Everything(options.memory_batch) if options.remembers else None
+        online = options.remembers and not options.collects
+        return _Everything(options.memory_batch) if online else None
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         case = self.context.case.case_id

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import NamedTuple
 
-from agents.core.artifacts import CallsRecipe, Content
+from agents.core.artifacts import CallsRecipe, Content, RolloutsRecipe
 from agents.core.ask import Ask, CallLog
 from agents.core.calls import Model
 from agents.core.errors import AgentError, UserError, blaming
 from sweeps.artifacts import role_of
 from sweeps.speakers import AGENTS
 from sweeps.tasks import Task
-from workers.core.attempts import Attempt, OnProgress, Row, error_of
+from workers.core.attempts import OnProgress, error_of
+from workers.kinds.rollouts import ArtifactAttempt, Written, collect
 from workers.resources import Resources, speaker_of
 from workers.results.rows import rows_of_calls
-
-
-class Written(NamedTuple):
-    """An artifact that models wrote, with the rows of the calls. Crosses processes."""
-
-    content: Content
-    calls: list[Row]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ArtifactAttempt(Attempt):
-    """One attempt at an artifact."""
-
-    written: Written | None
-
-    @property
-    def result(self) -> Written | None:
-        return self.written
 
 
 class ArtifactHandler:
@@ -53,6 +33,9 @@ class ArtifactHandler:
         need = next(need for need in needs if need.key_at(seed) == task.id)
         inputs = {each.name: resources.artifact(each.key_at(seed)).content for each in need.inputs}
         recipe = need.recipe.given(inputs)
+        if isinstance(recipe, RolloutsRecipe):
+            used = [resources.artifact(each.key_at(seed)) for each in need.inputs]
+            return await collect(resources, task, recipe, used, log, on_progress)
         assert isinstance(recipe, CallsRecipe)
         return await self.write(recipe, task, log, on_progress)
 

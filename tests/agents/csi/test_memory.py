@@ -16,6 +16,7 @@ from agents.core.memory import MEMORY, LearnedTurn
 from agents.csi import CSI
 from agents.csi.memory import KEY, Recall, SalesMemory
 from agents.csi.steps import Profile
+from agents.tools.retrieval import ITEM_VECTORS
 from tests.agents.csi.harness import (
     CATALOGUE,
     OPENING,
@@ -130,8 +131,27 @@ def test_options_of_the_memory():
     assert found is not None and found.batch == 10
     with pytest.raises(ValidationError, match="searched by the profile"):
         OPTIONS(memory=ONLINE, profile=False)
-    for wrong in ({"kind": "both"}, {"kind": "online", "k": 0}, {"kind": "online", "holds": "x"}):
+    wrongs = (
+        {"kind": "both"},
+        {"kind": "online", "k": 0},
+        {"kind": "online", "holds": "x"},
+        {"kind": "online", "size": 25},
+        {"kind": "offline"},
+    )
+    for wrong in wrongs:
         with pytest.raises(ValidationError):
             OPTIONS(memory=wrong)
     assert OPTIONS().identity() == {}
     assert OPTIONS(memory=ONLINE).identity() == {"memory": {"kind": "online"}}
+
+
+def test_an_offline_memory_is_collected_by_the_same_agent_without_entries():
+    memory = {"kind": "offline", "size": 25, "holds": "strategy"}
+    options = OPTIONS(memory=memory, retriever="dense")
+    assert AGENT.memory(options) is None  # no stream
+    recipe = AGENT.needs(options)[MEMORY]
+    assert set(recipe.inputs()) == {ITEM_VECTORS}
+    assert recipe.identity() == AGENT.needs(OPTIONS(memory={**memory, "k": 9}))[MEMORY].identity()
+    played = OPTIONS(**recipe.options({"memory": memory, "planning": "two_calls"}))
+    assert (played.planning, played.memory.kind) == ("two_calls", "online")
+    assert MEMORY not in AGENT.needs(played)

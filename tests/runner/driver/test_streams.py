@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-
-import pytest
+from typing import Any
 
 from agents.core.seeds import Seeds
 from sweeps.streams import chain_of
@@ -51,16 +50,11 @@ def order_of(path, *overrides):
     return [[link.case_id for link in batch] for batch in chain.batches]
 
 
-@pytest.fixture
-def whole(tmp_path, crsweep):
-    """A stream of 60 dialogues, played in one go: its file, and what came of it."""
-    path = sweep(tmp_path / "whole")
-    crsweep("run", path)
-    return path, tmp_path / "whole" / "out"
-
-
-def test_each_dialogue_remembers_all_before_it_in_the_order_of_the_seed(whole, tmp_path, crsweep):
-    path, out = whole
+def test_a_stream_is_the_same_on_ray_after_a_kill_and_under_other_hash_seeds(
+    tmp_path, crsweep, start
+):
+    path, out = sweep(tmp_path / "whole"), tmp_path / "whole" / "out"
+    crsweep("run", path, PYTHONHASHSEED="5")
     found = memories(out)
     order = [case for [case] in order_of(path)]
     assert len(found) == CASES
@@ -69,16 +63,12 @@ def test_each_dialogue_remembers_all_before_it_in_the_order_of_the_seed(whole, t
     assert len({digest for digest, _ in found.values()}) == CASES
     other = order_of(path, "seeds.order=1")
     assert sorted(other) == sorted([case] for case in order) and other != order_of(path)
-    assert "nothing to do" in crsweep("run", path).stdout
 
+    run = {"executor": "ray", "episode_workers": 2, "concurrency": 8}
+    crsweep("run", sweep(tmp_path / "ray", run=run), PYTHONHASHSEED="77")
+    assert outcomes(tmp_path / "ray" / "out") == outcomes(out)
+    assert memories(tmp_path / "ray" / "out") == found
 
-def test_another_hash_seed_and_a_kill_in_mid_chain_change_nothing(whole, tmp_path, crsweep, start):
-    _, out = whole
-    hashed = sweep(tmp_path / "hashed", cases=12)
-    same = sweep(tmp_path / "same", cases=12)
-    crsweep("run", hashed, PYTHONHASHSEED="77")
-    crsweep("run", same, PYTHONHASHSEED="5")
-    assert outcomes(tmp_path / "hashed" / "out") == outcomes(tmp_path / "same" / "out")
     killed = sweep(tmp_path / "killed", latency=5.0)
     process = start(killed)
 
@@ -87,19 +77,10 @@ def test_another_hash_seed_and_a_kill_in_mid_chain_change_nothing(whole, tmp_pat
 
     wait_for(begun, process, "a few episodes")
     kill(process)
-    before = len(outcomes(tmp_path / "killed" / "out"))
-    assert 0 < before < CASES
+    assert 0 < len(outcomes(tmp_path / "killed" / "out")) < CASES
     crsweep("run", killed, "--wait-for-lease", "60")
     assert outcomes(tmp_path / "killed" / "out") == outcomes(out)
-    assert memories(tmp_path / "killed" / "out") == memories(out)
-
-
-def test_ray_plays_the_same_stream(whole, tmp_path, crsweep):
-    _, out = whole
-    run = {"executor": "ray", "episode_workers": 2, "concurrency": 8}
-    crsweep("run", sweep(tmp_path / "ray", run=run))
-    assert outcomes(tmp_path / "ray" / "out") == outcomes(out)
-    assert memories(tmp_path / "ray" / "out") == memories(out)
+    assert memories(tmp_path / "killed" / "out") == found
 
 
 def test_batches_of_ten_are_five_times_as_fast_and_remember_whole_batches(tmp_path, crsweep):
@@ -160,3 +141,24 @@ def test_a_larger_sample_is_another_chain_but_begins_the_same_where_its_order_do
     assert ids.isdisjoint(link.episode_id for batch in other.batches for link in batch)
     pairs = chain_of(0, "cell", ["a", "b", "c"], Seeds(0, 0, 0), 2)
     assert [len(batch) for batch in pairs.batches] == [2, 1]
+
+
+def test_an_offline_memory_is_collected_from_training_users_once(tmp_path, crsweep):
+    store: dict[str, Any] = {"artifacts": {"path": str(tmp_path / "store")}}
+    path = sweep(tmp_path / "a", cases=3, agent={"collects": 6}, **store)
+    planned = crsweep("plan", path).stdout
+    assert "rollouts:" in planned and "by dialogues with training users" in planned
+    crsweep("doctor", path)
+    crsweep("run", path)
+    [made] = (tmp_path / "store").glob("*/data.json")
+    entries = json.loads(made.read_text())["entries"]
+    assert len(entries) == 6
+    found = memories(tmp_path / "a" / "out")
+    assert {tuple(known) for _, known in found.values()} == {tuple(e["case"] for e in entries)}
+    assert len({digest for digest, _ in found.values()}) == 1
+    assert len(raw(tmp_path / "a" / "out", "episodes")) == 3  # rollouts are no episodes of it
+    again = crsweep("run", sweep(tmp_path / "b", cases=3, agent={"collects": 6}, **store)).stdout
+    assert "ready after" not in again
+    assert outcomes(tmp_path / "b" / "out") == outcomes(tmp_path / "a" / "out")
+    many = sweep(tmp_path / "c", cases=3, agent={"collects": 999}, **store)
+    assert "training users left 60 entries, expected 999" in crsweep("run", many, check=3).stdout
