@@ -57,6 +57,7 @@ SUFFIXES = (".py", ".j2", ".md")
 QUOTED = (
     "docs/papers/af_irs_episodes",  # dialogues and prompts as they were played
     "docs/papers/desire_episodes",
+    "docs/papers/csi_episodes",
     "analysis/published",  # data from papers
     "tests/test_language.py",
 )
