@@ -65,6 +65,7 @@ from agents.csi.steps import (
     THINK,
     Action,
     Profile,
+    one_line,
 )
 from agents.recommenders.core import best
 from agents.tools.categories import CategoryTree, path_of
@@ -123,6 +124,7 @@ class _State:
 class CSI(Agent):
     """Profiles the user, and asks, suggests or persuades accordingly."""
 
+    version = 2
     Options = _Options
     options: _Options
     roles = ("agent", "agent.retriever")
@@ -192,7 +194,7 @@ class CSI(Agent):
         """Probes preferences, or asks for a subcategory."""
         fields = {
             **self._fields(dialogue),
-            "thoughts": state.thoughts,
+            "thoughts": one_line(state.thoughts),
             "profile": _lines(state.profile),
         }
         if action == "category_narrowing":
@@ -226,9 +228,9 @@ class CSI(Agent):
         fields = selling(
             selected,
             candidate,
-            thoughts=state.thoughts,
-            needs="" if profile is None else profile.preference,
-            personality="" if profile is None else profile.personality,
+            thoughts=one_line(state.thoughts),
+            needs="" if profile is None else one_line(profile.preference),
+            personality="" if profile is None else one_line(profile.personality),
             examples=examples,
         )
         fields |= self._fields(dialogue)

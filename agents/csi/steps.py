@@ -53,6 +53,11 @@ _Selected = Annotated[
 ]
 
 
+def one_line(text: str) -> str:
+    """What a model wrote, as prompts show it: a second line could pass for the user's."""
+    return " ".join(text.split())
+
+
 class Profile(ReplyModel):
     """The contextual profile P_t (section 3.1 and Table 14)."""
 
@@ -64,13 +69,14 @@ class Profile(ReplyModel):
 
     def lines(self) -> tuple[str, ...]:
         """A line for each part, for prompts."""
-        return (
+        parts = (
             f"preference: {self.preference}",
             f"category path: {' > '.join(self.category_path) or 'unknown'}",
             f"personality: {self.personality}",
             f"expected price range: {' to '.join(map(str, self.price_range)) or 'unknown'}",
             f"item of interest: {''.join(self.selected_item) or 'unknown'}",
         )
+        return tuple(map(one_line, parts))
 
 
 class ThoughtsFirst(ReplyModel):
