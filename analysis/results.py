@@ -44,7 +44,8 @@ _VIEWS = {
 class Results:
     """The results in one sweep folder, as they are now."""
 
-    def __init__(self, folder: Folder, manifest: Manifest) -> None:
+    def __init__(self, folder: Folder, manifest: Manifest, *, plan_only: bool = False) -> None:
+        """With `plan_only`, no part is looked at: there are the plan's tables and its cases."""
         self.folder = folder
         self.manifest = manifest
         self.axes = list(dict.fromkeys(axis for cell in manifest.cells for axis in cell.axes))
@@ -64,7 +65,8 @@ class Results:
             "ON p.source_id = c.source_id AND c.position < p.sample"
         )
         self._files: dict[str, list[str]] = {}
-        self._list_files()
+        if not plan_only:
+            self._list_files()
         self.db.execute(sql.read("best_place"))
 
     @classmethod

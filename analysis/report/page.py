@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -59,9 +59,17 @@ def make(results: Results, wanted: Defined) -> Made:
     return Made(tables, [_figure(results, name, spec) for name, spec in wanted.figures.items()])
 
 
-def page(results: Results, wanted: Defined, made: Made, *, dialogues: int, source: str) -> str:
+def page(
+    results: Results,
+    wanted: Defined,
+    made: Made,
+    *,
+    dialogues: int,
+    source: str,
+    titles: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
     """The page. `dialogues` of each outcome and cell are shown; `source` says whose definitions
-    of tables and figures `wanted` are."""
+    of tables and figures `wanted` are; `titles` has those of items, by source and id."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -75,7 +83,7 @@ def page(results: Results, wanted: Defined, made: Made, *, dialogues: int, sourc
         if one.drawing or not wanted.usual_figures
     ]
     shared, differ = facts.shared_settings(results)
-    shown = samples(results, dialogues)
+    shown = samples(results, dialogues, titles or {})
     return environment.get_template("report.html").render(
         name=results.manifest.name,
         css=Markup((_TEMPLATES / "report.css").read_text()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ _ERROR = 1_000
 
 
 class Message(NamedTuple):
-    """One side of a turn. `items_shown` are: (id, is a target, was accepted)."""
+    """One side of a turn. `items_shown` are: (title or id, target, accepted)."""
 
     turn: int
     speaker: str
@@ -37,8 +38,11 @@ class Sample(NamedTuple):
     messages: list[Message]
 
 
-def samples(results: Results, each: int) -> list[Sample]:
-    """At most `each` dialogues of every outcome and cell, in the order of cases; `MOST` in all."""
+def samples(results: Results, each: int, titles: Mapping[str, Mapping[str, str]]) -> list[Sample]:
+    """At most `each` dialogues of every outcome and cell, in the order of cases; `MOST` in all.
+
+    `titles` has those of the items that are known, by source and id.
+    """
     if each < 1:
         return []
     heads = results.arrow(
@@ -59,7 +63,12 @@ def samples(results: Results, each: int) -> list[Sample]:
         turns.setdefault(row["attempt_id"], []).append(row)
     names = labels(results)
     return [
-        _sample(names[head["cell"]], head, turns.get(head["attempt_id"], []))
+        _sample(
+            names[head["cell"]],
+            head,
+            turns.get(head["attempt_id"], []),
+            titles.get(results.manifest.cells[head["cell"]].source_id, {}),
+        )
         for head in _rows(heads)
     ]
 
@@ -68,7 +77,9 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
     return table.to_pylist()
 
 
-def _sample(label: str, head: dict[str, Any], turns: list[dict[str, Any]]) -> Sample:
+def _sample(
+    label: str, head: dict[str, Any], turns: list[dict[str, Any]], titles: Mapping[str, str]
+) -> Sample:
     failed = head["status"] != "done"
     if failed:
         outcome = f"failed, blame {head['blame']}"
@@ -78,17 +89,25 @@ def _sample(label: str, head: dict[str, Any], turns: list[dict[str, Any]]) -> Sa
         outcome = f"no success ({head['stop_reason'].replace('_', ' ')})"
     targets = list(head["targets"] or [])
     error = f"{head['error_class']}: {head['error']}" if failed else ""
-    messages = [message for turn in turns for message in _messages(turn, frozenset(targets))]
+    messages = [
+        message for turn in turns for message in _messages(turn, frozenset(targets), titles)
+    ]
     good = None if failed else head["success"]
+    named = [titles.get(item, item) for item in targets]
     return Sample(
-        label, head["case_id"], head["seed"], outcome, good, targets, _cut(error, _ERROR), messages
+        label, head["case_id"], head["seed"], outcome, good, named, _cut(error, _ERROR), messages
     )
 
 
-def _messages(turn: dict[str, Any], targets: frozenset[str]) -> list[Message]:
+def _messages(
+    turn: dict[str, Any], targets: frozenset[str], titles: Mapping[str, str]
+) -> list[Message]:
     found = []
     if turn["agent_text"] is not None:
-        items = [(item, item in targets, item == turn["accepted_item"]) for item in turn["shown"]]
+        accepted = turn["accepted_item"]
+        items = [
+            (titles.get(item, item), item in targets, item == accepted) for item in turn["shown"]
+        ]
         tags = [tag for tag in (turn["action"], turn["strategy"]) if tag]
         text = _cut(turn["agent_text"], _TEXT)
         found.append(Message(turn["turn"], "recommender", text, tags, items))

@@ -35,6 +35,7 @@ from sweeps.storage.folder import Folder
 _HERE = Path(__file__).parent
 _LOOK_EVERY = 2.0  # seconds between two looks at the folder, at least
 Running = Callable[[], str | None]
+TitlesOf = Callable[[str], Mapping[str, str]]
 
 
 class Gone(UsageError):
@@ -49,15 +50,18 @@ class Viewer:
         folder: Folder,
         running: Running = lambda: None,
         *,
+        titles: TitlesOf = lambda source: dialogue.NO_TITLES,
         look_every: float = _LOOK_EVERY,
         seconds: float = sandbox.SECONDS,
     ) -> None:
         """Reads all episodes of the folder. `running` says who runs the sweep, None if it is not
-        run; `seconds` is what a free condition may take. UsageError, StoreError.
+        run; `titles` gives those of the items of a source that are known by now; `seconds` is what
+        a free condition may take. UsageError, StoreError.
         """
         self.folder = folder
         self.seconds = seconds
         self._running = running
+        self._titles = titles
         self._looked = 0.0
         self._look_every = self._pause = look_every
         self._lock = threading.Lock()
@@ -89,6 +93,11 @@ class Viewer:
         # A large folder takes long to look at: at most a tenth of the time goes into that.
         took = self._looked - started
         self._pause = max(self._look_every, 10 * took) if self._look_every else 0.0
+
+    def read(self, row: Mapping[str, Any]) -> dialogue.DialogueView:
+        """The dialogue of a row of the index."""
+        source = self.index.manifest.cells[row["cell"]].source_id
+        return dialogue.read(self.index, row, self._titles(source))
 
     @property
     def running(self) -> str | None:
@@ -243,7 +252,7 @@ class _Pages:
         previous, following = self._listing(chosen, left).around(row)
         return self._html(
             "dialogue.html",
-            view=dialogue.read(index, row),
+            view=self._viewer.read(row),
             filters=chosen,
             previous=previous,
             following=following,
@@ -271,7 +280,7 @@ class _Pages:
         index = self._viewer.index
         given = request.query_params
         one, other = (self._row(given.get(key, "")) for key in ("a", "b"))
-        views = [dialogue.read(index, row) for row in (one, other)]
+        views = [self._viewer.read(row) for row in (one, other)]
         return self._html(
             "compare.html",
             views=views,

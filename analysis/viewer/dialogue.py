@@ -12,6 +12,10 @@ from analysis.viewer.index import Index
 from analysis.viewer.queries import name_rows
 
 _LONG = ("prompt", "reply", "thinking")  # columns of calls that are read when a person looks
+Titles = Mapping[str, str]
+"""Item id -> title."""
+
+NO_TITLES: Titles = {}
 RANKS = 50
 """Items of a ranking or of candidates that are listed."""
 
@@ -20,6 +24,8 @@ class ListedItem(NamedTuple):
     item: str
     target: bool
     accepted: bool
+    title: str = ""
+    """Empty where it is not known."""
 
 
 class ItemList(NamedTuple):
@@ -43,6 +49,7 @@ class TurnView:
     candidates: ItemList | None
     decision: str | None
     accepted_item: str | None
+    accepted_title: str
     leaves: bool
     records: Sequence[tuple[str, str]]
     """Heading and indented JSON of what agent and user recorded."""
@@ -67,6 +74,8 @@ class DialogueView:
     verdicts: Sequence[Mapping[str, Any]]
     """On the whole dialogue."""
     calls: Mapping[str, int]
+    titles: Titles
+    """Of its items, as far as they are known."""
 
 
 def row_of(index: Index, attempt: str) -> dict[str, Any] | None:
@@ -95,14 +104,14 @@ def siblings(index: Index, row: Mapping[str, Any], snapshot: int) -> list[dict[s
     return [found for found in rows if cells[found["cell"]].source_id == source]
 
 
-def read(index: Index, row: Mapping[str, Any]) -> DialogueView:
+def read(index: Index, row: Mapping[str, Any], titles: Titles = NO_TITLES) -> DialogueView:
     """All of a dialogue but the words of its calls. StoreError, PartDamaged."""
     attempt, bundle = row["attempt_id"], index.bundle_of(row["bundle_id"])
     stored = index.stored
     (episode,) = stored["episodes"].find("attempt_id", attempt, bundle)[:1] or ({},)
     targets = frozenset(episode.get("targets") or ())
     turns = [
-        _turn(found, targets)
+        _turn(found, targets, titles)
         for found in sorted(
             stored["turns"].find("attempt_id", attempt, bundle), key=lambda found: found["turn"]
         )
@@ -121,7 +130,7 @@ def read(index: Index, row: Mapping[str, Any]) -> DialogueView:
     for verdict in verdicts:
         turn = numbers.get(verdict["turn"])
         (whole if turn is None else turn.verdicts).append(verdict)
-    return DialogueView(row, episode, turns, whole, _sums(calls))
+    return DialogueView(row, episode, turns, whole, _sums(calls), titles)
 
 
 def calls_of(index: Index, row: Mapping[str, Any], turn: int) -> list[dict[str, Any]]:
@@ -155,7 +164,7 @@ def side_by_side(one: DialogueView, other: DialogueView) -> list[Parting]:
     return found
 
 
-def _turn(row: Mapping[str, Any], targets: frozenset[str]) -> TurnView:
+def _turn(row: Mapping[str, Any], targets: frozenset[str], titles: Titles) -> TurnView:
     accepted = row["accepted_item"]
     extra, user_extra = row["extra"], row["user_extra"]
     records = [
@@ -176,11 +185,12 @@ def _turn(row: Mapping[str, Any], targets: frozenset[str]) -> TurnView:
         user_text=row["user_text"],
         action=row["action"],
         strategy=row["strategy"],
-        shown=[ListedItem(i, i in targets, i == accepted) for i in row["shown"]],
-        ranking=_items(row["ranking"], targets, accepted),
-        candidates=_items(row["candidates"], targets, accepted),
+        shown=_listed(row["shown"], targets, accepted, titles),
+        ranking=_items(row["ranking"], targets, accepted, titles),
+        candidates=_items(row["candidates"], targets, accepted, titles),
         decision=row["user_decision"],
         accepted_item=accepted,
+        accepted_title=titles.get(accepted or "", ""),
         leaves=row["user_leaves"],
         records=[(name, _indented(text)) for name, text in records if text not in ("{}", "null")],
         flags=flags,
@@ -188,18 +198,23 @@ def _turn(row: Mapping[str, Any], targets: frozenset[str]) -> TurnView:
 
 
 def _broken_off(number: int, calls: Mapping[str, int]) -> TurnView:
-    return TurnView(number, None, "", None, None, [], None, None, None, None, False, [],
+    return TurnView(number, None, "", None, None, [], None, None, None, None, "", False, [],
                     ["broken off by an error"], calls=calls)  # fmt: skip
 
 
 def _items(
-    items: Sequence[str] | None, targets: frozenset[str], accepted: str | None
+    items: Sequence[str] | None, targets: frozenset[str], accepted: str | None, titles: Titles
 ) -> ItemList | None:
     if items is None:
         return None
     places = [place for place, item in enumerate(items, start=1) if item in targets]
-    listed = [ListedItem(i, i in targets, i == accepted) for i in items[:RANKS]]
-    return ItemList(listed, len(items), places)
+    return ItemList(_listed(items[:RANKS], targets, accepted, titles), len(items), places)
+
+
+def _listed(
+    items: Sequence[str], targets: frozenset[str], accepted: str | None, titles: Titles
+) -> list[ListedItem]:
+    return [ListedItem(i, i in targets, i == accepted, titles.get(i, "")) for i in items]
 
 
 def _sums(calls: Sequence[Mapping[str, Any]]) -> dict[str, int]:

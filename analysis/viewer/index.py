@@ -63,7 +63,7 @@ class Index:
         """Reads the plan; call `refresh` before anything else. Snapshots count from `first`."""
         self.folder = folder
         self.first = first
-        results = Results(*sweep_at(folder))
+        results = Results(*sweep_at(folder), plan_only=True)  # the parts are read below
         self.manifest = results.manifest
         self.axes = results.axes
         self.planned = results.planned

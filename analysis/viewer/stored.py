@@ -30,6 +30,7 @@ class StoredTable:
         self._lock = threading.Lock()
         self._listed: list[str] | None = None
         self._live: list[str] = []
+        self._replaced: dict[str, list[str]] = {}  # compacted file -> what it was made of
         self._bundles: dict[str, frozenset[str]] = {}  # part -> bundles, also of parts now gone
         self._part_of: dict[str, str] = {}  # bundle -> part
 
@@ -43,7 +44,7 @@ class StoredTable:
             listed = self.folder.names(self.table)
             if listed != self._listed:
                 while True:
-                    live = parts.live(self.folder, self.table)
+                    live = parts.live(self.folder, self.table, known=self._replaced)
                     try:
                         for name in live:
                             self._note(name)
@@ -56,8 +57,8 @@ class StoredTable:
 
     def _note(self, name: str) -> None:
         if name not in self._bundles:
-            compacted = parts.is_compacted(name)
-            of = parts.replaced_by(self.folder, name) if compacted else [name.partition("/")[2]]
+            own = name.partition("/")[2]
+            of = self._replaced[own] if parts.is_compacted(name) else [own]
             # It names compacted files too that it was made of, and no row was written in those.
             self._bundles[name] = frozenset(
                 n.removesuffix(parts.SUFFIX) for n in of if not n.startswith(parts.COMPACT)

@@ -14,6 +14,7 @@ from analysis.report.page import Made, make, page
 from analysis.results import Results
 from analysis.tables import sheets
 from runner.core.formatting import many
+from runner.core.titles import all_titles
 from sweeps.load import load
 
 
@@ -45,12 +46,15 @@ def show_report(
         if wanted.usual_tables
         else "Tables and figures as defined in the sweep file."
     )
-    text = page(results, wanted, made, dialogues=dialogues, source=source)
+    titles, problems = all_titles(results.manifest) if dialogues else ({}, [])
+    text = page(results, wanted, made, dialogues=dialogues, source=source, titles=titles)
     path.write_text(text, encoding="utf-8")
     _say(console, f"wrote {path}: {_counted(made)}")
     for one in (*made.tables, *([] if wanted.usual_figures else made.figures)):
         if one.problem:
             _say(console, f"not made: {one.name}: {one.problem}")
+    for problem in problems:
+        _say(console, problem)
     if assets is not None:
         _write_assets(made, assets, console)
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from rich.console import Console
 
 from agents.core.errors import UsageError
+from analysis.results import sweep_at
+from runner.core.titles import TitlesInBackground
 from sweeps.storage.folder import Folder, folder_at
 from workers.results import lease
 
@@ -32,7 +34,8 @@ def show_viewer(where: str, *, port: int | None, browser: bool, console: Console
     from analysis.viewer.app import Viewer, make_app
 
     folder = folder_at(where)
-    viewer = Viewer(folder, lambda: _holder(folder))
+    titles = _titles(folder)
+    viewer = Viewer(folder, lambda: _holder(folder), titles=titles)
     with _listening(port) as listener:
         port = listener.getsockname()[1]
         hosts = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
@@ -54,6 +57,11 @@ def show_viewer(where: str, *, port: int | None, browser: bool, console: Console
             uvicorn.Server(config).run(sockets=[listener])
         except KeyboardInterrupt:
             return  # that is how it is ended
+
+
+def _titles(folder: Folder) -> TitlesInBackground:
+    """Titles of the items of the plan, from data that is here."""
+    return TitlesInBackground(sweep_at(folder)[1])
 
 
 def _holder(folder: Folder) -> str | None:

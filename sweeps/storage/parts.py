@@ -47,12 +47,18 @@ class PartDamaged(StoreError):
         self.name = name
 
 
-def live(folder: Folder, table: str, without: Collection[str] = ()) -> list[str]:
+def live(
+    folder: Folder,
+    table: str,
+    without: Collection[str] = (),
+    known: dict[str, list[str]] | None = None,
+) -> list[str]:
     """The parts of `table` that count, as `<table>/<name>`, sorted; empty if there are none.
 
     Listing a folder is no single step. Where a compacted file came or a part went meanwhile, it is
     done again: else it could miss the new file and the parts that it replaced. Parts in `without`
-    are taken for not there.
+    are taken for not there. `known` has what compacted files stand for, by name: their footers are
+    not read again, and those of others are added.
     """
     found = _listed(folder, table)
     while True:
@@ -61,7 +67,7 @@ def live(folder: Folder, table: str, without: Collection[str] = ()) -> list[str]
         if set(found) <= set(again) and not any(n.startswith(COMPACT) for n in new):
             try:
                 whole = [name for name in again if f"{table}/{name}" not in without]
-                replaced = set().union(*_replaced(folder, table, whole).values())
+                replaced = set().union(*_replaced(folder, table, whole, known).values())
                 return [f"{table}/{name}" for name in whole if name not in replaced]
             except FileNotFoundError:
                 again = _listed(folder, table)
@@ -204,18 +210,21 @@ def _listed(folder: Folder, table: str) -> list[str]:
     return [name for name in folder.names(table) if name.endswith(SUFFIX)]
 
 
-def _replaced(folder: Folder, table: str, names: list[str]) -> dict[str, set[str]]:
+def _replaced(
+    folder: Folder, table: str, names: list[str], known: dict[str, list[str]] | None = None
+) -> dict[str, set[str]]:
     """Compacted file -> the names that it hides.
 
     Two that stand for the same rows take two drivers at once on an object store, one of which was
     stopped for longer than its lease lasts. The one that stands for all that the other does hides
     it; where neither does, to refuse is better than to count rows twice.
     """
-    stands_for = {
-        name: set(replaced_by(folder, f"{table}/{name}"))
-        for name in names
-        if name.startswith(COMPACT)
-    }
+    known = {} if known is None else known
+    compacted = [name for name in names if name.startswith(COMPACT)]
+    for name in compacted:
+        if name not in known:
+            known[name] = replaced_by(folder, f"{table}/{name}")
+    stands_for = {name: set(known[name]) for name in compacted}
     hides = {name: set(found) for name, found in stands_for.items()}
     owner: dict[str, str] = {}
     for name in sorted(stands_for, key=lambda n: (-len(stands_for[n]), n)):

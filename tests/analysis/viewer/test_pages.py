@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.results import Results
+from sweeps.storage import parts
+from sweeps.storage.records import SCHEMAS, metadata
 from tests.analysis.builder import Built, grid_of, messy
 from tests.analysis.viewer.reading import Browser, all_attempts, attempts_on
 
@@ -249,3 +253,39 @@ def test_looking_writes_nothing_and_takes_no_lease(sweep, browser):
     browser.get(page.hrefs("/dialogue")[0])
     browser.get("/")
     assert state() == before
+
+
+def test_items_have_their_titles_where_these_are_known(tmp_path):
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0"])
+    turn = {"shown": ["i0", "i5"], "user_decision": "accept", "accepted_item": "i0"}
+    one = built.episode(
+        built.cells[0], "u0", 0, success_turn=1, turns=[turn], accepted_item="i0", targets=["i0"]
+    )
+    titles = {"source": {"i0": "<b>Heat</b> Wave"}}
+    browser = Browser(built.write(tmp_path), titles=lambda source: titles.get(source, {}))
+    page = browser.dialogue(one["attempt_id"])
+    assert "<b>Heat</b> Wave i0 target accepted" in page.text
+    assert "targets <b>Heat</b> Wave accepted <b>Heat</b> Wave" in page.text
+    assert "i5" in page.text
+
+
+def test_opening_reads_each_footer_of_a_compacted_file_once(tmp_path, monkeypatch):
+    folder = Built(grid_of("a")).write(tmp_path)
+    (folder / "episodes").mkdir()
+    schema = SCHEMAS["episodes"].with_metadata(metadata({"crsweep.replaces": "[]"}))
+    names = [f"episodes/compact-000001-{n:06}.parquet" for n in range(3)]
+    for name in names:
+        pq.write_table(schema.empty_table(), folder / name)
+    read: Counter[str] = Counter()
+    footer_of = parts.footer_of
+
+    def counted(where, name):
+        read[name] += 1
+        return footer_of(where, name)
+
+    monkeypatch.setattr(parts, "footer_of", counted)
+    browser = Browser(folder)
+    assert read == Counter(names)
+    pq.write_table(schema.empty_table(), folder / "episodes/compact-000002-000000.parquet")
+    browser.get("/")
+    assert max(read.values()) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from agents.core.errors import UsageError
@@ -44,3 +46,13 @@ def test_equal_results_give_equal_pages(tmp_path):
 def test_a_report_needs_a_folder_that_exists(tmp_path):
     with pytest.raises(UsageError, match="there is no folder"):
         written(sweep(tmp_path / "r"), out=tmp_path / "none" / "x.html")
+
+
+def test_items_that_cannot_be_named_are_said_to_be(tmp_path):
+    folder = sweep(tmp_path / "r")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for cell in manifest["cells"]:
+        cell["settings"]["domain"] = {"name": "movielens", "path": "${oc.env:NOT_SET_HERE}/ml"}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert "items of source are shown by their ids" in written(folder, out=tmp_path / "x.html")
+    assert "by their ids" not in written(folder, out=tmp_path / "y.html", dialogues=0)

@@ -1,0 +1,64 @@
+"""Titles of items, from the data that a sweep was run with, for whoever reads its dialogues."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+from agents.core.errors import CrsweepError, DataError
+from sweeps.load import domain_of
+from sweeps.manifest import Manifest
+from sweeps.origins import Origins
+from sweeps.sources import make_domain
+
+
+def titles_of(manifest: Manifest, source_id: str) -> Mapping[str, str]:
+    """Item id -> title of the items of a source.
+
+    Raises CrsweepError if its data cannot be read here, or are not those of the run.
+    """
+    recorded = next(
+        (
+            cell.settings["domain"]
+            for cell in manifest.cells
+            if cell.source_id == source_id and isinstance(cell.settings.get("domain"), dict)
+        ),
+        None,
+    )
+    if recorded is None:
+        return {}
+    domain = make_domain(domain_of(recorded), Origins())
+    found = next(s.fingerprint for s in manifest.sources if s.source_id == source_id)
+    if domain.fingerprint() != found:
+        raise DataError(f"the data of {recorded.get('name')} are not those of the run")
+    return {item.id: item.title for item in domain.catalogue.items if item.title}
+
+
+def all_titles(manifest: Manifest) -> tuple[dict[str, Mapping[str, str]], list[str]]:
+    """The titles of each source that has them, and why others have none."""
+    found: dict[str, Mapping[str, str]] = {}
+    problems = []
+    for source in manifest.sources:
+        try:
+            found[source.source_id] = titles_of(manifest, source.source_id)
+        except (CrsweepError, OSError) as error:
+            reason = error.message if isinstance(error, CrsweepError) else str(error)
+            problems.append(f"items of {source.domain} are shown by their ids: {reason}")
+    return found, problems
+
+
+class TitlesInBackground:
+    """Reads titles in a thread of its own, so that nothing waits for large data sets."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._found: dict[str, Mapping[str, str]] = {}
+        self.problems: list[str] = []
+        self.reading = threading.Thread(target=self._read, args=(manifest,), daemon=True)
+        self.reading.start()
+
+    def __call__(self, source_id: str) -> Mapping[str, str]:
+        """Those that are known by now."""
+        return self._found.get(source_id, {})
+
+    def _read(self, manifest: Manifest) -> None:
+        self._found, self.problems = all_titles(manifest)
