@@ -32,7 +32,7 @@ from sweeps.document import NotYaml, parse
 from sweeps.environment import take_variables
 from sweeps.origins import Origins, check, in_words, shown
 from sweeps.reserved import reserved
-from sweeps.schema import Artifacts, Cache, CellConfig, Header, PluginRef
+from sweeps.schema import Artifacts, Cache, CellConfig, Header
 from sweeps.storage.folder import Folder, folder_at
 
 _VARS = "vars"
@@ -166,20 +166,16 @@ def cache_of(recorded: dict[str, Any]) -> Cache:
     wanted = recorded.get("cache", {})
     if wanted is False or wanted == "off":
         return Cache(mode="off")
-    return Cache.model_validate(_expanded_part("cache", wanted))
+    return Cache.model_validate(expanded_part("cache", wanted))
 
 
 def artifacts_of(recorded: dict[str, Any]) -> Artifacts:
     """Where a sweep's artifacts are, as the manifest has it. UsageError like `cache_of`."""
-    return Artifacts.model_validate(_expanded_part("artifacts", recorded.get("artifacts", {})))
+    return Artifacts.model_validate(expanded_part("artifacts", recorded.get("artifacts", {})))
 
 
-def domain_of(recorded: Mapping[str, Any]) -> PluginRef:
-    """The domain of a cell's settings, as the manifest has them. UsageError like `cache_of`."""
-    return PluginRef.model_validate(_expanded_part("domain", dict(recorded)))
-
-
-def _expanded_part(name: str, recorded: Any) -> Any:
+def expanded_part(name: str, recorded: Any) -> Any:
+    """A part of what a manifest recorded, variables expanded. UsageError like `cache_of`."""
     try:
         return OmegaConf.to_container(OmegaConf.create(recorded), resolve=True)
     except OmegaConfBaseException as error:

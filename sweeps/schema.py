@@ -286,7 +286,7 @@ class TableSpec(_Part):
 class FigureSpec(_Part):
     """A figure of the sweep, for `crsweep plot DIR NAME`: nothing here changes an outcome."""
 
-    kind: Literal["turns", "tradeoff", "bars", "shares", "cost", "seeds"]
+    kind: Literal["turns", "tradeoff", "bars", "shares", "cost", "seeds", "sensitivity"]
     metrics: list[str] = []
     """What is drawn, where the kind leaves a choice."""
     axis: str | None = None

@@ -115,7 +115,10 @@ def _model(results: Results, cell: CellEntry) -> dict[str, Any]:
     identity = str(declared.get("model") or f"unknown/{backend}")
     developer, _, name = identity.rpartition("/")
     agent, simulator = (cell.settings.get(part) or {} for part in ("agent", "simulator"))
+    served_here = backend == "vllm"
     details = {
+        "deployment_type": "self_deployed" if served_here else "unknown",
+        "model_availability": "open_weights" if served_here else "unknown",
         "agent": agent.get("name") or cell.axes.get("agent"),
         "agent_options": _without(agent, "name"),
         "simulator": simulator.get("name"),

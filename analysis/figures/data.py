@@ -17,6 +17,7 @@ from analysis.statistics.scores import Scores, read_scores, values_of
 from analysis.tables.doubts import cell_names
 from analysis.tables.labels import brief
 from analysis.tables.table import metrics_of
+from sweeps.manifest import CellEntry
 
 MOST_GROUPS = 10
 
@@ -124,6 +125,46 @@ def shares(results: Results, column: str, groups: Sequence[Group]) -> list[Share
             )
         )
     return found
+
+
+class Variation(NamedTuple):
+    """Cells that differ in `axis` alone, one of which, at `base`, is the one all others share."""
+
+    axis: str
+    labels: list[str]
+    cells: list[int]
+    base: int
+
+
+def variations(results: Results, axis: str | None) -> list[Variation]:
+    """What changes if one axis at a time is varied, the others held as in one cell.
+
+    That cell is the one with the most cells that differ from it in one axis, the first of them.
+    UsageError for an axis that there is not, or if no two cells differ in one axis alone.
+    """
+    if axis is not None:
+        values_of(results, axis)
+    cells = results.manifest.cells
+    apart = [[_apart(one, other, results.axes) for other in cells] for one in cells]
+    wanted = [axis] if axis else results.axes
+    near = [sum(len(a) == 1 and a[0] in wanted for a in row) for row in apart]
+    if not near or not max(near):
+        raise UsageError("no two cells differ in one axis alone; there is nothing to vary")
+    base = near.index(max(near))
+    found = []
+    for name in wanted:
+        members = [n for n in range(len(cells)) if n == base or apart[base][n] == [name]]
+        if len(members) > 1:
+            short = brief(cells[n].axes.get(name, "") for n in members).short
+            labels = [short[cells[n].axes.get(name, "")] for n in members]
+            found.append(Variation(name, labels, members, members.index(base)))
+    return found
+
+
+def _apart(one: CellEntry, other: CellEntry, axes: Sequence[str]) -> list[str]:
+    """The axes in which two cells differ; `source` too, where only their cases do."""
+    found = [axis for axis in axes if one.axes.get(axis) != other.axes.get(axis)]
+    return found or (["source"] if one.source_id != other.source_id else [])
 
 
 def frontier(costs: Sequence[float], gains: Sequence[float]) -> list[int]:

@@ -19,6 +19,7 @@ from analysis.figures.data import (
     longest,
     points,
     shares,
+    variations,
 )
 from analysis.figures.style import COLOURS, HATCHES, LINES, MARKERS, paper_style
 from analysis.metrics.core import Metric
@@ -69,8 +70,10 @@ def draw(results: Results, spec: FigureSpec) -> Drawing:
     with paper_style(spec.width) as make:
         figure = make(layout="constrained")
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.04, hspace=0.06)
-        groups = _with_room(groups_of(results, spec.axis))
-        if not groups:
+        # Cells that are varied one axis at a time have panels of their own, and no groups.
+        alone = spec.kind == "sensitivity"
+        groups = [] if alone else _with_room(groups_of(results, spec.axis))
+        if not groups and not alone:
             raise UsageError(f"{results.folder} has no cells; there is nothing to draw")
         _KINDS[spec.kind](figure, results, spec, groups)
         note = _watermark(results)
@@ -217,6 +220,39 @@ def _seeds(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gro
     axes.margins(y=0.15)
 
 
+def _sensitivity(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+    metric = metrics_of(results, spec.metrics[:1] or results.manifest.metrics[:1])[0]
+    found = variations(results, spec.axis)
+    if len(found) > _PANELS:
+        raise UsageError(f"{len(found)} axes are too many (at most {_PANELS}); choose one: --axis")
+    drawn = [
+        points(results, metric, [Group(label, [cell]) for label, cell in zip(v.labels, v.cells,
+                                                                             strict=True)])
+        for v in found
+    ]  # fmt: skip
+    _need((point for column in drawn for point in column), metric)
+    sizes = [len(v.cells) + 1 for v in found]
+    panels = figure.subplots(1, len(found), squeeze=False, sharey=True, width_ratios=sizes)[0]
+    for axes, v, column in zip(panels, found, drawn, strict=True):
+        axes.axhline(column[v.base].mean, color="#999999", linewidth=0.8, linestyle="--", zorder=1)
+        for n, point in enumerate(column):
+            axes.errorbar(
+                n, point.mean, yerr=_reach([point]), color=COLOURS[0], marker="o", capsize=2,
+                capthick=0.8, elinewidth=0.8, linestyle="none",
+                markerfacecolor=COLOURS[0] if n == v.base else "white",
+            )  # fmt: skip
+        steep = max(map(len, v.labels)) > 6
+        axes.set_xticks(
+            range(len(v.labels)), [g.label for g in _with_room([Group(x, []) for x in v.labels])],
+            rotation=40 if steep else 0, ha="right" if steep else "center",
+            rotation_mode="anchor",
+        )  # fmt: skip
+        axes.set(xlabel=v.axis)
+        axes.margins(x=0.25)
+        axes.grid(False, axis="x")
+    panels[0].set_ylabel(_named(metric))
+
+
 _KINDS: dict[str, Callable[[Any, Results, FigureSpec, Sequence[Group]], Any]] = {
     "turns": _turns,
     "tradeoff": _tradeoff,
@@ -224,6 +260,7 @@ _KINDS: dict[str, Callable[[Any, Results, FigureSpec, Sequence[Group]], Any]] = 
     "shares": _shares,
     "cost": _cost,
     "seeds": _seeds,
+    "sensitivity": _sensitivity,
 }
 _PARTS = ("low", "mean", "high")
 

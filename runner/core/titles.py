@@ -6,9 +6,10 @@ import threading
 from collections.abc import Mapping
 
 from agents.core.errors import CrsweepError, DataError
-from sweeps.load import domain_of
+from sweeps.load import expanded_part
 from sweeps.manifest import Manifest
 from sweeps.origins import Origins
+from sweeps.schema import PluginRef
 from sweeps.sources import make_domain
 
 
@@ -27,7 +28,7 @@ def titles_of(manifest: Manifest, source_id: str) -> Mapping[str, str]:
     )
     if recorded is None:
         return {}
-    domain = make_domain(domain_of(recorded), Origins())
+    domain = make_domain(PluginRef.model_validate(expanded_part("domain", recorded)), Origins())
     found = next(s.fingerprint for s in manifest.sources if s.source_id == source_id)
     if domain.fingerprint() != found:
         raise DataError(f"the data of {recorded.get('name')} are not those of the run")

@@ -59,6 +59,8 @@ def test_a_record_has_the_figures_of_the_table(tmp_path):
         assert record["schema_version"] == "0.3.0"
         details = record["model_info"]["additional_details"]
         assert all(isinstance(value, str) for value in details.values())
+        assert details["deployment_type"] == "self_deployed"
+        assert details["model_availability"] == "open_weights"
         first, second = record["evaluation_results"]  # the third is undefined
         assert first["score_details"]["score"] == means[details["axis_agent"]]
         interval = first["score_details"]["uncertainty"]["confidence_interval"]

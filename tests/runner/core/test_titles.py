@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from analysis.results import Results
 from runner.core.titles import TitlesInBackground, all_titles
-from sweeps.load import domain_of
 from sweeps.origins import Origins
+from sweeps.schema import PluginRef
 from sweeps.sources import make_domain
 from tests.analysis.builder import Built, Cell
 
@@ -16,7 +16,7 @@ def manifest(folder, domain=DOMAIN, fingerprint=None):
     cells = [Cell("c", {"agent": "a"}, settings={"domain": domain})]
     built = Built(cells).write(folder)
     found = Results.open(built).manifest
-    made = make_domain(domain_of(DOMAIN), Origins())
+    made = make_domain(PluginRef.model_validate(DOMAIN), Origins())
     (source,) = found.sources
     given = made.fingerprint() if fingerprint is None else fingerprint
     return found.model_copy(update={"sources": [source.model_copy(update={"fingerprint": given})]})
