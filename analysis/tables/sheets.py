@@ -156,7 +156,9 @@ def _html_heads(sheet: Sheet) -> list[list[str]]:
         cells = labels if level == 0 else []
         for text, span in _spans(levels, level):
             across = f' colspan="{span}"' if span > 1 else ""
-            cells.append(f'<th scope="col"{across}>{html.escape(printable(text))}</th>')
+            cells.append(
+                f'<th scope="col" class="figure"{across}>{html.escape(printable(text))}</th>'
+            )
         rows.append(cells)
     return rows
 

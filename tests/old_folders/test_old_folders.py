@@ -1,10 +1,17 @@
 """Folders of earlier versions are read with the same figures, and resumed without paying again."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from analysis.export.anonymous import write_anonymous
+from analysis.report.appendix import appendix
+from analysis.report.defined import defined
+from analysis.report.page import make, page
+from analysis.results import Results
+from analysis.tables.table import make_table
 from tests.runner.reading import outcomes, prompts, raw, requests, words
 from workers.cache import journal
 
@@ -21,6 +28,17 @@ def unpacked(tmp_path):
         return tmp_path / "out"
 
     return of
+
+
+def test_a_folder_of_7d24609_has_a_report_and_an_anonymous_copy(unpacked, tmp_path):
+    results = Results.open(unpacked(TABLES))
+    wanted = replace(defined(results), figures={})
+    text = page(results, wanted, make(results, wanted), dialogues=1, source="")
+    assert "12 of" in text and 'id="dialogues"' in text
+    assert r"\section{Reproducibility}" in appendix(results, standalone=False)
+    write_anonymous(results, tmp_path / "copy", "blind")
+    tables = [make_table(r, ["sr@5"]) for r in (results, Results.open(tmp_path / "copy"))]
+    assert [row.values for row in tables[0].rows] == [row.values for row in tables[1].rows]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_one_case_and_one_seed_have_a_figure_without_an_interval(tmp_path):
     built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0"])
     built.episode(built.cells[0], "u0", 0, turns=[dict(TURN)], calls=[dict(CALL)])
     results = Results.open(built.write(tmp_path))
-    for kind in KINDS:
+    for kind in set(KINDS) - {"sensitivity"}:  # which needs a second cell
         assert draw(results, FigureSpec(kind=kind)).figure.axes
 
 
