@@ -155,13 +155,22 @@ def compare(
             metavar="VALUE", help="Compare each other value with this one, not every pair."
         ),
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Also within each group of users: openness, style; may be repeated."),
+    ] = None,
 ) -> None:
     """Compare the values of an axis, paired by case, with interval and permutation test."""
     with one_clear_message():
         from runner.commands.compare import show_comparison
 
         show_comparison(
-            folder, axis=axis, metrics=metric or [], baseline=baseline, console=plain_console()
+            folder,
+            axis=axis,
+            metrics=metric or [],
+            baseline=baseline,
+            by=by or [],
+            console=plain_console(),
         )
 
 

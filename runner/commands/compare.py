@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
+from analysis.metrics.core import MACRO, by_group
 from analysis.results import Results
 from analysis.statistics.compare import Comparison, Ties, compare_all
 from analysis.statistics.components import advice
@@ -20,11 +21,25 @@ from runner.core.formatting import many
 
 
 def show_comparison(
-    folder: str, *, axis: str, metrics: Sequence[str], baseline: str | None, console: Console
+    folder: str,
+    *,
+    axis: str,
+    metrics: Sequence[str],
+    baseline: str | None,
+    console: Console,
+    by: Sequence[str] = (),
 ) -> None:
-    """Every pair of values of an axis, or each against the baseline, with interval and test."""
+    """Every pair of values of an axis, or each against the baseline, with interval and test.
+
+    With `by`, each metric for each group of users by these, and pooled over all groups; Holm's
+    correction is over all of them.
+    """
     results = Results.open(folder)
-    compared = compare_all(results, metrics or results.manifest.metrics[:1], axis, baseline)
+    names = metrics or results.manifest.metrics[:1]
+    if by:
+        # The mean of groups is no mean over cases.
+        names = [name for name in by_group(names, by) if not name.endswith(f"[{MACRO}]")]
+    compared = compare_all(results, names, axis, baseline)
     labels = brief(label for found in compared.found for label in (found.first, found.second))
     lines: list[str] = []
     people = labels_of_people(results, [found.metric for found in compared.found])

@@ -200,3 +200,24 @@ def test_power_before_anything_has_run_needs_a_spread(tmp_path):
         powers(path, sd=0.5, axis="agnt")
     with pytest.raises(UsageError, match="found the file"):
         powers(path)
+
+
+def test_groups_of_users_are_compared_apart(tmp_path):
+    names = [f"u{n}" for n in range(20)]
+    groups = {name: ["Active" if n % 2 else "Passive"] for n, name in enumerate(names)}
+    built = Built(grid_of("a", "b", backbones=["m"]), case_ids=names, groups=groups)
+    for cell in built.cells:
+        for case_id in names:
+            for seed in built.seeds:
+                won = cell.axes["agent"] == "a" and groups[case_id] == ["Active"]
+                built.episode(cell, case_id, seed, success_turn=1 if won else None)
+    console = screen()
+    folder = str(built.write(tmp_path))
+    show_comparison(
+        folder, axis="agent", metrics=[], baseline=None, by=["openness"], console=console
+    )
+    lines = printed(console).splitlines()
+    heads = {line.partition(":")[0]: line for line in lines if ": agent a - b" in line}
+    assert "= +1.000" in heads["sr@5[Active]"] and "10 cases" in heads["sr@5[Active]"]
+    assert "= +0.000" in heads["sr@5[Passive]"]
+    assert "= +0.500" in heads["sr@5[overall_pooled]"]
