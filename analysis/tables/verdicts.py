@@ -85,9 +85,10 @@ def missing(results: Results, label: str) -> Iterator[str]:
         f"WHERE judge = {literal(label)} AND status = 'failed'"
     ).fetchall()
     if failed:
+        what = "judgement" if failed == 1 else "judgements"
         yield (
-            f"judge {label}: {failed:,} judgements failed and are left out; `crsweep judge` runs "
-            "them again"
+            f"judge {label}: {failed:,} {what} failed, left out; `crsweep status DIR` says how to "
+            "run them again"
         )
 
 

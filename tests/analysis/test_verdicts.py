@@ -333,7 +333,8 @@ def test_a_judge_that_never_answers_validly_is_counted_and_changes_no_mean(tmp_p
         "relevance is defined for 1 of 3 episodes",
         "judge relevance: 3 of 6 verdicts are unparsed and left out (alignment 1, clarity 1, "
         "sufficiency 1)",
-        "judge relevance: 1 judgements failed and are left out; `crsweep judge` runs them again",
+        "judge relevance: 1 judgement failed, left out; `crsweep status DIR` says how to run them "
+        "again",
     ]
 
 
