@@ -102,8 +102,8 @@ class CellMaker:
         if user.needs_profiles and not (pending or self.sources.made[source].domain.has_profiles):
             raise origins.refuse(
                 ("simulator",),
-                f"{config.simulator.name} needs users with a profile, which the domain "
-                f"{config.domain.name} does not have here; give it `profiles`, a file of them",
+                f"{config.simulator.name} needs users with profiles, and the domain "
+                f"{config.domain.name} has none here; set its `profiles` to a file of profiles",
             )
         _check_success(config.success, origins)
         roles = _roles(config, (*agent.roles, *user.roles), origins)
@@ -178,8 +178,8 @@ class CellMaker:
             if judge.digest and judge.digest != found.digest:
                 raise origins.refuse(
                     ("judges", index),
-                    f"the model of {judge.role} differs between cells of the grid; all dialogues "
-                    "of a sweep are judged by one",
+                    f"the model of {judge.role} differs between cells of the grid; one model must "
+                    "judge all dialogues of a sweep",
                 )
             self.judges.append(found)
             judging |= roles
@@ -265,18 +265,19 @@ def _check_replay(config: CellConfig, domain: Domain, origins: Origins) -> None:
         if turns and ref.name != REPLAY:
             raise origins.refuse(
                 (part,),
-                f"found {ref.name!r}; dialogues of the domain {config.domain.name!r} are recorded: "
-                f"expected {REPLAY!r}",
+                f"expected {REPLAY!r}, because the dialogues of the domain {config.domain.name!r} "
+                f"are recorded; found {ref.name!r}",
             )
         if ref.name == REPLAY and not turns:
             raise origins.refuse(
                 (part,),
-                f"{REPLAY!r} replays the domain 'recordings'; found {config.domain.name!r}",
+                f"{REPLAY!r} needs the domain 'recordings', found {config.domain.name!r}",
             )
     if turns > config.limits.max_turns:
         raise origins.refuse(
             ("limits", "max_turns"),
-            f"the longest recorded dialogue has {turns} turns, found {config.limits.max_turns}",
+            f"expected at least {turns}, the turns of the longest recorded dialogue, found "
+            f"{config.limits.max_turns}",
         )
 
 

@@ -40,7 +40,7 @@ def take_variables(run: Any, origins: Origins) -> None:
             raise origins.refuse(("run", "env_file"), f"{file} is not UTF-8 text") from None
     for name in missing:
         if not found.get(name):
-            also = f", and {file} does not have it" if isinstance(file, str) else ""
+            also = f", and not in {file}" if isinstance(file, str) else ""
             known = [*found, *(key for key in os.environ if key.isupper())]
             raise origins.refuse(
                 ("run", "env_from"),

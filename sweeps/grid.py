@@ -127,7 +127,9 @@ def get(config: Mapping[str, Any], path: str) -> Any:
 def _zipped(group: Mapping[str, Sequence[Any]]) -> list[Point]:
     lengths = {axis: len(values) for axis, values in group.items()}
     if len(set(lengths.values())) > 1:
-        raise GridError("zip", f"lists that advance together must be equally long, found {lengths}")
+        raise GridError(
+            "zip", f"lists that advance together must have the same length, found {lengths}"
+        )
     return [dict(zip(group, row, strict=True)) for row in zip(*group.values(), strict=True)]
 
 

@@ -117,7 +117,9 @@ def with_pairs(
     baseline = label(choice.baseline, "baseline")
     against = tuple(label(value, "against") for value in choice.against)
     if baseline in against:
-        raise origins.refuse((*at, "against"), f"{baseline!r} is the baseline")
+        raise origins.refuse(
+            (*at, "against"), f"expected opponents only, found {baseline!r}, which is the baseline"
+        )
     return replace(judge, pairs=choice._replace(baseline=baseline, against=against))
 
 

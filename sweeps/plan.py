@@ -222,8 +222,8 @@ def _check_axis_paths(plan: Plan) -> None:
         other = folded.setdefault(axis.lower(), axis)
         if other != axis:
             raise UsageError(
-                f"{origins.of_axis(axis)}: grid: the axes {other} and {axis} differ in case only, "
-                "and columns of results do not: rename a model or a role"
+                f"{origins.of_axis(axis)}: grid: the axes {other} and {axis} differ only in case, "
+                "which columns of results ignore; rename a model or a role"
             )
         head = axis.split(".", 1)[0]
         if (why := reserved([head])) is not None:

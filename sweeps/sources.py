@@ -159,7 +159,8 @@ class Sources:
         wanted = len(ids) if cases.sample is None else cases.sample
         if wanted > len(ids):
             raise origins.refuse(
-                ("cases", "sample"), f"the domain has {len(ids)} cases, found {wanted}"
+                ("cases", "sample"),
+                f"expected at most {len(ids)}, the cases of the domain, found {wanted}",
             )
         return Source(
             identity.digest([fingerprint, cases.split, cases.sample_seed]),
@@ -194,7 +195,8 @@ class Sources:
             if wanted > len(positions):
                 raise origins.refuse(
                     ("cases", "sample"),
-                    f"the domain has {len(positions)} {group} users, found {wanted}",
+                    f"expected at most {len(positions)}, the {group} users of the domain, found "
+                    f"{wanted}",
                 )
             for position in positions[:wanted]:
                 drawn[position] = (*drawn.get(position, ()), group)

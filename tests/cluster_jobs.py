@@ -163,7 +163,7 @@ def test_what_send_env_sends_is_warned_about(there, cluster, tmp_path):
     words = ["submit", path, "vars.note=${oc.env:SENT}", "--send-env", "SENT", "--out",
              tmp_path / "far", "--wait"]  # fmt: skip
     done = there(*words, SENT="shown-value")
-    assert "the dashboard of the cluster shows the value of SENT" in done.stdout
+    assert "the cluster's dashboard shows the value of SENT" in done.stdout
     assert b"shown-value" in asked(cluster, "api/jobs/")
 
 

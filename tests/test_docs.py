@@ -144,7 +144,7 @@ def test_the_example_of_judging_recordings_runs_as_it_stands(tmp_path, crsweep):
     (tmp_path / "recorded.yaml").write_text(f"{text}run: {{executor: local}}\n")
     crsweep("run", tmp_path / "recorded.yaml")
     imported = crsweep("annotate", "import", out, "--recorded").stdout
-    assert "1 new label of aggregate" in imported
+    assert "1 new label from aggregate" in imported
     assert "left out, not scored by the judge: overall 1" in imported
     assert "aggregate" in crsweep("agreement", out).stdout
     crsweep("judge", out, "judges=[crsarena,credibility]")

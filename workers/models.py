@@ -178,7 +178,7 @@ class BoundModel:
         if not isinstance(done.text, str) or done.finish_reason not in get_args(FinishReason):
             raise EngineRefused(
                 f"model {self.name!r}: the backend {self._backend_name!r} gave a reply of the type "
-                f"{type(done.text).__name__} that ends {done.finish_reason!r}"
+                f"{type(done.text).__name__} with finish_reason {done.finish_reason!r}"
             )
         words = done._replace(
             text=repaired(done.text),
@@ -207,8 +207,8 @@ class BoundModel:
         vectors = np.asarray(done.vectors, np.float32)
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise EngineRefused(
-                f"model {self.name!r}: embeddings of the shape {vectors.shape} for "
-                f"{len(texts)} texts"
+                f"model {self.name!r}: expected one embedding for each of {len(texts)} texts, "
+                f"found an array of shape {vectors.shape}"
             )
         return done._replace(vectors=vectors, retries=retries)
 

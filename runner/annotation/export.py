@@ -153,7 +153,7 @@ def _write(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.read_bytes() != data:
             raise UsageError(
-                f"{path} exists and holds something else, such as answers; give another --out"
+                f"{path} exists and differs, perhaps with answers filled in; give another --out"
             )
         path.write_bytes(data)
     except OSError as error:

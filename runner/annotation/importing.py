@@ -160,7 +160,9 @@ def _labels(folder: Folder, file: Path, keys: dict[str, Key]) -> tuple[list[Labe
                 f"{where}: the export {export} has no item {code!r}{near(code, key.items)}"
             )
         if (export, code) in seen:
-            raise UsageError(f"{where}: the item {code} is in {seen[export, code]} too")
+            raise UsageError(
+                f"{where}: the item {code} is listed twice, first in {seen[export, code]}"
+            )
         seen[export, code] = where
         item = key.items[code]
         asked = {question.name: question for question in key.asked(item)}
@@ -198,12 +200,12 @@ def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
                 f"columns export and item; found {', '.join(names[:5]) or 'an empty file'}"
             )
         if len(set(names)) < len(names):
-            raise UsageError(f"{file}: a column is there twice")
+            raise UsageError(f"{file}: a column is listed twice")
         rows = []
         for row in reader:
             if None in row or None in row.values():
                 raise UsageError(
-                    f"{file}:{reader.line_num}: expected {len(names)} cells in the row"
+                    f"{file}:{reader.line_num}: expected {len(names)} cells, as in the first line"
                 )
             rows.append((reader.line_num, row))
     except csv.Error as error:
@@ -219,7 +221,8 @@ def _check_others(
         given = row.get(question.name, "").strip()
         if question.name not in asked and given not in ("", _UNASKED):
             raise UsageError(
-                f"{where}: {question.name}: found {given!r}, but this is not asked about the item"
+                f"{where}: {question.name}: found {given!r}, but the question is not asked about "
+                "this item"
             )
 
 

@@ -66,8 +66,8 @@ def read_key(folder: Folder, name: str, where: str) -> Key:
     known = [file.removesuffix(_SUFFIX) for file in folder.names(FOLDER) if file.endswith(_SUFFIX)]
     if name not in known:
         raise UsageError(
-            f"{where}: found the export {name!r}{near(name, known)}; {folder} has exported "
-            f"{', '.join(known) or 'nothing'}"
+            f"{where}: {folder} has no export {name!r}{near(name, known)} "
+            f"(known: {', '.join(known) or 'none'})"
         )
     path = f"{FOLDER}/{name}{_SUFFIX}"
     try:

@@ -83,10 +83,10 @@ def _judge(plan: Plan, title: str | None, labelled: set[tuple[str, str]]) -> Pla
         return fitting[0]
     names = ", ".join(sorted({name for _, name in labelled}))
     if not fitting:
-        who = f"the judge {title} scores nothing" if title else "no judge of the sweep scores any"
-        raise UsageError(f"{who} of what is labelled: {names}")
+        who = f"the judge {title} scores none" if title else "no judge of the sweep scores any"
+        raise UsageError(f"{who} of the labelled dimensions: {names}")
     raise UsageError(
-        f"several judges score what is labelled ({names}); --judge names one: "
+        f"several judges score the labelled dimensions ({names}); choose one by --judge: "
         f"{', '.join(judge.title for judge in fitting)}"
     )
 

@@ -130,8 +130,8 @@ class Chooser:
             return f"the judge {self.judge.title} finds nothing to judge in its finished dialogues"
         if self.judge.pairs.of == "response":
             return (
-                f"there are no cases of which the judge {self.judge.title} has compared replies "
-                "for every opponent; `crsweep judge` makes these replies"
+                f"there are no cases for which the judge {self.judge.title} has compared the "
+                "replies of every opponent; `crsweep judge` makes these replies"
             )
         return "there are no cases that every side of the pairs has finished"
 
@@ -356,7 +356,7 @@ def find_judge(plan: Plan, pairs: str | None, title: str | None) -> PlannedJudge
     choice = _choice(pairs)
     comparing = [judge for judge in known if judge.pairs is not None]
     if title is not None and not comparing:
-        raise UsageError(f"the judge {title} compares no pairs; leave --pairs out")
+        raise UsageError(f"the judge {title} does not compare pairs; leave out --pairs")
     return _comparing(plan, choice, comparing)
 
 
@@ -391,5 +391,8 @@ def _comparing(plan: Plan, choice: PairChoice, judges: Sequence[PlannedJudge]) -
             fitting.append(replace(judge, pairs=pairs._replace(against=asked.against)))
     if len(fitting) != 1:
         what = "several judges compare" if fitting else "no judge compares"
-        raise UsageError(f"--pairs: {what} these ({'; '.join(offers)}); --judge names one")
+        raise UsageError(
+            f"--pairs {choice.axis}={','.join((choice.baseline, *choice.against))}: {what} these "
+            f"(judges: {'; '.join(offers)}); choose one by --judge"
+        )
     return fitting[0]

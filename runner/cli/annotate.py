@@ -11,31 +11,33 @@ from runner.cli.arguments import Folder
 from runner.cli.exits import one_clear_message, plain_console
 
 app = typer.Typer(
-    help="Let people label dialogues, and import what they said.", no_args_is_help=True
+    help="Have people label dialogues, and import their labels.", no_args_is_help=True
 )
 
 
 @app.command("export")
 def export_form(
     folder: Folder,
-    cases: Annotated[int, typer.Option(min=1, metavar="N", help="Cases from each domain.")],
+    cases: Annotated[int, typer.Option(min=1, metavar="N", help="Cases per domain.")],
     pairs: Annotated[
         str | None,
         typer.Option(
-            metavar="AXIS=BASELINE,OPPONENT,...", help="Compare pairs, such as agent=desire,macrs."
+            metavar="AXIS=BASELINE,OPPONENT,...", help="Label pairs, such as agent=desire,macrs."
         ),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The judge whose questions are asked.")
+        str | None, typer.Option(metavar="NAME", help="The judge whose questions people answer.")
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(metavar="SQL", help="Only episodes of which this holds: success, turns > 3."),
+        typer.Option(metavar="SQL", help="Only episodes that match: success, turns > 3."),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the files go.")] = Path(),
-    seed: Annotated[int, typer.Option(min=0, help="Decides cases, order and sides.")] = 0,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write the files.")] = Path(),
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the sample, the order and the sides.")
+    ] = 0,
 ) -> None:
-    """Write a form (HTML) and a sheet (CSV) for people to fill in, without names."""
+    """Write a blind form (HTML) and sheet (CSV) for people to fill in."""
     with one_clear_message():
         from runner.annotation.export import export
         from runner.commands.annotation import show_exported
@@ -58,20 +60,23 @@ def import_labels(
     folder: Folder,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE]...", help="What the form saved, or the sheet."),
+        typer.Argument(metavar="[FILE]...", help="Files saved by the form, or filled-in sheets."),
     ] = None,
     annotator: Annotated[
         str | None, typer.Option(metavar="NAME", help="Who filled them in.")
     ] = None,
     recorded: Annotated[
-        bool, typer.Option("--recorded", help="The labels that came with recorded dialogues.")
+        bool,
+        typer.Option("--recorded", help="Import the labels that came with recorded dialogues."),
     ] = False,
     judge: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="With --recorded: whose questions they answer."),
+        typer.Option(
+            metavar="NAME", help="With --recorded: the judge whose questions they answer."
+        ),
     ] = None,
 ) -> None:
-    """Add what one person filled in to the judgements of a sweep."""
+    """Add one person's labels to the judgements of a sweep."""
     with one_clear_message():
         from agents.core.errors import UsageError
         from runner.annotation.importing import import_files
@@ -82,14 +87,16 @@ def import_labels(
         console = plain_console()
         if recorded:
             if files:
-                raise UsageError("--recorded imports no files; leave them out")
+                raise UsageError("--recorded takes no files; leave them out")
             name = annotator or AGGREGATE
             found, left = import_recorded(load_plan_of(folder, []), judge, name)
             show_imported(found, name, console)
             show_left(left, console)
             return
         if not files or annotator is None:
-            raise UsageError("give the files and who filled them in: FILE --annotator NAME")
+            raise UsageError(
+                "expected files and the name of who filled them in: FILE... --annotator NAME"
+            )
         if judge is not None:
-            raise UsageError("--judge belongs to --recorded; files say what they answer")
+            raise UsageError("--judge needs --recorded; files name their judge themselves")
         show_imported(import_files(folder, files, annotator), annotator, console)

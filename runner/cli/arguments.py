@@ -24,7 +24,9 @@ Folder = Annotated[
 
 AcceptSourceChange = Annotated[
     bool,
-    typer.Option("--accept-source-change", help="Keep results of older plug-in code and continue."),
+    typer.Option(
+        "--accept-source-change", help="Continue, and keep results of older plug-in code."
+    ),
 ]
 AcceptArtifactChange = Annotated[
     bool,
@@ -40,7 +42,7 @@ WaitForLease = Annotated[
     typer.Option(
         metavar="SECONDS",
         min=0,
-        help="How long to wait for the lease of another driver that no longer renews it.",
+        help="How long to wait for another driver's lease to expire.",
     ),
 ]
 

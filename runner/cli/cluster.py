@@ -44,7 +44,8 @@ def elsewhere(
 
 
 JobId = Annotated[
-    str | None, typer.Argument(metavar="[ID]", help="The job. Default: the last one sent.")
+    str | None,
+    typer.Argument(metavar="[ID]", help="The job's ID. Default: the last job submitted."),
 ]
 
 
@@ -67,7 +68,10 @@ def submit(
     ] = None,
     retry: Annotated[
         list[str] | None,
-        typer.Option(metavar="CLASS", help="As for run: rerun failed episodes of this class."),
+        typer.Option(
+            metavar="CLASS",
+            help="Rerun what failed with this error class or blame; may be repeated.",
+        ),
     ] = None,
     accept_source_change: AcceptSourceChange = False,
     accept_artifact_change: AcceptArtifactChange = False,
@@ -76,7 +80,7 @@ def submit(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="How long to wait for the lease of a driver that may have died.",
+            help="How long to wait for the lease of a driver that may have died to expire.",
         ),
     ] = 180.0,
     dry_run: Annotated[
@@ -91,7 +95,7 @@ def submit(
 ) -> None:
     """Run a sweep on a Ray cluster. Sends the code, the sweep and the prompts that it names.
 
-    --address defaults to the variable RAY_API_SERVER_ADDRESS. Submitting again resumes.
+    --address defaults to the variable RAY_API_SERVER_ADDRESS. Submit again to resume.
     """
     with one_clear_message():
         from runner.commands.submit import prepare, show_files, write_task
@@ -137,7 +141,9 @@ def env(
 @app.command()
 def jobs(
     address: Address = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the newest.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, help="List only the newest jobs, at most this many.")
+    ] = 20,
 ) -> None:
     """List the jobs that were submitted from this machine."""
     with one_clear_message():
@@ -150,7 +156,7 @@ def jobs(
         found = [job for job in sent.remembered() if address in (None, job.address)][-limit:]
         console = plain_console()
         if not found:
-            console.print("no job was submitted from here")
+            console.print("no jobs have been submitted from this machine")
             return
         states = sent.states(found)
         table = Table("job", "state", "submitted", "address", "results", box=None, pad_edge=False)
@@ -165,11 +171,11 @@ def jobs(
 def logs(
     job: JobId = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print the log until the job ends.")
+        bool, typer.Option("--follow", "-f", help="Follow the log until the job ends.")
     ] = False,
     address: Address = None,
 ) -> None:
-    """Print what a submitted run has printed. With -f, the exit code is that of the run."""
+    """Print the log of a submitted run. With -f, exit with the run's exit code."""
     with one_clear_message():
         from runner.commands import submit as submitting
         from runner.submit.jobs import Cluster, find
@@ -184,7 +190,7 @@ def logs(
 
 @app.command()
 def stop(job: JobId = None, address: Address = None) -> None:
-    """Stop a submitted run. What is finished is committed; submitting again resumes."""
+    """Stop a submitted run. Finished episodes are committed; submit again to resume."""
     with one_clear_message():
         from runner.submit.jobs import Cluster, find
 

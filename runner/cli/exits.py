@@ -111,11 +111,11 @@ def finish(
         try:
             show()
         except (CrsweepError, OSError, MemoryError, duckdb.Error) as error:
-            trouble.append(f"the table cannot be made ({reason_of(error)})")
+            trouble.append(f"the results cannot be shown ({reason_of(error)})")
         console.print(f"results: {result.folder}", soft_wrap=True, markup=False)
     if result.left:
         left = f"{result.left:,} of {many(result.planned, result.noun)}"
-        console.print(f"incomplete: {left} are left")
+        console.print(f"incomplete: {left} left")
         print_resume_hint(result, console)
     failed = screen.failed
     if failed is not None and not isinstance(failed, BrokenPipeError):

@@ -20,19 +20,24 @@ def report(
         Path | None,
         typer.Argument(
             metavar="[SWEEP]",
-            help="A sweep file whose `tables:` and `figures:` to make. Default: the folder's.",
+            help="The sweep file that defines `tables:` and `figures:`. Default: the folder's own.",
         ),
     ] = None,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Default: NAME.html, after the sweep.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The file to write. Default: NAME.html, named after the sweep."
+        ),
     ] = None,
     assets: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Write each table (LaTeX, CSV) and figure (PDF) too."),
+        typer.Option(
+            metavar="FOLDER", help="Also write each table (LaTeX, CSV) and figure (PDF) here."
+        ),
     ] = None,
     dialogues: Annotated[
-        int, typer.Option(min=0, max=20, help="Dialogues of each outcome and cell to show.")
+        int, typer.Option(min=0, max=20, help="Dialogues to show per outcome and cell.")
     ] = 1,
 ) -> None:
     """Write a report: one HTML file with tables, figures, cost, settings and dialogues."""
@@ -54,13 +59,14 @@ def report(
 def appendix(
     folder: Folder,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .tex file. Default: printed.")
+        Path | None, typer.Option(metavar="FILE", help="The .tex file to write. Default: print it.")
     ] = None,
     standalone: Annotated[
-        bool, typer.Option("--standalone", help="A document of its own, not a part of one.")
+        bool, typer.Option("--standalone", help="Write a complete document, not one to \\input.")
     ] = False,
     no_prompts: Annotated[
-        bool, typer.Option("--no-prompts", help="Leave the prompts out, which name items.")
+        bool,
+        typer.Option("--no-prompts", help="Leave out the prompts, which may quote item texts."),
     ] = False,
 ) -> None:
     """Write a LaTeX appendix: models, decoding, data, hardware, seeds and prompts."""
@@ -75,24 +81,24 @@ def appendix(
 @app.command()
 def export(
     folder: Folder,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")],
     anonymous: Annotated[
         bool,
         typer.Option(
-            "--anonymous", help="A copy of the folder without names, machines, paths and texts."
+            "--anonymous", help="Copy the folder without names, machines, paths and texts."
         ),
     ] = False,
     format: Annotated[
-        str | None, typer.Option(help="scout (transcripts) or every-eval-ever (figures).")
+        str | None, typer.Option(help="scout (transcripts) or every-eval-ever (scores).")
     ] = None,
     name: Annotated[
-        str, typer.Option(help="With --anonymous: what the sweep is called.")
+        str, typer.Option(help="With --anonymous: the name of the sweep in the copy.")
     ] = "anonymous",
     organization: Annotated[
         str, typer.Option(help="With every-eval-ever: who provides the results.")
     ] = "unknown",
 ) -> None:
-    """Write results for others: anonymously, or in the format of another tool."""
+    """Export results: an anonymous copy, or the format of another tool."""
     with one_clear_message():
         from runner.commands.export import show_export
 

@@ -31,7 +31,7 @@ def table(
         typer.Option(help="A metric; may be repeated. Default: the sweep's."),
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Include cases that not every cell has finished.")
+        bool, typer.Option("--all", help="Include cases that some cells have not finished.")
     ] = False,
     published: Annotated[
         str | None,
@@ -39,11 +39,11 @@ def table(
     ] = None,
     by: Annotated[
         list[str] | None,
-        typer.Option(help="Columns for each group of users: openness, style; may be repeated."),
+        typer.Option(help="Add columns per group of users: openness or style; may be repeated."),
     ] = None,
     pairs: Annotated[
         bool,
-        typer.Option("--pairs", help="Wins, losses and ties of the judges that compare pairs."),
+        typer.Option("--pairs", help="Show wins, losses and ties from judges that compare pairs."),
     ] = False,
     corrected: Annotated[
         bool,
@@ -53,14 +53,18 @@ def table(
         str | None, typer.Option(help="A table that the sweep file defines under `tables:`.")
     ] = None,
     rows: Annotated[
-        str | None, typer.Option(metavar="AXES", help="Axes down: agent or domain,agent.")
+        str | None,
+        typer.Option(metavar="AXES", help="Axes whose values are rows: agent or domain,agent."),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="AXES", help="Axes across, such as domain,metric.")
+        str | None,
+        typer.Option(metavar="AXES", help="Axes whose values are columns: domain,metric."),
     ] = None,
     ties: Annotated[
         str | None,
-        typer.Option(metavar="AXIS", help="Mark what is tied with the best value of this axis."),
+        typer.Option(
+            metavar="AXIS", help="Mark the values of this axis that are tied with the best."
+        ),
     ] = None,
 ) -> None:
     """Print the mean and standard deviation over seeds, one row per cell."""
@@ -87,19 +91,22 @@ def table(
         if pairs:
             if metric or published or by or turned:
                 raise UsageError(
-                    "--pairs has its own columns; leave --metric, --published, --by, --name, "
-                    "--rows, --columns and --ties out"
+                    "--pairs cannot be combined with --metric, --published, --by, --name, --rows, "
+                    "--columns or --ties"
                 )
             found = Results.open(folder)
             show_pairs(found, format=format.value, everything=everything, console=plain_console())
             return
         if published and (by or turned):
             raise UsageError(
-                "--published has the paper's rows and columns; leave --by, --name, --rows, "
-                "--columns and --ties out"
+                "--published uses the paper's rows and columns; it cannot be combined with --by, "
+                "--name, --rows, --columns or --ties"
             )
         if by and turned:
-            raise UsageError("--by has a row for each cell; leave --name, --rows, --columns out")
+            raise UsageError(
+                "--by has one row per cell; it cannot be combined with --name, --rows, --columns "
+                "or --ties"
+            )
         if turned:
             show_turned(
                 Results.open(folder),
@@ -132,7 +139,7 @@ def agreement(
     ] = None,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
 ) -> None:
-    """Show how far judges agree with people, and people with each other."""
+    """Measure how well judges agree with people, and people with each other."""
     with one_clear_message():
         from analysis.results import Results
         from runner.commands.results import show_agreement
@@ -152,7 +159,7 @@ def compare(
     baseline: Annotated[
         str | None,
         typer.Option(
-            metavar="VALUE", help="Compare each other value with this one, not every pair."
+            metavar="VALUE", help="Compare the others with this value only, not every pair."
         ),
     ] = None,
     by: Annotated[
@@ -160,7 +167,7 @@ def compare(
         typer.Option(help="Also within each group of users: openness, style; may be repeated."),
     ] = None,
 ) -> None:
-    """Compare the values of an axis, paired by case, with interval and permutation test."""
+    """Compare values of an axis, paired by case: confidence intervals, permutation tests."""
     with one_clear_message():
         from runner.commands.compare import show_comparison
 
@@ -192,11 +199,11 @@ def plot(
     axis: Annotated[
         str | None, typer.Option(help="Draw one line or bar per value of this axis.")
     ] = None,
-    of: Annotated[str | None, typer.Option(help="Of shares: action or strategy.")] = None,
-    width: Annotated[str | None, typer.Option(help="column or page of a paper.")] = None,
+    of: Annotated[str | None, typer.Option(help="For shares: action or strategy.")] = None,
+    width: Annotated[str | None, typer.Option(help="Width of the figure: column or page.")] = None,
     out: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A .pdf, .svg or .png; may be repeated."),
+        typer.Option(metavar="FILE", help="The .pdf, .svg or .png to write; may be repeated."),
     ] = None,
 ) -> None:
     """Draw a figure. Needs the extra `plots`."""
@@ -219,7 +226,9 @@ def plot(
 def power(
     what: Annotated[
         str,
-        typer.Argument(metavar="DIR|SWEEP", help="Results, or with --sd a sweep file."),
+        typer.Argument(
+            metavar="DIR|SWEEP", help="A sweep's output folder, or with --sd a sweep file."
+        ),
     ],
     overrides: Overrides = None,
     axis: Annotated[str | None, typer.Option(help="The axis whose values to compare.")] = None,
@@ -228,20 +237,20 @@ def power(
         typer.Option(help="A metric; may be repeated. Default: the sweep's first."),
     ] = None,
     detect: Annotated[
-        float | None, typer.Option(help="A difference that the sweep is to find: 0.03.")
+        float | None, typer.Option(help="The difference to detect, such as 0.03.")
     ] = None,
     sd: Annotated[
         float | None,
         typer.Option(
-            help="Assumed standard deviation of the difference of two dialogues of one case and "
-            "seed, before anything has run."
+            help="Assumed standard deviation of the difference between two dialogues with the same "
+            "case and seed, for planning before anything has run."
         ),
     ] = None,
     case_share: Annotated[
-        float, typer.Option(help="With --sd: the share of its variance that is the case's own.")
+        float, typer.Option(help="With --sd: the share of its variance that is between cases.")
     ] = 0.5,
 ) -> None:
-    """Compute the cases and seeds that a difference needs, or the smallest one that is found."""
+    """Compute the smallest detectable difference, or how many cases and seeds one needs."""
     with one_clear_message():
         from runner.commands.power import show_power
 
@@ -264,21 +273,23 @@ def validity(
         list[str] | None,
         typer.Option(
             metavar="AXIS",
-            help="A row for each value of this axis; may be repeated. Default: "
-            "axes that say who plays the user.",
+            help="One row per value of this axis; may be repeated. Default: the axes that set "
+            "the simulated user.",
         ),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(help="What agents are ranked by. Default: the sweep's first.")
+        str | None, typer.Option(help="The metric to rank by. Default: the sweep's first.")
     ] = None,
-    rank: Annotated[str, typer.Option(metavar="AXIS", help="What is ranked.")] = "agent",
+    rank: Annotated[
+        str, typer.Option(metavar="AXIS", help="The axis whose values are ranked.")
+    ] = "agent",
     people: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Results of recorded dialogues of people, to compare."),
+        typer.Option(metavar="DIR", help="Results of recorded human dialogues, for comparison."),
     ] = None,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
 ) -> None:
-    """Show how far the simulated users can be trusted."""
+    """Measure how far the simulated users can be trusted."""
     with one_clear_message():
         from runner.commands.validity import show_validity
 
@@ -300,16 +311,17 @@ def sql(
         str, typer.Argument(metavar="QUERY", help="SQL over the views of docs/schema.md.")
     ],
     format: Annotated[str, typer.Option(help="text, csv or json.")] = "text",
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with uncut cells.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with uncut cells.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, with full cells.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with full cells.")] = False,
     parquet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a Parquet file instead, with types.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a Parquet file instead; it keeps column types."),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="What the query may take.")
+        float, typer.Option(metavar="SECONDS", min=0.1, help="Time limit of the query.")
     ] = 10.0,
 ) -> None:
-    """Query the results with DuckDB SQL. On a terminal, long cells are cut to its width."""
+    """Query the results with DuckDB SQL. A terminal shows long cells truncated."""
     with one_clear_message():
         from runner.commands.query import show_query
 
@@ -328,13 +340,13 @@ def view(
     folder: Folder,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="Default: 8765, or any if that is in use."),
+        typer.Option(min=1, max=65535, help="Default: 8765, or any free port if that is in use."),
     ] = None,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Only print the address.")
     ] = False,
 ) -> None:
-    """Read dialogues in a browser, also while the sweep runs. Changes nothing."""
+    """Read dialogues in a browser, even while the sweep runs. Changes nothing."""
     with one_clear_message():
         from runner.commands.view import show_viewer
 

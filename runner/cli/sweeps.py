@@ -36,19 +36,19 @@ def plan(
     gpus: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, help="GPUs of a node of a hypothetical cluster; repeat it for each node."
+            min=1, help="Plan for a hypothetical cluster: the GPUs of a node; repeat for each node."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     address: Address = None,
     out: Out = None,
 ) -> None:
-    """Show cells, progress, model placement and the estimated cost. Writes nothing. With --address
-    it is planned there, for the cluster as it is."""
+    """Show cells, progress, model placement and the estimated cost. Writes nothing. With
+    --address, plan on that cluster, for the nodes that it has now."""
     with one_clear_message():
         if address is not None:
             if gpus:
-                raise typer.BadParameter("--gpus and --address exclude each other")
+                raise typer.BadParameter("--gpus cannot be combined with --address")
             from runner.cli.cluster import elsewhere
 
             options = ["--json"] if as_json else []
@@ -102,7 +102,8 @@ def judge(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="DIR|SWEEP", help="A sweep's output folder (a path, or s3://...), or its file."
+            metavar="DIR|SWEEP",
+            help="A sweep's output folder (a path or s3://...), or its sweep file.",
         ),
     ],
     overrides: Overrides = None,
@@ -112,7 +113,7 @@ def judge(
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(metavar="SQL", help="Only episodes of which this holds: success, turns > 3."),
+        typer.Option(metavar="SQL", help="Only episodes that match: success, turns > 3."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="At most N dialogues.")
@@ -122,7 +123,7 @@ def judge(
     accept_artifact_change: AcceptArtifactChange = False,
     wait_for_lease: WaitForLease = 0.0,
 ) -> None:
-    """Judge the dialogues that a sweep has stored, all or some. Exit codes as for run."""
+    """Judge all or some of a sweep's stored dialogues. Exit codes as for run."""
     with one_clear_message():
         from analysis.results import Results
         from runner.commands.judging import show_judgements
@@ -158,7 +159,7 @@ def prepare(
     accept_artifact_change: AcceptArtifactChange = False,
     wait_for_lease: WaitForLease = 0.0,
 ) -> None:
-    """Make the artifacts that agents need; run no dialogues. Exit code 0: all, 3: not all."""
+    """Make the artifacts that agents need; run no dialogues. Exit code 0: all ready, 3: not all."""
     with one_clear_message():
         from runner.driver import run as runs
 
@@ -181,7 +182,9 @@ def render(
     sweep: SweepFile,
     overrides: Overrides = None,
     cell: Annotated[int | None, typer.Option(help="Only this cell, counted from 0.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All calls, not one per step.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Print every call, not just one per step.")
+    ] = False,
 ) -> None:
     """Print the prompts of a sweep without a model; the rules backend provides the replies."""
     with one_clear_message():
@@ -229,7 +232,7 @@ def doctor(
     sweep: SweepFile, overrides: Overrides = None, address: Address = None, out: Out = None
 ) -> None:
     """Check everything that a sweep needs before it runs. Exit code 0: all good, 2: problems. With
-    --address it is checked there, on every node of the cluster."""
+    --address, check that cluster, on every node."""
     with one_clear_message():
         if address is not None:
             from runner.cli.cluster import elsewhere
@@ -243,7 +246,7 @@ def doctor(
 
 @app.command()
 def schema() -> None:
-    """Print the JSON schema of sweep files, for completion and checks in editors."""
+    """Print the JSON schema of sweep files, for completion and validation in editors."""
     with one_clear_message():
         import json
 

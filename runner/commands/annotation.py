@@ -15,12 +15,13 @@ def show_exported(found: Exported, cases: int, console: Console) -> None:
     fewest = min(found.cases.values())
     if fewest < cases:
         console.print(
-            f"found {many(fewest, 'complete case')} in one domain, not {cases:,}", soft_wrap=True
+            f"expected {cases:,} complete cases per domain, found only {fewest:,} in one",
+            soft_wrap=True,
         )
     lines = [
         f"{many(len(found.key.items), 'item')} from {many(sum(found.cases.values()), 'case')}",
         f"form: {found.form}",
-        "sheet: none, because it would show all parts at once"
+        "sheet: not written, because it would show all parts at once"
         if found.sheet is None
         else f"sheet: {found.sheet}",
     ]
@@ -30,11 +31,11 @@ def show_exported(found: Exported, cases: int, console: Console) -> None:
 
 def show_imported(found: Imported, annotator: str, console: Console) -> None:
     """How many labels are new, were there, or are open."""
-    text = f"{many(found.new, 'new label')} of {annotator}"
+    text = f"{many(found.new, 'new label')} from {annotator}"
     if found.known:
         text += f", {found.known:,} imported before"
     if found.open:
-        text += f"; {many(found.open, 'open question')}"
+        text += f"; {many(found.open, 'unanswered question')}"
     console.print(text, markup=False, soft_wrap=True)
 
 

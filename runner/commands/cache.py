@@ -52,7 +52,7 @@ def verify(path: str | None, console: Console) -> bool:
             console.print(f"{health.path}: {'; '.join(faults)}", markup=False, soft_wrap=True)
     console.print(
         f"{folder}: {entries:,} calls read in {files:,} files, "
-        f"{f'{damaged:,} files are damaged' if damaged else 'all whole'}",
+        f"{f'{damaged:,} files are damaged' if damaged else 'all intact'}",
         markup=False,
         soft_wrap=True,
     )
@@ -62,6 +62,6 @@ def verify(path: str | None, console: Console) -> bool:
 def _existing(path: str | None) -> Path:
     folder = folder_of(path)
     if not folder.is_dir():
-        found = "found a file" if folder.exists() else "there is none"
-        raise UsageError(f"expected the folder of a call cache at {folder}, {found}")
+        found = "found a file" if folder.exists() else "found nothing"
+        raise UsageError(f"{folder}: expected the folder of a call cache, {found}")
     return folder

@@ -51,8 +51,8 @@ def show_comparison(
     lines += [_tied(ties, labels.short) for ties in compared.ties]
     if any(found.few_seeds for found in compared.found):
         lines.append(
-            "! what is trained differs between seeds, which are too few for a claim beyond them: "
-            "the interval has S - 1 degrees of freedom"
+            "! trained components differ between seeds, and there are too few seeds to generalise "
+            "beyond them: the interval has S - 1 degrees of freedom"
         )
     left_out = [f"left out above: {options}" for options in labels.left_out]
     for line in [
@@ -118,10 +118,10 @@ def _shares(found: Comparison) -> str:
     if variance is None or total == 0:
         return ""
     if variance.seeds == 1:
-        return "one seed: the variance between cases cannot be told from that within a case"
+        return "one seed: variance between cases and variance within a case cannot be separated"
     case, seed, rest = (100 * v / total for v in (variance.case, variance.seed, variance.rest))
     return (
-        f"variance of a pair's difference: case {case:.0f} %, seed {seed:.0f} %, their interplay "
+        f"variance of a pair's difference: case {case:.0f} %, seed {seed:.0f} %, interaction "
         f"and chance {rest:.0f} %"
     )
 

@@ -31,7 +31,7 @@ def show_export(
     if (format is None) != anonymous:
         raise UsageError(
             "expected either --anonymous, which copies the folder, or --format "
-            f"({', '.join(FORMATS)}), which has the texts or settings that --anonymous removes"
+            f"({', '.join(FORMATS)}), which includes texts or settings that --anonymous removes"
         )
     results = Results.open(folder)
     if format == "scout":
@@ -44,7 +44,7 @@ def show_export(
         left = write_anonymous(results, out, name)
         said = "the results without names, machines, paths and texts"
         for line in left:
-            _say(console, f"look at this yourself, it may name somebody: {line}")
+            _say(console, f"check this by hand, it may contain a name: {line}")
     _say(console, f"wrote to {out}: {said}")
 
 

@@ -139,7 +139,7 @@ def problems_of(facts: NodeFacts, driver: NodeFacts, needed: Sequence[str]) -> I
     if facts.python.split(".")[:2] != driver.python.split(".")[:2]:
         yield f"Python {facts.python}, the driver has {driver.python}"
     if facts.code != driver.code:
-        yield f"another crsweep: code digest {facts.code[:12]}, the driver's is {driver.code[:12]}"
+        yield f"different crsweep code: digest {facts.code[:12]}, the driver has {driver.code[:12]}"
     for name in needed:
         has, wanted = facts.versions.get(name), driver.versions.get(name)
         if has != wanted:

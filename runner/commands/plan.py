@@ -100,8 +100,8 @@ def show_plan(
     waiting = sum(cell.profiles is not None for cell in plan.cells)
     if waiting:
         console.print(
-            f"{many(waiting, 'cell')}: cases pending, since a model has to write their profiles "
-            "first (`crsweep prepare`, or `run`)",
+            f"{many(waiting, 'cell')}: cases pending until a model has written the users' "
+            "profiles (`crsweep prepare` or `run`)",
             soft_wrap=True,
         )
     again = recipe_line(manifests.read(plan.loaded.out))
@@ -118,7 +118,7 @@ def show_plan(
             soft_wrap=True,
         )
         if preparing.calls:
-            console.print(f"of these, to prepare: about {preparing.words()}", soft_wrap=True)
+            console.print(f"of which preparation: about {preparing.words()}", soft_wrap=True)
     for one in judges:
         console.print(one.line(), markup=False, soft_wrap=True)
     if judges and stage.needs.specs:

@@ -149,8 +149,8 @@ class _Person(User):
             item = _numbered(line.removeprefix("/accept").strip(), shown)
             if item is not None:
                 return UserTurn(f"I take {item.title}.", "accept", item)
-            wanted = f"a number from 1 to {len(shown)}" if shown else "items, and none are shown"
-            self._console.print(f"/accept needs {wanted}", style="yellow")
+            wanted = f"expected a number from 1 to {len(shown)}" if shown else "no items are shown"
+            self._console.print(f"/accept: {wanted}", style="yellow")
 
     def _line(self) -> str:
         while True:
@@ -186,7 +186,7 @@ def show_dialogue(
     the screen.
     """
     if person is not None and markdown == "-":
-        raise UsageError("--me needs the screen: give --markdown a file")
+        raise UsageError("--me cannot be combined with --markdown -; name a file for --markdown")
     page = None if markdown is None or markdown == "-" else Page(expand_user(Path(markdown)))
     plan = load_plan(sweep, overrides)
     chosen = plan.cells[index_of(cell, len(plan.cells), "cell")]
@@ -194,7 +194,7 @@ def show_dialogue(
     if chosen.profiles is not None:
         plan = asyncio.run(with_cases(plan))
         view.warning(
-            "no model has written profiles of the users yet: a few are made here without a model "
+            "no model has written the users' profiles yet; a few are made here without a model "
             "(`crsweep prepare` makes the real ones)"
         )
     index_of(case, len(plan.sources[chosen.source]), "case")

@@ -57,7 +57,7 @@ def show_power(
         raise UsageError(f"--detect {detect}: expected a difference above 0, such as 0.03")
     if deviation is None:
         if overrides:
-            raise UsageError("overrides are for a sweep file, which needs --sd")
+            raise UsageError("overrides need a sweep file, and a sweep file needs --sd")
         lines = _of_results(what, axis, metrics, detect)
     else:
         lines = _of_plan(what, deviation, share, detect, overrides, axis)
@@ -86,8 +86,8 @@ def _of_results(
         lines += [f"{head}: {line}" for line in _lines(found.variance, design, detect)]
         if found.variance.seeds == 1:
             lines.append(
-                "  one seed: the variance within a case is counted as the case's, so the gain from "
-                "more seeds is unknown"
+                "  one seed: variance within a case counts as variance between cases, so the gain "
+                "from more seeds is unknown"
             )
     return [*lines, *compared.notes, *watermarks(results)]
 
@@ -113,8 +113,8 @@ def _of_plan(
     variance = of_spread(deviation, share)
     lines = [
         _preface(tests),
-        f"assumed: the difference of two dialogues of one case and seed has the standard deviation "
-        f"{deviation:g}, of whose variance {share:.0%} is the case's own",
+        f"assumed: the difference between two dialogues with the same case and seed has the "
+        f"standard deviation {deviation:g}; {share:.0%} of its variance is between cases",
     ]
     step = parse(plan.loaded.header.metrics[0]).most or 0.0
     for size in dict.fromkeys(sizes):
@@ -148,7 +148,7 @@ def _values(plan: Plan, axis: str | None) -> int:
 def _preface(tests: int) -> str:
     return (
         "power of a two-sided paired test over cases at level 0.05"
-        + (f" / {tests} (the pairs that are compared, Bonferroni)" if tests > 1 else "")
+        + (f" / {tests} (Bonferroni over the compared pairs)" if tests > 1 else "")
         + f"; target {TARGET}"
     )
 
@@ -164,13 +164,14 @@ def _lines(variance: Components, design: _Design, detect: float | None) -> list[
     more_cases = cases_needed(detect, variance, seeds, **options)
     more_seeds = seeds_needed(detect, variance, cases, **options)
     return [
-        f"{line}; {detect:g} is found with power {reached:.2f}; it needs "
-        + (f"{more_cases:,} cases" if more_cases else "more cases than there could be")
+        f"{line}; {detect:g} is found with power {reached:.2f}; a power of {TARGET} "
+        "needs "
+        + (f"{more_cases:,} cases" if more_cases else "an unreachable number of cases")
         + f" at {seeds} seeds, or "
         + (
             f"{more_seeds:,} seeds at {cases:,} cases"
             if more_seeds
-            else f"more cases than {cases:,} at any number of seeds"
+            else f"more than {cases:,} cases at any number of seeds"
         )
     ]
 
@@ -184,6 +185,6 @@ def _only_axis(results: Results) -> str:
     cells = results.manifest.cells
     several = [a for a in results.axes if len({c.axes.get(a) for c in cells}) > 1]
     if len(several) != 1:
-        known = ", ".join(several) or "none has two values"
+        known = ", ".join(several) or "none has more than one value"
         raise UsageError(f"name the axis to compare: --axis AXIS (axes: {known})")
     return several[0]

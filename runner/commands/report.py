@@ -42,7 +42,7 @@ def show_report(
     source = (
         f"Tables and figures as defined in {sweep.name}."
         if sweep
-        else "The sweep file defines no tables; this is the usual one."
+        else "The sweep file defines no tables; this is the default one."
         if wanted.usual_tables
         else "Tables and figures as defined in the sweep file."
     )
@@ -74,7 +74,7 @@ def show_appendix(
 
 def _check_place(path: Path) -> None:
     if not path.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder {path.parent}")
+        raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
 
 
 def _write_assets(made: Made, folder: Path, console: Console) -> None:

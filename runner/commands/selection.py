@@ -7,5 +7,5 @@ from agents.core.errors import UsageError
 
 def index_of(number: int, count: int, what: str) -> int:
     if not 0 <= number < count:
-        raise UsageError(f"--{what} {number}: there are {count}, counted from 0")
+        raise UsageError(f"--{what} {number}: expected a number from 0 to {count - 1}")
     return number

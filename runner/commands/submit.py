@@ -87,8 +87,8 @@ def send(
     _announce(package, len(packed), address, console)
     for name in submission.variables:
         console.print(
-            f"warning: the dashboard of the cluster shows the value of {name}, which --send-env "
-            "sends; run.env_from names variables that the nodes have themselves",
+            f"warning: the cluster's dashboard shows the value of {name} (--send-env); to keep it "
+            "secret, set it on the nodes and list it in run.env_from instead",
             style="yellow", soft_wrap=True, markup=False,
         )  # fmt: skip
     cluster = jobs.Cluster(address)
@@ -120,8 +120,8 @@ def submit(
     backends = {spec.get("backend") for spec in submission.loaded.cell["models"].values()}
     if backends - {"rules"} and header.cache.mode != "off" and header.cache.path is None:
         console.print(
-            "call cache: ~/.cache/crsweep/calls on the node of the driver. It survives the driver, "
-            "not the node; cache.path names a folder that does",
+            "call cache: ~/.cache/crsweep/calls on the driver's node. It is lost with that node; "
+            "to keep it, set cache.path to a folder on shared storage",
             soft_wrap=True, markup=False,
         )  # fmt: skip
     cluster, job_id = send(submission, submission.words("run", options), address, command, console)
@@ -200,15 +200,15 @@ def show_files(package: Package, console: Console) -> None:
 
 def _announce(package: Package, size: int, address: str, console: Console) -> None:
     for name in package.untracked:
-        console.print(f"not in git, and sent: {name}", soft_wrap=True, markup=False)
+        console.print(f"sent although not in git: {name}", soft_wrap=True, markup=False)
     for name in package.left_out:
         console.print(f"not sent: {name}", soft_wrap=True, markup=False)
     for name in package.installed:
-        console.print(f"plug-ins of {name} are not sent: the nodes must have it installed")
+        console.print(f"plug-ins of {name} are not sent: it must be installed on the nodes")
     if jobs.is_exposed(address):
         console.print(
-            f"warning: {address} is not encrypted, and whoever reaches it can run code on the "
-            "cluster; use a tunnel (ssh -L 8265:localhost:8265 HEAD), and never make the port "
+            f"warning: {address} is not encrypted, and anyone who can reach it can run code on "
+            "the cluster; use a tunnel (ssh -L 8265:localhost:8265 HEAD), and never make the port "
             "public",
             style="yellow", soft_wrap=True, markup=False,
         )  # fmt: skip
@@ -242,7 +242,7 @@ def _check_places(loaded: LoadedSweep, *, explicit: bool, writes: bool) -> None:
             way = "give an absolute path or a URI"
             problem = _relative(value)
         else:
-            way = "give --out URI" if keys == ("out",) else "give a folder that all nodes mount"
+            way = "pass --out URI" if keys == ("out",) else "give a folder that all nodes mount"
             problem = _relative(value) or _node_local(value)
         if problem is not None and (writes or keys != ("out",)):
             raise loaded.origins.refuse(keys, f"{value} {problem}; {way}")
@@ -257,7 +257,7 @@ def _part(part: object, key: str, names: Sequence[str]) -> dict[tuple[str, ...],
 def _relative(place: str) -> str | None:
     if "://" in place or place.startswith(("/", "~", "${")):
         return None
-    return "is relative to the working folder here, which the cluster does not have"
+    return "is relative to the working folder of this machine, which the cluster does not have"
 
 
 def _node_local(place: str) -> str | None:
@@ -265,5 +265,5 @@ def _node_local(place: str) -> str | None:
         place = str(folder_at(place))
     parts = PurePosixPath(os.path.normpath(place)) if place.startswith("/") else None
     if parts is not None and any(parts.is_relative_to(folder) for folder in _NODE_LOCAL):
-        return "is a folder that each node has for itself"
+        return "is local to each node"
     return None

@@ -63,17 +63,20 @@ def _print(found: Sequence[Behaviour], notes: Sequence[str], format: str, consol
 def _variance(results: Results, name: str) -> list[str]:
     if not validity.user_axes(results):
         return [
-            "one user plays in all cells: how much of the outcome comes from the user is unknown; "
-            "vary `simulator` or `roles.user` in the grid"
+            "all cells have the same simulated user, so its share of the outcome is unknown; vary "
+            "`simulator` or `roles.user` in the grid"
         ]
     found = validity.sources(results, name)
     if found is None:
-        return ["variance by user and agent: needs two users and two agents in all combinations"]
+        return [
+            "variance by user and agent: unknown; needs at least two users and two agents in all "
+            "combinations"
+        ]
     if found.spread == 0:
         return [f"variance of {name} between cells: none beyond chance"]
     return [
         f"variance of {name} between cells (standard deviation {found.spread:.3f}): "
-        f"user {found.user:.0%}, agent {found.agent:.0%}, their interplay {found.interplay:.0%}"
+        f"user {found.user:.0%}, agent {found.agent:.0%}, interaction {found.interplay:.0%}"
     ]
 
 
@@ -94,7 +97,7 @@ def _ranks(results: Results, recorded: Results | None, name: str, axis: str) -> 
     lines = []
     for ranking in validity.rankings(means):
         rho = (
-            f"unknown ({ranking.agents} in common that both tell apart; it needs 3)"
+            f"unknown (needs 3 that both tell apart, found {ranking.agents})"
             if ranking.rho is None
             else f"{ranking.rho:+.2f} over {ranking.agents}"
         )

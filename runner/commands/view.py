@@ -49,7 +49,7 @@ def show_viewer(where: str, *, port: int | None, browser: bool, console: Console
             timeout_graceful_shutdown=1,
         )
         address = f"http://{ADDRESS}:{port}/"
-        console.print(f"{viewer.index.manifest.name}: {address} (Ctrl-C ends it)", markup=False)
+        console.print(f"{viewer.index.manifest.name}: {address} (Ctrl-C stops it)", markup=False)
         console.file.flush()  # whoever reads a pipe waits for the address
         if browser:
             webbrowser.open(address)
@@ -81,7 +81,8 @@ def _listening(port: int | None) -> Iterator[socket.socket]:
         except OSError as error:
             if port is not None:
                 raise UsageError(
-                    f"--port {port} cannot be used: {error.strerror}; leave it out to use any"
+                    f"--port {port} cannot be used: {error.strerror}; leave it out to use any "
+                    "free port"
                 ) from None
             listener.bind((ADDRESS, 0))
         listener.listen()  # from when the address is printed, connections wait for the server

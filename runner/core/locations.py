@@ -95,7 +95,7 @@ def check_match(plan: Plan) -> None:
             raise plan.loaded.origins.refuse(
                 ("cache", "match"),
                 f"strict needs to know what serves a model now, which the backend of the model "
-                f"{name!r} cannot tell; expected 'declared'",
+                f"{name!r} does not report; expected 'declared'",
             )
 
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe, RolloutsRecipe
 from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
-from runner.core.formatting import duration
+from runner.core.formatting import duration, many
 from runner.core.locations import check_packages, free_calls, store_of
 from runner.driver.environment import library_versions
 from runner.driver.executors import Executor
@@ -225,7 +225,7 @@ class Preparation:
         except ArtifactDamaged as error:
             aside = self._store.set_aside(artifact.key)
             self._console.print(
-                f"{error.message}; it is now {aside.name}, and {artifact.title} is made again",
+                f"{error.message}; renamed it to {aside.name}, and {artifact.title} is made again",
                 style="bold red",
                 markup=False,
                 soft_wrap=True,
@@ -241,10 +241,10 @@ class Preparation:
             used = self._used.get((cell.cell_id, artifact.seed, artifact.name), set())
             if others := used - {about.digest}:
                 raise UsageError(
-                    f"{artifact.title} is not what episodes in {self._plan.loaded.out} have used: "
-                    f"their content had the digest {', '.join(sorted(others))}, that of "
-                    f"{self._store.folder / artifact.key} is {about.digest}. Put the old one back, "
-                    "give another `out`, or pass --accept-artifact-change to mix them"
+                    f"{artifact.title} has changed since episodes in {self._plan.loaded.out} used "
+                    f"it: they used content with the digest {', '.join(sorted(others))}, "
+                    f"{self._store.folder / artifact.key} has {about.digest}. Restore the old "
+                    "artifact, set another `out`, or pass --accept-artifact-change to mix both"
                 )
         ready = Prepared(artifact.key, about.digest, artifact.recipe, content)
         self._ready[artifact.key] = ready
@@ -292,8 +292,8 @@ class Preparation:
         count = len(artifact.cells)
         self._display.end(
             artifact.title,
-            f"cannot be prepared: {reason}; the dialogues of {count} "
-            f"{'cell' if count == 1 else 'cells'} that need it are not run",
+            f"cannot be prepared: {reason}; the dialogues of the {many(count, 'cell')} that "
+            f"{'needs' if count == 1 else 'need'} it are skipped",
             "red",
         )
 
@@ -376,7 +376,7 @@ class Preparation:
                     saved = (artifact.key, step.state, before + seconds)
                     await asyncio.to_thread(self._store.save_state, *saved)
         if result is None:
-            raise AgentError("the fit ended without a result")
+            raise AgentError("the training ended without a result")
         self.gpu_seconds += seconds * self._plan.loaded.header.run.fit_gpus
         await self._keep(self._about(artifact, before + seconds), artifact, result)
         await asyncio.to_thread(self._store.drop_states, artifact.key)

@@ -38,8 +38,8 @@ def check_caps(plan: Plan) -> dict[str, Price]:
             if prices.setdefault(name, model.price) != model.price:
                 raise origins.refuse(
                     ("models", name, "price"),
-                    "this name has another price in another cell, and costs are counted by name; "
-                    "give each model its own name",
+                    "this model has different prices in different cells, but costs are summed by "
+                    "model name; use one name per price",
                 )
     if caps.cost is not None:
         for name in dict.fromkeys(name for cell in plan.cells for name in cell.models):
@@ -157,8 +157,8 @@ def budget_of(plan: Plan) -> Budget:
             if used.tokens and name not in prices:
                 raise plan.loaded.origins.refuse(
                     ("caps", "cost"),
-                    f"{out} holds {used.tokens:,} tokens of a model {name!r} that has no price "
-                    "here; expected it among `models`, with its price",
+                    f"{out} has used {used.tokens:,} tokens of the model {name!r}, which has no "
+                    "price here; add it to `models`, with its price",
                 )
     return Budget(caps, prices, before, _gpu_seconds(results.manifest.runs))
 

@@ -22,7 +22,7 @@ def nothing_to_run(session: Session) -> RunResult | None:
             settle(session.calls)
         session.console.print(work.nothing_left())
     elif (reached := session.budget.reached()) is not None:
-        session.console.print(f"nothing is run: {escape(reached)}", soft_wrap=True)
+        session.console.print(f"no {work.noun}s were started: {escape(reached)}", soft_wrap=True)
     else:
         return None
     needs = session.budget.needs()
@@ -37,7 +37,7 @@ def close(session: Session, execution: Execution) -> RunResult:
     left = work.left_after(execution.tally, whole=whole)
     # The journals of calls that could not be sealed are all that there is of them.
     if session.calls is not None and execution.sealed:
-        with after_the_last_commit("the call cache cannot be tidied", unfinished):
+        with after_the_last_commit("the call cache cannot be cleaned up", unfinished):
             tidy(session.calls, complete=left == 0 and work.completes)
     result = RunResult(
         session.folder,

@@ -83,7 +83,7 @@ class LocalExecutor:
         return self._worker
 
     def launch(self, residents: Residents) -> Fleet:
-        raise AssertionError("no engine of a local run needs a place")
+        raise AssertionError("engines of a local run need no placement")
 
     def fit(self, task: FitSpec, state: Content | None, among: int) -> Steps:
         return fit_beside(task, state)

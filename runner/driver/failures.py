@@ -49,7 +49,8 @@ def to_run_again(folder: Folder, retry: Sequence[str], kind: str = EPISODE) -> s
     for word in retry:
         if word not in known:
             raise UsageError(
-                f"--retry {word}: nothing fails of that{near(word, known)} (expected a blame: "
+                f"--retry {word}: no such blame or error class{near(word, known)} "
+                "(expected a blame: "
                 f"{', '.join(get_args(Blame))}; or an error class: "
                 f"{', '.join(sorted(known - set(get_args(Blame))))})"
             )
@@ -87,11 +88,11 @@ def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[s
     noun = "" if kind == EPISODE else f" ({kind}s)"
     for blame, error_class, count, attempt, error in results.query(_FAILED[kind]).fetchall():
         if blame in WOULD_REPEAT and error_class in told:
-            then = f"--retry {error_class} above runs them again too"
+            then = f"--retry {error_class} above reruns them too"
         elif blame in WOULD_REPEAT:
             told.add(error_class)
             when, more = _asking_anew(results) if error_class in _OF_REPLIES else ("", "")
-            then = f"to run them again{when}: {command} --retry {error_class}{more}"
+            then = f"to rerun them{when}: {command} --retry {error_class}{more}"
         else:
             then = "the next run retries them"
         lines.append(f"  {count:,} x {error_class}{noun}, blame {blame}; {then}")
@@ -109,7 +110,7 @@ def _asking_anew(results: Results) -> tuple[str, str]:
     if journal.files(
         journals_of(results.folder, wanted)
     ):  # they serve in any mode, to survive crashes
-        when = " (once no other episode is left; until then the same replies are replayed)"
+        when = " (once all other episodes are done; until then the same replies are replayed)"
     else:
         when = "" if off else " (the cache would replay the same replies)"
     # `cache=off` would forget where the journals are.

@@ -89,8 +89,8 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
     then, now = manifest.versions.get("vllm"), installed_version()
     if then and now and then != now and _uses_vllm(plan):
         raise UsageError(
-            f"this folder was written with vllm {then}, installed is {now}: the same seeds need "
-            "not give the same replies. Pass --accept-source-change to continue with it"
+            f"this folder was written with vllm {then}, but {now} is installed: the same seeds may "
+            "give other replies. Pass --accept-source-change to continue with it"
         )
     for name, now in plugin_sources(plan).items():
         then = manifest.plugin_sources.get(name)
@@ -99,7 +99,7 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
         raise UsageError(
             f"the source of {name} (version {now['version']}) has changed since this folder was "
             f"written: then {then['hash'][:12]}, now {now['hash'][:12]}. Raise its `version` to "
-            "run its episodes again, or pass --accept-source-change to keep those that are there"
+            "rerun its episodes, or pass --accept-source-change to keep the existing ones"
         )
 
 
@@ -108,9 +108,9 @@ def recipe_line(manifest: Manifest | None) -> str | None:
     if manifest is None or manifest.recipe == RECIPE:
         return None
     return (
-        f"these results were written under recipe {manifest.recipe} of episode ids; this crsweep "
-        f"uses recipe {RECIPE}, so every episode is planned again, and tables show the new ones "
-        "only (to keep the table of the old ones, give another `out`)"
+        f"these results use recipe {manifest.recipe} for episode ids; this crsweep uses recipe "
+        f"{RECIPE}, so all episodes are planned again, and tables show only the new ones (to keep "
+        "the table of the old ones, set another `out`)"
     )
 
 

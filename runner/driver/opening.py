@@ -143,8 +143,8 @@ def _open(
     before = manifests.read(out)
     if before is None and lease.epoch > 1:
         console.print(
-            f"{escape(f'{out}/{manifests.FILE}')} is not there; it is written again. Whether "
-            "plug-ins have changed since these episodes ran cannot be checked",
+            f"{escape(f'{out}/{manifests.FILE}')} is missing and is written again; whether "
+            "plug-ins have changed since these episodes ran is unknown",
             style="bold red",
             soft_wrap=True,
         )

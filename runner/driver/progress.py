@@ -205,7 +205,9 @@ class ProgressDisplay:
     def lost(self, worker: str, again: int) -> None:
         self.tally.workers_lost += 1
         kinds = " and ".join(f"{kind}s" for kind in self._shown()) or "tasks"
-        self._console.print(f"worker {worker} was lost; its open {kinds} run again", style="yellow")
+        self._console.print(
+            f"worker {worker} was lost; its unfinished {kinds} run again", style="yellow"
+        )
 
     def _shown(self) -> dict[str, KindTally]:
         """The kinds of which there is something to do."""

@@ -39,7 +39,7 @@ def set_aside(lease: FolderLease, console: Console, damaged: Collection[str] = (
         found = repair_folder(out, lease, damaged)
     for name in found.damaged:
         console.print(
-            f"[bold red]{escape(f'{out}/{name}')} is damaged; it is now "
+            f"[bold red]{escape(f'{out}/{name}')} is damaged; renamed it to "
             f"{escape(name)}{parts.DAMAGED}{_then(name.partition('/')[0])}[/]",
             soft_wrap=True,
         )

@@ -46,10 +46,11 @@ def _announce_journal(session: Session) -> None:
         f"completed calls are in {session.calls.folder / journal.FOLDER} until the sweep is "
         "complete: "
         + (
-            "keep it"
+            "keep this folder"
             if moved
-            else "keep it and resume from this working folder, or they are paid for again "
-            "(`cache.journal` moves them elsewhere, such as to a disk that outlives this machine)"
+            else "keep this folder and resume from the same working folder, or you pay for these "
+            "calls again (to keep them elsewhere, such as on a disk that outlives this machine, "
+            "set `cache.journal`)"
         ),
         markup=False,
         soft_wrap=True,
@@ -75,7 +76,7 @@ def conclude(session: Session, result: RunResult, execution: Execution, seconds:
     if tally.losses:
         lost = tally.losses.values()
         console.print(
-            f"{sum(one.calls for one in lost):,} calls were in engines that died and were "
+            f"{sum(one.calls for one in lost):,} calls were lost when engines died, and were "
             f"retried ({sum(one.seconds for one in lost):,.0f} call-seconds lost, "
             f"{sum(one.quarantined for one in lost):,} quarantined)",
             soft_wrap=True,
@@ -100,6 +101,6 @@ def _damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
         )
     if damage.files:
         yield (
-            f"{len(damage.files):,} files of the call cache cannot be read completely; the "
+            f"{len(damage.files):,} files of the call cache are partly unreadable; the "
             f"calls lost in them are paid for again: {', '.join(sorted(damage.files))}"
         )

@@ -144,8 +144,9 @@ class Streams:
             return []  # it failed
         if stored.memory != running.remembered.digest:
             raise UsageError(
-                f"the episode {link.episode_id} in {self._folder} was played with another memory "
-                "than the dialogues before it leave now; give another `out` to play its stream"
+                f"the episode {link.episode_id} in {self._folder} was played with a different "
+                "memory than the dialogues before it leave now; set another `out` to play "
+                "its stream"
             )
         return self._learned(running, stored.attempt_id)
 

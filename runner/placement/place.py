@@ -114,16 +114,20 @@ def _check(engines: Sequence[Engine], nodes: Sequence[Node], works: Sequence[Wor
                 f"0.001 to 1; found {engine.gpus}"
             )
         if engine.replicas < 1:
-            raise ValueError(f"engine {engine.label}: found {engine.replicas} replicas, not 1 up")
+            raise ValueError(
+                f"engine {engine.label}: expected at least 1 replica, found {engine.replicas}"
+            )
     keys = Counter(engine.key for engine in engines)
     if double := [key for key, times in keys.items() if times > 1]:
         raise ValueError(f"engine {double[0]} is named twice")
     for node in nodes:
         if node.gpus < 0:
-            raise ValueError(f"node {node.name}: found {node.gpus} GPUs, not 0 up")
+            raise ValueError(f"node {node.name}: expected at least 0 GPUs, found {node.gpus}")
     for work in works:
         if unknown := sorted(work.engines - keys.keys()):
-            raise ValueError(f"a {work.phase} work needs engine {unknown[0]}, which is not given")
+            raise ValueError(
+                f"work of phase {work.phase} needs engine {unknown[0]}, which is not listed"
+            )
 
 
 def _reason(engines: Sequence[Engine], nodes: Sequence[Node]) -> str:

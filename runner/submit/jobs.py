@@ -177,8 +177,8 @@ class Cluster:
             yield
         except AuthenticationError:
             raise UsageError(
-                f"{self.address} refuses the token; RAY_AUTH_TOKEN_PATH must name a file with that "
-                "of this cluster"
+                f"{self.address} refuses the token; set RAY_AUTH_TOKEN_PATH to a file with the "
+                "token of this cluster"
             ) from None
         except (requests.RequestException, ConnectionError) as error:
             raise UsageError(
@@ -189,7 +189,7 @@ class Cluster:
         except RuntimeError as error:
             said = " ".join(str(error).split())
             if job_id is not None and "404" in said:
-                raise UsageError(f"{self.address} knows no job {job_id!r}") from None
+                raise UsageError(f"{self.address} has no job {job_id!r}") from None
             raise UsageError(f"{self.address} refuses: {said[:500]}") from None
 
 
@@ -200,7 +200,7 @@ def _send_token(address: str) -> None:
     raylet: Any = _raylet  # compiled, without type stubs
     if not raylet.AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True):
         raise UsageError(
-            f"{address} asks for a token, and there is none here; copy the cluster's "
+            f"{address} asks for a token, and this machine has none; copy the cluster's "
             "~/.ray/auth_token, or set RAY_AUTH_TOKEN_PATH to a file that has it"
         )
     os.environ["RAY_AUTH_MODE"] = "token"
@@ -217,7 +217,7 @@ def checked_address(given: str | None) -> str:
     address = given or os.environ.get("RAY_API_SERVER_ADDRESS") or ""
     if not address:
         raise UsageError(
-            "which cluster? Give --address http://head:8265, or set RAY_API_SERVER_ADDRESS"
+            "no cluster is named; pass --address http://head:8265, or set RAY_API_SERVER_ADDRESS"
         )
     try:
         parts = urlsplit(address)
@@ -229,7 +229,7 @@ def checked_address(given: str | None) -> str:
             f"--address: expected http://host:8265 (the port of Ray's dashboard), found {address}"
         )
     if parts.username or parts.password:
-        raise UsageError("--address: leave out user name and password; they would be remembered")
+        raise UsageError("--address: leave out the user name and password; they would be stored")
     return address.rstrip("/")
 
 
@@ -274,7 +274,7 @@ def find(job_id: str | None, address: str | None) -> tuple[str, str]:
     if job_id is None:
         there = [each for each in known if address in (None, each.address)]
         if not there:
-            raise UsageError("no job was sent from here; give its id, and --address")
+            raise UsageError("no job was submitted from this machine; give its ID and --address")
         return there[-1].job_id, there[-1].address
     for each in reversed(known):
         if each.job_id == job_id:

@@ -93,8 +93,8 @@ class Package:
             largest = sorted(self.content, key=lambda name: -len(self.content[name]))[:3]
             sizes = ", ".join(f"{name} ({mib(len(self.content[name]))})" for name in largest)
             raise UsageError(
-                f"the package has {mib(len(packed))}, more than the limit of {mib(LARGEST)}; the "
-                f"largest files are {sizes}. Data belong on storage that all nodes mount"
+                f"the package has {mib(len(packed))}, over the limit of {mib(LARGEST)}; the "
+                f"largest files are {sizes}. Keep data on storage that all nodes mount"
             )
         return packed
 

@@ -121,7 +121,7 @@ def _local(path: Path) -> LocalFolder:
     absolute = str(path.absolute())
     if "\\" in absolute and any(c in absolute for c in PATTERNS):
         raise UsageError(
-            f"{path} cannot be read: DuckDB finds no file whose path holds a backslash and one of "
+            f"{path} cannot be read: DuckDB cannot open a path with a backslash and one of "
             f"{' '.join(PATTERNS)}; rename the folder"
         )
     return LocalFolder(path)

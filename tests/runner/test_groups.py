@@ -95,7 +95,9 @@ def test_each_group_is_a_prefix_of_one_order_and_too_few_users_are_refused(tmp_p
     assert len({s.source_id for s in (small, large, every, whole)}) == 4
     assert small.groups(0)[0] in GROUPS[3:]
     assert len(whole.groups(0)) == 2
-    with pytest.raises(UsageError, match="the domain has 20 Active users, found 21"):
+    with pytest.raises(
+        UsageError, match="expected at most 20, the Active users of the domain, found 21"
+    ):
         plan_of(sweep_of(tmp_path, cases={"sample": 21, "by": ["openness"]}))
 
 

@@ -60,7 +60,7 @@ def test_zipped_lists_advance_together_and_multiply_with_the_rest():
 
 
 def test_zipped_lists_of_different_length_and_double_axes_are_refused():
-    with pytest.raises(UsageError, match="equally long"):
+    with pytest.raises(UsageError, match="the same length"):
         list(grid.points([{}], [{"a": [1], "b": [1, 2]}]))
     with pytest.raises(UsageError, match="twice"):
         list(grid.points([{"a": [1]}], [{"a": [1]}]))

@@ -61,7 +61,7 @@ def test_a_judge_of_its_own_role_has_the_model_of_that_role(tmp_path):
         ([{"name": "pairwise", "against": ["react"]}], "judges.0.baseline: is missing"),
         ([{**PAIR, "axis": "agnt"}], "judges.0.axis: the grid has no axis 'agnt'; did you mean"),
         ([{**PAIR, "baseline": "zero"}], "judges.0.baseline: agent has no value 'zero'"),
-        ([{**PAIR, "against": ["zero_shot"]}], "judges.0.against: 'zero_shot' is the baseline"),
+        ([{**PAIR, "against": ["zero_shot"]}], "against: expected opponents only, found"),
     ],
 )  # fmt: skip
 def test_a_wrong_judge_is_refused_in_one_line(tmp_path, judges, message):

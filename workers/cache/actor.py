@@ -62,5 +62,5 @@ class WorkerConnection:
         self._owner.take(self._client, messages)
 
     def lost(self, cause: str) -> None:
-        log.info("the line to a worker has ended: %s", cause)
+        log.info("the connection to a worker has closed: %s", cause)
         self._owner.lose(self._client)

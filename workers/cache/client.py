@@ -202,7 +202,7 @@ class _Link:
         self._line = None
         if self._closed:
             return
-        log.warning("the way to the call cache is lost: %s", cause)
+        log.warning("the connection to the call cache is lost: %s", cause)
         if self._dialling is None:
             self._dialling = asyncio.create_task(self._open())
 

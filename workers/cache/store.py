@@ -89,7 +89,7 @@ class CallStore:
                 found.update(table.find(left))
                 self._damaged |= table.damaged
             except sqlite3.Error as error:
-                log.warning("%s is damaged and read no more: %s", table.path, error)
+                log.warning("%s is damaged and no longer read: %s", table.path, error)
                 self._sealed.remove(table)
                 if table.path is not None:
                     self._unread.add(table.path)

@@ -93,7 +93,7 @@ async def error_of(task: Task, calls: CallLog, work: Awaitable[None]) -> Crsweep
         error = failed
     except Exception as fault:  # ours: the other tasks must not pay for it
         log.info("attempt %d at %s", task.attempt, task.id, exc_info=True)
-        error = InternalError(f"a fault of crsweep: {described(fault)}")
+        error = InternalError(f"internal error in crsweep: {described(fault)}")
     if error is None or error.blame != "infrastructure":
         error = _swallowed(calls) or error
     return error

@@ -65,7 +65,7 @@ class Environment:
         """Sets them in this process. UsageError if it runs other code than the driver."""
         if self.code and self.code != code_digest():
             raise UsageError(
-                f"the node {socket.gethostname()} has another crsweep in {ROOT} (code digest "
+                f"the node {socket.gethostname()} has different crsweep code in {ROOT} (digest "
                 f"{code_digest()[:12]}) than the driver ({self.code[:12]}); submit the sweep with "
                 "`crsweep submit`, which sends the code, or update the checkout on every node"
             )
@@ -85,12 +85,12 @@ def check_transport() -> None:
         problem = _wrong_proxy(value)
         if problem is not None:
             raise UsageError(
-                f"the environment variable {name} names no proxy that can be used: {problem}; "
+                f"the environment variable {name} is not a usable proxy: {problem}; "
                 "correct it or unset it"
             )
     for name, problem in _wrong_certificates():
         raise UsageError(
-            f"the environment variable {name} names no CA certificates that can be used: "
+            f"the environment variable {name} names no usable CA certificates: "
             f"{problem}; correct it or unset it"
         )
 

@@ -125,7 +125,7 @@ def _with_answer(facts: NodeFacts, question: NodeQuestion) -> NodeFacts:
     try:
         folders.read(question.out, name)
     except OSError:
-        return replace(facts, out="what it writes there is not seen by the driver")
+        return replace(facts, out="the driver does not see what the node writes there")
     return facts
 
 
@@ -136,10 +136,10 @@ def _answer_name(probe: str, node: str) -> str:
 def _reach(out: Folder, probe: str, node: str) -> str:
     try:
         if folders.read(out, probe) != probe.encode():
-            return "what the driver has written there is not what is read here"
+            return "the node reads something else than the driver has written there"
         folders.write(out, _answer_name(probe, node), b"")
     except FileNotFoundError:
-        return "what the driver has written there is not seen here"
+        return "the node does not see what the driver has written there"
     except OSError as error:
         return str(error.strerror or error)
     return ""

@@ -247,7 +247,7 @@ class TaskPool:
         try:
             self._writer.write(_rows(batch))
         except Unstorable as error:
-            log.error("a bundle holds what cannot be stored: %s", error)
+            log.error("a bundle contains a value that cannot be stored: %s", error)
             batch = [attempt.storable(check_rows) for attempt in batch]
             self._writer.write(_rows(batch))
         return batch

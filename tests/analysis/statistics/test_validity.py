@@ -159,7 +159,7 @@ def test_people_have_a_row_of_their_own_and_rank_the_agents_too(tmp_path):
 
 def test_little_is_said_in_one_line_each(tmp_path):
     text = shown(played(tmp_path / "o", grid("p", "a"), lambda _: 0.5))
-    assert "one user plays in all cells" in text
+    assert "all cells have the same simulated user" in text
     assert "nan" not in text
     assert "agents are not ranked: the grid has no axis 'x'" in shown(tmp_path / "o", rank="x")
     with pytest.raises(UsageError, match="no finished dialogue"):

@@ -235,7 +235,7 @@ def test_a_seed_decides_all_and_a_larger_sample_begins_with_the_smaller(sweep, t
     assert other.key.name != found.key.name
     assert found.sheet is not None
     found.sheet.write_text("filled in")
-    with pytest.raises(UsageError, match="holds something else, such as answers"):
+    with pytest.raises(UsageError, match="exists and differs, perhaps with answers"):
         exported(sweep, tmp_path / "a")
 
 
@@ -247,7 +247,7 @@ def test_a_seed_decides_all_and_a_larger_sample_begins_with_the_smaller(sweep, t
         ({"pairs": "agent=zero_shot,reakt"}, "agent has no value 'reakt'; did you mean 'react'"),
         ({"pairs": "agent=react,zero_shot"}, "no judge compares these .*agent=zero_shot,react"),
         ({"judge": "relevence"}, "no judge 'relevence'; did you mean 'relevance'"),
-        ({"judge": "relevance"}, "the judge relevance compares no pairs"),
+        ({"judge": "relevance"}, "the judge relevance does not compare pairs"),
         ({"pairs": None}, "name the judge whose questions people answer: --judge relevance or"),
         ({"where": "success AND NOT success"}, "has nothing to label"),
         ({"where": "sucess"}, "sucess"),
@@ -283,12 +283,12 @@ def put(row: int, column: int, value: str):
     [
         (lambda text: "", "an empty file"),
         (lambda text: "a,b\n1,2\n", "the columns export and item; found a, b"),
-        (put(1, 0, "0123456789ab"), r"ann.csv:2: found the export '0123456789ab'"),
-        (put(1, 0, "../manifest"), "found the export '../manifest'"),
+        (put(1, 0, "0123456789ab"), r"ann.csv:2: .* has no export '0123456789ab'"),
+        (put(1, 0, "../manifest"), "has no export '../manifest'"),
         (put(2, 1, "nothing"), "has no item 'nothing'"),
         (put(1, -1, "C"), "overall: found 'C', expected one of A, tie, B"),
         (put(1, -1, "6"), "overall: found '6'"),
-        (edit(lambda rows: rows.append(rows[1])), "is in .*ann.csv:2 too"),
+        (edit(lambda rows: rows.append(rows[1])), "is listed twice, first in .*ann.csv:2"),
         (put(0, -1, "overal"), "there is no column 'overall'; did you mean 'overal'"),
         (edit(lambda rows: rows[2].pop()), "expected 6 cells"),
         (lambda text: text + '"', "not CSV"),

@@ -123,7 +123,7 @@ def make_rows(out):
 
 def test_labels_that_no_judge_scores_are_refused_or_counted(sweep):
     out = play(sweep)
-    with pytest.raises(UsageError, match="no judge of the sweep scores any of what is labelled"):
+    with pytest.raises(UsageError, match="no judge of the sweep scores any of the labelled"):
         import_recorded(load_plan_of(str(out), ["judges=[credibility]"]), None, "aggregate")
     with pytest.raises(UsageError, match="no judge 'crs'"):
         import_recorded(load_plan_of(str(out), []), "crs", "aggregate")

@@ -222,7 +222,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_episode_is_lost_or_done_twic
     server.resume()
     text = end_of(process)
     assert process.returncode == 0, text
-    assert "was lost; its open episodes run again" in text
+    assert "was lost; its unfinished episodes run again" in text
     assert before < committed(out)
     assert len(committed(out)) == 32
     assert len(outcomes(out)) == 32

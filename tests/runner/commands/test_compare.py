@@ -135,12 +135,12 @@ def test_agents_trained_apart_are_compared_by_seed_too(tmp_path):
     assert (found.shared, found.few_seeds, found.test) == (True, True, "two-way t")
     lines = compared(folder)
     assert "] ! (two-way t, 30 cases)" in lines[0]
-    assert any(line.startswith("! what is trained differs between seeds") for line in lines)
+    assert any(line.startswith("! trained components differ between seeds") for line in lines)
 
 
 def test_one_seed_and_one_case_are_said_to_be_one(tmp_path):
     lines = compared(sweep(tmp_path / "seed", often(a=0.9, b=0.4), seeds=[0]))
-    assert any("one seed: the variance between cases" in line for line in lines)
+    assert any("one seed: variance between cases" in line for line in lines)
     lines = compared(sweep(tmp_path / "case", often(a=1, b=0), cases=1))
     assert "(Newcombe, 1 case), p = 1.0000" in lines[0]
     (line, *_) = compared(str(tmp_path / "case"), "at_fail_t")
@@ -170,7 +170,7 @@ def test_power_of_results_says_what_is_found_and_needed(tmp_path):
     assert lines[0].endswith("at level 0.05; target 0.8")
     assert re.match(
         r"sr@5: a - b: 40 cases x 3 seeds detect a difference of 0\.\d{4}; 0.05 is found "
-        r"with power 0\.\d\d; it needs [\d,]+ cases at 3 seeds, or ",
+        r"with power 0\.\d\d; a power of 0\.8 needs [\d,]+ cases at 3 seeds, or ",
         lines[1],
     )
     with pytest.raises(UsageError, match="above 0"):
@@ -190,7 +190,7 @@ def test_power_of_one_seed_says_what_it_does_not_know(tmp_path):
 def test_power_before_anything_has_run_needs_a_spread(tmp_path):
     path = write_sweep(tmp_path)
     lines = powers(path, sd=0.5, detect=0.1)
-    assert "standard deviation 0.5, of whose variance 50% is the case's own" in lines[1]
+    assert "standard deviation 0.5; 50% of its variance is between cases" in lines[1]
     assert lines[3].startswith("smallest difference")
     assert "800" in lines[-1]
     for bad in ({"sd": 0.0}, {"sd": 0.5, "share": 2}):

@@ -145,7 +145,7 @@ def test_a_page_keeps_its_head_and_no_other_file_is_overwritten(tmp_path, crswee
     assert refused.count("\n") == 1
     assert other.read_text() == "my notes"
     unseen = crsweep("play", sweep, "--me", "--markdown", "-", check=2).stderr
-    assert "--me needs the screen" in unseen
+    assert "--me cannot be combined with --markdown -" in unseen
 
 
 def test_a_page_that_cannot_be_written_is_refused_before_the_dialogue(tmp_path):

@@ -135,7 +135,7 @@ def test_prune_and_verify_look_after_the_shared_cache(tmp_path, crsweep):
     crsweep("run", sweep(tmp_path / "a"))
     count = len(requests(tmp_path / "a" / "out"))
     whole = crsweep("cache", "verify", "--path", shared).stdout
-    assert f"{shared}: {count:,} calls read in 1 files, all whole" in whole
+    assert f"{shared}: {count:,} calls read in 1 files, all intact" in whole
     assert f"shared in {shared}: 1 files" in crsweep("status", tmp_path / "a" / "out").stdout
     kept = crsweep("cache", "prune", "--keep", "30d", "--path", shared).stdout
     assert f"{shared}: 0 calls dropped, 0.0 MiB freed; now 1 files" in kept
@@ -155,7 +155,7 @@ def test_prune_and_verify_look_after_the_shared_cache(tmp_path, crsweep):
         f"`{program} cache verify --path {shared}` names the files\n"
     ) in said
     assert (
-        "1 files of the call cache cannot be read completely; the calls lost in them are paid for "
+        "1 files of the call cache are partly unreadable; the calls lost in them are paid for "
         f"again: {shared / '0.segment'}\n"
     ) in said
     assert sum(requests(tmp_path / "b" / "out").values()) == 1  # the damaged one
@@ -171,7 +171,10 @@ def test_prune_and_verify_look_after_the_shared_cache(tmp_path, crsweep):
         (("prune", "--keep", "30"), "--keep 30: expected a number of hours, days or weeks"),
         (("prune", "--keep", "9" * 400 + "d"), "expected a number of hours, days or weeks"),
         (("prune", "--keep", "-3d"), "--keep -3d: expected"),
-        (("prune", "--keep", "1d", "--path", "/nowhere/at/all"), "/nowhere/at/all, there is none"),
+        (
+            ("prune", "--keep", "1d", "--path", "/nowhere/at/all"),
+            "/nowhere/at/all: expected the folder of a call cache, found nothing",
+        ),
         (("verify", "--path", __file__), f"{__file__}, found a file"),
     ],
 )

@@ -151,7 +151,7 @@ def test_plan_estimates_the_tokens_of_what_models_write_and_counts_them_in(tmp_p
     one = f"{groups[0]['input_tokens']:,} input and {groups[0]['output_tokens']:,} output tokens"
     assert f"about 6 calls, {one} (from a rehearsal with the rules backend)" in text
     assert f"about {estimate['calls']:,} calls, {estimate['input_tokens']:,} input and " in text
-    assert "of these, to prepare: about 12 calls, " in text
+    assert "of which preparation: about 12 calls, " in text
     crsweep("prepare", path)
     made = crsweep("plan", path, "--json").stdout
     assert json.loads(made)["estimate"]["prepare"]["calls"] == 0
@@ -189,7 +189,7 @@ def test_plan_counts_nothing_for_artifacts_that_no_episode_needs_any_more(tmp_pa
     shutil.rmtree(tmp_path / "store")
     planned = crsweep("plan", path, "grid.seed=[0, 1, 2]").stdout
     assert planned.count("to make, but no episode that is left needs it") == 4
-    assert "of these, to prepare: about 6 calls, " in planned
+    assert "of which preparation: about 6 calls, " in planned
 
 
 def test_the_calls_that_made_an_artifact_lie_beside_it_and_count_as_paid(tmp_path, crsweep):
@@ -232,7 +232,7 @@ def test_cells_whose_artifact_fails_are_not_run_and_all_others_are(tmp_path, crs
         "popularity on synthetic, seed 1: cannot be prepared: AgentError: RuntimeError: a " in said
     )
     assert "groups of tests.prepared_agent by m on synthetic, seed 0: cannot be prepared" in said
-    assert "incomplete: 6 of 12 episodes are left" in said
+    assert "incomplete: 6 of 12 episodes left" in said
     assert len(raw(tmp_path / "a" / "out", "episodes")) == 6
     repaired = crsweep("run", sweep(tmp_path / "a", grid={"agent": [{"name": AGENT}, "zero_shot"],
                                                          "seed": [0, 1]}))  # fmt: skip
@@ -284,13 +284,13 @@ def test_damage_is_named_and_made_again_and_a_change_is_refused_unless_accepted(
     for _ in range(2):
         refused = crsweep("run", noisy, check=2).stderr
         assert refused.count("\n") == 1
-        assert "popularity on synthetic, seed 0 is not what episodes in" in refused
+        assert "popularity on synthetic, seed 0 has changed since episodes in" in refused
         assert "--accept-artifact-change" in refused
         now = store_at(tmp_path).about(key).digest
         then = raw(out, "episodes")["artifacts"].map(lambda a: a["scores"])
         assert now in refused
         assert set(then[raw(out, "episodes").seed == 0]) == {
-            refused.split("had the digest ")[1].split(",")[0]
+            refused.split("with the digest ")[1].split(",")[0]
         }
     crsweep("run", noisy, "--accept-artifact-change")
     assert len(outcomes(out)) == 10

@@ -57,7 +57,7 @@ def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, exec
     assert f"caps: tokens {seen:,} of 40,000" in status
     assert "the last run was stopped: caps.tokens is reached" in status
     again = crsweep("run", path, f"caps.tokens={cap}", check=3).stdout
-    assert f"nothing is run: caps.tokens is reached: {seen:,} of 40,000" in again
+    assert f"no episodes were started: caps.tokens is reached: {seen:,} of 40,000" in again
     assert way_on in again
     unread = crsweep("run", path, f"caps.tokens=MORE_THAN_{used}", check=2).stderr
     assert "caps.tokens" in unread
@@ -127,7 +127,7 @@ def test_a_model_of_earlier_runs_needs_its_price_too(tmp_path, crsweep):
         grid={"agent": ["zero_shot"], "seed": [7]}, caps={"cost": 5},
     )  # fmt: skip
     message = crsweep("run", path, check=2).stderr
-    assert "tokens of a model 'strong' that has no price here" in message
+    assert "tokens of the model 'strong', which has no price here" in message
     assert f"{path}:" in message
 
 
@@ -135,7 +135,7 @@ def test_one_name_has_one_price(tmp_path):
     one = {"backend": "rules", "skill": 0.5, "price": {"input": 1, "output": 2}}
     axis = [one, {**one, "skill": 0.7, "price": {"input": 1, "output": 3}}]
     grid = {"agent": ["zero_shot"], "roles.agent": ["weak"], "models.weak": axis}
-    assert "has another price in another cell" in refused(write_sweep(tmp_path, grid=grid))
+    assert "has different prices in different cells" in refused(write_sweep(tmp_path, grid=grid))
 
 
 def test_gpu_hours_of_a_local_run_are_not_counted_and_so_not_capped(tmp_path):

@@ -66,7 +66,7 @@ def test_a_damaged_part_is_named_set_aside_and_run_again(ran, crsweep, table, ha
         assert f"{table}/{part.name}" in refused.stderr
         assert refused.stderr.count("\n") == 1
     repaired = crsweep("run", path)
-    assert f"{part} is damaged; it is now" in repaired.stdout
+    assert f"{part} is damaged; renamed it to" in repaired.stdout
     again = {"episodes": "what it committed is run again", "cases": "is written again"}
     told = again.get(table, "32 attempts lost turns or calls; their episodes are run again")
     assert told in repaired.stdout
@@ -211,7 +211,7 @@ def test_a_manifest_that_is_damaged_is_named_and_written_again_once_deleted(ran,
     (out / "manifest.json").unlink()
     assert "contains no sweep" in crsweep("table", out, check=2).stderr
     again = crsweep("run", path)
-    assert "manifest.json is not there; it is written again" in again.stdout
+    assert "manifest.json is missing and is written again" in again.stdout
     assert "nothing to do" in again.stdout
     assert outcomes(out) == before[0]
     assert "32 of 32" in crsweep("status", out).stdout
@@ -361,7 +361,7 @@ def test_a_compacted_part_of_episodes_that_is_cut_off_is_repaired_too(ran, crswe
     compacted = part.rename(part.with_name("compact-000001-000001.parquet"))
     truncate(compacted)
     repaired = crsweep("run", path)
-    assert f"{compacted} is damaged; it is now" in repaired.stdout
+    assert f"{compacted} is damaged; renamed it to" in repaired.stdout
     assert [read(out) for read in (outcomes, words, prompts)] == before
 
 
@@ -377,7 +377,7 @@ def test_a_footer_that_says_nonsense_is_one_clear_line(ran, crsweep, key):
     assert refused.stderr.count("\n") == 1
     again = crsweep("run", path, check=None)
     if key == parts.REPLACES.encode():
-        assert f"{part} is damaged; it is now" in again.stdout
+        assert f"{part} is damaged; renamed it to" in again.stdout
     else:
         assert again.returncode == 2
         assert "move it elsewhere" in again.stderr

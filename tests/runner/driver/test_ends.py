@@ -68,12 +68,12 @@ def test_a_terminal_that_knows_ascii_only_is_written_escapes(ended, tmp_path, mo
         (
             "runner.commands.results.show_table",
             duckdb.IOException("no room"),
-            "cannot be made (no room)",
+            "cannot be shown (no room)",
         ),
         (
             "runner.commands.results.show_table",
             StoreError("no such part"),
-            "cannot be made (no such part)",
+            "cannot be shown (no such part)",
         ),
         (
             "runner.driver.repair.compact",
@@ -135,7 +135,7 @@ def test_a_wrong_key_ends_the_run_at_once_with_the_reason_and_the_next_run_goes_
         assert len(server.asked) <= 4  # as many as dialogues ran at once
         assert "stopped early: " in said
         assert "Incorrect API key provided" in said
-        assert "incomplete: 40 of 40 episodes are left" in said
+        assert "incomplete: 40 of 40 episodes left" in said
         assert "to resume, once the model can be called" in said
         rows = raw(tmp_path / "out", "episodes")
         assert set(zip(rows.error_class, rows.blame, strict=True)) == {

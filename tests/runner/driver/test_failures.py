@@ -68,7 +68,7 @@ def forget_commands(out):
     file.write_text(json.dumps(manifest))
 
 
-def printed_command(text, before="to run them again"):
+def printed_command(text, before="to rerun them"):
     """The command that a line of `text` ends with."""
     (line,) = [line for line in text.splitlines() if before in line]
     return line[line.index(before) :].split(": ", 1)[1]
@@ -78,7 +78,7 @@ def test_failures_that_would_repeat_stand_until_retry_names_their_class_or_blame
     path, env, mood = moody_sweep(tmp_path)
     mood.write_text("crash")
     first = crsweep("run", path, **env).stdout
-    assert "4 x AgentError, blame agent; to run them again: " in first
+    assert "4 x AgentError, blame agent; to rerun them: " in first
     assert f"run {path} --retry AgentError\n" in first
     assert "RuntimeError: the agent is in a mood" in first
     mood.write_text("")
@@ -87,10 +87,10 @@ def test_failures_that_would_repeat_stand_until_retry_names_their_class_or_blame
     assert "4 x AgentError" in second
     status = crsweep("status", tmp_path / "out").stdout
     typed = shlex.join([sys.executable, "-m", "runner", "run", str(path)])
-    assert f"to run them again: {typed} --retry AgentError\n" in status
+    assert f"to rerun them: {typed} --retry AgentError\n" in status
     forget_commands(tmp_path / "out")
     status = crsweep("status", tmp_path / "out").stdout
-    assert "to run them again: crsweep run SWEEP --retry AgentError\n" in status
+    assert "to rerun them: crsweep run SWEEP --retry AgentError\n" in status
     assert "SWEEP is the sweep file with its overrides" in status
     assert "for example " in status
     assert "nothing to do" in crsweep("run", path, "--retry", "ReplyInvalid", **env).stdout
@@ -124,7 +124,7 @@ def test_an_unknown_class_is_refused_with_a_near_match_and_nothing_is_written(
     tmp_path, crsweep, word, near
 ):
     refused = crsweep("run", write_sweep(tmp_path), "--retry", word, check=2).stderr
-    assert f"--retry {word}: nothing fails of that; did you mean {near}?" in refused
+    assert f"--retry {word}: no such blame or error class; did you mean {near}?" in refused
     assert refused.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -199,16 +199,16 @@ def test_a_class_with_two_blames_has_one_command_and_what_is_replayed_is_said(
     BundleWriter(out, 2, "w000").write({"episodes": rows})
     agent, _, user, _ = failure_lines(Results.open(out), "crsweep run x.yaml")
     assert agent == (
-        "  3 x ReplyInvalid, blame agent; to run them again (the cache would replay the same "
+        "  3 x ReplyInvalid, blame agent; to rerun them (the cache would replay the same "
         f"replies): crsweep run x.yaml --retry ReplyInvalid {off}"
     )
-    assert user == "  2 x ReplyInvalid, blame user; --retry ReplyInvalid above runs them again too"
+    assert user == "  2 x ReplyInvalid, blame user; --retry ReplyInvalid above reruns them too"
     place = journals_of(LocalFolder(out), Cache.model_validate(cache or {}))
     assert place.is_relative_to(tmp_path / "journals" if elsewhere else out)
     (place / "journal").mkdir(parents=True)
     (place / "journal" / "000001-0-000.calls").touch()
     agent, *_ = failure_lines(Results.open(out), "crsweep run x.yaml")
-    assert "(once no other episode is left; until then the same replies are replayed): " in agent
+    assert "(once all other episodes are done; until then the same replies are replayed): " in agent
 
 
 @pytest.mark.parametrize(
@@ -230,4 +230,4 @@ def test_episodes_are_run_again_by_the_latest_command_that_runs_episodes(
         for n, command in enumerate(typed)
     ]
     show_status(str(built.write(tmp_path / "out", runs=runs)), Console(width=200))
-    assert f"to run them again: {found} " in capsys.readouterr().out
+    assert f"to rerun them: {found} " in capsys.readouterr().out

@@ -214,7 +214,7 @@ def test_a_judgement_that_would_fail_again_is_made_again_where_retry_names_its_c
     assert len(failed) == pairs
     show_status(str(sweep.out), Console(width=200))
     printed = capsys.readouterr().out
-    assert f"{pairs} x ReplyInvalid (judgements), blame agent; to run them again" in printed
+    assert f"{pairs} x ReplyInvalid (judgements), blame agent; to rerun them" in printed
     assert "crsweep run SWEEP --retry ReplyInvalid" in printed
     sweep.answer = None
     before = sweep.calls.copy()
@@ -231,7 +231,7 @@ def test_a_judgement_that_would_fail_again_is_made_again_where_retry_names_its_c
     assert sweep.calls["user"] == spoken
     sweep.judge(retry=["agent"])
     assert "nothing to judge" in sweep.printed
-    with pytest.raises(UsageError, match="--retry agnet: nothing fails of that"):
+    with pytest.raises(UsageError, match="--retry agnet: no such blame or error class"):
         sweep.judge(retry=["agnet"])
 
 

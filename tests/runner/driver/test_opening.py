@@ -64,7 +64,7 @@ def test_damage_found_in_one_step_repeats_that_step_alone(ran, tmp_path, monkeyp
     [part] = (tmp_path / "out" / "episodes").glob("*.parquet")
     counts = count_steps(monkeypatch, damaged_at=step, part=f"episodes/{part.name}")
     said = ran()
-    assert f"{part} is damaged; it is now episodes/{part.name}.damaged" in said
+    assert f"{part} is damaged; renamed it to episodes/{part.name}.damaged" in said
     assert "8 episodes, 8 to run" in said
     assert outcomes(tmp_path / "out") == before
     once = dict.fromkeys(STEPS, 1)

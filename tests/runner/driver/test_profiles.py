@@ -136,5 +136,5 @@ def test_profiles_that_cannot_be_written_leave_the_run_incomplete(tmp_path, crsw
     )
     done = crsweep("run", path, check=3)
     assert "cannot be prepared: ReplyInvalid: no profile could be written" in done.stdout
-    assert "1 of 1 artifact are left" in done.stdout or "incomplete" in done.stdout
+    assert "1 of 1 artifact left" in done.stdout or "incomplete" in done.stdout
     assert not list((tmp_path / "store").glob("*/data.json"))

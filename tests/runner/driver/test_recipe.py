@@ -20,9 +20,9 @@ from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 
 WHY = (
-    "these results were written under recipe 1 of episode ids; this crsweep uses recipe 2, so "
-    "every episode is planned again, and tables show the new ones only (to keep the table of the "
-    "old ones, give another `out`)"
+    "these results use recipe 1 for episode ids; this crsweep uses recipe 2, so "
+    "all episodes are planned again, and tables show only the new ones (to keep the table of the "
+    "old ones, set another `out`)"
 )
 
 

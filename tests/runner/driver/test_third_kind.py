@@ -227,7 +227,7 @@ def test_what_a_killed_worker_had_committed_is_not_run_again_and_the_rest_is(swe
     monkeypatch.setattr(execution, "LocalExecutor", Executor)
     monkeypatch.setattr("workers.executors.pool.FLUSH_ATTEMPTS", 5)
     ran = sweep.run()
-    assert "worker w000 was lost; its open episodes and surveys run again" in ran.printed
+    assert "worker w000 was lost; its unfinished episodes and surveys run again" in ran.printed
     [committed] = dead
     surveys = committed & started.keys()
     assert surveys

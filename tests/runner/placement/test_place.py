@@ -377,7 +377,7 @@ def test_what_does_not_fit_says_why(given_engines, nodes, reason):
         ([Engine("a", "llama", 0, 1)], [], [], "engine llama: found 0 replicas"),
         ([Engine("a", "llama", 1, 1)] * 2, [], [], "engine a is named twice"),
         ([], [Node("n", -1)], [], "node n: found -1 GPUs"),
-        ([], [], works([(0,)]), "a dialogue work needs engine e0, which is not given"),
+        ([], [], works([(0,)]), "work of phase dialogue needs engine e0, which is not listed"),
     ],
 )
 def test_input_that_makes_no_sense_is_refused(given_engines, nodes, given_works, message):

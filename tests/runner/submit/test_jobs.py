@@ -34,7 +34,7 @@ def test_what_is_no_address_is_refused(address, message):
 
 def test_the_address_may_come_from_the_environment(monkeypatch):
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
-    with pytest.raises(UsageError, match="which cluster"):
+    with pytest.raises(UsageError, match="no cluster is named"):
         jobs.checked_address(None)
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://head:8265")
     assert jobs.checked_address(None) == "http://head:8265"
@@ -59,7 +59,7 @@ def memory(tmp_path, monkeypatch):
 
 
 def test_the_last_job_is_the_one_meant(memory):
-    with pytest.raises(UsageError, match="no job was sent from here"):
+    with pytest.raises(UsageError, match="no job was submitted from this machine"):
         jobs.find(None, None)
     for number in range(3):
         jobs.remember(SentJob(f"j{number}", f"http://h{number % 2}:1", "s", "/out", 1.0))

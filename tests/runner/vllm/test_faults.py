@@ -47,5 +47,5 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
     assert sum(hangs) == 1
     assert entry["seconds_down"] > 0
     assert "3 deaths" in printed
-    assert "calls were in engines that died" in printed
+    assert "calls were lost when engines died" in printed
     assert_gone([hung, orphan])

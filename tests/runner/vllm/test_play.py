@@ -26,7 +26,7 @@ def test_the_tiny_sweep_completes_with_valid_replies_and_its_records_are_the_eng
     assert calls.valid.all()
     assert set(calls.finish_reason) == {"stop"}
     assert not calls.retries.any()
-    assert "engines that died" not in done.stdout
+    assert "when engines died" not in done.stdout
     assert calls.seed.between(0, 2**48 - 1).all()
     assert (calls.output_tokens > 0).all()
     for entry in manifest(out)["engines"]:

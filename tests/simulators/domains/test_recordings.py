@@ -158,8 +158,11 @@ def test_recordings_that_are_no_one_catalogue_are_refused(tmp_path, records, mes
             r"agent: found 'zero_shot'; .*'recordings' are recorded",
         ),
         ({"simulator": "target_item"}, r"simulator: found 'target_item'"),
-        ({"limits": {"max_turns": 1}}, "the longest recorded dialogue has 2 turns, found 1"),
-        ({"domain": {"name": "synthetic"}}, "agent: 'recorded' replays the domain 'recordings'"),
+        (
+            {"limits": {"max_turns": 1}},
+            "expected at least 2, the turns of the longest recorded dialogue, found 1",
+        ),
+        ({"domain": {"name": "synthetic"}}, "agent: 'recorded' needs the domain 'recordings'"),
         ({"cases": {"split": "train"}}, "recordings have one split, test"),
     ],
 )

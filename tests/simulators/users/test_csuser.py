@@ -179,7 +179,7 @@ def test_a_domain_without_profiles_is_refused_before_anything_runs(tmp_path):
     next(data.glob("Clothing*")).unlink()
     users = {"AE1": {"targets": ["B0000"], "target_price": [9.99], "history": ["B0001"]}}
     (data / "interactions.json").write_text(json.dumps(users))
-    with pytest.raises(UsageError, match="csuser needs users with a profile, which the domain"):
+    with pytest.raises(UsageError, match="csuser needs users with profiles, and the domain"):
         plan_of(write_sweep(tmp_path, domain=domain, simulator="csuser", cases={"sample": 1}))
 
 

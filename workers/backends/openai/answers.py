@@ -58,7 +58,7 @@ _BROKEN = frozenset(
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _PROTOCOL = "the answer does not follow the protocol"
-_VECTORS = "not one embedding of one length for each text"
+_VECTORS = "expected one embedding per text, all of the same length"
 
 
 class Unreadable(Exception):
@@ -85,7 +85,7 @@ def completion(body: bytes, longest: int | None) -> Completion:
     if not isinstance(choice, dict):
         raise Unreadable(_PROTOCOL)
     if choice.get("error"):  # of the server that a proxy asked
-        raise Unreadable("the server broke off", choice["error"])
+        raise Unreadable("the server ended the reply early", choice["error"])
     message = choice.get("message")
     if message is None and _named_finish(choice.get("finish_reason")) == "content_filter":
         message = {}
@@ -226,12 +226,12 @@ def _finish(
     """How the reply ended. A reason that says nothing is read from the reply's length."""
     named = reason.lower() if isinstance(reason, str) else ""
     if named in _BROKEN:
-        raise Unreadable(f"the server broke off (finish_reason {reason!r})")
+        raise Unreadable(f"the server ended the reply early (finish_reason {reason!r})")
     known = _named_finish(reason)
     if known is not None:
         return known
     if not named and not text and thinking is None and not output:
-        raise Unreadable("the server broke off (no finish_reason, and no reply)")
+        raise Unreadable("the server ended early (no finish_reason and no reply)")
     if named in ("", "unknown", "other", "null", "none") and output and longest:
         return "length" if output >= longest else "stop"
     return "stop"

@@ -126,7 +126,9 @@ def secret(name: str) -> str:
         raise ValueError(f"the environment variable {name} is not set")
     if not (value.isascii() and value.isprintable()):
         # A header with it would be refused deep below, by an error that repeats the value.
-        raise ValueError(f"the environment variable {name} holds characters that no header allows")
+        raise ValueError(
+            f"the environment variable {name} contains characters not allowed in headers"
+        )
     return value
 
 

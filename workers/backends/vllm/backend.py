@@ -101,5 +101,5 @@ class VLLMBackend(Backend):
     def _must_be(self, kind: str) -> None:
         if self._options.kind != kind:
             raise EngineRefused(
-                f"{self._label}: a model with `kind: {self._options.kind}` is asked to {kind}"
+                f"{self._label}: a model with `kind: {self._options.kind}` cannot {kind}"
             )

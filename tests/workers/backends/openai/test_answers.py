@@ -137,7 +137,7 @@ def test_no_content_is_empty_content_in_every_form(content, reason):
 
 @pytest.mark.parametrize("reason", ["error", "abort", "cancelled", "insufficient_system_resource"])
 def test_a_reply_that_was_broken_off_is_none(reason):
-    with pytest.raises(Unreadable, match=f"broke off .finish_reason '{reason}'"):
+    with pytest.raises(Unreadable, match=f"ended the reply early .finish_reason '{reason}'"):
         reply(completion('{"a": 1}', reason))
 
 

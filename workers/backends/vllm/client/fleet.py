@@ -290,7 +290,7 @@ class Fleet:
         if replica.hello is None:  # it is not back yet, or never came
             if time.monotonic() - replica.awaited_since > engine.spec.start_timeout:
                 limit = f"{engine.spec.start_timeout:g} s (start_timeout)"
-                self._note_failure(engine, replica, f"no sign of it within {limit}: {cause}")
+                self._note_failure(engine, replica, f"not ready within {limit}: {cause}")
             return
         log.error("%s, replica %d was lost: %s", engine.spec.label, replica.index, cause)
         engine.deaths.append(cause)
@@ -307,7 +307,7 @@ class Fleet:
         self._tell()
 
     def _note_failure(self, engine: EngineState, replica: ReplicaState, cause: str) -> None:
-        log.error("%s, replica %d fails: %s", engine.spec.label, replica.index, cause)
+        log.error("%s, replica %d has failed for good: %s", engine.spec.label, replica.index, cause)
         replica.failed, replica.up = cause, False
         replica.down_seconds, replica.down_since = replica.away(), None
         if all(r.failed for r in engine.replicas):

@@ -173,7 +173,7 @@ def check(given: Mapping[str, Any]) -> None:
     """ValueError on the first argument that does not exist, or that crsweep sets itself."""
     for name in given:
         if name in REFUSED:
-            raise ValueError(f"{name!r} cannot be given here: {REFUSED[name]}")
+            raise ValueError(f"{name!r} cannot be set in `engine`: {REFUSED[name]}")
         if name not in known():
             raise ValueError(f"vLLM has no engine argument {name!r}{_advice(name)}")
         if not _finite(given[name]):

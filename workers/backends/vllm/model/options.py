@@ -114,8 +114,8 @@ class VLLMOptions(Options):
             raise ValueError("structured_outputs_config: expected a mapping")
         if structured.get("backend") == "auto":
             raise ValueError(
-                "structured_outputs_config: with backend 'auto' vLLM serves all steps as the first "
-                f"one needs it; name one ({GUIDED_BACKEND!r} is the default here)"
+                "structured_outputs_config: with 'auto', vLLM picks one backend for all steps by "
+                f"the first; name one ({GUIDED_BACKEND!r} is the default here)"
             )
         return expand_users_in(given)
 
@@ -132,7 +132,7 @@ class VLLMOptions(Options):
         if self.kind == "embed":
             idle = sorted({"sampling", "guided", "thinking"} & self.model_fields_set)
             if idle:
-                raise ValueError(f"{idle[0]} has no use with `kind: embed`")
+                raise ValueError(f"{idle[0]} cannot be combined with `kind: embed`")
         elif self.max_model_len is not None and self.sampling.max_tokens >= self.max_model_len:
             raise ValueError(
                 f"sampling.max_tokens ({self.sampling.max_tokens}) leaves no room for a prompt in "

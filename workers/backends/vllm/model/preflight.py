@@ -56,7 +56,7 @@ def examine(
     """
     if options.kind == "embed" and schemas:
         raise UsageError(
-            f"`kind: embed` gives no replies, and is asked for {next(iter(schemas))!r}"
+            f"a model with `kind: embed` cannot reply to the step {next(iter(schemas))!r}"
         )
     weights = options.weights()
     lines = [f"weights: {weights.name} at {weights.version[:12]}"]
@@ -178,7 +178,7 @@ def _context(options: VLLMOptions, config: Any) -> int | None:
         return own
     if own is not None and asked > own:
         raise UsageError(
-            f"model {options.model!r}: max_model_len is {asked:,}, but the model knows "
+            f"model {options.model!r}: max_model_len is {asked:,}, but the model has "
             f"{own:,} positions"
         )
     return asked

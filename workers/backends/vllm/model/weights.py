@@ -197,7 +197,7 @@ class _Memory:
                 json.dump(self._new, out)
             Path(name).replace(self._file)
         except OSError as error:
-            log.warning("digests of weights are not kept: %s", error)
+            log.warning("cannot store the digests of weights: %s", error)
 
     def _read(self) -> dict[str, list[Any]]:
         try:

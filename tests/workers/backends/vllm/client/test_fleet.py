@@ -197,7 +197,7 @@ async def test_a_replica_that_never_shows_up_is_given_up_with_the_reason():
     await asyncio.sleep(90)
     assert not fakes.fleet.settled("m")
     await asyncio.sleep(20)
-    reason = r"no sign of it within 100 s (start_timeout): the actor died"
+    reason = r"not ready within 100 s (start_timeout): the actor died"
     assert fakes.engine.failed == f"the model cannot be served: {reason}"
 
 

@@ -49,7 +49,7 @@ def options(model: Path | str, **more) -> VLLMOptions:
         ),
         ({"dtype": "int8"}, "dtype: expected 'auto'"),
         ({"kind": "embedding"}, "did you mean 'embed'?"),
-        ({"kind": "embed", "sampling": {}}, "sampling has no use with `kind: embed`"),
+        ({"kind": "embed", "sampling": {}}, "sampling cannot be combined with `kind: embed`"),
         ({"thinking": {}}, "thinking needs `guided: none`"),
         ({"guided": "none", "thinking": {"end": ""}}, "thinking.end"),
         ({"engine": {"max_num_seq": 1}}, "engine: vLLM has no engine argument 'max_num_seq'; did"),

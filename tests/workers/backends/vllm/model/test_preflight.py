@@ -135,7 +135,7 @@ def test_a_context_that_is_too_short(tiny_llama):
 
 def test_a_context_that_the_model_does_not_know(tiny_llama):
     said = refusal(options(tiny_llama, max_model_len=100_000))
-    assert f"max_model_len is 100,000, but the model knows {CONTEXT:,} positions" in said
+    assert f"max_model_len is 100,000, but the model has {CONTEXT:,} positions" in said
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ def test_the_cache_is_split_over_gpus_as_far_as_there_are_heads(tiny_llama):
 def test_an_embedding_model_needs_no_template(copy):
     (copy / "chat_template.jinja").unlink()
     found = VLLMOptions(model=str(copy), kind="embed")
-    with pytest.raises(UsageError, match="gives no replies, and is asked for 'reply'"):
+    with pytest.raises(UsageError, match="cannot reply to the step 'reply'"):
         examine(found, PROMPTS, SCHEMAS, 80.0)
     lines = examine(found, PROMPTS, {}, 80.0)
     assert any(re.search(r"longest prompt \d+ tokens$", line) for line in lines)
