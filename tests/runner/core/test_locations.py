@@ -175,7 +175,10 @@ def test_prune_and_verify_look_after_the_shared_cache(tmp_path, crsweep):
             ("prune", "--keep", "1d", "--path", "/nowhere/at/all"),
             "/nowhere/at/all: expected the folder of a call cache, found nothing",
         ),
-        (("verify", "--path", __file__), f"{__file__}, found a file"),
+        (
+            ("verify", "--path", __file__),
+            f"{__file__}: expected the folder of a call cache, found a file",
+        ),
     ],
 )
 def test_a_mistake_is_one_clear_line(crsweep, words, message):

@@ -374,9 +374,14 @@ def test_what_does_not_fit_says_why(given_engines, nodes, reason):
     [
         ([Engine("a", "llama", 1, 1.5)], [], [], "engine llama: a replica takes a whole number"),
         ([Engine("a", "llama", 1, 0)], [], [], "found 0"),
-        ([Engine("a", "llama", 0, 1)], [], [], "engine llama: found 0 replicas"),
+        (
+            [Engine("a", "llama", 0, 1)],
+            [],
+            [],
+            "engine llama: expected at least 1 replica, found 0",
+        ),
         ([Engine("a", "llama", 1, 1)] * 2, [], [], "engine a is named twice"),
-        ([], [Node("n", -1)], [], "node n: found -1 GPUs"),
+        ([], [Node("n", -1)], [], "node n: expected at least 0 GPUs, found -1"),
         ([], [], works([(0,)]), "work of phase dialogue needs engine e0, which is not listed"),
     ],
 )

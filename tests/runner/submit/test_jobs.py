@@ -24,7 +24,7 @@ def test_addresses(address):
         ("ray://head:10001", "expected http://host:8265"),
         ("http://", "expected http://host:8265"),
         ("http://host:port", "expected http://host:8265"),
-        ("http://me:pw@head:8265", "leave out user name and password"),
+        ("http://me:pw@head:8265", "leave out the user name and password"),
     ],
 )
 def test_what_is_no_address_is_refused(address, message):

@@ -155,9 +155,9 @@ def test_recordings_that_are_no_one_catalogue_are_refused(tmp_path, records, mes
     [
         (
             {"agent": "zero_shot"},
-            r"agent: found 'zero_shot'; .*'recordings' are recorded",
+            r"agent: expected 'recorded', .*'recordings' are recorded",
         ),
-        ({"simulator": "target_item"}, r"simulator: found 'target_item'"),
+        ({"simulator": "target_item"}, r"simulator: expected 'recorded', .*found 'target_item'"),
         (
             {"limits": {"max_turns": 1}},
             "expected at least 2, the turns of the longest recorded dialogue, found 1",
