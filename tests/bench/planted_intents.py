@@ -9,8 +9,10 @@ about the intent of the next item (`informative`), and about an intent drawn for
     ranker        a network over history and words, with as many parameters as LatentCRS
     no_inference, direct_kl, whole    LatentCRS and two ablations of its Table 5
 
-Expected before the first run: with informative words, `whole` is above all others; with independent
-ones it gains nothing over `iclrec`. Generator and settings are fixed below. Every run is printed.
+Small, so that all of it takes some minutes on one core. Expected before the first run: with
+informative words, `whole` is above all others; with independent ones it gains nothing over
+`iclrec`. Generator and settings are fixed below. Every run is printed, and docs/papers/latentcrs.md
+reports every run that there was.
 """
 
 # Options are those of plug-ins, whose own classes pyright cannot know.
@@ -38,18 +40,26 @@ from agents.recommenders._k_means import k_means
 from agents.recommenders.core import Recommender, RecommenderRef, histories, recall, target_ranks
 
 SEEDS = range(5)
-INTENTS, ITEMS, USERS, LENGTH, WORDS = 12, 600, 800, 22, 32
+INTENTS, ITEMS, USERS, LENGTH, WORDS = 12, 300, 400, 17, 32
 OWN, STAY = 3, 0.6  # intents of a user; chance to keep the intent of the moment
 NOISE = 1.0  # standard deviation of words, whose means are standard normal draws
 RECOMMENDER = {
     "name": "iclrec",
     "hidden": 32,
-    "max_length": 20,
-    "max_epochs": 40,
+    "max_length": 15,
+    "max_epochs": 30,
     "patience": 5,
     "intents": 16,
 }
-OPTIONS = {"intents": 16, "width": 32, "negatives": ITEMS, "windows_per_user": 5, "longest": 20}
+OPTIONS = {
+    "intents": 16,
+    "width": 32,
+    "negatives": ITEMS,
+    "windows_per_user": 4,
+    "longest": 15,
+    "warm_up_epochs": 20,
+    "max_rounds": 20,
+}
 VARIANTS = {
     "whole": {},
     "direct_kl": {"direct_kl": True},
