@@ -20,6 +20,7 @@ reports every run that there was.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -197,7 +198,7 @@ def ranker(examples: Examples, held: Held, wanted: int, seed: int, settings: Set
     return best_scores, sum(p.numel() for p in net.parameters())
 
 
-def run(seed: int) -> dict[tuple[str, str], float]:
+def run(seed: int, lr: float) -> dict[tuple[str, str], float]:
     given = world(seed)
     recipe = RecommenderRef.model_validate(RECOMMENDER).recipe()
     recommender = recipe.restored(last(recipe.fit(given.data, seed)))
@@ -213,7 +214,7 @@ def run(seed: int) -> dict[tuple[str, str], float]:
         examples = examples_of(given, recommender, seed, informative)
         parameters = 0
         for name, changed in VARIANTS.items():
-            settings = Settings(**LatentCRS.Options(**OPTIONS, **changed).settings())
+            settings = Settings(**LatentCRS.Options(**OPTIONS, **changed, lr=lr).settings())
             started = time.perf_counter()
             result = last(train(settings, examples, seed, None))
             scores = IntentModel(result).probabilities(held.histories, held.words)
@@ -226,7 +227,7 @@ def run(seed: int) -> dict[tuple[str, str], float]:
                 f"{time.perf_counter() - started:.0f} s",
                 flush=True,
             )
-        settings = Settings(**LatentCRS.Options(**OPTIONS).settings())
+        settings = Settings(**LatentCRS.Options(**OPTIONS, lr=lr).settings())
         scores, count = ranker(examples, held, parameters, seed, settings)
         found[kind, "ranker"] = held.recall(scores)
         print(
@@ -238,8 +239,11 @@ def run(seed: int) -> dict[tuple[str, str], float]:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lr", type=float, default=1e-3, help="of all but iclrec")
+    lr = parser.parse_args().lr
     torch.set_num_threads(1)
-    runs = [run(seed) for seed in SEEDS]
+    runs = [run(seed, lr) for seed in SEEDS]
     print(f"\nrecall@{K}: mean and 95% interval of t over {len(runs)} seeds")
     quantile = t.ppf(0.975, len(runs) - 1)
     for kind, name in runs[0]:
