@@ -1,5 +1,8 @@
 """Bundles: the episodes last, whole files or none, and what a resume makes of them."""
 
+# The loop below runs at least once.
+# pyright: reportPossiblyUnbound=false
+
 import os
 import signal
 import subprocess
@@ -28,7 +31,7 @@ EPISODE = {
 }  # fmt: skip
 TURN = {
     "attempt_id": "e.1.0", "turn": 1, "action": "ask", "strategy": None, "shown": [],
-    "ranking": None, "candidates": None, "agent_text": "a", "user_text": "b",
+    "ranking": None, "target_rank": None, "candidates": None, "agent_text": "a", "user_text": "b",
     "user_decision": "answer", "accepted_item": None, "user_leaves": False, "feedback": "{}",
     "extra": "{}", "user_extra": "{}",
 }  # fmt: skip
