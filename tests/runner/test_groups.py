@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 
 import pandas as pd
 import pytest
@@ -107,7 +108,12 @@ def test_bad_groups_are_refused_with_what_is_known(tmp_path):
     grid = {"cases.by": [["style"], ["openness"]], "agent": ["csi"]}
     with pytest.raises(UsageError, match="cannot be an axis"):
         plan_of(sweep_of(tmp_path, grid=grid, cases={}))
-    domain = {"name": "amazon_2023", "path": str(tmp_path / "data"), "train_users": 0}
+    # Without reviews, no model can write profiles.
+    bare = write_amazon_2023(tmp_path / "bare", rows(users=60))
+    next(bare.glob("Clothing*")).unlink()
+    users = {"AE1": {"targets": ["B0000"], "target_price": [9.99], "history": ["B0001"]}}
+    (bare / "interactions.json").write_text(json.dumps(users))
+    domain = {"name": "amazon_2023", "path": str(bare), "train_users": 0}
     changes = {"domain": domain, "simulator": "target_item", "grid": {"agent": ["zero_shot"]}}
     with pytest.raises(UsageError, match="the users of amazon_2023 have no profiles here"):
         plan_of(sweep_of(tmp_path, **changes))

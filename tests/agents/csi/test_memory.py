@@ -108,7 +108,7 @@ def test_what_convinced_others_is_shown_to_the_model_that_persuades(holds, line)
     answered(agent, replies("item_suggestion"), OPENING)
     found, calls = answered(agent, replies("persuasion"), OPENING, *offered(0, 1))
     words = prompt(calls, "sell")
-    assert "What convinced users who are like this one" in words and line in words
+    assert "What convinced similar users" in words and line in words
     assert "lamp" not in words and "It is warm" not in words
     assert found.extra["recalled"] == [0]
     assert set(found.extra[KEY]) == {"profile", "vector"}

@@ -85,7 +85,7 @@ def test_a_finished_sweep_is_walked_once_and_one_that_goes_on_once_more_for_its_
     ran, monkeypatch
 ):
     hashed, walked = [], []
-    episode_id, refs = identity.episode_id, Plan.episode_tasks
+    episode_id, refs = identity.episode_id, Plan.single_tasks
 
     def counted(*given):
         hashed.append(given)
@@ -96,7 +96,7 @@ def test_a_finished_sweep_is_walked_once_and_one_that_goes_on_once_more_for_its_
         return refs(*given)
 
     monkeypatch.setattr(identity, "episode_id", counted)
-    monkeypatch.setattr(Plan, "episode_tasks", listed)
+    monkeypatch.setattr(Plan, "single_tasks", listed)
     assert "nothing to do" in ran()
     assert (len(hashed), len(walked)) == (8, 1)
     assert "12 episodes, 8 done, 4 to run" in ran("cases.sample=6")
