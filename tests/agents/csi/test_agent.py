@@ -143,7 +143,9 @@ def test_it_persuades_of_the_most_similar_item_above_the_budget():
     )
     assert extra["fallback"] == []
     words = prompt(calls, "sell")
-    looked_at, offer = words.split("The item that the user is looking at:")[1].split("The offered item:")
+    looked_at, offer = words.split("The item that the user is looking at:")[1].split(
+        "The offered item:"
+    )
     assert "<Kotoshiro blue stretch denim 1> (B1), $20.00" in looked_at
     assert "<Kotoshiro blue raw denim 3> (B3), $40.00" in offer
     assert "average rating: 4.3" in offer
