@@ -81,7 +81,7 @@ def test_inputs_are_made_first_and_shared_and_agents_are_given_what_they_ask_for
     assert "2 of 6 artifacts must be made" in found
     assert "'mute': the backend 'latency' provides no embeddings" in found
     assert f"latentcrs {ON}: cannot be prepared: embeddings of words" in found
-    assert "the dialogues of 1 cell that need it are not run" in found
+    assert "the dialogues of the 1 cell that needs it are skipped" in found
     assert len(made(tmp_path)) == 7
     # The whole ranking decides the target's rank; a part of it is stored.
     turns = raw(tmp_path / "a" / "out", "turns")
