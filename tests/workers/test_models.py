@@ -116,5 +116,5 @@ def test_embeddings_of_another_shape_are_refused(bound, monkeypatch):
         return Embedded(np.ones(3))
 
     monkeypatch.setattr(Embedding, "embed", flat)
-    with pytest.raises(EngineRefused, match=r"shape \(3,\) for 1 texts"):
+    with pytest.raises(EngineRefused, match=r"each of 1 texts, found an array of shape \(3,\)"):
         asyncio.run(bound().embed(["a"]))

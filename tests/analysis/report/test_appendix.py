@@ -13,6 +13,7 @@ from analysis.report.appendix import appendix, latex_text
 from analysis.results import Results
 from runner.commands.report import show_appendix
 from tests.analysis.builder import CALL, Built, Cell
+from tests.conftest import LAST_GUARD_SECONDS
 from tests.runner.commands.test_results import printed, screen
 
 HOSTILE = (
@@ -76,5 +77,7 @@ def test_it_compiles(tmp_path):
     text = appendix(Results.open(sweep(tmp_path / "r")), standalone=True)
     (tmp_path / "a.tex").write_text(text)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "a.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, check=False, timeout=LAST_GUARD_SECONDS
+    )
     assert done.returncode == 0, done.stdout[-2000:].decode(errors="replace")

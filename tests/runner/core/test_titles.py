@@ -8,6 +8,7 @@ from sweeps.origins import Origins
 from sweeps.schema import PluginRef
 from sweeps.sources import make_domain
 from tests.analysis.builder import Built, Cell
+from tests.conftest import LAST_GUARD_SECONDS
 
 DOMAIN = {"name": "synthetic", "items": 60, "users": 10}
 
@@ -26,7 +27,7 @@ def test_each_item_of_the_domain_has_its_title(tmp_path):
     found, problems = all_titles(manifest(tmp_path))
     assert (len(found["source"]), problems) == (60, [])
     background = TitlesInBackground(manifest(tmp_path))
-    background.reading.join(30)
+    background.reading.join(LAST_GUARD_SECONDS)
     assert background("source") == found["source"]
     assert background("another") == {}
 

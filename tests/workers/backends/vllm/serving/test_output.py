@@ -29,6 +29,8 @@ def configure():
 def logger():
     found = logging.getLogger("vllm")
     before = list(found.handlers), found.level, found.propagate
+    # As before vLLM's import. Of a logger that propagates, pytest leaves the handlers alone.
+    found.handlers[:], found.propagate = [], True
     yield found
     found.handlers[:], found.level, found.propagate = before
 
