@@ -10,12 +10,14 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 
 from agents.core.ask import Ask
+from agents.core.errors import UsageError
 from agents.core.items import Catalogue, TrainingData
 from agents.core.memory import Memory
 from agents.core.prompts import PromptFolder
@@ -119,6 +121,21 @@ class FitRecipe(Recipe):
     @abstractmethod
     def stand_in(self) -> FitRecipe:
         """A recipe that takes seconds and loads as the same kind of thing, for rehearsals."""
+
+
+@contextmanager
+def importing(packages: Sequence[str], who: str) -> Iterator[None]:
+    """Within it, training is imported; UsageError if one of its `packages` is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        lacking = (error.name or "").partition(".")[0]
+        if lacking not in packages:
+            raise
+        raise UsageError(
+            f"{who} is trained with {lacking}, which is not installed; "
+            "install crsweep with the extra `train` (pip install -e '.[train]')"
+        ) from None
 
 
 class CallsRecipe(Recipe):

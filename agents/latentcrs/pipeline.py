@@ -19,9 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 
-from agents.core.artifacts import CallsRecipe, Content, FitRecipe, Progress, Recipe
+from agents.core.artifacts import (
+    CallsRecipe,
+    Content,
+    FitRecipe,
+    Progress,
+    Recipe,
+    importing,
+)
 from agents.core.ask import Ask, together
-from agents.core.errors import DataError, UsageError
+from agents.core.errors import DataError
 from agents.core.grounding import normalise
 from agents.core.items import Catalogue, TrainingData, facts_of
 from agents.core.steps import ReplyModel, Step, text
@@ -287,8 +294,8 @@ class Anchors(FitRecipe):
     def fit(
         self, data: TrainingData, seed: int, state: Content | None = None
     ) -> Iterator[Progress]:
-        from agents.recommenders._k_means import k_means
-
+        with importing(self.packages, "the agent 'latentcrs'"):
+            from agents.recommenders._k_means import k_means
         recommender = self.recommender.recipe().restored(_content(self.content))
         users = yield from encoded(recommender, [items for items in histories(data) if len(items)])
         anchors = k_means(users, self.intents, seed)
@@ -343,15 +350,8 @@ class ExpectationMaximisation(FitRecipe):
     def fit(
         self, data: TrainingData, seed: int, state: Content | None = None
     ) -> Iterator[Progress]:
-        try:
+        with importing(self.packages, "the agent 'latentcrs'"):
             from agents.latentcrs.training import Examples, train
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise UsageError(
-                "the agent 'latentcrs' is trained with torch, which is not installed; "
-                "install crsweep with the extra `train` (pip install -e '.[train]')"
-            ) from None
         windows = self.contents["windows"]
         recommender = self.recommender.recipe().restored(self.contents["recommender"])
         past = histories_of(windows)

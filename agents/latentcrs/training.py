@@ -35,16 +35,16 @@ from agents.recommenders._torch import (
     copied,
     device_of,
     restore_adam,
+    restored_weights,
     seeded,
     trainable,
-    under,
+    weight_arrays,
 )
 from agents.recommenders.core import ndcg, recall, target_ranks
 
 _Loss = Callable[[np.ndarray, Candidates], Tensor]
 
 DEPTH = 20
-_NOW, _BEST = "now_", "best_"
 _NEGATIVE_PLACES = 4_000_000  # entries of g (examples, intents, negatives) in memory at once
 
 
@@ -158,8 +158,7 @@ class _Run:
             self._end_phase()
 
     def state(self) -> Content:
-        arrays = {_NOW + name: array for name, array in copied(self.weights).items()}
-        arrays |= {_BEST + name: array for name, array in self.best_weights.items()}
+        arrays = weight_arrays(self.weights, self.best_weights)
         steps = {}
         for name, adam in self.adams.items():
             steps[name], memory = adam_arrays(adam, self.weights)
@@ -228,8 +227,7 @@ class _Run:
         self.place, self.epochs, self.epoch = data["place"], data["epochs"], data["epoch"]
         self.best_epoch, self.now, self.best = data["best_epoch"], data["now"], data["best"]
         self.curve = [(phase, value) for phase, value in data["curve"]]
-        self.weights = trainable(under(state, _NOW), self.device)
-        self.best_weights = {name: w.numpy() for name, w in under(state, _BEST).items()}
+        self.weights, self.best_weights = restored_weights(state, self.device)
         self._make_adams()
         for name, names in (("inference", INFERENCE), ("generative", GENERATIVE)):
             own = {each: self.weights[each] for each in names}

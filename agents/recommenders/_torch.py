@@ -14,6 +14,8 @@ from agents.core.errors import UsageError
 
 Weights = dict[str, Tensor]
 
+# Prefixes of the arrays in a state.
+_NOW, _BEST = "now_", "best_"
 _MEAN, _SQUARE = "mean_", "square_"
 
 
@@ -54,7 +56,19 @@ def array_of(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().copy()
 
 
-def under(state: Content, prefix: str) -> Weights:
+def weight_arrays(now: Weights, best: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a state holds of the weights: as they are, and the best so far."""
+    found = {_NOW + name: array for name, array in copied(now).items()}
+    return found | {_BEST + name: array for name, array in best.items()}
+
+
+def restored_weights(state: Content, device: torch.device) -> tuple[Weights, dict[str, np.ndarray]]:
+    """The weights that `weight_arrays` has put into a state."""
+    best = {name: weight.numpy() for name, weight in _under(state, _BEST).items()}
+    return trainable(_under(state, _NOW), device), best
+
+
+def _under(state: Content, prefix: str) -> Weights:
     """The arrays of a state whose names begin with `prefix`, as tensors of their own."""
     return {
         name.removeprefix(prefix): torch.from_numpy(array.copy())
@@ -79,7 +93,7 @@ def restore_adam(
     adam: torch.optim.Adam, weights: Weights, step: float, state: Content, device: torch.device
 ) -> None:
     """Gives Adam the memory that `adam_arrays` has put into a state."""
-    means, squares = under(state, _MEAN), under(state, _SQUARE)
+    means, squares = _under(state, _MEAN), _under(state, _SQUARE)
     for name, weight in weights.items():
         if name in means:
             adam.state[weight] = {

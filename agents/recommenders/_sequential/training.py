@@ -22,9 +22,10 @@ from agents.recommenders._torch import (
     copied,
     device_of,
     restore_adam,
+    restored_weights,
     seeded,
     trainable,
-    under,
+    weight_arrays,
 )
 from agents.recommenders.core import histories, ndcg, target_ranks
 
@@ -36,8 +37,6 @@ _BEST_OF = 10
 _VALIDATED_AT_ONCE = 256
 # Little parts keep caches warm, large ones a GPU busy.
 _PLACES_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
-# Prefixes of the arrays in a state.
-_NOW, _BEST = "now_", "best_"
 
 
 def train(
@@ -93,10 +92,9 @@ class Run:
         self.now = self.best = 0.0
 
     def _go_on(self, state: Content) -> None:
-        self.weights = trainable(under(state, _NOW), self.device)
+        self.weights, self.best_weights = restored_weights(state, self.device)
         self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
         restore_adam(self.adam, self.weights, float(state.data["step"]), state, self.device)
-        self.best_weights = {name: w.numpy() for name, w in under(state, _BEST).items()}
         self.epoch, self.best_epoch = state.data["epoch"], state.data["best_epoch"]
         self.now, self.best = state.data["now"], state.data["best"]
 
@@ -158,8 +156,7 @@ class Run:
         self.adam.step()
 
     def state(self) -> Content:
-        arrays = {_NOW + name: array for name, array in copied(self.weights).items()}
-        arrays |= {_BEST + name: array for name, array in self.best_weights.items()}
+        arrays = weight_arrays(self.weights, self.best_weights)
         step, memory = adam_arrays(self.adam, self.weights)
         arrays |= memory
         data = {

@@ -29,8 +29,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from agents.core.artifacts import Content, Progress
-from agents.core.errors import UsageError
+from agents.core.artifacts import Content, Progress, importing
 from agents.core.items import TrainingData
 from agents.recommenders._sequential import SASRecOptions, Sequential
 
@@ -62,14 +61,6 @@ class ICLRec(Sequential):
     def fit(
         options: Any, data: TrainingData, seed: int, state: Content | None
     ) -> Iterator[Progress]:
-        try:
+        with importing(ICLRec.packages, "the recommender 'iclrec'"):
             from agents.recommenders.iclrec.training import train
-        except ModuleNotFoundError as error:
-            lacking = (error.name or "").partition(".")[0]
-            if lacking not in ICLRec.packages:
-                raise
-            raise UsageError(
-                f"the recommender 'iclrec' is trained with {lacking}, which is not installed; "
-                "install crsweep with the extra `train` (pip install -e '.[train]')"
-            ) from None
         yield from train(options, data, seed, state)

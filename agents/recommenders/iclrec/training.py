@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _INITIAL_STD = 0.02
 _ENCODED_AT_ONCE = 128
 MASK = "mask"
-"""The embedding that stands for a hidden item; unused after training."""
+"""The embedding used in place of a hidden item; unused after training."""
 
 
 def train(
@@ -92,7 +92,7 @@ class _Run(Run):
 
 
 def view(items: np.ndarray, mask: int, options: _Options) -> np.ndarray:
-    """An augmented copy of a sequence; `mask` stands for hidden items. Drawn by torch."""
+    """An augmented copy of a sequence, with `mask` in place of hidden items. Drawn by torch."""
     kind, length = int(torch.randint(3, ())), len(items)
     if kind == 0:
         kept = max(1, int(options.crop * length))

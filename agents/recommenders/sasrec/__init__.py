@@ -28,8 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agents.core.artifacts import Content, Progress
-from agents.core.errors import UsageError
+from agents.core.artifacts import Content, Progress, importing
 from agents.core.items import TrainingData
 from agents.recommenders._sequential import SASRecOptions, Sequential
 
@@ -43,13 +42,6 @@ class SASRec(Sequential):
     def fit(
         options: SASRecOptions, data: TrainingData, seed: int, state: Content | None
     ) -> Iterator[Progress]:
-        try:
+        with importing(SASRec.packages, "the recommender 'sasrec'"):
             from agents.recommenders._sequential.training import train
-        except ModuleNotFoundError as error:
-            if error.name != "torch":
-                raise
-            raise UsageError(
-                "the recommender 'sasrec' is trained with torch, which is not installed; "
-                "install crsweep with the extra `train` (pip install -e '.[train]')"
-            ) from None
         yield from train(options, data, seed, state)
