@@ -28,6 +28,8 @@ class _Running:
     memory: Memory
     remembered: Remembered = NOTHING
     at: int = 0
+    stored: dict[str, list[str]] = field(default_factory=dict)
+    """Attempt -> what it left; of the done attempts that were committed before."""
     left: dict[str, list[str] | None] = field(default_factory=dict)
     """Of the batch that runs: episode -> what it left, None until it is settled."""
 
@@ -74,12 +76,13 @@ class Streams:
         for chain in chains:
             memory = self._plan.cells[chain.cell].memory
             assert memory is not None
-            running = _Running(chain, memory)
-            first = chain.batches[0][0].episode_id
+            episodes = [link.episode_id for batch in chain.batches for link in batch]
+            done = [s.attempt_id for s in map(self._of_done, episodes) if s is not None]
+            stored = learned_of_stored(self._folder, memory, done) if done else {}
+            running = _Running(chain, memory, stored=stored)
+            first = episodes[0]
             self._begun[first] = running
-            for batch in chain.batches:
-                for link in batch:
-                    self._chain_of[link.episode_id] = first
+            self._chain_of |= dict.fromkeys(episodes, first)
             yield from self._play(first, running)
 
     def settled(self, outcome: Outcome) -> list[Task]:
@@ -98,7 +101,8 @@ class Streams:
             running.left[outcome.task.id] = list(outcome.result)
         else:  # its worker was lost after it had committed it
             attempt = outcome.task.attempt_id(self._epoch)
-            running.left[outcome.task.id] = self._learned(running, attempt)
+            found = learned_of_stored(self._folder, running.memory, [attempt])
+            running.left[outcome.task.id] = found[attempt]
         if any(entries is None for entries in running.left.values()):
             return []
         self._advance(running)
@@ -139,7 +143,7 @@ class Streams:
         """What a committed episode left; None if it is to be played."""
         if link.episode_id not in self._done:
             return None
-        stored = self._stored.get(link.episode_id)
+        stored = self._of_done(link.episode_id)
         if stored is None:
             return []  # it failed
         if stored.memory != running.remembered.digest:
@@ -148,7 +152,8 @@ class Streams:
                 "memory than the dialogues before it leave now; set another `out` to play "
                 "its stream"
             )
-        return self._learned(running, stored.attempt_id)
+        return running.stored[stored.attempt_id]
 
-    def _learned(self, running: _Running, attempt_id: str) -> list[str]:
-        return learned_of_stored(self._folder, running.memory, attempt_id)
+    def _of_done(self, episode_id: str) -> Stored | None:
+        """The attempt that stands, if the episode is settled and did not fail."""
+        return self._stored.get(episode_id) if episode_id in self._done else None

@@ -42,17 +42,21 @@ def learned(memory: Memory, transcript: Transcript) -> list[str]:
     return [entry_text(entry) for entry in memory.learn(turns)]
 
 
-def learned_of_stored(folder: Folder, memory: Memory, attempt_id: str) -> list[str]:
-    """The entries of a stored dialogue. PartDamaged, StoreError."""
+def learned_of_stored(
+    folder: Folder, memory: Memory, attempt_ids: Collection[str]
+) -> dict[str, list[str]]:
+    """Attempt -> the entries of a stored dialogue, read in one pass. PartDamaged, StoreError."""
     columns = ["attempt_id", "turn", "action", "strategy", "shown", "agent_text", "accepted_item",
                "extra", "user_extra"]  # fmt: skip
-    rows = [
-        row
-        for row in _rows(folder, "turns", columns, "attempt_id", {attempt_id})
-        if row["turn"] > 0  # 0 is the user's opening
-    ]
-    rows.sort(key=lambda row: row["turn"])
-    return [entry_text(entry) for entry in memory.learn([_turn(row) for row in rows])]
+    turns: dict[str, list[Mapping[str, Any]]] = {attempt: [] for attempt in attempt_ids}
+    for row in _rows(folder, "turns", columns, "attempt_id", turns):
+        if row["turn"] > 0:  # 0 is the user's opening
+            turns[row["attempt_id"]].append(row)
+    found = {}
+    for attempt, rows in turns.items():
+        rows.sort(key=lambda row: row["turn"])
+        found[attempt] = [entry_text(e) for e in memory.learn([_turn(row) for row in rows])]
+    return found
 
 
 def stored_episodes(folder: Folder, ids: Collection[str]) -> dict[str, Stored | None]:
