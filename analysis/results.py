@@ -165,6 +165,12 @@ class Results:
         return f"axis.{axis}" if axis in SCHEMAS["episodes"].names else axis
 
     @property
+    def varying_axes(self) -> list[str]:
+        """The axes of which the cells have several values."""
+        cells = self.manifest.cells
+        return [axis for axis in self.axes if len({c.axes.get(axis) for c in cells}) > 1]
+
+    @property
     def planned(self) -> dict[str, int]:
         """Cell id -> episodes of the plan."""
         samples = {source.source_id: source.sample for source in self.manifest.sources}

@@ -188,7 +188,7 @@ def _cell(cell: CellEntry) -> CellEntry:
 
 
 def _engine(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Its counts. What went wrong is told in words of the machine, which are left out."""
+    """Its counts. Error messages name paths and hosts, so they are left out."""
     causes = [REMOVED] * len(entry.get("death_causes") or [])
     failed = REMOVED if entry.get("failed") else None
     kept = {key: value for key, value in entry.items() if key in _ENGINE}

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agents.core.errors import UsageError
 from analysis.results import Results
 from analysis.statistics.turned import figure_named, table_named
 from sweeps.schema import FigureSpec, Header, TableSpec
 from sweeps.storage import folder as folders
 
-_SWEEP = "sweep.yaml"
 _MANY = 8
 """Cells from which on the usual figures have one line per agent, not per cell."""
 
@@ -20,6 +18,8 @@ class Defined:
     """`usual`: nothing was defined, so that a figure that cannot be drawn is no loss."""
 
     question: str
+    sweep_file: str = ""
+    """As it was when the sweep was last run; empty where the folder has none."""
     tables: dict[str, TableSpec] = field(default_factory=dict)
     figures: dict[str, FigureSpec] = field(default_factory=dict)
     usual_tables: bool = False
@@ -39,8 +39,10 @@ def defined(results: Results, header: Header | None = None) -> Defined:
         question = str(config.get("question") or "")
         tables = {name: table_named(results, name) for name in config.get("tables") or {}}
         figures = {name: figure_named(results, name) for name in config.get("figures") or {}}
+    text = _sweep_file(results)
     return Defined(
-        question=question or _comment(results),
+        question=question or _comment(text),
+        sweep_file=text,
         tables=tables or {"main": _usual_table(results)},
         figures=figures or _usual_figures(results),
         usual_tables=not tables,
@@ -49,19 +51,13 @@ def defined(results: Results, header: Header | None = None) -> Defined:
 
 
 def _usual_table(results: Results) -> TableSpec:
-    several = _several(results)
-    return TableSpec(rows=list(results.axes) or [], ties=_first(several))
+    return TableSpec(rows=list(results.axes), ties=_first(results.varying_axes))
 
 
 def _usual_figures(results: Results) -> dict[str, FigureSpec]:
-    axis = _first(_several(results)) if len(results.manifest.cells) > _MANY else None
+    axis = _first(results.varying_axes) if len(results.manifest.cells) > _MANY else None
     kinds = ("turns", "cost", "shares")
     return {kind: FigureSpec.model_validate({"kind": kind, "axis": axis}) for kind in kinds}
-
-
-def _several(results: Results) -> list[str]:
-    cells = results.manifest.cells
-    return [a for a in results.axes if len({c.axes.get(a) for c in cells}) > 1]
 
 
 def _first(axes: list[str]) -> str | None:
@@ -69,12 +65,15 @@ def _first(axes: list[str]) -> str | None:
     return "agent" if "agent" in axes else next(iter(axes), None)
 
 
-def _comment(results: Results) -> str:
-    """The comment at the head of the sweep file, which most have in place of a question."""
+def _sweep_file(results: Results) -> str:
     try:
-        text = folders.read(results.folder, _SWEEP).decode(errors="replace")
-    except (FileNotFoundError, UsageError):
+        return folders.read(results.folder, "sweep.yaml").decode(errors="replace")
+    except FileNotFoundError:
         return ""
+
+
+def _comment(text: str) -> str:
+    """The comment at the head of the sweep file, which most have in place of a question."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-import jinja2
 from markupsafe import Markup
 
 from agents.core.errors import UsageError
 from analysis.figures.draw import Drawing, draw
+from analysis.html import templates_in
 from analysis.report import facts
 from analysis.report.defined import Defined
 from analysis.report.samples import MOST, samples
@@ -23,7 +23,6 @@ from analysis.tables import sheets
 from analysis.tables.render import sheet
 from analysis.tables.table import make_table, watermarks
 from sweeps.schema import FigureSpec, TableSpec
-from sweeps.storage import folder as folders
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SVG, _LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -70,13 +69,6 @@ def page(
 ) -> str:
     """The page. `dialogues` of each outcome and cell are shown; `source` says whose definitions
     of tables and figures `wanted` are; `titles` has those of items, by source and id."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     figures = [
         (one, inline_svg(one.drawing.svg(), f"f{n}-", one.name) if one.drawing else None)
         for n, one in enumerate(made.figures)
@@ -84,28 +76,34 @@ def page(
     ]
     shared, differ = facts.shared_settings(results)
     shown = samples(results, dialogues, titles or {})
-    return environment.get_template("report.html").render(
-        name=results.manifest.name,
-        css=Markup((_TEMPLATES / "report.css").read_text()),
-        question=wanted.question,
-        watermarks=watermarks(results),
-        tables=[(one, _html(one.sheet) if one.sheet else None) for one in made.tables],
-        figures=figures,
-        source=source,
-        planned=sum(results.planned.values()),
-        done=results.query("SELECT count(*) FROM episodes WHERE status = 'done'").fetchall()[0][0],
-        coverage=_html(facts.coverage(results)),
-        failures=_filled(facts.failures(results)),
-        by_step=_filled(facts.cost_by_step(results)),
-        by_cell=_filled(facts.cost_by_cell(results)),
-        spent=facts.spent(results),
-        shared=shared,
-        differ=differ,
-        provenance=facts.provenance(results),
-        plugins=_filled(facts.sources(results)),
-        sweep=_sweep_file(results),
-        samples=shown,
-        cut=len(shown) == MOST,
+    return (
+        templates_in(_TEMPLATES)
+        .get_template("report.html")
+        .render(
+            name=results.manifest.name,
+            css=Markup((_TEMPLATES / "report.css").read_text()),
+            question=wanted.question,
+            watermarks=watermarks(results),
+            tables=[(one, _html(one.sheet) if one.sheet else None) for one in made.tables],
+            figures=figures,
+            source=source,
+            planned=sum(results.planned.values()),
+            done=results.query("SELECT count(*) FROM episodes WHERE status = 'done'").fetchall()[0][
+                0
+            ],
+            coverage=_html(facts.coverage(results)),
+            failures=_filled(facts.failures(results)),
+            by_step=_filled(facts.cost_by_step(results)),
+            by_cell=_filled(facts.cost_by_cell(results)),
+            spent=facts.spent(results),
+            shared=shared,
+            differ=differ,
+            provenance=facts.provenance(results),
+            plugins=_filled(facts.sources(results)),
+            sweep=wanted.sweep_file,
+            samples=shown,
+            cut=len(shown) == MOST,
+        )
     )
 
 
@@ -180,10 +178,3 @@ def _html(found: sheets.Sheet) -> Markup:
 
 def _filled(found: sheets.Sheet) -> Markup | None:
     return _html(found) if found.rows else None
-
-
-def _sweep_file(results: Results) -> str:
-    try:
-        return folders.read(results.folder, "sweep.yaml").decode(errors="replace")
-    except FileNotFoundError:
-        return ""

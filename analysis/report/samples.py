@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from analysis.report.facts import labels
 from analysis.results import Results
 
@@ -59,7 +57,7 @@ def samples(results: Results, each: int, titles: Mapping[str, Mapping[str, str]]
         "t.user_decision, t.accepted_item, t.user_leaves FROM turns t "
         "SEMI JOIN sampled s ON s.attempt_id = t.attempt_id ORDER BY t.attempt_id, t.turn"
     )
-    for row in _rows(found):
+    for row in found.to_pylist():
         turns.setdefault(row["attempt_id"], []).append(row)
     names = labels(results)
     return [
@@ -69,12 +67,8 @@ def samples(results: Results, each: int, titles: Mapping[str, Mapping[str, str]]
             turns.get(head["attempt_id"], []),
             titles.get(results.manifest.cells[head["cell"]].source_id, {}),
         )
-        for head in _rows(heads)
+        for head in heads.to_pylist()
     ]
-
-
-def _rows(table: pa.Table) -> list[dict[str, Any]]:
-    return table.to_pylist()
 
 
 def _sample(

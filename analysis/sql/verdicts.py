@@ -55,8 +55,7 @@ def sides() -> str:
 def of_people(text: str, plugin: str) -> str:
     """SQL of this module for what people answered to the questions of this plug-in.
 
-    The mean of a unit's labels stands for the mean of a judge's samples; of a pair the majority
-    stands.
+    A unit's labels are averaged, as a judge's samples are; for a pair the majority counts.
     """
     said = text.replace(pairs(), sql.read("people_pairs"))
     said = said.replace(

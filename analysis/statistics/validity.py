@@ -63,7 +63,7 @@ class Behaviour(NamedTuple):
     repeated: Share
     """Answers in the words of an earlier message of the same user."""
     words: list[float]
-    """Mean words by turn, the opening first; NaN where nobody said anything."""
+    """Mean words by turn, the opening first; NaN for a turn without a message."""
 
 
 class Sources(NamedTuple):
@@ -93,12 +93,7 @@ class Ranking(NamedTuple):
 
 def user_axes(results: Results) -> list[str]:
     """The axes of several values that say who plays the user."""
-    cells = results.manifest.cells
-    return [
-        axis
-        for axis in results.axes
-        if _USER.fullmatch(axis) and len({cell.axes.get(axis) for cell in cells}) > 1
-    ]
+    return [axis for axis in results.varying_axes if _USER.fullmatch(axis)]
 
 
 def groups(results: Results, axes: Sequence[str]) -> dict[str, list[int]]:

@@ -71,7 +71,7 @@ def cell_names(results: Results) -> list[str]:
     A value that says nothing alone comes with its axis: `simulator.leak_guard=false`.
     """
     cells = results.manifest.cells
-    differ = [axis for axis in results.axes if len({c.axes.get(axis) for c in cells}) > 1]
+    differ = results.varying_axes
     short = {axis: brief(c.axes.get(axis, "") for c in cells).short for axis in differ}
     named = [
         [(axis, short[axis][cell.axes[axis]]) for axis in differ if axis in cell.axes]

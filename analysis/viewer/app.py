@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -25,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 
 from agents.core.errors import CrsweepError, UsageError
 from analysis import sandbox
+from analysis.html import templates_in
 from analysis.viewer import dialogue, filters, formats, queries
 from analysis.viewer.filters import Filters, Mark
 from analysis.viewer.guard import Guard
@@ -142,13 +142,7 @@ def make_app(viewer: Viewer, hosts: Collection[str]) -> Starlette:
 class _Pages:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_HERE / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._templates = templates_in(_HERE / "templates")
         self._templates.filters |= formats.FILTERS
 
     def answering(self, page: Callable[..., Response]) -> Callable[[Request], Any]:

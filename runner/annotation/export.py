@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
 from agents.core.dialogue import Message
 from agents.core.errors import UsageError
 from agents.core.items import Item
+from analysis.html import templates_in
 from analysis.results import Results
 from analysis.transcripts import Standing
 from runner.annotation.keys import Key, key_of, write_key
@@ -74,24 +74,21 @@ def form_of(key: Key, units: Sequence[Unit]) -> str:
     """The form: one HTML page that loads nothing and sends nothing."""
     script = (_HERE / "form.js").read_text(encoding="utf-8")
     style = (_HERE / "form.css").read_text(encoding="utf-8")
-    env = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return env.get_template("form.html.j2").render(
-        key=key,
-        items=list(zip(key.items, units, strict=True)),
-        questions_of={item.kind: key.asked(item) for item in key.items.values()},
-        choices=choices,
-        facts=facts,
-        # What runs in the page is this script alone, whatever a dialogue holds.
-        script=Markup(script),
-        style=Markup(style),
-        script_hash=_hash(script),
-        style_hash=_hash(style),
+    return (
+        templates_in(_HERE)
+        .get_template("form.html.j2")
+        .render(
+            key=key,
+            items=list(zip(key.items, units, strict=True)),
+            questions_of={item.kind: key.asked(item) for item in key.items.values()},
+            choices=choices,
+            facts=facts,
+            # What runs in the page is this script alone, whatever a dialogue holds.
+            script=Markup(script),
+            style=Markup(style),
+            script_hash=_hash(script),
+            style_hash=_hash(style),
+        )
     )
 
 

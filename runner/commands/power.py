@@ -182,8 +182,7 @@ def _number(value: float | None) -> str:
 
 def _only_axis(results: Results) -> str:
     """The axis of which there are several values, if it is the only one."""
-    cells = results.manifest.cells
-    several = [a for a in results.axes if len({c.axes.get(a) for c in cells}) > 1]
+    several = results.varying_axes
     if len(several) != 1:
         known = ", ".join(several) or "none has more than one value"
         raise UsageError(f"name the axis to compare: --axis AXIS (axes: {known})")
