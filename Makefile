@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Two files at a time, the longest first. Not more: an engine takes gigabytes of memory.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: quickstart install vllm tiny-models small-model small-model-test test test-fast browser-test cluster-test check bench chaos format clean
+.PHONY: quickstart install vllm tiny-models small-model small-model-test test test-fast browser-test cluster-test latex-test check bench chaos format clean
 
 quickstart: $(VENV)/core.done
 	@$(BIN)/crsweep run sweeps/quickstart.yaml
@@ -53,6 +53,10 @@ test-fast: $(VENV)/dev.done
 # The viewer in a real Chromium: Debian's package `chromium`, or CHROMIUM=path.
 browser-test: $(VENV)/browser.done
 	$(BIN)/python -m pytest -q tests/viewer_in_browser.py
+
+# What is written in LaTeX, by pdflatex: Debian's package `texlive-latex-recommended`.
+latex-test: $(VENV)/dev.done
+	$(BIN)/python -m pytest -q tests/latex_compiles.py
 
 # Sweeps that are submitted to a Ray cluster of two nodes, with its dashboard.
 cluster-test: $(VENV)/dev.done

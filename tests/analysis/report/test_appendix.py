@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
-
-import pytest
 
 from analysis.report.appendix import appendix, latex_text
 from analysis.results import Results
 from runner.commands.report import show_appendix
 from tests.analysis.builder import CALL, Built, Cell
-from tests.conftest import LAST_GUARD_SECONDS
 from tests.runner.commands.test_results import printed, screen
 
 HOSTILE = (
@@ -70,14 +65,3 @@ def test_the_appendix_is_printed_or_written(tmp_path, capsys):
     show_appendix(folder, out=tmp_path / "a.tex", **options)
     assert (tmp_path / "a.tex").read_text() == shown
     assert "wrote" in printed(options["console"])
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
-def test_it_compiles(tmp_path):
-    text = appendix(Results.open(sweep(tmp_path / "r")), standalone=True)
-    (tmp_path / "a.tex").write_text(text)
-    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "a.tex"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, check=False, timeout=LAST_GUARD_SECONDS
-    )
-    assert done.returncode == 0, done.stdout[-2000:].decode(errors="replace")
