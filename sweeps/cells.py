@@ -16,18 +16,20 @@ from agents.core.memory import Memory
 from agents.core.prompts import folder_of
 from agents.core.seeds import Seeds
 from simulators.core.cases import Domain
+from simulators.core.critic import CRITICS, Critic
 from simulators.core.user import User
 from sweeps import grid, identity
 from sweeps.artifacts import PROFILES, Need, keys_of, need_of, recipes_of, role_of
 from sweeps.judges import PlannedJudge
 from sweeps.load import LoadedSweep
 from sweeps.origins import Origins, check
-from sweeps.reserved import ROLES, usable
-from sweeps.schema import CellConfig, ModelSpec, PluginRef, Seeding
+from sweeps.schema import ROLES, CellConfig, ModelSpec, PluginRef, Seeding
 from sweeps.sources import FindProfiles, Sources
 from sweeps.speakers import AGENTS, USERS, require, speaker
 
 SUCCESS = "simulators.success"
+CRITIC_ABOVE = "critic_above"
+"""The success rule that reads the critic's verdict."""
 REPLAY = "recorded"
 """The agent and the simulated user that replay recorded dialogues."""
 SEED_AXES = ("seed", "seeds", "seeds.sampling", "seeds.training", "seeds.order")
@@ -105,8 +107,10 @@ class CellMaker:
                 f"{config.simulator.name} needs users with profiles, and the domain "
                 f"{config.domain.name} has none here; set its `profiles` to a file of profiles",
             )
-        _check_success(config.success, origins)
-        roles = _roles(config, (*agent.roles, *user.roles), origins)
+        critic, critic_identity = _critic(config, origins)
+        _check_success(config, origins)
+        watching = () if critic is None else critic.roles
+        roles = _roles(config, (*agent.roles, *user.roles, *watching), origins)
         checked = {name: self._checked(name, config, origins) for name in config.models}
         # A model that nobody speaks with is checked, but its weights need not be there.
         models = {role: checked[name]() for role, name in roles.items()}
@@ -119,7 +123,7 @@ class CellMaker:
                 domain=fingerprint,
                 prompts=prompts,
                 models=models,
-                dialogues=_rollouts(recipe, config, agent_identity, user_identity),
+                dialogues=_rollouts(recipe, config, agent_identity, user_identity, critic_identity),
             )
             for name, recipe in recipes.items()
         )
@@ -131,6 +135,7 @@ class CellMaker:
             success={"name": config.success.name},
             limits=config.limits.model_dump(),
             models=models,
+            critic=critic_identity,
         )
         axes = {axis: self._label(raw, axis) for axis in self._axes}
         judging = self._judging(config, checked, origins)
@@ -194,8 +199,6 @@ class CellMaker:
                 given = grid.put(given, axis, point[axis])
         origins = self.origins_at(point)
         found: Seeding = check(Seeding, given, origins)
-        for name in found.seeds.model_fields_set if found.seeds else ():
-            origins.refuse_reserved(("seeds", name))
         return found.seeding
 
     def _raw(self, point: Mapping[str, Any]) -> dict[str, Any]:
@@ -232,6 +235,7 @@ def _rollouts(
     config: CellConfig,
     agent: Mapping[str, Any],
     user: Mapping[str, Any],
+    critic: Mapping[str, Any] | None,
 ) -> dict[str, Any] | None:
     """What decides the dialogues of a recipe of rollouts, beyond domain and models."""
     if not isinstance(recipe, RolloutsRecipe):
@@ -243,6 +247,7 @@ def _rollouts(
         "user": user,
         "success": config.success.name,
         "limits": config.limits.model_dump(),
+        **({} if critic is None else {"critic": critic}),
     }
 
 
@@ -261,6 +266,12 @@ def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:
 def _check_replay(config: CellConfig, domain: Domain, origins: Origins) -> None:
     """Recorded dialogues are replayed, whole, and no others are."""
     turns = domain.replayed_turns
+    if turns and config.critic is not None:
+        raise origins.refuse(
+            ("critic",),
+            f"the dialogues of the domain {config.domain.name!r} are recorded, so no critic can "
+            "stop them; leave it out, or use a judge",
+        )
     for part, ref in (("agent", config.agent), ("simulator", config.simulator)):
         if turns and ref.name != REPLAY:
             raise origins.refuse(
@@ -281,8 +292,24 @@ def _check_replay(config: CellConfig, domain: Domain, origins: Origins) -> None:
         )
 
 
-def _check_success(ref: PluginRef, origins: Origins) -> None:
+def _critic(
+    config: CellConfig, origins: Origins
+) -> tuple[type[Critic] | None, dict[str, Any] | None]:
+    """The class of the cell's critic, and its identity; None without one."""
+    if config.critic is None:
+        return None, None
+    return speaker(config.critic, CRITICS, "critic", origins, ("critic",))
+
+
+def _check_success(config: CellConfig, origins: Origins) -> None:
+    ref = config.success
     require(plugins.load, SUCCESS, ref.name, "success rule", origins, ("success",))
+    if ref.name == CRITIC_ABOVE and config.critic is None:
+        raise origins.refuse(
+            ("success",),
+            f"{ref.name!r} needs a critic, whose score it reads; name one, for example "
+            "`critic: rewarder`",
+        )
     for option in ref.options:
         raise origins.refuse(
             ("success", option), f"unknown key {option!r}; {ref.name} takes no options"
@@ -313,15 +340,13 @@ def _needs(cls: type[Agent] | type[User], ref: PluginRef, origins: Origins) -> M
 
 
 def _roles(config: CellConfig, spoken: Sequence[str], origins: Origins) -> dict[str, str]:
-    possible = usable(ROLES, ["roles"])
     for role, model in config.roles.items():
-        origins.refuse_reserved(("roles", role))
         speaks = role.split(".", 1)[0]
-        if speaks not in possible:
+        if speaks not in ROLES:
             raise origins.refuse(
                 ("roles", role),
-                f"there is no role {role!r}{near(speaks, possible)}"
-                f" (a role begins with one of: {', '.join(possible)})",
+                f"there is no role {role!r}{near(speaks, ROLES)}"
+                f" (a role begins with one of: {', '.join(ROLES)})",
             )
         if model not in config.models:
             raise origins.refuse(

@@ -46,11 +46,14 @@ def cell_id(
     success: Mapping[str, Any],
     limits: Mapping[str, Any],
     models: Mapping[str, Any],
+    critic: Mapping[str, Any] | None = None,
 ) -> str:
     """The id of a cell. `domain` is a fingerprint; `models` maps dialogue roles to identities.
 
-    `agent` and `user` hold name, version, non-default options, and the digest of the prompts.
+    `agent`, `user` and `critic` hold name, version, non-default options, and the digest of the
+    prompts. A cell without a critic has the id that it had before there were any.
     """
+    watched = {} if critic is None else {"critic": critic}
     return digest(
         {
             "recipe": RECIPE,
@@ -61,6 +64,7 @@ def cell_id(
             "success": success,
             "limits": limits,
             "models": models,
+            **watched,
         }
     )
 

@@ -31,7 +31,6 @@ from sweeps import grid
 from sweeps.document import NotYaml, parse
 from sweeps.environment import take_variables
 from sweeps.origins import Origins, check, in_words, shown
-from sweeps.reserved import reserved
 from sweeps.schema import Artifacts, Cache, CellConfig, Header
 from sweeps.storage.folder import Folder, folder_at
 
@@ -143,7 +142,6 @@ def _loaded(
     if not isinstance(data.get(_VARS, {}), dict):
         raise origins.refuse((_VARS,), f"expected a mapping of names, found {data[_VARS]!r}")
     for key in data:
-        origins.refuse_reserved((key,))
         if key not in known:
             raise origins.refuse((key,), f"unknown key {key!r}{near(key, known)}")
     _check_axes(data, origins)
@@ -297,8 +295,6 @@ def _must_exist(tree: dict[str, Any], keys: Sequence[str], place: str) -> None:
     top = [*Header.model_fields, *CellConfig.model_fields, _VARS]
     if keys[0] == "extends":
         raise UsageError(f"{place}: extends is for files; give the file itself among the overrides")
-    if (why := reserved(keys[:1])) is not None:
-        raise UsageError(f"{place}: {keys[0]}: {why}")
     if keys[0] not in top:
         raise UsageError(f"{place}: there is no {keys[0]!r}{near(keys[0], top)}")
     if keys[0] == _VARS and len(keys) > 1 and keys[1] not in (tree.get(_VARS) or {}):

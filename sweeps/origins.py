@@ -12,7 +12,6 @@ from pydantic import BaseModel, ValidationError
 from agents.core.errors import UsageError, near
 from agents.core.plugins import Options
 from sweeps.document import Document, Path, ambiguous, parse
-from sweeps.reserved import reserved, usable
 
 
 @dataclass
@@ -100,12 +99,6 @@ class Origins:
             f"{self.of(path)}: {dotted}: {message}" if dotted else f"{self.of(path)}: {message}"
         )
 
-    def refuse_reserved(self, path: Sequence[Any]) -> None:
-        """Raises UsageError if sweep files may not use `path` yet."""
-        why = reserved(path)
-        if why is not None:
-            raise self.refuse(path, why)
-
 
 def check(
     model: type[BaseModel], data: Mapping[str, Any], origins: Origins, at: Sequence[Any] = ()
@@ -162,7 +155,7 @@ def explain(
     path = [*at, *inner]
     kind, found = first["type"], first.get("input")
     if kind == "extra_forbidden":
-        known = usable(_fields_at(model, inner[:-1]), path[:-1])
+        known = _fields_at(model, inner[:-1])
         text = f"unknown key {inner[-1]!r}{near(str(inner[-1]), known)}{_known(known)}"
     elif kind == "missing":
         text = "is missing"
@@ -185,7 +178,7 @@ def explain(
         if kind in _TEXT and written and not isinstance(found, Mapping | list):
             text += f"; {_quoted(origins, path, written)}"
         elif kind in _MAPPING:
-            text += _known(usable(_fields_at(model, inner), path))
+            text += _known(_fields_at(model, inner))
     return origins.refuse(path, text)
 
 

@@ -21,7 +21,6 @@ from sweeps.cells import SEED_AXES, Cell, CellMaker, Declare
 from sweeps.episodes import episode_task
 from sweeps.judges import PlannedJudge, planned_judges, with_pairs
 from sweeps.load import LoadedSweep
-from sweeps.reserved import reserved
 from sweeps.schema import CellConfig
 from sweeps.sources import FindProfiles, Source
 from sweeps.streams import Chain, chain_of
@@ -226,8 +225,6 @@ def _check_axis_paths(plan: Plan) -> None:
                 "which columns of results ignore; rename a model or a role"
             )
         head = axis.split(".", 1)[0]
-        if (why := reserved([head])) is not None:
-            raise UsageError(f"{origins.of_axis(axis)}: grid: {axis}: {why}")
         if head not in _CELL_PARTS:
             raise UsageError(
                 f"{origins.of_axis(axis) or plan.loaded.path}: grid: {axis!r} is not part of a cell"

@@ -46,6 +46,9 @@ Name = Annotated[
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 
+ROLES = ("agent", "user", "critic", "judge")
+"""What the first part of a role's name may be."""
+
 SeedNumber = Annotated[int, Field(ge=0, lt=2**48)]
 
 
@@ -242,6 +245,8 @@ class CellConfig(Seeding):
     roles: dict[str, str]
     agent: PluginRef
     simulator: PluginRef = PluginRef(name="target_item")
+    critic: PluginRef | None = None
+    """Scores each turn after the user's answer, and may end the dialogue; none by default."""
     success: PluginRef = PluginRef(name="user_accepts")
     limits: Limits = Limits()
 

@@ -1,4 +1,5 @@
-"""Checks the plug-ins that speak: agents, simulated users and judges, as a sweep file has them."""
+"""Checks the plug-ins that speak, as a sweep file has them: agents, simulated users, critics and
+judges."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from agents.core.agent import Agent
 from agents.core.artifacts import Recipe
 from agents.core.errors import PromptError, UsageError
 from agents.core.prompts import folder_of
+from simulators.core.critic import CRITICS, Critic
 from simulators.core.judge import JUDGES, Judge
 from simulators.core.user import User
 from sweeps.origins import Origins, check
@@ -17,7 +19,7 @@ from sweeps.schema import PluginRef
 
 AGENTS, USERS = "agents", "simulators.users"
 
-_BASES: dict[str, type[Any]] = {AGENTS: Agent, USERS: User, JUDGES: Judge}
+_BASES: dict[str, type[Any]] = {AGENTS: Agent, USERS: User, CRITICS: Critic, JUDGES: Judge}
 
 
 def speaker(

@@ -13,6 +13,7 @@ from agents.core import plugins
 from agents.recommenders.core import RECOMMENDERS
 from analysis.metrics.core import METRICS
 from runner.entry import PACKAGES
+from simulators.core.critic import CRITICS
 from simulators.core.judge import JUDGES
 from sweeps.cells import SUCCESS
 from sweeps.sources import DOMAINS
@@ -20,7 +21,7 @@ from sweeps.speakers import AGENTS, USERS
 from tests.conftest import ROOT
 from workers.models import BACKENDS
 
-PLUGINS = (AGENTS, RECOMMENDERS, USERS, DOMAINS, SUCCESS, JUDGES, BACKENDS, METRICS)
+PLUGINS = (AGENTS, RECOMMENDERS, USERS, DOMAINS, SUCCESS, CRITICS, JUDGES, BACKENDS, METRICS)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from agents.core.reading import read
 from agents.recommenders.core import Recommender
 from runner.rehearsal.dialogues import rehearse
 from simulators.core.cases import Domain
+from simulators.core.critic import Critic
 from simulators.core.judge import HistoryOptions, Judge
 from simulators.core.user import User
 from sweeps.cells import REPLAY
@@ -39,6 +40,7 @@ KINDS = {
     "simulators.domains": Domain,
     "simulators.users": User,
     "simulators.judges": Judge,
+    "simulators.critics": Critic,
     "simulators.recordings": None,
     "simulators.success": None,
     "workers.backends": Backend,
@@ -50,6 +52,7 @@ USERS = [name for name in plugins.names("simulators.users") if name != REPLAY]
 SPEAKERS = [("agents", name) for name in AGENTS]
 SPEAKERS += [("simulators.users", name) for name in USERS]
 JUDGES = [(p, n) for p, n in EVERY if p == "simulators.judges"]
+CRITICS = [(p, n) for p, n in EVERY if p == "simulators.critics"]
 
 
 # By default, LatentCRS only embeds words; what has prompts of its own is played.
@@ -92,7 +95,7 @@ def test_options_are_frozen_and_refuse_unknown_keys(package, name):
         options.model_validate({"no_such_option": 1})
 
 
-@pytest.mark.parametrize(("package", "name"), SPEAKERS + JUDGES)
+@pytest.mark.parametrize(("package", "name"), SPEAKERS + JUDGES + CRITICS)
 def test_every_step_has_a_prompt_and_a_bounded_schema_that_rules_can_fill(package, name):
     speaker = plugins.load(package, name, "plug-in")
     prompts = folder_of(plugins.module(package, name, "plug-in"), None)
@@ -127,9 +130,9 @@ def test_a_judge_declares_scales_a_role_and_a_reason_before_each_score(package, 
         assert "history_turns" not in judge.Options.model_fields
 
 
-@pytest.mark.parametrize(("package", "name"), JUDGES)
-def test_judges_fence_what_others_wrote(package, name):
-    """Every value in a judge's prompt but the noun and the form goes through a fence."""
+@pytest.mark.parametrize(("package", "name"), JUDGES + CRITICS)
+def test_judges_and_critics_fence_what_others_wrote(package, name):
+    """Every value in such a prompt but the noun and the form goes through a fence."""
     folder = folder_of(plugins.module(package, name, "judge"), None).folder
     for template in folder.glob("*.j2"):
         for expression in re.findall(r"{{(.*?)}}", template.read_text()):
@@ -336,7 +339,7 @@ def test_prompts_show_the_last_turns_that_history_turns_allows(tmp_path, agent, 
     assert min(cut.values()) > 2
 
 
-@pytest.mark.parametrize(("package", "name"), SPEAKERS)
+@pytest.mark.parametrize(("package", "name"), SPEAKERS + CRITICS)
 def test_history_turns_are_identity_and_none_by_default(package, name):
     options = plugins.load(package, name, "plug-in").Options
     assert options().identity() == {}

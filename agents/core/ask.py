@@ -113,6 +113,8 @@ class Ask:
     prompts: PromptFolder
     models: Callable[[str], Model]
     journal: CallLog
+    temperature: float | None = None
+    """Of its calls, instead of the model's own."""
 
     @overload
     def __call__(
@@ -172,6 +174,10 @@ class Ask:
         """The same as a probe: what would have been said, outside the dialogue."""
         return self if is_probe(self.role) else self._speaking_as(self.role + _PROBE)
 
+    def at(self, temperature: float | None) -> Ask:
+        """The same, asking at this temperature; None: at the model's own."""
+        return replace(self, temperature=temperature)
+
     def _speaking_as(self, role: str) -> Ask:
         return replace(self, role=role)
 
@@ -203,6 +209,7 @@ class Ask:
                 fields,
                 shown,
                 self.sampling,
+                self.temperature,
             )
             record, completion = await self._journalled(call, model, model.complete(call))
             self.journal.complete(record, completion)

@@ -60,6 +60,8 @@ class Call:
     fields: Mapping[str, Any]
     shown: Shown | None = None
     sampling: int = 0
+    temperature: float | None = None
+    """Instead of the model's own."""
 
     @cached_property
     def messages_json(self) -> str:
@@ -76,10 +78,13 @@ class Call:
         """
         found = self.__dict__.get("_key")
         if found is None:
-            seed = "greedy" if model.greedy else str(self.seed)
+            greedy = model.greedy if self.temperature is None else self.temperature == 0
+            seed = "greedy" if greedy else str(self.seed)
             sent = self.step.schema_json if model.guided else ""
             schema = f"{self.step.name}\0{sent}" if sent else ""
-            parts = (model.identity, schema, seed, self.messages_json)
+            parts = [model.identity, schema, seed, self.messages_json]
+            if self.temperature is not None:
+                parts.insert(1, f"temperature {self.temperature!r}")
             text = memoryview("\0".join(parts).encode("utf-8", "surrogatepass"))
             digest = hashlib.blake2b(digest_size=16)
             for start in range(0, len(text), _HELD):

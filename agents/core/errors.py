@@ -137,7 +137,7 @@ class UserError(CrsweepError):
 
 
 class CriticError(CrsweepError):
-    """The code that judges a dialogue raised: a success rule."""
+    """The code that judges a dialogue while it is played raised: a success rule or a critic."""
 
     blame = "critic"
 

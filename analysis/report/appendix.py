@@ -82,7 +82,7 @@ def _models(results: Results) -> Iterator[str]:
 def _settings(results: Results) -> Iterator[str]:
     yield r"\subsection{Agents, users and dialogues}"
     rows: dict[tuple[str, str], None] = {}
-    for part in ("agent", "simulator", "success", "limits"):
+    for part in ("agent", "simulator", "critic", "success", "limits"):
         for cell in results.manifest.cells:
             if part in cell.settings:
                 rows[part, _options(cell.settings[part])] = None

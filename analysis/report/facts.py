@@ -81,16 +81,17 @@ def cost_by_cell(results: Results) -> Sheet:
     """Means over the finished episodes of each cell."""
     rows = results.query(
         "SELECT cell, count(*), avg(greatest(agent_tokens, 0)), avg(greatest(user_tokens, 0)), "
-        "avg(calls), avg(turns), avg(ended - started) FROM episodes WHERE status = 'done' "
-        "GROUP BY cell ORDER BY cell"
+        "avg(greatest(coalesce(critic_tokens, 0), 0)), avg(calls), avg(turns), "
+        "avg(ended - started) FROM episodes WHERE status = 'done' GROUP BY cell ORDER BY cell"
     ).fetchall()
     names = labels(results)
     lines = [
-        [names[cell], _whole(count), _whole(agent), _whole(user), f"{calls:,.1f}", f"{turns:.2f}",
-         f"{seconds:,.1f}"]
-        for cell, count, agent, user, calls, turns, seconds in rows
+        [names[cell], _whole(count), _whole(agent), _whole(user), _whole(critic),
+         f"{calls:,.1f}", f"{turns:.2f}", f"{seconds:,.1f}"]
+        for cell, count, agent, user, critic, calls, turns, seconds in rows
     ]  # fmt: skip
-    heads = ["episodes", "agent tokens", "user tokens", "calls", "turns", "seconds"]
+    heads = ["episodes", "agent tokens", "user tokens", "critic tokens", "calls", "turns",
+             "seconds"]  # fmt: skip
     return _sheet(["cell"], heads, lines, ["means per finished episode"] if lines else [])
 
 

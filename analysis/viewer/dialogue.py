@@ -51,6 +51,8 @@ class TurnView:
     accepted_item: str | None
     accepted_title: str
     leaves: bool
+    critic: str | None
+    """What the critic says: its score, or that there is none; None without a critic."""
     records: Sequence[tuple[str, str]]
     """Heading and indented JSON of what agent and user recorded."""
     flags: Sequence[str]
@@ -171,6 +173,7 @@ def _turn(row: Mapping[str, Any], targets: frozenset[str], titles: Titles) -> Tu
         ("agent's record", extra),
         ("user's record", user_extra),
         ("feedback", row["feedback"]),
+        ("critic's record", row.get("critic_extra") or "{}"),
     ]
     recorded = _json(user_extra)
     known = recorded if isinstance(recorded, dict) else {}
@@ -192,13 +195,22 @@ def _turn(row: Mapping[str, Any], targets: frozenset[str], titles: Titles) -> Tu
         accepted_item=accepted,
         accepted_title=titles.get(accepted or "", ""),
         leaves=row["user_leaves"],
+        critic=_critic(row),
         records=[(name, _indented(text)) for name, text in records if text not in ("{}", "null")],
         flags=flags,
     )
 
 
+def _critic(row: Mapping[str, Any]) -> str | None:
+    if row.get("critic_extra") is None:
+        return None
+    score = row["critic_score"]
+    return "no verdict" if score is None else f"{score:.2f}"
+
+
 def _broken_off(number: int, calls: Mapping[str, int]) -> TurnView:
-    return TurnView(number, None, "", None, None, [], None, None, None, None, "", False, [],
+    return TurnView(number, None, "", None, None, [], None, None, None, None, "", False, None,
+                    [],
                     ["broken off by an error"], calls=calls)  # fmt: skip
 
 

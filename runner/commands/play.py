@@ -20,11 +20,12 @@ from runner.commands.selection import index_of
 from runner.commands.transcript import Page, TranscriptView
 from runner.driver.loading import load_plan
 from runner.rehearsal.stand_ins import calls_of, stand_ins, with_cases
+from simulators.core.critic import Critic, CriticTurn
 from simulators.core.user import User, UserContext
 from sweeps.episodes import episode_task
 from sweeps.plan import Plan
 from workers.job import job_of
-from workers.kinds.episodes import EpisodeHandler
+from workers.kinds.episodes import EpisodeHandler, Sides
 from workers.resources import Resources
 from workers.results.rows import EpisodeAttempt, row_of_call
 
@@ -47,11 +48,15 @@ def play(
     view.note(f"case {case_id}; {labels}")
     journal = CallLog(watch=lambda record: view.call(row_of_call("play", record)))
 
-    def watched(agent: Agent, user: User) -> tuple[Agent, User]:
+    def watched(agent: Agent, user: User, critic: Critic | None) -> Sides:
         if person is not None:
             assert view.console is not None
             user = _Person(user, person, view.console)
-        return _WatchedAgent(agent, view), _WatchedUser(user, view, typed=person is not None)
+        return (
+            _WatchedAgent(agent, view),
+            _WatchedUser(user, view, typed=person is not None),
+            None if critic is None else _WatchedCritic(critic, view),
+        )
 
     async def once() -> EpisodeAttempt:
         resources = Resources(job)
@@ -117,6 +122,19 @@ class _WatchedUser(User):
 
     def _said(self, turn: UserTurn) -> UserTurn:
         self._view.user(turn, typed=self._typed)
+        return turn
+
+
+class _WatchedCritic(Critic):
+    """Shows what a critic says."""
+
+    def __init__(self, critic: Critic, view: TranscriptView) -> None:
+        super().__init__(critic.options, critic.noun)
+        self._critic, self._view = critic, view
+
+    async def after_turn(self, dialogue: Dialogue, ask: Ask) -> CriticTurn:
+        turn = await self._critic.after_turn(dialogue, ask)
+        self._view.critic(turn)
         return turn
 
 

@@ -16,6 +16,7 @@ from runner.rehearsal.dialogues import (
     rehearse_preparing,
 )
 from runner.rehearsal.stand_ins import calls_of
+from sweeps.schema import CellConfig
 
 
 def show_prompts(
@@ -40,7 +41,7 @@ def show_prompts(
         config = plan.cells[attempt.task.cell].config
         for record in attempt.journal.records:
             call = record.call
-            speaker = config.simulator.name if call.role.startswith("user") else config.agent.name
+            speaker = _speaker(config, call.role)
             key = (speaker, call.role, call.step.name)
             if key in seen and not every:
                 continue
@@ -52,3 +53,10 @@ def show_prompts(
                 console.print(f"-> {record.completion.text}", style="dim", markup=False)
         if attempt.error is not None:
             raise attempt.error
+
+
+def _speaker(config: CellConfig, role: str) -> str:
+    """The plug-in that speaks `role`."""
+    if role.startswith("critic") and config.critic is not None:
+        return config.critic.name
+    return config.simulator.name if role.startswith("user") else config.agent.name

@@ -22,10 +22,10 @@ from pydantic import BaseModel
 from agents.core import plugins
 from agents.recommenders.core import RECOMMENDERS, RecommenderRef
 from analysis.metrics.core import METRICS
+from simulators.core.critic import CRITICS
 from simulators.core.judge import JUDGES
 from sweeps.cells import SUCCESS
-from sweeps.reserved import ROLES, usable
-from sweeps.schema import CellConfig, Header, JudgeRef, ModelSpec
+from sweeps.schema import ROLES, CellConfig, Header, JudgeRef, ModelSpec
 from sweeps.sources import DOMAINS
 from sweeps.speakers import AGENTS, USERS
 from workers.models import BACKENDS
@@ -37,19 +37,21 @@ _REFERENCE: Schema = {"type": "string", **_PATTERN}
 _NULL: Schema = {"type": "null"}
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]*"
-_ROLES = usable(ROLES, ["roles"])
-_ROLE = rf"({'|'.join(_ROLES)})(\.[A-Za-z0-9_.-]+)?"
+_ROLE = rf"({'|'.join(ROLES)})(\.[A-Za-z0-9_.-]+)?"
 # A judge changes no dialogue, so its model makes no cells.
-_ROLE_AXIS = rf"({'|'.join(role for role in _ROLES if role != 'judge')})(\.[A-Za-z0-9_.-]+)?"
+_ROLE_AXIS = rf"({'|'.join(role for role in ROLES if role != 'judge')})(\.[A-Za-z0-9_.-]+)?"
 _KINDS = {
     "domain": (DOMAINS, "name"),
     "agent": (AGENTS, "name"),
     "simulator": (USERS, "name"),
+    "critic": (CRITICS, "name"),
     "success": (SUCCESS, "name"),
     "recommender": (RECOMMENDERS, "name"),
     "judge": (JUDGES, "name"),
     "model": (BACKENDS, "backend"),
 }
+_PLAYED = ("domain", "agent", "simulator", "critic", "success")
+"""Kinds that a cell has one of."""
 _COMMON: dict[str, type[BaseModel]] = {"judge": JudgeRef, "model": ModelSpec}
 """What entries of a kind have besides the options of their plug-in."""
 
@@ -57,10 +59,8 @@ _COMMON: dict[str, type[BaseModel]] = {"judge": JudgeRef, "model": ModelSpec}
 def sweep_schema() -> Schema:
     """The schema, equal for equal plug-ins."""
     header, cell = _properties(Header), _properties(CellConfig)
-    seeds = _fields(cell["seeds"])
-    cell["seeds"]["properties"] = {name: seeds[name] for name in usable([*seeds], ["seeds"])}
     properties = {**header, **cell}
-    for kind in ("domain", "agent", "simulator", "success"):
+    for kind in _PLAYED:
         properties[kind] = _pointer(kind)
     properties["models"] = {
         "description": "Name -> a model: its backend, and the backend's options.",
@@ -153,7 +153,7 @@ def _plugin(kind: str) -> Schema:
 
 def _axes(cell: Mapping[str, Schema]) -> Iterator[tuple[str, Schema]]:
     """Pattern of a path -> what one value of such an axis may be."""
-    for kind in ("domain", "agent", "simulator", "success"):
+    for kind in _PLAYED:
         yield f"^{kind}$", _pointer(kind)
         package, _ = _KINDS[kind]
         for name, schema in _union([_options(package, n) for n in plugins.names(package)]):

@@ -61,16 +61,19 @@ def show_status(folder: str, console: Console) -> None:
     spent = results.query(
         "SELECT coalesce(sum(greatest(agent_tokens, 0)), 0), "
         "coalesce(sum(greatest(user_tokens, 0)), 0), "
-        "coalesce(sum(greatest(probe_tokens, 0)), 0), coalesce(sum(calls), 0), count(*), "
+        "coalesce(sum(greatest(probe_tokens, 0)), 0), "
+        "coalesce(sum(greatest(critic_tokens, 0)), 0), coalesce(sum(calls), 0), count(*), "
         "coalesce(max(ended) - min(started), 0) FROM attempts"
     ).fetchone()
     assert spent is not None
-    agent, user, probe, calls, attempts, seconds = spent
+    agent, user, probe, critic, calls, attempts, seconds = spent
+    watched = f", critic {critic:,}" if critic else ""
     unknown = uncounted(results)
     console.print(
         f"{many(attempts, 'attempt')}, {many(calls, 'call')}; "
         f"tokens{' (at least)' * bool(unknown)}: "
-        f"agent {agent:,}, user {user:,}, probes {probe:,}; from first to last {duration(seconds)}",
+        f"agent {agent:,}, user {user:,}, probes {probe:,}{watched}; "
+        f"from first to last {duration(seconds)}",
         soft_wrap=True,
     )
     if unknown:

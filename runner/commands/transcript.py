@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from agents.core.dialogue import AgentTurn, UserTurn
 from agents.core.errors import UsageError
+from simulators.core.critic import CriticTurn
 
 MARK = "<!-- made by crsweep play --markdown; what stands above this line is kept -->"
 _SHOWN_OF_A_STEP = 2  # calls, while an artifact is made: they differ in their items alone
@@ -64,6 +65,12 @@ class TranscriptView:
     def user(self, turn: UserTurn, *, typed: bool) -> None:
         """What the user says; what a person has typed stands on the screen already."""
         self._show(_Piece("user", f"user ({turn.decision})", turn.text), on_screen=not typed)
+
+    def critic(self, turn: CriticTurn) -> None:
+        """The verdict of the critic, which neither side sees."""
+        said = "no verdict" if turn.score is None else f"{turn.score:.2f}"
+        ends = ", above its threshold" if turn.above else ""
+        self._show(_Piece("note", f"critic: {said}{ends}"))
 
     def call(self, row: Mapping[str, Any]) -> None:
         """One model call, a row of the table `calls`."""

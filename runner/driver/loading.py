@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from agents.core import plugins
 from agents.core.errors import UsageError, near
 from analysis import published
 from analysis.metrics.core import KnownJudge, Metric, judged_by, parse
@@ -21,6 +22,7 @@ from runner.core.locations import (
 from runner.core.reading import reading_shown
 from runner.driver import manifest as sweep_folder
 from runner.driver.budget import check_caps
+from simulators.core.critic import CRITICS, Critic
 from sweeps import manifest as manifests
 from sweeps.load import LoadedSweep, load, load_recorded
 from sweeps.origins import Origins
@@ -66,6 +68,7 @@ def _checked(loaded: LoadedSweep) -> Plan:
     _check_judges_of(metrics, plan)
     _check_tables(plan)
     _check_samples(plan)
+    _check_draws(plan)
     check_caps(plan)
     check_paths(plan)
     check_match(plan)
@@ -131,6 +134,26 @@ def _check_samples(plan: Plan) -> None:
                     ("judges", index, "samples"),
                     f"{judge.title} is asked {judge.ref.samples} times, but its model {name!r} is "
                     "greedy (temperature 0) and gives the same verdict each time",
+                )
+
+
+def _check_draws(plan: Plan) -> None:
+    """Refuses a critic that would compare equal replies: its model takes the likeliest token."""
+    for cell in plan.cells:
+        ref = cell.config.critic
+        if ref is None:
+            continue
+        cls: type[Critic] = plugins.load(CRITICS, ref.name, "critic")
+        options = plugins.build_options(cls.Options, ref.options)
+        draws, at = cls.draws(options), cls.temperature(options)
+        for role in cls.roles if draws > 1 and not at else ():
+            name = cell.roles[role]
+            backend, own = backend_of(cell.config.models[name], Origins(), ())
+            if at == 0 or backend.is_greedy(own):
+                raise plan.loaded.origins.refuse(
+                    ("critic",),
+                    f"{ref.name} draws {draws} verdicts, but its model {name!r} is greedy "
+                    "(temperature 0) and gives the same one each time; set a temperature above 0",
                 )
 
 

@@ -16,6 +16,7 @@ from agents.core.errors import UsageError
 from agents.recommenders.core import RECOMMENDERS, Fit
 from runner.core.sent import sent_package
 from runner.driver.environment import library_versions
+from simulators.core.critic import CRITICS
 from simulators.core.judge import JUDGES
 from sweeps import manifest as manifests
 from sweeps.cells import SUCCESS, Cell
@@ -124,6 +125,7 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
             (AGENTS, config.agent.name),
             (USERS, config.simulator.name),
             (SUCCESS, config.success.name),
+            *([] if config.critic is None else [(CRITICS, config.critic.name)]),
             *((BACKENDS, config.models[m].backend) for m in cell.models),
             *(
                 (RECOMMENDERS, need.recipe.ref.name)
@@ -245,6 +247,8 @@ def _settings(cell: Cell) -> dict[str, Any]:
         "agent": (AGENTS, config.agent),
         "simulator": (USERS, config.simulator),
     }
+    if config.critic is not None:
+        named["critic"] = (CRITICS, config.critic)
     found: dict[str, Any] = {"success": {"name": config.success.name}}
     for key, (package, ref) in named.items():
         options = plugins.build_options(plugins.load(package, ref.name, key).Options, ref.options)

@@ -114,7 +114,7 @@ def _stored(attempt: EpisodeAttempt) -> StoredDialogue:
             user.decision,
             user.accepted.id if user.accepted else None,
         )
-        for number, (agent, user) in enumerate(attempt.transcript.turns, start=1)
+        for number, (agent, user, _) in enumerate(attempt.transcript.turns, start=1)
     )
     task = attempt.task
     return StoredDialogue(

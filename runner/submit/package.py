@@ -177,7 +177,9 @@ def _outside_modules(loaded: LoadedSweep) -> list[str]:
     return [name for name in dict.fromkeys(found) if name not in own]
 
 
-_PLUGINS = ("name", "backend", "agent", "simulator", "domain", "success", "recommender", "judges")
+_PLUGINS = (
+    "name", "backend", "agent", "simulator", "critic", "domain", "success", "recommender", "judges",
+)  # fmt: skip
 
 
 def _strings(loaded: LoadedSweep) -> Iterator[tuple[tuple[str, ...], str]]:

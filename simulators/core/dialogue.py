@@ -1,4 +1,5 @@
-"""The dialogue loop: the user opens, the agent answers, the user replies, until a stop reason.
+"""The dialogue loop: the user opens, the agent answers, the user replies, a critic may look, until
+a stop reason.
 
 No I/O, retry, logging or storage happens here. What was said is in the `Transcript`, which the
 caller hands in, so that a dialogue cut short by an error leaves its turns behind.
@@ -22,14 +23,17 @@ from agents.core.dialogue import (
 )
 from agents.core.errors import AgentError, CriticError, UserError, blaming
 from simulators.core.cases import HiddenCase
+from simulators.core.critic import Critic, CriticTurn, usable_critic_turn
 from simulators.core.user import User
 
 StopReason = Literal["accepted", "user_left", "critic", "max_turns", "token_budget", "failed"]
-SuccessRule = Callable[[AgentTurn, UserTurn, HiddenCase], bool]
+SuccessRule = Callable[[AgentTurn, UserTurn, HiddenCase, CriticTurn | None], bool]
+"""Whether a turn is a success; the last argument is None without a critic."""
 
 
 class DialogueLimits(NamedTuple):
-    """What ends a dialogue at the latest. Tokens are input and output, probes left out."""
+    """What ends a dialogue at the latest. Tokens are input and output of agent and user, probes
+    left out."""
 
     max_turns: int
     episode_tokens: int
@@ -38,6 +42,14 @@ class DialogueLimits(NamedTuple):
 class Turn(NamedTuple):
     agent: AgentTurn
     user: UserTurn
+    critic: CriticTurn | None = None
+
+
+class Watcher(NamedTuple):
+    """A critic and what it asks with."""
+
+    critic: Critic
+    ask: Ask
 
 
 @dataclass(slots=True)
@@ -67,12 +79,13 @@ async def run_dialogue(
     is_success: SuccessRule,
     probe: bool,
     transcript: Transcript,
+    watcher: Watcher | None = None,
 ) -> None:
     """Plays one dialogue into `transcript`.
 
-    A success is noted and ends nothing: dialogues end by what the two sides do, so different
-    success rules can be read off one dialogue. With `probe`, an asking agent that reported no
-    ranking is asked what it would have recommended.
+    A success is noted and ends nothing: dialogues end by what the two sides do, and by their
+    critic, so different success rules can be read off one dialogue. With `probe`, an asking agent
+    that reported no ranking is asked what it would have recommended.
     """
     messages: list[Message] = []
     to_agent = Dialogue(messages, agent.options.history_turns)
@@ -94,22 +107,38 @@ async def run_dialogue(
             reply = usable_user_turn(await user.reply(to_user, ask_user))
         messages.append(Message("user", reply.text))
 
-        transcript.turns.append(Turn(answer, reply))
+        seen = None if watcher is None else await _seen(watcher, messages)
+        transcript.turns.append(Turn(answer, reply, seen))
         if transcript.success_turn is None:
             with blaming(CriticError):
-                succeeded = is_success(answer, reply, hidden)
+                succeeded = is_success(answer, reply, hidden, seen)
             if succeeded:
                 transcript.success_turn = len(transcript.turns)
         if reply.decision == "accept":
             transcript.stop_reason = "accepted"
         elif reply.leaves:
             transcript.stop_reason = "user_left"
+        elif seen is not None and seen.above:
+            transcript.stop_reason = "critic"
         elif len(transcript.turns) >= limits.max_turns:
             transcript.stop_reason = "max_turns"
-        elif journal.tokens(lambda role: not is_probe(role)) >= limits.episode_tokens:
+        elif journal.tokens(_counts) >= limits.episode_tokens:
             transcript.stop_reason = "token_budget"
 
 
 async def _probed(answer: AgentTurn, agent: Agent, dialogue: Dialogue, ask: Ask) -> AgentTurn:
     ranking = await agent.would_recommend(dialogue, ask.probing())
     return replace(answer, ranking=ranking)
+
+
+async def _seen(watcher: Watcher, messages: list[Message]) -> CriticTurn:
+    """What the critic says of the latest turn. It is given a copy of what was said."""
+    critic = watcher.critic
+    dialogue = Dialogue(messages.copy(), critic.options.history_turns)
+    with blaming(CriticError):
+        return usable_critic_turn(await critic.after_turn(dialogue, watcher.ask))
+
+
+def _counts(role: str) -> bool:
+    """Whether tokens of `role` count against the limit of the dialogue."""
+    return not is_probe(role) and not role.startswith("critic")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from agents.core.dialogue import AgentTurn, UserTurn
 from simulators.core.cases import HiddenCase
+from simulators.core.critic import CriticTurn
 
 __all__ = ["user_accepts"]
 
 
-def user_accepts(agent: AgentTurn, user: UserTurn, hidden: HiddenCase) -> bool:
+def user_accepts(
+    agent: AgentTurn, user: UserTurn, hidden: HiddenCase, critic: CriticTurn | None
+) -> bool:
     """Whether the user said yes, whatever it said yes to."""
     return user.decision == "accept"

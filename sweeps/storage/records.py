@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
-READABLE = frozenset({2, 3, 4})
+SCHEMA_VERSION = 5
+READABLE = frozenset({2, 3, 4, 5})
 """Versions that are read; a column that a file of an older one lacks reads as null."""
 
 _NAME = pa.dictionary(pa.int32(), pa.string())  # few distinct values: stored once a file
@@ -85,6 +85,9 @@ TURNS = pa.schema(
         pa.field("feedback", pa.string(), nullable=False),  # JSON: item id -> word
         pa.field("extra", pa.string(), nullable=False),  # JSON: the agent's own record
         pa.field("user_extra", pa.string(), nullable=False),  # JSON: the simulator's own record
+        # From 0 to 1; null without a critic, where its verdict is missing, and before version 5.
+        pa.field("critic_score", pa.float64()),
+        pa.field("critic_extra", pa.string()),  # JSON: the critic's own record; null without one
         *WRITTEN_BY,
     ]
 )
@@ -116,6 +119,7 @@ EPISODES = pa.schema(
         pa.field("agent_tokens", pa.int64(), nullable=False),  # input + output, probes left out
         pa.field("user_tokens", pa.int64(), nullable=False),
         pa.field("probe_tokens", pa.int64(), nullable=False),
+        pa.field("critic_tokens", pa.int64()),  # null before version 5
         pa.field("calls", pa.int32(), nullable=False),
         pa.field("transcript_hash", pa.string(), nullable=False),  # words, items and decisions
         # What its agent needed prepared: name -> digest of the content. Null before version 3.

@@ -180,4 +180,4 @@ def test_rules_play_whole_dialogues(skill):
     for case_id in domain.case_ids("test")[:5]:
         transcript, _ = play(ChatCRS, "chatcrs", domain, case_id, model)
         assert transcript.stop_reason != "failed"
-        assert all(step.ranking is not None for step, _ in transcript.turns)
+        assert all(step.ranking is not None for step, *_ in transcript.turns)

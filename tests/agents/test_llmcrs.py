@@ -154,7 +154,7 @@ def test_rules_play_whole_dialogues(skill):
         )
         assert transcript.stop_reason != "failed"
         gone = ids(domain.case("test", case_id).visible.history)
-        for step, _ in transcript.turns:
+        for step, *_ in transcript.turns:
             if step.action == "recommend":
                 assert len(step.candidates) == 50
                 assert ids(step.shown) <= ids(step.candidates)

@@ -160,6 +160,6 @@ def test_rules_play_whole_dialogues(skill):
     for case_id in domain.case_ids("test")[:5]:
         transcript, journal = play(RAH, "rah", domain, case_id, model)
         assert transcript.stop_reason != "failed"
-        assert all(step.ranking is not None for step, _ in transcript.turns)
+        assert all(step.ranking is not None for step, *_ in transcript.turns)
         own = [r.call.turn for r in journal.records if r.call.role == "agent"]
         assert max(Counter(own).values()) <= 8 + 2 * (skill < 1)  # random replies may be invalid

@@ -10,8 +10,10 @@ from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.ask import CallLog
 from agents.core.dialogue import AgentTurn, UserTurn
 from agents.core.errors import AgentError, CriticError, UserError
-from simulators.core.dialogue import DialogueLimits, Transcript, run_dialogue
+from simulators.core.critic import Critic, CriticOptions, CriticTurn
+from simulators.core.dialogue import DialogueLimits, Transcript, Watcher, run_dialogue
 from simulators.core.user import User, UserContext, UserOptions
+from simulators.success.critic_above import critic_above
 from simulators.success.target_in_shown import target_in_shown
 from simulators.success.user_accepts import user_accepts
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, make_ask
@@ -60,7 +62,7 @@ ANSWERS, REFUSES = UserTurn("well", "answer"), UserTurn("no", "refuse")
 ACCEPTS = UserTurn("yes", "accept", ITEMS[1])
 
 
-def played(agent, user, *, rule=user_accepts, limits=None, probe=False) -> Transcript:
+def played(agent, user, *, rule=user_accepts, limits=None, probe=False, critic=None) -> Transcript:
     transcript, journal = Transcript(), CallLog()
     asks = [make_ask(FakeModel(lambda c: "x"), "none", role=r, journal=journal) for r in
             ("agent", "user")]  # fmt: skip
@@ -69,6 +71,7 @@ def played(agent, user, *, rule=user_accepts, limits=None, probe=False) -> Trans
         run_dialogue(
             agent, user, *asks, hidden=CASE.hidden, limits=limits, is_success=rule, probe=probe,
             transcript=transcript,
+            watcher=None if critic is None else Watcher(critic, asks[0]),
         )
     )  # fmt: skip
     return transcript
@@ -160,7 +163,7 @@ def test_the_words_and_records_of_both_sides_are_kept_as_they_can_be_stored():
         ScriptedAgent(AgentTurn("half \ud83d", "ask", extra=extra, strategy="\udfff")),
         ScriptedUser(UserTurn("\ud83d", "answer", leaves=True, feedback={"1": "\ud83d"})),
     )
-    [(agent, user)] = done.turns
+    [(agent, user, _)] = done.turns
     assert (agent.text, agent.strategy) == ("half \ufffd", "\ufffd")
     assert agent.extra == {"scores": [0.5, None], "3": ["a", "b"], "n": 7, "x": "\ufffd"}
     assert (user.text, user.feedback) == ("\ufffd", {"1": "\ufffd"})
@@ -201,9 +204,77 @@ def test_what_a_user_gives_that_cannot_be_used_is_its_own_fault(turn, said):
 
 
 def test_a_success_rule_that_raises_is_to_blame_itself():
-    def broken(agent, user, hidden):
+    def broken(agent, user, hidden, critic):
         raise KeyError("no such item")
 
     with pytest.raises(CriticError, match="KeyError: 'no such item'") as caught:
         played(ScriptedAgent(ASKS), ScriptedUser(ANSWERS), rule=broken)
+    assert caught.value.blame == "critic"
+
+
+class ScriptedCritic(Critic):
+    steps = ()
+
+    def __init__(self, *turns):
+        super().__init__(CriticOptions(), "film")
+        self.turns, self.saw = list(turns), []
+
+    async def after_turn(self, dialogue, ask):
+        self.saw.append([(m.speaker, m.text) for m in dialogue.messages])
+        dialogue.whole.clear()  # it is given a copy
+        turn = self.turns.pop(0)
+        if isinstance(turn, Exception):
+            raise turn
+        return turn
+
+
+LOW, HIGH, MISSING = CriticTurn(0.2), CriticTurn(0.9, above=True), CriticTurn(None)
+
+
+def test_a_critic_sees_the_users_answer_and_ends_the_dialogue_above_its_threshold():
+    critic = ScriptedCritic(LOW, MISSING, HIGH)
+    done = played(
+        ScriptedAgent(ASKS, ASKS, ASKS, ASKS), ScriptedUser(ANSWERS, ANSWERS, ANSWERS, ANSWERS),
+        rule=critic_above, critic=critic,
+    )  # fmt: skip
+    assert (done.stop_reason, done.success_turn, len(done.turns)) == ("critic", 3, 3)
+    assert [turn.critic for turn in done.turns] == [LOW, MISSING, HIGH]
+    assert critic.saw[0] == [("user", "hello"), ("recommender", "what?"), ("user", "well")]
+    assert len(critic.saw[2]) == 7
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(ACCEPTS, "accepted"), (UserTurn("bye", "answer", leaves=True), "user_left")],
+)
+def test_what_the_user_does_ends_the_dialogue_before_the_critic_could(answer, reason):
+    critic = ScriptedCritic(HIGH)
+    done = played(ScriptedAgent(SHOWS_TARGET), ScriptedUser(answer), critic=critic)
+    assert done.stop_reason == reason
+    assert done.turns[0].critic == HIGH
+    assert len(critic.saw) == 1
+
+
+def test_a_dialogue_without_a_critic_has_no_critic_above():
+    done = played(
+        ScriptedAgent(SHOWS_TARGET), ScriptedUser(ACCEPTS), rule=critic_above,
+    )  # fmt: skip
+    assert (done.stop_reason, done.success_turn, done.turns[0].critic) == ("accepted", None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (ZeroDivisionError("x"), "ZeroDivisionError: x"),
+        ("good", "expected a CriticTurn, found str"),
+        (CriticTurn(1.5), "expected a number from 0 to 1, found 1.5"),
+        (CriticTurn(float("nan")), "expected a number from 0 to 1"),
+        (CriticTurn(True), "found bool"),
+        (CriticTurn(None, above=True), "expected False where the score is missing"),
+        (CriticTurn(0.5, extra={"x": object()}), "extra"),
+    ],
+)
+def test_a_critic_whose_code_fails_is_to_blame(given, words):
+    with pytest.raises(CriticError, match=words) as caught:
+        played(ScriptedAgent(ASKS), ScriptedUser(ANSWERS), critic=ScriptedCritic(given))
     assert caught.value.blame == "critic"

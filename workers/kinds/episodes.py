@@ -10,11 +10,18 @@ from agents.core import plugins
 from agents.core.agent import Agent, AgentContext
 from agents.core.ask import Ask, CallLog
 from agents.core.calls import Model
-from agents.core.errors import AgentError, UserError, blaming
+from agents.core.errors import AgentError, CriticError, UserError, blaming
 from agents.core.memory import MEMORY
 from agents.core.seeds import Seeds
 from simulators.core.cases import Case
-from simulators.core.dialogue import DialogueLimits, SuccessRule, Transcript, run_dialogue
+from simulators.core.critic import CRITICS, Critic
+from simulators.core.dialogue import (
+    DialogueLimits,
+    SuccessRule,
+    Transcript,
+    Watcher,
+    run_dialogue,
+)
 from simulators.core.user import User, UserContext
 from sweeps.artifacts import PROFILES
 from sweeps.cells import SUCCESS
@@ -26,7 +33,8 @@ from workers.resources import Resources, Speaker, speaker_of
 from workers.results.lessons import learned
 from workers.results.rows import EpisodeAttempt
 
-Wrap = Callable[[Agent, User], tuple[Agent, User]]
+Sides = tuple[Agent, User, Critic | None]
+Wrap = Callable[[Agent, User, Critic | None], Sides]
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class _Scene:
 
     agent: Speaker
     user: Speaker
+    critic: Speaker | None
     is_success: SuccessRule
     limits: DialogueLimits
 
@@ -53,7 +62,8 @@ class EpisodeHandler:
         return await self.play(task, log)
 
     async def play(self, task: Task, log: CallLog, wrap: Wrap | None = None) -> EpisodeAttempt:
-        """The same; `wrap` may put something around the two sides, such as a watcher."""
+        """The same; `wrap` may put something around the two sides and the critic, which shows
+        what they say."""
         job = self._resources.job
         cell = job.cells[task.cell]
         source = job.sources[cell.source]
@@ -99,22 +109,33 @@ class EpisodeHandler:
         agent, ask_agent = self.agent(task.cell, case, seeds, log, memory)
         with blaming(UserError):
             user: User = scene.user.cls(scene.user.options, UserContext(catalogue, case))
+        critic: Critic | None = None
+        if scene.critic is not None:
+            with blaming(CriticError):
+                critic = scene.critic.cls(scene.critic.options, catalogue.noun)
         if wrap is not None:
-            agent, user = wrap(agent, user)
+            agent, user, critic = wrap(agent, user, critic)
 
         def model(role: str) -> Model:
             return resources.model(task.cell, role)
 
+        def ask(role: str, speaker: Speaker) -> Ask:
+            return Ask(role, case_id, seeds.sampling, speaker.prompts, model, log)
+
+        watcher = None
+        if critic is not None and scene.critic is not None:
+            watcher = Watcher(critic, ask("critic", scene.critic))
         await run_dialogue(
             agent,
             user,
             ask_agent,
-            Ask("user", case_id, seeds.sampling, scene.user.prompts, model, log),
+            ask("user", scene.user),
             hidden=case.hidden,
             limits=scene.limits,
             is_success=scene.is_success,
             probe=resources.job.probe,
             transcript=transcript,
+            watcher=watcher,
         )
         if cell.memory is not None:
             with blaming(AgentError):
@@ -155,6 +176,7 @@ class EpisodeHandler:
             self._scenes[index] = _Scene(
                 speaker_of(config.agent, AGENTS, "agent"),
                 speaker_of(config.simulator, USERS, "simulator"),
+                None if config.critic is None else speaker_of(config.critic, CRITICS, "critic"),
                 plugins.load(SUCCESS, config.success.name, "success rule"),
                 DialogueLimits(config.limits.max_turns, config.limits.episode_tokens),
             )

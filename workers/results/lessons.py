@@ -37,7 +37,7 @@ def learned(memory: Memory, transcript: Transcript) -> list[str]:
             user.accepted.id if user.accepted else None,
             user.extra.get("over_budget"),
         )
-        for agent, user in transcript.turns
+        for agent, user, _ in transcript.turns
     ]
     return [entry_text(entry) for entry in memory.learn(turns)]
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from agents.core.ask import CallLog, CallRecord, blame_of, is_probe
 from agents.core.calls import EmbedCall
-from agents.core.errors import AgentError, Blame, CrsweepError, EngineRefused, UserError
+from agents.core.errors import (
+    AgentError,
+    Blame,
+    CriticError,
+    CrsweepError,
+    EngineRefused,
+    UserError,
+)
 from agents.core.items import Item
 from simulators.core.cases import Case
 from simulators.core.dialogue import Transcript
@@ -18,9 +25,14 @@ from sweeps.cells import Cell
 from workers.core.attempts import Check, Row, StoredAttempt, Tables
 from workers.results.bundles import Unstorable
 
-_BLAMED: dict[Blame, type[CrsweepError]] = {"agent": AgentError, "user": UserError}
+_BLAMED: dict[Blame, type[CrsweepError]] = {
+    "agent": AgentError,
+    "user": UserError,
+    "critic": CriticError,
+}
 _OF_USER = frozenset({"user_text", "user_decision", "accepted_item", "user_leaves", "feedback"})
 _OF_USER |= {"user_extra"}
+_OF_CRITIC = frozenset({"critic_score", "critic_extra"})
 
 STORED_RANKS = 100
 """Items of a ranking that are stored. A ranking of the whole catalogue would fill the disk; the
@@ -66,6 +78,8 @@ class EpisodeAttempt(StoredAttempt):
             check("turns", turn_rows(self))
         except Unstorable as cause:
             blamed = UserError if cause.column in _OF_USER else AgentError
+            if cause.column in _OF_CRITIC:
+                blamed = CriticError
             error = error or blamed(f"a turn cannot be stored: {cause}")
             transcript = Transcript()
         if log is not self.journal or transcript is not self.transcript:
@@ -104,6 +118,7 @@ def episode_row(attempt: EpisodeAttempt) -> Row:
         "agent_tokens": journal.tokens(lambda r: r.startswith("agent") and not is_probe(r)),
         "user_tokens": journal.tokens(lambda r: r.startswith("user")),
         "probe_tokens": journal.tokens(is_probe),
+        "critic_tokens": journal.tokens(lambda r: r.startswith("critic")),
         "calls": len(journal.records),
         "transcript_hash": transcript_hash(transcript),
         "artifacts": list(attempt.artifacts.items()),
@@ -135,10 +150,12 @@ def turn_rows(attempt: EpisodeAttempt) -> list[Row]:
             "feedback": "{}",
             "extra": "{}",
             "user_extra": _json(opening.extra),
+            "critic_score": None,
+            "critic_extra": None,
         }
     ]
     targets = {target.id for target in attempt.case.hidden.targets}
-    for number, (agent, user) in enumerate(attempt.transcript.turns, start=1):
+    for number, (agent, user, critic) in enumerate(attempt.transcript.turns, start=1):
         rows.append(
             {
                 "attempt_id": attempt.attempt_id,
@@ -157,6 +174,8 @@ def turn_rows(attempt: EpisodeAttempt) -> list[Row]:
                 "feedback": _json(user.feedback),
                 "extra": _json(agent.extra),
                 "user_extra": _json(user.extra),
+                "critic_score": None if critic is None else critic.score,
+                "critic_extra": None if critic is None else _json(critic.extra),
             }
         )
     return rows
@@ -225,7 +244,7 @@ def row_of_call(attempt_id: str, record: CallRecord) -> Row:
 def transcript_hash(transcript: Transcript) -> str:
     """Hex BLAKE2b-128 of what was said, shown and decided. Probes, times and tokens: not in it."""
     words: list[Any] = [transcript.opening.text if transcript.opening else None]
-    for agent, user in transcript.turns:
+    for agent, user, _ in transcript.turns:
         words.append([agent.text, agent.action, _ids(agent.shown), user.text, user.decision])
     text = _encode([words, transcript.stop_reason])
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

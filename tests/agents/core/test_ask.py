@@ -1,6 +1,7 @@
 import asyncio
 import json
 import re
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -156,6 +157,22 @@ def test_who_watches_is_told_of_each_call_once_it_is_settled(prompts):
         asyncio.run(ask(PICK, who="me"))
     assert told[2:] == [(False, "EngineDead", True)]
     assert len(journal.records) == 3
+
+
+def test_a_temperature_of_the_calls_is_part_of_their_key_and_draws_even_of_a_greedy_model(prompts):
+    model = FakeModel(lambda call: {"colour": "red"})
+    ask = make_ask(model, prompts)
+    assert ask.at(None) == ask
+    for temperature in (None, 0.0, 0.5, 1.1):
+        asyncio.run(ask.at(temperature).as_role("x")(PICK, draw=0, who="Ann"))
+    assert [call.temperature for call in model.calls] == [None, 0.0, 0.5, 1.1]
+    assert len({call.key(model) for call in model.calls}) == 4
+    [own, cold, warm, _] = model.calls
+    for greedy, same in ((False, [False, True, False]), (True, [True, True, False])):
+        model.greedy = greedy
+        found = [replace(call) for call in (own, cold, warm)]
+        others = [replace(call, seed=call.seed + 1) for call in found]
+        assert [a.key(model) == b.key(model) for a, b in zip(found, others, strict=True)] == same
 
 
 def test_one_failing_draw_of_several_raises_its_own_error(prompts):

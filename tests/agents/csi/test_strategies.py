@@ -45,7 +45,7 @@ def test_strategies_answer_the_same_context_up_to_the_first_persuasion(tmp_path)
     contexts: dict[str, set[str]] = {}
     for attempt in rehearse(plan, range(5), 6):
         said = [attempt.transcript.opening.text] if attempt.transcript.opening else []
-        for agent, user in attempt.transcript.turns:
+        for agent, user, _ in attempt.transcript.turns:
             if agent.action == "persuade":
                 key = attempt.case.visible.case_id
                 contexts.setdefault(key, set()).add("\n".join([*said, str(agent.shown)]))
@@ -63,7 +63,7 @@ def test_a_key_of_the_memory_holds_nothing_that_the_user_did_not_say(tmp_path):
         profile = attempt.case.hidden.profile
         assert profile is not None
         secrets = (profile.general_preference, profile.target_needs, *profile.purchase_reasons)
-        for agent, _ in attempt.transcript.turns:
+        for agent, *_ in attempt.transcript.turns:
             if "memory_key" in agent.extra:
                 keys += 1
                 text = agent.extra["memory_key"]["profile"]

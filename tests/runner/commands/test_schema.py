@@ -13,6 +13,7 @@ from agents.recommenders.core import RECOMMENDERS
 from analysis.metrics.core import METRICS
 from runner.cli.main import main
 from runner.commands.schema import sweep_schema
+from simulators.core.critic import CRITICS
 from sweeps.document import parse
 from sweeps.sources import DOMAINS
 from sweeps.speakers import AGENTS, USERS
@@ -66,6 +67,7 @@ def test_the_sweeps_of_docs_and_of_tests_fit_it():
 @pytest.mark.parametrize(
     ("kind", "package", "key"),
     [("agent", AGENTS, "name"), ("simulator", USERS, "name"), ("domain", DOMAINS, "name"),
+     ("critic", CRITICS, "name"),
      ("recommender", RECOMMENDERS, "name"), ("model", BACKENDS, "backend")],
 )  # fmt: skip
 def test_it_knows_every_option_of_every_plug_in(kind, package, key):
@@ -109,6 +111,8 @@ def test_it_knows_every_metric():
         "models: {m: {backend: openai, model: x, price: {input: 1, output: 0.5}}}",
         "models: {m: {skill: 0.5}}",
         "models: {m: {backend: my_lab.backend, x: 1}}",
+        "critic: rewarder", "critic: {name: rewarder, samples: 3, values: [0, 0, 0, 1, 1]}",
+        "roles: {critic: x}", "grid: {critic: [rewarder], critic.samples: [1, 2]}",
         "cache: off", "cache: false", "cache: {mode: off, path: ~/x}",
         "cases: {sample: null}", "cases: {sample: '${oc.env:N}'}",
         "metrics: [sr@5, sr_clean_completed@5, hr@50_turn]",
@@ -141,7 +145,7 @@ def test_what_a_sweep_may_say_fits_it(text):
         ("limits: {max_turns: ten}", "limits.max_turns: 'ten' does not match"),
         ("cache: {mode: of}", "cache.mode: 'of' is not"),
         ("roles: {agnt: x}", "roles: 'agnt' does not match"),
-        ("roles: {critic: x}", "roles: 'critic' does not match"),
+        ("critic: {name: rewarder, sample: 3}", "'sample' was unexpected"),
         ("grid: {roles.judge: [x]}", "grid: 'roles.judge' does not match any"),
         ("judges: [relevence]", "judges.0: 'relevence' does not match"),
         ("seeds: {ordr: 1}", "'ordr' was unexpected"),

@@ -153,6 +153,8 @@ class OpenAIBackend(Backend):
             "messages": [{"role": m.role, "content": repaired(m.content)} for m in call.messages],
             **self._options.sampling.fields(call.seed),
         }
+        if call.temperature is not None:
+            request["temperature"] = call.temperature
         if self.guided and call.step.mode == "json":
             schema: dict[str, Any] = {"name": call.step.name, "schema": call.step.schema}
             if self._options.strict is not None:

@@ -82,7 +82,11 @@ class VLLMBackend(Backend):
     async def complete(self, call: Call) -> Completion:
         self._must_be("generate")
         schema = call.step.schema_json if self.guided else ""
-        request = Request(call.messages_json, schema, call.seed, self._sampling, self._thinking_end)
+        sampling = self._sampling
+        if call.temperature is not None:
+            own = {**self._options.sampling.for_engine(), "temperature": call.temperature}
+            sampling = json.dumps(own, sort_keys=True)
+        request = Request(call.messages_json, schema, call.seed, sampling, self._thinking_end)
         # All calls of one user and seed go one way: their prefixes are in that replica's cache.
         return await self._client.ask(f"{call.sampling}/{call.scope}", request)
 

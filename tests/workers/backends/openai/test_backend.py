@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,13 @@ def test_model_messages_seed_sampling_and_schema_arrive():
             "json_schema": {"name": "name_items", "schema": STEP.schema, "strict": True},
         },
     }
+
+
+def test_the_temperature_of_a_call_comes_before_the_models_own():
+    with FakeOpenAI() as server:
+        for sampling in ({"temperature": 0.2}, {"temperature": None}):
+            complete(replace(call(), temperature=1.1), url=server.url, sampling=sampling)
+    assert [asked.body["temperature"] for asked in server.asked] == [1.1, 1.1]
 
 
 def test_an_unguided_request_sends_no_schema():
