@@ -211,6 +211,9 @@ class Results:
             for name in files if mixed else ():
                 parts.footer_of(self.folder, name)  # DuckDB would read anything now
             source = f"read_parquet([{paths}], hive_partitioning = false, union_by_name = {mixed})"
+            if mixed:  # a column that all parts lack reads as null too
+                self.db.register(f"no_{view}", SCHEMAS[table].empty_table())
+                source += f" UNION ALL BY NAME SELECT * FROM no_{view}"
         else:
             assert isinstance(self.folder, S3Folder)
             self.db.register(f"stored_{view}", self.folder.dataset(files, SCHEMAS[table]))

@@ -129,7 +129,7 @@ def test_thinking_and_fingerprint_of_calls_can_be_asked_for(tmp_path):
         ("{", "is not a manifest of crsweep"),
         ("[]", "is not a manifest of crsweep"),
         ('{"schema_version": 2}', "is not a manifest of crsweep"),
-        ('{"schema_version": 99}', "has schema version 99; this crsweep reads 4"),
+        ('{"schema_version": 99}', "has schema version 99; this crsweep reads 5"),
     ],
 )
 def test_a_folder_that_is_no_sweep_is_refused_in_one_line(tmp_path, manifest, message):

@@ -75,6 +75,7 @@ def finish(plan: Plan) -> None:
                 "agent_tokens": 100,
                 "user_tokens": 100,
                 "probe_tokens": 0,
+                "critic_tokens": 0,
                 "calls": 10,
                 "transcript_hash": task.id,
                 "artifacts": [],

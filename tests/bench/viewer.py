@@ -85,6 +85,7 @@ def _write_file(folder: Path, cells: list, numbers: np.ndarray, file: int) -> No
         "agent_tokens": rng.integers(1_000, 20_000, count),
         "user_tokens": rng.integers(1_000, 5_000, count),
         "probe_tokens": [0] * count,
+        "critic_tokens": [0] * count,
         "calls": [TURNS] * count,
         "transcript_hash": attempts,
         "started": started,

@@ -26,14 +26,14 @@ EPISODE = {
     "blame": None, "error_class": None, "error": None, "stop_reason": "accepted", "success": True,
     "success_rule": "user_accepts", "success_turn": 1, "accepted_item": "1", "targets": ["1"],
     "turns": 1, "max_turns": 5, "shown_items": 10, "agent_tokens": 1, "user_tokens": 1,
-    "probe_tokens": 0, "calls": 3, "transcript_hash": "h", "started": 0.0, "ended": 1.0,
+    "probe_tokens": 0, "critic_tokens": 0, "calls": 3, "transcript_hash": "h", "started": 0.0, "ended": 1.0,
     "artifacts": [("tree", "d1")],
 }  # fmt: skip
 TURN = {
     "attempt_id": "e.1.0", "turn": 1, "action": "ask", "strategy": None, "shown": [],
     "ranking": None, "target_rank": None, "candidates": None, "agent_text": "a", "user_text": "b",
     "user_decision": "answer", "accepted_item": None, "user_leaves": False, "feedback": "{}",
-    "extra": "{}", "user_extra": "{}",
+    "extra": "{}", "user_extra": "{}", "critic_score": None, "critic_extra": None,
 }  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def test_a_part_of_another_schema_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.storage.records.SCHEMA_VERSION", 99)
     BundleWriter(tmp_path, 1, "w000").write({"episodes": [episode(1)]})
     monkeypatch.undo()
-    with pytest.raises(StoreError, match="schema version 99; this crsweep reads and writes 4"):
+    with pytest.raises(StoreError, match="schema version 99; this crsweep reads and writes 5"):
         bundles.committed(tmp_path)
 
 
