@@ -26,8 +26,8 @@ EPISODE = {
     "blame": None, "error_class": None, "error": None, "stop_reason": "accepted", "success": True,
     "success_rule": "user_accepts", "success_turn": 1, "accepted_item": "1", "targets": ["1"],
     "turns": 1, "max_turns": 5, "shown_items": 10, "agent_tokens": 1, "user_tokens": 1,
-    "probe_tokens": 0, "critic_tokens": 0, "calls": 3, "transcript_hash": "h", "started": 0.0, "ended": 1.0,
-    "artifacts": [("tree", "d1")],
+    "probe_tokens": 0, "critic_tokens": 0, "calls": 3, "transcript_hash": "h",
+    "started": 0.0, "ended": 1.0, "artifacts": [("tree", "d1")],
 }  # fmt: skip
 TURN = {
     "attempt_id": "e.1.0", "turn": 1, "action": "ask", "strategy": None, "shown": [],
