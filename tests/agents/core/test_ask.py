@@ -1,3 +1,6 @@
+# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
+# pyright: reportArgumentType=false
+
 import asyncio
 import json
 import re

@@ -1,7 +1,7 @@
 """Bundles: the episodes last, whole files or none, and what a resume makes of them."""
 
 # The loop below runs at least once.
-# pyright: reportPossiblyUnbound=false
+# pyright: reportPossiblyUnboundVariable=false
 
 import os
 import signal
