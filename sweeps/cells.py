@@ -107,6 +107,7 @@ class CellMaker:
                 f"{config.simulator.name} needs users with profiles, and the domain "
                 f"{config.domain.name} has none here; set its `profiles` to a file of profiles",
             )
+        _check_talk(config, agent, user, self.sources.made[source].domain, origins)
         critic, critic_identity = _critic(config, origins)
         _check_success(config, origins)
         watching = () if critic is None else critic.roles
@@ -289,6 +290,30 @@ def _check_replay(config: CellConfig, domain: Domain, origins: Origins) -> None:
             ("limits", "max_turns"),
             f"expected at least {turns}, the turns of the longest recorded dialogue, found "
             f"{config.limits.max_turns}",
+        )
+
+
+def _check_talk(
+    config: CellConfig, agent: type[Agent], user: type[User], domain: Domain, origins: Origins
+) -> None:
+    """Agent and user understand each other, and there is something to ask about."""
+    if user.understands_attributes_only and not agent.asks_about_attributes:
+        known = [
+            name
+            for name in plugins.names(AGENTS)
+            if plugins.load(AGENTS, name, "agent").asks_about_attributes
+        ]
+        raise origins.refuse(
+            ("simulator",),
+            f"{config.simulator.name!r} answers questions about attributes by rules and does not "
+            f"understand the free words of {config.agent.name!r}; expected one of the agents "
+            f"{', '.join(known)}, or a user that a model plays (target_item, ievalm)",
+        )
+    if agent.asks_about_attributes and not any(i.attributes for i in domain.catalogue.items):
+        raise origins.refuse(
+            ("agent",),
+            f"{config.agent.name!r} asks about attributes, and no item of the domain "
+            f"{config.domain.name!r} has one",
         )
 
 

@@ -24,7 +24,6 @@ from simulators.core.cases import Domain
 from simulators.core.critic import Critic
 from simulators.core.judge import HistoryOptions, Judge
 from simulators.core.user import User
-from sweeps.cells import REPLAY
 from tests.sweep_files import plan_of, write_sweep
 from tests.workers.backends.rules.test_answers import changed, leaves
 from workers.backends.core.backend import Backend
@@ -47,8 +46,13 @@ KINDS = {
     "analysis.metrics": None,
 }
 EVERY = [(package, name) for package in KINDS for name in plugins.names(package)]
-AGENTS = [name for name in plugins.names("agents") if name != REPLAY]
-USERS = [name for name in plugins.names("simulators.users") if name != REPLAY]
+# Those without steps speak without a model: they replay, or follow rules.
+AGENTS = [name for name in plugins.names("agents") if plugins.load("agents", name, "agent").steps]
+USERS = [
+    name
+    for name in plugins.names("simulators.users")
+    if plugins.load("simulators.users", name, "user").steps
+]
 SPEAKERS = [("agents", name) for name in AGENTS]
 SPEAKERS += [("simulators.users", name) for name in USERS]
 JUDGES = [(p, n) for p, n in EVERY if p == "simulators.judges"]

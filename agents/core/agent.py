@@ -50,6 +50,9 @@ class Agent(ABC):
     """The roles that it speaks for; `agent.planner` falls back to `agent`."""
     steps: ClassVar[tuple[Step[Any], ...]]
     """Every step that it may ask for."""
+    asks_about_attributes: ClassVar[bool] = False
+    """Whether its questions are those of `agents.multi_round.talk`, which users that no model plays
+    understand. It needs a catalogue with attributes."""
 
     def __init__(self, options: AgentOptions, context: AgentContext) -> None:
         self.options = options

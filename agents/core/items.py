@@ -56,11 +56,21 @@ class Catalogue:
     (recorded dialogues that do not mark their items).
     """
 
-    def __init__(self, items: Sequence[Item], *, noun: str, may_be_empty: bool = False) -> None:
+    def __init__(
+        self,
+        items: Sequence[Item],
+        *,
+        noun: str,
+        may_be_empty: bool = False,
+        facets: Mapping[Fact, str] | None = None,
+    ) -> None:
         if not items and not may_be_empty:
             raise DataError("the catalogue has no items")
         self.items = tuple(items)
         self.noun = noun
+        self.facets = dict(facets or {})
+        """The facet that a fact is asked about in, where it is not its attribute; empty for a fact
+        that is not asked about, because it names a facet of others."""
         self.position = {item.id: index for index, item in enumerate(self.items)}
         if len(self.position) != len(self.items):
             seen: set[str] = set()
@@ -94,6 +104,8 @@ class VisibleCase:
     case_id: str
     history: tuple[Item, ...]
     """Oldest first."""
+    user_id: str = field(default="", kw_only=True)
+    """The user's name in `Interactions.user_ids`, where it is not the id of the case."""
 
 
 @dataclass(frozen=True)
@@ -124,3 +136,18 @@ class TrainingData:
     """How many items the catalogue has."""
     interactions: Interactions
     validation: np.ndarray
+    catalogue: Catalogue | None = None
+    """For methods that learn from facts; None where there are only interactions."""
+    dialogues: Pairs | None = None
+    """The users and targets of the split `train`, for policies that learn from dialogues."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Users and their targets: positions in `Interactions.user_ids` and in the catalogue."""
+
+    users: np.ndarray
+    items: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)

@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.core.artifacts import CallsRecipe
 from agents.core.dialogue import UserTurn
-from agents.core.items import Catalogue, Interactions, Item, TrainingData, VisibleCase
+from agents.core.items import Catalogue, Interactions, Item, Pairs, TrainingData, VisibleCase
 from agents.core.plugins import Options
 from simulators.core.profiles import BuyerProfile, WrittenProfiles
 from simulators.core.recordings import Label
@@ -105,8 +105,20 @@ class Domain(ABC):
         `interactions().user_ids`."""
 
     def training_data(self) -> TrainingData:
-        """What recommenders are trained on."""
-        return TrainingData(len(self.catalogue), self.interactions(), self.validation_items())
+        """What recommenders and policies are trained on."""
+        return TrainingData(
+            len(self.catalogue),
+            self.interactions(),
+            self.validation_items(),
+            self.catalogue,
+            self.training_dialogues(),
+        )
+
+    def training_dialogues(self) -> Pairs:
+        """The users and targets of the split `train`: by default, those of `validation`."""
+        targets = self.validation_items()
+        users = np.flatnonzero(targets >= 0)
+        return Pairs(users, targets[users])
 
     @abstractmethod
     def statistics(self) -> dict[str, int]:

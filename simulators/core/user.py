@@ -42,6 +42,8 @@ class User(ABC):
     steps: ClassVar[tuple[Step[Any], ...]]
     needs_profiles: ClassVar[bool] = False
     """Whether it needs cases with a profile (`simulators.core.profiles`)."""
+    understands_attributes_only: ClassVar[bool] = False
+    """Whether it needs an agent that `asks_about_attributes`, because no model plays it."""
 
     def __init__(self, options: UserOptions, context: UserContext) -> None:
         self.options = options

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agents.core.errors import DataError, near
+from agents.core.items import Fact
 from simulators.core.cases import Published
 from simulators.domains.core.described_items import (
     Described,
@@ -81,7 +82,14 @@ class Yelp(SplitDomain):
             {n: text_in(names, one.business) for n, one in businesses.items()},
             {n: one.get(_CITY, ()) for n, one in facts.items()},
         )
-        return listed_items(titles, facts, noun="place", names=names_file, attributes=len(tags))
+        return listed_items(
+            titles,
+            facts,
+            noun="place",
+            names=names_file,
+            attributes=len(tags),
+            facets=_facets(tags, kinds),
+        )
 
 
 def _tags(path: Path) -> dict[int, _Tag]:
@@ -117,6 +125,14 @@ def _kinds(path: Path, tags: Mapping[int, _Tag]) -> dict[int, str]:
             if tags[number].attribute == _CATEGORY:
                 found.setdefault(number, " ".join(kind.split()))
     return found
+
+
+def _facets(tags: Mapping[int, _Tag], kinds: Mapping[int, str]) -> dict[Fact, str]:
+    """Categories are asked about by their kind, as in EAR; the kinds are not asked about."""
+    found = {Fact(_KIND, kind): "" for kind in kinds.values()}
+    return found | {
+        Fact(tags[number].attribute, tags[number].value): kind for number, kind in kinds.items()
+    }
 
 
 def _facts(

@@ -190,3 +190,20 @@ def test_tokens_are_undefined_where_a_server_counts_none(tmp_path):
     lost = {**uncounted, "finish_reason": None, "error_class": "Timeout"}
     assert value(tmp_path / "no", "tokens", {"calls": [uncounted]}).mean is None
     assert value(tmp_path / "lost", "tokens", {"calls": [{}, lost]}).mean == 15
+
+
+def test_hdcg_by_hand(tmp_path):
+    place_two = {"action": "recommend", "shown": ["i1", "i0"]}
+    third = turns(ASKED_WELL, WRONG, place_two) | {"success_turn": 3}
+    first = turns(RIGHT) | {"success_turn": 1}
+    # In turn 3 at place 2: 1/log2(5) + (1/log2(4) - 1/log2(5)) / log2(3).
+    gain = 1 / math.log2(5) + (1 / 2 - 1 / math.log2(5)) / math.log2(3)
+    assert value(tmp_path / "one", "hdcg@15", third).mean == pytest.approx(gain)
+    # In turn 1 at place 1: 1/log2(3) + 1/log2(2) - 1/log2(3) = 1.
+    assert value(tmp_path / "first", "hdcg@15", first).mean == pytest.approx(1)
+    failed = turns(WRONG)
+    without = {"success_turn": 1, **turns(WRONG)}
+    episodes = (third, first, failed, without, {"blame": "agent"}, {"blame": "user"})
+    found = value(tmp_path / "all", "hdcg@15", *episodes)
+    assert (found.mean, found.episodes) == (pytest.approx((gain + 1) / 5), 5)
+    assert value(tmp_path / "cut", "hdcg@2", third, first).mean == pytest.approx(1 / 2)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Protocol
@@ -26,6 +27,7 @@ from workers.processes.parent_watch import end_with_parent
 
 Steps = AsyncGenerator[Progress, None]
 
+_BLAS_THREADS = "OPENBLAS_NUM_THREADS"
 _SHOW_EVERY = 0.2  # seconds between steps that only report progress
 
 
@@ -86,7 +88,8 @@ async def fit_beside(task: FitSpec, state: Content | None) -> Steps:
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe(duplex=False)
     process = context.Process(target=_tell_steps, args=(its, task, state), daemon=True)
-    process.start()
+    with _one_thread():
+        process.start()
     its.close()
     try:
         while True:
@@ -104,6 +107,23 @@ async def fit_beside(task: FitSpec, state: Content | None) -> Steps:
         process.kill()
         await asyncio.to_thread(process.join)
         mine.close()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Processes started within it multiply matrices on one thread, unless the variable is set.
+
+    OpenBLAS reads it when numpy is imported. Its threads wait busily for each other where others
+    want the cores too, and another number of them may give other last bits. (Ray limits its own.)
+    """
+    if _BLAS_THREADS in os.environ:
+        yield
+        return
+    os.environ[_BLAS_THREADS] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_BLAS_THREADS, None)
 
 
 def _tell_steps(pipe: Connection, task: FitSpec, state: Content | None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.core.errors import DataError
-from agents.core.items import LONGEST_TITLE, Catalogue, Item
+from agents.core.items import LONGEST_TITLE, Catalogue, Fact, Item
 from simulators.domains.core.fields import cut, text_in
 from simulators.domains.core.json_files import (
     Pairs,
@@ -73,6 +73,7 @@ def listed_items(
     noun: str,
     names: Path,
     attributes: int,
+    facets: Mapping[Fact, str] | None = None,
 ) -> ListedItems:
     """The items with their titles and facts, by number; an empty title means none is known.
 
@@ -98,4 +99,4 @@ def listed_items(
         for number, title in named.items()
     ]
     nameless = [number for number in titles if number not in named]
-    return ListedItems(Catalogue(items, noun=noun), nameless, attributes, remarks)
+    return ListedItems(Catalogue(items, noun=noun, facets=facets), nameless, attributes, remarks)

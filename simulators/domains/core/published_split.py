@@ -24,7 +24,7 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 
 from agents.core.errors import DataError
-from agents.core.items import Catalogue, Interactions, VisibleCase
+from agents.core.items import Catalogue, Interactions, Pairs, VisibleCase
 from simulators.core.cases import Case, HiddenCase, Split
 from simulators.domains.core.described_items import ListedItems
 from simulators.domains.core.files import check_folder, need_file
@@ -106,7 +106,11 @@ class SplitDomain(FileDomain):
         items = self.catalogue.items
         history = self._loaded.parts[_TRAIN].of(user).tolist()
         return Case(
-            VisibleCase(case_id, tuple(items[place] for place in history)),
+            VisibleCase(
+                case_id,
+                tuple(items[place] for place in history),
+                user_id=f"u{self._loaded.users[user]}",
+            ),
             HiddenCase(tuple(items[place] for place in targets)),
         )
 
@@ -124,6 +128,11 @@ class SplitDomain(FileDomain):
         has = np.diff(valid.starts) > 0
         found[has] = valid.items[valid.starts[:-1][has]]
         return found
+
+    def training_dialogues(self) -> Pairs:
+        """Every pair of `valid`: both papers train their policies on these."""
+        valid = self._loaded.parts[_VALID]
+        return Pairs(valid.users.astype(np.int64), valid.items.astype(np.int64))
 
     def statistics(self) -> dict[str, int]:
         loaded = self._loaded

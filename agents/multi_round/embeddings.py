@@ -1,0 +1,231 @@
+"""Vectors of users, items and facts, as an artifact: by EAR's FM or by TransE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from agents.core.artifacts import Content, FitRecipe, Progress
+from agents.core.errors import DataError
+from agents.core.items import Catalogue, TrainingData
+from agents.core.plugins import Options
+from agents.multi_round import fm, transe
+from agents.multi_round.space import AttributeSpace
+from agents.multi_round.vectors import Vectors
+
+_TABLES = ("users", "items", "facts")
+_MEAN, _SQUARE = "mean_", "square_"
+_DECAY, _SQUARE_DECAY, _TINY = 0.9, 0.999, 1e-8
+_CHECKED = 1000  # pairs of a user and a target that the curve is measured on
+_DEPTH = 10
+
+
+class EmbeddingOptions(Options):
+    """How users, items and facts are embedded."""
+
+    method: Literal["fm", "transe"] = "fm"
+    """`fm`: EAR's factorisation machine with attribute-aware BPR. `transe`: TransE (UNICORN)."""
+    width: Annotated[int, Field(ge=1, le=1024)] = 64
+    epochs: Annotated[int, Field(ge=1)] = 40
+    batch_size: Annotated[int, Field(ge=1)] = 512
+    lr: Annotated[float, Field(gt=0)] = 0.003
+    l2: Annotated[float, Field(ge=0)] = 0.001
+    """Of `fm`, on the vectors of the users and items of each example."""
+    margin: Annotated[float, Field(gt=0)] = 1.0
+    """Of `transe`."""
+
+
+@dataclass(frozen=True)
+class Embedded(FitRecipe):
+    """Trains the vectors. The curve is the share of `train` targets among the first 10 items that
+    have one fact of the target, the user's history left out."""
+
+    options: EmbeddingOptions
+
+    version = 1
+
+    @property
+    def label(self) -> str:
+        return f"{self.options.method} vectors"
+
+    @property
+    def size(self) -> str:
+        return f"{self.options.epochs:,} epochs"
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"vectors": self.options.identity(), "version": self.version}
+
+    def stand_in(self) -> Embedded:
+        return Embedded(self.options.model_copy(update={"epochs": 1, "width": 4}))
+
+    def fit(
+        self, data: TrainingData, seed: int, state: Content | None = None
+    ) -> Iterator[Progress]:
+        run = _Run(self.options, data, seed, state)
+        while run.epoch < self.options.epochs:
+            run.one_epoch()
+            yield Progress(run.epoch, self.options.epochs, run.note, state=run.state())
+        yield Progress(run.epoch, self.options.epochs, run.note, result=run.result())
+
+    def load(self, content: Content, catalogue: Catalogue) -> Vectors:
+        return vectors_of(content, AttributeSpace.of(catalogue))
+
+
+def vectors_of(content: Content, space: AttributeSpace) -> Vectors:
+    """The vectors of an artifact's content; DataError where they are of another catalogue."""
+    tables = {name: np.asarray(content.arrays[name]) for name in _TABLES}
+    found = (len(tables["items"]), len(tables["facts"]))
+    if found != space.has.shape:
+        raise DataError(
+            f"the vectors are of {found[0]:,} items and {found[1]:,} facts, the catalogue has "
+            f"{space.has.shape[0]:,} and {space.has.shape[1]:,}"
+        )
+    places = {name: place for place, name in enumerate(content.data["user_ids"])}
+    has = space.has.astype(np.float32)
+    return Vectors(tables["users"], tables["items"], tables["facts"], places, has)
+
+
+class _Run:
+    """One training: between epochs, all that the next depends on is in `state`."""
+
+    def __init__(
+        self, options: EmbeddingOptions, data: TrainingData, seed: int, state: Content | None
+    ) -> None:
+        if data.catalogue is None:
+            raise DataError("vectors of facts need a catalogue; found interactions alone")
+        if not len(data.interactions):
+            raise DataError("vectors cannot be trained: there is no training interaction")
+        self.options, self.seed, self.data = options, seed, data
+        self.space = AttributeSpace.of(data.catalogue)
+        self.examples = fm.Examples(data.interactions, self.space.has)
+        self.epoch = 0
+        self.curve: list[tuple[float, float]] = []
+        """Loss and share of targets found, of every epoch."""
+        if state is None:
+            rng = np.random.default_rng([seed, 0])
+            sizes = (len(data.interactions.user_ids), *self.space.has.shape)
+            scale = options.width**-0.5
+            self.weights = {
+                name: (rng.standard_normal((rows, options.width)) * scale * 0.1).astype(np.float32)
+                for name, rows in zip(_TABLES, sizes, strict=True)
+            }
+            if options.method == "transe":
+                spread = rng.standard_normal((2, options.width)) * scale
+                self.weights["relations"] = spread.astype(np.float32)
+            self.steps = 0
+            self.means = {name: np.zeros_like(array) for name, array in self.weights.items()}
+            self.squares = {name: np.zeros_like(array) for name, array in self.weights.items()}
+        else:
+            self._resume(state)
+
+    def _resume(self, state: Content) -> None:
+        names = [*_TABLES, *(["relations"] if self.options.method == "transe" else [])]
+        self.weights = {name: state.arrays[name].copy() for name in names}
+        self.means = {name: state.arrays[_MEAN + name].copy() for name in names}
+        self.squares = {name: state.arrays[_SQUARE + name].copy() for name in names}
+        self.epoch, self.steps = state.data["epoch"], state.data["steps"]
+        self.curve = [(loss, found) for loss, found in state.data["curve"]]
+
+    @property
+    def note(self) -> str:
+        if not self.curve:
+            return "epoch 0"
+        loss, found = self.curve[-1]
+        return f"epoch {self.epoch}, loss {loss:.4f}, hits@{_DEPTH} {found:.4f}"
+
+    def one_epoch(self) -> None:
+        self.epoch += 1
+        rng = np.random.default_rng([self.seed, self.epoch])
+        losses = self._fm_epoch(rng) if self.options.method == "fm" else self._transe_epoch(rng)
+        self.curve.append((float(np.mean(losses)), self._found()))
+
+    def _fm_epoch(self, rng: np.random.Generator) -> list[float]:
+        losses = []
+        for places in self._batches(rng.permutation(len(self.examples))):
+            batch = self.examples.batch(places, rng)
+            loss, slopes = fm.loss_and_gradients(self.weights, batch, self.options.l2)
+            self._adam(slopes)
+            losses.append(loss)
+        return losses
+
+    def _transe_epoch(self, rng: np.random.Generator) -> list[float]:
+        losses = []
+        for triples in transe.graph(self.examples.users, self.examples.items, self.space.has):
+            for places in self._batches(rng.permutation(len(triples.head))):
+                side = rng.integers(2, size=len(places))
+                sizes = (len(self.weights[triples.heads]), len(self.weights[triples.tails]))
+                corrupt = (rng.random(len(places)) * np.array(sizes)[side]).astype(np.int64)
+                batch = triples._replace(head=triples.head[places], tail=triples.tail[places])
+                loss, slopes = transe.loss_and_gradients(
+                    self.weights, batch, corrupt, side, self.options.margin
+                )
+                self._adam(slopes)
+                losses.append(loss)
+        return losses
+
+    def _batches(self, order: np.ndarray) -> Iterator[np.ndarray]:
+        for start in range(0, len(order), self.options.batch_size):
+            yield order[start : start + self.options.batch_size]
+
+    def _adam(self, slopes: Mapping[str, np.ndarray]) -> None:
+        self.steps += 1
+        rate = np.float32(
+            self.options.lr * (1 - _SQUARE_DECAY**self.steps) ** 0.5 / (1 - _DECAY**self.steps)
+        )
+        for name, slope in slopes.items():
+            mean, square = self.means[name], self.squares[name]
+            mean *= np.float32(_DECAY)
+            mean += np.float32(1 - _DECAY) * slope
+            square *= np.float32(_SQUARE_DECAY)
+            square += np.float32(1 - _SQUARE_DECAY) * slope * slope
+            self.weights[name] -= rate * mean / (np.sqrt(square) + np.float32(_TINY))
+
+    def _tables(self) -> dict[str, np.ndarray]:
+        """As they are used: TransE's are normalised, as in its loss."""
+        found = {name: self.weights[name] for name in _TABLES}
+        if self.options.method == "transe":
+            found = {
+                name: table / (np.linalg.norm(table, axis=1, keepdims=True) + _TINY)
+                for name, table in found.items()
+            }
+        return {name: table.astype(np.float32) for name, table in found.items()}
+
+    def _found(self) -> float:
+        pairs = self.data.dialogues
+        if pairs is None or not len(pairs):
+            return 0.0
+        rng = np.random.default_rng(self.seed)  # the same pairs and facts in every epoch
+        chosen = rng.permutation(len(pairs))[:_CHECKED]
+        users, targets = pairs.users[chosen], pairs.items[chosen]
+        own = np.where(self.space.has[targets], rng.random((len(chosen), len(self.space.facts))), 0)
+        fact = own.argmax(axis=1)
+        tables = self._tables()
+        scores = (tables["users"][users] + tables["facts"][fact]) @ tables["items"].T
+        scores[~self.space.items_with[fact]] = -np.inf
+        seen = self.examples.users
+        for row, user in enumerate(users):
+            first, last = np.searchsorted(seen, [user, user + 1])
+            scores[row, self.examples.items[first:last]] = -np.inf
+        wanted = scores[np.arange(len(chosen)), targets]
+        ranks = 1 + (scores > wanted[:, None]).sum(axis=1)
+        return float((ranks <= _DEPTH).mean())
+
+    def state(self) -> Content:
+        arrays = dict(self.weights)
+        arrays |= {_MEAN + name: array for name, array in self.means.items()}
+        arrays |= {_SQUARE + name: array for name, array in self.squares.items()}
+        copies = {name: array.copy() for name, array in arrays.items()}
+        data = {"epoch": self.epoch, "steps": self.steps, "curve": list(self.curve)}
+        return Content(data, copies)
+
+    def result(self) -> Content:
+        data = {
+            "method": self.options.method,
+            "user_ids": list(self.data.interactions.user_ids),
+            "curve": list(self.curve),
+        }
+        return Content(data, self._tables())

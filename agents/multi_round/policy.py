@@ -1,0 +1,39 @@
+"""What decides in each turn: a question, or items to recommend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from agents.multi_round.rounds import Decisions, Rounds
+
+
+class Policy(ABC):
+    """Read-only, and shared by dialogues. One batch of dialogues is decided at once."""
+
+    @abstractmethod
+    def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
+        """For the dialogues `rows`. `draws` (rows,) are uniform in [0, 1), for policies that throw
+        dice; `shown` items are recommended in one turn."""
+
+
+class MaxEntropy(Policy):
+    """Asks the question with the highest entropy over the candidates, and recommends with the
+    probability `shown` / candidates (as SCPR and UNICORN describe it: at a certain probability), or
+    where there is nothing left to ask."""
+
+    def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
+        open_now = rounds.reachable(rows)
+        entropies = np.where(open_now, rounds.entropies(rows), -np.inf)
+        asks = open_now.any(axis=1) & (draws * rounds.left(rows) >= shown)
+        questions = np.where(asks, entropies.argmax(axis=1), -1)
+        return Decisions(questions, rounds.best(rows, shown))
+
+
+class AbsGreedy(Policy):
+    """Recommends in every turn, and takes what was refused for negative (Christakopoulou et al.,
+    KDD 2016)."""
+
+    def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
+        return Decisions(np.full(len(rows), -1), rounds.best(rows, shown))

@@ -1,0 +1,164 @@
+"""Questions and answers in words, and how both sides read them.
+
+Agents that ask about attributes speak in the fixed sentences of this module, to `attribute_user`
+and to users that a model plays. `attribute_user` knows the questions word for word. The agent reads
+free words: facts that are named, with a negation before them or without, and yes or no. No model is
+asked. What it cannot read counts as no answer.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from agents.core.grounding import normalise
+from agents.core.items import Fact, Item
+from agents.multi_round.space import AttributeSpace, Question
+
+NO_PICK = "None of them."
+REFUSAL = "No, none of these."
+_LISTED = 20  # facts that an enumerated question names
+_LONGEST = 6  # words of a value that is recognised
+_WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
+_CLAUSE = re.compile(r"[.!?;\n]|\bbut\b|\bthough\b|\bhowever\b", re.I)
+_NEGATIONS = frozenset(
+    (
+        "no",
+        "not",
+        "never",
+        "without",
+        "except",
+        "nor",
+        "neither",
+        "none",
+        "hate",
+        "dislike",
+        "avoid",
+    )
+)
+_YES = frozenset(("yes", "yeah", "yep", "yup", "sure", "definitely", "absolutely", "certainly"))
+_NO = frozenset(("no", "nope", "nah", "not", "neither", "none"))
+
+
+def opening(fact: Fact, noun: str) -> str:
+    """What `attribute_user` says first."""
+    return f"I am looking for a {noun} with the {fact.attribute} {quoted(fact.value)}."
+
+
+def question_text(question: Question, space: AttributeSpace) -> str:
+    """The question, as every agent of this kind asks it."""
+    if space.form == "binary":
+        fact = space.facts[question.facts[0]]
+        return f"Do you want the {fact.attribute} {quoted(fact.value)}?"
+    values = [space.facts[place].value for place in question.facts]
+    listed = ", ".join(map(quoted, values[:_LISTED]))
+    others = " or others" if len(values) > _LISTED else ""
+    return f"Which of these do you want ({question.facet}): {listed}{others}?"
+
+
+def recommendation(shown: Sequence[Item], noun: str) -> str:
+    """What comes with recommended items."""
+    titles = "; ".join(item.title for item in shown)
+    return f"How about {titles}?" if shown else f"I know no other {noun}."
+
+
+def picks(facts: Iterable[Fact]) -> str:
+    """The answer to an enumerated question."""
+    named = " and ".join(quoted(fact.value) for fact in facts)
+    return f"I want {named}." if named else NO_PICK
+
+
+def acceptance(item: Item) -> str:
+    return f"Yes, {item.title} is what I want."
+
+
+def quoted(value: str) -> str:
+    return f'"{value}"'
+
+
+class Understood(NamedTuple):
+    """What an agent reads in the user's words: positions of facts."""
+
+    liked: tuple[int, ...]
+    disliked: tuple[int, ...]
+
+
+class Reader:
+    """Reads the words of one catalogue's users."""
+
+    def __init__(self, space: AttributeSpace) -> None:
+        self._space = space
+        self._named: dict[str, list[int]] = {}
+        for place, fact in enumerate(space.facts):
+            words = " ".join(_words(normalise(fact.value)))
+            if words:
+                self._named.setdefault(words, []).append(place)
+        self.questions = {question_text(q, space): place for place, q in enumerate(space.questions)}
+        """Words -> position of the question."""
+
+    @staticmethod
+    def of(space: AttributeSpace) -> Reader:
+        """The one reader over `space` in this process."""
+        with _MAKING:
+            found = _READERS.get(space)
+            if found is None:
+                found = _READERS[space] = Reader(space)
+            return found
+
+    def read(self, text: str, asked: int | None) -> Understood:
+        """What `text` says, as the answer to the question at `asked`, or to none.
+
+        The answer to a yes/no question is what is said of its fact, else the first yes or no. What
+        an enumerated question was about and the answer does not pick is disliked, unless the answer
+        picks nothing and does not say so.
+        """
+        liked: dict[int, None] = {}
+        disliked: dict[int, None] = {}
+        for clause in _CLAUSE.split(text):
+            self._read_clause(clause, liked, disliked)
+        facts: tuple[int, ...] = () if asked is None else self._space.questions[asked].facts
+        if facts and self._space.form == "binary":
+            fact = facts[0]
+            if fact not in liked and fact not in disliked and (answer := _yes_or_no(text)):
+                (liked if answer == "yes" else disliked)[fact] = None
+        elif facts and (any(f in liked for f in facts) or _yes_or_no(text) == "no"):
+            disliked |= dict.fromkeys(fact for fact in facts if fact not in liked)
+        return Understood(tuple(liked), tuple(f for f in disliked if f not in liked))
+
+    def _read_clause(self, clause: str, liked: dict[int, None], disliked: dict[int, None]) -> None:
+        words = _words(clause.casefold())
+        plain = [" ".join(_words(normalise(word))) for word in words]
+        negated, at = False, 0
+        while at < len(words):
+            for length in range(min(_LONGEST, len(words) - at), 0, -1):
+                places = self._named.get(" ".join(plain[at : at + length]))
+                if places:
+                    (disliked if negated else liked).update(dict.fromkeys(places))
+                    at += length
+                    break
+            else:
+                negated = negated or _negates(words[at])
+                at += 1
+
+
+def _yes_or_no(text: str) -> str:
+    """The first word that says yes or no; empty if there is none."""
+    for word in _words(text.casefold()):
+        if word in _YES or word in _NO:
+            return "yes" if word in _YES else "no"
+    return ""
+
+
+def _negates(word: str) -> bool:
+    return word in _NEGATIONS or word.replace("\u2019", "'").endswith("n't") or word == "cannot"
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text)
+
+
+_READERS: WeakKeyDictionary[AttributeSpace, Reader] = WeakKeyDictionary()
+_MAKING = threading.Lock()
