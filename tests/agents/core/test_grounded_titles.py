@@ -139,7 +139,7 @@ SEARCHERS |= {"abs_greedy", "crif", "crm", "ear", "max_entropy", "unicorn"}  # a
 
 @pytest.mark.parametrize("name", sorted(set(plugins.names("agents")) - SEARCHERS))
 def test_no_agent_shows_the_user_its_history_or_an_item_twice(name):
-    domain = Synthetic(Synthetic.Options(items=60, users=3))
+    domain = Synthetic(plugins.build_options(Synthetic.Options, {"items": 60, "users": 3}))
     cls = plugins.load("agents", name, "agent")
     options = {"llm2rs": False} if name == "af_irs" else {}
     artifacts = fitted(cls.needs(cls.Options(**options)), domain)
