@@ -131,7 +131,7 @@ class _Action:
 class AFIRS(Agent):
     """Acts, then decides, in a loop between the model and the recommender."""
 
-    version = 3
+    version = 4
     Options = _Options
     options: _Options
     roles = ("agent", "agent.tree")

@@ -47,7 +47,7 @@ class _Options(CandidateOptions):
 class ChatRec(PicksFromCandidates):
     """A model picks from what a recommender proposes, in every turn."""
 
-    version = 1
+    version = 2
     Options = _Options
     steps = (_PICK, RESPOND)
 

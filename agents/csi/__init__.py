@@ -124,7 +124,7 @@ class _State:
 class CSI(Agent):
     """Profiles the user, and asks, suggests or persuades accordingly."""
 
-    version = 2
+    version = 3
     Options = _Options
     options: _Options
     roles = ("agent", "agent.retriever")

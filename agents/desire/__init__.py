@@ -135,7 +135,7 @@ class DESIRE(Agent):
 
     Options = _Options
     options: _Options
-    version = 2
+    version = 3
     steps = STEPS
 
     def __init__(self, options: _Options, context: AgentContext) -> None:

@@ -177,7 +177,7 @@ class _Ranked:
 class LatentCRS(Agent):
     """Recommends in every turn what history and words make likely."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Options = _Options
     options: _Options
     roles = ("agent", f"agent.{SPEAKER}", f"agent.{ENCODER}")

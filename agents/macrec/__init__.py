@@ -121,7 +121,7 @@ class _Note(NamedTuple):
 class MACRec(PicksFromCandidates):
     """A manager who delegates to specialists, decides, and has its answer judged."""
 
-    version = 4
+    version = 5
     Options = _Options
     roles = (
         "agent",

@@ -105,7 +105,7 @@ class MACRS(Agent):
 
     Options = _Options
     options: _Options
-    version = 2
+    version = 3
     roles = ("agent", "agent.responder", "agent.planner", "agent.reflector", "agent.retriever")
     steps = (_INFORM, _REFLECT, ASK, RECOMMEND, _CHAT, _PLAN, RESPOND, READ_BUDGET, SELL)
 

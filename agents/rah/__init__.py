@@ -117,7 +117,7 @@ class _Act:
 class RAH(DecisionFirst):
     """Learns a personality, acts by it, criticises the act and reflects."""
 
-    version = 3
+    version = 4
     Options = _Options
     steps = (_PERCEIVE, _LEARN, _DECIDE, RECOMMEND, _CRITICISE, _REFLECT, ASK, RESPOND)
 

@@ -58,7 +58,7 @@ class _Drawn(NamedTuple):
 class Concept(Seeker):
     """Wants an item with certain attributes, and has a persona."""
 
-    version = 1
+    version = 2
     Options = _Options
 
     def __init__(self, options: _Options, context: UserContext) -> None:

@@ -25,7 +25,7 @@ __all__ = ["IEvaLM"]
 class IEvaLM(Seeker):
     """Wants one of its targets, and knows them."""
 
-    version = 1
+    version = 2
     Options = SeekerOptions
 
     def __init__(self, options: SeekerOptions, context: UserContext) -> None:

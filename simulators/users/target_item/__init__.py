@@ -58,7 +58,7 @@ class _Options(UserOptions):
 class TargetItem(User):
     """Wants one item, and knows it."""
 
-    version = 4
+    version = 5
     Options = _Options
     options: _Options
     steps = (_OPEN, _ANSWER, _JUDGE, _SAY)
