@@ -1,9 +1,11 @@
 """Sweeps through the command line with real vLLM on the CPU: what they commit."""
 
 import sys
+from collections import Counter
 
 import pytest
 
+from analysis.results import Results
 from tests.runner.processes import end_of
 from tests.runner.reading import raw
 from tests.runner.vllm.tiny_sweeps import manifest, small_sweep, tiny
@@ -76,10 +78,12 @@ def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go
     assert set(failed.blame) == {"infrastructure"}
 
 
-def test_a_preference_tree_is_built_by_the_engines_that_play_with_it(tmp_path, models, crsweep):
+def test_a_preference_tree_is_built_and_dialogues_are_judged_by_engines_of_the_run(
+    tmp_path, models, crsweep
+):
     """AF-IRS, whole, with real replies: random words, but every one of them as its schema says.
 
-    A local run, which serves itself.
+    A local run, which serves itself, so that the stage of the judges imports no vLLM again.
     """
     path = small_sweep(
         tmp_path / "a",
@@ -88,8 +92,10 @@ def test_a_preference_tree_is_built_by_the_engines_that_play_with_it(tmp_path, m
         turns=1,
         models={"tiny": tiny(models, max_model_len=8192,
                              sampling={"temperature": 0.7, "max_tokens": 3000})},
+        roles={"user": "tiny", "agent": "tiny", "judge": "tiny"},
         grid={"agent": [{"name": "af_irs", "attributes": ["genre"], "batch_items": 20}],
               "seed": [0]},
+        judges=["relevance", {"name": "credibility", "samples": 2}],
         domain={"name": "synthetic", "items": 40, "users": 5000},
         artifacts={"path": str(tmp_path / "artifacts")},
         run={"executor": "local", "concurrency": 4},
@@ -104,5 +110,14 @@ def test_a_preference_tree_is_built_by_the_engines_that_play_with_it(tmp_path, m
     assert calls.valid.all()
     assert set(calls.finish_reason) == {"stop"}
     assert {"extract", "prefer", "respond"} <= set(calls.step)
+    judged = raw(out, "judgements")
+    assert set(judged.status) == {"valid"}
+    scores = judged[judged.judge == "relevance"].value
+    assert len(scores) == 2 * 3
+    assert scores.between(1, 5).all()
+    asked = calls[calls.role.str.startswith("judge")]
+    assert Counter(asked.role)["judge.relevance"] == 2
+    assert set(asked.fingerprint) == set(calls.fingerprint)
+    assert Results.open(out).query("SELECT * FROM judgements").df().judgement_id.is_unique
     again = crsweep("prepare", path).stdout
     assert "nothing to make" in again or "ready" in again
