@@ -1,13 +1,17 @@
-"""What recommenders are worth: NDCG@10 and Recall@10 of held-out items under full ranking.
+"""What recommenders are worth: NDCG@10, Recall@10 and @20 of held-out items under full ranking.
 
     DATA_ROOT=... python -m tests.bench.recommenders --data ml-100k
+    DATA_ROOT=... python -m tests.bench.recommenders --data ml-1m --min-rating 4 --k-core 0
 
-The domain is `movielens` with min_rating 3 and k_core 10 (AF-IRS, section 5.1.1); every recommender
-has its default options, SASRec with `--seeds` seeds. Items that a user had before are left out of
-the ranking. SASRec picks its best epoch by the validation figures, so the test figures, which
-nothing was chosen by, are the fair comparison. `eq4` ranks by `similarities` in place of `scores`.
+The domain is `movielens` with min_rating 3 and k_core 10 (AF-IRS, section 5.1.1); LatentCRS has 4
+and 0 (section 5.2). Every recommender has its default options, trained ones with `--seeds` seeds.
+Items that a user had before are left out of the ranking. SASRec and ICLRec pick their best epoch by
+the validation figures, so the test figures, which nothing was chosen by, are the fair comparison.
+`eq4` ranks by `similarities` in place of `scores`. The validation figure after each epoch goes to
+stderr.
 
-Ends with 1 unless every seed of SASRec beats the others' NDCG@10 on validation.
+Every figure is calculated a second time from the rankings by ir_measures. Ends with 1 if that
+differs, or if `popularity` or `item_knn` beats a seed of a trained recommender on validation.
 """
 
 # Options are those of plug-ins, whose own classes pyright cannot know.
@@ -17,6 +21,7 @@ Ends with 1 unless every seed of SASRec beats the others' NDCG@10 on validation.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -24,6 +29,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import ir_measures
 import numpy as np
 
 from agents.core.artifacts import Progress
@@ -39,7 +45,11 @@ from agents.recommenders.core import (
 from simulators.core.cases import Domain
 from simulators.domains.movielens import MovieLens
 
-K = 10
+MEASURES = (("NDCG@10", ndcg, 10), ("Recall@10", recall, 10), ("Recall@20", recall, 20))
+"""Of each split. The first decides which recommender is ahead."""
+ORACLES = (ir_measures.nDCG @ 10, ir_measures.R @ 10, ir_measures.R @ 20)
+DEEPEST = 20
+TRAINED = ("sasrec", "iclrec")
 
 
 class Held(NamedTuple):
@@ -62,67 +72,101 @@ def test(domain: Domain) -> Held:
     )
 
 
-def ranks(rate: Callable[[Sequence[int]], np.ndarray], held: Held) -> np.ndarray:
-    one_by_one = zip(held.histories, held.targets, strict=True)
-    return np.concatenate(
-        [
-            target_ranks(rate(seen)[None], np.array([target]), [np.array(seen)])
-            for seen, target in one_by_one
-        ]
-    )
+def ranks(
+    rate: Callable[[Sequence[int]], np.ndarray], held: Held
+) -> tuple[np.ndarray, list[list[int]]]:
+    """Of each user: the rank of the target, and the best items, which are sorted apart from it."""
+    places, lists = [], []
+    for seen, target in zip(held.histories, held.targets, strict=True):
+        scores = rate(seen)
+        places.append(target_ranks(scores[None], np.array([target]), [np.array(seen)]))
+        order = np.argsort(-scores, kind="stable").tolist()
+        left_out = set(seen) - {target}
+        lists.append([item for item in order if item not in left_out][:DEEPEST])
+    return np.concatenate(places), lists
 
 
-def fitted(domain: Domain, name: str, seed: int) -> tuple[Recommender, Progress]:
+def fitted(domain: Domain, name: str, seed: int, minutes: float) -> tuple[Recommender, Progress]:
+    """After `minutes`, a training stops at the end of the epoch, and its best one counts."""
     recipe = RecommenderRef.model_validate(name).recipe()
-    for progress in recipe.fit(domain.training_data(), seed):
-        print(f"{name}, seed {seed}: {progress.note}", file=sys.stderr, flush=True)
+    data = domain.training_data()
+    started = time.perf_counter()
+    training = recipe.fit(data, seed)
+    while True:
+        progress = next(training)
+        seconds = time.perf_counter() - started
+        print(f"{name}, seed {seed}: {progress.note}, {seconds:.0f} s", file=sys.stderr, flush=True)
         if progress.result is not None:
             return recipe.load(progress.result, domain.catalogue), progress
-    raise AssertionError(f"{name} gave no result")
+        if seconds > 60 * minutes and progress.done < progress.most:
+            short = {"name": name, "max_epochs": progress.done}
+            training = RecommenderRef.model_validate(short).recipe().fit(data, seed, progress.state)
 
 
-def figures(rate: Callable[[Sequence[int]], np.ndarray], splits: Sequence[Held]) -> list[float]:
-    found = [ranks(rate, held) for held in splits]
-    return [measure(places, K) for places in found for measure in (ndcg, recall)]
+def by_oracle(lists: list[list[int]], targets: Sequence[int]) -> list[float]:
+    """The same measures of the same rankings, by ir_measures."""
+    qrels = {str(user): {str(target): 1} for user, target in enumerate(targets)}
+    run = {
+        str(user): {str(item): float(-place) for place, item in enumerate(items)}
+        for user, items in enumerate(lists)
+    }
+    found = ir_measures.calc_aggregate(ORACLES, qrels, run)
+    return [found[measure] for measure in ORACLES]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="ml-100k")
     parser.add_argument("--min-rating", type=float, default=3.0)
+    parser.add_argument("--k-core", type=int, default=10)
+    parser.add_argument("--recommenders", nargs="+", default=["popularity", "item_knn", *TRAINED])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="at most, for a training")
     given = parser.parse_args()
     path = Path(os.environ["DATA_ROOT"]) / given.data
-    domain = MovieLens(MovieLens.Options(path=path, min_rating=given.min_rating))
+    domain = MovieLens(
+        MovieLens.Options(path=path, min_rating=given.min_rating, k_core=given.k_core)
+    )
     splits = [validation(domain), test(domain)]
     print(f"{given.data}: {domain.statistics()}")
+    columns = "".join(f" {name:>9}" for name, _, _ in MEASURES)
     print(
-        f"{'recommender':20} {'validation':>19} {'test':>19}\n"
-        f"{'':20} {f'NDCG@{K}':>9} {f'Recall@{K}':>9} {f'NDCG@{K}':>9} {f'Recall@{K}':>9}"
-        f" {'seconds':>8} {'epochs':>6} {'ms/user':>8}"
+        f"{'':20} {'validation':>{len(columns)}} {'test':>{len(columns)}}\n"
+        f"{'recommender':20} {columns} {columns} {'seconds':>8} {'epochs':>6} {'ms/user':>8}"
     )
-    trained = ("sasrec", "iclrec")
-    runs = [("popularity", 0), ("item_knn", 0)]
-    runs += [(name, seed) for name in trained for seed in range(given.seeds)]
     users = sum(len(held.targets) for held in splits)
     best: dict[str, list[float]] = {}
-    for name, seed in runs:
-        started = time.perf_counter()
-        recommender, progress = fitted(domain, name, seed)
-        seconds = time.perf_counter() - started
-        for label, rate in (("", recommender.scores), (" eq4", recommender.similarities)):
+    furthest = 0.0
+    for name in given.recommenders:
+        for seed in range(given.seeds if name in TRAINED else 1):
             started = time.perf_counter()
-            found = figures(rate, splits)
-            each = 1000 * (time.perf_counter() - started) / users
-            shown = " ".join(f"{value:9.4f}" for value in found)
-            title = f"{name}{label}" + (f", seed {seed}" if name in trained else "")
-            print(f"{title:20} {shown} {seconds:8.1f} {progress.done:6} {each:8.2f}", flush=True)
-            if not label:
-                best.setdefault(name, []).append(found[0])
-    low = min(min(best.pop(name)) for name in trained)
-    ahead = low > max(max(found) for found in best.values())
-    print(f"every seed of {' and '.join(trained)} beats the others on validation: {ahead}")
-    return 0 if ahead else 1
+            recommender, progress = fitted(domain, name, seed, given.minutes)
+            seconds = time.perf_counter() - started
+            for label, rate in (("", recommender.scores), (" eq4", recommender.similarities)):
+                started = time.perf_counter()
+                ranked = [ranks(rate, held) for held in splits]
+                each = 1000 * (time.perf_counter() - started) / users
+                found = [[measure(own, k) for _, measure, k in MEASURES] for own, _ in ranked]
+                again = [
+                    by_oracle(lists, held.targets)
+                    for (_, lists), held in zip(ranked, splits, strict=True)
+                ]
+                furthest = max(furthest, float(np.abs(np.subtract(found, again)).max()))
+                shown = "  ".join(" ".join(f"{value:9.4f}" for value in split) for split in found)
+                title = f"{name}{label}" + (f", seed {seed}" if name in TRAINED else "")
+                print(
+                    f"{title:20}  {shown} {seconds:8.1f} {progress.done:6} {each:8.2f}", flush=True
+                )
+                if not label:
+                    best.setdefault(name, []).append(found[0][0])
+    agreed = furthest < 1e-9
+    print(f"largest difference from ir_measures: {furthest:.1e}")
+    trained = [value for name in best if name in TRAINED for value in best[name]]
+    others = [value for name in best if name not in TRAINED for value in best[name]]
+    ahead = not trained or not others or min(trained) > max(others)
+    if trained and others:
+        print(f"every trained recommender is ahead of the others on validation: {ahead}")
+    return 0 if ahead and agreed else 1
 
 
 if __name__ == "__main__":
