@@ -10,6 +10,7 @@ from typing import NamedTuple
 from agents.core.errors import UsageError
 from analysis.metrics.core import Metric
 from analysis.results import Results
+from analysis.statistics import draws
 from analysis.statistics.prediction_powered import Corrected, Labelled
 from analysis.tables.labels import brief
 from analysis.tables.sheets import UNDEFINED, Cell, Sheet
@@ -87,6 +88,7 @@ def make_corrected(
         "the labelled; 95 % interval clustered by case",
         "labelled: episodes of which people labelled everything that the judge was asked; "
         f"{UNDEFINED} with fewer than two labelled cases. They must be a random sample",
+        *draws.remarks(results),
         *watermarks(results),
     ]
     return CorrectedTable(list(results.axes), rows, notes)

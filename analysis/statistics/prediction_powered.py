@@ -16,7 +16,8 @@ x N / (n + N), with N unlabelled).
   is that of the linearised estimate, clustered by case; the interval is t with one degree of
   freedom less than there are labelled cases.
 - Labelled dialogues must be a random sample, as `crsweep annotate export` draws them without
-  `--where`. What people were not asked about, such as an item's acceptance, is taken as it is.
+  `--where`; `draws` says where they are not. What people were not asked about, such as an item's
+  acceptance, is taken as it is.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from agents.core.errors import UsageError
 from agents.core.items import Item
 from analysis.html import templates_in
 from analysis.results import Results
+from analysis.statistics.draws import Draw
 from analysis.transcripts import Standing
 from runner.annotation.keys import Key, key_of, write_key
 from runner.annotation.units import Chooser, Question, Unit, find_judge, questions_of
@@ -56,9 +57,12 @@ def export(
     results = Results.open(plan.loaded.out)
     found = find_judge(plan, pairs, judge)
     questions = questions_of(found)
-    chooser = Chooser(plan, results, Standing(results, where), found, cases, seed)
+    standing = Standing(results, where)
+    chooser = Chooser(plan, results, standing, found, cases, seed)
     units = chooser.units()
-    key = key_of(found, questions, units)
+    complete, planned = chooser.pool()
+    whole = where is None or _whole_cells(standing, Standing(results))
+    key = key_of(found, questions, units, Draw(seed, cases, where, whole, complete, planned))
     form = out / f"{key.name}.html"
     _write(form, form_of(key, units))
     sheet = None
@@ -68,6 +72,15 @@ def export(
     write_key(plan.loaded.out, key)
     chosen = {(unit.source, unit.case_id) for unit in units}
     return Exported(key, form, sheet, Counter(source for source, _ in chosen))
+
+
+def _whole_cells(chosen: Standing, finished: Standing) -> bool:
+    """Whether `chosen` has all of a cell's finished dialogues of one seed, or none of them."""
+    some, every = (
+        Counter((cell, seeds) for cell, _, seeds in standing.places)
+        for standing in (chosen, finished)
+    )
+    return all(every[group] == count for group, count in some.items())
 
 
 def form_of(key: Key, units: Sequence[Unit]) -> str:

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agents.core.errors import StoreError, UsageError, near
+from analysis.statistics.draws import ANNOTATIONS, SUFFIX, Draw, draw_of
 from runner.annotation.units import Question, Unit
 from sweeps import identity
 from sweeps.judges import PlannedJudge
 from sweeps.storage import folder as folders
 from sweeps.storage.folder import Folder
-
-FOLDER = "annotations"
-_SUFFIX = ".json"
 
 
 class KeyItem(NamedTuple):
@@ -33,13 +31,17 @@ class Key(NamedTuple):
     questions: Sequence[Question]
     items: Mapping[str, KeyItem]
     """By the codes that are printed, in the order in which they are shown."""
+    drawn: Draw | None
+    """How its cases were chosen; None in a key without a record of it."""
 
     def asked(self, item: KeyItem) -> list[Question]:
         """The questions about an item."""
         return [question for question in self.questions if question.kind == item.kind]
 
 
-def key_of(judge: PlannedJudge, questions: Sequence[Question], units: Sequence[Unit]) -> Key:
+def key_of(
+    judge: PlannedJudge, questions: Sequence[Question], units: Sequence[Unit], drawn: Draw
+) -> Key:
     """The key of these units in this order. Equal exports have equal names and codes."""
     what = [judge.ref.name, questions, [[unit.digest, unit.swapped] for unit in units]]
     name = identity.digest(what)[:12]
@@ -47,33 +49,37 @@ def key_of(judge: PlannedJudge, questions: Sequence[Question], units: Sequence[U
         identity.digest([name, unit.digest])[:10]: KeyItem(unit.columns, unit.swapped, unit.kind)
         for unit in units
     }
-    return Key(name, judge.ref.name, questions, items)
+    return Key(name, judge.ref.name, questions, items, drawn)
 
 
 def write_key(folder: Folder, key: Key) -> None:
     """Stores the key in the sweep's folder."""
     content = {
         "judge": key.judge,
+        "drawn": None if key.drawn is None else key.drawn._asdict(),
         "questions": [question._asdict() for question in key.questions],
         "items": {code: item._asdict() for code, item in key.items.items()},
     }
     text = json.dumps(content, ensure_ascii=False, indent=1)
-    folders.write(folder, f"{FOLDER}/{key.name}{_SUFFIX}", text.encode("utf-8", "surrogatepass"))
+    folders.write(
+        folder, f"{ANNOTATIONS}/{key.name}{SUFFIX}", text.encode("utf-8", "surrogatepass")
+    )
 
 
 def read_key(folder: Folder, name: str, where: str) -> Key:
     """The key of the export `name`; `where` says who names it. Raises UsageError, StoreError."""
-    known = [file.removesuffix(_SUFFIX) for file in folder.names(FOLDER) if file.endswith(_SUFFIX)]
+    files = folder.names(ANNOTATIONS)
+    known = [file.removesuffix(SUFFIX) for file in files if file.endswith(SUFFIX)]
     if name not in known:
         raise UsageError(
             f"{where}: {folder} has no export {name!r}{near(name, known)} "
             f"(known: {', '.join(known) or 'none'})"
         )
-    path = f"{FOLDER}/{name}{_SUFFIX}"
+    path = f"{ANNOTATIONS}/{name}{SUFFIX}"
     try:
         content = json.loads(folders.read(folder, path).decode("utf-8", "surrogatepass"))
         items = {code: KeyItem(**item) for code, item in content["items"].items()}
         questions = [Question(**question) for question in content["questions"]]
-        return Key(name, content["judge"], questions, items)
+        return Key(name, content["judge"], questions, items, draw_of(content))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder}/{path} is damaged ({type(error).__name__}: {error})") from None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from agents.core import plugins
@@ -118,12 +119,18 @@ class Chooser:
     def units(self) -> list[Unit]:
         """In the order in which they are shown. UsageError if there are none."""
         if self.judge.pairs is not None:
-            units = list(self._pairs(self.judge.pairs))
+            units = list(self._pairs())
         else:
             units = list(self._subjects())
         if not units:
             raise UsageError(f"{self.results.folder} has nothing to label: {self._why()}")
         return sorted(units, key=lambda u: (u.part, identity.number(u.digest, self._key)))
+
+    def pool(self) -> tuple[int, int]:
+        """Of how many complete cases the units were drawn, and how many are planned, over all
+        sources that have units."""
+        complete = self._complete
+        return sum(map(len, complete.values())), sum(len(self.plan.sources[s]) for s in complete)
 
     def _why(self) -> str:
         if self.judge.pairs is None:
@@ -137,7 +144,7 @@ class Chooser:
 
     # Pairs.
 
-    def _pairs(self, choice: PairChoice) -> Iterator[Unit]:
+    def _sides(self, choice: PairChoice) -> list[_Found]:
         at = self.standing.places
         stored = self._stored_replies() if choice.of == "response" else None
         against = opponents(choice, [cell.axes for cell in self.plan.cells])
@@ -154,7 +161,10 @@ class Chooser:
                 if stored is None or columns is not None:
                     group = (self.plan.cells[cell].source, case, seeds)
                     found.append(_Found(group, (cell, other), Sides(first, second, columns)))
-        chosen = [one.what for one in self._chosen(found)]
+        return found
+
+    def _pairs(self) -> Iterator[Unit]:
+        chosen = [one.what for one in self._chosen()]
         read = self.standing.read([place for sides in chosen for place in sides[:2]])
         for sides in chosen:
             yield self._pair(read[sides.first], read[sides.second], sides.stored)
@@ -207,11 +217,7 @@ class Chooser:
         assert isinstance(judge, DialogueJudge)
         if isinstance(judge.options, HistoryOptions):  # people see everything
             judge.options = judge.options.model_copy(update={"history_turns": None})
-        found = [
-            _Found((self.plan.cells[cell].source, case, seeds), (cell,), place)
-            for (cell, case, seeds), place in self.standing.places.items()
-        ]
-        chosen = [one.what for one in self._chosen(found)]
+        chosen = [one.what for one in self._chosen()]
         read = self.standing.read(chosen)
         for place in chosen:
             stored = read[place]
@@ -230,23 +236,36 @@ class Chooser:
     def _key(self) -> bytes:
         return b"%d" % self.seed
 
-    def _chosen(self, found: Sequence[_Found]) -> list[_Found]:
-        """The first `cases` complete cases of each source, in an order that the seed decides."""
+    @cached_property
+    def _complete(self) -> dict[int, dict[str, list[list[_Found]]]]:
+        """Source -> case -> its complete repetitions, each with what every cell has of it."""
+        if self.judge.pairs is not None:
+            found = self._sides(self.judge.pairs)
+        else:
+            found = [
+                _Found((self.plan.cells[cell].source, case, seeds), (cell,), place)
+                for (cell, case, seeds), place in self.standing.places.items()
+            ]
         keys: dict[int, set[tuple[int, ...]]] = {}
         groups: dict[tuple[int, str, Seeds], list[_Found]] = {}
         for one in found:
             keys.setdefault(one.group[0], set()).add(one.key)
             groups.setdefault(one.group, []).append(one)
-        complete = [g for g, members in groups.items() if {m.key for m in members} == keys[g[0]]]
-        cases: dict[int, dict[str, list[Seeds]]] = {}
-        for source, case, seeds in complete:
-            cases.setdefault(source, {}).setdefault(case, []).append(seeds)
+        cases: dict[int, dict[str, list[list[_Found]]]] = {}
+        for (source, case, _), members in sorted(groups.items(), key=lambda group: group[0][2]):
+            if {member.key for member in members} == keys[source]:
+                cases.setdefault(source, {}).setdefault(case, []).append(members)
+        return cases
+
+    def _chosen(self) -> list[_Found]:
+        """The first `cases` complete cases of each source, in an order that the seed decides."""
         chosen: list[_Found] = []
-        for source, by_case in cases.items():
+        for by_case in self._complete.values():
             for case in sorted(by_case, key=lambda c: identity.number(c, self._key))[: self.cases]:
-                seeds = sorted(by_case[case])
-                one = seeds[identity.number(f"{case}\0seeds", self._key) % len(seeds)]
-                chosen += groups[source, case, one]
+                repetitions = by_case[case]
+                chosen += repetitions[
+                    identity.number(f"{case}\0seeds", self._key) % len(repetitions)
+                ]
         return chosen
 
     def _case(self, dialogue: StoredDialogue) -> tuple[int, str]:

@@ -18,7 +18,10 @@ def show_exported(found: Exported, cases: int, console: Console) -> None:
             f"expected {cases:,} complete cases per domain, found only {fewest:,} in one",
             soft_wrap=True,
         )
+    drawn = found.key.drawn
+    remark = None if drawn is None else drawn.remark()
     lines = [
+        *([] if remark is None else [f"! {remark}"]),
         f"{many(len(found.key.items), 'item')} from {many(sum(found.cases.values()), 'case')}",
         f"form: {found.form}",
         "sheet: not written, because it would show all parts at once"

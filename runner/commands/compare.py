@@ -9,6 +9,7 @@ from rich.console import Console
 
 from analysis.metrics.core import MACRO, by_group
 from analysis.results import Results
+from analysis.statistics import draws
 from analysis.statistics.compare import Comparison, Ties, compare_all
 from analysis.statistics.components import advice
 from analysis.statistics.corrected import labels_of_people
@@ -48,6 +49,8 @@ def show_comparison(
         if found.metric in people:
             pairs = partners(results, axis, found.first, found.second)
             lines.append(_corrected(people[found.metric].difference(pairs)))
+    if people:
+        lines += draws.remarks(results)
     lines += [_tied(ties, labels.short) for ties in compared.ties]
     if any(found.few_seeds for found in compared.found):
         lines.append(

@@ -1,0 +1,129 @@
+"""How the dialogues that people have labelled were chosen.
+
+What labels say about all dialogues rests on a random choice of the labelled ones. `crsweep annotate
+export` records how it chose in the sweep's folder, in `annotations/<export>.json`: under `items`
+what may be labelled, under `drawn` a `Draw`. Labels that came with recorded dialogues have no
+record, and whoever labelled only some of the items of an export has chosen as well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from agents.core.errors import StoreError
+from analysis.results import Results
+from sweeps.storage import folder as folders
+from sweeps.storage.folder import Folder
+
+ANNOTATIONS = "annotations"
+"""The folder of the keys, in that of the sweep."""
+SUFFIX = ".json"
+
+Labelled = set[tuple[str, str]]
+"""Judge (the plug-in) and episode."""
+
+
+class Draw(NamedTuple):
+    """How the cases of an export were drawn from those in the folder."""
+
+    seed: int
+    cases: int
+    """Wanted of each domain."""
+    where: str | None
+    whole_cells: bool
+    """Whether `where` took all finished dialogues of a cell and seed, or none."""
+    complete: int
+    """Cases that could be drawn."""
+    planned: int
+
+    @property
+    def at_random(self) -> bool:
+        return self.whole_cells
+
+    def remark(self) -> str | None:
+        """What keeps the labelled cases from being a random sample of the planned ones, if
+        anything does."""
+        if not self.whole_cells:
+            return (
+                f"--where {self.where} chose among the dialogues of a cell, so these are no random "
+                "sample of them"
+            )
+        if self.complete < self.planned:
+            return (
+                f"drawn from the {self.complete:,} of {self.planned:,} planned cases that were "
+                "complete when they were exported"
+            )
+        return None
+
+
+def draw_of(content: Mapping[str, Any]) -> Draw | None:
+    """The draw that a key records; None in a key without one. TypeError if it is damaged."""
+    drawn = content.get("drawn")
+    return None if drawn is None else Draw(**drawn)
+
+
+def remarks(results: Results) -> list[str]:
+    """Lines on labels that are no random sample of the dialogues; none if all is well."""
+    labelled = _labelled(results)
+    at_random: Labelled = set()
+    found: list[str] = []
+    for name, content in _keys(results.folder):
+        items = {(content["judge"], item["columns"]["episode_id"]) for item in _items(content)}
+        drawn = draw_of(content)
+        if drawn is None or not items & labelled:
+            continue
+        if drawn.at_random:
+            at_random |= items
+        if remark := drawn.remark():
+            found.append(f"! labels of export {name}: {remark}")
+    other = len(labelled - at_random)
+    if other and not _everything(results, labelled):
+        found.append(
+            f"! {other:,} of {len(labelled):,} labelled dialogues were not drawn at random: the "
+            "corrected figures may be biased"
+        )
+    missing = len(at_random - labelled)
+    if missing:
+        found.append(
+            f"! {missing:,} of {len(at_random):,} dialogues that were drawn have no label: if "
+            "people chose which to answer, the labelled ones are no random sample"
+        )
+    return found
+
+
+def _labelled(results: Results) -> Labelled:
+    rows = results.query(
+        "SELECT DISTINCT judge, episode_id FROM judgements WHERE annotator IS NOT NULL"
+    )
+    return set(rows.fetchall())
+
+
+def _everything(results: Results, labelled: Labelled) -> bool:
+    """Whether each finished dialogue is labelled, for each judge that people answer for."""
+    [(done,)] = results.query("SELECT count(*) FROM episodes WHERE status = 'done'").fetchall()
+    judges = {judge for judge, _ in labelled}
+    return len(labelled) >= done * len(judges)
+
+
+def _keys(folder: Folder) -> Iterator[tuple[str, dict[str, Any]]]:
+    for file in folder.names(ANNOTATIONS):
+        if not file.endswith(SUFFIX):
+            continue
+        path = f"{ANNOTATIONS}/{file}"
+        try:
+            content = json.loads(folders.read(folder, path).decode("utf-8", "surrogatepass"))
+            _items(content)
+            draw_of(content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise StoreError(f"{folder}/{path} is damaged ({what})") from None
+        yield file.removesuffix(SUFFIX), content
+
+
+def _items(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    items = list(content["items"].values())
+    for item in items:
+        _ = item["columns"]["episode_id"]
+    return items
