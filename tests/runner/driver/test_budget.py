@@ -118,9 +118,7 @@ def test_a_cap_of_cost_needs_the_price_of_every_model_that_is_used(tmp_path):
     load_plan(path, ["caps.cost=null"])
 
 
-def test_a_model_of_earlier_runs_needs_its_price_too(tmp_path, crsweep):
-    path = write_sweep(tmp_path)
-    crsweep("run", path)
+def test_a_model_of_earlier_runs_needs_its_price_too(ran, tmp_path, crsweep):
     other = {"other": priced(BASE["models"], input=1, output=2)["strong"]}
     path = write_sweep(
         tmp_path, models=other, roles={"user": "other", "agent": "other"},
@@ -152,10 +150,9 @@ def test_gpu_hours_of_a_local_run_are_not_counted_and_so_not_capped(tmp_path):
 
 
 def test_paid_takes_of_each_run_what_is_larger_the_records_or_what_its_driver_saw(
-    tmp_path, crsweep
+    ran,
 ):
-    out = tmp_path / "out"
-    crsweep("run", write_sweep(tmp_path))
+    out = ran.out
     before = paid(Results.open(out))
     manifest = json.loads((out / "manifest.json").read_text())
     [entry] = manifest["runs"]

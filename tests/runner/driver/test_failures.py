@@ -129,9 +129,8 @@ def test_an_unknown_class_is_refused_with_a_near_match_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_retry_names_is_the_standing_failure_of_an_episode(tmp_path, crsweep):
-    out = tmp_path / "out"
-    crsweep("run", write_sweep(tmp_path))
+def test_what_a_retry_names_is_the_standing_failure_of_an_episode(ran):
+    out = ran.out
     failed = {"status": "failed", "success": False, "success_turn": None, "error": "x"}
     agent = {**failed, "blame": "agent", "error_class": "AgentError"}
     user = {**failed, "blame": "user", "error_class": "UserError"}
@@ -190,7 +189,7 @@ def test_a_class_with_two_blames_has_one_command_and_what_is_replayed_is_said(
 ):
     out = tmp_path / "out"
     cache = {"journal": str(tmp_path / "journals")} if elsewhere else None
-    crsweep("run", write_sweep(tmp_path, cache=cache))
+    crsweep("run", write_sweep(tmp_path, cache=cache, cases={"sample": 1}))
     rows = [row for part in live(out, "episodes") for row in pq.read_table(part).to_pylist()]
     (out / "episodes").rename(tmp_path / "done")
     failed = {"status": "failed", "error_class": "ReplyInvalid", "error": "x"}

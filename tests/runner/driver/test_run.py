@@ -15,26 +15,24 @@ from tests.runner.reading import outcomes, prompts, raw, words
 from tests.sweep_files import BASE, write_sweep
 
 
-def test_a_sweep_runs_prints_its_table_and_runs_nothing_the_second_time(tmp_path, crsweep):
-    path, out = write_sweep(tmp_path), tmp_path / "out"
-    first = crsweep("run", path)
-    assert "32 to run" in first.stdout
-    assert "32 of 32" not in first.stdout  # 8 episodes a row
-    assert first.stdout.count("8 of 8") == 4
-    assert "WATERMARK" in first.stdout
+def test_a_sweep_runs_prints_its_table_and_runs_nothing_the_second_time(ran, crsweep):
+    path, out, first = ran
+    assert "32 to run" in first
+    assert "32 of 32" not in first  # 8 episodes a row
+    assert first.count("8 of 8") == 4
+    assert "WATERMARK" in first
     assert len(outcomes(out)) == 32
     files = sorted(p.name for p in (out / "episodes").iterdir())
     second = crsweep("run", path)
     assert "nothing to do: all 32 episodes are settled" in second.stdout
     assert sorted(p.name for p in (out / "episodes").iterdir()) == files
     tables = [text[text.index(" agent") : text.index("results:")] for text in
-              (first.stdout, second.stdout)]  # fmt: skip
+              (first, second.stdout)]  # fmt: skip
     assert tables[0] == tables[1]
 
 
-def test_what_lies_in_the_folder_is_what_the_design_promises(tmp_path, crsweep):
-    path, out = write_sweep(tmp_path), tmp_path / "out"
-    crsweep("run", path)
+def test_what_lies_in_the_folder_is_what_the_design_promises(ran_once):
+    path, out, _ = ran_once
     assert (out / "sweep.yaml").read_text() == path.read_text()
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["driver_epoch"] == 1
@@ -80,36 +78,31 @@ def test_every_transcript_is_the_same_under_any_executor_concurrency_and_hash_se
         assert other == found[0]
 
 
-def test_the_same_user_opens_with_the_same_words_before_every_agent(tmp_path, crsweep):
-    crsweep("run", write_sweep(tmp_path))
-    turns, episodes = raw(tmp_path / "out", "turns"), raw(tmp_path / "out", "episodes")
+def test_the_same_user_opens_with_the_same_words_before_every_agent(ran_once):
+    turns, episodes = raw(ran_once.out, "turns"), raw(ran_once.out, "episodes")
     openings = turns[turns.turn == 0].merge(episodes[["attempt_id", "case_id", "seed"]])
     assert (openings.groupby(["case_id", "seed"]).user_text.nunique() == 1).all()
 
 
-def test_a_larger_sample_runs_only_the_new_cases(tmp_path, crsweep):
-    path = write_sweep(tmp_path)
-    crsweep("run", path)
-    before = outcomes(tmp_path / "out")
+def test_a_larger_sample_runs_only_the_new_cases(ran, crsweep):
+    path, out, _ = ran
+    before = outcomes(out)
     grown = crsweep("run", path, "cases.sample=6")
     assert "48 episodes, 32 done, 16 to run" in grown.stdout
-    after = outcomes(tmp_path / "out")
+    after = outcomes(out)
     assert len(after) == 48
     assert before.items() <= after.items()
 
 
-def test_a_new_metric_a_new_role_or_a_stated_default_runs_nothing(tmp_path, crsweep):
-    path = write_sweep(tmp_path)
-    crsweep("run", path)
+def test_a_new_metric_a_new_role_or_a_stated_default_runs_nothing(ran, crsweep):
     for change in ("metrics=[sr@2]", "roles.agent.planner=weak", "simulator.decides=model",
                    "simulator.leak_guard=false", "models.strong.skill=0.9"):  # fmt: skip
-        assert "nothing to do" in crsweep("run", path, change).stdout, change
+        assert " 0 to run" in crsweep("plan", ran.path, change).stdout, change
 
 
 def test_changed_options_run_exactly_their_cells_and_the_table_shows_the_present_plan(
-    tmp_path, crsweep
+    ran, crsweep, tmp_path
 ):
-    crsweep("run", write_sweep(tmp_path))
     grid = {**BASE["grid"], "agent": ["zero_shot", {"name": "react", "max_thoughts": 3}]}
     changed = crsweep("run", write_sweep(tmp_path, grid=grid))
     assert "32 episodes, 16 done, 16 to run" in changed.stdout
@@ -268,9 +261,8 @@ def test_an_output_folder_of_something_else_is_refused_and_nothing_is_written(tm
     assert "is a file" in crsweep("run", path, check=2).stderr
 
 
-def test_an_output_folder_of_another_schema_version_is_refused(tmp_path, crsweep):
-    path, out = write_sweep(tmp_path), tmp_path / "out"
-    crsweep("run", path)
+def test_an_output_folder_of_another_schema_version_is_refused(ran, crsweep):
+    path, out, _ = ran
     manifest = json.loads((out / "manifest.json").read_text())
     (out / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 0}))
     for words_ in (("run", path), ("table", out), ("status", out)):
@@ -300,12 +292,9 @@ def test_an_impossible_folder_is_refused(tmp_path, crsweep):
     assert "cannot be written" in crsweep("run", path, check=2).stderr
 
 
-def test_another_sweep_is_not_written_into_the_same_folder(tmp_path, crsweep):
-    path = write_sweep(tmp_path)
-    crsweep("run", path)
-    assert (
-        "holds the sweep 'small', not 'other'" in crsweep("run", path, "name=other", check=2).stderr
-    )
+def test_another_sweep_is_not_written_into_the_same_folder(ran, crsweep):
+    refused = crsweep("run", ran.path, "name=other", check=2).stderr
+    assert "holds the sweep 'small', not 'other'" in refused
 
 
 @pytest.mark.parametrize(
