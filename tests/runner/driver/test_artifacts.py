@@ -1,5 +1,8 @@
 """What agents need prepared: made once, before the dialogues, resumably; damage and change told."""
 
+# What is in the store was put there by the test.
+# pyright: reportOptionalMemberAccess=false
+
 import json
 import os
 import re

@@ -56,8 +56,10 @@ def test_what_lies_in_the_folder_is_what_the_design_promises(ran_once):
             == episodes.set_index("attempt_id").turns.sort_index().to_numpy()).all()  # fmt: skip
     assert set(episodes["axes"][0]) == {"agent", "roles.agent"}
     assert len(raw(out, "cases")) == 4
-    by_attempt = calls.groupby("attempt_id")[["input_tokens", "output_tokens"]].sum().sum(axis=1)
-    both = episodes.set_index("attempt_id")[["agent_tokens", "user_tokens"]].sum(axis=1)
+    of_calls = calls.input_tokens + calls.output_tokens
+    by_attempt = of_calls.groupby(calls.attempt_id).sum()
+    by_role = episodes.set_index("attempt_id")
+    both = by_role.agent_tokens + by_role.user_tokens
     assert (by_attempt.sort_index() == both.sort_index()).all()
 
 
