@@ -1,0 +1,164 @@
+"""Domains of recorded dialogues whose seekers are played again: INSPIRED and ReDial for RSO.
+
+- A case is a recorded dialogue: its seeker's wanted genres and person. The words of the dialogue
+  are no part of it.
+- There are no interactions: nothing for a recommender to train on.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from agents.core.errors import DataError
+from agents.core.items import Catalogue, Interactions, Item, VisibleCase
+from agents.core.paths import FilePath
+from agents.core.plugins import operational
+from simulators.core.cases import Case, Split
+from simulators.core.seekers import Person, SeekingCase
+from simulators.domains.core.files import read_content
+from simulators.domains.core.json_files import object_of, quoted
+from simulators.domains.core.movies import Movies
+from simulators.domains.core.people import People, read_people
+from simulators.domains.core.recorded import FileDomain, FileOptions
+
+NO_GENRE = "action"
+"""What a seeker wants of whom no genre is known: as in RSO's released code, for INSPIRED."""
+
+
+class SeekersOptions(FileOptions):
+    """Options of the domains of seekers."""
+
+    people: FilePath | None = operational(None)
+    """The folder with INSPIRED's seeker_demographic.tsv and seeker_personality.tsv. Their hashes
+    are part of identity. Without it, nothing is known of the people behind the seekers."""
+    genres: Annotated[int, Field(ge=1)] = 1
+    """How many of a dialogue's genres its seeker wants, the first ones. RSO's code takes one."""
+
+
+class Sought(NamedTuple):
+    """A dialogue's seeker: who it is, what it wants, and its own targets if not all of a genre."""
+
+    user: str
+    genres: tuple[str, ...]
+    targets: tuple[Item, ...] | None = None
+
+
+class SeekersDomain(FileDomain):
+    """Movies, and the seekers of recorded dialogues."""
+
+    options: SeekersOptions
+
+    @abstractmethod
+    def read_movies(self) -> Movies: ...
+
+    @abstractmethod
+    def read_seekers(self, people: People) -> Mapping[Split, Mapping[str, Sought]]:
+        """The seekers of each split, by the id of their dialogue."""
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.movies.catalogue
+
+    @cached_property
+    def movies(self) -> Movies:
+        return self.read_movies()
+
+    def case_ids(self, split: Split) -> Sequence[str]:
+        return list(self._cases[split])
+
+    def case(self, split: Split, case_id: str) -> Case:
+        found = self._cases[split].get(case_id)
+        if found is None:
+            raise DataError(f"{self.options.path}: there is no dialogue {case_id!r} to seek for")
+        targets = self._targets_of(found)
+        person = self._people.known.get(found.user, Person())
+        hidden = SeekingCase(targets, genres=found.genres, person=person)
+        return Case(VisibleCase(case_id, ()), hidden)
+
+    def interactions(self) -> Interactions:
+        none = np.array([], dtype=np.int64)
+        return Interactions((), none, none, none)
+
+    def validation_items(self) -> np.ndarray:
+        return np.array([], dtype=np.int64)
+
+    def statistics(self) -> dict[str, int]:
+        return {
+            **{f"{split} dialogues": len(cases) for split, cases in self._cases.items()},
+            "items": len(self.catalogue),
+            "entities": self.movies.graph.entities,
+            "triples": self.movies.graph.triples,
+        }
+
+    def remarks(self) -> Sequence[str]:
+        return [*self.movies.remarks, *self._people.remarks, *self._left_out]
+
+    @cached_property
+    def _people(self) -> People:
+        folder = self.options.people
+        return People({}, ()) if folder is None else read_people(folder)
+
+    def _targets_of(self, sought: Sought) -> tuple[Item, ...]:
+        if sought.targets is not None:
+            return sought.targets
+        if sought.genres not in self._by_genres:
+            self._by_genres[sought.genres] = self.movies.of(sought.genres)
+        return self._by_genres[sought.genres]
+
+    @cached_property
+    def _by_genres(self) -> dict[tuple[str, ...], tuple[Item, ...]]:
+        return {}
+
+    @cached_property
+    def _cases(self) -> Mapping[Split, Mapping[str, Sought]]:
+        found = self.read_seekers(self._people)
+        kept: dict[Split, dict[str, Sought]] = {}
+        for split, cases in found.items():
+            kept[split] = {name: one for name, one in cases.items() if self._targets_of(one)}
+            if len(kept[split]) < len(cases):
+                self._left_out.append(
+                    f"{len(cases) - len(kept[split]):,} of {len(cases):,} dialogues of the split "
+                    f"{split} are left out: no movie here is what their seeker wants"
+                )
+        return kept
+
+    @cached_property
+    def _left_out(self) -> list[str]:
+        return []
+
+
+def dialogues_in(path: Path, *keys: str) -> dict[str, dict[str, Any]]:
+    """The dialogues of a file with a JSON object a line, by `dialog_id`; DataError with the line
+    for one that is no object, lacks one of `keys`, or is listed twice."""
+    found: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(read_content(path).splitlines(), start=1):
+        row = object_of(line)
+        if row is None:
+            text = line[:80].decode("utf-8", "replace")
+            raise DataError(f"{path}:{number}: found {quoted(text)}, expected a JSON object")
+        for key in ("dialog_id", *keys):
+            if key not in row:
+                raise DataError(f"{path}:{number}: found no {key!r}, expected it in each dialogue")
+        name = str(row["dialog_id"])
+        if name in found:
+            raise DataError(f"{path}:{number}: the dialogue {name!r} is listed twice")
+        found[name] = row
+    return found
+
+
+def genres_of(row: Mapping[str, Any], most: int, path: Path) -> tuple[str, ...]:
+    """The first genres of a dialogue, in lower case; empty if none is known."""
+    listed = row.get("genre_dict", [])
+    if not isinstance(listed, list) or any(not isinstance(each, str) for each in listed):
+        raise DataError(
+            f"{path}: dialogue {row['dialog_id']}: found {quoted(listed)}, expected a list of "
+            "genres"
+        )
+    return tuple(dict.fromkeys(" ".join(each.split()).lower() for each in listed[:most]))

@@ -1,0 +1,114 @@
+"""INSPIRED (Hayati et al., EMNLP 2020) as RSO uses it: seekers of movies, with their people.
+
+- `path` has `inspired-train.txt`, `inspired-valid.txt`, `inspired-test.txt` (a dialogue a line,
+  with `user_id` and `genre_dict`) and `dialog_ids2user_id_and_genre_dict.jsonl`, the wanted genres
+  of the test dialogues, in the layout of RSO's authors.
+- Its movies (`id2info.json`) and graph are no part of that; `movies` is the folder that has them.
+  ReDial's can stand in.
+- A dialogue without a known genre wants `action`, as in RSO's code; those of the validation split
+  have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from agents.core.paths import FilePath
+from agents.core.plugins import operational
+from simulators.core.cases import Split
+from simulators.domains.core.files import check_folder, need_file
+from simulators.domains.core.movies import ENTITIES, GRAPH, MOVIES, RELATIONS, Movies, read_movies
+from simulators.domains.core.people import DEMOGRAPHICS, PERSONALITY, People
+from simulators.domains.core.seekers import (
+    NO_GENRE,
+    SeekersDomain,
+    SeekersOptions,
+    Sought,
+    dialogues_in,
+    genres_of,
+)
+
+__all__ = ["Inspired"]
+
+_WANTED = "dialog_ids2user_id_and_genre_dict.jsonl"
+_FILES: Mapping[Split, str] = {
+    "train": "inspired-train.txt",
+    "validation": "inspired-valid.txt",
+    "test": "inspired-test.txt",
+}
+
+
+class _Options(SeekersOptions):
+    movies: FilePath | None = operational(None)
+    """The folder of id2info.json and, if there is a graph, of kg.json with its names; `path`
+    without it. Their hashes are part of identity."""
+
+
+class Inspired(SeekersDomain):
+    """Seekers of INSPIRED: 801 to train on, 99 to validate, 99 to test."""
+
+    name = "inspired"
+    Options = _Options
+    options: _Options
+
+    @property
+    def dataset(self) -> str:
+        return "INSPIRED"
+
+    @property
+    def _movies_in(self) -> Path:
+        return self.options.movies or self.options.path
+
+    @property
+    def _has_graph(self) -> bool:
+        return (self._movies_in / GRAPH).exists()
+
+    def files(self) -> Sequence[Path]:
+        options = self.options
+        for folder in (options.path, self._movies_in, options.people):
+            if folder is not None:
+                check_folder(folder, self.dataset)
+        found = [need_file(options.path, name) for name in (*_FILES.values(), _WANTED)]
+        names = (MOVIES, *((GRAPH, ENTITIES, RELATIONS) if self._has_graph else ()))
+        found += [need_file(self._movies_in, name) for name in names]
+        if options.people is not None:
+            found += [need_file(options.people, name) for name in (DEMOGRAPHICS, PERSONALITY)]
+        return found
+
+    def read_movies(self) -> Movies:
+        self.files()
+        return read_movies(self._movies_in, with_graph=self._has_graph)
+
+    def read_seekers(self, people: People) -> Mapping[Split, Mapping[str, Sought]]:
+        path, most = self.options.path, self.options.genres
+        wanted = dialogues_in(path / _WANTED, "genre_dict")
+        found: dict[Split, dict[str, Sought]] = {}
+        unknown: dict[Split, int] = {}
+        for split, name in _FILES.items():
+            rows = dialogues_in(path / name, "user_id")
+            given = {
+                key: genres_of({**row, **wanted.get(key, {})}, most, path / name)
+                for key, row in rows.items()
+            }
+            unknown[split] = sum(not genres for genres in given.values())
+            found[split] = {
+                key: Sought(str(row["user_id"]), given[key] or (NO_GENRE,))
+                for key, row in rows.items()
+            }
+        self._without_genre.extend(
+            f"{count:,} of {len(found[split]):,} dialogues of the split {split} have no known "
+            f"genre; their seekers want {NO_GENRE}"
+            for split, count in unknown.items()
+            if count
+        )
+        return found
+
+    @cached_property
+    def _without_genre(self) -> list[str]:
+        return []
+
+    def remarks(self) -> Sequence[str]:
+        self.case_ids("test")
+        return [*super().remarks(), *self._without_genre]
