@@ -53,7 +53,8 @@ class Sought(NamedTuple):
 class SeekersDomain(FileDomain):
     """Movies, and the seekers of recorded dialogues."""
 
-    options: SeekersOptions
+    options: Any
+    """Of a class derived from `SeekersOptions`."""
 
     @abstractmethod
     def read_movies(self) -> Movies: ...
