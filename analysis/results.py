@@ -3,8 +3,8 @@
 Views, for everybody who asks: `episodes` (one row for each episode of the plan: its earliest `done`
 attempt, else its latest failed one; axes as columns), `turns` and `calls` (of all attempts; join on
 attempt_id), `judgements` (of the plan's judges and of people, on dialogues in `episodes`), `cases`,
-`cells`, and `attempts` (every row of episodes that was ever committed). The macro
-`best_place(items, wanted)` finds targets in lists.
+`cells`, `curves` (what was measured in trainings), and `attempts` (every row of episodes that was
+ever committed). The macro `best_place(items, wanted)` finds targets in lists.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ _VIEWS = {
     "turns": "turns",
     "calls": "calls",
     "judgements": "all_judgements",
+    "curves": "all_curves",
 }
 
 
@@ -222,7 +223,11 @@ class Results:
 
     def _make_plan_tables(self) -> None:
         """`cells` and `repetitions`: what the plan asks for, whatever else lies in the folder."""
-        cells, judges = self.manifest.cells, self.manifest.judges
+        cells, judges, made = (
+            self.manifest.cells,
+            self.manifest.judges,
+            self.manifest.artifacts,
+        )
         columns: dict[str, Any] = {
             "cell": pa.array(range(len(cells)), pa.int32()),
             "cell_id": [c.cell_id for c in cells],
@@ -260,6 +265,13 @@ class Results:
                 }
             ),
             "plan_pairs": self._pairs_of_cells(),
+            "plan_artifacts": pa.table(
+                {
+                    "artifact_key": pa.array([a.key for a in made], pa.string()),
+                    "artifact": pa.array([a.name or a.title for a in made], pa.string()),
+                    "seed": pa.array([a.seed for a in made], pa.int64()),
+                }
+            ),
         }.items():
             self.db.register(f"given_{name}", table)
             self.db.execute(f"CREATE TABLE {name} AS SELECT * FROM given_{name}")
@@ -304,7 +316,8 @@ class Results:
             "CREATE OR REPLACE VIEW episodes AS "
             + sql.read("episodes").format(axes=axes, superseded=superseded)
         )
-        self.db.execute(f"CREATE OR REPLACE VIEW judgements AS {sql.read('judgements')}")
+        for view in ("judgements", "curves"):
+            self.db.execute(f"CREATE OR REPLACE VIEW {view} AS {sql.read(view)}")
 
 
 def sweep_at(where: str | Path | Folder) -> tuple[Folder, Manifest]:

@@ -72,6 +72,12 @@ class ArtifactEntry(_Part):
     key: str
     title: str
     kind: str
+    name: str = ""
+    """Its title without the seed."""
+    seed: int = 0
+    """The training seed."""
+    cells: list[int] = []
+    """Positions of the cells that need it."""
 
 
 class DimensionEntry(_Part):

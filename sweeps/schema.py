@@ -291,9 +291,9 @@ class TableSpec(_Part):
 class FigureSpec(_Part):
     """A figure of the sweep, for `crsweep plot DIR NAME`: nothing here changes an outcome."""
 
-    kind: Literal["turns", "tradeoff", "bars", "shares", "cost", "seeds", "sensitivity"]
+    kind: Literal["turns", "tradeoff", "bars", "shares", "cost", "seeds", "sensitivity", "curves"]
     metrics: list[str] = []
-    """What is drawn, where the kind leaves a choice."""
+    """What is drawn, where the kind leaves a choice; of `curves`, what the trainings measured."""
     axis: str | None = None
     """The axis whose values have a colour each; without it, each cell has one."""
     of: Literal["action", "strategy"] = "action"

@@ -33,6 +33,11 @@ _OF_VIEWS = {
     ),
     "cases": ("The cases of the plan.", "cases"),
     "cells": ("The cells of the plan, with a column for each axis.", "cases"),
+    "curves": (
+        "What was measured while the artifacts of the plan were trained. `artifact` is the name in "
+        "the plan, `seed` the training seed.",
+        "curves",
+    ),
     "attempts": ("Every row that was ever committed: what `episodes` selects from.", "episodes"),
 }
 _OURS = {

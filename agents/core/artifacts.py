@@ -77,6 +77,16 @@ class Recipe(ABC):
         its episodes, so it must not change."""
 
 
+class CurvePoint(NamedTuple):
+    """A point of a training curve."""
+
+    series: str
+    """What was measured: a name that readers know, such as `NDCG@10`."""
+    step: int
+    """What `Progress.done` was: epochs, rounds, updates."""
+    value: float
+
+
 class Progress(NamedTuple):
     """How far a fit is.
 
@@ -90,8 +100,12 @@ class Progress(NamedTuple):
     note: str
     state: Content | None = None
     result: Content | None = None
+    measured: Mapping[str, float] | None = None
+    """What was measured at this step, by series of the training curve."""
     seconds: float = 0.0
     """Since this try began, including the time to read its data. Set by the process that fits."""
+    curve: tuple[CurvePoint, ...] = ()
+    """All that was measured since the step reported before. Set by the process that fits."""
 
 
 class FitRecipe(Recipe):

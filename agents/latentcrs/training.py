@@ -16,9 +16,10 @@ the divergence moving both; `no_rec` leaves eq. 8 and 13 out, and with them phas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -82,8 +83,17 @@ def train(
     run = _Run(settings, given, seed, state)
     while not run.over:
         run.one_epoch()
-        yield Progress(run.epochs, settings.most_epochs, run.note, state=run.state())
+        yield Progress(
+            run.epochs, settings.most_epochs, run.note, state=run.state(), measured=run.measured
+        )
     yield Progress(run.epochs, settings.most_epochs, run.note, result=run.result())
+
+
+class _Quality(NamedTuple):
+    ndcg: float
+    recall: float
+    elbo: float | None
+    """Eq. 4, the mean; None where nothing is inferred or generated."""
 
 
 class _Run:
@@ -108,8 +118,8 @@ class _Run:
         counts = np.bincount(given.targets[self.learned], minlength=len(given.items))
         self.popular = torch.from_numpy(counts + 1.0)
         self.place = self.epochs = 0
-        self.curve: list[tuple[str, float]] = []
-        """Phase and NDCG@20 of every epoch so far."""
+        self.measured: Mapping[str, float] = {}
+        """Of the validation examples after the last epoch, by metric and phase."""
         if state is None:
             with self._torch():
                 self.weights = trainable(self._initial(), self.device)
@@ -145,8 +155,12 @@ class _Run:
                 self._over_all(self._joint_step)
             else:
                 self._over_all(self._generative_step)
-            self.now = self._quality()[0]
-        self.curve.append((self.phase, self.now))
+            found = self._quality()
+        self.now = found.ndcg
+        values = {f"NDCG@{DEPTH}": found.ndcg, f"Recall@{DEPTH}": found.recall, "ELBO": found.elbo}
+        self.measured = {
+            f"{name} ({self.phase})": value for name, value in values.items() if value is not None
+        }
         first = self.epoch == 1 and self.phase != "alternating"
         if self.now > self.best or first:
             self.best, self.best_epoch = self.now, self.epoch
@@ -171,7 +185,6 @@ class _Run:
             "now": self.now,
             "best": self.best,
             "steps": steps,
-            "curve": list(self.curve),
         }
         return Content(data, arrays)
 
@@ -182,7 +195,7 @@ class _Run:
                 {name: torch.from_numpy(array) for name, array in self.best_weights.items()},
                 self.device,
             )
-            value, hits = self._quality()
+            found = self._quality()
         arrays = {name: self.best_weights[name] for name in GENERATIVE}
         arrays |= {"anchors": self.anchors, "items": self.items}
         for name, (mean, scale) in self.standard.items():
@@ -190,9 +203,8 @@ class _Run:
         data = {
             "g": self.settings.g,
             "examples": len(self.learned),
-            f"validation_ndcg@{DEPTH}": value,
-            f"validation_recall@{DEPTH}": hits,
-            "curve": list(self.curve),
+            f"validation_ndcg@{DEPTH}": found.ndcg,
+            f"validation_recall@{DEPTH}": found.recall,
         }
         return Content(data, arrays)
 
@@ -226,7 +238,6 @@ class _Run:
         data = state.data
         self.place, self.epochs, self.epoch = data["place"], data["epochs"], data["epoch"]
         self.best_epoch, self.now, self.best = data["best_epoch"], data["now"], data["best"]
-        self.curve = [(phase, value) for phase, value in data["curve"]]
         self.weights, self.best_weights = restored_weights(state, self.device)
         self._make_adams()
         for name, names in (("inference", INFERENCE), ("generative", GENERATIVE)):
@@ -364,23 +375,27 @@ class _Run:
         )
 
     @torch.no_grad()
-    def _quality(self) -> tuple[float, float]:
-        """NDCG and recall of the validation examples."""
-        ranks = []
+    def _quality(self) -> _Quality:
+        """Of the validation examples, all items being ranked."""
+        ranks, bounds = [], []
         for places in self._parts(self.checked, len(self.items)):
-            scores = self._ranked_by(places).cpu().numpy()
+            targets = self.given.targets[places].astype(np.int64)
+            if self.phase == "inference":
+                r = self._log_q(places).exp() @ self.m
+                scores = r @ self.weights["match_weight"] @ self.v.T
+            else:
+                own = torch.from_numpy(targets).to(self.device)
+                clash = own[:, None] == torch.arange(len(self.items), device=self.device)
+                log_p, g = self._generated(places, Candidates(self.v[own], self.v, clash))
+                scores = losses.predicted(log_p, g.others)
+                if self.settings.variant != "no_inference":
+                    bound = losses.elbo(self._log_q(places), log_p, losses.log_choice(g, clash))
+                    bounds.append(bound.item() * len(places))
             seen = [self.given.seen[place] for place in places]
-            ranks.append(target_ranks(scores, self.given.targets[places].astype(np.int64), seen))
+            ranks.append(target_ranks(scores.cpu().numpy(), targets, seen))
         found = np.concatenate(ranks)
-        return ndcg(found, DEPTH), recall(found, DEPTH)
-
-    def _ranked_by(self, places: np.ndarray) -> Tensor:
-        if self.phase == "inference":
-            r = self._log_q(places).exp() @ self.m
-            return r @ self.weights["match_weight"] @ self.v.T
-        none = torch.zeros(len(places), 1, dtype=torch.bool, device=self.device)
-        log_p, g = self._generated(places, Candidates(self.v[:1], self.v, none))
-        return losses.predicted(log_p, g.others)
+        elbo = sum(bounds) / len(self.checked) if bounds else None
+        return _Quality(ndcg(found, DEPTH), recall(found, DEPTH), elbo)
 
 
 def _standard(array: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -60,7 +60,7 @@ def write_anonymous(results: Results, folder: Path, name: str) -> list[str]:
         raise UsageError(f"{folder} is not an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     people = _people(results)
-    for table in ("cases", "calls", "turns", "judgements", "episodes"):
+    for table in ("cases", "calls", "turns", "judgements", "episodes", "curves"):
         _write_table(results, folder, table, people)
     manifests.write(LocalFolder(folder), _manifest(results.manifest, name))
     return _to_look_at(results)
@@ -86,6 +86,7 @@ def _query(results: Results, table: str) -> Iterator[pa.RecordBatch]:
         "cases": "cases",
         "episodes": "attempts SEMI JOIN plan_cells USING (cell_id)",
         "turns": f"turns SEMI JOIN {attempts} USING (attempt_id)",
+        "curves": "all_curves SEMI JOIN plan_artifacts USING (artifact_key)",
         "judgements": f"all_judgements SEMI JOIN {attempts} USING (attempt_id)",
         "calls": f"calls SEMI JOIN ({attempts} UNION SELECT judging_id FROM all_judgements) "
         "USING (attempt_id)",
@@ -175,7 +176,10 @@ def _manifest(m: Manifest, name: str) -> Manifest:
             "dirty": None,
             "config": _scrubbed(m.config) | {"name": name, "out": REMOVED},
             "engines": [_engine(entry) for entry in m.engines],
-            "artifacts": [a.model_copy(update={"title": _text(a.title)}) for a in m.artifacts],
+            "artifacts": [
+                a.model_copy(update={"title": _text(a.title), "name": _text(a.name)})
+                for a in m.artifacts
+            ],
             "judges": [j.model_copy(update={"options": _scrubbed(j.options)}) for j in m.judges],
             "runs": [_run(run) for run in m.runs],
         }

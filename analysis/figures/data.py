@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t
 
-from agents.core.errors import UsageError
+from agents.core.errors import UsageError, near
 from analysis.metrics.core import Metric
 from analysis.results import Results
 from analysis.statistics.rates import rate_interval
@@ -124,6 +124,69 @@ def shares(results: Results, column: str, groups: Sequence[Group]) -> list[Share
                 },
             )
         )
+    return found
+
+
+class Curves(NamedTuple):
+    """How one series went in the trainings of a group: a line a training, steps and values."""
+
+    label: str
+    lines: list[tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def mean(self) -> tuple[np.ndarray, np.ndarray]:
+        """Over the trainings, at the steps that all of them measured."""
+        steps = [set(line[0].tolist()) for line in self.lines]
+        shared = np.array(sorted(set.intersection(*steps)), dtype=np.int64)
+        values = [at[np.isin(step, shared)] for step, at in self.lines]
+        return shared, np.mean(values, axis=0)
+
+
+def curves(results: Results, wanted: Sequence[str], axis: str | None) -> dict[str, list[Curves]]:
+    """Series -> a `Curves` for each artifact, or for each value of `axis`.
+
+    All series, or those `wanted`. UsageError for a series that nothing measured.
+    """
+    rows = results.query(
+        "SELECT series, artifact, artifact_key, list(step ORDER BY step), "
+        "list(value ORDER BY step) FROM curves GROUP BY ALL ORDER BY min(seed), artifact"
+    ).fetchall()
+    if not rows:
+        raise UsageError(
+            f"{results.folder} has no training curves, there is nothing to draw: none of its "
+            "artifacts was trained in steps since curves are recorded"
+        )
+    measured = sorted({row[0] for row in rows})
+    for name in wanted:
+        if name not in measured:
+            raise UsageError(
+                f"no training measured {name!r}{near(name, measured)} ({', '.join(measured)})"
+            )
+    groups = _artifact_groups(results, axis)
+    found: dict[str, list[Curves]] = {}
+    for series in wanted or measured:
+        for label, keys in groups.items():
+            lines = [
+                (np.array(steps), np.array(values, dtype=float))
+                for name, _, key, steps, values in rows
+                if name == series and key in keys
+            ]
+            if lines:
+                found.setdefault(series, []).append(Curves(label, lines))
+    return found
+
+
+def _artifact_groups(results: Results, axis: str | None) -> dict[str, set[str]]:
+    """Label -> the keys of the artifacts that are drawn as one."""
+    made = results.manifest.artifacts
+    found: dict[str, set[str]] = {}
+    if axis is None:
+        for artifact in made:
+            found.setdefault(artifact.name or artifact.title, set()).add(artifact.key)
+    else:
+        for group in groups_of(results, axis):
+            cells = set(group.cells)
+            found[group.label] = {a.key for a in made if cells.intersection(a.cells)}
     return found
 
 

@@ -14,6 +14,7 @@ from analysis.figures.data import (
     Group,
     Point,
     by_turn,
+    curves,
     frontier,
     groups_of,
     longest,
@@ -70,8 +71,8 @@ def draw(results: Results, spec: FigureSpec) -> Drawing:
     with paper_style(spec.width) as make:
         figure = make(layout="constrained")
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.04, hspace=0.06)
-        # Cells that are varied one axis at a time have panels of their own, and no groups.
-        alone = spec.kind == "sensitivity"
+        # Cells that are varied one axis at a time, and trainings, are no groups of cells.
+        alone = spec.kind in ("sensitivity", "curves")
         groups = [] if alone else _with_room(groups_of(results, spec.axis))
         if not groups and not alone:
             raise UsageError(f"{results.folder} has no cells; there is nothing to draw")
@@ -253,6 +254,51 @@ def _sensitivity(figure: Any, results: Results, spec: FigureSpec, groups: Sequen
     panels[0].set_ylabel(_named(metric))
 
 
+def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[Group]) -> None:
+    found = curves(results, spec.metrics, spec.axis)
+    if len(found) > _PANELS:
+        raise UsageError(
+            f"{len(found)} panels are too many (at most {_PANELS}); choose some: --metric NAME "
+            f"({', '.join(found)})"
+        )
+    labels = list(dict.fromkeys(each.label for column in found.values() for each in column))
+    if len(labels) > len(COLOURS):
+        raise UsageError(
+            f"{len(labels)} trainings are too many for one figure (at most {len(COLOURS)}); group "
+            f"them by an axis: --axis AXIS (axes: {', '.join(results.axes)})"
+        )
+    names = {
+        label: group.label
+        for label, group in zip(labels, _with_room([Group(x, []) for x in labels]), strict=True)
+    }
+    across = min(len(found), 2 if spec.width == "column" else 3)
+    down = -(-len(found) // across)
+    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() * (0.5 + 0.5 * down))
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for axes in panels[len(found) :]:
+        axes.set_visible(False)
+    for axes, (series, column) in zip(panels, found.items(), strict=False):
+        for each in column:
+            n = labels.index(each.label)
+            several = len(each.lines) > 1
+            for steps, values in each.lines if several else ():
+                axes.plot(steps, values, color=COLOURS[n], alpha=0.35, linewidth=0.5)
+            steps, values = each.mean
+            axes.plot(
+                steps, values, color=COLOURS[n], linestyle=LINES[n], label=names[each.label],
+                marker=MARKERS[n] if len(steps) < 2 else None,
+            )  # fmt: skip
+        axes.set(title=series, xlabel="step")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    handles = {
+        label: handle
+        for axes in panels[: len(found)]
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if len(handles) > 1:
+        figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=1)
+
+
 _KINDS: dict[str, Callable[[Any, Results, FigureSpec, Sequence[Group]], Any]] = {
     "turns": _turns,
     "tradeoff": _tradeoff,
@@ -261,6 +307,7 @@ _KINDS: dict[str, Callable[[Any, Results, FigureSpec, Sequence[Group]], Any]] = 
     "cost": _cost,
     "seeds": _seeds,
     "sensitivity": _sensitivity,
+    "curves": _curves,
 }
 _PARTS = ("low", "mean", "high")
 

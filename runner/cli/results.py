@@ -188,8 +188,8 @@ def plot(
         str,
         typer.Argument(
             metavar="FIGURE",
-            help="turns, tradeoff, bars, shares, cost, seeds or sensitivity, or a name under "
-            "`figures:` of the sweep file.",
+            help="turns, tradeoff, bars, shares, cost, seeds, sensitivity or curves, or a name "
+            "under `figures:` of the sweep file.",
         ),
     ],
     metric: Annotated[

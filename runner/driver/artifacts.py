@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from agents.core.artifacts import CallsRecipe, Content, FitRecipe, RolloutsRecipe
+from agents.core.artifacts import CallsRecipe, Content, CurvePoint, FitRecipe, RolloutsRecipe
 from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
 from runner.core.formatting import duration, many
@@ -364,19 +364,23 @@ class Preparation:
     ) -> None:
         assert self._display is not None
         words, before, content = "begins", 0.0, None
+        curve: list[CurvePoint] = []
         if state is not None:
             words, before, content = "resumes from its last state", state[0].seconds, state[1]
+            curve += state[0].curve
         self._display.note(artifact.title, 0, 1, words)
         result, seconds = None, 0.0
         async with aclosing(executor.fit(task, content, among)) as steps:
             async for step in steps:
                 self._display.note(artifact.title, step.done, step.most, step.note)
                 result, seconds = step.result, step.seconds
+                curve += step.curve
                 if step.state is not None:
-                    saved = (artifact.key, step.state, before + seconds)
+                    saved = (artifact.key, step.state, before + seconds, curve)
                     await asyncio.to_thread(self._store.save_state, *saved)
         if result is None:
             raise AgentError("the training ended without a result")
         self.gpu_seconds += seconds * self._plan.loaded.header.run.fit_gpus
-        await self._keep(self._about(artifact, before + seconds), artifact, result)
+        about = self._about(artifact, before + seconds).model_copy(update={"curve": curve})
+        await self._keep(about, artifact, result)
         await asyncio.to_thread(self._store.drop_states, artifact.key)

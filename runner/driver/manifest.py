@@ -199,7 +199,14 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None, cases_file: s
         engines=before.engines if before else [],
         runs=before.runs if before else [],
         artifacts=[
-            ArtifactEntry(key=found.key, title=found.title, kind=found.recipe.kind)
+            ArtifactEntry(
+                key=found.key,
+                title=found.title,
+                kind=found.recipe.kind,
+                name=found.title.removesuffix(f", seed {found.seed}"),
+                seed=found.seed,
+                cells=list(found.cells),
+            )
             for found in plan.artifacts.values()
         ],
     )

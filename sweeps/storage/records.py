@@ -164,12 +164,24 @@ JUDGEMENTS = pa.schema(
     ]
 )
 
+CURVES = pa.schema(
+    [
+        pa.field("artifact_key", _NAME, nullable=False),  # what is made, and how
+        pa.field("digest", _NAME, nullable=False),  # of what came out
+        pa.field("series", _NAME, nullable=False),  # what was measured
+        pa.field("step", pa.int64(), nullable=False),  # of the training: epoch, round or update
+        pa.field("value", pa.float64(), nullable=False),
+        *WRITTEN_BY,
+    ]
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "cases": CASES,
     "calls": CALLS,
     "turns": TURNS,
     "episodes": EPISODES,
     "judgements": JUDGEMENTS,
+    "curves": CURVES,
 }
 
 

@@ -39,7 +39,13 @@ class Built:
     sample: int | None = None  # None: all of them
     groups: dict[str, list[str]] = field(default_factory=dict)  # by case
     rows: dict[str, list[Row]] = field(
-        default_factory=lambda: {"episodes": [], "turns": [], "calls": [], "judgements": []}
+        default_factory=lambda: {
+            "episodes": [],
+            "turns": [],
+            "calls": [],
+            "judgements": [],
+            "curves": [],
+        }
     )
     judges: list[Row] = field(default_factory=list)
 

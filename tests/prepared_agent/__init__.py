@@ -77,7 +77,8 @@ class Popularity(FitRecipe):
             last = epoch == self.epochs
             noise = time.time_ns() if self.fault == "noise" else 0
             result = Content({"noise": noise}, {"counts": counts.copy()}) if last else None
-            yield Progress(epoch, self.epochs, f"epoch {epoch}", at, result)
+            measured = {"most": float(counts.max())}
+            yield Progress(epoch, self.epochs, f"epoch {epoch}", at, result, measured)
 
     def load(self, content: Content, catalogue: Catalogue) -> np.ndarray:
         assert len(content.arrays["counts"]) == len(catalogue)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-from agents.core.artifacts import Content, FitRecipe, Progress
+from agents.core.artifacts import Content, CurvePoint, FitRecipe, Progress
 from agents.core.errors import AgentError, CrsweepError, blaming
 from simulators.core.profiles import WrittenProfiles
 from sweeps.origins import Origins
@@ -70,17 +70,22 @@ def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
     """
     began = saved = time.monotonic()
     shown = 0.0
+    curve: list[CurvePoint] = []
     recipe = task.recipe.given({name: each.content() for name, each in task.inputs.items()})
     with blaming(AgentError):
         data = make_domain(task.domain, Origins(), task.written).training_data()
         for step in recipe.fit(data, task.seed, state):
             now = time.monotonic()
+            measured = step.measured or {}
+            curve += [CurvePoint(name, step.done, value) for name, value in measured.items()]
             due = step.state is not None and now - saved >= task.state_every
             if due:
                 saved = now
             if due or step.result is not None or now - shown >= _SHOW_EVERY:
                 shown = now
-                yield step._replace(state=step.state if due else None, seconds=now - began)
+                state = step.state if due else None
+                yield step._replace(state=state, seconds=now - began, curve=tuple(curve))
+                curve.clear()
 
 
 async def fit_beside(task: FitSpec, state: Content | None) -> Steps:

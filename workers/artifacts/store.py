@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agents.core.artifacts import Content, Recipe
+from agents.core.artifacts import Content, CurvePoint, Recipe
 from agents.core.errors import StoreError
 from sweeps.storage.folder import flush
 from workers.results.bundles import table_of
@@ -41,7 +41,7 @@ _ABANDONED = 24 * 3600.0  # seconds after which what was being written has no wr
 class About(BaseModel):
     """What `artifact.json` says. Times are seconds, `made` since the epoch."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="constants")
     format: int = _FORMAT
     key: str
     digest: str
@@ -60,6 +60,8 @@ class About(BaseModel):
     """How many of `calls` were answered from the call cache."""
     tokens: int = 0
     versions: dict[str, str] = {}
+    curve: list[CurvePoint] = []
+    """What was measured in training, as far as it is in the content."""
 
 
 class Prepared(NamedTuple):
@@ -176,10 +178,12 @@ class ArtifactStore:
                 return found
         return None
 
-    def save_state(self, key: str, state: Content, seconds: float) -> None:
-        """Keeps a state that so many seconds led to, and drops those before it."""
+    def save_state(
+        self, key: str, state: Content, seconds: float, curve: Sequence[CurvePoint] = ()
+    ) -> None:
+        """Keeps a state with the seconds and the curve that led to it, and drops those before."""
         old = self._states(key)
-        about = About(key=key, digest="", arrays=[], seconds=seconds)
+        about = About(key=key, digest="", arrays=[], seconds=seconds, curve=list(curve))
         path = self.folder / f"{key}.state" / f"{time.time_ns():020d}"
         try:
             _write(path, about, state, ())

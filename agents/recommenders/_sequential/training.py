@@ -50,7 +50,10 @@ def steps(run: Run) -> Iterator[Progress]:
     """Runs a training to its end."""
     while not run.over:
         run.one_epoch()
-        yield Progress(run.epoch, run.options.max_epochs, run.note, state=run.state())
+        measured = {f"NDCG@{_BEST_OF}": run.now}
+        yield Progress(
+            run.epoch, run.options.max_epochs, run.note, state=run.state(), measured=measured
+        )
     yield Progress(run.epoch, run.options.max_epochs, run.note, result=run.result())
 
 

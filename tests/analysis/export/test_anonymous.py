@@ -64,7 +64,7 @@ def test_nothing_that_names_anybody_is_left(tmp_path):
             assert word not in text
     assert REMOVED in texts[0]
     assert sorted(p.name for p in (tmp_path / "x").iterdir()) == [
-        "calls", "cases", "episodes", "judgements", "manifest.json", "turns",
+        "calls", "cases", "curves", "episodes", "judgements", "manifest.json", "turns",
     ]  # fmt: skip
 
 

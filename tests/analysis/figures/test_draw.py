@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents.core.errors import UsageError
+from analysis.figures.data import curves
 from analysis.figures.draw import draw
 from analysis.results import Results
 from runner.commands.plot import KINDS, show_plot
@@ -31,14 +32,30 @@ def sweep(folder, **changes):
                 built.episode(
                     cell, case_id, seed, success_turn=won, turns=turns, calls=[dict(CALL)]
                 )
-    return built.write(folder, **changes)
+    made = [trained(built, HOSTILE, seed, [0, 1]) for seed in built.seeds]
+    made += [trained(built, "other", seed, [2, 3]) for seed in built.seeds]
+    return built.write(folder, artifacts=made, **changes)
+
+
+def trained(built, name, seed, cells):
+    """An artifact whose training lasted `3 + seed` steps."""
+    key = f"{name}-{seed}"
+    for epoch in (1, 2):  # made again in epoch 2
+        for step in range(1, 4 + seed):
+            for series in ("NDCG@10", "loss"):
+                value = 10.0 if epoch == 1 else step * (1 + seed)
+                row = {"artifact_key": key, "digest": f"d{epoch}", "series": series, "step": step}
+                stamp = {"value": value, "bundle_id": "b", "driver_epoch": epoch}
+                built.rows["curves"].append(row | stamp)
+    title = f"{name}, seed {seed}"
+    return {"key": key, "title": title, "kind": "fit", "name": name, "seed": seed, "cells": cells}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_drawn_with_its_labels_and_its_watermark(tmp_path, kind):
     drawing = draw(Results.open(sweep(tmp_path)), FigureSpec(kind=kind))
     texts = {text.get_text() for text in drawing.figure.findobj(match=_is_text)}
-    assert (HOSTILE if kind == "sensitivity" else f"{HOSTILE}, s") in texts
+    assert (HOSTILE if kind in ("sensitivity", "curves") else f"{HOSTILE}, s") in texts
     assert any(text.startswith("WATERMARK: made with the rules backend") for text in texts)
     drawing.save(tmp_path / "x.pdf")
     pdf = (tmp_path / "x.pdf").read_bytes()
@@ -101,7 +118,7 @@ def test_one_case_and_one_seed_have_a_figure_without_an_interval(tmp_path):
     built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0"])
     built.episode(built.cells[0], "u0", 0, turns=[dict(TURN)], calls=[dict(CALL)])
     results = Results.open(built.write(tmp_path))
-    for kind in set(KINDS) - {"sensitivity"}:  # which needs a second cell
+    for kind in set(KINDS) - {"sensitivity", "curves"}:  # a second cell, a training
         assert draw(results, FigureSpec(kind=kind)).figure.axes
 
 
@@ -109,3 +126,17 @@ def _is_text(artist) -> bool:
     from matplotlib.text import Text
 
     return isinstance(artist, Text)
+
+
+def test_a_training_curve_is_the_mean_over_seeds_where_all_got_that_far(tmp_path):
+    results = Results.open(sweep(tmp_path))
+    (series, (one, other)), *_ = curves(results, [], None).items()
+    assert (series, one.label, other.label) == ("NDCG@10", HOSTILE, "other")
+    assert [len(steps) for steps, _ in one.lines] == [3, 4, 5]
+    steps, values = one.mean
+    assert steps.tolist() == [1, 2, 3]
+    assert values.tolist() == [2.0, 4.0, 6.0]
+    by_axis = curves(results, ["loss"], "agent")
+    assert [each.label for each in by_axis["loss"]] == [HOSTILE, "b"]
+    with pytest.raises(UsageError, match="no training measured 'los'; did you mean 'loss'"):
+        curves(results, ["los"], None)

@@ -17,6 +17,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from analysis.results import Results
 from sweeps.artifacts import artifact_task
 from tests.conftest import LAST_GUARD_SECONDS, ROOT
 from tests.runner.processes import assert_gone, end_of, kill, wait_for
@@ -334,6 +335,11 @@ def test_rehearsals_and_play_use_stand_ins_and_say_so(ran, tmp_path, crsweep):
         ("fit", "ready"), ("model_calls", "ready")] * 2  # fmt: skip
 
 
+def training_curves(out):
+    rows = Results.open(out).query("SELECT artifact, seed, step, value FROM curves ORDER BY ALL")
+    return rows.fetchall()
+
+
 LOCAL = {"executor": "local", "concurrency": 4}
 RAY = {"executor": "ray", "concurrency": 8, "episode_workers": 2}
 
@@ -371,6 +377,10 @@ def test_a_driver_that_ends_in_mid_fit_is_gone_on_with_from_the_last_state(
     stores = [ArtifactStore(tmp_path / name) for name in ("store", "other")]
     for key in plan_of(path).artifacts:
         assert stores[0].about(key).digest == stores[1].about(key).digest
+    # The curve has each epoch once, whatever was computed twice, and lies in the folder.
+    undisturbed = training_curves(tmp_path / "b" / "out")
+    assert [row[2] for row in undisturbed] == [*range(1, 31)] * 2
+    assert training_curves(tmp_path / "a" / "out") == undisturbed
     assert not list((tmp_path / "store").glob("*.state"))
 
 
