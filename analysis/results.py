@@ -260,6 +260,7 @@ class Results:
             "plan_judges": pa.table(
                 {
                     "title": pa.array([j.title for j in judges], pa.string()),
+                    "name": pa.array([j.name for j in judges], pa.string()),
                     "judge_digest": pa.array([j.digest for j in judges], pa.string()),
                     "samples": pa.array([j.samples for j in judges], pa.int32()),
                 }

@@ -62,6 +62,10 @@ class Behaviour(NamedTuple):
     """Answers without a word."""
     repeated: Share
     """Answers in the words of an earlier message of the same user."""
+    helped: Share
+    """Answers with a fault that helped the agent, of those that `user_review` has judged."""
+    hindered: Share
+    """Answers with a fault that hindered it."""
     words: list[float]
     """Mean words by turn, the opening first; NaN for a turn without a message."""
 
@@ -119,6 +123,7 @@ def behaviour(results: Results, by: Mapping[str, Sequence[int]]) -> list[Behavio
     )
     counts = {row[0]: row[1:] for row in results.query(_COUNTS).fetchall()}
     leaks = {row[0]: row[1:] for row in results.query(_LEAKS).fetchall()}
+    reviews = {row[0]: row[1:] for row in results.query(_REVIEWS).fetchall()}
     words = results.query(
         "SELECT cell, turn, sum(words), count(*) FROM said GROUP BY ALL ORDER BY ALL"
     ).fetchall()
@@ -127,9 +132,10 @@ def behaviour(results: Results, by: Mapping[str, Sequence[int]]) -> list[Behavio
         sums = np.zeros(10, int)
         for cell in cells:
             sums += np.array(counts.get(cell, (0,) * 10), int)
-        leaked = np.zeros(2, int)
+        leaked, reviewed = np.zeros(2, int), np.zeros(3, int)
         for cell in cells:
             leaked += np.array(leaks.get(cell, (0, 0)), int)
+            reviewed += np.array(reviews.get(cell, (0, 0, 0)), int)
         pairs = [Share(int(sums[n]), int(sums[n + 1])) for n in range(0, 10, 2)]
         found.append(
             Behaviour(
@@ -137,6 +143,7 @@ def behaviour(results: Results, by: Mapping[str, Sequence[int]]) -> list[Behavio
                 sum(dialogues.get(cell, 0) for cell in cells),
                 Share(int(leaked[0]), int(leaked[1])),
                 *pairs,
+                *(Share(int(hits), int(reviewed[2])) for hits in reviewed[:2]),
                 words=_by_turn([row for row in words if row[0] in cells]),
             )
         )
@@ -181,6 +188,15 @@ FROM (
     WHERE leak IS NOT NULL GROUP BY ALL
 )
 GROUP BY cell
+"""
+
+_REVIEWS = """
+SELECT e.cell, count(*) FILTER (WHERE value > 0), count(*) FILTER (WHERE value < 0), count(*)
+FROM judgements j
+JOIN episodes e USING (attempt_id)
+JOIN plan_judges p USING (judge_digest)
+WHERE p.name = 'user_review' AND j.dimension = 'effect' AND j.status = 'valid'
+GROUP BY e.cell
 """
 
 
@@ -302,12 +318,13 @@ def behaviour_sheet(found: Sequence[Behaviour], notes: Sequence[str]) -> Sheet:
             one.label,
             f"{one.dialogues:,}",
             *map(str, (one.leaks, one.unshown, one.refused, one.disagreed, one.empty,
-                       one.repeated)),
+                       one.repeated, one.helped, one.hindered)),
         ]
         for one in found
     ]  # fmt: skip
     heads = ["dialogues", "leak", "accept, no target shown", "refuse, target shown",
-             "disagree with the rule", "empty words", "repeated words"]  # fmt: skip
+             "disagree with the rule", "empty words", "repeated words", "fault that helps",
+             "fault that hinders"]  # fmt: skip
     return Sheet(["user"], heads, [[Cell(text) for text in row] for row in rows], list(notes))
 
 
@@ -337,6 +354,7 @@ def notes(results: Results) -> list[str]:
     """What a reader must know of the counts."""
     return [
         "users that record no leak or no decision of a rule have no share of it; repeated words "
-        "are those of an earlier message of the same dialogue",
+        "are those of an earlier message of the same dialogue; faults are counted where the judge "
+        "`user_review` has read the dialogues",
         *watermarks(results),
     ]

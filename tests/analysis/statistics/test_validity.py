@@ -42,7 +42,7 @@ def test_each_count_is_what_its_name_says(tmp_path):
     (cell,) = grid("p", "a")
     built = Built([cell], seeds=[0], case_ids=["u0", "u1", "u2"])
     opening = {"user_text": "A red film", "user_extra": recorded(leak=False)}
-    built.episode(
+    read = built.episode(
         cell, "u0", 0, opening=opening,
         turns=numbered(
             said("A  RED film", "answer", leak=False),  # said before, but for case and space
@@ -54,9 +54,16 @@ def test_each_count_is_what_its_name_says(tmp_path):
     built.episode(cell, "u1", 0, opening=opening, turns=numbered(said("ok", "accept", "i0")))
     built.episode(cell, "u2", 0, turns=numbered(said("", "answer"), said("", "answer")))
     built.failed(cell, "u2", 0, "user", attempt=-1, ended=0.0, turns=[said("x", "accept", "i9")])
+    review = built.judge("user_review", "fault", "effect", scale=(-1, 1), label="again")
+    for turn, effect in enumerate([0, 1, 1, -1, None], start=1):  # no fault, or none that matters
+        built.verdict(review, read, "effect", effect, turn=turn)
+        built.verdict(review, read, "fault", 1.0, turn=turn)
+    built.verdict(built.judge("other", "effect"), read, "effect", 1.0, turn=1)
     results = Results.open(built.write(tmp_path))
     (found,) = behaviour(results, groups(results, []))
     assert found.dialogues == 3
+    assert found.helped == Share(2, 4)  # of those with a verdict
+    assert found.hindered == Share(1, 4)
     assert found.leaks == Share(1, 2)  # u2 records none
     assert found.unshown == Share(1, 2)
     assert found.refused == Share(1, 2)

@@ -118,6 +118,27 @@ def test_a_reply_that_persuades_before_anything_was_shown_is_not_checked():
     assert run(build("credibility"), RecordedDialogue("film", "Hi.", (early,))) == ([], [])
 
 
+def test_every_answer_of_the_user_is_reviewed_in_its_context():
+    given = {1: "no fault", 2: "fault that helps", 3: "fault that hinders",
+             4: "fault without effect"}  # fmt: skip
+    verdicts, calls = run(
+        build("user_review"), DIALOGUE, reply=lambda call: scores(verdict=given[call.turn])
+    )
+    assert by_subject(verdicts) == {
+        1: [("fault", 0), ("effect", 0)],
+        2: [("fault", 1), ("effect", 1)],
+        3: [("fault", 1), ("effect", -1)],
+        4: [("fault", 1), ("effect", 0)],
+    }
+    prompt = prompt_of(calls[1])
+    assert "Which genre?" in prompt
+    assert "See Silent River." in prompt
+    assert "user: No." in prompt
+    assert "It is worth it" not in prompt
+    silent = replace(DIALOGUE, turns=(TURNS[0]._replace(user_text=None),))
+    assert run(build("user_review"), silent) == ([], [])
+
+
 CHOICES = {"persuasiveness": "A", "trustworthiness": "B", "groundedness": "tie", "overall": "A"}
 OTHER = replace(DIALOGUE, turns=(*TURNS[:3], TURNS[3]._replace(agent_text="Alien Garden!")))
 
