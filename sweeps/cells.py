@@ -191,16 +191,15 @@ class CellMaker:
             judging |= roles
         return judging
 
-    def seeds(self, point: Mapping[str, Any]) -> Seeds:
-        """The seeds of a point."""
+    def seeding(self, point: Mapping[str, Any]) -> Seeding:
+        """The seeds of a point, as they are given."""
         raw = self._loaded.cell
         given = {key: raw[key] for key in ("seed", "seeds") if key in raw}
         for axis in SEED_AXES:
             if axis in point:
                 given = grid.put(given, axis, point[axis])
         origins = self.origins_at(point)
-        found: Seeding = check(Seeding, given, origins)
-        return found.seeding
+        return check(Seeding, given, origins)
 
     def _raw(self, point: Mapping[str, Any]) -> dict[str, Any]:
         return grid.put_all(self._loaded.cell, point)

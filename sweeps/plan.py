@@ -175,10 +175,10 @@ def make_plan(
                 known = cells.setdefault(cell.cell_id, cell)
                 if len(plan.sources[cell.source]) > len(plan.sources[known.source]):
                     cells[cell.cell_id] = replace(known, source=cell.source)
-            here = maker.seeds(point)
-            if here.order:
+            given = maker.seeding(point)
+            if given.order_is_given:
                 ordered = point
-            seeds.setdefault(cell.cell_id, {})[here] = None
+            seeds.setdefault(cell.cell_id, {})[given.seeding] = None
     except grid.GridError as error:
         raise loaded.origins.refuse((error.key,), error.message) from None
     plan.cells = [replace(cell, seeds=tuple(seeds[cell.cell_id])) for cell in cells.values()]

@@ -143,7 +143,8 @@ class Limits(_Part):
 class SeedSet(_Part):
     sampling: SeedNumber = 0
     training: SeedNumber = 0
-    order: SeedNumber = 0
+    order: SeedNumber | Literal["seed"] = 0
+    """`seed`: the number of `sampling`."""
 
 
 class Retries(_Part):
@@ -218,22 +219,30 @@ class Artifacts(_Part):
 
 
 class Seeding(_Part):
-    """`seed: 3` sets sampling and training; `seeds` sets them apart."""
+    """`seed: 3` sets sampling and training; `seeds` sets them apart, or the order besides."""
 
     seed: SeedNumber | None = None
     seeds: SeedSet | None = None
 
     @model_validator(mode="after")
     def _one_way_of_seeding(self) -> Self:
-        if self.seed is not None and self.seeds is not None:
-            raise ValueError("give `seed` or `seeds`, not both")
+        apart = set() if self.seeds is None else self.seeds.model_fields_set - {"order"}
+        if self.seed is not None and apart:
+            names = " and ".join(f"`seeds.{name}`" for name in sorted(apart))
+            raise ValueError(f"give `seed` or {names}, not both")
         return self
 
     @property
     def seeding(self) -> Seeds:
-        if self.seeds is not None:
-            return Seeds(self.seeds.sampling, self.seeds.training, self.seeds.order)
-        return Seeds(self.seed or 0, self.seed or 0, 0)
+        given = self.seeds or SeedSet()
+        sampling = given.sampling if self.seed is None else self.seed
+        training = given.training if self.seed is None else self.seed
+        return Seeds(sampling, training, sampling if given.order == "seed" else given.order)
+
+    @property
+    def order_is_given(self) -> bool:
+        """Whether an order is set to a number other than the default's."""
+        return self.seeds is not None and self.seeds.order not in (0, "seed")
 
 
 class CellConfig(Seeding):

@@ -15,8 +15,13 @@ from analysis.tables.table import make_groups, make_scored, scored_sql
 
 
 class Scores(NamedTuple):
-    """`values` has the shape (cells, cases, seeds): cases by position in their source, seeds as
-    triples in the order of the plan; NaN where there is no value."""
+    """`values` has the shape (cells, cases, seeds): cases by position in their source, seeds in the
+    order of the plan; NaN where there is no value.
+
+    Cells share a seed if sampling and training are the same: only agents with memory have an order,
+    and they are compared with agents without. Where one cell has several orders of the same
+    sampling and training, the order counts as well.
+    """
 
     values: np.ndarray
     missing: np.ndarray
@@ -53,15 +58,16 @@ def read_scores(results: Results, metric: Metric, *, complete_only: bool = True)
         counted = results.query(
             "SELECT cell, position, repetition FROM scored WHERE ours"
         ).fetchnumpy()
-    triples = list(dict.fromkeys(tuple(seeds) for cell in manifest.cells for seeds in cell.seeds))
-    number = {triple: index for index, triple in enumerate(triples)}
+    keys = _keys([cell.seeds for cell in manifest.cells])
+    every = dict.fromkeys(key for own in keys for key in own)
+    number = {key: index for index, key in enumerate(every)}
     # Repetitions are numbered over all cells, in the order of the plan.
-    seed_of = np.array([number[tuple(seeds)] for c in manifest.cells for seeds in c.seeds], int)
+    seed_of = np.array([number[key] for own in keys for key in own], int)
     samples = {source.source_id: source.sample for source in manifest.sources}
-    shape = (len(manifest.cells), max(samples.values(), default=0), len(triples))
+    shape = (len(manifest.cells), max(samples.values(), default=0), len(number))
     values, missing = np.full(shape, np.nan), np.zeros(shape, bool)
     for index, cell in enumerate(manifest.cells):
-        planned = [number[tuple(seeds)] for seeds in cell.seeds]
+        planned = [number[key] for key in keys[index]]
         missing[index, : samples[cell.source_id], planned] = True
     if len(found["cell"]):
         at = (found["cell"], found["position"], seed_of[found["repetition"]])
@@ -69,6 +75,14 @@ def read_scores(results: Results, metric: Metric, *, complete_only: bool = True)
     if len(counted["cell"]):
         missing[counted["cell"], counted["position"], seed_of[counted["repetition"]]] = False
     return Scores(values, missing, [cell.source_id for cell in manifest.cells])
+
+
+def _keys(seeds: Sequence[Sequence[Sequence[int]]]) -> list[list[tuple[int, ...]]]:
+    """By cell: what says which of its repetitions is which, with the order only where it must."""
+    without_order = [[tuple(each[:2]) for each in own] for own in seeds]
+    if all(len(set(own)) == len(own) for own in without_order):
+        return without_order
+    return [[tuple(each) for each in own] for own in seeds]
 
 
 def values_of(results: Results, axis: str) -> list[str]:

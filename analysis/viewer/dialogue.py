@@ -90,14 +90,19 @@ def row_of(index: Index, attempt: str) -> dict[str, Any] | None:
 
 
 def siblings(index: Index, row: Mapping[str, Any], snapshot: int) -> list[dict[str, Any]]:
-    """The same case and seeds in all cells of the same domain and split."""
+    """The same case and seeds in all cells of the same domain and split.
+
+    Only agents with memory have an order: where a cell lacks that of `row`, it is left out of this.
+    """
     cells = index.manifest.cells
     source = cells[row["cell"]].source_id
     rows = index.rows(
         "SELECT l.* FROM listed l "
         "JOIN plan_repetitions r ON r.repetition = l.place % 2147483648 "
         "WHERE l.place BETWEEN ? AND ? AND since <= ? AND ? < until "
-        "AND r.seed = ? AND r.seed_training = ? AND r.seed_order = ? ORDER BY l.cell",
+        "AND r.seed = ? AND r.seed_training = ? "
+        "QUALIFY row_number() OVER (PARTITION BY l.cell ORDER BY r.seed_order <> ?) = 1 "
+        "ORDER BY l.cell",
         [
             row["position"] * 2**31, (row["position"] + 1) * 2**31 - 1, snapshot, snapshot,
             row["seed"], row["seed_training"], row["seed_order"],

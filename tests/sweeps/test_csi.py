@@ -109,6 +109,14 @@ def test_table_4_varies_both_sides(data):
     assert {source.domain.dataset for source in plan.sources} == {f"Amazon2023-{CATEGORY}"}
 
 
+def test_each_seed_of_figure_5_meets_the_users_in_an_order_of_its_own(data):
+    plan = planned("fig5_memory", LAPTOP)
+    online = [cell for cell in plan.cells if cell.memory is not None]
+    assert len(online) == 2
+    for cell in online:
+        assert [(seeds.sampling, seeds.order) for seeds in cell.seeds] == [(0, 0), (1, 1)]
+
+
 def test_figure_7_has_cells_of_table_3(data):
     table = {cell.cell_id for cell in planned("table3").cells}
     assert {cell.cell_id for cell in planned("fig7_actions").cells} < table

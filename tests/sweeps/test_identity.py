@@ -74,6 +74,23 @@ def test_seeds_may_be_an_axis_as_a_whole(tmp_path):
     assert cell.seeds == (Seeds(1, 2, 0), Seeds(3, 0, 0))
 
 
+def test_the_order_can_follow_the_seed(tmp_path):
+    agent = {"name": "tests.remembering_agent"}
+    forgets = {**agent, "remembers": False}
+    grid = {"agent": [agent, forgets], "seed": [0, 7]}
+    path = write_sweep(
+        tmp_path, grid=grid, roles={"user": "weak", "agent": "weak"}, seeds={"order": "seed"}
+    )
+    first, second = plan_of(path).cells
+    assert first.seeds == (Seeds(0, 0, 0), Seeds(7, 7, 7))
+    assert second.seeds == (Seeds(0, 0, 0), Seeds(7, 7, 0))
+    path = write_sweep(
+        tmp_path, grid={**grid, "agent": [forgets]}, roles={"user": "weak", "agent": "weak"},
+        seeds={"order": "seed"},
+    )  # fmt: skip
+    assert plan_of(path).cells[0].seeds == second.seeds
+
+
 def test_a_larger_sample_keeps_the_smaller_one(tmp_path):
     path = write_sweep(tmp_path)
     few, many = ids(path, "cases.sample=4"), ids(path, "cases.sample=20")

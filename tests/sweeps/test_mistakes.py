@@ -148,7 +148,7 @@ def test_only_two_resolvers_exist(tmp_path):
         ("extends=x.yaml", "extends is for files; give the file itself among the overrides"),
         ("domain=..", "no domain can be called '..'; expected a name, or a module such as"),
         ("domain=a..b", "no domain can be called 'a..b'"),
-        ("simulator=a/b", "no simulator is called 'a/b' (known: concept, "),
+        ("simulator=a/b", "no simulator is called 'a/b' (known: "),
         ("domain=os.path", "posixpath must export exactly one name in __all__, found "),
         ("cases.sample=[", "the value is invalid YAML"),
         ("grid.seed=3", "an axis must be a list"),
@@ -163,7 +163,7 @@ def test_a_bad_override_is_quoted(tmp_path, override, expected):
 
 def test_seed_and_seeds_together_are_refused(tmp_path):
     path = write_sweep(tmp_path, seed=1, seeds={"sampling": 2}, grid={"agent": ["zero_shot"]})
-    assert "give `seed` or `seeds`, not both" in refused(path)
+    assert "give `seed` or `seeds.sampling`, not both" in refused(path)
 
 
 @pytest.mark.parametrize(

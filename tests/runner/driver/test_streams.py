@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+
 from agents.core.seeds import Seeds
+from analysis.results import Results
+from analysis.statistics.scores import read_scores
+from analysis.tables.table import metrics_of
 from runner.driver.streams import Streams
 from sweeps.storage.folder import folder_at
 from sweeps.streams import chain_of
+from tests.analysis.viewer.reading import Browser
 from tests.runner.processes import kill, wait_for
 from tests.runner.reading import outcomes, raw
 from tests.sweep_files import plan_of, write_sweep
@@ -149,6 +155,28 @@ def test_infrastructure_that_fails_stops_the_chain_and_the_next_run_continues_it
     assert set(done) == set(order[: len(done)]) and len(done) < 8
     crsweep("run", path, "models.m.error_rate=0")
     assert set(memories(tmp_path / "a" / "out")) == set(order)
+
+
+def test_agents_with_and_without_a_memory_are_compared_seed_by_seed(tmp_path, crsweep):
+    agents = [{"name": AGENT}, {"name": AGENT, "remembers": False}]
+    grid = {"agent": agents, "seed": [0, 1]}
+    path = sweep(tmp_path / "a", cases=4, grid=grid, seeds={"order": "seed"})
+    crsweep("run", path)
+    results = Results.open(tmp_path / "a" / "out")
+    [metric] = metrics_of(results, ["sr@2"])
+    scores = read_scores(results, metric)
+    assert scores.values.shape == (2, 4, 2)
+    assert np.isfinite(scores.values).all()
+    orders = results.query("SELECT DISTINCT cell, seed, seed_order FROM episodes ORDER BY ALL")
+    assert orders.fetchall() == [(0, 0, 0), (0, 1, 1), (1, 0, 0), (1, 1, 0)]
+    [(one, case)] = results.query(
+        "SELECT attempt_id, case_id FROM episodes WHERE cell = 0 AND seed = 1 LIMIT 1"
+    ).fetchall()
+    other = results.query(
+        "SELECT attempt_id FROM episodes WHERE cell = 1 AND seed = 1 AND case_id = ?", [case]
+    ).fetchall()
+    page = Browser(tmp_path / "a" / "out").get("/dialogue", attempt=one)
+    assert page.options["b"] == [attempt for (attempt,) in other]
 
 
 def test_an_order_without_a_memory_is_refused(tmp_path, crsweep):
