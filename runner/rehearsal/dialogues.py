@@ -15,12 +15,14 @@ from typing import Any
 
 from agents.core.artifacts import FitRecipe
 from agents.core.ask import CallLog, is_probe
-from runner.core.formatting import duration
+from runner.core.formatting import duration, many
 from runner.core.locations import state_of, store_of
 from runner.rehearsal.stand_ins import (
+    Rollouts,
     Spoken,
     StandIn,
     expected,
+    expected_rollouts,
     rules_resources,
     stand_ins,
     with_cases,
@@ -115,12 +117,14 @@ def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
 
     `needed` are the keys of those that a run would make if they are not ready. `calls` and tokens
     are expected ones, from a rehearsal with the rules backend; `earlier` are fits of the same
-    recipe and data under other seeds, with the seconds that they took.
+    recipe and data under other seeds, with the seconds that they took. What is collected by
+    dialogues has the fields of `Rollouts`.
     """
     store = store_of(plan.loaded.header.artifacts)
     states = {key: state_of(store, key) for key in plan.artifacts}
     to_make = [key for key, state in states.items() if state != "ready" and key in needed]
     asked = asyncio.run(expected(plan, to_make))
+    collected = asyncio.run(expected_rollouts(plan, to_make))
     found = []
     for key, artifact in plan.artifacts.items():
         domain, recipe = plan.sources[plan.cells[artifact.cells[0]].source].domain, artifact.recipe
@@ -142,6 +146,9 @@ def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
                 for about in earlier
                 if about.key != key
             ]
+        if key in collected:
+            *counts, spoken = collected[key]
+            one |= dict(zip(Rollouts._fields, counts, strict=False)) | spoken._asdict()
         found.append(one | (asked[key]._asdict() if key in asked else {}))
     return found
 
@@ -163,15 +170,29 @@ def _work(found: Mapping[str, Any]) -> str:
     if not found["needed"]:
         return f"{found['state']}, but no episode that is left needs it"
     if found["kind"] == "rollouts":
-        return f"{found['state']}, by dialogues with training users, whose cost is not estimated"
+        return f"{found['state']}, by {_dialogues_of(found)}"
     if found["kind"] != "fit":
-        spoken = Spoken(*(found[name] for name in Spoken._fields)).words()
+        spoken = _spoken_of(found).words()
         return f"{found['state']}, about {spoken} (from a rehearsal with the rules backend)"
     size = f" in {found['size']}" if found["size"] else ""
     return (
         f"{found['state']}, from a domain of {found['interactions']:,} interactions{size}; "
         f"{_time_of(found['earlier'])}"
     )
+
+
+def _dialogues_of(found: Mapping[str, Any]) -> str:
+    if "dialogues" not in found:
+        return "dialogues with training users, who are unknown until their profiles are written"
+    entries = f"{found['left_entries']:,} of {found['rehearsed']:,} dialogues left an entry"
+    return (
+        f"about {many(found['dialogues'], 'dialogue')} with training users, "
+        f"{_spoken_of(found).words()} (from a rehearsal with the rules backend, in which {entries})"
+    )
+
+
+def _spoken_of(found: Mapping[str, Any]) -> Spoken:
+    return Spoken(*(found[name] for name in Spoken._fields))
 
 
 def _time_of(earlier: Sequence[Mapping[str, Any]]) -> str:

@@ -6,6 +6,7 @@ Each is made once a process and domain, and nothing is stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from workers.artifacts.store import ArtifactDamaged, Prepared
 from workers.core.attempts import Row
 from workers.job import job_of
 from workers.kinds.artifacts import ArtifactHandler
+from workers.kinds.rollouts import rehearse as rehearse_rollouts
 from workers.resources import Resources
 
 _RULES = ModelSpec(backend="rules")
@@ -106,8 +108,62 @@ class Spoken(NamedTuple):
         )
 
 
+class Rollouts(NamedTuple):
+    """How many dialogues with training users may be played until enough entries are there."""
+
+    dialogues: int
+    rehearsed: int
+    left_entries: int
+    """Entries that the rehearsed ones have left; if none, all training users are counted."""
+    spoken: Spoken
+
+
+async def expected_rollouts(plan: Plan, keys: Sequence[str]) -> dict[str, Rollouts]:
+    """Key -> what artifacts that are collected by dialogues may cost, from the first batch of them,
+    one rehearsal for all seeds."""
+    rehearsed: dict[str, Rollouts] = {}
+    found: dict[str, Rollouts] = {}
+    for key in keys:
+        artifact = plan.artifacts[key]
+        index = artifact.cells[0]
+        if (
+            not isinstance(artifact.recipe, RolloutsRecipe)
+            or plan.sources[plan.cells[index].source].is_pending
+        ):
+            continue
+        need = next(n for n in plan.cells[index].needs if n.key_at(artifact.seed) == key)
+        if need.identity not in rehearsed:
+            rehearsed[need.identity] = await _rehearsed(plan, index, need, artifact.seed)
+        found[key] = rehearsed[need.identity]
+    return found
+
+
+async def _rehearsed(plan: Plan, index: int, need: Need, seed: int) -> Rollouts:
+    recipe = need.recipe
+    assert isinstance(recipe, RolloutsRecipe)
+    inputs = [await _find(plan, index, each, each.key_at(seed)) for each in need.inputs]
+    resources = rules_resources(plan, probe=False)
+    task = artifact_task(need.key_at(seed), index, need.name, seed)
+    played = await rehearse_rollouts(resources, task, recipe, [one.prepared for one in inputs])
+    await resources.close()
+    count, dialogues = len(played.logs), played.available
+    if played.entries:
+        batch = recipe.memory.batch
+        batches = math.ceil(recipe.size * count / played.entries / batch)
+        dialogues = min(dialogues, batches * batch)
+    records = [record for log in played.logs for record in log.records]
+    done = [record.completion for record in records if record.completion is not None]
+    share = dialogues / count if count else 0
+    spoken = Spoken(
+        round(share * len(records)),
+        round(share * sum(each.input_tokens or 0 for each in done)),
+        round(share * sum(each.output_tokens or 0 for each in done)),
+    )
+    return Rollouts(dialogues, count, played.entries, spoken)
+
+
 async def expected(plan: Plan, keys: Sequence[str]) -> dict[str, Spoken]:
-    """Key -> what artifacts that models make may cost, from one rehearsal of all that are made
+    """Key -> what artifacts that model calls make may cost, from one rehearsal of all that are made
     from one recipe, domain and folder of prompts."""
     rehearsed: dict[str, Spoken] = {}
     found: dict[str, Spoken] = {}

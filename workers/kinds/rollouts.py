@@ -65,6 +65,30 @@ async def collect(
     return ArtifactAttempt(task, None, Written(content[0], rows, time.monotonic() - started))
 
 
+class Rehearsed(NamedTuple):
+    """A few rollouts."""
+
+    logs: list[CallLog]
+    """Of each dialogue."""
+    entries: int
+    """What they have left."""
+    available: int
+    """Training users in all."""
+
+
+async def rehearse(
+    resources: Resources, task: Task, recipe: RolloutsRecipe, used: Sequence[Prepared]
+) -> Rehearsed:
+    """The first batch of what `collect` plays."""
+    training = _training(resources, task, recipe)
+    training.provide(used)
+    order = _order(training, task)
+    now = order[: recipe.memory.batch]
+    logs = [CallLog() for _ in now]
+    lessons = await _played(EpisodeHandler(training), task, now, logs)
+    return Rehearsed(logs, len(lessons), len(order))
+
+
 def _training(resources: Resources, task: Task, recipe: RolloutsRecipe) -> Resources:
     """The resources of one cell, which plays with training users and without the memory."""
     job = resources.job
@@ -90,25 +114,18 @@ async def _entries(
     on_progress: OnProgress,
 ) -> Content:
     """The entries. AgentError if the training users leave too few."""
-    seed, size, batch = task.spec.seed, recipe.size, recipe.memory.batch
-    seeds = Seeds(seed, seed, 0)
-    cases = resources.domain(0).case_ids("train")
-    order = [cases[position] for position in sample_order(cases, seed)]
+    size, batch = recipe.size, recipe.memory.batch
+    order = _order(resources, task)
     player = EpisodeHandler(resources)
     found: list[Any] = []
     played = 0
     while len(found) < size and played < len(order):
         now = order[played : played + batch]
         logs = [CallLog() for _ in now]
-        tasks = [episode_task(f"rollout-{case}", 0, seeds, case) for case in now]
-        attempts = await together(
-            player.play(each, own) for each, own in zip(tasks, logs, strict=True)
-        )
-        for attempt, own in zip(attempts, logs, strict=True):
-            log.records.extend(own.records)
-            if attempt.error is not None and attempt.error.blame == "infrastructure":
-                raise attempt.error
-            found += map(json.loads, attempt.lessons)
+        try:
+            found += await _played(player, task, now, logs)
+        finally:
+            log.records.extend(record for own in logs for record in own.records)
         played += len(now)
         on_progress(min(size, len(found)), size)
     if len(found) < size:
@@ -117,3 +134,23 @@ async def _entries(
             "size of the memory, or take more training users"
         )
     return Content({"entries": found[:size], "users": played})
+
+
+def _order(resources: Resources, task: Task) -> list[str]:
+    """The training users in the order in which they are met."""
+    cases = resources.domain(0).case_ids("train")
+    return [cases[position] for position in sample_order(cases, task.spec.seed)]
+
+
+async def _played(
+    player: EpisodeHandler, task: Task, cases: Sequence[str], logs: Sequence[CallLog]
+) -> list[Any]:
+    """What dialogues with these users leave, all played at once. Raises what infrastructure
+    failed; a dialogue that agent or user fail leaves nothing."""
+    seeds = Seeds(task.spec.seed, task.spec.seed, 0)
+    tasks = [episode_task(f"rollout-{case}", 0, seeds, case) for case in cases]
+    attempts = await together(player.play(each, own) for each, own in zip(tasks, logs, strict=True))
+    for attempt in attempts:
+        if attempt.error is not None and attempt.error.blame == "infrastructure":
+            raise attempt.error
+    return [json.loads(lesson) for attempt in attempts for lesson in attempt.lessons]

@@ -200,9 +200,14 @@ def test_an_offline_memory_is_collected_from_training_users_once(tmp_path, crswe
     store: dict[str, Any] = {"artifacts": {"path": str(tmp_path / "store")}}
     path = sweep(tmp_path / "a", cases=3, agent={"collects": 6}, **store)
     planned = crsweep("plan", path).stdout
-    assert "rollouts:" in planned and "by dialogues with training users" in planned
+    assert "rollouts:" in planned
+    assert "about 8 dialogues with training users, " in planned
+    [collected] = json.loads(crsweep("plan", path, "--json").stdout)["artifacts"]
     crsweep("doctor", path)
     crsweep("run", path)
+    assert collected["left_entries"] == collected["rehearsed"] == 4
+    assert collected["dialogues"] == 8  # whole batches
+    assert collected["calls"] > 8
     [made] = (tmp_path / "store").glob("*/data.json")
     entries = json.loads(made.read_text())["entries"]
     assert len(entries) == 6
