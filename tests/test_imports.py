@@ -10,6 +10,7 @@ import grimp
 import pytest
 
 from agents.core import plugins
+from agents.policies.core.network import POLICIES
 from agents.recommenders.core import RECOMMENDERS
 from analysis.metrics.core import METRICS
 from runner.entry import PACKAGES
@@ -21,7 +22,10 @@ from sweeps.speakers import AGENTS, USERS
 from tests.conftest import ROOT
 from workers.models import BACKENDS
 
-PLUGINS = (AGENTS, RECOMMENDERS, USERS, DOMAINS, SUCCESS, CRITICS, JUDGES, BACKENDS, METRICS)
+PLUGINS = (
+    *(AGENTS, POLICIES, RECOMMENDERS, USERS, DOMAINS, SUCCESS, CRITICS, JUDGES, BACKENDS),
+    METRICS,
+)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from agents.core.calls import EMBED, Shown
 from agents.core.errors import UsageError
 from agents.core.prompts import folder_of
 from agents.core.reading import read
+from agents.policies.core.network import Network
 from agents.recommenders.core import Recommender
 from runner.rehearsal.dialogues import rehearse
 from simulators.core.cases import Domain
@@ -35,6 +36,7 @@ from workers.backends.vllm.model.reply_length import longest_reply
 
 KINDS = {
     "agents": Agent,
+    "agents.policies": Network,
     "agents.recommenders": Recommender,
     "simulators.domains": Domain,
     "simulators.users": User,

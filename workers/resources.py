@@ -10,6 +10,7 @@ from agents.core import plugins
 from agents.core.errors import AgentError, StoreError, blaming
 from agents.core.items import Catalogue
 from agents.core.prompts import PromptFolder, folder_of
+from agents.policies.core.trained import TrainedPolicy
 from simulators.core.cases import Domain
 from sweeps.cells import Cell
 from sweeps.identity import canonical, resolve_role
@@ -24,6 +25,7 @@ from workers.backends.vllm.model import weights
 from workers.cache.client import CallCache
 from workers.job import Job
 from workers.models import BoundModel, building
+from workers.policies import ServedPolicy
 
 EnginesOfRun = Engines | LocalEngines
 
@@ -88,7 +90,10 @@ class Resources:
             if key not in self._loaded:
                 artifact = self.artifact(key)
                 with blaming(AgentError):
-                    self._loaded[key] = artifact.recipe.load(artifact.content, catalogue)
+                    loaded = artifact.recipe.load(artifact.content, catalogue)
+                if isinstance(loaded, TrainedPolicy):
+                    loaded = ServedPolicy(loaded, self._cache)
+                self._loaded[key] = loaded
         return {name: self._loaded[key] for name, key in keys.items()}
 
     def domain(self, source: int) -> Domain:

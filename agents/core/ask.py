@@ -30,7 +30,8 @@ from agents.core.calls import (
     Model,
     Shown,
 )
-from agents.core.errors import Blame, CrsweepError, ReplyInvalid
+from agents.core.errors import AgentError, Blame, CrsweepError, ReplyInvalid, described
+from agents.core.policy import DECIDE, Decision, DecisionCall, Decoding, Policy
 from agents.core.prompts import PromptFolder
 from agents.core.reading import read
 from agents.core.seeds import call_seed
@@ -160,6 +161,25 @@ class Ask:
         self.journal.complete(record, completion)
         self.journal.settle(record, valid=True)
         return done.vectors
+
+    async def decide(self, policy: Policy, state: str, decoding: Decoding) -> Decision:
+        """What the policy draws in `state`, by the call's seed.
+
+        Raises AgentError where the policy gives no decision: it is a part of the agent.
+        """
+        turn, draw, state = self.journal.turn, self._ordinal(DECIDE.name), repaired(state)
+        seed = call_seed(self.sampling, self.scope, self.role, DECIDE.name, turn, draw, 0)
+        call = DecisionCall.of(self.role, self.scope, turn, draw, seed, self.sampling, state)
+        model = policy.model(decoding)
+        record, done = await self._journalled(call, model, model.complete(call))
+        self.journal.complete(record, done)
+        try:
+            found = Decision.read(done.text)
+        except (ValueError, TypeError) as error:
+            self.journal.settle(record, valid=False)
+            raise AgentError(f"{self.role}: a decision of the policy: {described(error)}") from None
+        self.journal.settle(record, valid=True)
+        return found
 
     def as_role(self, part: str) -> Ask:
         """The same, speaking for the sub-role `part` (`agent` -> `agent.planner`).

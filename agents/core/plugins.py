@@ -23,7 +23,7 @@ from pydantic import Field as _Field
 from agents.core.errors import UsageError, described, near
 
 # Packages in the folders of plug-ins that are not plug-ins themselves.
-_NOT_PLUGINS = frozenset({"core", "multi_round", "recommenders", "tools"})
+_NOT_PLUGINS = frozenset({"core", "multi_round", "policies", "recommenders", "tools", "training"})
 
 
 class Options(BaseModel):

@@ -30,7 +30,8 @@ from agents.core.errors import DataError
 from agents.latentcrs import losses
 from agents.latentcrs.losses import GENERATIVE, INFERENCE, Candidates
 from agents.latentcrs.settings import Phase, Settings
-from agents.recommenders._torch import (
+from agents.recommenders.core import ndcg, recall, target_ranks
+from agents.training.weights import (
     Weights,
     adam_arrays,
     copied,
@@ -41,7 +42,6 @@ from agents.recommenders._torch import (
     trainable,
     weight_arrays,
 )
-from agents.recommenders.core import ndcg, recall, target_ranks
 
 _Loss = Callable[[np.ndarray, Candidates], Tensor]
 

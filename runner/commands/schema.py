@@ -20,6 +20,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from agents.core import plugins
+from agents.policies.core.network import POLICIES, NetworkRef
 from agents.recommenders.core import RECOMMENDERS, RecommenderRef
 from analysis.metrics.core import METRICS
 from simulators.core.critic import CRITICS
@@ -47,11 +48,14 @@ _KINDS = {
     "critic": (CRITICS, "name"),
     "success": (SUCCESS, "name"),
     "recommender": (RECOMMENDERS, "name"),
+    "network": (POLICIES, "name"),
     "judge": (JUDGES, "name"),
     "model": (BACKENDS, "backend"),
 }
 _PLAYED = ("domain", "agent", "simulator", "critic", "success")
 """Kinds that a cell has one of."""
+_REFERENCES = {RecommenderRef.__name__: "recommender", NetworkRef.__name__: "network"}
+"""Options that are a plug-in -> its kind."""
 _COMMON: dict[str, type[BaseModel]] = {"judge": JudgeRef, "model": ModelSpec}
 """What entries of a kind have besides the options of their plug-in."""
 
@@ -216,8 +220,8 @@ def _opened(
     """`schema` with its parts in place, references allowed, and nothing required."""
     if "$ref" in schema:
         name = schema["$ref"]
-        if name == RecommenderRef.__name__:
-            return {**_pointer("recommender"), **_kept(schema)}
+        if name in _REFERENCES:
+            return {**_pointer(_REFERENCES[name]), **_kept(schema)}
         return {**_opened(parts[name], parts, models, models.get(name)), **_kept(schema)}
     found = {
         key: value

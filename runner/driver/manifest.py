@@ -13,6 +13,8 @@ from typing import Any
 
 from agents.core import plugins
 from agents.core.errors import UsageError
+from agents.policies.core.network import POLICIES
+from agents.policies.core.recipes import PolicyRecipe
 from agents.recommenders.core import RECOMMENDERS, Fit
 from runner.core.sent import sent_package
 from runner.driver.environment import library_versions
@@ -131,6 +133,12 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
                 (RECOMMENDERS, need.recipe.ref.name)
                 for need in cell.needs
                 if isinstance(need.recipe, Fit)
+            ),
+            *(
+                (POLICIES, each.recipe.network.name)
+                for need in cell.needs
+                for each in need.whole()
+                if isinstance(each.recipe, PolicyRecipe)
             ),
         ]
         for package, name in named:

@@ -15,7 +15,8 @@ from agents.core.artifacts import Content, Progress
 from agents.core.errors import DataError
 from agents.core.items import TrainingData
 from agents.recommenders._sequential.inference import EPSILON
-from agents.recommenders._torch import (
+from agents.recommenders.core import histories, ndcg, target_ranks
+from agents.training.weights import (
     Weights,
     adam_arrays,
     array_of,
@@ -27,7 +28,6 @@ from agents.recommenders._torch import (
     trainable,
     weight_arrays,
 )
-from agents.recommenders.core import histories, ndcg, target_ranks
 
 if TYPE_CHECKING:
     from agents.recommenders._sequential import SASRecOptions

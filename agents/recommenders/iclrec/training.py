@@ -14,7 +14,7 @@ from agents.core.artifacts import Content, Progress
 from agents.core.items import TrainingData
 from agents.recommenders._k_means import assigned, k_means
 from agents.recommenders._sequential.training import Run, forward, padded, steps
-from agents.recommenders._torch import Weights, array_of
+from agents.training.weights import Weights, array_of
 
 if TYPE_CHECKING:
     from agents.recommenders.iclrec import _Options

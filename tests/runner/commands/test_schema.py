@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from agents.core import plugins
+from agents.policies.core.network import POLICIES
 from agents.recommenders.core import RECOMMENDERS
 from analysis.metrics.core import METRICS
 from runner.cli.main import main
@@ -68,7 +69,8 @@ def test_the_sweeps_of_docs_and_of_tests_fit_it():
     ("kind", "package", "key"),
     [("agent", AGENTS, "name"), ("simulator", USERS, "name"), ("domain", DOMAINS, "name"),
      ("critic", CRITICS, "name"),
-     ("recommender", RECOMMENDERS, "name"), ("model", BACKENDS, "backend")],
+     ("recommender", RECOMMENDERS, "name"), ("network", POLICIES, "name"),
+     ("model", BACKENDS, "backend")],
 )  # fmt: skip
 def test_it_knows_every_option_of_every_plug_in(kind, package, key):
     definition = SCHEMA["definitions"][kind]

@@ -1,0 +1,1 @@
+"""What policies share: labels, options, data, recipes, and how a trained one answers."""

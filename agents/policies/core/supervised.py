@@ -1,0 +1,163 @@
+"""Supervised fine-tuning of a policy (RSO eq. 6), in torch.
+
+AdamW with a linear decay of the learning rate to 0 (section IV-D). Nothing is chosen on the
+held-out part. It is only measured, after every epoch, and two baselines on it at the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from agents.core.artifacts import Content, Progress
+from agents.core.errors import DataError
+from agents.policies.core.baselines import Scores, majority, scores, tf_idf_regression
+from agents.policies.core.dialogues import Example
+from agents.policies.core.labels import LabelSet, labels_of, merged
+from agents.policies.core.network import NetworkRef, Trainable
+from agents.policies.core.trained import log_softmax
+from agents.training.weights import Weights, adam_arrays, device_of, restore_adam, seeded
+
+_AT_ONCE = 64  # texts of the held-out part
+_NETWORK = "network_"
+
+
+def fine_tune(
+    ref: NetworkRef,
+    labels: LabelSet,
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+    sft: Mapping[str, Any],
+    seed: int,
+    state: Content | None,
+    *,
+    device: str,
+    threads: int,
+) -> Iterator[Progress]:
+    """A state after every epoch; the last step has the result.
+
+    `sft` are the options of `agents.policies.core.options.SftOptions`. Its content's data has
+    `report`: the figures of each epoch, and those of the baselines.
+    """
+    run = _Run(ref, labels, train, held_out, sft, seed, state, device, threads)
+    while run.epoch < sft["epochs"]:
+        run.one_epoch()
+        yield Progress(run.epoch, sft["epochs"], run.note, state=run.state())
+    yield Progress(run.epoch, sft["epochs"], run.note, result=run.result())
+
+
+class _Run:
+    def __init__(
+        self,
+        ref: NetworkRef,
+        labels: LabelSet,
+        train: Sequence[Example],
+        held_out: Sequence[Example],
+        sft: Mapping[str, Any],
+        seed: int,
+        state: Content | None,
+        device: str,
+        threads: int,
+    ) -> None:
+        if not train or not held_out:
+            raise DataError("fine-tuning needs labelled utterances in both parts, train and valid")
+        names = labels_of(labels)
+        place = {name: at for at, name in enumerate(names)}
+        self._names = names
+        self._train, self._held_out = train, held_out
+        self._wanted = np.array([place[merged(e.label, labels)] for e in train])
+        self._true = np.array([place[merged(e.label, labels)] for e in held_out])
+        self._sft, self._seed, self._threads = sft, seed, threads
+        self._device = device_of(f"the policy {ref.name!r}", device)
+        start = state
+        if state is None:
+            texts = [each.state.rpartition("\n")[2] for each in train]
+            start = ref.network.fresh(ref.options, texts, len(names), seed)
+        else:
+            start = network_of(state)
+        self._network: Trainable = ref.network.trainable(start, self._device)
+        weights: Weights = self._network.weights
+        self._adam = torch.optim.AdamW(
+            weights.values(), lr=sft["lr"], weight_decay=sft["weight_decay"]
+        )
+        self.epoch, self._report = 0, []
+        if state is not None:
+            self.epoch, self._report = state.data["epoch"], list(state.data["epochs"])
+            restore_adam(self._adam, weights, state.data["step"], state, self._device)
+
+    @property
+    def note(self) -> str:
+        last = self._report[-1]
+        return (
+            f"epoch {self.epoch}, held-out accuracy {last['accuracy']:.3f}, "
+            f"macro-F1 {last['macro_f1']:.3f}"
+        )
+
+    def one_epoch(self) -> None:
+        size, count = self._sft["batch_size"], len(self._train)
+        with seeded(self._seed, self.epoch, self._threads, self._device):
+            order = torch.randperm(count).tolist()
+            batches = -(-count // size)
+            total = 0.0
+            for number in range(batches):
+                rows = order[number * size : (number + 1) * size]
+                step = self.epoch * batches + number
+                for group in self._adam.param_groups:
+                    group["lr"] = self._sft["lr"] * (1 - step / (batches * self._sft["epochs"]))
+                logits = self._network.logits([self._train[r].state for r in rows], dropout=True)
+                wanted = torch.from_numpy(self._wanted[rows]).to(self._device)
+                loss = F.cross_entropy(logits, wanted)
+                self._adam.zero_grad()
+                loss.backward()
+                self._adam.step()
+                total += loss.item() * len(rows)
+            self.epoch += 1
+            found, nats = self._measured()
+        figures = {"loss": total / count, "held_out_loss": nats, **found._asdict()}
+        self._report.append({"epoch": self.epoch, **figures})
+
+    @torch.inference_mode()
+    def _measured(self) -> tuple[Scores, float]:
+        texts = [each.state for each in self._held_out]
+        parts = range(0, len(texts), _AT_ONCE)
+        found = [self._network.logits(texts[p : p + _AT_ONCE], dropout=False) for p in parts]
+        logits = log_softmax(torch.cat(found).double().cpu().numpy())
+        nats = float(-logits[np.arange(len(texts)), self._true].mean())
+        return scores(self._true, logits.argmax(axis=1), len(self._names)), nats
+
+    def state(self) -> Content:
+        network = self._network.content()
+        step, arrays = adam_arrays(self._adam, self._network.weights)
+        data = {"network": network.data, "epoch": self.epoch, "epochs": list(self._report)}
+        data["step"] = step
+        own = {_NETWORK + name: array for name, array in network.arrays.items()}
+        return Content(data, own | arrays)
+
+    def result(self) -> Content:
+        network, true, size = self._network.content(), self._true, len(self._names)
+        texts = [each.state for each in self._train], [each.state for each in self._held_out]
+        by_words = tf_idf_regression(texts[0], self._wanted, texts[1])
+        report = {
+            "train": len(self._train),
+            "held_out": len(self._held_out),
+            "labels": dict(Counter(self._names[at] for at in self._wanted.tolist())),
+            "epochs": self._report,
+            "majority": scores(true, majority(self._wanted, len(true)), size)._asdict(),
+            "tf_idf_regression": scores(true, by_words, size)._asdict(),
+        }
+        return Content({**network.data, "report": report}, network.arrays)
+
+
+def network_of(state: Content) -> Content:
+    """The network in a state."""
+    arrays = {
+        name.removeprefix(_NETWORK): array
+        for name, array in state.arrays.items()
+        if name.startswith(_NETWORK)
+    }
+    return Content(state.data["network"], arrays)
