@@ -1,5 +1,9 @@
 """Policies on a worker: batched, off the event loop, cached by their weights' digest."""
 
+# What is None or lacking fails its test; stand-ins are no subclasses.
+# pyright: reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false
+
 import asyncio
 import json
 import threading
@@ -140,6 +144,7 @@ def test_a_network_that_fails_is_the_agents_fault_and_fails_no_other_call(monkey
         )
 
     failed, done = asyncio.run(both())
+    assert isinstance(done, Decision)
     assert isinstance(failed, AgentError) and "no numbers" in failed.message
     assert done.label in "xyz"
 
@@ -158,6 +163,6 @@ def test_an_agent_of_an_episode_consults_its_policy(tmp_path):
     assert attempt.error is None
     decided = [r for r in attempt.journal.records if r.call.step.name == "decide"]
     labels = [Decision.read(r.completion.text).label for r in decided]
-    assert labels == [agent.strategy for agent, _ in attempt.transcript.turns]
+    assert labels == [turn.agent.strategy for turn in attempt.transcript.turns]
     assert {r.completion.fingerprint for r in decided} == {made.digest()}
     assert attempt.artifacts == {"planner": made.digest()}
