@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import LAST_GUARD_SECONDS
 from tests.fork_server import ForkServer
+from tests.runner.processes import copy_run, run_for_several
 from tests.sweep_files import write_sweep
 
 
@@ -26,30 +23,13 @@ class Ran(NamedTuple):
 @pytest.fixture(scope="session")
 def ran_once(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """Not to be changed: for all tests of a session."""
-    folder = tmp_path_factory.mktemp("ran")
-    path = write_sweep(folder)
-    env = {**os.environ, "COLUMNS": "200", "XDG_CACHE_HOME": str(folder / "cache")}
-    done = fork_server.run(["run", str(path)], env, LAST_GUARD_SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Ran(path, folder / "out", done.stdout)
+    path = write_sweep(tmp_path_factory.mktemp("ran"))
+    return Ran(path, path.parent / "out", run_for_several(fork_server, path))
 
 
 @pytest.fixture
-def ran_in(ran_once: Ran) -> Callable[[Path], Ran]:
-    """Copies that run into a folder, as if it had taken place there."""
-
-    def copied(folder: Path) -> Ran:
-        path, out = write_sweep(folder), folder / "out"
-        shutil.copytree(ran_once.out, out)
-        there, here = str(ran_once.path.parent), str(folder)
-        manifest = out / "manifest.json"
-        manifest.write_text(manifest.read_text().replace(there, here))
-        return Ran(path, out, ran_once.stdout.replace(there, here))
-
-    return copied
-
-
-@pytest.fixture
-def ran(tmp_path: Path, ran_in: Callable[[Path], Ran]) -> Ran:
-    """A run in `tmp_path`."""
-    return ran_in(tmp_path)
+def ran(tmp_path: Path, ran_once: Ran) -> Ran:
+    """A copy of it, as if it had taken place in `tmp_path`."""
+    there = ran_once.path.parent
+    said = ran_once.stdout.replace(str(there), str(tmp_path))
+    return Ran(write_sweep(tmp_path), copy_run(there, tmp_path), said)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
 
 from tests.conftest import LAST_GUARD_SECONDS
-from tests.fork_server import Command
+from tests.fork_server import Command, ForkServer
 
 T = TypeVar("T")
 _PLAYERS = ("EpisodeWorker", "ModelReplica", "VLLM::")
@@ -32,6 +35,22 @@ def wait_for(condition: Callable[[], T], process: Command, what: str) -> T:
 def end_of(process: Command) -> str:
     """What a run printed, once it has ended."""
     return process.communicate(timeout=LAST_GUARD_SECONDS)[0]
+
+
+def run_for_several(server: ForkServer, path: Path) -> str:
+    """Runs a sweep that several tests look at, with a call cache of its own; what it printed."""
+    env = {**os.environ, "COLUMNS": "200", "XDG_CACHE_HOME": str(path.parent / "cache")}
+    done = server.run(["run", str(path)], env, LAST_GUARD_SECONDS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def copy_run(there: Path, here: Path, out: str = "out") -> Path:
+    """Copies the output folder `out` from `there`, as if the run had taken place `here`."""
+    copy = Path(shutil.copytree(there / out, here / out))
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(str(there), str(here)))
+    return copy
 
 
 def kill(process: Command) -> None:

@@ -72,31 +72,29 @@ def test_the_characters_of_a_prefix_mean_themselves(tmp_path, at):
 
     for decoy in ("ab", "a"):
         stored(decoy, None)
-    for name in ("a[b]", "a?b", "a*", "it's", "50%", "a%20b", "a b", "é", "a#b", "a+b", "a&b", "~"):
+    for name in ("a[b]", "a?b", "a*", "it's 50% of a%20b, é#+&~"):
         results = Results.open(stored(name, 1))
         assert results.select("select success_turn from attempts")[1] == [("1",)], name
 
 
-def test_a_sweep_runs_is_read_and_resumed_as_in_a_local_folder(tmp_path, crsweep, at, server):
-    local = tmp_path / "local"
-    local.mkdir()
-    crsweep("run", write_sweep(local))
+def test_a_sweep_runs_is_read_and_resumed_as_in_a_local_folder(
+    tmp_path, crsweep, at, server, ran_once
+):
+    local = ran_once.out
     path = write_sweep(tmp_path, out=at)
     first = crsweep("run", path)
     assert f"results: {at}" in first.stdout
     copy = fetched(at, tmp_path / "copy")
     for reading in (outcomes, words, prompts):
-        assert reading(copy) == reading(local / "out")
+        assert reading(copy) == reading(local)
     assert parts_of(folder_at(at)) == {"cases": 1, "calls": 1, "turns": 1, "episodes": 1}
     for command, *rest in (
         ("table", "--format", "csv", "--metric", "sr@5", "--metric", "dsr_pooled@5"),
-        ("compare", "--axis", "roles.agent"),
-        ("sql", "select cell_id, seed, count(*), sum(turns) from episodes group by all "
-                "order by all", "--format", "csv"),
-        ("sql", "select count(*), sum(length(prompt)) from calls", "--format", "csv"),
+        ("sql", "select cell_id, seed, count(*), sum(turns), (select sum(length(prompt)) "
+                "from calls) from episodes group by all order by all", "--format", "csv"),
     ):  # fmt: skip
         there = crsweep(command, at, *rest).stdout
-        assert there == crsweep(command, local / "out", *rest).stdout
+        assert there == crsweep(command, local, *rest).stdout
     assert "32 of 32 episodes done" in crsweep("status", at).stdout
     assert "an object store" in crsweep("doctor", path).stdout
     assert "nothing to do: all 32 episodes are settled" in crsweep("run", path).stdout
@@ -110,8 +108,8 @@ def test_a_sweep_runs_is_read_and_resumed_as_in_a_local_folder(tmp_path, crsweep
 def test_after_sigkill_the_same_command_completes_and_a_second_driver_is_refused(
     tmp_path, crsweep, at, start
 ):
-    run = {"executor": "local", "concurrency": 80}
-    path = half_asleep(tmp_path, out=at, cases={"sample": 20}, run=run)
+    run = {"executor": "local", "concurrency": 24}
+    path = half_asleep(tmp_path, out=at, cases={"sample": 6}, run=run)
     process = start(path)
     wait_for(lambda: folder_at(at).names("episodes"), process, "a commit")
     refused = crsweep("run", path, check=2)
@@ -120,10 +118,10 @@ def test_after_sigkill_the_same_command_completes_and_a_second_driver_is_refused
     process.kill()
     process.communicate()
     before = outcomes(fetched(at, tmp_path / "before")).keys()
-    assert 0 < len(before) <= 80
+    assert 0 < len(before) <= 24
     resumed = crsweep("run", path, AWAKE)
-    assert f"160 episodes, {len(before)} done" in resumed.stdout
-    assert len(outcomes(fetched(at, tmp_path / "after"))) == 160
+    assert f"48 episodes, {len(before)} done" in resumed.stdout
+    assert len(outcomes(fetched(at, tmp_path / "after"))) == 48
 
 
 def requests_in(logs: Path) -> Counter[str]:

@@ -113,7 +113,8 @@ def test_two_servers_that_word_the_same_faults_differently_give_equal_tables(tmp
     for kind in (Usual, Other):
         folder = tmp_path / kind.__name__
         folder.mkdir()
-        with kind() as server:
+        server = kind()
+        with server:
             models = {"remote": {"backend": "openai", "base_url": server.url, "model": "qwen"}}
             path = write_sweep(
                 folder, models=models, roles={"user": "remote", "agent": "remote"}, cache="off",
@@ -127,7 +128,7 @@ def test_two_servers_that_word_the_same_faults_differently_give_equal_tables(tmp
         calls = raw(folder / "out", "calls")
         columns = ["seed", "role", "reply", "finish_reason", "input_tokens", "retries",
                    "error_class"]  # fmt: skip
-        replies = calls[columns].sort_values(columns)
+        replies = calls.sort_values(by=columns)[columns]
         found.append((table, ends.to_csv(index=False), replies.to_csv(index=False), server.faults))
         assert set(server.faults) == set(FAULTS)
         assert set(episodes.blame.dropna()) <= {"agent", "user"}
@@ -148,11 +149,12 @@ class Broke(Usual):
 
 
 def test_a_server_that_serves_no_call_stops_the_run_which_can_be_resumed(tmp_path, crsweep):
-    with Broke() as server:
+    server = Broke()
+    with server:
         models = {"remote": {"backend": "openai", "base_url": server.url, "model": "qwen"}}
         path = write_sweep(
             tmp_path, models=models, roles={"user": "remote", "agent": "remote"}, cache="off",
-            grid={"agent": ["zero_shot"], "seed": [0]}, cases={"sample": 20},
+            grid={"agent": ["zero_shot"], "seed": [0]}, cases={"sample": 8},
         )  # fmt: skip
         stopped = crsweep("run", path, check=3)
         assert "stopped early" in stopped.stdout
@@ -161,4 +163,4 @@ def test_a_server_that_serves_no_call_stops_the_run_which_can_be_resumed(tmp_pat
         server.paid = True
         crsweep("run", path)
     episodes = raw(tmp_path / "out", "episodes")
-    assert len(set(episodes[episodes.blame != "infrastructure"].episode_id)) == 20
+    assert len(set(episodes[episodes.blame != "infrastructure"].episode_id)) == 8

@@ -1,12 +1,14 @@
 """No completed call is paid for twice: the model server's own log is the witness."""
 
+import shutil
 import sys
 import time
 
 import pytest
 
+from sweeps.load import cache_of, load
 from tests.chaos.storm import WAY_SECONDS
-from tests.runner.processes import below, end_of, wait_for
+from tests.runner.processes import below, copy_run, end_of, run_for_several, wait_for
 from tests.runner.reading import log, outcomes, prompts, raw, requests, words
 from tests.sweep_files import write_sweep
 from workers.cache import journal, segments
@@ -29,13 +31,27 @@ def sweep(folder, *, cache=None, model=None, **changes):
     return write_sweep(folder, **given)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, fork_server):
+    """A run that nothing has disturbed, with its cache in `shared`. Not to be changed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, folder / "a" / "out", run_for_several(fork_server, sweep(folder / "a"))
+
+
+@pytest.fixture
+def ran(whole, tmp_path):
+    """A copy of it, as if it had taken place in `tmp_path`."""
+    there, _, _ = whole
+    shutil.copytree(there / "shared", tmp_path / "shared")
+    return sweep(tmp_path / "a"), copy_run(there, tmp_path, "a/out")
+
+
 def results(out):
     return outcomes(out), words(out), prompts(out)
 
 
-def test_equal_calls_are_paid_once_and_the_users_opening_once_for_all_agents(tmp_path, crsweep):
-    out = tmp_path / "a" / "out"
-    said = crsweep("run", sweep(tmp_path / "a")).stdout
+def test_equal_calls_are_paid_once_and_the_users_opening_once_for_all_agents(whole):
+    _, out, said = whole
     assert set(requests(out).values()) == {1}
     openings = [line for line in log(out) if (line["step"], line["reask"]) == ("open", 0)]
     assert len(openings) == 6 * 2  # users and seeds
@@ -45,17 +61,15 @@ def test_equal_calls_are_paid_once_and_the_users_opening_once_for_all_agents(tmp
     assert f"{len(calls):,} calls ({calls.cached.sum():,} from the cache)" in said
 
 
-def test_a_folder_with_journals_goes_on_when_its_manifest_was_deleted(tmp_path, crsweep):
-    path, out = sweep(tmp_path / "a"), tmp_path / "a" / "out"
-    crsweep("run", path)
+def test_a_folder_with_journals_goes_on_when_its_manifest_was_deleted(ran, crsweep):
+    path, out = ran
     assert (out / journal.FOLDER).is_dir()
     (out / "manifest.json").unlink()
     assert "nothing to do" in crsweep("run", path).stdout
 
 
-def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(tmp_path, crsweep):
+def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(ran, tmp_path, crsweep):
     shared = tmp_path / "shared"
-    crsweep("run", sweep(tmp_path / "a"))
     assert sum(health.entries for health in segments.verify(shared)) == len(
         requests(tmp_path / "a" / "out")
     )
@@ -80,10 +94,9 @@ def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(tmp_p
 
 @pytest.mark.parametrize("mode", ["readwrite", "off"])
 def test_after_sigkill_of_the_driver_only_what_was_in_the_air_is_paid_again(
-    tmp_path, crsweep, mode, start
+    tmp_path, crsweep, mode, start, whole
 ):
     cache = {"path": str(tmp_path / f"shared-{mode}"), "mode": mode}
-    crsweep("run", sweep(tmp_path / "whole", cache="off"))
     slow = {"latency_ms": 300}  # or it might be through before it is killed
     path, out = sweep(tmp_path / "killed", cache=cache, model=slow), tmp_path / "killed" / "out"
     process = start(path)
@@ -98,8 +111,8 @@ def test_after_sigkill_of_the_driver_only_what_was_in_the_air_is_paid_again(
     crsweep("run", path, "models.m.latency_ms=10")
     again = sum(requests(out).values()) - len(requests(out))
     assert again == len(asked) - len(kept) <= 4  # dialogues at once
-    assert requests(out).keys() == requests(tmp_path / "whole" / "out").keys()
-    assert results(out) == results(tmp_path / "whole" / "out")
+    assert requests(out).keys() == requests(whole[1]).keys()
+    assert results(out) == results(whole[1])
     assert not journal.files(out)
     assert len(segments.paths(tmp_path / f"shared-{mode}")) == (mode == "readwrite")
 
@@ -130,9 +143,8 @@ def test_a_cache_that_is_killed_comes_back_and_nothing_is_paid_twice(tmp_path, c
     assert entries == len(requests(out))
 
 
-def test_prune_and_verify_look_after_the_shared_cache(tmp_path, crsweep):
+def test_prune_and_verify_look_after_the_shared_cache(ran, tmp_path, crsweep):
     shared = tmp_path / "shared"
-    crsweep("run", sweep(tmp_path / "a"))
     count = len(requests(tmp_path / "a" / "out"))
     whole = crsweep("cache", "verify", "--path", shared).stdout
     assert f"{shared}: {count:,} calls read in 1 files, all intact" in whole
@@ -228,11 +240,13 @@ def test_strict_is_refused_where_nobody_knows_what_serves(tmp_path, crsweep):
     crsweep("plan", write_sweep(tmp_path, cache={"match": "strict"}))  # rules are never cached
 
 
-@pytest.mark.parametrize("cache", ["cache: off", "cache: {mode: off}", 'cache: {mode: "off"}'])
-def test_yamls_off_is_a_mode(tmp_path, crsweep, cache):
+def test_yamls_off_is_a_mode(tmp_path, crsweep):
     path = sweep(tmp_path / "a", cases={"sample": 1}, grid={"agent": ["zero_shot"]})
     lines = [line for line in path.read_text().splitlines() if "shared" not in line]
-    path.write_text("\n".join([line for line in lines if line != "cache:"] + [cache]))
+    without = [line for line in lines if line != "cache:"]
+    for cache in ("cache: {mode: off}", 'cache: {mode: "off"}', "cache: off"):
+        path.write_text("\n".join([*without, cache]))
+        assert cache_of(load(path, []).recorded).mode == "off"
     crsweep("run", path)
     assert not (tmp_path / "shared").exists()
     assert "none is shared" in crsweep("status", tmp_path / "a" / "out").stdout

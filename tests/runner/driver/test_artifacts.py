@@ -4,7 +4,6 @@
 # pyright: reportOptionalMemberAccess=false
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -20,7 +19,14 @@ import pytest
 from analysis.results import Results
 from sweeps.artifacts import artifact_task
 from tests.conftest import LAST_GUARD_SECONDS, ROOT
-from tests.runner.processes import assert_gone, end_of, kill, wait_for
+from tests.runner.processes import (
+    assert_gone,
+    copy_run,
+    end_of,
+    kill,
+    run_for_several,
+    wait_for,
+)
 from tests.runner.reading import log, outcomes, raw
 from tests.sweep_files import plan_of, write_sweep
 from workers.artifacts.store import ArtifactStore
@@ -74,20 +80,16 @@ def tree_requests(out):
 def ran_once(tmp_path_factory, fork_server):
     """The sweep after a run, with the store that it has filled. Not to be changed."""
     folder = tmp_path_factory.mktemp("ran")
-    env = {**os.environ, "COLUMNS": "200", "XDG_CACHE_HOME": str(folder / "cache")}
-    done = fork_server.run(["run", str(sweep(folder / "a"))], env, LAST_GUARD_SECONDS)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout
+    return folder, run_for_several(fork_server, sweep(folder / "a"))
 
 
 @pytest.fixture
 def ran(ran_once, tmp_path):
     """A copy of it, as if it had taken place in `tmp_path`."""
     there, _ = ran_once
-    for name in ("a", "store"):
-        shutil.copytree(there / name, tmp_path / name)
-    manifest = tmp_path / "a" / "out" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(str(there), str(tmp_path)))
+    shutil.copytree(there / "store", tmp_path / "store")
+    shutil.copytree(there / "a", tmp_path / "a", ignore=lambda *_: ["out"])
+    copy_run(there, tmp_path, "a/out")
     return sweep(tmp_path / "a")
 
 

@@ -25,7 +25,7 @@ from tests.sweep_files import write_sweep
 from workers.backends.rules.backend import RulesBackend
 
 ANSWER = RulesBackend.complete
-CASES = 4
+CASES = 2
 GRID = {"agent": ["zero_shot", "react"], "roles.agent": ["strong"], "seed": [0, 1]}
 ROLES = {"user": "strong", "judge": "weak"}
 PAIR = {"name": "pairwise", "axis": "agent", "baseline": "zero_shot", "against": ["react"]}
@@ -281,7 +281,7 @@ def test_samples_of_a_greedy_model_are_refused(sweep):
 
 def test_a_driver_killed_while_judging_is_resumed_without_judging_twice(sweep, start):
     judges = ["relevance", {"name": "credibility", "samples": 2}]
-    changes = {"cases": {"sample": 30}, "judges": judges}
+    changes = {"cases": {"sample": 15}, "judges": judges}
     path = sweep.write(**changes)
     process = start(path)
     wait_for(lambda: list(sweep.out.glob("judgements/*.parquet")), process, "a judgement")

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 
 from agents.core.seeds import Seeds
 from analysis.results import Results
@@ -15,19 +16,19 @@ from runner.driver.streams import Streams
 from sweeps.storage.folder import folder_at
 from sweeps.streams import chain_of
 from tests.analysis.viewer.reading import Browser
-from tests.runner.processes import kill, wait_for
+from tests.runner.processes import kill, run_for_several, wait_for
 from tests.runner.reading import outcomes, raw
 from tests.sweep_files import plan_of, write_sweep
 from workers.results.bundles import read_columns
 
 AGENT = "tests.remembering_agent"
-CASES = 60
+CASES = 16
 
 
 def sweep(folder, *, cases=CASES, latency=0.0, agent=None, **changes):
     folder.mkdir(exist_ok=True)
     given = {
-        "domain": {"name": "synthetic", "items": 80, "users": CASES, "history": 4},
+        "domain": {"name": "synthetic", "items": 80, "users": 60, "history": 4},
         "cases": {"sample": cases},
         "models": {"m": {"backend": "latency", "latency_ms": latency}},
         "roles": {"user": "m", "agent": "m"},
@@ -59,11 +60,17 @@ def order_of(path, *overrides):
     return [[link.case_id for link in batch] for batch in chain.batches]
 
 
-def test_a_stream_is_the_same_on_ray_after_a_kill_and_under_other_hash_seeds(
-    tmp_path, crsweep, start
-):
-    path, out = sweep(tmp_path / "whole"), tmp_path / "whole" / "out"
-    crsweep("run", path, PYTHONHASHSEED="5")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, fork_server):
+    """A stream that was run at once: its sweep file, and its folder. Not to be changed."""
+    folder = tmp_path_factory.mktemp("streams") / "whole"
+    path = sweep(folder)
+    run_for_several(fork_server, path)
+    return path, folder / "out"
+
+
+def test_the_memory_grows_by_a_dialogue_in_the_order_of_the_seed(whole):
+    path, out = whole
     found = memories(out)
     order = [case for [case] in order_of(path)]
     assert len(found) == CASES
@@ -73,11 +80,17 @@ def test_a_stream_is_the_same_on_ray_after_a_kill_and_under_other_hash_seeds(
     other = order_of(path, "seeds.order=1")
     assert sorted(other) == sorted([case] for case in order) and other != order_of(path)
 
+
+@pytest.mark.ray
+def test_a_stream_is_the_same_on_ray_and_under_another_hash_seed(tmp_path, crsweep, whole):
     run = {"executor": "ray", "episode_workers": 2, "concurrency": 8}
     crsweep("run", sweep(tmp_path / "ray", run=run), PYTHONHASHSEED="77")
-    assert outcomes(tmp_path / "ray" / "out") == outcomes(out)
-    assert memories(tmp_path / "ray" / "out") == found
+    assert outcomes(tmp_path / "ray" / "out") == outcomes(whole[1])
+    assert memories(tmp_path / "ray" / "out") == memories(whole[1])
 
+
+def test_a_stream_is_the_same_after_a_kill(tmp_path, crsweep, start, whole):
+    _, out = whole
     killed = sweep(tmp_path / "killed", latency=5.0)
     process = start(killed)
 
@@ -89,7 +102,7 @@ def test_a_stream_is_the_same_on_ray_after_a_kill_and_under_other_hash_seeds(
     assert 0 < len(outcomes(tmp_path / "killed" / "out")) < CASES
     crsweep("run", killed, "--wait-for-lease", "60")
     assert outcomes(tmp_path / "killed" / "out") == outcomes(out)
-    assert memories(tmp_path / "killed" / "out") == found
+    assert memories(tmp_path / "killed" / "out") == memories(out)
 
 
 def test_batches_of_ten_are_five_times_as_fast_and_remember_whole_batches(tmp_path, crsweep):
