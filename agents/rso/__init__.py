@@ -24,7 +24,8 @@ Figure 5. Decided here, and what the authors' released code does:
   picks one of the items and sums up its facts before the actor speaks: `select: true`.
 - The actor sees the dialogue, as in the code, though eq. 5 does not list it: it could not answer
   otherwise.
-- An item may be recommended again, as in the code; `repeat: false` forbids it.
+- No item of the user's history, and none that was shown before, is recommended; the code forbids
+  neither (`repeat: true`).
 - The ranking that is recorded has the `depth` nearest items, also in turns that recommend nothing:
   the code computes Recall on its 50 candidates.
 """
@@ -102,7 +103,7 @@ class _Options(AgentOptions):
     messages (released code)."""
     select: bool = False
     """Whether a model picks one of the items and sums up its facts before the actor speaks."""
-    repeat: bool = True
+    repeat: bool = False
     """Whether items of the user's history, and items shown before, may be recommended."""
 
 

@@ -107,9 +107,9 @@ def test_the_query_is_the_dialogue_and_the_preferences_or_the_last_two_messages(
     assert "Items that may suit" not in prompt(calls[-1])
 
 
-def test_no_item_comes_twice_where_that_is_forbidden():
-    assert ids(answered(replying(1), *SAID)[0].shown) == ["3"]
-    turn, _ = answered(replying(1), *SAID, repeat=False)
+def test_no_item_comes_twice_unless_that_is_allowed():
+    assert ids(answered(replying(1), *SAID, repeat=True)[0].shown) == ["3"]
+    turn, _ = answered(replying(1), *SAID)
     assert "3" not in ids(turn.ranking)
     assert "3" not in ids(turn.shown)
 
