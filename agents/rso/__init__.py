@@ -58,7 +58,7 @@ class _Preferences(ReplyModel):
         list[Annotated[str, text(200)]],
         Field(
             max_length=8,
-            description="State each preference in a few words, dislikes too; [] if nothing is "
+            description="List each preference in a few words, dislikes too; [] if nothing is "
             "known yet.",
         ),
     ]
