@@ -125,7 +125,11 @@ def refuse_flags(cls: type[BaseModel], data: Any) -> Any:
 
 def _takes_flag(annotation: Any) -> bool:
     # Text is left to pydantic, which takes no booleans for it.
-    return annotation in (bool, Any, str, Path) or any(map(_takes_flag, get_args(annotation)))
+    # `Literal[False]` too: an option that can be switched off.
+    flags = any(annotation is flag for flag in (True, False))
+    return (
+        flags or annotation in (bool, Any, str, Path) or any(map(_takes_flag, get_args(annotation)))
+    )
 
 
 def build_options(cls: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions:

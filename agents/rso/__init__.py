@@ -69,7 +69,7 @@ class _Selection(ReplyModel):
         list[Annotated[int, Field(ge=1, le=_MOST_FACTS)]],
         Field(max_length=1, description="Give the number of the best item; [] if none suits."),
     ]
-    facts: Annotated[str, text(600, "Sum up the facts about it that matter to the user.")]
+    facts: Annotated[str, text(600, "Give the facts about it that matter to the user.")]
 
 
 class _Message(ReplyModel):

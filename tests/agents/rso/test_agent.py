@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from agents.core import plugins
 from agents.core.agent import AgentContext
 from agents.core.ask import CallLog
 from agents.core.dialogue import Dialogue, Message
@@ -219,3 +220,7 @@ def test_every_strategy_says_what_to_do_and_inquiries_are_strategies():
 def test_options_are_checked(options):
     with pytest.raises(ValidationError):
         RSO.Options(**options)
+
+
+def test_the_planner_can_be_switched_off():
+    assert plugins.build_options(RSO.Options, {"planner": False}).identity() == {}
