@@ -305,10 +305,21 @@ class FigureSpec(_Part):
     """What is drawn, where the kind leaves a choice; of `curves`, what the trainings measured."""
     axis: str | None = None
     """The axis whose values have a colour each; without it, each cell has one."""
+    by: list[Literal["openness", "style"]] = []
+    """Of `turns`, `bars` and `shares`: a panel for each group of users by these."""
     of: Literal["action", "strategy"] = "action"
     """Of `shares`: which column of the turns."""
     width: Literal["column", "page"] = "column"
     """Of a two-column paper."""
+
+    @model_validator(mode="after")
+    def _has_panels(self) -> Self:
+        if self.by and self.kind not in ("turns", "bars", "shares"):
+            raise ValueError(
+                f"`by` gives turns, bars and shares a panel for each group of users; a figure of "
+                f"the kind {self.kind} has none, leave it out"
+            )
+        return self
 
 
 Axes = dict[str, list[Any]]

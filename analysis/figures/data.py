@@ -16,7 +16,7 @@ from analysis.statistics.rates import rate_interval
 from analysis.statistics.scores import Scores, read_scores, values_of
 from analysis.tables.doubts import cell_names
 from analysis.tables.labels import brief
-from analysis.tables.table import metrics_of
+from analysis.tables.table import make_groups, metrics_of
 from sweeps.manifest import CellEntry
 
 MOST_GROUPS = 10
@@ -81,9 +81,13 @@ def points(results: Results, metric: Metric, groups: Sequence[Group]) -> list[Po
     return [_point(scores, group, metric.most) for group in groups]
 
 
-def by_turn(results: Results, name: str, groups: Sequence[Group], turns: int) -> list[list[Point]]:
-    """`name@1` to `name@turns` of each group."""
-    metrics = metrics_of(results, [f"{name}@{turn}" for turn in range(1, turns + 1)])
+def by_turn(
+    results: Results, name: str, groups: Sequence[Group], turns: int, users: str = ""
+) -> list[list[Point]]:
+    """`name@1` to `name@turns` of each group, with all users or one group of them."""
+    ending = f"[{users}]" if users else ""
+    names = [f"{name}@{turn}{ending}" for turn in range(1, turns + 1)]
+    metrics = metrics_of(results, names)
     columns = [points(results, metric, groups) for metric in metrics]
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -94,12 +98,25 @@ def longest(results: Results) -> int:
     return int(found)
 
 
-def shares(results: Results, column: str, groups: Sequence[Group]) -> list[Shares]:
-    """The shares of the values of `column` of `turns`, by turn, in dialogues that are done."""
+def shares(results: Results, column: str, groups: Sequence[Group], users: str = "") -> list[Shares]:
+    """The shares of the values of `column` of `turns`, by turn, in dialogues that are done.
+
+    With all users, or one group of them.
+    """
+    among = ""
+    if users:
+        make_groups(results)
+        among = (
+            "JOIN plan_sources p USING (source_id) "
+            "SEMI JOIN drawn d ON d.source = p.source AND d.position = e.position "
+            'AND d."group" = $users '
+        )
     rows = results.query(
         f'SELECT e.cell, t.turn, t."{column}", count(*) FROM turns t '
-        "JOIN (SELECT attempt_id, cell FROM episodes WHERE status = 'done') e USING (attempt_id) "
-        f'WHERE t.turn > 0 AND t."{column}" IS NOT NULL GROUP BY ALL'
+        f"JOIN (SELECT e.attempt_id, e.cell FROM episodes e {among}"
+        "WHERE e.status = 'done') e USING (attempt_id) "
+        f'WHERE t.turn > 0 AND t."{column}" IS NOT NULL GROUP BY ALL',
+        {"users": users} if users else None,
     ).fetchall()
     total: Counter[str] = Counter()
     for _, _, value, count in rows:

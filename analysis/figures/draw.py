@@ -23,7 +23,7 @@ from analysis.figures.data import (
     variations,
 )
 from analysis.figures.style import COLOURS, HATCHES, LINES, MARKERS, paper_style
-from analysis.metrics.core import Metric
+from analysis.metrics.core import POOLED, Metric, groups_by
 from analysis.results import Results
 from analysis.tables.table import metrics_of
 from sweeps.schema import FigureSpec
@@ -89,19 +89,22 @@ def draw(results: Results, spec: FigureSpec) -> Drawing:
 def _turns(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
     name = spec.metrics[0].partition("@")[0] if spec.metrics else "sr"
     turns = longest(results)
-    rows = by_turn(results, name, groups, turns)
-    _need(point for row in rows for point in row)
-    axes = figure.subplots()
+    users = _users(spec)
+    drawn = [by_turn(results, name, groups, turns, each) for each in users]
+    _need(point for rows in drawn for row in rows for point in row)
     at = np.arange(1, turns + 1)
-    for n, (group, row) in enumerate(zip(groups, rows, strict=True)):
-        low, mean, high = (np.array([getattr(p, part) for p in row]) for part in _PARTS)
-        axes.fill_between(at, low, high, color=COLOURS[n], alpha=0.15, linewidth=0)
-        axes.plot(
-            at, mean, color=COLOURS[n], marker=MARKERS[n], linestyle=LINES[n], label=group.label
-        )
-    axes.set(xlabel="turn t", ylabel=f"{name}@t", xticks=_ticks(turns))
-    axes.set_ylim(bottom=0)
-    _legend(figure, axes)
+    panels = _panels(figure, len(users), spec, sharey=True)
+    for axes, each, rows in zip(panels, users, drawn, strict=True):
+        for n, (group, row) in enumerate(zip(groups, rows, strict=True)):
+            low, mean, high = (np.array([getattr(p, part) for p in row]) for part in _PARTS)
+            axes.fill_between(at, low, high, color=COLOURS[n], alpha=0.15, linewidth=0)
+            axes.plot(
+                at, mean, color=COLOURS[n], marker=MARKERS[n], linestyle=LINES[n],
+                label=group.label,
+            )  # fmt: skip
+        axes.set(title=each, xlabel="turn t", ylabel=f"{name}@t", xticks=_ticks(turns))
+        axes.set_ylim(bottom=0)
+    _legend(figure, panels[0])
 
 
 def _tradeoff(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
@@ -142,11 +145,17 @@ def _scatter(
 
 
 def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
-    metrics = metrics_of(results, spec.metrics or results.manifest.metrics)
+    names = spec.metrics or results.manifest.metrics
+    if spec.by:
+        names = [f"{name}[{each}]" for name in names for each in _users(spec)]
+    metrics = metrics_of(results, names)
     found = [points(results, metric, groups) for metric in metrics]
     _need(point for column in found for point in column)
     # Metrics of different scales have axes of their own.
-    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    if spec.by:
+        panels = _panels(figure, len(metrics), spec, sharey=len(names) == len(_users(spec)))
+    else:
+        panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     for axes, metric, column in zip(panels, metrics, found, strict=True):
         for n, (group, point) in enumerate(zip(groups, column, strict=True)):
             axes.bar(
@@ -164,19 +173,15 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Grou
 
 
 def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
-    if len(groups) > _PANELS:
+    shown = [(group, users) for users in _users(spec) for group in groups]
+    if len(shown) > _PANELS:
         raise UsageError(
-            f"{len(groups)} panels are too many (at most {_PANELS}); group the cells by one axis: "
+            f"{len(shown)} panels are too many (at most {_PANELS}); group the cells by one axis: "
             f"--axis AXIS (axes: {', '.join(results.axes)})"
         )
-    found = shares(results, spec.of, groups)
-    across = min(len(groups), 2 if spec.width == "column" else 3)
-    down = -(-len(groups) // across)
-    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() * (0.5 + 0.5 * down))
-    panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
-    for axes in panels[len(groups) :]:
-        axes.set_visible(False)
-    for axes, group, each in zip(panels, groups, found, strict=False):
+    found = [each for users in _users(spec) for each in shares(results, spec.of, groups, users)]
+    panels = _panels(figure, len(shown), spec, sharey=True)
+    for axes, (group, users), each in zip(panels, shown, found, strict=True):
         bottom = np.zeros(len(each.turns))
         for n, (value, part) in enumerate(each.shares.items()):
             n %= len(COLOURS)
@@ -185,16 +190,17 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gr
                 hatch=HATCHES[n], edgecolor="white", linewidth=0, label=value,
             )  # fmt: skip
             bottom += part
-        axes.set_title(group.label)
+        axes.set_title(f"{group.label}, {users}" if users else group.label)
         labels = [f"{t}\n{n:,}" for t, n in zip(each.turns, each.dialogues, strict=True)]
         kept = _ticks(len(labels))
         axes.set_xticks([each.turns[k - 1] for k in kept], [labels[k - 1] for k in kept])
         axes.grid(False)
         axes.set_ylim(0, 1)
-    for row in range(down):
-        panels[row * across].set_ylabel(f"share of {spec.of}s")
-    for n in range(max(0, len(groups) - across), len(groups)):
-        panels[n].set_xlabel("turn\ndialogues that got there")
+    across = panels[0].get_gridspec().ncols
+    for axes in panels[::across]:
+        axes.set_ylabel(f"share of {spec.of}s")
+    for axes in panels[-across:]:
+        axes.set_xlabel("turn\ndialogues that got there")
     _legend(figure, panels[0])
 
 
@@ -271,13 +277,8 @@ def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[Group])
         label: group.label
         for label, group in zip(labels, _with_room([Group(x, []) for x in labels]), strict=True)
     }
-    across = min(len(found), 2 if spec.width == "column" else 3)
-    down = -(-len(found) // across)
-    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() * (0.5 + 0.5 * down))
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    for axes in panels[len(found) :]:
-        axes.set_visible(False)
-    for axes, (series, column) in zip(panels, found.items(), strict=False):
+    panels = _panels(figure, len(found), spec)
+    for axes, (series, column) in zip(panels, found.items(), strict=True):
         for each in column:
             n = labels.index(each.label)
             several = len(each.lines) > 1
@@ -292,11 +293,28 @@ def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[Group])
         axes.xaxis.get_major_locator().set_params(integer=True)
     handles = {
         label: handle
-        for axes in panels[: len(found)]
+        for axes in panels
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     if len(handles) > 1:
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=1)
+
+
+def _users(spec: FigureSpec) -> list[str]:
+    """The groups of users that have panels of their own, and all of them pooled; one empty name
+    without groups."""
+    return [*groups_by(spec.by), POOLED] if spec.by else [""]
+
+
+def _panels(figure: Any, count: int, spec: FigureSpec, **options: Any) -> list[Any]:
+    """So many panels, in rows that fit the width; the figure grows with the rows."""
+    across = min(count, 2 if spec.width == "column" else 4 if count == 4 else 3)
+    down = -(-count // across)
+    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() * (0.5 + 0.5 * down))
+    panels = list(figure.subplots(down, across, squeeze=False, **options).ravel())
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return panels[:count]
 
 
 _KINDS: dict[str, Callable[[Any, Results, FigureSpec, Sequence[Group]], Any]] = {

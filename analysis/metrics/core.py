@@ -104,11 +104,8 @@ def parse(text: str) -> Metric:
     return replace(metric, name=text, completed_only=completed, clean=clean, group=group)
 
 
-def by_group(metrics: Iterable[str], kinds: Iterable[str]) -> list[str]:
-    """Each of `metrics` for each group by `kinds` (openness, style), and over all groups.
-
-    UsageError for an unknown kind, and for a metric that names a group already.
-    """
+def groups_by(kinds: Iterable[str]) -> list[str]:
+    """The groups of users by `kinds` (openness, style). UsageError for an unknown kind."""
     groups: list[str] = []
     for kind in dict.fromkeys(kinds):
         if kind not in GROUPS:
@@ -116,6 +113,15 @@ def by_group(metrics: Iterable[str], kinds: Iterable[str]) -> list[str]:
                 f"found no groups by {kind!r}{near(kind, GROUPS)} (known: {', '.join(GROUPS)})"
             )
         groups += GROUPS[kind]
+    return groups
+
+
+def by_group(metrics: Iterable[str], kinds: Iterable[str]) -> list[str]:
+    """Each of `metrics` for each group by `kinds`, and over all groups.
+
+    UsageError for an unknown kind, and for a metric that names a group already.
+    """
+    groups = groups_by(kinds)
     found = []
     for metric in metrics:
         if _group(metric)[1]:

@@ -199,6 +199,10 @@ def plot(
     axis: Annotated[
         str | None, typer.Option(help="Draw one line or bar per value of this axis.")
     ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="A panel per group of users: openness or style; may be repeated."),
+    ] = None,
     of: Annotated[str | None, typer.Option(help="For shares: action or strategy.")] = None,
     width: Annotated[str | None, typer.Option(help="Width of the figure: column or page.")] = None,
     out: Annotated[
@@ -215,6 +219,7 @@ def plot(
             figure,
             metrics=metric or [],
             axis=axis,
+            by=by or [],
             of=of,
             width=width,
             out=out or [],

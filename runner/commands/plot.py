@@ -24,6 +24,7 @@ def show_plot(
     *,
     metrics: Sequence[str],
     axis: str | None,
+    by: Sequence[str] = (),
     of: str | None,
     width: str | None,
     out: Sequence[Path],
@@ -35,12 +36,20 @@ def show_plot(
     """
     results = Results.open(folder)
     spec = _spec(results, figure)
-    given = {"metrics": list(metrics) or None, "axis": axis, "of": of, "width": width}
+    given = {
+        "metrics": list(metrics) or None,
+        "axis": axis,
+        "by": list(by) or None,
+        "of": of,
+        "width": width,
+    }
     try:
         changed = {key: value for key, value in given.items() if value is not None}
         spec = FigureSpec(**spec.model_dump() | changed)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # of options that do not go together
+            raise UsageError(first["msg"].removeprefix("Value error, ")) from None
         raise UsageError(
             f"--{first['loc'][0]} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents.core.errors import UsageError
-from analysis.figures.data import curves
+from analysis.figures.data import curves, groups_of, shares
 from analysis.figures.draw import draw
 from analysis.results import Results
 from runner.commands.plot import KINDS, show_plot
@@ -126,6 +126,35 @@ def _is_text(artist) -> bool:
     from matplotlib.text import Text
 
     return isinstance(artist, Text)
+
+
+def test_groups_of_users_have_panels_with_what_the_table_has(tmp_path):
+    built = Built(grid_of("a", "b", backbones=["s"]), seeds=[0], case_ids=["u0", "u1", "u2"])
+    built.groups = {"u0": ["Active"], "u1": ["Passive"], "u2": ["Active"]}
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            action = "ask" if case_id == "u1" else "recommend"
+            won = 1 if case_id == "u0" else None
+            built.episode(cell, case_id, 0, success_turn=won, turns=[{**TURN, "action": action}])
+    results = Results.open(built.write(tmp_path))
+    figure = draw(results, FigureSpec(kind="bars", metrics=["sr@5"], by=["openness"])).figure
+    heights = {
+        axes.get_title().partition(" ")[0]: [bar.get_height() for bar in axes.patches]
+        for axes in figure.axes
+    }
+    assert heights["sr@5[Active]"] == [0.5, 0.5]
+    assert heights["sr@5[Passive]"] == [0, 0]
+    assert heights["sr@5[overall_pooled]"] == pytest.approx([1 / 3, 1 / 3])
+    figure = draw(results, FigureSpec(kind="turns", by=["openness"])).figure
+    assert [axes.get_title() for axes in figure.axes][-1] == "overall_pooled"
+    spec = FigureSpec(kind="shares", axis="agent", by=["openness"])
+    found = shares(results, spec.of, groups_of(results, "agent"), "Passive")
+    assert [each.shares for each in found] == [{"ask": [1.0]}] * 2
+    with pytest.raises(UsageError, match="8 panels are too many"):
+        draw(results, spec)
+    options = {"metrics": (), "axis": None, "of": None, "width": None, "out": []}
+    with pytest.raises(UsageError, match="a figure of the kind seeds has none, leave it out"):
+        show_plot(str(tmp_path), "seeds", by=["style"], **options, console=screen())
 
 
 def test_a_training_curve_is_the_mean_over_seeds_where_all_got_that_far(tmp_path):
