@@ -103,7 +103,7 @@ def _turns(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gro
                 label=group.label,
             )  # fmt: skip
         axes.set(title=each, xlabel="turn t", ylabel=f"{name}@t", xticks=_ticks(turns))
-        axes.set_ylim(bottom=0)
+    _from_zero(panels)
     _legend(figure, panels[0])
 
 
@@ -168,7 +168,7 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Grou
             )  # fmt: skip
         axes.set(title=_named(metric), xticks=[])
         axes.grid(False, axis="x")
-        axes.set_ylim(bottom=0)
+    _from_zero(panels)
     _legend(figure, panels[0])
 
 
@@ -298,6 +298,12 @@ def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[Group])
     }
     if len(handles) > 1:
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=1)
+
+
+def _from_zero(panels: Any) -> None:
+    """Once all is drawn: a limit ends the scaling, also of panels that share the axis."""
+    for axes in panels:
+        axes.set_ylim(bottom=0)
 
 
 def _users(spec: FigureSpec) -> list[str]:

@@ -143,6 +143,8 @@ def test_groups_of_users_have_panels_with_what_the_table_has(tmp_path):
         for axes in figure.axes
     }
     assert heights["sr@5[Active]"] == [0.5, 0.5]
+    assert {axes.get_ylim() for axes in figure.axes} == {(0, figure.axes[0].get_ylim()[1])}
+    assert figure.axes[0].get_ylim()[1] > 0.9  # the interval of one of two cases is seen
     assert heights["sr@5[Passive]"] == [0, 0]
     assert heights["sr@5[overall_pooled]"] == pytest.approx([1 / 3, 1 / 3])
     figure = draw(results, FigureSpec(kind="turns", by=["openness"])).figure
