@@ -48,6 +48,14 @@ class SourceEntry(_Part):
     dataset: str = ""  # the recorded data set by its own name, such as ML-1M
 
 
+class ConcurrencyEntry(_Part):
+    """How many dialogues ran at once, where that was adapted."""
+
+    now: int
+    moves: list[tuple[float, int, str]] = []
+    """(seconds since the start, the new limit, why) of changes, the first and the latest."""
+
+
 class RunEntry(_Part):
     """One run of a driver, and what it has used as far as that driver saw."""
 
@@ -64,6 +72,8 @@ class RunEntry(_Part):
     """What was typed to run the sweep, without `--retry`; empty where nothing was."""
     typed_in: str = ""
     """The working folder that it was typed in."""
+    concurrency: ConcurrencyEntry | None = None
+    """With `run.concurrency: auto`."""
 
 
 class ArtifactEntry(_Part):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     WithJsonSchema,
@@ -165,13 +166,23 @@ class Caps(_Part):
     """GPUs times the hours that engines of the sweep held them."""
 
 
+def _number_or_auto(value: Any) -> Any:
+    """One message for the two forms that it may have."""
+    if value == "auto" or (type(value) is int and 1 <= value <= 100_000):
+        return value
+    raise ValueError(f"expected auto, or a whole number from 1 to 100,000, found {value!r}")
+
+
 class Run(_Part):
     """How to run: nothing here changes an outcome."""
 
     executor: Literal["ray", "local"] = "ray"
     episode_workers: Annotated[int, Field(ge=1, le=1024)] = 2
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] = 64
-    """Dialogues at once, over all workers."""
+    concurrency: Annotated[
+        Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"], BeforeValidator(_number_or_auto)
+    ] = 64
+    """Dialogues at once, over all workers. `auto` begins with 64, adds as long as engines and
+    servers have room, and takes away when they have none."""
     ray_address: str | None = None
     """A running cluster to join (`auto`, `host:port`); without it, a local Ray is started."""
     fit_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0

@@ -22,8 +22,9 @@ from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
 from workers.backends.core.backend import Backend, BackendContext
 from workers.cache.client import CallCache
+from workers.core.concurrency import Load
 from workers.core.environment import check_transport
-from workers.core.retry import Patience, retrying
+from workers.core.retry import retrying
 from workers.core.usage import with_possible_counts
 
 log = logging.getLogger(__name__)
@@ -123,10 +124,14 @@ class BoundModel:
         self._backend = cls(options, context)
         self._backend_name = spec.backend
         self._transient = transient
-        self._patience = Patience(self._backend.max_wait)
         self._unavailable: str | None = None
         self.guided = self._backend.guided
         self.greedy = self._backend.greedy
+
+    @property
+    def load(self) -> tuple[str, Load] | None:
+        """What its server does with the calls of this process (`Backend.load`)."""
+        return self._backend.load
 
     async def complete(self, call: Call) -> Completion:
         asked = time.monotonic()
@@ -169,7 +174,7 @@ class BoundModel:
 
     async def _complete(self, call: Call) -> Completion:
         done, retries = await retrying(
-            lambda: self._backend.complete(call), self._transient, self._patience
+            lambda: self._backend.complete(call), self._transient, self._backend.throttle
         )
         return done._replace(retries=retries) if retries else done
 
@@ -202,7 +207,7 @@ class BoundModel:
 
     async def _embed(self, texts: Sequence[str]) -> Embedded:
         done, retries = await retrying(
-            lambda: self._backend.embed(texts), self._transient, self._patience
+            lambda: self._backend.embed(texts), self._transient, self._backend.throttle
         )
         vectors = np.asarray(done.vectors, np.float32)
         if vectors.ndim != 2 or len(vectors) != len(texts):

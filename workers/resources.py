@@ -23,6 +23,7 @@ from workers.backends.vllm.client.clients import Engines
 from workers.backends.vllm.client.local import LocalEngines
 from workers.backends.vllm.model import weights
 from workers.cache.client import CallCache
+from workers.core.concurrency import Load, together
 from workers.job import Job
 from workers.models import BoundModel, building
 from workers.policies import ServedPolicy
@@ -110,6 +111,16 @@ class Resources:
         if found is None:
             found = self._cell_models[cell, role] = self._bind(self.job.cells[cell], role)
         return found
+
+    def loads(self) -> dict[str, Load]:
+        """What the engines and servers do with the calls of this process, as far as it is known
+        here: by key of the engine, or by name of the server."""
+        found = self.engines.loads()
+        servers: dict[str, list[Load]] = {}
+        for model in self._models.values():
+            if model.load is not None:
+                servers.setdefault(model.load[0], []).append(model.load[1])
+        return found | {name: together(loads) for name, loads in servers.items()}
 
     async def close(self) -> None:
         """Closes every model that was used."""

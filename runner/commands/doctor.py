@@ -235,7 +235,7 @@ def _placement(plan: Plan) -> str:
 
 def _ray(plan: Plan, console: Console) -> str:
     """Starts Ray, or joins the cluster of the sweep and looks at each of its nodes."""
-    from workers.executors.on_ray import cluster_nodes, start_ray, stop_ray
+    from workers.executors.ray_cluster import cluster_nodes, start_ray, stop_ray
 
     address = plan.loaded.header.run.ray_address
     resources = start_ray(address)

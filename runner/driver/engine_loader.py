@@ -20,6 +20,7 @@ from runner.placement.packing import Allocation, exact
 from runner.placement.place import Stage
 from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client.fleet import Fleet
+from workers.core.concurrency import Load
 
 _LOOK_EVERY = 0.2
 _NOTE_EVERY = 60.0  # seconds between notes of counts alone
@@ -213,6 +214,10 @@ class RunEngines:
     def gpu_seconds(self) -> float:
         """GPUs times the seconds that this run has held them; CPU slots are no GPUs."""
         return 0.0 if self._fleet is None or self._cpu else self._fleet.gpu_seconds()
+
+    def loads(self) -> dict[str, Load]:
+        """What each engine does that serves now, by key."""
+        return {} if self._fleet is None else self._fleet.loads()
 
     def entries(self, epoch: int) -> list[dict[str, Any]]:
         """What the manifest keeps of the engines of this run."""

@@ -16,6 +16,7 @@ from rich.markup import escape
 from agents.core.errors import CrsweepError, StoreError
 from runner.core.formatting import many
 from runner.core.screen import reason_of
+from runner.driver.concurrency import Concurrency, first_slots, worker_count
 from runner.driver.early_stop import EarlyStop
 from runner.driver.engine_loader import RunEngines
 from runner.driver.environment import environment_of
@@ -101,8 +102,16 @@ async def _run(
     streams = _streams(session)
     engines = _engines(session, executor, streams)
     queue = engines.queue
-    workers = [await executor.spawn() for _ in range(_worker_count(session))]
-    with ProgressDisplay(work.totals, session.console, lambda: queue.only_gates) as display:
+    run = session.plan.loaded.header.run
+    workers = [await executor.spawn() for _ in range(worker_count(run))]
+    concurrency = Concurrency(run, len(workers), engines.loads)
+    session.manifest.concurrency = concurrency.entry
+    with ProgressDisplay(
+        work.totals,
+        session.console,
+        lambda: queue.only_gates,
+        concurrency.limit if concurrency.adapts else None,
+    ) as display:
         work.preparation.attach(queue, display.preparing())
         session.budget.gpu_seconds = lambda: engines.gpu_seconds() + work.preparation.gpu_seconds
         early_stop = EarlyStop(
@@ -117,17 +126,19 @@ async def _run(
         noting = [
             asyncio.create_task(engines.keep_noting(lease.epoch, session.manifest.note_engines)),
             asyncio.create_task(session.manifest.keep_writing()),
+            asyncio.create_task(concurrency.keep_looking()),
         ]
         driving = drive(
             workers,
             queue,
             receivers_of(RunParts(early_stop, work.preparation, streams, queue)),
-            early_stop,
+            concurrency.hearing(early_stop),
             stopping,
             lost=executor.lost,
             left_behind=lambda name: committed_by(lease.folder, lease.epoch, name),
             replace=executor.spawn,
             epoch=lease.epoch,
+            limit=concurrency.limit,
         )
         await _until_first(driving, work.preparation.fit_late())
     for task in noting:
@@ -184,15 +195,11 @@ async def _until_first(work: Coroutine[Any, Any, None], aside: Coroutine[Any, An
         await asyncio.wait(tasks)
 
 
-def _worker_count(session: Session) -> int:
-    run = session.plan.loaded.header.run
-    return 1 if run.executor == "local" else min(run.episode_workers, run.concurrency)
-
-
 def _executor(session: Session) -> Executor:
-    plan, count = session.plan, _worker_count(session)
+    plan = session.plan
     run, job = plan.loaded.header.run, _job(session)
-    slots = -(-run.concurrency // count)
+    count = worker_count(run)
+    slots = first_slots(run, count)
     if run.executor == "local":
         return LocalExecutor(job, slots)
     environment = environment_of(plan)

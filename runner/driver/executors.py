@@ -117,11 +117,11 @@ class RayExecutor:
         console: Console,
     ) -> None:
         # Ray takes a second to import, and is needed only from here on.
-        from workers.executors import on_ray
+        from workers.executors import on_ray, ray_cluster
 
         console.print("starting Ray ..." if address is None else "joining the Ray cluster ...")
-        on_ray.start_ray(address)
-        self._ray = on_ray
+        ray_cluster.start_ray(address)
+        self._ray, self._cluster = on_ray, ray_cluster
         self.lost: type[Exception] = on_ray.WorkerLost
         self._job, self._slots, self._count = job, slots, count
         self._fit_gpus, self._environment = fit_gpus, environment
@@ -134,7 +134,7 @@ class RayExecutor:
         self._cache = None
         if job.cache is not None:
             self._cache = on_ray.RayCache(job.cache, count, job.folder.logs)
-        found = on_ray.cluster_nodes()
+        found = ray_cluster.cluster_nodes()
         self.nodes: Sequence[Node]
         self.nodes, self.cpu = cluster(found)
         self._cores = {node.node_id: node.cpus for node in found}
@@ -157,7 +157,7 @@ class RayExecutor:
         """Returns when the worker has started. StoreError if it never can."""
         start = asyncio.ensure_future(worker.start())
         while not (await asyncio.wait([start], timeout=_LOOK_EVERY))[0]:
-            if not self._ray.has_own_node():
+            if not self._cluster.has_own_node():
                 start.cancel()
                 raise StoreError("Ray's raylet on this machine has died, and all workers with it")
         await start
@@ -212,7 +212,7 @@ class RayExecutor:
             worker.abandon()
         if self._cache is not None:
             self._cache.close()
-        self._ray.stop_ray()
+        self._cluster.stop_ray()
 
     def _inform_all(self) -> None:
         self._changes += 1

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.core.invocation import for_a_file
 from runner.driver.budget import Budget
 from sweeps import manifest as manifests
-from sweeps.manifest import Manifest, RunEntry
+from sweeps.manifest import ConcurrencyEntry, Manifest, RunEntry
 from workers.results.lease import FolderLease
 
 _WRITE_EVERY = 10.0  # seconds between updates of what was paid for
@@ -27,6 +27,8 @@ class ManifestWriter:
         self._lease, self._manifest = lease, manifest
         self._run: RunEntry | None = None
         self._budget: Budget | None = None
+        self.concurrency: Callable[[], ConcurrencyEntry | None] = lambda: None
+        """What was adapted so far."""
         self._engines: Sequence[dict[str, Any]] = ()
 
     def begin_run(self, budget: Budget, command: str) -> None:
@@ -70,6 +72,7 @@ class ManifestWriter:
             paid = {
                 "tokens": {m: [used.input, used.output] for m, used in self._budget.now.items()},
                 "gpu_seconds": round(self._budget.gpu_seconds(), 1),
+                "concurrency": self.concurrency(),
             }
             update["engines"] = [*self._manifest.engines, *self._engines]
             update["runs"] = [*self._manifest.runs, self._run.model_copy(update=paid)]

@@ -140,14 +140,18 @@ class ProgressDisplay:
 
     `totals` says of each kind how many tasks there are to do. While `only_gates` says that nothing
     but gates can run, and where there is nothing to do, only `PreparingDisplay` has something to
-    show.
+    show. `at_once` says how many tasks may run at once now, where that changes.
     """
 
     def __init__(
-        self, totals: Mapping[str, int], console: Console, only_gates: Callable[[], bool]
+        self,
+        totals: Mapping[str, int],
+        console: Console,
+        only_gates: Callable[[], bool],
+        at_once: Callable[[], int] | None = None,
     ) -> None:
         self.tally = Tally({kind: KindTally(total) for kind, total in totals.items()})
-        self._console = console
+        self._console, self._at_once = console, at_once
         self._silent = lambda: not any(self._shown()) or only_gates()
         self._live = console.is_terminal
         self._bars: Progress | None = None
@@ -259,7 +263,8 @@ class ProgressDisplay:
         if settled_a_second > 0:
             total = sum(one.total for one in tally.kinds.values())
             left = duration(max(0, total - tally.settled) / settled_a_second)
-        return f"{_rate(calls_a_second)}, {short(tally.counts.tokens)} tokens, {left} left"
+        many = "" if self._at_once is None else f", {self._at_once():,} at once"
+        return f"{_rate(calls_a_second)}{many}, {short(tally.counts.tokens)} tokens, {left} left"
 
 
 def _rate(calls_a_second: float) -> str:

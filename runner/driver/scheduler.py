@@ -33,6 +33,7 @@ class Worker(Protocol):
     slots: int
 
     async def add(self, tasks: Sequence[Task]) -> None: ...
+    async def resize(self, slots: int) -> None: ...
     async def withdraw(self) -> None: ...
     async def report(self, wait: float, drain: bool) -> Report: ...
     async def stop(self) -> Report: ...
@@ -266,15 +267,18 @@ async def drive(
     left_behind: Callable[[str], Mapping[str, str]],
     replace: Callable[[], Awaitable[Worker]],
     epoch: int,
+    limit: Callable[[], int] | None = None,
 ) -> None:
     """Runs the queue empty, or until `stopping`; then every worker commits what it finished.
 
     When the queue is closed, tasks that have not begun are taken back, and those that have end.
     `receivers` has one for every kind of task. `lost` is what a worker raises when its process is
-    gone; `left_behind` reads what it had committed; `replace` makes another. Errors that end the
-    run are raised as they are.
+    gone; `left_behind` reads what it had committed; `replace` makes another. `limit` says how many
+    tasks may run at once now, over all workers; without it each keeps its slots. Errors that end
+    the run are raised as they are.
     """
     unproductive, slots = 0, sum(worker.slots for worker in workers)
+    limit, count = limit or (lambda: slots), len(workers)
 
     async def successor(error: Exception) -> Worker:
         nonlocal unproductive
@@ -296,7 +300,7 @@ async def drive(
         nonlocal unproductive
         while True:
             try:
-                await _serve(worker, queue, receivers, listener, stopping, productive, slots)
+                await _serve(worker, queue, receivers, listener, stopping, productive, limit, count)
                 return
             except lost as error:
                 statuses = left_behind(worker.name)
@@ -321,7 +325,8 @@ async def _serve(
     listener: RunListener,
     stopping: asyncio.Event,
     productive: Callable[[], None],
-    slots: int,
+    limit: Callable[[], int],
+    workers: int,
 ) -> None:
     async def take(report: Report) -> Report:
         if report.outcomes:
@@ -338,7 +343,11 @@ async def _serve(
     withdrawn = False
     free, waiting = worker.slots, 0
     while not stopping.is_set() and not queue.finished:
-        tasks = queue.lease(worker.name, max(0, free + queue.ahead(slots) - waiting))
+        share = -(-limit() // workers)
+        if share != worker.slots:
+            free = max(0, free + share - worker.slots)
+            await worker.resize(share)
+        tasks = queue.lease(worker.name, max(0, free + queue.ahead(limit()) - waiting))
         if tasks:
             await worker.add(tasks)
         if queue.closed and not withdrawn:

@@ -24,7 +24,7 @@ def nodes_of(plan: Plan, gpus: Sequence[int]) -> tuple[list[Node], bool]:
     if run.executor == "local":
         return [], False
     if run.ray_address is not None:
-        from workers.executors.on_ray import cluster_nodes, start_ray, stop_ray
+        from workers.executors.ray_cluster import cluster_nodes, start_ray, stop_ray
 
         start_ray(run.ray_address)
         try:

@@ -1,7 +1,7 @@
 """The one owner of retries of calls: tenacity, for transient errors only.
 
 A server that names the time after which it may be tried again (`EngineOverloaded.retry_after`) is
-waited for: that uses up no try. How long in all is bounded by `Patience`, so that the most
+waited for: that uses up no try. How long in all is bounded (`Throttle.most`), so that the most
 requests of a call are `most_requests`.
 """
 
@@ -34,14 +34,21 @@ _FIRST_FLOOR, _LAST_FLOOR = 0.5, 20.0  # seconds: a server that says "0" again a
 _SPREAD = 0.1  # so that calls that wait for the same moment do not come back at the same moment
 
 
-class Pause:
-    """Until when no call of a model is sent, since its server asks for that."""
+class Throttle:
+    """How the calls of one model obey its server: until when none is sent, how long each waits in
+    all (`most` seconds), and how often it was answered and refused.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, most: float) -> None:
+        self.most = most
+        self.answered = 0
+        """Calls that were answered so far."""
+        self.refused = 0
+        """How often the server said that it has no room now."""
         self._until = 0.0  # by the clock of the event loop
 
     def hold(self, seconds: float) -> bool:
-        """Waits at least that long from now; whether no pause was on."""
+        """Sends no call for that long from now; whether no pause was on."""
         now = asyncio.get_running_loop().time()
         fresh = self._until <= now
         self._until = max(self._until, now + seconds)
@@ -53,71 +60,33 @@ class Pause:
         while (left := self._until - loop.time()) > 0:  # noqa: ASYNC110  (it may be prolonged)
             await asyncio.sleep(left)
 
+    def wait_for(
+        self, error: EngineOverloaded, waits: int, waited: float, answered: int
+    ) -> float | None:
+        """Seconds that a call waits after `error`, since its server asks for that; None if it does
+        not ask, or was waited for long enough.
 
-class Patience:
-    """How long each call of one model waits in all because its server asks for it."""
-
-    def __init__(self, most: float) -> None:
-        self.most = most
-        self._answered = 0
-
-    def note_answer(self) -> None:
-        self._answered += 1
-
-    @property
-    def answered(self) -> int:
-        """Calls that were answered so far."""
-        return self._answered
-
-
-class _Waits:
-    """What one call has waited so far because its server asked for it."""
-
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
-        self._answered = patience.answered
-        self._waited = 0.0
-        self.count = 0
-
-    async def after(self, error: EngineOverloaded) -> bool:
-        """Waits as the server asks; False where it does not ask, or was waited for long enough.
-
-        Raises ModelUnavailable where it asks for more than anything waits, and where no call of
-        the model was answered meanwhile.
+        The call has waited `waits` times, `waited` seconds in all; `answered` calls were answered
+        before it was first sent. Raises ModelUnavailable where the server asks for more than
+        anything waits, and where no call of the model was answered meanwhile.
         """
-        asked, most = error.retry_after, self._patience.most
+        asked = error.retry_after
         if asked is None:
-            return False
-        floor = min(_FIRST_FLOOR * 2**self.count, _LAST_FLOOR)
-        if asked > most:
+            return None
+        if asked > self.most:
             raise ModelUnavailable(
-                f"{error.message} (the server asks to wait {asked:,.0f} s; calls wait {most:g} s "
-                "at most: max_wait)"
+                f"{error.message} (the server asks to wait {asked:,.0f} s; calls wait "
+                f"{self.most:g} s at most: max_wait)"
             )
-        wait = max(asked, floor)
-        if self._waited + wait > most:
-            if self._patience.answered > self._answered:
-                return False
-            raise ModelUnavailable(
-                f"{error.message} (no call was answered in {self._waited:,.0f} s of waiting as the "
-                "server asks)"
-            )
-        self.count += 1
-        self._waited += wait
-        await asyncio.sleep(wait * (1 + random.uniform(0, _SPREAD)))
-        return True
-
-    async def around(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What `call` gives, asked again as long as the server only asks to wait."""
-        while True:
-            try:
-                answer = await call()
-            except EngineOverloaded as error:
-                if not await self.after(error):
-                    raise
-            else:
-                self._patience.note_answer()
-                return answer
+        wait = max(asked, min(_FIRST_FLOOR * 2**waits, _LAST_FLOOR))
+        if waited + wait <= self.most:
+            return wait
+        if self.answered > answered:
+            return None
+        raise ModelUnavailable(
+            f"{error.message} (no call was answered in {waited:,.0f} s of waiting as the server "
+            "asks)"
+        )
 
 
 def most_requests(transient: int, max_wait: float) -> int:
@@ -135,17 +104,35 @@ def is_transient(error: BaseException) -> bool:
 
 
 async def retrying(
-    call: Callable[[], Awaitable[T]], transient: int, patience: Patience
+    call: Callable[[], Awaitable[T]], transient: int, throttle: Throttle
 ) -> tuple[T, int]:
     """What `call` gives, tried again up to `transient` times, and how often it was.
 
     The last error is raised as it is, with the number of its retries.
     """
-    waits = _Waits(patience)
+    waits, waited, answered = 0, 0.0, throttle.answered
+
+    async def tried() -> T:
+        """What `call` gives, asked again as long as the server only asks to wait."""
+        nonlocal waits, waited
+        while True:
+            try:
+                answer = await call()
+            except EngineOverloaded as error:
+                throttle.refused += 1
+                wait = throttle.wait_for(error, waits, waited, answered)
+                if wait is None:
+                    raise
+                waits, waited = waits + 1, waited + wait
+                await asyncio.sleep(wait * (1 + random.uniform(0, _SPREAD)))
+            else:
+                throttle.answered += 1
+                return answer
+
     try:
-        return await waits.around(call), waits.count  # the usual way: no retry, no machinery
+        return await tried(), waits  # the usual way: no retry, no machinery
     except CrsweepError as error:
-        error.retries = waits.count
+        error.retries = waits
         if not error.transient or transient == 0:
             raise
         failed = error
@@ -161,9 +148,9 @@ async def retrying(
             if retries == 0:
                 raise failed  # the try above: what follows it waits as its error demands
             try:
-                return await waits.around(call), retries + waits.count
+                return await tried(), retries + waits
             except CrsweepError as error:
-                error.retries = retries + waits.count
+                error.retries = retries + waits
                 raise
     raise AssertionError("tenacity ends with a reply or an error")
 

@@ -39,6 +39,10 @@ class LocalWorker:
     async def add(self, tasks: Sequence[Task]) -> None:
         self._pool.add(tasks)
 
+    async def resize(self, slots: int) -> None:
+        self.slots = slots
+        self._pool.resize(slots)
+
     async def withdraw(self) -> None:
         self._pool.withdraw()
 

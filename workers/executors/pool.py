@@ -12,9 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agents.core.ask import CallLog, CallRecord
 from agents.core.errors import InternalError, ModelUnavailable
@@ -23,6 +23,7 @@ from sweeps.tasks import Outcome, Task
 from workers.artifacts.store import Prepared
 from workers.backends.vllm.client.clients import Losses
 from workers.core.attempts import StoredAttempt, Tables
+from workers.core.concurrency import Load
 from workers.core.usage import CallCounts, Usage, add, counts_of, usage_of
 from workers.kinds.handlers import TaskRunner
 from workers.results.bundles import BundleWriter, Unstorable, check_rows
@@ -54,6 +55,10 @@ class Report(NamedTuple):
     """Slots that have nothing to do."""
     progress: Mapping[str, Mapping[str, tuple[int, int]]] = {}
     """Kind -> id of a task under way that shows its progress -> calls made, and of how many."""
+    busy: int = 0
+    """Slots that have something to do."""
+    loads: Mapping[str, Load] = {}
+    """What engines and servers do with the calls of this process (`Resources.loads`)."""
     unavailable: str | None = None
     """Why a model serves no call at all. Nothing more is begun here."""
 
@@ -94,10 +99,10 @@ class TaskPool:
         self._failure: BaseException | None = None
         self._unavailable: str | None = None
         self._stopping = False
-        self._tasks = [asyncio.create_task(self._slot()) for _ in range(slots)]
-        self._tasks.append(asyncio.create_task(self._clock()))
-        for task in self._tasks:
-            task.add_done_callback(self._ended)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slot_count = 0  # tasks that are slots, also those that are to end
+        self._begin(self._clock())
+        self.resize(slots)
 
     def provide(self, artifacts: Iterable[Prepared]) -> None:
         """Takes what the agents of later tasks need prepared."""
@@ -110,6 +115,20 @@ class TaskPool:
         self._waiting.extend(tasks)
         for _ in tasks:
             self._work.release()
+
+    def resize(self, slots: int) -> None:
+        """From now on `slots` tasks at once; those that run are not broken off."""
+        self._slots = slots
+        while self._slot_count < slots:
+            self._slot_count += 1
+            self._begin(self._slot())
+        for _ in range(min(self._slot_count - slots, self._slot_count - self._running)):
+            self._work.release()  # an idle slot is one too many
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def withdraw(self) -> None:
         """Forgets what has not begun."""
@@ -142,8 +161,10 @@ class TaskPool:
             self._runner.resources.engines.losses(),
             self._runner.resources.engines.wanted(),
             self._paid,
-            self._slots - self._running,
+            max(0, self._slots - self._running),
             {kind: dict(tasks) for kind, tasks in self._progress.items() if tasks},
+            self._running,
+            self._runner.resources.loads(),
             self._unavailable,
         )
         self._outcomes, self._counts, self._paid = [], CallCounts(), {}
@@ -162,12 +183,19 @@ class TaskPool:
 
     async def _slot(self) -> None:
         while not self._stopping:  # a plug-in may have swallowed the cancellation
+            if self._slot_count > self._slots:
+                break
             if not self._waiting:
                 self._news.set()  # more may be had
             await self._work.acquire()
+            if self._slot_count > self._slots:
+                if self._waiting:
+                    self._work.release()  # another slot's
+                break
             if not self._waiting:
                 continue  # what this slot was to begin was withdrawn
             await self._run(self._waiting.popleft())
+        self._slot_count -= 1
 
     async def _run(self, task: Task) -> None:
         kind, progress = task.kind, self._progress.setdefault(task.kind, {})
@@ -253,6 +281,9 @@ class TaskPool:
         return batch
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is None:
+            return  # a slot that was one too many
         if self._failure is not None or (task.cancelled() and self._stopping):
             return
         if task.cancelled():  # the run would wait forever for its task

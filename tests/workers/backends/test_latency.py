@@ -172,7 +172,7 @@ def test_only_what_changes_replies_is_identity():
 
 @pytest.fixture
 def local_ray():
-    from workers.executors.on_ray import start_ray, stop_ray
+    from workers.executors.ray_cluster import start_ray, stop_ray
 
     start_ray(None)
     yield

@@ -14,7 +14,7 @@ from agents.core.errors import (
 )
 from tests import virtual_time
 from workers.core import retry
-from workers.core.retry import Patience, Pause, most_requests, retrying
+from workers.core.retry import Throttle, most_requests, retrying
 
 MOST = 600.0
 
@@ -28,7 +28,7 @@ def timed(main):
     return virtual_time.run(run())
 
 
-def tried(*outcomes, transient=3, most=MOST, patience=None):
+def tried(*outcomes, transient=3, most=MOST, throttle=None):
     """What `retrying` gives for a call that comes to `outcomes`, one after the other, and when."""
     rest = list(outcomes)
 
@@ -39,7 +39,7 @@ def tried(*outcomes, transient=3, most=MOST, patience=None):
         return outcome
 
     try:
-        return timed(retrying(call, transient, patience or Patience(most)))
+        return timed(retrying(call, transient, throttle or Throttle(most)))
     finally:
         assert not rest, "a try was left out"
 
@@ -126,7 +126,7 @@ def test_waiting_ends_where_no_call_is_answered(asked, transient):
 
     async def ask():
         with pytest.raises(ModelUnavailable, match="no call was answered"):
-            await retrying(call, transient, Patience(MOST))
+            await retrying(call, transient, Throttle(MOST))
 
     _, seconds = timed(ask())
     assert seconds <= MOST * (1 + retry._SPREAD)
@@ -135,17 +135,17 @@ def test_waiting_ends_where_no_call_is_answered(asked, transient):
 
 def test_a_server_that_answers_others_is_overloaded_and_not_unavailable(monkeypatch):
     monkeypatch.setattr(retry, "_WAIT", wait_none())
-    patience, requests = Patience(MOST), 0
+    throttle, requests = Throttle(MOST), 0
 
     async def call():
         nonlocal requests
         requests += 1
-        patience.note_answer()  # another call's
+        throttle.answered += 1  # another call's
         raise busy(5)
 
     async def ask():
         with pytest.raises(EngineOverloaded) as caught:
-            await retrying(call, 2, patience)
+            await retrying(call, 2, throttle)
         assert caught.value.retries == requests - 1
 
     virtual_time.run(ask())
@@ -161,7 +161,7 @@ def test_the_most_requests_of_a_call_are_known():
 
 def test_a_pause_holds_everybody_until_it_is_over_and_can_be_prolonged():
     async def hold():
-        pause, loop, ends = Pause(), asyncio.get_running_loop(), []
+        pause, loop, ends = Throttle(MOST), asyncio.get_running_loop(), []
 
         async def wait():
             await pause.over()

@@ -17,8 +17,8 @@ from tests.conftest import LAST_GUARD_SECONDS
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import FakeOpenAI
-from workers.executors import on_ray
-from workers.executors.on_ray import _why_no_ray, check_cluster
+from workers.executors import ray_cluster
+from workers.executors.ray_cluster import _why_no_ray, check_cluster
 
 
 def free_port() -> int:
@@ -46,7 +46,7 @@ def test_an_address_of_another_form_is_refused(address):
 @pytest.mark.ray
 @pytest.mark.parametrize("listener", ["mute", "http"])
 def test_what_listens_there_but_is_no_ray_is_one_line_with_a_way_out(monkeypatch, capfd, listener):
-    monkeypatch.setattr(on_ray, "_HEALTH_SECONDS", 2.0)  # neither ever answers as Ray does
+    monkeypatch.setattr(ray_cluster, "_HEALTH_SECONDS", 2.0)  # neither ever answers as Ray does
     with socket.create_server(("127.0.0.1", 0)) as mute, FakeOpenAI() as server:
         port = mute.getsockname()[1] if listener == "mute" else urlsplit(server.url).port
         with pytest.raises(UsageError) as e:
@@ -60,10 +60,10 @@ def test_a_ray_that_does_not_start_on_a_busy_machine_is_one_line(monkeypatch):
     def init(**_):
         raise Exception("The current node timed out during startup. This could happen")
 
-    monkeypatch.setattr(on_ray.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(on_ray.ray, "init", init)
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_cluster.ray, "init", init)
     with pytest.raises(UsageError, match="Ray does not start: The current node timed out"):
-        on_ray.start_ray(None)
+        ray_cluster.start_ray(None)
 
 
 def test_a_temporary_folder_whose_path_is_too_long_is_named(monkeypatch):

@@ -56,7 +56,7 @@ class FakeRunner:
         config = SimpleNamespace(success=SimpleNamespace(name="user_accepts"), limits=limits)
         self.cell: Any = SimpleNamespace(source=0, cell_id="c", axes={}, config=config)
         engines = SimpleNamespace(losses=Losses, wanted=frozenset)
-        self.resources: Any = SimpleNamespace(engines=engines, close=self.close)
+        self.resources: Any = SimpleNamespace(engines=engines, close=self.close, loads=dict)
         self.seconds, self.running, self.most, self.finished, self.closed = seconds, 0, 0, 0, False
 
     async def run(self, task, log, on_progress):
@@ -87,9 +87,13 @@ class FakeWriter:
         return "bundle"
 
 
+def pool_of(runner: Any, writer: Any, slots: int) -> TaskPool:
+    return TaskPool(runner, writer, slots)
+
+
 def played(runner, writer, count, slots, drain=True):
     async def main():
-        pool, settled = TaskPool(runner, writer, slots), []
+        pool, settled = pool_of(runner, writer, slots), []
         pool.add(refs(count))
         while len(settled) < count:
             settled += (await pool.report(0.05, drain)).outcomes
@@ -107,6 +111,33 @@ def test_every_episode_is_settled_once_and_only_after_it_was_written():
     assert sorted(e for bundle in writer.bundles for e in bundle) == sorted(found)
     assert runner.most == 8
     assert runner.closed
+
+
+@pytest.mark.parametrize("first, then", [(8, 3), (3, 8), (8, 1), (1, 8)])
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_pool_runs_as_many_at_once_as_it_was_last_told(first, then, busy):
+    """Also where all its slots are idle when it is told. What runs is not broken off."""
+
+    async def main():
+        runner = FakeRunner(lambda task: 10.0)
+        pool, settled = pool_of(runner, FakeWriter(runner), first), []
+        if busy:
+            pool.add(refs(first))
+        await asyncio.sleep(1)
+        pool.resize(then)
+        pool.resize(then)
+        still = runner.running
+        await asyncio.sleep(20)
+        runner.most = 0
+        pool.add(refs(100)[first:])
+        while len(settled) < 100 - (0 if busy else first):
+            report = await pool.report(0.05, drain=True)
+            assert report.busy <= then
+            settled += report.outcomes
+        await pool.stop()
+        return still, runner.most
+
+    assert virtual_time.run(main()) == (first if busy else 0, then)
 
 
 def test_an_artifact_that_takes_longer_than_many_reports_is_told_once_and_how_far_it_is():
@@ -128,7 +159,7 @@ def test_an_artifact_that_takes_longer_than_many_reports_is_told_once_and_how_fa
 
     async def main():
         runner = Preparing()
-        pool = TaskPool(runner, FakeWriter(runner), 2)
+        pool = pool_of(runner, FakeWriter(runner), 2)
         pool.add([artifact_task("a", 0, "tree", 0), artifact_task("b", 0, "tree", 0), *refs(3)])
         while len(found) < 2 or len(settled) < 3:
             take(await pool.report(0.01, drain=True))
@@ -182,7 +213,7 @@ def test_stopping_commits_what_is_finished_and_drops_the_rest():
     writer = FakeWriter(runner)
 
     async def main():
-        pool = TaskPool(runner, writer, 4)
+        pool = pool_of(runner, writer, 4)
         pool.add(refs(50))
         await asyncio.sleep(0.1)
         return await pool.stop()
@@ -195,7 +226,7 @@ def test_what_is_withdrawn_never_begins_and_what_has_begun_ends():
     runner = FakeRunner(lambda task: 0.2)
 
     async def main():
-        pool = TaskPool(runner, FakeWriter(runner), 4)
+        pool = pool_of(runner, FakeWriter(runner), 4)
         pool.add(refs(50))
         await asyncio.sleep(0.1)
         pool.withdraw()
@@ -220,7 +251,7 @@ def test_running_counts_what_has_begun_and_is_not_committed():
     runner = FakeRunner(lambda task: 0.0 if int(task.id[1:]) < 5 else 60)
 
     async def main():
-        pool = TaskPool(runner, FakeWriter(runner), 4)
+        pool = pool_of(runner, FakeWriter(runner), 4)
         pool.add(refs(20))
         await asyncio.sleep(0.1)
         begun = (await pool.report(0)).running[EPISODE]
@@ -248,7 +279,7 @@ def test_calls_are_paid_when_they_end_not_when_their_dialogue_does_and_cached_on
     runner = Talking()
 
     async def main():
-        pool = TaskPool(runner, FakeWriter(runner), 2)
+        pool = pool_of(runner, FakeWriter(runner), 2)
         pool.add(refs(2))
         await asyncio.sleep(0.05)
         first = await pool.report(0)
@@ -274,7 +305,7 @@ def test_calls_of_a_dialogue_that_ends_between_reports_are_counted_once():
     runner = Talking()
 
     async def main():
-        pool, counts, paid, settled = TaskPool(runner, FakeWriter(runner), 4), [], {}, 0
+        pool, counts, paid, settled = pool_of(runner, FakeWriter(runner), 4), [], {}, 0
         pool.add(refs(10))
         while settled < 10:
             report = await pool.report(0.05, True)
@@ -312,7 +343,7 @@ def test_a_value_that_no_column_takes_costs_its_own_attempt_and_its_speaker_is_t
             return super().write(tables)
 
     async def main():
-        pool, settled = TaskPool(runner, writer, 4), []
+        pool, settled = pool_of(runner, writer, 4), []
         pool.add(refs(12))
         while len(settled) < 12:
             settled += (await pool.report(0.05, True)).outcomes
@@ -342,7 +373,7 @@ def test_nothing_is_begun_once_a_model_serves_no_call(later):
 
     async def main():
         runner = Refused()
-        pool = TaskPool(runner, FakeWriter(runner), 4)
+        pool = pool_of(runner, FakeWriter(runner), 4)
         pool.add(refs(50))
         async with asyncio.timeout(60):
             while (found := await pool.report(0.05)).unavailable is None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.items import Catalogue
 from agents.core.plugins import Options
+from workers.core.concurrency import Load
 from workers.core.environment import Variables
+from workers.core.retry import Throttle
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,18 @@ class Backend(ABC):
     def up_since(self) -> float:
         """When the engine that answers came up, by `time.monotonic`; 0 where it always was."""
         return 0.0
+
+    @cached_property
+    def throttle(self) -> Throttle:
+        """How its calls obey its server. Models that share a server may share it."""
+        return Throttle(self.max_wait)
+
+    @property
+    def load(self) -> tuple[str, Load] | None:
+        """What its server does with the calls of this process, by a name that models share if they
+        share the server; None if there is none, or if the engines of the run report it.
+        """
+        return None
 
     async def fingerprints(self) -> frozenset[str]:
         """What serves now, as `Completion.fingerprint` has it, for `cache.match: strict`.

@@ -30,6 +30,7 @@ from agents.core.text import repaired
 from workers.backends.core.backend import Backend, BackendContext, Workload
 from workers.backends.openai import answers, refusals
 from workers.backends.openai.options import (
+    MOST_CONNECTIONS,
     OpenAIOptions,
     is_versioned,
     secret,
@@ -37,8 +38,9 @@ from workers.backends.openai.options import (
     without_login,
 )
 from workers.backends.openai.probe import hint_of, probe
+from workers.core.concurrency import Gate, Load
 from workers.core.environment import Variables
-from workers.core.retry import Pause
+from workers.core.retry import Throttle
 
 if TYPE_CHECKING:
     import openai
@@ -51,8 +53,8 @@ _QUOTED = 300  # characters of a server's words that a message repeats
 _CHAT, _EMBEDDINGS, _MODELS = "/chat/completions", "/embeddings", "/models"
 
 # Of each event loop: all models of one server and name share the pause that it asks for.
-_Pauses = dict[tuple[str, str, str], Pause]
-_PAUSES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Pauses] = WeakKeyDictionary()
+_Throttles = dict[tuple[str, str, str, float], Throttle]
+_THROTTLES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Throttles] = WeakKeyDictionary()
 
 
 class _Answered(Exception):
@@ -89,7 +91,7 @@ class OpenAIBackend(Backend):
         self._url, login = without_login(options.base_url)
         basic = base64.b64encode(login.encode()).decode()
         self._secrets = secrets_of([key or "", basic, *headers.values()], options.base_url)
-        self._slots = asyncio.Semaphore(options.max_connections)
+        self._gate = Gate(options.max_connections, MOST_CONNECTIONS)
         self._clipping_logged = False
         self._waits = True  # as servers ask; `check` fails instead, and names the wait
         self._refused: refusals.Refusal | None = None  # the last, of which `check` says more
@@ -200,8 +202,8 @@ class OpenAIBackend(Backend):
 
         The causes are cut off: they hold the headers.
         """
-        async with self._slots:
-            await self._pause.over()
+        async with self._gate:
+            await self.throttle.over()
             try:
                 async with asyncio.timeout(self._options.timeout):
                     answer = await request()
@@ -240,6 +242,7 @@ class OpenAIBackend(Backend):
             return _Answered(error, message)
         if isinstance(error, EngineOverloaded):
             self._hold(error)
+            self._gate.refused += 1
         self._refused = said
         return error
 
@@ -261,15 +264,20 @@ class OpenAIBackend(Backend):
         return f"; base_url names no version: try {self._plain(self._url)}/v1"
 
     @property
-    def _pause(self) -> Pause:
-        pauses = _PAUSES.setdefault(asyncio.get_running_loop(), {})
-        key = (self._url, self._options.model, self._options.api_key_env or "")
-        return pauses.setdefault(key, Pause())
+    def throttle(self) -> Throttle:  # type: ignore[override]  (it depends on the event loop)
+        throttles = _THROTTLES.setdefault(asyncio.get_running_loop(), {})
+        key = (self._url, self._options.model, self._options.api_key_env or "", self.max_wait)
+        return throttles.setdefault(key, Throttle(self.max_wait))
+
+    @property
+    def load(self) -> tuple[str, Load]:
+        gate = self._gate
+        return f"{self._url} {self._name}", Load(gate.inside, gate.waiting, 0.0, 0, gate.refused)
 
     def _hold(self, error: EngineOverloaded) -> None:
         """Has all calls of the model wait where its server asks for that."""
         asked = error.retry_after
-        if self._waits and asked and asked <= self.max_wait and self._pause.hold(asked):
+        if self._waits and asked and asked <= self.max_wait and self.throttle.hold(asked):
             log.warning("model %s waits %.0f s: %s", self._name, asked, error)
 
     def _note_clipping(self, done: Completion) -> None:

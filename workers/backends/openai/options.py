@@ -7,13 +7,15 @@ import re
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from agents.core.plugins import Options, operational
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 _VERSIONED = re.compile(r"/v\d")
+MOST_CONNECTIONS = 1000
+"""That the library opens."""
 _CALLED = ("/chat/completions", "/completions", "/embeddings", "/models")
 
 
@@ -53,6 +55,14 @@ _OWN = {"model", "messages", "response_format", "n", "stream", *OpenAISampling.m
 _OWN |= {"input", "encoding_format"}
 
 
+def _number_or_auto(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and 1 <= value <= MOST_CONNECTIONS):
+        return value
+    raise ValueError(
+        f"expected auto, or a whole number from 1 to {MOST_CONNECTIONS:,}, found {value!r}"
+    )
+
+
 class OpenAIOptions(Options):
     """Checked where a sweep is planned, so that a missing key is found before anything starts."""
 
@@ -65,8 +75,12 @@ class OpenAIOptions(Options):
     """Header -> environment variable that holds its value: `OpenAI-Organization: OPENAI_ORG_ID`."""
     timeout: float = operational(300.0, gt=0)
     """Seconds for one request, once it has a connection."""
-    max_connections: int = operational(256, ge=1, le=1000)
-    """Requests at once from one process; the library allows 1,000."""
+    max_connections: Annotated[
+        Annotated[int, Field(ge=1, le=MOST_CONNECTIONS)] | Literal["auto"],
+        BeforeValidator(_number_or_auto),
+    ] = operational(256)
+    """Requests at once from one process; the library allows 1,000. `auto` begins with 64, adds as
+    long as the server answers, and takes away when it refuses (HTTP 429)."""
     max_wait: float = operational(600.0, ge=0)
     """Seconds that a call waits in all because the server asks for it (`Retry-After`)."""
     sampling: OpenAISampling = OpenAISampling()

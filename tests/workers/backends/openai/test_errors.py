@@ -231,7 +231,9 @@ async def _answers_after_a_pause(server: FakeOpenAI, calls: int, **changes: Any)
 @pytest.mark.parametrize("status", [429, 503])
 def test_all_calls_of_a_model_wait_as_the_server_asks_and_use_up_no_try(status, monkeypatch):
     held = []
-    monkeypatch.setattr("workers.core.retry.Pause.hold", lambda self, seconds: held.append(seconds))
+    monkeypatch.setattr(
+        "workers.core.retry.Throttle.hold", lambda self, seconds: held.append(seconds)
+    )
     monkeypatch.setattr("workers.core.retry._FIRST_FLOOR", 0.0)
     busy = Answer(status, refusal("slow down"), headers={"Retry-After": "0.01"})
     with FakeOpenAI(busy, busy) as server:

@@ -31,6 +31,7 @@ from workers.backends.vllm.serving.transport import (
     ClientRequest,
     ReplicaMessage,
 )
+from workers.core.concurrency import Load
 from workers.processes.channel import Connection, Receiver
 
 _AGAIN_SECONDS = 10.0  # then a replica that the driver still calls ready is believed to be
@@ -106,6 +107,14 @@ class Engines:
             found.seconds += client.losses.seconds
             found.quarantined += client.losses.quarantined
         return found
+
+    def loads(self) -> dict[str, Load]:
+        """Of each engine that serves, by key: the calls of this process that wait for a place."""
+        return {
+            key: Load(waiting=client.waiting)
+            for key, client in self._clients.items()
+            if not client.wanted
+        }
 
     def wanted(self) -> frozenset[str]:
         """Keys of the engines that calls wait for and that are not up."""
@@ -187,6 +196,11 @@ class EngineClient:
     def wanted(self) -> bool:
         """Whether calls wait for the engine and no replica is ready."""
         return not self._links and bool(self._waiting or self._awaited)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait in this process for a place in a replica."""
+        return len(self._waiting)
 
     async def close(self) -> None:
         """Lets go of all replicas. Nothing can be asked any more."""

@@ -19,6 +19,7 @@ from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client.clients import EngineView, EngineViews, ReplicaRef
 from workers.backends.vllm.serving.replica import ReplicaStatus
 from workers.backends.vllm.serving.watchdog import Counts
+from workers.core.concurrency import Load, together
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,8 @@ class ReplicaState:
     done: Counts = field(default_factory=Counts)
     """Of incarnations that are gone, as far as they were seen."""
     counts: Counts = field(default_factory=Counts)
+    load: Load = field(default_factory=Load)
+    """Of the incarnation that is up."""
 
     def __post_init__(self) -> None:
         self.awaited_since = self.launched
@@ -196,6 +199,15 @@ class Fleet:
             found = _plus(found, _plus(replica.done, replica.counts))
         return found
 
+    def loads(self) -> dict[str, Load]:
+        """What each engine does that serves now, by key; the fullest KV cache of its replicas."""
+        found: dict[str, Load] = {}
+        for key, engine in self.engines.items():
+            up = [replica.load for replica in engine.replicas if replica.up]
+            if up:
+                found[key] = together(up)
+        return found
+
     def gpu_seconds(self) -> float:
         """GPUs times the seconds that replicas held them: from launch until they are unloaded."""
         now = time.monotonic()
@@ -264,6 +276,7 @@ class Fleet:
             if replica.failed:
                 return
         replica.hello = hello
+        replica.load = hello.load
         if hello.replied:
             replica.unproductive = 0
         if hello.state == "ready" and not replica.up:

@@ -24,6 +24,7 @@ from workers.backends.vllm.serving.engine import (
     clean_environment,
 )
 from workers.backends.vllm.serving.output import cause_of, log_vllm_to, redirect
+from workers.core.concurrency import Gate, Load
 
 _MOST_DEATHS = 3  # without a reply in between
 
@@ -68,6 +69,11 @@ class LocalEngines:
             found.seconds += client.losses.seconds
         return found
 
+    def loads(self) -> dict[str, Load]:
+        """What each engine does that serves now, by key."""
+        found = {key: client.load for key, client in self._clients.items()}
+        return {key: load for key, load in found.items() if load is not None}
+
     def wanted(self) -> frozenset[str]:
         """None: the first call starts it."""
         return frozenset()
@@ -92,7 +98,7 @@ class LocalClient:
         self, label: str, max_inflight: int, spec_for: SpecFor, output: Callable[[], Path]
     ) -> None:
         self._label, self._spec_for, self._output = label, spec_for, output
-        self._slots = asyncio.Semaphore(max_inflight)
+        self._gate = Gate(max_inflight)
         self._start: asyncio.Task[_Running] | None = None
         self.up_since = 0.0
         """When the engine came up, by `time.monotonic`."""
@@ -102,7 +108,7 @@ class LocalClient:
 
     async def ask(self, route: str, request: Request | EmbedRequest) -> Completion | Vector:
         """One reply; errors as in `clients.EngineClient.ask`."""
-        async with self._slots:
+        async with self._gate:
             engine, gone, fingerprint = await self._running()
             started = time.monotonic()
             try:
@@ -117,6 +123,15 @@ class LocalClient:
                 raise ReplicaLost(f"{self._label}: {error}") from error
         self._deaths = 0
         return reply
+
+    @property
+    def load(self) -> Load | None:
+        """What the engine does, with the calls that wait here; None while it does not serve."""
+        start = self._start
+        if start is None or not start.done() or start.cancelled() or start.exception() is not None:
+            return None
+        load = start.result().engine.pulse.take_load()
+        return load._replace(waiting=load.waiting + self._gate.waiting)
 
     async def fingerprints(self) -> frozenset[str]:
         """Of the engine, which is started if need be."""

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -114,6 +114,7 @@ class VLLMEngine:
             # Its statistics of every token of every request cost a tenth of this process's time.
             # The scheduler's own, which the watchdog needs, continue.
             llm.log_stats = False
+            _count_preemptions(llm.output_processor, pulse)
             engine = cls(llm, spec, pulse, on_death)
             try:
                 await engine._warm_up()
@@ -283,6 +284,27 @@ class VLLMEngine:
             self._dead = True
             log.error("%s: %s", self._spec.label, cause)
             self._on_death(cause)
+
+
+def _count_preemptions(processor: Any, pulse: Watchdog) -> None:
+    """Has the pre-emptions counted that outputs of the engine mention; statistics of vLLM would
+    count them too, at the price of those of every token."""
+    from vllm.v1.engine import EngineCoreEventType
+
+    process = processor.process_outputs
+
+    def counting(outputs: Sequence[Any], *more: Any, **named: Any) -> Any:
+        lost = sum(
+            event.type == EngineCoreEventType.PREEMPTED
+            for output in outputs
+            if output.events
+            for event in output.events
+        )
+        if lost:
+            pulse.note_preempted(lost)
+        return process(outputs, *more, **named)
+
+    processor.process_outputs = counting
 
 
 def _encoder(tokenizer: Any) -> Callable[[str], list[int]]:

@@ -30,6 +30,7 @@ from workers.backends.vllm.serving.engine import (
 from workers.backends.vllm.serving.output import cause_of, redirect
 from workers.backends.vllm.serving.transport import Answer, Clients
 from workers.backends.vllm.serving.watchdog import Counts
+from workers.core.concurrency import Load
 from workers.core.environment import Environment
 from workers.processes.channel import Address, Server, own_host
 from workers.processes.logs import log_to
@@ -57,6 +58,8 @@ class ReplicaStatus(NamedTuple):
     replied: int
     address: Address | None = None
     """Where workers reach it."""
+    load: Load = Load()
+    """What its engine does, since the last time that it was asked."""
 
 
 class ModelReplica:
@@ -107,6 +110,7 @@ class ModelReplica:
             os.getpid(),
             self._replied,
             self._server.address if self._server else None,
+            self._engine.pulse.take_load() if self._engine else Load(),
         )
 
     async def counts(self) -> Counts:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from workers.core.concurrency import Load
+
 _FLOOR = 15.0  # seconds: a busy machine may pause that long (loading, swapping, compiling)
 _PATIENCE = 10.0  # times the slowest that was seen
 _CEILING = 1800.0  # seconds: one slow step (a first compilation) must not excuse a hang for hours
@@ -44,6 +46,7 @@ class Watchdog:
         self._a_token = 0.0  # seconds to read one token of a prompt, at worst
         self.counts = Counts()
         self.most_tokens = 8192
+        self._load = Load()
 
     def begin(self, name: str, tokens: int) -> None:
         """A request with a prompt of `tokens` goes to the engine."""
@@ -72,6 +75,22 @@ class Watchdog:
             prefix_hits=old.prefix_hits + hits,
             steps=old.steps + 1,
         )
+
+    def note_load(self, running: int, waiting: int, kv: float) -> None:
+        """What the scheduler holds after a step; `kv` is the share of the KV cache in use."""
+        self._load = self._load._replace(
+            running=running, waiting=waiting, kv=max(self._load.kv, kv)
+        )
+
+    def note_preempted(self, count: int) -> None:
+        """So many requests lost their place in the KV cache."""
+        self._load = self._load._replace(preempted=self._load.preempted + count)
+
+    def take_load(self) -> Load:
+        """What the engine does now. Its `kv` is the highest since this was last called."""
+        now = self._load if self._pending else self._load._replace(running=0, waiting=0)
+        self._load = now._replace(kv=0.0)
+        return now
 
     def served(self, prompt_tokens: int, output_tokens: int) -> None:
         """A call was answered."""
@@ -129,6 +148,12 @@ class Watchdog:
                 mm_cache_stats: Any = None,
                 engine_idx: int = 0,
             ) -> None:
+                if scheduler_stats is not None:
+                    pulse.note_load(
+                        scheduler_stats.num_running_reqs,
+                        scheduler_stats.num_waiting_reqs,
+                        scheduler_stats.kv_cache_usage,
+                    )
                 prefix = scheduler_stats.prefix_cache_stats if scheduler_stats else None
                 pulse.step(prefix.queries if prefix else 0, prefix.hits if prefix else 0)
 

@@ -14,7 +14,7 @@ def client_of(*replicas, room=4):
 
 
 def retrying(call, transient):
-    return retry.retrying(call, transient, retry.Patience(60))
+    return retry.retrying(call, transient, retry.Throttle(60))
 
 
 def asking(client, words, route=None):

@@ -17,6 +17,7 @@ from workers.backends.vllm.serving.engine import (
     VLLMEngine,
     clean_environment,
 )
+from workers.core.concurrency import Load
 
 pytestmark = pytest.mark.vllm
 
@@ -82,6 +83,7 @@ def tiny(tmp_path_factory):
 
 def test_replies_keep_to_the_schema_and_tell_their_tokens(tiny):
     before = tiny.engine.pulse.counts
+    tiny.engine.pulse.take_load()
     found = tiny.generate(*(request(f"case {i}", i) for i in range(24)))
     for completion in found:
         assert set(json.loads(completion.text)) == {"words"}
@@ -89,6 +91,23 @@ def test_replies_keep_to_the_schema_and_tell_their_tokens(tiny):
     after = tiny.engine.pulse.counts
     assert after.prompt_tokens - before.prompt_tokens == sum(c.input_tokens for c in found)
     assert after.output_tokens - before.output_tokens == sum(c.output_tokens for c in found)
+    load = tiny.engine.pulse.take_load()
+    assert 0 < load.kv < 1
+    assert load._replace(kv=0) == Load()
+
+
+def test_calls_that_lose_their_place_in_the_cache_are_counted(tiny):
+    """What vLLM says of that comes with the outputs of a step."""
+    from vllm.v1.engine import EngineCoreEvent, EngineCoreEventType, EngineCoreOutput
+
+    kinds = [EngineCoreEventType.SCHEDULED, EngineCoreEventType.PREEMPTED]
+    events = [EngineCoreEvent.new_event(kind) for kind in kinds]
+    of_nobody = [
+        EngineCoreOutput("gone", [1], events=events), EngineCoreOutput("also gone", [1]),
+    ]  # fmt: skip
+    before = tiny.engine.pulse.take_load().preempted
+    tiny.engine._llm.output_processor.process_outputs(of_nobody)
+    assert tiny.engine.pulse.take_load().preempted == before + 1
 
 
 def test_no_token_goes_into_whitespace(tiny):

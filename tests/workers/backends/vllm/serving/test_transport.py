@@ -167,7 +167,7 @@ def test_connections_that_break_at_random_moments_lose_and_duplicate_no_reply(
             for turn in range(20):
                 words = f"{name}.{'x' * rng.randrange(7)}{turn}"
                 reply, _ = await retry.retrying(
-                    partial(client.ask, name, request(words)), 1000, retry.Patience(60)
+                    partial(client.ask, name, request(words)), 1000, retry.Throttle(60)
                 )
                 assert reply == reply_to(words)
 
@@ -224,7 +224,7 @@ def test_after_a_replica_is_killed_its_calls_are_answered_by_the_next_one() -> N
             for turn in range(10):
                 words = f"{name}.{turn}"
                 reply, _ = await retry.retrying(
-                    partial(client.ask, name, request(words)), 5, retry.Patience(60)
+                    partial(client.ask, name, request(words)), 5, retry.Throttle(60)
                 )
                 assert reply == reply_to(words)
                 answered += 1

@@ -3,6 +3,7 @@
 import pytest
 
 from workers.backends.vllm.serving.watchdog import Counts, Watchdog
+from workers.core.concurrency import Load
 
 
 class Clock:
@@ -136,3 +137,17 @@ def test_counts_add_up_and_tokens_are_those_of_answered_calls():
     engine.pulse.served(100, 4)
     engine.pulse.served(50, 3)
     assert engine.pulse.counts == Counts(150, 7, 356, 64, 3)
+
+
+def test_the_load_is_the_schedulers_and_its_fullest_cache_since_the_last_look():
+    engine = Engine()
+    engine.pulse.begin("a", 10)
+    engine.pulse.note_load(3, 2, 0.5)
+    engine.pulse.note_load(4, 1, 0.25)
+    engine.pulse.note_preempted(2)
+    engine.pulse.note_preempted(1)
+    assert engine.pulse.take_load() == Load(4, 1, 0.5, 3)
+    engine.pulse.note_load(4, 0, 0.25)
+    assert engine.pulse.take_load() == Load(4, 0, 0.25, 3)
+    engine.pulse.end("a")  # no step follows the last request
+    assert engine.pulse.take_load() == Load(preempted=3)

@@ -1,0 +1,101 @@
+"""`run.concurrency: auto`: what workers and engines report, for the controller that adapts it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from runner.driver.scheduler import RunListener
+from sweeps.manifest import ConcurrencyEntry
+from sweeps.schema import Run
+from workers.core.concurrency import START, AdaptiveLimit, Load, together
+from workers.executors.pool import Report
+
+_LOOK_EVERY = 1.0  # seconds: engines report as often
+
+
+class Concurrency:
+    """How many tasks run at once, over `workers` processes: as the sweep file says, or adapted.
+
+    `loads` gives what the engines of the run do, by key.
+    """
+
+    def __init__(self, run: Run, workers: int, loads: Callable[[], Mapping[str, Load]]) -> None:
+        self._fixed = None if run.concurrency == "auto" else run.concurrency
+        self._adaptive = AdaptiveLimit(max(START, workers), least=workers)
+        self._loads = loads
+        self._reports: dict[str, Report] = {}
+        self._answered = 0
+
+    @property
+    def adapts(self) -> bool:
+        return self._fixed is None
+
+    def limit(self) -> int:
+        """Tasks at once now."""
+        return self._adaptive.limit if self._fixed is None else self._fixed
+
+    def entry(self) -> ConcurrencyEntry | None:
+        """For the manifest; None if nothing is adapted."""
+        if not self.adapts:
+            return None
+        return ConcurrencyEntry(
+            now=self.limit(), moves=[tuple(move) for move in self._adaptive.moves]
+        )
+
+    def hearing(self, listener: RunListener) -> RunListener:
+        """A listener that takes in the reports, and passes all on to `listener`."""
+        return _Hearing(self, listener)
+
+    def heard(self, worker: str, report: Report) -> None:
+        self._reports[worker] = report
+        self._answered += report.counts.calls - report.counts.cached
+
+    def forget(self, worker: str) -> None:
+        """What a lost worker said counts no longer."""
+        self._reports.pop(worker, None)
+
+    def look(self) -> None:
+        """Has the controller decide on what is known now."""
+        known: dict[str, list[Load]] = {name: [load] for name, load in self._loads().items()}
+        for report in self._reports.values():
+            for name, load in report.loads.items():
+                known.setdefault(name, []).append(load)
+        self._adaptive.observe(
+            sum(report.busy for report in self._reports.values()),
+            self._answered,
+            {name: together(loads) for name, loads in known.items()},
+        )
+
+    async def keep_looking(self) -> None:
+        while self.adapts:
+            await asyncio.sleep(_LOOK_EVERY)
+            self.look()
+
+
+class _Hearing:
+    def __init__(self, concurrency: Concurrency, listener: RunListener) -> None:
+        self._concurrency, self._listener = concurrency, listener
+
+    def counted(self, worker: str, report: Report) -> None:
+        self._concurrency.heard(worker, report)
+        self._listener.counted(worker, report)
+
+    def lost(self, worker: str, again: int) -> None:
+        self._concurrency.forget(worker)
+        self._listener.lost(worker, again)
+
+
+def first_slots(run: Run, workers: int) -> int:
+    """Tasks at once of each worker, to begin with."""
+    first = max(START, workers) if run.concurrency == "auto" else run.concurrency
+    return -(-first // workers)
+
+
+def worker_count(run: Run) -> int:
+    """How many processes run the tasks: no more than tasks at once."""
+    if run.executor == "local":
+        return 1
+    if run.concurrency == "auto":
+        return run.episode_workers
+    return min(run.episode_workers, run.concurrency)
