@@ -40,7 +40,8 @@ class Concurrency:
         if not self.adapts:
             return None
         return ConcurrencyEntry(
-            now=self.limit(), moves=[tuple(move) for move in self._adaptive.moves]
+            now=self.limit(),
+            moves=[(move.at, move.limit, move.reason) for move in self._adaptive.moves],
         )
 
     def hearing(self, listener: RunListener) -> RunListener:
