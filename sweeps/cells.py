@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+
+from pydantic import BaseModel
 
 from agents.core import plugins
 from agents.core.agent import Agent, AgentOptions
@@ -338,6 +340,30 @@ def _check_success(config: CellConfig, origins: Origins) -> None:
         raise origins.refuse(
             ("success", option), f"unknown key {option!r}; {ref.name} takes no options"
         )
+
+
+class _AgentAlone(BaseModel):
+    agent: PluginRef
+
+
+def recipes_of_agents(loaded: LoadedSweep) -> Iterator[Recipe]:
+    """What the agents of a sweep need prepared, with all that it is made from, without the data
+    that cells need. Raises UsageError for agents and grids that are wrong."""
+    header, seen = loaded.header, set()
+    try:
+        for point in grid.points(header.blocks, header.zip, header.exclude):
+            own = {axis: value for axis, value in point.items() if axis.split(".")[0] == "agent"}
+            if (key := identity.canonical(own)) in seen:
+                continue
+            seen.add(key)
+            raw, origins = grid.put_all(loaded.cell, own), loaded.origins
+            only: _AgentAlone = check(_AgentAlone, {"agent": raw.get("agent")}, origins)
+            ref = only.agent
+            cls, _ = speaker(ref, AGENTS, "agent", origins, ("agent",))
+            for _, recipe in recipes_of(_needs(cls, ref, origins)):
+                yield recipe
+    except grid.GridError as error:
+        raise loaded.origins.refuse((error.key,), error.message) from None
 
 
 def _needs(cls: type[Agent] | type[User], ref: PluginRef, origins: Origins) -> Mapping[str, Recipe]:

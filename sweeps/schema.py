@@ -103,6 +103,10 @@ class Price(_Part):
     input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+    def of(self, given: int, made: int) -> float:
+        """The price of so many input and output tokens."""
+        return (given * self.input + made * self.output) / 1_000_000
+
 
 class ModelSpec(BaseModel):
     """A model: its backend, and the options that the backend's class checks."""

@@ -193,7 +193,7 @@ def _cost(run: RunEntry) -> float | None:
     if not run.prices:
         return None
     return sum(
-        (given * run.prices[model].input + made * run.prices[model].output) / 1e6
+        run.prices[model].of(given, made)
         for model, (given, made) in run.tokens.items()
         if model in run.prices
     )

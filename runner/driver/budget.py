@@ -22,7 +22,6 @@ from sweeps.plan import Plan
 from sweeps.schema import Caps, Price
 from workers.core.usage import Usage, add
 
-_PER = 1_000_000  # tokens that a price is for
 LEAST_UNCOUNTED = 10  # replies, none of them counted: fewer say little about a server
 _POSSIBLE = f"BETWEEN 0 AND {MOST_TOKENS}"  # a count of one call
 
@@ -80,7 +79,7 @@ class Budget:
     @property
     def cost(self) -> float:
         return sum(
-            (used.input * self.prices[name].input + used.output * self.prices[name].output) / _PER
+            self.prices[name].of(used.input, used.output)
             for part in (self.before, self.now)
             for name, used in part.items()
         )

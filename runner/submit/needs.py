@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from agents.core import plugins
-from agents.recommenders.core import RECOMMENDERS
+from agents.core.artifacts import FitRecipe
+from sweeps.cells import recipes_of_agents
 from sweeps.load import LoadedSweep
+
+_TRAIN = {"torch", "sklearn"}
+"""Modules that the extra `train` brings."""
 
 
 def extras_of(loaded: LoadedSweep) -> list[str]:
@@ -14,18 +15,16 @@ def extras_of(loaded: LoadedSweep) -> list[str]:
     backends = {str(spec.get("backend")) for spec in loaded.cell.get("models", {}).values()}
     wanted = {
         "s3": str(loaded.recorded["out"]).startswith("s3://"),
-        "train": _trains(loaded.recorded),
+        "train": _trains(loaded),
         "vllm": "vllm" in backends,
     }
     return ["cluster", *(extra for extra, needed in wanted.items() if needed)]
 
 
-def _trains(part: Any) -> bool:
-    """Whether a part of a sweep names a recommender whose training needs torch."""
-    if isinstance(part, dict):
-        return any(_trains(each) for each in part.values())
-    if isinstance(part, list):
-        return any(_trains(each) for each in part)
-    if part not in plugins.names(RECOMMENDERS):
-        return False
-    return "torch" in getattr(plugins.load(RECOMMENDERS, part, "recommender"), "packages", ())
+def _trains(loaded: LoadedSweep) -> bool:
+    """Whether any agent of the sweep needs something that a library of the extra trains."""
+    return any(
+        not _TRAIN.isdisjoint(recipe.packages)
+        for recipe in recipes_of_agents(loaded)
+        if isinstance(recipe, FitRecipe)
+    )
