@@ -331,7 +331,7 @@ def sweep_at(where: str | Path | Folder) -> tuple[Folder, Manifest]:
             raise UsageError(f"expected the output folder of a sweep, found the file {folder}")
         if path is not None and not path.exists():
             siblings = [p.name for p in path.parent.glob("*/")]
-            raise UsageError(f"there is not a folder {folder}{near(path.name, siblings)}")
+            raise UsageError(f"there is no folder {folder}{near(path.name, siblings)}")
         raise UsageError(f"{folder} contains no sweep (there is no {manifests.FILE} in it)")
     return folder, manifest
 

@@ -46,7 +46,7 @@ class Drawing:
         if path.suffix.lower() not in FORMATS:
             raise UsageError(f"{path}: expected a name that ends with {', '.join(FORMATS)}")
         if not path.parent.is_dir():
-            raise UsageError(f"{path}: there is no folder {path.parent}")
+            raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
         self._save(path, path.suffix.lower())
 
     def svg(self) -> str:

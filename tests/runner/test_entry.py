@@ -53,7 +53,7 @@ def test_a_package_that_shadows_ours_is_named_with_its_distribution(tmp_path):
         (["plan", "/nowhere.yaml"], "there is no sweep file /nowhere.yaml"),
         (["status", "~nobody-of-this-name"], "there is no home folder ~nobody-of-this-name"),
         (["table", "pyproject.toml"], "expected the output folder of a sweep, found the file"),
-        (["table", "agnts"], "there is not a folder agnts; did you mean 'agents'?"),
+        (["table", "agnts"], "there is no folder agnts; did you mean 'agents'?"),
         (["table", "agents"], "agents contains no sweep (there is no manifest.json in it)"),
         (["status", "ftp://x"], "expected a local path, file:// or s3://, found ftp://"),
     ],

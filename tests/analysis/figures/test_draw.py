@@ -100,7 +100,7 @@ def test_a_named_figure_is_drawn_into_every_file(tmp_path):
     ]:
         with pytest.raises(UsageError, match=message):
             show_plot(str(folder), figure, **{**options, **changed}, out=files, console=console)
-    for path, message in [("a.gif", r"ends with .pdf, .svg, .png"), ("no/a.pdf", "no folder")]:
+    for path, message in [("a.gif", r"ends with .pdf, .svg, .png"), ("no/a.pdf", "does not exist")]:
         with pytest.raises(UsageError, match=message):
             show_plot(
                 str(folder), "bars", **options, out=[tmp_path / path], console=console

@@ -3,16 +3,23 @@
 # What is in the store was put there by the test.
 # pyright: reportOptionalMemberAccess=false
 
+import io
 import json
 from collections import Counter
 
 import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
 
+from agents.core.errors import StoreError
+from agents.latentcrs import pipeline
+from runner.driver.run import run
 from runner.driver.scheduler import LeaseQueue
 from sweeps.tasks import Task
 from tests.runner.reading import raw
 from tests.sweep_files import plan_of, write_sweep
 from workers.artifacts.store import ArtifactStore
+from workers.backends.rules.backend import RulesBackend
 
 AGENT = {
     "name": "latentcrs",
@@ -139,3 +146,73 @@ def test_gates_wait_for_others_and_a_stage_for_late_fits():
     queue._leased["w"].clear()
     assert queue.lease("w", 5) == []
     assert queue.finished
+
+
+class Ends:
+    """Ends a run in one of its stages, and counts the calls that were answered in all runs."""
+
+    def __init__(self, monkeypatch):
+        self.at = ""
+        self.answered = Counter()
+        self.stored: list[str] = []
+        keep, save_state = ArtifactStore.keep, ArtifactStore.save_state
+        complete, embed = RulesBackend.complete, RulesBackend.embed
+
+        def keeping(store, about, *rest):
+            self.here(f"before {about.title.partition(' on ')[0]}")
+            self.stored.append(about.title)
+            return keep(store, about, *rest)
+
+        def saving(store, *state):
+            save_state(store, *state)
+            self.here("in training")
+
+        async def completing(backend, call):
+            self.here("in words", call.step.name == "words", self.count("words") == 7)
+            reply = await complete(backend, call)
+            self.answered[call.step.name, str(call.messages)] += 1
+            return reply
+
+        async def embedding(backend, texts):
+            self.here("in embeddings", self.count("embed") == 2)
+            vectors = await embed(backend, texts)
+            self.answered["embed", str(texts)] += 1
+            return vectors
+
+        monkeypatch.setattr(RulesBackend, "cacheable", True)  # as if each answer were paid
+        monkeypatch.setattr(ArtifactStore, "keep", keeping)
+        monkeypatch.setattr(ArtifactStore, "save_state", saving)
+        monkeypatch.setattr(RulesBackend, "complete", completing)
+        monkeypatch.setattr(RulesBackend, "embed", embedding)
+
+    def count(self, step):
+        return sum(number for (name, _), number in self.answered.items() if name == step)
+
+    def here(self, place, *also):
+        if self.at == place and all(also):
+            self.at = ""
+            raise StoreError(f"ended {place}")
+
+
+def test_a_run_that_ends_in_each_stage_of_a_training_asks_for_nothing_twice(tmp_path, monkeypatch):
+    """One run after the other ends one stage later."""
+    monkeypatch.setattr(pipeline, "_CALLS_AT_ONCE", 1)
+    monkeypatch.setattr(pipeline, "_EMBEDDED_AT_ONCE", 5)
+    store = {"path": str(tmp_path / "store"), "state_every": 0}
+    path = sweep(tmp_path / "a", artifacts=store, cache={"path": str(tmp_path / "cache")})
+    ends = Ends(monkeypatch)
+    stages = [
+        "before item_knn", "before training windows", "before intent anchors", "in words",
+        "before words of users of latentcrs by m", "in embeddings",
+        "before embeddings of words of latentcrs by m", "in training", "before latentcrs",
+    ]  # fmt: skip
+    for stage in stages:
+        ends.at = stage
+        with pytest.raises(StoreError, match=f"ended {stage}"):
+            run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
+    result = run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
+    assert result.left == 0
+    assert ends.count("words") == 25
+    assert ends.count("embed") > 5
+    assert set(ends.answered.values()) == {1}, ends.answered.most_common(3)
+    assert sorted(ends.stored) == sorted(TITLES)
