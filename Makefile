@@ -16,8 +16,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Compiled once: without it each of the many processes of a run or a test compiles all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Two files at a time, the longest first. Not more: an engine takes gigabytes of memory.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three files at a time, the longest first: one more than there are cores, since tests also wait.
+# Of those with engines, which take gigabytes of memory, one at a time (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart install vllm tiny-models small-model small-model-test test test-fast browser-test cluster-test latex-test check bench chaos format clean
 

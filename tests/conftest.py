@@ -29,6 +29,7 @@ os.environ.setdefault("VLLM_CACHE_ROOT", str(_CACHES / "vllm"))
 # Matplotlib lists the fonts of the machine there, which takes seconds.
 os.environ.setdefault("MPLCONFIGDIR", str(_CACHES / "matplotlib"))
 _NUMBERS = itertools.count()
+_WITH_ENGINES = ("tests/runner/vllm/", "tests/workers/backends/vllm/serving/test_engine.py")
 
 LAST_GUARD_SECONDS = 1800.0
 """When a test that waits for an event gives up: ten times what a slow and busy machine needs."""
@@ -47,10 +48,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file runs on one worker, since its tests share fixtures; all with engines on the same one.
+
+    An engine takes gigabytes of memory, so no two files may have theirs at once.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "engines" if file.startswith(_WITH_ENGINES) else file
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Quick tests first, then those with Ray, then those with vLLM.
 
-    Several workers (`pytest -n 2 --dist loadfile`) start with the longest, and end at the same time
+    Several workers (`pytest -n 3 --dist loadfile`) start with the longest, and end at the same time
     since the quick ones are left.
     """
     items.sort(key=_weight, reverse="PYTEST_XDIST_WORKER" in os.environ)

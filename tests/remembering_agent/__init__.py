@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,14 @@ from agents.core.artifacts import Recipe, RolloutsRecipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.memory import MEMORY, LearnedTurn, Memory
+from agents.core.plugins import operational
 from agents.core.steps import ReplyModel, Step, text
 
 __all__ = ["Remembering"]
+
+
+_MET: dict[str, tuple[set[str], asyncio.Event]] = {}
+"""Digest of a memory -> the cases that have begun with it, and whether they are enough."""
 
 
 class _Greeting(ReplyModel):
@@ -34,6 +40,8 @@ class _Options(AgentOptions):
     """Entries of an offline memory, if any."""
     fails: str = ""
     """The case in which it fails."""
+    together: int = operational(1)
+    """It speaks once so many dialogues with the same memory have begun in its process."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +82,20 @@ class Remembering(Agent):
         online = options.remembers and not options.collects
         return _Everything(options.memory_batch) if online else None
 
+    async def _meet_others(self, case: str, digest: str) -> None:
+        cases, all_there = _MET.setdefault(digest, (set(), asyncio.Event()))
+        cases.add(case)
+        if len(cases) >= self.options.together:
+            all_there.set()
+        await all_there.wait()
+
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         case = self.context.case.case_id
         if case == self.options.fails:
             raise RuntimeError("a fault of the agent")
         known = self.context.artifacts.get(MEMORY, ())
         digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        await self._meet_others(case, digest)
         fields = {"noun": self.context.catalogue.noun, "known": len(known)}
         reply = await ask(GREET, **fields, conversation=dialogue.messages)
         items = self.context.catalogue.items
