@@ -375,7 +375,8 @@ def test_a_driver_that_ends_in_mid_fit_is_gone_on_with_from_the_last_state(
     counts = Counter(epochs(folder))
     assert counts.keys() == {(0, e) for e in range(1, 31)}
     assert sum(counts.values()) - 30 <= 4  # the state may be an epoch or two behind
-    crsweep("prepare", sweep(tmp_path / "b", agent=options, seeds=[0], store=tmp_path / "other"))
+    other = sweep(tmp_path / "b", agent=options, seeds=[0], store=tmp_path / "other")
+    crsweep("prepare", other)  # without Ray
     stores = [ArtifactStore(tmp_path / name) for name in ("store", "other")]
     for key in plan_of(path).artifacts:
         assert stores[0].about(key).digest == stores[1].about(key).digest
@@ -398,7 +399,7 @@ def test_after_sigkill_in_mid_calls_nothing_that_was_answered_is_paid_again(
     kill(process)
     asked = tree_requests(out)
     assert len(asked) < 120
-    said = crsweep("run", path).stdout
+    said = crsweep("run", path, "run.executor=local").stdout
     assert " replayed from the sweep's journal)" in said
     again = sum(tree_requests(out).values()) - len(tree_requests(out))
     assert again <= 8  # those in flight: 4 of each of two artifacts

@@ -38,7 +38,8 @@ def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, exec
     run = {"executor": executor, "concurrency": 8, "episode_workers": 2}
     models = {name: {"backend": "latency", "latency_ms": 300} for name in LATENCY}
     cache = {"path": str(tmp_path / "cache")}  # of this test alone: cached replies are free
-    path = write_sweep(tmp_path, models=models, run=run, cache=cache, cases={"sample": 60})
+    given = {"models": models, "run": run, "cache": cache, "cases": {"sample": 60}}
+    path = write_sweep(tmp_path, **given)
     first = crsweep("run", path, f"caps.tokens={cap}", check=3).stdout
     assert "stopping: caps.tokens is reached" in first
     assert "stopped early: caps.tokens is reached" in first
@@ -56,6 +57,8 @@ def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, exec
     status = crsweep("status", out).stdout
     assert f"caps: tokens {seen:,} of 40,000" in status
     assert "the last run was stopped: caps.tokens is reached" in status
+    given["run"] = {**run, "executor": "local"}
+    write_sweep(tmp_path, **given)  # what the first run has used counts wherever it goes on
     again = crsweep("run", path, f"caps.tokens={cap}", check=3).stdout
     assert f"no episodes were started: caps.tokens is reached: {seen:,} of 40,000" in again
     assert way_on in again

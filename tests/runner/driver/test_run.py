@@ -193,11 +193,11 @@ AWAKE = "models.weak.latency_ms=0"
 def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is_missing(
     tmp_path, crsweep, executor, start
 ):
-    run = {"executor": executor, "concurrency": 240, "episode_workers": 2}
+    run = {"executor": executor, "concurrency": 60, "episode_workers": 2}
     undisturbed, killed = tmp_path / "a", tmp_path / "b"
     for folder in (undisturbed, killed):
         folder.mkdir()
-    cases = {"sample": 40}
+    cases = {"sample": 10}
     crsweep("run", half_asleep(undisturbed, run=run, cases=cases), AWAKE, "run.executor=local")
     path, out = half_asleep(killed, run=run, cases=cases), killed / "out"
     process = start(path)
@@ -206,9 +206,10 @@ def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is
     assert len(workers) == {"local": 0, "ray": 2}[executor]
     kill(process)
     before = committed(out)
-    assert 0 < len(before) <= 160
-    resumed = crsweep("run", path, AWAKE)
-    assert f"320 episodes, {len(before)} done" in resumed.stdout
+    assert 0 < len(before) <= 40
+    # The storm in tests/chaos resumes on Ray.
+    resumed = crsweep("run", path, AWAKE, "run.executor=local")
+    assert f"80 episodes, {len(before)} done" in resumed.stdout
     episodes = raw(out, "episodes")
     assert set(episodes[episodes.driver_epoch == 2].episode_id).isdisjoint(before)
     assert outcomes(out) == outcomes(undisturbed / "out")
