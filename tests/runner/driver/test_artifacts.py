@@ -382,7 +382,7 @@ def test_a_driver_that_ends_in_mid_fit_is_gone_on_with_from_the_last_state(
         assert stores[0].about(key).digest == stores[1].about(key).digest
     # The curve has each epoch once, whatever was computed twice, and lies in the folder.
     undisturbed = training_curves(tmp_path / "b" / "out")
-    assert [row[2] for row in undisturbed] == [*range(1, 31)] * 2
+    assert [row[2] for row in undisturbed] == [*range(1, 31)]
     assert training_curves(tmp_path / "a" / "out") == undisturbed
     assert not list((tmp_path / "store").glob("*.state"))
 
