@@ -39,6 +39,7 @@ _VIEWS = {
     "calls": "calls",
     "judgements": "all_judgements",
     "curves": "all_curves",
+    "rollouts": "rollouts",
 }
 
 

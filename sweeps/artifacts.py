@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from agents.core.artifacts import CallsRecipe, Recipe, RolloutsRecipe
+from agents.core.artifacts import CallsRecipe, LoopRecipe, Recipe, RolloutsRecipe
 from agents.core.seeds import Seeds
 from sweeps import identity
 from sweeps.tasks import Task
@@ -110,7 +110,7 @@ def need_of(
     }
     if isinstance(recipe, CallsRecipe):
         found |= {"prompts": prompts, "model": models[role_of(recipe)]}
-    if isinstance(recipe, RolloutsRecipe):
+    if isinstance(recipe, RolloutsRecipe | LoopRecipe):
         found |= {"dialogues": dialogues, "models": models}
     if inputs:
         found["inputs"] = {need.name: need.identity for need in inputs}

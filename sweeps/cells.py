@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from agents.core import plugins
 from agents.core.agent import Agent, AgentOptions
-from agents.core.artifacts import CallsRecipe, Recipe, RolloutsRecipe
+from agents.core.artifacts import CallsRecipe, LoopRecipe, Recipe, RolloutsRecipe
 from agents.core.errors import PromptError, UsageError, near
 from agents.core.memory import Memory
 from agents.core.prompts import folder_of
@@ -111,6 +111,7 @@ class CellMaker:
             )
         _check_talk(config, agent, user, self.sources.made[source].domain, origins)
         critic, critic_identity = _critic(config, origins)
+        _check_loops(recipes, config, origins)
         _check_success(config, origins)
         watching = () if critic is None else critic.roles
         roles = _roles(config, (*agent.roles, *user.roles, *watching), origins)
@@ -240,10 +241,14 @@ def _rollouts(
     critic: Mapping[str, Any] | None,
 ) -> dict[str, Any] | None:
     """What decides the dialogues of a recipe of rollouts, beyond domain and models."""
-    if not isinstance(recipe, RolloutsRecipe):
+    if isinstance(recipe, LoopRecipe):
+        # What is trained is in the recipe, and what else is done with it changes no rollout.
+        options = {k: v for k, v in agent["options"].items() if k != recipe.option}
+    elif isinstance(recipe, RolloutsRecipe):
+        options = recipe.options(config.agent.options)
+        options.pop("prompts", None)  # their digest is there
+    else:
         return None
-    options = recipe.options(config.agent.options)
-    options.pop("prompts", None)  # their digest is there
     return {
         "agent": {**agent, "options": options, "needs": None},
         "user": user,
@@ -251,6 +256,17 @@ def _rollouts(
         "limits": config.limits.model_dump(),
         **({} if critic is None else {"critic": critic}),
     }
+
+
+def _check_loops(recipes: Mapping[str, Recipe], config: CellConfig, origins: Origins) -> None:
+    """A loop that learns from a critic's scores needs a critic."""
+    for recipe in recipes.values():
+        if isinstance(recipe, LoopRecipe) and recipe.reward == "critic" and config.critic is None:
+            raise origins.refuse(
+                ("agent", recipe.option),
+                f"{recipe.label} learns from the scores of a critic, and this cell has none; set "
+                "`critic`, or another reward",
+            )
 
 
 def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:

@@ -38,6 +38,11 @@ _OF_VIEWS = {
         "the plan, `seed` the training seed.",
         "curves",
     ),
+    "rollouts": (
+        "One row per attempt at a dialogue of a training loop. It is no episode: no metric counts "
+        "it. Its turns and calls are joined on `attempt_id`.",
+        "rollouts",
+    ),
     "attempts": ("Every row that was ever committed: what `episodes` selects from.", "episodes"),
 }
 _OURS = {

@@ -75,8 +75,12 @@ class Resources:
             self._loaded.pop(artifact.key, None)
 
     def for_job(self, job: Job) -> Resources:
-        """For another job with the same engines and cache. It is not closed on its own."""
-        return Resources(job, self.engines, self._cache)
+        """For another job with the same engines, cache, models, domains and artifacts. It is not
+        closed on its own."""
+        found = Resources(job, self.engines, self._cache)
+        found._domains, found._models = self._domains, self._models
+        found._prepared, found._loaded = self._prepared, self._loaded
+        return found
 
     def artifact(self, key: str) -> Prepared:
         """An artifact that was provided. StoreError if it was not."""

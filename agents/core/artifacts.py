@@ -23,7 +23,7 @@ from agents.core.memory import Memory
 from agents.core.prompts import PromptFolder
 from agents.core.steps import Step
 
-Kind = Literal["fit", "model_calls", "rollouts"]
+Kind = Literal["fit", "model_calls", "rollouts", "loop"]
 
 
 @dataclass(frozen=True)
@@ -216,3 +216,71 @@ class RolloutsRecipe(Recipe):
 
     def load(self, content: Content, catalogue: Catalogue) -> Sequence[Any]:
         return tuple(content.data["entries"])
+
+
+class Learner(ABC):
+    """What a loop trains: weights that each update changes. It lives in a process of its own."""
+
+    done: int
+    """Updates made."""
+
+    @abstractmethod
+    def weights(self) -> Content:
+        """What agents are given now."""
+
+    @abstractmethod
+    def update(self, rollouts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Learns of some dialogues, in their order; what was measured, by series of the curve.
+        AgentError where it cannot."""
+
+    @abstractmethod
+    def state(self) -> Content:
+        """What another learner continues from."""
+
+    @abstractmethod
+    def result(self) -> Content:
+        """The artifact, after the last update."""
+
+
+class LoopRecipe(Recipe):
+    """Dialogues of the agent with training users, and updates of weights that learn from them.
+
+    The dialogues of an update are played with the weights of the update before it, at once, by the
+    workers of the run. `inputs` has `start`, the weights that it begins with.
+    """
+
+    kind = "loop"
+    counts = "updates"
+    dialogues: int
+    """How many are played in all."""
+    every: int
+    """After how many an update follows."""
+    reward: str
+    """What a turn's reward is: `critic`, the critic's score, or `success`."""
+
+    @property
+    def updates(self) -> int:
+        """How many there are; the last one may have fewer dialogues."""
+        return -(-self.dialogues // self.every)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages outside our dependencies that learning imports."""
+        return ()
+
+    @property
+    @abstractmethod
+    def option(self) -> str:
+        """The agent's option that it comes from. All others decide its dialogues."""
+
+    @abstractmethod
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The agent's options in these dialogues."""
+
+    @abstractmethod
+    def learner(self, start: Content, seed: int, state: Content | None) -> Learner:
+        """A learner at its beginning, or at a state."""
+
+    @abstractmethod
+    def stand_in(self) -> FitRecipe:
+        """See `FitRecipe.stand_in`."""

@@ -6,7 +6,8 @@
    that first needs it: same slots, engines, call cache and retries as episodes.
 4. What is made from other artifacts waits for them: fits that wait for what models write run while
    the stage's other tasks wait. What no agent is given is made only where something needs it.
-5. Cells whose artifact cannot be made are not run by this command; all others are.
+5. Loops (`runner.driver.loops`) play dialogues while the stage's other tasks wait.
+6. Cells whose artifact cannot be made are not run by this command; all others are.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from agents.core.artifacts import CallsRecipe, Content, CurvePoint, FitRecipe, RolloutsRecipe
+from agents.core.artifacts import (
+    CallsRecipe,
+    Content,
+    CurvePoint,
+    FitRecipe,
+    LoopRecipe,
+    RolloutsRecipe,
+)
 from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
 from runner.core.formatting import duration, many
 from runner.core.locations import check_packages, free_calls, store_of
 from runner.driver.environment import library_versions
 from runner.driver.executors import Executor
+from runner.driver.loops import Aside, Loops
 from runner.driver.progress import PreparingDisplay
 from runner.driver.scheduler import LeaseQueue
 from sweeps.artifacts import Artifact, role_of
@@ -66,7 +75,8 @@ class Preparation:
         """GPUs that fits have held, times seconds."""
         self._add([key for key in keys if plan.artifacts[key].for_agents])
         self._late: asyncio.Queue[Artifact] = asyncio.Queue()
-        check_packages(self._to_make(FitRecipe))
+        self.loops = Loops(plan, self._store, self._wanted.state_every)
+        check_packages(self._to_make(FitRecipe, LoopRecipe))
 
     @property
     def keys(self) -> list[str]:
@@ -115,28 +125,55 @@ class Preparation:
         return task.id in self._lacking
 
     def late_fits(self, cells: Set[int]) -> list[str]:
-        """Keys of the fits of `cells`, and of no cells before, that wait for what models write."""
+        """Keys of the fits of `cells`, and of no cells before, that wait for what models write, and
+        of the loops of these cells. Called once a stage, in their order."""
         found = []
-        for artifact in self._to_make(FitRecipe):
-            if artifact.key not in self._assigned and not cells.isdisjoint(artifact.cells):
+        for artifact in self._to_make(FitRecipe, LoopRecipe):
+            here = [cell for cell in artifact.cells if cell in cells]
+            if artifact.key not in self._assigned and here:
                 self._assigned.add(artifact.key)
                 found.append(artifact.key)
+                if isinstance(artifact.recipe, LoopRecipe):
+                    self.loops.assign(artifact.key, here[0])
+        self.loops.next_stage()
         return found
 
     async def fit_late(self) -> None:
-        """Makes fits when what they wait for is ready, until it is cancelled."""
-        while True:
-            artifact = await self._late.get()
-            assert self._executor is not None
-            assert self._queue is not None
+        """Makes fits, and runs loops, when what they wait for is ready, until it is cancelled.
+        Fits follow each other, loops run at once."""
+        fits: asyncio.Queue[Artifact] = asyncio.Queue()
+
+        async def fit() -> None:
+            while True:
+                await self._make_late(await fits.get())
+
+        async def begin() -> None:
+            while True:
+                artifact = await self._late.get()
+                if isinstance(artifact.recipe, LoopRecipe):
+                    aside.start(self._make_late(artifact))
+                else:
+                    fits.put_nowait(artifact)
+
+        aside = Aside()
+        aside.start(fit())
+        aside.start(begin())
+        await aside.until_one_fails()
+
+    async def _make_late(self, artifact: Artifact) -> None:
+        assert self._executor is not None
+        assert self._queue is not None
+        if isinstance(artifact.recipe, LoopRecipe):
+            await self._train(artifact)
+        else:
             await self._fit(artifact, self._executor, 1)
-            self._queue.passed(artifact.key)
-            self._follow()
+        self._queue.passed(artifact.key)
+        self._follow()
 
     def engines_only(self) -> Plan:
         """The plan as far as artifacts need engines: nobody else speaks in its cells."""
         roles: dict[int, list[str]] = {}
-        for artifact in self._to_make(CallsRecipe, RolloutsRecipe):
+        for artifact in self._to_make(CallsRecipe, RolloutsRecipe, LoopRecipe):
             recipe = artifact.recipe
             for cell in artifact.cells:
                 everybody = self._plan.cells[cell].roles
@@ -156,6 +193,7 @@ class Preparation:
     def attach(self, queue: LeaseQueue, display: PreparingDisplay) -> None:
         """From now on workers make artifacts, which `queue` waits for."""
         self._queue, self._display = queue, display
+        self._follow()
 
     def progressed(self, progress: Mapping[str, tuple[int, int]]) -> None:
         """How far the artifacts under way are."""
@@ -185,8 +223,9 @@ class Preparation:
         self._follow()
 
     def _follow(self) -> None:
-        """Lets fits begin whose inputs have become ready."""
-        for artifact in self._possible_fits():
+        """Lets fits and loops begin whose inputs are ready."""
+        possible = [loop for loop in self._to_make(LoopRecipe) if self._has_inputs(loop)]
+        for artifact in (*self._possible_fits(), *possible):
             if artifact.key not in self._begun:
                 self._begun.add(artifact.key)
                 self._late.put_nowait(artifact)
@@ -383,4 +422,30 @@ class Preparation:
         self.gpu_seconds += seconds * self._plan.loaded.header.run.fit_gpus
         about = self._about(artifact, before + seconds).model_copy(update={"curve": curve})
         await self._keep(about, artifact, result)
+        await asyncio.to_thread(self._store.drop_states, artifact.key)
+
+    async def _train(self, artifact: Artifact) -> None:
+        """Runs a loop, from its latest state on, again where its learner's process was lost."""
+        assert self._executor is not None
+        assert self._queue is not None
+        assert self._display is not None
+        losses, display = 0, self._display
+        cell = await self.loops.opened(artifact.key, self._queue)
+        while True:
+            try:
+                content, seconds, curve = await self.loops.train(
+                    artifact, cell, self._executor, self._queue,
+                    lambda done, most, words: display.note(artifact.title, done, most, words),
+                )  # fmt: skip
+                break
+            except FitLost as error:
+                losses += 1
+                if losses > self._plan.loaded.header.retries.episode:
+                    self._fail(artifact, f"FitLost: {error.message}")
+                    return
+            except AgentError as error:
+                self._fail(artifact, f"AgentError: {error.message}")
+                return
+        about = self._about(artifact, seconds).model_copy(update={"curve": curve})
+        await self._keep(about, artifact, content)
         await asyncio.to_thread(self._store.drop_states, artifact.key)

@@ -260,7 +260,7 @@ def _engines(session: Session, executor: Executor, streams: Streams | None) -> R
         count=sum(work.totals.values()),
         gates=[work.preparation.tasks(part.cells) for part in stages.stages],
         skips=_cannot_run(session),
-        held=set if streams is None else lambda: streams.held,
+        held=lambda: work.preparation.loops.held | (set() if streams is None else streams.held),
         late=[work.preparation.late_fits(part.cells) for part in stages.stages],
         waits=work.preparation.waits,
         drops=work.preparation.cannot_make,

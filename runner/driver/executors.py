@@ -193,7 +193,8 @@ class RayExecutor:
 
     async def provide(self, artifacts: Sequence[Prepared]) -> None:
         new = [self._ray.share(artifact) for artifact in artifacts]
-        self._shared += new
+        replaced = {each.key for each in new}  # the weights of a training loop change
+        self._shared = [each for each in self._shared if each.key not in replaced] + new
         for worker in list(self._workers):
             # One that is lost is missed by whoever serves it; its successor is given all.
             with suppress(self.lost):

@@ -9,7 +9,7 @@ from runner.driver.artifacts import Preparation
 from runner.driver.scheduler import LeaseQueue, Receiver
 from runner.driver.streams import Streams
 from sweeps.artifacts import ARTIFACT
-from sweeps.storage.records import EPISODE, JUDGEMENT
+from sweeps.storage.records import EPISODE, JUDGEMENT, ROLLOUT
 from sweeps.tasks import Outcome
 
 
@@ -43,6 +43,7 @@ RECEIVERS: dict[str, Callable[[RunParts], Receiver]] = {
     EPISODE: _Episodes,
     ARTIFACT: lambda run: run.preparation,
     JUDGEMENT: lambda run: run.counters,
+    ROLLOUT: lambda run: run.preparation.loops.rollouts,
 }
 """Kind -> what receives the outcomes and the progress of its tasks."""
 

@@ -74,7 +74,7 @@ class LeaseQueue:
         self._stages = stages
         self._retries = retries
         self._gates = [deque(stage) for stage in gates or [()] * len(stages)]
-        self._gating = frozenset(task.id for stage in gates for task in stage)
+        self._gating = {task.id for stage in gates for task in stage}
         self._shut: set[str] = set()  # gates that were leased and are not passed
         self._late = [set(stage) for stage in late or [()] * len(stages)]
         self._waits, self._drops = waits, drops
@@ -112,8 +112,11 @@ class LeaseQueue:
         self._left -= len(found) - sum(task.id in self._gating for task in found)
         return found
 
-    def offer(self, tasks: Sequence[Task]) -> None:
-        """Adds tasks that were held."""
+    def offer(self, tasks: Sequence[Task], *, gating: bool = False) -> None:
+        """Adds tasks that were held. Those that are `gating` are not in `count`, and serve what
+        must be passed before others can run."""
+        if gating:
+            self._gating.update(task.id for task in tasks)
         self._offered.extend(tasks)
 
     def passed(self, gate: str) -> None:

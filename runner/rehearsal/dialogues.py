@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agents.core.artifacts import FitRecipe
+from agents.core.artifacts import FitRecipe, LoopRecipe
 from agents.core.ask import CallLog, is_probe
 from runner.core.formatting import duration, many
 from runner.core.locations import state_of, store_of
@@ -146,6 +146,8 @@ def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
                 for about in earlier
                 if about.key != key
             ]
+        if isinstance(recipe, LoopRecipe):
+            one |= {"updates": recipe.updates, "dialogues": recipe.dialogues}
         if key in collected:
             *counts, spoken = collected[key]
             one |= dict(zip(Rollouts._fields, counts, strict=False)) | spoken._asdict()
@@ -171,6 +173,12 @@ def _work(found: Mapping[str, Any]) -> str:
         return f"{found['state']}, but no episode that is left needs it"
     if found["kind"] == "rollouts":
         return f"{found['state']}, by {_dialogues_of(found)}"
+    if found["kind"] == "loop":
+        return (
+            f"{found['state']}, by {found['updates']:,} updates and {found['dialogues']:,} dialogues "
+            "with training users, which are not in the estimate; each costs about as much as an "
+            "episode"
+        )
     if found["kind"] != "fit":
         spoken = _spoken_of(found).words()
         return f"{found['state']}, about {spoken} (from a rehearsal with the rules backend)"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from agents.core.artifacts import CallsRecipe, Content, FitRecipe, RolloutsRecipe
+from agents.core.artifacts import CallsRecipe, Content, FitRecipe, LoopRecipe, RolloutsRecipe
 from agents.core.ask import CallLog
 from agents.core.errors import AgentError
 from runner.core.locations import store_of
@@ -203,7 +203,7 @@ async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
         ready = None
     if ready is not None:
         content = ready[1]
-    elif isinstance(recipe, FitRecipe):
+    elif isinstance(recipe, FitRecipe | LoopRecipe):
         quick = recipe.stand_in()
         is_real = quick.identity() == recipe.identity() and plan.artifacts[key].seed == _SEED
         recipe, content = quick, _fitted(quick, plan.sources[cell.source].domain)

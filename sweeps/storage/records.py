@@ -175,6 +175,32 @@ CURVES = pa.schema(
     ]
 )
 
+ROLLOUTS = pa.schema(
+    [
+        pa.field("rollout_id", pa.string(), nullable=False),
+        pa.field("attempt_id", pa.string(), nullable=False),
+        pa.field("loop", _NAME, nullable=False),  # the key of the artifact that is trained
+        pa.field("round", pa.int32(), nullable=False),  # the update that learns from it, from 1
+        pa.field("weights", _NAME, nullable=False),  # digest of those that it was played with
+        pa.field("cell_id", _NAME, nullable=False),  # whose agent and user it is played by
+        pa.field("case_id", _NAME, nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),  # sampling
+        pa.field("status", _NAME, nullable=False),  # done, failed
+        pa.field("blame", _NAME),  # agent, user, critic, infrastructure
+        pa.field("error_class", _NAME),
+        pa.field("error", pa.string()),
+        pa.field("stop_reason", _NAME, nullable=False),
+        pa.field("success", pa.bool_(), nullable=False),
+        pa.field("success_turn", pa.int16()),
+        pa.field("turns", pa.int16(), nullable=False),  # completed turns
+        pa.field("calls", pa.int32(), nullable=False),
+        pa.field("steps", pa.string(), nullable=False),  # JSON: state, label, reward of each turn
+        pa.field("started", pa.float64(), nullable=False),
+        pa.field("ended", pa.float64(), nullable=False),
+        *WRITTEN_BY,
+    ]
+)
+
 SCHEMAS: dict[str, pa.Schema] = {
     "cases": CASES,
     "calls": CALLS,
@@ -182,6 +208,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "episodes": EPISODES,
     "judgements": JUDGEMENTS,
     "curves": CURVES,
+    "rollouts": ROLLOUTS,
 }
 
 
@@ -218,16 +245,18 @@ EPISODE = "episode"
 JUDGEMENT = "judgement"
 """The kind of task that is one judge on one dialogue, or on a pair of them."""
 
+ROLLOUT = "rollout"
+"""The kind of task that is one dialogue of a training loop."""
+
+_DIALOGUE = (
+    Needs("calls", ("calls",), lambda row: row["calls"]),
+    # One that is done has an opening, its turn 0.
+    Needs("turns", ("turns", "status"), lambda r: r["turns"] + (r["status"] == "done")),
+)
+
 COMMITS: dict[str, Commit] = {
-    EPISODE: Commit(
-        "episodes",
-        "episode_id",
-        (
-            Needs("calls", ("calls",), lambda row: row["calls"]),
-            # An episode that is done has an opening, its turn 0.
-            Needs("turns", ("turns", "status"), lambda r: r["turns"] + (r["status"] == "done")),
-        ),
-    ),
+    EPISODE: Commit("episodes", "episode_id", _DIALOGUE),
+    ROLLOUT: Commit("rollouts", "rollout_id", _DIALOGUE),
     JUDGEMENT: Commit(
         "judgements",
         "task_id",

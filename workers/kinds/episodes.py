@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agents.core import plugins
@@ -61,14 +61,20 @@ class EpisodeHandler:
         """One attempt at an episode."""
         return await self.play(task, log)
 
-    async def play(self, task: Task, log: CallLog, wrap: Wrap | None = None) -> EpisodeAttempt:
+    async def play(
+        self,
+        task: Task,
+        log: CallLog,
+        wrap: Wrap | None = None,
+        artifacts: Mapping[str, str] | None = None,
+    ) -> EpisodeAttempt:
         """The same; `wrap` may put something around the two sides and the critic, which shows
-        what they say."""
+        what they say. `artifacts`, name -> key, replace those of the cell."""
         job = self._resources.job
         cell = job.cells[task.cell]
         source = job.sources[cell.source]
         case = self._resources.domain(cell.source).case(source.split, task.spec.case_id)
-        keys = cell.artifacts(task.spec.seeds)
+        keys = {**cell.artifacts(task.spec.seeds), **(artifacts or {})}
         digests = {name: self._resources.artifact(key).digest for name, key in keys.items()}
         if source.written is not None:
             digests[PROFILES] = source.written.digest
@@ -76,7 +82,8 @@ class EpisodeHandler:
             digests[MEMORY] = task.spec.memory.digest
         transcript, started = Transcript(), time.time()
         lessons: list[str] = []
-        error = await error_of(task, log, self._play(task, case, transcript, log, wrap, lessons))
+        playing = self._play(task, case, transcript, log, wrap, lessons, keys)
+        error = await error_of(task, log, playing)
         return EpisodeAttempt(
             task,
             error,
@@ -100,13 +107,14 @@ class EpisodeHandler:
         log: CallLog,
         wrap: Wrap | None,
         lessons: list[str],
+        keys: Mapping[str, str],
     ) -> None:
         """Plays into `transcript`; what an agent with memory learns goes into `lessons`."""
         resources, scene = self._resources, self._scene(task.cell)
         cell = resources.job.cells[task.cell]
         catalogue = resources.domain(cell.source).catalogue
-        case_id, seeds, memory = task.spec
-        agent, ask_agent = self.agent(task.cell, case, seeds, log, memory)
+        case_id, seeds, memory = task.spec.case_id, task.spec.seeds, task.spec.memory
+        agent, ask_agent = self.agent(task.cell, case, seeds, log, memory, keys)
         with blaming(UserError):
             user: User = scene.user.cls(scene.user.options, UserContext(catalogue, case))
         critic: Critic | None = None
@@ -148,8 +156,10 @@ class EpisodeHandler:
         seeds: Seeds,
         log: CallLog,
         memory: Remembered | None = None,
+        keys: Mapping[str, str] | None = None,
     ) -> tuple[Agent, Ask]:
-        """A new agent of the cell at this position, for a dialogue with `case`, and its `Ask`."""
+        """A new agent of the cell at this position, for a dialogue with `case`, and its `Ask`.
+        `keys` are those of its artifacts, if not the cell's."""
         resources, speaker = self._resources, self._scene(cell).agent
         config = resources.job.cells[cell]
         catalogue = resources.domain(config.source).catalogue
@@ -157,7 +167,7 @@ class EpisodeHandler:
             catalogue,
             case.visible,
             config.config.limits.shown_items,
-            resources.load(config.artifacts(seeds), catalogue)
+            resources.load(keys or config.artifacts(seeds), catalogue)
             | ({} if memory is None else {MEMORY: memory.read()}),
         )
 

@@ -6,18 +6,20 @@ from collections.abc import Callable
 
 from agents.core.ask import CallLog
 from sweeps.artifacts import ARTIFACT
-from sweeps.storage.records import EPISODE, JUDGEMENT
+from sweeps.storage.records import EPISODE, JUDGEMENT, ROLLOUT
 from sweeps.tasks import Task
 from workers.core.attempts import Attempt, Handler, OnProgress
 from workers.kinds.artifacts import ArtifactHandler
 from workers.kinds.episodes import EpisodeHandler
 from workers.kinds.judging import JudgementHandler
+from workers.kinds.loops import RolloutHandler
 from workers.resources import Resources
 
 HANDLERS: dict[str, Callable[[Resources], Handler]] = {
     EPISODE: EpisodeHandler,
     ARTIFACT: ArtifactHandler,
     JUDGEMENT: JudgementHandler,
+    ROLLOUT: RolloutHandler,
 }
 """Kind -> what runs its tasks. What a kind commits, and where: `sweeps.storage.records.COMMITS`."""
 

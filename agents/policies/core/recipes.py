@@ -6,7 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agents.core.artifacts import Content, FitRecipe, Progress, importing
+from agents.core.artifacts import (
+    Content,
+    FitRecipe,
+    Learner,
+    LoopRecipe,
+    Progress,
+    Recipe,
+    importing,
+)
 from agents.core.items import Catalogue, TrainingData
 from agents.policies.core.dialogues import examples
 from agents.policies.core.labels import LabelSet, labels_of
@@ -17,7 +25,7 @@ _SMALL = {"width": 4, "heads": 1, "blocks": 1, "context": 16, "vocabulary": 0}
 
 
 @dataclass(frozen=True)
-class PolicyRecipe(FitRecipe):
+class PolicyRecipe(Recipe):
     """A policy: a network over labels."""
 
     network: NetworkRef
@@ -31,7 +39,12 @@ class PolicyRecipe(FitRecipe):
     def packages(self) -> tuple[str, ...]:
         return self.network.network.packages
 
+    def whole_identity(self) -> dict[str, Any]:
+        """Its identity with those of its inputs."""
+        return dict(self.identity())
+
     def stand_in(self) -> Untrained:
+        """One that is made at once: a small untrained network."""
         return Untrained(NetworkRef.model_validate({"name": "transformer", **_SMALL}), self.labels)
 
     def load(self, content: Content, catalogue: Catalogue) -> TrainedPolicy:
@@ -48,7 +61,7 @@ class PolicyRecipe(FitRecipe):
 
 
 @dataclass(frozen=True)
-class Untrained(PolicyRecipe):
+class Untrained(PolicyRecipe, FitRecipe):
     """Random weights. A built-in network then knows no word, only hashes of words."""
 
     def identity(self) -> Mapping[str, Any]:
@@ -68,7 +81,7 @@ class Untrained(PolicyRecipe):
 
 
 @dataclass(frozen=True)
-class FineTuned(PolicyRecipe):
+class FineTuned(PolicyRecipe, FitRecipe):
     """Eq. 6: minimises -log p(label | state) over the dialogues of INSPIRED's training part.
 
     It never opens the test part. `data` is the digest of what it reads; `sft` are options of
@@ -104,6 +117,67 @@ class FineTuned(PolicyRecipe):
             train,
             held_out,
             self.sft,
+            seed,
+            state,
+            device=self.device,
+            threads=self.threads,
+        )
+
+
+@dataclass(frozen=True)
+class Reinforced(PolicyRecipe, LoopRecipe):
+    """Eq. 7 to 9: dialogues of the agent with training users, and updates of its policy.
+
+    `rl` are options of `agents.policies.core.options.RlOptions`.
+    """
+
+    start: Untrained | FineTuned
+    rl: Mapping[str, Any]
+    of_option: str
+    device: str = "cpu"
+    threads: int = 1
+
+    @property
+    def label(self) -> str:
+        return f"policy ({self.network.name}, RL)"
+
+    @property
+    def dialogues(self) -> int:  # type: ignore[override]
+        return self.rl["epochs"] * self.rl["dialogues"]
+
+    @property
+    def every(self) -> int:  # type: ignore[override]
+        return self.rl["updates"]["every"]
+
+    @property
+    def reward(self) -> str:  # type: ignore[override]
+        return self.rl["reward"]
+
+    @property
+    def option(self) -> str:
+        return self.of_option
+
+    def inputs(self) -> Mapping[str, Recipe]:
+        return {"start": self.start}
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"stage": "rl", **self._identity(), "rl": dict(self.rl)}
+
+    def whole_identity(self) -> dict[str, Any]:
+        return {**self.identity(), "start": self.start.identity()}
+
+    def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        return {**given, self.option: {**given[self.option], "decoding": "sample"}}
+
+    def learner(self, start: Content, seed: int, state: Content | None) -> Learner:
+        with importing(self.packages, f"the {self.label}"):
+            from agents.policies.core.reinforced import PolicyLearner
+        return PolicyLearner(
+            self.network,
+            self.labels,
+            start,
+            self.rl,
+            self.updates,
             seed,
             state,
             device=self.device,

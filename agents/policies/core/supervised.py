@@ -25,6 +25,12 @@ from agents.training.weights import Weights, adam_arrays, device_of, restore_ada
 
 _AT_ONCE = 64  # texts of the held-out part
 _NETWORK = "network_"
+_SERIES = {
+    "loss": "loss",
+    "held_out_loss": "held-out loss",
+    "accuracy": "held-out accuracy",
+    "macro_f1": "held-out macro-F1",
+}
 
 
 def fine_tune(
@@ -47,7 +53,8 @@ def fine_tune(
     run = _Run(ref, labels, train, held_out, sft, seed, state, device, threads)
     while run.epoch < sft["epochs"]:
         run.one_epoch()
-        yield Progress(run.epoch, sft["epochs"], run.note, state=run.state())
+        measured = {name: run.last[key] for key, name in _SERIES.items()}
+        yield Progress(run.epoch, sft["epochs"], run.note, state=run.state(), measured=measured)
     yield Progress(run.epoch, sft["epochs"], run.note, result=run.result())
 
 
@@ -92,11 +99,15 @@ class _Run:
 
     @property
     def note(self) -> str:
-        last = self._report[-1]
         return (
-            f"epoch {self.epoch}, held-out accuracy {last['accuracy']:.3f}, "
-            f"macro-F1 {last['macro_f1']:.3f}"
+            f"epoch {self.epoch}, held-out accuracy {self.last['accuracy']:.3f}, "
+            f"macro-F1 {self.last['macro_f1']:.3f}"
         )
+
+    @property
+    def last(self) -> Mapping[str, float]:
+        """What the last epoch came to."""
+        return self._report[-1]
 
     def one_epoch(self) -> None:
         size, count = self._sft["batch_size"], len(self._train)
@@ -135,8 +146,7 @@ class _Run:
         step, arrays = adam_arrays(self._adam, self._network.weights)
         data = {"network": network.data, "epoch": self.epoch, "epochs": list(self._report)}
         data["step"] = step
-        own = {_NETWORK + name: array for name, array in network.arrays.items()}
-        return Content(data, own | arrays)
+        return Content(data, prefixed(network.arrays) | arrays)
 
     def result(self) -> Content:
         network, true, size = self._network.content(), self._true, len(self._names)
@@ -151,6 +161,11 @@ class _Run:
             "tf_idf_regression": scores(true, by_words, size)._asdict(),
         }
         return Content({**network.data, "report": report}, network.arrays)
+
+
+def prefixed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a network, as a state has them."""
+    return {_NETWORK + name: array for name, array in arrays.items()}
 
 
 def network_of(state: Content) -> Content:
