@@ -321,13 +321,11 @@ class Preparation:
                 self._fail(other, f"{artifact.title} cannot be prepared")
         if self._queue is not None:
             self._queue.passed(artifact.key)
-        if not artifact.for_agents:
-            self.failed[artifact.title] = reason
-            assert self._display is not None
-            self._display.end(artifact.title, f"cannot be prepared: {reason}", "red")
-            return
         self.failed[artifact.title] = reason
         assert self._display is not None
+        if not artifact.for_agents:
+            self._display.end(artifact.title, f"cannot be prepared: {reason}", "red")
+            return
         count = len(artifact.cells)
         self._display.end(
             artifact.title,

@@ -175,9 +175,9 @@ def _work(found: Mapping[str, Any]) -> str:
         return f"{found['state']}, by {_dialogues_of(found)}"
     if found["kind"] == "loop":
         return (
-            f"{found['state']}, by {found['updates']:,} updates and {found['dialogues']:,} dialogues "
-            "with training users, which are not in the estimate; each costs about as much as an "
-            "episode"
+            f"{found['state']}, by {many(found['updates'], 'update')} and "
+            f"{many(found['dialogues'], 'dialogue')} with training users; each costs about as much "
+            "as an episode, and they are not in the estimate"
         )
     if found["kind"] != "fit":
         spoken = _spoken_of(found).words()

@@ -2,6 +2,7 @@
 
 # What is None or lacking fails its test.
 # pyright: reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportOptionalSubscript=false
 
 import asyncio
 import json
