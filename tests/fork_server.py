@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 _IMPORTED = (
     "agents.react", "agents.zero_shot", "analysis.metrics.at_fail_plus_1", "analysis.metrics.sr",
-    "analysis.statistics.compare", "analysis.tables.table", "pandas", "runner.cli.main",
+    "analysis.statistics.compare", "analysis.tables.table", "pandas", "pyarrow.pandas_compat",
+    "pydantic.type_adapter", "runner.cli.main", "runner.commands.compare",
     "runner.commands.doctor", "runner.commands.plan", "runner.commands.play",
     "runner.commands.prompts", "runner.commands.query", "runner.commands.results",
     "runner.commands.status", "runner.driver.run", "runner.rehearsal.dialogues",

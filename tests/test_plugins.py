@@ -318,8 +318,11 @@ def test_prompts_show_the_last_turns_that_history_turns_allows(tmp_path, agent, 
         ),
         probe=True,
     )
-    # Some agents find what is wanted before the last turn.
-    played = max(rehearse(plan, [0], 20), key=lambda attempt: len(attempt.transcript.turns))
+    # Some agents find what is wanted before the last turn, but not of every case.
+    for cases in (1, 4, 20):
+        played = max(rehearse(plan, [0], cases), key=lambda each: len(each.transcript.turns))
+        if played.transcript.stop_reason == "max_turns":
+            break
     opening, turns = played.transcript.opening, played.transcript.turns
     said = [[("user", opening.text)]]
     said += [[("recommender", t.agent.text), ("user", t.user.text)] for t in turns]
