@@ -54,6 +54,29 @@ def test_the_worked_example_of_a_new_recommender_is_one(tmp_path, monkeypatch):
     assert recommender.scores([0]).tolist() == [0, 1, 2, 0]
 
 
+def test_the_worked_example_of_a_new_domain_runs_as_it_stands(tmp_path, crsweep):
+    blocks = BLOCK.findall((ROOT / "docs/add-a-domain.md").read_text())
+    texts: dict[str, list[str]] = {}
+    for language, text in blocks:
+        texts.setdefault(language, []).append(text)
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "__init__.py").touch()
+    (tmp_path / "my_lab" / "bookshop.py").write_text(texts["python"][0])
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, text in zip(("books.csv", "sales.csv"), texts["csv"], strict=True):
+        (data / name).write_text(text)
+    out, sweep = tmp_path / "out", tmp_path / "sweep.yaml"
+    text = texts["yaml"][0].replace("results/bookshop", str(out))
+    sweep.write_text(text.replace("data/bookshop", str(data)))
+    env = {"PYTHONPATH": str(tmp_path)}
+    crsweep("run", sweep, **env)
+    assert sorted(raw(out, "episodes").targets.map(list)) == [["b2"], ["b4"]]
+    (data / "sales.csv").write_text(texts["csv"][1] + "bo,b9,2024-05-01\n")
+    refused = crsweep("plan", sweep, check=2, **env)
+    assert "sales.csv:8: found the book b9, expected one of books.csv" in refused.stderr
+
+
 def test_the_worked_example_of_a_new_judge_is_one(tmp_path, monkeypatch):
     blocks = dict(BLOCK.findall((ROOT / "docs/add-a-judge.md").read_text()))
     package = tmp_path / "my_judges" / "politeness"
