@@ -108,8 +108,8 @@ def report(rows: list[dict[str, Any]]) -> None:
         reached = sum(row["probability"] >= 0.9 for row in mine[:5])
         largest = sum(row["likeliest"] for row in mine)
         print(
-            f"{name}: probability at least 0.9 in {reached} of {len(mine[:5])} seeds, the likeliest "
-            f"in {largest} of {len(mine)}; mean probability "
+            f"{name}: probability at least 0.9 in {reached} of {len(mine[:5])} seeds, the "
+            f"likeliest in {largest} of {len(mine)}; mean probability "
             f"{fmean(row['probability'] for row in mine):.3f}, mean entropy "
             f"{fmean(row['entropy'] for row in mine):.4f} nats"
         )
