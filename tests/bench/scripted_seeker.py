@@ -41,7 +41,7 @@ def dialogue(
 ) -> dict[str, Any]:
     """A rollout, as a learner takes it."""
     said = [Message("user", drawn.choice(OPENINGS))]
-    steps = []
+    steps, accepts = [], False
     for _ in range(settings["turns"]):
         state = state_of(said)
         [found] = policy.decide([state], [drawn.getrandbits(48)], "sample")
@@ -126,7 +126,7 @@ def report(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", type=Path, default=SETTINGS)
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--out", type=Path)

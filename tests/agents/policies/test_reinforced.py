@@ -2,6 +2,7 @@
 
 # What is None or lacking fails its test.
 # pyright: reportArgumentType=false, reportOptionalMemberAccess=false
+# pyright: reportAttributeAccessIssue=false
 
 import random
 from itertools import pairwise
