@@ -181,7 +181,13 @@ class Run(_Part):
     """How to run: nothing here changes an outcome."""
 
     executor: Literal["ray", "local"] = "ray"
-    episode_workers: Annotated[int, Field(ge=1, le=1024)] = 2
+    episode_workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = 2
+    """Processes that play dialogues. `auto`: one on every node of the cluster, also on nodes that
+    join during the run."""
+    gpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """The most GPUs that engines of this sweep hold at once: with it, sweeps share a cluster."""
+    mixed_gpus: bool = False
+    """Whether engines may use GPUs of several types, and several versions of vLLM."""
     concurrency: Annotated[
         Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"], BeforeValidator(_number_or_auto)
     ] = 64

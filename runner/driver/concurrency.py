@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from runner.driver.scheduler import RunListener
+from runner.placement.elastic import LEAST_WORKERS
 from sweeps.manifest import ConcurrencyEntry
 from sweeps.schema import Run
 from workers.core.concurrency import START, AdaptiveLimit, Load, together
@@ -94,9 +95,8 @@ def first_slots(run: Run, workers: int) -> int:
 
 
 def worker_count(run: Run) -> int:
-    """How many processes run the tasks: no more than tasks at once."""
+    """How many processes run the tasks to begin with: no more than tasks at once."""
     if run.executor == "local":
         return 1
-    if run.concurrency == "auto":
-        return run.episode_workers
-    return min(run.episode_workers, run.concurrency)
+    count = LEAST_WORKERS if run.episode_workers == "auto" else run.episode_workers
+    return count if run.concurrency == "auto" else min(count, run.concurrency)

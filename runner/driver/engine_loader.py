@@ -15,15 +15,17 @@ from rich.markup import escape
 from runner.core.formatting import unit
 from runner.driver.scheduler import LeaseQueue
 from runner.placement.describe import replica_words
+from runner.placement.elastic import Serving, replica_changes
 from runner.placement.groups import RunPlan
 from runner.placement.packing import Allocation, exact
 from runner.placement.place import Stage
-from workers.backends.core.backend import EngineSpec
+from workers.backends.core.backend import ClusterNode, EngineSpec
 from workers.backends.vllm.client.fleet import Fleet
 from workers.core.concurrency import Load
 
 _LOOK_EVERY = 0.2
 _NOTE_EVERY = 60.0  # seconds between notes of counts alone
+_ADJUST_EVERY = 2.0
 _SAY_EVERY = 15.0  # seconds between lines while models load
 
 
@@ -55,7 +57,9 @@ class EngineLoader:
     ) -> None:
         self._run, self._fleet, self._queue, self._console = run, fleet, queue, console
         self._residents = residents
-        self._unit = unit(cpu)
+        self._cpu, self._unit = cpu, unit(cpu)
+        self._planned: dict[str, tuple[Allocation, ...]] = {}  # without those that were added
+        self._making_room = False
 
     async def conduct(self) -> None:
         """Runs until the last stage has what it needs."""
@@ -88,7 +92,51 @@ class EngineLoader:
             await asyncio.sleep(_LOOK_EVERY)
         return bool(missing)
 
+    def adjust(self, nodes: Sequence[ClusterNode], most: float | None) -> None:
+        """Starts and ends replicas as nodes come and go (`placement.elastic`).
+
+        `nodes` have the GPUs that this run may hold there, `most` bounds them all.
+        """
+        if self._making_room:  # what becomes free is for an engine that waits
+            return
+        resident = self._residents.allocations
+        served = [
+            Serving(
+                key,
+                float(allocations[0].gpus if allocations else self._planned[key][0].gpus),
+                None if self._run.needs.specs[key].elastic else len(self._planned[key]),
+                {one.replica: one.node for one in allocations},
+            )
+            for key, allocations in resident.items()
+            if not self._fleet.engines[key].failed
+        ]
+        changes = replica_changes(nodes, served, most)
+        for key, index in changes.end:
+            self._drop(key, index)
+        for key, node in changes.start:
+            index = max((one.replica for one in resident[key]), default=-1) + 1
+            gpus = self._planned[key][0].gpus
+            resident[key] = (*resident[key], Allocation(key, index, node, gpus, 0))
+            self._fleet.add(key, index)
+            label = escape(self._run.needs.specs[key].label)
+            self._console.print(f"loading another replica of {label} on {node[:12]}")
+
+    def _drop(self, key: str, index: int) -> None:
+        resident = self._residents.allocations
+        self._fleet.drop(key, index)
+        resident[key] = tuple(one for one in resident[key] if one.replica != index)
+
+    def _drop_what_was_added(self) -> None:
+        """Before another stage, whose engines need the room."""
+        for key, allocations in list(self._residents.allocations.items()):
+            planned = {one.replica for one in self._planned[key]}
+            for one in allocations:
+                if one.replica not in planned:
+                    self._drop(key, one.replica)
+
     async def _bring_up(self, stage: Stage) -> None:
+        self._making_room = True
+        self._drop_what_was_added()
         labels = {key: spec.label for key, spec in self._run.needs.specs.items()}
         resident, wanted = self._residents.allocations, _allocations(stage)
         # What is resident need not be what the placement thinks: stages may have loaded nothing.
@@ -96,12 +144,13 @@ class EngineLoader:
         loads = [k for k in sorted(stage.engines) if k not in resident or k in leaving]
         for key in loads:
             await self._until(lambda k=key: self._makes_room(leaving, k, wanted[k]))
-            resident[key] = wanted[key]
+            resident[key] = self._planned[key] = wanted[key]
             self._console.print(
                 f"loading {escape(labels[key])}: {replica_words(wanted[key], self._unit)}",
                 soft_wrap=True,
             )
             self._fleet.load(key)
+        self._making_room = False
         started = said = time.monotonic()
         waiting = set(loads)
         while waiting:
@@ -194,6 +243,14 @@ class RunEngines:
                 await conducting
         if self._fleet is not None:
             await self._fleet.refresh()
+
+    async def keep_adjusting(
+        self, nodes: Callable[[], Sequence[ClusterNode]], most: float | None
+    ) -> None:
+        """Has replicas follow the nodes of a cluster."""
+        while self._loader is not None:
+            await asyncio.sleep(_ADJUST_EVERY)
+            self._loader.adjust(nodes(), most)
 
     async def keep_noting(
         self, epoch: int, note: Callable[[Sequence[dict[str, Any]]], None]

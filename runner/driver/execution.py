@@ -103,7 +103,7 @@ async def _run(
     engines = _engines(session, executor, streams)
     queue = engines.queue
     run = session.plan.loaded.header.run
-    workers = [await executor.spawn() for _ in range(worker_count(run))]
+    workers = await executor.begin()
     concurrency = Concurrency(run, len(workers), engines.loads)
     session.manifest.concurrency = concurrency.entry
     with ProgressDisplay(
@@ -127,6 +127,7 @@ async def _run(
             asyncio.create_task(engines.keep_noting(lease.epoch, session.manifest.note_engines)),
             asyncio.create_task(session.manifest.keep_writing()),
             asyncio.create_task(concurrency.keep_looking()),
+            asyncio.create_task(engines.keep_adjusting(executor.engine_nodes, run.gpus)),
         ]
         driving = drive(
             workers,
@@ -136,9 +137,10 @@ async def _run(
             stopping,
             lost=executor.lost,
             left_behind=lambda name: committed_by(lease.folder, lease.epoch, name),
-            replace=executor.spawn,
+            replace=executor.replace,
             epoch=lease.epoch,
             limit=concurrency.limit,
+            crew=executor.crew,
         )
         await _until_first(driving, work.preparation.fit_late())
     for task in noting:
@@ -204,8 +206,9 @@ def _executor(session: Session) -> Executor:
         return LocalExecutor(job, slots)
     environment = environment_of(plan)
     return RayExecutor(
-        job, slots, count, run.ray_address, run.fit_gpus, environment, session.console
-    )
+        job, slots, count, run.ray_address, run.fit_gpus, environment, session.console,
+        elastic=run.episode_workers == "auto", gpus=run.gpus, mixed=run.mixed_gpus,
+    )  # fmt: skip
 
 
 def _job(session: Session) -> Job:

@@ -14,12 +14,19 @@ from rich.console import Console
 from agents.core.artifacts import Content
 from agents.core.errors import CrsweepError, StoreError
 from runner.driver.engine_loader import Residents
-from runner.driver.scheduler import Worker
+from runner.driver.scheduler import Crew, Worker
 from runner.placement.cluster import cluster
+from runner.placement.elastic import (
+    capped,
+    main_type,
+    of_type,
+    without_others,
+    worker_changes,
+)
 from runner.placement.packing import Node
 from workers.artifacts.fits import FitSpec, Steps, fit_beside
 from workers.artifacts.store import Prepared
-from workers.backends.core.backend import EngineSpec
+from workers.backends.core.backend import ClusterNode, EngineSpec
 from workers.backends.vllm.client.fleet import Fleet, Handle
 from workers.cache.entries import Damage
 from workers.core.environment import Environment
@@ -47,7 +54,24 @@ class Executor(Protocol):
     """How many fits may be begun at once; those without room wait."""
 
     async def spawn(self) -> Worker: ...
+    async def begin(self) -> list[Worker]:
+        """The workers of a run, as far as there are nodes for them."""
+        ...
+
+    async def replace(self, lost: Worker) -> Worker | None:
+        """Another one for one that was lost; None if its node is gone, and others go on."""
+        ...
+
+    @property
+    def crew(self) -> Crew | None:
+        """Workers that come and go; None if their number is fixed."""
+        ...
+
     def launch(self, residents: Residents) -> Fleet: ...
+    def engine_nodes(self) -> list[ClusterNode]:
+        """Where engines can go now."""
+        ...
+
     def fit(self, task: FitSpec, state: Content | None, among: int) -> Steps:
         """The steps of a fit, one `among` so many that share the machines."""
         ...
@@ -79,8 +103,19 @@ class LocalExecutor:
     def __init__(self, job: Job, slots: int) -> None:
         self._worker = LocalWorker(job, "w000", slots)
 
+    crew = None
+
     async def spawn(self) -> Worker:
         return self._worker
+
+    async def begin(self) -> list[Worker]:
+        return [await self.spawn()]
+
+    async def replace(self, lost: Worker) -> Worker | None:
+        return await self.spawn()
+
+    def engine_nodes(self) -> list[ClusterNode]:
+        return []
 
     def launch(self, residents: Residents) -> Fleet:
         raise AssertionError("engines of a local run need no placement")
@@ -101,7 +136,9 @@ class LocalExecutor:
 class RayExecutor:
     """Actors on a cluster: `count` workers that share `slots` dialogues each, and replicas.
 
-    Each fit gets `fit_gpus`.
+    Each fit gets `fit_gpus`. Engines hold at most `gpus`, of one type unless they may be `mixed`.
+    If `elastic`, `count` is for the beginning only: every node gets a worker, also one that joins
+    later.
     """
 
     fits_at_once = 64
@@ -115,6 +152,10 @@ class RayExecutor:
         fit_gpus: float,
         environment: Environment,
         console: Console,
+        *,
+        elastic: bool = False,
+        gpus: float | None = None,
+        mixed: bool = False,
     ) -> None:
         # Ray takes a second to import, and is needed only from here on.
         from workers.executors import on_ray, ray_cluster
@@ -128,26 +169,101 @@ class RayExecutor:
         self._shared: list[Shared] = []
         self._workers: list[RayWorker] = []
         self._made = 0
+        self._console, self._elastic = console, elastic
+        self._leaving: set[str] = set()  # names of workers whose nodes will be gone
         self._fleet: Fleet | None = None
         self._informing: dict[str, asyncio.Task[None]] = {}
         self._changes = 0  # of what the engines look like
         self._cache = None
         if job.cache is not None:
             self._cache = on_ray.RayCache(job.cache, count, job.folder.logs)
+        self._residents = Residents(())
+        self._most_gpus, self._mixed = gpus, mixed
         found = ray_cluster.cluster_nodes()
         self.nodes: Sequence[Node]
-        self.nodes, self.cpu = cluster(found)
+        self._gpu_type = main_type(found)
+        allowed = self._allowed(found)
+        self.nodes, self.cpu = cluster(capped(allowed, gpus))
         self._cores = {node.node_id: node.cpus for node in found}
 
-    async def spawn(self) -> Worker:
+    def _allowed(self, nodes: Sequence[ClusterNode]) -> list[ClusterNode]:
+        """The nodes that engines may use; of those with GPUs, what no other sweep holds, if this
+        one shares the cluster."""
+        if not self._mixed:
+            nodes = of_type(nodes, self._gpu_type)
+        if self._most_gpus is None and not self._residents.specs:
+            return list(nodes)
+        mine: Counter[str] = Counter()
+        for allocations in self._residents.allocations.values():
+            for one in allocations:
+                mine[one.node] += one.gpus  # type: ignore[assignment]  (shares)
+        return without_others(nodes, self._cluster.free_gpus(), mine)
+
+    def engine_nodes(self) -> list[ClusterNode]:
+        """The nodes that engines may use now, with the GPUs, or CPU slots, that they may hold."""
+        found = self._cluster.cluster_nodes()
+        self._cores |= {node.node_id: node.cpus for node in found}
+        if self.cpu:
+            return [node._replace(gpus=max(1, node.cpus)) for node in found]
+        return self._allowed(found)
+
+    async def begin(self) -> list[Worker]:
+        if not self._elastic:
+            return [await self.spawn() for _ in range(self._count)]
+        changes = worker_changes(self._cluster.cluster_nodes(), {})
+        return [await self.spawn(node) for node in changes.start]
+
+    async def replace(self, lost: Worker) -> Worker | None:
+        self._workers = [worker for worker in self._workers if worker.name != lost.name]
+        if not self._elastic:
+            return await self.spawn()
+        if self._workers:
+            return None  # `joined` sees what is missing, and where
+        return await self.spawn(self._cluster.own_node())
+
+    @property
+    def crew(self) -> Crew | None:
+        return self if self._elastic else None
+
+    async def joined(self) -> list[Worker]:
+        """Workers on nodes that have none; what leaves is noted on the way."""
+        nodes = self._cluster.cluster_nodes()
+        at = {worker.name: worker.node or "" for worker in self._workers}
+        changes = worker_changes(nodes, at)
+        for name in set(changes.end) - self._leaving:
+            self._console.print(f"the node of worker {name} leaves the cluster")
+        self._leaving = set(changes.end)
+        found: list[Worker] = []
+        for node in changes.start:
+            try:
+                found.append(await self.spawn(node))
+            except self.lost as error:  # it was gone again before it was used
+                log.warning("no worker starts on node %s: %s", node, error)
+            else:
+                self._console.print(f"worker {found[-1].name} has joined, on node {node[:12]}")
+        return found
+
+    def leaves(self, worker: Worker) -> bool:
+        return worker.name in self._leaving
+
+    def left(self, worker: Worker) -> None:
+        self._workers = [one for one in self._workers if one.name != worker.name]
+        self._leaving.discard(worker.name)
+        worker.abandon()
+
+    async def spawn(self, node: str | None = None) -> Worker:
         name = f"w{self._made:03d}"
         self._made += 1
         owners = self._cache.owners if self._cache else []
         worker = self._ray.RayWorker(
-            self._job, name, self._slots, self._count, owners, self._environment
+            self._job, name, self._slots, self._count, owners, self._environment, node
         )
         self._workers.append(worker)
-        await self._started(worker)
+        try:
+            await self._started(worker)
+        except self.lost:
+            self._workers.remove(worker)
+            raise
         await worker.provide(self._shared)
         if self._fleet is not None:
             self._inform(worker)
@@ -166,7 +282,7 @@ class RayExecutor:
         """The engines of the run, none loaded yet."""
 
         def start(spec: EngineSpec, index: int) -> Handle:
-            where = residents.allocations[spec.key][index]
+            where = next(a for a in residents.allocations[spec.key] if a.replica == index)
             neighbours = Counter(
                 one.node for every in residents.allocations.values() for one in every
             )
@@ -183,7 +299,8 @@ class RayExecutor:
                 self._environment,
             )
 
-        self._fleet = Fleet(residents.specs, start, self._inform_all)
+        self._residents = residents
+        self._fleet = Fleet(residents.specs, start, self._inform_all, mixed=self._mixed)
         return self._fleet
 
     def fit(self, task: FitSpec, state: Content | None, among: int) -> Steps:

@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Container, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from agents.core.ask import together
 from agents.core.errors import REFUSALS, StoreError
 from sweeps.tasks import Outcome, Task
+from workers.core.usage import CallCounts
 from workers.executors.pool import Report
 
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 0.25  # seconds between reports of a worker that has nothing to say
 _MOST_AHEAD = 192  # tasks leased beyond a worker's slots, so that quick ones never run dry
+_LOOK_EVERY = 1.0  # seconds between looks for workers that came
+_GRACE_SECONDS = 20.0  # for dialogues on a node that leaves; spot machines have 30 to 120
 _UNPRODUCTIVE_DEATHS = 3  # workers that die in a row without committing: the fault is not chance
 
 
@@ -33,7 +36,7 @@ class Worker(Protocol):
     slots: int
 
     async def add(self, tasks: Sequence[Task]) -> None: ...
-    async def resize(self, slots: int) -> None: ...
+    async def resize(self, slots: int, processes: int) -> None: ...
     async def withdraw(self) -> None: ...
     async def report(self, wait: float, drain: bool) -> Report: ...
     async def stop(self) -> Report: ...
@@ -252,6 +255,22 @@ class Receiver(Protocol):
         ...
 
 
+class Crew(Protocol):
+    """Workers that come and go with the nodes of a cluster."""
+
+    async def joined(self) -> Sequence[Worker]:
+        """Those on nodes that have come since it was last asked."""
+        ...
+
+    def leaves(self, worker: Worker) -> bool:
+        """Whether its node will soon be gone: it commits, and ends."""
+        ...
+
+    def left(self, worker: Worker) -> None:
+        """It has ended, since it leaves."""
+        ...
+
+
 class RunListener(Protocol):
     """Watches the run as a whole (progress, caps)."""
 
@@ -268,26 +287,29 @@ async def drive(
     *,
     lost: type[Exception],
     left_behind: Callable[[str], Mapping[str, str]],
-    replace: Callable[[], Awaitable[Worker]],
+    replace: Callable[[Worker], Awaitable[Worker | None]],
     epoch: int,
     limit: Callable[[], int] | None = None,
+    crew: Crew | None = None,
 ) -> None:
     """Runs the queue empty, or until `stopping`; then every worker commits what it finished.
 
     When the queue is closed, tasks that have not begun are taken back, and those that have end.
     `receivers` has one for every kind of task. `lost` is what a worker raises when its process is
-    gone; `left_behind` reads what it had committed; `replace` makes another. `limit` says how many
+    gone; `left_behind` reads what it had committed; `replace` makes another, or gives None where
+    none is to follow. `crew` knows workers that come and go meanwhile. `limit` says how many
     tasks may run at once now, over all workers; without it each keeps its slots. Errors that end
     the run are raised as they are.
     """
     unproductive, slots = 0, sum(worker.slots for worker in workers)
-    limit, count = limit or (lambda: slots), len(workers)
+    limit = limit or (lambda: slots)
+    live = {worker.name for worker in workers}
 
-    async def successor(error: Exception) -> Worker:
+    async def successor(lost_one: Worker, error: Exception) -> Worker | None:
         nonlocal unproductive
         while unproductive < _UNPRODUCTIVE_DEATHS:
             try:
-                return await replace()
+                return await replace(lost_one)
             except lost as again:  # the machine may be gone, not the worker alone
                 unproductive, error = unproductive + 1, again
         raise StoreError(
@@ -299,13 +321,26 @@ async def drive(
         nonlocal unproductive
         unproductive = 0
 
+    def leaves(worker: Worker) -> bool:
+        return crew is not None and crew.leaves(worker)
+
     async def serve(worker: Worker) -> None:
         nonlocal unproductive
         while True:
+            live.add(worker.name)
             try:
-                await _serve(worker, queue, receivers, listener, stopping, productive, limit, count)
+                await _serve(
+                    worker, queue, receivers, listener, stopping, productive,
+                    limit, lambda: len(live), leaves,
+                )  # fmt: skip
+                live.discard(worker.name)
+                if crew is not None and leaves(worker):
+                    # What it had not begun or finished is for others.
+                    queue.lose(worker.name, left_behind(worker.name), epoch)
+                    crew.left(worker)
                 return
             except lost as error:
+                live.discard(worker.name)
                 statuses = left_behind(worker.name)
                 had = queue.lose(worker.name, statuses, epoch)
                 log.error("worker %s lost: %s", worker.name, error)
@@ -316,9 +351,20 @@ async def drive(
                 unproductive = 0 if had else unproductive + 1
                 if stopping.is_set() or queue.closed:
                     return
-                worker = await successor(error)
+                found = await successor(worker, error)
+                if found is None:
+                    return
+                worker = found
 
-    await together(serve(worker) for worker in workers)
+    try:
+        async with asyncio.TaskGroup() as group:
+            serving = {group.create_task(serve(worker)) for worker in workers}
+            while serving := {task for task in serving if not task.done()}:
+                await asyncio.wait(serving, timeout=None if crew is None else _LOOK_EVERY)
+                if crew is not None and not stopping.is_set() and not queue.finished:
+                    serving |= {group.create_task(serve(new)) for new in await crew.joined()}
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 async def _serve(
@@ -329,8 +375,11 @@ async def _serve(
     stopping: asyncio.Event,
     productive: Callable[[], None],
     limit: Callable[[], int],
-    workers: int,
+    workers: Callable[[], int],
+    leaves: Callable[[Worker], bool],
 ) -> None:
+    """`workers` says how many share the `limit`."""
+
     async def take(report: Report) -> Report:
         if report.outcomes:
             productive()
@@ -343,13 +392,18 @@ async def _serve(
         queue.want(worker.name, report.wanted)
         return report
 
-    withdrawn = False
+    withdrawn, report = False, Report([], CallCounts(), {}, 0)
     free, waiting = worker.slots, 0
     while not stopping.is_set() and not queue.finished:
-        share = -(-limit() // workers)
-        if share != worker.slots:
+        if leaves(worker):
+            await worker.withdraw()
+            until = time.monotonic() + _GRACE_SECONDS
+            while any(report.running.values()) and time.monotonic() < until:
+                report = await take(await worker.report(_REPORT_EVERY, True))
+            break
+        if (share := -(-limit() // workers())) != worker.slots:
             free = max(0, free + share - worker.slots)
-            await worker.resize(share)
+            await worker.resize(share, workers())
         tasks = queue.lease(worker.name, max(0, free + queue.ahead(limit()) - waiting))
         if tasks:
             await worker.add(tasks)

@@ -49,6 +49,7 @@ def needs_of(plan: Plan, cpu: bool) -> Needs:
             specs[spec.key] = replace(
                 other,
                 replicas=max(other.replicas, spec.replicas),
+                elastic=other.elastic or spec.elastic,
                 max_inflight=max(other.max_inflight, spec.max_inflight),
             )
         cells.append(frozenset(used))

@@ -39,7 +39,7 @@ class LocalWorker:
     async def add(self, tasks: Sequence[Task]) -> None:
         self._pool.add(tasks)
 
-    async def resize(self, slots: int) -> None:
+    async def resize(self, slots: int, processes: int) -> None:
         self.slots = slots
         self._pool.resize(slots)
 

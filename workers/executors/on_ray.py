@@ -113,8 +113,9 @@ class EpisodeWorker:
         assert self._pool is not None
         self._pool.add(tasks)
 
-    async def resize(self, slots: int) -> None:
+    async def resize(self, slots: int, processes: int) -> None:
         assert self._pool is not None
+        self._engines.share(processes)
         self._pool.resize(slots)
 
     async def withdraw(self) -> None:
@@ -134,6 +135,7 @@ class RayWorker:
     """The driver's side of one `EpisodeWorker`. Every method raises WorkerLost if it died.
 
     `processes` is how many workers share the engines. `owners` are the actors of the call cache.
+    Without a `node` Ray chooses one.
     """
 
     def __init__(
@@ -144,15 +146,17 @@ class RayWorker:
         processes: int,
         owners: Sequence[Any],
         environment: Environment,
+        node: str | None = None,
     ) -> None:
-        self.name = name
+        self.name, self.node = name, node
         self.slots = slots
         self._environment = environment
         # No CPUs are reserved: a worker waits for models most of the time, and a small
         # machine must still be able to start as many as the sweep names.
         actor: Any = ray.remote(EpisodeWorker)
+        on = NodeAffinitySchedulingStrategy(node, soft=False) if node else "SPREAD"
         self._actor = actor.options(
-            num_cpus=0, max_restarts=0, max_concurrency=16, scheduling_strategy="SPREAD"
+            num_cpus=0, max_restarts=0, max_concurrency=16, scheduling_strategy=on
         ).remote(job, name, slots, processes, owners)
 
     async def start(self) -> int:
@@ -171,8 +175,9 @@ class RayWorker:
     async def add(self, tasks: Sequence[Task]) -> None:
         await self._get(self._actor.add.remote(list(tasks)))
 
-    async def resize(self, slots: int) -> None:
-        await self._get(self._actor.resize.remote(slots))
+    async def resize(self, slots: int, processes: int) -> None:
+        """It runs `slots` tasks at once, one of `processes` that share the engines."""
+        await self._get(self._actor.resize.remote(slots, processes))
         self.slots = slots
 
     async def withdraw(self) -> None:

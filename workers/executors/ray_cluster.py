@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import ray
+from ray._private.state import state
 from ray._private.utils import read_ray_address
 
 from agents.core.errors import UsageError
@@ -22,15 +23,34 @@ _HEALTH_CHECK = "import sys; from ray._raylet import GcsClient; GcsClient(addres
 
 def cluster_nodes() -> list[ClusterNode]:
     """The nodes that are alive."""
+    leaving = state.get_draining_nodes()
     return [
         ClusterNode(
             node["NodeID"],
             int(node["Resources"].get("GPU", 0)),
             int(node["Resources"].get("CPU", 0)),
+            _gpu_type(node["Resources"]),
+            node["NodeID"] in leaving,
         )
         for node in ray.nodes()
         if node["Alive"]
     ]
+
+
+def _gpu_type(resources: dict[str, float]) -> str:
+    prefix = "accelerator_type:"
+    return next((name[len(prefix) :] for name in resources if name.startswith(prefix)), "")
+
+
+def free_gpus() -> dict[str, float]:
+    """GPUs of each node that no actor or task holds now."""
+    found = state.available_resources_per_node()
+    return {node: float(resources.get("GPU", 0)) for node, resources in found.items()}
+
+
+def own_node() -> str:
+    """The node of this driver."""
+    return ray.get_runtime_context().get_node_id()
 
 
 def start_ray(address: str | None) -> dict[str, float]:

@@ -72,7 +72,7 @@ def test_workers_are_told_their_share_of_the_limit():
     limit = 64
 
     class Sized(FakeWorker):
-        async def resize(self, slots):
+        async def resize(self, slots, processes):
             nonlocal limit
             self.slots = slots
             sizes.append(slots)

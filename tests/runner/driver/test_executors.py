@@ -14,7 +14,7 @@ class Cluster(RayExecutor):
     """Its own node is alive until that moment of the event loop; it has no Ray."""
 
     def __init__(self, end: float) -> None:
-        self._ray = SimpleNamespace(  # type: ignore[assignment]
+        self._cluster = SimpleNamespace(  # type: ignore[assignment]
             has_own_node=lambda: asyncio.get_running_loop().time() < end
         )
 

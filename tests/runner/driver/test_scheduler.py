@@ -249,7 +249,7 @@ class Listening:
 def driven(workers, log, queue, fresh):
     listening = Listening()
 
-    async def replace():
+    async def replace(lost):
         return fresh.pop(0)
 
     async def main():

@@ -127,7 +127,7 @@ class World:
         self.gpu_seconds = self.engines.gpu_seconds()
         return self
 
-    async def replace(self):
+    async def replace(self, lost):
         self.workers.append(Worker(self, f"w{len(self.workers)}"))
         return self.workers[-1]
 

@@ -36,6 +36,8 @@ class EngineSpec:
     gpus: float
     weights: Mapping[str, str] = field(default_factory=dict)
     """Commit of the Hub, or content of a folder."""
+    elastic: bool = False
+    """Whether further replicas fill GPUs that are free; `replicas` are then the least."""
     notes: tuple[str, ...] = ()
     """What was chosen for the machine it runs on, for `plan`."""
 
@@ -46,6 +48,10 @@ class ClusterNode(NamedTuple):
     node_id: str
     gpus: int
     cpus: int
+    gpu_type: str = ""
+    """As Ray names it; empty without a GPU, or where Ray does not know."""
+    leaving: bool = False
+    """Whether it has announced its end, as spot machines do."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ class VLLMBackend(Backend):
             arguments=options.engine_arguments(cpu=cpu),
             max_inflight=options.max_inflight,
             start_timeout=options.start_timeout,
-            replicas=options.replicas,
+            replicas=1 if options.replicas == "auto" else options.replicas,
+            elastic=options.replicas == "auto",
             gpus=options.gpus,
             notes=(auto_dtype(options),) if cpu and options.dtype == "auto" else (),
         )

@@ -80,18 +80,29 @@ class Engines:
     def __init__(self, processes: int, dial: Dial) -> None:
         self._processes, self._dial = processes, dial
         self._clients: dict[str, EngineClient] = {}
+        self._most: dict[str, int] = {}
         self._view: EngineViews = {}
 
     def of(self, key: str, label: str, max_inflight: int, spec_for: object) -> EngineClient:
         """The client of one engine, which need not be up yet. The driver has its spec."""
-        room = max(1, -(-max_inflight // self._processes))
+        # The most of the models that share it, as its spec has it.
+        self._most[key] = max(self._most.get(key, 1), max_inflight)
         if key not in self._clients:
-            client = EngineClient(label, room, self._dial)
+            client = EngineClient(label, self._room(key), self._dial)
             client.update(self._view.get(key, EngineView()))
             self._clients[key] = client
-        found = self._clients[key]
-        found.room = max(found.room, room)  # of the models that share it, as its spec has it
-        return found
+        self._clients[key].room = self._room(key)
+        return self._clients[key]
+
+    def share(self, processes: int) -> None:
+        """From now on `processes` call the engines."""
+        self._processes = processes
+        for key, client in self._clients.items():
+            client.room = self._room(key)
+            client.dispatch()
+
+    def _room(self, key: str) -> int:
+        return max(1, -(-self._most[key] // self._processes))
 
     def update(self, view: EngineViews) -> None:
         """What the driver sees now."""

@@ -108,7 +108,8 @@ class EngineState:
 class Fleet:
     """All engines of a run. `launch` starts the actor of a replica: (spec, index) -> handle.
 
-    `changed` is called whenever the view of the workers changes.
+    `changed` is called whenever the view of the workers changes. Unless they may be `mixed`, all
+    replicas of an engine have the GPU and the vLLM of the first.
     """
 
     def __init__(
@@ -118,10 +119,12 @@ class Fleet:
         changed: Callable[[], None],
         *,
         silence: float = _SILENCE_SECONDS,
+        mixed: bool = True,
     ) -> None:
         self.engines = {spec.key: EngineState(spec) for spec in specs}
         self._launch, self._changed, self._silence = launch, changed, silence
-        self._tasks: dict[str, list[asyncio.Task[None]]] = {}
+        self._mixed = mixed
+        self._tasks: dict[str, dict[int, asyncio.Task[None]]] = {}
         self.news = asyncio.Event()
         """Set whenever an engine changes; the waiting side clears it."""
 
@@ -145,26 +148,38 @@ class Fleet:
         if engine.loaded or engine.failed:
             return
         engine.loaded, engine.load_seconds = True, None
-        now = time.monotonic()
         for index in range(engine.spec.replicas):
-            engine.replicas.append(ReplicaState(index, self._launch(engine.spec, index), now))
-        self._tasks[key] = [
-            asyncio.create_task(self._supervise(engine, replica)) for replica in engine.replicas
-        ]
+            self.add(key, index)
+
+    def add(self, key: str, index: int) -> None:
+        """Begins to load one more replica of an engine that is loaded."""
+        engine = self.engines[key]
+        replica = ReplicaState(index, self._launch(engine.spec, index), time.monotonic())
+        engine.replicas.append(replica)
+        task = asyncio.create_task(self._supervise(engine, replica))
+        self._tasks.setdefault(key, {})[index] = task
+
+    def drop(self, key: str, index: int) -> None:
+        """Ends one replica. Calls that are in it are tried again on others."""
+        engine = self.engines[key]
+        self._end(engine, next(r for r in engine.replicas if r.index == index))
+        self._tell()
 
     def unload(self, key: str) -> None:
         """Ends the replicas of an engine; it may be loaded again."""
         engine = self.engines[key]
-        for task in self._tasks.pop(key, ()):
-            task.cancel()
-        for replica in engine.replicas:
-            replica.handle.kill(restart=False)
-            engine.earlier = _plus(engine.earlier, _plus(replica.done, replica.counts))
-            engine.down_seconds += replica.away()
-            engine.gpu_seconds += engine.spec.gpus * (time.monotonic() - replica.launched)
-        engine.replicas = []
+        for replica in list(engine.replicas):
+            self._end(engine, replica)
         engine.loaded = False
         self._tell()
+
+    def _end(self, engine: EngineState, replica: ReplicaState) -> None:
+        self._tasks[engine.spec.key].pop(replica.index).cancel()
+        replica.handle.kill(restart=False)
+        engine.replicas.remove(replica)
+        engine.earlier = _plus(engine.earlier, _plus(replica.done, replica.counts))
+        engine.down_seconds += replica.away()
+        engine.gpu_seconds += engine.spec.gpus * (time.monotonic() - replica.launched)
 
     def close(self) -> None:
         """Ends everything."""
@@ -288,6 +303,10 @@ class Fleet:
 
     def _note_up(self, engine: EngineState, replica: ReplicaState, hello: ReplicaStatus) -> None:
         now = time.monotonic()
+        other = None if self._mixed else _other_kind(engine, hello)
+        if other is not None:
+            self._note_failure(engine, replica, other)
+            return
         replica.up = True
         engine.fingerprints[hello.fingerprint] = hello.details
         if replica.down_since is not None:
@@ -330,6 +349,19 @@ class Fleet:
     def _tell(self) -> None:
         self.news.set()
         self._changed()
+
+
+def _other_kind(engine: EngineState, hello: ReplicaStatus) -> str | None:
+    """Why a replica may not serve next to those that are known: another GPU or vLLM."""
+    for known in engine.fingerprints.values():
+        for name in ("device", "vllm"):
+            has, expected = hello.details.get(name), known.get(name)
+            if has != expected:
+                return (
+                    f"its node has {name} {has}, where the others have {expected} "
+                    "(run.mixed_gpus: true allows that)"
+                )
+    return None
 
 
 def _words(error: Exception) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from agents.core.paths import expand_users_in
 from agents.core.plugins import Options, operational, refuse_flags
@@ -76,6 +76,12 @@ class Thinking(_Part):
     end: Annotated[str, Field(min_length=1)] = "</think>"
 
 
+def _number_or_auto(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"expected auto, or a whole number of at least 1, found {value!r}")
+
+
 class VLLMOptions(Options):
     """Checked where a sweep is planned, so that a wrong one is found before anything starts."""
 
@@ -95,7 +101,11 @@ class VLLMOptions(Options):
     thinking: Thinking | None = None
     engine: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Further arguments of vLLM's AsyncEngineArgs."""
-    replicas: int = operational(1, ge=1)
+    replicas: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(_number_or_auto)
+    ] = operational(1)
+    """Engines that share the calls. `auto`: as many as there are GPUs for, also on nodes that join
+    during the run."""
     tensor_parallel: int = operational(1, ge=1)
     """GPUs that one replica is spread over."""
     gpus_per_replica: float | None = operational(None, ge=0.001)
