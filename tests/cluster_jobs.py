@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import pytest
 
 from analysis.results import Results
 from tests.conftest import LAST_GUARD_SECONDS
-from tests.runner.cluster import LocalCluster, local_cluster
+from tests.runner.cluster import LocalCluster, free_ports, local_cluster
 from tests.runner.reading import outcomes
 from tests.sweep_files import write_sweep
 from workers.results import lease
@@ -128,6 +130,56 @@ def test_submit_watch_stop_and_submit_again(there, cluster, tmp_path):
 
 def rows(out: Path, query: str) -> list[tuple[Any, ...]]:
     return Results.open(out).query(query).fetchall()
+
+
+def test_nodes_that_come_are_used_and_nodes_that_go_cost_no_committed_episode(
+    there, cluster, tmp_path
+):
+    """One node joins and gets a worker; it then leaves with notice: its worker commits and ends. A
+    second one is killed without notice."""
+    path, out = slow(tmp_path), tmp_path / "far"
+    sent = there("submit", path, "run.episode_workers=auto", "--out", out)
+    job = next(line for line in sent.stdout.splitlines() if line.startswith("job: "))[5:]
+
+    def says(words: str) -> bool:
+        return words in there("logs", job).stdout
+
+    def committed_by(writer: str) -> list[Path]:
+        return list(out.glob(f"episodes/*-{writer}-*.parquet"))
+
+    wait_until(lambda: committed_by("w000") and committed_by("w001"), "commits on both nodes")
+    here = cluster.add_node(free_ports(1)[0])
+    wait_until(lambda: says("worker w002 has joined"), "the node that joined")
+    wait_until(lambda: committed_by("w002"), "commits of the node that joined")
+    drain(cluster, here)
+    wait_until(lambda: says("the node of worker w002 leaves the cluster"), "the notice")
+    cluster.end_node(here)
+    there("stop", job)
+    before = rows(out, "SELECT attempt_id, episode_id FROM attempts")
+    assert len(before) == len({episode for _, episode in before})
+
+    cases = len(before) // 4 + 5
+    there("submit", path, f"cases.sample={cases}", "--out", out, "--wait")
+    attempts = rows(out, "SELECT attempt_id, episode_id FROM attempts")
+    assert set(before) < set(attempts)
+    assert len(attempts) == len({episode for _, episode in attempts})
+
+
+def drain(cluster: LocalCluster, folder: Path) -> None:
+    """Announces the end of a node, as a spot machine does."""
+    command = (
+        "import sys, ray; from ray._private.state import state; "
+        "from ray._raylet import GcsClient; ray.init(address=sys.argv[1], log_to_driver=False); "
+        "[node] = [n['NodeID'] for n in ray.nodes() if n['Alive'] and "
+        "n['RayletSocketName'].startswith(sys.argv[2])]; "
+        "print(GcsClient(address=sys.argv[1]).drain_node(node, 2, 'spot', "
+        "int(__import__('time').time() * 1000) + 600_000))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", command, cluster.gcs, str(folder)], capture_output=True,
+        text=True, env=cluster.ray_env, timeout=LAST_GUARD_SECONDS,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_secret_of_the_cluster_is_seen_nowhere(there, cluster, tmp_path):

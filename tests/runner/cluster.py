@@ -24,8 +24,30 @@ class LocalCluster:
     """Its job server, its folder, and what a client needs to know."""
 
     address: str
+    gcs: str
     folder: Path
     env: dict[str, str]
+    ray_env: dict[str, str]
+    nodes: int = 0
+
+    def add_node(self, agent_port: int, *place: str) -> Path:
+        """Starts a node, by default one that joins; its folder."""
+        folder = self.folder / str(self.nodes)
+        self.nodes += 1
+        subprocess.run(
+            [Path(sys.executable).with_name("ray"), "start", *(place or [f"--address={self.gcs}"]),
+             "--num-cpus=1",
+             # Its own, as on another machine: nodes unpack what is sent into it.
+             f"--temp-dir={folder}", "--node-ip-address=127.0.0.1",
+             f"--dashboard-agent-listen-port={agent_port}", "--disable-usage-stats"],
+            check=True, capture_output=True, env=self.ray_env, cwd=self.folder,
+            timeout=LAST_GUARD_SECONDS,
+        )  # fmt: skip
+        return folder
+
+    def end_node(self, folder: Path) -> None:
+        """SIGKILL of all processes of one node."""
+        _end_all_of(folder)
 
     def text_of_logs(self) -> bytes:
         """All that Ray has written below its folder, its own logs and those of jobs."""
@@ -53,23 +75,17 @@ def local_cluster(nodes: int) -> Iterator[LocalCluster]:
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(_end_all_of, folder)
-        for number, agent in enumerate(agents):
-            place = (
-                ["--head", f"--port={gcs}", f"--dashboard-port={dashboard}",
-                 "--include-dashboard=true"]
-                if number == 0
-                else [f"--address=127.0.0.1:{gcs}"]
-            )  # fmt: skip
-            subprocess.run(
-                [Path(sys.executable).with_name("ray"), "start", *place, "--num-cpus=1",
-                 # Its own, as on another machine: nodes unpack what is sent into it.
-                 f"--temp-dir={folder}/{number}",
-                 "--node-ip-address=127.0.0.1", f"--dashboard-agent-listen-port={agent}",
-                 "--disable-usage-stats"],
-                check=True, capture_output=True, env=env, cwd=folder, timeout=LAST_GUARD_SECONDS,
-            )  # fmt: skip
         client = {"RAY_AUTH_TOKEN_PATH": str(token), "XDG_STATE_HOME": str(folder / "state")}
-        yield LocalCluster(f"http://127.0.0.1:{dashboard}", folder, client)
+        found = LocalCluster(
+            f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", folder, client, env
+        )
+        found.add_node(
+            agents[0], "--head", f"--port={gcs}", f"--dashboard-port={dashboard}",
+            "--include-dashboard=true",
+        )  # fmt: skip
+        for agent in agents[1:]:
+            found.add_node(agent)
+        yield found
 
 
 def free_ports(count: int) -> list[int]:
@@ -89,7 +105,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def _end_all_of(folder: Path) -> None:
-    """Kills the cluster's processes: its folder is in the command or environment of each."""
+    """Kills the processes of a cluster or node: its folder is in the command or environment of
+    each."""
     mine = []
     for process in psutil.process_iter():
         try:

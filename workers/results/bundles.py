@@ -20,6 +20,7 @@ from agents.core.errors import StoreError
 from sweeps.storage import parts, records
 from sweeps.storage.folder import Folder, folder_at
 from sweeps.storage.records import COMMITS, EPISODE, SCHEMAS, Commit, metadata
+from workers.results import lease
 
 # What would fail again in the same way is not tried again.
 WOULD_REPEAT = ("agent", "user", "critic")
@@ -45,8 +46,11 @@ class BundleWriter:
     def write(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         """Writes rows of `tables` as one bundle; its id.
 
-        Raises StoreError; Unstorable, before anything is written, if a column cannot hold a value.
+        Raises StoreError, also if another driver has taken the folder over: its episodes are being
+        run by others, and of two attempts the earlier one would stand. Raises Unstorable, before
+        anything is written, if a column cannot hold a value.
         """
+        lease.check(self._folder, self._epoch)
         self._number += 1
         bundle = f"{self._epoch:06d}-{self._writer}-{self._number:06d}"
         stamp = {"bundle_id": bundle, "driver_epoch": self._epoch}

@@ -131,12 +131,12 @@ class FolderLease:
     def held(self) -> Iterator[None]:
         """What only the holder may do. StoreError if the lease is another's by now."""
 
-        def check(content: bytes | None) -> None:
+        def own(content: bytes | None) -> None:
             found = _understood(self.folder, content)
             if found is None or found["epoch"] != self.epoch:
-                raise StoreError(f"another driver has taken over {self.folder}; this one stopped")
+                raise _taken_over(self.folder)
 
-        with self.folder.guarded(_FILE, check):
+        with self.folder.guarded(_FILE, own):
             yield
 
     def _beat(self) -> None:
@@ -155,6 +155,23 @@ class FolderLease:
                 if self.when_lost is not None:
                     self.when_lost()
                 return
+
+
+def _taken_over(folder: Folder) -> StoreError:
+    return StoreError(f"another driver has taken over {folder}; this one stopped")
+
+
+def check(folder: Folder, epoch: int) -> None:
+    """StoreError if a later driver than that of `epoch` has the lease, or it cannot be read.
+
+    Of one who writes without the lease: a worker, whose driver may have been paused for long.
+    """
+    try:
+        found = read(folder)
+    except OSError as error:
+        raise StoreError(f"cannot read {folder}/{_FILE}: {error.strerror or error}") from error
+    if found is not None and found["epoch"] > epoch:
+        raise _taken_over(folder)
 
 
 def read(where: Folder | Path) -> dict[str, Any] | None:
