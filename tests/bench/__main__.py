@@ -19,6 +19,7 @@ BENCHES = (
     ("throughput", "--dialogues", "8000", "--concurrency", "1024", "--limit", "8000"),
     ("cached",),
     ("slots",),
+    ("many_nodes",),
     ("judging",),
     ("resume", "--episodes", "1000000"),
     ("vllm_throughput",),

@@ -80,6 +80,8 @@ esac
 """
 CRSWEEP = """#!/bin/bash
 echo "crsweep $* at $RAY_ADDRESS" >> "$LOG"
+file=$RAY_AUTH_TOKEN_PATH
+echo "$RAY_AUTH_MODE $(stat -c %a "$file") $(wc -c <"$file")" >> "$LOG"
 [ "$MODE" = long ] || exit "${CODE:-0}"
 trap 'echo committed >> "$LOG"; exit 3' TERM
 echo "driver runs" >> "$LOG"
@@ -145,6 +147,7 @@ def test_workers_join_the_head_and_only_its_end_ends_the_job(slurm, tmp_path):
         "run.ray_address=auto at 10.0.0.1:7777"
     )
     assert {"srun head", "srun worker"} <= set(log())
+    assert "token 600 64" in lines  # nobody else can run code on the nodes
     assert not any("requeue" in line for line in lines)
     assert not list(tmp_path.glob(".crsweep-*"))
 

@@ -22,6 +22,7 @@ from sweeps.storage.records import EPISODE
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from tests.workers.backends.fake_openai import FakeOpenAI
+from workers import resources
 from workers.backends.rules.backend import RulesBackend
 from workers.executors.local import LocalWorker
 from workers.job import job_of
@@ -60,6 +61,21 @@ def play(tmp_path):
         return SimpleNamespace(rows=raw(tmp_path / "out", "episodes"), guard=guard, said=said)
 
     return of
+
+
+def test_a_data_set_is_read_once_in_a_process_however_many_dialogues_and_cells_it_plays(
+    play, monkeypatch
+):
+    """With one worker on each node (`episode_workers: auto`): once a node."""
+    read = []
+    original = resources.make_domain
+    monkeypatch.setattr(
+        resources, "make_domain", lambda *given: read.append(given[0]) or original(*given)
+    )
+    grid = {"agent": ["zero_shot", "react"], "roles.agent": ["strong", "weak"], "seed": [0, 1]}
+    played = play(8, grid=grid)
+    assert len(played.rows) == 64
+    assert len(read) == 1
 
 
 def failures(rows):
