@@ -59,9 +59,10 @@ browser-test: $(VENV)/browser.done
 latex-test: $(VENV)/dev.done
 	$(BIN)/python -m pytest -q tests/latex_compiles.py
 
-# Sweeps that are submitted to a Ray cluster of two nodes, with its dashboard.
+# Sweeps that are submitted to a Ray cluster of two nodes, with its dashboard; and nodes with networks of their own, whose
+# links are cut, which needs root and Debian's iproute2.
 cluster-test: $(VENV)/dev.done
-	$(BIN)/python -m pytest -q tests/cluster_jobs.py
+	$(BIN)/python -m pytest -q tests/cluster_jobs.py tests/network_cuts.py
 
 check: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(BIN)/ruff check .

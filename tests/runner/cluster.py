@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +30,21 @@ class LocalCluster:
     ray_env: dict[str, str]
     nodes: int = 0
 
-    def add_node(self, agent_port: int, *place: str) -> Path:
-        """Starts a node, by default one that joins; its folder."""
+    def add_node(
+        self, agent_port: int, *place: str, at: str = "127.0.0.1", within: Sequence[str] = ()
+    ) -> Path:
+        """Starts a node, by default one that joins; its folder.
+
+        `at` is its address, `within` the command that runs it elsewhere (`ip netns exec NAME`).
+        """
         folder = self.folder / str(self.nodes)
         self.nodes += 1
+        ray = Path(sys.executable).with_name("ray")
         subprocess.run(
-            [Path(sys.executable).with_name("ray"), "start", *(place or [f"--address={self.gcs}"]),
+            [*within, ray, "start", *(place or [f"--address={self.gcs}"]),
              "--num-cpus=1",
              # Its own, as on another machine: nodes unpack what is sent into it.
-             f"--temp-dir={folder}", "--node-ip-address=127.0.0.1",
+             f"--temp-dir={folder}", f"--node-ip-address={at}",
              f"--dashboard-agent-listen-port={agent_port}", "--disable-usage-stats"],
             check=True, capture_output=True, env=self.ray_env, cwd=self.folder,
             timeout=LAST_GUARD_SECONDS,
@@ -56,8 +62,8 @@ class LocalCluster:
 
 
 @contextmanager
-def local_cluster(nodes: int) -> Iterator[LocalCluster]:
-    """A head and further nodes, which ask for a token."""
+def local_cluster(nodes: int, at: str = "127.0.0.1", **settings: str) -> Iterator[LocalCluster]:
+    """A head, at that address, and further nodes, which ask for a token."""
     folder = Path(tempfile.mkdtemp(prefix="cr-", dir="/tmp"))  # sockets need a short path
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
@@ -71,17 +77,16 @@ def local_cluster(nodes: int) -> Iterator[LocalCluster]:
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(int(LAST_GUARD_SECONDS)),
         # A slow machine is not a dead node.
         "RAY_health_check_failure_threshold": "60",
+        **settings,
     }
     with ExitStack() as undo:
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(_end_all_of, folder)
         client = {"RAY_AUTH_TOKEN_PATH": str(token), "XDG_STATE_HOME": str(folder / "state")}
-        found = LocalCluster(
-            f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}", folder, client, env
-        )
+        found = LocalCluster(f"http://127.0.0.1:{dashboard}", f"{at}:{gcs}", folder, client, env)
         found.add_node(
             agents[0], "--head", f"--port={gcs}", f"--dashboard-port={dashboard}",
-            "--include-dashboard=true",
+            "--include-dashboard=true", at=at,
         )  # fmt: skip
         for agent in agents[1:]:
             found.add_node(agent)

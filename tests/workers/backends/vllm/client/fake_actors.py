@@ -5,6 +5,7 @@ from contextlib import suppress
 from itertools import count
 
 from agents.core.errors import ReplicaLost
+from sweeps.identity import digest
 from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client.fleet import Fleet
 from workers.backends.vllm.serving.replica import ReplicaStatus
@@ -21,6 +22,7 @@ class Actor:
         self.dies_loading, self.never = dies_loading, never
         self.incarnation, self.state, self.cause, self.replied = "", "", "", 0
         self.counts_now = Counts()
+        self.details = {"gpu": "fake"}
         self.silent, self.killed, self.boots = False, [], 0
         self.alive = False
         self._changed = asyncio.Event()
@@ -76,7 +78,13 @@ class Actor:
                 await asyncio.wait_for(self._changed.wait(), wait)
             await self._way()
         return ReplicaStatus(
-            self.incarnation, self.state, self.cause, "f", {"gpu": "fake"}, 1, self.replied
+            self.incarnation,
+            self.state,
+            self.cause,
+            digest(self.details),
+            self.details,
+            1,
+            self.replied,
         )
 
     async def counts(self):
@@ -104,7 +112,7 @@ def spec(key="m", replicas=1, start_timeout=600.0):
 class Fakes:
     """A fleet of fakes, and everything that the workers were informed of."""
 
-    def __init__(self, *specs, make=Actor):
+    def __init__(self, *specs, make=Actor, mixed=True):
         self.actors: list[Actor] = []
         self.views = []
 
@@ -112,7 +120,9 @@ class Fakes:
             self.actors.append(make())
             return self.actors[-1]
 
-        self.fleet = Fleet(specs or [spec()], launch, lambda: self.views.append(self.fleet.view()))
+        self.fleet = Fleet(
+            specs or [spec()], launch, lambda: self.views.append(self.fleet.view()), mixed=mixed
+        )
 
     @property
     def engine(self):

@@ -330,3 +330,37 @@ def test_the_view_names_live_replicas_only_and_all_of_them_in_the_end(events):
         assert [ref for one in fakes.fleet.view().values() for ref in one.replicas] == []
 
     virtual_time.run(main())
+
+
+@in_virtual_time
+async def test_replicas_are_added_and_dropped_while_the_others_serve():
+    fakes = Fakes(spec(replicas=1))
+    fakes.fleet.load("m")
+    await asyncio.sleep(20)
+    fakes.fleet.add("m", 7)
+    await asyncio.sleep(20)
+    first, second = fakes.actors
+    assert fakes.up() == [first.incarnation, second.incarnation]
+    first.work(100)
+    await fakes.fleet.refresh()
+    fakes.fleet.drop("m", 0)
+    assert fakes.up() == [second.incarnation]
+    assert first.killed == [False]
+    await asyncio.sleep(20)
+    assert [ref.index for ref in fakes.fleet.view()["m"].replicas] == [7]
+    assert fakes.fleet.counts("m").steps == 100
+    assert fakes.engine.deaths == []
+
+
+@in_virtual_time
+async def test_a_replica_on_another_gpu_serves_only_where_that_is_allowed():
+    for mixed in (True, False):
+        fakes = Fakes(spec(replicas=2), mixed=mixed)
+        fakes.fleet.load("m")
+        for actor, device in zip(fakes.actors, ("A", "B"), strict=True):
+            actor.details = {"device": device, "vllm": "1"}
+        await asyncio.sleep(20)
+        assert len(fakes.up()) == (2 if mixed else 1)
+        failed = [replica.failed for replica in fakes.engine.replicas if replica.failed]
+        assert mixed or "has device B, where the others have A (run.mixed_gpus" in failed[0]
+        assert not fakes.engine.failed
