@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from agents.core.errors import StoreError
 from agents.core.seeds import Seeds
-from runner.driver import scheduler
 from runner.driver.scheduler import LeaseQueue, drive
 from sweeps.artifacts import artifact_task
 from sweeps.episodes import episode_task
@@ -303,45 +302,6 @@ def test_workers_that_die_often_but_commit_in_between_do_not_end_the_run():
     found = driven([fresh.pop()], log, LeaseQueue([refs(90)], 2), [*fresh, last])
     assert len(found.done) == 90
     assert len(found.lost_workers) == 9
-
-
-class Nodes:
-    """Worker `a` is on a node that leaves after its second report; `b` joins when it is looked."""
-
-    def __init__(self, log, leaving="a"):
-        self.joining, self.leaving, self.gone = [FakeWorker("b", log)], leaving, []
-
-    async def joined(self):
-        new, self.joining = self.joining, []
-        return new
-
-    def leaves(self, worker):
-        return worker.name == self.leaving and worker.reports >= 2
-
-    def left(self, worker):
-        self.gone.append(worker.name)
-
-
-def test_a_worker_whose_node_leaves_is_stopped_and_the_rest_is_done_by_one_that_joins(monkeypatch):
-    monkeypatch.setattr(scheduler, "_LOOK_EVERY", 0.001)
-    log: dict = {}
-    crew, a = Nodes(log), FakeWorker("a", log)
-    found = driven([a], log, LeaseQueue([refs(60)], 2), [], crew)
-    assert sorted(found.done) == sorted(f"e{i}" for i in range(60))
-    assert crew.gone == ["a"]
-    assert found.lost_workers == []
-    assert a.withdrawn > 0
-    assert a.reports == 2
-
-
-def test_a_worker_that_is_lost_and_not_replaced_leaves_its_tasks_to_the_others(monkeypatch):
-    monkeypatch.setattr(scheduler, "_LOOK_EVERY", 0.001)
-    log: dict = {}
-    found = driven(
-        [FakeWorker("a", log, dies_at=2)], log, LeaseQueue([refs(60)], 2), [None], Nodes(log, "")
-    )
-    assert sorted(found.done) == sorted(f"e{i}" for i in range(60))
-    assert found.lost_workers == ["a"]
 
 
 def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
