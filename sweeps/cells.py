@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -23,11 +23,13 @@ from simulators.core.user import User
 from sweeps import grid, identity
 from sweeps.artifacts import PROFILES, Need, keys_of, need_of, recipes_of, role_of
 from sweeps.judges import PlannedJudge
-from sweeps.load import LoadedSweep
 from sweeps.origins import Origins, check
 from sweeps.schema import ROLES, CellConfig, ModelSpec, PluginRef, Seeding
 from sweeps.sources import FindProfiles, Sources
 from sweeps.speakers import AGENTS, USERS, require, speaker
+
+if TYPE_CHECKING:  # OmegaConf, which workers need not import
+    from sweeps.load import LoadedSweep
 
 SUCCESS = "simulators.success"
 CRITIC_ABOVE = "critic_above"

@@ -6,13 +6,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.core.errors import DataError
 from sweeps import grid, identity
 from sweeps.document import flow
-from sweeps.load import LoadedSweep
 from sweeps.origins import Origins
+
+if TYPE_CHECKING:  # OmegaConf, which workers need not import
+    from sweeps.load import LoadedSweep
 
 _NAMED = 3  # entries of the grid; of more, their number is told
 

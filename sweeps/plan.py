@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import UsageError, near
@@ -20,11 +20,13 @@ from sweeps.artifacts import PROFILES, Artifact, Need, role_of
 from sweeps.cells import SEED_AXES, Cell, CellMaker, Declare
 from sweeps.episodes import episode_task
 from sweeps.judges import PlannedJudge, planned_judges, with_pairs
-from sweeps.load import LoadedSweep
 from sweeps.schema import CellConfig
 from sweeps.sources import FindProfiles, Source
 from sweeps.streams import Chain, chain_of
 from sweeps.tasks import Task
+
+if TYPE_CHECKING:  # OmegaConf, which workers need not import
+    from sweeps.load import LoadedSweep
 
 _CELL_PARTS = tuple(CellConfig.model_fields)
 

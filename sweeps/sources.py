@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.core import plugins
 from agents.core.errors import DataError
@@ -16,11 +16,13 @@ from simulators.core.cases import Domain
 from simulators.core.profiles import GROUPS, WrittenProfiles
 from sweeps import identity
 from sweeps.artifacts import Need
-from sweeps.load import LoadedSweep
 from sweeps.missing import refused_data
 from sweeps.origins import Origins, check
 from sweeps.schema import CellConfig, PluginRef
 from sweeps.speakers import require
+
+if TYPE_CHECKING:  # OmegaConf, which workers need not import
+    from sweeps.load import LoadedSweep
 
 DOMAINS = "simulators.domains"
 
