@@ -56,9 +56,10 @@ class MultiRound(Agent):
         self._space = AttributeSpace.of(catalogue, options.questions)
         self._reader = Reader.of(self._space)
         self._vectors: Vectors = context.artifacts[VECTORS]
+        had = positions(context.case.history, catalogue)
         allowed = np.ones((1, len(catalogue)), bool)
         if not options.repeat:
-            allowed[0, positions(context.case.history, catalogue)] = False
+            allowed[0, had] = False
         self._rounds = Rounds(
             self._space,
             self._vectors,
@@ -66,8 +67,10 @@ class MultiRound(Agent):
             allowed,
             _LONGEST,
             exclude=options.refused_facts == "exclude",
+            histories=np.array([had], np.int64).reshape(1, -1),
         )
         self._policy = self.policy()
+        self._policy.begin(self._rounds)
         self._asked: int | None = None
         self._shown: np.ndarray | None = None
 
@@ -80,7 +83,7 @@ class MultiRound(Agent):
         seed = call_seed(ask.sampling, ask.scope, "agent", "decide", dialogue.turn, draw=0, reask=0)
         draws = np.array([seed / _PARTS])
         items = self.context.catalogue.items
-        if not self._rounds.candidates.any():
+        if not len(self._rounds.candidates(0)):
             return AgentTurn(recommendation((), self._space.noun), "recommend", (), ())
         one = np.zeros(1, np.int64)
         decided = self._policy.decide(self._rounds, one, draws, self.context.shown_items)

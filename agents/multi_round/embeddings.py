@@ -22,6 +22,7 @@ _MEAN, _SQUARE = "mean_", "square_"
 _DECAY, _SQUARE_DECAY, _TINY = 0.9, 0.999, 1e-8
 _CHECKED = 1000  # pairs of a user and a target that the curve is measured on
 _DEPTH = 10
+_SHORT = 10  # batches of a stand-in
 
 
 class EmbeddingOptions(Options):
@@ -45,6 +46,8 @@ class Embedded(FitRecipe):
     have one fact of the target, the user's history left out."""
 
     options: EmbeddingOptions
+    is_short: bool = False
+    """A stand-in: one epoch of a few batches."""
 
     version = 1
 
@@ -57,15 +60,16 @@ class Embedded(FitRecipe):
         return f"{self.options.epochs:,} epochs"
 
     def identity(self) -> Mapping[str, Any]:
-        return {"vectors": self.options.identity(), "version": self.version}
+        short = {"short": True} if self.is_short else {}
+        return {"vectors": self.options.identity(), "version": self.version, **short}
 
     def stand_in(self) -> Embedded:
-        return Embedded(self.options.model_copy(update={"epochs": 1, "width": 4}))
+        return Embedded(self.options.model_copy(update={"epochs": 1}), is_short=True)
 
     def fit(
         self, data: TrainingData, seed: int, state: Content | None = None
     ) -> Iterator[Progress]:
-        run = _Run(self.options, data, seed, state)
+        run = _Run(self.options, data, seed, state, _SHORT if self.is_short else None)
         while run.epoch < self.options.epochs:
             run.one_epoch()
             yield Progress(run.epoch, self.options.epochs, run.note, state=run.state())
@@ -93,13 +97,19 @@ class _Run:
     """One training: between epochs, all that the next depends on is in `state`."""
 
     def __init__(
-        self, options: EmbeddingOptions, data: TrainingData, seed: int, state: Content | None
+        self,
+        options: EmbeddingOptions,
+        data: TrainingData,
+        seed: int,
+        state: Content | None,
+        batches: int | None,
     ) -> None:
         if data.catalogue is None:
             raise DataError("vectors of facts need a catalogue; found interactions alone")
         if not len(data.interactions):
             raise DataError("vectors cannot be trained: there is no training interaction")
         self.options, self.seed, self.data = options, seed, data
+        self.batches = batches
         self.space = AttributeSpace.of(data.catalogue)
         self.examples = fm.Examples(data.interactions, self.space.has)
         self.epoch = 0
@@ -168,8 +178,9 @@ class _Run:
         return losses
 
     def _batches(self, order: np.ndarray) -> Iterator[np.ndarray]:
-        for start in range(0, len(order), self.options.batch_size):
-            yield order[start : start + self.options.batch_size]
+        size = self.options.batch_size
+        for start in range(0, len(order), size)[: self.batches]:
+            yield order[start : start + size]
 
     def _adam(self, slopes: Mapping[str, np.ndarray]) -> None:
         self.steps += 1

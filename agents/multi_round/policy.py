@@ -6,11 +6,15 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from agents.multi_round.rounds import Decisions, Rounds
+from agents.multi_round.rounds import NO_ITEM, Decisions, Rounds
 
 
 class Policy(ABC):
     """Read-only, and shared by dialogues. One batch of dialogues is decided at once."""
+
+    def begin(self, rounds: Rounds) -> None:
+        """Called once for new dialogues, before their first turn."""
+        rounds.reflects = None
 
     @abstractmethod
     def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
@@ -25,10 +29,17 @@ class MaxEntropy(Policy):
 
     def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
         open_now = rounds.reachable(rows)
-        entropies = np.where(open_now, rounds.entropies(rows), -np.inf)
+        entropies = np.where(open_now, rounds.entropies(rounds.shares(rows)), -np.inf)
         asks = open_now.any(axis=1) & (draws * rounds.left(rows) >= shown)
         questions = np.where(asks, entropies.argmax(axis=1), -1)
-        return Decisions(questions, rounds.best(rows, shown))
+        return Decisions(questions, shown_items(rounds, rows, questions < 0, shown))
+
+
+def shown_items(rounds: Rounds, rows: np.ndarray, which: np.ndarray, shown: int) -> np.ndarray:
+    """(rows, shown): the best candidates of the rows marked by `which`; -1 in the others."""
+    found = np.full((len(rows), shown), NO_ITEM)
+    found[which] = rounds.best(rows[which], shown)
+    return found
 
 
 class AbsGreedy(Policy):

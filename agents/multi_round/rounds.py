@@ -5,7 +5,7 @@ An agent's dialogue is a batch of one, so training and dialogues run the same co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,14 +28,18 @@ class Decisions(NamedTuple):
     """(n, k): positions of items, best first, -1 after the last; the ranking also where it asks."""
 
 
+Reflects = Callable[["Rounds", np.ndarray, np.ndarray], None]
+
+
 class Rounds:
     """What the agent knows in n dialogues. Every method takes `rows`, positions of dialogues.
 
-    - `candidates` (n, items): has every accepted fact, was not refused. Refused facts leave the
-      candidates as they are (SCPR, section 4.1; UNICORN, section 4.2.1) unless `exclude` is set.
-    - `scores` (n, items), float32: e_u e_v + the sum over accepted facts of e_v e_p - the sum over
-      refused facts of the item of sigmoid(e_v e_p) (UNICORN, eq. 7; without the last term the FM of
-      EAR, eq. 3).
+    - Candidates: items that have every accepted fact and were not refused. Refused facts leave the
+      candidates as they are (SCPR; UNICORN, section 4.2.1) unless `exclude` is set.
+    - Scores: e_u e_v + the sum over accepted facts of e_v e_p - the sum over refused facts of the
+      item of sigmoid(e_v e_p) (UNICORN, eq. 7; without the last term the FM of EAR, eq. 3).
+
+    Candidates and their scores are kept as lists for each dialogue: there are fewer in each turn.
     """
 
     def __init__(
@@ -47,50 +51,79 @@ class Rounds:
         turns: int,
         *,
         exclude: bool = False,
+        histories: np.ndarray | None = None,
     ) -> None:
-        """`users` are vectors (n, d), `allowed` (n, items) what may be recommended at all."""
+        """`users` are vectors (n, d), `allowed` (n, items) what may be recommended at all,
+        `histories` (n, h) the items that users had, -1 after the last."""
         n = len(users)
-        self.space, self.vectors, self.users, self.exclude = space, vectors, users, exclude
-        self.allowed = allowed.copy()
-        self.candidates = allowed.copy()
-        self.scores = (users @ vectors.items.T).astype(np.float32)
+        self.histories = np.full((n, 0), NO_ITEM) if histories is None else histories
+        self.reflects: Reflects | None = None
+        """Called with this, the rows and the items of every refusal, before they are noted."""
+        self.space, self.vectors, self.exclude = space, vectors, exclude
+        self.users = users.copy()
         self.accepted = np.zeros((n, len(space.facts)), bool)
         self.refused = np.zeros_like(self.accepted)
         self.asked = np.zeros((n, len(space.questions)), bool)
         self.outcomes = np.zeros((n, turns), np.int8)
-        self.order = np.zeros((n, len(space.facts)), np.int16)
-        """The place of each accepted fact in the order of acceptance, from 1."""
         self.turn = np.zeros(n, np.int64)
         """Turns that are over."""
+        self._allowed = allowed.copy()
+        base = (users @ vectors.items.T).astype(np.float32)
+        self._items = [np.flatnonzero(row) for row in allowed]
+        self._scores = [scores[items] for scores, items in zip(base, self._items, strict=True)]
+        self._counts = np.zeros(self.accepted.shape, np.float32)
+        self._count(range(n))
 
     def __len__(self) -> int:
         return len(self.users)
+
+    def candidates(self, row: int) -> np.ndarray:
+        """The positions of the candidates of one dialogue, ascending."""
+        return self._items[row]
+
+    def scores(self, row: int) -> np.ndarray:
+        """Their scores, float32."""
+        return self._scores[row]
+
+    def score(self, row: int, items: np.ndarray) -> np.ndarray:
+        """The scores of any items in one dialogue."""
+        found = self.vectors.items[items] @ self.users[row]
+        found += self.vectors.facts_items[self.accepted[row]][:, items].sum(axis=0)
+        found -= self.vectors.penalties[self.refused[row]][:, items].sum(axis=0)
+        return found.astype(np.float32)
 
     def learn(self, rows: np.ndarray, liked: np.ndarray, disliked: np.ndarray) -> None:
         """Notes facts, (rows, facts) each. Where no candidate has what was newly accepted, the
         candidates stay: such a user contradicts itself."""
         new = liked & ~self.accepted[rows]
         self.accepted[rows] |= new
-        self.order[rows] += new * (self.order[rows].max(axis=1, keepdims=True) + 1).astype(np.int16)
-        for places, facts in _one_by_one(new):
-            into = rows[places]
-            self.scores[into] += self.vectors.facts_items[facts]
-            self._narrow(into, self.space.items_with[facts])
         no = disliked & ~self.refused[rows] & ~self.accepted[rows]
         self.refused[rows] |= no
-        for places, facts in _one_by_one(no):
-            into = rows[places]
-            self.scores[into] -= self.vectors.penalties[facts]
-            if self.exclude:
-                self._narrow(into, ~self.space.items_with[facts])
+        for place, row in enumerate(rows):
+            for fact in np.flatnonzero(new[place]):
+                self._narrow(row, self.space.has[self._items[row], fact])
+                self._scores[row] = (
+                    self._scores[row] + self.vectors.facts_items[fact, self._items[row]]
+                )
+            for fact in np.flatnonzero(no[place]):
+                if self.exclude:
+                    self._narrow(row, ~self.space.has[self._items[row], fact])
+                self._scores[row] = (
+                    self._scores[row] - self.vectors.penalties[fact, self._items[row]]
+                )
+        self._count(rows[new.any(axis=1) | (self.exclude & no.any(axis=1))])
         about = self.accepted[rows] | self.refused[rows]
         # A question is settled once nothing that it is about is unknown.
         self.asked[rows] |= ~((~about).astype(np.float32) @ self.space.members_of).astype(bool)
 
-    def _narrow(self, rows: np.ndarray, kept: np.ndarray) -> None:
-        narrowed = self.candidates[rows] & kept
-        some = narrowed.any(axis=1)
-        self.candidates[rows[some]] = narrowed[some]
+    def _narrow(self, row: int, kept: np.ndarray) -> None:
+        if kept.any():
+            self._items[row] = self._items[row][kept]
+            self._scores[row] = self._scores[row][kept]
+
+    def _count(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            self._counts[row] = self.vectors.has[self._items[row]].sum(axis=0)
 
     def answer(
         self, rows: np.ndarray, questions: np.ndarray, liked: np.ndarray, disliked: np.ndarray
@@ -104,85 +137,85 @@ class Rounds:
         """Notes that `items`, (rows, k) with -1 for none, were refused, and that a turn is over.
 
         Where no candidate is left, everything that was not refused yet is a candidate again."""
-        places, columns = np.nonzero(items != NO_ITEM)
-        into, out = rows[places], items[places, columns]
-        self.candidates[into, out] = False
-        self.allowed[into, out] = False
-        empty = rows[~self.candidates[rows].any(axis=1)]
-        self.candidates[empty] = self.allowed[empty]
+        if self.reflects is not None and len(rows):
+            self.reflects(self, rows, items)
+        for place, row in enumerate(rows):
+            out = items[place][items[place] != NO_ITEM]
+            self._allowed[row, out] = False
+            kept = self._allowed[row, self._items[row]]
+            gone = self._items[row][~kept]
+            self._counts[row] -= self.vectors.has[gone].sum(axis=0)
+            self._items[row], self._scores[row] = self._items[row][kept], self._scores[row][kept]
+            if not len(self._items[row]):
+                self._items[row] = np.flatnonzero(self._allowed[row])
+                self._scores[row] = self.score(row, self._items[row])
+                self._count([row])
         self.end_turn(rows, np.full(len(rows), REC_NO))
+
+    def move_users(self, rows: np.ndarray, by: np.ndarray) -> None:
+        """Adds `by` (rows, d) to the vectors of users, in these dialogues alone."""
+        self.users[rows] += by
+        for row, step in zip(rows, by, strict=True):
+            self._scores[row] = self._scores[row] + self.vectors.items[self._items[row]] @ step
 
     def end_turn(self, rows: np.ndarray, outcomes: np.ndarray) -> None:
         last = self.outcomes.shape[1] - 1
         self.outcomes[rows, np.minimum(self.turn[rows], last)] = outcomes
         self.turn[rows] += 1
 
-    def weights(self, rows: np.ndarray) -> np.ndarray:
-        """(rows, items), float32: sigmoid of the scores of candidates, 0 elsewhere."""
-        return sigmoid(self.scores[rows]) * self.candidates[rows]
+    def left(self, rows: np.ndarray) -> np.ndarray:
+        """(rows,): how many candidates there are."""
+        return np.array([len(self._items[row]) for row in rows], np.int64)
+
+    def shares(self, rows: np.ndarray) -> np.ndarray:
+        """(rows, facts), float32: the share of the candidates that have a fact."""
+        return self._counts[rows] / np.maximum(self.left(rows), 1).astype(np.float32)[:, None]
+
+    def weighted_shares(self, rows: np.ndarray) -> np.ndarray:
+        """The same, where candidates count by the sigmoid of their scores (UNICORN, eq. 15)."""
+        found = np.zeros((len(rows), len(self.space.facts)), np.float32)
+        for place, row in enumerate(rows):
+            weights = sigmoid(self._scores[row])
+            found[place] = weights @ self.vectors.has[self._items[row]]
+            found[place] /= max(float(weights.sum()), 1e-12)
+        return np.clip(found, 0, 1)
 
     def reachable(self, rows: np.ndarray) -> np.ndarray:
         """(rows, questions): not asked yet, and about a fact that some candidate has."""
-        counts = self.candidates[rows].astype(np.float32) @ self.vectors.has
-        open_facts = (counts > 0) & ~self.accepted[rows] & ~self.refused[rows]
+        open_facts = (self._counts[rows] > 0.5) & ~self.accepted[rows] & ~self.refused[rows]
         some = open_facts.astype(np.float32) @ self.space.members_of > 0
         return some & ~self.asked[rows]
 
-    def entropies(self, rows: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        """(rows, questions), bits: how evenly a question splits the candidates.
+    def entropies(self, shares: np.ndarray) -> np.ndarray:
+        """(rows, questions), bits: how evenly a question splits candidates with these shares.
 
-        Yes/no questions: the entropy of having the fact or not (EAR, section 4.2; with `weights`,
-        UNICORN, eq. 14 and 15). Enumerated ones: the sum over their facts, as EAR's facets.
+        Yes/no questions: the entropy of having the fact or not (EAR, section 4.2; UNICORN, eq. 14).
+        Enumerated ones: the sum over their facts, as EAR's facets.
         """
-        given = self.candidates[rows].astype(np.float32) if weights is None else weights
-        whole = given.sum(axis=1, keepdims=True)
-        counts = given @ self.vectors.has
-        share = np.divide(counts, whole, out=np.zeros_like(counts), where=whole > 0)
-        share = np.clip(share, 0, 1)
-        each = -(_xlogx(share) + _xlogx(1 - share))
+        each = -(_xlogx(shares) + _xlogx(1 - shares))
         return each @ self.space.members_of
 
     def best(self, rows: np.ndarray, k: int) -> np.ndarray:
         """(rows, k): the candidates with the highest scores, best first, ties by position; -1
         where there are no more."""
-        return top(np.where(self.candidates[rows], self.scores[rows], -np.inf), k)
-
-    def left(self, rows: np.ndarray) -> np.ndarray:
-        """(rows,): how many candidates there are."""
-        return np.count_nonzero(self.candidates[rows], axis=1)
+        found = np.full((len(rows), k), NO_ITEM, np.int64)
+        for place, row in enumerate(rows):
+            order = top(self._scores[row], k)
+            found[place, : len(order)] = self._items[row][order]
+        return found
 
 
 def top(values: np.ndarray, k: int) -> np.ndarray:
-    """(n, k): columns of the highest of `values` (n, m), best first, ties by position; -1 for
-    -inf."""
-    k = min(k, values.shape[1])
-    if k < values.shape[1]:
-        at_least = np.partition(values, -k, axis=1)[:, -k]
-        chosen = np.full((len(values), k), NO_ITEM, np.int64)
-        for row, bound in enumerate(at_least):
-            places = np.flatnonzero(values[row] >= bound) if np.isfinite(bound) else None
-            if places is None:
-                places = np.flatnonzero(np.isfinite(values[row]))
-            order = places[np.argsort(-values[row, places], kind="stable")[:k]]
-            chosen[row, : len(order)] = order
-        return chosen
-    order = np.argsort(-values, axis=1, kind="stable")
-    found = np.take_along_axis(values, order, axis=1)
-    return np.where(np.isfinite(found), order, NO_ITEM)
+    """The places of the at most `k` highest of `values` (m,), best first, ties by position."""
+    places = np.arange(len(values))
+    if k < len(values):
+        bound = np.partition(values, -k)[-k]
+        places = np.flatnonzero(values >= bound)
+    return places[np.argsort(-values[places], kind="stable")[:k]]
 
 
 def _xlogx(share: np.ndarray) -> np.ndarray:
     return share * np.log2(share, out=np.zeros_like(share), where=share > 0)
-
-
-def _one_by_one(marked: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The marked columns of each row, at most one a row in each pair of (rows, columns)."""
-    rows, columns = np.nonzero(marked)
-    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    return [
-        (rows[place == turn], columns[place == turn])
-        for turn in range(int(place.max()) + 1 if len(place) else 0)
-    ]
 
 
 @dataclass(frozen=True)
@@ -241,61 +274,3 @@ class Outcomes(NamedTuple):
         t, k = np.where(won, t, 1), np.where(won, k, 1)
         turn, following = 1 / np.log2(t + 1), 1 / np.log2(t + 2)
         return float((won * (following + (turn - following) / np.log2(k + 1))).mean())
-
-
-def play(
-    decide: Callable[[Rounds, np.ndarray], Decisions],
-    rounds: Rounds,
-    users: Users,
-    draws: np.ndarray,
-    *,
-    turns: int,
-    shown: int,
-    after: Callable[[np.ndarray, Decisions, np.ndarray], None] | None = None,
-) -> Outcomes:
-    """Plays dialogues to their ends. `draws` (n,) pick the facts that users open with.
-
-    `after` is called in each turn with the rows that were played, what was decided, and the turn's
-    outcomes, before the agent learns of them.
-    """
-    every = np.arange(len(rounds))
-    liked = users.opening(draws)
-    rounds.learn(every, liked, np.zeros_like(liked))
-    won, places = np.zeros(len(rounds), np.int64), np.zeros(len(rounds), np.int64)
-    for turn in range(1, turns + 1):
-        rows = every[won == 0]
-        if not len(rows):
-            break
-        decided = decide(rounds, rows)
-        step(rounds, users, rows, decided, shown, won, places, turn, after)
-    return Outcomes(won, places)
-
-
-def step(
-    rounds: Rounds,
-    users: Users,
-    rows: np.ndarray,
-    decided: Decisions,
-    shown: int,
-    won: np.ndarray,
-    places: np.ndarray,
-    turn: int,
-    after: Callable[[np.ndarray, Decisions, np.ndarray], None] | None = None,
-) -> None:
-    """One turn of the dialogues `rows`; successes are noted in `won` and `places`."""
-    asks = decided.questions >= 0
-    items = decided.items[:, :shown]
-    found = np.where(asks, 0, users.places(rows, items))
-    liked, disliked = users.answers(rows, np.maximum(decided.questions, 0))
-    outcomes = np.where(
-        asks,
-        np.where(liked.any(axis=1), ASK_YES, ASK_NO),
-        np.where(found > 0, REC_YES, REC_NO),
-    )
-    if after is not None:
-        after(rows, decided, outcomes)
-    won[rows[found > 0]], places[rows] = turn, found
-    rounds.answer(rows[asks], decided.questions[asks], liked[asks], disliked[asks])
-    failed = ~asks & (found == 0)
-    rounds.refuse(rows[failed], items[failed])
-    rounds.end_turn(rows[found > 0], np.full(int((found > 0).sum()), REC_YES))

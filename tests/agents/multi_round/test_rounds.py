@@ -6,8 +6,8 @@ import pytest
 from agents.core import plugins
 from agents.multi_round.agent import VECTORS
 from agents.multi_round.policy import AbsGreedy, MaxEntropy
-from agents.multi_round.rounds import ASK_NO, REC_NO, Decisions, Outcomes, Rounds, Users, top
-from agents.multi_round.rounds import play as play_rounds
+from agents.multi_round.practice import Clock, Game, Practice, Rewards, Rules
+from agents.multi_round.rounds import ASK_NO, REC_NO, Outcomes, Rounds, Users, top
 from agents.multi_round.space import AttributeSpace
 from simulators.domains.lastfm import LastFM
 from simulators.domains.yelp import Yelp
@@ -17,6 +17,7 @@ from tests.fixtures_scpr import write_lastfm, write_yelp
 TAGS = [["a", "b"], ["a", "c"], ["a", "b", "c"], ["b"], ["c", "d"]]
 A, B, C, D = range(4)
 ONE = np.zeros(1, np.int64)
+NO_REWARDS = Rewards(0, 0, 0, 0, 0)
 
 
 def marks(*places: int) -> np.ndarray:
@@ -45,11 +46,12 @@ def test_scores_are_those_of_the_papers_by_hand(space):
         wanted = v[item] @ u + v[item] @ p[A]
         if "b" in tags:
             wanted -= 1 / (1 + np.exp(-(v[item] @ p[B])))
-        assert rounds.scores[0, item] == pytest.approx(wanted, rel=1e-5)
-    assert rounds.candidates[0].tolist() == [True, True, True, False, False]
+        assert rounds.score(0, np.array([item]))[0] == pytest.approx(wanted, rel=1e-5)
+    assert rounds.candidates(0).tolist() == [0, 1, 2]
+    assert rounds.scores(0) == pytest.approx(rounds.score(0, np.arange(3)), rel=1e-5)
     assert rounds.outcomes[0, :2].tolist() == [ASK_NO, 0]
     best = rounds.best(ONE, 3)[0].tolist()
-    assert best == sorted([0, 1, 2], key=lambda item: -rounds.scores[0, item])
+    assert best == sorted([0, 1, 2], key=lambda item: -rounds.scores(0)[item])
 
 
 def test_entropies_by_hand_with_and_without_weights(space):
@@ -59,14 +61,12 @@ def test_entropies_by_hand_with_and_without_weights(space):
     def entropy(share: float) -> float:
         return -share * np.log2(share) - (1 - share) * np.log2(1 - share)
 
-    assert rounds.entropies(ONE)[0] == pytest.approx([0, entropy(2 / 3), entropy(2 / 3), 0])
-    weights = rounds.weights(ONE)[0]
-    assert weights[3:].tolist() == [0, 0]
-    assert weights[:3] == pytest.approx(1 / (1 + np.exp(-rounds.scores[0, :3])), rel=1e-5)
+    found = rounds.entropies(rounds.shares(ONE))[0]
+    assert found == pytest.approx([0, entropy(2 / 3), entropy(2 / 3), 0])
+    weights = 1 / (1 + np.exp(-rounds.scores(0)))
     share = weights[[0, 2]].sum() / weights.sum()
-    assert rounds.entropies(ONE, rounds.weights(ONE))[0, B] == pytest.approx(
-        entropy(share), rel=1e-4
-    )
+    weighted = rounds.entropies(rounds.weighted_shares(ONE))
+    assert weighted[0, B] == pytest.approx(entropy(share), rel=1e-4)
     assert rounds.reachable(ONE)[0].tolist() == [False, True, True, False]
 
 
@@ -75,25 +75,26 @@ def test_refused_facts_narrow_the_candidates_only_if_they_exclude(space):
         rounds = begun(space, exclude=exclude)
         rounds.learn(ONE, marks(A), marks())
         rounds.answer(ONE, np.array([B]), marks(), marks(B))
-        assert np.flatnonzero(rounds.candidates[0]).tolist() == wanted
+        assert rounds.candidates(0).tolist() == wanted
 
 
 def test_contradictions_and_exhausted_candidates_leave_something_to_recommend(space):
     rounds = begun(space)
     rounds.learn(ONE, marks(A, D), marks())  # nothing has both
-    assert np.flatnonzero(rounds.candidates[0]).tolist() == [0, 1, 2]
+    assert rounds.candidates(0).tolist() == [0, 1, 2]
     rounds.refuse(ONE, np.array([[0, 1, 2]]))
-    assert np.flatnonzero(rounds.candidates[0]).tolist() == [3, 4]
+    assert rounds.candidates(0).tolist() == [3, 4]
     rounds.refuse(ONE, np.array([[3, 4, -1]]))
-    assert not rounds.candidates.any()
+    assert not len(rounds.candidates(0))
     assert rounds.outcomes[0, :2].tolist() == [REC_NO, REC_NO]
     assert rounds.best(ONE, 2).tolist() == [[-1, -1]]
 
 
-def test_top_breaks_ties_by_position_and_pads():
-    values = np.array([[1, 3, 3, 2], [5, 5, 5, 5], [-np.inf, 1, -np.inf, -np.inf]])
-    assert top(values, 2).tolist() == [[1, 2], [0, 1], [1, -1]]
-    assert top(values, 9).tolist() == [[1, 2, 3, 0], [0, 1, 2, 3], [1, -1, -1, -1]]
+def test_top_breaks_ties_by_position():
+    values = np.array([1, 3, 3, 2])
+    assert top(values, 2).tolist() == [1, 2]
+    assert top(values, 9).tolist() == [1, 2, 3, 0]
+    assert top(np.full(4, 5), 2).tolist() == [0, 1]
 
 
 def test_outcomes_by_hand():
@@ -137,18 +138,19 @@ def test_dialogues_at_once_are_those_with_the_real_user(tmp_path, data, form, na
     users = Users(space, np.array([place[case.hidden.targets[0].id] for case in cases]))
     actions: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in cases]
 
-    def decide(rounds: Rounds, rows: np.ndarray) -> Decisions:
-        turn = int(rounds.turn[rows[0]]) + 1
-        draws = worlds.decision_draws([case_ids[row] for row in rows], 3, turn)
-        decided = policy.decide(rounds, rows, draws, 3)
+    rounds = Rounds(space, vectors, vector, allowed, 15)
+    rules = Rules(6, 3, form, repeat=False, exclude=False)
+    table = Practice(domain.training_data(), vectors, rules)
+    draws = worlds.opening_draws(case_ids, 3)
+    game = Game(table, rounds, users, draws, NO_REWARDS, Clock())
+    while len(rows := game.rows):
+        dice = worlds.decision_draws([case_ids[row] for row in rows], 3, game.turn + 1)
+        decided = policy.decide(rounds, rows, dice, 3)
         for row, question, items in zip(rows, *decided, strict=True):
             shown = () if question >= 0 else tuple(int(i) for i in items if i >= 0)
             actions[row].append((int(question), shown))
-        return decided
-
-    rounds = Rounds(space, vectors, vector, allowed, 15)
-    draws = worlds.opening_draws(case_ids, 3)
-    found = play_rounds(decide, rounds, users, draws, turns=6, shown=3)
+        game.play(decided)
+    found = Outcomes(game.won, game.places)
     assert found.turns.max() > 2
     asked = 0
     for row, case_id in enumerate(case_ids):

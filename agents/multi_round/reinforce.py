@@ -1,0 +1,267 @@
+"""The policy network of `ear` and `crm`, and its training.
+
+- Both networks are perceptrons with one hidden layer over a state vector. They choose one of the
+  questions, or to recommend (EAR, section 4.2; CRM, section 3.3).
+- First they imitate the rule Max Entropy (EAR, section 5.2.3: the network is initialised from
+  rule-based dialogues), then they learn by REINFORCE with discounted returns (EAR, eq. 12).
+
+Decided here: what cannot be asked any more has the probability 0; the mean return of the batch's
+dialogues in the same turn is the baseline, without which batches of this size learn slowly; in use,
+the likeliest action is taken. The training imports torch, the network in use does not.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from agents.core.artifacts import Content, Progress
+from agents.core.items import Catalogue
+from agents.multi_round.policy import MaxEntropy, Policy, shown_items
+from agents.multi_round.practice import Clock, Game, Practice, Rewards
+from agents.multi_round.rounds import Decisions, Rounds
+from agents.multi_round.trained import PolicyRecipe, TrainedOptions
+
+_NEVER = -1e9
+
+
+class ReinforceOptions(TrainedOptions):
+    """Options of agents whose network is trained by REINFORCE."""
+
+    hidden: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Units of the hidden layer."""
+    imitated: Annotated[int, Field(ge=0)] = 40
+    """Batches of dialogues in which the network imitates Max Entropy."""
+    updates: Annotated[int, Field(ge=0)] = 300
+    """Batches of dialogues, and steps of REINFORCE, after that."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    discount: Annotated[float, Field(ge=0, le=1)] = 0.7
+    reward_success: float = 1.0
+    reward_yes: float = 0.1
+    """When the user has an attribute that was asked about."""
+    reward_turn: float = -0.1
+    """In every turn without success."""
+    reward_quit: float = -0.3
+    """When the dialogue ends without success."""
+
+    def rewards(self) -> Rewards:
+        turn = self.reward_turn
+        return Rewards(self.reward_yes + turn, turn, self.reward_success, turn, self.reward_quit)
+
+
+class NetworkPolicy(Policy):
+    """Chooses by a state vector, which subclasses make of what the agent knows."""
+
+    def __init__(self, content: Content, turns: int) -> None:
+        self._weights = content.arrays
+        self.turns = turns
+
+    @abstractmethod
+    def states(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
+        """(rows, s), float32."""
+
+    def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
+        w = self._weights
+        inner = np.maximum(self.states(rounds, rows) @ w["inner"] + w["inner_bias"], 0)
+        logits = inner @ w["outer"] + w["outer_bias"]
+        return decisions(np.where(open_actions(rounds, rows), logits, -np.inf), rounds, rows, shown)
+
+
+def open_actions(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
+    """(rows, questions + 1), bool: what can be done; recommending, which is last, always can."""
+    always = np.ones((len(rows), 1), bool)
+    return np.concatenate([rounds.reachable(rows), always], axis=1)
+
+
+def decisions(values: np.ndarray, rounds: Rounds, rows: np.ndarray, shown: int) -> Decisions:
+    """The actions with the highest values (rows, questions + 1)."""
+    chosen = values.argmax(axis=1)
+    questions = np.where(chosen == values.shape[1] - 1, -1, chosen)
+    return Decisions(questions, shown_items(rounds, rows, questions < 0, shown))
+
+
+class ReinforceRecipe(PolicyRecipe):
+    """Trains a network by imitation, then by REINFORCE."""
+
+    policy_class: type[NetworkPolicy]
+
+    @property
+    def size(self) -> str:
+        batches = self.options.imitated + self.options.updates
+        return f"{batches * self.options.at_once:,} dialogues"
+
+    def short(self) -> Any:
+        return self.options.model_copy(update={"imitated": 1, "updates": 1, "at_once": 8})
+
+    def train(self, practice: Practice, seed: int, state: Content | None) -> Iterator[Progress]:
+        run = Training(self, practice, seed, state)
+        most = self.options.imitated + self.options.updates
+        while run.update < most:
+            run.one_update()
+            yield Progress(run.update, most, run.note, state=run.state())
+        yield Progress(run.update, most, run.note, result=run.result())
+
+    def load(self, content: Content, catalogue: Catalogue) -> NetworkPolicy:
+        return self.policy_of(content)
+
+    def policy_of(self, content: Content) -> NetworkPolicy:
+        return self.policy_class(content, self.options.turns)
+
+
+class _Step(NamedTuple):
+    states: np.ndarray
+    open_now: np.ndarray
+    actions: np.ndarray
+    rows: np.ndarray
+
+
+class Training:
+    """One training: between updates, all that the next depends on is in `state`."""
+
+    def __init__(
+        self, recipe: ReinforceRecipe, practice: Practice, seed: int, state: Content | None
+    ) -> None:
+        import torch
+
+        from agents.multi_round import torch_helpers as helpers
+
+        self._torch, self._helpers = torch, helpers
+        self.recipe, self.practice, self.seed = recipe, practice, seed
+        self.options: ReinforceOptions = recipe.options
+        self.device = helpers.device_of(f"the agent {recipe.name!r}", self.options.device)
+        self.clock = Clock()
+        self.update = 0
+        self.curve: list[dict[str, float]] = []
+        """Of every update: the success rate, average turns and loss of its dialogues."""
+        if state is None:
+            weights = self._initial()
+            self.weights = helpers.trainable(weights, self.device)
+            self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
+        else:
+            self.weights, _ = helpers.restored_weights(state, self.device)
+            self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
+            helpers.restore_adam(self.adam, self.weights, state.data["step"], state, self.device)
+            self.update = state.data["update"]
+            self.curve = list(state.data["curve"])
+
+    def _initial(self) -> dict[str, Any]:
+        rng = np.random.default_rng([self.seed, 0])
+        rounds, _, _ = self.practice.deal(np.random.default_rng(0), 1)
+        probe = self.recipe.policy_of(Content({}, {}))
+        probe.begin(rounds)
+        inputs = probe.states(rounds, np.zeros(1, np.int64)).shape[1]
+        hidden, outputs = self.options.hidden, len(self.practice.space.questions) + 1
+        drawn = {
+            "inner": rng.standard_normal((inputs, hidden)) * (2 / inputs) ** 0.5,
+            "outer": rng.standard_normal((hidden, outputs)) * 0.1 * hidden**-0.5,
+            "inner_bias": np.zeros(hidden),
+            "outer_bias": np.zeros(outputs),
+        }
+        from_numpy = self._torch.from_numpy
+        return {name: from_numpy(array.astype(np.float32)) for name, array in drawn.items()}
+
+    @property
+    def note(self) -> str:
+        if not self.curve:
+            return "update 0"
+        last = self.curve[-1]
+        phase = "imitation" if self.update <= self.options.imitated else "REINFORCE"
+        return (
+            f"{phase}, update {self.update}, SR@{self.options.turns} {last['success']:.3f}, "
+            f"{last['turns']:.2f} turns"
+        )
+
+    def one_update(self) -> None:
+        self.update += 1
+        rng = np.random.default_rng([self.seed, self.update])
+        imitates = self.update <= self.options.imitated
+        with self._helpers.seeded(self.seed, self.update, self.options.threads, self.device):
+            rounds, users, draws = self.practice.deal(rng, self.options.at_once)
+            policy = self.recipe.policy_of(
+                Content({}, {k: w.detach().cpu().numpy() for k, w in self.weights.items()})
+            )
+            policy.begin(rounds)
+            game = Game(self.practice, rounds, users, draws, self.options.rewards(), self.clock)
+            steps, rewards = [], np.zeros((len(rounds), self.options.turns), np.float32)
+            while len(rows := game.rows):
+                step = self._act(policy, rounds, rows, rng, imitates)
+                steps.append(step)
+                questions = step.actions.copy()
+                questions[questions == len(self.practice.space.questions)] = -1
+                with self.clock.on("state"):
+                    best = shown_items(rounds, rows, questions < 0, self.options.shown)
+                turn = game.play(Decisions(questions, best))
+                rewards[rows, game.turn - 1] = turn.rewards
+            with self.clock.on("network"):
+                loss = self._learn(steps, rewards, imitates)
+        self.curve.append(
+            {
+                "success": float((game.won > 0).mean()),
+                "turns": float(np.where(game.won > 0, game.won, self.options.turns).mean()),
+                "loss": loss,
+            }
+        )
+
+    def _act(
+        self,
+        policy: NetworkPolicy,
+        rounds: Rounds,
+        rows: np.ndarray,
+        rng: np.random.Generator,
+        imitates: bool,
+    ) -> _Step:
+        with self.clock.on("state"):
+            states, open_now = policy.states(rounds, rows), open_actions(rounds, rows)
+        if imitates:
+            dice = rng.random(len(rows))
+            questions, _ = MaxEntropy().decide(rounds, rows, dice, self.options.shown)
+            actions = np.where(questions < 0, open_now.shape[1] - 1, questions)
+        else:
+            with self.clock.on("network"), self._torch.no_grad():
+                logits = self._logits(states).cpu().numpy()
+            # The highest of logits with Gumbel noise is a draw from their softmax.
+            noise = rng.gumbel(size=logits.shape)
+            actions = np.where(open_now, logits + noise, -np.inf).argmax(axis=1)
+        return _Step(states, open_now, actions, rows)
+
+    def _logits(self, states: np.ndarray) -> Any:
+        w = self.weights
+        given = self._torch.from_numpy(states).to(self.device)
+        inner = self._torch.relu(given @ w["inner"] + w["inner_bias"])
+        return inner @ w["outer"] + w["outer_bias"]
+
+    def _learn(self, steps: list[_Step], rewards: np.ndarray, imitates: bool) -> float:
+        returns = np.zeros_like(rewards)
+        ahead = np.zeros(len(rewards), np.float32)
+        for turn in reversed(range(len(steps))):
+            ahead = rewards[:, turn] + np.float32(self.options.discount) * ahead
+            returns[:, turn] = ahead
+        weights = []
+        for turn, step in enumerate(steps):
+            own = returns[step.rows, turn]
+            weights.append(np.ones_like(own) if imitates else own - own.mean())
+        torch = self._torch
+        logits = self._logits(np.concatenate([step.states for step in steps]))
+        closed = torch.from_numpy(~np.concatenate([step.open_now for step in steps]))
+        chances = logits.masked_fill(closed.to(self.device), _NEVER).log_softmax(dim=1)
+        actions = torch.from_numpy(np.concatenate([step.actions for step in steps]))
+        chosen = chances.gather(1, actions.to(self.device)[:, None])[:, 0]
+        given = torch.from_numpy(np.concatenate(weights).astype(np.float32)).to(self.device)
+        loss = -(given * chosen).mean()
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        return float(loss.detach())
+
+    def state(self) -> Content:
+        arrays = self._helpers.weight_arrays(self.weights, {})
+        step, memory = self._helpers.adam_arrays(self.adam, self.weights)
+        data = {"update": self.update, "step": step, "curve": list(self.curve)}
+        return Content(data, arrays | memory)
+
+    def result(self) -> Content:
+        return Content({"curve": list(self.curve)}, self._helpers.copied(self.weights))

@@ -1,0 +1,118 @@
+"""Recipes of policies that are trained in dialogues with users in numpy."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from agents.core.artifacts import Content, FitRecipe, Progress, Recipe, importing
+from agents.core.items import Catalogue, TrainingData
+from agents.core.plugins import operational
+from agents.multi_round.agent import VECTORS, MultiRound, MultiRoundOptions
+from agents.multi_round.embeddings import Embedded, EmbeddingOptions, vectors_of
+from agents.multi_round.policy import Policy
+from agents.multi_round.practice import Practice, Rules
+from agents.multi_round.space import AttributeSpace
+
+POLICY = "policy"
+
+
+class TrainedOptions(MultiRoundOptions):
+    """Options of every agent with a trained policy."""
+
+    vectors: EmbeddingOptions = EmbeddingOptions()
+    turns: Annotated[int, Field(ge=1, le=100)] = 15
+    """Turns of a dialogue in training. In use, the sweep's `limits.max_turns` counts."""
+    shown: Annotated[int, Field(ge=1, le=100)] = 10
+    """Items in one turn in training."""
+    at_once: Annotated[int, Field(ge=1, le=10_000)] = 128
+    """Dialogues that are played at once in training."""
+    device: Literal["cpu", "cuda"] = operational("cpu")
+    threads: int = operational(1, ge=1)
+
+    def rules(self) -> Rules:
+        return Rules(
+            self.turns, self.shown, self.questions, self.repeat, self.refused_facts == "exclude"
+        )
+
+
+_OF_DIALOGUES = ("prompts", "history_turns")  # they do not change what is trained
+
+
+@dataclass(frozen=True)
+class PolicyRecipe(FitRecipe):
+    """Trains the policy of an agent. Subclasses say how."""
+
+    options: Any
+    is_short: bool = False
+    """A stand-in: its vectors and its policy are hardly trained, in one go."""
+    contents: Mapping[str, Content] = field(default_factory=dict, compare=False)
+
+    name: ClassVar[str]
+    version = 1
+
+    @property
+    def label(self) -> str:
+        return f"policy of {self.name}"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return ("torch",)
+
+    def inputs(self) -> Mapping[str, Recipe]:
+        return {} if self.is_short else {VECTORS: Embedded(self.options.vectors)}
+
+    def given(self, inputs: Mapping[str, Content]) -> Self:
+        return replace(self, contents=inputs)
+
+    def identity(self) -> Mapping[str, Any]:
+        found = {k: v for k, v in self.options.identity().items() if k not in _OF_DIALOGUES}
+        short = {"short": True} if self.is_short else {}
+        return {"policy": self.name, "options": found, "version": self.version, **short}
+
+    def stand_in(self) -> Self:
+        return replace(self, options=self.short(), is_short=True)
+
+    def fit(
+        self, data: TrainingData, seed: int, state: Content | None = None
+    ) -> Iterator[Progress]:
+        if self.is_short:
+            *_, last = Embedded(self.options.vectors).stand_in().fit(data, seed)
+            assert last.result is not None
+            vectors = last.result
+        else:
+            vectors = self.contents[VECTORS]
+        assert data.catalogue is not None  # or the vectors could not have been trained
+        found = vectors_of(vectors, AttributeSpace.of(data.catalogue))
+        practice = Practice(data, found, self.options.rules())
+        with importing(self.packages, f"the agent {self.name!r}"):
+            yield from self.train(practice, seed, state)
+
+    @abstractmethod
+    def short(self) -> Any:
+        """The options of a stand-in, which trains in a second or two."""
+
+    @abstractmethod
+    def train(self, practice: Practice, seed: int, state: Content | None) -> Iterator[Progress]:
+        """As `FitRecipe.fit`. Imports torch."""
+
+    @abstractmethod
+    def load(self, content: Content, catalogue: Catalogue) -> Policy: ...
+
+
+class TrainedAgent(MultiRound):
+    """An agent whose policy is an artifact."""
+
+    Options = TrainedOptions
+    recipe: ClassVar[type[PolicyRecipe]]
+
+    @classmethod
+    def needs(cls, options: Any) -> Mapping[str, Recipe]:
+        return {VECTORS: Embedded(options.vectors), POLICY: cls.recipe(options)}
+
+    def policy(self) -> Policy:
+        return self.context.artifacts[POLICY]
