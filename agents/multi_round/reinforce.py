@@ -127,7 +127,7 @@ class Training:
     ) -> None:
         import torch
 
-        from agents.multi_round import torch_helpers as helpers
+        from agents.training import weights as helpers
 
         self._torch, self._helpers = torch, helpers
         self.recipe, self.practice, self.seed = recipe, practice, seed

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from agents.core.artifacts import Content
-from agents.multi_round import torch_helpers as helpers
 from agents.multi_round.practice import Clock, Game, Practice
+from agents.training import weights as helpers
 from agents.unicorn.actions import Actions, action_vectors, chosen, states_of
 from agents.unicorn.network import NUMPY, States, initial, q_values, state_vectors
 from agents.unicorn.replay import Replay
