@@ -30,9 +30,10 @@ _RANKED = 100  # the policy's items come first, then candidates by their scores
 class MultiRoundOptions(AgentOptions):
     """Options of every agent of this kind."""
 
-    questions: Form = "binary"
+    questions: Form = "auto"
     """`binary`: a yes/no question about one value (LastFM in the papers). `enumerated`: one about
-    all values of an attribute, or of a kind of category (Yelp)."""
+    all values of an attribute, or of a kind of category (Yelp). `auto`: enumerated where the
+    catalogue groups its values, as Yelp's does, else binary."""
     refused_facts: Literal["score", "exclude"] = "score"
     """What a "no" does. `score`: items with the fact get a lower score (the papers). `exclude`:
     they are no candidates any more, which an honest user justifies."""

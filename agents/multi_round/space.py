@@ -11,7 +11,7 @@ import numpy as np
 from agents.core.errors import DataError
 from agents.core.items import Catalogue, facts_of
 
-Form = Literal["binary", "enumerated"]
+Form = Literal["auto", "binary", "enumerated"]
 
 
 class Question(NamedTuple):
@@ -27,12 +27,13 @@ class AttributeSpace:
     `binary`: one yes/no question for each fact (EAR and UNICORN on LastFM). `enumerated`: one
     question for each facet, answered by all of its facts that are true (EAR and UNICORN on Yelp).
     A facet is an attribute, or the group that the catalogue puts a fact into (`Catalogue.facets`).
+    `auto`: enumerated where the catalogue has such groups.
 
     DataError if no item has an attribute.
     """
 
     def __init__(self, catalogue: Catalogue, form: Form) -> None:
-        self.form: Form = form
+        self.form: Form = resolved(catalogue, form)
         self.noun = catalogue.noun
         every = dict.fromkeys(fact for item in catalogue.items for fact in facts_of(item))
         facets = {fact: catalogue.facets.get(fact, fact.attribute) for fact in every}
@@ -53,7 +54,7 @@ class AttributeSpace:
         groups: dict[str, list[int]] = {}
         for place, fact in enumerate(self.facts):
             groups.setdefault(facets[fact], []).append(place)
-        if form == "binary":
+        if self.form == "binary":
             asked = [Question(facets[f], (place,)) for place, f in enumerate(self.facts)]
         else:
             asked = [Question(facet, tuple(places)) for facet, places in groups.items()]
@@ -68,11 +69,19 @@ class AttributeSpace:
     @staticmethod
     def of(catalogue: Catalogue, form: Form = "binary") -> AttributeSpace:
         """The one space of `catalogue` with questions of this form in this process."""
+        form = resolved(catalogue, form)
         with _MAKING:
             forms = _SPACES.setdefault(catalogue, {})
             if form not in forms:
                 forms[form] = AttributeSpace(catalogue, form)
             return forms[form]
+
+
+def resolved(catalogue: Catalogue, form: Form) -> Form:
+    """The form that `auto` means for this catalogue."""
+    if form != "auto":
+        return form
+    return "enumerated" if catalogue.facets else "binary"
 
 
 _SPACES: WeakKeyDictionary[Catalogue, dict[Form, AttributeSpace]] = WeakKeyDictionary()
