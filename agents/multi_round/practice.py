@@ -58,17 +58,17 @@ class Rewards(NamedTuple):
 
 @dataclass
 class Clock:
-    """Where the time goes: seconds by `user`, `state`, `network`, `replay`."""
+    """Where the time goes: seconds of a core by `user`, `state`, `network`, `replay`."""
 
     spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @contextmanager
     def on(self, part: str) -> Iterator[None]:
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             yield
         finally:
-            self.spent[part] += time.perf_counter() - began
+            self.spent[part] += time.process_time() - began
 
 
 class Turn(NamedTuple):
