@@ -1,6 +1,6 @@
 """A sweep folder in DuckDB.
 
-Views, for everybody who asks: `episodes` (one row for each episode of the plan: its earliest `done`
+The views: `episodes` (one row for each episode of the plan: its earliest `done`
 attempt, else its latest failed one; axes as columns), `turns` and `calls` (of all attempts; join on
 attempt_id), `judgements` (of the plan's judges and of people, on dialogues in `episodes`), `cases`,
 `cells`, `curves` (what was measured in trainings), and `attempts` (every row of episodes that was
@@ -57,7 +57,7 @@ class Results:
         # Names in a query are names of views, not of variables of this program.
         self.db.execute("SET python_enable_replacements = false")
         self.db.execute("SET TimeZone = 'UTC'")  # as times are stored, whatever this machine's is
-        # What does not fit into memory would go into the folder that somebody stands in.
+        # What does not fit into memory would go into the current folder.
         self.db.execute("SET temp_directory = ?", [tempfile.gettempdir()])
         self._make_plan_tables()
         cases = [f"cases/{manifest.cases_file}"] if manifest.cases_file else []
@@ -85,7 +85,7 @@ class Results:
     def select(
         self, text: str, *, as_json: bool = False
     ) -> tuple[list[str], list[tuple[str | None, ...]]]:
-        """The names and rows of a query that somebody typed; UsageError if it does not only read.
+        """The names and rows of a query that a user typed; UsageError if it does not only read.
 
         Values are in DuckDB's own words, or JSON: Python has no intervals of months, no dates
         before year 1, and needs another package for times with a zone. NULL is None.
@@ -108,7 +108,7 @@ class Results:
         sandbox.check_select(self.db, text)
 
     def confine(self, memory: str) -> None:
-        """Before a query that somebody typed: no file outside the folder, at most `memory`."""
+        """Before a query that a user typed: no file outside the folder, at most `memory`."""
         sandbox.confine(self.db, self.folder, memory)
 
     def query(self, text: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
@@ -223,7 +223,7 @@ class Results:
         self.db.execute(f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM {source}")
 
     def _make_plan_tables(self) -> None:
-        """`cells` and `repetitions`: what the plan asks for, whatever else lies in the folder."""
+        """`cells` and `repetitions`: what the plan asks for, whatever else is in the folder."""
         cells, judges, made = (
             self.manifest.cells,
             self.manifest.judges,
@@ -311,7 +311,7 @@ class Results:
         self.db.register("repeated", pa.table({"hashed": self._repeated()}))
         self.db.execute(f"CREATE OR REPLACE TABLE superseded AS {sql.read('superseded')}")
         some = self.db.execute("SELECT 1 FROM superseded LIMIT 1").fetchone()
-        # Without second attempts, as in most sweeps, nobody needs to read attempt_id.
+        # Without second attempts, as in most sweeps, attempt_id need not be read.
         superseded = "ANTI JOIN superseded USING (attempt_id)" if some else ""
         axes = "".join(f", c.{quoted(axis)} AS {quoted(self.column(axis))}" for axis in self.axes)
         self.db.execute(

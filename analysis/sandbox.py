@@ -149,5 +149,5 @@ def pattern_of(path: Path) -> str:
 
     It takes `a[b]` for a pattern, which matches `ab`: another folder's results were read.
     """
-    # In patterns a backslash is beyond escaping: `folder_at` refuses it beside such characters.
+    # In patterns a backslash is beyond escaping: `folder_at` refuses it next to such characters.
     return "".join(f"[{c}]" if c in PATTERNS else c for c in str(path.absolute()))

@@ -1,4 +1,4 @@
-"""Stored dialogues, read back for judges: those that stand, in batches.
+"""Stored dialogues, read back for judges: those that count, in batches.
 
 Of an episode's attempts the view `episodes` has the one that counts. Failed ones are not judged.
 """
@@ -20,7 +20,7 @@ BATCH = 2_000  # dialogues that are in memory at once
 _COLUMNS = ("cell", "case_id", "seed", "seed_training", "seed_order")
 
 
-class Standing:
+class Transcripts:
     """The done episodes of the plan in a folder, by their position in the order of their cases.
 
     `where` is a condition in SQL on the columns of `episodes`; at most `limit` are taken. Raises

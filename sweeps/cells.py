@@ -40,7 +40,7 @@ SEED_AXES = ("seed", "seeds", "seeds.sampling", "seeds.training", "seeds.order")
 
 Declare = Callable[[ModelSpec, Origins, Sequence[str]], Callable[[], Mapping[str, Any]]]
 """Checks a model's options and returns what finds its identity, for which weights must be there.
-Backends live above this package, so whoever makes a plan brings this."""
+Backends live above this package, so the caller passes this."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class CellMaker:
         watching = () if critic is None else critic.roles
         roles = _roles(config, (*agent.roles, *user.roles, *watching), origins)
         checked = {name: self._checked(name, config, origins) for name in config.models}
-        # A model that nobody speaks with is checked, but its weights need not be there.
+        # A model that no role uses is checked, but its weights need not be there.
         models = {role: checked[name]() for role, name in roles.items()}
         fingerprint = self.sources.made[source].domain.fingerprint()
         prompts = agent_identity["prompts"]

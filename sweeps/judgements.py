@@ -1,7 +1,7 @@
 """The tasks of kind `judgement`: one judge on one stored dialogue, or on a pair of them.
 
 The id of a task is the digest of what its verdicts depend on: the judge, its model, and the words
-that are judged. So a changed rubric makes new judgements beside the old ones, and adding or
+that are judged. So a changed rubric adds new judgements to the old ones, and adding or
 removing another judge changes nothing.
 """
 

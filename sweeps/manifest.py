@@ -1,4 +1,4 @@
-"""`manifest.json`: what a sweep folder holds, for whoever reads it without the sweep file."""
+"""`manifest.json`: what a sweep folder holds, for readers without the sweep file."""
 
 from __future__ import annotations
 

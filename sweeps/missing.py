@@ -16,7 +16,7 @@ from sweeps.origins import Origins
 if TYPE_CHECKING:  # OmegaConf, which workers need not import
     from sweeps.load import LoadedSweep
 
-_NAMED = 3  # entries of the grid; of more, their number is told
+_NAMED = 3  # entries of the grid; of more, only the number is given
 
 
 def refused_data(

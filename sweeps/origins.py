@@ -73,7 +73,7 @@ class Origins:
         return None
 
     def of(self, path: Sequence[Any]) -> str:
-        """The place of `path`, else of what stands in it, else of its nearest parent."""
+        """The place of `path`, else of what it contains, else of its nearest parent."""
         found = tuple(str(part) for part in path)
         inside = next((k for k in self.places if found and k[: len(found)] == found), None)
         while found:
@@ -105,7 +105,7 @@ def check(
 ) -> Any:
     """`data` as `model`, or UsageError on its first mistake, with place, expectation, near match.
 
-    `at` is where `data` stands in the sweep file.
+    `at` is where `data` is in the sweep file.
     """
     try:
         found = model.model_validate(data)
@@ -119,7 +119,7 @@ def check(
 def _refuse_ambiguous(
     model: type[Options], data: Mapping[str, Any], origins: Origins, at: Sequence[Any]
 ) -> None:
-    """Refuses scalars such as a bare `on` in options whose type is left to somebody else."""
+    """Refuses scalars such as a bare `on` in options whose type is not ours to check."""
     for name, value in data.items():
         field = model.model_fields.get(name)
         if field is not None and get_origin(field.annotation) is dict:
@@ -266,7 +266,7 @@ def _is_union_tag(part: Any) -> bool:
 
 
 def _fields_at(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
-    """Field names of the model that stands at `path` inside `model`."""
+    """Field names of the model at `path` inside `model`."""
     current: Any = model
     for part in path:
         if get_origin(current) is dict:

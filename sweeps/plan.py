@@ -154,8 +154,8 @@ def make_plan(
 ) -> Plan:
     """Expands and checks a sweep; UsageError or DataError for the first thing wrong with it.
 
-    `probe` is known by whoever knows the metrics, which live above this package, and
-    `find_profiles` by whoever knows the store of artifacts.
+    `probe` follows from the metrics, which live above this package, and
+    `find_profiles` from the store of artifacts.
     """
     plan = Plan(loaded, probe)
     judges = planned_judges(loaded.header.judges, loaded.origins)

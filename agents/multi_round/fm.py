@@ -7,7 +7,7 @@
   that is not in P against one that the item lacks.
 - Eq. 11: the sum of the losses.
 
-Decided here: P is a random non-empty part of the item's facts, drawn anew in every epoch (the
+Decided here: P is a random non-empty part of the item's facts, drawn again in every epoch (the
 paper makes P from simulated conversations); Adam instead of SGD; the mean over a batch, with an L2
 term on the vectors of the batch.
 """

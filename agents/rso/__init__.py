@@ -87,11 +87,11 @@ _ACT = Step("act", "choose", _Message)
 
 class _Options(AgentOptions):
     planner: Literal[False] = False
-    """What draws the strategies; `false`: nothing, and the actor is told no strategy (Figure 5)."""
+    """What draws the strategies; `false`: nothing, and the actor gets no strategy (Figure 5)."""
     preference_reasoner: bool = True
     """Whether the user's preferences are inferred for retriever and actor (eq. 3; Figure 5)."""
     fact_retriever: bool = True
-    """Whether the actor is told what is known of the items (eq. 4; Figure 5)."""
+    """Whether the actor gets what is known of the items (eq. 4; Figure 5)."""
     facts: Annotated[int, Field(ge=1, le=_MOST_FACTS)] = 3
     """How many items are handed to the actor: K of eq. 4. Of the released code."""
     depth: Annotated[int, Field(ge=1, le=1000)] = 50

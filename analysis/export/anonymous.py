@@ -53,7 +53,7 @@ _RECORDS = ("extra", "user_extra")
 def write_anonymous(results: Results, folder: Path, name: str) -> list[str]:
     """Writes the copy into an empty `folder`, as a sweep called `name`.
 
-    Returns what a person should look at: labels that may name somebody. UsageError if the folder
+    Returns what a person should look at: labels that may contain a name. UsageError if the folder
     is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from agents.core.errors import UsageError
 from analysis.results import Results
-from analysis.transcripts import BATCH, Standing
+from analysis.transcripts import BATCH, Transcripts
 from sweeps.judgements import StoredDialogue
 from sweeps.manifest import CellEntry
 
@@ -55,8 +55,8 @@ def write_transcripts(results: Results, folder: Path) -> int:
 
     UsageError if there is none.
     """
-    standing = Standing(results)
-    if not len(standing):
+    transcripts = Transcripts(results)
+    if not len(transcripts):
         raise UsageError(f"{results.folder} has no finished dialogue to export")
     axes = {axis: _column(axis) for axis in results.axes}
     schema = pa.schema([*_COLUMNS.items(), *((name, pa.string()) for name in axes.values())])
@@ -64,7 +64,7 @@ def write_transcripts(results: Results, folder: Path) -> int:
     writer: pq.ParquetWriter | None = None
     written = 0
     try:
-        for batch in standing.batches():
+        for batch in transcripts.batches():
             if written % _PART == 0:
                 if writer is not None:
                     writer.close()

@@ -23,7 +23,7 @@ _ARGUMENT = re.compile(r"[a-z_]+(\.[\w-]+)*(:[a-z_]+)?", re.ASCII)  # judges hav
 def tokens(argument: str | None) -> Metric:
     """`tokens`: both sides, probes left out; `tokens@agent`, `tokens@user`, `tokens@agent.probe`:
     a role and what falls back to it; `tokens@agent:decide`: one step of a role. `tokens@judge`,
-    `tokens@judge.relevance`: of the verdicts that stand. `tokens` counts no judges.
+    `tokens@judge.relevance`: of the verdicts that count. `tokens` counts no judges.
 
     Undefined where a backend counts no tokens, or where a cell has no such call at all.
     """

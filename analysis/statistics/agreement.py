@@ -70,7 +70,7 @@ class AgreementTable:
 def make_agreement(results: Results, title: str | None = None) -> AgreementTable:
     """Rows for each judge and dimension that people labelled too, then rows among people.
 
-    With `title`, for that judge alone. UsageError if there is no such judge, or if nobody has
+    With `title`, for that judge alone. UsageError if there is no such judge, or if no person has
     labelled anything.
     """
     judges = results.manifest.judges

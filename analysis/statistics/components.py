@@ -20,7 +20,7 @@ seeds: simulated coverage of other choices falls below 93 % (tests/bench/coverag
 class Components(NamedTuple):
     """Variances of one value: `case`, `seed`, `rest`; of `cases` x `seeds` values.
 
-    With one seed the rest cannot be told from the case: `case` has both, the others are 0.
+    With one seed the rest cannot be separated from the case: `case` has both, the others are 0.
     """
 
     case: float

@@ -3,7 +3,7 @@
 What labels say about all dialogues rests on a random choice of the labelled ones. `crsweep annotate
 export` records how it chose in the sweep's folder, in `annotations/<export>.json`: under `items`
 what may be labelled, under `drawn` a `Draw`. Labels that came with recorded dialogues have no
-record, and whoever labelled only some of the items of an export has chosen as well.
+record, and a person who labelled only some of the items of an export has chosen as well.
 """
 
 from __future__ import annotations

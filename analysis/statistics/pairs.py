@@ -98,8 +98,8 @@ class _Rater:
 def make_pairs(results: Results, *, complete_only: bool = True) -> PairTable:
     """A row for each pairwise judge, context, opponent and dimension, over complete blocks.
 
-    Rows of what people said follow. UsageError if no judge of the sweep compares pairs, and nobody
-    has labelled any.
+    Rows of what people said follow. UsageError if no judge of the sweep compares pairs, and no
+    person has labelled any.
     """
     make_scored(results, complete_only, attempts=True)
     judges = [judge for judge in results.manifest.judges if judge.pairs is not None]

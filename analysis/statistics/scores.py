@@ -36,7 +36,7 @@ class Scores(NamedTuple):
 
 
 def read_scores(results: Results, metric: Metric, *, complete_only: bool = True) -> Scores:
-    """The values of `metric`, of complete blocks unless told otherwise.
+    """The values of `metric`, of complete blocks unless `complete_only` is false.
 
     Raises UsageError for a metric that is no mean over cases.
     """

@@ -16,7 +16,7 @@ from analysis.tables.pivot import pivoted
 from analysis.tables.render import sheet
 from analysis.tables.sheets import Sheet
 from analysis.tables.table import make_table
-from analysis.tables.vs_published import table_beside
+from analysis.tables.vs_published import table_with_published
 from sweeps.schema import FigureSpec, TableSpec
 
 
@@ -24,8 +24,8 @@ def turned(results: Results, spec: TableSpec, *, complete_only: bool = True) -> 
     """The table that `spec` describes. UsageError for metrics and axes that there are not."""
     if spec.published:
         theirs = published.read(spec.published)
-        beside = table_beside(results, theirs, spec.metrics, complete_only=complete_only)
-        return sheet(with_short_labels(beside))
+        both = table_with_published(results, theirs, spec.metrics, complete_only=complete_only)
+        return sheet(with_short_labels(both))
     metrics = spec.metrics or results.manifest.metrics
     metrics = by_group(metrics, spec.by) if spec.by else metrics
     table = make_table(results, metrics, complete_only=complete_only)

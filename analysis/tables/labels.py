@@ -1,4 +1,4 @@
-"""Labels as short as they can be told apart: `af_irs(action_first=false)`, the rest said once."""
+"""The shortest labels that are still distinct: `af_irs(action_first=false)`, the rest said once."""
 
 from __future__ import annotations
 

@@ -58,11 +58,11 @@ class Table:
     rows: list[TableRow]
     notes: list[str] = field(default_factory=list)
     published: list[list[Figure | None]] = field(default_factory=list)
-    """A paper's figure beside each value of each row; empty if none are wanted."""
+    """A paper's figure next to each value of each row; empty if none are wanted."""
 
 
 def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool = True) -> Table:
-    """The table of `metrics`, over complete blocks unless told otherwise.
+    """The table of `metrics`, over complete blocks unless `complete_only` is false.
 
     A block is one case across all cells and seeds; a case that some cell has not finished is
     left out of all, because long dialogues must not go missing from one cell first. Raises

@@ -32,7 +32,7 @@ class _Pair(NamedTuple):
     ours: TableRow
 
 
-def table_beside(
+def table_with_published(
     results: Results,
     published: PublishedTable,
     metrics: Sequence[str] = (),

@@ -16,7 +16,7 @@ _VISIBLE = "since <= ? AND ? < until"
 
 
 class Labels:
-    """Names of cells as short as they can be told apart, and the axes in which cells differ."""
+    """The shortest names of cells that are still distinct, and the axes in which cells differ."""
 
     def __init__(self, index: Index) -> None:
         cells = index.manifest.cells

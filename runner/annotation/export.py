@@ -19,7 +19,7 @@ from agents.core.items import Item
 from analysis.html import templates_in
 from analysis.results import Results
 from analysis.statistics.draws import Draw
-from analysis.transcripts import Standing
+from analysis.transcripts import Transcripts
 from runner.annotation.keys import Key, key_of, write_key
 from runner.annotation.units import Chooser, Question, Unit, find_judge, questions_of
 from sweeps.plan import Plan
@@ -51,17 +51,17 @@ def export(
 ) -> Exported:
     """Writes `<export>.html` and `<export>.csv` into `out`, and the key into the sweep's folder.
 
-    Raises UsageError, among others for files of these names that hold something else: somebody may
+    Raises UsageError, among others for files of these names with other content: a person may
     have filled them in.
     """
     results = Results.open(plan.loaded.out)
     found = find_judge(plan, pairs, judge)
     questions = questions_of(found)
-    standing = Standing(results, where)
-    chooser = Chooser(plan, results, standing, found, cases, seed)
+    transcripts = Transcripts(results, where)
+    chooser = Chooser(plan, results, transcripts, found, cases, seed)
     units = chooser.units()
     complete, planned = chooser.pool()
-    whole = where is None or _whole_cells(standing, Standing(results))
+    whole = where is None or _whole_cells(transcripts, Transcripts(results))
     key = key_of(found, questions, units, Draw(seed, cases, where, whole, complete, planned))
     form = out / f"{key.name}.html"
     _write(form, form_of(key, units))
@@ -74,11 +74,11 @@ def export(
     return Exported(key, form, sheet, Counter(source for source, _ in chosen))
 
 
-def _whole_cells(chosen: Standing, finished: Standing) -> bool:
+def _whole_cells(chosen: Transcripts, finished: Transcripts) -> bool:
     """Whether `chosen` has all of a cell's finished dialogues of one seed, or none of them."""
     some, every = (
-        Counter((cell, seeds) for cell, _, seeds in standing.places)
-        for standing in (chosen, finished)
+        Counter((cell, seeds) for cell, _, seeds in transcripts.places)
+        for transcripts in (chosen, finished)
     )
     return all(every[group] == count for group, count in some.items())
 

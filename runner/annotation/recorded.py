@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agents.core.errors import UsageError, near
 from analysis.results import Results
-from analysis.transcripts import Standing
+from analysis.transcripts import Transcripts
 from runner.annotation.importing import Imported, Label, add_labels
 from simulators.core.judge import Dimension
 from simulators.core.recordings import Label as Recorded
@@ -101,9 +101,9 @@ def _check(label: Recorded, dimension: Dimension) -> None:
 
 def _columns(plan: Plan) -> dict[tuple[int, str], list[dict[str, str | None]]]:
     """(source, dialogue id) -> how judgements name each attempt that has its words."""
-    standing = Standing(Results.open(plan.loaded.out))
+    transcripts = Transcripts(Results.open(plan.loaded.out))
     found: dict[tuple[int, str], list[dict[str, str | None]]] = {}
-    for head in standing.heads.to_pylist():
+    for head in transcripts.heads.to_pylist():
         columns = {name: head[name] for name in ("episode_id", "attempt_id", "transcript_hash")}
         columns |= {f"other_{name}": None for name in columns}
         columns |= {"prefix": None, "other_reply": None, "item": None}

@@ -23,7 +23,7 @@ from agents.core.seeds import Seeds
 from agents.core.steps import Step
 from analysis.results import Results
 from analysis.sql.verdicts import literal
-from analysis.transcripts import Standing
+from analysis.transcripts import Transcripts
 from simulators.core.judge import (
     JUDGES,
     DialogueJudge,
@@ -106,7 +106,7 @@ class Chooser:
 
     plan: Plan
     results: Results
-    standing: Standing
+    transcripts: Transcripts
     judge: PlannedJudge
     cases: int
     seed: int
@@ -145,10 +145,10 @@ class Chooser:
     # Pairs.
 
     def _sides(self, choice: PairChoice) -> list[_Found]:
-        at = self.standing.places
+        at = self.transcripts.places
         stored = self._stored_replies() if choice.of == "response" else None
         against = opponents(choice, [cell.axes for cell in self.plan.cells])
-        attempts = self.standing.heads["attempt_id"].to_pylist()
+        attempts = self.transcripts.heads["attempt_id"].to_pylist()
         found = []
         for (cell, case, seeds), first in at.items():
             for other in against.get(cell, ()):
@@ -165,7 +165,7 @@ class Chooser:
 
     def _pairs(self) -> Iterator[Unit]:
         chosen = [one.what for one in self._chosen()]
-        read = self.standing.read([place for sides in chosen for place in sides[:2]])
+        read = self.transcripts.read([place for sides in chosen for place in sides[:2]])
         for sides in chosen:
             yield self._pair(read[sides.first], read[sides.second], sides.stored)
 
@@ -218,7 +218,7 @@ class Chooser:
         if isinstance(judge.options, HistoryOptions):  # people see everything
             judge.options = judge.options.model_copy(update={"history_turns": None})
         chosen = [one.what for one in self._chosen()]
-        read = self.standing.read(chosen)
+        read = self.transcripts.read(chosen)
         for place in chosen:
             stored = read[place]
             dialogue = self._recorded(stored)
@@ -244,7 +244,7 @@ class Chooser:
         else:
             found = [
                 _Found((self.plan.cells[cell].source, case, seeds), (cell,), place)
-                for (cell, case, seeds), place in self.standing.places.items()
+                for (cell, case, seeds), place in self.transcripts.places.items()
             ]
         keys: dict[int, set[tuple[int, ...]]] = {}
         groups: dict[tuple[int, str, Seeds], list[_Found]] = {}

@@ -126,7 +126,7 @@ def table(
             format=format.value,
             everything=everything,
             console=plain_console(),
-            beside=published,
+            published_table=published,
             by=by or [],
         )
 

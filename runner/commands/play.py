@@ -35,7 +35,7 @@ Read = Callable[[str], str]
 def play(
     plan: Plan, *, cell: int, position: int, person: Read | None, calls: bool, view: TranscriptView
 ) -> EpisodeAttempt:
-    """Plays one case of one cell; `person` reads a line from whoever is the user.
+    """Plays one case of one cell; `person` reads a line from the person who plays the user.
 
     With `calls`, `view` is shown every model call as it ends, and those that made an artifact.
     """
@@ -175,7 +175,7 @@ class _Person(User):
             try:
                 line = self._read("you: ").strip()
             except EOFError:
-                # No fault of the simulated user: whoever sat there has gone.
+                # No fault of the simulated user: the person has left.
                 raise KeyboardInterrupt from None
             if line:
                 return line

@@ -16,7 +16,7 @@ from analysis.statistics.turned import table_named, turned
 from analysis.tables import render, sheets
 from analysis.tables.labels import with_short_labels
 from analysis.tables.table import make_table
-from analysis.tables.vs_published import table_beside
+from analysis.tables.vs_published import table_with_published
 from sweeps.schema import TableSpec
 
 _WRITERS = {"markdown": sheets.markdown, "latex": sheets.latex, "html": sheets.html_table}
@@ -29,15 +29,17 @@ def show_table(
     format: str,
     everything: bool,
     console: Console,
-    beside: str | None = None,
+    published_table: str | None = None,
     by: Sequence[str] = (),
 ) -> None:
-    """The table of a sweep folder, `beside` a published one; in CSV the notes go to stderr.
+    """The table of a sweep folder, next to `published_table`; in CSV the notes go to stderr.
 
     With `by`, each metric for each group of users by these, and over all groups.
     """
-    if beside is not None:
-        table = table_beside(results, published.read(beside), metrics, complete_only=not everything)
+    if published_table is not None:
+        table = table_with_published(
+            results, published.read(published_table), metrics, complete_only=not everything
+        )
     else:
         metrics = metrics or results.manifest.metrics
         metrics = by_group(metrics, by) if by else metrics

@@ -1,7 +1,7 @@
 """What `crsweep play` shows: on the screen piece by piece, and as a Markdown page.
 
 What models and data say is untrusted text. On the screen nothing in it is markup or steers the
-terminal; on a page it stands in fenced blocks that are longer than any fence in it.
+terminal; on a page it is in fenced blocks that are longer than any fence in it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class TranscriptView:
         self._show(_Piece("agent", f"recommender ({turn.action})", "\n".join([turn.text, *listed])))
 
     def user(self, turn: UserTurn, *, typed: bool) -> None:
-        """What the user says; what a person has typed stands on the screen already."""
+        """What the user says; what a person has typed is on the screen already."""
         self._show(_Piece("user", f"user ({turn.decision})", turn.text), on_screen=not typed)
 
     def critic(self, turn: CriticTurn) -> None:

@@ -50,7 +50,7 @@ def show_viewer(where: str, *, port: int | None, browser: bool, console: Console
         )
         address = f"http://{ADDRESS}:{port}/"
         console.print(f"{viewer.index.manifest.name}: {address} (Ctrl-C stops it)", markup=False)
-        console.file.flush()  # whoever reads a pipe waits for the address
+        console.file.flush()  # a reader of a pipe waits for the address
         if browser:
             webbrowser.open(address)
         try:

@@ -1,4 +1,4 @@
-"""What a domain says of its data: our counts, a paper's beside them, and what was left out."""
+"""What a domain says of its data: our counts, those of a paper, and what was left out."""
 
 from __future__ import annotations
 

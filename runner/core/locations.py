@@ -87,7 +87,7 @@ def check_paths(plan: Plan) -> None:
 
 
 def check_match(plan: Plan) -> None:
-    """Refuses `match: strict` for a model of which nobody knows what serves it now."""
+    """Refuses `match: strict` for a model if it is unknown what serves it now."""
     if plan.loaded.header.cache.match != "strict":
         return
     for name, backend in _models(plan):

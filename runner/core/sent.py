@@ -1,6 +1,6 @@
 """What a package says of itself that `crsweep submit` has sent to a cluster.
 
-The file lies in the root of the package, next to the six packages. A checkout has none. Only what
+The file is in the root of the package, next to the six packages. A checkout has none. Only what
 is imported before anything else may be imported here: the check of a package comes first.
 """
 

@@ -1,4 +1,4 @@
-"""Titles of items, from the data that a sweep was run with, for whoever reads its dialogues."""
+"""Titles of items, from the data that a sweep was run with, for readers of its dialogues."""
 
 from __future__ import annotations
 

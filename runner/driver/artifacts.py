@@ -171,13 +171,13 @@ class Preparation:
         self._follow()
 
     def engines_only(self) -> Plan:
-        """The plan as far as artifacts need engines: nobody else speaks in its cells."""
+        """The plan as far as artifacts need engines: no other role speaks in its cells."""
         roles: dict[int, list[str]] = {}
         for artifact in self._to_make(CallsRecipe, RolloutsRecipe, LoopRecipe):
             recipe = artifact.recipe
             for cell in artifact.cells:
-                everybody = self._plan.cells[cell].roles
-                speaking = [role_of(recipe)] if isinstance(recipe, CallsRecipe) else everybody
+                roles_of_cell = self._plan.cells[cell].roles
+                speaking = [role_of(recipe)] if isinstance(recipe, CallsRecipe) else roles_of_cell
                 roles.setdefault(cell, []).extend(speaking)
         cells = [
             replace(cell, roles={role: cell.roles[role] for role in roles.get(index, ())})
@@ -373,7 +373,7 @@ class Preparation:
         inputs = {name: Stored(self._store.folder, key) for name, key in artifact.inputs.items()}
         every, written = self._wanted.state_every, source.written
         task = FitSpec(artifact.recipe, source.domain_ref, artifact.seed, every, written, inputs)
-        losses, anew = 0, False
+        losses, restarted = 0, False
         while True:
             state = await asyncio.to_thread(self._store.state, artifact.key)
             try:
@@ -385,10 +385,10 @@ class Preparation:
                     self._fail(artifact, f"FitLost: {error.message}")
                     return
             except AgentError as error:
-                if state is None or anew:
+                if state is None or restarted:
                     self._fail(artifact, f"AgentError: {error.message}")
                     return
-                anew = True  # the state may be of code that has changed since
+                restarted = True  # the state may be of code that has changed since
                 self._store.drop_states(artifact.key)
 
     async def _fit_from(

@@ -1,7 +1,7 @@
 """What a sweep has used of tokens, money and GPU hours, over all its runs, and its caps.
 
 1. Paid is every reply that did not come from a cache, of failed and lost attempts too.
-2. The folder's calls tell what was paid and committed; the manifest's entry of a run tells what
+2. The folder's calls show what was paid and committed; the manifest's entry of a run shows what
    its driver saw, calls of dialogues that were broken off included. Of each run and model the
    larger counts.
 3. Prices are those of the sweep file now, looked up by the model's name in it.
@@ -62,7 +62,7 @@ def check_caps(plan: Plan) -> dict[str, Price]:
 class Budget:
     """Caps, and what is used of them: before this run, and by it.
 
-    `gpu_seconds` tells those of this run so far.
+    `gpu_seconds` returns those of this run so far.
     """
 
     caps: Caps

@@ -31,7 +31,7 @@ class Display(RunListener, Protocol):
 
 
 class EarlyStop:
-    """Stands between the scheduler and the display: it receives the outcomes that are counted, and
+    """Sits between the scheduler and the display: it receives the outcomes that are counted, and
     listens to the run. `say` shows a line at once.
 
     `max_failed` is the share of the tasks of one kind begun in this run that may fail of one cause

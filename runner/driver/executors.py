@@ -24,7 +24,7 @@ from runner.placement.elastic import (
     worker_changes,
 )
 from runner.placement.packing import Node
-from workers.artifacts.fits import FitSpec, Steps, fit_beside
+from workers.artifacts.fits import FitSpec, Steps, fit_in_child
 from workers.artifacts.store import Prepared
 from workers.backends.core.backend import ClusterNode, EngineSpec
 from workers.backends.vllm.client.fleet import Fleet, Handle
@@ -121,7 +121,7 @@ class LocalExecutor:
         raise AssertionError("engines of a local run need no placement")
 
     def fit(self, task: FitSpec, state: Content | None, among: int) -> Steps:
-        return fit_beside(task, state)
+        return fit_in_child(task, state)
 
     async def provide(self, artifacts: Sequence[Prepared]) -> None:
         await self._worker.provide(artifacts)
@@ -286,7 +286,7 @@ class RayExecutor:
             neighbours = Counter(
                 one.node for every in residents.allocations.values() for one in every
             )
-            # Half of the cores: each engine has three more processes, and workers run beside it.
+            # Half of the cores: each engine has three more processes, and workers need some.
             share = max(1, self._cores[where.node] // neighbours[where.node] // 2)
             safe = "".join(c if c.isalnum() else "_" for c in spec.label)
             name = f"{self._job.epoch:06d}-{safe}-{spec.key[:6]}-{index}"
@@ -313,7 +313,7 @@ class RayExecutor:
         replaced = {each.key for each in new}  # the weights of a training loop change
         self._shared = [each for each in self._shared if each.key not in replaced] + new
         for worker in list(self._workers):
-            # One that is lost is missed by whoever serves it; its successor is given all.
+            # One that is lost is noticed by the loop that serves it; its successor is given all.
             with suppress(self.lost):
                 await worker.provide(new)
 
@@ -321,7 +321,7 @@ class RayExecutor:
         return Damage() if self._cache is None else await self._cache.seal()
 
     def close(self) -> None:
-        workers, self._workers = self._workers, []  # nobody is told any more
+        workers, self._workers = self._workers, []  # no more changes are sent to them
         for task in self._informing.values():
             task.cancel()
         if self._fleet is not None:
@@ -342,12 +342,12 @@ class RayExecutor:
             self._informing[worker.name] = asyncio.create_task(self._keep_informed(worker))
 
     async def _keep_informed(self, worker: RayWorker) -> None:
-        """Tells one change after the other, so that none is overtaken by an older one."""
+        """Sends the changes in order, so that none is overtaken by an older one."""
         assert self._fleet is not None
-        told = 0
+        sent = 0
         try:
-            while told < self._changes:
-                told = self._changes
+            while sent < self._changes:
+                sent = self._changes
                 await worker.update_engines(self._fleet.view())
         except CrsweepError as error:
             log.error("cannot inform worker %s about the engines: %s", worker.name, error.message)

@@ -1,7 +1,7 @@
 """Failed episodes and judgements of a sweep folder: what they are, and which are to run again.
 
-A task stands on its earliest attempt that is done, else on its latest failed one. A failure that
-infrastructure is to blame for is tried again by every run; any other would repeat, so it is an
+The attempt that counts for a task is its earliest done one, else its latest failed one. A failure
+that infrastructure is to blame for is tried again by every run; any other would repeat, so it is an
 outcome, and runs again only where `--retry` names its error class or its blame.
 """
 
@@ -27,14 +27,14 @@ _SHOWN = 200  # characters of an example
 _OF_REPLIES = frozenset({ReplyInvalid.__name__})
 """Failures that the same replies would cause again, whatever else was fixed."""
 
-_STANDING = {
+_FAILED_TASKS = {
     EPISODE: "SELECT episode_id, blame, error_class FROM attempts "
     "ANTI JOIN superseded USING (attempt_id) WHERE status = 'failed'",
     JUDGEMENT: "SELECT task_id, first(blame ORDER BY driver_epoch DESC, ended DESC), "
     "first(error_class ORDER BY driver_epoch DESC, ended DESC) FROM all_judgements "
     "WHERE annotator IS NULL GROUP BY task_id HAVING bool_and(status = 'failed')",
 }
-"""Kind of task -> SQL: id, blame and error class of each task that stands on a failed attempt."""
+"""Kind of task -> SQL: id, blame and error class of each task whose attempt that counts failed."""
 
 
 def to_run_again(folder: Folder, retry: Sequence[str], kind: str = EPISODE) -> set[str]:
@@ -44,7 +44,7 @@ def to_run_again(folder: Folder, retry: Sequence[str], kind: str = EPISODE) -> s
     """
     found: list[tuple[str, str, str]] = []
     if manifests.read(folder) is not None:
-        found = Results.open(folder).query(_STANDING[kind]).fetchall()
+        found = Results.open(folder).query(_FAILED_TASKS[kind]).fetchall()
     known = {*get_args(Blame), *_classes(), *(error for _, _, error in found)}
     for word in retry:
         if word not in known:
@@ -84,14 +84,14 @@ def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[s
     replay what failed.
     """
     lines: list[str] = []
-    told: set[str] = set()
+    named: set[str] = set()
     noun = "" if kind == EPISODE else f" ({kind}s)"
     for blame, error_class, count, attempt, error in results.query(_FAILED[kind]).fetchall():
-        if blame in WOULD_REPEAT and error_class in told:
+        if blame in WOULD_REPEAT and error_class in named:
             then = f"--retry {error_class} above reruns them too"
         elif blame in WOULD_REPEAT:
-            told.add(error_class)
-            when, more = _asking_anew(results) if error_class in _OF_REPLIES else ("", "")
+            named.add(error_class)
+            when, more = _asking_again(results) if error_class in _OF_REPLIES else ("", "")
             then = f"to rerun them{when}: {command} --retry {error_class}{more}"
         else:
             then = "the next run retries them"
@@ -100,7 +100,7 @@ def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[s
     return lines
 
 
-def _asking_anew(results: Results) -> tuple[str, str]:
+def _asking_again(results: Results) -> tuple[str, str]:
     """When a run can ask the model itself again, and what its command needs for that."""
     try:
         wanted = cache_of(results.manifest.config)

@@ -1,6 +1,6 @@
 """What is left to be judged in a folder: the second stage of a sweep.
 
-The dialogues are those that are done and stand. They are read twice, in batches: once to count what
+The dialogues are those that are done and count. They are read twice, in batches: once to count what
 is left, once to run it.
 """
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from agents.core.errors import UsageError, near
 from analysis.results import Results
-from analysis.transcripts import BATCH, Standing
+from analysis.transcripts import BATCH, Transcripts
 from runner.core.formatting import many
 from runner.driver.artifacts import Preparation
 from runner.driver.progress import Tally
@@ -56,7 +56,7 @@ class Subjects:
     """The dialogues of a folder that judges read, and the tasks that this makes."""
 
     plan: Plan
-    standing: Standing
+    transcripts: Transcripts
     judges: Mapping[int, PlannedJudge]
     """The chosen ones, by their position in the plan."""
 
@@ -75,15 +75,15 @@ class Subjects:
             for index, judge in enumerate(plan.judges)
             if not selection.only or judge.title in selection.only
         }
-        standing = Standing(Results.open(plan.loaded.out), selection.where, selection.limit)
-        return cls(plan, standing, judges)
+        transcripts = Transcripts(Results.open(plan.loaded.out), selection.where, selection.limit)
+        return cls(plan, transcripts, judges)
 
     def tasks(self) -> Iterator[Task]:
         """Every task, settled or not, in the order in which they are run."""
         single = {
             index: _instance(judge) for index, judge in self.judges.items() if not judge.pairs
         }
-        for batch in self.standing.batches() if single else ():
+        for batch in self.transcripts.batches() if single else ():
             for stored in batch:
                 read = self._recorded(stored)
                 for index, judge in single.items():
@@ -104,7 +104,7 @@ class Subjects:
             yield judgement_task(judge.digest, spec._replace(sample=sample), hashes, cell)
 
     def _pairs(self, index: int, choice: PairChoice) -> Iterator[Task]:
-        at = self.standing.places
+        at = self.transcripts.places
         against = opponents(choice, [cell.axes for cell in self.plan.cells])
         found = [
             (position, at[other, case, seeds])
@@ -114,7 +114,7 @@ class Subjects:
         ]
         for start in range(0, len(found), BATCH // 2):
             pairs = found[start : start + BATCH // 2]
-            read = self.standing.read([position for pair in pairs for position in pair])
+            read = self.transcripts.read([position for pair in pairs for position in pair])
             for first, second in pairs:
                 yield from self._pair(index, choice, read[first], read[second])
 
@@ -227,7 +227,7 @@ class JudgingWork:
         some = f", {done:,} done" if done else ""
         judges = ", ".join(judge.title for judge in self.subjects.judges.values())
         return (
-            f"{many(len(self.subjects.standing), 'dialogue')}, "
+            f"{many(len(self.subjects.transcripts), 'dialogue')}, "
             f"{many(self.planned, self.noun)} by {judges}{some}, {self.left:,} to run"
         )
 

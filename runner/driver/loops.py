@@ -6,7 +6,7 @@
    the new weights.
 3. A state is saved at most every `artifacts.state_every` seconds. A loop that is resumed takes the
    latest one, and makes the updates after it again from the dialogues that are committed: no call
-   is repeated. An id names the weights of its dialogue, so one with other weights is played anew.
+   is repeated. An id names the weights of its dialogue, so one with other weights is played again.
 4. A dialogue that failed is missing: its reward is unknown, not 0. An update needs at least one.
 """
 
@@ -40,7 +40,7 @@ _COLUMNS = ("rollout_id", "loop", "status", "success", "steps", "blame", "driver
 
 @dataclass(frozen=True)
 class Reports:
-    """What a loop tells the run, and where it gets and leaves what it needs."""
+    """What a loop reports to the run, and where it gets and leaves what it needs."""
 
     provide: Callable[[Prepared], Awaitable[None]]
     """Gives the weights of the moment to the workers."""
@@ -280,7 +280,7 @@ def line_of(figures: Mapping[str, float], missing: int) -> str:
 
 def stored_rollouts(folder: Folder, loop: str) -> dict[str, Mapping[str, Any] | None]:
     """The rollouts of a loop that are settled: id -> result, None for one that failed and would
-    again. The earliest done attempt stands. PartDamaged, StoreError."""
+    again. The earliest done attempt counts. PartDamaged, StoreError."""
     ranked: dict[str, tuple[Any, Mapping[str, Any] | None]] = {}
     for name in parts.live(folder, "rollouts"):
         for row in read_columns(folder, name, _COLUMNS).to_pylist():

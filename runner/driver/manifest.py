@@ -54,7 +54,7 @@ def check_is_ours(folder: Folder, name: str) -> None:
     """Refuses an output folder that holds something else than the sweep `name`.
 
     A folder whose driver died before it wrote the manifest, or whose manifest is gone, is ours:
-    the lease says so, and nothing else lies there.
+    the lease says so, and there is nothing else in it.
     """
     manifest = manifests.read(folder)
     if manifest is not None:
@@ -159,7 +159,7 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
 def _oldest_parts(epoch: int, before: Manifest | None) -> int:
     if before is not None:
         return min(before.oldest_parts, before.schema_version)
-    return SCHEMA_VERSION if epoch == 1 else min(READABLE)  # a manifest that was lost told it
+    return SCHEMA_VERSION if epoch == 1 else min(READABLE)  # the lost manifest had it
 
 
 def make_manifest(plan: Plan, epoch: int, before: Manifest | None, cases_file: str) -> Manifest:

@@ -170,7 +170,7 @@ def _describe(plan: Plan, lease: FolderLease, before: Manifest | None) -> Manife
         cases_file = write_cases(plan, out, lease.epoch)
     writer = ManifestWriter(lease, make_manifest(plan, lease.epoch, before, cases_file))
     writer.write()
-    # Whoever opened the folder before this run reads the cases of then.
+    # A reader that opened the folder before this run still uses the old cases.
     named = {cases_file, before.cases_file if before else ""}
     for name in parts.live(out, "cases"):
         if name.removeprefix("cases/") not in named:

@@ -83,7 +83,7 @@ class Tally:
 
 
 def bars(console: Console) -> Progress:
-    """A live bar for each thing that goes on; tasks have a description and a `status`."""
+    """A live bar for each thing that is running; tasks have a description and a `status`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -97,13 +97,13 @@ def bars(console: Console) -> Progress:
 class PreparingDisplay:
     """Shows how far artifacts are: bars on a terminal, else a line each now and then.
 
-    A context manager; `beside` are bars that are shown already.
+    A context manager; `shared` are bars that are shown already.
     """
 
-    def __init__(self, console: Console, beside: Progress | None = None) -> None:
+    def __init__(self, console: Console, shared: Progress | None = None) -> None:
         self._console = console
-        self._own = bars(console) if console.is_terminal and beside is None else None
-        self._bars = beside or self._own
+        self._own = bars(console) if console.is_terminal and shared is None else None
+        self._bars = shared or self._own
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
 

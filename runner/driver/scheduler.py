@@ -52,7 +52,7 @@ class LeaseQueue:
 
     `gates` holds for each stage the tasks that gate it: they are leased first, and no other task of
     the stage before each of them is `passed`. Gates are not in `count`. Tasks that `skips` says
-    cannot run are left out. `held` gives the cells of tasks that somebody will `offer` later.
+    cannot run are left out. `held` gives the cells of tasks that will be offered later.
 
     A gate that `waits` is leased when it does not any more, one that `drops` never. `late` has for
     each stage ids that must be passed as if they were gates, and that no worker is given.
@@ -131,7 +131,7 @@ class LeaseQueue:
     def ahead(self, slots: int) -> int:
         """How many tasks one of the workers should have waiting, which have `slots` in all.
 
-        A share of what is left; towards the end none, so that nothing waits beside a free slot.
+        A share of what is left; towards the end none, so that nothing waits while a slot is free.
         """
         if self._left <= slots:
             return 0
@@ -210,7 +210,7 @@ class LeaseQueue:
         """Takes back what a lost worker had; the tasks that it had committed, unreported.
 
         `committed` holds attempt ids. What was not committed waits again, as a new attempt, so that
-        a stray of the same attempt can be told apart.
+        a stray of the same attempt is recognised.
         """
         self._wanted.pop(worker, None)
         had: list[Task] = []

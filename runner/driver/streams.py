@@ -155,5 +155,5 @@ class Streams:
         return running.stored[stored.attempt_id]
 
     def _of_done(self, episode_id: str) -> Stored | None:
-        """The attempt that stands, if the episode is settled and did not fail."""
+        """The attempt that counts, if the episode is settled and did not fail."""
         return self._stored.get(episode_id) if episode_id in self._done else None

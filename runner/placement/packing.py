@@ -21,7 +21,7 @@ Engines = frozenset[int]
 GPU = tuple[int, ...]
 """The engines on one GPU, as positions in the list of engines, sorted."""
 Grid = tuple[tuple[GPU, ...], ...]
-"""The GPUs of each node, sorted: equal GPUs are not told apart."""
+"""The GPUs of each node, sorted: equal GPUs are interchangeable."""
 
 
 @dataclass(frozen=True)

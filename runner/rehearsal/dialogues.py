@@ -92,8 +92,8 @@ def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estima
     if len(groups) > most:
         groups = random.Random(0).sample(groups, most)
     episodes = [len(plan.sources[cell.source]) * len(cell.seeds) for cell in plan.cells]
-    stands_for = {group[0]: sum(episodes[index] for index in group) for group in groups}
-    attempts = rehearse(plan, list(stands_for), cases)
+    episodes_of_group = {group[0]: sum(episodes[index] for index in group) for group in groups}
+    attempts = rehearse(plan, list(episodes_of_group), cases)
     played = Counter(attempt.task.cell for attempt in attempts)
     spoken, probes = Spoken(0, 0, 0), 0.0
     for attempt in attempts:
@@ -101,7 +101,7 @@ def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estima
         if attempt.error is not None and not records:
             raise attempt.error  # it fails before its first call: there is nothing to estimate
         cell = attempt.task.cell
-        share = left * stands_for[cell] / sum(stands_for.values()) / played[cell]
+        share = left * episodes_of_group[cell] / sum(episodes_of_group.values()) / played[cell]
         done = [r.completion for r in records if r.completion is not None]
         spoken = Spoken(
             spoken.calls + share * len(records),
@@ -113,7 +113,7 @@ def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estima
 
 
 def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
-    """Every artifact of a plan as JSON types, with what may be told of making it.
+    """Every artifact of a plan as JSON types, with what is known of its cost.
 
     `needed` are the keys of those that a run would make if they are not ready. `calls` and tokens
     are expected ones, from a rehearsal with the rules backend; `earlier` are fits of the same
@@ -204,7 +204,7 @@ def _spoken_of(found: Mapping[str, Any]) -> Spoken:
 
 
 def _time_of(earlier: Sequence[Mapping[str, Any]]) -> str:
-    """What earlier fits of the same recipe and data took: nothing else tells how long one takes."""
+    """What earlier fits of the same recipe and data took: the only estimate of its time."""
     if not earlier:
         return "time unknown: there is no earlier fit to estimate from"
     if len(earlier) == 1:

@@ -199,7 +199,7 @@ async def _find(plan: Plan, index: int, need: Need, key: str) -> StandIn:
     calls, is_real = (), True
     try:
         ready = store_of(plan.loaded.header.artifacts).find(key)
-    except ArtifactDamaged:  # whoever runs the sweep is told
+    except ArtifactDamaged:  # `run` reports it
         ready = None
     if ready is not None:
         content = ready[1]

@@ -52,7 +52,7 @@ def sources_of(root: Path, folders: Sequence[str]) -> Sources:
 
 
 def is_never_sent(name: str) -> bool:
-    """Whether a file's name is that of a key file, or it lies where no sources are."""
+    """Whether a file's name is that of a key file, or it is where no sources are."""
     parts = Path(name).parts
     return bool(_NEVER_BELOW.intersection(parts)) or _SECRET.fullmatch(parts[-1]) is not None
 

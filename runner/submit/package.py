@@ -56,7 +56,7 @@ class Package:
     untracked: list[str] = field(default_factory=list)
     """What git does not track; listed before it is sent."""
     left_out: list[str] = field(default_factory=list)
-    """What was not sent although it lies in a folder that is."""
+    """What was not sent although it is in a folder that was."""
     installed: list[str] = field(default_factory=list)
     """Packages of plug-ins that the nodes must have installed."""
     sweep: str = ""

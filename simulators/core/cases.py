@@ -41,7 +41,7 @@ class Case(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What a paper prints of a data set, to stand beside what we count."""
+    """What a paper prints of a data set, to compare with what we count."""
 
     source: str
     """The paper, the table, and the filters that it states."""

@@ -3,8 +3,8 @@
 The data comes from HetRec 2011 (non-commercial research) and is never part of crsweep.
 
 - Facts of an artist are its tags and nothing else: 33 tags, most of them genres.
-- The files list 150 artists without a name, which nobody listened to. They are left out.
-- How often somebody listened, which HetRec 2011 has, is no part of this layout.
+- The files list 150 artists without a name, which no user listened to. They are left out.
+- How often a user listened, which HetRec 2011 has, is no part of this layout.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Folder(Protocol):
         ...
 
     def names(self, table: str = "") -> list[str]:
-        """Names of what lies in `table`, or in the folder itself, sorted; hidden files left out.
+        """Names of what is in `table`, or in the folder itself, sorted; hidden files left out.
 
         Empty if it is not there. NotADirectoryError if it is a file.
         """
@@ -61,11 +61,11 @@ class Folder(Protocol):
         ...
 
     def update(self, name: str, change: Change) -> None:
-        """Reads and replaces a small file in one step: nobody else's change comes between."""
+        """Reads and replaces a small file in one step: no other change can come between."""
         ...
 
     def guarded(self, name: str, check: Callable[[bytes | None], None]) -> AbstractContextManager:
-        """`check` sees the file `name` and may raise; nobody updates it during the block.
+        """`check` sees the file `name` and may raise; it is not updated during the block.
 
         Object stores have no locks: there, `check` is done right before the block.
         """

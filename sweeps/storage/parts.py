@@ -4,7 +4,7 @@
 - A compacted file (`<table>/compact-<epoch>-<number>.parquet`) names in its footer, under
   `REPLACES`, the parts it was made of, and those that they were made of; readers skip those.
 - Pages have checksums, which are verified here; files of earlier versions have none.
-- A damaged file is set aside as `<name>.damaged`, which nobody reads.
+- A damaged file is set aside as `<name>.damaged`, which is never read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SENSELESS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
 
 
 class PartForeign(StoreError):
-    """Parts that are whole, but not what this crsweep would write: nobody touches them."""
+    """Parts that are whole, but not what this crsweep would write: they are left alone."""
 
 
 class PartDamaged(StoreError):
@@ -179,10 +179,10 @@ def bundles(folder: Folder, table: str) -> dict[str, set[str] | None]:
 
     def found(name: str) -> set[str] | None:
         try:
-            stands_for = replaced_by(folder, name)
+            merged = replaced_by(folder, name)
         except PartDamaged:
             return None
-        return {part.removesuffix(SUFFIX) for part in (name.partition("/")[2], *stands_for)}
+        return {part.removesuffix(SUFFIX) for part in (name.partition("/")[2], *merged)}
 
     names = [f"{table}/{name}" for name in _listed(folder, table)]
     # Footers are small, and on an object store far away.
@@ -224,16 +224,16 @@ def _replaced(
     for name in compacted:
         if name not in known:
             known[name] = replaced_by(folder, f"{table}/{name}")
-    stands_for = {name: set(known[name]) for name in compacted}
-    hides = {name: set(found) for name, found in stands_for.items()}
+    merged = {name: set(known[name]) for name in compacted}
+    hides = {name: set(found) for name, found in merged.items()}
     owner: dict[str, str] = {}
-    for name in sorted(stands_for, key=lambda n: (-len(stands_for[n]), n)):
-        for other in {owner[part] for part in stands_for[name] if part in owner}:
-            if not stands_for[name] <= stands_for[other]:
+    for name in sorted(merged, key=lambda n: (-len(merged[n]), n)):
+        for other in {owner[part] for part in merged[name] if part in owner}:
+            if not merged[name] <= merged[other]:
                 raise PartForeign(
                     f"{folder}/{table}: {other} and {name} hold the same rows; rename one to "
                     f"end in {DAMAGED}, and run the sweep again for what only that one held"
                 )
             hides[other].add(name)
-        owner.update(dict.fromkeys(stands_for[name], name))
+        owner.update(dict.fromkeys(merged[name], name))
     return hides

@@ -62,7 +62,7 @@ CALLS = pa.schema(
         pa.field("prompt", pa.string(), nullable=False),  # JSON: the messages; texts to embed
         pa.field("reply", pa.string()),  # null for a call that failed or only embedded
         pa.field("thinking", pa.string()),  # what a reasoning model wrote before its reply
-        pa.field("fingerprint", _NAME),  # of what served it; null where nobody told
+        pa.field("fingerprint", _NAME),  # of what served it; null where the server did not say
         *WRITTEN_BY,
     ]
 )

@@ -135,7 +135,7 @@ class S3Folder:
             return found["Body"].read(), found["ETag"]
 
     def _put(self, name: str, content: bytes, etag: str | None) -> bool:
-        """Puts an object if nobody has changed it since it had this etag; whether it did."""
+        """Puts an object if it still has this etag; whether it did."""
         client = self._client
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         with self._errors(name):

@@ -88,7 +88,7 @@ def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
                 curve.clear()
 
 
-async def fit_beside(task: FitSpec, state: Content | None) -> Steps:
+async def fit_in_child(task: FitSpec, state: Content | None) -> Steps:
     """Fits in a new process of this machine. Raises what it raises, and FitLost if it dies."""
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe(duplex=False)

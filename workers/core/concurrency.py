@@ -1,8 +1,8 @@
 """How much may be in flight at once: it grows while engines have room, and shrinks when they have
 none.
 
-A pure state machine with the clock that it is given: it holds no task and asks nobody. Whoever owns
-it calls `observe` about once a second and obeys `limit`. What is in flight are dialogues (the
+A pure state machine with the clock that it is given: it holds no task and asks for nothing. Its
+owner calls `observe` about once a second and obeys `limit`. What is in flight are dialogues (the
 driver, over all engines of a run) or requests (one server's client, for `max_connections: auto`).
 
 - It decides once a *round*: when so many calls were answered that the last change has had its
@@ -265,7 +265,7 @@ class AdaptiveLimit:
 class Gate:
     """Lets so many in at once, in the order in which they come; `auto` adapts how many.
 
-    An async context manager. `refused` is counted up by whoever sees a server refuse a call.
+    An async context manager. `refused` is counted up when a server refuses a call.
     """
 
     def __init__(

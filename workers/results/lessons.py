@@ -60,9 +60,9 @@ def learned_of_stored(
 
 
 def stored_episodes(folder: Folder, ids: Collection[str]) -> dict[str, Stored | None]:
-    """Id -> the attempt that stands of each committed episode; None if it failed.
+    """Id -> the attempt that counts of each committed episode; None if it failed.
 
-    The earliest done attempt stands, as in `analysis/sql/superseded.sql`.
+    The earliest done attempt counts, as in `analysis/sql/superseded.sql`.
     """
     columns = ["episode_id", "attempt_id", "status", "artifacts", "driver_epoch", "ended"]
     found: dict[str, tuple[Any, Stored | None]] = {}

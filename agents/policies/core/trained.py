@@ -13,7 +13,7 @@ from agents.policies.core.network import Network
 
 
 class TrainedPolicy:
-    """A network and its labels. It answers at once, in the thread of whoever asks: on a worker,
+    """A network and its labels. It answers at once, in the thread of the caller: on a worker,
     `workers.policies` serves it."""
 
     def __init__(

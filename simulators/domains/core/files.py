@@ -24,9 +24,9 @@ _BOM = codecs.BOM_UTF8
 SURROGATE = re.compile("[\ud800-\udfff]")
 _TELL_EVERY = 20_000  # lines
 Watcher = Callable[[Path, int, float], None]
-"""Told the file being read, its lines so far, and the share of its bytes that they are."""
+"""Called with the file being read, its lines so far, and the share of its bytes that they are."""
 WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
-"""Set by whoever shows how far reading is; files of millions of lines take a while."""
+"""Set by commands that show progress: files of millions of lines take a while."""
 _POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects")
 
 
@@ -207,13 +207,13 @@ def check_folder(folder: Path, what: str) -> None:
     if folder.is_dir():
         return
     found = "is a file, not a folder" if folder.exists() else "there is no such folder"
-    beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-    hint = near(folder.name, beside)
+    siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+    hint = near(folder.name, siblings)
     raise DataError(f"{folder}: {found}; `path` must be the folder of the {what} files{hint}")
 
 
 def need_file(folder: Path, *names: str) -> Path:
-    """The one of `names` that lies in `folder`; DataError where none does."""
+    """The one of `names` that is in `folder`; DataError where none does."""
     present = [entry.name for entry in folder.iterdir()]
     for name in names:
         if name in present:

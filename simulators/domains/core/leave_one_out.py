@@ -45,7 +45,7 @@ def _check_lengths(path: Path, names: Sequence[str], lengths: np.ndarray) -> Non
 
 
 def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
-    """Mask of the largest set of pairs in which every user and every item stands k times or more.
+    """Mask of the largest set of pairs in which every user and every item occurs k times or more.
 
     `users` and `items` hold small non-negative integers, one pair a position.
     """
@@ -99,7 +99,7 @@ class Events(NamedTuple):
 
 
 def first_of_title(titles: Sequence[str]) -> np.ndarray:
-    """For every title the position where it stands first: a dialogue cannot tell the two apart."""
+    """For every title the position where it occurs first: a dialogue cannot tell the two apart."""
     first: dict[str, int] = {}
     for position, title in enumerate(titles):
         first.setdefault(title, position)

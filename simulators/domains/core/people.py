@@ -29,7 +29,7 @@ _AGE = re.compile(r"\d+ - \d+|\d+ or (?:older|younger)")
 
 
 class People(NamedTuple):
-    """Everybody by the data set's name for them (`user_188`), in the order of the file."""
+    """All people by the data set's name for them (`user_188`), in the order of the file."""
 
     known: Mapping[str, Person]
     remarks: Sequence[str]

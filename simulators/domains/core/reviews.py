@@ -59,7 +59,7 @@ def load_reviews(
     user, item, time = array("i"), array("i"), array("q")
     found = 0
     with warnings.catch_warnings():
-        # Python warns of an odd backslash in a literal, here somebody's review.
+        # Python warns of an odd backslash in a literal, here a review.
         warnings.simplefilter("ignore")
         for review in reviews:
             found += 1

@@ -73,7 +73,7 @@ _JUDGE = Step("judge", "choose", _Verdict)
 
 class _Options(UserOptions):
     decides: Literal["critic", "model", "rule"] = "critic"
-    """Who says whether it accepts: nobody but a critic (RSO), the model, or the rule."""
+    """Who says whether it accepts: only a critic (RSO), the model, or the rule."""
     persona: bool = True
     """Tell it what is known of its person."""
     item_facts: bool = False

@@ -3,7 +3,7 @@
 It knows its history, its target and the facts about the target. It accepts when the target is
 recommended, refuses when it is not, answers questions from the facts, may end the dialogue, and
 must never say the title. The paper uses one prompt for all of that and reads the words; here the
-same instructions stand in every prompt, and the reply's schema holds decision and words apart.
+same instructions are in every prompt, and the reply's schema holds decision and words apart.
 """
 
 from __future__ import annotations

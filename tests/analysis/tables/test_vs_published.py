@@ -15,7 +15,7 @@ from analysis import published
 from analysis.results import Results
 from analysis.tables import render, sheets
 from analysis.tables.table import Table
-from analysis.tables.vs_published import table_beside
+from analysis.tables.vs_published import table_with_published
 from tests.analysis.builder import Built, Cell
 
 MODEL = {
@@ -65,7 +65,7 @@ def sources_of(built: Built) -> list[dict[str, Any]]:
 
 
 def beside(folder, *cells: Cell, table: str = "af_irs/table2", **options: Any) -> Table:
-    return table_beside(results(folder, *cells), published.read(table), **options)
+    return table_with_published(results(folder, *cells), published.read(table), **options)
 
 
 def labels(table: Table) -> list[tuple[str, ...]]:
@@ -211,10 +211,10 @@ def test_judged_figures_are_compared_where_a_language_model_judged(tmp_path, bac
     read = published.read("desire/table4")
     if watermark:
         with pytest.raises(UsageError, match=r"verdicts of the rules backend \(role judge\.relev"):
-            table_beside(Results.open(folder), read)
-        assert table_beside(Results.open(folder), read, ["sr@15"]).rows
+            table_with_published(Results.open(folder), read)
+        assert table_with_published(Results.open(folder), read, ["sr@15"]).rows
         return
-    table = table_beside(Results.open(folder), read)
+    table = table_with_published(Results.open(folder), read)
     assert texts(table, 0) == ["0.583", "12.76", "4.70"]
     assert any(note.startswith("differs: relevance: the paper prints nei") for note in table.notes)
 
