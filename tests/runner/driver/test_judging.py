@@ -127,19 +127,16 @@ def test_a_selection_is_judged_and_the_rest_stays(sweep):
     assert view(sweep).judgement_id.is_unique
 
 
-@pytest.mark.parametrize(
-    ("selection", "message"),
-    [
+def test_a_wrong_selection_is_refused(sweep):
+    sweep.run(judges=["relevance"])
+    for selection, message in (
         ({"only": ["relevence"]}, "the sweep has no judge 'relevence'; did you mean 'relevance'?"),
         ({"where": "agnt = 'react'"}, "agnt"),
         ({"where": "true; DROP TABLE plan_cells"}, "SQL: expected one query that only reads"),
-    ],
-)
-def test_a_wrong_selection_is_refused(sweep, selection, message):
-    sweep.run(judges=["relevance"])
-    with pytest.raises(UsageError) as caught:
-        sweep.judge(**selection)
-    assert message in caught.value.message
+    ):
+        with pytest.raises(UsageError) as caught:
+            sweep.judge(**selection)
+        assert message in caught.value.message
 
 
 @pytest.mark.parametrize("command", ["run", "judge", "prepare"])
