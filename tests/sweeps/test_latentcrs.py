@@ -12,6 +12,7 @@ from analysis.metrics.core import parse
 from sweeps.load import load
 from sweeps.plan import Plan
 from tests.conftest import ROOT
+from tests.fixtures_amazon_2023 import write_amazon_2023
 from tests.fixtures_movielens import write_ml1m
 from tests.sweep_files import plan_of
 
@@ -64,6 +65,19 @@ def test_each_sweep_asks_for_its_metrics_with_the_papers_settings(data, name):
             assert config.agent.options["recommender"] == "iclrec"
             assert cell.roles["agent.encoder"] == "encoder"
             assert cell.roles["agent.speaker"] == "person"
+
+
+@sweep
+def test_an_override_takes_the_papers_other_data_sets(data, name):
+    for category in ("Video_Games", "CDs_and_Vinyl"):
+        write_amazon_2023(data / "amazon-2023", category=category)
+    plan = planned(name, str(FOLDER / "amazon.yaml"), LAPTOP)
+    found = [source.domain.dataset for source in plan.sources]
+    assert found == ["Amazon2023-Video_Games", "Amazon2023-CDs_and_Vinyl"]
+    assert {cell.config.domain.options["category"] for cell in plan.cells} == {
+        "Video_Games", "CDs_and_Vinyl",
+    }  # fmt: skip
+    assert set(published.read("latentcrs/table2").datasets.values()) >= set(found)
 
 
 def test_words_and_embeddings_are_shared_by_all_that_is_trained_on_them(data):

@@ -21,11 +21,12 @@ from simulators.domains.core.leave_one_out import k_core
 
 
 class Bought(NamedTuple):
-    """A line of the reviews. `time` is in milliseconds since the epoch."""
+    """A line of the reviews. `time` is in milliseconds since the epoch, `rating` from 1 to 5."""
 
     user: str
     item: str
     time: int
+    rating: float
 
 
 class _Events(NamedTuple):
@@ -159,7 +160,7 @@ def bought_of(line: bytes) -> Bought | None:
         return None
     if isinstance(time, bool) or not isinstance(time, int) or not 0 <= time < 10**15:
         return None
-    return Bought(user, item, time)
+    return Bought(user, item, time, float(rating))
 
 
 def _events(records: Records[Bought]) -> _Events:

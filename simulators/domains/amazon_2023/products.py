@@ -113,9 +113,16 @@ def product_of(line: bytes) -> Product | None:
         if not found[name]:
             return Product(number, None, name)
     attributes = {"category": path, **_facts(record)}
-    features = "; ".join(found["features"])
-    text = cut(f"{found['description']} Features: {features}", _LONGEST_DESCRIPTION)
-    return Product(number, Item(number, found["title"], attributes, text, found["price"]))
+    return Product(
+        number, Item(number, found["title"], attributes, described(record), found["price"])
+    )
+
+
+def described(record: Mapping[str, Any]) -> str:
+    """Description and features of a product as one text, cut at `_LONGEST_DESCRIPTION`."""
+    description, features = _sentences(record, "description"), texts_in(record, "features")
+    parts = [description, *([f"Features: {'; '.join(features)}"] if features else [])]
+    return cut(" ".join(part for part in parts if part), _LONGEST_DESCRIPTION)
 
 
 def price_of(value: Any) -> float | None:

@@ -45,5 +45,4 @@ def _words_of(line: bytes) -> Words | None:
     bought, record = bought_of(line), object_of(line)
     if bought is None or record is None:
         return None
-    rating = float(record["rating"])
-    return Words(*bought, rating, text_in(record, "title"), text_in(record, "text"))
+    return Words(*bought, text_in(record, "title"), text_in(record, "text"))
