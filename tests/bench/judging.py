@@ -6,7 +6,8 @@ The dialogues of `tests.bench.episodes` are run with the rules backend, once, by
 seed: equal dialogues would share their judges' calls. Then 4 judges read them, by a model of 0.5 s
 a call, 64 judgements at once, everything stored and cached durably. The rate is that of the model's
 own log, from its first request to its last answer. The limit is concurrency / latency; at least
-0.70 of it is expected of the median of 5 runs.
+0.70 of it is expected of the median of 5 runs. The CPU time of a call, over all processes, says
+what a busy machine would have reached alone: cores / CPU time.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rich.console import Console
 from analysis.results import Results
 from runner.driver.judging import Selection
 from runner.driver.run import judge, run
+from tests.bench.cpu import CpuClock
 from tests.bench.ending import AtLeast, ending
 from tests.bench.episodes import sweep
 from tests.bench.throughput import answered
@@ -32,8 +34,10 @@ EXPECTED = 0.70  # of concurrency / latency
 JUDGES = ["relevance", "intention", "credibility", "crsarena"]
 
 
-def measure(folder: Path, latency_ms: float, concurrency: int) -> tuple[int, float]:
-    """Calls, and calls a second, of judging the dialogues in `folder`, which stays as it was."""
+def measure(
+    folder: Path, latency_ms: float, concurrency: int, executor: str
+) -> tuple[int, float, float]:
+    """Calls, calls a second, and ms of CPU a call, of judging what is in `folder`, which stays."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "out"
         shutil.copytree(folder, out)
@@ -44,25 +48,27 @@ def measure(folder: Path, latency_ms: float, concurrency: int) -> tuple[int, flo
                     "models": {"fixed": {"backend": "latency", "latency_ms": latency_ms}},
                     "roles": {"judge": "fixed"},
                     "judges": JUDGES,
-                    "run": {"executor": "ray", "concurrency": concurrency},
+                    "run": {"executor": executor, "concurrency": concurrency},
                     "cache": {"path": f"{name}/cache"},
                 }
             )
         )
-        result = judge(
-            str(out),
-            [str(overlay)],
-            selection=Selection(),
-            accept_source_change=False,
-            console=Console(file=io.StringIO()),
-        )
+        with CpuClock() as clock:
+            result = judge(
+                str(out),
+                [str(overlay)],
+                selection=Selection(),
+                accept_source_change=False,
+                console=Console(file=io.StringIO()),
+            )
         assert result.tally is not None
         assert result.left == result.tally.failed == 0
         calls = answered(out)
         rows = Results.open(out).query("SELECT count(*) FROM calls WHERE role LIKE 'judge%'")
         assert [(len(calls),)] == rows.fetchall(), "calls were shared"
     start, end = min(c[0] for c in calls), max(c[1] for c in calls)
-    return len(calls), len(calls) / (end - start)
+    cpu = sum(clock.between(start, end).values())
+    return len(calls), len(calls) / (end - start), 1000 * cpu / len(calls)
 
 
 def main() -> None:
@@ -70,6 +76,7 @@ def main() -> None:
     parser.add_argument("--dialogues", type=int, default=10_000)
     parser.add_argument("--latency-ms", type=float, default=500.0)
     parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--executor", choices=["ray", "local"], default="ray")
     parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
     limit = given.concurrency / given.latency_ms * 1000
@@ -82,15 +89,21 @@ def main() -> None:
             grid={"agent": ["zero_shot"], "seed": [0]},
         )
         run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
-        found = []
+        found, costs = [], []
         for _ in range(given.runs):
-            calls, rate = measure(Path(name) / "out", given.latency_ms, given.concurrency)
+            calls, rate, cpu = measure(
+                Path(name) / "out", given.latency_ms, given.concurrency, given.executor
+            )
             print(
-                f"{calls:,} calls, {rate:,.1f} calls/s, {rate / limit:.2f} of the limit", flush=True
+                f"{calls:,} calls, {rate:,.1f} calls/s, {rate / limit:.2f} of the limit, "
+                f"{cpu:.2f} ms of CPU a call",
+                flush=True,
             )
             found.append(rate)
+            costs.append(cpu)
     figures = {"calls_per_s": AtLeast(round(statistics.median(found), 1), limit * EXPECTED)}
-    print(ending("judging", figures, dialogues=given.dialogues, ceiling=limit))
+    more = {"cpu_ms_per_call": round(statistics.median(costs), 2)}
+    print(ending("judging", figures, dialogues=given.dialogues, ceiling=limit, **more))
 
 
 if __name__ == "__main__":
