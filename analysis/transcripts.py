@@ -54,6 +54,22 @@ class Transcripts:
             for index, (cell, case, *seeds) in enumerate(zip(*columns, strict=True))
         }
 
+    def partner(self, cell: int, case: str, seeds: Seeds) -> int | None:
+        """The position of the dialogue of `cell` with this case and these seeds, or of the only one
+        with another order: agents without memory have none. None if there is neither."""
+        exact = self.places.get((cell, case, seeds))
+        if exact is not None:
+            return exact
+        alike = self._of_any_order.get((cell, case, seeds.sampling, seeds.training), ())
+        return alike[0] if len(alike) == 1 else None
+
+    @cached_property
+    def _of_any_order(self) -> dict[tuple[int, str, int, int], list[int]]:
+        found: dict[tuple[int, str, int, int], list[int]] = {}
+        for (cell, case, seeds), place in self.places.items():
+            found.setdefault((cell, case, seeds.sampling, seeds.training), []).append(place)
+        return found
+
     def batches(self) -> Iterator[list[StoredDialogue]]:
         """All dialogues, in order."""
         for start in range(0, len(self), BATCH):

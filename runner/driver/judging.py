@@ -104,13 +104,12 @@ class Subjects:
             yield judgement_task(judge.digest, spec._replace(sample=sample), hashes, cell)
 
     def _pairs(self, index: int, choice: PairChoice) -> Iterator[Task]:
-        at = self.transcripts.places
         against = opponents(choice, [cell.axes for cell in self.plan.cells])
         found = [
-            (position, at[other, case, seeds])
-            for (cell, case, seeds), position in at.items()
+            (position, partner)
+            for (cell, case, seeds), position in self.transcripts.places.items()
             for other in against.get(cell, ())
-            if (other, case, seeds) in at
+            if (partner := self.transcripts.partner(other, case, seeds)) is not None
         ]
         for start in range(0, len(found), BATCH // 2):
             pairs = found[start : start + BATCH // 2]

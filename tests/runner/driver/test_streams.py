@@ -168,8 +168,17 @@ def test_infrastructure_that_fails_stops_the_chain_and_the_next_run_continues_it
 def test_agents_with_and_without_a_memory_are_compared_seed_by_seed(tmp_path, crsweep):
     agents = [{"name": AGENT}, {"name": AGENT, "remembers": False}]
     grid = {"agent": agents, "seed": [0, 1]}
-    path = sweep(tmp_path / "a", cases=4, grid=grid, seeds={"order": "seed"})
+    judge = {
+        "name": "pairwise", "pairs": "dialogue", "axis": "agent",
+        "baseline": AGENT, "against": [f"{AGENT}(remembers=false)"],
+    }  # fmt: skip
+    roles = {"user": "m", "agent": "m", "judge": "m"}
+    path = sweep(
+        tmp_path / "a", cases=4, grid=grid, seeds={"order": "seed"}, judges=[judge], roles=roles
+    )
     crsweep("run", path)
+    judged = raw(tmp_path / "a" / "out", "judgements")
+    assert len(judged.groupby(["episode_id", "other_episode_id"])) == 4 * 2
     results = Results.open(tmp_path / "a" / "out")
     [metric] = metrics_of(results, ["sr@2"])
     scores = read_scores(results, metric)
