@@ -27,8 +27,13 @@ from pydantic import Field
 
 from agents.core.items import Item
 from simulators.core.cases import Published
-from simulators.domains.amazon_2023.buyers import bought_of
-from simulators.domains.amazon_2023.products import described, noun_of, price_of
+from simulators.domains.core.amazon_reviews_2023 import (
+    LONGEST_VALUE,
+    bought_of,
+    described,
+    noun_of,
+    price_of,
+)
 from simulators.domains.core.fields import cut, distinct, name_in, text_in, texts_in
 from simulators.domains.core.files import Records, check_folder, need_file
 from simulators.domains.core.json_files import object_of
@@ -36,8 +41,6 @@ from simulators.domains.core.recorded import LoadedData, RecordedDomain
 from simulators.domains.core.reviews import Review, ReviewOptions, each_once, load_reviews
 
 __all__ = ["Amazon2023Histories"]
-
-_LONGEST_VALUE = 100  # characters
 
 _PUBLISHED = {
     "Video_Games": {"users": 15_582, "items": 7_233, "interactions": 122_179},
@@ -116,8 +119,8 @@ def _product(line: bytes) -> Item | None:
         return None
     attributes = {
         # The first is the root, which all products of the file share.
-        "category": tuple(cut(name, _LONGEST_VALUE) for name in texts_in(record, "categories")[1:]),
-        "store": tuple(cut(name, _LONGEST_VALUE) for name in distinct([record.get("store")])),
+        "category": tuple(cut(name, LONGEST_VALUE) for name in texts_in(record, "categories")[1:]),
+        "store": tuple(cut(name, LONGEST_VALUE) for name in distinct([record.get("store")])),
     }
     known = {name: values for name, values in attributes.items() if values}
     price = price_of(record.get("price"))

@@ -14,19 +14,10 @@ from agents.core.items import Item
 from simulators.core.profiles import Budget
 from simulators.domains.amazon_2023.data import Buyer, BuyerData
 from simulators.domains.amazon_2023.products import catalogue_of, read_products
-from simulators.domains.core.fields import name_in
+from simulators.domains.core.amazon_reviews_2023 import Bought, bought_of
 from simulators.domains.core.files import Records
-from simulators.domains.core.json_files import object_of, quoted, read_object
+from simulators.domains.core.json_files import quoted, read_object
 from simulators.domains.core.leave_one_out import k_core
-
-
-class Bought(NamedTuple):
-    """A line of the reviews. `time` is in milliseconds since the epoch, `rating` from 1 to 5."""
-
-    user: str
-    item: str
-    time: int
-    rating: float
 
 
 class _Events(NamedTuple):
@@ -145,22 +136,6 @@ def _is_ids(value: Any) -> bool:
 
 def _is_price(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
-
-
-def bought_of(line: bytes) -> Bought | None:
-    """A line of the reviews, or None where it is malformed."""
-    record = object_of(line)
-    if record is None:
-        return None
-    user, item = name_in(record, "user_id"), name_in(record, "parent_asin")
-    rating, time = record.get("rating"), record.get("timestamp")
-    if user is None or item is None:
-        return None
-    if isinstance(rating, bool) or not isinstance(rating, int | float) or not 1 <= rating <= 5:
-        return None
-    if isinstance(time, bool) or not isinstance(time, int) or not 0 <= time < 10**15:
-        return None
-    return Bought(user, item, time, float(rating))
 
 
 def _events(records: Records[Bought]) -> _Events:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -11,13 +10,17 @@ from typing import Any, NamedTuple
 from agents.core.errors import DataError
 from agents.core.items import LONGEST_TITLE, Catalogue, Item
 from simulators.domains.amazon_2023.data import BuyerData
+from simulators.domains.core.amazon_reviews_2023 import (
+    LONGEST_VALUE,
+    described,
+    noun_of,
+    price_of,
+    sentences,
+)
 from simulators.domains.core.fields import cut, distinct, name_in, text_in, texts_in
 from simulators.domains.core.files import Records
 from simulators.domains.core.json_files import object_of
 
-_LONGEST_DESCRIPTION = 800  # characters; descriptions are part of prompts, some have ten thousand
-_LONGEST_VALUE = 100
-_PRICE = re.compile(r"\$?\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,9})(\.[0-9]+)?")
 NEEDED = ("title", "description", "category", "features", "price")
 """What a product must have (appendix A.2), in the order in which it is looked for."""
 
@@ -88,10 +91,6 @@ def catalogue_of(found: Mapping[str, Item], path: Path, category: str) -> Catalo
     return Catalogue(list(found.values()), noun=noun_of(category))
 
 
-def noun_of(category: str) -> str:
-    return f"{category.replace('_', ' ').lower()} product"
-
-
 def product_of(line: bytes) -> Product | None:
     """A line of the products, or None where it is malformed."""
     record = object_of(line)
@@ -101,10 +100,10 @@ def product_of(line: bytes) -> Product | None:
     if number is None:
         return None
     # A path begins with the root, which all products of the file share.
-    path = tuple(cut(name, _LONGEST_VALUE) for name in texts_in(record, "categories"))
+    path = tuple(cut(name, LONGEST_VALUE) for name in texts_in(record, "categories"))
     found = {
         "title": text_in(record, "title"),
-        "description": _sentences(record, "description"),
+        "description": sentences(record, "description"),
         "category": path if len(path) > 1 else (),
         "features": texts_in(record, "features"),
         "price": price_of(record.get("price")),
@@ -118,31 +117,9 @@ def product_of(line: bytes) -> Product | None:
     )
 
 
-def described(record: Mapping[str, Any]) -> str:
-    """Description and features of a product as one text, cut at `_LONGEST_DESCRIPTION`."""
-    description, features = _sentences(record, "description"), texts_in(record, "features")
-    parts = [description, *([f"Features: {'; '.join(features)}"] if features else [])]
-    return cut(" ".join(part for part in parts if part), _LONGEST_DESCRIPTION)
-
-
-def price_of(value: Any) -> float | None:
-    """A price, also written as text ("$1,299.00"); None for ranges, words, and nothing."""
-    if isinstance(value, str):
-        match = _PRICE.fullmatch(value.strip())
-        value = None if match is None else float(match[1].replace(",", "") + (match[2] or ""))
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if 0 < value < 1e9 else None
-
-
-def _sentences(record: Mapping[str, Any], key: str) -> str:
-    value = record.get(key)
-    return text_in(record, key) if isinstance(value, str) else " ".join(texts_in(record, key))
-
-
 def _facts(record: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Store, average rating and number of ratings, as far as they are known."""
-    found = {"store": tuple(cut(s, _LONGEST_VALUE) for s in distinct([record.get("store")]))}
+    found = {"store": tuple(cut(s, LONGEST_VALUE) for s in distinct([record.get("store")]))}
     rating, number = record.get("average_rating"), record.get("rating_number")
     if isinstance(rating, int | float) and not isinstance(rating, bool) and 1 <= rating <= 5:
         found["average rating"] = (f"{rating:.1f}",)

@@ -6,7 +6,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
-from simulators.domains.amazon_2023.buyers import bought_of
+from simulators.domains.core.amazon_reviews_2023 import bought_of
 from simulators.domains.core.fields import text_in
 from simulators.domains.core.files import Records
 from simulators.domains.core.json_files import object_of

@@ -13,7 +13,7 @@ from agents.core import plugins
 from agents.core.errors import DataError
 from simulators.core.profiles import Budget
 from simulators.domains.amazon_2023 import Amazon2023
-from simulators.domains.amazon_2023.products import price_of
+from simulators.domains.core.amazon_reviews_2023 import price_of
 from simulators.domains.core.files import WATCHER
 from tests.fixtures_amazon_2023 import (
     CATEGORY,
