@@ -152,7 +152,7 @@ class Chooser:
         found = []
         for (cell, case, seeds), first in at.items():
             for other in against.get(cell, ()):
-                second = self.standing.partner(other, case, seeds)
+                second = self.transcripts.partner(other, case, seeds)
                 if second is None:
                     continue
                 columns = (
