@@ -255,6 +255,7 @@ class Results:
                     "source": pa.array(range(len(sources)), pa.int32()),
                     "source_id": [s.source_id for s in sources],
                     "sample": [s.sample for s in sources],
+                    "dataset": pa.array([s.dataset or s.domain for s in sources], pa.string()),
                     "expected": [expected[s.source_id] for s in sources],  # episodes a case
                 }
             ),

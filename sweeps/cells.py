@@ -116,7 +116,9 @@ class CellMaker:
         _check_loops(recipes, config, origins)
         _check_success(config, origins)
         watching = () if critic is None else critic.roles
-        roles = _roles(config, (*agent.roles, *user.roles, *watching), origins)
+        options = check(agent.Options, config.agent.options, origins, ("agent",))
+        spoken = (*agent.roles_of(options), *user.roles, *watching)
+        roles = _roles(config, spoken, origins)
         checked = {name: self._checked(name, config, origins) for name in config.models}
         # A model that no role uses is checked, but its weights need not be there.
         models = {role: checked[name]() for role, name in roles.items()}
@@ -145,7 +147,7 @@ class CellMaker:
         )
         axes = {axis: self._label(raw, axis) for axis in self._axes}
         judging = self._judging(config, checked, origins)
-        memory = agent.memory(check(agent.Options, config.agent.options, origins, ("agent",)))
+        memory = agent.memory(options)
         if not pending or profiles is None or not isinstance(profiles.recipe, CallsRecipe):
             return Cell(cell_id, source, config, axes, roles, (), needs, judging, None, memory)
         roles |= _roles(config, [role_of(profiles.recipe)], origins)
@@ -393,11 +395,12 @@ def _needs(cls: type[Agent] | type[User], ref: PluginRef, origins: Origins) -> M
     for name, recipe in recipes_of(found):
         if not isinstance(recipe, CallsRecipe):
             continue
-        if role_of(recipe) not in cls.roles:
+        spoken = cls.roles_of(options)
+        if role_of(recipe) not in spoken:
             raise origins.refuse(
                 ("agent",),
                 f"{ref.name} needs {name!r}, which the role {role_of(recipe)!r} makes; expected "
-                f"it among its roles, found {', '.join(cls.roles)}",
+                f"it among its roles, found {', '.join(spoken)}",
             )
         try:
             for step in recipe.steps:

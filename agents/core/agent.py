@@ -59,6 +59,11 @@ class Agent(ABC):
         self.context = context
 
     @classmethod
+    def roles_of(cls, options: Any) -> tuple[str, ...]:
+        """Those that it speaks for with these options."""
+        return cls.roles
+
+    @classmethod
     def needs(cls, options: Any) -> Mapping[str, Recipe]:
         """What must be prepared for an agent with these options, by the names it uses."""
         return {}

@@ -98,6 +98,11 @@ class DecisionFirst(Agent):
     @abstractmethod
     async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]: ...
 
+    @property
+    def most_named(self) -> int:
+        """How many titles are named at most; as many as may be shown are shown."""
+        return self.context.shown_items
+
     def extra_fields(self) -> dict[str, Any]:
         """Fields that this system's own recommend and ask prompts use besides the common ones."""
         return {}
@@ -126,10 +131,10 @@ class DecisionFirst(Agent):
     async def name_items(self, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
         """What to recommend now, best first."""
         reply = await ask(
-            RECOMMEND.bounded(titles=self.context.shown_items),
+            RECOMMEND.bounded(titles=self.most_named),
             **self.fields(dialogue),
             **self.extra_fields(),
-            limit=self.context.shown_items,
+            limit=self.most_named,
             repeat=self.options.repeat,
         )
         return ground(reply.titles, self.context, dialogue, repeat=self.options.repeat)

@@ -12,7 +12,9 @@ a history, not for a text: the titles of the list that the catalogue has are app
 history, and the items with the highest scores are recommended. So the conversation reaches the
 recommender through the titles, and every item that is shown comes from the recommender. Wang et al.
 match texts with an embedding model or a conversational recommender (MESE) instead; ours is the
-recommender of the sweep, the same for all agents that have one.
+recommender of the sweep, the same for all agents that have one. With `retriever: dense` (or
+`lexical`) items are matched by text instead, as Wang et al. do: those nearest to the conversation
+and the titles of the list. It needs no interactions to train on (INSPIRED, ReDial).
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.grounded_titles import GroundedTitles, ground_mentions
 from agents.core.steps import ReplyModel, Step
 from agents.recommenders.core import Recommender, RecommenderRef, best, pool, positions
+from agents.tools.retrieval import Retriever, RetrieverName, retriever_needs, retriever_of
 
 __all__ = ["InterCRS"]
 
@@ -45,6 +48,7 @@ class _Decision(ReplyModel):
     action: Annotated[Literal["recommend", "ask"], Field(description="Choose your next action.")]
 
 
+_DEPTH = 50  # of the ranking that is recorded where items are matched by text
 _DECIDE = Step("decide", "decide", _Decision)
 
 
@@ -52,6 +56,8 @@ class _Options(DecisionFirstOptions):
     recommender: RecommenderRef = Field(
         default_factory=lambda: RecommenderRef.model_validate("item_knn")
     )
+    retriever: RetrieverName | None = None
+    """Match items by text instead of a recommender; `dense` by the role `agent.retriever`."""
 
 
 class InterCRS(DecisionFirst):
@@ -63,11 +69,21 @@ class InterCRS(DecisionFirst):
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
-        self._recommender: Recommender = context.artifacts["recommender"]
+        self._recommender: Recommender | None = context.artifacts.get("recommender")
+        self._by_text: Retriever | None = None
+        if options.retriever is not None:
+            catalogue, artifacts = context.catalogue, context.artifacts
+            self._by_text = retriever_of(options.retriever, catalogue, artifacts)
         self._drafted = GroundedTitles()
 
     @classmethod
+    def roles_of(cls, options: _Options) -> tuple[str, ...]:
+        return cls.roles if options.retriever is None else (*cls.roles, "agent.retriever")
+
+    @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
+        if options.retriever is not None:
+            return retriever_needs(options.retriever)
         return {"recommender": options.recommender.recipe()}
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
@@ -84,9 +100,16 @@ class InterCRS(DecisionFirst):
         limit, catalogue = self.context.shown_items, self.context.catalogue
         reply = await ask(RECOMMEND.bounded(titles=limit), **self.fields(dialogue), limit=limit)
         self._drafted = ground_mentions(reply.titles, catalogue)
-        known = positions([*self.context.case.history, *self._drafted.items], catalogue)
         allowed = pool(self.context, dialogue, self.options.repeat)
-        found = best(self._recommender.scores(known), limit, among=allowed)
+        if self._by_text is not None:
+            said = [message.text for message in dialogue.messages]
+            scores = await self._by_text.by_query(" ".join([*said, *reply.titles]), ask)
+            limit = max(limit, _DEPTH)
+        else:
+            assert self._recommender is not None
+            known = positions([*self.context.case.history, *self._drafted.items], catalogue)
+            scores = self._recommender.scores(known)
+        found = best(scores, limit, among=allowed)
         return GroundedTitles(tuple(catalogue.items[p] for p in found.tolist()), asked=False)
 
     def _record(self) -> dict[str, Any]:

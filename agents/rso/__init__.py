@@ -13,6 +13,8 @@ In each turn (Algorithm 1):
 `planner: false`, `preference_reasoner: false` and `fact_retriever: false` are the ablations of
 Figure 5. Decided here, and what the authors' released code does:
 
+- The planner reads the words of the dialogue, as in the code. What the other experts found is in
+  them as far as the actor said it.
 - The paper does not print how many items are handed over; the code's default is 3.
 - Similarity is to the whole dialogue and C1 (`query: state`), as eq. 4 says. The code uses the last
   two messages alone, and searches nothing while they have less than 20 characters (`query: last`).
@@ -42,13 +44,17 @@ from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import Action, AgentTurn, Dialogue
 from agents.core.items import Item
+from agents.core.policy import Policy
 from agents.core.steps import Bound, ReplyModel, Step, text
+from agents.policies.core.dialogues import state_of
+from agents.policies.core.options import PolicyOptions
 from agents.recommenders.core import best, pool
 from agents.rso.strategies import INQUIRIES, STRATEGIES
 from agents.tools.retrieval import RetrieverName, retriever_needs, retriever_of
 
 __all__ = ["RSO"]
 
+_PLANNER = "planner"
 _MOST_FACTS = 20
 _SHORT = 20  # characters: the released code searches for nothing shorter
 
@@ -86,8 +92,9 @@ _ACT = Step("act", "choose", _Message)
 
 
 class _Options(AgentOptions):
-    planner: Literal[False] = False
-    """What draws the strategies; `false`: nothing, and the actor gets no strategy (Figure 5)."""
+    planner: PolicyOptions | Literal[False] = False
+    """The policy that draws the strategies, by its stage after SFT or after RL (Figure 3); `false`:
+    none, and the actor gets no strategy (Figure 5)."""
     preference_reasoner: bool = True
     """Whether the user's preferences are inferred for retriever and actor (eq. 3; Figure 5)."""
     fact_retriever: bool = True
@@ -128,10 +135,12 @@ class RSO(Agent):
         super().__init__(options, context)
         catalogue, artifacts = context.catalogue, context.artifacts
         self._retriever = retriever_of(options.retriever, catalogue, artifacts)
+        self._planner: Policy | None = artifacts.get(_PLANNER)
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        return retriever_needs(options.retriever)
+        planner = {} if options.planner is False else {_PLANNER: options.planner.recipe()}
+        return {**planner, **retriever_needs(options.retriever)}
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         strategy = await self._plan(dialogue, ask)
@@ -166,7 +175,12 @@ class RSO(Agent):
 
     async def _plan(self, dialogue: Dialogue, ask: Ask) -> str | None:
         """The strategy of this turn (eq. 2); None without a planner."""
-        return None
+        if self._planner is None or self.options.planner is False:
+            return None
+        decoding = self.options.planner.decoding
+        # The whole dialogue: a policy reads as much of its end as its context holds.
+        state = state_of(dialogue.whole)
+        return (await ask.as_role(_PLANNER).decide(self._planner, state, decoding)).label
 
     async def _reason(self, dialogue: Dialogue, ask: Ask) -> list[str]:
         """What the user wants and does not want (eq. 3)."""

@@ -11,8 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from agents.core.agent import AgentContext
 from agents.core.ask import Ask
-from agents.core.decision_first import ASK, RECOMMEND, RESPOND, DecisionFirst
+from agents.core.decision_first import (
+    ASK,
+    RECOMMEND,
+    RESPOND,
+    DecisionFirst,
+    DecisionFirstOptions,
+)
 from agents.core.dialogue import Dialogue
 from agents.core.steps import ReplyModel, Step
 
@@ -26,11 +33,25 @@ class _Decision(ReplyModel):
 _DECIDE = Step("decide", "decide", _Decision)
 
 
+class _Options(DecisionFirstOptions):
+    named: Annotated[int, Field(ge=1, le=100)] | None = None
+    """How many titles the model names, for metrics of its ranking; as many as are shown: None."""
+
+
 class ZeroShot(DecisionFirst):
     """Decide, execute, respond; no reasoning, no tools."""
 
     version = 3
+    Options = _Options
     steps = (_DECIDE, RECOMMEND, ASK, RESPOND)
+
+    def __init__(self, options: _Options, context: AgentContext) -> None:
+        super().__init__(options, context)
+        self._named = options.named or 0
+
+    @property
+    def most_named(self) -> int:
+        return max(self._named, self.context.shown_items)
 
     async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
         return (await ask(_DECIDE, **self.fields(dialogue))).action

@@ -9,11 +9,11 @@ from analysis.metrics.core import Metric
 
 __all__ = ["turn_share"]
 
-_ARGUMENT = re.compile(r"([a-z][a-z_]*)(?::([1-9])/([2-9]))?")
+_ARGUMENT = re.compile(r"([A-Za-z]+(?:[ _][A-Za-z]+)*)(?::([1-9])/([2-9]|10))?")
 
 
 def turn_share(argument: str | None) -> Metric:
-    """`turn_share@persuade`, `turn_share@preference_probing`: of all turns, those whose action or
+    """`turn_share@persuade`, `turn_share@Opinion Inquiry`: of all turns, those whose action or
     strategy has this name, pooled over dialogues.
 
     `turn_share@persuade:1/3`: of the turns in the first third of their dialogue, by where they end:

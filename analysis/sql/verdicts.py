@@ -26,6 +26,14 @@ def persuasion() -> str:
     return sql.read("persuasion").format(scores=sql.read("scores"))
 
 
+def intention_after() -> str:
+    """SQL: attempt_id, num and den of each dialogue: what `intention` says after the words."""
+    return (
+        "SELECT attempt_id, sum(score) AS num, count(score) AS den "
+        f"FROM ({sql.read('scores')}) WHERE dimension = 'post' GROUP BY attempt_id"
+    )
+
+
 def accepted_persuasion() -> str:
     """SQL: attempt_id, accepted, judged and p of every dialogue."""
     return sql.read("accepted_persuasion").format(persuasion=persuasion())

@@ -1,5 +1,8 @@
 """InterCRS: the model speaks, and a recommender picks the items."""
 
+# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
+# pyright: reportArgumentType=false, reportCallIssue=false
+
 import asyncio
 import json
 
@@ -13,6 +16,7 @@ from agents.intercrs import InterCRS
 from simulators.domains.synthetic import Synthetic
 from tests.agents.in_place import FIRST_IS_BEST, InPlace, in_place
 from tests.agents.playing import fitted, play, prompts_of, rules
+from tests.fakes import CATALOGUE as FILMS
 from tests.fakes import FakeModel, by_step, make_ask
 
 ITEMS = tuple(Item(str(n), f"Film number {n}") for n in range(8))
@@ -107,3 +111,21 @@ def test_dialogues_by_the_rules_do_not_fail(skill):
         played, _ = play(InterCRS, "intercrs", domain, case, model, artifacts=artifacts, turns=15)
         assert played.stop_reason in ("accepted", "user_left", "max_turns")
         json.dumps([turn.agent.extra for turn in played.turns])
+
+
+def test_items_may_be_matched_by_the_text_of_the_conversation_and_the_titles():
+    options = InterCRS.Options(retriever="lexical")
+    assert InterCRS.needs(options) == {}
+    agent = InterCRS(options, AgentContext(FILMS, VisibleCase("u1", FILMS.items[:1]), 1))
+    model = FakeModel(by_step(**replies(titles=("Alien Gardens",))))
+    ask = make_ask(model, prompts_of("agents", "intercrs"))
+    said = Dialogue([Message("user", "An action film, please.")])
+    turn = asyncio.run(agent.respond(said, ask))
+    # "Action" is said, "Alien Gardens" is named; all but the history is ranked.
+    assert ids(turn.shown) == ["4"]
+    assert ids(turn.ranking)[:2] == ["4", "3"]
+    assert len(turn.ranking) == len(FILMS) - 1
+    dense = InterCRS.Options(retriever="dense")
+    assert [*InterCRS.needs(dense)] == ["item_vectors"]
+    assert InterCRS.roles_of(dense) == ("agent", "agent.retriever")
+    assert InterCRS.roles_of(InterCRS.Options()) == ("agent",)

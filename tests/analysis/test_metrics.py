@@ -54,13 +54,15 @@ def test_a_bad_name_says_what_was_expected(text, message):
 
 def test_every_plug_in_is_a_metric_under_its_own_name():
     arguments = {"hr": "@50_turn", "win_rate": "@overall", "order_bias": "@overall"}
+    arguments |= {"improve_over": "@published:UniCRS"}
     arguments |= {"turn_share": "@persuade", "acceptance_after": "@framing"}
     for name in plugins.names(METRICS):
-        plain = name.startswith(("at_", "cred", "empty_", "prs_", "relevance", "swr", "tokens"))
+        plain = name.startswith(("at_", "cred", "empty_", "prs_", "relevance", "swr", "tokens",
+                                 "conv_sr", "dist2", "rec_sr", "wi"))  # fmt: skip
         text = name + arguments.get(name, "" if plain else "@3")
         metric = parse(text)
         assert (metric.name, metric.completed_only) == (text, False)
-        assert metric.needs_probe == name.startswith("dsr_")
+        assert metric.needs_probe == name.startswith(("dsr_", "recall_any", "improve_over"))
 
 
 def test_at_is_lower_better_and_sr_higher():

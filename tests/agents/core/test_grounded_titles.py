@@ -134,7 +134,7 @@ def naming(titles):
 # Their items come from a search, a recommender or a recording, whatever the model names: their own
 # tests show that neither the history nor what was shown is among them.
 SEARCHERS = {"chatcrs_sales", "csi", "desire", "intercrs", "latentcrs", "pc_crs", "recorded",
-             "rso"}  # fmt: skip
+             "rso", "http"}  # fmt: skip
 SEARCHERS |= {"abs_greedy", "crif", "crm", "ear", "max_entropy", "unicorn"}  # ask no model
 
 

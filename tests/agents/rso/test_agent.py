@@ -1,6 +1,9 @@
 """RSO's experts on five films: replies that are right, wrong and hostile, and its ablations."""
 
 # Fakes and wrong values are given on purpose; what is None or lacking fails its test.
+# pyright: reportCallIssue=false
+
+# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
 # pyright: reportArgumentType=false
 
 import asyncio
@@ -17,6 +20,8 @@ from agents.core.ask import CallLog
 from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import ReplyInvalid
 from agents.core.items import Catalogue, VisibleCase
+from agents.core.policy import Decision
+from agents.policies.core.labels import INSPIRED, labels_of
 from agents.rso import RSO
 from agents.rso.strategies import INQUIRIES, STRATEGIES
 from agents.tools.retrieval import ITEM_VECTORS
@@ -220,6 +225,45 @@ def test_every_strategy_says_what_to_do_and_inquiries_are_strategies():
 def test_options_are_checked(options):
     with pytest.raises(ValidationError):
         RSO.Options(**options)
+
+
+class Drawing:
+    """A policy that always draws one label, and says so in the text of a decision."""
+
+    labels = INSPIRED
+    digest = "d"
+
+    def __init__(self, label):
+        decision = Decision(label, -0.5, {label: 1.0}, self.digest)
+        self.asked = FakeModel(lambda call: decision.text)
+
+    def model(self, decoding):
+        assert decoding == "argmax"
+        return self.asked
+
+
+@pytest.mark.parametrize(
+    ("label", "action"),
+    [("Opinion Inquiry", "ask"), ("Credibility", "chat"), ("Offer Help", "chat")],
+)
+def test_the_actor_follows_the_strategy_that_the_planner_draws(label, action):
+    options = RSO.Options(retriever="lexical", planner={"stage": "untrained", "decoding": "argmax"})
+    assert [*RSO.needs(options)] == ["planner"]
+    policy, journal = Drawing(label), CallLog()
+    agent = RSO(options, AgentContext(CATALOGUE, VisibleCase("u1", ()), 1, {"planner": policy}))
+    model = FakeModel(lambda call: replying()[call.step.name])
+    ask = make_ask(model, prompts_of("agents", "rso"), journal=journal)
+    turn = asyncio.run(agent.respond(Dialogue(list(SAID)), ask))
+    assert (turn.strategy, turn.action) == (label, action)
+    first, *_, last = [record.call for record in journal.records]
+    assert (first.role, first.step.name) == ("agent.planner", "decide")
+    assert prompt(first) == "\n".join(f"{m.speaker}: {m.text}" for m in SAID)
+    assert f'Your strategy, "{label}": {STRATEGIES[label]}.' in prompt(last)
+    assert "strategy" not in prompt(answered(replying())[1][-1])
+
+
+def test_every_label_of_the_planner_has_an_instruction():
+    assert set(STRATEGIES) == set(labels_of("inspired")) >= set(labels_of("table1"))
 
 
 def test_the_planner_can_be_switched_off():

@@ -1,0 +1,74 @@
+"""A sweep with foreign recommenders, one of which does everything wrong: all others continue."""
+
+# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
+# pyright: reportAttributeAccessIssue=false
+
+import threading
+
+from tests.agents.http.server import Foreign, Sent
+from tests.runner.reading import raw
+from tests.sweep_files import write_sweep
+
+CASES = 10
+HANGS = threading.Event()
+
+
+def bad(number):
+    """What a server does wrong in its dialogue `number`; None where it answers well."""
+    return {
+        1: Sent(b"<html>"),
+        2: Sent(b"x" * 1_000, endless=True),
+        3: Sent(b"", drop=True),
+        4: Sent({"error": "out of memory", "blame": "infrastructure"}, status=503),
+        5: Sent({"message": "m", "shown": [{"id": "no such id"}]}),
+        6: Sent({"message": "late"}, wait=HANGS),
+    }.get(number)
+
+
+def test_a_foreign_server_that_misbehaves_is_blamed_and_survived(tmp_path, crsweep):
+    sessions: list[str] = []
+
+    def reply(request):
+        if request["session"] not in sessions:
+            sessions.append(request["session"])
+        wrong = bad(sessions.index(request["session"]))
+        return wrong or {"message": "Which genre would you like?"}
+
+    with Foreign(reply) as worse, Foreign(lambda request: {"message": "What?"}) as fine:
+        agents = [
+            {
+                "name": "http",
+                "system": system,
+                "url": server.url,
+                "timeout": 3,
+                "most_bytes": 50_000,
+            }
+            for system, server in (("worse", worse), ("fine", fine))
+        ]
+        path = write_sweep(
+            tmp_path,
+            grid={"agent": agents},
+            roles={"user": "strong"},
+            cases={"sample": CASES},
+            limits={"max_turns": 2},
+            retries={"transient": 0, "episode": 0},
+            run={"executor": "local", "concurrency": 2},
+        )
+        done = crsweep("run", path, check=3)
+        HANGS.set()
+    episodes = raw(tmp_path / "out", "episodes")
+    axis = episodes["axes"].map(lambda axes: "worse" if "worse" in dict(axes)["agent"] else "fine")
+    assert set(episodes[axis == "fine"].status) == {"done"}
+    assert len(episodes[axis == "fine"]) == CASES
+    mine = episodes[axis == "worse"]
+    assert (mine.status == "done").sum() == CASES - 6
+    failed = mine[mine.status == "failed"]
+    words = " ".join(failed.error)
+    for said in ("expected a JSON object, found '<html>'", "more than 50,000 bytes",
+                 "no item with the id 'no such id'", "no whole answer within 3 s"):  # fmt: skip
+        assert said in words
+    assert set(failed[failed.error_class == "AgentError"].blame) == {"agent"}
+    gone = failed[failed.error_class == "EngineDead"]
+    assert set(gone.blame) == {"infrastructure"}
+    assert len(gone) == 2
+    assert "2 " in done.stdout
