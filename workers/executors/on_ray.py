@@ -105,7 +105,8 @@ class EpisodeWorker:
             Prepared(shared.key, shared.digest, shared.recipe, content)
             for shared, content in zip(artifacts, contents, strict=True)
         ]
-        self._artifacts += new
+        replaced = {each.key for each in new}  # the weights of a training loop change
+        self._artifacts = [each for each in self._artifacts if each.key not in replaced] + new
         if self._pool is not None:  # else it takes them when it starts
             self._pool.provide(new)
 
