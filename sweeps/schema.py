@@ -170,18 +170,24 @@ class Caps(_Part):
     """GPUs times the hours that engines of the sweep held them."""
 
 
-def _number_or_auto(value: Any) -> Any:
-    """One message for the two forms that it may have."""
-    if value == "auto" or (type(value) is int and 1 <= value <= 100_000):
-        return value
-    raise ValueError(f"expected auto, or a whole number from 1 to 100,000, found {value!r}")
+def _number_or_auto(most: int) -> BeforeValidator:
+    """One message for the two forms that a value may have."""
+
+    def check(value: Any) -> Any:
+        if value == "auto" or (type(value) is int and 1 <= value <= most):
+            return value
+        raise ValueError(f"expected auto, or a whole number from 1 to {most:,}, found {value!r}")
+
+    return BeforeValidator(check)
 
 
 class Run(_Part):
     """How to run: nothing here changes an outcome."""
 
     executor: Literal["ray", "local"] = "ray"
-    episode_workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = 2
+    episode_workers: Annotated[
+        Annotated[int, Field(ge=1, le=1024)] | Literal["auto"], _number_or_auto(1024)
+    ] = 2
     """Processes that play dialogues. `auto`: one on every node of the cluster, also on nodes that
     join during the run."""
     gpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -189,7 +195,7 @@ class Run(_Part):
     mixed_gpus: bool = False
     """Whether engines may use GPUs of several types, and several versions of vLLM."""
     concurrency: Annotated[
-        Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"], BeforeValidator(_number_or_auto)
+        Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"], _number_or_auto(100_000)
     ] = 64
     """Dialogues at once, over all workers. `auto` begins with 64, adds as long as engines and
     servers have room, and takes away when they have none."""

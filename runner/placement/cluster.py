@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Sequence
 
+from runner.placement.elastic import capped, main_type, of_type
 from runner.placement.packing import Node
 from sweeps.plan import Plan
 from workers.backends.core.backend import ClusterNode
@@ -20,7 +21,8 @@ def nodes_of(plan: Plan, gpus: Sequence[int]) -> tuple[list[Node], bool]:
     """
     run = plan.loaded.header.run
     if gpus:
-        return [Node(f"node{i}", count) for i, count in enumerate(gpus)], False
+        imagined = [ClusterNode(f"node{i}", count, 0) for i, count in enumerate(gpus)]
+        return [Node(n.node_id, n.gpus) for n in capped(imagined, run.gpus)], False
     if run.executor == "local":
         return [], False
     if run.ray_address is not None:
@@ -28,14 +30,18 @@ def nodes_of(plan: Plan, gpus: Sequence[int]) -> tuple[list[Node], bool]:
 
         start_ray(run.ray_address)
         try:
-            return cluster(cluster_nodes())
+            return cluster(capped(_of_one_type(cluster_nodes(), mixed=run.mixed_gpus), run.gpus))
         finally:
             stop_ray()
     here = gpu_memories()
     name = socket.gethostname()
     if here:
-        return [Node(name, len(here))], False
+        return cluster(capped([ClusterNode(name, len(here), 0)], run.gpus))
     return [Node(name, os.cpu_count() or 1)], True
+
+
+def _of_one_type(nodes: Sequence[ClusterNode], *, mixed: bool) -> Sequence[ClusterNode]:
+    return nodes if mixed else of_type(nodes, main_type(nodes))
 
 
 def gpu_memories() -> list[float]:

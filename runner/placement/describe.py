@@ -52,7 +52,8 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
         )
         for key in part.stage.loads:
             where = [one for one in part.stage.allocations if one.engine == key]
-            lines.append(f"    load {labels[key]}: {replica_words(where, unit(cpu))}")
+            more = ", more where there is room" if run.needs.specs[key].elastic else ""
+            lines.append(f"    load {labels[key]}: {replica_words(where, unit(cpu))}{more}")
     lines += ["  " + line for line in notes_of(run.needs)]
     for reason in dict.fromkeys(run.misfits.values()):
         count = sum(found == reason for found in run.misfits.values())

@@ -6,14 +6,15 @@ import asyncio
 import gc
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from agents.core.artifacts import Content, Progress, Recipe
@@ -43,6 +44,9 @@ from workers.results.bundles import BundleWriter
 log = logging.getLogger(__name__)
 
 _ADDRESS_SECONDS = 30.0
+# That a worker may be out of reach. Ray finds out earlier whether its node is gone.
+_UNREACHED_SECONDS = 300.0
+_AGAIN_SECONDS = 1.0
 
 
 class WorkerLost(Exception):
@@ -74,6 +78,7 @@ class EpisodeWorker:
         self._owners = owners
         self._engines = Engines(processes, connect)
         self._pool: TaskPool | None = None
+        self._last: dict[str, tuple[int, asyncio.Task[Any]]] = {}
         self._artifacts: list[Prepared] = []
         log_to(job.folder.logs, f"{job.epoch:06d}-{name}")
         # Thousands of live rows wait for their bundle, and none is garbage: looking through them
@@ -109,6 +114,14 @@ class EpisodeWorker:
         self._artifacts = [each for each in self._artifacts if each.key not in replaced] + new
         if self._pool is not None:  # else it takes them when it starts
             self._pool.provide(new)
+
+    async def once(self, number: int, method: str, *given: Any) -> Any:
+        """What a method gives; of a call that comes again (its answer was lost) as before."""
+        last, answer = self._last.get(method, (0, None))
+        if answer is None or last != number:
+            answer = asyncio.create_task(getattr(self, method)(*given))
+            self._last[method] = number, answer
+        return await asyncio.shield(answer)
 
     async def add(self, tasks: Sequence[Task]) -> None:
         assert self._pool is not None
@@ -150,6 +163,7 @@ class RayWorker:
         node: str | None = None,
     ) -> None:
         self.name, self.node = name, node
+        self._number = 0
         self.slots = slots
         self._environment = environment
         # No CPUs are reserved: a worker waits for models most of the time, and a small
@@ -161,43 +175,48 @@ class RayWorker:
         ).remote(job, name, slots, processes, owners)
 
     async def start(self) -> int:
-        return await self._get(self._actor.start.remote(self._environment))
+        return await self._get(lambda: self._actor.start.remote(self._environment))
 
     async def update_engines(self, view: EngineViews) -> None:
         """Sends it which replicas are up. A lost worker is ignored."""
         try:
-            await self._get(self._actor.update_engines.remote(view))
+            await self._get(lambda: self._actor.update_engines.remote(view))
         except WorkerLost as error:
             log.warning("cannot inform worker %s about the engines: %s", self.name, error)
 
     async def provide(self, artifacts: Sequence[Shared]) -> None:
-        await self._get(self._actor.provide.remote(artifacts))
+        await self._get(lambda: self._actor.provide.remote(artifacts))
 
     async def add(self, tasks: Sequence[Task]) -> None:
-        await self._get(self._actor.add.remote(list(tasks)))
+        await self._once("add", list(tasks))
 
     async def resize(self, slots: int, processes: int) -> None:
         """It runs `slots` tasks at once, one of `processes` that share the engines."""
-        await self._get(self._actor.resize.remote(slots, processes))
+        await self._get(lambda: self._actor.resize.remote(slots, processes))
         self.slots = slots
 
     async def withdraw(self) -> None:
-        await self._get(self._actor.withdraw.remote())
+        await self._get(lambda: self._actor.withdraw.remote())
 
     async def report(self, wait: float, drain: bool) -> Report:
-        return await self._get(self._actor.report.remote(wait, drain))
+        return await self._once("report", wait, drain)
 
     async def stop(self) -> Report:
-        return await self._get(self._actor.stop.remote())
+        return await self._once("stop")
 
     def abandon(self) -> None:
         """Ends the actor, whatever it is doing."""
         ray.kill(self._actor)
 
+    async def _once(self, method: str, *given: Any) -> Any:
+        self._number += 1
+        number = self._number
+        return await self._get(lambda: self._actor.once.remote(number, method, *given))
+
     @staticmethod
-    async def _get(answer: Any) -> Any:
+    async def _get(call: Callable[[], Any]) -> Any:
         try:
-            return await answer
+            return await _reached(call, _UNREACHED_SECONDS)
         except RayTaskError as error:
             # The pool's own error: the driver distinguishes errors by class.
             if isinstance(error.cause, CrsweepError):
@@ -219,6 +238,19 @@ async def _address_of(owner: Any) -> Address:
         raise OSError(f"its actor fails: {error.cause!r}") from error
     except (RayError, TimeoutError) as error:
         raise OSError(f"its actor does not answer: {error!r}") from error
+
+
+async def _reached(call: Callable[[], Any], seconds: float) -> Any:
+    """What an actor answers, asked again for so long while a cut link hides it. It may have got the
+    call all the same."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return await call()
+        except ActorUnavailableError:
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(_AGAIN_SECONDS)
 
 
 class RayCache:
@@ -284,10 +316,10 @@ class RayReplica:
         ).remote(spec, name, log_folder, cpu_share)
 
     async def hello(self, known: str | None, wait: float) -> ReplicaStatus:
-        return await _or_lost(self._actor.hello.remote(known, wait, self._environment))
+        return await _or_lost(lambda: self._actor.hello.remote(known, wait, self._environment))
 
     async def counts(self) -> Counts:
-        return await _or_lost(self._actor.counts.remote())
+        return await _or_lost(lambda: self._actor.counts.remote())
 
     def kill(self, *, restart: bool) -> None:
         ray.kill(self._actor, no_restart=not restart)
@@ -322,10 +354,10 @@ def _fit_steps(task: FitSpec, state: Content | None, gpu: bool) -> Iterator[Prog
     yield from fit_steps(task, state)
 
 
-async def _or_lost(answer: Any) -> Any:
-    """What an actor answers; ReplicaLost where it cannot."""
+async def _or_lost(call: Callable[[], Any]) -> Any:
+    """What an actor answers; ReplicaLost where it cannot. Who asks bounds the time."""
     try:
-        return await answer
+        return await _reached(call, _UNREACHED_SECONDS)
     except RayTaskError as error:
         raise ReplicaLost(f"a fault in the replica: {error.cause!r}") from error
     except RayError as error:
