@@ -96,8 +96,9 @@ def local_cluster(nodes: int, at: str = "127.0.0.1", **settings: str) -> Iterato
 def free_ports(count: int) -> list[int]:
     """Ports below those that Ray gives to its workers (10002 and above)."""
     found: list[int] = []
+    first = 7000 + os.getpid() % 2000  # another cluster may be looking, too
     with ExitStack() as stack:
-        for port in range(7000, 9900):
+        for port in range(first, 9900):
             listener = stack.enter_context(socket.socket())
             try:
                 listener.bind(("127.0.0.1", port))
