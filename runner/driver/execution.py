@@ -34,6 +34,8 @@ from workers.results.bundles import committed_by
 
 log = logging.getLogger(__name__)
 
+_ONE_SIGNAL_SECONDS = 5.0  # in which SIGTERM from several senders is one request
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -158,19 +160,27 @@ async def _run(
 
 
 class _Interrupts:
-    """Sets `stopping` at the first interrupt, and when the lease is lost; the second is raised."""
+    """Sets `stopping` at the first interrupt, and when the lease is lost; the second is raised.
+
+    SIGTERM that comes again at once is no second one.
+    """
 
     def __init__(self, session: Session) -> None:
         self.stopping = asyncio.Event()
         self._session, self._loop = session, asyncio.get_running_loop()
+        self._asked = 0.0
         self._terminate = signal.getsignal(signal.SIGTERM)
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._interrupt)
+            self._loop.add_signal_handler(number, self._interrupt, number)
         session.lease.when_lost = lambda: self._loop.call_soon_threadsafe(self.stopping.set)
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, number: int) -> None:
         if self.stopping.is_set():
+            # SLURM signals all processes of a job, and its script passes the signal on.
+            if number == signal.SIGTERM and self._loop.time() - self._asked < _ONE_SIGNAL_SECONDS:
+                return
             raise KeyboardInterrupt
+        self._asked = self._loop.time()
         self._session.console.print(
             f"stopping: finished {self._session.work.noun}s are being committed ..."
         )
