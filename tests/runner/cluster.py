@@ -40,15 +40,16 @@ class LocalCluster:
         folder = self.folder / str(self.nodes)
         self.nodes += 1
         ray = Path(sys.executable).with_name("ray")
-        subprocess.run(
+        done = subprocess.run(
             [*within, ray, "start", *(place or [f"--address={self.gcs}"]),
              "--num-cpus=1",
              # Its own, as on another machine: nodes unpack what is sent into it.
              f"--temp-dir={folder}", f"--node-ip-address={at}",
              f"--dashboard-agent-listen-port={agent_port}", "--disable-usage-stats"],
-            check=True, capture_output=True, env=self.ray_env, cwd=self.folder,
+            capture_output=True, text=True, env=self.ray_env, cwd=self.folder,
             timeout=LAST_GUARD_SECONDS,
         )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
         return folder
 
     def end_node(self, folder: Path) -> None:
