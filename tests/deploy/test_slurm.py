@@ -1,7 +1,7 @@
 """The sbatch script: checked by shellcheck, and run with stand-ins for SLURM and Ray.
 
-The stand-ins are small scripts that run what they are given on this machine. The script has not run
-with SLURM itself yet.
+The stand-ins are small scripts that run what they are given on this machine. With SLURM itself the
+script was run by hand, on one node: docs/cluster.md.
 """
 
 from __future__ import annotations
