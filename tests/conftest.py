@@ -94,7 +94,7 @@ def _sendable(value: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or fills the call cache of whoever runs it, nor that of another test.
+    """No test reads or fills the call cache of the person who runs it, nor that of another test.
 
     Two servers on different ports may have the same model, and then the same calls.
     """

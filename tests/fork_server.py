@@ -153,7 +153,7 @@ def _child(job: Job) -> None:
     os.environ.update(job.env)
     added = job.env.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[1:1] = [each for each in added if each and each not in sys.path]
-    # As `python -m runner` has it: it stands in what is printed.
+    # As `python -m runner` has it: it is part of what is printed.
     __main__.__package__ = "runner"
     sys.orig_argv = [sys.executable, "-m", "runner", *job.words]
     sys.argv = [str(Path(entry.__file__).with_name("__main__.py")), *job.words]

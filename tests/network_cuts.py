@@ -99,7 +99,7 @@ def apart() -> Iterator[tuple[LocalCluster, list[Link]]]:
 
 
 def test_a_link_that_is_cut_costs_calls_in_flight_at_most(apart, start, tmp_path, monkeypatch):
-    """For 5 s no node is lost. For 90 s one is, and the run goes on without it."""
+    """For 5 s no node is lost. For 90 s one is, and the run continues without it."""
     cluster, (first, second) = apart
     for name, value in (cluster.ray_env | cluster.env).items():
         monkeypatch.setenv(name, value)

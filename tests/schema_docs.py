@@ -78,7 +78,7 @@ def page() -> str:
 
 
 def _comments() -> dict[str, dict[str, str]]:
-    """Table -> column -> what the comment beside its field says."""
+    """Table -> column -> what the comment next to its field says."""
     found: dict[str, dict[str, str]] = {}
     table, above = "", ""
     for line in (ROOT / "sweeps/storage/records.py").read_text(encoding="utf-8").splitlines():

@@ -18,7 +18,7 @@ LINK = re.compile(r"\]\(([^)#:]*)(?:#([^)]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
-def test_the_worked_example_of_a_new_agent_runs_as_it_stands(tmp_path, crsweep):
+def test_the_worked_example_of_a_new_agent_runs_unchanged(tmp_path, crsweep):
     page = (ROOT / "docs/add-an-agent.md").read_text()
     blocks: dict[str, str] = {}
     for language, text in BLOCK.findall(page):
@@ -54,7 +54,7 @@ def test_the_worked_example_of_a_new_recommender_is_one(tmp_path, monkeypatch):
     assert recommender.scores([0]).tolist() == [0, 1, 2, 0]
 
 
-def test_the_worked_example_of_a_new_domain_runs_as_it_stands(tmp_path, crsweep):
+def test_the_worked_example_of_a_new_domain_runs_unchanged(tmp_path, crsweep):
     blocks = BLOCK.findall((ROOT / "docs/add-a-domain.md").read_text())
     texts: dict[str, list[str]] = {}
     for language, text in blocks:
@@ -154,7 +154,7 @@ def test_every_metric_is_documented():
         assert f"`{name}" in page, name
 
 
-def test_the_example_of_judging_recordings_runs_as_it_stands(tmp_path, crsweep):
+def test_the_example_of_judging_recordings_runs_unchanged(tmp_path, crsweep):
     page = (ROOT / "docs/recordings.md").read_text()
     blocks = [(language, text) for language, text in BLOCK.findall(page)]
     record = " ".join(next(text for language, text in blocks if language == "json").split())

@@ -36,7 +36,7 @@ def test_no_file_is_long_without_a_reason_at_its_head():
         ("", 450, None),
         ("", 451, "a.py has 451 lines"),
         (f"# {REASON} its rows are one table.\n", 450, None),
-        ("\n" * HEAD + f"# {REASON} nobody reads this far.\n", 450, "a.py has 466 lines"),
+        ("\n" * HEAD + f"# {REASON} no reader gets this far.\n", 450, "a.py has 466 lines"),
     ],
 )
 def test_a_long_file_is_found_unless_its_head_gives_a_reason(tmp_path, head, lines, expected):

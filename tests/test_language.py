@@ -21,7 +21,7 @@ LIMIT = 64
 PHRASES = (
     # The thirteen words of the house rules, with their forms.
     r"told|tells",
-    r"stands?(?! for\b)|stood|standing",
+    r"stands?(?! for\b|[-_ ]?ins?(?![a-z]))|stood|standing",
     r"beside",
     r"nobody|somebody|anybody|everybody",
     r"whoever",

@@ -1,4 +1,4 @@
-"""One conformance test over everything that is discovered: whoever adds a plug-in is checked."""
+"""One conformance test over everything that is discovered: every new plug-in is checked."""
 
 # What is None or lacking fails its test.
 # pyright: reportOptionalMemberAccess=false, reportTypedDictNotRequiredAccess=false

@@ -131,7 +131,7 @@ def test_without_entities_no_relation_is_asked_for():
     assert (done.strategy, done.extra["looked_up"]) == ("without knowledge", [])
 
 
-def test_a_probe_is_not_told_the_topic_of_the_question():
+def test_a_probe_does_not_see_the_topic_of_the_question():
     goal = {"topic": "the decade", "goal": "ask"}
     model = FakeModel(by_step(**REPLIES | {"goal": goal}))
     speaker = agent()

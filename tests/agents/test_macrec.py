@@ -151,7 +151,7 @@ def test_an_answer_that_names_no_candidate_is_judged_and_sent_back_by_what_it_na
         assert "(none)" not in prompt
 
 
-def test_a_probe_searches_where_nobody_has_and_leaves_the_turn_as_it_was():
+def test_a_probe_searches_if_nothing_else_has_and_leaves_the_turn_as_it_was():
     turn, model, would = turn_of(answers(open=thought("ask")), probe=True)
     assert (turn.action, turn.candidates, turn.extra["queries_selected"]) == ("ask", None, 0)
     assert ids(would) == ["7", "5"]

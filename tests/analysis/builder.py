@@ -376,7 +376,7 @@ def _random_episode(
         blame = random_.choice(["infrastructure", "agent", "user", "critic"])
         built.failed(cell, case_id, seed, blame, attempt=attempt, **_words(random_, cell, None))
         return
-    for copy in range(1 + (random_.random() < 0.2)):  # a stray worker: done twice, told apart
+    for copy in range(1 + (random_.random() < 0.2)):  # a stray worker: done twice, as two attempts
         success = random_.choice([None, 1, 2, 3, 4, 5])
         built.episode(
             cell,

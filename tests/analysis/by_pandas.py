@@ -82,7 +82,7 @@ Score = Callable[[Any, Raw], tuple[float, float] | None]  # (num, den); None: un
 
 
 def expected(found: Raw, score: Score, cell_id: str, *, completed: bool = False) -> Expected:
-    """Mean and std of the per-seed values, and the episodes that they stand on."""
+    """Mean and std of the per-seed values, and the episodes behind them."""
     means, n = [], 0
     for episodes in found.episodes.get(cell_id, {}).values():
         pairs = []

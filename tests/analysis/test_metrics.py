@@ -178,7 +178,7 @@ CALLS = [
         ("tokens@agent.planner", 105 / 2),
         ("tokens@agent.probe", 1005 / 2),
         ("tokens@user", 25 / 2),
-        ("tokens@nobody", None),
+        ("tokens@no_role", None),
         ("tokens@agent:nothing", None),
     ],
 )

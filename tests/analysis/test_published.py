@@ -307,7 +307,7 @@ NOT_BUILT = {"crif", "scpr"}
     [agent for name in published.names() for agent in published.read(name).agents.values()],
     ids=lambda wanted: "-".join(map(str, wanted.values())),
 )
-def test_a_row_stands_for_an_agent_with_such_options(wanted):
+def test_a_row_matches_an_agent_with_such_options(wanted):
     if wanted["name"] in NOT_BUILT:
         assert find_spec(f"agents.{wanted['name']}") is None
         return

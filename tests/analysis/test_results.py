@@ -40,7 +40,7 @@ def test_the_earliest_done_attempt_wins_whatever_a_stray_worker_adds(tmp_path):
     assert make_table(results, ["sr@5"]).rows[0].values[0].mean == 1.0
 
 
-def test_the_latest_failure_stands_where_no_attempt_is_done(tmp_path):
+def test_the_latest_failure_counts_if_no_attempt_is_done(tmp_path):
     built = one_cell()
     for attempt, (epoch, ended) in enumerate([(1, 5.0), (2, 1.0), (2, 4.0), (1, 9.0)]):
         built.failed(
@@ -150,10 +150,12 @@ def test_a_file_given_as_the_folder_is_refused(tmp_path):
         Results.open(sweep)
 
 
-def test_what_does_not_fit_into_memory_is_not_written_where_somebody_stands(tmp_path, monkeypatch):
-    standing = tmp_path / "standing"
-    standing.mkdir()
-    monkeypatch.chdir(standing)
+def test_what_does_not_fit_into_memory_is_not_written_into_the_current_folder(
+    tmp_path, monkeypatch
+):
+    current = tmp_path / "current"
+    current.mkdir()
+    monkeypatch.chdir(current)
     built = one_cell()
     built.episode(built.cells[0], "u0", 0)
     results = Results.open(built.write(tmp_path / "out"))
@@ -161,7 +163,7 @@ def test_what_does_not_fit_into_memory_is_not_written_where_somebody_stands(tmp_
     results.query("CREATE TEMP TABLE large AS SELECT hash(range) AS a FROM range(12000000)")
     (spilt,) = results.query("SELECT sum(size) FROM duckdb_temporary_files()").fetchone()
     assert spilt > 0
-    assert list(standing.iterdir()) == []
+    assert list(current.iterdir()) == []
 
 
 def test_only_tables_are_joined_in_the_order_written(tmp_path):

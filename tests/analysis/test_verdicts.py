@@ -123,7 +123,7 @@ def test_persuasiveness_in_each_definition(tmp_path, metric, mean, n):
     assert (found.mean, found.episodes) == (pytest.approx(mean), n)
 
 
-def test_what_persuasiveness_stands_on_is_printed_below_the_table(tmp_path):
+def test_what_persuasiveness_is_based_on_is_printed_below_the_table(tmp_path):
     notes = table_of(judged_intentions(), tmp_path, "sr@5", "prs_zero_if_rejected").notes
     assert (
         "persuasiveness by judge intention: 6 recommendations, 4 used by prs_filtered, 1 with "

@@ -39,7 +39,7 @@ from workers.processes.channel import Server, connect
 LIMIT = 1.0  # by chance it must not be faster
 TURNS = 8
 AT_ONCE = 48
-_OPENING = "You recommend films. The user tells what they like, and you answer in a few words. "
+_OPENING = "You recommend films. The user says what they like, and you answer in a few words. "
 _SAYS = "I liked the last one, but I would rather see something slower, with fewer people in it. "
 
 

@@ -55,15 +55,15 @@ def write(folder: Path) -> None:
 def main(folder: Path) -> None:
     if not (folder / f"meta_{CATEGORY}.jsonl.gz").exists():
         write(folder)
-    told = []
-    WATCHER.set(lambda path, lines, share: told.append(lines))
+    heard = []
+    WATCHER.set(lambda path, lines, share: heard.append(lines))
     wall, cpu = time.perf_counter(), time.process_time()
     domain = Amazon2023(build_options(Amazon2023.Options, {"path": folder}))  # pyright: ignore[reportArgumentType]
     counts = domain.statistics()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{REVIEWS:,} reviews: {cpu:.1f} s of CPU, {wall:.1f} s, {peak:.0f} MiB, {counts}")
-    print(f"progress was reported {len(told)} times", *domain.remarks(), sep="\n")
+    print(f"progress was reported {len(heard)} times", *domain.remarks(), sep="\n")
     assert wall < 60 and peak < 2048, "expected 60 s and 2 GiB at most"
 
 

@@ -4,7 +4,7 @@
 
 One client, 64 calls at once, through the wire to an owner in a process of its own. Hits are spread
 over a sealed segment of `--entries` calls; a put counts when it is durable in the journal, which
-lies in `--folder` (the working folder by default: a memory disk would flatter it). The peer is
+is in `--folder` (the working folder by default: a memory disk would flatter it). The peer is
 plain SQLite in WAL mode with synchronous=FULL, in the same process and on the same disk: a query a
 lookup, a transaction for 64 puts. Medians of 5 rounds. Limits: at least 20,000 hits/s, at most 1 ms
 a put.

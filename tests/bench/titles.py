@@ -36,7 +36,7 @@ class Counts(NamedTuple):
 
 
 def count(titles: Sequence[str]) -> Counts:
-    """Grounds every title and every name of it, beside its year and without."""
+    """Grounds every title and every name of it, with its year and without."""
     index = TitleIndex(titles)
     fate: Counter[str] = Counter()
     with_names, misgrounded = 0, []

@@ -2,7 +2,7 @@
 
     python -m tests.bench.versus fab119c HEAD --pairs 10 -- throughput --dialogues 300 --runs 1
 
-Both revisions are checked out beside each other and run in turn, old first in one pair and new
+Both revisions are checked out next to each other and run in turn, old first in one pair and new
 first in the next. A pair's ratio is the new `efficiency` over the old (a benchmark's last line), so
 1 is equal and more is faster. Printed are all pairs, the median ratio, and its 95 % percentile
 bootstrap interval over pairs.

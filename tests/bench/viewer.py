@@ -39,7 +39,7 @@ from tests.conftest import ROOT
 
 OPEN_LIMIT, PAGE_LIMIT, MEMORY_LIMIT = 15.0, 1.0, 1024
 SEEDS, TURNS, FILE, BUNDLE = 5, 8, 2_000, 128
-TEXT = "a sentence about a film that somebody might like, with a reason for it " * 3
+TEXT = "a sentence about a film that a user might like, with a reason for it " * 3
 
 
 def write(folder: Path, episodes: int) -> None:

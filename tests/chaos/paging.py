@@ -139,8 +139,8 @@ def main() -> None:
         time.sleep(5)  # until the viewer looks at the folder again
         total, found = viewer.walk()
         check(total, found)
-        standing = Results.open(out).query("SELECT attempt_id FROM episodes").fetchall()
-        assert set(found) == {attempt for (attempt,) in standing}, "the last walk misses dialogues"
+        current = Results.open(out).query("SELECT attempt_id FROM episodes").fetchall()
+        assert set(found) == {attempt for (attempt,) in current}, "the last walk misses dialogues"
         viewer.process.terminate()
         print(f"{walks + 1:,} walks over {seen + len(found):,} dialogues, the last over {total:,}")
 

@@ -231,7 +231,7 @@ class Storm:
 
 
 def lives(process: psutil.Process) -> bool:
-    """Whether it runs: one that is dead and that nobody has asked after does not."""
+    """Whether it runs: a dead one that has not been looked up does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -147,7 +147,7 @@ def test_workers_join_the_head_and_only_its_end_ends_the_job(slurm, tmp_path):
         "run.ray_address=auto at 10.0.0.1:7777"
     )
     assert {"srun head", "srun worker"} <= set(log())
-    assert "token 600 64" in lines  # nobody else can run code on the nodes
+    assert "token 600 64" in lines  # no one else can run code on the nodes
     assert not any("requeue" in line for line in lines)
     assert not list(tmp_path.glob(".crsweep-*"))
 

@@ -51,7 +51,7 @@ def test_a_package_that_shadows_ours_is_named_with_its_distribution(tmp_path):
         (["table", "out", "--format", "htm"], "'htm' is not one of 'text', 'csv'"),
         (["status", "out", "more"], "got unexpected extra argument(s) (more)"),
         (["plan", "/nowhere.yaml"], "there is no sweep file /nowhere.yaml"),
-        (["status", "~nobody-of-this-name"], "there is no home folder ~nobody-of-this-name"),
+        (["status", "~no-such-user"], "there is no home folder ~no-such-user"),
         (["table", "pyproject.toml"], "expected the output folder of a sweep, found the file"),
         (["table", "agnts"], "there is no folder agnts; did you mean 'agents'?"),
         (["table", "agents"], "agents contains no sweep (there is no manifest.json in it)"),

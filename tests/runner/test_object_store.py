@@ -163,7 +163,7 @@ def test_after_sigkill_no_completed_call_is_paid_for_twice_from_the_same_working
 def test_with_a_journal_elsewhere_another_machine_goes_on_without_paying_twice(
     tmp_path, crsweep, at, start
 ):
-    """The working folder of the first machine, and all that lies in it, is gone."""
+    """The working folder of the first machine, and all that is in it, is gone."""
     at = f"{at}-{uuid.uuid4().hex}"
     logs = ROOT / "logs" / BUCKET / "tests" / at.rpartition("/")[2]
     shared = tmp_path / "shared"
@@ -255,7 +255,7 @@ def test_a_driver_whose_lease_was_taken_over_learns_it(at, monkeypatch):
     assert json.loads(read(folder, "lease.json")) == other
 
 
-def test_a_change_that_somebody_else_came_before_is_made_again(at):
+def test_a_change_that_another_came_before_is_made_again(at):
     folder = folder_at(at)
     seen = []
 

@@ -171,7 +171,7 @@ def test_a_decomposed_title_is_the_same_title():
 
 
 @given(st.text(max_size=60), st.sampled_from(TITLES), st.text(max_size=20))
-def test_a_title_of_several_words_is_found_whatever_stands_around_it(before, title, after):
+def test_a_title_of_several_words_is_found_whatever_is_around_it(before, title, after):
     found = seen(f"{before} {title.upper()} {after}", title)
     assert found is not None
 

@@ -1,7 +1,7 @@
 """A kind of task that exists in tests alone: surveys among the simulated users.
 
 A survey asks the model of the role `user` some questions, and commits one row an answer to a table
-of its own. All that crsweep is told of it are the three entries that `register` makes.
+of its own. All that crsweep knows of it are the three entries that `register` makes.
 """
 
 from __future__ import annotations

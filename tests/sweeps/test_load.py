@@ -54,7 +54,7 @@ def test_extends_of_a_missing_file_or_in_a_circle_is_refused(tmp_path):
     path = tmp_path / "a.yaml"
     path.write_text("extends: b.yaml\n")
     assert "there is no sweep file" in refused(path)
-    for base in (".", "~nobody-of-this-name/x.yaml"):
+    for base in (".", "~no-such-user/x.yaml"):
         path.write_text(f"extends: {base}\n")
         assert refused(path).startswith(f"{path}: extends: ")
     path.write_text("extends: b.yaml\n")
@@ -111,7 +111,7 @@ def test_roles_and_models_with_dotted_names_can_be_axes_and_overrides(tmp_path):
         roles={"user": "w1.5", "agent": "weak"},
     )  # fmt: skip
     plan = plan_of(path, "roles.agent.probe=strong", "models.weak.skill=0.3")
-    assert {c.axes["roles.agent.planner"] for c in plan.cells} == {"strong"}  # nobody plans yet
+    assert {c.axes["roles.agent.planner"] for c in plan.cells} == {"strong"}  # no agent plans yet
     assert {c.axes["models.w1.5.skill"] for c in plan.cells} == {"0.1", "0.2"}
     assert plan.cells[0].config.roles["agent.probe"] == "strong"
 

@@ -63,7 +63,7 @@ def test_all_that_is_missing_is_left_out_at_once_and_the_rest_runs(root):
     assert domains(plan_of(path, override)) == ["ml-1m", "s"]
 
 
-def test_entries_of_one_name_are_told_apart_with_their_paths_unexpanded(root):
+def test_entries_of_one_name_are_named_with_their_paths_unexpanded(root):
     write_amazon(root / "books")
     books = entry("amazon", "books", k_core=2)
     path = sweep(root, grid={"domain": [books, BEAUTY], "agent": ["rah"]})

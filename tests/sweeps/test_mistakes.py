@@ -211,7 +211,7 @@ def test_a_missing_data_folder_is_named_with_the_line_of_its_path(tmp_path):
     assert "did you mean 'ml-100k'?" in message
 
 
-def test_a_model_that_nobody_speaks_with_is_checked_but_needs_no_weights(tmp_path):
+def test_a_model_that_no_role_uses_is_checked_but_needs_no_weights(tmp_path):
     absent = {"backend": "vllm", "model": str(tmp_path / "absent")}
     models = {**BASE["models"], "other": absent}
     assert plan_of(write_sweep(tmp_path, models=models)).cells

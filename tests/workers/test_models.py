@@ -19,7 +19,7 @@ from workers.models import BoundModel
 
 
 class Embedding(Backend):
-    """Fails as told, then embeds each text as `row`."""
+    """Fails as requested, then embeds each text as `row`."""
 
     class Options(Options):
         lost: int = 0
@@ -86,7 +86,7 @@ class OneFlight:
         return await self.made[key]
 
 
-def test_all_who_wait_for_an_engine_to_load_know_how_long_and_nobody_else(monkeypatch):
+def test_only_those_who_wait_for_an_engine_to_load_know_how_long(monkeypatch):
     monkeypatch.setattr("workers.models.plugins.load", lambda *_: Loading)
 
     async def main():

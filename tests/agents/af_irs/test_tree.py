@@ -174,7 +174,7 @@ def test_names_of_many_values_make_no_attributes_unless_they_are_asked_for():
         built(PreferenceTree(40, 40, 5, None, 0), catalogue, model)
 
 
-def test_attributes_can_be_chosen_by_name_and_wrong_names_are_told():
+def test_attributes_can_be_chosen_by_name_and_wrong_names_are_refused():
     assert [a.fact.value for a in attributes_of(FILMS, ("mood",))] == ["calm", "tense"]
     with pytest.raises(UsageError, match=r"no item has an attribute 'gnre'; did you mean 'genre'"):
         attributes_of(FILMS, ("gnre",))

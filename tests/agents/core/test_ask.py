@@ -149,16 +149,18 @@ def test_the_seconds_of_a_call_leave_out_the_loading_of_its_engine(prompts, wait
     assert least <= journal.records[0].seconds <= most
 
 
-def test_who_watches_is_told_of_each_call_once_it_is_settled(prompts):
-    told = []
-    journal = CallLog(watch=lambda r: told.append((r.valid, type(r.error).__name__, r.seconds > 0)))
+def test_a_watcher_hears_of_each_call_once_it_is_settled(prompts):
+    heard = []
+    journal = CallLog(
+        watch=lambda r: heard.append((r.valid, type(r.error).__name__, r.seconds > 0))
+    )
     answers = scripted("no", {"colour": "red"}, EngineDead("gone", blame="infrastructure"))
     ask = make_ask(FakeModel(answers), prompts, journal=journal)
     asyncio.run(ask(PICK, who="me"))
-    assert told == [(False, "NoneType", True), (True, "NoneType", True)]
+    assert heard == [(False, "NoneType", True), (True, "NoneType", True)]
     with pytest.raises(EngineDead):
         asyncio.run(ask(PICK, who="me"))
-    assert told[2:] == [(False, "EngineDead", True)]
+    assert heard[2:] == [(False, "EngineDead", True)]
     assert len(journal.records) == 3
 
 

@@ -88,7 +88,7 @@ def test_an_empty_list_says_why(titles, reason):
     assert len(named.misses) == len(titles)
 
 
-def test_without_candidates_nobody_was_asked():
+def test_without_candidates_no_model_was_asked():
     assert GroundedTitles(asked=False).empty_reason == "no_candidates"
     assert GroundedTitles((HEAT,), asked=False).empty_reason is None
 

@@ -58,7 +58,7 @@ def test_a_tie_between_two_titles_is_not_guessed():
 
 
 def test_titles_of_nothing_in_the_catalogue_stay_ungrounded():
-    assert ground("A Film That Nobody Made") is None
+    assert ground("A Film Never Made") is None
     assert ground("") is None
     assert ground("()!?") is None
 
@@ -111,7 +111,7 @@ def test_every_title_means_itself(titles):
         ("Leon (1994)", FILMS[8], "subtitle_left_out"),
         ("The Hairy Bird", "Strike! (a.k.a. All I Wanna Do, The Hairy Bird) (1998)", "second_name"),
         ("Fargo (Coen) (1996)", "Fargo (1996)", "second_name"),
-        # Colons: what follows one, what stands before one.
+        # Colons: what follows one, what precedes one.
         ("The Empire Strikes Back (1980)", FILMS[11], "after_colon"),
         ("The Empire Strikes Back", FILMS[11], "after_colon"),
         ("Star Wars Episode V", FILMS[11], "subtitle_left_out"),

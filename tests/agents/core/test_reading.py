@@ -63,7 +63,7 @@ def test_braces_and_quotes_inside_of_strings_end_nothing(words):
         '{"words": "hi"',
         '{"words": "hi", "count": 9}',
         '{"words": "hi", "more": 1}',
-        '{"inner": {"words": "hi"}}',  # what stands inside of another object was not the reply
+        '{"inner": {"words": "hi"}}',  # what is inside another object was not the reply
         "{'words': 'hi'}",
         '{"words": "hi",}',
         '{"words": ""}',

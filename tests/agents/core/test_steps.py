@@ -231,7 +231,7 @@ VERBS += ("Analyse", "Infer", "List", "Rate", "Summarise", "Weigh", "Write")
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_every_field_is_described_by_an_instruction_that_nobody_can_give_as_an_answer(step):
+def test_every_field_is_described_by_an_instruction_that_is_no_answer(step):
     """A small model copies what reads like an answer: "what you say, in the words of the user"."""
     described = 0
     for schema in _objects(step.schema):

@@ -66,7 +66,7 @@ def replies(action: str, **changes: Any) -> dict[str, Any]:
         "react": {k: whole[k] for k in ("thoughts", "price_range", "action")},
         "probe": {"message": "What do you like?"},
         "narrow": {"message": "Women or men?"},
-        "sell": {"strategy": "social_proof", "sentence": "Everybody likes it."},
+        "sell": {"strategy": "social_proof", "sentence": "All our guests like it."},
     }
 
 

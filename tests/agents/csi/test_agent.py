@@ -133,7 +133,7 @@ def test_without_a_profile_it_searches_with_the_users_words_and_reads_the_budget
 def test_it_persuades_of_the_most_similar_item_above_the_budget():
     turn, calls = answered(suggested(), replies("persuasion", selected_item=["B1"]), *AFTER)
     assert ids(turn.shown) == ["B3", "B1"]  # the same category, and "blue"
-    assert turn.text == "Everybody likes it."
+    assert turn.text == "All our guests like it."
     assert turn.strategy == "social_proof"
     extra = turn.extra
     assert (extra["selected"], extra["candidate"], extra["candidate_over_budget"]) == (

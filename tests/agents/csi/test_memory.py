@@ -97,10 +97,10 @@ def test_dense_keys_are_the_models_embeddings_and_are_recorded_whole():
 
 @pytest.mark.parametrize(
     ("holds", "line"),
-    [("utterance", "- social proof: Everybody has it."), ("strategy", "- social proof\n")],
+    [("utterance", "- social proof: Half the town has it."), ("strategy", "- social proof\n")],
 )
 def test_what_convinced_others_is_shown_to_the_model_that_persuades(holds, line):
-    known = [entry("blue denim", "social_proof", "Everybody\nhas it."), entry("a lamp")]
+    known = [entry("blue denim", "social_proof", "Half the town\nhas it."), entry("a lamp")]
     memory = {**ONLINE, "holds": holds, "k": 1}
     agent = AGENT(
         OPTIONS(memory=memory), AgentContext(CATALOGUE, VisibleCase("u1", ()), 2, {MEMORY: known})

@@ -152,7 +152,7 @@ def test_windows_are_pieces_of_histories_and_validation_items_follow_whole_ones(
     assert fixed[0] == fixed[1] not in (found.digest(), other.result.digest())
 
 
-def test_windows_need_somebody_with_two_items_and_a_validation_item():
+def test_windows_need_a_user_with_two_items_and_a_validation_item():
     with pytest.raises(DataError, match="nothing to learn"):
         list(Windows(1, None, 5, 5, None).fit(training_data([[1], [2]], 4, [0, 0]), 0))
 

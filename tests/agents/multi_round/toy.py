@@ -4,7 +4,7 @@
 about one attribute, and one item is shown a turn. The user opens with one of the three facts of the
 target. Who then asks about the mood or the place, as far as it is not known, and never about the
 kind, can show the one item that is left: in turn 3 after an opening with the kind, else in turn 2.
-With three turns, that reaches everybody, and nothing else does: SR@3 is 1, and the average is 7/3
+With three turns, that reaches all users, and nothing else does: SR@3 is 1, and the average is 7/3
 turns. Vectors are random, so that nothing can be learned of taste.
 """
 

@@ -19,7 +19,7 @@ SMALL = {"name": "sasrec", "hidden": 8, "max_length": 6, "batch_size": 4, "max_e
 def training_data(
     sequences: Sequence[Sequence[int]], items: int, validation: Sequence[int] | None = None
 ) -> TrainingData:
-    """A user a sequence; without `validation` nobody has a validation item."""
+    """A user a sequence; without `validation` no user has a validation item."""
     users = np.repeat(np.arange(len(sequences), dtype=np.int32), [len(s) for s in sequences])
     flat = np.array([item for sequence in sequences for item in sequence], dtype=np.int32)
     names = tuple(f"u{user}" for user in range(len(sequences)))

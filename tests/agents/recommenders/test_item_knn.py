@@ -63,7 +63,7 @@ def test_fewer_factors_give_the_best_approximation_of_that_rank():
     assert vectors @ vectors.T == pytest.approx(expected, abs=1e-5)
 
 
-def test_an_item_that_nobody_had_is_similar_to_nothing():
+def test_an_item_without_users_is_similar_to_nothing():
     sequences = [[0, 1, 2], [1, 2, 3], [0, 3, 4, 5]]
     recommender = trained("item_knn", training_data(sequences, ITEMS))
     assert recommender.similarities([0, 1])[6] == 0

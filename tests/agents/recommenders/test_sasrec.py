@@ -53,7 +53,7 @@ def test_the_forward_pass_in_numpy_is_the_one_in_torch(heads, blocks, history, s
         assert found.tolist() == [0] * 8
         return
     tensors = {name: torch.from_numpy(weight) for name, weight in weights.items()}
-    # Beside a longer history, so that this one is padded.
+    # Next to a longer history, so that this one is padded.
     together = [np.array(history), np.arange(7)]
     expected = training.last_outputs(tensors, together, options)[0].numpy()
     assert found == pytest.approx(expected, abs=1e-4)
@@ -105,7 +105,7 @@ def test_training_goes_on_bit_for_bit_from_every_state(extra):
     states = [step.state for step in whole if step.state is not None]
     assert len(states) == SMALL["max_epochs"]
     for epoch, state in enumerate(states, start=1):
-        torch.manual_seed(epoch)  # the process that goes on is another one
+        torch.manual_seed(epoch)  # the process that continues is another one
         rest = steps_of(options, rounds(), state=pickle.loads(pickle.dumps(state)))
         assert len(rest) == len(whole) - epoch
         assert [step.note for step in rest] == [step.note for step in whole[epoch:]]
@@ -190,7 +190,7 @@ def test_negatives_are_drawn_where_the_catalogue_is_large_and_are_different_item
     assert training._draw(50, SASRec.Options(full_softmax=0, negatives=50), cpu) is None
 
 
-def test_a_gpu_that_is_not_there_is_told(monkeypatch):
+def test_a_missing_gpu_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match=r"device: cuda.*run\.fit_gpus"):
         steps_of({**SMALL, "device": "cuda"}, rounds())

@@ -1,4 +1,4 @@
-"""The pool narrows, and what a query comes to is told and counted."""
+"""The pool narrows, and what a query yields is reported and counted."""
 
 import asyncio
 

@@ -76,14 +76,14 @@ def test_dense_scores_are_cosines():
 
 def test_vectors_of_items_are_embedded_in_parts_and_have_length_one(monkeypatch):
     monkeypatch.setattr("agents.tools.retrieval._AT_ONCE", 3)
-    told = []
+    heard = []
     recipe = ItemVectors()
     ask = make_ask(
         FakeModel(lambda texts: None), prompts_of("agents", "csi"), role="agent.retriever"
     )
-    content = asyncio.run(recipe.build(CATALOGUE, ask, lambda *done: told.append(done)))
+    content = asyncio.run(recipe.build(CATALOGUE, ask, lambda *done: heard.append(done)))
     vectors = recipe.load(content, CATALOGUE)
     lengths = [len(retrieval_text(item)) for item in ITEMS]
     assert vectors == pytest.approx(unit(np.array([[n, 1] for n in lengths], np.float32)))
-    assert told == [(0, 3), (1, 3), (2, 3)]
+    assert heard == [(0, 3), (1, 3), (2, 3)]
     assert [len(r.call.messages[0].content) > 0 for r in ask.journal.records] == [True] * 3

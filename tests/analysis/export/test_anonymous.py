@@ -1,4 +1,4 @@
-"""The anonymous copy: the same tables, and nothing that names anybody."""
+"""The anonymous copy: the same tables, and nothing that names a person."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def copy(folder, out) -> Results:
     return Results.open(out)
 
 
-def test_nothing_that_names_anybody_is_left(tmp_path):
+def test_nothing_that_names_a_person_is_left(tmp_path):
     folder = named(tmp_path / "r")
     look = write_anonymous(Results.open(folder), tmp_path / "x", "blind")
     assert look == ["model org/m"]

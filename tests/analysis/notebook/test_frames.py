@@ -39,7 +39,7 @@ def folder(tmp_path) -> Path:
     return built().write(tmp_path / "out")
 
 
-def test_the_page_of_the_docs_runs_as_it_stands(folder, capsys):
+def test_the_page_of_the_docs_runs_unchanged(folder, capsys):
     page = (ROOT / "docs/python.md").read_text()
     code = "\n".join(BLOCK.findall(page)).replace("results/ml100k", str(folder))
     names: dict = {}

@@ -100,7 +100,7 @@ def test_shares_that_fall_have_no_distribution():
     assert average_turns({1: printed("0.50"), 3: printed("0.49")}, 5) is not None  # by rounding
 
 
-def test_nobody_succeeds_and_there_is_no_turn_to_average():
+def test_without_a_success_there_is_no_turn_to_average():
     none = Interval(Fraction(0), Fraction(0))
     assert average_turns({5: none}, 5, "at_success_only") is None
     assert average_turns({5: none}, 5) == Interval(Fraction(6), Fraction(6))

@@ -75,7 +75,7 @@ def test_each_count_is_what_its_name_says(tmp_path):
     assert found.words[4] == 2
 
 
-def test_users_are_told_apart_by_the_axes_that_make_them(tmp_path):
+def test_users_are_distinguished_by_the_axes_that_make_them(tmp_path):
     results = Results.open(Built(grid()).write(tmp_path))
     assert user_axes(results) == ["roles.user"]
     assert groups(results, ["roles.user"]) == {"p": [0, 1, 2], "q": [3, 4, 5]}

@@ -21,7 +21,7 @@ def turn(number: int, decision: str, *, leak: bool = False, disagrees: bool | No
 
 REFUSED = turn(1, "refuse", disagrees=False)
 EIGHT: list[Row] = [
-    # Clean: right acceptances; a title named while accepting helps nobody.
+    # Clean: right acceptances; a title named while accepting helps no one.
     {"success_turn": 1, "turns": [turn(1, "accept", disagrees=False)]},
     {"success_turn": 2, "turns": [REFUSED, turn(2, "accept", leak=True, disagrees=False)]},
     # Not clean: a wrong item accepted; the title named in the opening, or a turn before.

@@ -1,4 +1,4 @@
-"""Short labels: told apart as the long ones are, and nothing is lost."""
+"""Short labels: as distinct as the long ones, and nothing is lost."""
 
 import pytest
 from hypothesis import given

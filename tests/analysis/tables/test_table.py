@@ -55,7 +55,7 @@ def test_a_cell_is_deterministic_where_every_case_has_one_transcript(tmp_path):
 
 
 @pytest.mark.parametrize("odd", [0, 7, 8, 19])
-def test_one_case_that_differs_is_found_wherever_it_stands(tmp_path, odd):
+def test_one_case_that_differs_is_found_wherever_it_is(tmp_path, odd):
     built = Built(grid_of("a", backbones=["s"]), case_ids=[f"u{n}" for n in range(20)])
     for number, case_id in enumerate(built.case_ids):
         for seed in built.seeds:

@@ -1,4 +1,4 @@
-"""Ours beside a paper's: which rows meet, and what is said of how they differ."""
+"""Ours next to a paper's: which rows meet, and what is said of how they differ."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def sources_of(built: Built) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def beside(folder, *cells: Cell, table: str = "af_irs/table2", **options: Any) -> Table:
+def with_published(folder, *cells: Cell, table: str = "af_irs/table2", **options: Any) -> Table:
     return table_with_published(results(folder, *cells), published.read(table), **options)
 
 
@@ -76,8 +76,10 @@ def texts(table: Table, row: int) -> list[str | None]:
     return [figure and figure.marked for figure in table.published[row]]
 
 
-def test_rows_stand_in_the_papers_order_with_its_figures(tmp_path):
-    table = beside(tmp_path, cell(WHOLE), cell("zero_shot", dataset="Steam"), cell("zero_shot"))
+def test_rows_are_in_the_papers_order_with_its_figures(tmp_path):
+    table = with_published(
+        tmp_path, cell(WHOLE), cell("zero_shot", dataset="Steam"), cell("zero_shot")
+    )
     assert table.axes == ["dataset", "row"]
     assert labels(table) == [("ML-1M", "Zero-shot"), ("ML-1M", "Ours"), ("Steam", "Zero-shot")]
     assert [metric.name for metric in table.metrics] == ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
@@ -87,15 +89,15 @@ def test_rows_stand_in_the_papers_order_with_its_figures(tmp_path):
     assert any(note.startswith("* better than the best baseline") for note in table.notes)
 
 
-def test_cells_of_one_row_are_told_apart_by_the_axes_in_which_they_differ(tmp_path):
-    table = beside(tmp_path, cell("react", "llama"), cell("react", "qwen"))
+def test_cells_of_one_row_are_named_by_the_axes_in_which_they_differ(tmp_path):
+    table = with_published(tmp_path, cell("react", "llama"), cell("react", "qwen"))
     assert table.axes == ["dataset", "row", "roles.agent"]
     assert labels(table) == [("ML-1M", "ReAct", "llama"), ("ML-1M", "ReAct", "qwen")]
 
 
 def test_an_ablation_is_the_row_of_its_options_and_of_no_other(tmp_path):
     cells = [cell({**WHOLE, option: False}) for option in ("action_first", "llm2rs", "llm_refine")]
-    ablations = beside(tmp_path / "3", *cells, table="af_irs/table3")
+    ablations = with_published(tmp_path / "3", *cells, table="af_irs/table3")
     assert [row for _, row in labels(ablations)] == [
         "w/o Action-First",
         "w/o LLM2RS",
@@ -103,16 +105,16 @@ def test_an_ablation_is_the_row_of_its_options_and_of_no_other(tmp_path):
     ]
     both = cell({**WHOLE, "llm2rs": False, "llm_refine": False})
     with pytest.raises(UsageError, match="no cell of"):
-        beside(tmp_path / "2", both, table="af_irs/table3")
+        with_published(tmp_path / "2", both, table="af_irs/table3")
 
 
 def test_metrics_can_be_chosen_and_need_not_be_published(tmp_path):
-    table = beside(tmp_path, cell("zero_shot"), metrics=["sr@5", "sr@4"])
+    table = with_published(tmp_path, cell("zero_shot"), metrics=["sr@5", "sr@4"])
     assert texts(table, 0) == ["0.71", None]
 
 
 def test_the_papers_own_settings_leave_only_what_cannot_be_the_same(tmp_path):
-    notes = [n for n in beside(tmp_path, cell(WHOLE)).notes if n.startswith("differs")]
+    notes = [n for n in with_published(tmp_path, cell(WHOLE)).notes if n.startswith("differs")]
     assert notes == [
         "differs: backbone: published a widely used LLM API, here some/Llama@abc (agent and user)",
         "differs: cases: published 6038, here 4",
@@ -139,7 +141,7 @@ def test_a_setting_that_differs_is_named_with_both_values(tmp_path, path, value,
     head, key = path.split(".")
     settings = changed.settings
     settings[head] = {**settings[head], key: value}
-    notes = beside(tmp_path, changed, cell("zero_shot")).notes
+    notes = with_published(tmp_path, changed, cell("zero_shot")).notes
     (note,) = [note for note in notes if expected in note]
     assert note.endswith(" (ML-1M Ours)")
 
@@ -148,12 +150,12 @@ def test_a_temperature_is_compared_where_the_paper_states_one(tmp_path):
     warm = cell("react")
     model = {**MODEL, "sampling": {"temperature": 0.7}}
     warm.settings["models"] = {"agent": model, "user": MODEL}
-    notes = beside(tmp_path, warm, cell(WHOLE)).notes
+    notes = with_published(tmp_path, warm, cell(WHOLE)).notes
     assert "differs: temperature: published 0, here 0.7 (ML-1M ReAct)" in notes
 
 
 def test_what_has_no_partner_is_named(tmp_path):
-    notes = beside(tmp_path, cell("zero_shot"), cell("mine")).notes
+    notes = with_published(tmp_path, cell("zero_shot"), cell("mine")).notes
     assert any(
         note.startswith("published and not run here: Amazon-Beauty, Steam, ML-1M ReAct")
         for note in notes
@@ -163,12 +165,12 @@ def test_what_has_no_partner_is_named(tmp_path):
 
 def test_published_figures_that_cannot_be_are_listed_even_where_not_run(tmp_path):
     note = "! these published figures of Amazon-Beauty w/o Action-First cannot all be: "
-    whole = beside(tmp_path / "a", cell(WHOLE), table="af_irs/table3")
+    whole = with_published(tmp_path / "a", cell(WHOLE), table="af_irs/table3")
     assert [n.startswith(note) for n in whole.notes if n.startswith("!")] == [True]
     ablated = cell({**WHOLE, "action_first": False}, dataset="Amazon-Beauty")
-    table = beside(tmp_path / "b", ablated, table="af_irs/table3")
+    table = with_published(tmp_path / "b", ablated, table="af_irs/table3")
     assert texts(table, 0) == ["0.17!", "0.46!", "0.47!", "4.40!"]
-    assert not any(n.startswith("!") for n in beside(tmp_path / "c", cell(WHOLE)).notes)
+    assert not any(n.startswith("!") for n in with_published(tmp_path / "c", cell(WHOLE)).notes)
 
 
 DESIRE = {"name": "desire", "desire_reasoning": True, "exploration_action": True,
@@ -176,7 +178,7 @@ DESIRE = {"name": "desire", "desire_reasoning": True, "exploration_action": True
 
 
 def test_figures_without_a_metric_are_notes_with_the_reason(tmp_path):
-    table = beside(
+    table = with_published(
         tmp_path,
         cell({**DESIRE, "exploration_action": False}, dataset="LastFM"),
         table="desire/table4",
@@ -220,7 +222,7 @@ def test_judged_figures_are_compared_where_a_language_model_judged(tmp_path, bac
 
 
 def test_a_cell_is_compared_with_every_row_of_its_method(tmp_path):
-    table = beside(tmp_path, cell(DESIRE, dataset="LastFM"), table="desire/table3")
+    table = with_published(tmp_path, cell(DESIRE, dataset="LastFM"), table="desire/table3")
     assert [row for _, row in labels(table)] == [
         f"DESIRE ({backbone})" for backbone in ("LLaMA-7B", "GPT-3.5-Turbo", "GPT-4-Turbo")
     ]
@@ -230,7 +232,7 @@ def test_a_cell_is_compared_with_every_row_of_its_method(tmp_path):
 
 def test_a_table_of_which_no_figure_has_a_metric_needs_one_named(tmp_path):
     with pytest.raises(UsageError) as caught:
-        beside(tmp_path, cell("intercrs", dataset="LastFM"), table="desire/table5")
+        with_published(tmp_path, cell("intercrs", dataset="LastFM"), table="desire/table5")
     assert "none of its figures has a metric here: a share of pairs" in caught.value.message
 
 
@@ -240,25 +242,25 @@ def test_backends_that_are_no_language_models_are_refused(tmp_path, backend, rol
     made_up = cell("react")
     made_up.backends[role] = backend
     with pytest.raises(UsageError) as caught:
-        beside(tmp_path, cell("zero_shot"), made_up)
+        with_published(tmp_path, cell("zero_shot"), made_up)
     assert f"holds results of the {backend} backend (role {role})" in caught.value.message
     assert "never compared with published" in caught.value.message
 
 
 def test_a_folder_without_a_published_row_is_refused_with_what_was_found(tmp_path):
     with pytest.raises(UsageError) as caught:
-        beside(tmp_path / "a", cell("zero_shot", dataset="ML-100K"))
+        with_published(tmp_path / "a", cell("zero_shot", dataset="ML-100K"))
     assert "found {'name': 'zero_shot'} on ML-100K" in caught.value.message
     assert "expected data sets ML-1M, Amazon-Beauty, Steam" in caught.value.message
     old = cell("zero_shot")
     old.settings = {}
     with pytest.raises(UsageError, match="an earlier crsweep"):
-        beside(tmp_path / "b", old)
+        with_published(tmp_path / "b", old)
 
 
 def test_every_format_has_the_published_figure_and_the_difference(tmp_path):
     ablated = cell({**WHOLE, "action_first": False}, dataset="Amazon-Beauty")
-    table = beside(tmp_path, ablated, table="af_irs/table3", metrics=["sr@5", "sr@4"])
+    table = with_published(tmp_path, ablated, table="af_irs/table3", metrics=["sr@5", "sr@4"])
     console = Console(file=io.StringIO(), width=200)
     sheets.print_text(render.sheet(table), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]

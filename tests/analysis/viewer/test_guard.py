@@ -53,7 +53,7 @@ def test_of_two_hosts_in_one_request_none_counts(browser):
         {"Origin": OWN},
         {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
         {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
-        # A link in somebody's notes.
+        # A link in a user's notes.
         {
             "Sec-Fetch-Site": "cross-site",
             "Sec-Fetch-Mode": "navigate",

@@ -54,7 +54,7 @@ def sweep(tmp_path):
     sweep.close()
 
 
-def standing(path) -> set[str]:
+def current(path) -> set[str]:
     rows = Results.open(path).query("SELECT attempt_id FROM episodes").fetchall()
     return {attempt for (attempt,) in rows}
 
@@ -82,7 +82,7 @@ def test_a_list_stays_as_it_was_while_rows_come_fail_succeed_and_move(sweep):
     for _ in range(8):
         bundle(16)
     browser = Browser(sweep.path)
-    expected = standing(sweep.path)
+    expected = current(sweep.path)
     page = browser.get("/episodes", sort="newest first")
     first = page.rel["next"]
     found, step = attempts_on(page), 0
@@ -90,7 +90,7 @@ def test_a_list_stays_as_it_was_while_rows_come_fail_succeed_and_move(sweep):
         bundle(6)
         if step % 2:
             sweep.compact()
-        browser.get("/")  # somebody looks, and so reads what is new
+        browser.get("/")  # a look, which reads what is new
         for attempt in attempts_on(page)[:2]:
             assert "turn 1" in browser.dialogue(attempt).text or "failed" in page.text
         page = browser.get(page.rel["next"])
@@ -102,7 +102,7 @@ def test_a_list_stays_as_it_was_while_rows_come_fail_succeed_and_move(sweep):
     sweep.compact()
     newer = browser.get("/newer", snapshot=first.partition("snapshot=")[2].partition("&")[0])
     latest = all_attempts(browser, browser.get(newer.links[0][1]))
-    assert sorted(latest) == sorted(standing(sweep.path))
+    assert sorted(latest) == sorted(current(sweep.path))
     assert set(latest) != expected
 
 
@@ -136,7 +136,7 @@ def test_of_a_compacted_file_of_known_parts_only_the_footer_is_read(sweep, monke
     monkeypatch.undo()
     built.episode(built.cells[0], built.case_ids[3], 0)
     sweep.commit()
-    sweep.compact()  # a file with known rows beside a new one
+    sweep.compact()  # a file with known rows and a new one
     assert browser.viewer.look().number == number + 1
     assert len(attempts_on(browser.get("/episodes"))) == 4
 

@@ -59,7 +59,7 @@ def test_a_condition_on_outcomes_is_recorded_and_said(sweep, tmp_path):
     assert second.startswith(f"! {dialogues} of {dialogues} labelled dialogues were not drawn")
 
 
-def test_whoever_answers_a_part_has_chosen_it(sweep, tmp_path):
+def test_labels_of_only_a_part_are_a_choice(sweep, tmp_path):
     found = exported(sweep, tmp_path / "form", **RANDOM)
     label(sweep, found, tmp_path, answered=lambda number: number < 2)
     [line] = remarks(Results.open(sweep))

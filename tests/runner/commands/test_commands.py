@@ -45,7 +45,7 @@ def test_help_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_plan_tells_cells_episodes_and_cost_and_writes_nothing(tmp_path, crsweep):
+def test_plan_shows_cells_episodes_and_cost_and_writes_nothing(tmp_path, crsweep):
     path = write_sweep(tmp_path)
     text = crsweep("plan", path).stdout
     assert "4 cells, 32 episodes: 0 done, 32 to run" in text
@@ -71,10 +71,10 @@ def test_plan_doctor_and_run_tell_of_the_data(tmp_path, crsweep):
         "1 of 841 lines of reviews_Beauty_5.json.gz are malformed and left out, the first in line "
         "841: found '[nonsense]', expected a JSON object"
     )
-    beside = f"{ours}; AF-IRS, Table 1 (min_rating 3, k_core 10) has {published}"
+    compared = f"{ours}; AF-IRS, Table 1 (min_rating 3, k_core 10) has {published}"
     plan, doctor = crsweep("plan", sweep).stdout, crsweep("doctor", sweep).stdout
-    assert f"amazon: {beside}\namazon: {remark}" in plan
-    assert f"ok    domain amazon: {beside}; {remark}" in doctor
+    assert f"amazon: {compared}\namazon: {remark}" in plan
+    assert f"ok    domain amazon: {compared}; {remark}" in doctor
     assert f"amazon: {remark}" in crsweep("run", sweep).stdout
     write_gz(path, ["[nonsense]"])
     refused = crsweep("plan", sweep, check=2)
@@ -215,7 +215,7 @@ def test_a_worker_that_is_killed_is_replaced_and_no_episode_is_lost_or_done_twic
     out = tmp_path / "out"
     process = start(path)
     server = wait_for(lambda: below(process, "LatencyServer"), process, "the model's server")[0]
-    server.suspend()  # the dialogues that need it go on when the worker is gone, and not before
+    server.suspend()  # the dialogues that need it continue when the worker is gone, and not before
     before = wait_for(lambda: committed(out), process, "a commit")
     below(process, "EpisodeWorker")[0].kill()
     server.resume()

@@ -163,7 +163,7 @@ def test_the_worked_episodes_in_the_docs_are_what_is_played(cell):
     name = plan.cells[cell].config.agent.name
     page = (EPISODES / f"{name}.md").read_text(encoding="utf-8")
     head, _, _ = page.partition(MARK)
-    assert len(head.split()) > 40, "an introduction stands above"
+    assert len(head.split()) > 40, "an introduction comes first"
     assert page == head + view.markdown(), f"docs/papers/af_irs.md says how {name}.md is made again"
 
 

@@ -14,14 +14,14 @@ def typing(monkeypatch):
     return given
 
 
-def test_the_interpreter_stands_as_it_was_called(typing):
+def test_the_interpreter_is_shown_as_it_was_called(typing):
     typing(["/src/runner/__main__.py", "run", "a b.yaml"],
            [".venv/bin/python", "-X", "dev", "-m", "runner", "run", "a b.yaml"])  # fmt: skip
     assert invocation.command() == ".venv/bin/python -X dev -m runner run 'a b.yaml'"
     assert invocation.program() == ".venv/bin/python -X dev -m runner"
 
 
-def test_the_script_stands_alone(typing):
+def test_the_script_is_shown_alone(typing):
     typing(["/my venv/bin/crsweep", "run", "x.yaml"])
     assert invocation.command() == "'/my venv/bin/crsweep' run x.yaml"
 

@@ -230,7 +230,7 @@ def test_a_uri_is_no_folder_that_sweeps_share(tmp_path, crsweep, key):
         assert refused.count("\n") == 1
 
 
-def test_strict_is_refused_where_nobody_knows_what_serves(tmp_path, crsweep):
+def test_strict_is_refused_if_the_server_is_unknown(tmp_path, crsweep):
     for command in ("plan", "run"):
         path = sweep(tmp_path / "a", cache={"match": "strict"})
         refused = crsweep(command, path, check=2).stderr

@@ -1,4 +1,4 @@
-"""What agents need prepared: made once, before the dialogues, resumably; damage and change told."""
+"""What agents need prepared: made once, before the dialogues, resumably; damage is reported."""
 
 # What is in the store was put there by the test.
 # pyright: reportOptionalMemberAccess=false
@@ -198,7 +198,7 @@ def test_estimated_prompt_tokens_are_those_of_the_real_prompts(tmp_path, crsweep
         assert sum(row["input_tokens"] for row in calls) == found["input_tokens"]
 
 
-def test_plan_tells_what_earlier_fits_under_other_seeds_took(tmp_path, crsweep):
+def test_plan_shows_what_earlier_fits_under_other_seeds_took(tmp_path, crsweep):
     path = sweep(tmp_path / "a", agent={"uses": "fit", "seconds": 0.7})
     crsweep("prepare", path, "grid.seed=[5]")
     planned = crsweep("plan", path).stdout

@@ -58,7 +58,7 @@ def test_a_cap_of_tokens_holds_over_all_runs_of_a_folder(tmp_path, crsweep, exec
     assert f"caps: tokens {seen:,} of 40,000" in status
     assert "the last run was stopped: caps.tokens is reached" in status
     given["run"] = {**run, "executor": "local"}
-    write_sweep(tmp_path, **given)  # what the first run has used counts wherever it goes on
+    write_sweep(tmp_path, **given)  # what the first run has used counts wherever it continues
     again = crsweep("run", path, f"caps.tokens={cap}", check=3).stdout
     assert f"no episodes were started: caps.tokens is reached: {seen:,} of 40,000" in again
     assert way_on in again
@@ -184,7 +184,7 @@ def test_too_many_failures_of_one_cause_stop_a_run_and_the_next_one_goes_on(tmp_
     assert 10 <= len(failed) < 60
     assert "the last run was stopped: " in crsweep("status", out).stdout
     mood.write_text("")
-    second = crsweep("run", path, *words, **env).stdout  # what failed stands, and is not counted
+    second = crsweep("run", path, *words, **env).stdout  # what failed remains, and is not counted
     assert f"{60 - len(failed)} to run" in second
     third = crsweep("run", path, *words, "--retry", "agent", **env).stdout
     assert f"{len(failed)} to run" in third

@@ -67,7 +67,7 @@ def test_refusals_of_a_server_that_two_workers_met_count_together_and_cached_cal
     assert list(adapted._reports) == ["b"]
 
 
-def test_workers_are_told_their_share_of_the_limit():
+def test_workers_get_their_share_of_the_limit():
     sizes = []
     limit = 64
 

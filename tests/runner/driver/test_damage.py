@@ -67,8 +67,8 @@ def test_a_damaged_part_is_named_set_aside_and_run_again(ran, crsweep, table, ha
     repaired = crsweep("run", path)
     assert f"{part} is damaged; renamed it to" in repaired.stdout
     again = {"episodes": "what it committed is run again", "cases": "is written again"}
-    told = again.get(table, "32 attempts lost turns or calls; their episodes are run again")
-    assert told in repaired.stdout
+    heard = again.get(table, "32 attempts lost turns or calls; their episodes are run again")
+    assert heard in repaired.stdout
     assert part.with_name(part.name + parts.DAMAGED).exists()
     assert ("32 to run" if table != "cases" else "nothing to do") in repaired.stdout
     assert [read(out) for read in (outcomes, words, prompts)] == before

@@ -142,7 +142,7 @@ def test_a_cap_counts_earlier_runs_too_and_stops_at_once(caps, words):
     assert run.guard.reason == words
 
 
-def test_a_cap_that_is_reached_while_the_last_dialogues_end_stops_those_too_and_both_are_told():
+def test_a_cap_that_is_reached_while_the_last_dialogues_end_stops_those_too_and_both_are_reported():
     run = Run(max_failed=0.1, budget=Budget(Caps(tokens=100), PRICE))
     run.settle(10, "agent", "AgentError")
     run.report(running=5)

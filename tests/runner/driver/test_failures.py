@@ -74,7 +74,9 @@ def printed_command(text, before="to rerun them"):
     return line[line.index(before) :].split(": ", 1)[1]
 
 
-def test_failures_that_would_repeat_stand_until_retry_names_their_class_or_blame(tmp_path, crsweep):
+def test_failures_that_would_repeat_remain_until_retry_names_their_class_or_blame(
+    tmp_path, crsweep
+):
     path, env, mood = moody_sweep(tmp_path)
     mood.write_text("crash")
     first = crsweep("run", path, **env).stdout
@@ -129,7 +131,7 @@ def test_an_unknown_class_is_refused_with_a_near_match_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_retry_names_is_the_standing_failure_of_an_episode(ran):
+def test_what_a_retry_names_is_the_failure_that_counts(ran):
     out = ran.out
     failed = {"status": "failed", "success": False, "success_turn": None, "error": "x"}
     agent = {**failed, "blame": "agent", "error_class": "AgentError"}
@@ -151,7 +153,7 @@ def test_what_a_retry_names_is_the_standing_failure_of_an_episode(ran):
     assert to_run_again(out, ["OfAPlugin"]) == {"e5"}
 
 
-def test_a_printed_retry_runs_as_it_stands_and_asks_anew_what_the_cache_would_replay(
+def test_a_printed_retry_runs_unchanged_and_asks_again_what_the_cache_would_replay(
     tmp_path, crsweep
 ):
     model = {"backend": "latency", "latency_ms": 1, "invalid_rate": 0.6}

@@ -31,7 +31,7 @@ def test_a_sweep_runs_prints_its_table_and_runs_nothing_the_second_time(ran, crs
     assert tables[0] == tables[1]
 
 
-def test_what_lies_in_the_folder_is_what_the_design_promises(ran_once):
+def test_the_folder_contains_what_the_design_promises(ran_once):
     path, out, _ = ran_once
     assert (out / "sweep.yaml").read_text() == path.read_text()
     manifest = json.loads((out / "manifest.json").read_text())

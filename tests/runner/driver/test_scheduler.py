@@ -271,7 +271,7 @@ def test_a_lost_worker_is_replaced_and_what_it_had_committed_does_not_run_again(
     assert found.lost_workers == ["a"]
 
 
-def test_what_a_lost_worker_had_committed_as_failed_is_not_told_as_done():
+def test_what_a_lost_worker_had_committed_as_failed_is_not_reported_as_done():
     log: dict = {}
 
     class Failing(FakeWorker):
@@ -308,7 +308,7 @@ def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
     queue = LeaseQueue([refs(900)], 2)
 
     class Closing(FakeWorker):
-        """Its report tells of two that run, of which one ends at the next."""
+        """Its report names two that run, of which one ends at the next."""
 
         async def report(self, wait, drain):
             self.reports += 1

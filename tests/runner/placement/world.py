@@ -177,7 +177,7 @@ class Worker:
             if not missing:
                 left, had = left - 0.5, True
             elif not had:
-                pass  # they load when somebody wants them
+                pass  # they load when a call wants them
             elif (waited := waited + 0.5) > 5:
                 self.wrong = f"{ref.id} runs without its engines"
                 return

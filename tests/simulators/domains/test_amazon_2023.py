@@ -195,16 +195,16 @@ def test_bad_lines_are_counted_and_too_many_refused(tmp_path):
     assert "more than max_bad_lines" in message(folder, max_bad_lines=0.001)
 
 
-def test_reading_tells_how_far_it_is(tmp_path, monkeypatch):
+def test_reading_reports_how_far_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr("simulators.domains.core.files._TELL_EVERY", 100)
-    told = []
-    token = WATCHER.set(lambda path, lines, share: told.append((path.name, lines, share)))
+    heard = []
+    token = WATCHER.set(lambda path, lines, share: heard.append((path.name, lines, share)))
     try:
         domain(write_amazon_2023(tmp_path)).case_ids("test")
     finally:
         WATCHER.reset(token)
-    assert [lines for name, lines, _ in told if name == REVIEWS] == list(range(100, 841, 100))
-    assert all(0 < share <= 1 for _, _, share in told)
+    assert [lines for name, lines, _ in heard if name == REVIEWS] == list(range(100, 841, 100))
+    assert all(0 < share <= 1 for _, _, share in heard)
 
 
 def test_profiles_make_cases_and_groups_and_enter_the_fingerprint(tmp_path):
@@ -299,7 +299,7 @@ def test_bad_files_of_profiles_are_named(tmp_path):
     assert "expected profiles" in message(folder, profiles=path)
     path.write_text("[{")
     assert "no valid JSON" in message(folder, profiles=path)
-    write_profiles(path, [profile("nobody")])
+    write_profiles(path, [profile("unknown")])
     assert "no profile of any of the" in message(
         write_amazon_2023(tmp_path / "whole"), profiles=path
     )

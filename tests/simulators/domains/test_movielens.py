@@ -230,7 +230,7 @@ def test_an_empty_file_is_named(ml100k, name):
         "/annex/objects/SHA256E-s1979173--0.data\n",
     ],
 )
-def test_a_pointer_file_is_told_from_data(ml100k, name, content):
+def test_a_pointer_file_is_not_taken_for_data(ml100k, name, content):
     (ml100k / name).write_text(content)
     with pytest.raises(DataError, match="only a pointer to a file in a large-file store"):
         domain(ml100k).fingerprint()

@@ -41,10 +41,10 @@ def write(made: Amazon2023, answer=lambda call: GOOD[call.step.name]):
     model, recipe = FakeModel(answer), made.profiles_recipe()
     assert recipe is not None
     ask = Ask(recipe.role, "key", 0, recipe.prompts, lambda role: model, CallLog())
-    told = []
-    building = recipe.over(made).build(made.catalogue, ask, lambda *done: told.append(done))
+    heard = []
+    building = recipe.over(made).build(made.catalogue, ask, lambda *done: heard.append(done))
     content = asyncio.run(building)
-    assert told[-1] == (len(made.reviewers()[: recipe.most_users]) * 3,) * 2
+    assert heard[-1] == (len(made.reviewers()[: recipe.most_users]) * 3,) * 2
     return content, model
 
 

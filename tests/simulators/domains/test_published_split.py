@@ -177,7 +177,7 @@ def test_a_business_has_its_tags_and_the_kinds_of_its_categories_as_facts(tmp_pa
     assert made.statistics()["attributes"] == 12
 
 
-def test_businesses_of_one_name_are_told_apart_by_city_and_then_by_number(tmp_path):
+def test_businesses_of_one_name_are_named_by_city_and_then_by_number(tmp_path):
     names = dict.fromkeys(range(4), "Wok & Roll") | {4: "Wok &amp; Roll", 5: None}
     names |= {6: "Wok & Roll, City 0, No. 2"}
     features = {n: [0 if n < 3 else 1, 6] for n in range(7)}

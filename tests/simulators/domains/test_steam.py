@@ -241,7 +241,7 @@ def test_a_missing_folder_or_file_is_named(tmp_path):
     )
 
 
-def test_a_pointer_file_is_told_from_data(tmp_path):
+def test_a_pointer_file_is_not_taken_for_data(tmp_path):
     (write_steam(tmp_path) / GAMES).write_text("version https://git-lfs.github.com/spec/v1\n")
     assert "only a pointer to a file" in message(tmp_path)
     with pytest.raises(DataError, match="only a pointer"):

@@ -85,7 +85,7 @@ def test_cases_and_interactions_tell_the_same_story():
 
 
 @pytest.mark.parametrize("items", [40, 100, 500])
-def test_nobody_meets_an_item_twice(items):
+def test_no_user_meets_an_item_twice(items):
     made = domain(items=items, users=100)
     for case_id in made.case_ids("test"):
         case = made.case("test", case_id)

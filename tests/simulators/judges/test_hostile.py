@@ -170,7 +170,7 @@ HOSTILE_WORDS = [
 
 
 def poisoned(words: str) -> RecordedDialogue:
-    """The dialogue with hostile words wherever somebody else's text may be."""
+    """The dialogue with hostile words wherever text of others may be."""
     item = replace(
         ITEMS[1], title=f"Heat {' '.join(words.split())}"[:200], description=words,
         attributes={"genre": (" ".join(words.split()),)},

@@ -1,4 +1,4 @@
-"""The seeker of RSO: what it is told of itself, who decides for it, its record."""
+"""The seeker of RSO: what it knows of itself, who decides for it, its record."""
 
 # What is None or lacking fails its test.
 # pyright: reportArgumentType=false
@@ -39,7 +39,7 @@ def said(*shown, case=SEEKS, model=None, **options):
     return opening, turn, model.calls[-1].messages[0].content
 
 
-def test_it_is_told_who_it_is_and_what_it_wants_and_no_target():
+def test_it_knows_who_it_is_and_what_it_wants_and_no_target():
     opening, turn, prompt = said()
     assert opening.text == "Hello."
     assert opening.extra["knew"] == {"facts": ["genre: Action"], "persona": True}
@@ -55,7 +55,7 @@ def test_it_is_told_who_it_is_and_what_it_wants_and_no_target():
         assert item.title not in prompt
 
 
-def test_without_a_persona_it_is_told_what_it_wants_alone():
+def test_without_a_persona_it_knows_only_what_it_wants():
     opening, _, prompt = said(persona=False)
     assert "Who you are" not in prompt
     assert "You decide" not in prompt

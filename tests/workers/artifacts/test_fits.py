@@ -1,4 +1,4 @@
-"""How a fit tells how far it is."""
+"""How a fit reports how far it is."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -42,5 +42,5 @@ class Slow(FitRecipe):
 def test_seconds_count_from_before_the_first_epoch(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(fits, "time", SimpleNamespace(monotonic=clock))
-    told = list(fit_steps(FitSpec(Slow(clock), DOMAIN, 0, state_every=0), None))
-    assert [each.seconds for each in told] == [10, 20, 30]
+    heard = list(fit_steps(FitSpec(Slow(clock), DOMAIN, 0, state_every=0), None))
+    assert [each.seconds for each in heard] == [10, 20, 30]

@@ -69,7 +69,7 @@ def test_arrays_are_mapped_and_cannot_be_changed(tmp_path):
         content.arrays["vectors"][0, 0] = 1
 
 
-def test_prompts_and_replies_can_be_read_beside_what_they_made(tmp_path):
+def test_prompts_and_replies_can_be_read_with_what_they_made(tmp_path):
     row = {
         "attempt_id": "k1.1.0", "turn": 0, "role": "agent.tree", "step": "group", "draw": 0,
         "reask": 0, "model": "m", "request_key": "r", "seed": 1, "input_tokens": 2,
@@ -163,7 +163,7 @@ def test_artifacts_of_one_recipe_and_data_are_found_whatever_their_seed(tmp_path
     assert [(one.key, one.seed, one.seconds) for one in found] == [("k2", 3, 4.0), ("k1", 7, 2.0)]
 
 
-def test_a_state_that_nobody_needs_any_more_is_no_error(tmp_path, monkeypatch):
+def test_a_state_that_is_no_longer_needed_is_no_error(tmp_path, monkeypatch):
     store, other = ArtifactStore(tmp_path), ArtifactStore(tmp_path)
     rename = module._rename
 

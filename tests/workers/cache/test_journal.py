@@ -1,4 +1,4 @@
-"""Whatever happens to a journal, its whole entries are read, and damage is told."""
+"""Whatever happens to a journal, its whole entries are read, and damage is reported."""
 
 import errno
 import os
@@ -48,7 +48,7 @@ def test_an_empty_journal_holds_nothing(tmp_path, caplog):
     assert not caplog.records
 
 
-def test_cut_off_anywhere_all_entries_before_are_read_and_the_rest_is_told(tmp_path, caplog):
+def test_cut_off_anywhere_all_entries_before_are_read_and_the_rest_is_reported(tmp_path, caplog):
     path, starts = written(tmp_path)
     whole = path.read_bytes()
     for end in range(len(whole)):
@@ -62,7 +62,7 @@ def test_cut_off_anywhere_all_entries_before_are_read_and_the_rest_is_told(tmp_p
             assert f"the {left} bytes at byte {starts[count]} are not" in caplog.text
 
 
-def test_any_byte_damaged_costs_one_entry_and_is_told(tmp_path, caplog):
+def test_any_byte_damaged_costs_one_entry_and_is_reported(tmp_path, caplog):
     path, starts = written(tmp_path)
     whole = path.read_bytes()
     for place in range(len(whole)):

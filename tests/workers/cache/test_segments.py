@@ -52,7 +52,7 @@ def sealed(folder, *rows):
 
 
 def damage(path, what):
-    """Overwrites bytes of the file where `what` stands."""
+    """Overwrites bytes of the file where `what` is."""
     data = path.read_bytes()
     assert data.count(what) == 1
     path.write_bytes(data.replace(what, what[:-1] + bytes([what[-1] ^ 1])))
@@ -93,7 +93,7 @@ def test_a_damaged_entry_is_a_miss_with_a_warning(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense" * 1000, b"SQLite format 3\0"])
-def test_a_file_that_is_none_is_told_and_left_out(tmp_path, caplog, data):
+def test_a_file_of_another_kind_is_reported_and_left_out(tmp_path, caplog, data):
     sealed(tmp_path, row(1))
     (tmp_path / "00000000000000000009-aaaaaaaa.segment").write_bytes(data)
     assert len(open_all(tmp_path)) == 1
@@ -180,7 +180,7 @@ def test_a_segment_that_is_merged_away_while_one_opens_all_is_found_in_its_new_p
     }  # fmt: skip
 
 
-def test_whoever_has_a_segment_open_goes_on_reading_it_after_a_merge(tmp_path):
+def test_an_open_segment_can_be_read_after_a_merge(tmp_path):
     for number in range(MOST + 1):
         sealed(tmp_path, row(number))
     tables = open_all(tmp_path)
@@ -288,7 +288,7 @@ def test_no_damage_ever_gives_a_wrong_reply(tmp_path_factory, data):
         for found, value in table.find([key(n) for n in range(60)]).items():
             assert value == row(int.from_bytes(found, "big")).value
     except sqlite3.Error:
-        pass  # told by whoever searches
+        pass  # reported by the search
     finally:
         table.close()
 

@@ -139,7 +139,7 @@ async def test_what_was_made_is_not_made_again_when_its_maker_is_lost_before_it_
 
 
 @in_virtual_time
-async def test_whoever_comes_back_on_a_new_line_goes_on_with_what_it_was_making():
+async def test_a_client_that_returns_on_a_new_line_continues_what_it_was_making():
     owner = CallOwner(Store())
     answers = []
     lines = [Client(lambda number, answer, n=n: answers.append((n, answer))) for n in range(3)]
@@ -172,7 +172,7 @@ async def test_what_a_lost_worker_was_making_is_made_by_the_next_after_a_while()
 
 
 @in_virtual_time
-async def test_when_nothing_can_be_kept_everybody_is_told_and_nothing_more_is_made():
+async def test_when_nothing_can_be_kept_all_are_informed_and_nothing_more_is_made():
     store = Store()
     owner, calls = CallOwner(store), Calls()
     cache, other = CallCache([here(owner)]), CallCache([here(owner)])
@@ -199,11 +199,11 @@ async def test_a_fault_of_a_library_ends_in_an_error_too():
 
 @in_virtual_time
 async def test_an_owner_that_never_comes_back_is_an_error_after_ten_minutes():
-    async def nobody(listener):
-        raise OSError("nobody is there")
+    async def unreachable(listener):
+        raise OSError("no listener")
 
-    cache, calls = CallCache([nobody]), Calls()
-    with pytest.raises(StoreError, match="nobody is there"):
+    cache, calls = CallCache([unreachable]), Calls()
+    with pytest.raises(StoreError, match="no listener"):
         await asking(cache, calls)
     assert 600 <= asyncio.get_running_loop().time() <= 601
     with pytest.raises(StoreError):  # and the next one tries again

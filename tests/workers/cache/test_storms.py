@@ -34,14 +34,14 @@ class Line:
         self._go(self._to_owner, message)
 
     def close(self):
-        self.cut(told=False)
+        self.cut(heard=False)
 
-    def cut(self, told=True):
+    def cut(self, heard=True):
         if not self.open:
             return
         self.open = False
         loop, chance = asyncio.get_running_loop(), self.network.chance
-        if told:
+        if heard:
             loop.call_later(chance.random() * 2, self.listener.lost, "cut")
         loop.call_later(chance.choice([0, 1, 20]) * chance.random(), self._tell_owner)
 
@@ -89,7 +89,7 @@ class Network:
     async def dial(self, listener):
         await asyncio.sleep(self.chance.random() / 2)
         if not self.house.alive:
-            raise OSError("nobody is there")
+            raise OSError("no listener")
         line = Line(self, self.house, listener)
         self.house.lines.append(line)
         return line
@@ -130,10 +130,10 @@ class Worker:
             await asyncio.sleep(chance.choice([0.0, 0.2]))
 
     def kill(self):
-        """Nothing that it does as it dies reaches anybody."""
+        """Nothing that it does as it dies reaches a client."""
         for line in self.network.house.lines:
             if line.listener in self.cache._links:
-                line.cut(told=False)
+                line.cut(heard=False)
         self.cache._links[0]._line = None
         self.cache.close()
         for task in self.tasks:
@@ -174,5 +174,5 @@ async def rough_weather(seed):
 
 @settings(max_examples=300)
 @given(st.integers(0, 2**32))
-def test_in_rough_weather_no_call_is_made_twice_at_once_and_nobody_waits_for_ever(seed):
+def test_in_rough_weather_no_call_is_made_twice_at_once_and_no_client_waits_without_end(seed):
     virtual_time.run(rough_weather(seed))

@@ -1,4 +1,4 @@
-"""Retries: how often, after how long, and what is told of them."""
+"""Retries: how often, after how long, and what is reported of them."""
 
 import asyncio
 
@@ -75,7 +75,7 @@ def test_the_last_error_is_raised_with_the_number_of_its_retries(monkeypatch):
     assert last.retries == 2
 
 
-def test_what_would_repeat_ends_the_tries_and_tells_how_many_there_were(monkeypatch):
+def test_what_would_repeat_ends_the_tries_and_says_how_many_there_were(monkeypatch):
     monkeypatch.setattr(retry, "_WAIT", wait_none())
     refused = EngineRefused("no")
     with pytest.raises(EngineRefused):
@@ -159,7 +159,7 @@ def test_the_most_requests_of_a_call_are_known():
     assert most_requests(5, MOST) == 40
 
 
-def test_a_pause_holds_everybody_until_it_is_over_and_can_be_prolonged():
+def test_a_pause_holds_all_calls_until_it_is_over_and_can_be_prolonged():
     async def hold():
         pause, loop, ends = Throttle(MOST), asyncio.get_running_loop(), []
 

@@ -115,8 +115,8 @@ def test_every_episode_is_settled_once_and_only_after_it_was_written():
 
 @pytest.mark.parametrize("first, then", [(8, 3), (3, 8), (8, 1), (1, 8)])
 @pytest.mark.parametrize("busy", [True, False])
-def test_a_pool_runs_as_many_at_once_as_it_was_last_told(first, then, busy):
-    """Also where all its slots are idle when it is told. What runs is not broken off."""
+def test_a_pool_runs_as_many_at_once_as_it_was_last_allowed(first, then, busy):
+    """Also if all its slots are idle at that moment. What runs is not broken off."""
 
     async def main():
         runner = FakeRunner(lambda task: 10.0)
@@ -140,7 +140,7 @@ def test_a_pool_runs_as_many_at_once_as_it_was_last_told(first, then, busy):
     assert virtual_time.run(main()) == (first if busy else 0, then)
 
 
-def test_an_artifact_that_takes_longer_than_many_reports_is_told_once_and_how_far_it_is():
+def test_an_artifact_that_takes_longer_than_many_reports_is_reported_once_and_how_far_it_is():
     class Preparing(FakeRunner):
         async def run(self, task, log, on_progress):
             if task.kind == EPISODE:
@@ -171,7 +171,7 @@ def test_an_artifact_that_takes_longer_than_many_reports_is_told_once_and_how_fa
     assert sorted(settled) == ["e0", "e1", "e2"]
 
 
-def test_a_slow_episode_holds_up_nobody_else():
+def test_a_slow_episode_holds_up_no_other():
     order = []
 
     class Noting(FakeRunner):

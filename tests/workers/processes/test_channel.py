@@ -99,7 +99,7 @@ def test_a_burst_travels_in_few_frames() -> None:
     asyncio.run(go())
 
 
-def test_what_is_sent_at_once_is_not_lost_while_nobody_receives_yet() -> None:
+def test_what_is_sent_at_once_is_not_lost_before_it_can_be_received() -> None:
     async def go() -> None:
         server, _ = await _echo()
         for _ in range(50):  # the proof and the first message often travel together
@@ -172,7 +172,7 @@ def test_a_client_refuses_a_server_that_does_not_know_the_secret() -> None:
     asyncio.run(go())
 
 
-def test_nobody_there_is_an_error() -> None:
+def test_a_missing_listener_is_an_error() -> None:
     async def go() -> None:
         server, _ = await _echo()
         server.close()
@@ -205,7 +205,7 @@ def test_a_killed_server_is_lost_at_once() -> None:
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         await mine.until_lost()
-        channel.send("nobody hears this")
+        channel.send("unheard")
         channel.close()
 
     try:

@@ -110,7 +110,7 @@ def test_a_part_of_another_schema_version_is_refused(tmp_path, monkeypatch):
         bundles.committed(tmp_path)
 
 
-def test_a_compacted_file_stands_for_the_parts_that_it_names(tmp_path):
+def test_a_compacted_file_replaces_the_parts_that_it_names(tmp_path):
     import json
 
     import pyarrow as pa

@@ -32,7 +32,7 @@ TABLES = ("calls", "turns", "episodes")
 
 
 class Lease:
-    """The right of a driver that nobody disputes."""
+    """The right of a driver without rivals."""
 
     def __init__(self, epoch: int = 1) -> None:
         self.epoch = epoch
@@ -144,7 +144,7 @@ def test_a_driver_that_lost_its_lease_compacts_nothing(tmp_path):
     assert files(tmp_path) == before
 
 
-def stands_for(folder: Path, name: str, old: list[str]) -> None:
+def merged_from(folder: Path, name: str, old: list[str]) -> None:
     """A compacted file of the parts `old` of episodes, as another driver makes it."""
     compaction.rewrite(LocalFolder(folder), "episodes", [f"episodes/{n}" for n in old], Lease(7))
     [made] = [n for n in LocalFolder(folder).names("episodes") if n.startswith("compact-000007")]
@@ -155,15 +155,15 @@ def test_of_two_files_with_the_same_rows_the_one_that_has_all_counts(tmp_path):
     for number in range(3):
         bundle(tmp_path, [number], writer=f"w{number}")
     kept = {n: (tmp_path / "episodes" / n).read_bytes() for n in files(tmp_path)["episodes"]}
-    stands_for(tmp_path, "compact-000001-000001.parquet", list(kept)[:2])
+    merged_from(tmp_path, "compact-000001-000001.parquet", list(kept)[:2])
     for name, content in kept.items():
         (tmp_path / "episodes" / name).write_bytes(content)
-    stands_for(tmp_path, "compact-000002-000001.parquet", list(kept))
+    merged_from(tmp_path, "compact-000002-000001.parquet", list(kept))
     assert [r["episode_id"] for r in rows_of(tmp_path, "episodes")] == ["e0", "e1", "e2"]
     for name, content in kept.items():
         (tmp_path / "episodes" / name).write_bytes(content)
     (tmp_path / "episodes" / "compact-000002-000001.parquet").unlink()
-    stands_for(tmp_path, "compact-000002-000002.parquet", list(kept)[1:])
+    merged_from(tmp_path, "compact-000002-000002.parquet", list(kept)[1:])
     with pytest.raises(StoreError, match=r"compact-.* and compact-.* hold the same rows"):
         rows_of(tmp_path, "episodes")
 
@@ -193,14 +193,14 @@ class Halved(io.FileIO):
         return super().write(data)
 
 
-def compact_and_die(folder: Path, kill_at: int, told: IO[str]) -> None:
-    """Compacts, tells every call that changes something, and dies of SIGKILL at the n-th."""
+def compact_and_die(folder: Path, kill_at: int, noted: IO[str]) -> None:
+    """Compacts, notes every call that changes something, and dies of SIGKILL at the n-th."""
     calls = 0
 
     def count(name: str, last: Callable[[], object] = lambda: None) -> None:
         nonlocal calls
         calls += 1
-        print(name, file=told, flush=True)
+        print(name, file=noted, flush=True)
         if calls == kill_at:
             last()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -226,21 +226,21 @@ def compact_and_die(folder: Path, kill_at: int, told: IO[str]) -> None:
     for name in ("fsync", "replace", "unlink"):
         setattr(os, name, counted(name))
     compact(LocalFolder(folder), Lease(2))
-    print("whole", file=told, flush=True)
+    print("whole", file=noted, flush=True)
 
 
 def child(folder: Path, kill_at: int) -> list[str]:
     """Compacts in a process of its own that dies at its n-th call; what it called."""
-    told = folder.parent / "told"
+    noted = folder.parent / "noted"
     pid = os.fork()
     if pid == 0:
         try:
-            with told.open("w") as file:
+            with noted.open("w") as file:
                 compact_and_die(folder, kill_at, file)
         finally:
             os._exit(0)
     os.waitpid(pid, 0)
-    return told.read_text().split()
+    return noted.read_text().split()
 
 
 def test_killed_at_any_call_readers_see_the_same_rows_and_the_next_run_ends_the_same(tmp_path):

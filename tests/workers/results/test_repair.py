@@ -1,4 +1,4 @@
-"""Damage is told from a disk that fails, and what it took along is no longer committed."""
+"""Damage is not confused with a failing disk, and what it took along is no longer committed."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def test_any_answer_is_a_completion_or_an_error_of_ours(script, guided):
 
 @settings(max_examples=30)
 @given(script=answers)
-def test_any_answer_to_a_step_is_a_reply_or_has_somebody_to_blame(tmp_path_factory, script):
+def test_any_answer_to_a_step_is_a_reply_or_has_a_blame(tmp_path_factory, script):
     prompts = tmp_path_factory.mktemp("prompts")
     (prompts / f"{STEP.name}.md.j2").write_text("Name films.")
     server, journal = Scripted(script), CallLog()

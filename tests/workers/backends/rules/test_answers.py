@@ -118,7 +118,7 @@ def test_titles_alone_shown_means_that_attributes_are_not_seen(tmp_path):
     call, _ = asked(tmp_path, template, "rank", conversation=TALK, items=ITEMS)
     view = PromptView(call)
     assert [i.title for i in view.items] == [i.title for i in ITEMS]
-    # "Action" stands in the conversation, yet not as an attribute of any item.
+    # "Action" is in the conversation, yet not as an attribute of any item.
     assert all(i.values == () for i in view.items)
     assert all(m.speaker == "" for m in view.conversation)
     assert view.shown_before == ()

@@ -135,7 +135,7 @@ def test_each_process_has_its_share_of_what_the_engine_takes_and_one_at_least():
     engines = Engines(4, dial)
     assert engines.of("a", "a", 30, None).room == 8
     assert engines.of("b", "b", 2, None).room == 1
-    assert engines.of("a", "also a", 64, None).room == 16  # as the engine was told
+    assert engines.of("a", "also a", 64, None).room == 16  # as the engine was configured
     assert engines.of("a", "a", 30, None).room == 16
 
 

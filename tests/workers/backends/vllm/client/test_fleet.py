@@ -100,7 +100,7 @@ async def test_counts_of_all_incarnations_add_up_and_none_twice():
 
 
 @in_virtual_time
-async def test_a_replica_replaced_so_quickly_that_nobody_saw_it_go_is_a_death_too():
+async def test_a_replica_replaced_before_its_end_was_seen_is_a_death_too():
     fakes = Fakes()
     fakes.fleet.load("m")
     await asyncio.sleep(20)
@@ -133,7 +133,7 @@ async def test_a_silent_actor_is_killed_and_comes_back():
 
 
 @in_virtual_time
-async def test_a_driver_that_was_held_up_itself_kills_nobody():
+async def test_a_driver_that_was_held_up_itself_kills_no_engine():
     fakes = Fakes()
     fakes.fleet.load("m")
     await asyncio.sleep(20)

@@ -119,7 +119,7 @@ def test_a_hung_engine_lets_go_of_its_calls_and_another_takes_its_place(engines)
         client = client_of()
         hung = [asyncio.create_task(client.ask("r", request("forever"))) for _ in range(3)]
         await asyncio.sleep(30)
-        engines[0].on_death("it hangs")  # vLLM tells its callers nothing
+        engines[0].on_death("it hangs")  # vLLM says nothing to its callers
         for task in hung:
             with pytest.raises(ReplicaLost, match="tiny: it hangs"):
                 await task

@@ -42,7 +42,7 @@ def test_calls_in_a_replica_that_dies_are_lost_at_once_and_go_elsewhere(last_wor
 
 
 @in_virtual_time
-async def test_the_cause_of_a_loss_is_told():
+async def test_the_cause_of_a_loss_is_named():
     replica = Replica(seconds=5)
     task = asking(client_of(replica), "a")
     await asyncio.sleep(1)
@@ -76,7 +76,7 @@ async def test_calls_that_had_not_left_this_process_are_no_losses():
 
 
 @in_virtual_time
-async def test_a_replica_that_dies_while_nobody_has_a_call_in_it_swallows_none_later():
+async def test_a_replica_that_dies_without_calls_swallows_none_later():
     one = Replica("one")
     client = client_of(one)
     task = asking(client, "a")
@@ -177,7 +177,7 @@ async def test_a_replica_that_cannot_be_reached_loses_nothing_but_time_and_is_tr
 
 
 @in_virtual_time
-async def test_whatever_else_breaks_the_connection_is_a_loss_and_leaves_nobody_waiting():
+async def test_whatever_else_breaks_the_connection_is_a_loss_and_leaves_no_caller_waiting():
     async def broken(replica, receiver):
         raise ValueError("cannot be unpickled")
 

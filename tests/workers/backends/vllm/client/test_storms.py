@@ -35,7 +35,7 @@ class Dialogues:
         }
 
     async def kill(self):
-        """All at once, as with SIGKILL: what arrives after this is seen by nobody."""
+        """All at once, as with SIGKILL: what arrives after this is never seen."""
         for task in self.tasks.values():
             task.cancel()
         await self.client.close()
@@ -115,7 +115,7 @@ def test_in_any_storm_every_call_gets_its_own_reply_once_and_no_replica_more_tha
                 elif isinstance(one, asyncio.CancelledError):
                     assert player in dead or dialogue in cancelled
                 else:
-                    # One that was in three deaths in a row cannot be told from their cause.
+                    # One that was in three deaths in a row may be their cause.
                     assert isinstance(one, CallQuarantined)
                     assert len(events) >= 3
         await asyncio.sleep(100)  # cancelled ones are answered too

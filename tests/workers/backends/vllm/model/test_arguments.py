@@ -30,10 +30,10 @@ def test_the_table_names_nothing_that_exists_nowhere():
     assert sorted((OPERATIONAL | IDENTITY | REFUSED.keys()) - need_vllm() - HISTORICAL) == []
 
 
-def test_new_arguments_are_told_but_do_no_harm():
+def test_new_arguments_are_named_but_do_no_harm():
     unclassed = sorted(need_vllm() - OPERATIONAL - IDENTITY - REFUSED.keys())
     if unclassed:
-        warnings.warn(f"engine arguments that nobody has classed: {unclassed}", stacklevel=1)
+        warnings.warn(f"engine arguments without a class: {unclassed}", stacklevel=1)
 
 
 def test_no_argument_has_two_classes():

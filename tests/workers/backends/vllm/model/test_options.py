@@ -57,7 +57,7 @@ def options(model: Path | str, **more) -> VLLMOptions:
         ({"engine": {"structured_outputs_config": {"backend": "auto"}}}, "name one"),
     ],
 )
-def test_mistakes_are_told_in_one_line_with_their_place(given, message):
+def test_mistakes_are_one_line_with_their_place(given, message):
     with pytest.raises(UsageError) as caught:
         options("some/model", **given)
     said = caught.value.message

@@ -66,7 +66,7 @@ def refusal(found: VLLMOptions, prompts=PROMPTS, schemas=None, gpu_memory=None) 
 
 @needs_vllm
 @pytest.mark.parametrize("family", ["tiny_llama", "tiny_qwen"])
-def test_a_sound_model_is_told_in_lines(family, request):
+def test_a_sound_model_is_described_in_lines(family, request):
     model = request.getfixturevalue(family)
     lines = examine(options(model, max_model_len=2048), PROMPTS, SCHEMAS, 80.0)
     assert all("\n" not in line for line in lines)
@@ -259,7 +259,7 @@ def test_weights_are_measured_as_the_engine_holds_them(tiny_llama):
     assert weight_bytes(options(tiny_llama, dtype="float32")) == 4 * count
 
 
-def test_without_weights_the_config_tells_their_size(copy):
+def test_without_weights_the_config_gives_their_size(copy):
     measured = weight_bytes(options(copy))
     (copy / "model.safetensors").unlink()
     assert weight_bytes(options(copy)) == measured
@@ -334,7 +334,7 @@ def test_pooling_is_said_as_it_will_be(tiny_bert, tiny_llama, tmp_path):
     )
 
 
-def test_without_weights_the_config_of_an_encoder_tells_their_size(tiny_bert, tmp_path):
+def test_without_weights_the_config_of_an_encoder_gives_their_size(tiny_bert, tmp_path):
     folder = Path(shutil.copytree(tiny_bert, tmp_path / "bert"))
     measured = weight_bytes(embed(folder))
     (folder / "model.safetensors").unlink()
@@ -342,7 +342,7 @@ def test_without_weights_the_config_of_an_encoder_tells_their_size(tiny_bert, tm
 
 
 @pytest.mark.parametrize("kind", ["generate", "embed"])
-def test_what_a_cpu_computes_with_is_told_where_there_is_no_gpu(tiny_llama, kind):
+def test_what_a_cpu_computes_with_is_named_if_there_is_no_gpu(tiny_llama, kind):
     def dtypes(gpu_memory, **more):
         found = VLLMOptions.model_validate({"model": str(tiny_llama), "kind": kind, **more})
         return [x for x in examine(found, PROMPTS, {}, gpu_memory) if "dtype" in x]

@@ -41,7 +41,7 @@ def version(path: Path) -> str:
     return resolve(str(path)).version
 
 
-def test_a_folder_is_its_content_wherever_it_lies(folder, tmp_path):
+def test_a_folder_is_its_content_wherever_it_is(folder, tmp_path):
     copy = tmp_path / "elsewhere" / "copy"
     shutil.copytree(folder, copy)
     one, other = resolve(str(folder)), resolve(str(copy))
@@ -124,7 +124,7 @@ def test_a_file_that_has_just_changed_is_not_trusted(folder, own_cache):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 1}'])
-def test_a_broken_cache_is_made_anew(folder, own_cache, text):
+def test_a_broken_cache_is_made_again(folder, own_cache, text):
     before = version(folder)
     (kept,) = (own_cache / "crsweep" / "weights").iterdir()
     kept.write_text(text)
@@ -148,10 +148,10 @@ def test_one_process_looks_once(folder):
 def test_another_processes_answer_is_taken(no_hub):
     remember_ref(no_hub, "main", COMMIT)
     found = resolve(MODEL)
-    told = weights.known()
+    heard = weights.known()
     weights.forget()
     remember_ref(no_hub, "main", "f" * 40)  # the branch has moved meanwhile
-    weights.take(told)
+    weights.take(heard)
     assert resolve(MODEL) == found
 
 
@@ -172,7 +172,7 @@ def test_folders_that_are_no_models(folder):
     assert resolve(str(folder), tokenizer_only=True).kind == "local"
 
 
-def test_a_commit_stands_for_itself_without_a_network(no_hub):
+def test_a_commit_needs_no_network(no_hub):
     found = resolve(MODEL, COMMIT.upper())
     assert found == weights.Resolved("hub", MODEL, COMMIT, None)
     assert found.identity() == {"hub": MODEL, "commit": COMMIT}

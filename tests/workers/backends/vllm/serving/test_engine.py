@@ -102,11 +102,11 @@ def test_calls_that_lose_their_place_in_the_cache_are_counted(tiny):
 
     kinds = [EngineCoreEventType.SCHEDULED, EngineCoreEventType.PREEMPTED]
     events = [EngineCoreEvent.new_event(kind) for kind in kinds]
-    of_nobody = [
+    unowned = [
         EngineCoreOutput("gone", [1], events=events), EngineCoreOutput("also gone", [1]),
     ]  # fmt: skip
     before = tiny.engine.pulse.take_load().preempted
-    tiny.engine._llm.output_processor.process_outputs(of_nobody)
+    tiny.engine._llm.output_processor.process_outputs(unowned)
     assert tiny.engine.pulse.take_load().preempted == before + 1
 
 

@@ -115,7 +115,7 @@ def test_a_watch_that_was_held_up_itself_first_hears_the_steps_that_were_taken()
     engine = Engine().warmed_up(0.5)
     engine.pulse.begin("a", 10)
     engine.wait(1)
-    engine.clock.now += 120  # the whole process stood still, the engine's steps lie unread
+    engine.clock.now += 120  # the whole process was suspended, the engine's steps are unread
     assert engine.pulse.stalled() == ""
     assert 15 <= engine.until_found(1000) <= 16  # and no longer than that
 
