@@ -73,7 +73,7 @@ class Results:
 
     @classmethod
     def open(cls, where: str | Path | Folder) -> Results:
-        """Reads the manifest and the lists of files; UsageError if it is no sweep's folder."""
+        """Reads the manifest and the lists of files; UsageError if it is not a sweep's folder."""
         folder, manifest = sweep_at(where)
         try:
             return cls(folder, manifest)
@@ -207,7 +207,7 @@ class Results:
                 "'" + sandbox.pattern_of(self.folder.path / f).replace("'", "''") + "'"
                 for f in files
             )
-            # A folder named `seed=3` is no partition: it would replace the column `seed`.
+            # A folder named `seed=3` is not a partition: it would replace the column `seed`.
             # Parts of older versions lack columns; to look for them opens every file.
             mixed = self.manifest.oldest_parts < SCHEMA_VERSION
             for name in files if mixed else ():
@@ -324,7 +324,7 @@ class Results:
 
 
 def sweep_at(where: str | Path | Folder) -> tuple[Folder, Manifest]:
-    """The output folder of a sweep, and its manifest; UsageError if it is no sweep's folder."""
+    """The output folder of a sweep, and its manifest; UsageError if it is not a sweep's folder."""
     folder = folder_at(where)
     manifest = manifests.read(folder)
     if manifest is None:

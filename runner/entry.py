@@ -28,7 +28,7 @@ def shadowed(root: Path) -> str | None:
         others = [owner for owner in owners if owner != "crsweep"]
         blame = f" (installed by {', '.join(others)})" if others else ""
         return (
-            f"the package {name!r} comes from {origin or 'nowhere'}{blame}, not from {root}; "
+            f"the package {name!r} comes from {origin or 'elsewhere'}{blame}, not from {root}; "
             "install crsweep in its own virtual environment"
         )
     return None
@@ -43,10 +43,10 @@ def open_standard_streams() -> None:
         try:
             os.fstat(number)
         except OSError:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
             os.set_inheritable(number, True)
     for number, (name, mode) in enumerate([("stdin", "r"), ("stdout", "w"), ("stderr", "w")]):
         if getattr(sys, name) is None:

@@ -16,7 +16,7 @@ Point = dict[str, Any]
 
 
 class GridError(UsageError):
-    """A grid that makes no sense. `key` is the part of the sweep file to blame."""
+    """A grid that is impossible. `key` is the part of the sweep file to blame."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)

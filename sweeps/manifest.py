@@ -138,7 +138,7 @@ class Manifest(_Part):
     cells: list[CellEntry]
     sources: list[SourceEntry]
     watermark: list[str] = []
-    """Backends of `cells` that are no language models: tables name them, and are never compared
+    """Backends of `cells` that are not language models: tables name them, and are never compared
     with published figures. Derived from `cells` if an earlier crsweep wrote the manifest."""
     judges: list[JudgeEntry] = []
     seeds: list[int]  # sampling seeds, as in the episodes' column `seed`

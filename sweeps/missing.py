@@ -68,7 +68,7 @@ def _path(loaded: LoadedSweep, point: Mapping[str, Any]) -> Any:
 
 
 def _brief(part: grid.Point, parts: Sequence[grid.Point]) -> grid.Point:
-    """`part` with names alone in the place of plug-ins with options, where no other has them."""
+    """`part` with names alone in place of plug-ins with options, where no other has them."""
     names = {axis: grid.name_of(value) for axis, value in part.items()}
     return names if sum(grid.matches(one, names) for one in parts) == 1 else part
 

@@ -210,7 +210,7 @@ def _drop_orders(plan: Plan) -> None:
 
 
 def _drop_unused_sources(plan: Plan) -> None:
-    """A sample that a larger one of the same cells has swallowed is no source of its own."""
+    """A sample that a larger one of the same cells has swallowed is not a source of its own."""
     used = sorted({cell.source for cell in plan.cells})
     plan.sources = [plan.sources[index] for index in used]
     plan.cells = [replace(cell, source=used.index(cell.source)) for cell in plan.cells]

@@ -1,6 +1,6 @@
 """The tasks of kind `rollout`: dialogues of a training loop, with training users.
 
-They are no episodes: they are committed to a table of their own, so no metric sees them.
+They are not episodes: they are committed to a table of their own, so no metric sees them.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ class Cache(_Part):
     """`read` adds nothing to the folder; `off` does not even look. A sweep's own calls are kept
     in its own folder in any mode, until it is complete: they are what a crash is survived by."""
     journal: PathText | None = None
-    """A folder for the sweep's own calls in the place of its own: for `out` in an object store, a
+    """A folder for the sweep's own calls in place of its own: for `out` in an object store, a
     disk that outlives the machine."""
     match: Literal["declared", "strict"] = "declared"
     """`strict`: a reply counts only if what serves now is what made it."""
@@ -353,7 +353,7 @@ Axes = dict[str, list[Any]]
 
 
 class Header(_Part):
-    """The parts of a sweep file that are no part of a cell."""
+    """The parts of a sweep file that are not part of a cell."""
 
     name: Name
     out: PathText

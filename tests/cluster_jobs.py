@@ -64,9 +64,9 @@ def test_it_is_planned_and_examined_there(there, cluster, tmp_path):
     done = there("doctor", path, "--address", cluster.address, "--out", tmp_path / "shared")
     assert "2 nodes, 0 GPUs, 1 data set read on each" in done.stdout
     assert not list((tmp_path / "shared").iterdir())
-    wrong = write_sweep(tmp_path, name="far.yaml", domain={"name": "movielens", "path": "/nowhere"})
+    wrong = write_sweep(tmp_path, name="far.yaml", domain={"name": "movielens", "path": "/missing"})
     done = there("submit", wrong, "--out", tmp_path / "shared", "--wait", check=2)
-    assert "/nowhere" in done.stdout
+    assert "/missing" in done.stdout
 
 
 def slow(folder: Path) -> Path:
@@ -182,7 +182,7 @@ def drain(cluster: LocalCluster, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_secret_of_the_cluster_is_seen_nowhere(there, cluster, tmp_path):
+def test_a_secret_of_the_cluster_is_never_seen(there, cluster, tmp_path):
     keys = tmp_path / "keys"
     keys.mkdir()
     (keys / "MY_KEY").write_text(f"{MARK}\n")

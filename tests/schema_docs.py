@@ -39,8 +39,8 @@ _OF_VIEWS = {
         "curves",
     ),
     "rollouts": (
-        "One row per attempt at a dialogue of a training loop. It is no episode: no metric counts "
-        "it. Its turns and calls are joined on `attempt_id`.",
+        "One row per attempt at a dialogue of a training loop. It is not an episode: no metric "
+        "counts it. Its turns and calls are joined on `attempt_id`.",
         "rollouts",
     ),
     "attempts": ("Every row that was ever committed: what `episodes` selects from.", "episodes"),

@@ -52,7 +52,7 @@ _OF_A_CALL = ["case_id", "agent", "turn", "role", "step", "draw", "reask"]
 
 
 def prepare(path: Path = MODEL) -> Path:
-    """Makes the checkpoint in bfloat16, if it is not there yet; always the same bytes."""
+    """Makes the checkpoint in bfloat16, if it is missing; always the same bytes."""
     if (path / "model.safetensors").exists():
         return path
     sys.path.append(str(TOOLS))

@@ -70,7 +70,7 @@ def test_no_worker_needs_what_reads_sweep_files(imports):
 
 
 def test_no_two_folders_import_each_other(imports):
-    # The `__init__` of a package is what it offers to others; its own folder imports it nowhere.
+    # The `__init__` of a package is what it offers to others; its own folder never imports it.
     between = {
         (folder_of(module), folder_of(other))
         for module, other in across(imports)

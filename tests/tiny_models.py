@@ -31,7 +31,7 @@ _TEMPLATE = (
 
 
 def make(folder: Path, family: Family, *, layers: int = 2, hidden: int = 128) -> Path:
-    """Makes one checkpoint, if it is not there yet; its folder."""
+    """Makes one checkpoint, if it is missing; its folder."""
     path = folder / f"tiny-{family}"
     if (path / "model.safetensors").exists():
         found = json.loads((path / "config.json").read_text())

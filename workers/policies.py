@@ -104,7 +104,7 @@ class PolicyModel:
 
     async def _decide(self, call: Call) -> Completion:
         found = await self._served.decided(call, self._decoding)
-        # Words of a prompt to a policy cost nothing: they are no tokens of the dialogue.
+        # Words of a prompt to a policy cost nothing: they are not tokens of the dialogue.
         return Completion(found.text, "stop", 0, 0, fingerprint=self._fingerprint)
 
 

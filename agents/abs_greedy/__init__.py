@@ -2,7 +2,7 @@
 and UNICORN).
 
 It never asks. Candidates are ranked by the vectors of EAR's FM. The papers update their model by
-refused items; here a refused item is no candidate any more, which is what UNICORN's public code
+refused items; here a refused item is not a candidate any more, which is what UNICORN's public code
 does in the other methods too.
 """
 

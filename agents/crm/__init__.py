@@ -8,9 +8,9 @@
 - **Policy** (3.3): a perceptron over the belief alone chooses a question or the recommendation, and
   is trained by REINFORCE after a start from a rule.
 
-The paper's dialogues end with the first recommendation. EAR (section 5.2.2) lets CRM go on after a
-refusal, with EAR's rewards and training, and so do we; the papers that print CRM's figures on
-LastFM follow EAR.
+The paper's dialogues end with the first recommendation. EAR (section 5.2.2) lets CRM continue
+after a refusal, with EAR's rewards and training, and so do we; the papers that print CRM's figures
+on LastFM follow EAR.
 """
 
 from __future__ import annotations

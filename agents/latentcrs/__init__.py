@@ -12,7 +12,7 @@ by p(v | S, x), the sum over the intents (`model`). The variants of section 4.3:
 
 We decided, besides what `losses` and `training` say: every turn recommends; what the user has had
 or was shown before in this dialogue is not recommended again (`repeat`); a requirement is the value
-of an attribute, and words that are no value in the catalogue are ignored and recorded; the words of
+of an attribute, and words that are no such value are ignored and recorded; the words of
 all turns are joined by a space, as the paper concatenates them.
 
 The options of Table 5: `inference_model: false` (the generative model alone, by eq. 8),

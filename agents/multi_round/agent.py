@@ -36,7 +36,7 @@ class MultiRoundOptions(AgentOptions):
     catalogue groups its values, as Yelp's does, else binary."""
     refused_facts: Literal["score", "exclude"] = "score"
     """What a "no" does. `score`: items with the fact get a lower score (the papers). `exclude`:
-    they are no candidates any more, which an honest user justifies."""
+    they are not candidates any more, which an honest user justifies."""
     repeat: bool = False
     """Whether items of the user's history may be recommended, as in the public code of SCPR and
     UNICORN. What was refused in this dialogue is never recommended again."""

@@ -246,7 +246,7 @@ class Users:
         return about & has, about & ~has
 
     def places(self, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """(rows,): the place of the target in `items` (rows, k), from 1; 0 if it is not there."""
+        """(rows,): the place of the target in `items` (rows, k), from 1; 0 if it is missing."""
         hit = items == self.targets[rows][:, None]
         return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0)
 

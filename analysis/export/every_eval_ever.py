@@ -29,7 +29,7 @@ _SAMPLING = {"temperature": float, "top_p": float, "top_k": float, "max_tokens":
 def write_records(results: Results, folder: Path, organization: str) -> int:
     """Writes a record for each cell with a figure. Returns how many.
 
-    UsageError for results of backends that are no language models, and where no metric is defined.
+    UsageError for results of backends that are not language models, and where no metric is defined.
     """
     if results.manifest.watermark:
         raise UsageError(

@@ -71,7 +71,7 @@ def draw(results: Results, spec: FigureSpec) -> Drawing:
     with paper_style(spec.width) as make:
         figure = make(layout="constrained")
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.04, hspace=0.06)
-        # Cells that are varied one axis at a time, and trainings, are no groups of cells.
+        # Cells that are varied one axis at a time, and trainings, are not groups of cells.
         alone = spec.kind in ("sensitivity", "curves")
         groups = [] if alone else _with_room(groups_of(results, spec.axis))
         if not groups and not alone:

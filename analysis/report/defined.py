@@ -15,7 +15,7 @@ _MANY = 8
 
 @dataclass(frozen=True)
 class Defined:
-    """`usual`: nothing was defined, so that a figure that cannot be drawn is no loss."""
+    """`usual`: nothing was defined, so that a figure that cannot be drawn is not a loss."""
 
     question: str
     sweep_file: str = ""

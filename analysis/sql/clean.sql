@@ -1,4 +1,4 @@
--- `scored`, where a success that is not clean is no success; `known` says whether leaks were looked
+-- `scored`, where a success that is not clean is not a success; `known` says whether leaks were looked
 -- for. A dialogue that ended before its first turn is known where others of its cell are.
 SELECT
     s.* REPLACE (

@@ -1,4 +1,4 @@
-"""SQL over the verdicts of one judge, whose label is put in the place of `{judge}`.
+"""SQL over the verdicts of one judge, whose label is put in place of `{judge}`.
 
 Several samples are averaged first, for each subject and dimension. Verdicts of people are left out.
 """

@@ -1,7 +1,7 @@
 """Comparisons between the values of an axis, paired by case.
 
 The unit is the case: values are averaged within a case first, over seeds and over pairs of cells
-that differ in this axis alone, because (case, seed) pairs of one case are no independent
+that differ in this axis alone, because (case, seed) pairs of one case are not independent
 observations. Rates have Newcombe's interval, other metrics that of t over cases; the test flips
 signs over cases. Where what is trained differs between seeds, dialogues of one seed
 share it: interval and test then cluster by case and by seed. Holm's correction is over everything

@@ -1,4 +1,4 @@
-"""The table of judged metrics, raw and corrected by the labels of people, one row a cell."""
+"""The table of judged metrics, raw and corrected by the labels of people, one row per cell."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Draw(NamedTuple):
         anything does."""
         if not self.whole_cells:
             return (
-                f"--where {self.where} chose among the dialogues of a cell, so these are no random "
+                f"--where {self.where} chose among the dialogues of a cell: these are not a random "
                 "sample of them"
             )
         if self.complete < self.planned:
@@ -65,7 +65,7 @@ def draw_of(content: Mapping[str, Any]) -> Draw | None:
 
 
 def remarks(results: Results) -> list[str]:
-    """Lines on labels that are no random sample of the dialogues; none if all is well."""
+    """Lines on labels that are not a random sample of the dialogues; none if all is well."""
     labelled = _labelled(results)
     at_random: Labelled = set()
     found: list[str] = []
@@ -88,7 +88,7 @@ def remarks(results: Results) -> list[str]:
     if missing:
         found.append(
             f"! {missing:,} of {len(at_random):,} dialogues that were drawn have no label: if "
-            "people chose which to answer, the labelled ones are no random sample"
+            "people chose which to answer, the labelled ones are not a random sample"
         )
     return found
 

@@ -24,7 +24,7 @@ class Estimate:
     """A difference of `first_mean` - `second_mean` over `cases` and `seeds`, in the metric's unit.
 
     - [low, high] is the 95 % interval by the method `interval`, NaN where one case has none; `p` is
-      two-sided, by `test`. Of what is no rate it is t with `error`: of 1,000 simulated sweeps with
+      two-sided, by `test`. For other metrics it is t with `error`: of 1,000 simulated sweeps with
       heavy tails (99 cases) the bootstrap covered the truth in 92.6 %, t in 93.4 %.
     - [boot_low, boot_high] is the bootstrap over cases. `error` is the analytic error
       clustered by case: the sample standard deviation of the cases' differences / sqrt(cases),

@@ -339,7 +339,7 @@ def _count(values: Iterable[int], sign: int) -> int:
 def _shares(found: Sequence[_Pair], result: int, *, pooled: bool) -> Value:
     """The share of pairs with this result, in per cent: of each seed, then over seeds.
 
-    `pooled`: of all pairs. People label one repetition of a case, so seeds are no repetitions.
+    `pooled`: of all pairs. People label one repetition of a case, so seeds are not repetitions.
     """
     by_seed: dict[int, list[bool]] = {}
     for pair in found:

@@ -22,7 +22,7 @@ from scipy.stats import ncf, t
 from analysis.statistics.components import Components
 
 TARGET = 0.8
-_MOST = 1_000_000  # cases or seeds; more is no plan
+_MOST = 1_000_000  # cases or seeds; more cannot be planned
 
 
 def power(

@@ -38,12 +38,12 @@ class Scores(NamedTuple):
 def read_scores(results: Results, metric: Metric, *, complete_only: bool = True) -> Scores:
     """The values of `metric`, of complete blocks unless `complete_only` is false.
 
-    Raises UsageError for a metric that is no mean over cases.
+    Raises UsageError for a metric that is not a mean over cases.
     """
     if metric.group == MACRO:
         raise UsageError(
-            f"{metric.name} is no mean over cases, which comparisons need; compare {POOLED} or one "
-            "group"
+            f"{metric.name} is not a mean over cases, which comparisons need; compare {POOLED} or "
+            "one group"
         )
     manifest = results.manifest
     with results.joins_as_written():

@@ -43,7 +43,7 @@ def figure(value: Value, metric: Metric) -> str:
 
 
 def difference(value: Value, published: Figure | None) -> float | None:
-    """Ours minus the published figure, None where one of them is not there."""
+    """Ours minus the published figure, None where one of them is missing."""
     return None if value.mean is None or published is None else value.mean - published.value
 
 

@@ -256,7 +256,7 @@ def _undefined(results: Results, metrics: Sequence[Metric], rows: Sequence[Table
 
 
 def origin_notes(results: Results) -> list[str]:
-    """Notes on what varies between seeds, and on backends that are no language models."""
+    """Notes on what varies between seeds, and on backends that are not language models."""
     manifest = results.manifest
     seeds = max((len(c.seeds) for c in manifest.cells), default=0)
     notes = [
@@ -269,7 +269,7 @@ def origin_notes(results: Results) -> list[str]:
 
 
 def watermarks(results: Results) -> list[str]:
-    """A note on each backend that is no language model."""
+    """A note on each backend that is not a language model."""
     words = (
         _WATERMARKS.get(backend, f"made with the {backend} backend: no language model")
         for backend in results.manifest.watermark

@@ -66,7 +66,7 @@ def by_cell(results: Results, counts: Sequence[int]) -> str:
 
 
 def missing(results: Results, label: str) -> Iterator[str]:
-    """How many verdicts on dialogues in `scored` are not there, although the judge was asked."""
+    """How many verdicts on dialogues in `scored` are missing, although the judge was asked."""
     rows = results.query(
         "SELECT dimension, count(*), count(*) FILTER (WHERE status = 'unparsed') "
         "FROM judgements j SEMI JOIN scored USING (attempt_id) "

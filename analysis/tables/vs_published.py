@@ -42,7 +42,7 @@ def table_with_published(
     """The rows of `results` that have a published row, in the paper's order, with its figures.
 
     `metrics` are those of the published table if none is named. Raises UsageError for results of
-    backends that are no language models, if no cell has a published row, and if no metric is named
+    backends that are not language models, if no cell has a published row, and if no metric is named
     and none of the published figures has one.
     """
     _refuse_watermarked(results)

@@ -126,7 +126,7 @@ class Filters:
         return self._whole("seed")
 
     def row(self) -> int | None:
-        """The row that a page shall start with, from 1."""
+        """The row that a page starts with, from 1."""
         return self._whole("row")
 
     def _one_of(self, key: str, known: Iterable[str], default: str) -> str:

@@ -66,7 +66,7 @@ def import_files(what: str, files: Sequence[Path], annotator: str) -> Imported:
 
 
 def add_labels(folder: Folder, labels: Sequence[Label], annotator: str) -> int:
-    """Stores the labels of one person that are not there yet; how many.
+    """Stores the labels of one person that are missing; how many.
 
     Raises UsageError, before anything is written, for a name that cannot be one, and for two labels
     on one thing that differ.
@@ -180,7 +180,7 @@ def _labels(folder: Folder, file: Path, keys: dict[str, Key]) -> tuple[list[Labe
 
 
 def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line and cells of each row. UsageError for what is no file of answers."""
+    """Line and cells of each row. UsageError for a file that does not contain answers."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:

@@ -329,7 +329,7 @@ def _distinct(*lists: Sequence[Item]) -> list[Item]:
 
 
 def questions_of(judge: PlannedJudge) -> list[Question]:
-    """What people are asked in the place of a judge.
+    """What people are asked in place of a judge.
 
     The dimensions of a recommendation are asked one after the other, each about units of its own.
     """

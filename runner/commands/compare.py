@@ -38,7 +38,7 @@ def show_comparison(
     results = Results.open(folder)
     names = metrics or results.manifest.metrics[:1]
     if by:
-        # The mean of groups is no mean over cases.
+        # The mean of groups is not a mean over cases.
         names = [name for name in by_group(names, by) if not name.endswith(f"[{MACRO}]")]
     compared = compare_all(results, names, axis, baseline)
     labels = brief(label for found in compared.found for label in (found.first, found.second))

@@ -107,7 +107,7 @@ def _artifacts(plan: Plan) -> str:
 
 
 class _Rehearsal:
-    """One dialogue a cell with the rules backend; a prompt that breaks, breaks here."""
+    """One dialogue per cell with the rules backend; a prompt that breaks, breaks here."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan

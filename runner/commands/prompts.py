@@ -22,7 +22,7 @@ from sweeps.schema import CellConfig
 def show_prompts(
     sweep: Path, overrides: Sequence[str], *, cell: int | None, every: bool, console: Console
 ) -> None:
-    """The prompts of one rehearsed dialogue a cell: the first of each step, or all of them."""
+    """The prompts of one rehearsed dialogue per cell: the first of each step, or all of them."""
     plan = load_plan(sweep, overrides)
     cells = range(len(plan.cells)) if cell is None else [index_of(cell, len(plan.cells), "cell")]
     seen: set[tuple[str, str, str]] = set()

@@ -137,7 +137,7 @@ def _print_whole(names: Sequence[str], rows: Rows, console: Console) -> None:
 
 
 def _print_fitted(names: Sequence[str], rows: Rows, console: Console) -> None:
-    """What fits on the screen, a line a row; or a line a cell where columns are many."""
+    """What fits on the screen, one line per row, or one line per cell where columns are many."""
     heads = list(map(printable, names))
     shown = [list(map(printable, row)) for row in _shown(rows)]
     wanted = [max(map(cell_len, column)) for column in zip(heads, *shown, strict=True)]

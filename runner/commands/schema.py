@@ -259,7 +259,7 @@ def _or_reference(schema: Schema) -> Schema:
     if schema.get("type") == "string" and not schema.keys() & {"enum", "pattern"}:
         return schema
     if "type" in schema and not schema.keys() & {"enum", "pattern", "const"}:
-        # A pattern is for text alone, so that mistakes in what is no text are named as such.
+        # A pattern is for text alone, so that mistakes in what is not text are named as such.
         return {**schema, "type": [*_types_of(schema), "string"], **_PATTERN}
     kept = _kept(schema)
     rest = {key: value for key, value in schema.items() if key not in kept}

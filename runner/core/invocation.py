@@ -23,7 +23,7 @@ def program() -> str:
 def command(more: Sequence[str] = (), *, retries: bool = True) -> str:
     """The command that was given, to be typed again; without its `--retry`s if others follow.
 
-    `more` are overrides, in the place of those that were given for the same paths.
+    `more` are overrides, in place of those that were given for the same paths.
     """
     paths = tuple(f"{word.partition('=')[0]}=" for word in more)
     if (sent := sent_package()) is not None:  # this is the driver of a job

@@ -137,7 +137,7 @@ def size_line(out: Folder, recorded: dict[str, Any]) -> str:
     """
     try:
         wanted = cache_of(recorded)
-    except UsageError as error:  # what is to be read does not need it
+    except UsageError as error:  # what is read does not need it
         return f"call cache: its location is unknown ({error.message})"
     files, size = journal.size(journals_of(out, wanted))
     own = f"{files:,} journals of this sweep, {mib(size)}"
@@ -196,7 +196,7 @@ def status_line(recorded: dict[str, Any], keys: Sequence[str]) -> str:
     """For `status`: how many artifacts are there. `recorded` is the manifest's sweep file."""
     try:
         store = store_of(artifacts_of(recorded))
-    except UsageError as error:  # what is to be read does not need it
+    except UsageError as error:  # what is read does not need it
         return f"artifacts: {len(keys)}; their location is unknown ({error.message})"
     states = [state_of(store, key) for key in keys]
     damaged = f", {states.count('damaged')} damaged" if "damaged" in states else ""

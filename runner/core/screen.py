@@ -46,11 +46,11 @@ class Screen:
 
 
 def silence(stream: TextIO) -> None:
-    """Sends what a stream still holds nowhere: Python would complain of it when it ends."""
+    """Discards what a stream still holds: Python would complain of it when it ends."""
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def write_whatever_the_encoding() -> None:

@@ -55,7 +55,7 @@ def store_curves(session: Session) -> None:
 
 
 def close(session: Session, execution: Execution) -> RunResult:
-    """The result, once the folder is as a run leaves it. What fails now is no failure of it."""
+    """The result, once the folder is as a run leaves it. What fails now is not a failure of it."""
     work, unfinished, whole = session.work, [*execution.unfinished], True
     with after_the_last_commit("parts cannot be merged", unfinished):
         whole = compact_whole(session.lease, session.console)

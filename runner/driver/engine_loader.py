@@ -198,7 +198,7 @@ class EngineLoader:
 
 
 def _allocations(stage: Stage) -> dict[str, tuple[Allocation, ...]]:
-    """Where each engine of a stage is to be, by key."""
+    """Where each engine of a stage goes, by key."""
     return {key: tuple(a for a in stage.allocations if a.engine == key) for key in stage.engines}
 
 
@@ -255,7 +255,7 @@ class RunEngines:
     async def keep_noting(
         self, epoch: int, note: Callable[[Sequence[dict[str, Any]]], None]
     ) -> None:
-        """Has the entries noted whenever an engine came or went, and now and then.
+        """Has the entries noted whenever an engine came or went, and at intervals.
 
         A driver that is killed could not: the fingerprints of its calls would mean nothing.
         """

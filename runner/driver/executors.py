@@ -59,7 +59,7 @@ class Executor(Protocol):
         ...
 
     async def replace(self, lost: Worker) -> Worker | None:
-        """Another one for one that was lost; None if its node is gone, and others go on."""
+        """Another one for one that was lost; None if its node is gone, and others continue."""
         ...
 
     @property

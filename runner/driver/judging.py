@@ -37,7 +37,7 @@ from workers.results.bundles import committed
 
 
 class Selection(NamedTuple):
-    """What of a folder is to be judged; everything by default."""
+    """What of a folder to judge; everything by default."""
 
     only: Sequence[str] = ()
     """Titles of judges."""

@@ -273,7 +273,7 @@ class Aside:
 
 
 def line_of(figures: Mapping[str, float], missing: int) -> str:
-    """What an update measured, for the screen: what is no share of a strategy."""
+    """What an update measured, for the screen: what is not the share of a strategy."""
     shown = [f"{name} {value:.3f}" for name, value in figures.items() if ":" not in name]
     return ", ".join([*shown, *([f"{missing:,} missing"] if missing else [])])
 

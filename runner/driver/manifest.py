@@ -314,7 +314,7 @@ def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:
 
 
 def _watermark(plan: Plan) -> list[str]:
-    """The backends in use that are no language models."""
+    """The backends in use that are not language models."""
     used = dict.fromkeys(
         cell.config.models[name].backend for cell in plan.cells for name in cell.models
     )

@@ -79,7 +79,7 @@ class ManifestWriter:
         manifests.write(self._lease.folder, self._manifest.model_copy(update=update))
 
     async def keep_writing(self) -> None:
-        """Writes now and then: a driver that is killed could not."""
+        """Writes at intervals: a driver that is killed could not."""
         while True:
             await asyncio.sleep(_WRITE_EVERY)
             self.write()

@@ -1,4 +1,4 @@
-"""Progress of a run: a live bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of a run: a live bar on a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def bars(console: Console) -> Progress:
 
 
 class PreparingDisplay:
-    """Shows how far artifacts are: bars on a terminal, else a line each now and then.
+    """Shows how far artifacts are: bars on a terminal, else a line each every few seconds.
 
     A context manager; `shared` are bars that are shown already.
     """
@@ -157,7 +157,7 @@ class ProgressDisplay:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line = time.monotonic()
-        self._tried: dict[str, str] = {}  # id of a task that failed and is to be tried again: kind
+        self._tried: dict[str, str] = {}  # id of a task that failed and will be tried again: kind
         self._marks: list[tuple[float, int, int]] = [(time.monotonic(), 0, 0)]
 
     def __enter__(self) -> ProgressDisplay:

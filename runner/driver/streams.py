@@ -140,7 +140,7 @@ class Streams:
         running.at += 1
 
     def _of_stored(self, running: _Running, link: Link) -> list[str] | None:
-        """What a committed episode left; None if it is to be played."""
+        """What a committed episode left; None if it has yet to be played."""
         if link.episode_id not in self._done:
             return None
         stored = self._of_done(link.episode_id)

@@ -12,7 +12,7 @@ from runner.placement.packing import Allocation, Node
 
 
 def engine_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the engines of a manifest did, a line a model."""
+    """What the engines of a manifest did, one line per model."""
     lines = []
     for label in dict.fromkeys(entry["label"] for entry in entries):
         of = [entry for entry in entries if entry["label"] == label]

@@ -74,7 +74,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """All stages of a run. `misfits` maps cells that fit nowhere to the reason."""
+    """All stages of a run. `misfits` maps cells that fit on no node to the reason."""
 
     needs: Needs
     stages: Sequence[StagePlan]

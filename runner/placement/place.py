@@ -60,7 +60,7 @@ class Placement:
 def place(engines: Sequence[Engine], nodes: Sequence[Node], works: Sequence[Work]) -> Placement:
     """Plans the stages that serve every work that fits, with few loads.
 
-    Raises ValueError for an engine or a work that makes no sense whatever the cluster.
+    Raises ValueError for an engine or a work that is impossible whatever the cluster.
     """
     _check(engines, nodes, works)
     cluster = Cluster(engines, nodes)

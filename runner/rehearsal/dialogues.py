@@ -156,7 +156,7 @@ def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
 
 
 def asked_to_prepare(artifacts: Sequence[Mapping[str, Any]]) -> Spoken:
-    """What models are expected to be asked for all that is to be made."""
+    """What models are expected to be asked for all that will be made."""
     counts = [[found.get(name, 0) for name in Spoken._fields] for found in artifacts]
     return Spoken(*map(sum, zip(*counts, strict=True))) if counts else Spoken(0, 0, 0)
 

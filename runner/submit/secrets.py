@@ -16,7 +16,7 @@ from agents.core.errors import UsageError
 from sweeps.load import LoadedSweep
 
 _SHORTEST = 8
-"""Characters of a value that is looked for: a shorter one is found in words that are no secret."""
+"""Characters of a value that is looked for: a shorter one is found in words that are not secret."""
 _VARIABLE = re.compile(
     r"(^|_)(KEY|KEY_ID|APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$", re.IGNORECASE
 )

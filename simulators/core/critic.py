@@ -2,7 +2,7 @@
 
 - A critic speaks after the user's turn. It sees what both sides said and the items that came with
   it, and nothing else: no target, need, strategy or ranking is part of what it is given.
-- Its words are no part of the dialogue: neither side ever sees them. Its tokens are counted apart.
+- Its words are not part of the dialogue: neither side ever sees them. Its tokens are counted apart.
 - A user who accepts or leaves ends the dialogue before the critic could; the turn is scored anyway.
 """
 

@@ -1,7 +1,7 @@
 """What every judge is: it reads a recorded dialogue and gives verdicts on it.
 
 - What a judge may see of a dialogue is a `RecordedDialogue`. Targets, needs, strategies, the cell,
-  its seeds and the case are no part of that type, so no prompt can show them.
+  its seeds and the case are not part of that type, so no prompt can show them.
 - A `DialogueJudge` judges one dialogue: turns of it, an item recommended in it, or all of it. A
   `PairJudge` compares two.
 - A judge asks through `Ask`, so the reply's schema decides what is valid. A reply that stays
@@ -108,7 +108,7 @@ class RecordedDialogue:
     def turn_of(self, subject: Subject) -> RecordedTurn:
         """The turn that `subject` is about or at; ValueError if it is the whole dialogue."""
         if subject.turn is None:
-            raise ValueError("the whole dialogue is no turn")
+            raise ValueError("the whole dialogue is not a turn")
         return self.turns[subject.turn - 1]
 
     @property
@@ -210,7 +210,7 @@ class HistoryOptions(JudgeOptions):
 class PairOptions(HistoryOptions):
     """Options that every judge of pairs has.
 
-    Which pairs are compared is no part of a verdict's identity: more opponents rerun nothing.
+    Which pairs are compared is not part of a verdict's identity: more opponents rerun nothing.
     """
 
     pairs: Literal["response", "dialogue"] = "response"

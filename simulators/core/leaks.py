@@ -40,7 +40,7 @@ Seen = Literal["words", "form", "quoted", "year", "called", "alone", "capital", 
 - `alone`: the message holds nothing else.
 - `capital`: a capital letter within a sentence, in no longer name. At the start of a sentence, or
   where all is in capitals, it shows nothing.
-- `rare`: it is no common English word, and in no longer name.
+- `rare`: it is not a common English word, and in no longer name.
 """
 
 _TOKEN = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*|&")

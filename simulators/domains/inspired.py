@@ -3,7 +3,7 @@
 - `path` has `inspired-train.txt`, `inspired-valid.txt`, `inspired-test.txt` (a dialogue a line,
   with `user_id` and `genre_dict`) and `dialog_ids2user_id_and_genre_dict.jsonl`, the wanted genres
   of the test dialogues, in the layout of RSO's authors.
-- Its movies (`id2info.json`) and graph are no part of that; `movies` is the folder that has them.
+- Its movies (`id2info.json`) and graph are not part of that; `movies` is the folder that has them.
   ReDial's can stand in.
 - A dialogue without a known genre wants `action`, as in RSO's code; those of the validation split
   have none.

@@ -4,7 +4,7 @@ The data comes from HetRec 2011 (non-commercial research) and is never part of c
 
 - Facts of an artist are its tags and nothing else: 33 tags, most of them genres.
 - The files list 150 artists without a name, which no user listened to. They are left out.
-- How often a user listened, which HetRec 2011 has, is no part of this layout.
+- How often a user listened, which HetRec 2011 has, is not part of this layout.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simulators.domains.core.published_split import GRAPH, NAMES, SplitDomain, S
 
 __all__ = ["LastFM"]
 
-_NO_NAME = "None"  # what the files have in the place of a name
+_NO_NAME = "None"  # what the files have in place of a name
 
 
 class LastFM(SplitDomain):

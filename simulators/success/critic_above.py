@@ -13,5 +13,5 @@ __all__ = ["critic_above"]
 def critic_above(
     agent: AgentTurn, user: UserTurn, hidden: HiddenCase, critic: CriticTurn | None
 ) -> bool:
-    """Whether the critic is satisfied; a turn without a verdict is no success."""
+    """Whether the critic is satisfied; a turn without a verdict is not a success."""
     return critic is not None and critic.above

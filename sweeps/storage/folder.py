@@ -22,7 +22,7 @@ from agents.core.errors import UsageError
 from agents.core.paths import expand_user
 
 Change = Callable[[bytes | None], bytes | None]
-"""What a file holds (None: it is not there) -> what it shall hold (None: leave it)."""
+"""What a file holds (None: it is missing) -> what it is to hold (None: leave it)."""
 
 
 class Folder(Protocol):
@@ -43,7 +43,7 @@ class Folder(Protocol):
     def names(self, table: str = "") -> list[str]:
         """Names of what is in `table`, or in the folder itself, sorted; hidden files left out.
 
-        Empty if it is not there. NotADirectoryError if it is a file.
+        Empty if it is missing. NotADirectoryError if it is a file.
         """
         ...
 
@@ -72,7 +72,7 @@ class Folder(Protocol):
         ...
 
     def delete(self, name: str) -> None:
-        """Deletes a file. One that is gone already is no error."""
+        """Deletes a file. One that is gone already is not an error."""
         ...
 
     def rename(self, name: str, to: str) -> None: ...
@@ -246,7 +246,7 @@ def flush(path: Path) -> None:
 
 
 def read(folder: Folder, name: str) -> bytes:
-    """All of a small file. FileNotFoundError if it is not there."""
+    """All of a small file. FileNotFoundError if it is missing."""
     with folder.open(name) as file:
         return file.read()
 

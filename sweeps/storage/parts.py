@@ -31,7 +31,7 @@ _VERSION = b"crsweep.schema_version"
 _EPOCH = re.compile(rf"(?:{COMPACT})?(\d{{6}})-")
 
 
-# What Arrow says of bytes that make no sense. It is an OSError too where they cannot be had.
+# What Arrow says of bytes that cannot be read. It is an OSError too where they cannot be had.
 _SENSELESS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
 
 
@@ -40,7 +40,7 @@ class PartForeign(StoreError):
 
 
 class PartDamaged(StoreError):
-    """A part that is no whole Parquet file, or whose pages are not what was written."""
+    """A part that is not a whole Parquet file, or whose pages are not what was written."""
 
     def __init__(self, folder: Folder, name: str, found: str) -> None:
         super().__init__(f"{folder}/{name} {found}")
@@ -55,9 +55,9 @@ def live(
 ) -> list[str]:
     """The parts of `table` that count, as `<table>/<name>`, sorted; empty if there are none.
 
-    Listing a folder is no single step. Where a compacted file came or a part went meanwhile, it is
+    Listing a folder takes several steps. If a compacted file came or a part went meanwhile, it is
     done again: else it could miss the new file and the parts that it replaced. Parts in `without`
-    are taken for not there. `known` has what compacted files stand for, by name: their footers are
+    are ignored. `known` has what compacted files stand for, by name: their footers are
     not read again, and those of others are added.
     """
     found = _listed(folder, table)

@@ -3,7 +3,7 @@
 Parts are put as whole, immutable objects through pyarrow's file system. What must be read and
 replaced in one step (the lease) goes through boto3, which has the conditional put: `If-None-Match`
 for the first, `If-Match: <etag>` for every later one. Credentials, region and endpoint come from
-the environment, as for all AWS tools (`AWS_ENDPOINT_URL`, ...), and are written nowhere.
+the environment, as for all AWS tools (`AWS_ENDPOINT_URL`, ...), and are never written.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class S3Folder:
         self._files.move(self._path(name), self._path(to))
 
     def remove_leftovers(self, tables: Iterable[str]) -> int:
-        """An object that was not put wholly is not there."""
+        """An object that was not put wholly does not exist."""
         return 0
 
     def room(self) -> str:
@@ -125,7 +125,7 @@ class S3Folder:
         return f"{self.bucket}/{self.prefix}/{name}"
 
     def _content(self, name: str) -> tuple[bytes | None, str | None]:
-        """What an object holds, and its etag; twice None if it is not there."""
+        """What an object holds, and its etag; twice None if it is missing."""
         client = self._client
         with self._errors(name):
             try:

@@ -82,7 +82,7 @@ def test_a_name_that_is_a_title_and_a_value_of_two_attributes_leads_to_all():
 
 
 @pytest.mark.parametrize("name", ["", "nothing like it", "{{ x }}", "a" * 10_000])
-def test_what_is_not_in_the_catalogue_leads_nowhere(name):
+def test_what_is_not_in_the_catalogue_is_a_dead_end(name):
     assert texts(name) == []
 
 
@@ -116,7 +116,7 @@ def test_knowledge_reaches_goal_and_recommendation_through_the_agents_own_roles(
     assert done.extra["not_in_knowledge_base"] == []
 
 
-def test_what_leads_nowhere_is_counted():
+def test_dead_ends_are_counted():
     names = {"entities": ["quantum cinema", "action"]}
     model = FakeModel(by_step(**REPLIES | {"entities": names, "relations": {"relations": [1]}}))
     done = turn(agent(), model)

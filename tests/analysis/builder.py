@@ -353,7 +353,7 @@ def messy(number: int, cases: int = 5) -> Built:
     )
     for cell in built.cells:
         for case_id in built.case_ids:  # the last one is beyond the plan's sample
-            for seed in [*built.seeds, 99]:  # 99 is no seed of the plan any more
+            for seed in [*built.seeds, 99]:  # 99 is not a seed of the plan any more
                 if case_id == "u2" and random_.random() < 0.3:
                     continue  # an incomplete block
                 _random_episode(built, random_, cell, case_id, seed)
@@ -365,7 +365,7 @@ def messy(number: int, cases: int = 5) -> Built:
 def _random_episode(
     built: Built, random_: random.Random, cell: Cell, case_id: str, seed: int
 ) -> None:
-    """One episode, with earlier failures and a stray worker's duplicates now and then."""
+    """One episode, with earlier failures and a occasional duplicates of a stray worker."""
     attempt = 0
     while random_.random() < 0.15:
         blame = random_.choice(["infrastructure", "agent"])

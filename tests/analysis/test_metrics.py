@@ -43,7 +43,7 @@ from tests.analysis.builder import Built, grid_of
         ("sr@5[]", "found the group ''"),
         ("sr[Active]", "such as sr@5"),
         ("", "no metric"),
-        ("my_lab.nowhere@5", "my_lab.nowhere"),
+        ("my_lab.missing@5", "my_lab.missing"),
     ],
 )
 def test_a_bad_name_says_what_was_expected(text, message):

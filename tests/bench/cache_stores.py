@@ -7,7 +7,7 @@ write of its log), each in the asking process and on the disk of `--folder`: a q
 64 puts a transaction or batch; entries and their decoding as in `tests.bench.cache`. Medians of 5
 rounds; one line of JSON a store, with the limits of the cache.
 
-LMDB and RocksDB are no dependencies of crsweep: `pip install lmdb rocksdict`. What cannot be
+LMDB and RocksDB are not dependencies of crsweep: `pip install lmdb rocksdict`. What cannot be
 imported is left out, and said so.
 """
 

@@ -6,7 +6,7 @@
 A loop of dialogues with a critic of some draws a turn. The limit of an update is its longest
 dialogue's chain of dependent calls (the draws of one step are one), each of the fixed latency; the
 planner's own decisions count as nothing. `share` is that limit's share of the time of all rollouts
-and updates; with `every: 16` it is to be at least 0.70. Also: epochs of 100 dialogues an hour, and
+and updates; with `every: 16` it should be at least 0.70. Also: epochs of 100 dialogues an hour, and
 how much of the time dialogues were played in; the rest are updates, commits and handing out.
 """
 

@@ -2,7 +2,7 @@
 
     python -m tests.bench.throughput --dialogues 1000 --turns 6 --concurrency 256 --latency-ms 50
 
-Dialogues of agent and user, one call a turn each, with distinct prompts of 2,000 characters; a
+Dialogues of agent and user, one call per turn each, with distinct prompts of 2,000 characters; a
 model of fixed latency in an actor of its own; cache on, everything stored durably. The rate is
 taken from the model's own log. The limit is concurrency / latency, where the CPU is none. The
 median of 5 runs.
@@ -10,7 +10,7 @@ median of 5 runs.
 `--peer FILE` runs the same load through inspect-ai after each of our runs, and prints the median
 ratio of our calls/s to its; the limit is 10. FILE is a script that takes `-n DIALOGUES -t TURNS
 -c CONCURRENCY -l SECONDS --realtime 0` and ends with a line of JSON with `calls` and `calls_s`.
-inspect-ai is no dependency of crsweep: put it in an environment of its own,
+inspect-ai is not a dependency of crsweep: put it in an environment of its own,
 
     python -m venv /tmp/inspect-venv && /tmp/inspect-venv/bin/pip install inspect-ai
 

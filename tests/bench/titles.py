@@ -80,7 +80,7 @@ def written(name: Name, year: str | None) -> Iterator[str]:
 
 
 def owns(title: str, name: str) -> bool:
-    """Whether `name` is a name of `title` as well: what means another title is no mistake then."""
+    """Whether `name` is a name of `title` as well: then what means another title is right."""
     own = names_of(title)
     return any(name == other.text for other in own[: 1 + len(parse(title).brackets)])
 

@@ -4,7 +4,7 @@ The driver is the real command line. Killed are, in random order: episode worker
 server, owners of the call cache, a whole node with its local folder, and the driver itself.
 
 What may be paid again is what was in flight at a kill, by the log of the model's server: asked
-and not answered yet, or answered so shortly before that its reply was not durable.
+and not answered yet, or answered so recently that its reply was not durable.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def test_a_package_that_shadows_ours_is_named_with_its_distribution(tmp_path):
         (["run", "x.yaml", "--retry"], "option '--retry' requires an argument"),
         (["table", "out", "--format", "htm"], "'htm' is not one of 'text', 'csv'"),
         (["status", "out", "more"], "got unexpected extra argument(s) (more)"),
-        (["plan", "/nowhere.yaml"], "there is no sweep file /nowhere.yaml"),
+        (["plan", "/missing.yaml"], "there is no sweep file /missing.yaml"),
         (["status", "~no-such-user"], "there is no home folder ~no-such-user"),
         (["table", "pyproject.toml"], "expected the output folder of a sweep, found the file"),
         (["table", "agnts"], "there is no folder agnts; did you mean 'agents'?"),
@@ -88,7 +88,7 @@ def test_an_interrupt_leaves_no_traceback(command, monkeypatch, capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_closed_standard_streams_are_opened_to_nowhere():
+def test_closed_standard_streams_are_opened_to_the_null_device():
     code = (
         "import os, sys; from runner.entry import open_standard_streams as f; f(); "
         "print(input, flush=True); print('x', file=sys.stderr, flush=True); "

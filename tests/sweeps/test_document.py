@@ -1,4 +1,4 @@
-"""Text of sweep files: YAML 1.2 in plain data, and one line for whatever is no such text."""
+"""Text of sweep files: YAML 1.2 in plain data, and one line for whatever is not such text."""
 
 import pytest
 import yaml

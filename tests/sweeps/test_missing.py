@@ -1,4 +1,4 @@
-"""Data that are not there: the grid's entry is named, and an override that leaves it out."""
+"""Missing data: the grid's entry is named, and an override that leaves it out."""
 
 import re
 import shlex

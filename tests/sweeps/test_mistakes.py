@@ -185,7 +185,7 @@ def test_seed_and_seeds_together_are_refused(tmp_path):
             "the axes roles.agent.X and roles.agent.x differ only in case",
         ),
         ({"grids": [{}]}, "give `grid` or `grids`, not both"),
-        ({"simulator": {"name": "target_item", "prompts": "/nowhere"}}, "is not a folder"),
+        ({"simulator": {"name": "target_item", "prompts": "/missing"}}, "is not a folder"),
         ({"simulator": {"name": "target_item", "prompts": "docs"}}, "there is no prompt docs/open"),
         ({"agent": ".zero", "grid": {"seed": [0]}}, "no agent can be called '.zero'"),
     ],
@@ -222,7 +222,7 @@ def test_a_model_that_no_role_uses_is_checked_but_needs_no_weights(tmp_path):
 
 def test_what_an_override_leaves_of_a_mapping_keeps_its_place_in_the_file(tmp_path):
     path = write_sweep(tmp_path)
-    message = refused(path, "domain={name: movielens, path: /nowhere}")
+    message = refused(path, "domain={name: movielens, path: /missing}")
     assert message.startswith(f"{path}:{line_of(path, 'history')}: domain.history: unknown key")
     assert "override 'cases={sample: x}': cases.sample" in refused(path, "cases={sample: x}")
 

@@ -38,7 +38,7 @@ def test_a_leading_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch,
     wanted = {"out": "~/out", "cache.path": "~/calls", "cache.journal": "~/journal",
               "artifacts.path": "~/artifacts", "domain.path": "~/ml",
               "grid.agent": [{"name": "zero_shot", "prompts": "~/prompts"}]}  # fmt: skip
-    domain = {"name": "movielens", "path": "/nowhere", "k_core": 0}
+    domain = {"name": "movielens", "path": "/missing", "k_core": 0}
     path = write_sweep(tmp_path, cases={"sample": 1}, domain=domain)
     overrides = [f"{key}={json.dumps(value)}" for key, value in wanted.items()]
     if from_file:

@@ -131,7 +131,7 @@ def test_an_override_says_how_to_quote_for_the_shell(tmp_path):
         ("${models.m.extra_body.template}", "ecursive interpolation"),
     ],
 )
-def test_a_reference_that_leads_nowhere_says_how_text_is_kept(tmp_path, written, expected):
+def test_a_broken_reference_says_how_text_is_kept(tmp_path, written, expected):
     models = {**BASE["models"], "m": {**OPENAI, "extra_body": {"template": written}}}
     path = write_sweep(tmp_path, models=models)
     message = refused(path)

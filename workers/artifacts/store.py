@@ -80,7 +80,7 @@ class Stored(NamedTuple):
     key: str
 
     def content(self) -> Content:
-        """Mapped from its files. StoreError where it is not there or damaged."""
+        """Mapped from its files. StoreError if it is missing or damaged."""
         found = ArtifactStore(self.folder).find(self.key)
         if found is None:
             raise StoreError(f"the artifact {self.folder / self.key} is gone")

@@ -14,7 +14,7 @@ driver, over all engines of a run) or requests (one server's client, for `max_co
 - *Pre-emption*: an engine that throws out most of what it runs has its limit cut to what it could
   hold. Below that, pre-emption costs a second reading of a prompt, and an emptier engine may cost
   more: a smaller limit is tried, and kept unless fewer calls are answered a second.
-- *Refusals* (HTTP 429 and its kin) cut the limit by a quarter.
+- *Refusals* (HTTP 429 and the like) cut the limit by a quarter.
 - A change after which fewer calls are answered a second than before is taken back, and tried again
   later, each time after twice as long.
 

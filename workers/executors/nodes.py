@@ -33,7 +33,7 @@ _ANSWER_SECONDS = 300.0  # to start a process, load libraries and read the data
 
 @dataclass(frozen=True)
 class NodeQuestion:
-    """What is to be found out of every node."""
+    """What to find out about every node."""
 
     packages: Sequence[str]
     domains: Sequence[PluginRef]

@@ -47,7 +47,7 @@ class BundleWriter:
         """Writes rows of `tables` as one bundle; its id.
 
         Raises StoreError, also if another driver has taken the folder over: its episodes are being
-        run by others, and of two attempts the earlier one would stand. Raises Unstorable, before
+        run by others, and of two attempts the earlier one would count. Raises Unstorable, before
         anything is written, if a column cannot hold a value.
         """
         lease.check(self._folder, self._epoch)

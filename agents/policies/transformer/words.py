@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 PADDING, READ_OUT, BREAK = 0, 1, 2
-"""Places of the vocabulary that are no words: nothing, where the network reads out, a new line."""
+"""Places of the vocabulary that are not words: nothing, where the network reads out, a new line."""
 BUCKETS = 64
 _FIRST = 3  # place of the first bucket; words follow the buckets
 _WORD = re.compile(r"\n|[a-z0-9']+|[^\sa-z0-9']")
@@ -29,7 +29,7 @@ def vocabulary_of(texts: Iterable[str], most: int) -> list[str]:
 
 
 def size_of(vocabulary: Sequence[str]) -> int:
-    """How many places there are for words, signs and what is no word."""
+    """How many places there are for words, signs and what is not a word."""
     return _FIRST + BUCKETS + len(vocabulary)
 
 

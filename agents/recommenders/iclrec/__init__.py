@@ -8,7 +8,7 @@ Chen et al., Intent Contrastive Learning for Sequential Recommendation (WWW 2022
   encoder's outputs over its positions, without dropout; k-means divides them into `intents`.
 - **Intent contrast** (weight `intent_weight`, their lambda): two augmented views of a sequence are
   each drawn to the centroid of its intent, against the centroids of the other sequences in the
-  batch. Sequences of the same intent are no negatives of each other (their FNM).
+  batch. Sequences of the same intent are not negatives of each other (their FNM).
 - **Sequence contrast** (weight `sequence_weight`, their beta): the two views are drawn to each
   other, against all other views of the batch.
 - **Views**: crop, mask and reorder, one drawn for each view, with the shares of their code.

@@ -82,10 +82,10 @@ class _Options(FileOptions):
     validation_users: Share = 0.0
     """Share of the users that are cases of the split `validation`."""
     profiles: FilePath | None = operational(None)
-    """A file of profiles, in our layout or that of CSI's authors. Users without one are no cases.
+    """A file of profiles, in our layout or that of CSI's authors. Users without one are not cases.
     Its digest is part of identity."""
     profile_users: Annotated[int, Field(ge=1)] | None = None
-    """Of how many users a model writes profiles; None: of all. The others are no cases."""
+    """Of how many users a model writes profiles; None: of all. The others are not cases."""
     profile_items: Annotated[int, Field(ge=1, le=profiling.MOST_ITEMS)] = profiling.MOST_ITEMS
     """How many purchases, the latest, a prompt for a profile describes at most."""
     max_bad_lines: float = operational(0.01, ge=0, le=1)
@@ -235,7 +235,7 @@ class Amazon2023(FileDomain):
                 remarks.append(f"{dropped:,} users without a profile are left out")
             strangers = len(self._read_profiles) - len(self._cases)
             if strangers:
-                remarks.append(f"{strangers:,} profiles are of users that are not there")
+                remarks.append(f"{strangers:,} profiles are of unknown users")
         return remarks
 
     @cached_property

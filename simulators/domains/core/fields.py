@@ -21,7 +21,7 @@ def literal(line: bytes) -> dict[Any, Any] | None:
 
 
 def name_in(record: Mapping[Any, Any], key: str) -> str | None:
-    """The id under `key`, or None where it is no text, empty, or cannot be written as UTF-8."""
+    """The id under `key`, or None where it is not text, empty, or cannot be written as UTF-8."""
     value = record.get(key)
     return value if isinstance(value, str) and value.strip() and _writable(value) else None
 

@@ -1,7 +1,7 @@
 """Domains of recorded dialogues whose seekers are played again: INSPIRED and ReDial for RSO.
 
 - A case is a recorded dialogue: its seeker's wanted genres and person. The words of the dialogue
-  are no part of it.
+  are not part of it.
 - There are no interactions: nothing for a recommender to train on.
 """
 
@@ -137,7 +137,7 @@ class SeekersDomain(FileDomain):
 
 def dialogues_in(path: Path, *keys: str) -> dict[str, dict[str, Any]]:
     """The dialogues of a file with a JSON object a line, by `dialog_id`; DataError with the line
-    for one that is no object, lacks one of `keys`, or is listed twice."""
+    for one that is not an object, lacks one of `keys`, or is listed twice."""
     found: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(read_content(path).splitlines(), start=1):
         row = object_of(line)

@@ -33,7 +33,7 @@ class Population:
         self._width += -self._width % 4
 
     def histories(self, first: int, count: int) -> np.ndarray:
-        """Catalogue positions of users `first` and on: a row a user, oldest first, no repeats."""
+        """Catalogue positions of users from `first`: one row each, oldest first, no repeats."""
         draws = self._draws(first, count)
         low, high = self._favourites(draws)
         start = self._leaf_mass[low]

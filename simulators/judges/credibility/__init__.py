@@ -4,7 +4,7 @@ RSO, section IV-C).
 One score from 1 to 5 for each turn that may hold a claim about an item: one that shows items, or
 that persuades after items were shown. A claim that the catalogue does not support counts against
 the recommender even if the world knows it to be true: only the catalogue is given, and a model's
-memory is no evidence. A reply that claims nothing scores 5.
+memory is not evidence. A reply that claims nothing scores 5.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def knew(targets: Iterable[Item], facts: Iterable[Fact]) -> dict[str, Any]:
 
 
 class Secrets:
-    """The titles of a user's targets. One that the recommender has shown is no secret any more."""
+    """The titles of a user's targets. One that the recommender has shown is no longer one."""
 
     def __init__(self, targets: Iterable[Item], catalogue: Catalogue) -> None:
         self._kept = {target.id: Secret.of(target, catalogue) for target in targets}

@@ -187,7 +187,7 @@ def test_always_wrong_replies_give_the_fallback_sets(
     assert ids(turn.candidates) == candidates
     assert turn.extra["dropped"] == dropped
     if refine:
-        # What is named is no candidate: counted, never guessed, never padded.
+        # What is named is not a candidate: counted, never guessed, never padded.
         assert turn.ranking == () or turn.ranking is None
         if candidates:
             assert turn.extra["titles_ungrounded"] == ["Film 7", "No film"]

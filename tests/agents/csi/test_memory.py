@@ -113,7 +113,7 @@ def test_what_convinced_others_is_shown_to_the_model_that_persuades(holds, line)
     assert found.extra["recalled"] == [0]
     assert set(found.extra[KEY]) == {"profile", "vector"}
     assert "THOUGHTS" not in found.extra[KEY]["profile"]
-    assert "B1" not in found.extra[KEY]["profile"]  # items are no part of a profile
+    assert "B1" not in found.extra[KEY]["profile"]  # items are not part of a profile
 
 
 def test_without_entries_nothing_is_shown_but_the_key_is_recorded():

@@ -1,6 +1,6 @@
 """The built-in network: in numpy what it is in torch, and the same in any company."""
 
-# What is None or lacking fails its test; stand-ins are no subclasses.
+# What is None or lacking fails its test; stand-ins are not subclasses.
 # pyright: reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
 # pyright: reportArgumentType=false
 
@@ -66,7 +66,7 @@ def test_it_is_drawn_by_the_seed_and_its_digest_follows_its_weights():
 
 def test_it_reads_the_end_of_a_text_and_every_word_of_it():
     words = vocabulary_of(["a film a film, a plot", "a rare film"], 3)
-    assert words == ["a", "film"]  # what occurs once is no word
+    assert words == ["a", "film"]  # what occurs once is not a word
     found = read("A film?\nzebra", places_of(words), 100).tolist()
     assert found[:2] == [3 + BUCKETS, 3 + BUCKETS + 1]
     assert 3 <= found[4] < 3 + BUCKETS and found[-1] == READ_OUT

@@ -1,4 +1,4 @@
-"""An agent of one call a turn, whose prompts are distinct and 2,000 characters long."""
+"""An agent of one call per turn, whose prompts are distinct and 2,000 characters long."""
 
 from __future__ import annotations
 

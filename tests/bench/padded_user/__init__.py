@@ -1,4 +1,4 @@
-"""A user of one call a turn, whose prompts are distinct and 2,000 characters long."""
+"""A user of one call per turn, whose prompts are distinct and 2,000 characters long."""
 
 from __future__ import annotations
 

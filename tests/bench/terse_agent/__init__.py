@@ -1,4 +1,4 @@
-"""An agent of one short call a turn, so that a benchmark measures calls and not their length."""
+"""An agent of one short call per turn, so that a benchmark measures calls and not their length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user of one short call a turn, who never decides anything."""
+"""A user of one short call per turn, who never decides anything."""
 
 from __future__ import annotations
 

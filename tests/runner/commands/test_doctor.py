@@ -59,7 +59,7 @@ def test_doctor_makes_one_call_and_says_which_options_a_server_needs(tmp_path):
 def test_a_cluster_that_is_not_there_fails_once(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        nowhere = f"127.0.0.1:{probe.getsockname()[1]}"
-    passed, said = doctor(write_sweep(tmp_path, run={"executor": "ray", "ray_address": nowhere}))
+        missing = f"127.0.0.1:{probe.getsockname()[1]}"
+    passed, said = doctor(write_sweep(tmp_path, run={"executor": "ray", "ray_address": missing}))
     assert not passed
     assert [line.split(":")[0] for line in said.splitlines() if "FAIL" in line] == ["FAIL  ray"]

@@ -49,7 +49,7 @@ def seen(console):
 
 @cache
 def episodes():
-    return plan_of(EPISODES / "sweep.yaml", "artifacts.path=/nowhere")
+    return plan_of(EPISODES / "sweep.yaml", "artifacts.path=/missing")
 
 
 def test_calls_are_shown_between_the_utterances_in_the_order_in_which_they_are_made(tmp_path):

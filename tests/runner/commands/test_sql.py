@@ -174,6 +174,6 @@ def test_parquet_keeps_types_and_numbers_equal_names(folder, tmp_path):
 
 
 def test_a_parquet_file_that_cannot_be_written_is_named(folder, tmp_path):
-    path = tmp_path / "nowhere" / "answer.parquet"
+    path = tmp_path / "missing" / "answer.parquet"
     with pytest.raises(UsageError, match=r"--parquet .*answer\.parquet: "):
         show_query(str(folder), "select 1", format="text", console=screen(), parquet=path)

@@ -1,4 +1,4 @@
-"""Commands that are printed are to be copied: each is what was typed, as it was typed."""
+"""Commands that are printed can be copied: each is what was typed, as it was typed."""
 
 import pytest
 

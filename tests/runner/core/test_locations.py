@@ -184,8 +184,8 @@ def test_prune_and_verify_look_after_the_shared_cache(ran, tmp_path, crsweep):
         (("prune", "--keep", "9" * 400 + "d"), "expected a number of hours, days or weeks"),
         (("prune", "--keep", "-3d"), "--keep -3d: expected"),
         (
-            ("prune", "--keep", "1d", "--path", "/nowhere/at/all"),
-            "/nowhere/at/all: expected the folder of a call cache, found nothing",
+            ("prune", "--keep", "1d", "--path", "/missing/at/all"),
+            "/missing/at/all: expected the folder of a call cache, found nothing",
         ),
         (
             ("verify", "--path", __file__),

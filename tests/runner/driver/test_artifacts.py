@@ -221,7 +221,7 @@ def test_plan_counts_nothing_for_artifacts_that_no_episode_needs_any_more(ran, t
     assert "of which preparation: about 6 calls, " in planned
 
 
-def test_the_calls_that_made_an_artifact_lie_beside_it_and_count_as_paid(ran, tmp_path):
+def test_the_calls_that_made_an_artifact_lie_next_to_it_and_count_as_paid(ran, tmp_path):
     path, out = ran, tmp_path / "a" / "out"
     for key, artifact in plan_of(path).artifacts.items():
         about = store_at(tmp_path).about(key)
@@ -380,7 +380,7 @@ def test_a_driver_that_ends_in_mid_fit_is_gone_on_with_from_the_last_state(
     stores = [ArtifactStore(tmp_path / name) for name in ("store", "other")]
     for key in plan_of(path).artifacts:
         assert stores[0].about(key).digest == stores[1].about(key).digest
-    # The curve has each epoch once, whatever was computed twice, and lies in the folder.
+    # The curve has each epoch once, whatever was computed twice, and is in the folder.
     undisturbed = training_curves(tmp_path / "b" / "out")
     assert [row[2] for row in undisturbed] == [*range(1, 31)]
     assert training_curves(tmp_path / "a" / "out") == undisturbed

@@ -117,7 +117,7 @@ def test_a_cap_of_cost_needs_the_price_of_every_model_that_is_used(tmp_path):
     message = refused(path)
     assert message.startswith(f"{path}:{line}: models.weak: caps.cost needs the price of every")
     assert "expected price: {input: ..., output: ...}" in message
-    load_plan(path, ["grid.roles.agent=[strong]"])  # nobody uses it
+    load_plan(path, ["grid.roles.agent=[strong]"])  # no role uses it
     load_plan(path, ["caps.cost=null"])
 
 

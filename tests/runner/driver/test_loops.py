@@ -1,6 +1,6 @@
 """Training loops: rollouts and updates, what is missing, and how they resume."""
 
-# What is None or lacking fails its test; stand-ins are no subclasses.
+# What is None or lacking fails its test; stand-ins are not subclasses.
 # pyright: reportOptionalMemberAccess=false, reportArgumentType=false, reportAttributeAccessIssue=false
 
 import asyncio

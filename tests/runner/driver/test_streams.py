@@ -231,7 +231,7 @@ def test_an_offline_memory_is_collected_from_training_users_once(tmp_path, crswe
     found = memories(tmp_path / "a" / "out")
     assert {tuple(known) for _, known in found.values()} == {tuple(e["case"] for e in entries)}
     assert len({digest for digest, _ in found.values()}) == 1
-    assert len(raw(tmp_path / "a" / "out", "episodes")) == 3  # rollouts are no episodes of it
+    assert len(raw(tmp_path / "a" / "out", "episodes")) == 3  # rollouts are not episodes of it
     again = crsweep("run", sweep(tmp_path / "b", cases=3, agent={"collects": 6}, **store)).stdout
     assert "ready after" not in again
     assert outcomes(tmp_path / "b" / "out") == outcomes(tmp_path / "a" / "out")

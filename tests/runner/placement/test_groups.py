@@ -169,7 +169,7 @@ def test_an_engine_that_moves_is_unloaded_before_it_is_loaded_again():
     assert len(world.settled_finally) == 10
 
 
-def test_what_fits_nowhere_is_left_out():
+def test_what_fits_on_no_node_is_left_out():
     run = plan_for([spec("big", 4), spec("a")], [("big",), ("a",), ()], [Node("n", 2)])
     world = play(run, 3)
     assert set(run.misfits) == {0}

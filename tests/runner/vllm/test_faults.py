@@ -29,7 +29,7 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
     engine_of(run, first).kill()
     psutil.Process(second).kill()
     back = serving(run, out, 4)[2:]
-    # The calls that were there are answered, since no more than these are in the air at once.
+    # The calls that were there are answered, since no more than these are in flight at once.
     before = answered(out)
     wait_for(lambda: answered(out) > before + 2 * AT_ONCE, run, "the calls after the first deaths")
     hung = engine_of(run, back[0])

@@ -24,7 +24,7 @@ def tiny(models, family="llama", **options):
 
 
 def small_sweep(folder, checkpoints, *, cases=4, replicas=1, turns=2, **changes):
-    """One agent and one user on one tiny Llama. One worker is enough where its death is no matter.
+    """One agent and one user on one tiny Llama. One worker is enough if its death does not matter.
 
     Each more costs its start.
     """

@@ -218,7 +218,7 @@ def test_profiles_make_cases_and_groups_and_enter_the_fingerprint(tmp_path):
     assert case.hidden.profile is not None
     assert case.hidden.profile.budget == Budget(10.99, 20.99)
     assert case.hidden.targets
-    assert "1 profiles are of users that are not there" in made.remarks()
+    assert "1 profiles are of unknown users" in made.remarks()
     before = made.fingerprint()
     write_profiles(path, profiles_of(names))
     assert domain(folder, profiles=path, train_users=0).fingerprint() != before

@@ -194,7 +194,7 @@ def test_the_k_core_is_the_largest_set_in_which_all_have_k(pairs, k):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    assert "no such folder" in message(tmp_path / "nowhere")
+    assert "no such folder" in message(tmp_path / "missing")
     (tmp_path / "file").write_text("x")
     assert "not a folder" in message(tmp_path / "file")
 

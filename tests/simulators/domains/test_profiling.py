@@ -142,6 +142,6 @@ def test_only_reviews_make_profiles(tmp_path):
     recipe = made.profiles_recipe()
     assert recipe is not None and recipe.role == "user.profiler"
     assert recipe.load(write(made)[0], made.catalogue) is None  # no agent gets anything
-    assert domain(tmp_path / "nowhere").profiles_recipe() is None
+    assert domain(tmp_path / "missing").profiles_recipe() is None
     (tmp_path / "Clothing_Shoes_and_Jewelry.jsonl.gz").rename(tmp_path / "interactions.json")
     assert domain(tmp_path).profiles_recipe() is None

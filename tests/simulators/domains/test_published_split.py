@@ -239,7 +239,7 @@ def test_the_fingerprint_follows_the_files_but_not_the_path(tmp_path):
 
 
 def test_a_folder_without_the_files_is_described(tmp_path):
-    assert message(lastfm(tmp_path / "nowhere")).endswith(
+    assert message(lastfm(tmp_path / "missing")).endswith(
         "there is no such folder; `path` must be the folder of the LastFM files"
     )
     assert message(lastfm(tmp_path)) == f"{tmp_path}: no {GRAPH} is there"

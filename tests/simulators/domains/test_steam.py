@@ -233,7 +233,7 @@ def test_a_file_that_is_no_gzip_or_damaged_is_named(tmp_path):
 
 
 def test_a_missing_folder_or_file_is_named(tmp_path):
-    assert "there is no such folder" in message(tmp_path / "nowhere")
+    assert "there is no such folder" in message(tmp_path / "missing")
     write_steam(tmp_path)
     (tmp_path / GAMES).rename(tmp_path / "steam_games.json")
     assert message(tmp_path) == (

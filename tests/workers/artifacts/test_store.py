@@ -149,7 +149,7 @@ def test_the_latest_whole_state_is_found_and_states_go_in_the_end(tmp_path):
 
 def test_artifacts_of_one_recipe_and_data_are_found_whatever_their_seed(tmp_path):
     store = ArtifactStore(tmp_path)
-    assert ArtifactStore(tmp_path / "nowhere").alike("fit", {}, "d") == []
+    assert ArtifactStore(tmp_path / "missing").alike("fit", {}, "d") == []
     recipe = {"name": "r", "sizes": (1, 2)}
     same = {"kind": "fit", "recipe": {"name": "r", "sizes": [1, 2]}, "domain": "d"}
     store.keep(about("k1", seed=7, seconds=2.0, **same), CONTENT)

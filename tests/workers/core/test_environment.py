@@ -28,9 +28,9 @@ def clean(monkeypatch):
         ("http_proxy", "http://[::1", "it is not an address"),
         ("HTTP_PROXY", "http://proxy:port", "it is not an address"),
         ("ALL_PROXY", "http://", "it has no host"),
-        ("SSL_CERT_FILE", "/nowhere/x.pem", "/nowhere/x.pem: No such file or directory"),
+        ("SSL_CERT_FILE", "/missing/x.pem", "/missing/x.pem: No such file or directory"),
         ("SSL_CERT_FILE", __file__, "no start line|NO_CERTIFICATE|no certificate"),
-        ("SSL_CERT_DIR", "/nowhere", "/nowhere: no such folder"),
+        ("SSL_CERT_DIR", "/missing", "/missing: no such folder"),
     ],
 )
 def test_a_variable_with_which_no_request_can_leave_is_named(monkeypatch, name, value, said):

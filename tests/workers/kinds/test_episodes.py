@@ -66,7 +66,7 @@ def play(tmp_path):
 def test_a_data_set_is_read_once_in_a_process_however_many_dialogues_and_cells_it_plays(
     play, monkeypatch
 ):
-    """With one worker on each node (`episode_workers: auto`): once a node."""
+    """With one worker on each node (`episode_workers: auto`): once per node."""
     read = []
     original = resources.make_domain
     monkeypatch.setattr(
@@ -260,7 +260,7 @@ def test_such_a_variable_is_named_before_a_run_starts_and_by_doctor(tmp_path, mo
         remote = {"backend": "openai", "base_url": server.url, "model": "qwen"}
         models = {"strong": {"backend": "rules"}, "weak": remote}
         path = write_sweep(tmp_path, models=models, roles={"user": "weak"}, grid=GRID)
-        monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/x.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", "/missing/x.pem")
         console = Console(file=io.StringIO(), width=300)
         with pytest.raises(UsageError, match="the environment variable SSL_CERT_FILE"):
             run(path, [], accept_source_change=False, console=console)

@@ -139,7 +139,7 @@ def test_who_does_not_know_the_secret_is_refused_and_not_unpickled() -> None:
         stranger = server.address._replace(secret=b"another")
         with pytest.raises(OSError, match="secret"):
             await connect(stranger, Keeper())
-        # Neither does a client trust a server that only echoes, and bytes are no proof.
+        # Neither does a client trust a server that only echoes, and bytes are not proof.
         reader, writer = await asyncio.open_connection(*server.address[:2])
         body = pickle.dumps(["a message"])
         writer.write(b"\0" * 64 + len(body).to_bytes(4, "big") + body)

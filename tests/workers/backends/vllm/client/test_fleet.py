@@ -210,7 +210,7 @@ async def test_time_to_start_counts_from_the_last_death_not_from_the_first():
     actor.die()
     for _ in range(2):
         await asyncio.sleep(25)
-        actor.die()  # shortly before it is ready
+        actor.die()  # just before it is ready
     await asyncio.sleep(60)
     assert fakes.up() == [actor.incarnation]
 

@@ -26,7 +26,7 @@ def test_names_come_from_the_installed_source_without_an_import():
     assert ("vllm" in sys.modules) == before
 
 
-def test_the_table_names_nothing_that_exists_nowhere():
+def test_the_table_names_only_what_exists():
     assert sorted((OPERATIONAL | IDENTITY | REFUSED.keys()) - need_vllm() - HISTORICAL) == []
 
 

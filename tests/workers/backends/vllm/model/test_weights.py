@@ -97,7 +97,7 @@ def test_links_are_followed_as_the_hubs_cache_needs_it(folder, tmp_path):
     for file in folder.iterdir():
         (linked / file.name).symlink_to(file)
     assert version(linked) == version(folder)
-    (linked / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    (linked / "gone.safetensors").symlink_to(tmp_path / "missing")
     with pytest.raises(UsageError, match=r"gone\.safetensors cannot be read"):
         version(linked)
 
@@ -155,8 +155,8 @@ def test_another_processes_answer_is_taken(no_hub):
     assert resolve(MODEL) == found
 
 
-@pytest.mark.parametrize("model", ["./nowhere", "/nowhere", "~/nowhere", "a/b/c"])
-def test_a_path_that_leads_nowhere(model):
+@pytest.mark.parametrize("model", ["./missing", "/missing", "~/missing", "a/b/c"])
+def test_a_path_that_does_not_exist(model):
     with pytest.raises(UsageError, match="no such folder"):
         resolve(model)
 
