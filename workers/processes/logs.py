@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -10,10 +11,18 @@ vllm_stream: TextIO | None = None
 """Where vLLM's log lines go in a process that runs its engines; None: to its error output."""
 
 
+class _LogFile(logging.FileHandler):
+    """A log on a full disk loses lines; the error that ends the run is on the screen."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def log_to(folder: Path, name: str) -> None:
     """Sends all logging of this process to `<folder>/<name>.log`."""
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / f"{name}.log", encoding="utf-8")
+    handler = _LogFile(folder / f"{name}.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     for old in list(root.handlers):
