@@ -1,8 +1,5 @@
 """One conformance test over everything that is discovered: every new plug-in is checked."""
 
-# What is None or lacking fails its test.
-# pyright: reportOptionalMemberAccess=false, reportTypedDictNotRequiredAccess=false
-
 import dataclasses
 import importlib
 import inspect

@@ -1,8 +1,5 @@
 """ChatCRS: knowledge looked up one hop far, a goal planned on it."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 import asyncio
 import random
 from dataclasses import replace

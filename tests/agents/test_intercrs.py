@@ -1,8 +1,5 @@
 """InterCRS: the model speaks, and a recommender picks the items."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 import asyncio
 import json
 

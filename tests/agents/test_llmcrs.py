@@ -1,8 +1,5 @@
 """LLMCRS: sub-tasks detected, candidates from the recommender alone, picks from them."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 import asyncio
 
 import numpy as np

@@ -1,8 +1,5 @@
 """RAH: a personality is learned, acted on, criticised and reflected upon."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 import asyncio
 from collections import Counter
 

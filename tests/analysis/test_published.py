@@ -1,8 +1,5 @@
 """The published figures, as files and by name."""
 
-# Annotations of fields are types here.
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 from importlib.util import find_spec

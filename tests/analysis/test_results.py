@@ -1,8 +1,5 @@
 """What of a folder counts, and what is wrong with it in one line."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportGeneralTypeIssues=false, reportOptionalMemberAccess=false
-
 from __future__ import annotations
 
 import shutil

@@ -1,8 +1,5 @@
 """The metrics of RSO: scripted turns and verdicts give exactly what is computed by hand."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false
-
 from __future__ import annotations
 
 import json

@@ -15,9 +15,6 @@ informative words, `whole` is above all others; with independent ones it gains n
 reports every run that there was.
 """
 
-# Options are those of plug-ins, whose own classes pyright cannot know.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false
-
 from __future__ import annotations
 
 import argparse

@@ -14,10 +14,6 @@ Every figure is calculated a second time from the rankings by ir_measures. Ends 
 differs, or if `popularity` or `item_knn` beats a seed of a trained recommender on validation.
 """
 
-# Options are those of plug-ins, whose own classes pyright cannot know.
-# pyright: reportArgumentType=false, reportCallIssue=false
-# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-
 from __future__ import annotations
 
 import argparse

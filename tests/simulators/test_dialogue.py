@@ -1,8 +1,5 @@
 """The dialogue loop, its stop reasons and success rules, played with fakes."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false
-
 import asyncio
 import json
 

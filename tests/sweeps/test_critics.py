@@ -1,8 +1,5 @@
 """Critics in sweep files: what they change in a cell, and where they are refused."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
-
 import pytest
 
 from agents.core.errors import UsageError

@@ -1,8 +1,5 @@
 """The sweeps of RSO, planned over small made-up data in the layouts of its two data sets."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportOptionalSubscript=false
-
 from __future__ import annotations
 
 from pathlib import Path

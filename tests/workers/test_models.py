@@ -1,8 +1,5 @@
 """Models bound to backends: what they embed, and what they refuse."""
 
-# Options are those of plug-ins, whose own classes pyright cannot know.
-# pyright: reportAttributeAccessIssue=false
-
 import asyncio
 import time
 

@@ -1,9 +1,5 @@
 """Policies on a worker: batched, off the event loop, cached by their weights' digest."""
 
-# What is None or lacking fails its test; stand-ins are not subclasses.
-# pyright: reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
-# pyright: reportArgumentType=false
-
 import asyncio
 import json
 import threading

@@ -1,6 +1,3 @@
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false
-
 import asyncio
 import json
 import re

@@ -1,8 +1,5 @@
 """The agent `http`: what it sends, what it takes, and whom it blames for what it cannot take."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 import asyncio
 import re
 import subprocess

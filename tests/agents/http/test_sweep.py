@@ -1,8 +1,5 @@
 """A sweep with foreign recommenders, one of which does everything wrong: all others continue."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportAttributeAccessIssue=false
-
 import threading
 
 from tests.agents.http.server import Foreign, Sent

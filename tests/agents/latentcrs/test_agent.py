@@ -1,9 +1,5 @@
 """The agent: what is embedded, how each variant orders items, options, recipes."""
 
-# Options are those of plug-ins, whose own classes pyright cannot know.
-# pyright: reportArgumentType=false, reportCallIssue=false
-# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-
 import asyncio
 from itertools import pairwise
 

@@ -1,9 +1,5 @@
 """Training: phases, ablations, states, and that numpy predicts what torch has trained."""
 
-# Options are those of plug-ins, whose own classes pyright cannot know.
-# pyright: reportArgumentType=false, reportCallIssue=false
-# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-
 import pickle
 from dataclasses import replace
 

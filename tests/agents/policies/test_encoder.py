@@ -1,7 +1,5 @@
 """A checkpoint of Hugging Face as a policy: here a tiny random RoBERTa."""
 
-# pyright: reportOptionalMemberAccess=false, reportArgumentType=false
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The policy gradient (RSO eq. 7 and 8) against exact objectives and finite differences."""
 
-# pyright: reportOptionalSubscript=false
-
 from itertools import product
 
 import pytest

@@ -1,9 +1,5 @@
 """The learner: it finds what pays, resumes exactly, and refuses what it cannot learn from."""
 
-# What is None or lacking fails its test.
-# pyright: reportArgumentType=false, reportOptionalMemberAccess=false
-# pyright: reportAttributeAccessIssue=false
-
 import random
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """Fine-tuning on labelled dialogues: what it reads, what it learns, and how it resumes."""
 
-# pyright: reportOptionalMemberAccess=false, reportArgumentType=false
-
 import builtins
 import io
 import json

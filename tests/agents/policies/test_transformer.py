@@ -1,9 +1,5 @@
 """The built-in network: in numpy what it is in torch, and the same in any company."""
 
-# What is None or lacking fails its test; stand-ins are not subclasses.
-# pyright: reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
-# pyright: reportArgumentType=false
-
 import numpy as np
 import pytest
 import torch

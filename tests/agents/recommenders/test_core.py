@@ -1,9 +1,5 @@
 """References to recommenders, rankings and their metrics, and what every recommender keeps to."""
 
-# Options are those of plug-ins, whose own classes pyright cannot know.
-# pyright: reportArgumentType=false, reportCallIssue=false
-# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-
 import pickle
 
 import ir_measures

@@ -1,9 +1,5 @@
 """ICLRec: SASRec's encoder with contrastive terms that are what they are defined as."""
 
-# Options are those of plug-ins, whose own classes pyright cannot know.
-# pyright: reportArgumentType=false, reportCallIssue=false
-# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-
 import pickle
 import sys
 

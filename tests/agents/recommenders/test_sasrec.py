@@ -1,9 +1,5 @@
 """SASRec: numpy is torch, a seed is a result, an interruption changes nothing."""
 
-# Options are those of plug-ins, whose own classes pyright cannot know.
-# pyright: reportArgumentType=false, reportCallIssue=false
-# pyright: reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
-
 import pickle
 import subprocess
 import sys

@@ -1,11 +1,5 @@
 """RSO's experts on five films: replies that are right, wrong and hostile, and its ablations."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportCallIssue=false
-
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false
-
 import asyncio
 import json
 import random

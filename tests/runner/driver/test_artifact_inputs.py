@@ -1,8 +1,5 @@
 """Artifacts that are made from others: order, failures, and what is made again."""
 
-# What is in the store was put there by the test.
-# pyright: reportOptionalMemberAccess=false
-
 import io
 import json
 from collections import Counter

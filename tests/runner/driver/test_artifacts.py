@@ -1,8 +1,5 @@
 """What agents need prepared: made once, before the dialogues, resumably; damage is reported."""
 
-# What is in the store was put there by the test.
-# pyright: reportOptionalMemberAccess=false
-
 import json
 import re
 import shutil

@@ -1,8 +1,5 @@
 """A sweep with a critic through the command line: its rows, tokens, calls, screen and pages."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportAttributeAccessIssue=false
-
 import json
 
 from analysis.results import Results

@@ -1,8 +1,5 @@
 """Training loops: rollouts and updates, what is missing, and how they resume."""
 
-# What is None or lacking fails its test; stand-ins are not subclasses.
-# pyright: reportOptionalMemberAccess=false, reportArgumentType=false, reportAttributeAccessIssue=false
-
 import asyncio
 import json
 from dataclasses import dataclass, field

@@ -1,8 +1,5 @@
 """The Rewarder of RSO: its score, its missing verdicts, what it must not see, hostile words."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false, reportCallIssue=false
-
 from __future__ import annotations
 
 import asyncio

@@ -1,8 +1,5 @@
 """The domains `inspired` and `redial` on made-up files: movies, people, seekers, what is wrong."""
 
-# Fakes and wrong values are given on purpose; what is None or lacking fails its test.
-# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-
 import json
 
 import pytest

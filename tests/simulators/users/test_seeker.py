@@ -1,8 +1,5 @@
 """The seeker of RSO: what it knows of itself, who decides for it, its record."""
 
-# What is None or lacking fails its test.
-# pyright: reportArgumentType=false
-
 import asyncio
 
 import pytest

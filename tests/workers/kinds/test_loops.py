@@ -1,9 +1,5 @@
 """Rollouts on a worker: training users alone, the weights of the moment, rewards by turn."""
 
-# What is None or lacking fails its test.
-# pyright: reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
-# pyright: reportArgumentType=false, reportOptionalSubscript=false
-
 import asyncio
 import json
 

@@ -1,8 +1,5 @@
 """Bundles: the episodes last, whole files or none, and what a resume makes of them."""
 
-# The loop below runs at least once.
-# pyright: reportPossiblyUnboundVariable=false
-
 import os
 import signal
 import subprocess
