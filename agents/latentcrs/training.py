@@ -379,23 +379,29 @@ class _Run:
         """Of the validation examples, all items being ranked."""
         ranks, bounds = [], []
         for places in self._parts(self.checked, len(self.items)):
+            scores, bound = self._ranked(places)
             targets = self.given.targets[places].astype(np.int64)
-            if self.phase == "inference":
-                r = self._log_q(places).exp() @ self.m
-                scores = r @ self.weights["match_weight"] @ self.v.T
-            else:
-                own = torch.from_numpy(targets).to(self.device)
-                clash = own[:, None] == torch.arange(len(self.items), device=self.device)
-                log_p, g = self._generated(places, Candidates(self.v[own], self.v, clash))
-                scores = losses.predicted(log_p, g.others)
-                if self.settings.variant != "no_inference":
-                    bound = losses.elbo(self._log_q(places), log_p, losses.log_choice(g, clash))
-                    bounds.append(bound.item() * len(places))
             seen = [self.given.seen[place] for place in places]
             ranks.append(target_ranks(scores.cpu().numpy(), targets, seen))
+            if bound is not None:
+                bounds.append(bound * len(places))
         found = np.concatenate(ranks)
         elbo = sum(bounds) / len(self.checked) if bounds else None
         return _Quality(ndcg(found, DEPTH), recall(found, DEPTH), elbo)
+
+    def _ranked(self, places: np.ndarray) -> tuple[Tensor, float | None]:
+        """Scores of all items (B, N), and the mean of eq. 4 where there are both of its models."""
+        if self.phase == "inference":
+            r = self._log_q(places).exp() @ self.m
+            return r @ self.weights["match_weight"] @ self.v.T, None
+        own = torch.from_numpy(self.given.targets[places].astype(np.int64)).to(self.device)
+        clash = own[:, None] == torch.arange(len(self.items), device=self.device)
+        log_p, g = self._generated(places, Candidates(self.v[own], self.v, clash))
+        scores = losses.predicted(log_p, g.others)
+        if self.settings.variant == "no_inference":
+            return scores, None
+        bound = losses.elbo(self._log_q(places), log_p, losses.log_choice(g, clash))
+        return scores, bound.item()
 
 
 def _standard(array: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -90,6 +90,7 @@ class Built:
             "agent_tokens": 100,
             "user_tokens": 50,
             "probe_tokens": 0,
+            "critic_tokens": 0,
             "calls": 2,
             "transcript_hash": f"h-{attempt_id}",
             "artifacts": [],

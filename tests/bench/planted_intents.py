@@ -213,12 +213,14 @@ def run(seed: int, lr: float) -> dict[tuple[str, str], float]:
         for name, changed in VARIANTS.items():
             settings = Settings(**LatentCRS.Options(**OPTIONS, **changed, lr=lr).settings())
             started = time.perf_counter()
-            result = last(train(settings, examples, seed, None))
+            *steps, end = train(settings, examples, seed, None)
+            result = end.result
+            assert result is not None
             scores = IntentModel(result).probabilities(held.histories, held.words)
             found[kind, name] = held.recall(scores)
             skip = ("anchors", "items", "mean", "scale")
             parameters = sum(a.size for n, a in result.arrays.items() if not n.endswith(skip))
-            shown = f"{found[kind, name]:.4f} after {len(result.data['curve'])} epochs"
+            shown = f"{found[kind, name]:.4f} after {len(steps)} epochs"
             print(
                 f"seed {seed} {kind:11} {name:12} recall@{K} {shown}, "
                 f"{time.perf_counter() - started:.0f} s",

@@ -115,9 +115,9 @@ def test_a_package_that_changed_on_its_way_is_refused(sweep, tmp_path):
 
 def test_a_package_above_the_limit_is_refused_with_its_largest_files(sweep, monkeypatch):
     package = prepare(sweep, []).package
-    package.content["big.bin"] = bytes(300_000)
+    package.content["big.bin"] = bytes(3_000_000)
     monkeypatch.setattr(packages, "LARGEST", 1000)
-    with pytest.raises(UsageError, match=r"the limit of 0.0 MiB.*files are big.bin \(0.3"):
+    with pytest.raises(UsageError, match=r"the limit of 0.0 MiB.*files are big.bin \(2.9"):
         package.archive("")
 
 

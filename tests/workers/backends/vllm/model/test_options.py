@@ -40,7 +40,7 @@ def options(model: Path | str, **more) -> VLLMOptions:
         ({"sampling": {"max_tokens": 0}}, "sampling.max_tokens"),
         ({"max_model_len": 512}, "leaves no room for a prompt in max_model_len (512)"),
         ({"replica": 2}, "did you mean 'replicas'?"),
-        ({"replicas": 0}, "replicas: expected a number of at least 1"),
+        ({"replicas": 0}, "replicas: expected auto, or a whole number of at least 1"),
         ({"tensor_parallel": 2, "gpus_per_replica": 0.5}, "gpus_per_replica must be"),
         ({"gpus_per_replica": 2}, "gpus_per_replica must be tensor_parallel (1)"),
         (
