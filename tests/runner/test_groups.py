@@ -82,7 +82,7 @@ def test_group_columns_equal_a_plain_calculation(tmp_path, crsweep):
     results = Results.open(out)
     [compared] = compare_all(results, ["sr@4[Passive]"], "agent").found
     assert compared.cases == 3
-    with pytest.raises(UsageError, match="no mean over cases"):
+    with pytest.raises(UsageError, match="not a mean over cases"):
         compare_all(results, ["swr[overall_macro]"], "agent")
 
 
