@@ -19,6 +19,7 @@ from agents.core.prompts import folder_of
 from agents.core.seeds import Seeds
 from simulators.core.cases import Domain
 from simulators.core.critic import CRITICS, Critic
+from simulators.core.judge import JUDGES
 from simulators.core.user import User
 from sweeps import grid, identity
 from sweeps.artifacts import PROFILES, Need, keys_of, need_of, recipes_of, role_of
@@ -196,6 +197,13 @@ class CellMaker:
                 )
             self.judges.append(found)
             judging |= roles
+        names = [*plugins.names(JUDGES), *(role.partition(".")[2] for role in judging)]
+        for role in config.roles:
+            speaks, _, name = role.partition(".")
+            if speaks == "judge" and name and "." not in name and name not in names:
+                raise origins.refuse(
+                    ("roles", role), f"there is no judge {name!r}{near(name, names)}"
+                )
         return judging
 
     def seeding(self, point: Mapping[str, Any]) -> Seeding:

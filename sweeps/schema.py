@@ -334,6 +334,8 @@ class FigureSpec(_Part):
     """The axis whose values have a colour each; without it, each cell has one."""
     by: list[Literal["openness", "style"]] = []
     """Of `turns`, `bars` and `shares`: a panel for each group of users by these."""
+    baseline: str | None = None
+    """Of `bars`: the label of the bar that the others are shown as differences to."""
     of: Literal["action", "strategy"] = "action"
     """Of `shares`: which column of the turns."""
     width: Literal["column", "page"] = "column"
@@ -341,6 +343,8 @@ class FigureSpec(_Part):
 
     @model_validator(mode="after")
     def _has_panels(self) -> Self:
+        if self.baseline is not None and self.kind != "bars":
+            raise ValueError("`baseline` is for bars; leave it out")
         if self.by and self.kind not in ("turns", "bars", "shares"):
             raise ValueError(
                 f"`by` gives turns, bars and shares a panel for each group of users; a figure of "

@@ -71,13 +71,28 @@ def groups_of(results: Results, axis: str | None) -> list[Group]:
     return found
 
 
-def points(results: Results, metric: Metric, groups: Sequence[Group]) -> list[Point]:
+def group_named(groups: Sequence[Group], label: str) -> Group:
+    """The group of this label; UsageError with a near match."""
+    for group in groups:
+        if group.label == label:
+            return group
+    known = [group.label for group in groups]
+    raise UsageError(f"there is no group {label!r}{near(label, known)} ({', '.join(known)})")
+
+
+def points(
+    results: Results, metric: Metric, groups: Sequence[Group], base: Group | None = None
+) -> list[Point]:
     """The mean of `metric` of each group, over complete blocks.
+
+    With `base`, the mean difference to it over the cases that both have, with the interval of t.
 
     Seeds and cells are averaged within a case first. Rates have Wilson's interval with the
     effective number of trials, others that of t with the error clustered by case.
     """
     scores = read_scores(results, metric)
+    if base is not None:
+        return [_difference(scores, group, base) for group in groups]
     return [_point(scores, group, metric.most) for group in groups]
 
 
@@ -283,6 +298,29 @@ def _point(scores: Scores, group: Group, most: float | None) -> Point:
     else:
         low, high = np.nan, np.nan
     return Point(mean, low, high, seeds, len(by_case))
+
+
+def _difference(scores: Scores, group: Group, base: Group) -> Point:
+    """Paired by case: of each source the means of both sides over seeds and cells."""
+    parts = []
+    for source in dict.fromkeys(scores.sources[cell] for cell in group.cells):
+        sides = []
+        for cells in (group.cells, base.cells):
+            own = [cell for cell in cells if scores.sources[cell] == source]
+            values = scores.values[own].transpose(1, 0, 2).reshape(scores.values.shape[1], -1)
+            known = np.isfinite(values)
+            count = known.sum(axis=1)
+            sums = np.where(known, values, 0).sum(axis=1)
+            sides.append(np.divide(sums, count, out=np.full(len(sums), np.nan), where=count > 0))
+        parts.append(sides[0] - sides[1])
+    found = np.concatenate(parts)
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return Point(np.nan, np.nan, np.nan, [], 0)
+    mean, half = float(found.mean()), np.nan
+    if len(found) > 1:
+        half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5)
+    return Point(mean, mean - half, mean + half, [], len(found))
 
 
 def _means(values: np.ndarray, known: np.ndarray, axis: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from analysis.figures.data import (
     by_turn,
     curves,
     frontier,
+    group_named,
     groups_of,
     longest,
     points,
@@ -31,6 +32,8 @@ from sweeps.schema import FigureSpec
 FORMATS = (".pdf", ".svg", ".png")
 _PANELS = 6
 _LABEL = 45  # characters of the label of a group
+_IN_A_ROW = {"column": 3, "page": 5}
+"""Panels of bars, which are narrow, in one row."""
 
 
 class Drawing:
@@ -118,7 +121,7 @@ def _cost(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Grou
     best = frontier(costs, gains)
     axes.plot(
         [costs[n] for n in best], [gains[n] for n in best],
-        color="#999999", linewidth=0.8, linestyle="--", zorder=1, drawstyle="steps-post",
+        color="#444444", linewidth=1.0, linestyle="--", zorder=3, drawstyle="steps-post",
     )  # fmt: skip
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
@@ -149,15 +152,21 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Grou
     if spec.by:
         names = [f"{name}[{each}]" for name in names for each in _users(spec)]
     metrics = metrics_of(results, names)
-    found = [points(results, metric, groups) for metric in metrics]
+    base, drawn = None, list(enumerate(groups))
+    if spec.baseline is not None:
+        base = group_named(groups, spec.baseline)
+        drawn = [(n, group) for n, group in drawn if group is not base]
+    shown = [group for _, group in drawn]
+    found = [points(results, metric, shown, base) for metric in metrics]
     _need(point for column in found for point in column)
     # Metrics of different scales have axes of their own.
-    if spec.by:
-        panels = _panels(figure, len(metrics), spec, sharey=len(names) == len(_users(spec)))
+    if spec.by or len(metrics) > _IN_A_ROW[spec.width]:
+        one_scale = bool(spec.by) and len(names) == len(_users(spec))
+        panels = _panels(figure, len(metrics), spec, sharey=one_scale)
     else:
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     for axes, metric, column in zip(panels, metrics, found, strict=True):
-        for n, (group, point) in enumerate(zip(groups, column, strict=True)):
+        for (n, group), point in zip(drawn, column, strict=True):
             axes.bar(
                 n, point.mean, 0.8, color=COLOURS[n], alpha=0.85, hatch=HATCHES[n],
                 edgecolor="white", linewidth=0, label=group.label,
@@ -168,7 +177,12 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Grou
             )  # fmt: skip
         axes.set(title=_named(metric), xticks=[])
         axes.grid(False, axis="x")
-    _from_zero(panels)
+    if base is None:
+        _from_zero(panels)
+    else:
+        for axes in panels:
+            axes.axhline(0, color="black", linewidth=0.8)
+        panels[0].set_ylabel(f"difference to {base.label}")
     _legend(figure, panels[0])
 
 
@@ -198,7 +212,7 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gr
         axes.set_ylim(0, 1)
     across = panels[0].get_gridspec().ncols
     for axes in panels[::across]:
-        axes.set_ylabel(f"share of {spec.of}s")
+        axes.set_ylabel("share of strategies" if spec.of == "strategy" else "share of actions")
     for axes in panels[-across:]:
         axes.set_xlabel("turn\ndialogues that got there")
     _legend(figure, panels[0])
@@ -347,12 +361,16 @@ def _reach(column: Sequence[Point]) -> np.ndarray:
 
 
 def _with_room(groups: Sequence[Group]) -> list[Group]:
-    """The groups with labels that leave room for the figure; cut ones are numbered."""
+    """The groups with labels that leave room for the figure. Cut ones keep both ends: options that
+    differ may be the last ones."""
+    begin, end = _LABEL * 2 // 5, _LABEL * 3 // 5 - 1
+    short = [
+        group.label if len(group.label) <= _LABEL else f"{group.label[:begin]}…{group.label[-end:]}"
+        for group in groups
+    ]
     return [
-        group
-        if len(group.label) <= _LABEL
-        else group._replace(label=f"{group.label[: _LABEL - 5]}… ({n})")
-        for n, group in enumerate(groups, start=1)
+        group._replace(label=label if short.count(label) == 1 else f"{label} ({n})")
+        for n, (group, label) in enumerate(zip(groups, short, strict=True), start=1)
     ]
 
 

@@ -43,12 +43,17 @@ def rate_interval(by_case: np.ndarray) -> tuple[float, float]:
 def difference_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """The 95 % interval of the mean of `first` minus that of `second`.
 
-    Both have the cases' rates, of shape (cases,), in one order.
+    Both have the cases' rates, of shape (cases,), in one order. A positive correlation is taken
+    with the continuity correction of Newcombe's method 10 (1998, Statistics in Medicine 17:2635):
+    without it, two agents that agree in nearly all cases have an interval that is too short, and
+    two that agree in all have none.
     """
     p, q = float(first.mean()), float(second.mean())
     (p_low, p_high), (q_low, q_high) = rate_interval(first), rate_interval(second)
-    varies = first.std() > 0 and second.std() > 0
-    r = float(np.corrcoef(first, second)[0, 1]) if varies else 0.0
+    spread = float(first.std() * second.std())
+    r = float(np.corrcoef(first, second)[0, 1]) if spread > 0 else 0.0
+    if r > 0:
+        r = max(0.0, r - 1 / (2 * len(first) * spread))
     return (
         p - q - _added(p - p_low, q_high - q, r),
         p - q + _added(p_high - p, q - q_low, r),

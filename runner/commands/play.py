@@ -31,6 +31,8 @@ from workers.results.rows import EpisodeAttempt, row_of_call
 
 Read = Callable[[str], str]
 
+_TITLES = 10  # of targets that are named at the end
+
 
 def play(
     plan: Plan, *, cell: int, position: int, person: Read | None, calls: bool, view: TranscriptView
@@ -88,8 +90,9 @@ def _outcome(attempt: EpisodeAttempt) -> str:
     if attempt.error is not None:
         return f"failed: {attempt.error.message}"
     success = f"success in turn {done.success_turn}" if done.success_turn else "no success"
-    targets = ", ".join(item.title for item in attempt.case.hidden.targets)
-    return f"{done.stop_reason}, {success}; the target was {targets}"
+    titles = [item.title for item in attempt.case.hidden.targets]
+    more = f" and {len(titles) - _TITLES:,} more" if len(titles) > _TITLES else ""
+    return f"{done.stop_reason}, {success}; the target was {', '.join(titles[:_TITLES])}{more}"
 
 
 class _WatchedAgent(Agent):

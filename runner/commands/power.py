@@ -80,6 +80,12 @@ def _of_results(
         if found.variance is None:
             lines.append(f"{head}: fewer than two cases have all seeds; power is unknown")
             continue
+        if not found.variance.case and not found.variance.rest and not found.variance.seed:
+            lines.append(
+                f"{head}: the two differ in no case, so nothing is known of how much they vary; "
+                "more cases, or an assumed spread (--sd with the sweep file), can tell"
+            )
+            continue
         design = _Design(
             found.cases, found.variance.seeds, found.shared, 0.05 / tests, _step(results, found)
         )
@@ -181,8 +187,10 @@ def _number(value: float | None) -> str:
 
 
 def _only_axis(results: Results) -> str:
-    """The axis of which there are several values, if it is the only one."""
+    """The axis of which there are several values: `agent` if it is one of them, or the only one."""
     several = results.varying_axes
+    if "agent" in several:
+        return "agent"
     if len(several) != 1:
         known = ", ".join(several) or "none has more than one value"
         raise UsageError(f"name the axis to compare: --axis AXIS (axes: {known})")

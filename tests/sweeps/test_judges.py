@@ -71,6 +71,14 @@ def test_a_wrong_judge_is_refused_in_one_line(tmp_path, judges, message):
     assert "\n" not in caught.value.message
 
 
+def test_a_role_of_a_judge_that_there_is_not_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no judge 'relevnce'; did you mean 'relevance'"):
+        judges_of(tmp_path, ["relevance"], "roles.judge.relevnce=weak")
+    # One of another judge, which may be run later, and one by its label.
+    judges_of(tmp_path, ["relevance"], "roles.judge.intention=weak")
+    judges_of(tmp_path, [{"name": "intention", "label": "wish"}], "roles.judge.wish=weak")
+
+
 def test_a_judge_needs_a_model(tmp_path):
     with pytest.raises(UsageError, match=r"no model is given for the role 'judge\.relevance'"):
         judges_of(tmp_path, ["relevance"], roles={"user": "strong"})

@@ -171,3 +171,19 @@ def test_a_training_curve_is_the_mean_over_seeds_where_all_got_that_far(tmp_path
     assert [each.label for each in by_axis["loss"]] == [HOSTILE, "b"]
     with pytest.raises(UsageError, match="no training measured 'los'; did you mean 'loss'"):
         curves(results, ["los"], None)
+
+
+def test_bars_can_be_differences_to_one_of_them_paired_by_case(tmp_path):
+    built = Built(grid_of("a", "b", backbones=["s"]), seeds=[0, 1], case_ids=["u0", "u1", "u2"])
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                won = cell.axes["agent"] == "b" and (case_id, seed) != ("u0", 0)
+                built.episode(cell, case_id, seed, success_turn=1 if won else None)
+    results = Results.open(built.write(tmp_path))
+    spec = FigureSpec(kind="bars", metrics=["sr@5"], axis="agent", baseline="a")
+    (axes,) = draw(results, spec).figure.axes
+    assert [bar.get_height() for bar in axes.patches] == [pytest.approx((0.5 + 1 + 1) / 3)]
+    assert axes.get_ylabel() == "difference to a"
+    with pytest.raises(UsageError, match="there is no group 'aa'; did you mean 'a'"):
+        draw(results, spec.model_copy(update={"baseline": "aa"}))

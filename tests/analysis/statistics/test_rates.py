@@ -62,11 +62,30 @@ def test_a_positive_correlation_narrows_the_interval_as_the_formula_says():
     second = np.repeat([1.0, 0.0, 1.0, 0.0], [both, only_first, only_second, neither])
     n = 100
     p, q = 68 / n, 55 / n
-    phi = (both * neither - only_first * only_second) / np.sqrt(68 * 32 * 55 * 45)
+    # Method 10: the numerator less n / 2.
+    phi = (both * neither - only_first * only_second - n / 2) / np.sqrt(68 * 32 * 55 * 45)
     (l1, u1), (l2, u2) = (proportion_confint(k, n, method="wilson") for k in (68, 55))
     low = p - q - np.sqrt((p - l1) ** 2 - 2 * phi * (p - l1) * (u2 - q) + (u2 - q) ** 2)
     high = p - q + np.sqrt((u1 - p) ** 2 - 2 * phi * (u1 - p) * (q - l2) + (q - l2) ** 2)
     assert difference_interval(first, second) == pytest.approx((low, high))
+
+
+def test_agents_that_agree_in_every_case_have_an_interval_that_is_no_point():
+    same = np.array([1.0, 0.0] * 50)
+    low, high = difference_interval(same, same)
+    assert low == -high
+    assert 0.01 < high < 0.05
+
+
+def test_the_interval_holds_if_agents_differ_in_few_cases_and_in_one_direction():
+    """99 cases, a rate of 0.5, the second better in a tenth of them: the usual correlation."""
+    rng, inside, runs = np.random.default_rng(5), 0, 1_000
+    for _ in range(runs):
+        first = (rng.random(99) < 0.5).astype(float)
+        second = np.where(rng.random(99) < 0.1, 1.0, first)
+        low, high = difference_interval(second, first)
+        inside += low <= 0.05 <= high
+    assert inside / runs > 0.93
 
 
 def test_rates_that_never_vary_have_an_interval_that_is_no_point():
