@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ _WATERMARKS = {
 
 _PARTS = 8
 """Cases are compared over seeds in so many passes: fewer of them in memory at once."""
+
+
+_AT_TURN = re.compile(r"sr(?:_\w+)?@(\d+)(?:\[.*\])?")
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     ]
     notes = [
         *_notes(results, rows, complete_only),
+        *_beyond_the_end(results, parsed),
         *_undefined(results, parsed, rows),
         *verdicts.notes(results, parsed, rows),
         *doubts.notes(results),
@@ -275,6 +280,21 @@ def watermarks(results: Results) -> list[str]:
         for backend in results.manifest.watermark
     )
     return [f"WATERMARK: these figures are {each}" for each in words]
+
+
+def _beyond_the_end(results: Results, metrics: Sequence[Metric]) -> list[str]:
+    """Notes on success by a turn that no dialogue of the plan can have."""
+    if not any(_AT_TURN.fullmatch(metric.name) for metric in metrics):
+        return []
+    ((most,),) = results.query("SELECT max(max_turns) FROM episodes").fetchall()
+    found = []
+    for metric in metrics:
+        at = _AT_TURN.fullmatch(metric.name)
+        if at is not None and most is not None and int(at[1]) > most:
+            found.append(
+                f"{metric.name}: dialogues end after {most} turns, so it is that of {most}"
+            )
+    return found
 
 
 def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> list[str]:

@@ -280,12 +280,16 @@ def _settings(cell: Cell) -> dict[str, Any]:
 
 
 def seed_varies(plan: Plan) -> str:
-    """What differs between the repetitions, in words: `sampling`, `sampling and training`."""
+    """What differs between the repetitions, in words: `sampling`, `sampling and training`.
+
+    The seed of training counts if something is made with it.
+    """
+    made = {artifact.seed for artifact in plan.artifacts.values()}
     seeds = {s for cell in plan.cells for s in cell.seeds}
     varied = [
         name
         for index, name in enumerate(("sampling", "training", "order"))
-        if len({s[index] for s in seeds}) > 1
+        if len({s[index] for s in seeds}) > 1 and (name != "training" or len(made) > 1)
     ]
     return " and ".join(varied) or "nothing"
 

@@ -136,3 +136,11 @@ def test_the_note_on_the_deviation_says_what_varied(tmp_path):
     notes = table_of(filled(), tmp_path, seed_varies="training and sampling").notes
     assert "over 3 seeds" in notes[0]
     assert "training and sampling" in notes[0]
+
+
+def test_success_by_a_turn_that_no_dialogue_has_is_noted(tmp_path):
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0"])
+    built.episode(built.cells[0], "u0", 0, success_turn=1)
+    table = make_table(Results.open(built.write(tmp_path)), ["sr@5", "sr@7"])
+    notes = [note for note in table.notes if note.startswith("sr@")]
+    assert notes == ["sr@7: dialogues end after 5 turns, so it is that of 5"]
