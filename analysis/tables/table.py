@@ -100,6 +100,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     notes = [
         *_notes(results, rows, complete_only),
         *_beyond_the_end(results, parsed),
+        *_over_published(parsed),
         *_undefined(results, parsed, rows),
         *verdicts.notes(results, parsed, rows),
         *doubts.notes(results),
@@ -295,6 +296,15 @@ def _beyond_the_end(results: Results, metrics: Sequence[Metric]) -> list[str]:
                 f"{metric.name}: dialogues end after {most} turns, so it is that of {most}"
             )
     return found
+
+
+def _over_published(metrics: Sequence[Metric]) -> list[str]:
+    """Notes on metrics that compare with what a paper printed."""
+    return [
+        f"{metric.name}: relative to printed figures, not to a run; 1 is 100 %"
+        for metric in metrics
+        if metric.name.startswith("improve_over@published:")
+    ]
 
 
 def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> list[str]:
