@@ -111,11 +111,13 @@ def show_status(folder: str, console: Console) -> None:
 def _judge_lines(results: Results) -> Iterator[str]:
     """The verdicts of each judge of the plan, then what all judging has used, also earlier judges
     and failed attempts."""
-    for judge, status, rows in results.query(
-        "SELECT judge, status, count(*) FROM judgements WHERE annotator IS NULL GROUP BY ALL "
-        "ORDER BY ALL"
+    ((done,),) = results.query("SELECT count(*) FROM episodes WHERE status = 'done'").fetchall()
+    for judge, status, rows, dialogues in results.query(
+        "SELECT judge, status, count(*), count(DISTINCT episode_id) FROM judgements "
+        "WHERE annotator IS NULL GROUP BY judge, status ORDER BY judge, status"
     ).fetchall():
-        yield f"judge {judge}: {many(rows, 'judgement')} {status}"
+        words = f"judge {judge}: {many(rows, 'judgement')} {status}"
+        yield f"{words}, on {dialogues:,} of {many(done, 'finished dialogue')}"
     used = results.query(
         f"SELECT starts_with(role, 'judge'), count(*), sum({COUNTED}), "
         f"count(*) FILTER (WHERE {UNCOUNTED}) FROM calls c SEMI JOIN "

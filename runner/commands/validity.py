@@ -72,7 +72,7 @@ def _variance(results: Results, name: str) -> list[str]:
             "variance by user and agent: unknown; needs at least two users and two agents in all "
             "combinations"
         ]
-    if found.spread == 0:
+    if found.spread < 0.0005:  # what would be printed as 0.000
         return [f"variance of {name} between cells: none beyond chance"]
     return [
         f"variance of {name} between cells (standard deviation {found.spread:.3f}): "
