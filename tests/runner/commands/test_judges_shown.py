@@ -26,7 +26,11 @@ def test_plan_doctor_judge_and_status_show_them(tmp_path, crsweep):
     assert "ok    judges: relevance, credibility, pairwise: " in crsweep("doctor", sweep).stdout
     crsweep("run", sweep)
     out = str(tmp_path / "out")
-    assert "judge pairwise: 64 judgements valid" in crsweep("status", out).stdout
+    shown = crsweep("status", out).stdout
+    assert "judge pairwise: 64 judgements valid, on 8 of 16 finished dialogues" in shown
+    rendered = crsweep("render", sweep).stdout
+    assert "relevance · judge.relevance · rate" in rendered
+    assert "pairwise · judge.pairwise · " in rendered
     judged = crsweep("judge", out)
     assert "nothing to judge" in judged.stdout
     assert "persuasiveness" in judged.stdout
