@@ -97,7 +97,9 @@ class SegmentTable:
             for key, value, expected in self._read(
                 f"SELECT key, value, sum FROM calls WHERE key IN ({marks})", some
             ):
-                if SegmentRow(key, value, expected, 0).whole:
+                if not isinstance(key, bytes):  # SQLite found it by its place
+                    log.warning("%s: an entry without its key is damaged", self.path)
+                elif SegmentRow(key, value, expected, 0).whole:
                     found[key] = value
                 else:
                     self.damaged.add(key)

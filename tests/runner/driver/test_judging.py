@@ -278,7 +278,8 @@ def test_samples_of_a_greedy_model_are_refused(sweep):
 
 def test_a_driver_killed_while_judging_is_resumed_without_judging_twice(sweep, start):
     judges = ["relevance", {"name": "credibility", "samples": 2}]
-    changes = {"cases": {"sample": 15}, "judges": judges}
+    # Enough for many bundles: the first is seen long before the last is written.
+    changes = {"cases": {"sample": 60}, "judges": judges}
     path = sweep.write(**changes)
     process = start(path)
     wait_for(lambda: list(sweep.out.glob("judgements/*.parquet")), process, "a judgement")

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.runner.processes import assert_gone, below, end_of
+from tests.runner.processes import assert_gone, below, end_of, wait_for
 from tests.runner.vllm.tiny_sweeps import manifest, small_sweep, wait_for_episodes
 
 pytestmark = [pytest.mark.vllm, pytest.mark.ray]
@@ -18,6 +18,7 @@ def test_no_engine_process_and_no_socket_is_left_behind(tmp_path, models, end, s
     path = small_sweep(tmp_path / "a", models, cases=2000, run=run)
     process, out = start(path), path.parent / "out"
     wait_for_episodes(process, out)
+    wait_for(lambda: below(process, "VLLM::"), process, "an engine")
     engines, replicas = (below(process, words) for words in ("VLLM::", "ModelReplica"))
     started = [*engines, *replicas, *below(process, "EpisodeWorker")]
     assert len(engines) >= 1

@@ -293,6 +293,19 @@ def test_no_damage_ever_gives_a_wrong_reply(tmp_path_factory, data):
         table.close()
 
 
+def test_an_entry_whose_key_is_damaged_is_a_miss(tmp_path, caplog):
+    whole = bytearray(sealed(tmp_path / "a", *map(row, range(60))).read_bytes())
+    whole[7568] = 0  # the type of a key: no longer bytes, though SQLite still finds the row
+    path = tmp_path / "damaged.segment"
+    path.write_bytes(whole)
+    table = SegmentTable(path, sealed=True)
+    with contextlib.suppress(sqlite3.Error):
+        for found, value in table.find([key(n) for n in range(60)]).items():
+            assert value == row(int.from_bytes(found, "big")).value
+    table.close()
+    assert "is damaged" in caplog.text
+
+
 def test_whatever_one_damaged_byte_does_to_a_segment_every_command_survives_it(tmp_path):
     rows = [row(n) for n in (1, 2, 3)]
     whole = sealed(tmp_path, *rows).read_bytes()
