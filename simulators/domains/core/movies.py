@@ -86,7 +86,7 @@ def read_movies(folder: Path, *, with_graph: bool) -> Movies:
 
 
 def read_graph(folder: Path) -> Graph:
-    """The knowledge graph of a folder; DataError for a number that stands for nothing."""
+    """The knowledge graph of a folder; DataError for a number without a meaning."""
     entities, relations = (_names(folder / name) for name in (ENTITIES, RELATIONS))
     path = folder / GRAPH
     facts: dict[str, dict[str, tuple[str, ...]]] = {}

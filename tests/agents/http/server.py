@@ -65,7 +65,7 @@ def _handler_of(foreign: Foreign) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
                 while sent.endless:
                     self.wfile.write(body)
-            except OSError:  # nobody reads any more
+            except OSError:  # the reader has closed
                 self.close_connection = True
 
         def log_message(self, format: str, *args: Any) -> None:
