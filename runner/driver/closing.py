@@ -22,7 +22,6 @@ def nothing_to_run(session: Session) -> RunResult | None:
     if work.left == 0:
         if work.completes and session.calls is not None:
             settle(session.calls)
-        store_curves(session)
         session.console.print(work.nothing_left())
     elif (reached := session.budget.reached()) is not None:
         session.console.print(f"no {work.noun}s were started: {escape(reached)}", soft_wrap=True)
@@ -32,35 +31,13 @@ def nothing_to_run(session: Session) -> RunResult | None:
     return RunResult(session.folder, work.noun, work.planned, work.left, None, reached, needs=needs)
 
 
-def store_curves(session: Session) -> None:
-    """Copies the training curves of the plan's artifacts into the folder, each once."""
-    plan, folder = session.plan, session.lease.folder
-    if not plan.artifacts:
-        return
-    store = store_of(plan.loaded.header.artifacts)
-    there = folder.names("curves")
-    for key in plan.artifacts:
-        about = store.about(key)
-        if about is None or not about.curve:
-            continue
-        ending = f"-{key}-{about.digest}.parquet"
-        if not any(name.endswith(ending) for name in there):
-            bundle = f"{session.lease.epoch:06d}{ending}".removesuffix(".parquet")
-            rows = [
-                {"artifact_key": key, "digest": about.digest, **point._asdict()}
-                for point in about.curve
-            ]
-            stamp = {"bundle_id": bundle, "driver_epoch": session.lease.epoch}
-            write_part(folder, f"curves/{bundle}.parquet", "curves", rows, stamp)
-
-
 def close(session: Session, execution: Execution) -> RunResult:
     """The result, once the folder is as a run leaves it. What fails now is not a failure of it."""
     work, unfinished, whole = session.work, [*execution.unfinished], True
+    with after_the_last_commit("training curves cannot be stored", unfinished):
+        _store_curves(session)
     with after_the_last_commit("parts cannot be merged", unfinished):
         whole = compact_whole(session.lease, session.console)
-    with after_the_last_commit("training curves cannot be stored", unfinished):
-        store_curves(session)
     left = work.left_after(execution.tally, whole=whole)
     # The journals of calls that could not be sealed are all that there is of them.
     if session.calls is not None and execution.sealed:
@@ -80,3 +57,25 @@ def close(session: Session, execution: Execution) -> RunResult:
     )
     conclude(session, result, execution, time.monotonic() - execution.started)
     return result
+
+
+def _store_curves(session: Session) -> None:
+    """Copies the training curves of the plan's artifacts into the folder, each once."""
+    plan, folder = session.plan, session.lease.folder
+    if not plan.artifacts:
+        return
+    store = store_of(plan.loaded.header.artifacts)
+    there = folder.names("curves")
+    for key in plan.artifacts:
+        about = store.about(key)
+        if about is None or not about.curve:
+            continue
+        ending = f"-{key}-{about.digest}.parquet"
+        if not any(name.endswith(ending) for name in there):
+            bundle = f"{session.lease.epoch:06d}{ending}".removesuffix(".parquet")
+            rows = [
+                {"artifact_key": key, "digest": about.digest, **point._asdict()}
+                for point in about.curve
+            ]
+            stamp = {"bundle_id": bundle, "driver_epoch": session.lease.epoch}
+            write_part(folder, f"curves/{bundle}.parquet", "curves", rows, stamp)

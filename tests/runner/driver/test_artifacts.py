@@ -294,6 +294,11 @@ def test_damage_is_named_and_made_again_and_a_change_is_refused_unless_accepted(
     path, out = sweep(tmp_path / "a", agent={"uses": "fit"}, seeds=[0]), tmp_path / "a" / "out"
     crsweep("run", path)
     [key] = plan_of(path).artifacts
+    about = store_at(tmp_path).folder / key / "artifact.json"
+    whole = about.read_text()
+    about.write_text("{")  # what no episode needs any more is not looked at
+    assert "nothing to do" in crsweep("run", path).stdout
+    about.write_text(whole)
     data = store_at(tmp_path).folder / key / "data.json"
     data.write_text('{"noise": 1}')
     grown = crsweep("run", path, "cases.sample=4").stdout
