@@ -33,13 +33,13 @@ from simulators.users.concept.persona import (
     draw_persona,
     draw_wanted,
 )
+from simulators.users.core.accepting import AcceptingOptions, AcceptingUser
 from simulators.users.core.hidden import knew
-from simulators.users.core.seeker import Seeker, SeekerOptions
 
 __all__ = ["Concept"]
 
 
-class _Options(SeekerOptions):
+class _Options(AcceptingOptions):
     wanted: Annotated[int, Field(ge=1)] | None = 3
     """How many of the target's facts the user wants, at most; all of them: None."""
     item_facts: bool = True
@@ -55,7 +55,7 @@ class _Drawn(NamedTuple):
     wanted: tuple[Fact, ...]
 
 
-class Concept(Seeker):
+class Concept(AcceptingUser):
     """Wants an item with certain attributes, and has a persona."""
 
     version = 2

@@ -16,19 +16,19 @@ from typing import Any
 from agents.core.ask import Ask
 from agents.core.items import Item, facts_of
 from simulators.core.user import UserContext
+from simulators.users.core.accepting import AcceptingOptions, AcceptingUser
 from simulators.users.core.hidden import knew
-from simulators.users.core.seeker import Seeker, SeekerOptions
 
 __all__ = ["IEvaLM"]
 
 
-class IEvaLM(Seeker):
+class IEvaLM(AcceptingUser):
     """Wants one of its targets, and knows them."""
 
     version = 2
-    Options = SeekerOptions
+    Options = AcceptingOptions
 
-    def __init__(self, options: SeekerOptions, context: UserContext) -> None:
+    def __init__(self, options: AcceptingOptions, context: UserContext) -> None:
         super().__init__(options, context)
         every = (fact for target in self.targets for fact in facts_of(target))
         self._facts = tuple(dict.fromkeys(every))

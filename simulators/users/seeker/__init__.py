@@ -26,13 +26,12 @@ from agents.core.ask import Ask
 from agents.core.dialogue import Decision, Dialogue, UserTurn
 from agents.core.errors import UsageError
 from agents.core.items import Fact, Item, facts_of
-from agents.core.steps import Bound, ReplyModel, Step, text
+from agents.core.steps import Bound
 from simulators.core.seekers import Person, SeekingCase
 from simulators.core.user import User, UserContext, UserOptions
+from simulators.users.core.accepting import ANSWER, JUDGE, OPEN, chosen
 
 __all__ = ["Seeker"]
-
-Words = Annotated[str, text(600, "Write your next message to the recommender.")]
 
 _TRAITS: Mapping[str, tuple[str, str, str]] = {
     "extrovert": ("reserved and quiet", "neither quiet nor outgoing", "outgoing and talkative"),
@@ -43,32 +42,6 @@ _TRAITS: Mapping[str, tuple[str, str, str]] = {
 }
 _DECIDING = ("rational", "feeling")
 _LOW, _HIGH_TRAIT, _HIGH_VALUE = 2.5, 3.5, 5.0
-
-
-class _Opening(ReplyModel):
-    words: Words
-
-
-class _Answer(ReplyModel):
-    words: Words
-
-
-class _Verdict(ReplyModel):
-    reason: Annotated[str, text(300, "Say to yourself in one sentence how well it suits you.")]
-    accepted: Annotated[
-        list[Annotated[int, Field(ge=1, le=100)]],
-        Field(
-            max_length=1,
-            description="Give the number of the item that you accept; leave the list empty to "
-            "accept none.",
-        ),
-    ]
-    words: Words
-
-
-_OPEN = Step("open", "verbalise", _Opening)
-_ANSWER = Step("answer", "verbalise", _Answer)
-_JUDGE = Step("judge", "choose", _Verdict)
 
 
 class _Options(UserOptions):
@@ -85,9 +58,10 @@ class _Options(UserOptions):
 class Seeker(User):
     """Wants an item of some genres, and talks as its person would."""
 
+    version = 2
     Options = _Options
     options: _Options
-    steps = (_OPEN, _ANSWER, _JUDGE)
+    steps = (OPEN, ANSWER, JUDGE)
 
     def __init__(self, options: _Options, context: UserContext) -> None:
         super().__init__(options, context)
@@ -103,20 +77,20 @@ class Seeker(User):
     async def open(self, ask: Ask) -> UserTurn:
         words = self.options.opening
         if words is None:
-            words = (await ask(_OPEN, **self._fields(), conversation=[])).words
+            words = (await ask(OPEN, **self._fields(), conversation=[])).words
         return UserTurn(words, "answer", extra={"knew": self._knew()})
 
     async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
         shown = dialogue.shown
         fields = {**self._fields(), "conversation": dialogue.messages}
         if self.options.decides == "model" and shown:
-            step = _JUDGE.bounded(accepted=Bound(1, len(shown)))
+            step = JUDGE.bounded(accepted=Bound(1, len(shown)))
             verdict = await ask(step, **fields, items=shown)
-            accepted = shown[verdict.accepted[0] - 1] if verdict.accepted else None
+            accepted = chosen(verdict, shown)
             decision: Decision = "refuse" if accepted is None else "accept"
             return UserTurn(verdict.words, decision, accepted, extra={"why": verdict.reason})
         accepted = next((item for item in shown if self._wants(item)), None)
-        words = (await ask(_ANSWER, **fields, items=shown)).words
+        words = (await ask(ANSWER, **fields, items=shown)).words
         if self.options.decides == "critic" or not shown:
             return UserTurn(words, "answer")
         return UserTurn(words, "refuse" if accepted is None else "accept", accepted)

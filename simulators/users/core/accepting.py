@@ -1,13 +1,14 @@
-"""What `ievalm` and `concept` share: they open, answer, and decide on what is recommended.
+"""Users that open, answer, and accept something recommended: `ievalm` and `concept`.
 
-A user of either kind never leaves before it accepts. The model says which of the shown items it
-accepts, so that the record holds what was accepted even where it should not have been.
+Such a user never leaves before it accepts. The model says which of the shown items it accepts, so
+that the record holds what was accepted even where it should not have been. `seeker` has its own
+rules, and takes the steps and `chosen` from here.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -20,7 +21,7 @@ from simulators.core.user import User, UserContext, UserOptions
 from simulators.users.core.hidden import GuardedWords, Secrets
 
 
-class SeekerOptions(UserOptions):
+class AcceptingOptions(UserOptions):
     """Options of both users."""
 
     decides: Literal["model", "rule"] = "model"
@@ -55,20 +56,25 @@ class _Verdict(ReplyModel):
     words: GuardedWords
 
 
-_OPEN = Step("open", "verbalise", _Opening)
-_ANSWER = Step("answer", "verbalise", _Answer)
-_JUDGE = Step("judge", "choose", _Verdict)
-_SAY = Step("say", "verbalise", _Answer)
+OPEN = Step("open", "verbalise", _Opening)
+ANSWER = Step("answer", "verbalise", _Answer)
+JUDGE = Step("judge", "choose", _Verdict)
+SAY = Step("say", "verbalise", _Answer)
 
 
-class Seeker(User):
+def chosen(verdict: _Verdict, shown: Sequence[Item]) -> Item | None:
+    """The item that a reply to `JUDGE` accepts."""
+    return shown[verdict.accepted[0] - 1] if verdict.accepted else None
+
+
+class AcceptingUser(User):
     """Wants something, and accepts the first item that is it."""
 
-    Options = SeekerOptions
-    options: SeekerOptions
-    steps = (_OPEN, _ANSWER, _JUDGE, _SAY)
+    Options = AcceptingOptions
+    options: AcceptingOptions
+    steps = (OPEN, ANSWER, JUDGE, SAY)
 
-    def __init__(self, options: SeekerOptions, context: UserContext) -> None:
+    def __init__(self, options: AcceptingOptions, context: UserContext) -> None:
         super().__init__(options, context)
         self.targets = context.case.hidden.targets
         self._secrets = Secrets(self.targets, context.catalogue)
@@ -90,7 +96,7 @@ class Seeker(User):
         """The rule's reason, for the record."""
 
     async def open(self, ask: Ask) -> UserTurn:
-        reply = await ask(_OPEN, **self._fields(ask), conversation=[])
+        reply = await ask(OPEN, **self._fields(ask), conversation=[])
         return self._turn(reply.words, "answer", None, {"knew": self.knew(ask)})
 
     async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
@@ -98,15 +104,15 @@ class Seeker(User):
         self._secrets.shown(shown)
         fields = {**self._fields(ask), "conversation": dialogue.messages, "items": shown}
         if not shown:
-            answer = await ask(_ANSWER, **fields)
+            answer = await ask(ANSWER, **fields)
             return self._turn(answer.words, "answer", None, {})
         right = next((item for item in shown if self.wants(item, ask)), None)
         if self.options.decides == "rule":
-            said = await ask(_SAY, **fields, accepted=right)
+            said = await ask(SAY, **fields, accepted=right)
             return self._decided(said.words, right, {"why": self.why(right)})
-        step = _JUDGE.bounded(accepted=Bound(1, len(shown)))
+        step = JUDGE.bounded(accepted=Bound(1, len(shown)))
         verdict = await ask(step, **fields)
-        accepted = shown[verdict.accepted[0] - 1] if verdict.accepted else None
+        accepted = chosen(verdict, shown)
         agrees = right is None if accepted is None else self.wants(accepted, ask)
         extra = {
             "why": verdict.reason,
