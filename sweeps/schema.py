@@ -338,6 +338,8 @@ class FigureSpec(_Part):
     """Of `bars`: the label of the bar that the others are shown as differences to."""
     of: Literal["action", "strategy"] = "action"
     """Of `shares`: which column of the turns."""
+    parts: Annotated[int, Field(ge=2, le=20)] | None = None
+    """Of `shares`: how many parts of equal length each dialogue is cut into, in place of turns."""
     width: Literal["column", "page"] = "column"
     """Of a two-column paper."""
 
@@ -345,6 +347,8 @@ class FigureSpec(_Part):
     def _has_panels(self) -> Self:
         if self.baseline is not None and self.kind != "bars":
             raise ValueError("`baseline` is for bars; leave it out")
+        if self.parts is not None and self.kind != "shares":
+            raise ValueError("`parts` is for shares; leave it out")
         if self.by and self.kind not in ("turns", "bars", "shares"):
             raise ValueError(
                 f"`by` gives turns, bars and shares a panel for each group of users; a figure of "

@@ -43,10 +43,14 @@ class Point(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """Of one group, by turn: the share of each kind of turn, and how many dialogues got there."""
+    """Of one group, by turn or part: the share of each kind of turn, and how many turns it is of.
+
+    A dialogue has each turn once, so by turn these are the dialogues that got there.
+    """
 
     turns: list[int]
-    dialogues: list[int]
+    """Or parts of dialogues, from 1."""
+    counts: list[int]
     shares: dict[str, list[float]]
 
 
@@ -113,11 +117,19 @@ def longest(results: Results) -> int:
     return int(found)
 
 
-def shares(results: Results, column: str, groups: Sequence[Group], users: str = "") -> list[Shares]:
+def shares(
+    results: Results,
+    column: str,
+    groups: Sequence[Group],
+    users: str = "",
+    parts: int | None = None,
+) -> list[Shares]:
     """The shares of the values of `column` of `turns`, by turn, in dialogues that are done.
 
-    With all users, or one group of them.
+    With all users, or one group of them. With `parts`, by parts of each dialogue: turn i of n is in
+    part k of m if (k - 1)/m < i/n <= k/m, as in the metric `turn_share`.
     """
+    at = "t.turn" if parts is None else f"CAST(ceil(t.turn * {parts} / e.turns) AS INTEGER)"
     among = ""
     if users:
         make_groups(results)
@@ -127,8 +139,8 @@ def shares(results: Results, column: str, groups: Sequence[Group], users: str = 
             'AND d."group" = $users '
         )
     rows = results.query(
-        f'SELECT e.cell, t.turn, t."{column}", count(*) FROM turns t '
-        f"JOIN (SELECT e.attempt_id, e.cell FROM episodes e {among}"
+        f'SELECT e.cell, {at}, t."{column}", count(*) FROM turns t '
+        f"JOIN (SELECT e.attempt_id, e.cell, e.turns FROM episodes e {among}"
         "WHERE e.status = 'done') e USING (attempt_id) "
         f'WHERE t.turn > 0 AND t."{column}" IS NOT NULL GROUP BY ALL',
         {"users": users} if users else None,

@@ -193,7 +193,11 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gr
             f"{len(shown)} panels are too many (at most {_PANELS}); group the cells by one axis: "
             f"--axis AXIS (axes: {', '.join(results.axes)})"
         )
-    found = [each for users in _users(spec) for each in shares(results, spec.of, groups, users)]
+    found = [
+        each
+        for users in _users(spec)
+        for each in shares(results, spec.of, groups, users, spec.parts)
+    ]
     panels = _panels(figure, len(shown), spec, sharey=True)
     for axes, (group, users), each in zip(panels, shown, found, strict=True):
         bottom = np.zeros(len(each.turns))
@@ -205,7 +209,7 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gr
             )  # fmt: skip
             bottom += part
         axes.set_title(f"{group.label}, {users}" if users else group.label)
-        labels = [f"{t}\n{n:,}" for t, n in zip(each.turns, each.dialogues, strict=True)]
+        labels = [f"{t}\n{n:,}" for t, n in zip(each.turns, each.counts, strict=True)]
         kept = _ticks(len(labels))
         axes.set_xticks([each.turns[k - 1] for k in kept], [labels[k - 1] for k in kept])
         axes.grid(False)
@@ -214,7 +218,9 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gr
     for axes in panels[::across]:
         axes.set_ylabel("share of strategies" if spec.of == "strategy" else "share of actions")
     for axes in panels[-across:]:
-        axes.set_xlabel("turn\ndialogues that got there")
+        axes.set_xlabel(
+            "part of the dialogue\nturns" if spec.parts else "turn\ndialogues that got there"
+        )
     _legend(figure, panels[0])
 
 

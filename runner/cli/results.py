@@ -204,6 +204,10 @@ def plot(
         typer.Option(help="A panel per group of users: openness or style; may be repeated."),
     ] = None,
     of: Annotated[str | None, typer.Option(help="For shares: action or strategy.")] = None,
+    parts: Annotated[
+        int | None,
+        typer.Option(help="For shares: cut each dialogue into this many parts instead of turns."),
+    ] = None,
     width: Annotated[str | None, typer.Option(help="Width of the figure: column or page.")] = None,
     out: Annotated[
         list[Path] | None,
@@ -221,6 +225,7 @@ def plot(
             axis=axis,
             by=by or [],
             of=of,
+            parts=parts,
             width=width,
             out=out or [],
             console=plain_console(),

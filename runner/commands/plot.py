@@ -26,6 +26,7 @@ def show_plot(
     axis: str | None,
     by: Sequence[str] = (),
     of: str | None,
+    parts: int | None = None,
     width: str | None,
     out: Sequence[Path],
     console: Console,
@@ -41,6 +42,7 @@ def show_plot(
         "axis": axis,
         "by": list(by) or None,
         "of": of,
+        "parts": parts,
         "width": width,
     }
     try:

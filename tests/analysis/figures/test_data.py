@@ -74,13 +74,16 @@ def test_shares_are_of_the_dialogues_that_got_to_a_turn(tmp_path):
     built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0", "u1", "u2"])
     ask, show = ({**TURN, "action": action} for action in ("ask", "recommend"))
     cell = built.cells[0]
-    built.episode(cell, "u0", 0, turns=[ask, {**show, "turn": 2}])
-    built.episode(cell, "u1", 0, turns=[show])
+    built.episode(cell, "u0", 0, turns=[ask, {**show, "turn": 2}], success_turn=2)
+    built.episode(cell, "u1", 0, turns=[show], success_turn=1)
     built.failed(cell, "u2", 0, "agent", turns=[show])  # an unfinished dialogue is left out
     results = Results.open(built.write(tmp_path))
     (found,) = shares(results, "action", groups_of(results, None))
-    assert (found.turns, found.dialogues) == ([1, 2], [2, 1])
+    assert (found.turns, found.counts) == ([1, 2], [2, 1])
     assert found.shares == {"recommend": [0.5, 1.0], "ask": [0.5, 0.0]}
+    (halves,) = shares(results, "action", groups_of(results, None), parts=2)
+    assert (halves.turns, halves.counts) == ([1, 2], [1, 2])  # the only turn of u1 ends it
+    assert halves.shares == {"recommend": [0.0, 1.0], "ask": [1.0, 0.0]}
     with pytest.raises(UsageError, match="no turn has a value of strategy"):
         shares(results, "strategy", groups_of(results, None))
 
