@@ -106,7 +106,7 @@ def need_of(
     found: dict[str, Any] = {
         "kind": recipe.kind,
         "recipe": recipe.identity(),
-        "domain": domain,
+        "domain": domain if recipe.of_domain else "",
     }
     if isinstance(recipe, CallsRecipe):
         found |= {"prompts": prompts, "model": models[role_of(recipe)]}

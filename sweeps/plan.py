@@ -88,7 +88,9 @@ class Plan:
         if isinstance(recipe, CallsRecipe):
             who = cell.config.simulator if need.name == PROFILES else cell.config.agent
             title += f" of {who.name} by {cell.roles[role_of(recipe)]}"
-        title += f" on {self.sources[cell.source].domain_ref.name}, seed {seed}"
+        if recipe.of_domain:
+            title += f" on {self.sources[cell.source].domain_ref.name}"
+        title += f", seed {seed}"
         inputs = {each.name: each.key_at(seed) for each in need.inputs}
         return Artifact(key, need.name, recipe, seed, title, (index,), inputs)
 

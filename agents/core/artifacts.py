@@ -52,6 +52,8 @@ class Recipe(ABC):
     """What its progress counts."""
     version: ClassVar[int] = 1
     """Raised when the code changes what comes out: it is made again."""
+    of_domain: ClassVar[bool] = True
+    """Whether the domain's data decide what comes out. If not, all domains share the artifact."""
 
     @property
     def label(self) -> str:

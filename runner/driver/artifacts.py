@@ -343,7 +343,7 @@ class Preparation:
             title=artifact.title,
             kind=artifact.recipe.kind,
             recipe=dict(artifact.recipe.identity()),
-            domain=source.domain.fingerprint(),
+            domain=source.domain.fingerprint() if artifact.recipe.of_domain else "",
             seed=artifact.seed,
             made=time.time(),
             seconds=seconds,

@@ -136,10 +136,12 @@ def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
             "cells": list(artifact.cells),
             "state": states[key],
             "needed": key in needed,
-            "interactions": domain.statistics().get("interactions", 0),
         }
+        if recipe.of_domain:
+            one["interactions"] = domain.statistics().get("interactions", 0)
         if isinstance(recipe, FitRecipe):
-            earlier = store.alike(recipe.kind, recipe.identity(), domain.fingerprint())
+            data = domain.fingerprint() if recipe.of_domain else ""
+            earlier = store.alike(recipe.kind, recipe.identity(), data)
             one["size"] = recipe.size
             one["earlier"] = [
                 {"seed": about.seed, "seconds": about.seconds}
@@ -182,11 +184,13 @@ def _work(found: Mapping[str, Any]) -> str:
     if found["kind"] != "fit":
         spoken = _spoken_of(found).words()
         return f"{found['state']}, about {spoken} (from a rehearsal with the rules backend)"
-    size = f" in {found['size']}" if found["size"] else ""
-    return (
-        f"{found['state']}, from a domain of {found['interactions']:,} interactions{size}; "
-        f"{_time_of(found['earlier'])}"
+    size = f", in {found['size']}" if found["size"] else ""
+    data = (
+        f", from a domain of {found['interactions']:,} interactions"
+        if "interactions" in found
+        else ""
     )
+    return f"{found['state']}{data}{size}; {_time_of(found['earlier'])}"
 
 
 def _dialogues_of(found: Mapping[str, Any]) -> str:

@@ -121,3 +121,17 @@ def test_what_the_released_code_does_otherwise_is_an_overlay(data):
 def test_figure_3_compares_the_planner_after_sft_with_that_after_rl(data):
     stages = [cell.config.agent.options["planner"]["stage"] for cell in planned("fig3").cells]
     assert sorted(stages) == ["rl", "sft"]
+
+
+def test_both_domains_share_the_fine_tuned_planner_and_have_a_reinforced_one_each(data):
+    made = planned("table4").artifacts.values()
+    policies = [(a.title, len(a.cells)) for a in made if a.title.startswith("policy")]
+    seeds = range(3)
+    assert sorted(policies) == sorted(
+        [(f"policy (transformer, SFT), seed {seed}", 2) for seed in seeds]
+        + [
+            (f"policy (transformer, RL) on {domain}, seed {seed}", 1)
+            for domain in ("inspired", "redial")
+            for seed in seeds
+        ]
+    )

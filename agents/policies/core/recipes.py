@@ -64,6 +64,8 @@ class PolicyRecipe(Recipe):
 class Untrained(PolicyRecipe, FitRecipe):
     """Random weights. A built-in network then knows no word, only hashes of words."""
 
+    of_domain = False
+
     def identity(self) -> Mapping[str, Any]:
         return {"stage": "untrained", **self._identity()}
 
@@ -88,6 +90,7 @@ class FineTuned(PolicyRecipe, FitRecipe):
     `agents.policies.core.options.SftOptions`.
     """
 
+    of_domain = False
     dialogues: str
     data: str
     sft: Mapping[str, Any]
@@ -109,9 +112,9 @@ class FineTuned(PolicyRecipe, FitRecipe):
         self, data: TrainingData, seed: int, state: Content | None = None
     ) -> Iterator[Progress]:
         with importing(self.packages, f"the {self.label}"):
-            from agents.policies.core.supervised import fine_tune
+            from agents.policies.core.supervised import FineTuning
         train, held_out = examples(self.dialogues, "train"), examples(self.dialogues, "valid")
-        yield from fine_tune(
+        yield from FineTuning(
             self.network,
             self.labels,
             train,
@@ -121,7 +124,7 @@ class FineTuned(PolicyRecipe, FitRecipe):
             state,
             device=self.device,
             threads=self.threads,
-        )
+        ).epochs()
 
 
 @dataclass(frozen=True)

@@ -33,32 +33,13 @@ _SERIES = {
 }
 
 
-def fine_tune(
-    ref: NetworkRef,
-    labels: LabelSet,
-    train: Sequence[Example],
-    held_out: Sequence[Example],
-    sft: Mapping[str, Any],
-    seed: int,
-    state: Content | None,
-    *,
-    device: str,
-    threads: int,
-) -> Iterator[Progress]:
-    """A state after every epoch; the last step has the result.
+class FineTuning:
+    """A training that goes on from `state`, if there is one.
 
-    `sft` are the options of `agents.policies.core.options.SftOptions`. Its content's data has
-    `report`: the figures of each epoch, and those of the baselines.
+    `sft` are the options of `agents.policies.core.options.SftOptions`. DataError for data without
+    labels in one of the parts.
     """
-    run = _Run(ref, labels, train, held_out, sft, seed, state, device, threads)
-    while run.epoch < sft["epochs"]:
-        run.one_epoch()
-        measured = {name: run.last[key] for key, name in _SERIES.items()}
-        yield Progress(run.epoch, sft["epochs"], run.note, state=run.state(), measured=measured)
-    yield Progress(run.epoch, sft["epochs"], run.note, result=run.result())
 
-
-class _Run:
     def __init__(
         self,
         ref: NetworkRef,
@@ -68,6 +49,7 @@ class _Run:
         sft: Mapping[str, Any],
         seed: int,
         state: Content | None,
+        *,
         device: str,
         threads: int,
     ) -> None:
@@ -92,32 +74,44 @@ class _Run:
         self._adam = torch.optim.AdamW(
             weights.values(), lr=sft["lr"], weight_decay=sft["weight_decay"]
         )
-        self.epoch, self._report = 0, []
+        self._epoch, self._report = 0, []
         if state is not None:
-            self.epoch, self._report = state.data["epoch"], list(state.data["epochs"])
+            self._epoch, self._report = state.data["epoch"], list(state.data["epochs"])
             restore_adam(self._adam, weights, state.data["step"], state, self._device)
 
+    def epochs(self) -> Iterator[Progress]:
+        """A state after every epoch; the last step has the result.
+
+        Its data have `report`: the figures of each epoch, and those of the baselines.
+        """
+        wanted = self._sft["epochs"]
+        while self._epoch < wanted:
+            self._one_epoch()
+            measured = {name: self._last[key] for key, name in _SERIES.items()}
+            yield Progress(self._epoch, wanted, self._note, state=self._state(), measured=measured)
+        yield Progress(self._epoch, wanted, self._note, result=self._result())
+
     @property
-    def note(self) -> str:
+    def _note(self) -> str:
         return (
-            f"epoch {self.epoch}, held-out accuracy {self.last['accuracy']:.3f}, "
-            f"macro-F1 {self.last['macro_f1']:.3f}"
+            f"epoch {self._epoch}, held-out accuracy {self._last['accuracy']:.3f}, "
+            f"macro-F1 {self._last['macro_f1']:.3f}"
         )
 
     @property
-    def last(self) -> Mapping[str, float]:
+    def _last(self) -> Mapping[str, float]:
         """What the last epoch came to."""
         return self._report[-1]
 
-    def one_epoch(self) -> None:
+    def _one_epoch(self) -> None:
         size, count = self._sft["batch_size"], len(self._train)
-        with seeded(self._seed, self.epoch, self._threads, self._device):
+        with seeded(self._seed, self._epoch, self._threads, self._device):
             order = torch.randperm(count).tolist()
             batches = -(-count // size)
             total = 0.0
             for number in range(batches):
                 rows = order[number * size : (number + 1) * size]
-                step = self.epoch * batches + number
+                step = self._epoch * batches + number
                 for group in self._adam.param_groups:
                     group["lr"] = self._sft["lr"] * (1 - step / (batches * self._sft["epochs"]))
                 logits = self._network.logits([self._train[r].state for r in rows], dropout=True)
@@ -127,10 +121,10 @@ class _Run:
                 loss.backward()
                 self._adam.step()
                 total += loss.item() * len(rows)
-            self.epoch += 1
+            self._epoch += 1
             found, nats = self._measured()
         figures = {"loss": total / count, "held_out_loss": nats, **found._asdict()}
-        self._report.append({"epoch": self.epoch, **figures})
+        self._report.append({"epoch": self._epoch, **figures})
 
     @torch.inference_mode()
     def _measured(self) -> tuple[Scores, float]:
@@ -141,14 +135,14 @@ class _Run:
         nats = float(-logits[np.arange(len(texts)), self._true].mean())
         return scores(self._true, logits.argmax(axis=1), len(self._names)), nats
 
-    def state(self) -> Content:
+    def _state(self) -> Content:
         network = self._network.content()
         step, arrays = adam_arrays(self._adam, self._network.weights)
-        data = {"network": network.data, "epoch": self.epoch, "epochs": list(self._report)}
+        data = {"network": network.data, "epoch": self._epoch, "epochs": list(self._report)}
         data["step"] = step
         return Content(data, prefixed(network.arrays) | arrays)
 
-    def result(self) -> Content:
+    def _result(self) -> Content:
         network, true, size = self._network.content(), self._true, len(self._names)
         texts = [each.state for each in self._train], [each.state for each in self._held_out]
         by_words = tf_idf_regression(texts[0], self._wanted, texts[1])
