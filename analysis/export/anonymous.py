@@ -26,7 +26,7 @@ from sweeps.storage.records import SCHEMA_VERSION, SCHEMAS, metadata
 REMOVED = "(removed)"
 _ROWS = 50_000  # of a table in memory at once
 _PATH = re.compile(r"^(?:[/~\\]|\.{1,2}/|[A-Za-z]:[\\/]|[a-z][a-z0-9+]*://)|\$\{oc\.env|^[\w.-]+@")
-_HOST = ("python", "processor")
+_HOST = ("python", "processor", "cpu", "cores", "memory_gib")
 _ENGINE = ("label", "gpus", "prompt_tokens", "output_tokens", "prefix_queries", "prefix_hits",
            "deaths", "seconds_down")  # fmt: skip
 _ADDRESS = frozenset({"base_url", "path", "out", "ray_address", "env_file", "env_from", "journal",

@@ -85,7 +85,7 @@ class Metric:
 
 def parse(text: str) -> Metric:
     """The metric that `text` names; UsageError with an example or a near match."""
-    plain, group = _group(text)
+    plain, group = split_group(text)
     name, at, argument = plain.partition("@")
     completed = name.endswith(_COMPLETED)
     name = name.removesuffix(_COMPLETED)
@@ -116,22 +116,23 @@ def groups_by(kinds: Iterable[str]) -> list[str]:
     return groups
 
 
-def by_group(metrics: Iterable[str], kinds: Iterable[str]) -> list[str]:
+def by_group(metrics: Iterable[str], kinds: Iterable[str], *, compared: bool = False) -> list[str]:
     """Each of `metrics` for each group by `kinds`, and over all groups.
 
+    Without `overall_macro` where they are `compared`: a mean of groups is not one over cases.
     UsageError for an unknown kind, and for a metric that names a group already.
     """
-    groups = groups_by(kinds)
+    groups = [*groups_by(kinds), *((POOLED,) if compared else OVERALL)]
     found = []
     for metric in metrics:
-        if _group(metric)[1]:
+        if split_group(metric)[1]:
             raise UsageError(f"metric {metric!r} names a group already; leave --by out")
-        found += [f"{metric}[{group}]" for group in (*groups, *OVERALL)]
+        found += [f"{metric}[{group}]" for group in groups]
     return found
 
 
-def _group(text: str) -> tuple[str, str]:
-    """The metric without its group, and the group."""
+def split_group(text: str) -> tuple[str, str]:
+    """The metric without its group, and the group; UsageError for an unknown group."""
     plain, opened, rest = text.partition("[")
     if not opened:
         return text, ""

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.metrics.core import by_group, split_group
 from analysis.results import Results, quoted
 from analysis.statistics.compare import Comparison, compare_all
 from analysis.statistics.corrected import make_corrected
@@ -76,29 +77,35 @@ class Frames:
         return self._of_episodes("judgements", where, "judge, turn, dimension, sample")
 
     def table(
-        self, metrics: Sequence[str] | str | None = None, *, complete_only: bool = True
+        self,
+        metrics: Sequence[str] | str | None = None,
+        *,
+        by: Sequence[str] | str = (),
+        complete_only: bool = True,
     ) -> pd.DataFrame:
         """One row per cell and metric: mean, std, n, seeds, and the cell's coverage.
 
         - `mean` is the mean of the per-seed means, NaN where no episode defines the metric; `std`
           their sample standard deviation, NaN for one seed or where nothing varied.
         - `n` episodes define the metric; `counted` of the `planned` ones count.
+        - `by` (openness, style) adds a column `group`, with a row for each group of users and two
+          over all groups; coverage is then the group's.
         - `complete_only=False` takes cases that not every cell has finished, too.
         """
         import pandas as pd
 
         names = self.metrics if metrics is None else _listed(metrics)
+        names = by_group(names, _listed(by)) if by else names
         table = make_table(self._results, names, complete_only=complete_only)
         rows = [
             {
                 **{self._results.column(axis): label for axis, label in row.axes.items()},
-                "metric": metric.name,
+                **_named(metric.name, by),
                 "mean": value.mean,
                 "std": value.std,
                 "n": value.episodes,
                 "seeds": value.seeds,
-                "counted": row.counted,
-                "planned": row.planned,
+                **dict(zip(("counted", "planned"), row.coverage(metric.group), strict=True)),
             }
             for row in table.rows
             for metric, value in zip(table.metrics, row.values, strict=True)
@@ -138,19 +145,24 @@ class Frames:
         metrics: Sequence[str] | str | None = None,
         *,
         baseline: str | None = None,
+        by: Sequence[str] | str = (),
     ) -> pd.DataFrame:
         """One row per metric and pair of values of `axis`, as `crsweep compare` prints them.
 
         `metrics` is the sweep's first by default. With a `baseline`, each other value is compared
-        with that one. The columns are the fields of `analysis.statistics.compare.Comparison`, with
-        the components of the variance and the bounds spread over several. `attrs["tied"]` has, by
-        metric, the best value and those that are not significantly worse.
+        with that one. `by` (openness, style) adds a column `group`: each comparison within each
+        group of users, and over all of them. The columns are the fields of
+        `analysis.statistics.compare.Comparison`, with the components of the variance and the bounds
+        spread over several. `attrs["tied"]` has, by metric, the best value and those that are not
+        significantly worse.
         """
         import pandas as pd
 
         names = self.metrics[:1] if metrics is None else _listed(metrics)
+        names = by_group(names, _listed(by), compared=True) if by else names
         compared = compare_all(self._results, names, axis, baseline)
-        frame = pd.DataFrame([_row(comparison) for comparison in compared.found])
+        rows = [_row(found) for found in compared.found]
+        frame = pd.DataFrame([_named(row.pop("metric"), by) | row for row in rows])
         frame.attrs["notes"] = [
             *compared.notes,
             *watermarks(self._results),
@@ -192,6 +204,15 @@ def _row(comparison: Comparison) -> dict[str, Any]:
     row = {name: values.pop(name) for name in first} | values
     row |= {f"variance_{part}": getattr(variance, part, None) for part in ("case", "seed", "rest")}
     return row | (bounds or dict.fromkeys(("if_failed", "if_succeeded", "stands")))
+
+
+def _named(metric: str, by: Sequence[str] | str) -> dict[str, str]:
+    """The columns that say which metric it is, with `by` apart from its group of users."""
+    return (
+        dict(zip(("metric", "group"), split_group(metric), strict=True))
+        if by
+        else {"metric": metric}
+    )
 
 
 def _listed(metrics: Sequence[str] | str) -> list[str]:

@@ -11,13 +11,16 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
+from agents.core.errors import UsageError
 from analysis.report import facts
 from analysis.results import Results
 from analysis.tables import sheets
 from analysis.tables.sheets import Sheet
 from analysis.tables.table import watermarks
+from sweeps.identity import resolve_role
 
 _HEAD = r"""\documentclass{article}
 \usepackage[margin=2.5cm]{geometry}
@@ -33,6 +36,10 @@ _MOST_PROMPTS = 60
 _CHUNK = 12  # characters between two places where a long word may break
 _KNOWN = frozenset("–—‘’“”„…•†‡€£§°±×÷µ¿¡«»")
 """Characters beyond Latin letters that pdfLaTeX has without another package."""
+_MACHINE = {"platform": "{}", "processor": "{}", "cpu": "{}", "cores": "{} cores",
+            "memory_gib": "{} GiB of memory"}  # fmt: skip
+_STATISTICS = ("crsweep", "duckdb", "numpy", "pandas", "pyarrow", "scipy", "statsmodels")
+"""Those of this machine: figures are computed when they are written."""
 _SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "`": r"\textasciigrave{}",
@@ -66,17 +73,44 @@ def latex_text(text: str) -> str:
 
 
 def _models(results: Results) -> Iterator[str]:
-    """Each role's model and decoding, as declared; several where cells differ."""
+    """Each model under its name in the sweep: what it is published as, who it plays, decoding."""
     yield r"\subsection{Models and decoding}"
-    found: dict[str, dict[str, None]] = {}
+    config = results.manifest.config
+    declared = config.get("models") or {}
+    found: dict[tuple[str, str], dict[str, None]] = {}
     for cell in results.manifest.cells:
+        roles = dict(config.get("roles") or {})
+        for axis, value in cell.axes.items():
+            if axis.startswith("roles."):
+                roles[axis.removeprefix("roles.")] = value
         for role, model in (cell.settings.get("models") or {}).items():
-            found.setdefault(role, {})[_options(model)] = None
+            found.setdefault((_name_of(role, roles), _published(model)), {})[role] = None
     for judge in results.manifest.judges:
-        for role, model in judge.models.items():
-            found.setdefault(role, {})[model] = None
-    rows = [(role, text) for role, texts in found.items() for text in texts]
+        for role, name in judge.models.items():
+            found.setdefault((name, _published(declared.get(name) or {})), {})[role] = None
+    rows = [
+        (name or ", ".join(roles), f"{text}; roles: {', '.join(roles)}")
+        for (name, text), roles in found.items()
+    ]
     yield from _facts(rows, "The manifest of this folder names no models.")
+
+
+def _name_of(role: str, roles: Mapping[str, str]) -> str:
+    """The name that the sweep gives the model of a role; empty where it is not recorded."""
+    try:
+        return resolve_role(role, roles)
+    except UsageError:
+        return ""
+
+
+def _published(model: Mapping[str, Any]) -> str:
+    """`org/model, revision abc; options`: what others find it by comes first."""
+    rest = {key: value for key, value in model.items() if key not in ("model", "revision")}
+    published = [str(model["model"])] if model.get("model") else []
+    if published:
+        revision = model.get("revision")
+        published.append(f"revision {revision}" if revision else "no revision stated")
+    return "; ".join(filter(None, [", ".join(published), _options(rest)]))
 
 
 def _settings(results: Results) -> Iterator[str]:
@@ -116,12 +150,15 @@ def _hardware(results: Results) -> Iterator[str]:
     for entry in m.engines:
         known = {key: entry[key] for key in ("fingerprint", "gpu", "gpus") if entry.get(key)}
         engines[f"{entry.get('label', '')}{': ' if known else ''}{_options(known)}"] = None
-    machine = [str(m.host[key]) for key in ("platform", "processor") if m.host.get(key)]
-    versions = [f"{name} {version}" for name, version in sorted(m.versions.items())]
+    machine = [words.format(m.host[key]) for key, words in _MACHINE.items() if m.host.get(key)]
+    python = {"Python": m.host["python"]} if m.host.get("python") else {}
+    versions = [f"{name} {version}" for name, version in sorted((m.versions | python).items())]
+    statistics = [f"{name} {metadata.version(name)}" for name in _STATISTICS]
     rows = [
         ("machine of the driver", ", ".join(machine)),
         *(("engine", text) for text in engines),
-        ("software", ", ".join(versions)),
+        ("software of the runs", ", ".join(versions)),
+        ("software of tables and statistics", ", ".join(statistics)),
         ("revision of crsweep", m.revision or "unknown"),
         *facts.spent(results),
     ]

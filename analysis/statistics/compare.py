@@ -31,7 +31,7 @@ from analysis.statistics.scores import (
     values_of,
 )
 from analysis.statistics.significance import LEVEL, holm
-from analysis.tables.table import metrics_of
+from analysis.tables.table import group_sizes, metrics_of
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,11 @@ class Values:
         )
 
     def _planned(self, pairs: Iterable[tuple[int, int]]) -> int:
-        cells, planned = self._results.manifest.cells, self._results.planned
+        cells = self._results.manifest.cells
+        planned = self._results.planned
+        if self._metric.group:
+            size = group_sizes(self._results, self._metric.group)
+            planned = {c.cell_id: len(c.seeds) * size.get(c.source_id, 0) for c in cells}
         return sum(min(planned[cells[cell].cell_id] for cell in pair) for pair in pairs)
 
     def _bounds(self, pairs: Sequence[tuple[int, int]], found: Estimate) -> Bounds | None:

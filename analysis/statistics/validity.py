@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import Metric
+from analysis.metrics.core import Metric, groups_by
 from analysis.results import Results
 from analysis.statistics.scores import Scores, read_scores, values_of
 from analysis.tables.labels import brief
 from analysis.tables.sheets import UNDEFINED, Cell, Sheet
-from analysis.tables.table import metrics_of, watermarks
+from analysis.tables.table import make_groups, metrics_of, watermarks
 
 _FEW_AGENTS = 3
 """Fewer agents have no rank correlation that says anything."""
@@ -113,14 +113,40 @@ def groups(results: Results, axes: Sequence[str]) -> dict[str, list[int]]:
     return found
 
 
-def behaviour(results: Results, by: Mapping[str, Sequence[int]]) -> list[Behaviour]:
-    """What the users of each group of cells did."""
-    results.query(f"CREATE OR REPLACE TEMP TABLE said AS {_SAID}")
-    dialogues = dict(
-        results.query(
-            "SELECT cell, count(*) FROM episodes WHERE status = 'done' GROUP BY cell"
-        ).fetchall()
+def behaviour_by(
+    results: Results, by: Mapping[str, Sequence[int]], kinds: Iterable[str]
+) -> list[Behaviour]:
+    """What the users of each group of cells did, apart for the groups of users by `kinds`.
+
+    Raises UsageError for an unknown kind, and where users are in no groups.
+    """
+    found = []
+    wanted = groups_by(kinds)
+    make_groups(results)
+    for group in wanted:
+        for one in behaviour(results, by, group):
+            label = group if len(by) == 1 else f"{one.label}, {group}"
+            found.append(one._replace(label=label))
+    return found
+
+
+def behaviour(
+    results: Results, by: Mapping[str, Sequence[int]], group: str = ""
+) -> list[Behaviour]:
+    """What the users of each group of cells did; of one `group` of users, after `make_groups`."""
+    members = (
+        ""
+        if not group
+        else "AND EXISTS (SELECT 1 FROM drawn d JOIN plan_sources p USING (source) "
+        "WHERE p.source_id = e.source_id AND d.position = e.position "
+        f"AND d.\"group\" = '{group}')"
     )
+    results.query(
+        "CREATE OR REPLACE TEMP TABLE finished AS SELECT attempt_id, cell, targets "
+        f"FROM episodes e WHERE status = 'done' {members}"
+    )
+    results.query(f"CREATE OR REPLACE TEMP TABLE said AS {_SAID}")
+    dialogues = dict(results.query("SELECT cell, count(*) FROM finished GROUP BY cell").fetchall())
     counts = {row[0]: row[1:] for row in results.query(_COUNTS).fetchall()}
     leaks = {row[0]: row[1:] for row in results.query(_LEAKS).fetchall()}
     reviews = {row[0]: row[1:] for row in results.query(_REVIEWS).fetchall()}
@@ -159,7 +185,7 @@ SELECT e.cell, t.attempt_id, t.turn, t.user_decision, t.shown,
     regexp_replace(lower(trim(t.user_text)), '\\s+', ' ', 'g') AS text,
     len(regexp_extract_all(t.user_text, '\\S+')) AS words
 FROM turns t
-JOIN (SELECT attempt_id, cell, targets FROM episodes WHERE status = 'done') e USING (attempt_id)
+JOIN finished e USING (attempt_id)
 """
 
 _COUNTS = """
@@ -193,7 +219,7 @@ GROUP BY cell
 _REVIEWS = """
 SELECT e.cell, count(*) FILTER (WHERE value > 0), count(*) FILTER (WHERE value < 0), count(*)
 FROM judgements j
-JOIN episodes e USING (attempt_id)
+JOIN finished e USING (attempt_id)
 JOIN plan_judges p USING (judge_digest)
 WHERE p.name = 'user_review' AND j.dimension = 'effect' AND j.status = 'valid'
 GROUP BY e.cell

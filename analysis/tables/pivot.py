@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agents.core.errors import UsageError, near
+from analysis.metrics.core import split_group
 from analysis.tables.render import figure
 from analysis.tables.sheets import UNDEFINED, Cell, Sheet
 from analysis.tables.table import Table
 
-METRIC = "metric"
-"""The name under which the metrics are put into rows or columns."""
+METRIC, GROUP = "metric", "group"
+"""The names under which metrics, and groups of users, are put into rows or columns."""
 
 Marks = Mapping[tuple[int, int], str]
 """(row, metric) of a table -> the mark of that figure."""
@@ -22,23 +23,25 @@ def pivoted(
     """The table with the axes `rows` down and `columns` across; `metric` is one of the names.
 
     Metrics are the last columns unless named. Best and second are marked among the figures of one
-    metric whose cases and other axes agree, in the direction of the rows. Raises UsageError for an
-    unknown axis, one named twice, and an axis of several values that is not named.
+    metric whose cases and other axes agree, in the direction of the rows. `group` takes the groups
+    of users out of the names of metrics. Raises UsageError for an unknown axis, one named twice,
+    and an axis of several values that is not named.
     """
     rows, columns = list(rows), list(columns)
     if METRIC not in (*rows, *columns):
         columns.append(METRIC)
     _check(table, rows, columns)
+    names = _names(table, GROUP in (*rows, *columns))
     down: dict[tuple[str, ...], None] = {}
     across: dict[tuple[str, ...], None] = {}
     at: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, int]] = {}
     for index, row in enumerate(table.rows):
-        for number, metric in enumerate(table.metrics):
-            named = {**row.axes, METRIC: metric.name}
+        for number in range(len(table.metrics)):
+            named = {**row.axes, **names[number]}
             key = tuple(named[a] for a in rows), tuple(named[a] for a in columns)
             down[key[0]], across[key[1]] = None, None
             at[key] = index, number
-    heads = _ordered(across, columns, [metric.name for metric in table.metrics])
+    heads = _ordered(across, columns, names)
     places = _places(table, at)
     lines = []
     for label in down:
@@ -54,9 +57,9 @@ def pivoted(
             mark = (marks or {}).get(place, "")
             cells.append(Cell(text, places.get(place, 0), mark))
             used.add(place[0])
-        counted, planned = (
-            sum(getattr(table.rows[i], what) for i in used) for what in ("counted", "planned")
-        )
+        group = label[rows.index(GROUP)] if GROUP in rows else ""
+        counts = [table.rows[i].coverage(group) for i in used]
+        counted, planned = sum(n for n, _ in counts), sum(n for _, n in counts)
         lines.append([*cells, Cell(f"{counted:,} of {planned:,}")])
     empty = ("",) * (len(columns) - 1)
     return Sheet(
@@ -70,9 +73,10 @@ def pivoted(
 
 def _check(table: Table, rows: Sequence[str], columns: Sequence[str]) -> None:
     named = [*rows, *columns]
+    has_groups = any(metric.group for metric in table.metrics)
+    known = [*table.axes, METRIC, *([GROUP] if has_groups else [])]
     for name in named:
-        if name not in (*table.axes, METRIC):
-            known = [*table.axes, METRIC]
+        if name not in known:
             raise UsageError(
                 f"there is no axis {name!r}{near(name, known)} (known: {', '.join(known)})"
             )
@@ -91,13 +95,24 @@ def _check(table: Table, rows: Sequence[str], columns: Sequence[str]) -> None:
         )
 
 
+def _names(table: Table, apart: bool) -> list[dict[str, str]]:
+    """For each metric of the table its name, and its group of users if it is shown `apart`."""
+    if not apart:
+        return [{METRIC: metric.name} for metric in table.metrics]
+    parts = (split_group(metric.name) for metric in table.metrics)
+    return [{METRIC: name, GROUP: group or "all users"} for name, group in parts]
+
+
 def _ordered(
-    across: Mapping[tuple[str, ...], None], columns: Sequence[str], metrics: Sequence[str]
+    across: Mapping[tuple[str, ...], None],
+    columns: Sequence[str],
+    names: Sequence[Mapping[str, str]],
 ) -> list[tuple[str, ...]]:
     """The columns by first appearance of each value, level by level, so that equal heads meet."""
     order: list[dict[str, int]] = []
     for level, name in enumerate(columns):
-        values = metrics if name == METRIC else [head[level] for head in across]
+        own = name in (METRIC, GROUP) and name in names[0]
+        values = [each[name] for each in names] if own else [head[level] for head in across]
         order.append({value: n for n, value in enumerate(dict.fromkeys(values))})
     return sorted(across, key=lambda head: [order[i][value] for i, value in enumerate(head)])
 

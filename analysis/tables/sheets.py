@@ -8,16 +8,21 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 import rich.box
 import rich.table
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape as escape_rich
 
 UNDEFINED = "–"
+_GAP = 3  # between two columns
+_HEAD, _LABEL = 8, 24  # widths to which heads are wrapped, and labels folded, on narrow terminals
+LEGEND = ("bold: the best of its column (same metric, same cases)", "underlined: the second")
 
 
 class Cell(NamedTuple):
@@ -43,17 +48,81 @@ class Sheet(NamedTuple):
 
 
 def print_text(sheet: Sheet, console: Console) -> None:
-    """Prints the sheet and its notes."""
-    drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-    for name in sheet.labels:
-        drawn.add_column(_escape_text(name), overflow="fold")
-    for name in sheet.figures:
-        drawn.add_column(_escape_text(name), justify="right", overflow="fold")
-    for row in _marked(sheet, _escape_text, "[bold]{}[/bold]", "[underline]{}[/underline]"):
-        drawn.add_row(*row)
-    print_whole(drawn, console)
-    for note in sheet.notes:
+    """Prints the sheet and its notes; on a terminal, columns that do not fit come further down."""
+    rows = _marked(sheet, _escape_text, "[bold]{}[/bold]", "[underline]{}[/underline]")
+    for labels, figures in _blocks(sheet, console):
+        drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+        heads = [_head(sheet, column, console) for column in figures]
+        most = max((len(lines) for lines in heads), default=1)
+        for column in labels:
+            lines = [*[""] * (most - 1), printable(sheet.labels[column])]
+            drawn.add_column(escape_rich("\n".join(lines)), overflow="fold")
+        for lines in heads:
+            lines = [*[""] * (most - len(lines)), *lines]
+            drawn.add_column(escape_rich("\n".join(lines)), justify="right", no_wrap=True)
+        for row in rows:
+            shown = [*labels, *(len(sheet.labels) + column for column in figures)]
+            drawn.add_row(*(row[column] for column in shown))
+        print_whole(drawn, console)
+    shows_styles = console.is_terminal and console.color_system is not None
+    for note in (*(_legend(sheet) if shows_styles else ()), *sheet.notes):
         console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _blocks(sheet: Sheet, console: Console) -> Iterator[tuple[list[int], range]]:
+    """The labels and figures that fit next to each other.
+
+    Labels that are the same in all rows are in the first block alone.
+    """
+    labels, count, start = list(range(len(sheet.labels))), len(sheet.figures), 0
+    if not console.is_terminal or not count:
+        yield labels, range(count)
+        return
+    widths = [_figure_width(sheet, column, console) for column in range(count)]
+    while start < count:
+        room = console.width - sum(_label_width(sheet, column) for column in labels)
+        end = start + 1
+        while end < count and sum(widths[start : end + 1]) <= room:
+            end += 1
+        yield labels, range(start, end)
+        start = end
+        several = [n for n in labels if len({row[n].text for row in sheet.rows}) > 1]
+        labels = several or labels
+
+
+def _label_width(sheet: Sheet, column: int) -> int:
+    """At the least: longer labels may be folded."""
+    texts = [sheet.labels[column], *(row[column].text for row in sheet.rows)]
+    return min(_LABEL, max(map(cell_len, texts))) + _GAP
+
+
+def _figure_width(sheet: Sheet, column: int, console: Console) -> int:
+    cells = [_width(row[len(sheet.labels) + column]) for row in sheet.rows]
+    return max([*cells, *map(cell_len, _head(sheet, column, console))]) + _GAP
+
+
+def _head(sheet: Sheet, column: int, console: Console) -> list[str]:
+    """The lines of a head; on a terminal not much wider than what is below."""
+    if not console.is_terminal:
+        return [printable(sheet.figures[column])]
+    width = max([_HEAD, *(_width(row[len(sheet.labels) + column]) for row in sheet.rows)])
+    levels = sheet.levels[column] if sheet.levels else (sheet.figures[column].replace("[", " ["),)
+    return [
+        line
+        for level in levels
+        for line in textwrap.wrap(printable(level), width, break_long_words=False) or [""]
+    ]
+
+
+def _width(cell: Cell) -> int:
+    return cell_len(printable(cell.text)) + (1 + cell_len(cell.mark) if cell.mark else 0)
+
+
+def _legend(sheet: Sheet) -> list[str]:
+    """What bold and underlined figures are, if there are any."""
+    places = {cell.place for row in sheet.rows for cell in row}
+    words = [words for place, words in enumerate(LEGEND, 1) if place in places]
+    return ["; ".join(words)] if words else []
 
 
 def print_whole(drawn: rich.table.Table, console: Console) -> None:
@@ -70,7 +139,7 @@ def markdown(sheet: Sheet) -> str:
         _line(["---"] * len(sheet.labels) + ["---:"] * len(sheet.figures)),
         *(_line(row) for row in _marked(sheet, _escape_markdown, "**{}**", "<u>{}</u>")),
         "",
-        *(f"*{_escape_markdown(note)}*  " for note in sheet.notes),
+        *(f"*{_escape_markdown(note)}*  " for note in _noted(sheet)),
     ]
     return "\n".join(lines)
 
@@ -94,7 +163,7 @@ def latex(sheet: Sheet) -> str:
         *(
             rf"\multicolumn{{{width}}}{{p{{0.95\linewidth}}}}"
             rf"{{\footnotesize {_escape_latex(note)}}} \\"
-            for note in sheet.notes
+            for note in _noted(sheet)
         ),
         r"\end{tabular}",
     ]
@@ -113,8 +182,8 @@ def html_table(sheet: Sheet) -> str:
             f"<tr>{labels}{''.join(f'<td>{c}</td>' for c in row[len(sheet.labels) :])}</tr>"
         )
     lines += ["</tbody>", "</table>"]
-    if sheet.notes:
-        notes = "".join(f"<li>{html.escape(printable(note))}</li>" for note in sheet.notes)
+    if _noted(sheet):
+        notes = "".join(f"<li>{html.escape(printable(note))}</li>" for note in _noted(sheet))
         lines.append(f'<ul class="notes">{notes}</ul>')
     return "\n".join(lines)
 
@@ -126,6 +195,10 @@ def as_csv(sheet: Sheet) -> str:
     writer.writerow([*sheet.labels, *sheet.figures])
     writer.writerows([f"{c.text}{c.mark and f' {c.mark}'}" for c in row] for row in sheet.rows)
     return out.getvalue()
+
+
+def _noted(sheet: Sheet) -> list[str]:
+    return [*_legend(sheet), *sheet.notes]
 
 
 def _latex_heads(sheet: Sheet) -> list[str]:

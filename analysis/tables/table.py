@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agents.core.errors import UsageError
@@ -53,6 +53,13 @@ class TableRow:
     counted: int
     planned: int
     source: str = ""  # where its cases come from: rows of two sources are not compared
+    of_group: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Counted and planned episodes by group of users, where metrics have groups; overall with a
+    user twice that was drawn for two."""
+
+    def coverage(self, group: str = "") -> tuple[int, int]:
+        """Counted and planned episodes, of one group of users if one is named."""
+        return self.of_group.get(group, (self.counted, self.planned))
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,8 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     parsed = metrics_of(results, metrics)
     with results.joins_as_written():
         make_scored(results, complete_only, attempts=any(m.per_attempt or m.clean for m in parsed))
-        if any(metric.group for metric in parsed):
+        has_groups = any(metric.group for metric in parsed)
+        if has_groups:
             make_groups(results)
         per_seed = _per_seed(results, parsed)
         fixed = _deterministic(results)
@@ -84,6 +92,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
                 "SELECT cell, count(*) FILTER (WHERE ours) FROM scored GROUP BY cell"
             ).fetchall()
         )
+        of_group = _by_group(results) if has_groups else {}
     planned = results.planned
     rows = [
         TableRow(
@@ -94,6 +103,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
             counted=counted.get(index, 0),
             planned=planned[cell.cell_id],
             source=cell.source_id,
+            of_group=of_group.get(index, {}),
         )
         for index, cell in enumerate(results.manifest.cells)
     ]
@@ -182,6 +192,39 @@ def make_groups(results: Results) -> None:
     )
 
 
+def group_sizes(results: Results, group: str) -> dict[str, int]:
+    """Source id -> cases of a group, or of all groups together; after `make_groups`."""
+    condition = "" if group in OVERALL else f"WHERE d.\"group\" = '{group}' "
+    return dict(
+        results.query(
+            "SELECT p.source_id, count(DISTINCT d.position) FROM drawn d "
+            f"JOIN plan_sources p USING (source) {condition}GROUP BY p.source_id"
+        ).fetchall()
+    )
+
+
+def _by_group(results: Results) -> dict[int, dict[str, tuple[int, int]]]:
+    """Cell -> group -> counted and planned episodes; after `make_groups`."""
+    counted: dict[tuple[int, str], int] = {
+        (cell, group): count
+        for cell, group, count in results.query(
+            'SELECT e.cell, g."group", count(*) FROM scored e JOIN drawn g ON g.source = e.source '
+            "AND g.position = e.position WHERE e.ours GROUP BY ALL"
+        ).fetchall()
+    }
+    names = [row[0] for row in results.query('SELECT DISTINCT "group" FROM drawn').fetchall()]
+    sizes = {name: group_sizes(results, name) for name in names}
+    found = {}
+    for index, cell in enumerate(results.manifest.cells):
+        own = {
+            name: (counted.get((index, name), 0), len(cell.seeds) * size.get(cell.source_id, 0))
+            for name, size in sizes.items()
+        }
+        total = (sum(n for n, _ in own.values()), sum(n for _, n in own.values()))
+        found[index] = own | dict.fromkeys(OVERALL, total)
+    return found
+
+
 def _metric_sql(metric: Metric) -> str:
     if metric.group == MACRO:
         return (
@@ -248,9 +291,9 @@ def over_seeds(per_seed: Sequence[tuple[float | None, int]], deterministic: bool
 
 def _undefined(results: Results, metrics: Sequence[Metric], rows: Sequence[TableRow]) -> list[str]:
     """A note for each metric that some counted episodes do not define."""
-    counted = sum(row.counted for row in rows)
     notes = []
     for index, metric in enumerate(metrics):
+        counted = sum(row.coverage(metric.group)[0] for row in rows)
         defined = sum(row.values[index].episodes for row in rows)
         if defined < counted:
             note = f"{metric.name} is defined for {defined:,} of {counted:,} episodes"

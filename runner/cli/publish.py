@@ -1,4 +1,9 @@
-"""Commands that turn results into what is published."""
+"""Commands that turn results into what is published.
+
+Without `--out`, they and `plot` write into the current directory, named after the sweep. Never into
+DIR: it may be a bucket, read-only, or in use by a run, and `export --anonymous` must not meet files
+that name the sweep.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,9 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The file to write. Default: NAME.html, named after the sweep."
+            metavar="FILE",
+            help="The file to write. Default: NAME.html in the current directory, NAME being the "
+            "sweep's. Nothing is written into DIR.",
         ),
     ] = None,
     assets: Annotated[
@@ -59,7 +66,12 @@ def report(
 def appendix(
     folder: Folder,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The .tex file to write. Default: print it.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The .tex file to write. Default: NAME_appendix.tex in the current directory, "
+            "NAME being the sweep's. Nothing is written into DIR.",
+        ),
     ] = None,
     standalone: Annotated[
         bool, typer.Option("--standalone", help="Write a complete document, not one to \\input.")
@@ -81,7 +93,14 @@ def appendix(
 @app.command()
 def export(
     folder: Folder,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The folder to write. Default: NAME_FORMAT in the current directory, NAME being "
+            "the sweep's; with --anonymous what --name says. Nothing is written into DIR.",
+        ),
+    ] = None,
     anonymous: Annotated[
         bool,
         typer.Option(

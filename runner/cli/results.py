@@ -58,7 +58,10 @@ def table(
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="AXES", help="Axes whose values are columns: domain,metric."),
+        typer.Option(
+            metavar="AXES",
+            help="Axes whose values are columns: domain,metric. With --by, `group` is one too.",
+        ),
     ] = None,
     ties: Annotated[
         str | None,
@@ -102,11 +105,6 @@ def table(
                 "--published uses the paper's rows and columns; it cannot be combined with --by, "
                 "--name, --rows, --columns or --ties"
             )
-        if by and turned:
-            raise UsageError(
-                "--by has one row per cell; it cannot be combined with --name, --rows, --columns "
-                "or --ties"
-            )
         if turned:
             show_turned(
                 Results.open(folder),
@@ -114,6 +112,7 @@ def table(
                 rows=listed(rows),
                 columns=listed(columns),
                 metrics=metric or [],
+                by=by or [],
                 ties=ties,
                 format=format.value,
                 everything=everything,
@@ -211,7 +210,11 @@ def plot(
     width: Annotated[str | None, typer.Option(help="Width of the figure: column or page.")] = None,
     out: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="The .pdf, .svg or .png to write; may be repeated."),
+        typer.Option(
+            metavar="FILE",
+            help="The .pdf, .svg or .png to write; may be repeated. Default: NAME_FIGURE.pdf in "
+            "the current directory, NAME being the sweep's. Nothing is written into DIR.",
+        ),
     ] = None,
 ) -> None:
     """Draw a figure. Needs the extra `plots`."""
@@ -259,6 +262,10 @@ def power(
     case_share: Annotated[
         float, typer.Option(help="With --sd: the share of its variance that is between cases.")
     ] = 0.5,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Also within each group of users: openness, style; may be repeated."),
+    ] = None,
 ) -> None:
     """Compute the smallest detectable difference, or how many cases and seeds one needs."""
     with one_clear_message():
@@ -273,6 +280,7 @@ def power(
             share=case_share,
             overrides=overrides or [],
             console=plain_console(),
+            by=by or [],
         )
 
 
@@ -283,8 +291,8 @@ def validity(
         list[str] | None,
         typer.Option(
             metavar="AXIS",
-            help="One row per value of this axis; may be repeated. Default: the axes that set "
-            "the simulated user.",
+            help="One row per value of this axis, or group of users (openness, style); may be "
+            "repeated. Default: the axes that set the simulated user.",
         ),
     ] = None,
     metric: Annotated[

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
-from analysis.metrics.core import MACRO, by_group
+from analysis.metrics.core import by_group
 from analysis.results import Results
 from analysis.statistics import draws
 from analysis.statistics.compare import Comparison, Ties, compare_all
@@ -37,9 +37,7 @@ def show_comparison(
     """
     results = Results.open(folder)
     names = metrics or results.manifest.metrics[:1]
-    if by:
-        # The mean of groups is not a mean over cases.
-        names = [name for name in by_group(names, by) if not name.endswith(f"[{MACRO}]")]
+    names = by_group(names, by, compared=True) if by else names
     compared = compare_all(results, names, axis, baseline)
     labels = brief(label for found in compared.found for label in (found.first, found.second))
     lines: list[str] = []

@@ -17,7 +17,7 @@ FORMATS = ("scout", "every-eval-ever")
 
 def show_export(
     folder: str,
-    out: Path,
+    out: Path | None,
     *,
     format: str | None,
     anonymous: bool,
@@ -25,7 +25,8 @@ def show_export(
     organization: str,
     console: Console,
 ) -> None:
-    """Writes into the folder `out`. Raises UsageError for a format that there is not."""
+    """Writes into the folder `out`; without one into NAME_FORMAT, after the sweep, or the `name` of
+    an anonymous copy. Raises UsageError for a format that there is not."""
     if format is not None and format not in FORMATS:
         raise UsageError(f"--format {format}{near(format, FORMATS)} (known: {', '.join(FORMATS)})")
     if (format is None) != anonymous:
@@ -34,6 +35,7 @@ def show_export(
             f"({', '.join(FORMATS)}), which includes texts or settings that --anonymous removes"
         )
     results = Results.open(folder)
+    out = out or Path(name if anonymous else f"{results.manifest.name}_{format}")
     if format == "scout":
         count = scout.write_transcripts(results, out)
         said = f"{many(count, 'transcript')} for inspect_scout {scout.VERSION}"

@@ -31,7 +31,8 @@ def show_plot(
     out: Sequence[Path],
     console: Console,
 ) -> None:
-    """Draws a figure of the sweep file, or one of a kind, into the files `out`.
+    """Draws a figure of the sweep file, or one of a kind, into the files `out`; without any into
+    NAME_FIGURE.pdf, after the sweep.
 
     Options go before what the sweep file says. Raises UsageError.
     """
@@ -56,7 +57,7 @@ def show_plot(
             f"--{first['loc'][0]} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"
         ) from None
     drawing = draw(results, spec)
-    for path in out or [Path(f"{figure}.pdf")]:
+    for path in out or [Path(f"{results.manifest.name}_{figure}.pdf")]:
         drawing.save(path)
         console.print(f"wrote {path}", markup=False, soft_wrap=True)
     if drawing.note:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from agents.core.errors import UsageError, near
-from analysis.metrics.core import parse
+from analysis.metrics.core import by_group, groups_by, parse
 from analysis.results import Results
 from analysis.statistics.compare import Comparison, compare_all
 from analysis.statistics.components import Components
@@ -39,6 +40,8 @@ class _Design(NamedTuple):
     alpha: float
     step: float
     """What one dialogue can change in its case's sum over seeds."""
+    most: float | None = None
+    """The largest difference that there is."""
 
 
 def show_power(
@@ -51,27 +54,37 @@ def show_power(
     share: float,
     overrides: Sequence[str],
     console: Console,
+    by: Sequence[str] = (),
 ) -> None:
-    """Power from the variances of finished results, or with `deviation` from an assumed one."""
+    """Power from the variances of finished results, or with `deviation` from an assumed one.
+
+    With `by`, also within each group of users by these.
+    """
     if detect is not None and detect <= 0:
         raise UsageError(f"--detect {detect}: expected a difference above 0, such as 0.03")
     if deviation is None:
         if overrides:
             raise UsageError("overrides need a sweep file, and a sweep file needs --sd")
-        lines = _of_results(what, axis, metrics, detect)
+        lines = _of_results(what, axis, metrics, detect, by)
     else:
-        lines = _of_plan(what, deviation, share, detect, overrides, axis)
+        lines = _of_plan(what, deviation, share, detect, overrides, axis, by)
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
 
 
 def _of_results(
-    folder: str, axis: str | None, metrics: Sequence[str], detect: float | None
+    folder: str,
+    axis: str | None,
+    metrics: Sequence[str],
+    detect: float | None,
+    by: Sequence[str],
 ) -> list[str]:
     results = Results.open(folder)
     if axis is None:
         axis = _only_axis(results)
-    compared = compare_all(results, metrics or results.manifest.metrics[:1], axis)
+    names = metrics or results.manifest.metrics[:1]
+    names = by_group(names, by, compared=True) if by else names
+    compared = compare_all(results, names, axis)
     labels = brief(label for found in compared.found for label in (found.first, found.second))
     tests = len(compared.found)
     lines = [_preface(tests)]
@@ -87,7 +100,12 @@ def _of_results(
             )
             continue
         design = _Design(
-            found.cases, found.variance.seeds, found.shared, 0.05 / tests, _step(results, found)
+            found.cases,
+            found.variance.seeds,
+            found.shared,
+            0.05 / tests,
+            _step(results, found),
+            _most(found.metric),
         )
         lines += [f"{head}: {line}" for line in _lines(found.variance, design, detect)]
         if found.variance.seeds == 1:
@@ -105,6 +123,7 @@ def _of_plan(
     detect: float | None,
     overrides: Sequence[str],
     axis: str | None,
+    by: Sequence[str],
 ) -> list[str]:
     if deviation <= 0:
         raise UsageError(f"--sd {deviation}: expected a standard deviation above 0, such as 0.5")
@@ -113,24 +132,47 @@ def _of_plan(
     plan = load_plan(Path(sweep), overrides)
     cells = plan.cells
     seeds = min(len(cell.seeds) for cell in cells)
-    sizes = [len(source) for source in plan.sources]
+    sizes = _sizes(plan, by)
     values = _values(plan, axis)
     tests = max(1, values * (values - 1) // 2)
+    if by:  # as `compare --by` corrects: each group, and all users together
+        tests *= len(groups_by(by)) + 1
     variance = of_spread(deviation, share)
     lines = [
         _preface(tests),
         f"assumed: the difference between two dialogues with the same case and seed has the "
         f"standard deviation {deviation:g}; {share:.0%} of its variance is between cases",
     ]
-    step = parse(plan.loaded.header.metrics[0]).most or 0.0
-    for size in dict.fromkeys(sizes):
-        lines += _lines(variance, _Design(size, seeds, False, 0.05 / tests, step), detect)
+    most = _most(plan.loaded.header.metrics[0])
+    step = most or 0.0
+    for size, groups in sizes.items():
+        design = _Design(size, seeds, False, 0.05 / tests, step, most)
+        found = _lines(variance, design, detect)
+        lines += [f"{groups}: {line}" if groups else line for line in found]
     lines.append("smallest difference with a power of 0.8, by cases and seeds:")
     lines.append("  cases " + "".join(f"{f'{n} seeds':>10}" for n in _SEEDS))
     for cases in sorted({*_CASES, *sizes}):
         found = [detectable(variance, cases, n, alpha=0.05 / tests, step=step) for n in _SEEDS]
-        lines.append(f"  {cases:>5} " + "".join(f"{_number(each):>10}" for each in found))
+        lines.append(f"  {cases:>5} " + "".join(f"{_number(each, most):>10}" for each in found))
     return lines
+
+
+def _sizes(plan: Plan, by: Sequence[str]) -> dict[int, str]:
+    """Numbers of cases, and with `by` the groups of users that have as many."""
+    if not by:
+        return dict.fromkeys((len(source) for source in plan.sources), "")
+    found: dict[int, dict[str, None]] = {}
+    for source in plan.sources:
+        of_each = Counter(g for place in range(len(source)) for g in source.groups(place))
+        for group in groups_by(by):
+            if of_each[group]:
+                found.setdefault(of_each[group], {})[group] = None
+    if not found:
+        raise UsageError(
+            "the plan has no users in groups; expected a domain with profiles, whose cases exist "
+            "(`crsweep prepare SWEEP` has profiles written)"
+        )
+    return {size: ", ".join(groups) for size, groups in sorted(found.items())}
 
 
 def _step(results: Results, found: Comparison) -> float:
@@ -164,6 +206,11 @@ def _lines(variance: Components, design: _Design, detect: float | None) -> list[
     options = {"shared": design.shared, "alpha": design.alpha, "step": design.step}
     least = detectable(variance, cases, seeds, **options)
     line = f"{cases:,} cases x {seeds} seeds detect a difference of {_number(least)}"
+    if design.most is not None and least is not None and least > design.most:
+        line = (
+            f"{cases:,} cases x {seeds} seeds detect no difference at all: it would have to be "
+            f"{_number(least)}, and {design.most:g} is the most that there is"
+        )
     if detect is None:
         return [line]
     reached = power(detect, variance, cases, seeds, **options)
@@ -182,7 +229,13 @@ def _lines(variance: Components, design: _Design, detect: float | None) -> list[
     ]
 
 
-def _number(value: float | None) -> str:
+def _most(metric: str) -> float | None:
+    return parse(metric).most
+
+
+def _number(value: float | None, most: float | None = None) -> str:
+    if most is not None and value is not None and value > most:
+        return "none"
     return "n/a" if value is None else f"{value:.4f}"
 
 

@@ -62,14 +62,13 @@ def show_report(
 def show_appendix(
     folder: str, *, out: Path | None, standalone: bool, prompts: bool, console: Console
 ) -> None:
-    """Writes the LaTeX appendix to `out`, or prints it. Raises UsageError for a bad place."""
-    text = appendix(Results.open(folder), standalone=standalone, prompts=prompts)
-    if out is None:
-        print(text, end="")
-        return
-    _check_place(out)
-    out.write_text(text, encoding="utf-8")
-    _say(console, f"wrote {out}")
+    """Writes the LaTeX appendix to `out`, without it to NAME_appendix.tex, after the sweep. Raises
+    UsageError for a bad place."""
+    results = Results.open(folder)
+    path = out or Path(f"{results.manifest.name}_appendix.tex")
+    _check_place(path)
+    path.write_text(appendix(results, standalone=standalone, prompts=prompts), encoding="utf-8")
+    _say(console, f"wrote {path}")
 
 
 def _check_place(path: Path) -> None:

@@ -61,18 +61,25 @@ def show_turned(
     format: str,
     everything: bool,
     console: Console,
+    by: Sequence[str] = (),
 ) -> None:
     """A table with chosen rows and columns, or one that the sweep file defines; options go first.
 
     Raises UsageError for an unknown name or axis.
     """
     spec = table_named(results, name) if name else TableSpec()
-    if spec.published and (rows or columns or ties):
+    if spec.published and (rows or columns or ties or by):
         raise UsageError(
             f"the table {name!r} has the rows and columns of {spec.published}; leave --rows, "
-            "--columns and --ties out"
+            "--columns, --by and --ties out"
         )
-    given = {"rows": list(rows), "columns": list(columns), "metrics": list(metrics), "ties": ties}
+    given = {
+        "rows": list(rows),
+        "columns": list(columns),
+        "metrics": list(metrics),
+        "by": list(by),
+        "ties": ties,
+    }
     changed = {key: value for key, value in given.items() if value}
     sheet = turned(results, spec.model_copy(update=changed), complete_only=not everything)
     if format == "csv":

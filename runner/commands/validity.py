@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from analysis.metrics.core import by_group
 from analysis.results import Results
 from analysis.statistics import validity
 from analysis.statistics.validity import Behaviour
 from analysis.tables import sheets
+from simulators.core.profiles import GROUPS
 
 PEOPLE = "people"
 
@@ -28,19 +30,26 @@ def show_validity(
 
     Rows are for each value of `axes`, by default those that say who plays the user. `people` is
     the folder of recorded dialogues of people, shown in a row of its own; agents are ranked along
-    the axis `rank`. Raises UsageError.
+    the axis `rank`. `axes` may name what users are grouped by (openness, style) as well. Raises
+    UsageError.
     """
     results = Results.open(folder)
     validity.check_has_dialogues(results)
-    by = validity.groups(results, axes or validity.user_axes(results))
-    found = validity.behaviour(results, by)
+    kinds = [name for name in axes if name in GROUPS and name not in results.axes]
+    chosen = [name for name in axes if name not in kinds]
+    by = validity.groups(results, chosen or validity.user_axes(results))
+    found = validity.behaviour_by(results, by, kinds) if kinds else validity.behaviour(results, by)
     recorded = None
     if people is not None:
         recorded = Results.open(people)
         validity.check_has_dialogues(recorded)
         found += validity.behaviour(recorded, {PEOPLE: range(len(recorded.manifest.cells))})
     name = metric or results.manifest.metrics[0]
-    notes = [*_variance(results, name), *_ranks(results, recorded, name, rank)]
+    names = by_group([name], kinds, compared=True) if kinds else [name]
+    notes = [line for each in names for line in _variance(results, each)]
+    for each in names if recorded is None else [name]:  # people are in no groups
+        notes += _ranks(results, recorded, each, rank)
+    notes = list(dict.fromkeys(notes))
     _print(found, [*notes, *validity.notes(results)], format, console)
 
 
@@ -94,6 +103,11 @@ def _ranks(results: Results, recorded: Results | None, name: str, axis: str) -> 
             means[PEOPLE] = validity.named_by_file(theirs)
         else:
             means[PEOPLE] = {}
+    if len(means) < 2:
+        return [
+            f"there is one simulated user, so no second ranking of {axis} to compare with; vary "
+            "`simulator` or `roles.user` in the grid, or name dialogues of people (--people DIR)"
+        ]
     lines = []
     for ranking in validity.rankings(means):
         rho = (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 
 from sweeps.origins import Origins
 from sweeps.plan import Plan
@@ -35,6 +37,22 @@ def check_environment(plan: Plan) -> None:
     """UsageError for a variable with which the models of `plan` cannot be reached."""
     if any(need.network for need in _of_models(plan)):
         check_transport()
+
+
+def hardware() -> dict[str, str | int]:
+    """What this machine has, as far as its system says: `cpu`, `cores`, `memory_gib`."""
+    found: dict[str, str | int] = {}
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next(line for line in lines if line.startswith("model name"))
+        found["cpu"] = name.partition(":")[2].strip()
+    if cores := os.cpu_count():
+        found["cores"] = cores
+    with suppress(OSError, ValueError):
+        found["memory_gib"] = round(
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+        )
+    return found
 
 
 def library_versions(packages: Iterable[str]) -> dict[str, str]:

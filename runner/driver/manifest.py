@@ -17,7 +17,7 @@ from agents.policies.core.network import POLICIES
 from agents.policies.core.recipes import PolicyRecipe
 from agents.recommenders.core import RECOMMENDERS, Fit
 from runner.core.sent import sent_package
-from runner.driver.environment import library_versions
+from runner.driver.environment import hardware, library_versions
 from simulators.core.critic import CRITICS
 from simulators.core.judge import JUDGES
 from sweeps import manifest as manifests
@@ -199,6 +199,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None, cases_file: s
             "platform": platform.platform(),
             "python": platform.python_version(),
             "processor": platform.machine(),
+            **hardware(),
         },
         revision=revision,
         dirty=dirty,

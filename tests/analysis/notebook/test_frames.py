@@ -86,6 +86,19 @@ def test_comparisons_are_those_of_the_command(folder):
     assert frame.attrs["tied"] == {"sr@5": ["strong"]}
 
 
+def test_groups_of_users_are_a_column_of_tables_and_comparisons(tmp_path):
+    sweep = built()
+    sweep.groups = {"1": ["Active"], "2": ["Passive"], "3": ["Passive"], "4": ["Neutral"]}
+    found = analysis.open(sweep.write(tmp_path))
+    frame = found.table("sr@5", by="openness").set_index(["agent", "roles.agent", "group"])
+    assert frame.loc[("ask", "strong", "Active"), "mean"] == pytest.approx(2 / 3)
+    assert frame.loc[("ask", "strong", "Passive"), ["n", "counted", "planned"]].tolist() == [6] * 3
+    assert set(frame.metric) == {"sr@5"}
+    frame = found.compare("roles.agent", "sr@5", by=["openness"]).set_index("group")
+    assert frame.index.tolist() == ["Active", "Neutral", "Passive", "overall_pooled"]
+    assert frame.loc["Active", "difference"] == pytest.approx(2 / 3)
+
+
 def test_rows_of_an_episode_carry_its_axes_and_the_failed_attempts_are_left_out(tmp_path):
     sweep = Built(grid_of("ask", backbones=["strong"]), seeds=[7], case_ids=["1", "2"])
     cell = sweep.cells[0]

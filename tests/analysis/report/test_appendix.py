@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import metadata
 
 from analysis.report.appendix import appendix, latex_text
 from analysis.results import Results
@@ -34,7 +35,7 @@ def sweep(folder):
 def test_an_appendix_has_what_a_reader_needs_to_repeat_it(tmp_path):
     text = appendix(Results.open(sweep(tmp_path)), standalone=False)
     plain = re.sub(r"\\allowbreak\{\}|[{}]", "", text)
-    for words in ("backend=vllm", "model=org/m", "revision=" + "a" * 40, "top", "candidates=50",
+    for words in ("backend=vllm", "org/m, revision " + "a" * 40, "top", "candidates=50",
                   "k\\_core=10", "fingerprint f", "seeds", "Linux", "agent: decide"):  # fmt: skip
         assert words in plain, words
     assert "secret" not in text  # a host says nothing that can be repeated
@@ -55,13 +56,41 @@ def test_letters_of_other_scripts_are_numbers():
     )
 
 
-def test_the_appendix_is_printed_or_written(tmp_path, capsys):
+def test_the_appendix_is_written_where_it_is_wanted_or_named_after_the_sweep(tmp_path, monkeypatch):
     folder = str(sweep(tmp_path / "r"))
+    monkeypatch.chdir(tmp_path)
     options = {"standalone": True, "prompts": False, "console": screen()}
     show_appendix(folder, out=None, **options)
-    shown = capsys.readouterr().out
+    shown = (tmp_path / "built_appendix.tex").read_text()
     assert shown.endswith("\\end{document}\n")
     assert "Prompts" not in shown
     show_appendix(folder, out=tmp_path / "a.tex", **options)
     assert (tmp_path / "a.tex").read_text() == shown
     assert "wrote" in printed(options["console"])
+
+
+def test_models_have_their_name_in_the_sweep_and_the_published_one_with_its_revision(tmp_path):
+    big = {"backend": "vllm", "model": "org/big", "revision": "b" * 8, "sampling": {"top_p": 0.9}}
+    small = {"backend": "openai", "model": "small-4"}
+    cells = [
+        Cell(
+            name, {"roles.agent": name},
+            settings={"models": {"agent": model, "agent.plan": model, "user": small}},
+        )
+        for name, model in (("large", big), ("cheap", small))
+    ]  # fmt: skip
+    folder = Built(cells, seeds=[0]).write(
+        tmp_path,
+        config={"models": {"large": big, "cheap": small}, "roles": {"user": "cheap"}},
+        host={"cpu": "A 9000", "cores": 4, "memory_gib": 15, "python": "3.12.1"},
+    )
+    plain = re.sub(r"\\allowbreak\{\}|[{}]", "", appendix(Results.open(folder), standalone=False))
+    assert re.search(
+        r"\\item\[large\] org/big, revision bbbbbbbb; backend=vllm, .*0\.9.*; "
+        r"roles: agent, agent\.plan\n",
+        plain,
+    )
+    assert "\\item[cheap] small-4, no revision stated; backend=openai; roles: user, agent" in plain
+    assert "A 9000, 4 cores, 15 GiB of memory" in plain
+    for library in ("duckdb", "scipy", "statsmodels"):
+        assert f"{library} {metadata.version(library)}" in plain

@@ -168,5 +168,6 @@ def test_a_metric_of_a_group_compares_its_users_alone(tmp_path):
         for group in ("[Active]", "[Passive]", "[overall_pooled]")
     ]
     assert [(c.difference, c.cases) for c in found] == [(0.5, 2), (1, 2), (0.75, 4)]
+    assert [(c.counted, c.planned) for c in found] == [(2, 2), (2, 2), (4, 4)]
     with pytest.raises(UsageError, match="not a mean over cases"):
         compare(sweep, "sr@5[overall_macro]", "agent", "a", "b")

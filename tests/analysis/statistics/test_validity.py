@@ -12,6 +12,7 @@ from analysis.statistics.validity import (
     Share,
     _sources,
     behaviour,
+    behaviour_by,
     groups,
     named_by_file,
     rankings,
@@ -81,6 +82,23 @@ def test_users_are_distinguished_by_the_axes_that_make_them(tmp_path):
     assert groups(results, ["roles.user"]) == {"p": [0, 1, 2], "q": [3, 4, 5]}
     with pytest.raises(UsageError, match="no axis 'x'"):
         groups(results, ["x"])
+
+
+def test_what_users_did_is_counted_apart_for_groups_of_users(tmp_path):
+    built = Built([Cell("c", {"agent": "a"})], seeds=[0], case_ids=["u0", "u1", "u2"])
+    built.groups = {"u0": ["Active", "Rational"], "u1": ["Active"], "u2": ["Passive"]}
+    for case_id in built.case_ids:
+        turn = {**TURN, "user_decision": "accept", "user_text": "x " * (1 + int(case_id[1]))}
+        turn["shown"] = ["i0"] if case_id == "u0" else ["i9"]
+        built.episode(built.cells[0], case_id, 0, success_turn=1, turns=[turn])
+    results = Results.open(built.write(tmp_path))
+    found = {one.label: one for one in behaviour_by(results, groups(results, []), ["openness"])}
+    assert [found[name].dialogues for name in ("Active", "Neutral", "Passive")] == [2, 0, 1]
+    assert found["Active"].unshown == Share(1, 2)
+    assert found["Passive"].unshown == Share(1, 1)
+    assert found["Active"].words[1] == 1.5
+    with pytest.raises(UsageError, match="openness"):
+        behaviour_by(results, groups(results, []), ["opennes"])
 
 
 def test_components_are_those_of_the_model_that_made_the_data():

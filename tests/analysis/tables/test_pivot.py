@@ -14,7 +14,7 @@ from analysis.statistics.turned import turned
 from analysis.tables import sheets
 from analysis.tables.table import make_table
 from sweeps.schema import TableSpec
-from tests.analysis.builder import Built, Cell
+from tests.analysis.builder import Built, Cell, grid_of
 
 
 def results(folder, *, cases=30, weak=0.3) -> Results:
@@ -52,6 +52,27 @@ def test_axes_go_down_and_across_with_the_metrics_last(tmp_path):
             assert cell.text.startswith(f"{value.mean:.{3 if metric == 'sr@5' else 2}f} ± ")
         assert row[5].text == "180 of 180"
     assert [row[1].place for row in sheet.rows if row[0].text == "a"] == [1]
+
+
+def test_groups_of_users_are_rows_or_columns_with_their_own_coverage(tmp_path):
+    built = Built(grid_of("a", "b", backbones=["m"]), seeds=[0])
+    built.groups = {"u0": ["Active"], "u1": ["Active"], "u2": ["Passive"], "u3": ["Neutral"]}
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            built.episode(cell, case_id, 0, success_turn=1 if case_id < "u2" else None)
+    found = Results.open(built.write(tmp_path))
+    spec = TableSpec(rows=["group", "agent"], metrics=["sr@5"], by=["openness"])
+    shown = {
+        tuple(c.text for c in row[:2]): [c.text for c in row[2:]]
+        for row in turned(found, spec).rows
+    }
+    assert shown["Active", "a"] == ["1.000 ± n/a", "2 of 2"]
+    assert shown["Passive", "b"] == ["0.000 ± n/a", "1 of 1"]
+    assert shown["overall_macro", "a"] == ["0.333 ± n/a", "4 of 4"]
+    spec = TableSpec(rows=["agent"], columns=["group", "metric"], metrics=["sr@5"], by=["openness"])
+    assert turned(found, spec).levels[:2] == [("Active", "sr@5"), ("Neutral", "sr@5")]
+    with pytest.raises(UsageError, match="no axis 'group'"):
+        turned(found, TableSpec(rows=["agent", "group"], metrics=["sr@5"]))
 
 
 def test_metrics_may_be_rows_and_lead_the_columns(tmp_path):

@@ -87,7 +87,39 @@ def test_markdown_marks_and_escapes():
     assert r"\[red\]a\[/red\]\|b\_c" in lines[2]
     assert lines[3] == "| b | <u>0.250 ± 0.031</u> | 40 of 60 |"
     assert lines[4] == "| c | – | 40 of 60 |"
-    assert lines[6] == "*a note with 50% & more*  "
+    assert lines[6].startswith("*bold: the best of its column")
+    assert lines[6].endswith("; underlined: the second*  ")
+    assert lines[7] == "*a note with 50% & more*  "
+
+
+@pytest.mark.parametrize("written", [sheets.markdown, sheets.latex, sheets.html_table])
+def test_the_legend_says_what_marks_are_where_there_are_any(written):
+    several, alone = (written(render.sheet(table(*means))) for means in ((0.5, 0.25), (0.5,)))
+    assert all(several.count(words) == 1 for words in sheets.LEGEND)
+    assert not any(words in alone for words in sheets.LEGEND)
+
+
+def test_on_a_screen_the_legend_is_there_if_bold_can_be_seen():
+    for system, seen in (("standard", True), (None, False)):
+        console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=system)  # type: ignore[arg-type]
+        sheets.print_text(render.sheet(table(0.5, 0.25)), console)
+        assert ("bold: the best" in console.file.getvalue()) is seen  # type: ignore[attr-defined]
+
+
+def test_columns_that_do_not_fit_come_further_down_with_the_labels_that_differ():
+    names = [f"sr@{n}" for n in range(1, 10)]
+    rows = [
+        TableRow({"domain": "film", "agent": name}, [Value(0.5, 0.25, False, 4, 2)] * 9, 4, 4)
+        for name in ("ask", "tool")
+    ]
+    lines = printed(
+        Table(["domain", "agent"], [parse(n) for n in names], rows), terminal=True, width=80
+    ).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [sum(line.count(f"sr@{n}") for line in lines) for n in range(1, 10)] == [1] * 9
+    assert sum(line.count("0.500 ± 0.250") for line in lines) == 18
+    blocks = [line for line in lines if line.strip().startswith(("film", "ask"))]
+    assert [line.split()[0] for line in blocks] == ["film", "film", "ask", "ask"]
 
 
 def test_latex_marks_and_escapes():

@@ -117,6 +117,30 @@ def test_failures_by_the_agent_are_no_missing_episodes(tmp_path):
     assert (found.difference, found.counted, found.planned, found.bounds) == (-1, 4, 4, None)
 
 
+def test_power_is_also_that_of_each_group_of_users(tmp_path):
+    built = Built(grid_of("a", "b", backbones=["m"]), case_ids=[f"u{n}" for n in range(9)])
+    built.groups = {f"u{n}": ["Active" if n < 6 else "Passive"] for n in range(9)}
+    for cell in built.cells:
+        for case_id in built.case_ids:
+            for seed in built.seeds:
+                won = cell.axes["agent"] == "a" and (int(case_id[1]) + seed) % 3 > 0
+                built.episode(cell, case_id, seed, success_turn=1 if won else None)
+    console = screen()
+    show_power(
+        str(built.write(tmp_path)), axis=None, metrics=[], detect=None, deviation=None, share=0.5,
+        overrides=[], console=console, by=["openness"],
+    )  # fmt: skip
+    lines = printed(console).splitlines()
+    assert "0.05 / 3 (Bonferroni" in lines[0]  # Active, Passive and both
+    assert lines[1].startswith("sr@5[Active]: a - b: 6 cases x 3 seeds detect a difference of ")
+    # Three cases detect nothing that a rate can differ by.
+    assert any(
+        line.startswith("sr@5[Passive]: a - b: 3 cases") and "no difference" in line
+        for line in lines
+    )
+    assert any(line.startswith("sr@5[overall_pooled]: a - b: 9 cases") for line in lines)
+
+
 def test_agents_trained_apart_are_compared_by_seed_too(tmp_path):
     rng = random.Random(3)
     built = Built(grid_of("a", "b", backbones=["m"]), case_ids=[f"u{n}" for n in range(30)])
