@@ -8,30 +8,15 @@ does in the other methods too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from agents.core.artifacts import Recipe
-from agents.multi_round.agent import VECTORS, MultiRound, MultiRoundOptions
-from agents.multi_round.embeddings import Embedded, EmbeddingOptions
+from agents.multi_round.agent import MultiRound
 from agents.multi_round.policy import AbsGreedy as Rule
 from agents.multi_round.policy import Policy
 
 __all__ = ["AbsGreedy"]
 
 
-class _Options(MultiRoundOptions):
-    vectors: EmbeddingOptions = EmbeddingOptions()
-    """What ranks the candidates."""
-
-
 class AbsGreedy(MultiRound):
     """Recommends the best candidates in every turn."""
-
-    Options = _Options
-
-    @classmethod
-    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        return {VECTORS: Embedded(options.vectors)}
 
     def policy(self) -> Policy:
         return Rule()

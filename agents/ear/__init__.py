@@ -50,7 +50,7 @@ class _Policy(NetworkPolicy):
     def states(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
         liked = rounds.users[rows] + rounds.accepted[rows] @ rounds.vectors.facts
         preferred = liked @ rounds.vectors.facts.T
-        about = np.where(rounds.space.members[None], preferred[:, None], -np.inf).max(axis=2)
+        about = rounds.space.highest(preferred)
         history = np.zeros((len(rows), self.turns), np.float32)
         outcomes = rounds.outcomes[rows, : self.turns]
         history[:, : outcomes.shape[1]] = outcomes
@@ -65,12 +65,13 @@ class _Policy(NetworkPolicy):
         if not liked.any():
             return
         wanted = rounds.users[rows] + rounds.accepted[rows] @ rounds.vectors.facts
-        high = (vectors[np.maximum(had, 0)] @ wanted[:, :, None])[:, :, 0]
-        low = (vectors[np.maximum(items, 0)] @ wanted[:, :, None])[:, :, 0]
+        own, other = vectors[np.maximum(had, 0)], vectors[np.maximum(items, 0)]
+        high = (own @ wanted[:, :, None])[:, :, 0]
+        low = (other @ wanted[:, :, None])[:, :, 0]
         slope = sigmoid(low[:, None] - high[:, :, None]) * liked[:, :, None] * refused[:, None]
         pairs = np.maximum(liked.sum(axis=1) * refused.sum(axis=1), 1)[:, None]
-        towards = (slope.sum(axis=2)[:, :, None] * vectors[np.maximum(had, 0)]).sum(axis=1)
-        away = (slope.sum(axis=1)[:, :, None] * vectors[np.maximum(items, 0)]).sum(axis=1)
+        towards = (slope.sum(axis=2)[:, :, None] * own).sum(axis=1)
+        away = (slope.sum(axis=1)[:, :, None] * other).sum(axis=1)
         step = np.float32(self._reflection) * (towards - away) / pairs
         rounds.move_users(rows, step.astype(np.float32))
 

@@ -7,30 +7,15 @@ FM, as in SCPR. The papers say "with a certain probability"; this one is that of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from agents.core.artifacts import Recipe
-from agents.multi_round.agent import VECTORS, MultiRound, MultiRoundOptions
-from agents.multi_round.embeddings import Embedded, EmbeddingOptions
+from agents.multi_round.agent import MultiRound
 from agents.multi_round.policy import MaxEntropy as Rule
 from agents.multi_round.policy import Policy
 
 __all__ = ["MaxEntropy"]
 
 
-class _Options(MultiRoundOptions):
-    vectors: EmbeddingOptions = EmbeddingOptions()
-    """What ranks the candidates."""
-
-
 class MaxEntropy(MultiRound):
     """Asks by entropy, and recommends once few candidates are left."""
-
-    Options = _Options
-
-    @classmethod
-    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        return {VECTORS: Embedded(options.vectors)}
 
     def policy(self) -> Policy:
         return Rule()

@@ -6,14 +6,17 @@ It asks no model. To `attribute_user` and to users that a model plays it says th
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from agents.core.agent import Agent, AgentContext, AgentOptions
+from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.seeds import call_seed
+from agents.multi_round.embeddings import Embedded, EmbeddingOptions
 from agents.multi_round.policy import Policy
 from agents.multi_round.rounds import ASK_NO, NO_ITEM, Rounds
 from agents.multi_round.space import AttributeSpace, Form
@@ -40,6 +43,8 @@ class MultiRoundOptions(AgentOptions):
     repeat: bool = False
     """Whether items of the user's history may be recommended, as in the public code of SCPR and
     UNICORN. What was refused in this dialogue is never recommended again."""
+    vectors: EmbeddingOptions = EmbeddingOptions()
+    """What ranks the candidates: EAR's FM, or TransE."""
 
 
 class MultiRound(Agent):
@@ -50,6 +55,10 @@ class MultiRound(Agent):
     roles: ClassVar[tuple[str, ...]] = ()
     steps = ()
     asks_about_attributes = True
+
+    @classmethod
+    def needs(cls, options: Any) -> Mapping[str, Recipe]:
+        return {VECTORS: Embedded(options.vectors)}
 
     def __init__(self, options: MultiRoundOptions, context: AgentContext) -> None:
         super().__init__(options, context)

@@ -13,18 +13,17 @@ the likeliest action is taken. The training imports torch, the network in use do
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from agents.core.artifacts import Content, Progress
+from agents.core.artifacts import Content
 from agents.core.items import Catalogue
 from agents.multi_round.policy import MaxEntropy, Policy, shown_items
-from agents.multi_round.practice import Clock, Game, Practice, Rewards
+from agents.multi_round.practice import Practice, Rewards
 from agents.multi_round.rounds import Decisions, Rounds
-from agents.multi_round.trained import PolicyRecipe, TrainedOptions
+from agents.multi_round.trained import PolicyRecipe, PolicyTraining, TrainedOptions
 
 _NEVER = -1e9
 
@@ -97,13 +96,8 @@ class ReinforceRecipe(PolicyRecipe):
     def short(self) -> Any:
         return self.options.model_copy(update={"imitated": 1, "updates": 1, "at_once": 8})
 
-    def train(self, practice: Practice, seed: int, state: Content | None) -> Iterator[Progress]:
-        run = Training(self, practice, seed, state)
-        most = self.options.imitated + self.options.updates
-        while run.update < most:
-            run.one_update()
-            yield Progress(run.update, most, run.note, state=run.state())
-        yield Progress(run.update, most, run.note, result=run.result())
+    def training(self, practice: Practice, seed: int, state: Content | None) -> Training:
+        return Training(self, practice, seed, state)
 
     def load(self, content: Content, catalogue: Catalogue) -> NetworkPolicy:
         return self.policy_of(content)
@@ -119,9 +113,7 @@ class _Step(NamedTuple):
     rows: np.ndarray
 
 
-class Training:
-    """One training: between updates, all that the next depends on is in `state`."""
-
+class Training(PolicyTraining):
     def __init__(
         self, recipe: ReinforceRecipe, practice: Practice, seed: int, state: Content | None
     ) -> None:
@@ -129,14 +121,13 @@ class Training:
 
         from agents.training import weights as helpers
 
+        super().__init__(practice, seed)
         self._torch, self._helpers = torch, helpers
-        self.recipe, self.practice, self.seed = recipe, practice, seed
+        self.recipe = recipe
         self.options: ReinforceOptions = recipe.options
+        self.most = self.options.imitated + self.options.updates
         self.device = helpers.device_of(f"the agent {recipe.name!r}", self.options.device)
-        self.clock = Clock()
         self.update = 0
-        self.curve: list[dict[str, float]] = []
-        """Of every update: the success rate, average turns and loss of its dialogues."""
         if state is None:
             weights = self._initial()
             self.weights = helpers.trainable(weights, self.device)
@@ -165,27 +156,25 @@ class Training:
         return {name: from_numpy(array.astype(np.float32)) for name, array in drawn.items()}
 
     @property
-    def note(self) -> str:
-        if not self.curve:
-            return "update 0"
-        last = self.curve[-1]
-        phase = "imitation" if self.update <= self.options.imitated else "REINFORCE"
-        return (
-            f"{phase}, update {self.update}, SR@{self.options.turns} {last['success']:.3f}, "
-            f"{last['turns']:.2f} turns"
-        )
+    def done(self) -> int:
+        return self.update
 
-    def one_update(self) -> None:
+    @property
+    def phase(self) -> str:
+        phase = "imitation" if self.update <= self.options.imitated else "REINFORCE"
+        return f"{phase}, update {self.update}"
+
+    def one_round(self) -> None:
         self.update += 1
         rng = np.random.default_rng([self.seed, self.update])
         imitates = self.update <= self.options.imitated
         with self._helpers.seeded(self.seed, self.update, self.options.threads, self.device):
-            rounds, users, draws = self.practice.deal(rng, self.options.at_once)
+            game = self.begin(rng, self.options.rewards())
+            rounds = game.rounds
             policy = self.recipe.policy_of(
                 Content({}, {k: w.detach().cpu().numpy() for k, w in self.weights.items()})
             )
             policy.begin(rounds)
-            game = Game(self.practice, rounds, users, draws, self.options.rewards(), self.clock)
             steps, rewards = [], np.zeros((len(rounds), self.options.turns), np.float32)
             while len(rows := game.rows):
                 step = self._act(policy, rounds, rows, rng, imitates)
@@ -198,13 +187,7 @@ class Training:
                 rewards[rows, game.turn - 1] = turn.rewards
             with self.clock.on("network"):
                 loss = self._learn(steps, rewards, imitates)
-        self.curve.append(
-            {
-                "success": float((game.won > 0).mean()),
-                "turns": float(np.where(game.won > 0, game.won, self.options.turns).mean()),
-                "loss": loss,
-            }
-        )
+        self.record(game, loss)
 
     def _act(
         self,

@@ -5,7 +5,7 @@ An agent's dialogue is a batch of one, so training and dialogues run the same co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,7 +39,9 @@ class Rounds:
     - Scores: e_u e_v + the sum over accepted facts of e_v e_p - the sum over refused facts of the
       item of sigmoid(e_v e_p) (UNICORN, eq. 7; without the last term the FM of EAR, eq. 3).
 
-    Candidates and their scores are kept as lists for each dialogue: there are fewer in each turn.
+    Facts narrow the candidates of all dialogues at once, as marks. Most turns need no score, so
+    what changes the scores of a dialogue waits until they are looked at, and is then applied to the
+    candidates that are left, in the order in which it was learned.
     """
 
     def __init__(
@@ -68,22 +70,42 @@ class Rounds:
         self.turn = np.zeros(n, np.int64)
         """Turns that are over."""
         self._allowed = allowed.copy()
-        base = (users @ vectors.items.T).astype(np.float32)
-        self._items = [np.flatnonzero(row) for row in allowed]
-        self._scores = [scores[items] for scores, items in zip(base, self._items, strict=True)]
+        self._alive = allowed.copy()
+        self._base = (users @ vectors.items.T).astype(np.float32)
+        self._seen: list[tuple[np.ndarray, np.ndarray] | None] = [None] * n
+        """Candidates and scores when they were last looked at."""
+        self._changes: list[list[tuple[np.ufunc, np.ndarray]]] = [[] for _ in range(n)]
+        """What has changed the scores since, each with its values for all items."""
+        self._left = np.count_nonzero(allowed, axis=1)
         self._counts = np.zeros(self.accepted.shape, np.float32)
-        self._count(range(n))
+        self._uncounted = np.ones(n, bool)
 
     def __len__(self) -> int:
         return len(self.users)
 
     def candidates(self, row: int) -> np.ndarray:
         """The positions of the candidates of one dialogue, ascending."""
-        return self._items[row]
+        return self._look(row)[0]
 
     def scores(self, row: int) -> np.ndarray:
         """Their scores, float32."""
-        return self._scores[row]
+        return self._look(row)[1]
+
+    def _look(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        seen, changes = self._seen[row], self._changes[row]
+        if seen is None:
+            items = np.flatnonzero(self._alive[row])
+            scores = self._base[row, items]
+        else:
+            items, scores = seen
+            if len(items) != self._left[row]:
+                kept = self._alive[row, items]
+                items, scores = items[kept], scores[kept]
+        for change, by in changes:
+            scores = change(scores, by[items])
+        changes.clear()
+        self._seen[row] = items, scores
+        return items, scores
 
     def score(self, row: int, items: np.ndarray) -> np.ndarray:
         """The scores of any items in one dialogue."""
@@ -99,31 +121,35 @@ class Rounds:
         self.accepted[rows] |= new
         no = disliked & ~self.refused[rows] & ~self.accepted[rows]
         self.refused[rows] |= no
-        for place, row in enumerate(rows):
-            for fact in np.flatnonzero(new[place]):
-                self._narrow(row, self.space.has[self._items[row], fact])
-                self._scores[row] = (
-                    self._scores[row] + self.vectors.facts_items[fact, self._items[row]]
-                )
-            for fact in np.flatnonzero(no[place]):
-                if self.exclude:
-                    self._narrow(row, ~self.space.has[self._items[row], fact])
-                self._scores[row] = (
-                    self._scores[row] - self.vectors.penalties[fact, self._items[row]]
-                )
-        self._count(rows[new.any(axis=1) | (self.exclude & no.any(axis=1))])
+        for place, fact in zip(*np.nonzero(new), strict=True):
+            self._changes[rows[place]].append((np.add, self.vectors.facts_items[fact]))
+        for place, fact in zip(*np.nonzero(no), strict=True):
+            self._changes[rows[place]].append((np.subtract, self.vectors.penalties[fact]))
+        self._narrow(rows, new, True)
+        if self.exclude:
+            self._narrow(rows, no, False)
         about = self.accepted[rows] | self.refused[rows]
         # A question is settled once nothing that it is about is unknown.
         self.asked[rows] |= ~((~about).astype(np.float32) @ self.space.members_of).astype(bool)
 
-    def _narrow(self, row: int, kept: np.ndarray) -> None:
-        if kept.any():
-            self._items[row] = self._items[row][kept]
-            self._scores[row] = self._scores[row][kept]
+    def _narrow(self, rows: np.ndarray, facts: np.ndarray, wanted: bool) -> None:
+        """Keeps what has, or lacks, each of the `facts` (rows, facts) in turn."""
+        places, which = np.nonzero(facts)
+        nth = np.arange(len(places)) - np.searchsorted(places, places)
+        for turn in range(int(nth.max(initial=-1)) + 1):
+            own, fact = rows[places[nth == turn]], which[nth == turn]
+            kept = self._alive[own] & (self.space.items_with[fact] == wanted)
+            left = np.count_nonzero(kept, axis=1)
+            own, kept, left = own[left > 0], kept[left > 0], left[left > 0]
+            self._alive[own], self._left[own], self._uncounted[own] = kept, left, True
 
-    def _count(self, rows: Iterable[int]) -> None:
-        for row in rows:
-            self._counts[row] = self.vectors.has[self._items[row]].sum(axis=0)
+    def _counted(self, rows: np.ndarray) -> np.ndarray:
+        """(rows, facts): how many candidates have a fact."""
+        new = rows[self._uncounted[rows]]
+        # Sums of ones are exact in float32, in any order.
+        self._counts[new] = self._alive[new].astype(np.float32) @ self.vectors.has
+        self._uncounted[new] = False
+        return self._counts[rows]
 
     def answer(
         self, rows: np.ndarray, questions: np.ndarray, liked: np.ndarray, disliked: np.ndarray
@@ -139,24 +165,26 @@ class Rounds:
         Where no candidate is left, everything that was not refused yet is a candidate again."""
         if self.reflects is not None and len(rows):
             self.reflects(self, rows, items)
-        for place, row in enumerate(rows):
-            out = items[place][items[place] != NO_ITEM]
-            self._allowed[row, out] = False
-            kept = self._allowed[row, self._items[row]]
-            gone = self._items[row][~kept]
-            self._counts[row] -= self.vectors.has[gone].sum(axis=0)
-            self._items[row], self._scores[row] = self._items[row][kept], self._scores[row][kept]
-            if not len(self._items[row]):
-                self._items[row] = np.flatnonzero(self._allowed[row])
-                self._scores[row] = self.score(row, self._items[row])
-                self._count([row])
+        for column in items.T:
+            own, out = rows[column != NO_ITEM], column[column != NO_ITEM]
+            gone = self._alive[own, out]
+            self._counts[own[gone]] -= self.vectors.has[out[gone]]
+            self._left[own] -= gone
+            self._allowed[own, out] = self._alive[own, out] = False
+        for row in rows[self._left[rows] == 0]:
+            self._alive[row] = self._allowed[row]
+            items = np.flatnonzero(self._allowed[row])
+            self._seen[row] = items, self.score(row, items)
+            self._changes[row].clear()
+            self._left[row], self._uncounted[row] = len(items), True
         self.end_turn(rows, np.full(len(rows), REC_NO))
 
     def move_users(self, rows: np.ndarray, by: np.ndarray) -> None:
         """Adds `by` (rows, d) to the vectors of users, in these dialogues alone."""
         self.users[rows] += by
         for row, step in zip(rows, by, strict=True):
-            self._scores[row] = self._scores[row] + self.vectors.items[self._items[row]] @ step
+            items, scores = self._look(row)
+            self._seen[row] = items, scores + self.vectors.items[items] @ step
 
     def end_turn(self, rows: np.ndarray, outcomes: np.ndarray) -> None:
         last = self.outcomes.shape[1] - 1
@@ -165,24 +193,25 @@ class Rounds:
 
     def left(self, rows: np.ndarray) -> np.ndarray:
         """(rows,): how many candidates there are."""
-        return np.array([len(self._items[row]) for row in rows], np.int64)
+        return self._left[rows]
 
     def shares(self, rows: np.ndarray) -> np.ndarray:
         """(rows, facts), float32: the share of the candidates that have a fact."""
-        return self._counts[rows] / np.maximum(self.left(rows), 1).astype(np.float32)[:, None]
+        return self._counted(rows) / np.maximum(self.left(rows), 1).astype(np.float32)[:, None]
 
     def weighted_shares(self, rows: np.ndarray) -> np.ndarray:
         """The same, where candidates count by the sigmoid of their scores (UNICORN, eq. 15)."""
         found = np.zeros((len(rows), len(self.space.facts)), np.float32)
         for place, row in enumerate(rows):
-            weights = sigmoid(self._scores[row])
-            found[place] = weights @ self.vectors.has[self._items[row]]
+            items, scores = self._look(row)
+            weights = sigmoid(scores)
+            found[place] = weights @ self.vectors.has[items]
             found[place] /= max(float(weights.sum()), 1e-12)
         return np.clip(found, 0, 1)
 
     def reachable(self, rows: np.ndarray) -> np.ndarray:
         """(rows, questions): not asked yet, and about a fact that some candidate has."""
-        open_facts = (self._counts[rows] > 0.5) & ~self.accepted[rows] & ~self.refused[rows]
+        open_facts = (self._counted(rows) > 0.5) & ~self.accepted[rows] & ~self.refused[rows]
         some = open_facts.astype(np.float32) @ self.space.members_of > 0
         return some & ~self.asked[rows]
 
@@ -200,8 +229,9 @@ class Rounds:
         where there are no more."""
         found = np.full((len(rows), k), NO_ITEM, np.int64)
         for place, row in enumerate(rows):
-            order = top(self._scores[row], k)
-            found[place, : len(order)] = self._items[row][order]
+            items, scores = self._look(row)
+            order = top(scores, k)
+            found[place, : len(order)] = items[order]
         return found
 
 

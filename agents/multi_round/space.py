@@ -65,6 +65,12 @@ class AttributeSpace:
             self.members[row, list(question.facts)] = True
         self.members_of = np.ascontiguousarray(self.members.T, np.float32)
         """(facts, questions): the same, for products."""
+        self._in_order = np.concatenate([question.facts for question in asked])
+        self._starts = np.cumsum([0, *(len(question.facts) for question in asked[:-1])])
+
+    def highest(self, values: np.ndarray) -> np.ndarray:
+        """(n, questions): of values (n, facts), the highest among the facts of each question."""
+        return np.maximum.reduceat(values[:, self._in_order], self._starts, axis=1)
 
     @staticmethod
     def of(catalogue: Catalogue, form: Form = "binary") -> AttributeSpace:

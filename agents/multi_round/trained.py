@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field
 
 from agents.core.artifacts import Content, FitRecipe, Progress, Recipe, importing
 from agents.core.items import Catalogue, TrainingData
 from agents.core.plugins import operational
 from agents.multi_round.agent import VECTORS, MultiRound, MultiRoundOptions
-from agents.multi_round.embeddings import Embedded, EmbeddingOptions, vectors_of
+from agents.multi_round.embeddings import Embedded, vectors_of
 from agents.multi_round.policy import Policy
-from agents.multi_round.practice import Practice, Rules
+from agents.multi_round.practice import Clock, Game, Practice, Rewards, Rules
 from agents.multi_round.space import AttributeSpace
 
 POLICY = "policy"
@@ -24,7 +25,6 @@ POLICY = "policy"
 class TrainedOptions(MultiRoundOptions):
     """Options of every agent with a trained policy."""
 
-    vectors: EmbeddingOptions = EmbeddingOptions()
     turns: Annotated[int, Field(ge=1, le=100)] = 15
     """Turns of a dialogue in training. In use, the sweep's `limits.max_turns` counts."""
     shown: Annotated[int, Field(ge=1, le=100)] = 10
@@ -96,12 +96,76 @@ class PolicyRecipe(FitRecipe):
     def short(self) -> Any:
         """The options of a stand-in, which trains in a second or two."""
 
-    @abstractmethod
     def train(self, practice: Practice, seed: int, state: Content | None) -> Iterator[Progress]:
-        """As `FitRecipe.fit`. Imports torch."""
+        """As `FitRecipe.fit`."""
+        run = self.training(practice, seed, state)
+        while run.done < run.most:
+            run.one_round()
+            yield Progress(run.done, run.most, run.note, state=run.state())
+        yield Progress(run.done, run.most, run.note, result=run.result())
+
+    @abstractmethod
+    def training(self, practice: Practice, seed: int, state: Content | None) -> PolicyTraining:
+        """A new training, or one continued from its `state`. Imports torch."""
 
     @abstractmethod
     def load(self, content: Content, catalogue: Catalogue) -> Policy: ...
+
+
+class PolicyTraining(ABC):
+    """One training: between rounds of dialogues, all that the next depends on is in `state`."""
+
+    options: Any
+    most: int
+    """`done` at the end."""
+
+    def __init__(self, practice: Practice, seed: int) -> None:
+        self.practice, self.seed = practice, seed
+        self.clock = Clock()
+        self.curve: list[dict[str, float]] = []
+        """Of every round: the success rate, average turns and loss of its dialogues."""
+
+    @property
+    @abstractmethod
+    def done(self) -> int:
+        """How far it is, of `most`."""
+
+    @abstractmethod
+    def one_round(self) -> None:
+        """Plays `at_once` dialogues to their ends, and learns from them."""
+
+    @abstractmethod
+    def state(self) -> Content: ...
+
+    @abstractmethod
+    def result(self) -> Content: ...
+
+    def begin(self, rng: np.random.Generator, rewards: Rewards) -> Game:
+        """New dialogues."""
+        with self.clock.on("state"):
+            rounds, users, draws = self.practice.deal(rng, self.options.at_once)
+        return Game(self.practice, rounds, users, draws, rewards, self.clock)
+
+    def record(self, game: Game, loss: float, **more: float) -> None:
+        """Adds a round to the curve."""
+        turns = np.where(game.won > 0, game.won, self.options.turns)
+        success = float((game.won > 0).mean())
+        self.curve.append(
+            {"success": success, "turns": float(turns.mean()), "loss": loss, **more}
+        )  # fmt: skip
+
+    @property
+    def note(self) -> str:
+        if not self.curve:
+            return "no dialogue yet"
+        last = self.curve[-1]
+        figures = f"SR@{self.options.turns} {last['success']:.3f}, {last['turns']:.2f} turns"
+        return f"{self.phase}, {figures}, loss {last['loss']:.4f}"
+
+    @property
+    @abstractmethod
+    def phase(self) -> str:
+        """How far it is, in words."""
 
 
 class TrainedAgent(MultiRound):
@@ -112,7 +176,7 @@ class TrainedAgent(MultiRound):
 
     @classmethod
     def needs(cls, options: Any) -> Mapping[str, Recipe]:
-        return {VECTORS: Embedded(options.vectors), POLICY: cls.recipe(options)}
+        return {**super().needs(options), POLICY: cls.recipe(options)}
 
     def policy(self) -> Policy:
         return self.context.artifacts[POLICY]

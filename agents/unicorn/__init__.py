@@ -29,19 +29,23 @@ Decided here, and where the public code differs from the paper:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from agents.core.artifacts import Content, Progress
+from agents.core.artifacts import Content
 from agents.core.items import Catalogue
 from agents.multi_round.embeddings import EmbeddingOptions
 from agents.multi_round.policy import Policy
 from agents.multi_round.practice import Practice, Rewards
 from agents.multi_round.rounds import Decisions, Rounds
-from agents.multi_round.trained import PolicyRecipe, TrainedAgent, TrainedOptions
+from agents.multi_round.trained import (
+    PolicyRecipe,
+    PolicyTraining,
+    TrainedAgent,
+    TrainedOptions,
+)
 from agents.unicorn.actions import Actions, chosen
 from agents.unicorn.network import NUMPY, q_values, state_vectors
 
@@ -112,17 +116,10 @@ class _Recipe(PolicyRecipe):
         small = {"dialogues": 8, "at_once": 8, "batch_size": 4, "updates_every": 64}
         return self.options.model_copy(update=small)
 
-    def train(self, practice: Practice, seed: int, state: Content | None) -> Iterator[Progress]:
+    def training(self, practice: Practice, seed: int, state: Content | None) -> PolicyTraining:
         from agents.unicorn.training import Training
 
-        run = Training(self.options, practice, seed, state)
-        while run.played < self.options.dialogues:
-            run.one_round()
-            done = min(run.played, self.options.dialogues)
-            yield Progress(done, self.options.dialogues, run.note, state=run.state())
-        yield Progress(
-            self.options.dialogues, self.options.dialogues, run.note, result=run.result()
-        )
+        return Training(self.options, practice, seed, state)
 
     def load(self, content: Content, catalogue: Catalogue) -> GraphPolicy:
         return GraphPolicy(content, self.options)

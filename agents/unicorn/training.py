@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from agents.core.artifacts import Content
-from agents.multi_round.practice import Clock, Game, Practice
+from agents.multi_round.practice import Game, Practice
+from agents.multi_round.trained import PolicyTraining
 from agents.training import weights as helpers
 from agents.unicorn.actions import Actions, action_vectors, chosen, states_of
 from agents.unicorn.network import NUMPY, States, initial, q_values, state_vectors
@@ -37,21 +38,17 @@ class _Torch:
 TORCH = _Torch()
 
 
-class Training:
-    """One training: between rounds of dialogues, all that the next depends on is in `state`."""
-
+class Training(PolicyTraining):
     def __init__(
         self, options: _Options, practice: Practice, seed: int, state: Content | None
     ) -> None:
-        self.options, self.practice, self.seed = options, practice, seed
+        super().__init__(practice, seed)
+        self.options, self.most = options, options.dialogues
         self.device = helpers.device_of("the agent 'unicorn'", options.device)
-        self.clock = Clock()
         self.actions = action_vectors(practice.space, practice.vectors)
         self.items = max(options.items, options.shown)
         self.replay = Replay(options.replay, options.priority, options.correction)
         self.round = self.played = self.turns = self.batches = 0
-        self.curve: list[dict[str, float]] = []
-        """Of every round: success rate, average turns, mean loss."""
         if state is None:
             rng = np.random.default_rng([seed, 0])
             drawn = initial(rng, practice.vectors.items.shape[1], options.hidden)
@@ -78,22 +75,18 @@ class Training:
         self.curve = list(data["curve"])
 
     @property
-    def note(self) -> str:
-        if not self.curve:
-            return "no dialogue yet"
-        last = self.curve[-1]
-        return (
-            f"{self.played:,} dialogues, {self.batches:,} batches, SR@{self.options.turns} "
-            f"{last['success']:.3f}, {last['turns']:.2f} turns, loss {last['loss']:.4f}"
-        )
+    def done(self) -> int:
+        return min(self.played, self.most)
+
+    @property
+    def phase(self) -> str:
+        return f"{self.played:,} dialogues, {self.batches:,} batches"
 
     def one_round(self) -> None:
-        """Plays `at_once` dialogues to their ends, learning in between."""
         self.round += 1
         rng = np.random.default_rng([self.seed, self.round])
         with helpers.seeded(self.seed, self.round, self.options.threads, self.device):
-            rounds, users, draws = self.practice.deal(rng, self.options.at_once)
-            game = Game(self.practice, rounds, users, draws, self.options.rewards(), self.clock)
+            game = self.begin(rng, self.options.rewards())
             losses: list[float] = []
             now = self._look(game)
             while now is not None:
@@ -108,13 +101,7 @@ class Training:
                     self.batches += 1
                     losses.append(self._learn(rng))
         self.played += self.options.at_once
-        self.curve.append(
-            {
-                "success": float((game.won > 0).mean()),
-                "turns": float(np.where(game.won > 0, game.won, self.options.turns).mean()),
-                "loss": float(np.mean(losses)) if losses else 0.0,
-            }
-        )
+        self.record(game, float(np.mean(losses)) if losses else 0.0)
 
     def _look(self, game: Game) -> Actions | None:
         rows = game.rows

@@ -95,14 +95,16 @@ class Domain(ABC):
         """What cases can be drawn and tabulated by (`cases: by`) -> the group of this case."""
         return {}
 
-    @abstractmethod
     def interactions(self) -> Interactions:
-        """Training interactions: no test or validation target among them."""
+        """Training interactions: no test or validation target among them. By default there are
+        none, as in domains of recorded dialogues."""
+        none = np.array([], dtype=np.int64)
+        return Interactions((), none, none, none)
 
-    @abstractmethod
     def validation_items(self) -> np.ndarray:
         """The target of each user's `validation` case as a catalogue position, in the order of
-        `interactions().user_ids`."""
+        `interactions().user_ids`; -1 for users without one, which is the default."""
+        return np.full(len(self.interactions().user_ids), -1, dtype=np.int64)
 
     def training_data(self) -> TrainingData:
         """What recommenders and policies are trained on."""

@@ -14,12 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from agents.core import plugins
 from agents.core.dialogue import AgentTurn, UserTurn
 from agents.core.errors import DataError
-from agents.core.items import Catalogue, Interactions, Item
+from agents.core.items import Catalogue, Item
 from agents.core.paths import FilePath
 from agents.core.plugins import Options, operational
 from agents.core.replay import RecordedCase
@@ -84,13 +82,6 @@ class Recordings(Domain):
             for turn in dialogue.turns
         )
         return Case(RecordedCase(case_id, (), replies), RecordedAnswers((), said=_said(dialogue)))
-
-    def interactions(self) -> Interactions:
-        none = np.array([], dtype=np.int64)
-        return Interactions((), none, none, none)
-
-    def validation_items(self) -> np.ndarray:
-        return np.array([], dtype=np.int64)
 
     def statistics(self) -> dict[str, int]:
         return {

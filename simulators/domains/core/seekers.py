@@ -13,11 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
 from pydantic import Field
 
 from agents.core.errors import DataError
-from agents.core.items import Catalogue, Interactions, Item, VisibleCase
+from agents.core.items import Catalogue, Item, VisibleCase
 from agents.core.paths import FilePath
 from agents.core.plugins import operational
 from simulators.core.cases import Case, Split
@@ -82,13 +81,6 @@ class SeekersDomain(FileDomain):
         person = self._people.known.get(found.user, Person())
         hidden = SeekingCase(targets, genres=found.genres, person=person)
         return Case(VisibleCase(case_id, ()), hidden)
-
-    def interactions(self) -> Interactions:
-        none = np.array([], dtype=np.int64)
-        return Interactions((), none, none, none)
-
-    def validation_items(self) -> np.ndarray:
-        return np.array([], dtype=np.int64)
 
     def statistics(self) -> dict[str, int]:
         return {
