@@ -1,0 +1,207 @@
+"""CPU that a call costs its worker and the call cache; the test model's apart.
+
+    python -m tests.bench.call --dialogues 1000 --concurrency 256
+
+A worker's pool, an owner of the call cache and the test model, each in a process of its own and
+connected as in a run, without Ray and without a driver (its share: `tests.bench.many_nodes`). The
+load is that of `tests.bench.throughput`: cache on, everything stored durably. The figure is the
+CPU time of the worker and the cache, user and system, from a pool that has warmed up until all is
+committed. CPU time depends less on a busy machine than calls/s do, yet not little: compare two
+revisions with `tests.bench.versus`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import json
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ray._private.async_compat import get_new_event_loop
+
+from runner.driver.loading import load_plan
+from sweeps.tasks import Task
+from tests.bench.ending import AtMost, ending
+from tests.bench.throughput import sweep
+from workers.backends import latency
+from workers.cache.actor import WorkerConnection
+from workers.cache.client import CallCache, by_wire
+from workers.cache.owner import CallOwner
+from workers.cache.store import CallStore, Places
+from workers.executors.pool import TaskPool
+from workers.job import Job, job_of
+from workers.kinds.handlers import TaskRunner
+from workers.processes.channel import Address, Server
+from workers.resources import Resources
+from workers.results.bundles import BundleWriter
+from workers.results.lease import FolderLease
+
+LIMIT = 1000.0  # us
+_WARM = 128  # dialogues before the clock starts
+
+
+def spent() -> float:
+    """CPU seconds of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+class Process:
+    """A part of a run. `work` opens what it serves, and gives the address; then it says what it
+    has spent whenever it is asked."""
+
+    def __init__(self, work: Callable[[], Awaitable[Address]], profile: str | None) -> None:
+        self._pipe, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("fork")
+        self._process = context.Process(target=_serve, args=(work, theirs, profile), daemon=True)
+        self._process.start()
+        self.address = Address(*self._pipe.recv())
+
+    def spent(self) -> float:
+        self._pipe.send("spent")
+        return self._pipe.recv()
+
+    def end(self) -> None:
+        self._pipe.send("end")
+        self._process.join()
+
+
+def _serve(work: Callable[[], Awaitable[Address]], pipe: Connection, profile: str | None) -> None:
+    async def go() -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        pipe.send(tuple(await work()))
+
+        def answer() -> None:
+            if pipe.recv() == "end":
+                ended.set()
+            else:
+                pipe.send(spent())
+
+        loop.add_reader(pipe.fileno(), answer)
+        await ended.wait()
+
+    _profiled(go, profile)
+
+
+def _profiled(go: Callable[[], Awaitable[Any]], profile: str | None) -> Any:
+    with cProfile.Profile(time.thread_time) if profile else nullcontext() as found:
+        with asyncio.Runner(loop_factory=get_new_event_loop) as runner:
+            done = runner.run(go())  # type: ignore[arg-type]
+    if found is not None:
+        found.dump_stats(profile)
+    return done
+
+
+async def play(
+    job: Job, tasks: Sequence[Task], slots: int, cache: Address, others: Sequence[Process]
+) -> list[float]:
+    """CPU seconds of this process, and of the others, for the tasks after the first."""
+    gc.set_threshold(50_000, 20, 100)  # as in a worker
+
+    async def find() -> Address:
+        return cache
+
+    resources = Resources(job, cache=CallCache([by_wire(find)]))
+    pool = TaskPool(TaskRunner(resources), BundleWriter(job.folder, job.epoch, "w000"), slots)
+
+    async def until(count: int) -> None:
+        while count:
+            report = await pool.report(0.25, True)
+            assert all(outcome.status == "done" for outcome in report.outcomes)
+            count -= len(report.outcomes)
+
+    pool.add(tasks[:_WARM])
+    await until(_WARM)
+    begin = [spent(), *(each.spent() for each in others)]
+    pool.add(tasks[_WARM:])
+    await until(len(tasks) - _WARM)
+    end = [spent(), *(each.spent() for each in others)]
+    await pool.stop()
+    return [after - before for before, after in zip(begin, end, strict=True)]
+
+
+def measure(given: argparse.Namespace, profiles: dict[str, str]) -> dict[str, float]:
+    """CPU us a call, by process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plan = load_plan(sweep(folder, given), [])
+        tasks = list(plan.episode_tasks())
+        job = job_of(plan, probe=False, executor="ray", epoch=1, run_id="r")
+        job.folder.path.mkdir(parents=True)
+        lease = FolderLease.take(job.folder)
+        places = Places(folder / "out", folder / "cache", True, 1, 1)
+
+        async def owner() -> Address:
+            found = CallOwner(CallStore(places, 0))
+            server = await Server.start("127.0.0.1", lambda line: WorkerConnection(line, found))
+            return server.address
+
+        async def model() -> Address:
+            options = latency.LatencyBackend.Options(latency_ms=given.latency_ms)
+            found = latency.LatencyServer(options, str(folder / "latency"))
+            server = await Server.start("127.0.0.1", lambda line: latency._Visitor(line, found))
+            return server.address
+
+        others = [Process(owner, profiles.get("cache")), Process(model, profiles.get("model"))]
+
+        async def way(self: Any) -> latency._Way:
+            found = latency._Way()
+            found.channel = await latency.connect(others[1].address, found)
+            return found
+
+        latency._SharedServer._open = way
+        cache = others[0].address
+        seconds = _profiled(
+            lambda: play(job, tasks, given.concurrency, cache, others), profiles.get("worker")
+        )
+        for other in others:
+            other.end()
+        lease.release()
+    calls = 2 * given.turns * (given.dialogues - _WARM)
+    parts = zip(("worker", "cache", "model"), seconds, strict=True)
+    return {name: round(each / calls * 1e6, 1) for name, each in parts}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dialogues", type=int, default=1000)
+    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--concurrency", type=int, default=256)
+    parser.add_argument("--latency-ms", type=float, default=50.0)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--profile", help="a folder for what cProfile finds in each process")
+    given = parser.parse_args()
+    given.workers, given.cache = 1, "readwrite"
+    profiles = {}
+    if given.profile:
+        profiles = {p: f"{given.profile}/{p}.prof" for p in ("worker", "cache", "model")}
+    found = []
+    for _ in range(given.runs):
+        found.append(measure(given, profiles))
+        print(json.dumps(found[-1]), flush=True)
+    us = statistics.median(each["worker"] + each["cache"] for each in found)
+    print(
+        ending(
+            "call",
+            {"cpu_us": AtMost(round(us, 1), LIMIT)},
+            concurrency=given.concurrency,
+            calls=2 * given.turns * (given.dialogues - _WARM),
+            runs=[round(each["worker"] + each["cache"], 1) for each in found],
+            model_us=round(statistics.median(each["model"] for each in found), 1),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
