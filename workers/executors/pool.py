@@ -216,11 +216,11 @@ class TaskPool:
             return
         assert isinstance(attempt, StoredAttempt)
         while len(self._finished) >= FLUSH_ATTEMPTS:
-            await self._flush()
+            await self._flush(FLUSH_ATTEMPTS)
         self._finished.append(attempt)
         self._due.set()
         if len(self._finished) >= FLUSH_ATTEMPTS and not self._flushing.locked():
-            await self._flush()
+            await self._flush(FLUSH_ATTEMPTS)
         else:
             await asyncio.sleep(0)  # a model that never waits must not starve the rest
 
@@ -255,16 +255,18 @@ class TaskPool:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._flush()
 
-    async def _flush(self) -> None:
+    async def _flush(self, least: int = 1) -> None:
+        """Commits what is finished once no other bundle is being written, if by then it is still
+        `least` attempts: of hundreds of slots that wait for room, one writes."""
         # Shielded: a slot that is cancelled must not cut a bundle loose from its report.
-        await asyncio.shield(asyncio.ensure_future(self._write_bundle()))
+        await asyncio.shield(asyncio.ensure_future(self._write_bundle(least)))
 
-    async def _write_bundle(self) -> None:
+    async def _write_bundle(self, least: int) -> None:
         async with self._flushing:
+            if len(self._finished) < least:
+                return
             batch, self._finished = self._finished, []
             self._due.clear()
-            if not batch:
-                return
             batch = await asyncio.to_thread(self._write, batch)
             self._uncommitted.subtract(attempt.task.kind for attempt in batch)
             self._outcomes += [attempt.outcome for attempt in batch]

@@ -194,6 +194,14 @@ def test_finished_work_that_is_not_yet_committed_is_bounded_when_the_disk_is_slo
     assert writer.most_uncommitted <= 2 * pools.FLUSH_ATTEMPTS + 16
 
 
+def test_episodes_that_end_at_once_are_written_in_full_bundles():
+    """Each slot that waits for room wrote a bundle of its own: 20 ms for one episode."""
+    runner = FakeRunner(lambda task: 1.0)
+    writer = FakeWriter(runner, seconds=0.02)
+    played(runner, writer, 1024, 512)
+    assert len(writer.bundles) <= 1024 / pools.FLUSH_ATTEMPTS + 2
+
+
 def test_a_bundle_is_due_after_some_seconds_even_if_it_is_not_full(monkeypatch):
     monkeypatch.setattr(pools, "FLUSH_SECONDS", 0.1)
     runner = FakeRunner(lambda task: 0.0 if task.id != "e9" else 0.6)
