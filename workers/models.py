@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import operator
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from workers.core.usage import with_possible_counts
 log = logging.getLogger(__name__)
 
 BACKENDS = "workers.backends"
+_FINISHED = get_args(FinishReason)
 
 T = TypeVar("T")
 A = TypeVar("A", Completion, Embedded)
@@ -180,17 +182,17 @@ class BoundModel:
 
     def _usable(self, done: Completion) -> Completion:
         """`done` as it can be shown and stored; an impossible count becomes unknown."""
-        if not isinstance(done.text, str) or done.finish_reason not in get_args(FinishReason):
+        if not isinstance(done.text, str) or done.finish_reason not in _FINISHED:
             raise EngineRefused(
                 f"model {self.name!r}: the backend {self._backend_name!r} gave a reply of the type "
                 f"{type(done.text).__name__} with finish_reason {done.finish_reason!r}"
             )
-        words = done._replace(
-            text=repaired(done.text),
-            thinking=_words(done.thinking),
-            fingerprint=_words(done.fingerprint),
-        )
-        return with_possible_counts(words)
+        found = (done.text, done.thinking, done.fingerprint)
+        words = (repaired(done.text), _words(done.thinking), _words(done.fingerprint))
+        if not all(map(operator.is_, words, found)):
+            text, thinking, fingerprint = words
+            done = done._replace(text=text, thinking=thinking, fingerprint=fingerprint)
+        return with_possible_counts(done)
 
     async def _embedded(self, texts: Sequence[str]) -> Embedded:
         if type(self._backend).embed is Backend.embed:

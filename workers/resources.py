@@ -63,6 +63,7 @@ class Resources:
         weights.take(job.weights)
         self.engines = engines or LocalEngines(job.folder.logs)
         self._domains: dict[str, Domain] = {}
+        self._source_domains: dict[int, Domain] = {}
         self._models: dict[tuple[str, str, str], BoundModel] = {}
         self._cell_models: dict[tuple[int, str], BoundModel] = {}
         self._prepared: dict[str, Prepared] = {}
@@ -103,6 +104,12 @@ class Resources:
 
     def domain(self, source: int) -> Domain:
         """The domain of the source at this position in the job."""
+        found = self._source_domains.get(source)
+        if found is None:
+            found = self._source_domains[source] = self._domain_of(source)
+        return found
+
+    def _domain_of(self, source: int) -> Domain:
         ref, written = self.job.sources[source].domain, self.job.sources[source].written
         key = canonical([ref.model_dump(), written and written.digest])
         if key not in self._domains:

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from agents.core.steps import ReplyModel, Step
+from agents.core.text import quoted
 
-# One encoder for all, and texts one by one: of a list it makes a new one each time.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 # For more bytes at once hashlib lets other threads run, and the event loop waits to get back in.
@@ -65,7 +65,7 @@ class Call:
 
     @cached_property
     def messages_json(self) -> str:
-        parts = [f'{{"role":"{m.role}","content":{_encode(m.content)}}}' for m in self.messages]
+        parts = [f'{{"role":"{m.role}","content":{quoted(m.content)}}}' for m in self.messages]
         return f"[{','.join(parts)}]"
 
     def key(self, model: Model) -> bytes:

@@ -11,6 +11,7 @@ from agents.core.text import json_form, repaired
 
 Action = Literal["ask", "recommend", "chat", "persuade"]
 Speaker = Literal["user", "recommender", "note"]
+_ACTIONS = get_args(Action)
 
 
 class Message(NamedTuple):
@@ -82,6 +83,7 @@ class AgentTurn:
 
 
 Decision = Literal["accept", "refuse", "answer"]
+_DECISIONS = get_args(Decision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ def usable_agent_turn(given: object) -> AgentTurn:
     """What an agent gave, fit to be shown to others and stored; TypeError where it is not."""
     if not isinstance(given, AgentTurn):
         raise TypeError(f"expected an AgentTurn, found {type(given).__name__}")
-    if given.action not in get_args(Action):
-        raise TypeError(f"action: expected one of {', '.join(get_args(Action))}")
+    if given.action not in _ACTIONS:
+        raise TypeError(f"action: expected one of {', '.join(_ACTIONS)}")
     return AgentTurn(
         _words(given.text, "text"),
         given.action,
@@ -121,8 +123,8 @@ def usable_user_turn(given: object) -> UserTurn:
     """The same of a simulated user."""
     if not isinstance(given, UserTurn):
         raise TypeError(f"expected a UserTurn, found {type(given).__name__}")
-    if given.decision not in get_args(Decision):
-        raise TypeError(f"decision: expected one of {', '.join(get_args(Decision))}")
+    if given.decision not in _DECISIONS:
+        raise TypeError(f"decision: expected one of {', '.join(_DECISIONS)}")
     if given.accepted is not None:
         _items([given.accepted], "accepted")
     return UserTurn(
@@ -142,7 +144,7 @@ def _words(given: object, field: str) -> str:
 
 
 def _mapping(given: object, field: str) -> Mapping[str, Any]:
-    if not isinstance(given, Mapping):
+    if not isinstance(given, (dict, Mapping)):
         raise TypeError(f"{field}: expected a mapping, found {type(given).__name__}")
     return given
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import ClassVar, Literal
 
 from agents.core.text import repaired
@@ -152,26 +152,37 @@ class StoreError(CrsweepError):
     blame = "infrastructure"
 
 
-@contextmanager
-def blaming(kind: type[CrsweepError]) -> Iterator[None]:
+class blaming:
     """Turns an error of a plug-in's own code into one that names the plug-in as its cause.
 
     What infrastructure began stays its fault, also where the plug-in met it in a task group or
     raised an error of its own from it. So does a request to stop: Ctrl-C, the cancellation of this
     task, the closing of a coroutine or generator.
     """
-    task = _current_task()
-    try:
-        yield
-    except (CrsweepError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # a plug-in may call sys.exit() or await a cancelled future
-        if _asks_to_stop(error, task):
-            raise
+
+    __slots__ = ("_kind", "_task")
+
+    def __init__(self, kind: type[CrsweepError]) -> None:
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        self._task = _current_task()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Anything else: a plug-in may call sys.exit() or await a cancelled future.
+        if error is None or isinstance(error, CrsweepError | KeyboardInterrupt):
+            return
+        if _asks_to_stop(error, self._task):
+            return
         for origin in _origins(error):
             if isinstance(origin, CrsweepError) and origin.blame == "infrastructure":
                 raise origin from error
-        raise kind(described(error)) from error
+        raise self._kind(described(error)) from error
 
 
 def described(error: BaseException) -> str:

@@ -95,9 +95,9 @@ def _serve(work: Callable[[], Awaitable[Address]], pipe: Connection, profile: st
 
 
 def _profiled(go: Callable[[], Awaitable[Any]], profile: str | None) -> Any:
-    with cProfile.Profile(time.thread_time) if profile else nullcontext() as found:
-        with asyncio.Runner(loop_factory=get_new_event_loop) as runner:
-            done = runner.run(go())  # type: ignore[arg-type]
+    watching = cProfile.Profile(time.thread_time) if profile else nullcontext()
+    with watching as found, asyncio.Runner(loop_factory=get_new_event_loop) as runner:
+        done = runner.run(go())  # type: ignore[arg-type]
     if found is not None:
         found.dump_stats(profile)
     return done

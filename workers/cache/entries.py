@@ -15,6 +15,8 @@ FORMAT = 1  # of entries; entries of another format fail their checksums
 KEY = 16  # bytes of a request's key
 SUM = 8  # bytes of a checksum
 _COMPLETION, _EMBEDDED = 1, 2
+# One for all: each has a buffer of a megabyte.
+_pack = msgpack.Packer(unicode_errors="surrogatepass").pack
 _PERSON = b"crsweep call %d" % FORMAT
 
 Reply = Completion | Embedded
@@ -56,7 +58,7 @@ def encode(reply: Reply) -> bytes:
             reply.thinking,
             reply.fingerprint,
         ]
-    packed = msgpack.packb(fields, unicode_errors="surrogatepass")
+    packed = _pack(fields)
     assert packed is not None  # as its type hint fears
     return packed
 

@@ -31,12 +31,14 @@ def with_possible_counts(reply: R) -> R:
 
     Thinking is part of the output, so more tokens of it than of the output are unknown too.
     """
-    counts = {name: getattr(reply, name, None) for name in _COUNTS}
+    counts = [getattr(reply, name, None) for name in _COUNTS]
     wrong = [
-        name for name, count in counts.items() if count is not None and not _is_possible(count)
+        name
+        for name, count in zip(_COUNTS, counts, strict=True)
+        if count is not None and not _is_possible(count)
     ]
-    output, thinking = counts["output_tokens"], counts["thinking_tokens"]
-    if _is_possible(output) and _is_possible(thinking) and thinking > output:
+    _, output, thinking = counts
+    if _is_possible(thinking) and _is_possible(output) and thinking > output:
         wrong.append("thinking_tokens")
     return reply._replace(**dict.fromkeys(wrong)) if wrong else reply
 

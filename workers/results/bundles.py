@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,17 @@ def _write_table(folder: Folder, name: str, data: pa.Table) -> None:
 def table_of(table: str, rows: Sequence[Mapping[str, Any]], stamp: Mapping[str, Any]) -> pa.Table:
     """`rows`, each with the columns of `stamp`, in the schema of `table`. Raises Unstorable."""
     schema = SCHEMAS[table]
+    names = [name for name in schema.names if name not in stamp]
+    # All columns in one pass over the rows; without rows there is nothing to turn round.
+    found = zip(*map(itemgetter(*names), rows), strict=True) if rows else [()] * len(names)
+    values_of = dict(zip(names, found, strict=True))
     columns = []
     for column in schema:
         if column.name in stamp:
             columns.append(_constant(stamp[column.name], column.type, len(rows)))
         else:
             try:
-                values = pa.array([row[column.name] for row in rows], type=column.type)
+                values = pa.array(values_of[column.name], type=column.type)
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise Unstorable(column.name, error) from error
             if values.null_count and not column.nullable:

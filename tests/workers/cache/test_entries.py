@@ -1,5 +1,6 @@
 """What is kept of a call comes back as it was, and damage never comes back as another reply."""
 
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,6 +30,16 @@ KEYS = st.binary(min_size=KEY, max_size=KEY)
 def test_a_completion_comes_back_as_a_cached_one_without_retries_or_waits(completion):
     cached = completion._replace(cached=True, retries=0, waited=0.0)
     assert decode(encode(completion)) == cached
+    fields = [1, *completion[:5], completion.thinking, completion.fingerprint]
+    assert encode(completion) == msgpack.packb(fields, unicode_errors="surrogatepass")
+
+
+def test_a_reply_that_cannot_be_packed_leaves_nothing_in_the_next():
+    reply = Completion("done", "stop", 2, 3)
+    whole = encode(reply)
+    with pytest.raises(OverflowError):
+        encode(reply._replace(output_tokens=2**64))
+    assert encode(reply) == whole
 
 
 @given(st.integers(1, 5), st.integers(0, 5), COUNT, st.data())
