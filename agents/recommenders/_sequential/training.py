@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ _BEST_OF = 10
 _VALIDATED_AT_ONCE = 256
 # Little parts keep caches warm, large ones a GPU busy.
 _PLACES_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
+_LOGITS_AT_ONCE = {"cpu": 2**19, "cuda": 2**27}
 
 
 def train(
@@ -149,9 +150,9 @@ class Run:
         drawn = _draw(self.items, self.options, self.device)
         steps = sum(len(items) - 1 for items in sequences)
         self.adam.zero_grad()
-        for part in _of_like_length(sequences, _PLACES_AT_ONCE[self.device.type]):
-            inputs, real = padded([items[:-1] for items in part], self.device)
-            targets, _ = padded([items[1:] for items in part], self.device)
+        for part in of_like_length(sequences, self.device):
+            inputs, real = padded([sequences[user][:-1] for user in part], self.device)
+            targets, _ = padded([sequences[user][1:] for user in part], self.device)
             outputs = forward(self.encoder, inputs, self.options.heads, self.options.dropout)
             loss = _loss(outputs[real], targets[real], self.weights["items"], drawn)
             (loss / steps).backward()
@@ -221,9 +222,25 @@ def last_outputs(
 ) -> Tensor:
     """(users, d): the embeddings of users with these histories, none of them empty."""
     device = weights["items"].device
-    inputs, real = padded([items[-options.max_length :] for items in seen], device)
-    outputs = forward(weights, inputs, options.heads, dropout=0)
-    return outputs[torch.arange(len(outputs), device=device), real.sum(dim=1) - 1]
+    found = weights["items"].new_empty(len(seen), options.hidden)
+    latest = [items[-options.max_length :] for items in seen]
+    for part in of_like_length(latest, device):
+        inputs, real = padded([latest[user] for user in part], device)
+        outputs = forward(weights, inputs, options.heads, dropout=0)
+        found[part] = outputs[torch.arange(len(part), device=device), real.sum(dim=1) - 1]
+    return found
+
+
+def of_like_length(sequences: Sequence[np.ndarray], device: torch.device) -> Iterator[list[int]]:
+    """The places of sequences, in parts that fit in memory together with little padding."""
+    places = _PLACES_AT_ONCE[device.type]
+    part: list[int] = []
+    for place in sorted(range(len(sequences)), key=lambda place: len(sequences[place])):
+        if part and (len(part) + 1) * len(sequences[place]) > places:
+            yield part
+            part = []
+        part.append(place)
+    yield part
 
 
 def padded(sequences: Sequence[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -244,26 +261,42 @@ def forward(weights: Mapping[str, Tensor], inputs: Tensor, heads: int, dropout: 
     """(users, length, d): the outputs at every position of `inputs` (users, length)."""
     width = weights["items"].shape[1]
     x = F.embedding(inputs, weights["items"]) * width**0.5
-    x = F.dropout(x + weights["positions"][: inputs.shape[1]], dropout)
+    x = dropped(x + weights["positions"][: inputs.shape[1]], dropout)
+    later = x.new_full((inputs.shape[1],) * 2, -torch.inf).triu(1)
     for block in range(len(weights["query_weight"])):
         own = {name: stack[block] for name, stack in weights.items()}
         query = _normal(x, own["attention_scale"], own["attention_shift"])
-        x = query + _attention(query, x, own, heads, dropout)
+        x = query + _attention(query, x, own, heads, later, dropout)
         x = _normal(x, own["forward_scale"], own["forward_shift"])
-        inner = F.relu(F.dropout(_linear(x, own, "inner"), dropout))
-        x = x + F.dropout(_linear(inner, own, "outer"), dropout)
+        inner = F.relu(dropped(_linear(x, own, "inner"), dropout))
+        x = x + dropped(_linear(inner, own, "outer"), dropout)
     return _normal(x, weights["last_scale"], weights["last_shift"])
 
 
 def _attention(
-    query: Tensor, x: Tensor, own: Mapping[str, Tensor], heads: int, dropout: float
+    query: Tensor, x: Tensor, own: Mapping[str, Tensor], heads: int, later: Tensor, dropout: float
 ) -> Tensor:
+    """torch's scaled_dot_product_attention takes half as long again on a CPU, with dropout."""
     q, k, v = (
-        _linear(given, own, name).unflatten(-1, (heads, -1)).transpose(1, 2)
+        _linear(given, own, name).unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)
         for given, name in ((query, "query"), (x, "key"), (x, "value"))
     )
-    found = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-    return _linear(found.transpose(1, 2).flatten(-2), own, "output")
+    products = torch.baddbmm(later, q, k.mT, alpha=q.shape[-1] ** -0.5)
+    found = dropped(products.softmax(dim=-1), dropout) @ v
+    return _linear(found.unflatten(0, (-1, heads)).transpose(1, 2).flatten(-2), own, "output")
+
+
+def dropped(x: Tensor, rate: float) -> Tensor:
+    """Dropout that draws 16 bits for a number: torch's own takes most of its time to draw.
+
+    So the rate is rounded to a 65,536th, and the scale goes with it.
+    """
+    if not (out := min(round(rate * 2**16), 2**16 - 1)):
+        return x
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+    drawn = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
+    kept = (drawn >= out - 2**15).to(x.dtype)
+    return x * kept.mul_(2**16 / (2**16 - out))
 
 
 def _linear(x: Tensor, own: Mapping[str, Tensor], name: str) -> Tensor:
@@ -272,17 +305,6 @@ def _linear(x: Tensor, own: Mapping[str, Tensor], name: str) -> Tensor:
 
 def _normal(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return F.layer_norm(x, scale.shape, scale, shift, EPSILON)
-
-
-def _of_like_length(sequences: Sequence[np.ndarray], places: int) -> Iterator[list[np.ndarray]]:
-    """The sequences of a batch in parts, whose gradients add up to the batch's: little padding."""
-    part: list[np.ndarray] = []
-    for items in sorted(sequences, key=len):
-        if part and (len(part) + 1) * len(items) > places:
-            yield part
-            part = []
-        part.append(items)
-    yield part
 
 
 def _draw(items: int, options: SASRecOptions, device: torch.device) -> Tensor | None:
@@ -294,13 +316,55 @@ def _draw(items: int, options: SASRecOptions, device: torch.device) -> Tensor | 
 
 def _loss(outputs: Tensor, targets: Tensor, items: Tensor, drawn: Tensor | None) -> Tensor:
     """Summed cross-entropy of the next items: over the catalogue, or against those drawn."""
+    own = F.embedding(targets, items)
     if drawn is None:
-        return F.cross_entropy(outputs @ items.T, targets, reduction="sum")
-    others = outputs @ F.embedding(drawn, items).T
-    others = others.masked_fill(drawn == targets[:, None], -torch.inf)
-    own = (outputs * F.embedding(targets, items)).sum(dim=-1, keepdim=True)
-    logits = torch.cat([own, others], dim=-1)
-    return F.cross_entropy(logits, torch.zeros_like(targets), reduction="sum")
+        return _CrossEntropy.apply(outputs, own, items, targets)
+    # Where each item is among those drawn; the others have a column of their own, cut off below.
+    column = targets.new_full((len(items),), len(drawn))
+    column[drawn] = torch.arange(len(drawn), device=drawn.device)
+    return _CrossEntropy.apply(outputs, own, F.embedding(drawn, items), column[targets])
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Summed cross-entropy of each output's own item against others.
+
+    The gradient is calculated with the loss, block by block: logits are in memory for a block
+    alone, which on a CPU stays in its cache, and are never calculated again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, own: Tensor, others: Tensor, left_out: Tensor) -> Tensor:
+        """`outputs` and `own` (B, d), `others` (N, d); `left_out` (B,) is the row of `others`
+        that is an output's own item, or N for none."""
+        rows = max(1, _LOGITS_AT_ONCE[outputs.device.type] // len(others))
+        d_outputs, d_own, d_others = map(torch.zeros_like, (outputs, own, others))
+        buffer = outputs.new_empty(min(rows, len(outputs)), len(others) + 1)
+        summed = outputs.new_zeros(())
+        for start in range(0, len(outputs), rows):
+            part = slice(start, start + rows)
+            given, wanted = outputs[part], own[part]
+            logits = buffer[: len(given)]
+            torch.mm(given, others.T, out=logits[:, :-1])
+            logits.scatter_(1, left_out[part, None], -torch.inf)
+            logits = logits[:, :-1]
+            wanted_logits = (given * wanted).sum(dim=1, keepdim=True)
+            top = torch.maximum(logits.amax(dim=1, keepdim=True), wanted_logits)
+            exps = logits.sub_(top).exp_()
+            wanted_logits -= top
+            whole = exps.sum(dim=1, keepdim=True) + wanted_logits.exp()
+            summed += (whole.log() - wanted_logits).sum()
+            short = wanted_logits.exp() / whole - 1
+            torch.mm(exps, others, out=d_outputs[part])
+            d_outputs[part].div_(whole).addcmul_(short, wanted)
+            torch.mul(short, given, out=d_own[part])
+            d_others.addmm_(exps.T, given / whole)
+        ctx.save_for_backward(d_outputs, d_own, d_others)
+        return summed
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        d_outputs, d_own, d_others = ctx.saved_tensors
+        return d_outputs * scale, d_own * scale, d_others * scale, None
 
 
 def initial(options: SASRecOptions, items: int) -> dict[str, Tensor]:

@@ -54,7 +54,7 @@ class ICLRec(Sequential):
     """A self-attentive sequential recommender with intent contrastive learning."""
 
     Options = _Options
-    version = 1
+    version = 2
     packages: ClassVar[tuple[str, ...]] = ("torch", "sklearn")
 
     @staticmethod

@@ -13,14 +13,13 @@ from torch import Tensor
 from agents.core.artifacts import Content, Progress
 from agents.core.items import TrainingData
 from agents.recommenders._k_means import assigned, k_means
-from agents.recommenders._sequential.training import Run, forward, padded, steps
+from agents.recommenders._sequential.training import Run, forward, of_like_length, padded, steps
 from agents.training.weights import Weights, array_of
 
 if TYPE_CHECKING:
     from agents.recommenders.iclrec import _Options
 
 _INITIAL_STD = 0.02
-_ENCODED_AT_ONCE = 128
 MASK = "mask"
 """The embedding used in place of a hidden item; unused after training."""
 
@@ -44,15 +43,11 @@ class _Run(Run):
     def encoder(self) -> Weights:
         return {name: weight for name, weight in self.weights.items() if name != MASK}
 
-    @torch.no_grad()
     def begin_epoch(self) -> None:
         """The E-step: centroids of the sequences' representations."""
-        order = sorted(range(len(self.sequences)), key=lambda user: len(self.sequences[user]))
-        found = np.zeros((len(order), self.options.hidden), np.float32)
-        for start in range(0, len(order), _ENCODED_AT_ONCE):
-            users = order[start : start + _ENCODED_AT_ONCE]
-            inputs = [self.sequences[user][:-1] for user in users]
-            found[users] = array_of(self._represented(inputs, dropout=0))
+        with torch.no_grad():
+            inputs = [items[:-1] for items in self.sequences]
+            found = array_of(self._represented(inputs, dropout=0))
         drawn = int(torch.randint(2**31 - 1, ()))
         centroids = k_means(found, self.options.intents, drawn)
         self.intents = torch.from_numpy(assigned(found, centroids)).to(self.device)
@@ -66,7 +61,7 @@ class _Run(Run):
             return
         inputs = [self.sequences[user][:-1] for user in users]
         first, second = (
-            self._represented([view(items, self.items, options) for items in inputs])
+            self._represented([view(items, self.items, options) for items in inputs], options.dropout)
             for _ in range(2)
         )
         intents = self.intents[torch.tensor(users, device=self.device)]
@@ -80,15 +75,19 @@ class _Run(Run):
         )
         loss.backward()
 
-    def _represented(self, inputs: Sequence[np.ndarray], dropout: float | None = None) -> Tensor:
+    def _represented(self, inputs: Sequence[np.ndarray], dropout: float) -> Tensor:
         """(sequences, d): the mean of the outputs over each sequence's positions."""
         weights = self.encoder
-        table = torch.cat([weights["items"], self.weights[MASK][None]])
-        places, real = padded(inputs, self.device)
-        rate = self.options.dropout if dropout is None else dropout
-        outputs = forward({**weights, "items": table}, places, self.options.heads, rate)
-        shares = real[:, :, None].to(outputs.dtype)
-        return (outputs * shares).sum(dim=1) / shares.sum(dim=1)
+        weights["items"] = torch.cat([weights["items"], self.weights[MASK][None]])
+        order, means = [], []
+        for part in of_like_length(inputs, self.device):
+            places, real = padded([inputs[one] for one in part], self.device)
+            outputs = forward(weights, places, self.options.heads, dropout)
+            shares = real[:, :, None].to(outputs.dtype)
+            means.append((outputs * shares).sum(dim=1) / shares.sum(dim=1))
+            order += part
+        back = torch.tensor(order, device=self.device).argsort()
+        return torch.cat(means)[back]
 
 
 def view(items: np.ndarray, mask: int, options: _Options) -> np.ndarray:

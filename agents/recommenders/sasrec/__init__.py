@@ -38,6 +38,8 @@ __all__ = ["SASRec"]
 class SASRec(Sequential):
     """A self-attentive sequential recommender."""
 
+    version = 2
+
     @staticmethod
     def fit(
         options: SASRecOptions, data: TrainingData, seed: int, state: Content | None

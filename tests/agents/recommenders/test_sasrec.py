@@ -151,8 +151,8 @@ def test_a_batch_in_parts_has_the_gradient_of_the_batch(monkeypatch):
     weights = []
     for places in (1, 12, 10_000):
         monkeypatch.setattr(training, "_PLACES_AT_ONCE", {"cpu": places})
-        parts = list(training._of_like_length(sequences, places))
-        assert sorted(len(s) for part in parts for s in part) == [2, 3, 3, 4, 7, 8, 9]
+        parts = list(training.of_like_length(sequences, torch.device("cpu")))
+        assert sorted(len(sequences[at]) for part in parts for at in part) == [2, 3, 3, 4, 7, 8, 9]
         data = training_data(sequences, 10, [9] * len(sequences))
         run = training.Run(SASRec.Options(hidden=8, max_length=9, dropout=0), data, 0, None)
         run.learn(range(len(run.sequences)))
