@@ -295,7 +295,7 @@ class Anchors(FitRecipe):
         self, data: TrainingData, seed: int, state: Content | None = None
     ) -> Iterator[Progress]:
         with importing(self.packages, "the agent 'latentcrs'"):
-            from agents.recommenders._k_means import k_means
+            from agents.training.k_means import k_means
         recommender = self.recommender.recipe().restored(_content(self.content))
         users = yield from encoded(recommender, [items for items in histories(data) if len(items)])
         anchors = k_means(users, self.intents, seed)

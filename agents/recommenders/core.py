@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
-from pydantic_core import ErrorDetails
 
-from agents.core import plugins
 from agents.core.agent import AgentContext
 from agents.core.artifacts import Content, FitRecipe, Progress
 from agents.core.dialogue import Dialogue
-from agents.core.errors import UsageError, near
 from agents.core.items import Catalogue, Item, TrainingData
+from agents.core.plugin_option import PluginOption
 from agents.core.plugins import Options
 
 RECOMMENDERS = "agents.recommenders"
@@ -130,51 +127,14 @@ def recall(ranks: np.ndarray, k: int) -> float:
     return float((ranks <= k).mean())
 
 
-class RecommenderRef(BaseModel):
+class RecommenderRef(PluginOption):
     """A recommender as an agent's option: its name, or `{name: ..., option: ...}`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    options: Options
-
-    @model_validator(mode="before")
-    @classmethod
-    def _checked(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            given = {"name": given}
-        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-            raise ValueError("expected a recommender's name, or a mapping with `name` and options")
-        name = given["name"]
-        try:
-            found: type[Recommender] = plugins.load(RECOMMENDERS, name, "recommender")
-        except UsageError as error:
-            raise ValueError(error.message) from None
-        options = given.get("options")
-        if isinstance(options, Options):
-            return {"name": name, "options": options}
-        rest = {key: value for key, value in given.items() if key != "name"}
-        try:
-            return {"name": name, "options": plugins.build_options(found.Options, rest)}
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise ValueError(f"{name}: {_mistake(first, found.Options)}") from None
-
-    @model_serializer
-    def _identity(self) -> dict[str, Any]:
-        return {"name": self.name, **self.options.identity()}
+    room = RECOMMENDERS
+    noun = "recommender"
 
     def recipe(self) -> Fit:
         return Fit(self)
-
-
-def _mistake(first: ErrorDetails, options: type[Options]) -> str:
-    where = ".".join(map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        known = sorted(options.model_fields)
-        hint = near(where, known) or f" (known: {', '.join(known) or 'none'})"
-        return f"unknown option {where!r}{hint}"
-    text = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {text}, found {first['input']!r}" if where else text
 
 
 @dataclass(frozen=True)
@@ -185,7 +145,7 @@ class Fit(FitRecipe):
 
     @property
     def _class(self) -> type[Recommender]:
-        return plugins.load(RECOMMENDERS, self.ref.name, "recommender")
+        return self.ref.plugin
 
     @property
     def label(self) -> str:

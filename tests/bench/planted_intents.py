@@ -34,8 +34,8 @@ from agents.latentcrs.model import IntentModel
 from agents.latentcrs.pipeline import Windows, histories_of
 from agents.latentcrs.settings import Settings
 from agents.latentcrs.training import Examples, train
-from agents.recommenders._k_means import k_means
 from agents.recommenders.core import Recommender, RecommenderRef, histories, recall, target_ranks
+from agents.training.k_means import k_means
 
 SEEDS = range(5)
 INTENTS, ITEMS, USERS, LENGTH, WORDS = 12, 300, 400, 17, 32

@@ -4,11 +4,13 @@
     DATA_ROOT=... python -m tests.bench.recommenders --data ml-1m --min-rating 4 --k-core 0
 
 The domain is `movielens` with min_rating 3 and k_core 10 (AF-IRS, section 5.1.1); LatentCRS has 4
-and 0 (section 5.2). Every recommender has its default options, trained ones with `--seeds` seeds.
+and 0 (section 5.2). Recommenders have their default options; `--options` changes those of the
+trained ones (`--options '{max_length: 50, full_softmax: 0, negatives: 256}'`), which have `--seeds`
+seeds.
 Items that a user had before are left out of the ranking. SASRec and ICLRec pick their best epoch by
 the validation figures, so the test figures, which nothing was chosen by, are the fair comparison.
-`eq4` ranks by `similarities` in place of `scores`. The validation figure after each epoch goes to
-stderr.
+`eq4` ranks by `similarities` in place of `scores`; `--scores-only` leaves that out. The validation
+figure after each epoch goes to stderr.
 
 Every figure is calculated a second time from the rankings by ir_measures. Ends with 1 if that
 differs, or if `popularity` or `item_knn` beats a seed of a trained recommender on validation.
@@ -21,12 +23,13 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ir_measures
 import numpy as np
+import yaml
 
 from agents.core.artifacts import Progress
 from agents.recommenders.core import (
@@ -82,9 +85,12 @@ def ranks(
     return np.concatenate(places), lists
 
 
-def fitted(domain: Domain, name: str, seed: int, minutes: float) -> tuple[Recommender, Progress]:
+def fitted(
+    domain: Domain, given: Mapping[str, Any], seed: int, minutes: float
+) -> tuple[Recommender, Progress]:
     """After `minutes`, a training stops at the end of the epoch, and its best one counts."""
-    recipe = RecommenderRef.model_validate(name).recipe()
+    name = given["name"]
+    recipe = RecommenderRef.model_validate(given).recipe()
     data = domain.training_data()
     started = time.perf_counter()
     training = recipe.fit(data, seed)
@@ -95,7 +101,7 @@ def fitted(domain: Domain, name: str, seed: int, minutes: float) -> tuple[Recomm
         if progress.result is not None:
             return recipe.load(progress.result, domain.catalogue), progress
         if seconds > 60 * minutes and progress.done < progress.most:
-            short = {"name": name, "max_epochs": progress.done}
+            short = {**given, "max_epochs": progress.done}
             training = RecommenderRef.model_validate(short).recipe().fit(data, seed, progress.state)
 
 
@@ -117,6 +123,8 @@ def main() -> int:
     parser.add_argument("--k-core", type=int, default=10)
     parser.add_argument("--recommenders", nargs="+", default=["popularity", "item_knn", *TRAINED])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--options", type=yaml.safe_load, default={}, help="of trained ones, YAML")
+    parser.add_argument("--scores-only", action="store_true")
     parser.add_argument("--minutes", type=float, default=math.inf, help="at most, for a training")
     given = parser.parse_args()
     path = Path(os.environ["DATA_ROOT"]) / given.data
@@ -136,9 +144,11 @@ def main() -> int:
     for name in given.recommenders:
         for seed in range(given.seeds if name in TRAINED else 1):
             started = time.perf_counter()
-            recommender, progress = fitted(domain, name, seed, given.minutes)
+            own = {"name": name, **(given.options if name in TRAINED else {})}
+            recommender, progress = fitted(domain, own, seed, given.minutes)
             seconds = time.perf_counter() - started
-            for label, rate in (("", recommender.scores), (" eq4", recommender.similarities)):
+            rates = [("", recommender.scores), (" eq4", recommender.similarities)]
+            for label, rate in rates[: 1 if given.scores_only else 2]:
                 started = time.perf_counter()
                 ranked = [ranks(rate, held) for held in splits]
                 each = 1000 * (time.perf_counter() - started) / users

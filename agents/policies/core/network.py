@@ -8,15 +8,13 @@ dialogue is the same in other company; one that cannot promise that says so.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
 
-from agents.core import plugins
 from agents.core.artifacts import Content
-from agents.core.errors import UsageError, near
+from agents.core.plugin_option import PluginOption
 from agents.core.plugins import Options
 
 if TYPE_CHECKING:
@@ -66,47 +64,13 @@ class Network(ABC):
         """(texts, labels), float64. With a seed for each text, its dropout is on."""
 
 
-class NetworkRef(BaseModel):
+class NetworkRef(PluginOption):
     """A network as an option: its name, or `{name: ..., option: ...}`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    options: Options
-
-    @model_validator(mode="before")
-    @classmethod
-    def _checked(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            given = {"name": given}
-        if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-            raise ValueError("expected a network's name, or a mapping with `name` and options")
-        name = given["name"]
-        try:
-            found: type[Network] = plugins.load(POLICIES, name, "network")
-        except UsageError as error:
-            raise ValueError(error.message) from None
-        options = given.get("options")
-        if isinstance(options, Options):
-            return {"name": name, "options": options}
-        rest = {key: value for key, value in given.items() if key != "name"}
-        try:
-            return {"name": name, "options": plugins.build_options(found.Options, rest)}
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            if first["type"] == "extra_forbidden":
-                known = sorted(found.Options.model_fields)
-                hint = near(where, known) or f" (known: {', '.join(known) or 'none'})"
-                raise ValueError(f"{name}: unknown option {where!r}{hint}") from None
-            text = first["msg"].removeprefix("Value error, ")
-            raise ValueError(f"{name}: {where + ': ' if where else ''}{text}") from None
-
-    @model_serializer
-    def identity(self) -> dict[str, Any]:
-        """What decides the network before it is trained."""
-        return {"name": self.name, **self.options.identity()}
+    room = POLICIES
+    noun = "network"
 
     @property
     def network(self) -> type[Network]:
         """The plug-in."""
-        return plugins.load(POLICIES, self.name, "network")
+        return self.plugin

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from agents.core.artifacts import Content, Progress
 from agents.core.items import TrainingData
-from agents.recommenders._k_means import assigned, k_means
 from agents.recommenders._sequential.training import Run, forward, of_like_length, padded, steps
+from agents.training.k_means import assigned, k_means
 from agents.training.weights import Weights, array_of
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class _Run(Run):
             return
         inputs = [self.sequences[user][:-1] for user in users]
         first, second = (
-            self._represented([view(items, self.items, options) for items in inputs], options.dropout)
+            self._represented(
+                [view(items, self.items, options) for items in inputs], options.dropout
+            )
             for _ in range(2)
         )
         intents = self.intents[torch.tensor(users, device=self.device)]
@@ -74,6 +76,12 @@ class _Run(Run):
             first, second, options.temperature
         )
         loss.backward()
+
+    def _views(self, users: Sequence[int]) -> Tensor:
+        """(users, d): representations of one view of each sequence."""
+        inputs = [self.sequences[user][:-1] for user in users]
+        views = [view(items, self.items, self.options) for items in inputs]
+        return self._represented(views, self.options.dropout)
 
     def _represented(self, inputs: Sequence[np.ndarray], dropout: float) -> Tensor:
         """(sequences, d): the mean of the outputs over each sequence's positions."""

@@ -53,7 +53,7 @@ def test_a_recommender_is_named_alone_or_with_options():
 
 def test_options_that_cannot_change_the_outcome_are_not_in_the_identity_of_what_uses_it():
     ref = RecommenderRef.model_validate({"name": "sasrec", "threads": 2})
-    assert ref.recipe().identity() == {"recommender": {"name": "sasrec"}, "version": 1}
+    assert ref.recipe().identity() == {"recommender": {"name": "sasrec"}, "version": 2}
     assert _AgentOptions(recommender=ref).identity() == {"recommender": {"name": "sasrec"}}
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from agents.core.errors import UsageError
-from agents.recommenders._k_means import assigned, k_means
 from agents.recommenders._sequential.training import last_outputs
 from agents.recommenders.core import histories, ndcg, target_ranks
 from agents.recommenders.iclrec import ICLRec, training
+from agents.training.k_means import assigned, k_means
 from tests.agents.recommenders.data import SMALL, result_of, rounds, steps_of, trained
 
 TINY = {**SMALL, "name": "iclrec", "intents": 3}
@@ -131,6 +131,6 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.delitem(sys.modules, "agents.recommenders.iclrec.training", raising=False)
-    monkeypatch.delitem(sys.modules, "agents.recommenders._k_means", raising=False)
+    monkeypatch.delitem(sys.modules, "agents.training.k_means", raising=False)
     with pytest.raises(UsageError, match=r"trained with sklearn.*\.\[train\]"):
         steps_of(TINY, rounds())
