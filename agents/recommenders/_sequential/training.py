@@ -362,8 +362,9 @@ class _CrossEntropy(torch.autograd.Function):
         return summed
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         d_outputs, d_own, d_others = ctx.saved_tensors
+        [scale] = grad_outputs
         return d_outputs * scale, d_own * scale, d_others * scale, None
 
 
