@@ -258,26 +258,25 @@ def _sensitivity(figure: Any, results: Results, spec: FigureSpec, groups: Sequen
         for v in found
     ]  # fmt: skip
     _need((point for column in drawn for point in column), metric)
-    sizes = [len(v.cells) + 1 for v in found]
-    panels = figure.subplots(1, len(found), squeeze=False, sharey=True, width_ratios=sizes)[0]
+    rows = [len(v.cells) for v in found]
+    # A row for each value, so that no label meets another one.
+    figure.set_size_inches(figure.get_figwidth(), 0.45 + 0.3 * len(found) + 0.17 * sum(rows))
+    panels = figure.subplots(len(found), 1, squeeze=False, sharex=True, height_ratios=rows)[:, 0]
     for axes, v, column in zip(panels, found, drawn, strict=True):
-        axes.axhline(column[v.base].mean, color="#999999", linewidth=0.8, linestyle="--", zorder=1)
+        axes.axvline(column[v.base].mean, color="#999999", linewidth=0.8, linestyle="--", zorder=1)
         for n, point in enumerate(column):
             axes.errorbar(
-                n, point.mean, yerr=_reach([point]), color=COLOURS[0], marker="o", capsize=2,
+                point.mean, n, xerr=_reach([point]), color=COLOURS[0], marker="o", capsize=2,
                 capthick=0.8, elinewidth=0.8, linestyle="none",
                 markerfacecolor=COLOURS[0] if n == v.base else "white",
             )  # fmt: skip
-        steep = max(map(len, v.labels)) > 6
-        axes.set_xticks(
-            range(len(v.labels)), [g.label for g in _with_room([Group(x, []) for x in v.labels])],
-            rotation=40 if steep else 0, ha="right" if steep else "center",
-            rotation_mode="anchor",
-        )  # fmt: skip
-        axes.set(xlabel=v.axis)
-        axes.margins(x=0.25)
-        axes.grid(False, axis="x")
-    panels[0].set_ylabel(_named(metric))
+        room = 24 if spec.width == "column" else _LABEL
+        labels = _with_room([Group(label, []) for label in v.labels], room)
+        axes.set_yticks(range(len(labels)), [group.label for group in labels])
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.set_title(v.axis, loc="left")
+        axes.grid(False, axis="y")
+    panels[-1].set_xlabel(_named(metric))
 
 
 def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[Group]) -> None:
@@ -366,12 +365,12 @@ def _reach(column: Sequence[Point]) -> np.ndarray:
     )
 
 
-def _with_room(groups: Sequence[Group]) -> list[Group]:
+def _with_room(groups: Sequence[Group], room: int = _LABEL) -> list[Group]:
     """The groups with labels that leave room for the figure. Cut ones keep both ends: options that
     differ may be the last ones."""
-    begin, end = _LABEL * 2 // 5, _LABEL * 3 // 5 - 1
+    begin, end = room * 2 // 5, room * 3 // 5 - 1
     short = [
-        group.label if len(group.label) <= _LABEL else f"{group.label[:begin]}…{group.label[-end:]}"
+        group.label if len(group.label) <= room else f"{group.label[:begin]}…{group.label[-end:]}"
         for group in groups
     ]
     return [

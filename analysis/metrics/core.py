@@ -73,6 +73,8 @@ class Metric:
     of_success: bool = False
     most: float | None = None
     """Of a rate: what an episode with a success counts (1, or 100 for per cent); others count 0."""
+    is_share: bool = False
+    """Whether it is between 0 and 1, without being a rate of episodes."""
     judge: JudgeWanted | None = None
     undefined: str = ""
     """The episodes that do not define it, in words."""
@@ -81,6 +83,11 @@ class Metric:
     clean: bool = False
     group: str = ""
     """The group of users that it is about, or one of `OVERALL`; empty for all users."""
+
+    @property
+    def highest(self) -> float | None:
+        """What no mean of it can exceed, where that is known; none is then below 0."""
+        return 1.0 if self.is_share else self.most
 
 
 def parse(text: str) -> Metric:

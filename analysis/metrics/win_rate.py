@@ -21,4 +21,5 @@ def win_rate(argument: str | None) -> Metric:
         per_attempt="SELECT attempt_id, count(*) FILTER (WHERE result = 1) AS num, "
         f"count(*) AS den FROM ({sides()}) WHERE dimension = {literal(dimension)} GROUP BY ALL",
         judge=JudgeWanted("pairwise", label, dimension),
+        is_share=True,
     )

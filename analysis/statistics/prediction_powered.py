@@ -15,6 +15,7 @@ x N / (n + N), with N unlabelled).
 - The unit is the case: its dialogues, over seeds and pairs of cells, are not independent. The error
   is that of the linearised estimate, clustered by case; the interval is t with one degree of
   freedom less than there are labelled cases.
+- An estimate may exceed what a share can be; it and its interval end at 0 and 1 (`within`).
 - Labelled dialogues must be a random sample, as `crsweep annotate export` draws them without
   `--where`; `draws` says where they are not. What people were not asked about, such as an item's
   acceptance, is taken as it is.
@@ -70,6 +71,7 @@ class Labelled:
         said = read_scores(results, as_people_say, complete_only=complete_only).values
         whole = Metric("x.num", "x.den", labelled(judge.label, judge.plugin))
         covered = read_scores(results, whole, complete_only=complete_only).values
+        self._highest = metric.highest
         self._sources = of_judge.sources
         self._judge = of_judge.values
         self._judged = np.isfinite(covered)
@@ -78,7 +80,8 @@ class Labelled:
 
     def cell(self, cell: int) -> Corrected | None:
         """The mean of one cell; None with less than two labelled cases."""
-        return prediction_powered(self._judge[cell], self._people[cell], self._judged[cell])
+        found = prediction_powered(self._judge[cell], self._people[cell], self._judged[cell])
+        return None if found is None else within(found, 0.0, self._highest)
 
     def difference(self, pairs: Sequence[tuple[int, int]]) -> Corrected | None:
         """The mean difference of pairs of cells, over the dialogues of one case and seed that both
@@ -98,7 +101,24 @@ class Labelled:
         if not parts:
             return None
         judge, people, judged = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return prediction_powered(judge, people, judged == 1)
+        found = prediction_powered(judge, people, judged == 1)
+        lowest = None if self._highest is None else -self._highest
+        return None if found is None else within(found, lowest, self._highest)
+
+
+def within(found: Corrected, lowest: float | None, highest: float | None) -> Corrected:
+    """`found` without what no mean can be: the corrected one, and its interval, are cut off there.
+
+    An interval keeps its coverage, because what is cut off cannot be the truth. Nothing is cut off
+    with `highest` None.
+    """
+    if lowest is None or highest is None:
+        return found
+
+    def cut(value: float) -> float:
+        return min(max(value, lowest), highest)
+
+    return replace(found, corrected=cut(found.corrected), low=cut(found.low), high=cut(found.high))
 
 
 def prediction_powered(

@@ -37,6 +37,7 @@ def notes(results: Results, metrics: Sequence[Metric], rows: Sequence[TableRow])
     for label, plugin in wanted.items():
         assert label is not None  # filled in by `judged_by`
         lines += missing(results, label)
+        lines += _uneven(results, label)
         lines += _labelled(results, plugin)
         if plugin == "intention":
             intentions[label] = _intentions(results, label)
@@ -89,6 +90,26 @@ def missing(results: Results, label: str) -> Iterator[str]:
         yield (
             f"judge {label}: {failed:,} {what} failed, left out; `crsweep status DIR` says how to "
             "run them again"
+        )
+
+
+def _uneven(results: Results, label: str) -> Iterator[str]:
+    """That dialogues in `scored` have different numbers of a judge's samples."""
+    (wanted,) = (judge.samples for judge in results.manifest.judges if judge.title == label)
+    ((read, short),) = results.query(
+        "SELECT count(*), count(*) FILTER (WHERE samples < ?) FROM ("
+        "SELECT min(samples) AS samples FROM ("
+        "SELECT attempt_id, count(DISTINCT sample) AS samples FROM judgements "
+        "SEMI JOIN scored USING (attempt_id) "
+        f"WHERE judge = {literal(label)} AND annotator IS NULL AND status <> 'failed' "
+        'GROUP BY attempt_id, other_attempt_id, prefix, "order", turn, item, dimension) '
+        "GROUP BY attempt_id)",
+        [wanted],
+    ).fetchall()
+    if short:
+        yield (
+            f"judge {label}: {short:,} of {read:,} dialogues have fewer than {wanted} samples; "
+            "each dialogue counts once, as the mean of those that it has"
         )
 
 

@@ -23,6 +23,18 @@ def show_judgements(results: Results, command: str, console: Console) -> None:
         "count(*) FILTER (WHERE status = 'unparsed'), avg(value) "
         "FROM judgements WHERE annotator IS NULL GROUP BY ALL ORDER BY 1, min(task_id), 2"
     ).fetchall()
+    other = results.query(
+        "SELECT j.judge, count(DISTINCT j.episode_id) FROM all_judgements j "
+        "ANTI JOIN plan_judges p ON p.judge_digest = j.judge_digest "
+        "WHERE j.annotator IS NULL AND j.status <> 'failed' GROUP BY j.judge ORDER BY j.judge"
+    ).fetchall()
+    if other:
+        named = ", ".join(f"{judge} ({count:,} dialogues)" for judge, count in other)
+        console.print(
+            f"earlier verdicts are kept, but no table shows them: {named}. Tables show the judges "
+            "that judged last; list both (judges=[...]) to see both, which repeats no call",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
     if not rows:
         return
     table = Table("judge", "dimension", "verdicts", "valid", "unparsed", "mean", box=None)

@@ -67,6 +67,18 @@ def test_samples_of_a_turn_are_averaged_before_turns_are(tmp_path):
     assert value_of(built, tmp_path, "cred_per_turn").mean == pytest.approx((4 + 1) / 2)
 
 
+def test_dialogues_with_fewer_samples_than_the_judge_is_asked_for_are_counted_below(tmp_path):
+    built = one_cell(3)
+    judge = built.judge("credibility", "credibility", samples=2)
+    for case, turns in zip(built.case_ids, ((2, 2), (2, 1), (1, 1)), strict=True):
+        episode = built.episode(built.cells[0], case, 0)
+        for turn, samples in enumerate(turns, start=1):
+            for sample in range(samples):
+                built.verdict(judge, episode, "credibility", 4, turn=turn, sample=sample)
+    (note,) = (n for n in table_of(built, tmp_path, "cred_per_turn").notes if "samples" in n)
+    assert note.startswith("judge credibility: 2 of 3 dialogues have fewer than 2 samples; each")
+
+
 def test_the_table_has_mean_and_deviation_over_seeds_and_compare_pairs_cases(tmp_path):
     built = Built(grid_of("a", "b", backbones=["s"]), seeds=[0, 1])
     judge = built.judge("credibility", "credibility")

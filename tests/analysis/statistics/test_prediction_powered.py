@@ -7,13 +7,15 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 import analysis
 from agents.core.errors import UsageError
 from analysis.results import Results
 from analysis.statistics.corrected import as_csv, make_corrected, sheet
-from analysis.statistics.prediction_powered import Corrected, prediction_powered
+from analysis.statistics.prediction_powered import Corrected, prediction_powered, within
 from analysis.tables.table import make_table
 from runner.commands.compare import show_comparison
 from tests.analysis.builder import Built, grid_of
@@ -205,8 +207,22 @@ def test_a_win_rate_is_corrected_by_the_majority_of_people(tmp_path):
     f = np.array(says, float)[:, None]
     y = np.array([1, 0, 0, np.nan, np.nan, np.nan])[:, None]
     lost = np.array([0, 1, 0, np.nan, np.nan, np.nan])[:, None]
-    assert first.found == corrected(f, y)
-    assert second.found == corrected(1 - f, lost)
+    assert first.found == within(corrected(f, y), 0, 1)
+    assert second.found == within(corrected(1 - f, lost), 0, 1)
+    assert first.found is not None
+    assert (corrected(f, y).high > 1, first.found.high) == (True, 1)
+
+
+@given(
+    st.lists(st.floats(-2, 3), min_size=3, max_size=3).map(sorted), st.sampled_from([1.0, 100.0])
+)
+def test_what_no_share_can_be_is_cut_off_and_nothing_else(values, highest):
+    low, mean, high = values
+    found = Corrected(0.5, 0.5, mean, 0.1, low, high, 0.5, 9, 9, 99)
+    cut = within(found, 0.0, highest)
+    for before, after in zip(values, (cut.low, cut.corrected, cut.high), strict=True):
+        assert after == (before if 0 <= before <= highest else 0 if before < 0 else highest)
+    assert within(found, None, None) == found
 
 
 def test_persuasiveness_of_rejections_is_known_without_a_label(tmp_path):

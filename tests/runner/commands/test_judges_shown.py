@@ -34,5 +34,11 @@ def test_plan_doctor_judge_and_status_show_them(tmp_path, crsweep):
     judged = crsweep("judge", out)
     assert "nothing to judge" in judged.stdout
     assert "persuasiveness" in judged.stdout
+    replaced = crsweep("judge", out, "judges=[relevance]").stdout
+    assert (
+        "earlier verdicts are kept, but no table shows them: credibility (16 dialogues), "
+        in replaced
+    )
+    assert "repeats no call" in replaced
     refused = crsweep("judge", out, "--only", "relevence", check=2)
     assert "did you mean 'relevance'?" in refused.stderr
