@@ -58,7 +58,7 @@ class Rewards(NamedTuple):
 
 @dataclass
 class Clock:
-    """Where the time goes: seconds by `user`, `state`, `network`, `replay`.
+    """Where the time goes: seconds by `user`, `state`, `network`, `replay` and `feedback`.
 
     By the clock on the wall: asking for the time of the core costs more than some of the parts."""
 

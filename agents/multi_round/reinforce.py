@@ -1,7 +1,7 @@
-"""The policy network of `ear` and `crm`, and its training.
+"""The policy networks of `ear`, `crm` and `crif`, and their training.
 
-- Both networks are perceptrons with one hidden layer over a state vector. They choose one of the
-  questions, or to recommend (EAR, section 4.2; CRM, section 3.3).
+- The networks are perceptrons with one hidden layer over a state vector. Those of `ear` and `crm`
+  choose one of the questions, or to recommend (EAR, section 4.2; CRM, section 3.3).
 - First they imitate the rule Max Entropy (EAR, section 5.2.3: the network is initialised from
   rule-based dialogues), then they learn by REINFORCE with discounted returns (EAR, eq. 12).
 
@@ -21,14 +21,14 @@ from pydantic import Field
 from agents.core.artifacts import Content
 from agents.core.items import Catalogue
 from agents.multi_round.policy import MaxEntropy, Policy, shown_items
-from agents.multi_round.practice import Practice, Rewards
+from agents.multi_round.practice import Game, Practice, Rewards
 from agents.multi_round.rounds import Decisions, Rounds
 from agents.multi_round.trained import PolicyRecipe, PolicyTraining, TrainedOptions
 
 _NEVER = -1e9
 
 
-class ReinforceOptions(TrainedOptions):
+class NetworkOptions(TrainedOptions):
     """Options of agents whose network is trained by REINFORCE."""
 
     hidden: Annotated[int, Field(ge=1, le=4096)] = 64
@@ -40,12 +40,20 @@ class ReinforceOptions(TrainedOptions):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     discount: Annotated[float, Field(ge=0, le=1)] = 0.7
     reward_success: float = 1.0
-    reward_yes: float = 0.1
-    """When the user has an attribute that was asked about."""
     reward_turn: float = -0.1
     """In every turn without success."""
     reward_quit: float = -0.3
     """When the dialogue ends without success."""
+
+    @abstractmethod
+    def rewards(self) -> Rewards: ...
+
+
+class ReinforceOptions(NetworkOptions):
+    """Options of agents whose rewards are given."""
+
+    reward_yes: float = 0.1
+    """When the user has an attribute that was asked about."""
 
     def rewards(self) -> Rewards:
         turn = self.reward_turn
@@ -53,7 +61,9 @@ class ReinforceOptions(TrainedOptions):
 
 
 class NetworkPolicy(Policy):
-    """Chooses by a state vector, which subclasses make of what the agent knows."""
+    """Chooses by a state vector, which subclasses make of what the agent knows.
+
+    Its actions are the questions and, last, to recommend, unless a subclass has others."""
 
     def __init__(self, content: Content, turns: int) -> None:
         self._weights = content.arrays
@@ -67,20 +77,24 @@ class NetworkPolicy(Policy):
         w = self._weights
         inner = np.maximum(self.states(rounds, rows) @ w["inner"] + w["inner_bias"], 0)
         logits = inner @ w["outer"] + w["outer_bias"]
-        return decisions(np.where(open_actions(rounds, rows), logits, -np.inf), rounds, rows, shown)
+        values = np.where(self.open_actions(rounds, rows), logits, -np.inf)
+        return self.decisions(values.argmax(axis=1), rounds, rows, shown)
 
+    def open_actions(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
+        """(rows, actions), bool: what can be done; recommending, which is last, always can."""
+        always = np.ones((len(rows), 1), bool)
+        return np.concatenate([rounds.reachable(rows), always], axis=1)
 
-def open_actions(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
-    """(rows, questions + 1), bool: what can be done; recommending, which is last, always can."""
-    always = np.ones((len(rows), 1), bool)
-    return np.concatenate([rounds.reachable(rows), always], axis=1)
+    def decisions(
+        self, actions: np.ndarray, rounds: Rounds, rows: np.ndarray, shown: int
+    ) -> Decisions:
+        """What the actions (rows,) mean."""
+        questions = np.where(actions == len(rounds.space.questions), -1, actions)
+        return Decisions(questions, shown_items(rounds, rows, questions < 0, shown))
 
-
-def decisions(values: np.ndarray, rounds: Rounds, rows: np.ndarray, shown: int) -> Decisions:
-    """The actions with the highest values (rows, questions + 1)."""
-    chosen = values.argmax(axis=1)
-    questions = np.where(chosen == values.shape[1] - 1, -1, chosen)
-    return Decisions(questions, shown_items(rounds, rows, questions < 0, shown))
+    def actions_of(self, questions: np.ndarray) -> np.ndarray:
+        """The actions that ask `questions` (rows,); -1: recommends."""
+        return np.where(questions < 0, self._weights["outer"].shape[1] - 1, questions)
 
 
 class ReinforceRecipe(PolicyRecipe):
@@ -96,7 +110,7 @@ class ReinforceRecipe(PolicyRecipe):
     def short(self) -> Any:
         return self.options.model_copy(update={"imitated": 1, "updates": 1, "at_once": 8})
 
-    def training(self, practice: Practice, seed: int, state: Content | None) -> Training:
+    def training(self, practice: Practice, seed: int, state: Content | None) -> PolicyTraining:
         return Training(self, practice, seed, state)
 
     def load(self, content: Content, catalogue: Catalogue) -> NetworkPolicy:
@@ -106,7 +120,9 @@ class ReinforceRecipe(PolicyRecipe):
         return self.policy_class(content, self.options.turns)
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
+    """What was seen, what could be done and what was done in one turn of the dialogues `rows`."""
+
     states: np.ndarray
     open_now: np.ndarray
     actions: np.ndarray
@@ -124,7 +140,7 @@ class Training(PolicyTraining):
         super().__init__(practice, seed)
         self._torch, self._helpers = torch, helpers
         self.recipe = recipe
-        self.options: ReinforceOptions = recipe.options
+        self.options: NetworkOptions = recipe.options
         self.most = self.options.imitated + self.options.updates
         self.device = helpers.device_of(f"the agent {recipe.name!r}", self.options.device)
         self.update = 0
@@ -144,8 +160,9 @@ class Training(PolicyTraining):
         rounds, _, _ = self.practice.deal(np.random.default_rng(0), 1)
         probe = self.recipe.policy_of(Content({}, {}))
         probe.begin(rounds)
-        inputs = probe.states(rounds, np.zeros(1, np.int64)).shape[1]
-        hidden, outputs = self.options.hidden, len(self.practice.space.questions) + 1
+        one = np.zeros(1, np.int64)
+        inputs = probe.states(rounds, one).shape[1]
+        hidden, outputs = self.options.hidden, probe.open_actions(rounds, one).shape[1]
         drawn = {
             "inner": rng.standard_normal((inputs, hidden)) * (2 / inputs) ** 0.5,
             "outer": rng.standard_normal((hidden, outputs)) * 0.1 * hidden**-0.5,
@@ -177,13 +194,11 @@ class Training(PolicyTraining):
             policy.begin(rounds)
             steps, rewards = [], np.zeros((len(rounds), self.options.turns), np.float32)
             while len(rows := game.rows):
-                step = self._act(policy, rounds, rows, rng, imitates)
+                step = self._act(policy, game, rng, imitates)
                 steps.append(step)
-                questions = step.actions.copy()
-                questions[questions == len(self.practice.space.questions)] = -1
                 with self.clock.on("state"):
-                    best = shown_items(rounds, rows, questions < 0, self.options.shown)
-                turn = game.play(Decisions(questions, best))
+                    decided = policy.decisions(step.actions, rounds, rows, self.options.shown)
+                turn = game.play(decided)
                 rewards[rows, game.turn - 1] = turn.rewards
             with self.clock.on("network"):
                 loss = self._learn(steps, rewards, imitates)
@@ -192,24 +207,24 @@ class Training(PolicyTraining):
     def _act(
         self,
         policy: NetworkPolicy,
-        rounds: Rounds,
-        rows: np.ndarray,
+        game: Game,
         rng: np.random.Generator,
         imitates: bool,
-    ) -> _Step:
+    ) -> Step:
+        rounds, rows = game.rounds, game.rows
         with self.clock.on("state"):
-            states, open_now = policy.states(rounds, rows), open_actions(rounds, rows)
+            states, open_now = policy.states(rounds, rows), policy.open_actions(rounds, rows)
         if imitates:
             dice = rng.random(len(rows))
             questions, _ = MaxEntropy().decide(rounds, rows, dice, self.options.shown)
-            actions = np.where(questions < 0, open_now.shape[1] - 1, questions)
+            actions = policy.actions_of(questions)
         else:
             with self.clock.on("network"), self._torch.no_grad():
                 logits = self._logits(states).cpu().numpy()
             # The highest of logits with Gumbel noise is a draw from their softmax.
             noise = rng.gumbel(size=logits.shape)
             actions = np.where(open_now, logits + noise, -np.inf).argmax(axis=1)
-        return _Step(states, open_now, actions, rows)
+        return Step(states, open_now, actions, rows)
 
     def _logits(self, states: np.ndarray) -> Any:
         w = self.weights
@@ -217,7 +232,15 @@ class Training(PolicyTraining):
         inner = self._torch.relu(given @ w["inner"] + w["inner_bias"])
         return inner @ w["outer"] + w["outer_bias"]
 
-    def _learn(self, steps: list[_Step], rewards: np.ndarray, imitates: bool) -> float:
+    def _learn(self, steps: list[Step], rewards: np.ndarray, imitates: bool) -> float:
+        loss = self._loss(steps, rewards, imitates)
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        return float(loss.detach())
+
+    def _loss(self, steps: list[Step], rewards: np.ndarray, imitates: bool) -> Any:
+        """Of all turns of a batch; `rewards` (dialogues, turns)."""
         returns = np.zeros_like(rewards)
         ahead = np.zeros(len(rewards), np.float32)
         for turn in reversed(range(len(steps))):
@@ -234,11 +257,7 @@ class Training(PolicyTraining):
         actions = torch.from_numpy(np.concatenate([step.actions for step in steps]))
         chosen = chances.gather(1, actions.to(self.device)[:, None])[:, 0]
         given = torch.from_numpy(np.concatenate(weights).astype(np.float32)).to(self.device)
-        loss = -(given * chosen).mean()
-        self.adam.zero_grad()
-        loss.backward()
-        self.adam.step()
-        return float(loss.detach())
+        return -(given * chosen).mean()
 
     def state(self) -> Content:
         arrays = self._helpers.weight_arrays(self.weights, {})

@@ -114,6 +114,25 @@ class Rounds:
         found -= self.vectors.penalties[self.refused[row]][:, items].sum(axis=0)
         return found.astype(np.float32)
 
+    def rank_of(
+        self, row: int, item: int, liked: np.ndarray, disliked: np.ndarray
+    ) -> tuple[int, int]:
+        """The rank of a candidate by score, from 0, and the number of candidates, in one dialogue,
+        if the user also likes and dislikes these facts (positions; none that is known)."""
+        items, scores = self._look(row)
+        has = self.vectors.has[items].astype(bool)
+        kept = has[:, liked].all(axis=1)
+        if self.exclude:
+            kept &= ~has[:, disliked].any(axis=1)
+        items, scores = items[kept], scores[kept]
+        for fact in liked:
+            scores = scores + self.vectors.facts_items[fact, items]
+        for fact in disliked:
+            scores = scores - self.vectors.penalties[fact, items]
+        own = scores[items == item]
+        before = (scores > own) | ((scores == own) & (items < item))
+        return int(before.sum()), len(items)
+
     def learn(self, rows: np.ndarray, liked: np.ndarray, disliked: np.ndarray) -> None:
         """Notes facts, (rows, facts) each. Where no candidate has what was newly accepted, the
         candidates stay: such a user contradicts itself."""

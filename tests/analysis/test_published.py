@@ -295,8 +295,7 @@ def test_every_table_uses_words_that_exist(name):
 
 
 # Agents of published rows that crsweep does not have.
-# Agents of published rows that crsweep does not have.
-NOT_BUILT = {"crif", "scpr"}
+NOT_BUILT = {"scpr"}
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ fast they are.
     DATA_ROOT=... python -m tests.bench.classic speed
     DATA_ROOT=... python -m tests.bench.classic lastfm --agents ear --seeds 0 1 2
 
-`toy`: the success of `ear`, `crm` and `unicorn` with 5 seeds in `tests.agents.multi_round.toy`,
-where the best policy has 1. The limit is 0.95. Average turns are printed too (best: 2.33), but only
-the rewards of `ear` and `crm` ask for few: those of UNICORN pay 0.01 for every "yes", also for one
-that was known.
+`toy`: the success of `ear`, `crm`, `crif` and `unicorn` with 5 seeds in
+`tests.agents.multi_round.toy`, where the best policy has 1. The limit is 0.95. Average turns are
+printed too (best: 2.33), but only the rewards of `ear`, `crm` and `crif` ask for few: those of
+UNICORN pay 0.01 for every "yes", also for one that was known.
 
 `speed`: on LastFM, one round of training for each agent, with the shares of network, replay, user
 and state (candidates, scores, entropies); and evaluation, many dialogues at once. All in dialogues
@@ -55,6 +55,7 @@ REINFORCE = {"imitated": 20, "updates": 100, "at_once": 64, "lr": 0.01}
 TOY = {
     "ear": REINFORCE,
     "crm": REINFORCE,
+    "crif": {"updates": 120, "at_once": 64, "lr": 0.01},
     "unicorn": {
         "dialogues": 5000,
         "at_once": 32,
@@ -69,6 +70,7 @@ TOY = {
 ROUND = {
     "ear": {"imitated": 0, "updates": 1},
     "crm": {"imitated": 0, "updates": 1},
+    "crif": {"updates": 1},
     "unicorn": {"dialogues": 128},
 }
 

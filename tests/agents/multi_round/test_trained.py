@@ -11,7 +11,6 @@ from agents.core.errors import DataError
 from agents.core.items import Pairs
 from agents.multi_round.agent import VECTORS
 from agents.multi_round.practice import Clock, Game, Practice, Rewards
-from agents.multi_round.reinforce import open_actions
 from agents.multi_round.trained import POLICY
 from simulators.domains.lastfm import LastFM
 from tests.agents.multi_round import toy, worlds
@@ -20,6 +19,7 @@ from tests.fixtures_scpr import write_lastfm
 SMALL = {
     "ear": {"imitated": 2, "updates": 3, "at_once": 8, "hidden": 6},
     "crm": {"imitated": 2, "updates": 3, "at_once": 8, "hidden": 6},
+    "crif": {"imitated": 2, "updates": 3, "at_once": 8, "hidden": 6},
     "unicorn": {
         "dialogues": 40, "at_once": 8, "batch_size": 8, "updates_every": 8, "hidden": 8,
         "replay": 40,
@@ -51,7 +51,7 @@ def test_training_resumes_to_the_bit_and_keeps_its_curve(name):
     assert other.digest() != whole.digest()
 
 
-@pytest.mark.parametrize("name", ["ear", "crm"])
+@pytest.mark.parametrize("name", ["ear", "crm", "crif"])
 def test_a_trained_policy_reaches_the_best_one(name):
     practice = toy.toy(seed=1)
     recipe = recipe_of(name, imitated=10, updates=80, at_once=64, lr=0.01)
@@ -125,7 +125,7 @@ def test_practice_deals_reachable_targets_without_the_history():
     assert rounds.candidates(0).tolist() == [1, 2, 3]
     assert rounds.candidates(1).tolist() == [2, 3]
     assert rounds.histories.tolist() == [[0, -1], [0, 1]]
-    assert open_actions(rounds, np.array([0]))[0].tolist() == [True, True, True]
+    assert rounds.reachable(np.array([0]))[0].tolist() == [True, True]
     assert users.targets.tolist() == [1, 3]
     repeating = Practice(data, worlds.vectors_for(toy_space(catalogue), users=2), rules(True))
     assert repeating.of(practice.users, practice.targets)[0].candidates(1).tolist() == [0, 1, 2, 3]
