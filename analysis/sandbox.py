@@ -136,7 +136,7 @@ def limited(db: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
     except (duckdb.InterruptException, UsageError):
         if over.is_set():
             raise UsageError(
-                f"SQL: the query took longer than {seconds:g} s (--timeout gives it more)"
+                f"SQL: the query took longer than {seconds:g} s (raise it with --timeout)"
             ) from None
         raise
     finally:

@@ -234,7 +234,7 @@ class _Expansion:
             return _text(node)
         form = dict(_SCHEMA).get(tag)
         if form is None:
-            raise NotYaml(line, f"the tag {_shown_tag(node.tag)} has no use in a sweep file")
+            raise NotYaml(line, f"the tag {_shown_tag(node.tag)} is not supported in sweep files")
         if form.match(written) is None and not (tag == "float" and _INT.match(written)):
             raise NotYaml(line, f"{written!r} is not of the type {_shown_tag(node.tag)}")
         value = _value_of(tag, written, line)
@@ -278,7 +278,8 @@ def _mappings_of(node: Node, line: int) -> Iterator[Node]:
 def _only_tag(node: Node, kind: str) -> None:
     if node.tag != _TAG + kind:
         raise NotYaml(
-            node.start_mark.line + 1, f"the tag {_shown_tag(node.tag)} has no use in a sweep file"
+            node.start_mark.line + 1,
+            f"the tag {_shown_tag(node.tag)} is not supported in sweep files",
         )
 
 

@@ -134,7 +134,7 @@ class Cases(_Part):
     @classmethod
     def _each_once(cls, by: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(by)) < len(by):
-            raise ValueError("expected each of openness and style at most once")
+            raise ValueError("expected openness and style at most once each")
         return by
 
 

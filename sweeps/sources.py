@@ -212,7 +212,7 @@ def _order(ids: Sequence[str], sample_seed: int) -> list[int]:
     except (AttributeError, UnicodeEncodeError):
         odd = next(i for i in ids if not isinstance(i, str) or repaired(i) != i)
         raise DataError(
-            f"a case has the id {odd!r}; expected a string of whole characters"
+            f"a case has the id {odd!r}; expected a string without lone surrogates"
         ) from None
 
 

@@ -55,7 +55,7 @@ class MemoryOptions(Options):
     @model_validator(mode="after")
     def _only_offline_has_a_size(self) -> Self:
         if (self.kind == "offline") != (self.size is not None):
-            raise ValueError("an offline memory has a `size`, and an online one has none")
+            raise ValueError("an offline memory needs a `size`, and an online one takes none")
         return self
 
 

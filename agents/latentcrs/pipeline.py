@@ -95,7 +95,7 @@ class Windows(FitRecipe):
         held = np.array([u for u in able if data.validation[u] >= 0], np.int64)
         if not len(able) or not len(held):
             raise DataError(
-                "latentcrs has nothing to learn: no user has two training interactions and a "
+                "latentcrs cannot be trained: no user has two training interactions and a "
                 "validation item"
             )
         chosen = drawn.permutation(able)[: self.users]

@@ -105,7 +105,7 @@ class _Run:
         batches: int | None,
     ) -> None:
         if data.catalogue is None:
-            raise DataError("vectors of facts need a catalogue; found interactions alone")
+            raise DataError("vectors of facts need a catalogue; found only interactions")
         if not len(data.interactions):
             raise DataError("vectors cannot be trained: there is no training interaction")
         self.options, self.seed, self.data = options, seed, data

@@ -197,8 +197,8 @@ def curves(results: Results, wanted: Sequence[str], axis: str | None) -> dict[st
     ).fetchall()
     if not rows:
         raise UsageError(
-            f"{results.folder} has no training curves, there is nothing to draw: none of its "
-            "artifacts was trained in steps since curves are recorded"
+            f"{results.folder} has no training curves, there is nothing to draw: its artifacts "
+            "were not trained in steps, or were trained before curves were recorded"
         )
     measured = sorted({row[0] for row in rows})
     for name in wanted:

@@ -219,7 +219,7 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gr
         axes.set_ylabel("share of strategies" if spec.of == "strategy" else "share of actions")
     for axes in panels[-across:]:
         axes.set_xlabel(
-            "part of the dialogue\nturns" if spec.parts else "turn\ndialogues that got there"
+            "part of the dialogue\nturns" if spec.parts else "turn\ndialogues that reached it"
         )
     _legend(figure, panels[0])
 

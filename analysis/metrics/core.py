@@ -259,8 +259,8 @@ def with_label(argument: str | None, metric: str, example: str) -> tuple[str, st
     if not value or (colon and not label):
         found = metric if argument is None else f"{metric}@{argument}"
         raise UsageError(
-            f"metric {found!r}: expected such as {metric}@{example}, or {metric}@{example}:LABEL "
-            "for one of several judges"
+            f"metric {found!r}: expected, for example, {metric}@{example}, or "
+            f"{metric}@{example}:LABEL for one of several judges"
         )
     return value, label or None
 

@@ -139,7 +139,7 @@ def _data(results: Results) -> Iterator[str]:
             f"fingerprint {source.fingerprint}",
         ]
         rows.append((source.dataset or source.domain, ", ".join(filter(None, words))))
-    seeds = f"{', '.join(map(str, m.seeds))}; between seeds varies: {m.seed_varies}"
+    seeds = f"{', '.join(map(str, m.seeds))}; seeds vary: {m.seed_varies}"
     yield from _facts([*rows, ("seeds", seeds)], "")
 
 

@@ -149,7 +149,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
         ("ended", clock(m.ended) if m.ended else "not yet"),
         ("revision of crsweep", f"{m.revision or 'unknown'}{dirty}"),
         ("schema version", str(m.schema_version)),
-        ("seeds", f"{', '.join(map(str, m.seeds))} (between seeds varies: {m.seed_varies})"),
+        ("seeds", f"{', '.join(map(str, m.seeds))} (they vary: {m.seed_varies})"),
         *(
             (
                 f"data: {source.dataset or source.domain}",

@@ -83,7 +83,7 @@ def make_agreement(results: Results, title: str | None = None) -> AgreementTable
     people = _people(results)
     if not people:
         raise UsageError(
-            f"{results.folder} has no labels of people; `crsweep annotate` asks for them"
+            f"{results.folder} has no labels by people; collect some with `crsweep annotate`"
         )
     rows: list[AgreementRow] = []
     chosen = [judge for judge in judges if title in (None, judge.title) and judge.name in people]
@@ -96,7 +96,7 @@ def make_agreement(results: Results, title: str | None = None) -> AgreementTable
             for dimension, labels in dimensions.items():
                 rows += _among_people(name, dimension, labels)
     if title is not None and not chosen:
-        raise UsageError(f"people have labelled nothing that the judge {title!r} judges")
+        raise UsageError(f"there are no labels by people of what the judge {title!r} judges")
     return AgreementTable(rows, [*_NOTES, *watermarks(results)])
 
 

@@ -133,14 +133,14 @@ def advice(found: Components, *, shared: bool) -> str:
     cases, seeds = found.cases, found.seeds
     now = found.error(cases, seeds, shared=shared)
     if now == 0:
-        return "nothing varies; more of anything changes nothing"
+        return "nothing varies, so more cases or seeds change nothing"
     more = max(1, round(cases / seeds))
     by_cases = found.error(cases + more, seeds, shared=shared)
     by_seeds = found.error(cases, seeds + 1, shared=shared)
     if seeds == 1:
         return (
-            f"{more:,} more cases: error {now:.4f} -> {by_cases:.4f}; what a second seed brings is "
-            "unknown with one seed"
+            f"{more:,} more cases: error {now:.4f} -> {by_cases:.4f}; with one seed, the effect "
+            "of a second one is unknown"
         )
     better = "cases" if by_cases <= by_seeds else "seeds"
     return (

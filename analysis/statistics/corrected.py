@@ -73,8 +73,8 @@ def make_corrected(
     if not chosen:
         names = ", ".join(metric.name for metric in judged) or "none"
         raise UsageError(
-            f"{results.folder} has no labels of people for the judged metrics ({names}); "
-            "`crsweep annotate export` asks for them"
+            f"{results.folder} has no labels by people for the judged metrics ({names}); "
+            "collect some with `crsweep annotate export`"
         )
     rows = []
     for metric in chosen:

@@ -47,13 +47,13 @@ class Draw(NamedTuple):
         anything does."""
         if not self.whole_cells:
             return (
-                f"--where {self.where} chose among the dialogues of a cell: these are not a random "
-                "sample of them"
+                f"--where {self.where} selected some of the dialogues of a cell, so they are not a "
+                "random sample"
             )
         if self.complete < self.planned:
             return (
                 f"drawn from the {self.complete:,} of {self.planned:,} planned cases that were "
-                "complete when they were exported"
+                "complete at the time of the export"
             )
         return None
 

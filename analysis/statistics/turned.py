@@ -58,5 +58,5 @@ def _defined(results: Results, part: str, name: str) -> dict[str, Any]:
         return kind(**known[name]).model_dump()
     except (TypeError, ValidationError):
         raise UsageError(
-            f"{results.folder}: the {part[:-1]} {name!r} in its manifest is not one of this crsweep"
+            f"{results.folder}: the {part[:-1]} {name!r} in its manifest is unknown to this version"
         ) from None

@@ -379,8 +379,8 @@ def check_has_dialogues(results: Results) -> None:
 def notes(results: Results) -> list[str]:
     """What a reader must know of the counts."""
     return [
-        "users that record no leak or no decision of a rule have no share of it; repeated words "
-        "are those of an earlier message of the same dialogue; faults are counted where the judge "
-        "`user_review` has read the dialogues",
+        "shares are empty for users that do not record leaks or a rule's decision; repeated words "
+        "repeat an earlier message of the dialogue; faults are counted only in dialogues that the "
+        "judge `user_review` has read",
         *watermarks(results),
     ]

@@ -92,7 +92,7 @@ def _shares(found: Sequence[_Doubts], names: Sequence[str]) -> list[str]:
     lines = [what]
     if any(one.not_clean for one in found):
         lines = [
-            f"not every success can be taken at its word: {what}; `sr_clean@t` counts only "
+            f"some successes are doubtful: {what}; `sr_clean@t` counts only "
             "successes with no leak before them whose acceptance agrees with the targets"
         ]
     for one in sorted(worst):

@@ -91,7 +91,7 @@ def _check(table: Table, rows: Sequence[str], columns: Sequence[str]) -> None:
     ]
     if left:
         raise UsageError(
-            f"several values share a figure: put {', '.join(left)} into the rows or columns too"
+            f"several cells share one entry: put {', '.join(left)} into the rows or columns too"
         )
 
 

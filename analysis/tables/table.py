@@ -17,7 +17,7 @@ from analysis.tables import doubts, verdicts
 # What figures made with a backend are. Named here because analysis knows no workers.
 _WATERMARKS = {
     "rules": "made with the rules backend: they test the plumbing, not language models, and must "
-    "never stand beside published numbers",
+    "never be compared with published figures",
     "latency": "made with the latency backend: random replies, for measuring speed",
 }
 
@@ -309,8 +309,7 @@ def origin_notes(results: Results) -> list[str]:
     manifest = results.manifest
     seeds = max((len(c.seeds) for c in manifest.cells), default=0)
     notes = [
-        f"mean ± sample standard deviation over {seeds} seeds; between seeds varies: "
-        f"{manifest.seed_varies}"
+        f"mean ± sample standard deviation over {seeds} seeds, which vary: {manifest.seed_varies}"
         if seeds > 1
         else "one seed: no standard deviation"
     ]
@@ -336,7 +335,7 @@ def _beyond_the_end(results: Results, metrics: Sequence[Metric]) -> list[str]:
         at = _AT_TURN.fullmatch(metric.name)
         if at is not None and most is not None and int(at[1]) > most:
             found.append(
-                f"{metric.name}: dialogues end after {most} turns, so it is that of {most}"
+                f"{metric.name}: dialogues end after {most} turns, so this is the value at {most}"
             )
     return found
 

@@ -124,7 +124,7 @@ def _labelled(results: Results, plugin: str) -> Iterator[str]:
     if found:
         yield (
             f"people have labelled {found:,} dialogues for {plugin}: `crsweep table DIR "
-            "--corrected` shows its figures corrected by them"
+            "--corrected` corrects its metrics by them"
         )
 
 

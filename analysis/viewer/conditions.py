@@ -86,7 +86,7 @@ def _understood(answer: bytes, code: int) -> np.ndarray:
     if head == b"store":
         raise StoreError(body.decode())
     if head == b"memory" or code < 0:  # ended by a signal: abort() where no memory is left
-        raise UsageError("where: the condition needs more memory than it may have")
+        raise UsageError("where: the condition needs more memory than is allowed")
     raise InternalError(f"the process that answers a condition ended with exit code {code}")
 
 

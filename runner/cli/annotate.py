@@ -30,7 +30,7 @@ def export_form(
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(metavar="SQL", help="Only episodes that match: success, turns > 3."),
+        typer.Option(metavar="SQL", help="SQL condition on episodes: 'success AND turns > 3'."),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write the files.")] = Path(),
     seed: Annotated[

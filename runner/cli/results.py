@@ -267,7 +267,7 @@ def power(
         typer.Option(help="Also within each group of users: openness, style; may be repeated."),
     ] = None,
 ) -> None:
-    """Compute the smallest detectable difference, or how many cases and seeds one needs."""
+    """Compute the smallest detectable difference, or the cases and seeds needed for one."""
     with one_clear_message():
         from runner.commands.power import show_power
 

@@ -43,8 +43,10 @@ def plan(
     address: Address = None,
     out: Out = None,
 ) -> None:
-    """Show cells, progress, model placement and the estimated cost. Writes nothing. With
-    --address, plan on that cluster, for the nodes that it has now."""
+    """Show cells, progress, model placement and the estimated cost. Writes nothing.
+
+    With --address, plan for that cluster, as it is now.
+    """
     with one_clear_message():
         if address is not None:
             if gpus:
@@ -67,8 +69,11 @@ def run(
     accept_artifact_change: AcceptArtifactChange = False,
     wait_for_lease: WaitForLease = 0.0,
 ) -> None:
-    """Run the remaining episodes of a sweep, then print its table. Exit code 0: complete,
-    3: incomplete, 2: invalid input, 1: all is committed, but a later step (printing) failed."""
+    """Run the remaining episodes of a sweep, then print its table.
+
+    Exit code 0: complete, 3: incomplete, 2: invalid input, 1: all is committed, but a later step
+    (printing) failed.
+    """
     with one_clear_message():
         from analysis.results import Results
         from runner.commands.results import show_table
@@ -113,7 +118,7 @@ def judge(
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(metavar="SQL", help="Only episodes that match: success, turns > 3."),
+        typer.Option(metavar="SQL", help="SQL condition on episodes: 'success AND turns > 3'."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="At most N dialogues.")
@@ -123,7 +128,10 @@ def judge(
     accept_artifact_change: AcceptArtifactChange = False,
     wait_for_lease: WaitForLease = 0.0,
 ) -> None:
-    """Judge all or some of a sweep's stored dialogues. Exit codes as for run."""
+    """Judge all or some of a sweep's stored dialogues.
+
+    The exit codes are those of run.
+    """
     with one_clear_message():
         from analysis.results import Results
         from runner.commands.judging import show_judgements
@@ -159,7 +167,10 @@ def prepare(
     accept_artifact_change: AcceptArtifactChange = False,
     wait_for_lease: WaitForLease = 0.0,
 ) -> None:
-    """Make the artifacts that agents need; run no dialogues. Exit code 0: all ready, 3: not all."""
+    """Make the artifacts that agents need, and run no dialogues.
+
+    Exit code 0: all are ready, 3: some are not.
+    """
     with one_clear_message():
         from runner.driver import run as runs
 
@@ -231,8 +242,10 @@ def play(
 def doctor(
     sweep: SweepFile, overrides: Overrides = None, address: Address = None, out: Out = None
 ) -> None:
-    """Check everything that a sweep needs before it runs. Exit code 0: all good, 2: problems. With
-    --address, check that cluster, on every node."""
+    """Check everything that a sweep needs before it runs.
+
+    With --address, check every node of that cluster. Exit code 0: all good, 2: problems.
+    """
     with one_clear_message():
         if address is not None:
             from runner.cli.cluster import elsewhere

@@ -95,8 +95,8 @@ def _of_results(
             continue
         if not found.variance.case and not found.variance.rest and not found.variance.seed:
             lines.append(
-                f"{head}: the two differ in no case, so nothing is known of how much they vary; "
-                "more cases, or an assumed spread (--sd with the sweep file), can tell"
+                f"{head}: the two differ in no case, so their variance is unknown; run more "
+                "cases, or assume a standard deviation (--sd with the sweep file)"
             )
             continue
         design = _Design(
@@ -169,8 +169,8 @@ def _sizes(plan: Plan, by: Sequence[str]) -> dict[int, str]:
                 found.setdefault(of_each[group], {})[group] = None
     if not found:
         raise UsageError(
-            "the plan has no users in groups; expected a domain with profiles, whose cases exist "
-            "(`crsweep prepare SWEEP` has profiles written)"
+            "the users of the plan are in no groups; expected a domain with profiles "
+            "(`crsweep prepare SWEEP` makes them)"
         )
     return {size: ", ".join(groups) for size, groups in sorted(found.items())}
 
@@ -208,8 +208,8 @@ def _lines(variance: Components, design: _Design, detect: float | None) -> list[
     line = f"{cases:,} cases x {seeds} seeds detect a difference of {_number(least)}"
     if design.most is not None and least is not None and least > design.most:
         line = (
-            f"{cases:,} cases x {seeds} seeds detect no difference at all: it would have to be "
-            f"{_number(least)}, and {design.most:g} is the most that there is"
+            f"{cases:,} cases x {seeds} seeds cannot detect any difference: it would have to be "
+            f"{_number(least)}, and the largest possible one is {design.most:g}"
         )
     if detect is None:
         return [line]
@@ -217,7 +217,7 @@ def _lines(variance: Components, design: _Design, detect: float | None) -> list[
     more_cases = cases_needed(detect, variance, seeds, **options)
     more_seeds = seeds_needed(detect, variance, cases, **options)
     return [
-        f"{line}; {detect:g} is found with power {reached:.2f}; a power of {TARGET} "
+        f"{line}; {detect:g} is detected with power {reached:.2f}; a power of {TARGET} "
         "needs "
         + (f"{more_cases:,} cases" if more_cases else "an unreachable number of cases")
         + f" at {seeds} seeds, or "

@@ -111,7 +111,7 @@ def _ranks(results: Results, recorded: Results | None, name: str, axis: str) -> 
     lines = []
     for ranking in validity.rankings(means):
         rho = (
-            f"unknown (needs 3 that both tell apart, found {ranking.agents})"
+            f"unknown (needs 3 that differ under both, found {ranking.agents})"
             if ranking.rho is None
             else f"{ranking.rho:+.2f} over {ranking.agents}"
         )

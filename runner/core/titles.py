@@ -31,7 +31,7 @@ def titles_of(manifest: Manifest, source_id: str) -> Mapping[str, str]:
     domain = make_domain(PluginRef.model_validate(expanded_part("domain", recorded)), Origins())
     found = next(s.fingerprint for s in manifest.sources if s.source_id == source_id)
     if domain.fingerprint() != found:
-        raise DataError(f"the data of {recorded.get('name')} are not those of the run")
+        raise DataError(f"the data set {recorded.get('name')} has changed since the run")
     return {item.id: item.title for item in domain.catalogue.items if item.title}
 
 

@@ -127,7 +127,7 @@ class TrainingLoop:
                 results, missing = await self._played(done, weights)
                 if not results:
                     raise AgentError(
-                        f"none of the {missing:,} rollouts of update {done + 1:,} ended well, so "
+                        f"all {missing:,} rollouts of update {done + 1:,} failed, so "
                         "there is nothing to learn from"
                     )
                 figures = await learner.update(results)

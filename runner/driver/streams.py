@@ -148,9 +148,9 @@ class Streams:
             return []  # it failed
         if stored.memory != running.remembered.digest:
             raise UsageError(
-                f"the episode {link.episode_id} in {self._folder} was played with a different "
-                "memory than the dialogues before it leave now; set another `out` to play "
-                "its stream"
+                f"the episode {link.episode_id} in {self._folder} was played with a memory "
+                "that differs from what the dialogues before it leave now; set another `out` to "
+                "play its stream"
             )
         return running.stored[stored.attempt_id]
 

@@ -103,7 +103,7 @@ def test_each_group_is_a_prefix_of_one_order_and_too_few_users_are_refused(tmp_p
 
 
 def test_bad_groups_are_refused_with_what_is_known(tmp_path):
-    with pytest.raises(UsageError, match="expected each of openness and style at most once"):
+    with pytest.raises(UsageError, match="expected openness and style at most once each"):
         plan_of(sweep_of(tmp_path, cases={"by": ["style", "style"]}))
     grid = {"cases.by": [["style"], ["openness"]], "agent": ["csi"]}
     with pytest.raises(UsageError, match="cannot be an axis"):

@@ -143,7 +143,7 @@ class LatencyServer:
             self._times[digest] += 1
             if _unit_hash(digest + times.to_bytes(8, "big")) < self._options.error_rate:
                 return EngineOverloaded(
-                    "the latency backend refuses this request, as its options say"
+                    "the latency backend refuses this request, as configured by error_rate"
                 )
         rng = random.Random(request.seed)
         invalid = rng.random() < self._options.invalid_rate

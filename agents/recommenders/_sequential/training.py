@@ -77,9 +77,7 @@ class Run:
         # A user's first item is never a target, so there must be a second to learn from.
         self.sequences = [items[-options.max_length - 1 :] for items in seen if len(items) > 1]
         if not self.sequences:
-            raise DataError(
-                f"{self.name} has nothing to learn: no user has two training interactions"
-            )
+            raise DataError(f"{self.name} cannot be trained: no user has two training interactions")
         self.checked = _Validation(seen, data.validation, options, seed, self.name)
         self.epoch = self.best_epoch = 0
         if state is None:

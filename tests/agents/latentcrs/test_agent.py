@@ -149,7 +149,7 @@ def test_windows_are_pieces_of_histories_and_validation_items_follow_whole_ones(
 
 
 def test_windows_need_a_user_with_two_items_and_a_validation_item():
-    with pytest.raises(DataError, match="nothing to learn"):
+    with pytest.raises(DataError, match="cannot be trained"):
         list(Windows(1, None, 5, 5, None).fit(training_data([[1], [2]], 4, [0, 0]), 0))
 
 

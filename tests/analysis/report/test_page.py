@@ -71,7 +71,7 @@ def sweep(folder, word="b", **changes):
 def test_a_report_has_all_its_sections(tmp_path):
     found = report(sweep(tmp_path, config={"question": "Does b help?", "figures": {}}))
     for words in ("Does b help?", "18 of 18 planned", "sr@5", "No episode failed", "decide",
-                  "models.agent.backend", "between seeds varies: sampling", "success at turn 2",
+                  "models.agent.backend", "they vary: sampling", "success at turn 2",
                   "no success (max turns)", "i0 (target)"):  # fmt: skip
         assert words in found.words
     assert {"question", "results", "figures", "cost", "dialogues"} <= set(found.ids)
@@ -108,7 +108,7 @@ def test_the_definitions_of_a_sweep_file_come_first(tmp_path):
 
 
 def test_definitions_of_another_version_are_named(tmp_path):
-    with pytest.raises(UsageError, match="is not one of this crsweep"):
+    with pytest.raises(UsageError, match="is unknown to this version"):
         report(sweep(tmp_path, config={"tables": {"mine": {"colour": "red"}}}))
 
 

@@ -143,4 +143,4 @@ def test_success_by_a_turn_that_no_dialogue_has_is_noted(tmp_path):
     built.episode(built.cells[0], "u0", 0, success_turn=1)
     table = make_table(Results.open(built.write(tmp_path)), ["sr@5", "sr@7"])
     notes = [note for note in table.notes if note.startswith("sr@")]
-    assert notes == ["sr@7: dialogues end after 5 turns, so it is that of 5"]
+    assert notes == ["sr@7: dialogues end after 5 turns, so this is the value at 5"]

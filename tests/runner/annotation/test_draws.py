@@ -54,7 +54,7 @@ def test_a_condition_on_outcomes_is_recorded_and_said(sweep, tmp_path):
     assert not found.key.drawn.at_random
     label(sweep, found, tmp_path)
     first, second = remarks(Results.open(sweep))
-    assert f"--where {where} chose among the dialogues of a cell" in first
+    assert f"--where {where} selected some of the dialogues of a cell" in first
     dialogues = len({item.columns["episode_id"] for item in found.key.items.values()})
     assert second.startswith(f"! {dialogues} of {dialogues} labelled dialogues were not drawn")
 

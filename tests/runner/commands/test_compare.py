@@ -213,8 +213,8 @@ def test_power_of_one_seed_says_what_it_does_not_know(tmp_path):
 
 def test_power_of_results_that_never_differ_is_unknown(tmp_path):
     text = " ".join(powers(sweep(tmp_path, lambda *_: 2), detect=0.03))
-    assert "the two differ in no case, so nothing is known of how much they vary" in text
-    assert "is found with power" not in text
+    assert "the two differ in no case, so their variance is unknown" in text
+    assert "is detected with power" not in text
 
 
 def test_power_before_anything_has_run_needs_a_spread(tmp_path):

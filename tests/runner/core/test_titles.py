@@ -35,7 +35,7 @@ def test_each_item_of_the_domain_has_its_title(tmp_path):
 def test_other_data_and_data_that_are_not_here_give_ids(tmp_path):
     found, (problem,) = all_titles(manifest(tmp_path, fingerprint="x"))
     assert found == {}
-    assert problem.endswith("the data of synthetic are not those of the run")
+    assert problem.endswith("the data set synthetic has changed since the run")
     elsewhere = {"name": "movielens", "path": "${oc.env:NOT_SET_ANYWHERE}/ml"}
     found, (problem,) = all_titles(manifest(tmp_path, elsewhere))
     assert found == {}

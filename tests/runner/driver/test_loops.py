@@ -191,7 +191,7 @@ def test_a_failure_is_a_missing_rollout_and_infrastructure_is_retried(monkeypatc
 
 def test_an_update_without_any_rollout_ends_the_loop(monkeypatch):
     world = World(fails=dict.fromkeys(range(1, 10), "infrastructure"))
-    with pytest.raises(AgentError, match="none of the 3 rollouts of update 1 ended well"):
+    with pytest.raises(AgentError, match="all 3 rollouts of update 1 failed"):
         run(world, FakeLearner(), monkeypatch=monkeypatch)
     assert not world.rollouts.held
 

@@ -288,7 +288,7 @@ class OpenAIBackend(Backend):
             self._clipping_logged = True
             log.warning(
                 "model %s: a reply was cut off after %d tokens, although %d are allowed: %s has "
-                "a lower bound, or its context was full",
+                "a lower limit, or its context was full",
                 self._name, used, longest, self._url,
             )  # fmt: skip
 
