@@ -135,7 +135,7 @@ def test_power_is_also_that_of_each_group_of_users(tmp_path):
     assert lines[1].startswith("sr@5[Active]: a - b: 6 cases x 3 seeds detect a difference of ")
     # Three cases detect nothing that a rate can differ by.
     assert any(
-        line.startswith("sr@5[Passive]: a - b: 3 cases") and "no difference" in line
+        line.startswith("sr@5[Passive]: a - b: 3 cases") and "cannot detect" in line
         for line in lines
     )
     assert any(line.startswith("sr@5[overall_pooled]: a - b: 9 cases") for line in lines)
@@ -193,7 +193,7 @@ def test_power_of_results_says_what_is_found_and_needed(tmp_path):
     lines = powers(folder, detect=0.05)
     assert lines[0].endswith("at level 0.05; target 0.8")
     assert re.match(
-        r"sr@5: a - b: 40 cases x 3 seeds detect a difference of 0\.\d{4}; 0.05 is found "
+        r"sr@5: a - b: 40 cases x 3 seeds detect a difference of 0\.\d{4}; 0.05 is detected "
         r"with power 0\.\d\d; a power of 0\.8 needs [\d,]+ cases at 3 seeds, or ",
         lines[1],
     )
