@@ -1,4 +1,6 @@
-"""The first code that runs: is this crsweep made of its own packages? Then the command line."""
+"""The first code that runs. Checks that crsweep consists of its own packages, then starts the
+command line.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,10 @@ PACKAGES = ("agents", "simulators", "sweeps", "workers", "analysis", "runner")
 
 
 def shadowed(root: Path) -> str | None:
-    """A message if one of the six packages would be imported from elsewhere than `root`.
+    """A message if one of the six packages would be imported from outside `root`.
 
-    Names such as `agents` are common; a library that ships one must not replace ours unseen.
+    Names such as `agents` are common, and a library that installs one must not silently replace
+    ours.
     """
     for name in PACKAGES:
         spec = importlib.util.find_spec(name)
@@ -35,9 +38,9 @@ def shadowed(root: Path) -> str | None:
 
 
 def open_standard_streams() -> None:
-    """Opens /dev/null in place of standard streams that are closed (`>&-`, some schedulers).
+    """Opens /dev/null in place of closed standard streams (`>&-`, some schedulers).
 
-    Libraries write to them, and the next file to be opened would take their number.
+    Otherwise the next opened file would take their number, and libraries would write to it.
     """
     for number in range(3):
         try:

@@ -29,14 +29,14 @@ CHOICES = ("A", "tie", "B")
 
 
 class Exported(NamedTuple):
-    """What was written."""
+    """The files that were written."""
 
     key: Key
     form: Path
     sheet: Path | None
-    """None where the items are in parts, which a sheet would show all at once."""
+    """None if the items are in parts, which a sheet would reveal all at once."""
     cases: Mapping[int, int]
-    """The plan's source -> how many of its cases were chosen."""
+    """Maps each of the plan's sources to the number of its cases that were chosen."""
 
 
 def export(
@@ -51,8 +51,8 @@ def export(
 ) -> Exported:
     """Writes `<export>.html` and `<export>.csv` into `out`, and the key into the sweep's folder.
 
-    Raises UsageError, among others for files of these names with other content: a person may
-    have filled them in.
+    Raises UsageError, for example if files with these names exist and differ: a person may have
+    filled them in.
     """
     results = Results.open(plan.loaded.out)
     found = find_judge(plan, pairs, judge)
@@ -75,7 +75,7 @@ def export(
 
 
 def _whole_cells(chosen: Transcripts, finished: Transcripts) -> bool:
-    """Whether `chosen` has all of a cell's finished dialogues of one seed, or none of them."""
+    """Whether `chosen` has all or none of the finished dialogues of each cell and seed."""
     some, every = (
         Counter((cell, seeds) for cell, _, seeds in transcripts.places)
         for transcripts in (chosen, finished)
@@ -84,7 +84,7 @@ def _whole_cells(chosen: Transcripts, finished: Transcripts) -> bool:
 
 
 def form_of(key: Key, units: Sequence[Unit]) -> str:
-    """The form: one HTML page that loads nothing and sends nothing."""
+    """The form: one HTML page that neither loads nor sends anything."""
     script = (_HERE / "form.js").read_text(encoding="utf-8")
     style = (_HERE / "form.css").read_text(encoding="utf-8")
     return (
@@ -96,7 +96,7 @@ def form_of(key: Key, units: Sequence[Unit]) -> str:
             questions_of={item.kind: key.asked(item) for item in key.items.values()},
             choices=choices,
             facts=facts,
-            # What runs in the page is this script alone, whatever a dialogue holds.
+            # The page runs only this script, whatever a dialogue contains.
             script=Markup(script),
             style=Markup(style),
             script_hash=_hash(script),
@@ -119,18 +119,19 @@ def sheet_of(key: Key, units: Sequence[Unit]) -> str:
         asked = {question.name for question in key.asked(item)}
         answers = ["" if name in asked else "-" for name in names]
         writer.writerow([key.name, code, *read, described, *answers])
-    return "\ufeff" + out.getvalue()  # without the mark, spreadsheets guess another encoding
+    # Without the byte order mark, spreadsheets guess another encoding.
+    return "\ufeff" + out.getvalue()
 
 
 def choices(question: Question) -> list[str]:
-    """The answers that a question takes, as they are written in a file."""
+    """The possible answers to a question, as they are written in a file."""
     if question.kind == "pair":
         return list(CHOICES)
     return [str(value) for value in range(question.low, question.high + 1)]
 
 
 def facts(item: Item) -> list[tuple[str, str]]:
-    """Everything that the catalogue has on an item besides its title."""
+    """Everything that the catalogue knows about an item besides its title."""
     found = [(name, ", ".join(values)) for name, values in item.attributes.items()]
     if item.price is not None:
         found.append(("price", f"{item.price:g}"))
@@ -141,7 +142,7 @@ def facts(item: Item) -> list[tuple[str, str]]:
 
 def _facts_line(item: Item) -> str:
     known = "; ".join(f"{name}: {value}" for name, value in facts(item))
-    # Every cell of the sheet begins with a word of ours: a spreadsheet may run what begins with =.
+    # Prefixed, because a spreadsheet may execute a cell that begins with =.
     return f"item: {item.title}" + (f" | {known}" if known else "")
 
 

@@ -1,7 +1,7 @@
-"""`crsweep annotate import`: filled-in files become judgements with an annotator.
+"""`crsweep annotate import`: stores the answers of filled-in files as judgements of an annotator.
 
-Everything is read and checked before anything is written. A label that is there already is not
-written again; another label of the same person on the same thing is refused.
+Everything is read and checked before anything is written. A label that is stored already is
+skipped; a different label by the same person on the same unit is refused.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ _WRITER = "people"
 
 
 class Label(NamedTuple):
-    """One answer of a person. `columns` name what it is about, `where` the place in a file."""
+    """One answer of a person. `columns` identify what it is about, `where` is its place
+    in a file.
+    """
 
     columns: Mapping[str, Any]
     judge: str
@@ -46,13 +48,13 @@ class Label(NamedTuple):
 class Imported(NamedTuple):
     new: int
     known: int
-    """Labels that were there already."""
+    """Labels that were stored already."""
     open: int
-    """Questions that are not answered."""
+    """Questions without an answer."""
 
 
 def import_files(what: str, files: Sequence[Path], annotator: str) -> Imported:
-    """Adds what `files` say to the sweep's folder. Raises UsageError and StoreError."""
+    """Adds the answers in `files` to the sweep's folder. Raises UsageError and StoreError."""
     folder, _ = sweep_at(what)
     labels: list[Label] = []
     unanswered = 0
@@ -66,10 +68,10 @@ def import_files(what: str, files: Sequence[Path], annotator: str) -> Imported:
 
 
 def add_labels(folder: Folder, labels: Sequence[Label], annotator: str) -> int:
-    """Stores the labels of one person that are missing; how many.
+    """Stores the new labels of one person, and returns how many there were.
 
-    Raises UsageError, before anything is written, for a name that cannot be one, and for two labels
-    on one thing that differ.
+    Raises UsageError, before anything is written, for an invalid name, and if two labels on the
+    same unit differ.
     """
     if not is_name(annotator) or annotator.lower() in _RESERVED:
         raise UsageError(
@@ -92,7 +94,7 @@ def add_labels(folder: Folder, labels: Sequence[Label], annotator: str) -> int:
 
 
 def _new(folder: Folder, labels: Sequence[Label], annotator: str) -> dict[str, Label]:
-    """Task -> label, of those that the folder does not have."""
+    """The labels that the folder does not have, by task."""
     stored: dict[str, float] = dict(
         Results.open(folder)
         .query("SELECT task_id, value FROM all_judgements WHERE annotator = ?", [annotator])
@@ -116,7 +118,7 @@ def _new(folder: Folder, labels: Sequence[Label], annotator: str) -> dict[str, L
 
 
 _ATTEMPTS = ("attempt_id", "other_attempt_id")
-"""No part of what a label is about: another attempt with the same words is the same thing."""
+"""Left out of a unit's identity: another attempt with the same text is the same unit."""
 
 
 def _row(task: Task, label: Label, annotator: str, epoch: int, now: float) -> dict[str, Any]:
@@ -144,7 +146,7 @@ def _row(task: Task, label: Label, annotator: str, epoch: int, now: float) -> di
 
 
 def _labels(folder: Folder, file: Path, keys: dict[str, Key]) -> tuple[list[Label], int]:
-    """The labels of a file, and how many questions of its items are open."""
+    """The labels in a file, and how many questions about its items are unanswered."""
     rows = _rows(file)
     labels: list[Label] = []
     unanswered = 0
@@ -180,7 +182,7 @@ def _labels(folder: Folder, file: Path, keys: dict[str, Key]) -> tuple[list[Labe
 
 
 def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line and cells of each row. UsageError for a file that does not contain answers."""
+    """Line number and cells of each row. Raises UsageError if the file does not contain answers."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -190,7 +192,7 @@ def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
     head = text.split("\n", 1)[0]
     delimiter = (
         ";" if head.count(";") > head.count(",") else ","
-    )  # as spreadsheets of some languages
+    )  # Some locales of spreadsheets use semicolons.
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         names = list(reader.fieldnames or [])
@@ -227,7 +229,7 @@ def _check_others(
 
 
 def _value(question: Question, item: KeyItem, given: str, where: str) -> float:
-    """The label as judgements have it: of a pair, for its first side."""
+    """The label as stored in `judgements`; for a pair, from the view of its first side."""
     allowed = choices(question)
     known = {choice.lower(): choice for choice in allowed}
     choice = known.get(given.lower())

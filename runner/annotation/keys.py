@@ -1,4 +1,4 @@
-"""The key of an export: what each item of a form is. It stays in the sweep's folder."""
+"""The key of an export, which says what each item of a form is. It stays in the sweep's folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from sweeps.storage.folder import Folder
 
 
 class KeyItem(NamedTuple):
-    """One item of a form: the unit's columns in judgements, and how it was shown."""
+    """One item of a form: the columns that identify its unit in `judgements`, and how
+    it was shown.
+    """
 
     columns: Mapping[str, Any]
     swapped: bool
@@ -24,18 +26,18 @@ class KeyItem(NamedTuple):
 
 
 class Key(NamedTuple):
-    """All that unblinds one export. `judge` is the name of the plug-in whose questions it asks."""
+    """Everything needed to unblind one export. `judge` is the plug-in whose questions it asks."""
 
     name: str
     judge: str
     questions: Sequence[Question]
     items: Mapping[str, KeyItem]
-    """By the codes that are printed, in the order in which they are shown."""
+    """By the printed codes, in the order shown."""
     drawn: Draw | None
-    """How its cases were chosen; None in a key without a record of it."""
+    """How its cases were chosen; None in keys that did not record it."""
 
     def asked(self, item: KeyItem) -> list[Question]:
-        """The questions about an item."""
+        """The questions asked about an item."""
         return [question for question in self.questions if question.kind == item.kind]
 
 
@@ -67,7 +69,9 @@ def write_key(folder: Folder, key: Key) -> None:
 
 
 def read_key(folder: Folder, name: str, where: str) -> Key:
-    """The key of the export `name`; `where` says who names it. Raises UsageError, StoreError."""
+    """The key of the export `name`; `where` is the place to name in errors. Raises UsageError,
+    StoreError.
+    """
     files = folder.names(ANNOTATIONS)
     known = [file.removesuffix(SUFFIX) for file in files if file.endswith(SUFFIX)]
     if name not in known:

@@ -15,23 +15,22 @@ from sweeps.judges import PlannedJudge
 from sweeps.plan import Plan
 
 AGGREGATE = "aggregate"
-"""The annotator of labels that a data set has aggregated over people."""
+"""The annotator of labels that a data set aggregated over people."""
 
 
 class Left(NamedTuple):
     """Labels that were not imported."""
 
     unknown: Counter[str]
-    """By dimension: those that the judge does not score."""
+    """By dimension: labels that the judge does not score."""
     unplayed: int
-    """Of dialogues that the folder does not have."""
+    """Labels of dialogues that the folder does not have."""
 
 
 def import_recorded(plan: Plan, title: str | None, annotator: str) -> tuple[Imported, Left]:
-    """Adds the labels of the plan's recorded dialogues, as answers to the questions of one judge:
-    `title`, or the only one that scores their dimensions.
+    """Adds the labels of the plan's recorded dialogues, as answers to the questions of one judge.
 
-    Raises UsageError.
+    The judge is `title`, or the only one that scores their dimensions. Raises UsageError.
     """
     labels = [(n, label) for n, s in enumerate(plan.sources) for label in s.domain.labels()]
     if not labels:
@@ -100,7 +99,7 @@ def _check(label: Recorded, dimension: Dimension) -> None:
 
 
 def _columns(plan: Plan) -> dict[tuple[int, str], list[dict[str, str | None]]]:
-    """(source, dialogue id) -> how judgements name each attempt that has its words."""
+    """Maps (source, dialogue id) to the columns of each attempt with the recorded text."""
     transcripts = Transcripts(Results.open(plan.loaded.out))
     found: dict[tuple[int, str], list[dict[str, str | None]]] = {}
     for head in transcripts.heads.to_pylist():

@@ -1,10 +1,10 @@
-"""What people label: pairs of replies or dialogues, or what a judge scores, on its scales.
+"""What people label: pairs of replies or dialogues, or anything that a judge scores, on its scales.
 
-A judge whose dimensions are each judged by something else (`intention`) makes a unit for each of
-them, in parts: what is shown in a later part must not be known when an earlier one is answered.
+A judge whose dimensions are judged on different information (`intention`) has a unit for each of
+them, in parts: people must not know what a later part shows when they answer an earlier one.
 
-Chosen are cases of which every side is there, so many a domain, each in one repetition. A seed
-decides which, their order, and which side is A.
+Cases are chosen per domain, in one repetition each, among those that every side has finished. A
+seed determines which cases, their order, and which side is A.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ from workers.resources import speaker_of
 
 
 class Question(NamedTuple):
-    """One dimension of a judge, as people are asked for it. Answers are 0, 1, 2, ... on a scale."""
+    """One dimension of a judge, as people are asked about it. Answers are 0, 1, 2, ...
+    on a scale.
+    """
 
     name: str
     text: str
@@ -54,7 +56,7 @@ class Question(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Something to read: a heading, and messages below it."""
+    """A text to read: a heading, and the messages below it."""
 
     heading: str
     messages: Sequence[Message]
@@ -62,7 +64,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Unit:
-    """What a label is about. `columns` name it as judgements do."""
+    """The subject of a label. `columns` identify it in `judgements`."""
 
     columns: Mapping[str, Any]
     source: int
@@ -70,14 +72,14 @@ class Unit:
     swapped: bool
     """Whether A is the second side of the pair."""
     kind: str
-    """Which questions are asked about it: those of this kind of subject."""
+    """The kind of subject, which determines the questions asked about it."""
     noun: str
     blocks: Sequence[Block]
     facts: Sequence[Item]
     title: str = ""
-    """The item that is asked about, where it is shown by its name."""
+    """The item in question, if it is shown by its name."""
     part: int = 0
-    """Units of a part are shown after all those of the parts before; 0 without parts."""
+    """Units of a part are shown after all units of earlier parts; 0 if there are no parts."""
 
     @property
     def digest(self) -> str:
@@ -85,7 +87,7 @@ class Unit:
 
 
 class Sides(NamedTuple):
-    """A pair of stored dialogues by their positions, and of replies the judgement's columns."""
+    """A pair of stored dialogues, by position; for replies also the columns of the judgement."""
 
     first: int
     second: int
@@ -93,7 +95,7 @@ class Sides(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """Something that may be chosen. `group` is the case in one repetition, `key` its cells."""
+    """A candidate. `group` is the case in one repetition, `key` its cells."""
 
     group: tuple[int, str, Seeds]
     key: tuple[int, ...]
@@ -102,7 +104,7 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Chooser:
-    """Chooses and makes the units of one folder, for the questions of one judge."""
+    """Chooses the units of one folder, for the questions of one judge."""
 
     plan: Plan
     results: Results
@@ -117,7 +119,7 @@ class Chooser:
         return speaker.cls(speaker.options)
 
     def units(self) -> list[Unit]:
-        """In the order in which they are shown. UsageError if there are none."""
+        """The units in the order in which they are shown. Raises UsageError if there are none."""
         if self.judge.pairs is not None:
             units = list(self._pairs())
         else:
@@ -127,8 +129,9 @@ class Chooser:
         return sorted(units, key=lambda u: (u.part, identity.number(u.digest, self._key)))
 
     def pool(self) -> tuple[int, int]:
-        """Of how many complete cases the units were drawn, and how many are planned, over all
-        sources that have units."""
+        """The number of complete cases that the units were drawn from, and of planned ones, over
+        all sources that have units.
+        """
         complete = self._complete
         return sum(map(len, complete.values())), sum(len(self.plan.sources[s]) for s in complete)
 
@@ -170,7 +173,7 @@ class Chooser:
             yield self._pair(read[sides.first], read[sides.second], sides.stored)
 
     def _stored_replies(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """The attempts of each pair of replies -> what is stored of it."""
+        """The stored rows of each pair of replies, by their attempts."""
         names = ("prefix", "turn", "other_reply")
         rows = self.results.query(
             f"SELECT attempt_id, other_attempt_id, {', '.join(map(_any, names))} FROM judgements "
@@ -205,7 +208,7 @@ class Chooser:
         return Unit(columns, *self._case(first), swapped, "pair", one.noun, blocks, facts)
 
     def _made(self, reply: str, cell: int) -> Message:
-        """The reply that was made for a pair, as it was stored."""
+        """The reply that was generated for a pair, as stored."""
         given = json.loads(reply)
         catalogue = self._catalogue(cell)
         return Message("recommender", given["text"], tuple(catalogue[i] for i in given["shown"]))
@@ -238,7 +241,7 @@ class Chooser:
 
     @cached_property
     def _complete(self) -> dict[int, dict[str, list[list[_Found]]]]:
-        """Source -> case -> its complete repetitions, each with what every cell has of it."""
+        """By source and case: the complete repetitions, each with what every cell has of it."""
         if self.judge.pairs is not None:
             found = self._sides(self.judge.pairs)
         else:
@@ -258,7 +261,7 @@ class Chooser:
         return cases
 
     def _chosen(self) -> list[_Found]:
-        """The first `cases` complete cases of each source, in an order that the seed decides."""
+        """The first `cases` complete cases of each source, in an order set by the seed."""
         chosen: list[_Found] = []
         for by_case in self._complete.values():
             for case in sorted(by_case, key=lambda c: identity.number(c, self._key))[: self.cases]:
@@ -323,15 +326,15 @@ def _any(column: str) -> str:
 
 
 def _distinct(*lists: Sequence[Item]) -> list[Item]:
-    """Each item once, by title: the order must not favour a side."""
+    """Each item once, sorted by title so that the order favours neither side."""
     items = {item.id: item for shown in lists for item in shown}
     return sorted(items.values(), key=lambda item: (item.title, item.id))
 
 
 def questions_of(judge: PlannedJudge) -> list[Question]:
-    """What people are asked in place of a judge.
+    """The questions of a judge, as people are asked them.
 
-    The dimensions of a recommendation are asked one after the other, each about units of its own.
+    Dimensions of a recommendation are asked one after the other, each about its own units.
     """
     cls = plugins.load(JUDGES, judge.ref.name, "judge")
     return [_question(dimension, cls.steps) for dimension in judge.dimensions]
@@ -353,8 +356,8 @@ def _question(dimension: Dimension, steps: Sequence[Step[Any]]) -> Question:
 def find_judge(plan: Plan, pairs: str | None, title: str | None) -> PlannedJudge:
     """The judge whose questions people answer.
 
-    `pairs` is `AXIS=BASELINE,OPPONENT,...`; with it, the judge that compares these, or, if the plan
-    has no judge of pairs, `pairwise` on whole dialogues. Raises UsageError.
+    `pairs` is `AXIS=BASELINE,OPPONENT,...`. With it, this is the judge that compares these values,
+    or, if the plan has no judge of pairs, `pairwise` on whole dialogues. Raises UsageError.
     """
     titles = [judge.title for judge in plan.judges]
     if title is not None and title not in titles:
@@ -390,7 +393,7 @@ def _choice(pairs: str) -> PairChoice:
 
 
 def _comparing(plan: Plan, choice: PairChoice, judges: Sequence[PlannedJudge]) -> PlannedJudge:
-    """The one of `judges` that compares what `choice` names, without its other opponents."""
+    """The one of `judges` that compares the values in `choice`, without its other opponents."""
     origins = Origins({(): "--pairs"})
     given = {"axis": choice.axis, "baseline": choice.baseline, "against": list(choice.against)}
     ref = JudgeRef.model_validate({"name": "pairwise", "pairs": choice.of, **given})

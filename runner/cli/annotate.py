@@ -1,4 +1,4 @@
-"""Commands with which people label what a sweep has stored."""
+"""Commands for labelling by people."""
 
 from __future__ import annotations
 

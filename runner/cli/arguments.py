@@ -78,5 +78,5 @@ class Format(StrEnum):
 
 
 def listed(text: str | None) -> list[str]:
-    """The parts of `a,b`; none without a text."""
+    """Splits `a,b` at commas; empty for None."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]

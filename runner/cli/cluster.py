@@ -32,7 +32,7 @@ def elsewhere(
     address: str,
     out: str | None,
 ) -> int:
-    """Runs `plan` or `doctor` on a cluster, and prints what it prints; its exit code."""
+    """Runs `plan` or `doctor` on a cluster, prints its output, and returns its exit code."""
     from runner.commands.submit import prepare, run_there
     from runner.submit.jobs import checked_address
 

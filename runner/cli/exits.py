@@ -1,4 +1,4 @@
-"""How a command ends: what it reports, how a run is resumed, and the exit code."""
+"""How a command ends: error reports, the hint how to resume, and the exit code."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def one_clear_message() -> Iterator[None]:
-    """Reports an expected error in one line: exit code 2 if crsweep raised it, 1 if the system did
-    (a full disk)."""
+    """Reports an expected error in one line.
+
+    The exit code is 2 for errors raised by crsweep, and 1 for errors of the system (a full disk).
+    """
     from agents.core.errors import CrsweepError
     from runner.core.screen import reason_of, silence
 
@@ -44,7 +46,7 @@ def one_clear_message() -> Iterator[None]:
 
 @contextmanager
 def resume_hint() -> Iterator[None]:
-    """Prints how to resume a run that a storage error or a second Ctrl-C ended: exit code 3."""
+    """If a storage error or a second Ctrl-C ends the run, prints how to resume it (exit code 3)."""
     from agents.core.errors import StoreError
     from runner.core.invocation import command
 
@@ -84,7 +86,7 @@ def plain_console() -> Any:
 
 
 def lasting_console() -> tuple[Any, Screen]:
-    """A console for a run, which continues even if output can no longer be printed."""
+    """A console for a run, which continues even if its output can no longer be printed."""
     from rich.console import Console
 
     from runner.core.screen import Screen
@@ -96,9 +98,9 @@ def lasting_console() -> tuple[Any, Screen]:
 def finish(
     result: RunResult, screen: Screen, console: Any, show: Callable[[], None] | None = None
 ) -> typer.Exit:
-    """Prints what a run has found (`show`) and how to resume it; returns its exit.
+    """Prints the results of a run (`show`) and how to resume it, and returns its exit.
 
-    Problems after the last commit, those of `show` among them, are reported on stderr.
+    Problems after the last commit, including those of `show`, are reported on stderr.
     """
     import duckdb
 

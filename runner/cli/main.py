@@ -1,4 +1,4 @@
-"""The command line. Heavy imports wait until a command runs, so that `--help` is quick."""
+"""The command line. Heavy imports are delayed until a command runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main(words: Sequence[str]) -> int:
         code = command.main(list(words), prog_name="crsweep", standalone_mode=False)
         sys.stdout.flush()
     except _Refusal as error:
-        if not error.format_message():  # no arguments: the help has been printed
+        if not error.format_message():  # no arguments: the help was printed
             return 2
         print(f"error: {_refusal(error, words)}", file=sys.stderr)
         return 2
@@ -59,7 +59,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _refusal(error: Any, words: Sequence[str]) -> str:
-    """What is wrong with a command line, in one line."""
+    """Describes what is wrong with a command line, in one line."""
     from agents.core.errors import near
     from runner.core.invocation import program
 

@@ -11,7 +11,7 @@ from runner.core.formatting import many
 
 
 def show_exported(found: Exported, cases: int, console: Console) -> None:
-    """What was written, and whether there are fewer cases than wanted."""
+    """Prints what was written, and a warning if there are fewer cases than requested."""
     fewest = min(found.cases.values())
     if fewest < cases:
         console.print(
@@ -33,7 +33,7 @@ def show_exported(found: Exported, cases: int, console: Console) -> None:
 
 
 def show_imported(found: Imported, annotator: str, console: Console) -> None:
-    """How many labels are new, were there, or are open."""
+    """Prints how many labels are new, how many were stored already, and how many are open."""
     text = f"{many(found.new, 'new label')} from {annotator}"
     if found.known:
         text += f", {found.known:,} imported before"
@@ -43,7 +43,7 @@ def show_imported(found: Imported, annotator: str, console: Console) -> None:
 
 
 def show_left(left: Left, console: Console) -> None:
-    """Which labels of recorded dialogues were not imported, and why."""
+    """Prints which labels of recorded dialogues were not imported, and why."""
     if left.unknown:
         names = ", ".join(f"{name} {count:,}" for name, count in sorted(left.unknown.items()))
         console.print(f"left out, not scored by the judge: {names}", markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`crsweep cache`: looks after the call cache that sweeps share."""
+"""`crsweep cache`: maintains the call cache that sweeps share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNITS = {"h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
 
 
 def seconds_of(text: str) -> int:
-    """A time such as `30d`, in seconds. Raises UsageError."""
+    """Converts a duration such as `30d` into seconds. Raises UsageError."""
     found = re.fullmatch(r"(\d{1,9})([hdw])", text.strip())  # longer than there are calls
     if found is None:
         raise UsageError(f"--keep {text}: expected a number of hours, days or weeks: 12h, 30d, 2w")
@@ -24,7 +24,7 @@ def seconds_of(text: str) -> int:
 
 
 def prune(keep: str, path: str | None, console: Console) -> None:
-    """Drops calls older than `keep`, and prints how much."""
+    """Deletes calls older than `keep`, and prints how much was deleted."""
     before = time.time() - seconds_of(keep)
     folder = _existing(path)
     bytes_before = segments.size(folder)[1]
@@ -38,7 +38,7 @@ def prune(keep: str, path: str | None, console: Console) -> None:
 
 
 def verify(path: str | None, console: Console) -> bool:
-    """Reads everything, prints a line for each file that is damaged; whether none is."""
+    """Reads all files and prints a line for each damaged one. Returns whether all are intact."""
     folder = _existing(path)
     entries = files = damaged = 0
     for health in segments.verify(folder):

@@ -30,10 +30,10 @@ def show_comparison(
     console: Console,
     by: Sequence[str] = (),
 ) -> None:
-    """Every pair of values of an axis, or each against the baseline, with interval and test.
+    """Prints every pair of values of an axis, or each against the baseline, with interval and test.
 
-    With `by`, each metric for each group of users by these, and pooled over all groups; Holm's
-    correction is over all of them.
+    With `by`, each metric is compared within each group of users and pooled over all groups; Holm's
+    correction is over all comparisons.
     """
     results = Results.open(folder)
     names = metrics or results.manifest.metrics[:1]
@@ -113,7 +113,7 @@ def _bounds(found: Comparison) -> str:
 
 
 def _shares(found: Comparison) -> str:
-    """What share of a pair's variance comes from where; empty if nothing varies."""
+    """The shares of a pair's variance by source; empty if nothing varies."""
     variance = found.variance
     total = 0.0 if variance is None else variance.case + variance.seed + variance.rest
     if variance is None or total == 0:

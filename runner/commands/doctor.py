@@ -1,6 +1,7 @@
-"""`crsweep doctor`: checks everything that a sweep needs, before it costs more than one call.
+"""`crsweep doctor`: checks everything that a sweep needs, at the cost of at most one call per
+model.
 
-That call is made of each `openai` model: only it shows what a server refuses.
+The call goes to each `openai` model, because only a real call shows what a server refuses.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ _REHEARSED = 24  # cells whose prompts are rendered; more would only repeat the 
 
 
 def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
-    """Prints a line a check; whether all passed. UsageError where the sweep file is wrong."""
+    """Prints one line per check and returns whether all passed. Raises UsageError for an invalid
+    sweep file.
+    """
     plan = load_plan(sweep, overrides)
     console.print(
         f"ok    sweep file: {many(len(plan.cells), 'cell')}, {many(plan.episodes, 'episode')}"
@@ -107,7 +110,7 @@ def _artifacts(plan: Plan) -> str:
 
 
 class _Rehearsal:
-    """One dialogue per cell with the rules backend; a prompt that breaks, breaks here."""
+    """One dialogue per cell with the rules backend, which exposes prompts that break."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -143,7 +146,7 @@ class _Rehearsal:
         return f"{', '.join(judge.title for judge in self._plan.judges)}: {count} rehearsed"
 
     def workload(self, model: str) -> Workload:
-        """What the model of this name was asked for."""
+        """What the model with this name was asked during the rehearsal."""
         calls = [
             record.call
             for attempt in self.attempts
@@ -163,7 +166,7 @@ class _Rehearsal:
             if isinstance(recipe, CallsRecipe) and cell.roles[role_of(recipe)] == model:
                 prompts += [json.loads(row["prompt"]) for row in found.calls]
                 steps += recipe.widest_steps()
-        # Bounds follow what a prompt lists: of the schemas of one step, that of the longest reply.
+        # Bounds depend on what a prompt lists, so the longest schema of each step is checked.
         schemas = [(step.name, step.schema) for step in steps if step.mode == "json"]
         schemas.sort(key=lambda named: longest_reply(named[1]) or math.inf)
         return Workload(
@@ -178,7 +181,7 @@ class _Rehearsal:
 
 
 def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], str]]]:
-    """A check for every model that plays or judges a dialogue of the plan."""
+    """One check for every model that plays or judges a dialogue of the plan."""
     found: dict[str, Callable[[], str]] = {}
     for cell in plan.cells:
         for name in cell.models:
@@ -205,7 +208,7 @@ def _models(plan: Plan, rehearsal: _Rehearsal) -> list[tuple[str, Callable[[], s
                             backend = cls(options, context)
                         try:
                             return await backend.check(work)
-                        except OSError as error:  # of this machine: too many open files
+                        except OSError as error:  # such as too many open files on this machine
                             raise UsageError(f"{type(error).__name__}: {error}") from error
                         finally:
                             await backend.close()
@@ -234,7 +237,7 @@ def _placement(plan: Plan) -> str:
 
 
 def _ray(plan: Plan, console: Console) -> str:
-    """Starts Ray, or joins the cluster of the sweep and looks at each of its nodes."""
+    """Starts Ray, or joins the sweep's cluster and examines each of its nodes."""
     from workers.executors.ray_cluster import cluster_nodes, start_ray, stop_ray
 
     address = plan.loaded.header.run.ray_address

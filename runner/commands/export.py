@@ -25,8 +25,7 @@ def show_export(
     organization: str,
     console: Console,
 ) -> None:
-    """Writes into the folder `out`; without one into NAME_FORMAT, after the sweep, or the `name` of
-    an anonymous copy. Raises UsageError for a format that there is not."""
+    """Writes an export into the folder `out`. Raises UsageError for an unknown format."""
     if format is not None and format not in FORMATS:
         raise UsageError(f"--format {format}{near(format, FORMATS)} (known: {', '.join(FORMATS)})")
     if (format is None) != anonymous:

@@ -1,4 +1,4 @@
-"""`crsweep judge`: what the judges of a folder have given, in a table."""
+"""`crsweep judge`: a table of the verdicts in a folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from sweeps.storage.records import JUDGEMENT
 
 
 def show_judgements(results: Results, command: str, console: Console) -> None:
-    """A row for each judge and dimension: how many verdicts of which status, and their mean.
+    """Prints a row for each judge and dimension, with counts by status and the mean, then the
+    failures.
 
-    Then what failed; `command` judges the folder.
+    `command` is the command that judges the folder.
     """
     rows = results.query(
         "SELECT judge, coalesce(dimension, '(failed)'), count(*), "

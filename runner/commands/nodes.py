@@ -1,4 +1,4 @@
-"""What nodes of a cluster need for a sweep (`crsweep env`), and what they have (`doctor`)."""
+"""What the nodes of a cluster need for a sweep (`crsweep env`), and what they have (`doctor`)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from workers.executors.nodes import NodeFacts, NodeQuestion
 
 EXACT = ("ray", "vllm")
-"""Libraries of which all nodes must have the driver's version: Ray refuses another, and vLLM gives
-other replies."""
+"""Libraries that must have the driver's version on all nodes: Ray refuses others, and vLLM gives
+other replies.
+"""
 _LIBRARIES = (
     *EXACT, "duckdb", "jinja2", "msgpack", "numpy", "omegaconf", "openai", "pyarrow", "pydantic",
     "rapidfuzz", "scipy", "torch", "boto3",
@@ -38,7 +39,7 @@ _LIBRARIES = (
 def show_needs(
     sweep: Path | None, overrides: Sequence[str], *, as_json: bool, console: Console
 ) -> None:
-    """What every node must have for a sweep, or for any if none is given."""
+    """Prints what every node must have for a sweep, or for any sweep if none is given."""
     extras, variables, outside, out = ["cluster"], [], [], ""
     if sweep is not None:
         from runner.submit.needs import extras_of
@@ -82,7 +83,7 @@ def show_needs(
 
 
 def node_question(plan: Plan) -> NodeQuestion:
-    """What doctor asks every node."""
+    """The question that doctor asks every node."""
     from workers.executors.nodes import NodeQuestion
 
     domains = {str(source.domain_ref): source.domain_ref for source in plan.sources}
@@ -95,7 +96,9 @@ def node_question(plan: Plan) -> NodeQuestion:
 
 
 def examine_cluster(plan: Plan, nodes: Sequence[str], console: Console) -> str:
-    """Prints a table of the nodes; UsageError if one lacks what the sweep needs. Ray must run."""
+    """Prints a table of the nodes. Raises UsageError if one lacks something. Ray must
+    be running.
+    """
     from workers.executors.nodes import examine_nodes, facts_here
 
     question = node_question(plan)
@@ -132,7 +135,7 @@ def examine_cluster(plan: Plan, nodes: Sequence[str], console: Console) -> str:
 
 
 def problems_of(facts: NodeFacts, driver: NodeFacts, needed: Sequence[str]) -> Iterator[str]:
-    """Why a node cannot run what the driver's can."""
+    """The reasons why a node cannot run what the driver can run."""
     if facts.problem:
         yield facts.problem
         return

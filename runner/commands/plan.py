@@ -33,7 +33,7 @@ from runner.rehearsal.stand_ins import Spoken
 from sweeps import manifest as manifests
 from sweeps.plan import Plan
 
-_CELLS_SHOWN = 40  # of a plan, on the screen; --json has all
+_CELLS_SHOWN = 40  # cells that are printed; --json has all of them
 
 
 def show_plan(
@@ -44,9 +44,9 @@ def show_plan(
     as_json: bool,
     console: Console,
 ) -> None:
-    """Cells, episodes, what is done, where models go, and an estimate of the rest.
+    """Prints cells, episodes, progress, placement, and an estimate of the remaining cost.
 
-    `gpus` are those of an imagined cluster, a number a node.
+    `gpus` describes a hypothetical cluster: the number of GPUs of each node.
     """
     plan = load_plan(sweep, overrides)
     left, cells, needed = remaining(plan, settled_episodes(plan.loaded.out))
@@ -107,7 +107,7 @@ def show_plan(
     again = recipe_line(manifests.read(plan.loaded.out))
     for line in [*([again] if again else []), *statistics_lines(plan), *remark_lines(plan)]:
         console.print(line, markup=False, soft_wrap=True)
-    # Of a local run nothing is placed: its engines start in its own process, on this machine.
+    # A local run has no placement: its engines start in this process.
     notes = [] if nodes else notes_of(needs_of(plan, cpu=not gpu_memories()))
     for line in [*artifact_lines(artifacts), *describe(engines, nodes, cpu=cpu), *notes]:
         console.print(line, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`crsweep play`: one dialogue in the terminal, watched, or with a person as the user."""
+"""`crsweep play`: one dialogue in the terminal, with a simulated user or with a person."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from workers.results.rows import EpisodeAttempt, row_of_call
 
 Read = Callable[[str], str]
 
-_TITLES = 10  # of targets that are named at the end
+_TITLES = 10  # targets named at the end
 
 
 def play(
@@ -39,7 +39,7 @@ def play(
 ) -> EpisodeAttempt:
     """Plays one case of one cell; `person` reads a line from the person who plays the user.
 
-    With `calls`, `view` is shown every model call as it ends, and those that made an artifact.
+    With `calls`, `view` shows every model call when it ends, and the calls that made artifacts.
     """
     job = job_of(plan, probe=False, executor="local", epoch=0, run_id="play")
     chosen = plan.cells[cell]
@@ -96,7 +96,7 @@ def _outcome(attempt: EpisodeAttempt) -> str:
 
 
 class _WatchedAgent(Agent):
-    """Shows what an agent says."""
+    """Prints the agent's messages."""
 
     def __init__(self, agent: Agent, view: TranscriptView) -> None:
         super().__init__(agent.options, agent.context)
@@ -110,7 +110,7 @@ class _WatchedAgent(Agent):
 
 
 class _WatchedUser(User):
-    """Shows what a user says."""
+    """Prints the user's messages."""
 
     def __init__(self, user: User, view: TranscriptView, *, typed: bool) -> None:
         super().__init__(user.options, user.context)
@@ -129,7 +129,7 @@ class _WatchedUser(User):
 
 
 class _WatchedCritic(Critic):
-    """Shows what a critic says."""
+    """Prints the critic's verdicts."""
 
     def __init__(self, critic: Critic, view: TranscriptView) -> None:
         super().__init__(critic.options, critic.noun)
@@ -142,7 +142,7 @@ class _WatchedCritic(Critic):
 
 
 class _Person(User):
-    """A person at the keyboard: words, `/accept 2` for the second item shown, `/leave`."""
+    """A person at the keyboard: free text, `/accept 2` for the second item shown, or `/leave`."""
 
     def __init__(self, user: User, read: Read, console: Console) -> None:
         super().__init__(user.options, user.context)
@@ -178,7 +178,7 @@ class _Person(User):
             try:
                 line = self._read("you: ").strip()
             except EOFError:
-                # No fault of the simulated user: the person has left.
+                # Not a failure of the simulated user: the person left.
                 raise KeyboardInterrupt from None
             if line:
                 return line
@@ -201,10 +201,9 @@ def show_dialogue(
     markdown: str | None,
     console: Console,
 ) -> None:
-    """One dialogue with the sweep's own models, on the screen and into a Markdown page.
+    """Plays one dialogue with the sweep's own models, on the screen and into a Markdown page.
 
-    `calls` shows every model call. `markdown` is the page's file, or "-" for a page instead of
-    the screen.
+    `calls` shows every model call. `markdown` is the page's file, or "-" to print the page instead.
     """
     if person is not None and markdown == "-":
         raise UsageError("--me cannot be combined with --markdown -; name a file for --markdown")

@@ -31,10 +31,9 @@ def show_plot(
     out: Sequence[Path],
     console: Console,
 ) -> None:
-    """Draws a figure of the sweep file, or one of a kind, into the files `out`; without any into
-    NAME_FIGURE.pdf, after the sweep.
+    """Draws a figure of the sweep file, or one of the built-in kinds, into the files `out`.
 
-    Options go before what the sweep file says. Raises UsageError.
+    Options take precedence over the sweep file. Raises UsageError.
     """
     results = Results.open(folder)
     spec = _spec(results, figure)
@@ -51,7 +50,7 @@ def show_plot(
         spec = FigureSpec(**spec.model_dump() | changed)
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["loc"]:  # of options that do not go together
+        if not first["loc"]:  # options that cannot be combined
             raise UsageError(first["msg"].removeprefix("Value error, ")) from None
         raise UsageError(
             f"--{first['loc'][0]} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"

@@ -1,4 +1,4 @@
-"""`crsweep power`: cases and seeds that a difference needs, before a sweep or after it."""
+"""`crsweep power`: the cases and seeds that a difference needs, before or after a run."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _CASES, _SEEDS = (25, 50, 100, 200, 400, 800), (1, 3, 5, 10)
 
 
 class _Design(NamedTuple):
-    """What a test has: so many cases and seeds, and level `alpha` after correction."""
+    """The design of a test: cases, seeds, and the level `alpha` after correction."""
 
     cases: int
     seeds: int
     shared: bool
     alpha: float
     step: float
-    """What one dialogue can change in its case's sum over seeds."""
+    """How much one dialogue can change its case's sum over seeds."""
     most: float | None = None
     """The largest difference that there is."""
 
@@ -185,7 +185,9 @@ def _step(results: Results, found: Comparison) -> float:
 
 
 def _values(plan: Plan, axis: str | None) -> int:
-    """How many values of the axis are compared; of the axis with the most without a name."""
+    """The number of values of the axis to compare; without a name, of the axis with the most
+    values.
+    """
     if axis is not None and axis not in plan.axes:
         known = f"axes: {', '.join(plan.axes)}" if plan.axes else "the grid has no axes"
         raise UsageError(f"there is no axis {axis!r}{near(axis, plan.axes)} ({known})")
@@ -240,7 +242,7 @@ def _number(value: float | None, most: float | None = None) -> str:
 
 
 def _only_axis(results: Results) -> str:
-    """The axis of which there are several values: `agent` if it is one of them, or the only one."""
+    """The axis to compare: `agent` if it has several values, otherwise the only one that has."""
     several = results.varying_axes
     if "agent" in several:
         return "agent"

@@ -1,4 +1,4 @@
-"""`crsweep render`: prompts as models would see them, without a model."""
+"""`crsweep render`: prompts as models would see them, without calling a model."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from sweeps.schema import CellConfig
 def show_prompts(
     sweep: Path, overrides: Sequence[str], *, cell: int | None, every: bool, console: Console
 ) -> None:
-    """The prompts of one rehearsed dialogue per cell, and of the judges that read it: the first of
-    each step, or all of them."""
+    """Prints the prompts of one rehearsed dialogue per cell and of the judges that read it.
+
+    Shows the first prompt of each step, or all of them.
+    """
     plan = load_plan(sweep, overrides)
     cells = range(len(plan.cells)) if cell is None else [index_of(cell, len(plan.cells), "cell")]
     seen: set[tuple[str, str, str]] = set()
@@ -63,7 +65,7 @@ def _print(
     every: bool,
     console: Console,
 ) -> None:
-    """Prints calls of speakers: those of steps that were not seen yet, or all of them."""
+    """Prints calls of speakers: those of steps not printed yet, or all of them."""
     for speaker, record in records:
         call = record.call
         key = (speaker, call.role, call.step.name)
@@ -78,7 +80,7 @@ def _print(
 
 
 def _speaker(config: CellConfig, role: str) -> str:
-    """The plug-in that speaks `role`."""
+    """The plug-in that plays `role`."""
     if role.startswith("critic") and config.critic is not None:
         return config.critic.name
     return config.simulator.name if role.startswith("user") else config.agent.name

@@ -1,4 +1,4 @@
-"""`crsweep sql`: the answer to a query, for a screen, a pipe or a program."""
+"""`crsweep sql`: prints the answer to a query, for a screen, a pipe or a program."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def show_query(
     parquet: Path | None = None,
     seconds: float = sandbox.SECONDS,
 ) -> None:
-    """Prints the answer to one query: cut to the width of a terminal, elsewhere whole.
+    """Prints the answer to one query, cut to the width of a terminal and in full elsewhere.
 
-    With `parquet`, it is written to that file with its types instead. UsageError.
+    With `parquet`, writes it to that file with its types instead. Raises UsageError.
     """
     if format not in ("text", "csv", "json"):
         raise UsageError(f"--format {format}: sql prints text, csv or json")
@@ -67,10 +67,12 @@ def show_query(
 
 
 def _write_parquet(results: Results, query: str, path: Path, console: Console) -> None:
-    """Writes the answer aside and renames it: a file with that name is a whole one."""
+    """Writes the answer to a temporary file and renames it, so a file with that name is
+    complete.
+    """
     results.check_select(query)
     found = results.arrow(query)
-    # Names may be equal in SQL, not in a file that other programs read by name.
+    # SQL allows equal column names; files that are read by name do not.
     found = found.rename_columns(_distinct(found.column_names))
     aside = path.with_name(f".{path.name}.tmp")
     try:
@@ -83,7 +85,7 @@ def _write_parquet(results: Results, query: str, path: Path, console: Console) -
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Equal names are numbered: `a`, `a_1`."""
+    """Numbers equal names: `a`, `a_1`."""
     distinct: list[str] = []
     for name in names:
         number = 0
@@ -94,7 +96,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _print_json(names: Sequence[str], rows: Rows) -> None:
-    """An array, an object a line. Equal names are numbered: an object has each key once."""
+    """Prints an array with one object per line. Equal names are numbered."""
     keys = _distinct(names)
     encoded = [json.dumps(key, ensure_ascii=False) for key in keys]
     lines = [
@@ -105,7 +107,7 @@ def _print_json(names: Sequence[str], rows: Rows) -> None:
 
 
 def _strict(value: str | None) -> str:
-    """JSON as every program reads it: it has no numbers that are none, nor infinite ones."""
+    """Replaces NaN and infinite numbers, which standard JSON does not have."""
     if value is None:
         return "null"
     if "NaN" not in value and "Infinity" not in value:
@@ -122,7 +124,7 @@ def _finite(value: Any) -> Any:
 
 
 def _print_whole(names: Sequence[str], rows: Rows, console: Console) -> None:
-    """All of every cell: a pipe or a file has no width."""
+    """Prints cells in full: a pipe or a file has no width."""
     heads = list(map(printable, names))
     shown = [["\n".join(map(printable, text.split("\n"))) for text in row] for row in _shown(rows)]
     widths = [
@@ -137,7 +139,9 @@ def _print_whole(names: Sequence[str], rows: Rows, console: Console) -> None:
 
 
 def _print_fitted(names: Sequence[str], rows: Rows, console: Console) -> None:
-    """What fits on the screen, one line per row, or one line per cell where columns are many."""
+    """Prints one line per row, or one line per cell if there are too many columns for
+    the screen.
+    """
     heads = list(map(printable, names))
     shown = [list(map(printable, row)) for row in _shown(rows)]
     wanted = [max(map(cell_len, column)) for column in zip(heads, *shown, strict=True)]
@@ -157,7 +161,7 @@ def _print_fitted(names: Sequence[str], rows: Rows, console: Console) -> None:
 
 
 def _fitted(wanted: Sequence[int], room: int) -> list[int]:
-    """Widths of columns: narrow ones keep theirs, and wide ones share what is left evenly."""
+    """The widths of columns: narrow ones keep theirs, and wide ones share the rest evenly."""
     widths = [0] * len(wanted)
     by_width = sorted(range(len(wanted)), key=lambda column: wanted[column])
     for left, column in zip(range(len(wanted), 0, -1), by_width, strict=True):
@@ -167,7 +171,7 @@ def _fitted(wanted: Sequence[int], room: int) -> list[int]:
 
 
 def _print_cells(heads: Sequence[str], shown: Sequence[Sequence[str]], console: Console) -> bool:
-    """Prints a line for each cell; whether any was cut."""
+    """Prints one line for each cell. Returns whether any was cut."""
     left = min(max(map(cell_len, heads)), console.width // 2)
     room = console.width - left - 2
     for number, row in enumerate(shown, start=1):

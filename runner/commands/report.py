@@ -1,4 +1,4 @@
-"""`crsweep report` and `crsweep appendix`: what a sweep found, as HTML, and LaTeX for a paper."""
+"""`crsweep report` and `crsweep appendix`: results as an HTML page, and LaTeX for a paper."""
 
 from __future__ import annotations
 
@@ -62,8 +62,7 @@ def show_report(
 def show_appendix(
     folder: str, *, out: Path | None, standalone: bool, prompts: bool, console: Console
 ) -> None:
-    """Writes the LaTeX appendix to `out`, without it to NAME_appendix.tex, after the sweep. Raises
-    UsageError for a bad place."""
+    """Writes the LaTeX appendix to `out`. Raises UsageError if it cannot be written."""
     results = Results.open(folder)
     path = out or Path(f"{results.manifest.name}_appendix.tex")
     _check_place(path)
@@ -77,7 +76,7 @@ def _check_place(path: Path) -> None:
 
 
 def _write_assets(made: Made, folder: Path, console: Console) -> None:
-    """NAME.tex, NAME.csv and NAME.pdf for papers."""
+    """Writes NAME.tex, NAME.csv and NAME.pdf for papers."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for table in made.tables:

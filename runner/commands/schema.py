@@ -39,7 +39,7 @@ _NULL: Schema = {"type": "null"}
 _DOTTED = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$"
 _MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _ROLE = rf"({'|'.join(ROLES)})(\.[A-Za-z0-9_.-]+)?"
-# A judge changes no dialogue, so its model makes no cells.
+# Judges do not affect dialogues, so their models do not create cells.
 _ROLE_AXIS = rf"({'|'.join(role for role in ROLES if role != 'judge')})(\.[A-Za-z0-9_.-]+)?"
 _KINDS = {
     "domain": (DOMAINS, "name"),
@@ -53,15 +53,15 @@ _KINDS = {
     "model": (BACKENDS, "backend"),
 }
 _PLAYED = ("domain", "agent", "simulator", "critic", "success")
-"""Kinds that a cell has one of."""
+"""Kinds of plug-ins that a cell has exactly one of."""
 _REFERENCES = {RecommenderRef.__name__: "recommender", NetworkRef.__name__: "network"}
-"""Options that are a plug-in -> its kind."""
+"""Options whose value is a plug-in, with its kind."""
 _COMMON: dict[str, type[BaseModel]] = {"judge": JudgeRef, "model": ModelSpec}
-"""What entries of a kind have besides the options of their plug-in."""
+"""Keys that entries of a kind have besides the options of their plug-in."""
 
 
 def sweep_schema() -> Schema:
-    """The schema, equal for equal plug-ins."""
+    """The schema. The same plug-ins always give the same schema."""
     header, cell = _properties(Header), _properties(CellConfig)
     properties = {**header, **cell}
     for kind in _PLAYED:
@@ -122,7 +122,7 @@ def sweep_schema() -> Schema:
 
 
 def _plugin(kind: str) -> Schema:
-    """A plug-in by its name, or a mapping whose options are those of the plug-in it names."""
+    """A plug-in by name, or a mapping with its name and options."""
     package, key = _KINDS[kind]
     names = plugins.names(package)
     options = {name: _options(package, name) for name in names}
@@ -156,7 +156,7 @@ def _plugin(kind: str) -> Schema:
 
 
 def _axes(cell: Mapping[str, Schema]) -> Iterator[tuple[str, Schema]]:
-    """Pattern of a path -> what one value of such an axis may be."""
+    """Maps patterns of axis paths to the schema of one value."""
     for kind in _PLAYED:
         yield f"^{kind}$", _pointer(kind)
         package, _ = _KINDS[kind]
@@ -179,7 +179,7 @@ def _axes(cell: Mapping[str, Schema]) -> Iterator[tuple[str, Schema]]:
 
 
 def _union(options: Sequence[Mapping[str, Schema]]) -> Iterator[tuple[str, Schema]]:
-    """Each option of some plug-in, with all that it may be in one of them."""
+    """All options of some plug-ins, with every value that any of them accepts."""
     for name in sorted({name for given in options for name in given}):
         found: list[Schema] = []
         for given in options:
@@ -196,7 +196,7 @@ def _metric() -> Schema:
 
 @cache
 def _options(package: str, name: str) -> Mapping[str, Schema]:
-    """Option -> schema of plug-in `name`; none where it takes none."""
+    """The schema of each option of plug-in `name`; empty if it takes none."""
     found = plugins.load(package, name, "plug-in")
     options = getattr(found, "Options", None)
     return _properties(options) if isinstance(options, type) else {}
@@ -208,7 +208,9 @@ def _summary(package: str, name: str) -> str:
 
 
 def _properties(model: type[BaseModel]) -> dict[str, Schema]:
-    """Field -> schema, with references allowed, and with the docstring of the field."""
+    """The schema of each field, with references allowed and the field's docstring as
+    description.
+    """
     whole = model.model_json_schema(ref_template="{model}")
     parts = dict(_models_in(model))
     return _fields(_opened(whole, whole.get("$defs", {}), parts, model))
@@ -217,7 +219,7 @@ def _properties(model: type[BaseModel]) -> dict[str, Schema]:
 def _opened(
     schema: Schema, parts: Mapping[str, Schema], models: Mapping[str, Any], model: Any = None
 ) -> Schema:
-    """`schema` with its parts in place, references allowed, and nothing required."""
+    """`schema` with its definitions inlined, references allowed, and nothing required."""
     if "$ref" in schema:
         name = schema["$ref"]
         if name in _REFERENCES:
@@ -255,7 +257,7 @@ def _opened(
 
 
 def _or_reference(schema: Schema) -> Schema:
-    """`schema`, with a reference as one more choice where it does not take any text."""
+    """`schema`, or a reference unless the schema already accepts any text."""
     if schema.get("type") == "string" and not schema.keys() & {"enum", "pattern"}:
         return schema
     if "type" in schema and not schema.keys() & {"enum", "pattern", "const"}:
@@ -272,12 +274,12 @@ def _types_of(schema: Schema) -> list[str]:
 
 
 def _kept(schema: Schema) -> Schema:
-    """What is said of a value and constrains nothing."""
+    """The keywords that describe a value without constraining it."""
     return {key: schema[key] for key in ("description", "default") if key in schema}
 
 
 def _fields(schema: Schema) -> dict[str, Schema]:
-    """The properties of a mapping."""
+    """The schema of a mapping's properties."""
     return schema.get("properties", {})
 
 
@@ -300,7 +302,7 @@ def _types_in(annotation: Any) -> Iterator[Any]:
 
 
 def _docs(model: type[BaseModel]) -> dict[str, Schema]:
-    """Field -> its description: the docstring below it."""
+    """The description of each field: the docstring below it."""
     found: dict[str, Schema] = {}
     for base in reversed(model.__mro__):
         if base is not BaseModel and issubclass(base, BaseModel):

@@ -1,4 +1,4 @@
-"""Picks one of numbered things that a command was asked for."""
+"""Picks a numbered element (a cell or a case) for a command."""
 
 from __future__ import annotations
 

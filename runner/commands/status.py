@@ -1,4 +1,4 @@
-"""`crsweep status`: what a sweep folder holds, and what failed."""
+"""`crsweep status`: what a sweep folder contains, and what failed."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ _RUNS = ("run", "submit")
 def show_failures(
     results: Results, command: str, console: Console, judging: str | None = None
 ) -> None:
-    """What failed in the plan, by class and blame, and how many replies were cut off; `command`
-    runs the sweep, and `judging` judges it (by default the same command)."""
+    """Prints failures in the plan by class and blame, and how many replies were truncated.
+
+    `command` runs the sweep, and `judging` judges it (by default the same command).
+    """
     lines = [
         *failure_lines(results, command),
         *failure_lines(results, judging or command, JUDGEMENT),
@@ -41,7 +43,7 @@ def show_failures(
 
 
 def show_status(folder: str, console: Console) -> None:
-    """Progress, driver, failures and sizes of a sweep folder."""
+    """Prints progress, driver, failures and sizes of a sweep folder."""
     results = Results.open(folder)
     manifest = results.manifest
     planned = sum(results.planned.values())
@@ -109,8 +111,9 @@ def show_status(folder: str, console: Console) -> None:
 
 
 def _judge_lines(results: Results) -> Iterator[str]:
-    """The verdicts of each judge of the plan, then what all judging has used, also earlier judges
-    and failed attempts."""
+    """Lines about the verdicts of each judge of the plan, and the total cost of judging, including
+    earlier judges and failed attempts.
+    """
     ((done,),) = results.query("SELECT count(*) FROM episodes WHERE status = 'done'").fetchall()
     for judge, status, rows, dialogues in results.query(
         "SELECT judge, status, count(*), count(DISTINCT episode_id) FROM judgements "
@@ -131,7 +134,9 @@ def _judge_lines(results: Results) -> Iterator[str]:
 
 
 def _command_of(runs: Sequence[RunEntry], *verbs: str) -> str | None:
-    """The latest command of these verbs in a folder, to be typed here; None where none is noted."""
+    """The latest recorded command with one of these verbs, ready to be typed here; None if there is
+    none.
+    """
     for entry in reversed(runs):
         if not {*verbs}.isdisjoint(split(entry.command)):
             there = "" if Path(entry.typed_in) == Path.cwd() else f"cd {quote(entry.typed_in)} && "

@@ -24,7 +24,7 @@ from runner.submit.skypilot import write_folder
 from sweeps.load import LoadedSweep, is_file, load
 from sweeps.storage.folder import folder_at
 
-# Folders that no other node sees, on all common systems.
+# Folders that are local to a node on all common systems.
 _NODE_LOCAL = ("/tmp", "/var/tmp", "/dev", "/run", "/proc", "/sys")
 _ON_CLUSTER = ("run.executor=ray", "run.ray_address=auto")
 
@@ -36,13 +36,13 @@ class Submission:
     loaded: LoadedSweep
     package: Package
     overrides: list[str]
-    """As the driver is given them: files by their path in the package."""
+    """As the driver receives them: files by their path in the package."""
     out: str
     variables: dict[str, str] = field(default_factory=dict, repr=False)
-    """What --send-env sends, by value."""
+    """The variables of --send-env, with their values."""
 
     def words(self, command: str, options: Sequence[str] = ()) -> list[str]:
-        """The command line of the driver, to be run in the root of the package."""
+        """The command line of the driver, which runs in the root of the package."""
         sweep = [self.package.sweep, *self.overrides, *_ON_CLUSTER]
         return ["python", "-m", "runner", command, *options, *sweep]
 
@@ -55,9 +55,10 @@ def prepare(
     send_env: Sequence[str] = (),
     writes: bool = True,
 ) -> Submission:
-    """Checks a sweep and packs it. UsageError for what must not be sent, or could not run there.
+    """Checks a sweep and packs it.
 
-    `out` replaces that of the sweep. Without `writes` (plan, doctor) it may be anywhere.
+    Raises UsageError if something must not be sent or could not run there. `out` replaces that of
+    the sweep. With `writes=False` (plan, doctor), the output folder may be anywhere.
     """
     given = [*overrides, *([] if out is None else [f"out={out}"])]
     check_overrides(given)
@@ -78,9 +79,9 @@ def prepare(
 def send(
     submission: Submission, words: Sequence[str], address: str, command: str, console: Console
 ) -> tuple[jobs.Cluster, str]:
-    """Sends a package and starts `words` in it; the cluster, and the id of the job.
+    """Sends a package and starts `words` in it. Returns the cluster and the job's id.
 
-    `command` is what was typed, for lines that say how to resume.
+    `command` is the command that was typed, for hints how to resume.
     """
     package = submission.package
     packed = package.archive(for_a_file(command))
@@ -115,7 +116,7 @@ def submit(
     wait: bool,
     console: Console,
 ) -> int:
-    """Sends a run of the sweep; the exit code of the run, or 0 if it is not waited for."""
+    """Sends a run of the sweep. Returns the run's exit code, or 0 without waiting."""
     header = submission.loaded.header
     backends = {spec.get("backend") for spec in submission.loaded.cell["models"].values()}
     if backends - {"rules"} and header.cache.mode != "off" and header.cache.path is None:
@@ -137,15 +138,15 @@ def submit(
 def run_there(
     submission: Submission, words: Sequence[str], address: str, command: str, console: Console
 ) -> int:
-    """Runs a command in the package, prints what it prints, and gives its exit code."""
-    # What is sent is of no interest here, and JSON must stay JSON.
+    """Runs a command in the package, prints its output, and returns its exit code."""
+    # The list of files is not interesting here, and would break JSON output.
     quiet = Console(file=sys.stderr, highlight=False, emoji=False)
     cluster, job_id = send(submission, words, address, command, quiet)
     return follow(cluster, job_id, console)
 
 
 def follow(cluster: jobs.Cluster, job_id: str, console: Console) -> int:
-    """Prints the log of a job until it ends; its exit code."""
+    """Prints the log of a job until it ends, and returns its exit code."""
     for text in without_head(cluster.follow(job_id)):
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -174,7 +175,7 @@ def write_task(
 
 
 def without_head(chunks: Iterable[str]) -> Iterator[str]:
-    """The log of a job without the lines that Ray writes before the driver starts."""
+    """The log of a job without Ray's own lines before the driver's first one."""
     head: str | None = ""
     for chunk in chunks:
         if head is None:
@@ -186,12 +187,12 @@ def without_head(chunks: Iterable[str]) -> Iterator[str]:
         if found and end:
             head = None
             yield rest
-    if head:  # the driver was never started: why is all that there is
+    if head:  # the driver never started; the reason is all there is
         yield head
 
 
 def show_files(package: Package, console: Console) -> None:
-    """Every file of a package, with its size; nothing is sent."""
+    """Prints every file of a package with its size, and sends nothing."""
     for name, content in sorted(package.content.items()):
         console.print(f"{len(content):>10,}  {name}", soft_wrap=True, markup=False)
     size = len(package.archive(""))
@@ -229,7 +230,7 @@ def _variables(console: Console) -> Mapping[str, str]:
 
 
 def _check_places(loaded: LoadedSweep, *, explicit: bool, writes: bool) -> None:
-    """Refuses folders that the cluster would not have, or that only one node would see."""
+    """Refuses folders that the cluster would not have, or that only one node could see."""
     recorded = loaded.recorded
     cache, artifacts = recorded.get("cache"), recorded.get("artifacts")
     places = {

@@ -34,7 +34,9 @@ _STYLES: Mapping[Kind, str] = {
 
 
 class _Piece(NamedTuple):
-    """`title` is ours, but for names in it; `words` are what a model or a prompt says."""
+    """A piece of the transcript: `title` is ours except for names; `words` come from a model or a
+    prompt.
+    """
 
     kind: Kind
     title: str
@@ -42,7 +44,7 @@ class _Piece(NamedTuple):
 
 
 class TranscriptView:
-    """Shows one dialogue on `console`, if there is one, and keeps it for a page."""
+    """Shows one dialogue on `console`, if there is one, and collects it for a page."""
 
     def __init__(self, console: Console | None) -> None:
         self.console = console
@@ -55,7 +57,7 @@ class TranscriptView:
         self._show(_Piece("warning", text))
 
     def part(self, title: str) -> None:
-        """The head of what follows."""
+        """Starts a new part with this heading."""
         self._show(_Piece("part", title))
 
     def agent(self, turn: AgentTurn) -> None:
@@ -63,22 +65,22 @@ class TranscriptView:
         self._show(_Piece("agent", f"recommender ({turn.action})", "\n".join([turn.text, *listed])))
 
     def user(self, turn: UserTurn, *, typed: bool) -> None:
-        """What the user says; what a person has typed is on the screen already."""
+        """Shows the user's message, unless a person has just typed it on the screen."""
         self._show(_Piece("user", f"user ({turn.decision})", turn.text), on_screen=not typed)
 
     def critic(self, turn: CriticTurn) -> None:
-        """The verdict of the critic, which neither side sees."""
+        """Shows the critic's verdict, which neither side sees."""
         said = "no verdict" if turn.score is None else f"{turn.score:.2f}"
         ends = ", above its threshold" if turn.above else ""
         self._show(_Piece("note", f"critic: {said}{ends}"))
 
     def call(self, row: Mapping[str, Any]) -> None:
-        """One model call, a row of the table `calls`."""
+        """Shows one model call, given as a row of the table `calls`."""
         for piece in _pieces_of(row):
             self._show(piece)
 
     def preparation(self, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The first calls of each step of what was prepared, and how many more there are."""
+        """Shows the first calls of each step of an artifact, and how many more there are."""
         self.part(f"before the dialogue: {title}")
         steps: Counter[str] = Counter()
         for row in rows:
@@ -112,7 +114,7 @@ class TranscriptView:
 
 
 class Page:
-    """A file for a page. One that is there must be such a page; its head is kept."""
+    """A Markdown page. An existing file must be such a page; its introduction is kept."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._head = path, ""
@@ -144,7 +146,7 @@ def _pieces_of(row: Mapping[str, Any]) -> Iterator[_Piece]:
         title += f" · draw {row['draw'] + 1}"
     asked = messages
     if row["reask"]:
-        # The words before are those of the calls above.
+        # The earlier messages are those of the calls above.
         title, asked = f"{title} · asked again ({row['reask']})", messages[-1:]
     yield _Piece("call", title, "\n\n".join(_content(message) for message in asked))
     if row["thinking"]:
@@ -158,7 +160,7 @@ def _pieces_of(row: Mapping[str, Any]) -> Iterator[_Piece]:
 
 
 def _content(message: str | Mapping[str, str]) -> str:
-    """What one message of a prompt says; a text to embed is a message itself."""
+    """The text of one message of a prompt, or a text to embed."""
     return message if isinstance(message, str) else message["content"]
 
 
@@ -185,12 +187,12 @@ def _longest_run(text: str) -> int:
 
 
 def _inline(text: str) -> str:
-    """Escaped, so that titles and names from data are plain words on a page."""
+    """Escapes `text`, so that names from data are plain text on a page."""
     return re.sub(r"[\\`*\[\]<>#|&~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", " ".join(text.split()))
 
 
 def _safe(text: str) -> str:
-    """Without what would steer a terminal or turn the direction of writing."""
+    """Removes characters that control a terminal or change the direction of writing."""
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_control(c) else c for c in text)
 
 

@@ -81,7 +81,7 @@ def _variance(results: Results, name: str) -> list[str]:
             "variance by user and agent: unknown; needs at least two users and two agents in all "
             "combinations"
         ]
-    if found.spread < 0.0005:  # what would be printed as 0.000
+    if found.spread < 0.0005:  # too small to be printed
         return [f"variance of {name} between cells: none beyond chance"]
     return [
         f"variance of {name} between cells (standard deviation {found.spread:.3f}): "
@@ -90,7 +90,7 @@ def _variance(results: Results, name: str) -> list[str]:
 
 
 def _ranks(results: Results, recorded: Results | None, name: str, axis: str) -> list[str]:
-    """How alike the users, and people, rank the values of `axis`."""
+    """Lines on how similarly the users, and people, rank the values of `axis`."""
     if axis not in results.axes:
         return [f"agents are not ranked: the grid has no axis {axis!r} (--rank AXIS)"]
     by = validity.groups(results, validity.user_axes(results))

@@ -1,4 +1,4 @@
-"""`crsweep view`: a local web page over a sweep folder."""
+"""`crsweep view`: a local web page for a sweep folder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from workers.results import lease
 
 ADDRESS = "127.0.0.1"
 PORT = 8765
-"""Where the viewer is, if that is free and no other port is asked for."""
+"""The default port, if it is free and no other is requested."""
 
 
 def show_viewer(where: str, *, port: int | None, browser: bool, console: Console) -> None:
-    """Serves the pages until Ctrl-C. UsageError, StoreError."""
+    """Serves the pages until Ctrl-C. Raises UsageError and StoreError."""
     for library in ("starlette", "uvicorn"):
         if importlib.util.find_spec(library) is None:
             raise UsageError(
@@ -60,19 +60,19 @@ def show_viewer(where: str, *, port: int | None, browser: bool, console: Console
 
 
 def _titles(folder: Folder) -> TitlesInBackground:
-    """Titles of the items of the plan, from data that is here."""
+    """Item titles of the plan, as far as the data can be read on this machine."""
     return TitlesInBackground(sweep_at(folder)[1])
 
 
 def _holder(folder: Folder) -> str | None:
-    """Who runs the sweep; the lease is read, not taken."""
+    """Describes who runs the sweep. Reads the lease without taking it."""
     held = lease.holder(folder)
     return lease.holding(held) if held else None
 
 
 @contextmanager
 def _listening(port: int | None) -> Iterator[socket.socket]:
-    """A socket of this machine's own; without a `port`, any if the usual one is in use."""
+    """A socket on the loopback interface; without a `port`, any if the usual one is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     with listener:

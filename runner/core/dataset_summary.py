@@ -1,4 +1,4 @@
-"""What a domain says of its data: our counts, those of a paper, and what was left out."""
+"""Summaries of data sets: our counts, those of a paper, and what was left out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sweeps.plan import Plan
 
 
 def statistics_of(domain: Domain) -> str:
-    """Our counts, with those of a paper where one used this data."""
+    """Our counts, with a paper's next to them if it used this data set."""
     ours, published = _counts(domain.statistics()), domain.published()
     if published is None:
         return ours
@@ -17,12 +17,12 @@ def statistics_of(domain: Domain) -> str:
 
 
 def statistics_lines(plan: Plan) -> list[str]:
-    """A line a domain."""
+    """One line per domain."""
     return [f"{name}: {statistics_of(domain)}" for name, domain in _domains(plan)]
 
 
 def remark_lines(plan: Plan) -> list[str]:
-    """A line for every reason why data was left out."""
+    """One line for each reason why data was left out."""
     return [f"{name}: {remark}" for name, domain in _domains(plan) for remark in domain.remarks()]
 
 

@@ -8,9 +8,9 @@ class ExitCode(IntEnum):
 
     COMPLETE = 0
     FAILED = 1
-    """The system refused something (a full disk); of a run, all is committed by then."""
+    """The system refused something (a full disk). For a run, everything is committed by then."""
     BAD_INPUT = 2
     INCOMPLETE = 3
-    """A run was ended or stopped before all was done; the same command resumes it."""
+    """A run ended before everything was done; the same command resumes it."""
     INTERRUPTED = 130
-    """By Ctrl-C, before there is anything to say; as in shells."""
+    """Ctrl-C before anything ran, as in shells."""

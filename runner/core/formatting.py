@@ -9,7 +9,7 @@ def many(count: int, word: str) -> str:
 
 
 def unit(cpu: bool) -> str:
-    """What engines are placed on, in words."""
+    """The word for what engines are placed on."""
     return "CPU slot" if cpu else "GPU"
 
 

@@ -1,4 +1,4 @@
-"""The command that was typed, for lines that say what to type next."""
+"""The command that was typed, for messages that say what to type next."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _LOGIN = re.compile(r"://[^/\s]*@")
 
 
 def program() -> str:
-    """What starts crsweep, as it was started: its script, or an interpreter with `-m runner`."""
+    """How crsweep was started: its script, or an interpreter with `-m runner`."""
     if Path(sys.argv[0]).name == "crsweep":
         return shlex.quote(sys.argv[0])
     return shlex.join(sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1])
 
 
 def command(more: Sequence[str] = (), *, retries: bool = True) -> str:
-    """The command that was given, to be typed again; without its `--retry`s if others follow.
+    """The given command, to be typed again; without its `--retry` options if `retries` is false.
 
-    `more` are overrides, in place of those that were given for the same paths.
+    `more` are overrides that replace earlier ones for the same paths.
     """
     paths = tuple(f"{word.partition('=')[0]}=" for word in more)
     if (sent := sent_package()) is not None:  # this is the driver of a job
@@ -35,7 +35,9 @@ def command(more: Sequence[str] = (), *, retries: bool = True) -> str:
 
 
 def for_a_file(command: str) -> str:
-    """`command` without user names and passwords of addresses: secrets never reach files."""
+    """`command` without user names and passwords in addresses, because secrets must never reach
+    files.
+    """
     return _LOGIN.sub("://***@", command)
 
 

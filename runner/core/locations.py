@@ -1,4 +1,4 @@
-"""Where the call cache, the journals and the artifacts of a sweep file are, and their state."""
+"""Where the call cache, the journals and the artifacts of a sweep are, and their state."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ from workers.models import backend_of
 
 
 def shared_folder(path: str | None, name: str) -> Path:
-    """What sweeps share: the folder that a sweep file names, relative to the working folder, or
-    the user's own of this `name`."""
+    """The folder that sweeps share.
+
+    It is the one named in the sweep file, relative to the working folder, or the user's folder
+    `name`.
+    """
     if path:
         return Path(expand_user(path)).absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -36,21 +39,24 @@ def shared_folder(path: str | None, name: str) -> Path:
 
 
 def folder_of(path: str | None) -> Path:
-    """Where sweeps share completed calls."""
+    """The folder of the shared call cache."""
     return shared_folder(path, "calls")
 
 
 def free_calls(count: int, mode: str) -> str:
-    """` (12 from the cache)`: words for calls that cost nothing, if there are any."""
+    """Words for calls that cost nothing, such as ` (12 from the cache)`; empty if there
+    are none.
+    """
     if not count:
         return ""
-    if mode == "off":  # equal calls share one request all the same, and the journal serves resumes
+    # even without the cache, equal calls share one request, and the journal serves resumed runs
+    if mode == "off":
         return f" ({count:,} of them shared with equal calls or replayed from the sweep's journal)"
     return f" ({count:,} from the cache)"
 
 
 def places_of(plan: Plan, epoch: int) -> Places | None:
-    """Where the calls of a run are kept; None where no model is worth it (`rules`)."""
+    """Where the calls of a run are kept; None if no model is worth caching (`rules`)."""
     if not any(backend.cacheable for _, backend in _models(plan)):
         return None
     wanted = plan.loaded.header.cache
@@ -64,7 +70,7 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
 
 
 def journals_of(out: Folder, wanted: Cache) -> Path:
-    """The folder in which the journals of a sweep lie: its own, or one of its in `journal`."""
+    """The folder of a sweep's journals: in the sweep's own folder, or in `journal`."""
     out = out.absolute()
     if wanted.journal is None:
         return out.local
@@ -73,7 +79,7 @@ def journals_of(out: Folder, wanted: Cache) -> Path:
 
 
 def check_paths(plan: Plan) -> None:
-    """Refuses a URI where a folder is meant: `s3://b/c` would be a local folder of that name."""
+    """Refuses a URI in place of a folder: `s3://b/c` would be a local folder with that name."""
     header = plan.loaded.header
     for key, path in (
         (("cache", "path"), header.cache.path),
@@ -87,7 +93,7 @@ def check_paths(plan: Plan) -> None:
 
 
 def check_match(plan: Plan) -> None:
-    """Refuses `match: strict` for a model if it is unknown what serves it now."""
+    """Refuses `match: strict` for a model if it is unknown what currently serves it."""
     if plan.loaded.header.cache.match != "strict":
         return
     for name, backend in _models(plan):
@@ -100,7 +106,7 @@ def check_match(plan: Plan) -> None:
 
 
 def check_folder(places: Places, origins: Origins) -> None:
-    """Refuses a shared folder that a run could not use, before it starts. Writes nothing."""
+    """Refuses a shared folder that a run could not use, before the run starts. Writes nothing."""
     folder = places.shared
     if folder is None:
         return
@@ -120,7 +126,7 @@ def check_folder(places: Places, origins: Origins) -> None:
 
 
 def _models(plan: Plan) -> Iterator[tuple[str, type[Backend]]]:
-    """Every model that speaks in some cell, with each backend that it has there."""
+    """Every model with a role in some cell, with each of its backends."""
     specs = {
         (name, cell.config.models[name].backend): cell.config.models[name]
         for cell in plan.cells
@@ -131,9 +137,9 @@ def _models(plan: Plan) -> Iterator[tuple[str, type[Backend]]]:
 
 
 def size_line(out: Folder, recorded: dict[str, Any]) -> str:
-    """For `status`: how large the cache of the sweep in `out` is, and the sweep's journals.
+    """For `status`: the sizes of the cache of the sweep in `out` and of the sweep's journals.
 
-    `recorded` is the sweep as its manifest has it.
+    `recorded` is the sweep as stored in its manifest.
     """
     try:
         wanted = cache_of(recorded)
@@ -160,12 +166,14 @@ State = Literal["ready", "to make", "damaged"]
 
 
 def store_of(wanted: Artifacts) -> ArtifactStore:
-    """The store that a sweep file names, relative to the working folder, or the default one."""
+    """The artifact store named in the sweep file, relative to the working folder, or the default
+    one.
+    """
     return ArtifactStore(shared_folder(wanted.path, "artifacts"))
 
 
 def state_of(store: ArtifactStore, key: str) -> State:
-    """Whether an artifact is there. Only what it says of itself is read, not its content."""
+    """The state of an artifact. Reads only its description, not its content."""
     try:
         return "to make" if store.about(key) is None else "ready"
     except ArtifactDamaged:
@@ -173,7 +181,7 @@ def state_of(store: ArtifactStore, key: str) -> State:
 
 
 def find_profiles(wanted: Artifacts, key: str) -> WrittenProfiles | None:
-    """The profiles of this key, if a model has written them. A damaged artifact is made again."""
+    """The stored profiles with this key, if any. A damaged artifact is made again."""
     try:
         found = store_of(wanted).find(key)
     except ArtifactDamaged:
@@ -182,7 +190,7 @@ def find_profiles(wanted: Artifacts, key: str) -> WrittenProfiles | None:
 
 
 def check_packages(artifacts: Iterable[Artifact]) -> None:
-    """UsageError for a fit that needs a package which is not installed."""
+    """Raises UsageError if a fit needs a package that is not installed."""
     for artifact in artifacts:
         for package in getattr(artifact.recipe, "packages", ()):
             if importlib.util.find_spec(package) is None:
@@ -193,7 +201,7 @@ def check_packages(artifacts: Iterable[Artifact]) -> None:
 
 
 def status_line(recorded: dict[str, Any], keys: Sequence[str]) -> str:
-    """For `status`: how many artifacts are there. `recorded` is the manifest's sweep file."""
+    """For `status`: how many artifacts exist. `recorded` is the sweep as stored in its manifest."""
     try:
         store = store_of(artifacts_of(recorded))
     except UsageError as error:  # what is read does not need it

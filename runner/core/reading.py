@@ -1,4 +1,4 @@
-"""Shows how far reading large data files is, on standard error."""
+"""Shows the progress of reading large data files on standard error."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _EVERY = 10.0  # seconds between lines where there is no terminal
 
 @contextmanager
 def reading_shown() -> Iterator[None]:
-    """While the block runs, files that take long show their lines and share.
+    """Shows the lines and share read of files that take long, while the block runs.
 
-    On a terminal one line is rewritten; elsewhere a line is printed every few seconds.
+    On a terminal, one line is rewritten; elsewhere, a line is printed every few seconds.
     """
     console = Console(stderr=True, highlight=False)
     began = time.monotonic()

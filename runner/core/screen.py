@@ -1,4 +1,4 @@
-"""Standard output that may be closed, full or narrow: what runs is not ended by what is shown."""
+"""Standard output that may be closed, full or narrow. Output errors must not end a run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, TextIO
 
 
 class Screen:
-    """Standard output, which remembers why it could not be written, and takes everything then.
+    """Standard output that remembers a write error and discards everything after it.
 
-    It is looked up for each text: an engine in this process moves it when it starts (`redirect` in
-    `workers/backends/vllm/serving/output.py`).
+    The stream is looked up for each text, because an engine in this process moves it when it starts
+    (`redirect` in `workers/backends/vllm/serving/output.py`).
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Screen:
 
 
 def silence(stream: TextIO) -> None:
-    """Discards what a stream still holds: Python would complain of it when it ends."""
+    """Discards what a stream still buffers; Python would complain about it at exit."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -54,7 +54,7 @@ def silence(stream: TextIO) -> None:
 
 
 def write_whatever_the_encoding() -> None:
-    """Letters that a terminal's encoding lacks are written as escapes, instead of an error."""
+    """Writes letters that the terminal's encoding lacks as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -62,7 +62,7 @@ def write_whatever_the_encoding() -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why something failed, in a line."""
+    """The reason for a failure, in one line."""
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"

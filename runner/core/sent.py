@@ -1,7 +1,7 @@
-"""What a package says of itself that `crsweep submit` has sent to a cluster.
+"""The description of a package that `crsweep submit` sent to a cluster.
 
-The file is in the root of the package, next to the six packages. A checkout has none. Only what
-is imported before anything else may be imported here: the check of a package comes first.
+The file is in the root of the package, next to the six packages; a checkout has none. This module
+may import only what is imported before anything else, because the check of a package comes first.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class SentPackage(NamedTuple):
-    """A package: `files` are those that it holds, each with the SHA-256 of its content."""
+    """A package: `files` maps each file to the SHA-256 of its content."""
 
     files: dict[str, str]
     revision: str | None
     """The commit of the checkout that it was made from."""
     dirty: bool | None
     command: str
-    """What was typed to send it."""
+    """The command that sent it."""
 
     @property
     def digest(self) -> str:
-        """Of all its files, and their names."""
+        """The digest of all its files and their names."""
         return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
 
     def content(self) -> bytes:
-        """What the file in the package holds."""
+        """The content of the description file."""
         return json.dumps({**self._asdict(), "digest": self.digest}, indent=1).encode()
 
 
 @cache
 def sent_package(root: Path = ROOT) -> SentPackage | None:
-    """The package that this crsweep runs from; None for a checkout."""
+    """The package that this crsweep runs from; None in a checkout."""
     try:
         found: dict[str, Any] = json.loads((root / FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def sent_package(root: Path = ROOT) -> SentPackage | None:
 
 
 def altered(root: Path = ROOT) -> str | None:
-    """A message if a package that was sent is not here as it was sent."""
+    """A message if a sent package is incomplete or was changed."""
     try:
         package = sent_package(root)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Titles of items, from the data that a sweep was run with, for readers of its dialogues."""
+"""Titles of items, from the data set that a sweep was run with, for readers of its dialogues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeps.sources import make_domain
 def titles_of(manifest: Manifest, source_id: str) -> Mapping[str, str]:
     """Item id -> title of the items of a source.
 
-    Raises CrsweepError if its data cannot be read here, or are not those of the run.
+    Raises CrsweepError if the data set cannot be read here, or has changed since the run.
     """
     recorded = next(
         (
@@ -36,7 +36,7 @@ def titles_of(manifest: Manifest, source_id: str) -> Mapping[str, str]:
 
 
 def all_titles(manifest: Manifest) -> tuple[dict[str, Mapping[str, str]], list[str]]:
-    """The titles of each source that has them, and why others have none."""
+    """The titles of each source that can be read, and the reasons for the others."""
     found: dict[str, Mapping[str, str]] = {}
     problems = []
     for source in manifest.sources:
@@ -49,7 +49,7 @@ def all_titles(manifest: Manifest) -> tuple[dict[str, Mapping[str, str]], list[s
 
 
 class TitlesInBackground:
-    """Reads titles in a thread of its own, so that nothing waits for large data sets."""
+    """Reads titles in a separate thread, so that large data sets block nothing."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._found: dict[str, Mapping[str, str]] = {}
@@ -58,7 +58,7 @@ class TitlesInBackground:
         self.reading.start()
 
     def __call__(self, source_id: str) -> Mapping[str, str]:
-        """Those that are known by now."""
+        """The titles known so far."""
         return self._found.get(source_id, {})
 
     def _read(self, manifest: Manifest) -> None:

@@ -48,10 +48,10 @@ _LIBRARIES = ("crsweep", "numpy", "torch")
 
 
 class Preparation:
-    """The artifacts that a run needs: which are ready, which are being made, which failed.
+    """The artifacts that a run needs, with their states: ready, being made, or failed.
 
-    Raises UsageError where committed episodes have used another content, unless `accept`, and
-    where training needs a package that is not installed.
+    Raises UsageError if committed episodes used different content (unless `accept`), and if
+    training needs a package that is not installed.
     """
 
     def __init__(
@@ -80,16 +80,18 @@ class Preparation:
 
     @property
     def keys(self) -> list[str]:
-        """Of all that are needed."""
+        """The keys of all needed artifacts."""
         return list(self._artifacts)
 
     @property
     def missing(self) -> int:
-        """How many are not ready."""
+        """The number of artifacts that are not ready."""
         return len(self._artifacts) - len(self._ready)
 
     async def begin(self, executor: Executor, stopping: asyncio.Event) -> None:
-        """Gives workers what is ready, and makes the fits. Returns early when it is to stop."""
+        """Provides ready artifacts to the workers, and makes the fits. Returns early if the run is
+        stopping.
+        """
         self._executor = executor
         provided = [key for key in self._ready if self._workers_need(self._artifacts[key])]
         await executor.provide([self._ready[key] for key in provided])
@@ -107,7 +109,9 @@ class Preparation:
             fitting.result()
 
     def tasks(self, cells: Collection[int]) -> list[Task]:
-        """What workers are to make before the episodes of `cells`, and of no cells before."""
+        """The tasks that workers must do before the episodes of `cells`, unless earlier cells had
+        them.
+        """
         found = []
         for artifact in self._to_make(CallsRecipe, RolloutsRecipe):
             here = [cell for cell in artifact.cells if cell in cells]
@@ -117,16 +121,19 @@ class Preparation:
         return found
 
     def waits(self, task: Task) -> bool:
-        """Whether a task from `tasks` must wait for artifacts that are not ready."""
+        """Whether a task from `tasks` needs artifacts that are not ready yet."""
         return not self._has_inputs(self._artifacts[task.id])
 
     def cannot_make(self, task: Task) -> bool:
-        """Whether a task from `tasks` lost an artifact that it needs."""
+        """Whether a task from `tasks` needs an artifact that could not be made."""
         return task.id in self._lacking
 
     def late_fits(self, cells: Set[int]) -> list[str]:
-        """Keys of the fits of `cells`, and of no cells before, that wait for what models write, and
-        of the loops of these cells. Called once a stage, in their order."""
+        """The keys of fits of `cells` that wait for model-written artifacts, and of the loops of
+        these cells.
+
+        Excludes those of earlier cells. Called once for each stage, in order.
+        """
         found = []
         for artifact in self._to_make(FitRecipe, LoopRecipe):
             here = [cell for cell in artifact.cells if cell in cells]
@@ -139,8 +146,10 @@ class Preparation:
         return found
 
     async def fit_late(self) -> None:
-        """Makes fits, and runs loops, when what they wait for is ready, until it is cancelled.
-        Fits follow each other, loops run at once."""
+        """Makes fits and runs loops as soon as their inputs are ready, until it is cancelled.
+
+        Fits run one after the other, loops at the same time.
+        """
         fits: asyncio.Queue[Artifact] = asyncio.Queue()
 
         async def fit() -> None:
@@ -171,7 +180,7 @@ class Preparation:
         self._follow()
 
     def engines_only(self) -> Plan:
-        """The plan as far as artifacts need engines: no other role speaks in its cells."""
+        """The plan reduced to the roles whose engines artifacts need."""
         roles: dict[int, list[str]] = {}
         for artifact in self._to_make(CallsRecipe, RolloutsRecipe, LoopRecipe):
             recipe = artifact.recipe
@@ -187,23 +196,25 @@ class Preparation:
 
     @property
     def lacking(self) -> Set[str]:
-        """Keys of those that could not be made in this run."""
+        """The keys of artifacts that could not be made in this run."""
         return self._lacking
 
     def attach(self, queue: LeaseQueue, display: PreparingDisplay) -> None:
-        """From now on workers make artifacts, which `queue` waits for."""
+        """Connects the queue, which from now on waits for artifacts that workers make."""
         self._queue, self._display = queue, display
         self._follow()
 
     def progressed(self, progress: Mapping[str, tuple[int, int]]) -> None:
-        """How far the artifacts under way are."""
+        """Shows the progress of the artifacts being made."""
         assert self._display is not None
         for key, (done, most) in progress.items():
             words = f"{done:,} of {most:,} {self._artifacts[key].recipe.counts}"
             self._display.note(self._artifacts[key].title, done, most, words)
 
     async def received(self, outcome: Outcome, final: bool) -> None:
-        """Takes what a worker has made. StoreError; UsageError where it differs from before."""
+        """Stores what a worker has made. Raises StoreError, and UsageError if it differs from
+        before.
+        """
         if not final:
             return
         assert self._queue is not None
@@ -223,7 +234,7 @@ class Preparation:
         self._follow()
 
     def _follow(self) -> None:
-        """Lets fits and loops begin whose inputs are ready."""
+        """Starts fits and loops whose inputs have become ready."""
         possible = [loop for loop in self._to_make(LoopRecipe) if self._has_inputs(loop)]
         for artifact in (*self._possible_fits(), *possible):
             if artifact.key not in self._begun:
@@ -274,7 +285,7 @@ class Preparation:
             self._take(artifact, *found)
 
     def _take(self, artifact: Artifact, about: About, content: Content) -> Prepared:
-        """Makes an artifact ready, unless committed episodes have used another content."""
+        """Marks an artifact as ready, unless committed episodes used different content."""
         for index in artifact.cells:
             cell = self._plan.cells[index]
             used = self._used.get((cell.cell_id, artifact.seed, artifact.name), set())
@@ -307,7 +318,7 @@ class Preparation:
             await self._executor.provide([ready])
 
     def _workers_need(self, artifact: Artifact) -> bool:
-        """Whether it goes to the workers: what only fits are made from may be large."""
+        """Whether workers receive the content; inputs of fits alone may be too large for them."""
         return artifact.for_agents or any(
             artifact.key in other.inputs.values()
             for other in self._artifacts.values()
@@ -351,7 +362,7 @@ class Preparation:
         )
 
     async def _fit_all(self, executor: Executor) -> None:
-        """Makes all fits that wait for nothing, and those that wait for these."""
+        """Makes all fits that do not wait for model-written artifacts."""
         while fits := [fit for fit in self._possible_fits() if fit.key not in self._begun]:
             self._begun.update(fit.key for fit in fits)
             await self._fit_some(fits, executor)
@@ -367,7 +378,7 @@ class Preparation:
         await together(fit(artifact) for artifact in fits)
 
     async def _fit(self, artifact: Artifact, executor: Executor, among: int) -> None:
-        """Fits one, from its latest state on, again where its process was lost."""
+        """Makes one fit from its latest state, and retries if its process is lost."""
         assert isinstance(artifact.recipe, FitRecipe)
         source = self._plan.sources[self._plan.cells[artifact.cells[0]].source]
         inputs = {name: Stored(self._store.folder, key) for name, key in artifact.inputs.items()}
@@ -388,7 +399,7 @@ class Preparation:
                 if state is None or restarted:
                     self._fail(artifact, f"AgentError: {error.message}")
                     return
-                restarted = True  # the state may be of code that has changed since
+                restarted = True  # the state may come from code that has changed since
                 self._store.drop_states(artifact.key)
 
     async def _fit_from(
@@ -423,7 +434,7 @@ class Preparation:
         await asyncio.to_thread(self._store.drop_states, artifact.key)
 
     async def _train(self, artifact: Artifact) -> None:
-        """Runs a loop, from its latest state on, again where its learner's process was lost."""
+        """Runs a loop from its latest state, and retries if its learner's process is lost."""
         assert self._executor is not None
         assert self._queue is not None
         assert self._display is not None

@@ -1,10 +1,11 @@
-"""What a sweep has used of tokens, money and GPU hours, over all its runs, and its caps.
+"""What a sweep has used in tokens, money and GPU hours over all its runs, and its caps.
 
-1. Paid is every reply that did not come from a cache, of failed and lost attempts too.
-2. The folder's calls show what was paid and committed; the manifest's entry of a run shows what
-   its driver saw, calls of dialogues that were broken off included. Of each run and model the
-   larger counts.
-3. Prices are those of the sweep file now, looked up by the model's name in it.
+1. Every reply that did not come from a cache was paid for, including those of failed and lost
+   attempts.
+2. The folder's calls show what was paid and committed; the manifest's entry of a run shows what its
+   driver saw, including calls of interrupted dialogues. For each run and model, the larger count is
+   used.
+3. Prices are those currently in the sweep file, by the model's name.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _POSSIBLE = f"BETWEEN 0 AND {MOST_TOKENS}"  # a count of one call
 
 
 def check_caps(plan: Plan) -> dict[str, Price]:
-    """The prices by model name. UsageError for a cap that could not be held."""
+    """The prices by model name. Raises UsageError for a cap that could not be enforced."""
     caps, origins = plan.loaded.header.caps, plan.loaded.origins
     prices: dict[str, Price] = {}
     for cell in plan.cells:
@@ -60,9 +61,9 @@ def check_caps(plan: Plan) -> dict[str, Price]:
 
 @dataclass
 class Budget:
-    """Caps, and what is used of them: before this run, and by it.
+    """The caps, and how much of them was used before and during this run.
 
-    `gpu_seconds` returns those of this run so far.
+    `gpu_seconds` returns the GPU seconds of this run so far.
     """
 
     caps: Caps
@@ -89,12 +90,12 @@ class Budget:
         return (self.gpu_seconds_before + self.gpu_seconds()) / 3600
 
     def used(self) -> dict[str, tuple[float, float]]:
-        """Cap -> what is used of it, and the cap; of the caps that are set."""
+        """Maps each cap that is set to what has been used and to the cap itself."""
         caps = {name: cap for name, cap in self.caps if cap is not None}
         return {name: (getattr(self, name), cap) for name, cap in caps.items()}
 
     def reached(self) -> str | None:
-        """Describes a cap that is used up or cannot be enforced; None if there is none."""
+        """Describes a cap that is reached or cannot be enforced; None if there is none."""
         used = self.used()
         for name, (now, cap) in used.items():
             if now >= cap:
@@ -109,7 +110,7 @@ class Budget:
         return None
 
     def needs(self) -> list[str]:
-        """The overrides that the next run needs to continue; the numbers are left to the user."""
+        """The overrides that the next run needs to continue; the user chooses the numbers."""
         uncounted = any(map(_never_counts, self.now.values()))
         found: list[str] = []
         for name, (now, cap) in self.used().items():
@@ -135,7 +136,7 @@ class Budget:
 
 
 def _never_counts(used: Usage) -> bool:
-    """Whether a server seems to return no token counts; single replies may come without."""
+    """Whether a server seems to return no token counts at all; single replies may lack them."""
     return used.uncounted >= LEAST_UNCOUNTED and not used.counted
 
 
@@ -144,7 +145,9 @@ def _words(name: str, value: float) -> str:
 
 
 def budget_of(plan: Plan) -> Budget:
-    """The budget of a sweep, with what its folder says was used. Nothing is read without a cap."""
+    """The budget of a sweep, including what its folder has used. Reads nothing if there are no
+    caps.
+    """
     caps, prices = plan.loaded.header.caps, check_caps(plan)
     out = plan.loaded.out
     if caps == Caps() or manifests.read(out) is None:
@@ -163,7 +166,9 @@ def budget_of(plan: Plan) -> Budget:
 
 
 def budget_in(results: Results) -> Budget | None:
-    """The budget of a folder under the caps and prices of its last run; None before any."""
+    """The budget of a folder with the caps and prices of its last run; None before the
+    first run.
+    """
     runs = results.manifest.runs
     if not runs:
         return None

@@ -1,4 +1,4 @@
-"""Closes a session: merges parts, tidies the call cache, and says how the run went."""
+"""Closes a session: merges parts, cleans up the call cache, and reports how the run went."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.results.bundles import write_part
 
 
 def nothing_to_run(session: Session) -> RunResult | None:
-    """The result of a session that runs nothing: nothing is left, or a cap is reached."""
+    """The result of a session with nothing to run: nothing is left, or a cap is reached."""
     work, reached = session.work, None
     if work.left == 0:
         if work.completes and session.calls is not None:
@@ -32,14 +32,14 @@ def nothing_to_run(session: Session) -> RunResult | None:
 
 
 def close(session: Session, execution: Execution) -> RunResult:
-    """The result, once the folder is as a run leaves it. What fails now is not a failure of it."""
+    """Finishes the folder and returns the result. Errors from here on do not fail the run."""
     work, unfinished, whole = session.work, [*execution.unfinished], True
     with after_the_last_commit("training curves cannot be stored", unfinished):
         _store_curves(session)
     with after_the_last_commit("parts cannot be merged", unfinished):
         whole = compact_whole(session.lease, session.console)
     left = work.left_after(execution.tally, whole=whole)
-    # The journals of calls that could not be sealed are all that there is of them.
+    # If calls could not be sealed, their journals are the only copy.
     if session.calls is not None and execution.sealed:
         with after_the_last_commit("the call cache cannot be cleaned up", unfinished):
             tidy(session.calls, complete=left == 0 and work.completes)

@@ -1,4 +1,4 @@
-"""`run.concurrency: auto`: what workers and engines report, for the controller that adapts it."""
+"""`run.concurrency: auto`: passes the reports of workers and engines to the controller."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _LOOK_EVERY = 1.0  # seconds: engines report as often
 
 
 class Concurrency:
-    """How many tasks run at once, over `workers` processes: as the sweep file says, or adapted.
+    """How many tasks run at once over `workers` processes: fixed, or adapted.
 
-    `loads` gives what the engines of the run do, by key.
+    `loads` returns the load of each engine of the run, by key.
     """
 
     def __init__(self, run: Run, workers: int, loads: Callable[[], Mapping[str, Load]]) -> None:
@@ -33,11 +33,11 @@ class Concurrency:
         return self._fixed is None
 
     def limit(self) -> int:
-        """Tasks at once now."""
+        """The current number of tasks at once."""
         return self._adaptive.limit if self._fixed is None else self._fixed
 
     def entry(self) -> ConcurrencyEntry | None:
-        """For the manifest; None if nothing is adapted."""
+        """The manifest entry; None if nothing is adapted."""
         if not self.adapts:
             return None
         return ConcurrencyEntry(
@@ -46,7 +46,7 @@ class Concurrency:
         )
 
     def hearing(self, listener: RunListener) -> RunListener:
-        """A listener that takes in the reports, and passes all on to `listener`."""
+        """A listener that records the reports and forwards them to `listener`."""
         return _Hearing(self, listener)
 
     def heard(self, worker: str, report: Report) -> None:
@@ -54,11 +54,11 @@ class Concurrency:
         self._answered += report.counts.calls - report.counts.cached
 
     def forget(self, worker: str) -> None:
-        """What a lost worker said counts no longer."""
+        """Discards the reports of a lost worker."""
         self._reports.pop(worker, None)
 
     def look(self) -> None:
-        """Has the controller decide on what is known now."""
+        """Lets the controller decide, based on the latest reports."""
         known: dict[str, list[Load]] = {name: [load] for name, load in self._loads().items()}
         for report in self._reports.values():
             for name, load in report.loads.items():
@@ -89,13 +89,13 @@ class _Hearing:
 
 
 def first_slots(run: Run, workers: int) -> int:
-    """Tasks at once of each worker, to begin with."""
+    """The number of tasks at once that each worker starts with."""
     first = max(START, workers) if run.concurrency == "auto" else run.concurrency
     return -(-first // workers)
 
 
 def worker_count(run: Run) -> int:
-    """How many processes run the tasks to begin with: no more than tasks at once."""
+    """The number of processes to start with; no more than tasks at once."""
     if run.executor == "local":
         return 1
     count = LEAST_WORKERS if run.episode_workers == "auto" else run.episode_workers

@@ -25,18 +25,17 @@ LEAST_FAILURES = 10  # of one cause: fewer say little about a share
 
 
 class Display(RunListener, Protocol):
-    """Shows how the run goes."""
+    """Shows the progress of the run."""
 
     def settled(self, outcome: Outcome, final: bool) -> None: ...
 
 
 class EarlyStop:
-    """Sits between the scheduler and the display: it receives the outcomes that are counted, and
-    listens to the run. `say` shows a line at once.
+    """Stops the run early. It counts outcomes between the scheduler and the display.
 
-    `max_failed` is the share of the tasks of one kind begun in this run that may fail of one cause
-    (blame and error class). Those that still run count as begun: failed dialogues are short, and
-    would else be most of the first that end.
+    `say` prints a line at once. `max_failed` is the share of the tasks of one kind, started in this
+    run, that may fail of one cause (blame and error class). Running tasks count as started: failed
+    dialogues are short, so otherwise they would dominate those that finish first.
     """
 
     def __init__(
@@ -63,10 +62,10 @@ class EarlyStop:
         self.settled(outcome, final)
 
     def progressed(self, progress: Mapping[str, tuple[int, int]]) -> None:
-        """What is counted is shown by its number."""
+        """Forwards progress of tasks that are displayed one by one."""
 
     def settled(self, outcome: Outcome, final: bool) -> None:
-        """Counts an outcome, and has it shown."""
+        """Counts an outcome and displays it."""
         self._display.settled(outcome, final)
         if not final:
             return
@@ -99,7 +98,8 @@ class EarlyStop:
                 self._queue.close()
 
     def lost(self, worker: str, again: int) -> None:
-        # What it had begun is still counted: better to stop late than for a share of what is left.
+        # Tasks of a lost worker still count as started: stopping late is better than judging by
+        # fewer.
         self._display.lost(worker, again)
 
     def _failing(self) -> str | None:

@@ -30,7 +30,7 @@ _SAY_EVERY = 15.0  # seconds between lines while models load
 
 
 class Residents:
-    """The engines that are loaded or being loaded, and where; changes during a run."""
+    """The engines that are loaded or loading, and where. Changes during a run."""
 
     def __init__(self, specs: Sequence[EngineSpec]) -> None:
         self.specs = specs
@@ -38,11 +38,11 @@ class Residents:
 
 
 class EngineLoader:
-    """Opens the stages of a run, and loads and unloads engines as they need them.
+    """Opens the stages of a run, and loads and unloads the engines that they need.
 
-    A stage opens when the one before has given all its episodes, and its engines load when the
-    first call waits for one: dialogues that find all their calls in the cache need none. While
-    the last dialogues of a stage still run, engines that they do not use make room.
+    A stage opens when the previous one has handed out all its episodes, and its engines load when
+    the first call waits for one: dialogues whose calls are all cached need none. While the last
+    dialogues of a stage run, engines that they do not use make room.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class EngineLoader:
         self._making_room = False
 
     async def conduct(self) -> None:
-        """Runs until the last stage has what it needs."""
+        """Runs until the last stage has the engines it needs."""
         for number, part in enumerate(self._run.stages):
             stage = part.stage
             if stage is None:
@@ -71,7 +71,7 @@ class EngineLoader:
             await self._until(lambda n=number: self._queue.exhausted >= n)
             resident, wanted = self._residents.allocations, _allocations(stage)
             if any(key in resident and resident[key] != wanted[key] for key in wanted):
-                # One has to move: once dialogues of this stage use it, it never could.
+                # An engine has to move now: once dialogues of this stage use it, it could not.
                 await self._bring_up(stage)
                 self._open(number)
             else:
@@ -84,7 +84,9 @@ class EngineLoader:
             self._queue.open()
 
     async def _is_needed(self, number: int, cells: frozenset[int], stage: Stage) -> bool:
-        """Waits until a call waits for an engine to be loaded, or all dialogues have ended."""
+        """Waits until a call needs an engine that is not loaded, or until all dialogues
+        have ended.
+        """
         missing = stage.engines - self._residents.allocations.keys()
         while missing and not self._queue.wanted & missing:
             if self._queue.exhausted > number and not self._queue.outstanding() & cells:
@@ -93,11 +95,11 @@ class EngineLoader:
         return bool(missing)
 
     def adjust(self, nodes: Sequence[ClusterNode], most: float | None) -> None:
-        """Starts and ends replicas as nodes come and go (`placement.elastic`).
+        """Starts and stops replicas as nodes join and leave (`placement.elastic`).
 
-        `nodes` have the GPUs that this run may hold there, `most` bounds them all.
+        `nodes` have the GPUs that this run may use there, `most` limits the total.
         """
-        if self._making_room:  # what becomes free is for an engine that waits
+        if self._making_room:  # freed GPUs are for an engine that is waiting
             return
         resident = self._residents.allocations
         served = [
@@ -127,7 +129,7 @@ class EngineLoader:
         resident[key] = tuple(one for one in resident[key] if one.replica != index)
 
     def _drop_what_was_added(self) -> None:
-        """Before another stage, whose engines need the room."""
+        """Drops additional replicas before the next stage, whose engines need the room."""
         for key, allocations in list(self._residents.allocations.items()):
             planned = {one.replica for one in self._planned[key]}
             for one in allocations:
@@ -139,7 +141,7 @@ class EngineLoader:
         self._drop_what_was_added()
         labels = {key: spec.label for key, spec in self._run.needs.specs.items()}
         resident, wanted = self._residents.allocations, _allocations(stage)
-        # What is resident need not be what the placement thinks: stages may have loaded nothing.
+        # The resident engines may differ from the placement: stages may have loaded nothing.
         leaving = {k for k, now in resident.items() if wanted.get(k) != now}
         loads = [k for k in sorted(stage.engines) if k not in resident or k in leaving]
         for key in loads:
@@ -161,7 +163,7 @@ class EngineLoader:
                     self._say_settled(key, labels[key])
             if not waiting:
                 return
-            with suppress(TimeoutError):  # without news it is time for a line
+            with suppress(TimeoutError):  # nothing new: print a line
                 await asyncio.wait_for(self._fleet.news.wait(), _SAY_EVERY)
             if time.monotonic() - said > _SAY_EVERY:
                 said = time.monotonic()
@@ -176,7 +178,9 @@ class EngineLoader:
             self._console.print(f"{escape(label)} is ready after {engine.load_seconds:.0f} s")
 
     def _makes_room(self, leaving: set[str], new: str, wanted: Sequence[Allocation]) -> bool:
-        """Unloads what is to leave and no longer used; whether there is room for `new` now."""
+        """Unloads engines that are due to leave and no longer used. Returns whether
+        `new` now fits.
+        """
         resident = self._residents.allocations
         used = {key for cell in self._queue.outstanding() for key in self._run.needs.cells[cell]}
         for key in leaving - used:
@@ -184,7 +188,7 @@ class EngineLoader:
             del resident[key]
             leaving.discard(key)
         if new in resident:
-            return False  # it moves, and is still used where it is
+            return False  # it has to move but is still in use
         taken: dict[str, Fraction] = {}
         for one in (*wanted, *(a for allocations in resident.values() for a in allocations)):
             taken[one.node] = taken.get(one.node, Fraction(0)) + exact(one.gpus)
@@ -192,18 +196,18 @@ class EngineLoader:
 
     @staticmethod
     async def _until(condition: Callable[[], bool]) -> None:
-        # The queue has no events: it is bookkeeping that workers' reports move.
+        # The queue has no events; workers' reports update it.
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_EVERY)
 
 
 def _allocations(stage: Stage) -> dict[str, tuple[Allocation, ...]]:
-    """Where each engine of a stage goes, by key."""
+    """Where each engine of a stage is placed, by key."""
     return {key: tuple(a for a in stage.allocations if a.engine == key) for key in stage.engines}
 
 
 class RunEngines:
-    """The engines of a run together with the queue that waits for them."""
+    """The engines of a run, and the queue that waits for them."""
 
     def __init__(
         self, stages: RunPlan, queue: LeaseQueue, executor: Launcher, console: Console
@@ -223,7 +227,7 @@ class RunEngines:
                 queue.open()
 
     def start(self, stopping: asyncio.Event) -> asyncio.Task[None] | None:
-        """Begins to load; should that break, `stopping` is set, and `end` raises why."""
+        """Starts loading. If that fails, `stopping` is set, and `end` raises the error."""
         if self._loader is None:
             return None
         task = asyncio.create_task(self._loader.conduct())
@@ -236,7 +240,7 @@ class RunEngines:
         return task
 
     async def end(self, conducting: asyncio.Task[None] | None) -> None:
-        """Stops loading, and counts for the last time."""
+        """Stops loading and takes the final counts."""
         if conducting is not None:
             conducting.cancel()
             with suppress(asyncio.CancelledError):  # cancelled above
@@ -247,7 +251,7 @@ class RunEngines:
     async def keep_adjusting(
         self, nodes: Callable[[], Sequence[ClusterNode]], most: float | None
     ) -> None:
-        """Has replicas follow the nodes of a cluster."""
+        """Adjusts replicas to the nodes of the cluster, until cancelled."""
         while self._loader is not None:
             await asyncio.sleep(_ADJUST_EVERY)
             self._loader.adjust(nodes(), most)
@@ -255,9 +259,10 @@ class RunEngines:
     async def keep_noting(
         self, epoch: int, note: Callable[[Sequence[dict[str, Any]]], None]
     ) -> None:
-        """Has the entries noted whenever an engine came or went, and at intervals.
+        """Records engine entries whenever an engine comes up or goes away, and at intervals.
 
-        A driver that is killed could not: the fingerprints of its calls would mean nothing.
+        A driver that is killed cannot do so at the end, and then the fingerprints of its calls
+        would be unexplained.
         """
         noted, last = None, time.monotonic()
         while self._fleet is not None:
@@ -269,15 +274,15 @@ class RunEngines:
             await asyncio.sleep(1.0)
 
     def gpu_seconds(self) -> float:
-        """GPUs times the seconds that this run has held them; CPU slots are no GPUs."""
+        """GPU seconds held by this run; CPU slots do not count."""
         return 0.0 if self._fleet is None or self._cpu else self._fleet.gpu_seconds()
 
     def loads(self) -> dict[str, Load]:
-        """What each engine does that serves now, by key."""
+        """The load of each serving engine, by key."""
         return {} if self._fleet is None else self._fleet.loads()
 
     def entries(self, epoch: int) -> list[dict[str, Any]]:
-        """What the manifest keeps of the engines of this run."""
+        """The manifest entries of this run's engines."""
         if self._fleet is None:
             return []
         return [
@@ -288,7 +293,7 @@ class RunEngines:
 
 
 class Launcher(Protocol):
-    """Who starts the replicas (`runner.driver.executors`)."""
+    """Starts replicas (see `runner.driver.executors`)."""
 
     cpu: bool
 

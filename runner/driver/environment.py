@@ -1,4 +1,6 @@
-"""What a sweep needs of the environment: checked before anything starts, sent to other nodes."""
+"""The environment variables that a sweep needs: checked before anything starts, and sent to other
+nodes.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,13 @@ _S3 = Variables(
 
 
 def environment_of(plan: Plan) -> Environment:
-    """The variables of this process that models of `plan`, and its folder, need everywhere."""
+    """The variables of this process that models of `plan`, and its folder, need on every node."""
     needs = [*_of_models(plan), Variables(secrets=plan.loaded.header.run.env_from)]
     return Environment.of_here([*needs, _S3] if str(plan.loaded.out).startswith("s3://") else needs)
 
 
 def check_environment(plan: Plan) -> None:
-    """UsageError for a variable with which the models of `plan` cannot be reached."""
+    """Raises UsageError for a variable that makes the models of `plan` unreachable."""
     if any(need.network for need in _of_models(plan)):
         check_transport()
 
@@ -56,7 +58,7 @@ def hardware() -> dict[str, str | int]:
 
 
 def library_versions(packages: Iterable[str]) -> dict[str, str]:
-    """The versions of those packages that are installed here."""
+    """The installed versions of those packages."""
     found = {}
     for name in packages:
         with suppress(metadata.PackageNotFoundError):

@@ -1,4 +1,4 @@
-"""Executes what a session has found to be left: artifacts first, then the tasks."""
+"""Executes the work of a session: artifacts first, then the tasks."""
 
 from __future__ import annotations
 
@@ -39,26 +39,28 @@ _ONE_SIGNAL_SECONDS = 5.0  # in which SIGTERM from several senders is one reques
 
 @dataclass(frozen=True)
 class Execution:
-    """How the tasks of a session went. All that finished is committed."""
+    """How the tasks of a session went. Everything that finished is committed."""
 
     tally: Tally
     engines: Sequence[dict[str, Any]]
-    """What each engine served, as in the manifest."""
+    """What each engine served, as stored in the manifest."""
     started: float
-    """By the monotonic clock."""
+    """Monotonic time."""
     sealed: bool
-    """Whether the calls are in the shared cache; their journals are all that there is if not."""
+    """Whether the calls are in the shared cache. If not, the journals are their only copy."""
     stopped: str | None = None
-    """Why it was stopped early, if the sweep file says so."""
+    """Why the run was stopped early by a limit of the sweep file, if so."""
     unavailable: bool = False
-    """Whether it was stopped because a model serves no call."""
+    """Whether the run stopped because a model serves no call."""
     unfinished: Sequence[str] = ()
-    """What failed after everything was committed, and is made up for by the next run."""
+    """Errors after everything was committed; the next run catches up on them."""
 
 
 @contextmanager
 def after_the_last_commit(what: str, unfinished: list[str]) -> Iterator[None]:
-    """Notes what fails once everything is committed: that must not hide that it is."""
+    """Records errors of the block instead of raising them, because everything is
+    committed already.
+    """
     try:
         yield
     except (OSError, CrsweepError) as error:
@@ -67,9 +69,9 @@ def after_the_last_commit(what: str, unfinished: list[str]) -> Iterator[None]:
 
 
 def execute(session: Session, command: str) -> Execution:
-    """Runs what is left. Raises StoreError. What was paid is recorded, however it ends.
+    """Runs the remaining tasks. Raises StoreError. Usage is recorded however the run ends.
 
-    `command` is what was typed, for readers of the manifest.
+    `command` is the command that was typed, for the manifest.
     """
     unfinished: list[str] = []
     session.manifest.begin_run(session.budget, command)
@@ -160,9 +162,10 @@ async def _run(
 
 
 class _Interrupts:
-    """Sets `stopping` at the first interrupt, and when the lease is lost; the second is raised.
+    """Sets `stopping` at the first interrupt and when the lease is lost; raises the second
+    interrupt.
 
-    SIGTERM that comes again at once is no second one.
+    A repeated SIGTERM within a short time counts as one.
     """
 
     def __init__(self, session: Session) -> None:
@@ -176,7 +179,7 @@ class _Interrupts:
 
     def _interrupt(self, number: int) -> None:
         if self.stopping.is_set():
-            # SLURM signals all processes of a job, and its script passes the signal on.
+            # SLURM signals all processes of a job, and its script passes the signal on as well.
             if number == signal.SIGTERM and self._loop.time() - self._asked < _ONE_SIGNAL_SECONDS:
                 return
             raise KeyboardInterrupt
@@ -187,7 +190,7 @@ class _Interrupts:
         self.stopping.set()
 
     def ignore(self) -> None:
-        """From now on interrupts are what they were before, and nothing is set."""
+        """Restores the previous interrupt handlers."""
         self._session.lease.when_lost = None
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.remove_signal_handler(number)
@@ -195,7 +198,7 @@ class _Interrupts:
 
 
 async def _until_first(work: Coroutine[Any, Any, None], aside: Coroutine[Any, Any, None]) -> None:
-    """Runs both until `work` ends, or `aside` fails."""
+    """Runs both until `work` ends or `aside` fails."""
     tasks = [asyncio.create_task(work), asyncio.create_task(aside)]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -250,7 +253,7 @@ def _streams(session: Session) -> Streams | None:
 
 
 def _engines(session: Session, executor: Executor, streams: Streams | None) -> RunEngines:
-    """What is to run in which stage, and the engines for it; none of them is loaded yet."""
+    """The stages of the run and their engines, none of which is loaded yet."""
     plan, work, console = session.plan, session.work, session.console
     stages = (
         run_plan(work.speaking, executor.nodes, cpu=executor.cpu, cells=work.cells)
@@ -262,7 +265,7 @@ def _engines(session: Session, executor: Executor, streams: Streams | None) -> R
         console.print(f"[red]{many(cells, 'cell')} cannot run: {escape(reason)}[/]", soft_wrap=True)
 
     def tasks(cells: Collection[int]) -> Iterator[Task]:
-        if streams is not None:  # first: they take longest
+        if streams is not None:  # first, because they take longest
             yield from streams.begin(cells)
         yield from work.tasks(cells)
 

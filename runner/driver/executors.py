@@ -1,4 +1,4 @@
-"""The processes of a run: workers for the dialogues, and engines for the models."""
+"""The processes of a run: workers for dialogues, and engines for models."""
 
 from __future__ import annotations
 
@@ -42,24 +42,26 @@ _LOOK_EVERY = 5.0  # seconds between two looks whether a worker can still start
 
 
 class Executor(Protocol):
-    """Makes and ends processes. `lost` is what a worker raises when its process is gone."""
+    """Creates and ends processes. `lost` is the error that a worker raises if its
+    process is gone.
+    """
 
     lost: type[Exception]
     nodes: Sequence[Node]
-    """Where engines can go; none where they start in the driver's own process."""
+    """Where engines can be placed; empty if they start in the driver's own process."""
     cpu: bool
-    """Whether CPU slots stand in for GPUs."""
+    """Whether CPU slots replace GPUs."""
 
     fits_at_once: int
-    """How many fits may be begun at once; those without room wait."""
+    """How many fits may be started at once; those that do not fit wait."""
 
     async def spawn(self) -> Worker: ...
     async def begin(self) -> list[Worker]:
-        """The workers of a run, as far as there are nodes for them."""
+        """Starts the workers of a run, as far as there are nodes for them."""
         ...
 
     async def replace(self, lost: Worker) -> Worker | None:
-        """Another one for one that was lost; None if its node is gone, and others continue."""
+        """Starts a replacement for a lost worker; None if its node is gone and others continue."""
         ...
 
     @property
@@ -69,31 +71,32 @@ class Executor(Protocol):
 
     def launch(self, residents: Residents) -> Fleet: ...
     def engine_nodes(self) -> list[ClusterNode]:
-        """Where engines can go now."""
+        """The nodes where engines can currently be placed."""
         ...
 
     def fit(self, task: FitSpec, state: Content | None, among: int) -> Steps:
-        """The steps of a fit, one `among` so many that share the machines."""
+        """The steps of a fit, which shares the machines with `among` others."""
         ...
 
     async def provide(self, artifacts: Sequence[Prepared]) -> None:
-        """Gives artifacts to all workers, those that are still to be made too."""
+        """Gives artifacts to all workers, including later ones."""
         ...
 
     async def seal(self) -> Damage:
-        """Makes completed calls part of the shared cache; what is damaged there. Raises
-        StoreError."""
+        """Adds completed calls to the shared cache, and returns the damage found. Raises
+        StoreError.
+        """
         ...
 
     def close(self) -> None: ...
 
 
 class NeverLost(Exception):
-    """A worker in the driver's own process is never lost without it."""
+    """Never raised: a worker in the driver's own process cannot be lost separately."""
 
 
 class LocalExecutor:
-    """One worker in this process. Engines start where they are asked for: here."""
+    """One worker in this process. Engines also start here."""
 
     lost: type[Exception] = NeverLost
     nodes: Sequence[Node] = ()
@@ -134,11 +137,10 @@ class LocalExecutor:
 
 
 class RayExecutor:
-    """Actors on a cluster: `count` workers that share `slots` dialogues each, and replicas.
+    """Actors on a cluster: `count` workers that share `slots` dialogues, and replicas.
 
-    Each fit gets `fit_gpus`. Engines hold at most `gpus`, of one type unless they may be `mixed`.
-    If `elastic`, `count` is for the beginning only: every node gets a worker, also one that joins
-    later.
+    Each fit gets `fit_gpus`. Engines use at most `gpus`, of one type unless `mixed`. If `elastic`,
+    `count` is only the initial number: every node gets a worker, including nodes that join later.
     """
 
     fits_at_once = 64
@@ -157,7 +159,7 @@ class RayExecutor:
         gpus: float | None = None,
         mixed: bool = False,
     ) -> None:
-        # Ray takes a second to import, and is needed only from here on.
+        # Importing Ray takes a second, and it is needed only from here on.
         from workers.executors import on_ray, ray_cluster
 
         console.print("starting Ray ..." if address is None else "joining the Ray cluster ...")
@@ -170,7 +172,7 @@ class RayExecutor:
         self._workers: list[RayWorker] = []
         self._made = 0
         self._console, self._elastic = console, elastic
-        self._leaving: set[str] = set()  # names of workers whose nodes will be gone
+        self._leaving: set[str] = set()  # names of workers whose nodes are leaving
         self._fleet: Fleet | None = None
         self._informing: dict[str, asyncio.Task[None]] = {}
         self._changes = 0  # of what the engines look like
@@ -187,8 +189,9 @@ class RayExecutor:
         self._cores = {node.node_id: node.cpus for node in found}
 
     def _allowed(self, nodes: Sequence[ClusterNode]) -> list[ClusterNode]:
-        """The nodes that engines may use; of those with GPUs, what no other sweep holds, if this
-        one shares the cluster."""
+        """The nodes that engines may use; if the cluster is shared, without the GPUs held by other
+        sweeps.
+        """
         if not self._mixed:
             nodes = of_type(nodes, self._gpu_type)
         if self._most_gpus is None and not self._residents.specs:
@@ -200,7 +203,7 @@ class RayExecutor:
         return without_others(nodes, self._cluster.free_gpus(), mine)
 
     def engine_nodes(self) -> list[ClusterNode]:
-        """The nodes that engines may use now, with the GPUs, or CPU slots, that they may hold."""
+        """The nodes that engines may use now, with the GPUs or CPU slots available to this run."""
         found = self._cluster.cluster_nodes()
         self._cores |= {node.node_id: node.cpus for node in found}
         if self.cpu:
@@ -218,7 +221,7 @@ class RayExecutor:
         if not self._elastic:
             return await self.spawn()
         if self._workers:
-            return None  # `joined` sees what is missing, and where
+            return None  # `joined` notices missing workers and their nodes
         return await self.spawn(self._cluster.own_node())
 
     @property
@@ -226,7 +229,7 @@ class RayExecutor:
         return self if self._elastic else None
 
     async def joined(self) -> list[Worker]:
-        """Workers on nodes that have none; what leaves is noted on the way."""
+        """Starts workers on nodes that have none, and records which nodes are leaving."""
         nodes = self._cluster.cluster_nodes()
         at = {worker.name: worker.node or "" for worker in self._workers}
         changes = worker_changes(nodes, at)
@@ -237,7 +240,7 @@ class RayExecutor:
         for node in changes.start:
             try:
                 found.append(await self.spawn(node))
-            except self.lost as error:  # it was gone again before it was used
+            except self.lost as error:  # it was gone before it was used
                 log.warning("no worker starts on node %s: %s", node, error)
             else:
                 self._console.print(f"worker {found[-1].name} has joined, on node {node[:12]}")
@@ -270,7 +273,7 @@ class RayExecutor:
         return worker
 
     async def _started(self, worker: RayWorker) -> None:
-        """Returns when the worker has started. StoreError if it never can."""
+        """Waits until the worker has started. Raises StoreError if it never can."""
         start = asyncio.ensure_future(worker.start())
         while not (await asyncio.wait([start], timeout=_LOOK_EVERY))[0]:
             if not self._cluster.has_own_node():
@@ -279,7 +282,7 @@ class RayExecutor:
         await start
 
     def launch(self, residents: Residents) -> Fleet:
-        """The engines of the run, none loaded yet."""
+        """The engines of the run; none is loaded yet."""
 
         def start(spec: EngineSpec, index: int) -> Handle:
             where = next(a for a in residents.allocations[spec.key] if a.replica == index)
@@ -313,7 +316,7 @@ class RayExecutor:
         replaced = {each.key for each in new}  # the weights of a training loop change
         self._shared = [each for each in self._shared if each.key not in replaced] + new
         for worker in list(self._workers):
-            # One that is lost is noticed by the loop that serves it; its successor is given all.
+            # The loop that serves a worker notices its loss; its successor is given everything.
             with suppress(self.lost):
                 await worker.provide(new)
 
@@ -342,7 +345,7 @@ class RayExecutor:
             self._informing[worker.name] = asyncio.create_task(self._keep_informed(worker))
 
     async def _keep_informed(self, worker: RayWorker) -> None:
-        """Sends the changes in order, so that none is overtaken by an older one."""
+        """Sends changes in order, so that an older one never overtakes a newer one."""
         assert self._fleet is not None
         sent = 0
         try:

@@ -1,8 +1,8 @@
-"""Failed episodes and judgements of a sweep folder: what they are, and which are to run again.
+"""Failed episodes and judgements of a sweep folder, and which of them run again.
 
-The attempt that counts for a task is its earliest done one, else its latest failed one. A failure
-that infrastructure is to blame for is tried again by every run; any other would repeat, so it is an
-outcome, and runs again only where `--retry` names its error class or its blame.
+The attempt that counts for a task is its earliest done one, or its latest failed one if there is
+none. Infrastructure failures are retried by every run. Any other failure would repeat, so it is an
+outcome, and runs again only if `--retry` names its error class or its blame.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workers.results.bundles import WOULD_REPEAT
 
 _SHOWN = 200  # characters of an example
 _OF_REPLIES = frozenset({ReplyInvalid.__name__})
-"""Failures that the same replies would cause again, whatever else was fixed."""
+"""Failures that the same replies would cause again, even if something else was fixed."""
 
 _FAILED_TASKS = {
     EPISODE: "SELECT episode_id, blame, error_class FROM attempts "
@@ -34,13 +34,13 @@ _FAILED_TASKS = {
     "first(error_class ORDER BY driver_epoch DESC, ended DESC) FROM all_judgements "
     "WHERE annotator IS NULL GROUP BY task_id HAVING bool_and(status = 'failed')",
 }
-"""Kind of task -> SQL: id, blame and error class of each task whose attempt that counts failed."""
+"""Kind of task -> SQL for id, blame and error class of each task whose counting attempt failed."""
 
 
 def to_run_again(folder: Folder, retry: Sequence[str], kind: str = EPISODE) -> set[str]:
-    """Ids of failed tasks that a run takes up again: of infrastructure, and what `retry` names.
+    """The ids of failed tasks to run again: infrastructure failures, and those that `retry` names.
 
-    UsageError for a word that is neither a blame nor a class that a task can fail of.
+    Raises UsageError for a word that is neither a blame nor an error class of a task.
     """
     found: list[tuple[str, str, str]] = []
     if manifests.read(folder) is not None:
@@ -62,7 +62,9 @@ def to_run_again(folder: Folder, retry: Sequence[str], kind: str = EPISODE) -> s
 
 
 def _classes() -> Iterator[str]:
-    """Names of the errors that can end an attempt; a UsageError comes before any begins."""
+    """The names of errors that can end an attempt; a UsageError is raised before any attempt
+    begins.
+    """
     for name, found in inspect.getmembers(errors, inspect.isclass):
         if issubclass(found, CrsweepError) and found not in (CrsweepError, UsageError):
             yield name
@@ -77,11 +79,11 @@ _FAILED = {
 
 
 def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[str]:
-    """Words for the failed tasks of the plan: how many, of what, an example, and what runs them
-    again. The most frequent come first.
+    """Lines on the failed tasks of the plan: how many, why, an example, and the command to rerun
+    them.
 
-    `command` is what runs such tasks (`crsweep run ...`). It needs more where the cache would only
-    replay what failed.
+    The most frequent come first. `command` runs such tasks (`crsweep run ...`); it needs more
+    options if the cache would replay what failed.
     """
     lines: list[str] = []
     named: set[str] = set()
@@ -101,7 +103,7 @@ def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[s
 
 
 def _asking_again(results: Results) -> tuple[str, str]:
-    """When a run can ask the model itself again, and what its command needs for that."""
+    """When a run can ask the model again, and which options its command needs for that."""
     try:
         wanted = cache_of(results.manifest.config)
     except UsageError:  # a variable is not set here; to turn off what is off does no harm

@@ -1,7 +1,7 @@
-"""What is left to be judged in a folder: the second stage of a sweep.
+"""What is left to judge in a folder: the second stage of a sweep.
 
-The dialogues are those that are done and count. They are read twice, in batches: once to count what
-is left, once to run it.
+It covers the finished dialogues that count. They are read twice, in batches: once to count what is
+left, once to run it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from workers.results.bundles import committed
 
 
 class Selection(NamedTuple):
-    """What of a folder to judge; everything by default."""
+    """Which part of a folder to judge; everything by default."""
 
     only: Sequence[str] = ()
     """Titles of judges."""
     where: str | None = None
-    """A condition in SQL on the columns of `episodes`."""
+    """An SQL condition on the columns of `episodes`."""
     limit: int | None = None
-    """At most so many dialogues."""
+    """The maximum number of dialogues."""
 
     @property
     def whole(self) -> bool:
@@ -53,16 +53,18 @@ class Selection(NamedTuple):
 
 @dataclass(frozen=True)
 class Subjects:
-    """The dialogues of a folder that judges read, and the tasks that this makes."""
+    """The dialogues of a folder that judges read, and the resulting tasks."""
 
     plan: Plan
     transcripts: Transcripts
     judges: Mapping[int, PlannedJudge]
-    """The chosen ones, by their position in the plan."""
+    """The selected judges, by their position in the plan."""
 
     @classmethod
     def find(cls, plan: Plan, selection: Selection) -> Subjects:
-        """Raises UsageError for a judge that is not in the plan, or a wrong condition."""
+        """Finds the dialogues. Raises UsageError for a judge that is not in the plan, or an invalid
+        condition.
+        """
         titles = [judge.title for judge in plan.judges]
         for title in selection.only:
             if title not in titles:
@@ -79,7 +81,7 @@ class Subjects:
         return cls(plan, transcripts, judges)
 
     def tasks(self) -> Iterator[Task]:
-        """Every task, settled or not, in the order in which they are run."""
+        """Every task, settled or not, in running order."""
         single = {
             index: _instance(judge) for index, judge in self.judges.items() if not judge.pairs
         }
@@ -97,7 +99,7 @@ class Subjects:
     def _of(
         self, index: int, spec: JudgementSpec, read: Sequence[RecordedDialogue], cell: int
     ) -> Iterator[Task]:
-        """The tasks of one judge and subject, one a sample. `cell` has the roles that speak."""
+        """The tasks of one judge and subject, one per sample. `cell` has the roles involved."""
         judge = self.judges[index]
         hashes = [dialogue.transcript_hash for dialogue in read]
         for sample in range(judge.ref.samples):
@@ -124,7 +126,8 @@ class Subjects:
         if choice.of == "dialogue":
             yield from self._of(index, spec, [*map(self._recorded, (first, second))], first.cell)
             return
-        # Seeds take turns in whose dialogue is continued, from the side that the case draws.
+        # The dialogue that is continued alternates with the seeds; the case determines the first
+        # side.
         case, seed = first.case_id, first.seeds.sampling
         a_owns = (identity.number(case) + seed) % 2 == 0
         owner, responder = (first, second) if a_owns else (second, first)
@@ -134,7 +137,7 @@ class Subjects:
             yield from self._of(index, spec, [self._recorded(owner)], responder.cell)
 
     def needs(self, task: Task) -> Collection[str]:
-        """Keys of the artifacts of the agent that replies in a pair of replies."""
+        """The keys of the artifacts that the agent replying in a pair needs."""
         spec: JudgementSpec = task.spec
         if spec.prefix is None:
             return ()
@@ -235,7 +238,7 @@ class JudgingWork:
 
 
 def judging_plan(plan: Plan, judges: Sequence[PlannedJudge]) -> Plan:
-    """The plan with no roles in its cells but those that speak while `judges` judge."""
+    """The plan, reduced to the roles that are needed while `judges` judge."""
     roles = {role for judge in judges for role in judge.roles}
     replies = any(judge.pairs and judge.pairs.of == "response" for judge in judges)
 

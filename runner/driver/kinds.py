@@ -1,4 +1,4 @@
-"""What the driver does with each kind of task."""
+"""What the driver does with the outcomes of each kind of task."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class RunParts(NamedTuple):
     """The parts of a run that can receive outcomes."""
 
     counters: Receiver
-    """Counts and shows outcomes, and stops a run in which too many fail."""
+    """Counts and displays outcomes, and stops a run with too many failures."""
     preparation: Preparation
     streams: Streams | None = None
     queue: LeaseQueue | None = None
-    """Which `streams` offer the next tasks of a chain to."""
+    """The queue to which `streams` offer the next tasks of a chain."""
 
 
 class _Episodes:

@@ -1,4 +1,4 @@
-"""From a sweep file to a checked plan."""
+"""Loads a sweep file into a checked plan."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from workers.models import backend_of, declare
 
 
 def load_plan(sweep: Path, overrides: Sequence[str]) -> Plan:
-    """Loads, checks and expands a sweep, its metrics too. Nothing is written."""
+    """Loads, checks and expands a sweep, including its metrics. Writes nothing."""
     return _checked(load(sweep, overrides))
 
 
 def load_plan_of(what: str, overrides: Sequence[str]) -> Plan:
-    """The same of a sweep file, or of the sweep that was last run in an output folder.
+    """Loads the plan of a sweep file, or of the last run in an output folder.
 
-    Of a folder it is the resolved sweep of its manifest, whose environment variables are looked up
+    For a folder, this is the resolved sweep in its manifest, with environment variables looked up
     again. Raises UsageError.
     """
     path = Path(what)
@@ -77,13 +77,13 @@ def _checked(loaded: LoadedSweep) -> Plan:
 
 
 def _check_tables(plan: Plan) -> None:
-    """Refuses tables and figures of metrics or axes that the sweep does not have."""
+    """Refuses tables and figures with metrics or axes that the sweep does not have."""
     header, refuse = plan.loaded.header, plan.loaded.origins.refuse
     judges = _known_judges(plan)
     for part, specs in (("tables", header.tables), ("figures", header.figures)):
         for name, spec in specs.items():
             trainings = isinstance(spec, FigureSpec) and spec.kind == "curves"
-            # What trainings measure is known once they have.
+            # Training curves are known only after training.
             for index, metric in enumerate([] if trainings else spec.metrics):
                 try:
                     judged_by(parse(metric), judges)
@@ -105,7 +105,7 @@ def _check_tables(plan: Plan) -> None:
 
 
 def _axes_of(spec: TableSpec | FigureSpec) -> list[tuple[tuple[str | int, ...], str]]:
-    """The axes that a table or figure names, and where."""
+    """The axes that a table or figure names, with their places."""
     if isinstance(spec, FigureSpec):
         return [(("axis",), spec.axis)] if spec.axis else []
     found: list[tuple[tuple[str | int, ...], str]] = [
@@ -124,7 +124,7 @@ def _known_judges(plan: Plan) -> list[KnownJudge]:
 
 
 def _check_samples(plan: Plan) -> None:
-    """Refuses several samples of a model that would give the same verdict each time."""
+    """Refuses several samples of a greedy model, which would all give the same verdict."""
     for index, judge in enumerate(plan.judges):
         if judge.ref.samples == 1:
             continue
@@ -140,7 +140,7 @@ def _check_samples(plan: Plan) -> None:
 
 
 def _check_draws(plan: Plan) -> None:
-    """Refuses a critic that would compare equal replies: its model takes the likeliest token."""
+    """Refuses a critic that would compare equal replies because its model is greedy."""
     for cell in plan.cells:
         ref = cell.config.critic
         if ref is None:
@@ -160,7 +160,7 @@ def _check_draws(plan: Plan) -> None:
 
 
 def _metrics(loaded: LoadedSweep) -> list[Metric]:
-    """The metrics of a sweep; UsageError for a bad name, or one that is listed twice."""
+    """The metrics of a sweep. Raises UsageError for an invalid or duplicate name."""
     found: list[Metric] = []
     names = loaded.header.metrics
     for index, name in enumerate(names):
@@ -174,7 +174,7 @@ def _metrics(loaded: LoadedSweep) -> list[Metric]:
 
 
 def _check_judges_of(metrics: Sequence[Metric], plan: Plan) -> None:
-    """Raises UsageError for a metric on verdicts that no judge of the plan gives."""
+    """Raises UsageError for a metric whose judge is not in the plan."""
     judges = _known_judges(plan)
     for index, metric in enumerate(metrics):
         try:

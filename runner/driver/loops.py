@@ -40,18 +40,18 @@ _COLUMNS = ("rollout_id", "loop", "status", "success", "steps", "blame", "driver
 
 @dataclass(frozen=True)
 class Reports:
-    """What a loop reports to the run, and where it gets and leaves what it needs."""
+    """How a loop communicates with the run: where it reports, and gets and leaves data."""
 
     provide: Callable[[Prepared], Awaitable[None]]
-    """Gives the weights of the moment to the workers."""
+    """Gives the current weights to the workers."""
     save: Callable[[Content, float, Sequence[CurvePoint]], Awaitable[None]]
-    """Keeps a state, with the seconds and the curve that led to it."""
+    """Saves a state, with the seconds and the curve so far."""
     note: Callable[[int, int, str], None]
-    """Shows how far the loop is."""
+    """Shows the loop's progress."""
 
 
 class Rollouts:
-    """The dialogues of all loops of a run that are under way. Receives their outcomes."""
+    """The current dialogues of all loops of a run. Receives their outcomes."""
 
     def __init__(self) -> None:
         self._awaited: dict[str, asyncio.Future[Outcome]] = {}
@@ -64,14 +64,14 @@ class Rollouts:
             awaited.set_result(outcome)
 
     def progressed(self, progress: Mapping[str, tuple[int, int]]) -> None:
-        """A rollout is shown by the update that it belongs to."""
+        """Shows a rollout by the update that it belongs to."""
 
     @property
     def held(self) -> set[int]:
         return {cell for cell, count in self.cells.items() if count}
 
     async def play(self, tasks: Sequence[Task], queue: LeaseQueue) -> list[Outcome]:
-        """The outcomes of tasks, in their order, once all are settled."""
+        """The outcomes of tasks, in order, once all are settled."""
         loop = asyncio.get_running_loop()
         mine = {task.id: loop.create_future() for task in tasks}
         self._awaited |= mine
@@ -85,7 +85,7 @@ class Rollouts:
 
 @dataclass
 class TrainingLoop:
-    """One loop, whose users are `cases`, by agents of the cell at position `cell`."""
+    """One loop, with `cases` as users and the agent of the cell at position `cell`."""
 
     artifact: Artifact
     cell: int
@@ -96,10 +96,10 @@ class TrainingLoop:
     reports: Reports
     state_every: float
     seconds: float = 0.0
-    """What led to the present weights, in all tries."""
+    """Time spent on the current weights, over all attempts."""
     curve: list[CurvePoint] = field(default_factory=list)
     stored: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
-    """Rollouts that are committed: id -> its result, or None where it failed for good."""
+    """Committed rollouts: id -> result, or None if it failed for good."""
 
     @property
     def recipe(self) -> LoopRecipe:
@@ -109,7 +109,9 @@ class TrainingLoop:
     async def run(
         self, learner: LearnerProcess, spec: LearnerSpec, state: tuple[About, Content] | None
     ) -> Content:
-        """The trained weights, from a state on if there is one. AgentError, FitLost, StoreError."""
+        """Trains from a state, if there is one, to the final weights. Raises AgentError, FitLost,
+        StoreError.
+        """
         if not self.cases:
             raise AgentError("the domain has no training users, so no rollout can be played")
         began = saved = time.monotonic()
@@ -173,7 +175,7 @@ class TrainingLoop:
     async def _result(self, outcome: Outcome) -> Mapping[str, Any] | None:
         if outcome.status == "failed" or outcome.result is not None:
             return outcome.result
-        # Its worker was lost after it had committed it.
+        # The worker was lost after it had committed it.
         found = await asyncio.to_thread(stored_rollouts, self.folder, self.artifact.key)
         return found[outcome.task.id]
 
@@ -190,11 +192,11 @@ class Loops:
 
     @property
     def held(self) -> set[int]:
-        """Cells of loops under way, which will offer more dialogues."""
+        """The cells of running loops, which will offer more dialogues."""
         return self.rollouts.held
 
     def assign(self, loop: str, cell: int) -> None:
-        """Has the dialogues of a loop played by agents of `cell`, in the present stage."""
+        """Assigns a loop's dialogues to agents of `cell`, in the current stage."""
         self._places[loop] = self._stages, cell
 
     def next_stage(self) -> None:
@@ -215,8 +217,9 @@ class Loops:
         queue: LeaseQueue,
         note: Callable[[int, int, str], None],
     ) -> tuple[Content, float, list[CurvePoint]]:
-        """The trained weights, the seconds that they took, and the curve. AgentError, FitLost,
-        StoreError."""
+        """The trained weights, the seconds spent, and the curve. Raises AgentError, FitLost,
+        StoreError.
+        """
         key, store = artifact.key, self._store
         assert isinstance(artifact.recipe, LoopRecipe)
         state = await asyncio.to_thread(store.state, key)
@@ -244,7 +247,7 @@ class Loops:
 
 
 class Aside:
-    """Coroutines that run at once, until one of them fails or all are cancelled."""
+    """Coroutines that run concurrently until one fails or all are cancelled."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
@@ -256,7 +259,7 @@ class Aside:
         task.add_done_callback(lambda _: self._news.set())
 
     async def until_one_fails(self) -> None:
-        """Raises its error."""
+        """Waits, and raises the first error."""
         try:
             while self._running:
                 await self._news.wait()
@@ -273,14 +276,16 @@ class Aside:
 
 
 def line_of(figures: Mapping[str, float], missing: int) -> str:
-    """What an update measured, for the screen: what is not the share of a strategy."""
+    """A line for the screen with what an update measured, except shares of strategies."""
     shown = [f"{name} {value:.3f}" for name, value in figures.items() if ":" not in name]
     return ", ".join([*shown, *([f"{missing:,} missing"] if missing else [])])
 
 
 def stored_rollouts(folder: Folder, loop: str) -> dict[str, Mapping[str, Any] | None]:
-    """The rollouts of a loop that are settled: id -> result, None for one that failed and would
-    again. The earliest done attempt counts. PartDamaged, StoreError."""
+    """The settled rollouts of a loop: id -> result, or None if it failed and would fail again.
+
+    The earliest done attempt counts. Raises PartDamaged and StoreError.
+    """
     ranked: dict[str, tuple[Any, Mapping[str, Any] | None]] = {}
     for name in parts.live(folder, "rollouts"):
         for row in read_columns(folder, name, _COLUMNS).to_pylist():

@@ -1,4 +1,4 @@
-"""What the manifest of a folder says of a plan, the cases, and what is refused to be mixed."""
+"""Builds the manifest of a folder and its cases, and refuses to mix incompatible results."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ from workers.results.bundles import write_part
 _LIBRARIES = ("crsweep", "ray", "pyarrow", "pydantic", "jinja2", "numpy", "rapidfuzz", "openai")
 
 
-# What a driver has written before its manifest, or a manifest that is gone leaves behind.
+# Files that exist before the first manifest, or that remain if the manifest is gone.
 _OURS = {"annotations", "lease.json", "sweep.yaml", "logs", journal.FOLDER, *SCHEMAS}
 
 
 def check_is_ours(folder: Folder, name: str) -> None:
-    """Refuses an output folder that holds something else than the sweep `name`.
+    """Refuses an output folder that contains something other than the sweep `name`.
 
-    A folder whose driver died before it wrote the manifest, or whose manifest is gone, is ours:
-    the lease says so, and there is nothing else in it.
+    A folder without a manifest (its driver died early, or it was deleted) is accepted if it has a
+    lease and nothing foreign.
     """
     manifest = manifests.read(folder)
     if manifest is not None:
@@ -82,10 +82,10 @@ def check_is_ours(folder: Folder, name: str) -> None:
 
 
 def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
-    """Refuses to mix results of changed code: same plug-in, same version, other source.
+    """Refuses to mix results of changed code: same plug-in and version, but different source.
 
-    Raises UsageError that shows both hashes and names the flag that accepts the change. Ids of
-    another recipe are never met again, so there is nothing to mix.
+    Raises UsageError, which shows both hashes and the flag that accepts the change. Ids of another
+    recipe never recur, so nothing is mixed with them.
     """
     if manifest is None or accept or manifest.recipe != RECIPE:
         return
@@ -107,7 +107,7 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
 
 
 def recipe_line(manifest: Manifest | None) -> str | None:
-    """Why every episode is planned again, where the folder's ids are of another recipe."""
+    """Why every episode is planned again, if the folder's ids use another recipe."""
     if manifest is None or manifest.recipe == RECIPE:
         return None
     return (
@@ -118,7 +118,7 @@ def recipe_line(manifest: Manifest | None) -> str | None:
 
 
 def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Version and source hash of every plug-in in use, and of the code that they share."""
+    """Version and source hash of every plug-in in use and of the shared code."""
     used: dict[str, int] = {"agents.core": 1, "simulators.core": 1}
     for cell in plan.cells:
         config = cell.config
@@ -163,7 +163,7 @@ def _oldest_parts(epoch: int, before: Manifest | None) -> int:
 
 
 def make_manifest(plan: Plan, epoch: int, before: Manifest | None, cases_file: str) -> Manifest:
-    """What `manifest.json` says of a plan; `before` is the manifest that it replaces."""
+    """The manifest for a plan; `before` is the manifest that it replaces."""
     loaded = plan.loaded
     revision, dirty = _git_state()
     return Manifest(
@@ -222,7 +222,7 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None, cases_file: s
 
 
 def source_entries(plan: Plan) -> list[SourceEntry]:
-    """What the manifest says of where the plan takes its cases from."""
+    """The manifest entries for the plan's sources of cases."""
     return [
         SourceEntry(
             source_id=source.source_id,
@@ -251,12 +251,14 @@ def _judge_entry(plan: Plan, judge: PlannedJudge) -> JudgeEntry:
 
 
 def _earlier_sources(before: Manifest | None) -> dict[str, dict[str, Any]]:
-    """A plug-in that the plan does not use may have episodes here, from an earlier plan."""
+    """Entries of plug-ins that only earlier plans used, because their episodes may
+    still be here.
+    """
     return before.plugin_sources if before is not None and before.recipe == RECIPE else {}
 
 
 def _settings(cell: Cell) -> dict[str, Any]:
-    """What `CellEntry.settings` says, environment variables expanded."""
+    """The value of `CellEntry.settings`, with environment variables expanded."""
     config = cell.config
     named = {
         "domain": (DOMAINS, config.domain),
@@ -281,9 +283,9 @@ def _settings(cell: Cell) -> dict[str, Any]:
 
 
 def seed_varies(plan: Plan) -> str:
-    """What differs between the repetitions, in words: `sampling`, `sampling and training`.
+    """What differs between repetitions, in words: `sampling`, `sampling and training`.
 
-    The seed of training counts if something is made with it.
+    The training seed counts only if something is trained with it.
     """
     made = {artifact.seed for artifact in plan.artifacts.values()}
     seeds = {s for cell in plan.cells for s in cell.seeds}
@@ -296,7 +298,7 @@ def seed_varies(plan: Plan) -> str:
 
 
 def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:
-    """Stores the cases of the plan; the name of the file under `cases/`."""
+    """Stores the cases of the plan and returns the file's name under `cases/`."""
     rows = []
     for source in plan.sources:
         for position in range(len(source)):
@@ -341,7 +343,7 @@ def _uses_vllm(plan: Plan) -> bool:
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """Commit of the checkout that crsweep runs or was sent from, and whether it has changes."""
+    """The commit of the checkout that crsweep runs or was sent from, and whether it has changes."""
     if (sent := sent_package()) is not None:
         return sent.revision, sent.dirty
     root = Path(__file__).parent.parent

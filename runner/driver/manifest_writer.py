@@ -1,4 +1,4 @@
-"""The one writer of a folder's manifest while a driver holds the folder."""
+"""The only writer of a folder's manifest while a driver holds the folder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _WRITE_EVERY = 10.0  # seconds between updates of what was paid for
 
 
 class ManifestWriter:
-    """Owns the manifest of a folder: what the plan says of it, and this run once it has begun.
+    """Owns the manifest of a folder: the plan, and the current run once it has begun.
 
-    Nothing is written any more once another driver has taken the folder over.
+    After another driver has taken over the folder, nothing more is written.
     """
 
     def __init__(self, lease: FolderLease, manifest: Manifest) -> None:
@@ -28,13 +28,13 @@ class ManifestWriter:
         self._run: RunEntry | None = None
         self._budget: Budget | None = None
         self.concurrency: Callable[[], ConcurrencyEntry | None] = lambda: None
-        """What was adapted so far."""
+        """The changes of the concurrency so far."""
         self._engines: Sequence[dict[str, Any]] = ()
 
     def begin_run(self, budget: Budget, command: str) -> None:
-        """From now on the manifest has an entry of this run, with what `budget` says it paid for.
+        """Adds an entry for this run, with what `budget` says it paid for.
 
-        `command` is what was typed; empty where nothing was.
+        `command` is the command that was typed, if any.
         """
         self._budget = budget
         self._run = RunEntry(
@@ -52,13 +52,13 @@ class ManifestWriter:
         self.write()
 
     def note_end(self, engines: Sequence[dict[str, Any]], stopped: str | None) -> None:
-        """Takes what the engines have served in all, and why the run was stopped early, if so."""
+        """Records what the engines served in total, and why the run stopped early, if so."""
         assert self._run is not None
         self._engines = engines
         self._run = self._run.model_copy(update={"stopped": stopped})
 
     def end_run(self, *, by_itself: bool) -> None:
-        """Writes what is known at the end of the run, and when it was if it ended `by_itself`."""
+        """Writes the final state of the run; its end time only if it ended `by_itself`."""
         if by_itself:
             self._manifest = self._manifest.model_copy(update={"ended": time.time()})
         self.write()
@@ -79,7 +79,7 @@ class ManifestWriter:
         manifests.write(self._lease.folder, self._manifest.model_copy(update=update))
 
     async def keep_writing(self) -> None:
-        """Writes at intervals: a driver that is killed could not."""
+        """Writes at intervals, because a driver that is killed cannot write at the end."""
         while True:
             await asyncio.sleep(_WRITE_EVERY)
             self.write()

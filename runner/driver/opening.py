@@ -1,9 +1,9 @@
-"""Opens a sweep folder for a command: takes it, repairs it, and finds what is left to run.
+"""Opens a sweep folder for a command: takes its lease, repairs it, and finds what is left to run.
 
-1. What can be refused is refused before anything is written.
-2. The steps under the lease follow each other once. One that finds a damaged part is repeated after
-   the part was set aside (`runner.driver.repair`), and no other step is.
-3. What was found is carried by the `Session`, and is not worked out again.
+1. Everything that can be refused is refused before anything is written.
+2. The steps under the lease run once, in order. A step that finds a damaged part is repeated after
+   the part was set aside (`runner.driver.repair`); no other step is.
+3. The `Session` carries the findings, so that they are computed only once.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ from workers.results.lease import FolderLease, holding
 
 @dataclass(frozen=True)
 class Session:
-    """What is known of a folder from opening it to closing it."""
+    """Everything known about a folder while it is open."""
 
     plan: Plan
     lease: FolderLease
     work: Work
-    """What is done and what is left of the command's tasks."""
+    """Which of the command's tasks are done and left."""
     manifest: ManifestWriter
     calls: Places | None
-    """Where completed calls are kept; None where no model is worth it (`rules`)."""
+    """Where completed calls are kept; None if no model is worth caching (`rules`)."""
     budget: Budget
     console: Console
 
@@ -66,9 +66,9 @@ class Session:
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, which job servers and schedulers send, ends the block as Ctrl-C does.
+    """Makes SIGTERM, which job servers and schedulers send, end the block as Ctrl-C does.
 
-    By default it would end the process at once, and its lease would have to expire.
+    By default it would end the process at once, and the lease would have to expire.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -93,10 +93,11 @@ def open_session(
     accept_source_change: bool = False,
     wait_for_lease: float = 0.0,
 ) -> Iterator[Session]:
-    """The plan's folder, held until the block ends. Raises UsageError, DataError and StoreError.
+    """Opens the plan's folder and holds it until the block ends.
 
-    `wait_for_lease` is how many seconds a lease may take to expire that its driver does not renew.
-    An OSError in the block is one of storage, and becomes a StoreError.
+    Raises UsageError, DataError and StoreError. `wait_for_lease` is how many seconds to wait for a
+    lease whose driver no longer renews it. An OSError in the block is a storage error, and becomes
+    a StoreError.
     """
     calls = _check(plan, accept_source_change, console)
 
@@ -122,7 +123,9 @@ def open_session(
 
 
 def _check(plan: Plan, accept_source_change: bool, console: Console) -> Places | None:
-    """Refuses what can be refused before anything is written. Where calls are kept, if they are."""
+    """Refuses whatever can be refused before anything is written. Returns where calls are kept, if
+    anywhere.
+    """
     check_environment(plan)
     out = plan.loaded.out
     if any(name.endswith(parts.SUFFIX) for name in out.names("episodes")):  # else nothing is mixed
@@ -154,14 +157,14 @@ def _open(
     manifest, _ = repairing(lambda: _describe(plan, lease, before), lease, console)
     work, _ = repairing(lambda: find_work(plan), lease, console)
     while work.left == 0 and work.completes and not compact_whole(lease, console):
-        # What is set aside while parts are merged is left to be run.
+        # Tasks of parts that are set aside during the merge are left to run.
         work, _ = repairing(lambda: find_work(plan), lease, console)
     calls = None if calls is None else replace(calls, epoch=lease.epoch)
     return Session(plan, lease, work, manifest, calls, budget_of(plan), console)
 
 
 def _describe(plan: Plan, lease: FolderLease, before: Manifest | None) -> ManifestWriter:
-    """Writes the sweep file as given, the cases if there are others, and the manifest."""
+    """Writes the sweep file as given, the cases if they have changed, and the manifest."""
     out = lease.folder
     folders.write(out, "sweep.yaml", plan.loaded.text.encode())
     cases_file = "" if before is None else before.cases_file

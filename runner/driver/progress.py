@@ -32,40 +32,40 @@ _WINDOW = 10.0  # seconds that rates are taken over
 
 @dataclass
 class KindTally:
-    """What became of the tasks of one kind. `total` is what was to do when the run began."""
+    """Counts of the tasks of one kind. `total` is the number to do when the run began."""
 
     total: int = 0
     settled: int = 0
     failed: int = 0
     open: int = 0
-    """Failed by infrastructure to the last try: the next run retries them."""
+    """Failed by infrastructure until the last retry; the next run retries them."""
     tried_again: int = 0
 
     @property
     def left(self) -> int:
-        """How many are still to be done, now or by the next run."""
+        """How many are still to do, in this run or the next."""
         return self.total + self.open - self.settled
 
 
 @dataclass
 class Tally:
-    """The figures of one run, by kind of task and of all its calls."""
+    """The figures of one run, by kind of task and over all calls."""
 
     kinds: dict[str, KindTally]
-    """Of the kinds that are counted; artifacts are listed one by one instead."""
+    """Kinds that are counted; artifacts are listed one by one instead."""
     counts: CallCounts = field(default_factory=CallCounts)
-    """Of calls that ended, also in tasks that still run or were broken off."""
+    """Calls that ended, including those of running or interrupted tasks."""
     workers_lost: int = 0
     losses: dict[str, Losses] = field(default_factory=dict)
     """By worker: calls that were in engines when those died."""
     damage: Damage = field(default_factory=Damage)
-    """Of the call cache."""
+    """Damage of the call cache."""
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
 
     @property
     def settled(self) -> int:
-        """Tasks of all kinds that are done with in this run."""
+        """Tasks of all kinds that are finished in this run."""
         return sum(one.settled for one in self.kinds.values())
 
     @property
@@ -78,26 +78,26 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """From when all workers were ready until the last of them had stopped, or until now."""
+        """Time from when all workers were ready until the last one stopped, or until now."""
         return (self.ended or time.monotonic()) - self.started
 
 
 def bars(console: Console) -> Progress:
-    """A live bar for each thing that is running; tasks have a description and a `status`."""
+    """A live bar for each running thing; tasks have a description and a `status`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[status]}"),  # fits 80 columns with all that is left of it
+        TextColumn("{task.fields[status]}"),  # still fits 80 columns with everything that follows
         console=console,
         refresh_per_second=4,
     )
 
 
 class PreparingDisplay:
-    """Shows how far artifacts are: bars on a terminal, else a line each every few seconds.
+    """Shows the progress of artifacts: bars on a terminal, a line every few seconds elsewhere.
 
-    A context manager; `shared` are bars that are shown already.
+    A context manager; `shared` are bars that are already displayed.
     """
 
     def __init__(self, console: Console, shared: Progress | None = None) -> None:
@@ -117,7 +117,7 @@ class PreparingDisplay:
             self._own.stop()
 
     def note(self, title: str, done: int, most: int, words: str) -> None:
-        """How far one is: `done` of `most`, and in words."""
+        """Shows the progress of one artifact: `done` of `most`, and a text."""
         now = time.monotonic()
         if self._bars is not None:
             if title not in self._tasks:
@@ -129,18 +129,18 @@ class PreparingDisplay:
             self._console.print(f"preparing {title}: {words}", markup=False, soft_wrap=True)
 
     def end(self, title: str, words: str, style: str | None = None) -> None:
-        """One is over."""
+        """Shows that one artifact is finished."""
         if self._bars is not None and title in self._tasks:
             self._bars.remove_task(self._tasks.pop(title))
         self._console.print(f"{title}: {words}", style=style, markup=False, soft_wrap=True)
 
 
 class ProgressDisplay:
-    """Counts what became of tasks and shows it. A context manager.
+    """Counts and displays what happens to tasks. A context manager.
 
-    `totals` says of each kind how many tasks there are to do. While `only_gates` says that nothing
-    but gates can run, and where there is nothing to do, only `PreparingDisplay` has something to
-    show. `at_once` says how many tasks may run at once now, where that changes.
+    `totals` has the number of tasks to do, by kind. While `only_gates` returns true, and if there
+    is nothing to do, only `PreparingDisplay` is shown. `at_once` returns the current number of
+    tasks at once, if that changes.
     """
 
     def __init__(
@@ -191,7 +191,9 @@ class ProgressDisplay:
         tally.open += outcome.status == "failed" and outcome.blame not in WOULD_REPEAT
 
     def _count_what_was_not_tried_again(self) -> None:
-        """A run that stops early leaves tasks on a failed try, and readers count them so."""
+        """Counts tasks whose retry did not happen because the run stopped early as failed, as
+        readers do.
+        """
         for kind, count in Counter(self._tried.values()).items():
             tally = self.tally.kinds[kind]
             tally.tried_again -= count
@@ -214,12 +216,12 @@ class ProgressDisplay:
         )
 
     def _shown(self) -> dict[str, KindTally]:
-        """The kinds of which there is something to do."""
+        """The kinds with something to do."""
         return {kind: one for kind, one in self.tally.kinds.items() if one.total}
 
     def _show(self) -> None:
         now, silent, settled = time.monotonic(), self._silent(), self.tally.settled
-        if silent:  # rates and lines begin with what is counted
+        if silent:  # rates and lines start with the first count
             self._show_bars(visible=False, status="")
             self._marks, self._last_line = [(now, settled, self.tally.counts.calls)], now
             return
@@ -237,7 +239,7 @@ class ProgressDisplay:
             self._console.print(f"{done}, {self._status()}", soft_wrap=True)
 
     def _show_bars(self, *, visible: bool, status: str) -> None:
-        """A bar for each kind; the rates are those of all, next to the last."""
+        """Shows one bar per kind, and the overall rates next to the last one."""
         if self._bars is None:
             return
         shown = self._shown()
@@ -268,13 +270,13 @@ class ProgressDisplay:
 
 
 def _rate(calls_a_second: float) -> str:
-    """`0.2 calls/s` of a slow model: not 0."""
+    """The rate of calls; slow models show `0.2 calls/s`, not 0."""
     digits = 1 if 0 < calls_a_second < 10 else 0
     return f"{calls_a_second:,.{digits}f} calls/s"
 
 
 def token_words(tokens: int, uncounted: int) -> str:
-    """`40 tokens`, a lower bound where `uncounted` replies came without counts."""
+    """Words such as `40 tokens`; a lower bound if `uncounted` replies had no counts."""
     if not uncounted:
         return f"{tokens:,} tokens"
     replies = "1 reply" if uncounted == 1 else f"{uncounted:,} replies"

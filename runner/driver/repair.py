@@ -1,6 +1,6 @@
-"""Damaged parts of a folder: set aside where they are found, and the step that found them repeated.
+"""Sets damaged parts of a folder aside when they are found, and repeats the step that found them.
 
-A part whose footer can be read may have damaged pages, which show where they are read.
+A part with a readable footer may still have damaged pages, which are noticed when they are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @contextmanager
 def refusing_foreign() -> Iterator[None]:
-    """What is not ours stays as it is: the same command would only meet it again."""
+    """Refuses files that are not ours, because the same command would only meet them again."""
     try:
         yield
     except PartForeign as error:
@@ -33,7 +33,7 @@ def refusing_foreign() -> Iterator[None]:
 
 
 def set_aside(lease: FolderLease, console: Console, damaged: Collection[str] = ()) -> None:
-    """Sets aside the parts that are known to be damaged and those found to be, and says so."""
+    """Sets aside the damaged parts that are known or found, and prints which."""
     out = lease.folder
     with refusing_foreign():
         found = repair_folder(out, lease, damaged)
@@ -52,7 +52,9 @@ def set_aside(lease: FolderLease, console: Console, damaged: Collection[str] = (
 
 
 def _then(table: str) -> str:
-    """What becomes of what a damaged part of `table` held; what lost rows is counted."""
+    """What happens to the content of a damaged part of `table`; tasks that lost rows
+    are counted.
+    """
     if table == "cases":
         return ", and is written again"
     commits = any(commit.table == table for commit in COMMITS.values())
@@ -60,9 +62,9 @@ def _then(table: str) -> str:
 
 
 def repairing(step: Callable[[], T], lease: FolderLease, console: Console) -> tuple[T, bool]:
-    """The result of `step`, and whether it met no damage.
+    """Runs `step`, and returns its result and whether it met no damage.
 
-    A part that it finds damaged is set aside, and it alone is repeated.
+    A part that it finds damaged is set aside, and only this step is repeated.
     """
     whole = True
     while True:
@@ -75,5 +77,5 @@ def repairing(step: Callable[[], T], lease: FolderLease, console: Console) -> tu
 
 
 def compact_whole(lease: FolderLease, console: Console) -> bool:
-    """Merges parts, and sets aside those that cannot be read; whether there were none."""
+    """Merges parts and sets aside unreadable ones. Returns whether there were none."""
     return repairing(lambda: compact(lease.folder, lease), lease, console)[1]

@@ -22,7 +22,7 @@ from workers.cache.entries import Damage
 
 
 def announce(session: Session) -> None:
-    """Says what is about to be run."""
+    """Prints what is about to be run."""
     plan, console = session.plan, session.console
     cases = sum(len(source) for source in plan.sources)
     console.print(
@@ -38,7 +38,7 @@ def announce(session: Session) -> None:
 
 
 def _announce_journal(session: Session) -> None:
-    """Says where completed calls are kept if that is not in the sweep's folder."""
+    """Prints where completed calls are kept, if that is not in the sweep's folder."""
     if session.calls is None or isinstance(session.folder, LocalFolder):
         return
     moved = session.plan.loaded.header.cache.journal is not None
@@ -58,7 +58,7 @@ def _announce_journal(session: Session) -> None:
 
 
 def conclude(session: Session, result: RunResult, execution: Execution, seconds: float) -> None:
-    """Says how the run went. It took `seconds`, from its beginning to now."""
+    """Prints how the run went. `seconds` is its duration so far."""
     console, tally, cache = session.console, execution.tally, session.plan.loaded.header.cache
     counts = tally.counts
     for title, reason in result.unprepared.items():
@@ -92,7 +92,7 @@ def _settled(kind: str, tally: KindTally) -> str:
 
 
 def _damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
-    """Describes what a run paid for again; `path` is that of the cache in the sweep file."""
+    """Lines on what a run paid for again; `path` is the cache's path in the sweep file."""
     if damage.calls:
         where = f" --path {shlex.quote(str(folder_of(path)))}" if path else ""
         yield (

@@ -12,24 +12,24 @@ from sweeps.storage.folder import Folder
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended. `left` tasks of those planned are still to be done."""
+    """How a run ended. `left` of the `planned` tasks are still to do."""
 
     folder: Folder
     noun: str
-    """What one of its tasks is called."""
+    """The word for one of its tasks."""
     planned: int
     left: int
     tally: Tally | None
     stopped: str | None = None
-    """Why the run was stopped early, if the sweep file says so."""
+    """Why the run was stopped early by a limit of the sweep file, if so."""
     unprepared: Mapping[str, str] = field(default_factory=dict)
     """Artifact -> why it could not be made."""
     needs: Sequence[str] = ()
-    """The overrides that the next run needs to continue: of caps that are reached."""
+    """The overrides that the next run needs to continue, for caps that are reached."""
     unavailable: bool = False
-    """Whether it was stopped because a model serves no call."""
+    """Whether it stopped because a model serves no call."""
     unfinished: Sequence[str] = ()
-    """What failed after everything was committed, and is made up for by the next run."""
+    """Errors after everything was committed; the next run catches up on them."""
 
     @property
     def exit_code(self) -> ExitCode:

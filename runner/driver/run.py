@@ -1,4 +1,4 @@
-"""`crsweep run`, `prepare` and `judge`: a session is opened, executed and closed."""
+"""`crsweep run`, `prepare` and `judge`: each opens, executes and closes a session."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def run(
 ) -> RunResult:
     """Runs what is left of a sweep. Raises UsageError, DataError and StoreError.
 
-    `retry` names error classes and blames whose failed episodes and judgements are run again. With
-    `only_prepare` all artifacts of the plan are made, and no episode is run. `wait_for_lease` is as
-    in `open_session`. `again` is the command that runs the sweep, for readers of the manifest.
+    `retry` names error classes and blames whose failed episodes and judgements are rerun. With
+    `only_prepare`, all artifacts of the plan are made and no episode is run. `wait_for_lease` is as
+    in `open_session`. `again` is the command that runs the sweep, for the manifest.
     """
     plan = load_plan(sweep, overrides)
     _check_retry(plan, retry)
@@ -83,7 +83,7 @@ def judge(
     again: str = "",
     console: Console,
 ) -> RunResult:
-    """Judges the dialogues that are stored already. Raises as `run` does.
+    """Judges stored dialogues. Raises the same errors as `run`.
 
     `what` is a sweep file, or the output folder of a sweep.
     """
@@ -105,9 +105,9 @@ def judge(
 
 
 def _check_retry(plan: Plan, retry: Sequence[str]) -> None:
-    """Refuses a word that names no failure before anything is touched."""
+    """Refuses a word that names no failure, before anything is changed."""
     if retry:
-        with suppress(PartDamaged):  # it is set aside, and the words are looked at again
+        with suppress(PartDamaged):  # it will be set aside, and the words are checked again
             find_settled(plan.loaded.out, retry)
 
 

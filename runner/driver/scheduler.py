@@ -1,8 +1,8 @@
-"""The scheduler: hands tasks to workers and learns what became of them.
+"""The scheduler: hands tasks to workers and processes their outcomes.
 
-`LeaseQueue` is pure bookkeeping: it has no coroutines, no clock and no I/O. `drive` moves tasks
-between it and the workers; a worker that is lost is replaced, and only what it had not committed
-is leased again.
+`LeaseQueue` is pure bookkeeping, without coroutines, clock or I/O. `drive` moves tasks between the
+queue and the workers. A lost worker is replaced, and only what it had not committed is leased
+again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _UNPRODUCTIVE_DEATHS = 3  # workers that die in a row without committing: the fa
 
 
 class Worker(Protocol):
-    """A pool of slots, here or elsewhere. A remote one raises `Lost` when it is gone."""
+    """A pool of slots, local or remote. A remote one raises `Lost` if it is gone."""
 
     name: str
     slots: int
@@ -44,18 +44,19 @@ class Worker(Protocol):
 
 
 class LeaseQueue:
-    """Which tasks wait, and which worker has which.
+    """Tracks which tasks wait and which worker has which.
 
-    Tasks come in stages, each opened when the one before has given all its own. `opened` of them
-    are open from the start, all by default. `retries` is how often a task may be tried again after
-    infrastructure failed it. `count` is how many tasks there are, as far as that is known.
+    Tasks come in stages; a stage opens when the previous one has handed out all its tasks. `opened`
+    stages are open from the start, by default all. `retries` is how often a task may be retried
+    after an infrastructure failure. `count` is the number of tasks, as far as known.
 
-    `gates` holds for each stage the tasks that gate it: they are leased first, and no other task of
-    the stage before each of them is `passed`. Gates are not in `count`. Tasks that `skips` says
-    cannot run are left out. `held` gives the cells of tasks that will be offered later.
+    `gates` has, for each stage, tasks that gate it: they are leased first, and no other task of the
+    stage is leased until all of them are `passed`. Gates are not included in `count`. `late` has,
+    for each stage, ids that must be passed like gates but are given to no worker. A gate for which
+    `waits` holds is leased later, and one for which `drops` holds is never leased.
 
-    A gate that `waits` is leased when it does not any more, one that `drops` never. `late` has for
-    each stage ids that must be passed as if they were gates, and that no worker is given.
+    Tasks for which `skips` holds cannot run and are left out. `held` returns the cells of tasks
+    that will be offered later.
     """
 
     def __init__(
@@ -96,11 +97,11 @@ class LeaseQueue:
         self.opened += 1
 
     def close(self) -> None:
-        """Leases nothing any more."""
+        """Stops leasing."""
         self.closed = True
 
     def lease(self, worker: str, count: int) -> list[Task]:
-        """Up to `count` leases for `worker`; those to be tried again come first."""
+        """Leases up to `count` tasks to `worker`; retries come first."""
         if self.closed:
             return []
         mine = self._leased.setdefault(worker, {})
@@ -116,22 +117,26 @@ class LeaseQueue:
         return found
 
     def offer(self, tasks: Sequence[Task], *, gating: bool = False) -> None:
-        """Adds tasks that were held. Those that are `gating` are not in `count`, and serve what
-        must be passed before others can run."""
+        """Adds tasks that were held.
+
+        Tasks that are `gating` are not included in `count`; they serve something that must pass
+        before others can run.
+        """
         if gating:
             self._gating.update(task.id for task in tasks)
         self._offered.extend(tasks)
 
     def passed(self, gate: str) -> None:
-        """Notes that a gating task has its effect, or will have none in this run."""
+        """Marks a gate as passed: it has its effect, or will have none in this run."""
         self._shut.discard(gate)
         for stage in self._late:
             stage.discard(gate)
 
     def ahead(self, slots: int) -> int:
-        """How many tasks one of the workers should have waiting, which have `slots` in all.
+        """How many extra tasks each worker should have waiting, for `slots` slots in total.
 
-        A share of what is left; towards the end none, so that nothing waits while a slot is free.
+        This is a share of what is left; towards the end it is 0, so that no task waits while a slot
+        is free.
         """
         if self._left <= slots:
             return 0
@@ -154,7 +159,9 @@ class LeaseQueue:
         return None
 
     def _next_gate(self) -> Task | None:
-        """A gate of the stage that can be leased now; those that cannot be any more are dropped."""
+        """The next gate of the stage that can be leased; gates that have become impossible are
+        dropped.
+        """
         gates = self._gates[self._exhausted]
         self._gates[self._exhausted] = gates = deque(g for g in gates if not self._drops(g))
         found = next((gate for gate in gates if not self._waits(gate)), None)
@@ -164,39 +171,39 @@ class LeaseQueue:
 
     @property
     def _gated(self) -> bool:
-        """Whether something of this stage must still be passed."""
+        """Whether a gate of this stage has not been passed yet."""
         here = self._exhausted
         return bool(self._shut or self._gates[here] or self._late[here])
 
     @property
     def exhausted(self) -> int:
-        """How many stages have given all their tasks; retries may still wait."""
+        """How many stages have handed out all their tasks; retries may still wait."""
         return self._exhausted
 
     @property
     def dry(self) -> bool:
-        """Whether there is nothing to lease now; a stage may open, a retry may come."""
+        """Whether nothing can be leased now; a stage may still open, or a retry may come."""
         if self.closed or self._again or self._offered:
             return self.closed
         here = self._exhausted
         return here == self.opened or (self._gated and all(map(self._waits, self._gates[here])))
 
     def outstanding(self) -> set[int]:
-        """The cells of all tasks that are leased, held, or wait to be tried again."""
+        """The cells of all tasks that are leased, held, or waiting for a retry."""
         leased = {task.cell for tasks in self._leased.values() for task in tasks.values()}
         return leased | {task.cell for task in (*self._again, *self._offered)} | self._held()
 
     def want(self, worker: str, engines: frozenset[str]) -> None:
-        """Notes for which engines, by key, calls of `worker` wait."""
+        """Records which engines, by key, calls of `worker` are waiting for."""
         self._wanted[worker] = engines
 
     @property
     def wanted(self) -> frozenset[str]:
-        """Keys of the engines that calls wait for."""
+        """The keys of engines that calls are waiting for."""
         return frozenset[str]().union(*self._wanted.values())
 
     def settle(self, worker: str, outcome: Outcome) -> bool:
-        """Notes an attempt that has ended; whether that settles its task for this run."""
+        """Records the end of an attempt. Returns whether that settles its task for this run."""
         task = outcome.task
         self._leased.get(worker, {}).pop(task.id, None)
         failed = outcome.status == "failed" and outcome.blame == "infrastructure"
@@ -207,10 +214,11 @@ class LeaseQueue:
         return True
 
     def lose(self, worker: str, committed: Container[str], epoch: int) -> list[Task]:
-        """Takes back what a lost worker had; the tasks that it had committed, unreported.
+        """Takes back the tasks of a lost worker. Returns those that it had committed but not
+        reported.
 
-        `committed` holds attempt ids. What was not committed waits again, as a new attempt, so that
-        a stray of the same attempt is recognised.
+        `committed` has attempt ids. Other tasks are queued again as new attempts, so that a stray
+        result of the old attempt is recognised.
         """
         self._wanted.pop(worker, None)
         had: list[Task] = []
@@ -223,8 +231,7 @@ class LeaseQueue:
 
     @property
     def only_gates(self) -> bool:
-        """Whether gates must be passed before any other task can run: none is leased or waits to be
-        tried again."""
+        """Whether only gates can run now: no other task is leased or waits for a retry."""
         here = self._exhausted
         if here == len(self._stages) or not self._gated:
             return False
@@ -233,7 +240,7 @@ class LeaseQueue:
 
     @property
     def finished(self) -> bool:
-        """Whether all stages are exhausted, nothing waits and nothing is leased."""
+        """Whether all stages are exhausted and nothing waits or is leased."""
         return (
             self._exhausted == len(self._stages)
             and not self._again
@@ -244,35 +251,35 @@ class LeaseQueue:
 
 
 class Receiver(Protocol):
-    """What the driver does with the tasks of one kind."""
+    """Processes the outcomes of one kind of task in the driver."""
 
     async def received(self, outcome: Outcome, final: bool) -> None:
         """Takes an outcome; `final` if it settles the task for this run."""
         ...
 
     def progressed(self, progress: Mapping[str, tuple[int, int]]) -> None:
-        """How far tasks under way are: id -> calls made, and of how many."""
+        """Takes the progress of running tasks: id -> (calls made, total calls)."""
         ...
 
 
 class Crew(Protocol):
-    """Workers that come and go with the nodes of a cluster."""
+    """Workers that join and leave with the nodes of a cluster."""
 
     async def joined(self) -> Sequence[Worker]:
-        """Those on nodes that have come since it was last asked."""
+        """Workers on nodes that joined since the last call."""
         ...
 
     def leaves(self, worker: Worker) -> bool:
-        """Whether its node will soon be gone: it commits, and ends."""
+        """Whether a worker's node will soon be gone, so that it should commit and end."""
         ...
 
     def left(self, worker: Worker) -> None:
-        """It has ended, since it leaves."""
+        """Notes that a leaving worker has ended."""
         ...
 
 
 class RunListener(Protocol):
-    """Watches the run as a whole (progress, caps)."""
+    """Observes the run as a whole (progress, caps)."""
 
     def counted(self, worker: str, report: Report) -> None: ...
     def lost(self, worker: str, again: int) -> None: ...
@@ -292,14 +299,15 @@ async def drive(
     limit: Callable[[], int] | None = None,
     crew: Crew | None = None,
 ) -> None:
-    """Runs the queue empty, or until `stopping`; then every worker commits what it finished.
+    """Runs the queue until it is empty, or until `stopping`; then every worker commits what it
+    finished.
 
-    When the queue is closed, tasks that have not begun are taken back, and those that have end.
-    `receivers` has one for every kind of task. `lost` is what a worker raises when its process is
-    gone; `left_behind` reads what it had committed; `replace` makes another, or gives None where
-    none is to follow. `crew` knows workers that come and go meanwhile. `limit` says how many
-    tasks may run at once now, over all workers; without it each keeps its slots. Errors that end
-    the run are raised as they are.
+    When the queue is closed, tasks that have not begun are taken back, and running ones end
+    normally. `receivers` has one receiver for every kind of task. `lost` is the error that a worker
+    raises if its process is gone; `left_behind` reads what it had committed; `replace` starts a
+    replacement, or returns None. `crew` provides workers that join and leave in the meantime.
+    `limit` returns how many tasks may run at once over all workers; without it, each worker keeps
+    its slots. Errors that end the run are raised unchanged.
     """
     unproductive, slots = 0, sum(worker.slots for worker in workers)
     limit = limit or (lambda: slots)
@@ -310,7 +318,7 @@ async def drive(
         while unproductive < _UNPRODUCTIVE_DEATHS:
             try:
                 return await replace(lost_one)
-            except lost as again:  # the machine may be gone, not the worker alone
+            except lost as again:  # the whole machine may be gone, not just the worker
                 unproductive, error = unproductive + 1, again
         raise StoreError(
             f"{unproductive} episode workers died in a row before they committed anything; "
@@ -335,7 +343,7 @@ async def drive(
                 )  # fmt: skip
                 live.discard(worker.name)
                 if crew is not None and leaves(worker):
-                    # What it had not begun or finished is for others.
+                    # Others take over what it had not finished.
                     queue.lose(worker.name, left_behind(worker.name), epoch)
                     crew.left(worker)
                 return
@@ -378,7 +386,7 @@ async def _serve(
     workers: Callable[[], int],
     leaves: Callable[[Worker], bool],
 ) -> None:
-    """`workers` says how many share the `limit`."""
+    """Serves one worker. `workers` returns how many share the `limit`."""
 
     async def take(report: Report) -> Report:
         if report.outcomes:

@@ -1,8 +1,8 @@
-"""Streams of a run: which batch of each chain may run, and what its agent remembers then.
+"""Streams of a run: which batch of each chain may run, and what its agent remembers by then.
 
-A chain begins where its committed episodes end. The memory is rebuilt from those, in the order of
-the chain, and grows by what each batch has left, in the same order: which dialogue ended first
-changes nothing.
+A chain continues after its committed episodes. The memory is rebuilt from those in the order of the
+chain, and grows by what each batch leaves, in the same order: the order in which dialogues end does
+not matter.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from workers.results.lessons import Stored, learned_of_stored, stored_episodes
 
 @dataclass
 class _Running:
-    """A chain under way. `at` is the batch that runs."""
+    """A running chain. `at` is the index of the current batch."""
 
     chain: Chain
     memory: Memory
     remembered: Remembered = NOTHING
     at: int = 0
     stored: dict[str, list[str]] = field(default_factory=dict)
-    """Attempt -> what it left; of the done attempts that were committed before."""
+    """Attempt -> entries; of done attempts that were committed earlier."""
     left: dict[str, list[str] | None] = field(default_factory=dict)
-    """Of the batch that runs: episode -> what it left, None until it is settled."""
+    """For the current batch: episode -> entries, or None until it is settled."""
 
     @property
     def held(self) -> int:
-        """Episodes of the batches to come."""
+        """Episodes of later batches."""
         return sum(map(len, self.chain.batches[self.at + 1 :]))
 
 
 class Streams:
-    """The chains of a plan, for the driver of `epoch`. `done` are the episodes that are settled.
+    """The chains of a plan, for the driver of `epoch`.
 
-    `skips` says which tasks cannot run: of them, a chain is left out whole.
+    `done` are the settled episodes. `skips` returns whether a task cannot run; its whole chain is
+    then left out.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Streams:
         self._plan, self._folder, self._epoch = plan, folder, epoch
         self._done, self._skips = done, skips
         self._begun: dict[str, _Running] = {}
-        """The first episode's id -> its chain, until it has ended."""
+        """Id of the first episode -> its chain, until it has ended."""
         self._chain_of: dict[str, str] = {}
         self._stored: dict[str, Stored | None] = {}
 
@@ -66,8 +67,10 @@ class Streams:
         return {running.chain.cell for running in self._begun.values() if running.held}
 
     def begin(self, cells: Collection[int]) -> Iterator[Task]:
-        """The tasks of these cells that may run now. Raises UsageError for a chain that was played
-        with other memories than its dialogues leave."""
+        """The tasks of these cells that may run now.
+
+        Raises UsageError for a chain that was played with other memories than its dialogues leave.
+        """
         chains = list(self._plan.chains(cells))
         ids = [link.episode_id for chain in chains for batch in chain.batches for link in batch]
         if not ids:
@@ -86,20 +89,20 @@ class Streams:
             yield from self._play(first, running)
 
     def settled(self, outcome: Outcome) -> list[Task]:
-        """The tasks that may run after a task of a chain has been settled."""
+        """The tasks that may run once a task of a chain has settled."""
         first = self._chain_of.get(outcome.task.id)
         running = None if first is None else self._begun.get(first)
         if first is None or running is None or outcome.task.id not in running.left:
             return []
         if outcome.status == "failed" and outcome.blame in (None, "infrastructure"):
-            # What it would have left is unknown: the next run continues from here.
+            # What it would have left is unknown, so the next run continues from here.
             del self._begun[first]
             return []
         if outcome.status == "failed":
             running.left[outcome.task.id] = []
         elif outcome.result is not None:
             running.left[outcome.task.id] = list(outcome.result)
-        else:  # its worker was lost after it had committed it
+        else:  # the worker was lost after it had committed it
             attempt = outcome.task.attempt_id(self._epoch)
             found = learned_of_stored(self._folder, running.memory, [attempt])
             running.left[outcome.task.id] = found[attempt]
@@ -109,7 +112,7 @@ class Streams:
         return list(self._play(first, running))
 
     def _play(self, first: str, running: _Running) -> Iterator[Task]:
-        """The tasks of the next batch that is not settled; forgets a chain that has ended."""
+        """The tasks of the next unsettled batch. Forgets a chain that has ended."""
         while running.at < len(running.chain.batches):
             batch = running.chain.batches[running.at]
             running.left = {link.episode_id: self._of_stored(running, link) for link in batch}
@@ -133,14 +136,14 @@ class Streams:
         self._begun.pop(first, None)
 
     def _advance(self, running: _Running) -> None:
-        """Takes what the batch has left, in the order of the chain."""
+        """Adds what the batch has left to the memory, in the order of the chain."""
         batch = running.chain.batches[running.at]
         new = [entry for link in batch for entry in running.left[link.episode_id] or ()]
         running.remembered = running.remembered.plus(new)
         running.at += 1
 
     def _of_stored(self, running: _Running, link: Link) -> list[str] | None:
-        """What a committed episode left; None if it has yet to be played."""
+        """The entries of a committed episode; None if it has not been played yet."""
         if link.episode_id not in self._done:
             return None
         stored = self._of_done(link.episode_id)

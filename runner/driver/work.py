@@ -1,7 +1,7 @@
 """What a command runs in a sweep folder, and how much of it is left.
 
 A command finds its work while it opens the folder (`runner.driver.opening`), in one pass over the
-plan, and what it found is carried to the end of the run.
+plan, and keeps it until the run ends.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from workers.results.bundles import committed
 
 
 class Work(Protocol):
-    """The tasks of one command, of one kind, and the artifacts that they need."""
+    """The tasks of one command, all of one kind, and the artifacts that they need."""
 
     noun: str
-    """What one of its tasks is called."""
+    """The word for one of its tasks."""
 
     @property
     def completes(self) -> bool:
-        """Whether the sweep is complete once nothing of it is left."""
+        """Whether the sweep is complete once all of it is done."""
         ...
 
     @property
@@ -42,7 +42,7 @@ class Work(Protocol):
 
     @property
     def artifacts(self) -> Sequence[str]:
-        """Keys of what the tasks need prepared."""
+        """The keys of the artifacts that the tasks need."""
         ...
 
     @property
@@ -50,34 +50,36 @@ class Work(Protocol):
 
     @property
     def left(self) -> int:
-        """How many of those planned are left."""
+        """How many of the planned tasks are left."""
         ...
 
     @property
     def totals(self) -> Mapping[str, int]:
-        """Kind -> how many tasks `tasks` gives for all cells."""
+        """Kind -> number of tasks in `tasks` for all cells."""
         ...
 
     @property
     def cells(self) -> frozenset[int]:
-        """The cells that something is left of."""
+        """The cells with something left."""
         ...
 
     @property
     def speaking(self) -> Plan:
-        """The plan, with no roles in its cells but those that speak in this work."""
+        """The plan, reduced to the roles that this work needs."""
         ...
 
     def tasks(self, cells: Collection[int]) -> Iterator[Task]:
-        """What is left of some cells, in the order in which it is to run."""
+        """The remaining tasks of some cells, in running order."""
         ...
 
     def needs(self, task: Task) -> Collection[str]:
-        """Keys of the artifacts without which a task cannot run."""
+        """The keys of the artifacts that a task needs."""
         ...
 
     def left_after(self, tally: Tally, *, whole: bool) -> int:
-        """How many are left after a run. It committed all of its `tally`, unless not `whole`."""
+        """How many are left after a run, which committed everything in its `tally` unless not
+        `whole`.
+        """
         ...
 
     def summary(self) -> str:
@@ -85,7 +87,7 @@ class Work(Protocol):
         ...
 
     def nothing_left(self) -> str:
-        """Says that nothing is left."""
+        """A message that nothing is left."""
         ...
 
 
@@ -98,13 +100,13 @@ class Remaining(NamedTuple):
 
     episodes: int
     cells: frozenset[int]
-    """Those with an episode left."""
+    """The cells with an episode left."""
     artifacts: Sequence[str]
-    """Keys of those that the episodes need, in the plan's order."""
+    """The keys of the artifacts that these episodes need, in the plan's order."""
 
 
 def remaining(plan: Plan, done: Set[str]) -> Remaining:
-    """What is left of a plan apart from the episodes in `done`, found in one pass over it."""
+    """What is left of a plan without the episodes in `done`, found in one pass."""
     if not done:
         cells = (n for n, cell in enumerate(plan.cells) if cell.profiles is None)
         wanted = [key for key in plan.artifacts if key not in plan.pending]
@@ -119,7 +121,9 @@ def remaining(plan: Plan, done: Set[str]) -> Remaining:
 
 
 def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
-    """Ids of the episodes in `folder` that a run leaves alone. UsageError if it is damaged."""
+    """The ids of the episodes in `folder` that need no further attempt. Raises UsageError if it is
+    damaged.
+    """
     try:
         return find_settled(folder, retry)
     except PartDamaged as error:
@@ -127,14 +131,14 @@ def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
 
 
 def find_settled(folder: Folder, retry: Sequence[str] = (), kind: str = EPISODE) -> set[str]:
-    """The same of any kind of task, but PartDamaged for what a run sets aside."""
+    """The same for any kind of task, but raises PartDamaged for what a run sets aside."""
     with refusing_foreign():
         return committed(folder, kind) - to_run_again(folder, retry, kind)
 
 
 @dataclass(frozen=True)
 class EpisodeWork:
-    """`crsweep run`: the episodes that are not done, and what they need prepared."""
+    """The work of `crsweep run`: unfinished episodes, and the artifacts that they need."""
 
     plan: Plan
     done: Set[str]
@@ -146,7 +150,7 @@ class EpisodeWork:
     def find(
         cls, plan: Plan, *, retry: Sequence[str], accept_artifacts: bool, console: Console
     ) -> EpisodeWork:
-        """`retry` names error classes and blames whose failed episodes are run again."""
+        """Finds it. `retry` names error classes and blames whose failed episodes are rerun."""
         done = find_settled(plan.loaded.out, retry)
         left = remaining(plan, done)
         preparation = Preparation(plan, left.artifacts, console, accept=accept_artifacts)
@@ -154,7 +158,7 @@ class EpisodeWork:
 
     @property
     def completes(self) -> bool:
-        """Not where judgements follow: until they are there, the journal serves their resume."""
+        """False if judgements follow: until those are done, the journal serves a resumed run."""
         return not self.plan.judges
 
     @property
@@ -182,7 +186,7 @@ class EpisodeWork:
         return self.plan
 
     def tasks(self, cells: Collection[int]) -> Iterator[Task]:
-        """Those of streams are given by `runner.driver.streams`."""
+        """Tasks outside of streams; `runner.driver.streams` provides the others."""
         return self.plan.single_tasks(self.done, cells)
 
     def needs(self, task: Task) -> Collection[str]:
@@ -204,7 +208,7 @@ class EpisodeWork:
 
 @dataclass(frozen=True)
 class ArtifactWork:
-    """`crsweep prepare`: artifacts of the plan, and no episode."""
+    """The work of `crsweep prepare`: artifacts of the plan, no episodes."""
 
     plan: Plan
     preparation: Preparation
@@ -221,7 +225,7 @@ class ArtifactWork:
         console: Console,
         keys: Sequence[str] | None = None,
     ) -> ArtifactWork:
-        """With `keys`, of those only."""
+        """Finds it; with `keys`, only those artifacts."""
         keys = list(plan.artifacts) if keys is None else keys
         return cls(plan, Preparation(plan, keys, console, accept=accept_artifacts), keys)
 

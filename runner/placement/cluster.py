@@ -1,4 +1,4 @@
-"""The GPUs that a sweep will have, without starting anything on this machine."""
+"""The GPUs that a sweep will have, determined without starting anything on this machine."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from workers.backends.core.backend import ClusterNode
 
 
 def nodes_of(plan: Plan, gpus: Sequence[int]) -> tuple[list[Node], bool]:
-    """Nodes for the engines of `plan`, and whether CPU slots stand in for GPUs.
+    """The nodes for the engines of `plan`, and whether CPU slots replace GPUs.
 
-    `gpus` are those of an imagined cluster, a number a node; without them the cluster that the
-    sweep names is asked, or this machine is looked at.
+    `gpus` describes a hypothetical cluster, with a number for each node. Without it, the sweep's
+    cluster is asked, or this machine is examined.
     """
     run = plan.loaded.header.run
     if gpus:
@@ -51,11 +51,11 @@ def gpu_memories() -> list[float]:
         found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
         return [float(line) / 1024 for line in found.stdout.splitlines() if line.strip()]
     except (OSError, ValueError, subprocess.SubprocessError):
-        return []  # no such program: no such GPU
+        return []  # without the program there is no such GPU
 
 
 def cluster(found: Sequence[ClusterNode]) -> tuple[list[Node], bool]:
-    """The nodes that engines can go to, and whether CPU slots stand in for GPUs."""
+    """The nodes for engines, and whether CPU slots replace GPUs."""
     with_gpus = [Node(node.node_id, node.gpus) for node in found if node.gpus]
     if with_gpus:
         return with_gpus, False

@@ -1,4 +1,4 @@
-"""A placement in words, and as JSON types."""
+"""Describes a placement in words and as JSON types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runner.placement.packing import Allocation, Node
 
 
 def engine_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the engines of a manifest did, one line per model."""
+    """One line per model about what the engines in a manifest did."""
     lines = []
     for label in dict.fromkeys(entry["label"] for entry in entries):
         of = [entry for entry in entries if entry["label"] == label]
@@ -62,7 +62,9 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
 
 
 def placement_data(run: RunPlan) -> dict[str, Any]:
-    """The placement as JSON types: groups of cells with what they load, and what does not fit."""
+    """The placement as JSON types: groups of cells with the engines they load, and what does not
+    fit.
+    """
     labels = {key: spec.label for key, spec in run.needs.specs.items()}
     return {
         "groups": [

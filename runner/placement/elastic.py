@@ -1,10 +1,10 @@
-"""What to start and to end when nodes come and go: pure decisions, made again at each look.
+"""What to start and stop when nodes join and leave: pure decisions, repeated at every check.
 
 - A node that joins gets a worker, and replicas of engines whose number is `auto`.
-- A node that announces its end (it drains) gets nothing more; what is on it ends in good order.
-- What was on a node that is gone is started on another one, where there is room.
-- GPUs of another type than those that the engines of the run began on are left alone, unless the
-  sweep allows it; no more GPUs are held than `most`.
+- A node that is draining gets nothing more; what runs there ends normally.
+- Replicas of a lost node are started on another one, if there is room.
+- GPUs of a type other than the one the engines started on are not used, unless the sweep allows it.
+  No more than `most` GPUs are held.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ from runner.placement.packing import exact
 from workers.backends.core.backend import ClusterNode
 
 LEAST_WORKERS = 2
-"""On a cluster of one node: one plays while the other packs and writes."""
+"""Workers on a cluster of one node: one plays while the other packs and writes."""
 
 
 class WorkerChanges(NamedTuple):
-    """Nodes that get one more worker each time they are named, and workers that are to end."""
+    """Nodes that get another worker each time they are listed, and workers to end."""
 
     start: list[str]
     end: list[str]
 
 
 def worker_changes(nodes: Sequence[ClusterNode], workers: Mapping[str, str]) -> WorkerChanges:
-    """`workers` maps each to its node. One on every node that stays, `LEAST_WORKERS` in all."""
+    """Keeps one worker on every node that stays, and at least `LEAST_WORKERS`.
+
+    `workers` maps each worker to its node.
+    """
     stay = [node.node_id for node in nodes if not node.leaving]
     here = {name: node for name, node in workers.items() if node in stay}
-    if not stay:  # wherever they are, they are all that there is
+    if not stay:  # keep them, wherever they are: there are no others
         return WorkerChanges([], [])
     each = -(-LEAST_WORKERS // len(stay))
     there = Counter(here.values())
@@ -46,8 +49,9 @@ def worker_changes(nodes: Sequence[ClusterNode], workers: Mapping[str, str]) -> 
 
 @dataclass(frozen=True)
 class Serving:
-    """An engine that is loaded. `at` maps replicas to their nodes; `wanted` is how many there are
-    to be, None for as many as there is room for."""
+    """A loaded engine. `at` maps replicas to nodes; `wanted` is the target number, None for as many
+    as fit.
+    """
 
     key: str
     gpus: float
@@ -65,10 +69,10 @@ class ReplicaChanges(NamedTuple):
 def replica_changes(
     nodes: Sequence[ClusterNode], engines: Sequence[Serving], most: float | None = None
 ) -> ReplicaChanges:
-    """What engines need and nodes have room for, the engine with the fewest replicas first.
+    """What engines need and nodes have room for, starting with the engine with the fewest replicas.
 
-    `nodes` are those that engines may use, with the GPUs that this run may take there. A replica
-    whose node is gone or leaves is ended once another one can be started, or if its node is gone.
+    `nodes` are those that engines may use, with the GPUs available to this run. A replica on a
+    leaving node ends once another one can be started; one on a lost node ends at once.
     """
     there = {node.node_id for node in nodes}
     stay = {node.node_id for node in nodes if not node.leaving}
@@ -88,7 +92,7 @@ def replica_changes(
     start: list[tuple[str, str]] = []
     while True:
         short = [e for e in engines if e.wanted is None or kept[e.key] < e.wanted]
-        # Those with a number come first: what is left over is for the others.
+        # Engines with a fixed number come first; the others get the rest.
         short.sort(key=lambda e: (e.wanted is None, kept[e.key]))
         found = None
         for engine in short:
@@ -106,14 +110,14 @@ def replica_changes(
         held += exact(engine.gpus)
         kept[engine.key] += 1
         start.append((engine.key, node))
-    # On a node that leaves, the last replica of an engine serves until another one is there.
+    # The last replica of an engine keeps serving on a leaving node until another one is up.
     last = {key for key, count in kept.items() if count == 0}
     end = [(key, i) for key, i in end if key not in last or _at(engines, key, i) not in there]
     return ReplicaChanges(start, end)
 
 
 def main_type(nodes: Sequence[ClusterNode]) -> str:
-    """The type that most GPUs have."""
+    """The most common GPU type."""
     gpus: Counter[str] = Counter()
     for node in nodes:
         gpus[node.gpu_type] += node.gpus
@@ -121,12 +125,12 @@ def main_type(nodes: Sequence[ClusterNode]) -> str:
 
 
 def of_type(nodes: Sequence[ClusterNode], kind: str) -> list[ClusterNode]:
-    """The nodes with GPUs of this type, and those without any."""
+    """The nodes with GPUs of this type, and those without GPUs."""
     return [node for node in nodes if not node.gpus or node.gpu_type == kind]
 
 
 def capped(nodes: Sequence[ClusterNode], most: float | None) -> list[ClusterNode]:
-    """The nodes with no more GPUs in all than `most`: whole ones, of the fullest nodes first."""
+    """The nodes with at most `most` GPUs in total: whole nodes, the fullest first."""
     if most is None:
         return list(nodes)
     left, found = math.ceil(most), {}
@@ -139,7 +143,7 @@ def capped(nodes: Sequence[ClusterNode], most: float | None) -> list[ClusterNode
 def without_others(
     nodes: Sequence[ClusterNode], free: Mapping[str, float], mine: Mapping[str, float]
 ) -> list[ClusterNode]:
-    """The nodes with the GPUs that are `free` there or `mine`, and not those that others hold."""
+    """The nodes with only the GPUs that are `free` or `mine`."""
     return [
         node._replace(
             gpus=min(node.gpus, math.floor(free.get(node.node_id, 0) + mine.get(node.node_id, 0)))
@@ -149,8 +153,10 @@ def without_others(
 
 
 def _fits(free: Fraction, needs: Fraction) -> bool:
-    """Whether a replica fits into what is free of a node: a share of a GPU sits on one GPU, and
-    what is free of one may be in use on the others."""
+    """Whether a replica fits into the free part of a node.
+
+    A share of a GPU must be on a single GPU, and the free part of one may be in use on the others.
+    """
     return free >= needs and (free >= 1 or needs <= free % 1)
 
 

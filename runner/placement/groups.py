@@ -18,7 +18,7 @@ from workers.models import backend_of
 class Needs:
     """Which engines a plan needs: by key, and for each cell the keys that its dialogues use.
 
-    `names` maps the names of models in the sweep file to keys; several may share one engine.
+    `names` maps model names of the sweep file to keys; several may share one engine.
     """
 
     specs: Mapping[str, EngineSpec]
@@ -27,7 +27,7 @@ class Needs:
 
 
 def needs_of(plan: Plan, cpu: bool) -> Needs:
-    """The engines of a plan, for a cluster without (`cpu`) or with GPUs."""
+    """The engines of a plan, for a cluster with GPUs or without (`cpu`)."""
     specs: dict[str, EngineSpec] = {}
     names: dict[str, str] = {}
     cells: list[frozenset[str]] = []
@@ -57,7 +57,7 @@ def needs_of(plan: Plan, cpu: bool) -> Needs:
 
 
 def placement_of(needs: Needs, nodes: Sequence[Node]) -> tuple[Placement, list[frozenset[str]]]:
-    """The placement, and the works (distinct sets of engines) that it speaks of."""
+    """The placement, and the works (distinct sets of engines) that it refers to."""
     works = list(dict.fromkeys(used for used in needs.cells if used))
     engines = [Engine(s.key, s.label, s.replicas, s.gpus) for s in needs.specs.values()]
     return place(engines, nodes, [Work("dialogue", work) for work in works]), works
@@ -65,11 +65,11 @@ def placement_of(needs: Needs, nodes: Sequence[Node]) -> tuple[Placement, list[f
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage of a run: the cells that it runs, and its part of the placement."""
+    """One stage of a run: its cells, and its part of the placement."""
 
     cells: frozenset[int]
     stage: Stage | None
-    """None for the cells that need no engine."""
+    """None for cells that need no engine."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class RunPlan:
 
 
 def without_engines(plan: Plan) -> RunPlan:
-    """One stage of all cells: for runs whose engines, if any, start where they are asked."""
+    """One stage with all cells, for runs whose engines, if any, start on demand."""
     cells = frozenset(range(len(plan.cells)))
     return RunPlan(Needs({}, (), {}), [StagePlan(cells, None)], {})
 
@@ -93,9 +93,9 @@ def without_engines(plan: Plan) -> RunPlan:
 def run_plan(
     plan: Plan, nodes: Sequence[Node], cpu: bool, cells: frozenset[int] | None = None
 ) -> RunPlan:
-    """Groups the cells of a plan by the engines that are up together.
+    """Groups the cells of a plan by the engines that are loaded together.
 
-    Of `cells` only, if given: the others are in no group, and nothing is loaded for them.
+    If `cells` is given, all others are left out, and nothing is loaded for them.
     """
     every = frozenset(range(len(plan.cells)))
     left = every if cells is None else cells
@@ -130,5 +130,5 @@ def _without(needs: Needs, cells: Container[int]) -> Needs:
 
 
 def notes_of(needs: Needs) -> list[str]:
-    """Lines on what was chosen for the machine that the engines run on."""
+    """Notes on choices that depend on the machine of the engines."""
     return [f"{spec.label}: {note}" for spec in needs.specs.values() for note in spec.notes]
