@@ -1,6 +1,5 @@
 """The first code that runs. Checks that crsweep consists of its own packages, then starts the
-command line.
-"""
+command line."""
 
 from __future__ import annotations
 

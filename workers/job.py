@@ -1,4 +1,4 @@
-"""What a worker needs to know to run tasks of one run of a sweep."""
+"""What a worker needs to run the tasks of one run of a sweep."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ ExecutorName = Literal["ray", "local"]
 
 @dataclass(frozen=True)
 class CaseSource:
-    """What a worker needs to know of a plan's source."""
+    """What a worker needs to know about a source of the plan."""
 
     source_id: str
     domain: PluginRef
     split: Split
     written: WrittenProfiles | None = None
-    """Profiles that a model has written of its users."""
+    """Profiles of its users, if a model has written them."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to run tasks of one run of a sweep. Crosses processes."""
+    """Everything a worker needs to run the tasks of one run. Crosses processes."""
 
     cells: tuple[Cell, ...]
     judges: tuple[PlannedJudge, ...]
@@ -43,15 +43,15 @@ class Job:
     run_id: str
     transient_retries: int
     weights: weights.Known
-    """What models of the sweep file stand for, as the driver has found it."""
+    """The weights that models of the sweep file resolve to, as found by the driver."""
     cache: Places | None = None
     """Where completed calls are kept; None keeps none."""
     strict: bool = False
-    """Whether a cached reply counts only from what serves now."""
+    """Whether a cached reply counts only if what serves now has made it."""
 
 
 def job_of(plan: Plan, *, probe: bool, executor: ExecutorName, epoch: int, run_id: str) -> Job:
-    """The job of running `plan` in its output folder."""
+    """The job for running `plan` in its output folder."""
     return Job(
         cells=tuple(plan.cells),
         judges=tuple(plan.judges),

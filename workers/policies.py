@@ -1,7 +1,7 @@
-"""Serves trained policies to the dialogues of one process: batched, off the event loop, cached.
+"""Serves trained policies to the dialogues of one process: batched, off the event loop, and cached.
 
-Decisions that are asked for while others are computed wait and are computed together, in a thread.
-Each comes from the call cache if it is there: its key has the digest of the weights.
+Decisions requested while others are computed wait, and are then computed together, in a thread. A
+decision comes from the call cache if it is there: its key contains the digest of the weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Asked(NamedTuple):
 
 
 class ServedPolicy:
-    """A policy (`agents.core.policy.Policy`) as the agents of one process share it."""
+    """A policy (`agents.core.policy.Policy`), shared by the agents of one process."""
 
     def __init__(self, policy: TrainedPolicy, cache: CallCache | None = None) -> None:
         self._policy, self._cache = policy, cache
@@ -42,7 +42,7 @@ class ServedPolicy:
         return self._models[decoding]
 
     async def decided(self, call: Call, decoding: Decoding) -> Decision:
-        """A decision, computed in a batch. AgentError for what the network raises."""
+        """A decision, computed in a batch. Raises AgentError for errors of the network."""
         loop = asyncio.get_running_loop()
         asked = _Asked(call, decoding, loop.create_future())
         self._waiting.append(asked)
@@ -51,7 +51,7 @@ class ServedPolicy:
         return await asked.answer
 
     async def _work(self) -> None:
-        await asyncio.sleep(0)  # what is asked for in the same turn of the loop joins
+        await asyncio.sleep(0)  # requests of the same iteration of the loop join the batch
         while self._waiting:
             first = self._waiting[0].decoding
             batch = [each for each in self._waiting if each.decoding == first][:MOST_AT_ONCE]
@@ -104,13 +104,15 @@ class PolicyModel:
 
     async def _decide(self, call: Call) -> Completion:
         found = await self._served.decided(call, self._decoding)
-        # Words of a prompt to a policy cost nothing: they are not tokens of the dialogue.
+        # A policy's prompt costs nothing, so it has no tokens.
         return Completion(found.text, "stop", 0, 0, fingerprint=self._fingerprint)
 
 
 def identity(policy: TrainedPolicy, decoding: Decoding) -> str:
-    """What decides an answer besides state and seed: canonical JSON. The digest of the weights is
-    in it, so no answer of other weights has the same key."""
+    """Canonical JSON of what decides an answer besides state and seed.
+
+    It contains the digest of the weights, so answers of other weights never have the same key.
+    """
     found: Mapping[str, object] = {
         "policy": policy.name,
         "version": policy.version,

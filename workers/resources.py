@@ -1,4 +1,5 @@
-"""What all tasks in one process share: domains, models and artifacts, made once, when needed."""
+"""What all tasks in one process share: domains, models and artifacts, each created
+once, on demand."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ def speaker_of(ref: PluginRef, package: str, kind: str) -> Speaker:
 class Resources:
     """What tasks of one job use in one process.
 
-    `engines` reaches the engines that the run has started; without it they start in this process.
-    `cache` keeps completed calls; without it none is kept.
+    `engines` gives access to the engines that the run has started; without it, they start in this
+    process. `cache` keeps completed calls; without it, none is kept.
     """
 
     def __init__(
@@ -70,28 +71,30 @@ class Resources:
         self._loaded: dict[str, Any] = {}
 
     def provide(self, artifacts: Iterable[Prepared]) -> None:
-        """Takes what agents need prepared; each is loaded once, when a task first needs it."""
+        """Takes artifacts that agents need; each is loaded once, when a task first needs it."""
         for artifact in artifacts:
             self._prepared[artifact.key] = artifact
             self._loaded.pop(artifact.key, None)
 
     def for_job(self, job: Job) -> Resources:
-        """For another job with the same engines, cache, models, domains and artifacts. It is not
-        closed on its own."""
+        """Resources for another job, with the same engines, cache, models, domains and artifacts.
+
+        They are not closed separately.
+        """
         found = Resources(job, self.engines, self._cache)
         found._domains, found._models = self._domains, self._models
         found._prepared, found._loaded = self._prepared, self._loaded
         return found
 
     def artifact(self, key: str) -> Prepared:
-        """An artifact that was provided. StoreError if it was not."""
+        """A provided artifact. Raises StoreError if it was not provided."""
         found = self._prepared.get(key)
         if found is None:
             raise StoreError(f"an episode needs the artifact {key}, which is not prepared")
         return found
 
     def load(self, keys: Mapping[str, str], catalogue: Catalogue) -> dict[str, Any]:
-        """Name -> what an agent is given, from name -> key."""
+        """Name -> loaded artifact for an agent, from name -> key."""
         for key in keys.values():
             if key not in self._loaded:
                 artifact = self.artifact(key)
@@ -117,15 +120,17 @@ class Resources:
         return self._domains[key]
 
     def model(self, cell: int, role: str) -> BoundModel:
-        """The model that speaks `role` in the cell at this position."""
+        """The model for `role` in the cell at this position."""
         found = self._cell_models.get((cell, role))
         if found is None:
             found = self._cell_models[cell, role] = self._bind(self.job.cells[cell], role)
         return found
 
     def loads(self) -> dict[str, Load]:
-        """What the engines and servers do with the calls of this process, as far as it is known
-        here: by key of the engine, or by name of the server."""
+        """The load that this process puts on engines and servers, as far as it is known here.
+
+        By key of the engine, or by name of the server.
+        """
         found = self.engines.loads()
         servers: dict[str, list[Load]] = {}
         for model in self._models.values():

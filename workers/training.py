@@ -1,6 +1,8 @@
-"""Learners of training loops: each in a process of its own next to the driver, from its first
-update to its last. torch and its threads must not stay in the driver, and starting a process for
-each update would take longer than the update.
+"""Learners of training loops, each in a separate process next to the driver, from its first update
+to its last.
+
+torch and its threads must not stay in the driver, and starting a process for each update would take
+longer than the update.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LearnerSpec:
-    """All that a learner's process needs. Crosses processes."""
+    """Everything that a learner's process needs. Crosses processes."""
 
     recipe: LoopRecipe
     seed: int
@@ -35,7 +37,7 @@ class LearnerSpec:
 class LearnerProcess:
     """A learner (`agents.core.artifacts.Learner`) in another process. One call at a time.
 
-    Methods raise what the learner raises (AgentError for its own code), and FitLost if its process
+    Methods raise the learner's errors (AgentError for its own code), and FitLost if its process
     ends.
     """
 
@@ -47,7 +49,7 @@ class LearnerProcess:
         its.close()
 
     async def begin(self, spec: LearnerSpec, state: Content | None) -> int:
-        """Makes the learner; the updates that its state has behind it."""
+        """Creates the learner. Returns how many updates its state includes."""
         return await self._ask("begin", spec, state)
 
     async def weights(self) -> Content:
@@ -63,7 +65,7 @@ class LearnerProcess:
         return await self._ask("result")
 
     async def close(self) -> None:
-        """Ends the process, whatever it does."""
+        """Kills the process."""
         self._process.kill()
         await asyncio.to_thread(self._process.join)
         self._pipe.close()
@@ -81,8 +83,8 @@ class LearnerProcess:
 
 
 def _serve(pipe: Connection) -> None:
-    """The process: answers until the other end is closed."""
-    # An interrupt at the terminal reaches this process too; the driver decides what it means.
+    """The child process: answers until the other end is closed."""
+    # An interrupt at the terminal also reaches this process; the driver decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     learner: Any = None

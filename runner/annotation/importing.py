@@ -35,8 +35,7 @@ _WRITER = "people"
 
 class Label(NamedTuple):
     """One answer of a person. `columns` identify what it is about, `where` is its place
-    in a file.
-    """
+    in a file."""
 
     columns: Mapping[str, Any]
     judge: str

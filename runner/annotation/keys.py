@@ -17,8 +17,7 @@ from sweeps.storage.folder import Folder
 
 class KeyItem(NamedTuple):
     """One item of a form: the columns that identify its unit in `judgements`, and how
-    it was shown.
-    """
+    it was shown."""
 
     columns: Mapping[str, Any]
     swapped: bool
@@ -70,8 +69,7 @@ def write_key(folder: Folder, key: Key) -> None:
 
 def read_key(folder: Folder, name: str, where: str) -> Key:
     """The key of the export `name`; `where` is the place to name in errors. Raises UsageError,
-    StoreError.
-    """
+    StoreError."""
     files = folder.names(ANNOTATIONS)
     known = [file.removesuffix(SUFFIX) for file in files if file.endswith(SUFFIX)]
     if name not in known:

@@ -45,8 +45,7 @@ from workers.resources import speaker_of
 
 class Question(NamedTuple):
     """One dimension of a judge, as people are asked about it. Answers are 0, 1, 2, ...
-    on a scale.
-    """
+    on a scale."""
 
     name: str
     text: str
@@ -130,8 +129,7 @@ class Chooser:
 
     def pool(self) -> tuple[int, int]:
         """The number of complete cases that the units were drawn from, and of planned ones, over
-        all sources that have units.
-        """
+        all sources that have units."""
         complete = self._complete
         return sum(map(len, complete.values())), sum(len(self.plan.sources[s]) for s in complete)
 

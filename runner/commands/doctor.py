@@ -50,8 +50,7 @@ _REHEARSED = 24  # cells whose prompts are rendered; more would only repeat the 
 
 def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     """Prints one line per check and returns whether all passed. Raises UsageError for an invalid
-    sweep file.
-    """
+    sweep file."""
     plan = load_plan(sweep, overrides)
     console.print(
         f"ok    sweep file: {many(len(plan.cells), 'cell')}, {many(plan.episodes, 'episode')}"

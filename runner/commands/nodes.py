@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 EXACT = ("ray", "vllm")
 """Libraries that must have the driver's version on all nodes: Ray refuses others, and vLLM gives
-other replies.
-"""
+other replies."""
 _LIBRARIES = (
     *EXACT, "duckdb", "jinja2", "msgpack", "numpy", "omegaconf", "openai", "pyarrow", "pydantic",
     "rapidfuzz", "scipy", "torch", "boto3",
@@ -97,8 +96,7 @@ def node_question(plan: Plan) -> NodeQuestion:
 
 def examine_cluster(plan: Plan, nodes: Sequence[str], console: Console) -> str:
     """Prints a table of the nodes. Raises UsageError if one lacks something. Ray must
-    be running.
-    """
+    be running."""
     from workers.executors.nodes import examine_nodes, facts_here
 
     question = node_question(plan)

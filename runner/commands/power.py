@@ -186,8 +186,7 @@ def _step(results: Results, found: Comparison) -> float:
 
 def _values(plan: Plan, axis: str | None) -> int:
     """The number of values of the axis to compare; without a name, of the axis with the most
-    values.
-    """
+    values."""
     if axis is not None and axis not in plan.axes:
         known = f"axes: {', '.join(plan.axes)}" if plan.axes else "the grid has no axes"
         raise UsageError(f"there is no axis {axis!r}{near(axis, plan.axes)} ({known})")

@@ -68,8 +68,7 @@ def show_query(
 
 def _write_parquet(results: Results, query: str, path: Path, console: Console) -> None:
     """Writes the answer to a temporary file and renames it, so a file with that name is
-    complete.
-    """
+    complete."""
     results.check_select(query)
     found = results.arrow(query)
     # SQL allows equal column names; files that are read by name do not.
@@ -140,8 +139,7 @@ def _print_whole(names: Sequence[str], rows: Rows, console: Console) -> None:
 
 def _print_fitted(names: Sequence[str], rows: Rows, console: Console) -> None:
     """Prints one line per row, or one line per cell if there are too many columns for
-    the screen.
-    """
+    the screen."""
     heads = list(map(printable, names))
     shown = [list(map(printable, row)) for row in _shown(rows)]
     wanted = [max(map(cell_len, column)) for column in zip(heads, *shown, strict=True)]

@@ -209,8 +209,7 @@ def _summary(package: str, name: str) -> str:
 
 def _properties(model: type[BaseModel]) -> dict[str, Schema]:
     """The schema of each field, with references allowed and the field's docstring as
-    description.
-    """
+    description."""
     whole = model.model_json_schema(ref_template="{model}")
     parts = dict(_models_in(model))
     return _fields(_opened(whole, whole.get("$defs", {}), parts, model))

@@ -112,8 +112,7 @@ def show_status(folder: str, console: Console) -> None:
 
 def _judge_lines(results: Results) -> Iterator[str]:
     """Lines about the verdicts of each judge of the plan, and the total cost of judging, including
-    earlier judges and failed attempts.
-    """
+    earlier judges and failed attempts."""
     ((done,),) = results.query("SELECT count(*) FROM episodes WHERE status = 'done'").fetchall()
     for judge, status, rows, dialogues in results.query(
         "SELECT judge, status, count(*), count(DISTINCT episode_id) FROM judgements "
@@ -135,8 +134,7 @@ def _judge_lines(results: Results) -> Iterator[str]:
 
 def _command_of(runs: Sequence[RunEntry], *verbs: str) -> str | None:
     """The latest recorded command with one of these verbs, ready to be typed here; None if there is
-    none.
-    """
+    none."""
     for entry in reversed(runs):
         if not {*verbs}.isdisjoint(split(entry.command)):
             there = "" if Path(entry.typed_in) == Path.cwd() else f"cd {quote(entry.typed_in)} && "

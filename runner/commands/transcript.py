@@ -35,8 +35,7 @@ _STYLES: Mapping[Kind, str] = {
 
 class _Piece(NamedTuple):
     """A piece of the transcript: `title` is ours except for names; `words` come from a model or a
-    prompt.
-    """
+    prompt."""
 
     kind: Kind
     title: str

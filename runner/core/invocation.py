@@ -36,8 +36,7 @@ def command(more: Sequence[str] = (), *, retries: bool = True) -> str:
 
 def for_a_file(command: str) -> str:
     """`command` without user names and passwords in addresses, because secrets must never reach
-    files.
-    """
+    files."""
     return _LOGIN.sub("://***@", command)
 
 

@@ -45,8 +45,7 @@ def folder_of(path: str | None) -> Path:
 
 def free_calls(count: int, mode: str) -> str:
     """Words for calls that cost nothing, such as ` (12 from the cache)`; empty if there
-    are none.
-    """
+    are none."""
     if not count:
         return ""
     # even without the cache, equal calls share one request, and the journal serves resumed runs
@@ -167,8 +166,7 @@ State = Literal["ready", "to make", "damaged"]
 
 def store_of(wanted: Artifacts) -> ArtifactStore:
     """The artifact store named in the sweep file, relative to the working folder, or the default
-    one.
-    """
+    one."""
     return ArtifactStore(shared_folder(wanted.path, "artifacts"))
 
 

@@ -48,7 +48,7 @@ _LIBRARIES = ("crsweep", "numpy", "torch")
 
 
 class Preparation:
-    """The artifacts that a run needs, with their states: ready, being made, or failed.
+    """The artifacts that a run needs: which are ready, being made, or failed.
 
     Raises UsageError if committed episodes used different content (unless `accept`), and if
     training needs a package that is not installed.
@@ -89,9 +89,7 @@ class Preparation:
         return len(self._artifacts) - len(self._ready)
 
     async def begin(self, executor: Executor, stopping: asyncio.Event) -> None:
-        """Provides ready artifacts to the workers, and makes the fits. Returns early if the run is
-        stopping.
-        """
+        """Provides ready artifacts, and makes the fits. Returns early if the run is stopping."""
         self._executor = executor
         provided = [key for key in self._ready if self._workers_need(self._artifacts[key])]
         await executor.provide([self._ready[key] for key in provided])
@@ -109,9 +107,7 @@ class Preparation:
             fitting.result()
 
     def tasks(self, cells: Collection[int]) -> list[Task]:
-        """The tasks that workers must do before the episodes of `cells`, unless earlier cells had
-        them.
-        """
+        """The tasks that workers do before the episodes of `cells`; earlier ones left out."""
         found = []
         for artifact in self._to_make(CallsRecipe, RolloutsRecipe):
             here = [cell for cell in artifact.cells if cell in cells]
@@ -129,11 +125,8 @@ class Preparation:
         return task.id in self._lacking
 
     def late_fits(self, cells: Set[int]) -> list[str]:
-        """The keys of fits of `cells` that wait for model-written artifacts, and of the loops of
-        these cells.
-
-        Excludes those of earlier cells. Called once for each stage, in order.
-        """
+        """The keys of fits of `cells` that wait for model-written artifacts, and of their loops,
+        without those of earlier cells. Called once for each stage, in order."""
         found = []
         for artifact in self._to_make(FitRecipe, LoopRecipe):
             here = [cell for cell in artifact.cells if cell in cells]
@@ -146,10 +139,8 @@ class Preparation:
         return found
 
     async def fit_late(self) -> None:
-        """Makes fits and runs loops as soon as their inputs are ready, until it is cancelled.
-
-        Fits run one after the other, loops at the same time.
-        """
+        """Makes fits one by one, and runs loops, when their inputs are ready, until it is
+        cancelled."""
         fits: asyncio.Queue[Artifact] = asyncio.Queue()
 
         async def fit() -> None:
@@ -212,9 +203,7 @@ class Preparation:
             self._display.note(self._artifacts[key].title, done, most, words)
 
     async def received(self, outcome: Outcome, final: bool) -> None:
-        """Stores what a worker has made. Raises StoreError, and UsageError if it differs from
-        before.
-        """
+        """Stores what a worker made. Raises StoreError; UsageError if it differs from before."""
         if not final:
             return
         assert self._queue is not None
@@ -248,7 +237,7 @@ class Preparation:
         return all(key in self._ready for key in artifact.inputs.values())
 
     def _add(self, keys: Sequence[str]) -> None:
-        """Adds artifacts, and the inputs of those that are not ready, in the plan's order."""
+        """Adds artifacts, and inputs of those that are not ready, in the plan's order."""
         wanted, seen = list(keys), set[str]()
         while wanted:
             key = wanted.pop()
@@ -318,7 +307,7 @@ class Preparation:
             await self._executor.provide([ready])
 
     def _workers_need(self, artifact: Artifact) -> bool:
-        """Whether workers receive the content; inputs of fits alone may be too large for them."""
+        """Whether workers get the content; inputs of fits alone may be too large."""
         return artifact.for_agents or any(
             artifact.key in other.inputs.values()
             for other in self._artifacts.values()
@@ -434,7 +423,7 @@ class Preparation:
         await asyncio.to_thread(self._store.drop_states, artifact.key)
 
     async def _train(self, artifact: Artifact) -> None:
-        """Runs a loop from its latest state, and retries if its learner's process is lost."""
+        """Runs a loop from its latest state, and again if its learner's process is lost."""
         assert self._executor is not None
         assert self._queue is not None
         assert self._display is not None

@@ -146,8 +146,7 @@ def _words(name: str, value: float) -> str:
 
 def budget_of(plan: Plan) -> Budget:
     """The budget of a sweep, including what its folder has used. Reads nothing if there are no
-    caps.
-    """
+    caps."""
     caps, prices = plan.loaded.header.caps, check_caps(plan)
     out = plan.loaded.out
     if caps == Caps() or manifests.read(out) is None:
@@ -167,8 +166,7 @@ def budget_of(plan: Plan) -> Budget:
 
 def budget_in(results: Results) -> Budget | None:
     """The budget of a folder with the caps and prices of its last run; None before the
-    first run.
-    """
+    first run."""
     runs = results.manifest.runs
     if not runs:
         return None

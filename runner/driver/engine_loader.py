@@ -85,8 +85,7 @@ class EngineLoader:
 
     async def _is_needed(self, number: int, cells: frozenset[int], stage: Stage) -> bool:
         """Waits until a call needs an engine that is not loaded, or until all dialogues
-        have ended.
-        """
+        have ended."""
         missing = stage.engines - self._residents.allocations.keys()
         while missing and not self._queue.wanted & missing:
             if self._queue.exhausted > number and not self._queue.outstanding() & cells:
@@ -179,8 +178,7 @@ class EngineLoader:
 
     def _makes_room(self, leaving: set[str], new: str, wanted: Sequence[Allocation]) -> bool:
         """Unloads engines that are due to leave and no longer used. Returns whether
-        `new` now fits.
-        """
+        `new` now fits."""
         resident = self._residents.allocations
         used = {key for cell in self._queue.outstanding() for key in self._run.needs.cells[cell]}
         for key in leaving - used:

@@ -1,6 +1,5 @@
 """The environment variables that a sweep needs: checked before anything starts, and sent to other
-nodes.
-"""
+nodes."""
 
 from __future__ import annotations
 

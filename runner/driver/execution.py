@@ -59,8 +59,7 @@ class Execution:
 @contextmanager
 def after_the_last_commit(what: str, unfinished: list[str]) -> Iterator[None]:
     """Records errors of the block instead of raising them, because everything is
-    committed already.
-    """
+    committed already."""
     try:
         yield
     except (OSError, CrsweepError) as error:

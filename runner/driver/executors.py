@@ -43,8 +43,7 @@ _LOOK_EVERY = 5.0  # seconds between two looks whether a worker can still start
 
 class Executor(Protocol):
     """Creates and ends processes. `lost` is the error that a worker raises if its
-    process is gone.
-    """
+    process is gone."""
 
     lost: type[Exception]
     nodes: Sequence[Node]
@@ -84,8 +83,7 @@ class Executor(Protocol):
 
     async def seal(self) -> Damage:
         """Adds completed calls to the shared cache, and returns the damage found. Raises
-        StoreError.
-        """
+        StoreError."""
         ...
 
     def close(self) -> None: ...
@@ -190,8 +188,7 @@ class RayExecutor:
 
     def _allowed(self, nodes: Sequence[ClusterNode]) -> list[ClusterNode]:
         """The nodes that engines may use; if the cluster is shared, without the GPUs held by other
-        sweeps.
-        """
+        sweeps."""
         if not self._mixed:
             nodes = of_type(nodes, self._gpu_type)
         if self._most_gpus is None and not self._residents.specs:

@@ -63,8 +63,7 @@ def to_run_again(folder: Folder, retry: Sequence[str], kind: str = EPISODE) -> s
 
 def _classes() -> Iterator[str]:
     """The names of errors that can end an attempt; a UsageError is raised before any attempt
-    begins.
-    """
+    begins."""
     for name, found in inspect.getmembers(errors, inspect.isclass):
         if issubclass(found, CrsweepError) and found not in (CrsweepError, UsageError):
             yield name

@@ -63,8 +63,7 @@ class Subjects:
     @classmethod
     def find(cls, plan: Plan, selection: Selection) -> Subjects:
         """Finds the dialogues. Raises UsageError for a judge that is not in the plan, or an invalid
-        condition.
-        """
+        condition."""
         titles = [judge.title for judge in plan.judges]
         for title in selection.only:
             if title not in titles:

@@ -110,8 +110,7 @@ class TrainingLoop:
         self, learner: LearnerProcess, spec: LearnerSpec, state: tuple[About, Content] | None
     ) -> Content:
         """Trains from a state, if there is one, to the final weights. Raises AgentError, FitLost,
-        StoreError.
-        """
+        StoreError."""
         if not self.cases:
             raise AgentError("the domain has no training users, so no rollout can be played")
         began = saved = time.monotonic()
@@ -218,8 +217,7 @@ class Loops:
         note: Callable[[int, int, str], None],
     ) -> tuple[Content, float, list[CurvePoint]]:
         """The trained weights, the seconds spent, and the curve. Raises AgentError, FitLost,
-        StoreError.
-        """
+        StoreError."""
         key, store = artifact.key, self._store
         assert isinstance(artifact.recipe, LoopRecipe)
         state = await asyncio.to_thread(store.state, key)

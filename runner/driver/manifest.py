@@ -252,8 +252,7 @@ def _judge_entry(plan: Plan, judge: PlannedJudge) -> JudgeEntry:
 
 def _earlier_sources(before: Manifest | None) -> dict[str, dict[str, Any]]:
     """Entries of plug-ins that only earlier plans used, because their episodes may
-    still be here.
-    """
+    still be here."""
     return before.plugin_sources if before is not None and before.recipe == RECIPE else {}
 
 

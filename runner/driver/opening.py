@@ -124,8 +124,7 @@ def open_session(
 
 def _check(plan: Plan, accept_source_change: bool, console: Console) -> Places | None:
     """Refuses whatever can be refused before anything is written. Returns where calls are kept, if
-    anywhere.
-    """
+    anywhere."""
     check_environment(plan)
     out = plan.loaded.out
     if any(name.endswith(parts.SUFFIX) for name in out.names("episodes")):  # else nothing is mixed

@@ -192,8 +192,7 @@ class ProgressDisplay:
 
     def _count_what_was_not_tried_again(self) -> None:
         """Counts tasks whose retry did not happen because the run stopped early as failed, as
-        readers do.
-        """
+        readers do."""
         for kind, count in Counter(self._tried.values()).items():
             tally = self.tally.kinds[kind]
             tally.tried_again -= count

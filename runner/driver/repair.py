@@ -53,8 +53,7 @@ def set_aside(lease: FolderLease, console: Console, damaged: Collection[str] = (
 
 def _then(table: str) -> str:
     """What happens to the content of a damaged part of `table`; tasks that lost rows
-    are counted.
-    """
+    are counted."""
     if table == "cases":
         return ", and is written again"
     commits = any(commit.table == table for commit in COMMITS.values())

@@ -160,8 +160,7 @@ class LeaseQueue:
 
     def _next_gate(self) -> Task | None:
         """The next gate of the stage that can be leased; gates that have become impossible are
-        dropped.
-        """
+        dropped."""
         gates = self._gates[self._exhausted]
         self._gates[self._exhausted] = gates = deque(g for g in gates if not self._drops(g))
         found = next((gate for gate in gates if not self._waits(gate)), None)

@@ -78,8 +78,7 @@ class Work(Protocol):
 
     def left_after(self, tally: Tally, *, whole: bool) -> int:
         """How many are left after a run, which committed everything in its `tally` unless not
-        `whole`.
-        """
+        `whole`."""
         ...
 
     def summary(self) -> str:
@@ -122,8 +121,7 @@ def remaining(plan: Plan, done: Set[str]) -> Remaining:
 
 def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
     """The ids of the episodes in `folder` that need no further attempt. Raises UsageError if it is
-    damaged.
-    """
+    damaged."""
     try:
         return find_settled(folder, retry)
     except PartDamaged as error:

@@ -63,8 +63,7 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
 
 def placement_data(run: RunPlan) -> dict[str, Any]:
     """The placement as JSON types: groups of cells with the engines they load, and what does not
-    fit.
-    """
+    fit."""
     labels = {key: spec.label for key, spec in run.needs.specs.items()}
     return {
         "groups": [

@@ -50,8 +50,7 @@ def worker_changes(nodes: Sequence[ClusterNode], workers: Mapping[str, str]) -> 
 @dataclass(frozen=True)
 class Serving:
     """A loaded engine. `at` maps replicas to nodes; `wanted` is the target number, None for as many
-    as fit.
-    """
+    as fit."""
 
     key: str
     gpus: float

@@ -1,7 +1,7 @@
-"""Fits: training that runs in a process of its own and reports its progress.
+"""Fits: training that runs in a separate process and reports its progress.
 
-The driver stores states and results. On Ray a fit is a task (`workers.executors.on_ray`); without
-Ray it is a child process: torch and its threads must not stay in a driver that runs for hours.
+The driver stores states and results. On Ray a fit is a task (`workers.executors.on_ray`), otherwise
+a child process, because torch and its threads must not stay in a driver that runs for hours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHOW_EVERY = 0.2  # seconds between steps that only report progress
 
 
 class FitLost(CrsweepError):
-    """The process of a fit is gone; another can resume from the last state."""
+    """The process of a fit is gone; another one can resume from the last state."""
 
     transient = True
     blame = "infrastructure"
@@ -42,13 +42,13 @@ class Input(Protocol):
     """Where the process of a fit finds one of its inputs. Crosses processes."""
 
     def content(self) -> Content:
-        """StoreError where it cannot be read."""
+        """The content. Raises StoreError if it cannot be read."""
         ...
 
 
 @dataclass(frozen=True)
 class FitSpec:
-    """All that a process needs to fit. Crosses processes.
+    """Everything that a process needs to fit. Crosses processes.
 
     States are reported at most every `state_every` seconds.
     """
@@ -58,15 +58,15 @@ class FitSpec:
     seed: int
     state_every: float
     written: WrittenProfiles | None = None
-    """Profiles that a model has written of the domain's users."""
+    """Profiles of the domain's users, if a model has written them."""
     inputs: Mapping[str, Input] = field(default_factory=dict)
-    """What the recipe's inputs are read from."""
+    """Where the recipe's inputs are read from."""
 
 
 def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
-    """The steps of a fit to report: some for the screen, those whose state is due, and the last.
+    """The steps of a fit to report: some for the screen, states that are due, and the last one.
 
-    AgentError for what the recommender's own code raises; DataError.
+    Raises DataError, and AgentError for errors in the recommender's own code.
     """
     began = saved = time.monotonic()
     shown = 0.0
@@ -89,7 +89,7 @@ def fit_steps(task: FitSpec, state: Content | None) -> Iterator[Progress]:
 
 
 async def fit_in_child(task: FitSpec, state: Content | None) -> Steps:
-    """Fits in a new process of this machine. Raises what it raises, and FitLost if it dies."""
+    """Fits in a new process on this machine. Raises its errors, and FitLost if it dies."""
     context = multiprocessing.get_context("spawn")
     mine, its = context.Pipe(duplex=False)
     process = context.Process(target=_tell_steps, args=(its, task, state), daemon=True)
@@ -116,10 +116,11 @@ async def fit_in_child(task: FitSpec, state: Content | None) -> Steps:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Processes started within it multiply matrices on one thread, unless the variable is set.
+    """Makes child processes multiply matrices on one thread, unless the variable is set.
 
-    OpenBLAS reads it when numpy is imported. Its threads wait busily for each other where others
-    want the cores too, and another number of them may give other last bits. (Ray limits its own.)
+    OpenBLAS reads it when numpy is imported. Its threads busy-wait for each other if other
+    processes need the cores, and another number of threads may change the last bits. (Ray sets its
+    own limit.)
     """
     if _BLAS_THREADS in os.environ:
         yield
@@ -132,8 +133,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def _tell_steps(pipe: Connection, task: FitSpec, state: Content | None) -> None:
-    """The process: sends steps, then None, or the error that ended it."""
-    # An interrupt at the terminal reaches this process too; the driver decides what it means.
+    """The child process: sends steps, then None, or the error that ended it."""
+    # An interrupt at the terminal also reaches this process; the driver decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     with suppress(BrokenPipeError):

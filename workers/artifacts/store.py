@@ -1,14 +1,14 @@
-"""The artifact store: what was prepared, made once and shared by sweeps.
+"""The artifact store: everything made before dialogues, made once and shared by sweeps.
 
-1. An artifact is a folder named by its key: `artifact.json` (what it is, the digest of its content,
-   when and with what it was made), `data.json`, an `.npy` file for each array, and `calls.parquet`
-   with the prompts and replies of one that models wrote.
-2. It is written aside, flushed, and renamed. Of two that make the same one at once the first wins;
-   the second compares digests.
-3. Content whose digest is not the recorded one is damaged: it is set aside and made again.
-4. States of a fit under way lie in `<key>.state`, each a folder of the same layout.
+1. An artifact is a folder named by its key. It has `artifact.json` (what it is, the digest of its
+   content, when and with what it was made), `data.json`, an `.npy` file for each array, and
+   `calls.parquet` with the prompts and replies of a model-written artifact.
+2. It is written to a temporary folder, flushed, and renamed. If two drivers make the same one at
+   once, the first wins and the second compares digests.
+3. Content that does not match its recorded digest is damaged: it is set aside and made again.
+4. States of a running fit are in `<key>.state`, each in a folder with the same layout.
 
-Only the driver uses it; workers are given the content.
+Only the driver uses the store; workers receive the content.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ABANDONED = 24 * 3600.0  # seconds after which what was being written has no wr
 
 
 class About(BaseModel):
-    """What `artifact.json` says. Times are seconds, `made` since the epoch."""
+    """The content of `artifact.json`. Times are in seconds, `made` since the epoch."""
 
     model_config = ConfigDict(extra="ignore", ser_json_inf_nan="constants")
     format: int = _FORMAT
@@ -50,22 +50,23 @@ class About(BaseModel):
     kind: str = ""
     recipe: dict[str, Any] = {}
     domain: str = ""
-    """The fingerprint of the data that it was made from."""
+    """The fingerprint of the data set it was made from."""
     seed: int = 0
     made: float = 0.0
     seconds: float = 0.0
-    """What making it took: of a fit all tries whose work is in it, of calls the last try."""
+    """The time to make it: for a fit, all attempts that contributed to it; for calls, the last
+    attempt."""
     calls: int = 0
     cached: int = 0
-    """How many of `calls` were answered from the call cache."""
+    """How many of `calls` were answered by the call cache."""
     tokens: int = 0
     versions: dict[str, str] = {}
     curve: list[CurvePoint] = []
-    """What was measured in training, as far as it is in the content."""
+    """The training curve, as far as it belongs to the content."""
 
 
 class Prepared(NamedTuple):
-    """An artifact that is there. `recipe` loads it. Crosses processes."""
+    """An artifact that is ready. `recipe` loads it. Crosses processes."""
 
     key: str
     digest: str
@@ -74,13 +75,13 @@ class Prepared(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """An artifact in a store that this process sees."""
+    """An artifact in a store that this process can read."""
 
     folder: Path
     key: str
 
     def content(self) -> Content:
-        """Mapped from its files. StoreError if it is missing or damaged."""
+        """The content, mapped from its files. Raises StoreError if it is missing or damaged."""
         found = ArtifactStore(self.folder).find(self.key)
         if found is None:
             raise StoreError(f"the artifact {self.folder / self.key} is gone")
@@ -88,37 +89,38 @@ class Stored(NamedTuple):
 
 
 class ArtifactDamaged(StoreError):
-    """An artifact or a state in the store is not what it was when it was written."""
+    """An artifact or state in the store does not match what was written."""
 
 
 class ArtifactDiffers(StoreError):
-    """The same recipe, data and seed gave another content than before."""
+    """The same recipe, data and seed gave different content than before."""
 
 
 class ArtifactStore:
-    """The folder of all artifacts. Methods raise StoreError where it cannot be read or written."""
+    """The folder of all artifacts. Methods raise StoreError if it cannot be read or written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def about(self, key: str) -> About | None:
-        """What is known of an artifact; None if there is none. ArtifactDamaged."""
+        """The description of an artifact; None if there is none. Raises ArtifactDamaged."""
         return _about(self.folder / key)
 
     def find(self, key: str) -> tuple[About, Content] | None:
-        """An artifact with its arrays mapped read-only; None if there is none. ArtifactDamaged."""
+        """An artifact with its arrays mapped read-only; None if there is none. Raises
+        ArtifactDamaged."""
         return _read(self.folder / key)
 
     def alike(self, kind: str, recipe: Mapping[str, Any], domain: str) -> list[About]:
-        """What is known of artifacts of this recipe and data (a fingerprint), by seed.
+        """Descriptions of artifacts of this recipe and data (a fingerprint), by seed.
 
-        One that cannot be read is left out here: loading it raises the error.
+        Unreadable ones are left out here; loading them raises the error.
         """
         found = []
         wanted = (kind, json.loads(json.dumps(recipe)), domain)
         names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
         for name in names:
-            if "." in name:  # what is being written, states, what was set aside
+            if "." in name:  # unfinished artifacts, states, and damaged ones
                 continue
             with suppress(StoreError):
                 about = self.about(name)
@@ -127,7 +129,7 @@ class ArtifactStore:
         return sorted(found, key=lambda about: about.seed)
 
     def calls(self, key: str) -> list[Mapping[str, Any]]:
-        """The calls that made an artifact (rows of the table `calls`); none if no model did."""
+        """The calls that made an artifact (rows of `calls`); empty if no model did."""
         path = self.folder / key / CALLS
         try:
             return pq.read_table(path).to_pylist() if path.exists() else []
@@ -139,16 +141,16 @@ class ArtifactStore:
     def set_aside(self, key: str) -> Path:
         """Renames a damaged artifact, so that it is not found again."""
         aside = self.folder / f"{key}.damaged-{time.time_ns()}"
-        with suppress(FileNotFoundError):  # another driver has found it too
+        with suppress(FileNotFoundError):  # another driver has renamed it already
             (self.folder / key).rename(aside)
         return aside
 
     def keep(
         self, about: About, content: Content, calls: Sequence[Mapping[str, Any]] = ()
     ) -> tuple[About, Content]:
-        """Stores an artifact; what is in the store from then on, mapped.
+        """Stores an artifact, and returns the stored one, mapped.
 
-        ArtifactDiffers if another driver has stored different content in the meantime.
+        Raises ArtifactDiffers if another driver has stored different content in the meantime.
         """
         path = self.folder / about.key
         try:
@@ -167,13 +169,12 @@ class ArtifactStore:
         return found
 
     def state(self, key: str) -> tuple[About, Content] | None:
-        """The latest state of a fit that is whole, and the seconds that led to it; None if there
-        is none."""
+        """The latest intact state of a fit, and the seconds spent on it; None if there is none."""
         for path in reversed(self._states(key)):
             try:
                 found = _read(path)
             except ArtifactDamaged:
-                continue  # an older one costs time alone
+                continue  # an older one only costs time
             if found is not None:
                 return found
         return None
@@ -181,14 +182,14 @@ class ArtifactStore:
     def save_state(
         self, key: str, state: Content, seconds: float, curve: Sequence[CurvePoint] = ()
     ) -> None:
-        """Keeps a state with the seconds and the curve that led to it, and drops those before."""
+        """Saves a state with its seconds and curve, and deletes earlier ones."""
         old = self._states(key)
         about = About(key=key, digest="", arrays=[], seconds=seconds, curve=list(curve))
         path = self.folder / f"{key}.state" / f"{time.time_ns():020d}"
         try:
             _write(path, about, state, ())
         except FileNotFoundError:
-            return  # another sweep has finished the same fit, and dropped all its states
+            return  # another sweep has finished the same fit and deleted its states
         except OSError as error:
             raise _cannot("written", path, error) from error
         for state_before in old:
@@ -205,7 +206,7 @@ class ArtifactStore:
 
 
 def _write(path: Path, about: About, content: Content, calls: Sequence[Mapping[str, Any]]) -> None:
-    """Writes a folder whole; one that is there already stays. Raises OSError."""
+    """Writes a complete folder, unless it exists already. Raises OSError."""
     content = _plain(content)
     about = about.model_copy(update={"digest": content.digest(), "arrays": sorted(content.arrays)})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -246,7 +247,7 @@ def _rename(aside: Path, path: Path) -> None:
 
 
 def _plain(content: Content) -> Content:
-    """As it reads when it was written: JSON has no tuples, and no numbers as keys."""
+    """The value as it reads back after writing: JSON has no tuples, and no numbers as keys."""
     return Content(json.loads(json.dumps(content.data)), content.arrays)
 
 
@@ -287,7 +288,7 @@ def _read(path: Path) -> tuple[About, Content] | None:
 
 
 def _array(path: Path) -> np.ndarray:
-    """Mapped, so that processes share it in the page cache."""
+    """A memory-mapped array, so that processes share it in the page cache."""
     return np.load(path, allow_pickle=False, mmap_mode="r")
 
 

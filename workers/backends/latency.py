@@ -1,9 +1,9 @@
 """Random valid replies after a fixed time, for tests and benchmarks of everything around a model.
 
-- The same request gets the same reply, from whichever process and executor.
-- It logs what it was asked, before it answers: the truth for every count.
-- With the executor `ray` one actor serves all workers, as an engine would; else the process
-  that asks serves itself.
+- The same request gets the same reply from any process and executor.
+- It logs each request before it answers, as the ground truth for every count.
+- With the executor `ray`, one actor serves all workers, as an engine would; otherwise each process
+  serves itself.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 class _Options(Options):
     latency_ms: float = operational(50.0, ge=0)
     log: bool = operational(True)
-    """Whether requests are logged to `logs/latency-<model>-<pid>.jsonl`; else only counted."""
+    """Whether requests are logged to `logs/latency-<model>-<pid>.jsonl`, or only counted."""
     error_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of requests refused as by an overloaded server; the next try may pass."""
+    """Share of requests refused as if by an overloaded server; a retry may succeed."""
     invalid_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of replies that are invalid JSON (or empty text), decided by the call's seed."""
 
 
 class LatencyRequest(NamedTuple):
-    """What an engine would be sent, and what the log says of it."""
+    """What an engine would receive, and what the log records about it."""
 
     schema_json: str
     """Of the reply: of an object, or of the one string of a text step."""
@@ -72,11 +72,11 @@ Reply = Completion | EngineOverloaded
 
 
 class LatencyServer:
-    """Answers requests, all of one model. Used in the process that asks, or as an actor.
+    """Answers the requests of one model. Used in the calling process, or as an actor.
 
-    An actor cannot be ended by the first worker that closes, and must outlive the worker that
-    made it; so it is detached, ends with a local Ray, and on a cluster ends itself after
-    `idle` seconds without work.
+    The first worker that closes must not end the actor, and the actor must outlive the worker that
+    created it. So it is detached, ends with a local Ray, and on a cluster ends itself after `idle`
+    seconds without work.
     """
 
     def __init__(self, options: _Options, log: str | None, idle: float | None = None) -> None:
@@ -93,7 +93,7 @@ class LatencyServer:
         if log is not None:
             path = Path(f"{log}-{os.getpid()}.jsonl")
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: what was answered is on file even if this process is killed.
+            # Unbuffered, so that answers are on file even if this process is killed.
             self._log = path.open("ab", buffering=0)
 
     async def address(self) -> Address:
@@ -104,7 +104,7 @@ class LatencyServer:
         return (await self._listening).address
 
     async def answer(self, requests: Sequence[LatencyRequest]) -> list[Reply]:
-        """Replies in the order of `requests`, which came together and so are due together."""
+        """Replies in the order of `requests`, which arrived together and so are due together."""
         if self._idle is not None and self._watch is None:
             self._watch = asyncio.create_task(self._end_when_idle(self._idle))
         self._busy += 1
@@ -130,7 +130,7 @@ class LatencyServer:
         return replies
 
     def answered(self) -> int:
-        """How many requests were answered so far, refusals too."""
+        """The number of requests answered so far, including refusals."""
         return self._answered
 
     def close(self) -> None:
@@ -150,7 +150,8 @@ class LatencyServer:
         schema = self._schema(request.schema_json)
         text = random_reply(schema, rng)
         if invalid:
-            # An object that never closes; of plain text any part would do, so none.
+            # An object that is never closed; for plain text there is no invalid part, so it is
+            # empty.
             text = text[:-1] if schema["type"] == "object" else ""
         return Completion(text, "stop", _tokens(request.characters), _tokens(len(text)))
 
@@ -239,7 +240,7 @@ class _Visitor:
         task.add_done_callback(self._tasks.discard)
 
     def lost(self, cause: str) -> None:
-        """What it asked is answered all the same, and counted: a real engine would do so too."""
+        """Its requests are answered and counted anyway, as by a real engine."""
 
     async def _answer(self, messages: Sequence[tuple[int, LatencyRequest]]) -> None:
         replies = await self._server.answer([request for _, request in messages])
@@ -259,7 +260,7 @@ class _SharedServer:
             self._way = asyncio.create_task(self._open())
         way = self._way
         if not way.done():
-            # Shielded: one caller that is cancelled must not take the others' way along.
+            # Shielded: cancelling one caller must not close the connection of the others.
             await asyncio.wait((way,))
         if way.cancelled() or way.exception() is not None or way.result().cause:
             if self._way is way:
@@ -272,7 +273,7 @@ class _SharedServer:
         return await self._find_or_start().answered.remote()
 
     def close(self) -> None:
-        """The actor stays for the other workers; see `LatencyServer` for its end."""
+        """Keeps the actor for the other workers; see `LatencyServer` for its end."""
         if self._way is not None and self._way.done() and self._way.exception() is None:
             self._way.result().close()
         self._way = None
@@ -289,7 +290,7 @@ class _SharedServer:
         return way
 
     def _find_or_start(self) -> Any:
-        """The actor of this name; of workers that start it at once, one succeeds for all."""
+        """The actor with this name; if several workers start it at once, one succeeds for all."""
         import ray
 
         actor: Any = ray.remote(LatencyServer)
@@ -304,7 +305,7 @@ class _SharedServer:
 
 
 class _Way:
-    """A channel to the actor, and the replies that are awaited through it."""
+    """A channel to the actor, and the replies awaited on it."""
 
     def __init__(self) -> None:
         self.channel: Channel | None = None
@@ -340,9 +341,10 @@ class _Way:
 
 
 def _actor_name(options: _Options, context: BackendContext, log: str | None) -> str:
-    """One actor a run and declared model: the axes of a grid may vary the options of a name.
+    """One actor per run and declared model.
 
-    The log's path distinguishes sweeps of the same name on one cluster.
+    The axes of a grid may vary the options of a name. The log's path distinguishes sweeps with the
+    same name on one cluster.
     """
     parts = (context.run_id, options.model_dump_json(), log or "")
     digest = hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()
@@ -364,5 +366,5 @@ def _tokens(characters: int) -> int:
 
 
 def _unit_hash(data: bytes) -> float:
-    """A number in [0, 1) that depends on `data` alone."""
+    """A number in [0, 1) that depends only on `data`."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=7).digest(), "big") / 2**56

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class CacheActor:
-    """One owner. `clients` workers use it; restarted, it waits for them to come back."""
+    """One owner for `clients` workers; after a restart, it waits for them to reconnect."""
 
     def __init__(self, places: Places, shard: int, clients: int, log_folder: Path) -> None:
         end_with_parent()
@@ -27,11 +27,11 @@ class CacheActor:
         self._started: asyncio.Task[tuple[CallOwner, Server]] | None = None
 
     async def address(self) -> Address:
-        """Where workers reach it, once it has read what was journalled before."""
+        """Where workers reach it, once it has read the earlier journals."""
         return (await self._start())[1].address
 
     async def seal(self) -> Damage:
-        """Makes what is new part of the shared cache. Raises StoreError."""
+        """Adds what is new to the shared cache. Raises StoreError."""
         return await (await self._start())[0].seal()
 
     async def _start(self) -> tuple[CallOwner, Server]:

@@ -1,4 +1,4 @@
-"""The way from a worker to the owners of the cache."""
+"""Connects a worker to the owners of the cache."""
 
 from __future__ import annotations
 
@@ -34,23 +34,24 @@ R = TypeVar("R", bound=Reply)
 
 
 class Line(Protocol):
-    """A way to an owner that is open."""
+    """An open connection to an owner."""
 
     def send(self, message: Message) -> None: ...
     def close(self) -> None: ...
 
 
 class Listener(Protocol):
-    """Who hears an owner's answers."""
+    """Receives an owner's answers."""
 
     def receive(self, messages: Sequence[tuple[int, Answer]]) -> None: ...
     def lost(self, cause: str) -> None: ...
 
 
 Dial = Callable[[Listener], Awaitable[Line]]
-"""Opens a way to an owner. Raises OSError while it cannot be reached, StoreError if it never will.
+"""Opens a connection to an owner. Raises OSError if it is temporarily unreachable, StoreError if
+permanently.
 
-A line that is lost says so to its listener, but not before it was returned.
+A lost line notifies its listener, but not before it was returned.
 """
 
 
@@ -63,10 +64,10 @@ class CallCache:
     async def reply(
         self, key: bytes, accepted: frozenset[str] | None, make: Callable[[], Awaitable[R]]
     ) -> R:
-        """The reply under `key`, from the cache or by `make`; then it is durable.
+        """The reply under `key`, from the cache or by `make`; it is durable when this returns.
 
         `make` is not called while another worker makes the same call. Its errors are raised, and
-        nothing is kept. Raises StoreError when the cache cannot be written or reached.
+        nothing is kept. Raises StoreError if the cache cannot be written or reached.
         """
         link = self._links[key[0] % len(self._links)]
         data = await link.claim(key, accepted)
@@ -78,7 +79,7 @@ class CallCache:
         try:
             made = await make()
             data = encode(made)
-        except BaseException:  # cancellation too: another worker may wait for the call
+        except BaseException:  # also on cancellation, because another worker may wait for the call
             link.give_up(key)
             raise
         await link.put(key, data)
@@ -90,7 +91,7 @@ class CallCache:
 
 
 class _Link:
-    """One owner. What was asked and not answered is asked again when it comes back."""
+    """The connection to one owner. Unanswered requests are repeated when it comes back."""
 
     def __init__(self, dial: Dial) -> None:
         self._dial = dial
@@ -104,18 +105,18 @@ class _Link:
         self._closed = False
 
     async def claim(self, key: bytes, accepted: frozenset[str] | None) -> bytes | None:
-        """The entry, or None: then it is ours to make."""
+        """The entry, or None if this worker has to make the call."""
         answer = self._ask(Claim(self._number(), key, accepted))
         try:
             return await answer
         except asyncio.CancelledError:
-            # Cancelled just after the answer came: it was never taken.
+            # Cancelled just after the answer arrived, so it was never used.
             if not answer.cancelled() and not answer.exception() and answer.result() is None:
                 self.give_up(key)
             raise
 
     async def put(self, key: bytes, data: bytes) -> None:
-        """Returns when the entry is durable. StoreError if it cannot be."""
+        """Returns when the entry is durable. Raises StoreError if it cannot be."""
         await self._ask(Put(self._number(), key, data))
 
     def give_up(self, key: bytes) -> None:
@@ -141,7 +142,8 @@ class _Link:
             self._line.send(message)
         elif self._dialling is None:
             self._dialling = asyncio.create_task(self._open())
-        # One that is cancelled stays asked: its answer may be a call that is now ours to give up.
+        # A cancelled request stays open, because its answer may be a call that this worker has to
+        # give up.
         return answer
 
     async def _open(self) -> None:
@@ -158,7 +160,7 @@ class _Link:
             except CrsweepError as error:
                 self._fail(error)
                 return
-            except Exception as error:  # from a library: it would be lost otherwise
+            except Exception as error:  # an error from a library, which would be lost otherwise
                 self._fail(StoreError(f"the call cache cannot be reached: {error!r}"))
                 raise
             await asyncio.sleep(_AGAIN_SECONDS)
@@ -178,12 +180,12 @@ class _Link:
             if not answer.done():
                 answer.set_exception(error)
 
-    # What the line calls.
+    # Called by the line.
 
     def receive(self, messages: Sequence[tuple[int, Answer]]) -> None:
         for number, answer in messages:
             if number not in self._asked:
-                continue  # of a line that was lost, and answered by another
+                continue  # from a lost line; another one has answered already
             message, waiting = self._asked.pop(number)
             if isinstance(message, Put):
                 self._making.discard(message.key)
@@ -208,7 +210,7 @@ class _Link:
 
 
 def by_wire(find: Callable[[], Awaitable[Address]]) -> Dial:
-    """A way to an owner in another process; `find` says where it is now."""
+    """Connects to an owner in another process; `find` returns its current address."""
 
     async def dial(listener: Listener) -> Line:
         return await connect(await find(), listener)
@@ -217,7 +219,7 @@ def by_wire(find: Callable[[], Awaitable[Address]]) -> Dial:
 
 
 def here(owner: CallOwner) -> Dial:
-    """A way to an owner on the same event loop."""
+    """Connects to an owner on the same event loop."""
 
     async def dial(listener: Listener) -> Line:
         return _Loop(owner, listener)
@@ -226,7 +228,7 @@ def here(owner: CallOwner) -> Dial:
 
 
 class _Loop:
-    """A line within a process: what one turn of the loop sends arrives with the next."""
+    """A line within a process: what is sent in one iteration of the loop arrives in the next."""
 
     def __init__(self, owner: CallOwner, listener: Listener) -> None:
         self._owner, self._listener = owner, listener

@@ -1,10 +1,11 @@
 """The journal of a sweep: every completed call, on disk before its reply is used.
 
-It is in the sweep's folder, which outlives the machines of a run (of a sweep in an object store:
-in a local folder, which does not, or where `cache.journal` says). Each writer appends to a file
-of its own and touches no other, so a stray one does no harm, whichever machine it is on. A record
-is whole or, after a crash, the last of its file and cut off; every one has a checksum, and begins
-with bytes that occur in no text, so that reading can resume after damage.
+It is in the sweep's folder, which outlives the machines of a run. (For a sweep in an object store,
+it is in a local folder, which does not, or in `cache.journal`.) Each writer appends only to its own
+file, so a stray one does no harm, whatever machine it is on.
+
+After a crash, only the last record of a file can be incomplete. Every record has a checksum, and
+begins with bytes that occur in no text, so that reading can resume after damage.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Entry = tuple[bytes, bytes]
 
 
 class Journal:
-    """One file that one process appends to."""
+    """A file that one process appends to."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,8 +51,8 @@ class Journal:
     def append(self, entries: Sequence[Entry]) -> None:
         """Writes entries; they are durable when it returns. Raises StoreError.
 
-        It raises ever after, too: what a failed write has left behind is not known, and neither
-        is what a failed flush of the disk has dropped.
+        After one failure, every later call raises too: it is unknown what the failed write or flush
+        has left behind.
         """
         if self._broken is not None:
             raise self._broken
@@ -72,21 +73,21 @@ class Journal:
 
 
 def files(folder: Path) -> list[Path]:
-    """The journals of a sweep's folder, the oldest first."""
+    """The journals in a sweep's folder, the oldest first."""
     return sorted((folder / FOLDER).glob(f"*{SUFFIX}"))
 
 
 def size(folder: Path) -> tuple[int, int]:
-    """Number and bytes of the journals of a sweep's folder."""
+    """Number and bytes of the journals in a sweep's folder."""
     found = [path.stat().st_size for path in files(folder)]
     return len(found), sum(found)
 
 
 def read(path: Path, damaged: set[Path] | None = None) -> Iterator[Entry]:
-    """The whole entries of one journal. Anything else is skipped and logged.
+    """The intact entries of one journal. Everything else is skipped and logged.
 
-    The file is added to `damaged` if that is more than the end that a crash cuts off. Raises
-    StoreError where the file cannot be read.
+    The file is added to `damaged` unless only the last record was cut off by a crash. Raises
+    StoreError if the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -116,7 +117,7 @@ def read(path: Path, damaged: set[Path] | None = None) -> Iterator[Entry]:
 
 
 def _next(file: BinaryIO) -> Entry | None:
-    """The entry that begins where `file` is; None if no whole one does."""
+    """The entry that begins at the current position; None if no intact one does."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return None
@@ -130,7 +131,7 @@ def _next(file: BinaryIO) -> Entry | None:
 
 
 def _cut_off(file: BinaryIO, start: int) -> bool:
-    """Whether what begins at `start` is a record whose end is not in the file."""
+    """Whether a record begins at `start` whose end is not in the file."""
     left = file.seek(0, os.SEEK_END) - start
     file.seek(start)
     head = file.read(_HEAD.size)
@@ -141,7 +142,8 @@ def _cut_off(file: BinaryIO, start: int) -> bool:
 
 
 def _next_whole(file: BinaryIO, start: int) -> int:
-    """Where the first whole entry at or behind `start` begins; the end of the file without one."""
+    """Where the first intact entry at or after `start` begins; the end of the file if there is
+    none."""
     while True:
         file.seek(start)
         chunk = file.read(_CHUNK)

@@ -1,13 +1,14 @@
-"""The owner of a shard: equal calls that are in flight share one request.
+"""The owner of a shard, through which equal calls in flight share one request.
 
-- A *claim* asks for a key. The answer is the entry if there is one; else the first to ask makes
-  the call, and all others wait for it. If its maker gives up or is lost, the next one makes it.
-- A *put* is answered when the entry is durable. Whatever is put while one write runs is written
+- A *claim* asks for a key. The answer is the entry, if there is one; otherwise the first worker to
+  ask makes the call, and all others wait for it. If that worker gives up or is lost, the next one
+  makes it.
+- A *put* is answered when the entry is durable. Everything put while one write runs is written
   together by the next, so a burst costs one flush of the disk.
 - A restarted owner does not know which calls are in flight until the workers that make them have
-  reconnected. It waits for them for a while before it has a call made again. It also waits for
-  a worker whose connection is lost: that worker may still be alive.
-- What cannot be kept must not be paid for: after a write that failed nothing more is made.
+  reconnected. It waits for them for a while before it lets a call be made again. It also waits for
+  a worker that lost its connection, because that worker may still be alive.
+- A reply that cannot be kept would be paid for twice: after a failed write, no more calls are made.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _COME_BACK_SECONDS = 5.0
 YOURS = "yours"
-"""The answer to a claim: there is no such entry, make it."""
+"""The answer to a claim without an entry: make the call."""
 STORED = "stored"
 
 Answer = bytes | Literal["yours", "stored"] | CrsweepError
@@ -48,14 +49,14 @@ class Put(NamedTuple):
 
 
 class GiveUp(NamedTuple):
-    """The claimed call was not made: it failed, or it is no longer needed."""
+    """The claimed call was not made: it failed, or is no longer needed."""
 
     key: bytes
 
 
 class Hello(NamedTuple):
-    """The first message of every line: who it is, whether it is back after it had lost another,
-    and what it is making."""
+    """The first message of every line: who the worker is, whether it is reconnecting, and what it
+    is making."""
 
     who: bytes
     back: bool
@@ -69,7 +70,7 @@ Reply = Callable[[int, Answer], None]
 
 @dataclass(eq=False)
 class Client:
-    """One connection of a worker. `making` are the calls that it has claimed."""
+    """A worker's connection. `making` are the calls that it has claimed."""
 
     reply: Reply
     who: bytes = b""
@@ -77,7 +78,7 @@ class Client:
 
 
 class CallOwner:
-    """Answers the messages of all clients of one shard. Lives on one event loop.
+    """Answers the messages of all clients of one shard, on one event loop.
 
     After a restart, `clients` workers have to reconnect before a call is made again.
     """
@@ -99,7 +100,7 @@ class CallOwner:
             asyncio.get_running_loop().call_later(_COME_BACK_SECONDS, self._wait_no_longer)
 
     def take(self, client: Client, messages: Sequence[Message]) -> None:
-        """Takes what a client sent at once."""
+        """Processes messages that a client sent together."""
         claims = []
         for message in messages:
             if isinstance(message, Claim):
@@ -119,7 +120,7 @@ class CallOwner:
             self._claim(client, claims)
 
     def lose(self, client: Client) -> None:
-        """The line to a client is lost: it asks again for what it waited for, if it comes back."""
+        """Handles a lost line. The client repeats its open requests if it comes back."""
         self._held = [(other, claims) for other, claims in self._held if other is not client]
         for key, queue in list(self._waiting.items()):
             left = deque(each for each in queue if each[0] is not client)
@@ -133,14 +134,14 @@ class CallOwner:
             self.leave(client)
 
     def leave(self, client: Client) -> None:
-        """A client does not come back: others make what it was making."""
+        """Handles a client that does not come back: others make its calls."""
         if self._clients.get(client.who) is client:
             del self._clients[client.who]
         for key in list(client.making):
             self._give_up(client, key)
 
     async def seal(self) -> Damage:
-        """Makes what is new part of the shared cache. Raises StoreError."""
+        """Adds what is new to the shared cache. Raises StoreError."""
         while self._writing is not None:
             await asyncio.wait((self._writing,))
         async with self._storing:
@@ -148,7 +149,7 @@ class CallOwner:
         return self._store.damage()
 
     def close(self) -> None:
-        """Lets go of its files. Nothing may be asked any more."""
+        """Closes its files. No further requests are allowed."""
         self._store.close()
 
     def _claim(self, client: Client, claims: Sequence[Claim]) -> None:
@@ -176,7 +177,7 @@ class CallOwner:
     def _give_up(self, client: Client, key: bytes) -> None:
         client.making.discard(key)
         if self._maker.get(key) is not client or key in self._made:
-            return  # what is made already will be there in a moment
+            return  # a call that has been made will arrive soon
         del self._maker[key]
         if waiting := self._waiting.get(key):
             self._let_make(*waiting.popleft())
@@ -195,7 +196,7 @@ class CallOwner:
                     self._store.index(entries)
                 except CrsweepError as failed:
                     error = failed
-                except Exception as failed:  # from a library: the run cannot continue
+                except Exception as failed:  # an error from a library: the run cannot continue
                     log.exception("entries cannot be kept")
                     error = StoreError(f"the call cache cannot keep entries: {failed!r}")
             if error is not None:
@@ -220,7 +221,7 @@ class CallOwner:
                 self._claim(waiting, [claim])
 
     def _break(self, error: CrsweepError) -> None:
-        """Nothing can be kept any more: all waiting calls fail."""
+        """Fails all waiting calls, because nothing can be kept any more."""
         self._broken = error
         waiting, self._waiting = self._waiting, defaultdict(deque)
         for client, claim in (each for queue in waiting.values() for each in queue):
@@ -234,7 +235,7 @@ class CallOwner:
             if self._maker.get(key) in (None, before):
                 self._maker[key] = client
                 client.making.add(key)
-        if before is not None:  # its line is lost, whether we have heard of it or not
+        if before is not None:  # its line is lost, even if we have not been notified yet
             self.lose(before)
             self.leave(before)
         if hello.back:

@@ -1,11 +1,11 @@
 """The part of the cache that sweeps share: sealed SQLite files in one folder.
 
-- A segment is written aside, flushed to the disk, and renamed; after that it never changes. So it
-  may be read by any number of processes and machines, on any file system, without locks.
-- Segments are merged when there are many. A merged one is there before those that it replaces are
-  removed, and two that merge at once only make a copy too many.
-- Every entry has a checksum. A damaged entry or file is a miss, with a warning;
-  what cannot be read (yet, or by this version) is never removed.
+- A segment is written to a temporary file, flushed, and renamed; after that it never changes. So
+  any number of processes and machines can read it, on any file system, without locks.
+- If there are many segments, they are merged. The merged one exists before those it replaces are
+  removed; two merges at the same time only make an extra copy.
+- Every entry has a checksum. A damaged entry or file is a miss, with a warning; a file that cannot
+  be read (yet, or by this version) is never removed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TABLE = (
 
 
 class SegmentRow(NamedTuple):
-    """One entry as it is stored. `stored` is in Unix seconds."""
+    """One stored entry. `stored` is in Unix seconds."""
 
     key: bytes
     value: bytes
@@ -50,8 +50,10 @@ class SegmentRow(NamedTuple):
 
 
 class SegmentTable:
-    """Entries in one SQLite file: a sealed segment, one to be, or (without `path`) an index of
-    what is not yet sealed. An index has no name on the disk, so nothing of it outlives its process.
+    """Entries in one SQLite file: a segment, sealed or in progress, or (without `path`) an index of
+    unsealed entries.
+
+    An index has no name on disk, so nothing of it outlives its process.
     """
 
     def __init__(self, path: Path | None, *, sealed: bool = False) -> None:
@@ -64,7 +66,7 @@ class SegmentTable:
         self._db = sqlite3.connect(
             uri, uri=bool(path), check_same_thread=False, isolation_level=None
         )
-        self._db.text_factory = bytes  # there is none but where damage has made it
+        self._db.text_factory = bytes  # missing only because of damage
         try:
             self._open(sealed)
         except sqlite3.Error:
@@ -73,7 +75,7 @@ class SegmentTable:
 
     def _open(self, sealed: bool) -> None:
         if not sealed:
-            # It is flushed as a whole when it is sealed, and made again from journals if it is not.
+            # It is flushed as a whole when sealed, and rebuilt from journals otherwise.
             for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -32000"):
                 self._db.execute(f"PRAGMA {pragma}")
             self._db.execute(f"PRAGMA user_version = {FORMAT}")
@@ -83,13 +85,13 @@ class SegmentTable:
             raise sqlite3.DatabaseError(f"entries of format {found}, not {FORMAT}")
 
     def add(self, rows: Iterable[SegmentRow]) -> int:
-        """Adds entries, in place of those that are there; how many."""
+        """Adds entries, replacing existing ones. Returns how many."""
         return self._db.executemany(
             "INSERT OR REPLACE INTO calls VALUES (?, ?, ?, ?)", rows
         ).rowcount
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The entries of those keys that are here and whole."""
+        """The intact entries with those keys."""
         found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _BATCH):
             some = keys[start : start + _BATCH]
@@ -107,20 +109,20 @@ class SegmentTable:
         return found
 
     def rows(self) -> Iterator[SegmentRow]:
-        """All entries, in the order of their keys; sqlite3.Error where the file is damaged."""
+        """All entries, ordered by key. Raises sqlite3.Error if the file is damaged."""
         for row in self._read("SELECT key, value, sum, stored FROM calls ORDER BY key"):
             if tuple(map(type, row)) != (bytes, bytes, bytes, int):
                 raise sqlite3.DatabaseError("a row of another kind")
             yield SegmentRow(*row)
 
     def count(self, before: float) -> tuple[int, int]:
-        """How many entries were stored before that time, and how many there are."""
+        """How many entries were stored before that time, and how many there are in total."""
         query = "SELECT count(*) FILTER (WHERE stored < ?), count(*) FROM calls"
         old, among = next(self._read(query, (before,)))
         return old, among
 
     def fault(self) -> str:
-        """What is wrong with the file as SQLite sees it; empty if nothing."""
+        """What SQLite finds wrong with the file; empty if nothing."""
         found = self._one("PRAGMA integrity_check(1)").decode()
         return "" if found == "ok" else found
 
@@ -130,7 +132,7 @@ class SegmentTable:
     def _read(self, query: str, given: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         try:
             yield from self._db.execute(query, given)
-        except UnicodeDecodeError:  # in SQLite's own message, where damage has hit a name
+        except UnicodeDecodeError:  # from SQLite's message, if damage has hit a name
             raise sqlite3.DatabaseError("malformed database schema") from None
 
     def commit(self) -> None:
@@ -141,14 +143,13 @@ class SegmentTable:
 
 
 def paths(folder: Path) -> list[Path]:
-    """The segments of a folder, the newest first."""
+    """The segments in a folder, the newest first."""
     found = [p for p in folder.glob(f"*{SUFFIX}") if not p.name.startswith(".")]
     return sorted(found, key=lambda p: p.name, reverse=True)
 
 
 def open_all(folder: Path, unread: set[Path] | None = None) -> list[SegmentTable]:
-    """The segments that can be read, the newest first; others are logged and added to
-    `unread`."""
+    """The readable segments, the newest first; others are logged and added to `unread`."""
     while True:
         wanted = paths(folder)
         found, gone = _open(wanted)
@@ -156,12 +157,12 @@ def open_all(folder: Path, unread: set[Path] | None = None) -> list[SegmentTable
             if unread is not None:
                 unread.update(set(wanted) - {table.path for table in found})
             return found
-        for table in found:  # another driver has just merged: its entries are in a new segment
+        for table in found:  # another driver has just merged it into a new segment
             table.close()
 
 
 def _open(wanted: Sequence[Path]) -> tuple[list[SegmentTable], bool]:
-    """Those of the segments that can be read, and whether one of them is gone."""
+    """The readable segments, and whether one of them is gone."""
     found, gone = [], False
     for path in wanted:
         try:
@@ -173,7 +174,7 @@ def _open(wanted: Sequence[Path]) -> tuple[list[SegmentTable], bool]:
 
 
 def write(folder: Path, rows: Iterable[SegmentRow]) -> Path | None:
-    """Seals `rows`, best in the order of their keys, as a new segment; None if there are none."""
+    """Seals `rows`, ideally ordered by key, as a new segment; None if there are none."""
     name = f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
     aside = folder / f".{name}.tmp"
     try:
@@ -195,18 +196,20 @@ def write(folder: Path, rows: Iterable[SegmentRow]) -> Path | None:
 
 
 def merge(folder: Path) -> None:
-    """Merges the smaller segments where there are more than a lookup should search."""
+    """Merges the smaller segments if there are more than a lookup should search."""
     found = paths(folder)
     if len(found) > MOST:
-        # The largest stay: rewriting them for every small one would cost most and gain least.
+        # The largest ones stay, because rewriting them for every small one would cost most and gain
+        # least.
         found.sort(key=_bytes, reverse=True)
         _rewrite(folder, found[MOST // 2 :], lambda row: row.whole)
 
 
 def prune(folder: Path, before: float) -> int:
-    """Drops what was stored before that time; how many entries. What dead writers left goes too.
+    """Drops what was stored before that time, and leftovers of dead writers. Returns how many
+    entries.
 
-    Segments with old entries only are removed first, so that a full disk has room for the rest.
+    Segments with only old entries are removed first, so that a full disk has room for the rest.
     Raises StoreError.
     """
     dropped = 0
@@ -220,7 +223,7 @@ def prune(folder: Path, before: float) -> int:
     found, _ = _open(paths(folder))
     try:
         for left in folder.glob(f".*{SUFFIX}.tmp"):
-            with suppress(FileNotFoundError):  # it has got its name meanwhile
+            with suppress(FileNotFoundError):  # it was renamed in the meantime
                 if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                     left.unlink()
         for table in found:
@@ -241,7 +244,8 @@ def prune(folder: Path, before: float) -> int:
 
 
 def _older(table: SegmentTable, before: float) -> tuple[int, int]:
-    """How many entries were stored before that time, and among how many; none if it is damaged."""
+    """How many entries were stored before that time, and among how many; nothing if it
+    is damaged."""
     try:
         return table.count(before)
     except sqlite3.Error as error:
@@ -250,10 +254,10 @@ def _older(table: SegmentTable, before: float) -> tuple[int, int]:
 
 
 def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[SegmentRow], bool]) -> None:
-    """One new segment of the entries of `old` that stay; then `old` are removed.
+    """Writes the entries of `old` that stay into one new segment, then removes `old`.
 
-    Of entries with the same key the newest is taken. A file that cannot be read to its end stays:
-    a lookup finds more in it than a reading of all. Raises StoreError.
+    Among entries with the same key, the newest is kept. A file that cannot be read to its end
+    stays, because lookups find more in it than a full scan. Raises StoreError.
     """
     tables, _ = _open(sorted(old, key=lambda path: path.name, reverse=True))
     read: list[Path] = []
@@ -270,7 +274,7 @@ def _rewrite(folder: Path, old: Sequence[Path], stays: Callable[[SegmentRow], bo
     def newest() -> Iterator[SegmentRow]:
         last = None
         for row in heapq.merge(*map(rows, tables), key=lambda row: row.key):
-            if row.key != last and stays(row):  # tables are ordered, the newest first
+            if row.key != last and stays(row):  # tables are ordered with the newest first
                 yield row
                 last = row.key
 
@@ -293,7 +297,7 @@ class Health(NamedTuple):
     entries: int
     damaged: int
     fault: str
-    """Why the file as a whole cannot be read, if so."""
+    """Why the file as a whole cannot be read, if it cannot."""
 
 
 def verify(folder: Path) -> Iterator[Health]:
@@ -320,7 +324,7 @@ def _readable(row: SegmentRow) -> bool:
 
 
 def size(folder: Path) -> tuple[int, int]:
-    """Number and bytes of the segments of a folder."""
+    """Number and bytes of the segments in a folder."""
     found = [_bytes(path) for path in paths(folder)]
     return len(found), sum(found)
 

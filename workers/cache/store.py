@@ -25,8 +25,8 @@ _BATCH = 1000  # entries that are recovered at once
 class Places:
     """Where a run keeps completed calls. Crosses processes.
 
-    `folder` is the sweep's. `shared` is the cache's, None where nothing of it is read. `seals`
-    says whether this run adds to it.
+    `folder` is the sweep's. `shared` is the cache's; None if nothing of it is read. `seals` means
+    that this run adds to it.
     """
 
     folder: Path
@@ -40,10 +40,10 @@ class Places:
 
 
 class CallStore:
-    """Finds and keeps the entries of one shard. Raises StoreError when it is made, too.
+    """Finds and keeps the entries of one shard. The constructor raises StoreError too.
 
     `write` and `seal` block, and only one thread may call them; `find` may run at the same time.
-    `index` may not run at the same time as `seal` or `find`.
+    `index` must not run at the same time as `seal` or `find`.
     """
 
     def __init__(self, places: Places, shard: int) -> None:
@@ -55,10 +55,10 @@ class CallStore:
         self._index = SegmentTable(None)
         self._retired: list[SegmentTable] = []
         self.recovered = 0
-        """Entries that were in journals only when it started."""
+        """Entries that were only in journals when it started."""
         for path in journal.files(places.folder):
             self._recover(path)
-        # Of two entries for one key the later counts, so journals are read in this order.
+        # Among two entries for one key the later counts, so journals are read in this order.
         name = f"{places.epoch:06d}-{time.time_ns():020d}-{shard:03d}{journal.SUFFIX}"
         self._journal = Journal(places.folder / journal.FOLDER / name)
 
@@ -72,7 +72,7 @@ class CallStore:
             self.index(new)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The entries of those keys that are known."""
+        """The known entries with those keys."""
         try:
             found = self._index.find(keys)
         except sqlite3.Error as error:
@@ -96,19 +96,19 @@ class CallStore:
         return found
 
     def write(self, entries: Sequence[Entry]) -> None:
-        """Keeps entries; they are durable when it returns. Raises StoreError."""
+        """Writes entries; they are durable when it returns. Raises StoreError."""
         self._journal.append(entries)
         self._paid_again += sum(key in self._damaged for key, _ in entries)
 
     def index(self, entries: Sequence[Entry]) -> None:
-        """From now on entries that were written are found. Raises StoreError."""
+        """Makes written entries visible to `find`. Raises StoreError."""
         try:
             self._index.add(_rows(entries))
         except sqlite3.Error as error:
             raise StoreError(f"the index of the call cache cannot be written: {error}") from error
 
     def seal(self) -> None:
-        """Makes what is new part of the shared cache. Raises StoreError."""
+        """Adds what is new to the shared cache. Raises StoreError."""
         shared = self._places.shared
         if shared is None or not self._places.seals:
             return
@@ -119,7 +119,7 @@ class CallStore:
             self._index = SegmentTable(None)
 
     def damage(self) -> Damage:
-        """What it has met so far."""
+        """The damage it has met so far."""
         return Damage(self._paid_again, frozenset(map(str, self._unread)))
 
     def close(self) -> None:
@@ -135,9 +135,10 @@ def _rows(entries: Sequence[Entry]) -> Iterator[SegmentRow]:
 
 
 def tidy(places: Places, *, complete: bool) -> None:
-    """After a run whose owners have sealed. Journals stay until the sweep is complete.
+    """Cleans up after a run whose owners have sealed. Journals stay until the sweep is complete.
 
-    They are stored with the sweep; the shared cache may be on the disk of a machine that is lost.
+    They are stored with the sweep, because the shared cache may be on the disk of a machine that is
+    lost.
     """
     if places.seals and places.shared is not None:
         segments.merge(places.shared)
@@ -147,7 +148,7 @@ def tidy(places: Places, *, complete: bool) -> None:
 
 
 def settle(places: Places) -> None:
-    """Does for a finished sweep what a run that was killed at its very end could not."""
+    """Cleans up a finished sweep, in case its run was killed at the very end."""
     if journal.files(places.folder):
         store = CallStore(replace(places, shards=1), 0)
         store.seal()

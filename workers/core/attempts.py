@@ -1,4 +1,4 @@
-"""One attempt at a task in the worker that ran it, and the interface of task handlers."""
+"""An attempt at a task in the worker that ran it, and the interface of task handlers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Tables = dict[str, list[Row]]
 """Rows by table."""
 
 Check = Callable[[str, Sequence[Mapping[str, Any]]], None]
-"""Raises Unstorable for rows of a table that it cannot take."""
+"""Raises Unstorable for rows that a table cannot hold."""
 
 OnProgress = Callable[[int, int], None]
-"""Called with how many calls a task has made, and of how many."""
+"""Called with the number of calls that a task has made, and the total."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at a task that has ended; `error` is what cut it short."""
+    """A finished attempt at a task; `error` is what ended it early."""
 
     task: Task
     error: CrsweepError | None
@@ -38,7 +38,7 @@ class Attempt:
 
     @property
     def result(self) -> Any:
-        """What the driver is sent: of what is committed, only what another task waits for."""
+        """What the driver receives: for committed kinds, only what another task waits for."""
         return None
 
     @property
@@ -55,43 +55,44 @@ class Attempt:
 
 
 class StoredAttempt(Attempt, ABC):
-    """An attempt of a kind with a commit table (`sweeps.storage.records.COMMITS`)."""
+    """An attempt at a task whose kind has a commit table (`sweeps.storage.records.COMMITS`)."""
 
     __slots__ = ()
 
     @abstractmethod
     def rows(self) -> Tables:
-        """All its rows, those that commit it among them."""
+        """All its rows, including those that commit it."""
 
     @abstractmethod
     def storable(self, check: Check) -> StoredAttempt:
-        """This attempt if all its rows can be stored; else a failed one of those that can."""
+        """This attempt if all its rows can be stored; otherwise a failed one with those
+        that can."""
 
 
 class Handler(Protocol):
     """Runs the tasks of one kind in one process."""
 
     async def run(self, task: Task, log: CallLog, on_progress: OnProgress) -> Attempt:
-        """One attempt. What went wrong with the task is in it; StoreError is raised.
+        """One attempt. Errors of the task are part of it; StoreError is raised.
 
-        `log` is empty, and records every call as it ends.
+        `log` starts empty and records every call when it ends.
         """
         ...
 
 
 async def error_of(task: Task, calls: CallLog, work: Awaitable[None]) -> CrsweepError | None:
-    """Awaits `work`, which runs `task`; what it failed of. Raises StoreError.
+    """Awaits `work`, which runs `task`, and returns its error. Raises StoreError.
 
-    A fault of crsweep costs one attempt, not the run.
+    A bug in crsweep costs one attempt, not the run.
     """
     error: CrsweepError | None = None
     try:
         await work
     except StoreError:
-        raise  # a failed write is not an outcome of a task
+        raise  # a failed write is not an outcome of the task
     except CrsweepError as failed:
         error = failed
-    except Exception as fault:  # ours: the other tasks must not pay for it
+    except Exception as fault:  # our own bug: other tasks must not suffer from it
         log.info("attempt %d at %s", task.attempt, task.id, exc_info=True)
         error = InternalError(f"internal error in crsweep: {described(fault)}")
     if error is None or error.blame != "infrastructure":
@@ -100,8 +101,11 @@ async def error_of(task: Task, calls: CallLog, work: Awaitable[None]) -> Crsweep
 
 
 def _swallowed(calls: CallLog) -> CrsweepError | None:
-    """A failure of infrastructure that a plug-in caught and continued without: what came of it is
-    no result. A plain EngineRefused would be the same at every attempt, so it is accepted."""
+    """An infrastructure failure that a plug-in caught before it continued: its result must not
+    count.
+
+    A plain EngineRefused would be the same at every attempt, so it is accepted.
+    """
     errors = (record.error for record in calls.records if record.error is not None)
     return next(
         (e for e in errors if e.blame == "infrastructure" and type(e) is not EngineRefused), None

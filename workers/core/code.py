@@ -1,4 +1,4 @@
-"""The code that crsweep is made of, and its digest: all processes of a sweep must run the same."""
+"""The code of crsweep and its digest, which must be the same in all processes of a sweep."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 PACKAGES = ("agents", "simulators", "sweeps", "workers", "analysis", "runner")
 ROOT = Path(__file__).resolve().parent.parent.parent
-"""What the six packages are in: a checkout, or the package that a cluster was sent."""
+"""The folder with the six packages: a checkout, or the package that was sent to a cluster."""
 
 _SUFFIXES = (".py", ".j2", ".sql")
 
 
 @cache
 def code_digest(root: Path = ROOT) -> str:
-    """A digest of the code and the prompts below `root`, the same for a checkout and its package.
+    """A digest of the code and prompts below `root`, the same for a checkout and its package.
 
-    Sweep files and published figures are left out: they change no episode by themselves.
+    Sweep files and published figures are left out, because they change no episode by themselves.
     """
     found = hashlib.blake2b(digest_size=16)
     for name, path in sorted(_files(root)):

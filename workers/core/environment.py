@@ -1,10 +1,10 @@
-"""Environment variables that models and folders depend on: checked here, given to other nodes.
+"""Environment variables that models and folders need: checked here, and given to other nodes.
 
-- What a cluster's nodes have in their environment was decided when the cluster was started. So the
-  driver sends what the sweep needs, in a message to each process: Ray shows `runtime_env` on
-  its dashboard and writes it to its logs.
-- Keys and tokens are the driver's. Places and routes (proxies, CA files, cache folders) are
-  the node's own where it has them.
+- The environment of a cluster's nodes was fixed when the cluster was started. So the driver sends
+  what the sweep needs, in a message to each process, because Ray shows `runtime_env` on its
+  dashboard and writes it to its logs.
+- Keys and tokens are the driver's. Locations and routes (proxies, CA files, cache folders) are the
+  node's own, if it has them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _ROUTES = (*_PROXIES, "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 class Variables(NamedTuple):
     """Names of environment variables.
 
-    `secrets` are the person's who runs the sweep (keys, tokens); `places` are those of a machine,
-    where it has them. `network` says that requests are made over HTTP, which proxies and CA files
-    concern.
+    `secrets` belong to the person who runs the sweep (keys, tokens); `places` belong to a machine,
+    if it has them. `network` means that requests are made over HTTP, so that proxies and CA files
+    matter.
     """
 
     secrets: Sequence[str] = ()
@@ -42,16 +42,17 @@ class Variables(NamedTuple):
 
 @dataclass(frozen=True)
 class Environment:
-    """Variables of the driver for the processes of a sweep. Crosses processes; shows no value."""
+    """Variables of the driver for the processes of a sweep. Crosses processes; its repr shows no
+    value."""
 
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     places: dict[str, str] = field(default_factory=dict, repr=False)
     code: str = ""
-    """The digest of the driver's code; empty where it does not matter."""
+    """The digest of the driver's code; empty if it does not matter."""
 
     @classmethod
     def of_here(cls, needs: Iterable[Variables]) -> Environment:
-        """The variables of this process that are needed, as far as they are set."""
+        """The needed variables that are set in this process."""
         secrets: list[str] = []
         places: list[str] = []
         for need in needs:
@@ -62,7 +63,7 @@ class Environment:
         return cls(_set(secrets), _set(places), code_digest())
 
     def take(self) -> None:
-        """Sets them in this process. UsageError if it runs other code than the driver."""
+        """Sets them in this process. Raises UsageError if its code differs from the driver's."""
         if self.code and self.code != code_digest():
             raise UsageError(
                 f"the node {socket.gethostname()} has different crsweep code in {ROOT} (digest "
@@ -80,7 +81,7 @@ def _set(names: Iterable[str]) -> dict[str, str]:
 
 
 def check_transport() -> None:
-    """UsageError naming a variable with which no client for HTTP can be made."""
+    """Raises UsageError for a variable with which no HTTP client can be created."""
     for name, value in _proxies():
         problem = _wrong_proxy(value)
         if problem is not None:
@@ -97,14 +98,14 @@ def check_transport() -> None:
 
 def _proxies() -> Iterator[tuple[str, str]]:
     for known in _PROXIES:
-        for name in (known.lower(), known):  # the first that is set counts
+        for name in (known.lower(), known):  # the first one that is set counts
             if value := os.environ.get(name, "").strip():
                 yield name, value
                 break
 
 
 def _wrong_proxy(value: str) -> str | None:
-    """What is wrong with the address of a proxy, without the login that may be in it."""
+    """What is wrong with a proxy's address, without the login that it may contain."""
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         host, _ = parts.hostname, parts.port

@@ -1,8 +1,8 @@
-"""The one owner of retries of calls: tenacity, for transient errors only.
+"""The only code that retries calls (with tenacity), and only for transient errors.
 
-A server that names the time after which it may be tried again (`EngineOverloaded.retry_after`) is
-waited for: that uses up no try. How long in all is bounded (`Throttle.most`), so that the most
-requests of a call are `most_requests`.
+If a server names the time of the next attempt (`EngineOverloaded.retry_after`), the call waits for
+it without using up a retry. The total wait is bounded (`Throttle.most`), so the number of requests
+per call is at most `most_requests`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Doubling from half a second: an overloaded server gets air, a dead one is given up in a minute.
+# Doubling from half a second: an overloaded server gets time to recover; a dead one is given up
+# after a minute.
 _WAIT = wait_random_exponential(multiplier=0.5, max=20)
 
 _FIRST_FLOOR, _LAST_FLOOR = 0.5, 20.0  # seconds: a server that says "0" again and again is slowed
@@ -35,27 +36,29 @@ _SPREAD = 0.1  # so that calls that wait for the same moment do not come back at
 
 
 class Throttle:
-    """How the calls of one model obey its server: until when none is sent, how long each waits in
-    all (`most` seconds), and how often it was answered and refused.
+    """How the calls of one model obey its server.
+
+    It knows until when no call may be sent, how long each may wait in total (`most` seconds), and
+    how often the server answered and refused.
     """
 
     def __init__(self, most: float) -> None:
         self.most = most
         self.answered = 0
-        """Calls that were answered so far."""
+        """Calls answered so far."""
         self.refused = 0
-        """How often the server said that it has no room now."""
+        """How often the server said that it has no capacity."""
         self._until = 0.0  # by the clock of the event loop
 
     def hold(self, seconds: float) -> bool:
-        """Sends no call for that long from now; whether no pause was on."""
+        """Pauses all calls for that long. Returns whether there was no pause before."""
         now = asyncio.get_running_loop().time()
         fresh = self._until <= now
         self._until = max(self._until, now + seconds)
         return fresh
 
     async def over(self) -> None:
-        """Returns when the pause is over."""
+        """Waits until the pause is over."""
         loop = asyncio.get_running_loop()
         while (left := self._until - loop.time()) > 0:  # noqa: ASYNC110  (it may be prolonged)
             await asyncio.sleep(left)
@@ -63,12 +66,12 @@ class Throttle:
     def wait_for(
         self, error: EngineOverloaded, waits: int, waited: float, answered: int
     ) -> float | None:
-        """Seconds that a call waits after `error`, since its server asks for that; None if it does
-        not ask, or was waited for long enough.
+        """Seconds to wait after `error` because its server asks for that; None if it does not ask,
+        or the limit is reached.
 
-        The call has waited `waits` times, `waited` seconds in all; `answered` calls were answered
-        before it was first sent. Raises ModelUnavailable where the server asks for more than
-        anything waits, and where no call of the model was answered meanwhile.
+        The call has waited `waits` times, `waited` seconds in total; `answered` calls had been
+        answered before it was first sent. Raises ModelUnavailable if the server asks for more than
+        the limit, or if no call of the model was answered in the meantime.
         """
         asked = error.retry_after
         if asked is None:
@@ -90,7 +93,8 @@ class Throttle:
 
 
 def most_requests(transient: int, max_wait: float) -> int:
-    """The most requests of one call: its tries, and those after waits that the server asked for."""
+    """The maximum number of requests for one call: its attempts, and those after
+    requested waits."""
     waits, waited = 0, min(_FIRST_FLOOR, _LAST_FLOOR)
     while waited <= max_wait:
         waits += 1
@@ -99,21 +103,21 @@ def most_requests(transient: int, max_wait: float) -> int:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again may help: an error of infrastructure that says so."""
+    """Whether a retry may help: an infrastructure error that says so."""
     return isinstance(error, CrsweepError) and error.transient
 
 
 async def retrying(
     call: Callable[[], Awaitable[T]], transient: int, throttle: Throttle
 ) -> tuple[T, int]:
-    """What `call` gives, tried again up to `transient` times, and how often it was.
+    """The result of `call`, retried up to `transient` times, and the number of retries.
 
-    The last error is raised as it is, with the number of its retries.
+    The last error is raised unchanged, with its number of retries.
     """
     waits, waited, answered = 0, 0.0, throttle.answered
 
     async def tried() -> T:
-        """What `call` gives, asked again as long as the server only asks to wait."""
+        """The result of `call`, repeated as long as the server only asks to wait."""
         nonlocal waits, waited
         while True:
             try:
@@ -130,7 +134,7 @@ async def retrying(
                 return answer
 
     try:
-        return await tried(), waits  # the usual way: no retry, no machinery
+        return await tried(), waits  # the usual case: no retry needed
     except CrsweepError as error:
         error.retries = waits
         if not error.transient or transient == 0:
@@ -156,6 +160,6 @@ async def retrying(
 
 
 def _wait(state: RetryCallState) -> float:
-    """Seconds before the next try: none where another replica may take the call."""
+    """Seconds before the next attempt: none if another replica may take the call."""
     failed = state.outcome.exception() if state.outcome is not None else None
     return 0.0 if isinstance(failed, ReplicaLost) else _WAIT(state)

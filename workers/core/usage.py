@@ -1,4 +1,4 @@
-"""Tokens of calls: what models were given and wrote, and what of it was paid for."""
+"""Token usage of calls: input, output, and what of it was paid for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COUNTS = ("input_tokens", "output_tokens", "thinking_tokens")
 
 
 class Usage(NamedTuple):
-    """Of one model. `counted` replies came with both token counts, `uncounted` ones did not."""
+    """The usage of one model. `counted` replies had both token counts, `uncounted` ones did not."""
 
     input: int = 0
     output: int = 0
@@ -27,9 +27,9 @@ class Usage(NamedTuple):
 
 
 def with_possible_counts(reply: R) -> R:
-    """`reply`, where a count that no reply can have (-1, 4294967295, "20") is unknown.
+    """`reply` with impossible counts (-1, 4294967295, "20") replaced by unknown.
 
-    Thinking is part of the output, so more tokens of it than of the output are unknown too.
+    Thinking is part of the output, so more thinking than output tokens are unknown too.
     """
     counts = [getattr(reply, name, None) for name in _COUNTS]
     wrong = [
@@ -48,9 +48,9 @@ def _is_possible(count: Any) -> TypeGuard[int]:
 
 
 def usage_of(records: Iterable[CallRecord]) -> dict[str, Usage]:
-    """What calls have used, by the model's name in the sweep file.
+    """The usage of calls, by the model's name in the sweep file.
 
-    A call that failed has no counts: what its tries have cost is not known.
+    A failed call has no counts: what its attempts cost is unknown.
     """
     found: dict[str, list[int]] = {}
     for record in records:
@@ -67,21 +67,21 @@ def usage_of(records: Iterable[CallRecord]) -> dict[str, Usage]:
 
 
 class CallCounts(NamedTuple):
-    """Of calls that have ended, those that failed and those that cost nothing included."""
+    """Counts of ended calls, including those that failed and those that cost nothing."""
 
     calls: int = 0
     cached: int = 0
-    """Answered from the cache or the journal, or by a request that another call made."""
+    """Answered by the cache, the journal, or a request that another call made."""
     tokens: int = 0
     uncounted: int = 0
-    """Replies that came without token counts, so that `tokens` is a lower bound."""
+    """Replies without token counts, which make `tokens` a lower bound."""
 
     def plus(self, other: CallCounts) -> CallCounts:
         return CallCounts(*map(sum, zip(self, other, strict=True)))
 
 
 def counts_of(records: Sequence[CallRecord]) -> CallCounts:
-    """Counts of calls, cached ones included."""
+    """Counts of calls, including cached ones."""
     replies = [record.completion for record in records if record.completion is not None]
     return CallCounts(
         len(records),

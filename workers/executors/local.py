@@ -19,7 +19,7 @@ from workers.results.bundles import BundleWriter
 
 
 class LocalWorker:
-    """A pool in this process, with the interface of a worker elsewhere."""
+    """A pool in this process, with the interface of a remote worker."""
 
     def __init__(self, job: Job, name: str, slots: int) -> None:
         self.name = name
@@ -47,7 +47,7 @@ class LocalWorker:
         self._pool.withdraw()
 
     async def update_engines(self, view: EngineViews) -> None:
-        """Its engines are its own."""
+        """Does nothing: its engines are its own."""
 
     async def report(self, wait: float, drain: bool) -> Report:
         return await self._pool.report(wait, drain)
@@ -56,13 +56,13 @@ class LocalWorker:
         return await self._pool.stop()
 
     async def seal(self) -> Damage:
-        """Makes what is new part of the shared cache. Raises StoreError."""
+        """Adds what is new to the shared cache. Raises StoreError."""
         return Damage.of([await owner.seal() for owner in self._owners])
 
     def close(self) -> None:
-        """Lets go of the cache's files."""
+        """Closes the cache's files."""
         for owner in self._owners:
             owner.close()
 
     def abandon(self) -> None:
-        """Nothing outlives this process."""
+        """Does nothing: nothing outlives this process."""

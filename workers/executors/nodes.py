@@ -1,6 +1,6 @@
-"""What each node of a cluster has: versions, code, GPUs, data, and whether it reaches `out`.
+"""What each node of a cluster has: versions, code, GPUs, data, and access to `out`.
 
-One actor a node, pinned to it. It answers a question and ends; nothing is left in `out`.
+One actor per node, pinned to it, answers a question and ends. Nothing remains in `out`.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class NodeQuestion:
     domains: Sequence[PluginRef]
     out: Folder
     probe: str
-    """The name of a file in `out` that the driver has written, and what it holds."""
+    """The name and content of a file that the driver has written to `out`."""
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What a node answers. `problem` says why it does not."""
+    """A node's answer. `problem` is set if it could not answer."""
 
     node_id: str
     host: str = ""
@@ -54,7 +54,7 @@ class NodeFacts:
     gpus: tuple[str, ...] = ()
     cpus: int = 0
     data: tuple[str, ...] = ()
-    """Of each domain: its fingerprint, or why it cannot be read."""
+    """For each domain: its fingerprint, or why it cannot be read."""
     out: str = ""
     """Why it cannot read and write `out`; empty if it can."""
     problem: str = ""
@@ -64,14 +64,14 @@ class NodeExaminer:
     """The actor."""
 
     def examine(self, question: NodeQuestion, environment: Environment, node: str) -> NodeFacts:
-        replace(environment, code="").take()  # other code is a fact to be shown, not an error
+        replace(environment, code="").take()  # different code is reported, not raised
         return replace(
             facts_here(question), node_id=node, out=_reach(question.out, question.probe, node)
         )
 
 
 def facts_here(question: NodeQuestion) -> NodeFacts:
-    """What is true of this machine; whether it reaches `out` is left open."""
+    """The facts of this machine, without access to `out`."""
     return NodeFacts(
         node_id="",
         host=socket.gethostname(),
@@ -87,7 +87,7 @@ def facts_here(question: NodeQuestion) -> NodeFacts:
 def examine_nodes(
     question: NodeQuestion, environment: Environment, nodes: Iterable[str]
 ) -> list[NodeFacts]:
-    """Asks every node at once. Ray must have been started."""
+    """Asks all nodes at once. Ray must be running."""
     folders.write(question.out, question.probe, question.probe.encode())
     written = [question.probe]
     try:
@@ -118,7 +118,8 @@ def examine_nodes(
 
 
 def _with_answer(facts: NodeFacts, question: NodeQuestion) -> NodeFacts:
-    """The facts, with what the driver sees of what the node says that it has written."""
+    """The facts, completed by whether the driver sees the file that the node says it
+    has written."""
     if facts.out:
         return facts
     name = _answer_name(question.probe, facts.node_id)

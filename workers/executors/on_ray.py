@@ -54,7 +54,7 @@ class WorkerLost(Exception):
 
 
 class Shared(NamedTuple):
-    """A `Prepared` whose content is in Ray's object store: one copy per node."""
+    """A `Prepared` whose content is in Ray's object store, with one copy per node."""
 
     key: str
     digest: str
@@ -81,14 +81,14 @@ class EpisodeWorker:
         self._last: dict[str, tuple[int, asyncio.Task[Any]]] = {}
         self._artifacts: list[Prepared] = []
         log_to(job.folder.logs, f"{job.epoch:06d}-{name}")
-        # Thousands of live rows wait for their bundle, and none is garbage: looking through them
-        # at every 700 allocations took a seventh of a worker's time.
+        # Thousands of live rows wait for their bundle. Scanning them for garbage every 700
+        # allocations took a seventh of a worker's time.
         gc.set_threshold(50_000, 20, 100)
 
     async def start(self, environment: Environment) -> int:
-        """Makes the pool on the actor's event loop; the pid.
+        """Creates the pool on the actor's event loop, and returns the pid.
 
-        Keys come in this message: what an actor is made with, Ray keeps and shows.
+        Keys come in this message, because Ray stores and shows the arguments of an actor.
         """
         environment.take()
         writer = BundleWriter(self._job.folder, self._job.epoch, self._name)
@@ -104,7 +104,7 @@ class EpisodeWorker:
         self._engines.update(view)
 
     async def provide(self, artifacts: Sequence[Shared]) -> None:
-        """Takes artifacts; their arrays are read where the node's object store has them."""
+        """Takes artifacts; their arrays are read from the node's object store."""
         contents = [await shared.content for shared in artifacts]
         new = [
             Prepared(shared.key, shared.digest, shared.recipe, content)
@@ -112,11 +112,12 @@ class EpisodeWorker:
         ]
         replaced = {each.key for each in new}  # the weights of a training loop change
         self._artifacts = [each for each in self._artifacts if each.key not in replaced] + new
-        if self._pool is not None:  # else it takes them when it starts
+        if self._pool is not None:  # otherwise it gets them when it starts
             self._pool.provide(new)
 
     async def once(self, number: int, method: str, *given: Any) -> Any:
-        """What a method gives; of a call that comes again (its answer was lost) as before."""
+        """The result of a method; a repeated call (whose answer was lost) gets the
+        earlier result."""
         last, answer = self._last.get(method, (0, None))
         if answer is None or last != number:
             answer = asyncio.create_task(getattr(self, method)(*given))
@@ -146,10 +147,10 @@ class EpisodeWorker:
 
 
 class RayWorker:
-    """The driver's side of one `EpisodeWorker`. Every method raises WorkerLost if it died.
+    """The driver's side of one `EpisodeWorker`. Every method raises WorkerLost if it has died.
 
     `processes` is how many workers share the engines. `owners` are the actors of the call cache.
-    Without a `node` Ray chooses one.
+    Without a `node`, Ray chooses one.
     """
 
     def __init__(
@@ -166,8 +167,8 @@ class RayWorker:
         self._number = 0
         self.slots = slots
         self._environment = environment
-        # No CPUs are reserved: a worker waits for models most of the time, and a small
-        # machine must still be able to start as many as the sweep names.
+        # No CPUs are reserved: a worker mostly waits for models, and a small machine must be able
+        # to start as many as the sweep requests.
         actor: Any = ray.remote(EpisodeWorker)
         on = NodeAffinitySchedulingStrategy(node, soft=False) if node else "SPREAD"
         self._actor = actor.options(
@@ -178,7 +179,7 @@ class RayWorker:
         return await self._get(lambda: self._actor.start.remote(self._environment))
 
     async def update_engines(self, view: EngineViews) -> None:
-        """Sends it which replicas are up. A lost worker is ignored."""
+        """Sends it the replicas that are up. A lost worker is ignored."""
         try:
             await self._get(lambda: self._actor.update_engines.remote(view))
         except WorkerLost as error:
@@ -191,7 +192,7 @@ class RayWorker:
         await self._once("add", list(tasks))
 
     async def resize(self, slots: int, processes: int) -> None:
-        """It runs `slots` tasks at once, one of `processes` that share the engines."""
+        """Changes its number of slots, and of `processes` that share the engines."""
         await self._get(lambda: self._actor.resize.remote(slots, processes))
         self.slots = slots
 
@@ -205,7 +206,7 @@ class RayWorker:
         return await self._once("stop")
 
     def abandon(self) -> None:
-        """Ends the actor, whatever it is doing."""
+        """Kills the actor."""
         ray.kill(self._actor)
 
     async def _once(self, method: str, *given: Any) -> Any:
@@ -218,7 +219,7 @@ class RayWorker:
         try:
             return await _reached(call, _UNREACHED_SECONDS)
         except RayTaskError as error:
-            # The pool's own error: the driver distinguishes errors by class.
+            # Raised as the pool's own error, because the driver distinguishes errors by class.
             if isinstance(error.cause, CrsweepError):
                 raise error.cause from None
             raise StoreError(f"an episode worker failed: {error.cause!r}") from error
@@ -233,7 +234,7 @@ async def _address_of(owner: Any) -> Address:
         async with asyncio.timeout(_ADDRESS_SECONDS):
             return await owner.address.remote()
     except RayTaskError as error:
-        if isinstance(error.cause, CrsweepError):  # it cannot be restarted out of that
+        if isinstance(error.cause, CrsweepError):  # a restart would not help
             raise error.cause from None
         raise OSError(f"its actor fails: {error.cause!r}") from error
     except (RayError, TimeoutError) as error:
@@ -241,8 +242,10 @@ async def _address_of(owner: Any) -> Address:
 
 
 async def _reached(call: Callable[[], Any], seconds: float) -> Any:
-    """What an actor answers, asked again for so long while a cut link hides it. It may have got the
-    call all the same."""
+    """An actor's answer, asked for again while a network failure hides it.
+
+    The actor may have received the call anyway.
+    """
     until = time.monotonic() + seconds
     while True:
         try:
@@ -254,7 +257,7 @@ async def _reached(call: Callable[[], Any], seconds: float) -> Any:
 
 
 class RayCache:
-    """The owners of the call cache, on the node of the driver: the disk of the cache is there."""
+    """The owners of the call cache, on the driver's node, where the cache's disk is."""
 
     def __init__(self, places: Places, clients: int, log_folder: Path) -> None:
         actor: Any = ray.remote(CacheActor)
@@ -270,7 +273,7 @@ class RayCache:
         ]
 
     async def seal(self) -> Damage:
-        """Makes what is new part of the shared cache. Raises StoreError."""
+        """Adds what is new to the shared cache. Raises StoreError."""
         damage: list[Damage] = []
         for owner in self.owners:
             try:
@@ -291,7 +294,7 @@ class RayCache:
 class RayReplica:
     """A replica, as the driver that watches it sees it.
 
-    Without a GPU none is reserved, and Ray need not count CPUs: the placement has.
+    Without a GPU none is reserved, and Ray need not count CPUs, because the placement has.
     """
 
     def __init__(
@@ -326,8 +329,8 @@ class RayReplica:
 
 
 async def fit_on_ray(task: FitSpec, state: Content | None, *, cpus: int, gpus: float) -> Steps:
-    """Fits in a task, wherever there is room. Raises what it raises, and FitLost if it dies."""
-    # Its process ends with it, so neither torch nor the environment meets another task.
+    """Fits in a task, wherever there is room. Raises its errors, and FitLost if it dies."""
+    # Its process ends with it, so torch and the environment never meet another task.
     remote: Any = ray.remote(max_calls=1)(_fit_steps)
     task = replace(task, inputs=shared(task.inputs))
     steps = remote.options(
@@ -347,15 +350,15 @@ async def fit_on_ray(task: FitSpec, state: Content | None, *, cpus: int, gpus: f
 
 
 def _fit_steps(task: FitSpec, state: Content | None, gpu: bool) -> Iterator[Progress]:
-    """The task."""
+    """The remote task."""
     end_with_parent()
     if not gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves the GPUs visible that it did not give
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves GPUs visible that it did not assign
     yield from fit_steps(task, state)
 
 
 async def _or_lost(call: Callable[[], Any]) -> Any:
-    """What an actor answers; ReplicaLost where it cannot. Who asks bounds the time."""
+    """An actor's answer; ReplicaLost if it cannot answer. The caller limits the time."""
     try:
         return await _reached(call, _UNREACHED_SECONDS)
     except RayTaskError as error:

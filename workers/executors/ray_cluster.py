@@ -1,4 +1,4 @@
-"""Joins a Ray cluster, or starts a local Ray. The only module that starts or stops Ray."""
+"""Joins a Ray cluster, or starts a local Ray. No other module starts or stops Ray."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEALTH_CHECK = "import sys; from ray._raylet import GcsClient; GcsClient(addres
 
 
 def cluster_nodes() -> list[ClusterNode]:
-    """The nodes that are alive."""
+    """The live nodes."""
     leaving = state.get_draining_nodes()
     return [
         ClusterNode(
@@ -43,20 +43,20 @@ def _gpu_type(resources: dict[str, float]) -> str:
 
 
 def free_gpus() -> dict[str, float]:
-    """GPUs of each node that no actor or task holds now."""
+    """GPUs of each node that no actor or task holds."""
     found = state.available_resources_per_node()
     return {node: float(resources.get("GPU", 0)) for node, resources in found.items()}
 
 
 def own_node() -> str:
-    """The node of this driver."""
+    """The driver's node."""
     return ray.get_runtime_context().get_node_id()
 
 
 def start_ray(address: str | None) -> dict[str, float]:
-    """Joins the cluster at `address`, or starts a local Ray; its resources.
+    """Joins the cluster at `address`, or starts a local Ray. Returns its resources.
 
-    UsageError where neither is possible, within seconds.
+    Raises UsageError within seconds if neither is possible.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)  # its notices are not for the screen
     if not ray.is_initialized():
@@ -83,7 +83,7 @@ _WAY_OUT = (
 
 
 def check_cluster(address: str) -> None:
-    """UsageError if no Ray answers at the address of a cluster; Ray itself tries for minutes."""
+    """Raises UsageError if no Ray answers at the address; Ray itself would try for minutes."""
     found = address
     if address == "auto":
         found = os.environ.get("RAY_ADDRESS") or read_ray_address() or ""
@@ -102,14 +102,14 @@ def check_cluster(address: str) -> None:
         raise UsageError(
             f"run.ray_address: there is no Ray cluster at {found} ({reason or error}); {_WAY_OUT}"
         ) from None
-    if not found.startswith("ray://"):  # Ray's client for those gives up by itself
+    if not found.startswith("ray://"):  # Ray's client gives up by itself for these
         _check_health(found)
 
 
 def _check_health(address: str) -> None:
-    """UsageError if what listens at the address is not Ray, or does not let us in.
+    """Raises UsageError if what listens at the address is not Ray, or denies access.
 
-    In a process of its own: Ray's client cannot be interrupted, prints, and may abort.
+    Runs in a separate process: Ray's client cannot be interrupted, prints, and may abort.
     """
     command = [sys.executable, "-P", "-c", _HEALTH_CHECK, address]
     try:
@@ -145,8 +145,9 @@ def _why_no_ray(address: str | None, error: Exception) -> str:
 
 
 def has_own_node() -> bool:
-    """Whether this driver's node is alive. Without it Ray ends the driver's job: actors that exist
-    die, and new ones wait forever.
+    """Whether this driver's node is alive.
+
+    Without it, Ray ends the driver's job: existing actors die, and new ones wait forever.
     """
     own = ray.get_runtime_context().get_node_id()
     return any(node["Alive"] for node in ray.nodes() if node["NodeID"] == own)

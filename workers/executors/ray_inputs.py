@@ -1,4 +1,4 @@
-"""What fits are made from, in Ray's object store, which every node can read."""
+"""Inputs of fits in Ray's object store, where every node can read them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workers.artifacts.fits import Input
 
 
 class SharedInput(NamedTuple):
-    """One input."""
+    """One shared input."""
 
     reference: ray.ObjectRef
 
@@ -21,5 +21,5 @@ class SharedInput(NamedTuple):
 
 
 def shared(inputs: Mapping[str, Input]) -> dict[str, Input]:
-    """The inputs, put into the object store."""
+    """Puts the inputs into the object store."""
     return {name: SharedInput(ray.put(each.content())) for name, each in inputs.items()}

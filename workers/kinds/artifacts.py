@@ -1,4 +1,4 @@
-"""Makes the artifacts that models write."""
+"""Makes model-written artifacts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ArtifactHandler:
     async def write(
         self, recipe: CallsRecipe, task: Task, log: CallLog, on_progress: OnProgress
     ) -> ArtifactAttempt:
-        """The same, by a recipe that has its inputs."""
+        """The same, with a recipe that has its inputs."""
         resources, seed = self._resources, task.spec.seed
         cell = resources.job.cells[task.cell]
         prompts = recipe.prompts or speaker_of(cell.config.agent, AGENTS, "agent").prompts

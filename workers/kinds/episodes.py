@@ -1,4 +1,4 @@
-"""Runs episodes: builds the two sides, plays the dialogue, and records what happened."""
+"""Runs episodes: builds both sides, plays the dialogue, and records what happened."""
 
 from __future__ import annotations
 
@@ -68,8 +68,11 @@ class EpisodeHandler:
         wrap: Wrap | None = None,
         artifacts: Mapping[str, str] | None = None,
     ) -> EpisodeAttempt:
-        """The same; `wrap` may put something around the two sides and the critic, which shows
-        what they say. `artifacts`, name -> key, replace those of the cell."""
+        """Plays one episode.
+
+        `wrap` may wrap the two sides and the critic, to show what they say. `artifacts`, name ->
+        key, replace those of the cell.
+        """
         job = self._resources.job
         cell = job.cells[task.cell]
         source = job.sources[cell.source]
@@ -158,8 +161,10 @@ class EpisodeHandler:
         memory: Remembered | None = None,
         keys: Mapping[str, str] | None = None,
     ) -> tuple[Agent, Ask]:
-        """A new agent of the cell at this position, for a dialogue with `case`, and its `Ask`.
-        `keys` are those of its artifacts, if not the cell's."""
+        """A new agent of the cell at this position for a dialogue with `case`, and its `Ask`.
+
+        `keys` are the keys of its artifacts, if they differ from the cell's.
+        """
         resources, speaker = self._resources, self._scene(cell).agent
         config = resources.job.cells[cell]
         catalogue = resources.domain(config.source).catalogue

@@ -21,7 +21,7 @@ HANDLERS: dict[str, Callable[[Resources], Handler]] = {
     JUDGEMENT: JudgementHandler,
     ROLLOUT: RolloutHandler,
 }
-"""Kind -> what runs its tasks. What a kind commits, and where: `sweeps.storage.records.COMMITS`."""
+"""Kind -> handler of its tasks. Where a kind commits: `sweeps.storage.records.COMMITS`."""
 
 
 class TaskRunner:

@@ -1,4 +1,4 @@
-"""Runs judgements: a judge reads a stored dialogue, or a pair of them, and gives verdicts."""
+"""Runs judgements: a judge reads a stored dialogue, or a pair, and gives verdicts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class JudgementAttempt(StoredAttempt):
     judge: PlannedJudge
     verdicts: list[Verdict]
     reply: AgentTurn | None
-    """Of a pair of replies: the one that was made for it."""
+    """For a pair of replies: the one generated for it."""
     log: CallLog
     started: float
     ended: float
@@ -54,7 +54,7 @@ class JudgementAttempt(StoredAttempt):
         }
 
     def storable(self, check: Check) -> JudgementAttempt:
-        """Where a call or a verdict cannot be stored, the whole judgement has failed."""
+        """Fails the whole judgement if a call or verdict cannot be stored."""
         log, error = storable_calls(self.attempt_id, self.log, check)
         found = replace(self, log=log, error=self.error or error)
         try:
@@ -110,7 +110,7 @@ def _reply_json(reply: AgentTurn) -> str:
 
 @dataclass
 class _Work:
-    """What a judgement has come to so far."""
+    """The results of a judgement so far."""
 
     verdicts: list[Verdict] = field(default_factory=list)
     reply: AgentTurn | None = None
@@ -165,9 +165,11 @@ class JudgementHandler:
         second: RecordedDialogue,
         log: CallLog,
     ) -> tuple[RecordedDialogue, RecordedDialogue, AgentTurn]:
-        """Both sides with one context, each ended by its own reply; the other side's is made now.
+        """Both sides of a pair, with the same context and each with its own reply; the other side's
+        is generated now.
 
-        The agent that replies is a new one: of the dialogue that it continues it knows the words.
+        The replying agent is a new instance: it knows only the text of the dialogue that it
+        continues.
         """
         assert spec.second is not None
         a_owns = prefix.owner == "a"

@@ -1,4 +1,4 @@
-"""Plays the dialogues of training loops: with training users, and the weights of the moment."""
+"""Plays the dialogues of training loops, with training users and the current weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RolloutAttempt(StoredAttempt):
 
     played: EpisodeAttempt
     reward: str
-    """What a turn's reward is: `critic` or `success`."""
+    """The reward of a turn: `critic` or `success`."""
 
     @property
     def result(self) -> Mapping[str, Any] | None:
@@ -80,10 +80,10 @@ class RolloutAttempt(StoredAttempt):
 
 
 def steps_of(played: EpisodeAttempt, reward: str) -> list[dict[str, Any]]:
-    """The turns of a dialogue that is over, as a learner takes them: state, label, reward.
+    """The turns of a finished dialogue, as a learner takes them: state, label, reward.
 
-    A turn has the policy's first decision in it that was no probe. A turn without one is left out,
-    and its reward is added to that of the turn before it, which led there.
+    A turn uses the policy's first decision in it that was not a probe. A turn without a decision is
+    left out, and its reward is added to that of the turn before it, which led there.
     """
     found: list[dict[str, Any]] = []
     decisions: dict[int, tuple[str, Decision]] = {}
@@ -137,7 +137,7 @@ class RolloutHandler:
         return RolloutAttempt(task, error, replace(played, error=error), recipe.reward)
 
     def _player(self, index: int, name: str, loop: str) -> tuple[EpisodeHandler, LoopRecipe]:
-        """What plays the dialogues of a loop, which an agent of this cell knows by a name."""
+        """Plays the dialogues of a loop; the cell's agent knows its artifact by this name."""
         if (index, loop) not in self._players:
             job = self._resources.job
             cell = job.cells[index]

@@ -1,4 +1,4 @@
-"""Makes artifacts by dialogues with training users: what a memory has learned of them."""
+"""Makes artifacts from dialogues with training users: the entries of a memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from workers.results.rows import rows_of_calls
 
 
 class Written(NamedTuple):
-    """An artifact that models wrote, with the rows of the calls. Crosses processes."""
+    """A model-written artifact, with the rows of its calls. Crosses processes."""
 
     content: Content
     calls: list[Row]
@@ -49,7 +49,7 @@ async def collect(
     log: CallLog,
     on_progress: OnProgress,
 ) -> ArtifactAttempt:
-    """One attempt at collecting `recipe.size` entries. `used` is what the agent needs besides."""
+    """One attempt at collecting `recipe.size` entries. `used` are the agent's other artifacts."""
     content: list[Content] = []
     training = _training(resources, task, recipe)
     training.provide(used)
@@ -69,17 +69,17 @@ class Rehearsed(NamedTuple):
     """A few rollouts."""
 
     logs: list[CallLog]
-    """Of each dialogue."""
+    """One per dialogue."""
     entries: int
-    """What they have left."""
+    """The entries that they left."""
     available: int
-    """Training users in all."""
+    """The number of training users."""
 
 
 async def rehearse(
     resources: Resources, task: Task, recipe: RolloutsRecipe, used: Sequence[Prepared]
 ) -> Rehearsed:
-    """The first batch of what `collect` plays."""
+    """The first batch that `collect` plays."""
     training = _training(resources, task, recipe)
     training.provide(used)
     order = _order(training, task)
@@ -90,7 +90,7 @@ async def rehearse(
 
 
 def _training(resources: Resources, task: Task, recipe: RolloutsRecipe) -> Resources:
-    """The resources of one cell, which plays with training users and without the memory."""
+    """The resources of one cell, for dialogues with training users and without the memory."""
     job = resources.job
     cell = job.cells[task.cell]
     options = recipe.options(cell.config.agent.options)
@@ -113,7 +113,7 @@ async def _entries(
     log: CallLog,
     on_progress: OnProgress,
 ) -> Content:
-    """The entries. AgentError if the training users leave too few."""
+    """The entries. Raises AgentError if the training users leave too few."""
     size, batch = recipe.size, recipe.memory.batch
     order = _order(resources, task)
     player = EpisodeHandler(resources)
@@ -137,7 +137,7 @@ async def _entries(
 
 
 def _order(resources: Resources, task: Task) -> list[str]:
-    """The training users in the order in which they are met."""
+    """The training users, in playing order."""
     cases = resources.domain(0).case_ids("train")
     return [cases[position] for position in sample_order(cases, task.spec.seed)]
 
@@ -145,8 +145,10 @@ def _order(resources: Resources, task: Task) -> list[str]:
 async def _played(
     player: EpisodeHandler, task: Task, cases: Sequence[str], logs: Sequence[CallLog]
 ) -> list[Any]:
-    """What dialogues with these users leave, all played at once. Raises what infrastructure
-    failed; a dialogue that agent or user fail leaves nothing."""
+    """The entries left by dialogues with these users, all played at once.
+
+    Raises infrastructure errors; a dialogue that the agent or the user failed leaves nothing.
+    """
     seeds = Seeds(task.spec.seed, task.spec.seed, 0)
     tasks = [episode_task(f"rollout-{case}", 0, seeds, case) for case in cases]
     attempts = await together(player.play(each, own) for each, own in zip(tasks, logs, strict=True))

@@ -1,13 +1,13 @@
 """Messages between the processes of a run, over TCP.
 
 Ray starts, places and ends processes; but a Ray call costs half a millisecond of CPU on each side,
-which thousands of model calls a second cannot pay. So what they carry goes through sockets.
+too much for thousands of model calls a second. So their messages go through sockets.
 
-- What is sent in one turn of the event loop travels in few frames: bursts cost little, and nothing
-  waits for company.
-- Messages arrive whole and in order, until the channel is lost; then `lost` is called, once.
-- Frames are pickles. Both sides prove first that they know the secret of the address, which only
-  Ray has carried, so nothing of a stranger is ever unpickled.
+- What is sent in one iteration of the event loop is put into few frames, so bursts cost little, and
+  no message waits for others.
+- Messages arrive complete and in order, until the channel is lost; then `lost` is called once.
+- Frames are pickles. Both sides first prove that they know the secret of the address, which only
+  Ray has transported, so nothing from a stranger is ever unpickled.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ class Address(NamedTuple):
 
 
 class Connection(Protocol):
-    """A way to send messages: a `Channel`, or one within a process."""
+    """Sends messages: a `Channel`, or its equivalent within a process."""
 
     def send(self, message: Any) -> None: ...
     def close(self) -> None: ...
 
 
 class Receiver(Protocol):
-    """Takes the messages of a connection. `lost` is called once, after the last of them."""
+    """Receives the messages of a connection. `lost` is called once, after the last one."""
 
     def receive(self, messages: Sequence[Any]) -> None: ...
     def lost(self, cause: str) -> None: ...
 
 
 class Channel(asyncio.Protocol):
-    """One end of a connection. Made by `connect` and by a `Server`."""
+    """One end of a connection, created by `connect` or by a `Server`."""
 
     def __init__(self, secret: bytes, *, server: bool) -> None:
         self._secret = secret
@@ -83,7 +83,8 @@ class Channel(asyncio.Protocol):
         return self._transport is None or self._transport.is_closing()
 
     def send(self, message: Any) -> None:
-        """Sends a message with all others of this turn of the loop; nothing once it is closed."""
+        """Sends a message together with all others of this iteration of the loop; ignored once
+        closed."""
         if not self._turn:
             self._turn = True
             self._loop.call_soon(self._end_turn)
@@ -94,14 +95,14 @@ class Channel(asyncio.Protocol):
             self._flush()
 
     def attach(self, receiver: Receiver) -> None:
-        """From now on `receiver` gets what has come and what comes."""
+        """Sets the receiver of messages that have arrived or will arrive."""
         self.receiver = receiver
         self.data_received(b"")
         if self.closed:
             self.connection_lost(None)
 
     def close(self) -> None:
-        """Sends what is still to be sent, and ends the connection."""
+        """Sends what is pending, then ends the connection."""
         self._flush()
         if self._transport is not None:
             self._transport.close()
@@ -122,7 +123,7 @@ class Channel(asyncio.Protocol):
             raise
         self._transport.writelines((len(body).to_bytes(_LENGTH, "big"), body))
 
-    # What asyncio calls.
+    # Called by asyncio.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -181,7 +182,7 @@ class Channel(asyncio.Protocol):
 
 
 class Server:
-    """Listens for clients. `accept` is given the channel of each, and says who receives."""
+    """Listens for clients. `accept` is given each client's channel, and returns its receiver."""
 
     def __init__(self, address: Address, server: asyncio.Server) -> None:
         self.address = address
@@ -205,7 +206,7 @@ class Server:
         return cls(Address(host, port, secret), server)
 
     def close(self) -> None:
-        """Listens no longer; channels that are open stay so."""
+        """Stops listening; open channels stay open."""
         self._server.close()
 
 
@@ -219,7 +220,7 @@ async def _welcome(channel: Channel, accept: Callable[[Channel], Receiver]) -> N
 
 
 async def connect(address: Address, receiver: Receiver) -> Channel:
-    """A channel to the server at `address`. Raises OSError when there is none, or a stranger."""
+    """A channel to the server at `address`. Raises OSError if there is none, or a stranger."""
     loop = asyncio.get_running_loop()
     channel = Channel(address.secret, server=False)
     try:
@@ -239,7 +240,7 @@ async def connect(address: Address, receiver: Receiver) -> Channel:
 
 
 class _Pickler(pickle.Pickler):
-    """Writes named tuples, which messages are made of, in less than half the time."""
+    """Writes named tuples, of which messages consist, in less than half the time."""
 
     def reducer_override(self, obj: Any) -> Any:
         return (type(obj), tuple(obj)) if isinstance(obj, tuple) else NotImplemented
@@ -252,7 +253,7 @@ def _pickled(messages: Sequence[Any]) -> bytes:
 
 
 def own_host() -> str:
-    """The address under which other nodes of the Ray cluster reach this one."""
+    """The address at which other nodes of the Ray cluster reach this one."""
     from ray.util import get_node_ip_address
 
     return get_node_ip_address()

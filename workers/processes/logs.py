@@ -1,4 +1,4 @@
-"""Logs: one file per process in the sweep's folder, so that the screen shows progress only."""
+"""Logs: one file per process in the sweep's folder, so that the screen shows only progress."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TextIO
 
 vllm_stream: TextIO | None = None
-"""Where vLLM's log lines go in a process that runs its engines; None: to its error output."""
+"""Where vLLM's log lines go in a process that runs its engines; None means standard error."""
 
 
 class _LogFile(logging.FileHandler):
-    """A log on a full disk loses lines; the error that ends the run is on the screen."""
+    """A log that drops lines on a full disk; the error that ends the run is on the screen."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exc_info()[1], OSError):

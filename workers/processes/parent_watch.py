@@ -1,4 +1,4 @@
-"""Nothing outlives its parent: a process that watches who started it, and ends with it."""
+"""Makes a process end with its parent, so that nothing outlives it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _LOOK_EVERY = 0.5
 
 
 def end_with_parent() -> None:
-    """From now on this process and all its children end soon after its parent does.
+    """Ends this process and all its children soon after its parent ends.
 
-    Ray ends the children of its own workers, but not when the raylet itself is killed: then an
-    actor would compute on, and commit, for as long as it has work.
+    Ray ends the children of its own workers, but not if the raylet itself is killed: then an actor
+    would continue to compute and commit as long as it has work.
     """
     parent = os.getppid()
 
@@ -28,7 +28,8 @@ def end_with_parent() -> None:
 
 
 def end_engine_with_parent() -> None:
-    """The same, called by vLLM in each process of an engine; in any other it does nothing.
+    """The same, for each process of an engine, where vLLM calls it; does nothing in other
+    processes.
 
     An engine is a child of `multiprocessing`; the process that started it is not.
     """
@@ -37,7 +38,7 @@ def end_engine_with_parent() -> None:
 
 
 def end_now() -> None:
-    """Kills all children of this process, stopped ones too, and ends it at once."""
+    """Kills all children of this process, including stopped ones, and exits at once."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):

@@ -1,9 +1,9 @@
 """The sweep folder as workers write it and drivers resume from it.
 
-1. A bundle is written as parts of `calls`, `turns`, then the commit tables (`episodes`), each whole
-   and durable before the next. The rows in a commit table are the commit: finished means committed.
+1. A bundle is written as parts of `calls`, `turns`, then the commit tables (`episodes`), each
+   complete and durable before the next. The rows in a commit table are the commit.
 2. A crash before those leaves rows without a committed attempt, which no reader joins.
-3. Part names hold epoch, writer and a running number, so no two writers ever meet.
+3. Part names contain epoch, writer and a running number, so no two writers use the same name.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from sweeps.storage.folder import Folder, folder_at
 from sweeps.storage.records import COMMITS, EPISODE, SCHEMAS, Commit, metadata
 from workers.results import lease
 
-# What would fail again in the same way is not tried again.
+# Errors that would recur are not retried.
 WOULD_REPEAT = ("agent", "user", "critic")
 
 
 class Unstorable(Exception):
-    """A value that the column of this name cannot hold."""
+    """A value that the column with this name cannot hold."""
 
     def __init__(self, column: str, cause: Exception) -> None:
         super().__init__(f"{column}: {cause}")
@@ -45,10 +45,10 @@ class BundleWriter:
         self._number = 0
 
     def write(self, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-        """Writes rows of `tables` as one bundle; its id.
+        """Writes rows of `tables` as one bundle, and returns its id.
 
-        Raises StoreError, also if another driver has taken the folder over: its episodes are being
-        run by others, and of two attempts the earlier one would count. Raises Unstorable, before
+        Raises StoreError, also if another driver has taken over the folder: others are running its
+        episodes, and of two attempts the earlier one would count. Raises Unstorable, before
         anything is written, if a column cannot hold a value.
         """
         lease.check(self._folder, self._epoch)
@@ -69,7 +69,7 @@ def write_part(
     rows: Sequence[Mapping[str, Any]],
     stamp: Mapping[str, Any],
 ) -> None:
-    """Writes `rows`, each with the columns of `stamp`, as the whole part `name`, or nothing."""
+    """Writes `rows`, each with the columns of `stamp`, as the complete part `name`, or nothing."""
     _write_table(folder, name, table_of(table, rows, stamp))
 
 
@@ -118,7 +118,7 @@ def _constant(value: Any, kind: pa.DataType, length: int) -> pa.Array:
 
 
 def committed(folder: Folder | Path, kind: str = EPISODE) -> set[str]:
-    """Ids of the tasks that need no further attempt: done, or failed and sure to repeat."""
+    """The ids of tasks that need no further attempt: done, or failed in a way that would repeat."""
     while True:
         try:
             return _committed(folder_at(folder), COMMITS[kind])
@@ -164,8 +164,7 @@ def _artifacts_used(folder: Folder) -> dict[tuple[str, int, str], set[str]]:
 
 
 def committed_by(folder: Folder | Path, epoch: int, writer: str) -> dict[str, str]:
-    """Attempt id -> `done` or `failed`, of what one writer has committed: what a lost worker left
-    behind."""
+    """Attempt id -> `done` or `failed`, for everything that one (lost) worker has committed."""
     folder = folder_at(folder)
     mine = f"{epoch:06d}-{writer}-"
     found: dict[str, str] = {}
@@ -180,10 +179,10 @@ def committed_by(folder: Folder | Path, epoch: int, writer: str) -> dict[str, st
 
 
 def _may_hold(folder: Folder, table: str, bundles: str, epoch: int) -> Iterator[str]:
-    """Parts of a commit table that may hold bundles of this name."""
+    """Parts of a commit table that may contain bundles with this name."""
     for name in parts.live(folder, table):
         if parts.is_compacted(name):
-            # What a driver has compacted is of its own epoch or older.
+            # A compacted part is of its driver's epoch or older.
             made = parts.epoch_of(name)
             if made is None or made >= epoch:
                 yield name
@@ -192,7 +191,7 @@ def _may_hold(folder: Folder, table: str, bundles: str, epoch: int) -> Iterator[
 
 
 def read_columns(folder: Folder, name: str, columns: Sequence[str]) -> pa.Table:
-    """Some columns of one part. PartDamaged if they are not what was written."""
+    """Some columns of one part. Raises PartDamaged if they are not what was written."""
     with parts.reading(folder, name) as file:
         rows = file.read(list(columns))
         rows.validate(full=True)  # parts of earlier versions have no checksums

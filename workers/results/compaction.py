@@ -1,10 +1,10 @@
-"""Many small parts become few: at most one file for every 2,000 attempts of each table.
+"""Merges many small parts into few: at most one file for every 2,000 attempts of each table.
 
-1. The driver does it, under its lease. A compacted file names the parts that it was made of in its
-   footer. From the instant that it is there readers skip those; before it, they skip nothing.
-2. Only then are the parts deleted. What a driver that was killed has left is deleted by the next.
-3. Rows are neither dropped nor changed, not even those that nothing commits: a stray worker may
-   be about to do so. They keep their order: by epoch, writer and time.
+1. The driver does this under its lease. A compacted file names the parts that it replaces in its
+   footer. As soon as it exists, readers skip those; before that, they skip nothing.
+2. Only then are the parts deleted. If a driver is killed, the next one deletes what it has left.
+3. Rows are neither dropped nor changed, not even uncommitted ones: a stray worker may be about to
+   commit them. They keep their order: by epoch, writer and time.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from sweeps.storage.records import SCHEMAS, attempt_column, metadata
 from workers.results.bundles import read_columns
 
 ATTEMPTS = 2_000
-"""A file with as many is full, and left as it is."""
+"""A file with this many is full, and left as it is."""
 # Analysis reads all but the calls, for which zstd costs time; calls are nearly all of the bytes.
 _COMPRESSION: dict[str, tuple[str, int | None]] = {"calls": ("zstd", 3)}
 _COMPRESSION_ELSE = ("lz4", None)
-# Columns that seldom hold a value twice: a dictionary of them is one more thing to read.
+# Columns whose values rarely repeat, so a dictionary would only be one more thing to read.
 _DISTINCT = {
     "episode_id",
     "attempt_id",
@@ -43,7 +43,7 @@ _GROUP_BYTES = 64 * 2**20  # of one row group before it is compressed: what boun
 
 
 class Right(Protocol):
-    """The right to write the folder: a lease."""
+    """The right to write to the folder: a lease."""
 
     epoch: int
 
@@ -51,7 +51,7 @@ class Right(Protocol):
 
 
 def remove_replaced(folder: Folder) -> int:
-    """Deletes the parts that compacted files stand for; how many."""
+    """Deletes the parts that compacted files replace. Returns how many."""
     count = 0
     for table in records.tables():
         for name in parts.replaced(folder, table):
@@ -61,10 +61,10 @@ def remove_replaced(folder: Folder) -> int:
 
 
 def compact(folder: Folder, right: Right) -> int:
-    """Merges the parts that are not full, table by table; how many files were written.
+    """Merges the parts that are not full, table by table. Returns how many files were written.
 
-    Raises StoreError if the disk or the lease is lost, PartDamaged for a part that cannot be read;
-    the folder then reads as before.
+    Raises StoreError if the disk or the lease is lost, PartDamaged for an unreadable part; the
+    folder then reads as before.
     """
     try:
         remove_replaced(folder)
@@ -84,7 +84,7 @@ def _compact(folder: Folder, table: str, right: Right) -> int:
 
 
 def _groups(folder: Folder, table: str) -> Iterator[list[str]]:
-    """Parts in order, each group with 2,000 attempts or a little more, but for the last."""
+    """Parts in order, in groups of 2,000 attempts or slightly more, except the last."""
     group: list[str] = []
     total = 0
     oldest_first = sorted(
@@ -117,7 +117,7 @@ def rewrite(
     right: Right,
     without: Sequence[str] = (),
 ) -> None:
-    """Replaces parts by one file with their rows, but for the attempts `without`."""
+    """Replaces parts by one file with their rows, without those of the attempts `without`."""
     replaced: list[str] = []
     for name in group:
         replaced += [name.removeprefix(f"{table}/")]
@@ -127,7 +127,7 @@ def rewrite(
     schema = SCHEMAS[table].with_metadata(footer)
     compression, level = _COMPRESSION.get(table, _COMPRESSION_ELSE)
     dictionary = [path for path in _leaves(folder, group[0]) if path not in _DISTINCT]
-    # Under the lease until the file exists: the next driver may merge the same parts.
+    # Holds the lease until the file exists, because the next driver may merge the same parts.
     with (
         right.held(),
         folder.writing(name) as file,
@@ -152,20 +152,20 @@ def rewrite(
 
 
 def _leaves(folder: Folder, name: str) -> list[str]:
-    """Paths of the columns as Parquet has them: `targets.list.element`."""
+    """The column paths used by Parquet: `targets.list.element`."""
     with parts.reading(folder, name) as file:
         columns = file.schema
         return [columns.column(index).path for index in range(len(columns))]
 
 
 def _row_groups(folder: Folder, table: str, group: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of all parts, in order, in few large pieces: readers are quicker with those."""
+    """The rows of all parts, in order, in few large pieces, which are faster to read."""
     pending: list[pa.Table] = []
     for name in group:
         with parts.reading(folder, name) as file:
             for index in range(file.num_row_groups):
                 rows = file.read_row_group(index)
-                rows.validate(full=True)  # what is wrong must get no checksum
+                rows.validate(full=True)  # damaged data must not get a checksum
                 pending.append(_completed(rows, table))
                 if sum(rows.nbytes for rows in pending) >= _GROUP_BYTES:
                     yield _together(pending)
@@ -175,7 +175,7 @@ def _row_groups(folder: Folder, table: str, group: Sequence[str]) -> Iterator[pa
 
 
 def _completed(rows: pa.Table, table: str) -> pa.Table:
-    """`rows` of any readable version in the present schema."""
+    """`rows` of any readable version, converted to the current schema."""
     columns = [
         rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type)
         for field in SCHEMAS[table]

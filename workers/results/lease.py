@@ -1,12 +1,12 @@
-"""One driver a folder: a lease with expiry and fencing.
+"""One driver per folder: a lease with expiry and fencing.
 
-1. `lease.json` names the driver's host, pid and epoch. Each new driver raises the epoch, and all
-   that its workers write carries it, so rows of a stray worker can be recognised.
+1. `lease.json` names the driver's host, pid and epoch. Each new driver increases the epoch, and
+   everything that its workers write contains it, so rows of a stray worker can be recognised.
 2. A heartbeat renews the lease. A driver that finds another's epoch in it has lost it, and stops.
-3. A lease is free when it was released, when it expired, or when its process is gone (known at
-   once on the same host, so that a killed driver can be started again without waiting).
-4. Reading and replacing it is one step (a file lock, or a conditional put on an object store): two
-   drivers cannot both take it.
+3. A lease is free if it was released, has expired, or its process is gone. (On the same host, the
+   last is known at once, so a killed driver can be restarted immediately.)
+4. Reading and replacing it is one atomic step (a file lock, or a conditional put on an object
+   store), so two drivers cannot both take it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LOOK_EVERY = 1.0  # at a lease that is waited for
 
 
 class _Held(Exception):
-    """A living driver has the lease, as far as can be seen."""
+    """A driver that seems to be alive has the lease."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
         super().__init__()
@@ -44,15 +44,15 @@ class _Held(Exception):
 
 
 class FolderLease:
-    """The right to write a sweep folder. Take it with `take`, give it back with `release`."""
+    """The right to write to a sweep folder. Take it with `take`, give it back with `release`."""
 
     def __init__(self, folder: Folder, epoch: int) -> None:
         self.folder = folder
         self.epoch = epoch
         self.lost = threading.Event()
-        """Another driver has taken the folder over."""
+        """Whether another driver has taken over the folder."""
         self.when_lost: Callable[[], object] | None = None
-        """Called once, from the heartbeat's thread, when the lease is found lost."""
+        """Called once, from the heartbeat's thread, when the loss of the lease is noticed."""
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
@@ -65,11 +65,12 @@ class FolderLease:
         wait: float = 0.0,
         waiting: Callable[[Mapping[str, Any]], object] = lambda held: None,
     ) -> FolderLease:
-        """The lease of a folder, created if necessary. UsageError if another driver holds it.
+        """Takes the lease of a folder, which is created if necessary. Raises UsageError if another
+        driver holds it.
 
-        For `wait` seconds at most, it waits for a lease to expire that its driver does not renew:
-        that driver may have died on another host. One that is renewed is refused at once.
-        `waiting` is called once, with the lease that is waited for.
+        Waits at most `wait` seconds for a lease to expire that its driver no longer renews (it may
+        have died on another host). One that is being renewed is refused at once. `waiting` is
+        called once, with the lease that is waited for.
         """
         until, first = time.monotonic() + wait, None
         while True:
@@ -100,7 +101,7 @@ class FolderLease:
             found = _understood(folder, content)
             if found is not None and _is_alive(found):
                 raise _Held(found)
-            # Without a lease, parts may still be there: no epoch may ever come twice.
+            # Parts may exist without a lease, and no epoch may be used twice.
             epoch = (found["epoch"] if found else parts.last_epoch(folder)) + 1
             return _entry(epoch)
 
@@ -123,13 +124,13 @@ class FolderLease:
                 return None
             return json.dumps({**found, "released": True}).encode()
 
-        # On a full disk it cannot be given back; it is free all the same once this process ends.
+        # On a full disk it cannot be given back, but it becomes free when this process ends.
         with contextlib.suppress(OSError):
             self.folder.update(_FILE, change)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What only the holder may do. StoreError if the lease is another's by now."""
+        """For operations that only the holder may do. Raises StoreError if the lease was lost."""
 
         def own(content: bytes | None) -> None:
             found = _understood(self.folder, content)
@@ -148,7 +149,7 @@ class FolderLease:
             return _entry(self.epoch)
 
         while not self._ended.wait(_HEARTBEAT):
-            # A disk that cannot be written now: the lease runs out unless it recovers.
+            # The disk cannot be written: the lease expires unless it recovers.
             with contextlib.suppress(OSError):
                 self.folder.update(_FILE, change)
             if self.lost.is_set():
@@ -162,9 +163,10 @@ def _taken_over(folder: Folder) -> StoreError:
 
 
 def check(folder: Folder, epoch: int) -> None:
-    """StoreError if a later driver than that of `epoch` has the lease, or it cannot be read.
+    """Raises StoreError if a later driver than that of `epoch` has the lease, or if it cannot be
+    read.
 
-    Of one who writes without the lease: a worker, whose driver may have been paused for long.
+    For writers without the lease: workers, whose driver may have been paused for long.
     """
     try:
         found = read(folder)
@@ -175,7 +177,7 @@ def check(folder: Folder, epoch: int) -> None:
 
 
 def read(where: Folder | Path) -> dict[str, Any] | None:
-    """The current lease of a folder, or None. UsageError if it cannot be understood."""
+    """The current lease of a folder, or None. Raises UsageError if it is malformed."""
     folder = folder_at(where)
     try:
         return _understood(folder, folders.read(folder, _FILE))
@@ -203,7 +205,8 @@ def holder(folder: Folder | Path) -> dict[str, Any] | None:
 
 
 def holding(found: Mapping[str, Any]) -> str:
-    """Who holds a lease; of another host, whose processes cannot be seen, also until when."""
+    """Describes who holds a lease, and until when if it is another host, whose processes cannot be
+    seen."""
     words = f"host {found['host']}, pid {found['pid']}"
     if found["host"] == socket.gethostname():
         return words
@@ -230,7 +233,7 @@ def _is_alive(found: dict[str, Any]) -> bool:
     if found.get("host") == socket.gethostname():
         try:
             process = psutil.Process(int(found["pid"]))
-            # The same number may by now be another process; half a second is the clock's grain.
+            # By now another process may have the same pid; half a second is the clock's resolution.
             same = abs(process.create_time() - float(found["process_started"])) < 0.5
             return same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""What agents with memory learn of dialogues: as they end, or of those that are stored."""
+"""What agents with memory learn from dialogues: as they end, or from stored ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def learned(memory: Memory, transcript: Transcript) -> list[str]:
 def learned_of_stored(
     folder: Folder, memory: Memory, attempt_ids: Collection[str]
 ) -> dict[str, list[str]]:
-    """Attempt -> the entries of a stored dialogue, read in one pass. PartDamaged, StoreError."""
+    """Attempt -> the entries of a stored dialogue, read in one pass. Raises PartDamaged and
+    StoreError."""
     columns = ["attempt_id", "turn", "action", "strategy", "shown", "agent_text", "accepted_item",
                "extra", "user_extra"]  # fmt: skip
     turns: dict[str, list[Mapping[str, Any]]] = {attempt: [] for attempt in attempt_ids}
@@ -60,7 +61,7 @@ def learned_of_stored(
 
 
 def stored_episodes(folder: Folder, ids: Collection[str]) -> dict[str, Stored | None]:
-    """Id -> the attempt that counts of each committed episode; None if it failed.
+    """Id -> the attempt that counts for each committed episode; None if it failed.
 
     The earliest done attempt counts, as in `analysis/sql/superseded.sql`.
     """

@@ -1,13 +1,14 @@
-"""What a driver does about damaged parts before it runs what is left.
+"""Handles damaged parts before the driver runs what is left.
 
 1. A part that is not a complete Parquet file (truncated, empty, something else) is set aside as
-   `<name>.damaged`. Which attempts it held is unknown; what it committed is run again. So is
-   a part with damaged pages, but to read every page takes too long: it is found where it is read.
-2. An attempt that lost rows that it needs (turns, calls) with such a part, or with one that is
-   gone, is no longer committed: readers would find an episode without its dialogue. Its rows in
-   the commit table are removed, and its task is run again. Rows are counted only if a part is
-   damaged, or if names and footers show no part for a bundle.
-3. The rows go first. A driver that is killed in between is followed by one that finds the damage.
+   `<name>.damaged`. It is unknown which attempts it held; what it committed is run again. The same
+   applies to a part with damaged pages, but reading every page takes too long, so those are found
+   when they are read.
+2. If an attempt has lost rows that it needs (turns, calls), it must not stay committed: readers
+   would find an episode without its dialogue. Its rows in the commit table are removed, and its
+   task is run again. Rows are counted only if a part is damaged, or if names and footers show that
+   a bundle has no part.
+3. The rows are removed first. If the driver is killed in between, the next one finds the damage.
 """
 
 from __future__ import annotations
@@ -27,17 +28,15 @@ from workers.results.compaction import Right, rewrite
 
 
 class Repaired(NamedTuple):
-    """What was set aside, and how many attempts are no longer committed for that, by kind."""
+    """What was set aside, and how many attempts are no longer committed because of it, by kind."""
 
     damaged: list[str]
     uncommitted: Mapping[str, int]
 
 
 def repair_folder(folder: Folder, right: Right, known: Collection[str] = ()) -> Repaired:
-    """Sets damaged parts aside, those that are `known` for it too.
-
-    StoreError for a part that is whole but not ours.
-    """
+    """Sets damaged parts aside, including those already `known`. Raises StoreError for an intact
+    part that is not ours."""
     # Commits first: a commit made in the meantime was preceded by the rows it needs.
     found = {table: parts.bundles(folder, table) for table in reversed(records.tables())}
     found["cases"] = parts.bundles(folder, "cases")
@@ -45,7 +44,7 @@ def repair_folder(folder: Folder, right: Right, known: Collection[str] = ()) -> 
     damaged += [name for name in known if name not in damaged]
     damaged += list(_cases(folder, damaged))
     uncommitted: Counter[str] = Counter()
-    while True:  # what one kind finds damaged, another may need
+    while True:  # a part that one kind finds damaged may be needed by another
         try:
             for kind, commit in COMMITS.items():
                 if _is_incomplete(folder, commit, found, damaged):
@@ -65,10 +64,10 @@ def _is_incomplete(
     found: Mapping[str, Mapping[str, set[str] | None]],
     damaged: Collection[str],
 ) -> bool:
-    """Whether attempts may lack rows that they need: a part with such rows is damaged, or there is
-    none with those of their bundle.
+    """Whether attempts may lack rows that they need.
 
-    `found` is table -> part -> bundles.
+    That is so if a part with such rows is damaged, or if their bundle has none. `found` is table ->
+    part -> bundles.
     """
     needed = [need.table for need in commit.needs]
     if any(name.partition("/")[0] in needed for name in damaged):
@@ -88,13 +87,15 @@ def _is_incomplete(
 
 
 def _rows(folder: Folder, commit: Commit, name: str, *more: str) -> list[dict[str, Any]]:
-    """The rows of a part of a commit table: the counts of the rows that they need, and `more`."""
+    """The rows of a part of a commit table: the numbers of rows that they need, and
+    `more` columns."""
     columns = dict.fromkeys([*more, *(c for need in commit.needs for c in need.columns)])
     return read_columns(folder, name, list(columns)).to_pylist()
 
 
 def _cases(folder: Folder, damaged: Collection[str]) -> Iterator[str]:
-    """Parts of `cases` with damaged pages: few and small, and no run reads them elsewhere."""
+    """Parts of `cases` with damaged pages. They are few and small, and runs do not read them
+    elsewhere."""
     for name in parts.live(folder, "cases", without=damaged):
         try:
             parts.check_whole(folder, name)
@@ -105,10 +106,7 @@ def _cases(folder: Folder, damaged: Collection[str]) -> Iterator[str]:
 def _uncommit(
     folder: Folder, commit: Commit, right: Right, damaged: Collection[str]
 ) -> Iterator[int]:
-    """Takes back the commits of attempts that lack rows which they need.
-
-    Yields how many, part by part.
-    """
+    """Takes back the commits of attempts that lack rows. Yields how many, part by part."""
     counts = {need.table: _counts(folder, need.table, damaged) for need in commit.needs}
     for name in parts.live(folder, commit.table, without=damaged):
         lost = dict.fromkeys(

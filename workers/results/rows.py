@@ -1,4 +1,4 @@
-"""From what happened in an attempt to rows of the stored tables."""
+"""Converts what happened in an attempt into rows of the stored tables."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _OF_USER |= {"user_extra"}
 _OF_CRITIC = frozenset({"critic_score", "critic_extra"})
 
 STORED_RANKS = 100
-"""Items of a ranking that are stored. A ranking of the whole catalogue would fill the disk; the
-rank of the target, which metrics read, is stored apart."""
+"""How many items of a ranking are stored. A ranking of the whole catalogue would fill the disk; the
+rank of the target, which metrics read, is stored separately."""
 
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
@@ -54,7 +54,7 @@ class EpisodeAttempt(StoredAttempt):
     started: float
     ended: float
     artifacts: Mapping[str, str] = field(default_factory=dict)
-    """Name -> digest of the content of what its agent needed prepared."""
+    """Name -> digest of the content of the artifacts that its agent used."""
     lessons: Sequence[str] = ()
     """What an agent with memory has learned."""
 
@@ -70,7 +70,7 @@ class EpisodeAttempt(StoredAttempt):
         }
 
     def storable(self, check: Check) -> EpisodeAttempt:
-        """The role of a call, or the side of a turn, is to blame for a value that does not fit."""
+        """Blames the role of a call, or the side of a turn, for a value that cannot be stored."""
         log, error = storable_calls(self.attempt_id, self.journal, check)
         error = self.error or error
         transcript = self.transcript
@@ -194,10 +194,8 @@ def rows_of_calls(attempt_id: str, journal: CallLog) -> list[Row]:
 def storable_calls(
     attempt_id: str, log: CallLog, check: Check
 ) -> tuple[CallLog, CrsweepError | None]:
-    """The calls that can be stored, and whose fault it is that others cannot: their role's.
-
-    `log` itself if all can be.
-    """
+    """The calls that can be stored, and the role to blame for the others. `log` itself if all can
+    be."""
     records: list[CallRecord] = []
     error: CrsweepError | None = None
     for record in log.records:
@@ -242,7 +240,7 @@ def row_of_call(attempt_id: str, record: CallRecord) -> Row:
 
 
 def transcript_hash(transcript: Transcript) -> str:
-    """Hex BLAKE2b-128 of what was said, shown and decided. Probes, times and tokens: not in it."""
+    """Hex BLAKE2b-128 of what was said, shown and decided, without probes, times and tokens."""
     words: list[Any] = [transcript.opening.text if transcript.opening else None]
     for agent, user, _ in transcript.turns:
         words.append([agent.text, agent.action, _ids(agent.shown), user.text, user.decision])
@@ -251,7 +249,7 @@ def transcript_hash(transcript: Transcript) -> str:
 
 
 def _target_rank(ranking: Sequence[Item], targets: Set[str]) -> int | None:
-    """The place, from 1, of the first target; None where there is none."""
+    """The rank, from 1, of the first target; None if there is none."""
     return next((n for n, item in enumerate(ranking, start=1) if item.id in targets), None)
 
 

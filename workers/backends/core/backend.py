@@ -1,4 +1,4 @@
-"""What backends share: how one is made, and the interface it serves."""
+"""What backends share: their construction, and the interface they implement."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from workers.core.retry import Throttle
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """An engine that a run must start, and all that decides it. Crosses processes.
+    """An engine that a run must start, with everything that defines it. Crosses processes.
 
     `key` is a digest of what distinguishes engines; models that differ only in sampling share it.
-    `label` is a name for messages. `gpus` is a replica's share: a fraction, or whole GPUs of one
-    node (CPU slots where there are none).
+    `label` is a name for messages. `gpus` is the share of one replica: a fraction, or whole GPUs of
+    one node (CPU slots if there are none).
     """
 
     key: str
@@ -35,31 +35,31 @@ class EngineSpec:
     replicas: int
     gpus: float
     weights: Mapping[str, str] = field(default_factory=dict)
-    """Commit of the Hub, or content of a folder."""
+    """A commit on the Hub, or a digest of a folder's content."""
     elastic: bool = False
-    """Whether further replicas fill GPUs that are free; `replicas` are then the least."""
+    """Whether further replicas fill free GPUs; `replicas` is then the minimum."""
     notes: tuple[str, ...] = ()
-    """What was chosen for the machine it runs on, for `plan`."""
+    """Choices that depend on the machine, for `plan`."""
 
 
 class ClusterNode(NamedTuple):
-    """A machine of the cluster: its GPUs, and its CPU cores."""
+    """A machine of the cluster: its GPUs and CPU cores."""
 
     node_id: str
     gpus: int
     cpus: int
     gpu_type: str = ""
-    """As Ray names it; empty without a GPU, or where Ray does not know."""
+    """Ray's name of the type; empty without a GPU, or if Ray does not know it."""
     leaving: bool = False
-    """Whether it has announced its end, as spot machines do."""
+    """Whether it is draining, as spot machines do before they are removed."""
 
 
 @dataclass(frozen=True)
 class BackendContext:
-    """What a backend may know of where it runs.
+    """What a backend knows about its environment.
 
-    `name` is the model's name in the sweep file; `run_id` is one per run of a driver, the same
-    in all its workers; `catalogue` loads the items of the domain spoken about; `engines` reaches
+    `name` is the model's name in the sweep file; `run_id` is unique to a run of a driver and the
+    same in all its workers; `catalogue` loads the items of the domain; `engines` gives access to
     the engines of the run.
     """
 
@@ -72,35 +72,35 @@ class BackendContext:
 
 
 class Workload(NamedTuple):
-    """What a model will be asked for, as far as rehearsed dialogues show."""
+    """What a model will be asked, as far as rehearsed dialogues show."""
 
     prompts: Sequence[Sequence[Mapping[str, str]]]
     """The messages of each call."""
     schemas: Mapping[str, Mapping[str, Any]]
     """JSON schema of each step's reply."""
     gpu_memory: float | None = None
-    """GiB of the smallest GPU of this machine, if it has one."""
+    """GiB of this machine's smallest GPU, if it has one."""
     calls: Sequence[Call] = ()
     """Rehearsed calls, as they would be sent."""
 
 
 class Backend(ABC):
-    """Serves one model of the sweep file to one process. Made once there, closed at its end."""
+    """Serves one model of the sweep file in one process. Created once there, closed at its end."""
 
     Options: ClassVar[type[Options]]
     version: ClassVar[int] = 1
     wants_shown: ClassVar[bool] = False
-    """Whether calls must carry the pairs that their template used (only `rules` reads them)."""
+    """Whether calls must carry what their template used (only `rules` reads that)."""
     cacheable: ClassVar[bool] = True
-    """Whether completed calls are kept: not where answering costs less than looking up."""
+    """Whether completed calls are cached; False if answering is cheaper than a lookup."""
     greedy: bool = False
-    """Whether it always takes the likeliest token, so that seeds do not matter."""
+    """Whether it always takes the most likely token, so that seeds do not matter."""
     guided: bool = True
-    """Whether decoding keeps to the reply's schema; else a reply is free text, to be read."""
+    """Whether decoding follows the reply's schema; otherwise replies are free text to be parsed."""
     max_wait: float = 600.0
-    """Seconds that a call waits in all where `EngineOverloaded.retry_after` asks for it."""
+    """Total seconds that a call waits because `EngineOverloaded.retry_after` asks for it."""
     watermark: ClassVar[bool] = False
-    """Whether results are not of a real language model, and tables must say so."""
+    """Whether results do not come from a real language model, which tables must say."""
 
     @abstractmethod
     def __init__(self, options: Options, context: BackendContext) -> None: ...
@@ -112,51 +112,53 @@ class Backend(ABC):
 
     @classmethod
     def engine(cls, options: Any, label: str, cpu: bool) -> EngineSpec | None:
-        """The engine that the run must start for these options, if it needs one.
-
-        `cpu` says that the cluster has no GPU.
-        """
+        """The engine that the run must start for these options, if any. `cpu` means that the
+        cluster has no GPU."""
         return None
 
     @abstractmethod
     async def complete(self, call: Call) -> Completion:
-        """One completion. Raises the engine errors of `agents.core.errors`; never retries."""
+        """Completes one call. Raises the engine errors of `agents.core.errors`; never retries."""
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
-        """Embeddings, in the order of `texts`. A backend that gives none leaves this as it is."""
+        """Embeds texts, in order. Backends without embeddings do not override this."""
         raise NotImplementedError
 
     @classmethod
     def environment(cls, options: Any) -> Variables:
-        """The environment variables that it reads, wherever it runs."""
+        """The environment variables that it reads on whatever machine it runs."""
         return Variables()
 
     @classmethod
     def engine_version(cls) -> str:
-        """Of the software that answers, if it runs here: another may give other words."""
+        """The version of the software that answers, if it runs here: another version may reply
+        differently."""
         return ""
 
     @property
     def up_since(self) -> float:
-        """When the engine that answers came up, by `time.monotonic`; 0 where it always was."""
+        """When the engine came up, by `time.monotonic`; 0 if it was always up."""
         return 0.0
 
     @cached_property
     def throttle(self) -> Throttle:
-        """How its calls obey its server. Models that share a server may share it."""
+        """How its calls obey the server's limits. Models on the same server may share it."""
         return Throttle(self.max_wait)
 
     @property
     def load(self) -> tuple[str, Load] | None:
-        """What its server does with the calls of this process, by a name that models share if they
-        share the server; None if there is none, or if the engines of the run report it.
+        """The load that this process puts on its server, under a name that models on the same
+        server share.
+
+        None if there is no server, or if the engines of the run report it.
         """
         return None
 
     async def fingerprints(self) -> frozenset[str]:
-        """What serves now, as `Completion.fingerprint` has it, for `cache.match: strict`.
+        """The fingerprints of what serves now (`Completion.fingerprint`), for `cache.match:
+        strict`.
 
-        Waits until something serves. A backend that cannot know leaves this as it is.
+        Waits until something serves. Backends that cannot know do not override this.
         """
         raise NotImplementedError
 
@@ -165,4 +167,4 @@ class Backend(ABC):
         return "nothing to check"
 
     async def close(self) -> None:  # noqa: B027  (most backends hold nothing open)
-        """Let go of connections and actors."""
+        """Releases connections and actors."""

@@ -1,6 +1,6 @@
-"""Replies made without a model: what a rule has to say poured into a schema, or noise.
+"""Replies made without a model: a rule's answer fitted into a schema, or random.
 
-Schemas are those of `Step.schema`: of an object, whose reply is JSON, or of the one string of a
+Schemas are those of `Step.schema`: of an object, whose reply is JSON, or of the single string of a
 text step, whose reply is that text.
 """
 
@@ -27,7 +27,7 @@ _LEXICON = [
 
 @dataclass(slots=True)
 class Answer:
-    """What a rule has to say, before it is poured into a reply schema."""
+    """A rule's answer, before it is fitted into a reply schema."""
 
     acts: bool = True
     text: str = "I see."
@@ -39,19 +39,19 @@ class Answer:
 
 
 class Group(NamedTuple):
-    """Some of what is on the table, by their places, from 1."""
+    """A group of the listed things, by their places, from 1."""
 
     name: str
     numbers: Sequence[int]
 
 
 def fill(schema: Mapping[str, Any], answer: Answer) -> str:
-    """A reply of `schema` that says what `answer` does."""
+    """A reply for `schema` that expresses `answer`."""
     return _written(_fill(schema, schema.get("$defs", {}), answer))
 
 
 def random_reply(schema: Mapping[str, Any], rng: random.Random) -> str:
-    """A random valid reply of `schema`."""
+    """A random valid reply for `schema`."""
     return _written(_random(schema, schema.get("$defs", {}), rng))
 
 
@@ -86,7 +86,7 @@ def _fill(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) ->
 
 
 def _elements(schema: Mapping[str, Any], defs: Mapping[str, Any], answer: Answer) -> list[Any]:
-    """What `answer` puts into a list whose elements have this schema: numbers, amounts, groups or
+    """The elements that `answer` has for a list with this schema: numbers, amounts, groups or
     names."""
     if schema.get("type") == "integer":
         low, high = _bounds(schema)
@@ -128,7 +128,7 @@ def _random(schema: Mapping[str, Any], defs: Mapping[str, Any], rng: random.Rand
 
 
 def _resolve(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follows a reference; of several alternatives, the first."""
+    """Follows a reference; among alternatives, takes the first."""
     while True:
         if "$ref" in schema:
             schema = defs[schema["$ref"].rsplit("/", 1)[1]]

@@ -1,8 +1,8 @@
-"""Reads what a server answers. Leniently: a reply that is there is used, however it is wrapped.
+"""Reads what a server answers, leniently: a reply is used however it is wrapped.
 
-- An impossible count of tokens is an unknown one.
+- An impossible token count is treated as unknown.
 - The finish reason is one of three, whatever a server calls it.
-- Text that no encoding can write is repaired.
+- Text that cannot be encoded is repaired.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _VECTORS = "expected one embedding per text, all of the same length"
 
 
 class Unreadable(Exception):
-    """An answer that holds no reply: `why`, and the `error` in it, where it reports one."""
+    """An answer without a reply: the reason `why`, and the `error` that it reports, if any."""
 
     def __init__(self, why: str, error: Any = None) -> None:
         super().__init__(why)
@@ -76,7 +76,7 @@ class Vectors(NamedTuple):
 
 
 def completion(body: bytes, longest: int | None) -> Completion:
-    """The reply of a chat completion; `longest` is the bound of its tokens that was sent."""
+    """The reply of a chat completion; `longest` is the token limit that was sent."""
     answer = _answer(body)
     choices = answer.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -84,7 +84,7 @@ def completion(body: bytes, longest: int | None) -> Completion:
         choice = {"finish_reason": "content_filter"}
     if not isinstance(choice, dict):
         raise Unreadable(_PROTOCOL)
-    if choice.get("error"):  # of the server that a proxy asked
+    if choice.get("error"):  # the upstream server of a proxy
         raise Unreadable("the server ended the reply early", choice["error"])
     message = choice.get("message")
     if message is None and _named_finish(choice.get("finish_reason")) == "content_filter":
@@ -94,7 +94,7 @@ def completion(body: bytes, longest: int | None) -> Completion:
     content = message.get("content")
     if content is not None and not isinstance(content, str | list | dict):
         raise Unreadable(_PROTOCOL)
-    # A refusal is the model's own words too, to be judged as a reply.
+    # A refusal is also the model's own text, to be judged as a reply.
     text = _text(content) or _text(message.get("refusal"))
     usage = answer.get("usage")
     usage = usage if isinstance(usage, dict) else {}
@@ -118,7 +118,7 @@ def completion(body: bytes, longest: int | None) -> Completion:
 
 
 def vectors(body: bytes, texts: int) -> Vectors:
-    """Embeddings in the order of the texts, one of one length for each."""
+    """Embeddings in the order of the texts, all of one length."""
     answer = _answer(body)
     data = answer.get("data")
     if not isinstance(data, list):
@@ -145,7 +145,7 @@ def vectors(body: bytes, texts: int) -> Vectors:
 
 
 def models(body: bytes) -> list[str]:
-    """Ids of the models that a server lists."""
+    """The model ids that a server lists."""
     found = _parsed(body)
     listed = found.get("data", found.get("models")) if isinstance(found, dict) else found
     if not isinstance(listed, list):
@@ -155,7 +155,7 @@ def models(body: bytes) -> list[str]:
 
 
 def count(value: Any) -> int | None:
-    """A number of tokens; None where it is none that can be. `10.0` and `"10"` are ten."""
+    """A token count; None if it is impossible. `10.0` and `"10"` are ten."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 10:
         value = int(value)
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
@@ -169,7 +169,7 @@ def _parsed(body: bytes) -> Any:
     text = body.decode("utf-8-sig", errors="replace")
     try:
         found = parsed(text)
-        # Only an escape can be half of a pair; without one, thousands of numbers are left alone.
+        # Only an escape can be half of a pair; skipping the rest saves thousands of numbers.
         return repaired_deep(found) if _SURROGATE.search(text) else found
     except RecursionError:
         return None
@@ -185,7 +185,7 @@ def _answer(body: bytes) -> dict[str, Any]:
 
 
 def _text(content: Any) -> str:
-    """The words of a message: a string, or the text parts of a list."""
+    """The text of a message: a string, or the text parts of a list."""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):
@@ -206,12 +206,12 @@ def _text(content: Any) -> str:
 
 
 def _thoughts(message: dict[str, Any]) -> tuple[Any, Any]:
-    # No part of the protocol: two names in use, and nothing says what else may be under them.
+    # Not part of the protocol: two names that are in use.
     return message.get("reasoning_content"), message.get("reasoning")
 
 
 def _thought(content: Any) -> str:
-    """Thinking among the parts of a message."""
+    """The thinking among the parts of a message."""
     parts = content if isinstance(content, list) else []
     return "".join(
         _text(part.get("thinking", part.get("reasoning")))
@@ -223,7 +223,7 @@ def _thought(content: Any) -> str:
 def _finish(
     reason: Any, text: str, thinking: str | None, output: int | None, longest: int | None
 ) -> FinishReason:
-    """How the reply ended. A reason that says nothing is read from the reply's length."""
+    """How the reply ended. An uninformative reason is derived from the reply's length."""
     named = reason.lower() if isinstance(reason, str) else ""
     if named in _BROKEN:
         raise Unreadable(f"the server ended the reply early (finish_reason {reason!r})")
@@ -238,7 +238,7 @@ def _finish(
 
 
 def _named_finish(reason: Any) -> FinishReason | None:
-    """What a finish reason says by its name alone."""
+    """What the name of a finish reason says by itself."""
     named = reason.lower() if isinstance(reason, str) else ""
     if named.startswith("content_filter"):  # "content_filter: PROHIBITED_CONTENT"
         return "content_filter"
@@ -246,7 +246,7 @@ def _named_finish(reason: Any) -> FinishReason | None:
 
 
 def _is_blocked(answer: dict[str, Any]) -> bool:
-    """Whether Gemini, behind a proxy, reports a blocked prompt in place of choices."""
+    """Whether Gemini, behind a proxy, reports a blocked prompt instead of choices."""
     feedback = answer.get("promptFeedback", answer.get("prompt_feedback"))
     if not isinstance(feedback, dict):
         return False

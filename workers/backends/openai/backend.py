@@ -1,9 +1,9 @@
-"""Any server that speaks OpenAI's chat protocol: vLLM's, llama.cpp's, a provider's.
+"""Any server with OpenAI's chat protocol: vLLM's, llama.cpp's, a provider's.
 
-- One request is one try: the library's own retries are off, `workers.core.retry` owns them.
-- An error names the server and what it said, never the key or credentials of the address.
-- What a refusal means is decided in `refusals`, how a reply is read in `answers`.
-- Nothing is sent but what the sweep file names: the library's own environment variables
+- One request is one attempt: the library's own retries are off; `workers.core.retry` does them.
+- An error names the server and its message, but never the key or the credentials of the address.
+- `refusals` decides what a refusal means, and `answers` reads a reply.
+- Only what the sweep file specifies is sent: the library's own environment variables
   (OPENAI_API_KEY, OPENAI_ORG_ID, OPENAI_CUSTOM_HEADERS and others) belong to another server.
 """
 
@@ -58,7 +58,7 @@ _THROTTLES: WeakKeyDictionary[asyncio.AbstractEventLoop, _Throttles] = WeakKeyDi
 
 
 class _Answered(Exception):
-    """An answer in the form of an error: a reply that was withheld, or found invalid."""
+    """An answer that came as an error: a reply that was withheld, or found invalid."""
 
     def __init__(self, done: Completion, message: str) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class _Answered(Exception):
 
 
 class OpenAIBackend(Backend):
-    """Sends calls to one server. `output_tokens` include thinking, as servers count them."""
+    """Sends calls to one server. `output_tokens` includes thinking, as servers count it."""
 
     Options = OpenAIOptions
 
@@ -75,7 +75,7 @@ class OpenAIBackend(Backend):
         return options.sampling.temperature == 0
 
     def __init__(self, options: OpenAIOptions, context: BackendContext) -> None:
-        import openai  # late: a second that every `--help` would pay
+        import openai  # imported late: it takes a second, which every `--help` would pay
 
         self._openai = openai
         self._options = options
@@ -133,7 +133,7 @@ class OpenAIBackend(Backend):
         return Embedded(found.rows, found.input_tokens)
 
     async def check(self, work: Workload) -> str:
-        """Asks for the list of models and makes one call of `work`; raises if that is refused."""
+        """Asks for the list of models and makes one call of `work`. Raises if that is refused."""
         self._waits = False
         try:
             return self._plain(await probe(self, self._options, self._url, work), 1000)
@@ -185,7 +185,7 @@ class OpenAIBackend(Backend):
     async def tried(
         self, call: Call, change: Callable[[dict[str, Any]], None]
     ) -> Completion | refusals.Refusal:
-        """The answer to a call whose request was changed, or why the server refuses it."""
+        """The answer to a modified call, or the reason why the server refuses it."""
         request = self._request(call)
         change(request)
         try:
@@ -198,9 +198,9 @@ class OpenAIBackend(Backend):
     async def _answered(
         self, path: str, request: Callable[[], Awaitable[Any]], read: Callable[[bytes], _T]
     ) -> _T:
-        """What `read` finds in the answer; every error as one of ours, or _Answered.
+        """What `read` finds in the answer. Every error becomes one of ours, or _Answered.
 
-        The causes are cut off: they hold the headers.
+        Causes are cut off, because they hold the headers.
         """
         async with self._gate:
             await self.throttle.over()
@@ -249,7 +249,8 @@ class OpenAIBackend(Backend):
     def _unreadable(
         self, path: str, error: answers.Unreadable, body: bytes, headers: Mapping[str, str]
     ) -> Exception:
-        """A good status with another body comes from a proxy, or a server that comes or goes."""
+        """The error for an unreadable body with a good status: a proxy, or a server starting or
+        stopping."""
         if error.error is not None:
             code = error.error.get("code") if isinstance(error.error, dict) else None
             status = code if isinstance(code, int) and 400 <= code < 600 else 200
@@ -258,7 +259,7 @@ class OpenAIBackend(Backend):
         return EngineDead(self._plain(f"{self._url}{path}: {error.why}: {said}") + self._hint(path))
 
     def _hint(self, path: str) -> str:
-        """What is probably wrong with an address under which nothing answers as it should."""
+        """What is probably wrong with an address that does not answer as expected."""
         if is_versioned(self._url):
             return ""
         return f"; base_url names no version: try {self._plain(self._url)}/v1"
@@ -275,7 +276,7 @@ class OpenAIBackend(Backend):
         return f"{self._url} {self._name}", Load(gate.inside, gate.waiting, 0.0, 0, gate.refused)
 
     def _hold(self, error: EngineOverloaded) -> None:
-        """Has all calls of the model wait where its server asks for that."""
+        """Makes all calls of the model wait if its server asks for that."""
         asked = error.retry_after
         if self._waits and asked and asked <= self.max_wait and self.throttle.hold(asked):
             log.warning("model %s waits %.0f s: %s", self._name, asked, error)
@@ -293,14 +294,17 @@ class OpenAIBackend(Backend):
             )  # fmt: skip
 
     def _plain(self, text: str, most: int = _QUOTED) -> str:
-        """`text` as one short line without secrets. They go first: a cut one would not be found."""
+        """`text` as one short line without secrets.
+
+        Secrets are removed before cutting, because a cut one would not be found.
+        """
         for hidden in self._secrets:
             text = text.replace(hidden, "***")
         return " ".join(repaired(text).split())[: len(self._url) + most]
 
 
 def _client_of(library: Any) -> type[openai.AsyncOpenAI]:
-    """The library's client, without the headers that it takes from the environment."""
+    """The library's client, without the headers that it would take from the environment."""
 
     class Client(library.AsyncOpenAI):
         def __init__(self, *, default_headers: Mapping[str, str], **given: Any) -> None:

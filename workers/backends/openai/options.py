@@ -1,4 +1,4 @@
-"""Options of the backend `openai`, checked where a sweep is planned."""
+"""Options of the backend `openai`, checked when a sweep is planned."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER = re.compile(r"[A-Za-z0-9-]+")
 _VERSIONED = re.compile(r"/v\d")
 MOST_CONNECTIONS = 1000
-"""That the library opens."""
+"""The library's limit."""
 _CALLED = ("/chat/completions", "/completions", "/embeddings", "/models")
 
 
 class OpenAISampling(BaseModel):
-    """How tokens are drawn. `null` leaves a field out, for servers that refuse it."""
+    """Sampling options. `null` leaves a field out, for servers that refuse it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,7 +30,7 @@ class OpenAISampling(BaseModel):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     """Sent instead of `max_tokens`, which newer models of OpenAI refuse."""
     seed: Literal["call"] | None = "call"
-    """Each call has its own seed, which no file sets; `null` sends none."""
+    """Each call has its own seed, which cannot be set here; `null` sends none."""
 
     @model_validator(mode="after")
     def _bounds_once(self) -> Self:
@@ -39,7 +39,7 @@ class OpenAISampling(BaseModel):
         return self
 
     def fields(self, seed: int) -> dict[str, Any]:
-        """The fields of a request."""
+        """The request fields."""
         given = self.model_dump(exclude={"seed"}, exclude_none=True)
         if self.max_completion_tokens is not None:
             given.pop("max_tokens", None)
@@ -47,7 +47,7 @@ class OpenAISampling(BaseModel):
 
     @property
     def longest(self) -> int | None:
-        """The most tokens of a reply, where a bound is sent."""
+        """The token limit of a reply, if one is sent."""
         return self.max_completion_tokens or self.max_tokens
 
 
@@ -64,33 +64,33 @@ def _number_or_auto(value: Any) -> Any:
 
 
 class OpenAIOptions(Options):
-    """Checked where a sweep is planned, so that a missing key is found before anything starts."""
+    """Checked when a sweep is planned, so that a missing key is found before anything starts."""
 
     base_url: str = operational(...)
-    """Up to and including the version: `http://127.0.0.1:8000/v1`."""
+    """The address up to and including the version: `http://127.0.0.1:8000/v1`."""
     model: str
     api_key_env: str | None = operational(None)
-    """Name of the environment variable that holds the key; no key is sent without it."""
+    """Name of the environment variable with the key; without it, no key is sent."""
     headers_env: dict[str, str] = operational({})
-    """Header -> environment variable that holds its value: `OpenAI-Organization: OPENAI_ORG_ID`."""
+    """Header -> environment variable with its value: `OpenAI-Organization: OPENAI_ORG_ID`."""
     timeout: float = operational(300.0, gt=0)
     """Seconds for one request, once it has a connection."""
     max_connections: Annotated[
         Annotated[int, Field(ge=1, le=MOST_CONNECTIONS)] | Literal["auto"],
         BeforeValidator(_number_or_auto),
     ] = operational(256)
-    """Requests at once from one process; the library allows 1,000. `auto` begins with 64, adds as
-    long as the server answers, and takes away when it refuses (HTTP 429)."""
+    """Concurrent requests from one process, 1,000 at most. `auto` begins with 64, adds more as long
+    as the server answers, and removes some when it refuses (HTTP 429)."""
     max_wait: float = operational(600.0, ge=0)
-    """Seconds that a call waits in all because the server asks for it (`Retry-After`)."""
+    """Total seconds that a call waits because the server asks for it (`Retry-After`)."""
     sampling: OpenAISampling = OpenAISampling()
     guided: Literal["json_schema", "none"] = "json_schema"
-    """Whether the reply's schema is sent for guided decoding; without it the JSON is looked for
-    in the reply. Replies are checked anyway."""
+    """Whether the reply's schema is sent for guided decoding; otherwise the JSON is looked for in
+    the reply. Replies are validated in any case."""
     strict: bool | None = True
     """The field `strict` that is sent with the schema; `null` leaves it out."""
     extra_body: Annotated[dict[str, Any], Field(default_factory=dict)]
-    """Further fields of the request, for what only this server knows. No place for secrets."""
+    """Additional request fields that only this server knows. Do not put secrets here."""
 
     @field_validator("extra_body")
     @classmethod
@@ -134,12 +134,12 @@ class OpenAIOptions(Options):
 
 
 def secret(name: str) -> str:
-    """What the environment variable `name` holds; ValueError without its value."""
+    """The value of the environment variable `name`. Raises ValueError if it has none."""
     value = os.environ.get(name, "").strip()
     if not value:
         raise ValueError(f"the environment variable {name} is not set")
     if not (value.isascii() and value.isprintable()):
-        # A header with it would be refused deep below, by an error that repeats the value.
+        # The client would refuse such a header later, with an error that repeats the value.
         raise ValueError(
             f"the environment variable {name} contains characters not allowed in headers"
         )
@@ -147,7 +147,7 @@ def secret(name: str) -> str:
 
 
 def without_login(url: str) -> tuple[str, str]:
-    """The address without credentials, and `user:password` or nothing."""
+    """The address without credentials, and `user:password` or an empty string."""
     parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
     user, _, password = login.partition(":")
@@ -156,14 +156,15 @@ def without_login(url: str) -> tuple[str, str]:
 
 
 def secrets_of(values: list[str], url: str) -> list[str]:
-    """What no message may hold, the longest first. A user's name is secret without a password."""
+    """What no message may contain, longest first. A user name without a password counts
+    as secret."""
     user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
     login = password or user
     return sorted({*values, login, unquote(login)} - {""}, key=len, reverse=True)
 
 
 def is_versioned(url: str) -> bool:
-    """Whether an address names a version of the API, as `/v1`."""
+    """Whether an address contains a version of the API, such as `/v1`."""
     return _VERSIONED.search(urlsplit(url).path) is not None
 
 

@@ -1,9 +1,9 @@
-"""`crsweep doctor` on an `openai` model: what its server lists, and whether one call passes.
+"""`crsweep doctor` for an `openai` model: what its server lists, and whether a call succeeds.
 
-Servers refuse parts of a request that others demand. One real call shows it before a run does:
-with a prompt and the schema of a step of the sweep. What a server refuses is left out and the
-call is tried again, so that all of it is named at once, each with the option that leaves it out.
-Refusals cost nothing; the call that passes costs what it says.
+Servers refuse parts of a request that others require, and only a real call shows this: here, with a
+prompt and the schema of a step of the sweep. Whatever the server refuses is left out and the call
+is repeated, so that all problems are reported at once, each with the option that fixes it. Refused
+calls cost nothing; the successful one has the cost that is printed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Server(Protocol):
 
 
 class _Fix(NamedTuple):
-    """How a request gets past a refusal, and the option that does it in the sweep file."""
+    """How to avoid a refusal, and the option for it in the sweep file."""
 
     field: str
     option: str
@@ -53,7 +53,7 @@ class _Fix(NamedTuple):
 
 
 async def probe(server: _Server, options: OpenAIOptions, url: str, work: Workload) -> str:
-    """One line on what is served. Raises where a call of `work` would be refused."""
+    """One line on what is served. Raises if a call of `work` would be refused."""
     model, listing = options.model, ""
     try:
         served = await server.listed()
@@ -119,7 +119,7 @@ async def _try(server: _Server, options: OpenAIOptions, work: Workload) -> str:
 
 
 def hint_of(said: Refusal, options: OpenAIOptions) -> str:
-    """What an error of a run adds about an option that the server probably refuses; may be ""."""
+    """A hint for an error of a run about an option that the server probably refuses; may be ""."""
     fix = _fix_of(said, options, [])
     if fix is None:
         return ""
@@ -127,7 +127,7 @@ def hint_of(said: Refusal, options: OpenAIOptions) -> str:
 
 
 def _telling(work: Workload) -> Call:
-    """The call that shows most: its schema has the most keywords, its prompt is the shortest."""
+    """The most informative call: the schema with the most keywords, and the shortest prompt."""
     texts = [call for call in work.calls if not isinstance(call, EmbedCall)]
     if not texts:
         return work.calls[0]
@@ -141,7 +141,7 @@ def _telling(work: Workload) -> Call:
 
 
 def _keywords(schema: Any) -> set[str]:
-    """The keywords of a JSON schema, names of properties and definitions left out."""
+    """The keywords of a JSON schema, without names of properties and definitions."""
     if isinstance(schema, list):
         return set[str]().union(*map(_keywords, schema))
     if not isinstance(schema, dict):
@@ -154,14 +154,14 @@ def _keywords(schema: Any) -> set[str]:
 
 
 def _some(served: list[str], model: str) -> str:
-    """Some names of models, the sweep's first."""
+    """Some model names, the sweep's first."""
     names = sorted(served, key=lambda name: not _lists([name], model))
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more or "no model"
 
 
 def _fix_of(said: Refusal, options: OpenAIOptions, tried: list[str]) -> _Fix | None:
-    """What gets past a refusal, if it is known and was not tried yet."""
+    """The fix for a refusal, if it is known and has not been tried yet."""
     words, sampling = f"{said.message} {said.words}", options.sampling
     if said.status not in (400, 422, 500, 501):
         return None
@@ -184,7 +184,7 @@ def _fix_of(said: Refusal, options: OpenAIOptions, tried: list[str]) -> _Fix | N
     fields = {fix.field for fix in found}
     if {"temperature", "top_p"} <= fields and re.search(r"\bboth\b|only one|not together", words):
         found = [fix for fix in found if fix.field != "temperature"]
-    # What the server itself names as the cause goes first, a schema's own words last.
+    # The server's own statement of the cause comes first, words from the schema last.
     found.sort(key=lambda fix: (fix.field not in said.about, fix.field.startswith("the ")))
     return next((fix for fix in found if fix.field not in tried), None)
 

@@ -1,9 +1,9 @@
 """What a server's refusal means. Servers word the same fault differently; here it gets one class.
 
-- `read` gathers what an error says: its message, its codes, all of its words, and how long to wait.
-- `refusal_of` decides. The order matters: a filter and an overflow are about this one prompt,
-  everything below them is infrastructure.
-- Words are searched only in what the server says itself, not where it echoes the request.
+- `read` collects what an error says: its message, its codes, all of its text, and how long to wait.
+- `refusal_of` decides. The order matters: content filters and context overflows concern this one
+  prompt; everything after them is infrastructure.
+- Only the server's own text is searched, not the parts that echo the request.
 """
 
 from __future__ import annotations
@@ -191,21 +191,22 @@ class Refusal(NamedTuple):
 
     status: int
     message: str
-    """What it says to people."""
+    """The message for people."""
     codes: frozenset[str]
-    """Its codes and types, in lower case, those of nested errors too."""
+    """Its codes and types, in lower case, including those of nested errors."""
     words: str
-    """All that it says, echoes of the request left out."""
+    """All of its text, without echoes of the request."""
     wait: float | None = None
-    """Seconds after which it may be tried again, where the server says so."""
+    """Seconds until a retry, if the server says so."""
     about: frozenset[str] = frozenset()
-    """Fields of the request that it names as the cause."""
+    """Request fields that it names as the cause."""
     generated: str = ""
-    """What the model had written, where the error repeats it."""
+    """What the model had written, if the error repeats it."""
 
 
 def read(status: int, body: bytes, headers: Mapping[str, str], now: datetime) -> Refusal:
-    """What an error says. `now` is this machine's time, for dates that the server names."""
+    """Collects what an error says. `now` is this machine's time, for dates that the
+    server names."""
     text = repaired(body.decode("utf-8-sig", errors="replace"))
     found = parsed(text)
     strings = list(_strings(found))
@@ -231,10 +232,10 @@ def read(status: int, body: bytes, headers: Mapping[str, str], now: datetime) ->
 
 
 def refusal_of(said: Refusal, message: str) -> CrsweepError | Completion:
-    """The error that `said` means, with `message` as its words.
+    """The error for `said`, with `message` as its text.
 
-    Some are answers in the form of an error: a content filter that withheld the reply, and a reply
-    that the server found invalid.
+    Some are answers in the form of an error: a reply withheld by a content filter, or found invalid
+    by the server.
     """
     status, words = said.status, said.words
     if status in (200, 400, 403, 422, 451, 500) and (
@@ -277,7 +278,7 @@ def _overflows(said: Refusal) -> bool:
 
 
 def _resets(said: Refusal) -> bool:
-    """Whether a quota comes back by itself: Google words a rate limit like an empty account."""
+    """Whether a quota renews by itself: Google words a rate limit like an empty account."""
     return said.wait is not None or "resource_exhausted" in said.codes
 
 
@@ -290,7 +291,7 @@ def parsed(text: str) -> Any:
 
 
 def _strings(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Each string of an error's body with its key; JSON in a string is read as well."""
+    """Each string in an error's body with its key; JSON inside strings is read as well."""
     stack, count = [(key, value, depth)], 0
     while stack and count < _MOST_STRINGS:
         key, value, depth = stack.pop()
@@ -312,7 +313,7 @@ def _strings(value: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, s
 
 
 def _message(body: Any) -> str:
-    """The message of an error's body, as far as there is one."""
+    """The message of an error's body, if there is one."""
     if isinstance(body, list) and body:
         return "; ".join(filter(None, (_message(part) for part in body[:3])))
     if not isinstance(body, dict):
@@ -350,7 +351,7 @@ def _about(body: Any) -> Iterator[str]:
 
 
 def _wait(headers: Mapping[str, str], body: Any, words: str, now: datetime) -> float | None:
-    """Seconds that a server asks to wait, from its headers, else from its words."""
+    """Seconds to wait according to the headers, or else the text."""
     waits = [
         _scaled(headers.get("retry-after-ms"), 0.001),
         _retry_after(headers, now),
@@ -378,12 +379,12 @@ def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     if value is None or seconds is not None:
         return seconds
     until = _date(value)
-    # By the server's own clock, where it says what that shows.
+    # By the server's own clock, if a header shows it.
     return (until - (_date(headers.get("date", "")) or now)).total_seconds() if until else None
 
 
 def _reset(headers: Mapping[str, str], of: str, now: datetime) -> float | None:
-    """When a limit that is used up begins again: seconds, a duration, or a moment since 1970."""
+    """When an exhausted limit renews: seconds, a duration, or a Unix time."""
     if _scaled(headers.get(f"x-ratelimit-remaining{of}"), 1.0) != 0:
         return None
     value = headers.get(f"x-ratelimit-reset{of}", "")

@@ -1,21 +1,22 @@
 """The generic rules: deterministic answers to steps, without a model.
 
-They serve plumbing, tests of the statistics against a known truth, and planning. A rule is
-picked by the step's `kind`; it works on what the prompt shows and on nothing else, so its
-skill never rests on a field that a model could not read (`PromptView`). Fields have meaning by
-name:
+They serve for checking that a sweep works, for testing the statistics against a known truth, and
+for planning. The step's `kind` selects the rule; it uses only what the prompt shows, so its skill
+never depends on a field that a model could not read (`PromptView`).
 
-- `conversation`: messages; `history`: items liked before; `items`: what is on the table
-- `options`: names to choose among; `preferences`: what is known of the user's wishes, in words
-- `target`, `targets`: the items that the speaker wants; `wishes`: facts that an item needs so that
-  the speaker wants it; `facts`: what the speaker may tell (if there are none, its wishes)
+Fields are interpreted by name:
+
+- `conversation`: messages; `history`: items liked before; `items`: the items to choose from
+- `options`: names to choose among; `preferences`: the user's known wishes, as text
+- `target`, `targets`: the items that the speaker wants; `wishes`: facts that an item needs for the
+  speaker to want it; `facts`: what the speaker may say (without them, its wishes)
 - `attributes`: what may be asked about; `question`: the question to ask; `limit`: how many
-- `table`: the table (`agents.core.tables`) to write a query for
+- `table`: the table (`agents.core.tables`) to query
 
-Other fields do not matter to a rule. A reply is then filled in by the types of its schema:
-text, one of several options (the first acts, the last holds back), titles, numbers, flags. A
-list of whole numbers holds places, from 1, on the table: of the items, else of the `options`. A
-list of other numbers holds the amounts of money ($12.50) that the user named last.
+Rules ignore other fields. A reply is then filled in by the types of its schema: text, one of
+several options (the first acts, the last holds back), titles, numbers, flags. A list of whole
+numbers holds places, counted from 1, among the items or else the `options`. A list of other numbers
+holds the amounts of money ($12.50) that the user named last.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Rules:
         return answer
 
     def decide(self, view: PromptView, seed: int) -> Answer:
-        """Acts when what is on the table is right, or when few enough items fit the words."""
+        """Acts if a wanted item is available, or if few enough items match the conversation."""
         wanted = self._wanted(view)
         if wanted is not None:
             return Answer(acts=bool(wanted))
@@ -65,7 +66,7 @@ class Rules:
         return Answer(acts=acts, text=f"The user wants {', '.join(stated) or 'something'}.")
 
     def choose(self, view: PromptView, seed: int) -> Answer:
-        """Takes what is wanted if it is on the table, else what fits the words."""
+        """Chooses what is wanted if it is available, otherwise what matches the conversation."""
         if view.options and not view.targets:
             return _named(view)
         wanted = self._wanted(view)
@@ -79,7 +80,7 @@ class Rules:
         return Answer(acts=bool(fits), names=titles, numbers=fits)
 
     def rank(self, view: PromptView, seed: int) -> Answer:
-        """Orders what is on the table, or what it remembers, by the words and the past."""
+        """Ranks the available or remembered items by the conversation and the history."""
         stated = self._stated(view)
         limit = view.limit or _NAMED
         if view.items:
@@ -99,9 +100,9 @@ class Rules:
         return Answer(acts=bool(stated), names=stated, text=", ".join(stated) or "nothing yet")
 
     def group(self, view: PromptView, seed: int) -> Answer:
-        """Puts items together by a value, options by a word, that most of them share.
+        """Groups items by a value, or options by a word, that most of them share.
 
-        A value that all items share splits nothing; a word that all options share names them.
+        A value that all items share separates nothing; a word that all options share names them.
         """
         if view.items:
             labels = [plain_words(i.values) or _words(i.title) for i in view.items]
@@ -116,7 +117,7 @@ class Rules:
         return Answer(names=stated, text=f"Known so far: {', '.join(stated) or 'nothing'}.")
 
     def ask(self, view: PromptView, seed: int) -> Answer:
-        """Asks about an attribute that has not come up."""
+        """Asks about an attribute that has not been mentioned."""
         said = " ".join(m.text for m in view.conversation)
         choices = view.attributes or self.knowledge.attribute_names
         fresh = [name for name in choices if not _says(said, name)] or list(choices)
@@ -134,13 +135,14 @@ class Rules:
         return Answer(text=self._tell(view))
 
     def score(self, view: PromptView, seed: int) -> Answer:
-        """The share of the items on the table that fit the words, as a number."""
+        """The share of the available items that match the conversation, as a number."""
         return Answer(share=_share_fitting(view.items, self._stated(view), self.knowledge))
 
     def query(self, view: PromptView, seed: int) -> Answer:
-        """One SELECT of the table's first column for the values on view that the words name.
+        """One SELECT of the table's first column for the shown values that the conversation
+        mentions.
 
-        All conditions at once; the whole table where the words name no value that is shown.
+        It combines all conditions; if no shown value is mentioned, it selects the whole table.
         """
         if view.table is None or not view.table.columns:
             return Answer(acts=False, text="There is no table to query.")
@@ -163,7 +165,8 @@ class Rules:
         return tuple(dict.fromkeys(phrases))
 
     def _wanted(self, view: PromptView) -> list[int] | None:
-        """Places on the table, from 1, of what the speaker wants; None if it wants nothing."""
+        """Places, from 1, of the available items that the speaker wants; None if it
+        wants nothing."""
         if view.targets:
             titles = {normalise(target.title) for target in view.targets if target.title}
             return [n for n, i in enumerate(view.items, 1) if normalise(i.title) in titles]
@@ -195,7 +198,7 @@ def _amounts(view: PromptView) -> tuple[float, ...]:
 
 
 def _says(text: str, phrase: str) -> bool:
-    """Whether `text` contains `phrase` as whole words: "1990s" does not say "1990"."""
+    """Whether `text` contains `phrase` as whole words: "1990s" does not contain "1990"."""
     at = text.find(phrase)
     while at >= 0:
         end = at + len(phrase)
@@ -206,7 +209,7 @@ def _says(text: str, phrase: str) -> bool:
 
 
 def _named(view: PromptView) -> Answer:
-    """The options that the user's words name, those named most often first."""
+    """The options that the user mentioned, the most frequent first."""
     said = plain_words(m.text for m in view.conversation if m.speaker == "user")
     times = {
         number: sum(f" {text} ".count(f" {option} ") for text in said)
@@ -224,9 +227,9 @@ def _words(text: str) -> list[str]:
 
 
 def _shared(labels: Sequence[Collection[str]], most: int) -> list[Group]:
-    """Groups of those (by place, from 1) that share a label, the most shared label first.
+    """Groups (by place, from 1) that share a label, the most common label first.
 
-    A label of fewer than two or of more than `most` makes no group.
+    A label shared by fewer than two or more than `most` makes no group.
     """
     groups: list[Group] = []
     left = dict(enumerate(labels, 1))

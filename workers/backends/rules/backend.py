@@ -1,4 +1,5 @@
-"""The backend that needs no weights: the generic rules of `workers.backends.rules.answers`."""
+"""The backend that needs no model weights: the generic rules of
+`workers.backends.rules.answers`."""
 
 from __future__ import annotations
 
@@ -28,13 +29,13 @@ _CHARACTERS_A_TOKEN = 4  # the usual rule of thumb for English
 
 class _Options(Options):
     skill: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Chance that the rule's answer is used, instead of a random valid reply of the schema."""
+    """Probability that the rule's answer is used instead of a random valid reply."""
     knowledge: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of the catalogue that it remembers unshown."""
+    """Share of the catalogue that it remembers without being shown."""
 
 
 class RulesBackend(Backend):
-    """Answers in the process that asks. Its token counts are characters over four."""
+    """Answers in the calling process. Its token counts are characters divided by four."""
 
     Options = _Options
     wants_shown = True
@@ -56,7 +57,8 @@ class RulesBackend(Backend):
         return Completion(text, "stop", _tokens(prompt), _tokens(len(text)))
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
-        """Bags of words: each word adds 1 or -1 to one of 128 dimensions, both by its hash."""
+        """Bags of words: each word adds 1 or -1 to one of 128 dimensions, both chosen
+        by its hash."""
         vectors = np.zeros((len(texts), _EMBEDDED_IN), np.float32)
         for row, words in zip(vectors, texts, strict=True):
             for word in _WORD.findall(words.lower()):

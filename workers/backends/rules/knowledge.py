@@ -16,10 +16,10 @@ _HISTORY_WEIGHT = 0.02  # taste from the past only orders what the words leave e
 
 
 class Knowledge:
-    """The share of a catalogue that a model remembers unshown, and what it makes of words.
+    """The share of a catalogue that a model remembers, and how it matches text.
 
-    Which items are remembered depends on the title alone, so a model of more knowledge
-    remembers all that one of less does.
+    Which items are remembered depends only on the title, so a model with more knowledge remembers
+    everything that one with less does.
     """
 
     def __init__(self, catalogue: Catalogue, share: float) -> None:
@@ -45,7 +45,7 @@ class Knowledge:
         seed: int,
         k: int,
     ) -> list[str]:
-        """The `k` remembered titles that fit best what was `stated`, then what was `liked`."""
+        """The `k` remembered titles that best match what was `stated`, then what was `liked`."""
         offset = seed % len(self.titles)
         scores = self._scores(stated)[0] + self._taste(liked)
         scores += self._jitter[offset : offset + len(self.titles)]
@@ -58,7 +58,7 @@ class Knowledge:
         return [self.titles[i] for i in best if scores[i] > -np.inf]
 
     def fitting(self, stated: tuple[str, ...]) -> int:
-        """How many remembered items fit what was stated as well as the best one does."""
+        """How many remembered items match what was stated as well as the best one."""
         return self._scores(stated)[1]
 
     def _score(self, stated: tuple[str, ...]) -> tuple[np.ndarray, int]:
@@ -83,5 +83,5 @@ class Knowledge:
 
 @lru_cache(maxsize=262144)
 def _unit_hash(text: str) -> float:
-    """A number in [0, 1) that depends on `text` alone."""
+    """A number in [0, 1) that depends only on `text`."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / 2**56

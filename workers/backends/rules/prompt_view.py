@@ -1,4 +1,4 @@
-"""What a rule may know: the fields of a prompt, as far as the prompt shows them."""
+"""What a rule may know: the fields of a prompt, restricted to what the prompt shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agents.core.tables import Column
 
 
 class SeenItem(NamedTuple):
-    """An item as far as the prompt shows it."""
+    """An item, as far as the prompt shows it."""
 
     title: str
     values: tuple[str, ...]
@@ -37,9 +37,9 @@ class SeenTable(NamedTuple):
 
 
 class PromptView:
-    """What a rule may know: the fields of a prompt, cut down to what the prompt shows.
+    """The fields of a prompt, restricted to what it shows.
 
-    A leaf is in it if the template read it and the prompt holds it. Fields are looked at when a
+    A leaf is visible if the template read it and the prompt contains it. Fields are examined when a
     rule asks for them.
     """
 
@@ -55,7 +55,7 @@ class PromptView:
 
     @cached_property
     def shown_before(self) -> tuple[str, ...]:
-        """Titles of the items that came with the messages of the conversation."""
+        """Titles of the items shown with the messages of the conversation."""
         messages = self._field("conversation") or ()
         visible = (m for m in messages if m.shown and (id(m), "shown") in self._pairs)
         return tuple(t for m in visible for i in m.shown if (t := self._text(i, "title")))
@@ -70,7 +70,7 @@ class PromptView:
 
     @cached_property
     def targets(self) -> tuple[SeenItem, ...]:
-        """What the speaker is looking for, also where its title is not shown."""
+        """The items that the speaker wants, even if their titles are not shown."""
         target = self._field("target")
         several = self._field("targets") or ()
         return tuple(map(self._item, several if target is None else (target, *several)))

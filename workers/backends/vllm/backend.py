@@ -1,4 +1,4 @@
-"""The backend `vllm`: open models on engines of ours, for any role."""
+"""The backend `vllm`: open models on our own engines, for any role."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HUB_PLACES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
 
 class VLLMBackend(Backend):
-    """Sends calls to the replicas of one engine. `output_tokens` include thinking."""
+    """Sends calls to the replicas of one engine. `output_tokens` includes thinking."""
 
     Options = VLLMOptions
     version = 2  # 2: fields in the schema's order, no whitespace between JSON tokens
@@ -48,7 +48,7 @@ class VLLMBackend(Backend):
 
     @classmethod
     def engine(cls, options: VLLMOptions, label: str, cpu: bool) -> EngineSpec:
-        """The engine that serves these options; `cpu` says that there is no GPU."""
+        """The engine that serves these options; `cpu` means that there is no GPU."""
         return EngineSpec(
             key=options.engine_key(),
             label=label,
@@ -88,12 +88,12 @@ class VLLMBackend(Backend):
             own = {**self._options.sampling.for_engine(), "temperature": call.temperature}
             sampling = json.dumps(own, sort_keys=True)
         request = Request(call.messages_json, schema, call.seed, sampling, self._thinking_end)
-        # All calls of one user and seed go one way: their prefixes are in that replica's cache.
+        # All calls of one user and seed go to the same replica, whose cache holds their prefixes.
         return await self._client.ask(f"{call.sampling}/{call.scope}", request)
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         self._must_be("embed")
-        # Texts that are embedded have no growing prefix: each goes wherever there is room.
+        # Embedded texts have no growing prefix, so each goes to any replica with room.
         found = await asyncio.gather(
             *(self._client.ask(text, EmbedRequest(text)) for text in texts)
         )

@@ -1,13 +1,14 @@
-"""How a process that runs dialogues reaches the engines.
+"""How a process that plays dialogues reaches the engines.
 
-- `Engines` knows every engine of the run; the driver informs it when replicas come and go.
+- `Engines` knows every engine of the run; the driver informs it when replicas come up or go away.
 - `EngineClient` sends the calls of one engine: routing, back-pressure, quarantine.
-- `_Link` sends calls to one replica, in micro-batches; the replica pushes each reply as it ends.
+- `_Link` sends calls to one replica, in micro-batches; the replica pushes each reply when it is
+  done.
 
-A call never waits in the replica: each process has its share of `max_inflight`, and beyond that
-its calls wait here, first come first served. A place in a replica is free again when the replica
-has answered, also where the dialogue that asked has ended meanwhile. So a process that reads slowly
-has at most its share of replies waiting for it in the replica.
+A call never waits in the replica: each process has its share of `max_inflight`, and further calls
+wait here, first come, first served. A slot in a replica is free again once the replica has
+answered, even if the dialogue that asked has ended in the meantime. So a process that reads slowly
+has at most its share of replies waiting in the replica.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ Dial = Callable[[Any, Receiver], Awaitable[Connection]]
 
 @dataclass(frozen=True)
 class ReplicaRef:
-    """A replica that is ready. A restarted one is another incarnation, at another address."""
+    """A replica that is ready. After a restart it is another incarnation, at another address."""
 
     index: int
     incarnation: str
@@ -53,29 +54,29 @@ class ReplicaRef:
 
 @dataclass(frozen=True)
 class EngineView:
-    """What the driver reports of one engine: its ready replicas, or why there will be none."""
+    """What the driver reports about an engine: its ready replicas, or why it will have none."""
 
     replicas: tuple[ReplicaRef, ...] = ()
     failed: str = ""
 
 
 EngineViews = Mapping[str, EngineView]
-"""By key of the engine."""
+"""By engine key."""
 
 
 @dataclass
 class Losses:
-    """What the deaths of replicas cost one process."""
+    """What lost replicas cost one process."""
 
     calls: int = 0
-    """Calls that were in a replica when it was lost, and were tried again."""
+    """Calls that were in a replica when it was lost, and were retried."""
     seconds: float = 0.0
-    """How long they had been there, in sum."""
+    """The total time they had spent there."""
     quarantined: int = 0
 
 
 class Engines:
-    """All engines of a run, in one of the `processes` that call them."""
+    """All engines of a run, as seen by one of the `processes` that call them."""
 
     def __init__(self, processes: int, dial: Dial) -> None:
         self._processes, self._dial = processes, dial
@@ -95,7 +96,7 @@ class Engines:
         return self._clients[key]
 
     def share(self, processes: int) -> None:
-        """From now on `processes` call the engines."""
+        """Sets the number of `processes` that call the engines."""
         self._processes = processes
         for key, client in self._clients.items():
             client.room = self._room(key)
@@ -105,13 +106,13 @@ class Engines:
         return max(1, -(-self._most[key] // self._processes))
 
     def update(self, view: EngineViews) -> None:
-        """What the driver sees now."""
+        """Takes the driver's current view."""
         self._view = view
         for key, client in self._clients.items():
             client.update(view.get(key, EngineView()))
 
     def losses(self) -> Losses:
-        """Sums over all engines."""
+        """Totals over all engines."""
         found = Losses()
         for client in self._clients.values():
             found.calls += client.losses.calls
@@ -120,7 +121,7 @@ class Engines:
         return found
 
     def loads(self) -> dict[str, Load]:
-        """Of each engine that serves, by key: the calls of this process that wait for a place."""
+        """By key of each serving engine: the calls of this process that wait for a slot."""
         return {
             key: Load(waiting=client.waiting)
             for key, client in self._clients.items()
@@ -128,7 +129,7 @@ class Engines:
         }
 
     def wanted(self) -> frozenset[str]:
-        """Keys of the engines that calls wait for and that are not up."""
+        """Keys of engines that calls wait for and that are not up."""
         return frozenset(key for key, client in self._clients.items() if client.wanted)
 
     async def close(self) -> None:
@@ -137,7 +138,7 @@ class Engines:
 
 
 class EngineClient:
-    """Sends calls to the replicas of one engine. `room` is the most at once in each of them."""
+    """Sends calls to the replicas of one engine, at most `room` at once to each of them."""
 
     def __init__(self, label: str, room: int, dial: Dial) -> None:
         self.room = room
@@ -147,18 +148,18 @@ class EngineClient:
         self._links: dict[int, _Link] = {}
         self._ring = Ring(())
         self.up_since = 0.0
-        """When replicas came up after there was none, by `time.monotonic`."""
+        """When replicas came up again, by `time.monotonic`."""
         self._failed = ""
         self._waiting: deque[_Call] = deque()
         self._deaths: defaultdict[bytes, set[str]] = defaultdict(set)
-        """The incarnations that died with a call in them. Equal calls share their fate."""
+        """The incarnations that died with a call in them. Equal calls are treated as one."""
         self._quarantined: dict[bytes, str] = {}
         self._solo = asyncio.Semaphore(1)
         self._news = asyncio.Event()
         self._awaited = 0
 
     def update(self, view: EngineView) -> None:
-        """Takes over which replicas are ready. A lost one that has come back is a new link."""
+        """Takes the ready replicas. A lost one that has come back gets a new link."""
         self._failed = view.failed
         there = {ref.index: ref for ref in view.replicas}
         for index, link in list(self._links.items()):
@@ -173,10 +174,11 @@ class EngineClient:
         self._renew()
 
     async def ask(self, route: str, request: Request | EmbedRequest) -> Completion | Vector:
-        """One reply. `route` decides which replica; equal ones meet in one KV cache.
+        """Returns one reply. Calls with the same `route` go to the same replica and share its KV
+        cache.
 
-        Raises ReplicaLost when the replica dies with the call in it, EngineRefused when the
-        engine has failed for good, and the errors of the call itself.
+        Raises ReplicaLost if the replica dies with the call in it, EngineRefused if the engine has
+        failed for good, and the errors of the call itself.
         """
         name = _digest(request) if self._deaths else b""
         if len(self._deaths.get(name, ())) < _INNOCENT_DEATHS:
@@ -191,7 +193,8 @@ class EngineClient:
         return reply
 
     async def fingerprints(self) -> frozenset[str]:
-        """Of all replicas, as soon as one is there. EngineRefused when none will be."""
+        """The fingerprints of all replicas, once one is up. Raises EngineRefused if
+        none will be."""
         while not self._links:
             if self._failed:
                 raise EngineRefused(f"{self.label}: {self._failed}")
@@ -210,11 +213,11 @@ class EngineClient:
 
     @property
     def waiting(self) -> int:
-        """Calls that wait in this process for a place in a replica."""
+        """The number of calls in this process that wait for a slot."""
         return len(self._waiting)
 
     async def close(self) -> None:
-        """Lets go of all replicas. Nothing can be asked any more."""
+        """Disconnects from all replicas. No further calls are possible."""
         self.update(EngineView(failed="this process ends"))
         await asyncio.sleep(0)  # tasks that were cancelled end
 
@@ -232,7 +235,7 @@ class EngineClient:
 
     def _note_death(self, call: _Call, error: ReplicaLost) -> None:
         if call.state == "waiting":
-            return  # it had not left this process
+            return  # it was never sent
         self.losses.calls += 1
         self.losses.seconds += time.monotonic() - call.since
         if call.state == "begun":
@@ -247,10 +250,10 @@ class EngineClient:
             self._deaths[_digest(call.request)].add(call.incarnation)
 
     def note_lost(self, link: _Link) -> None:
-        """Sends further calls to other replicas than that of a link that is lost."""
+        """Routes further calls to replicas other than the one whose link is lost."""
         self._renew()
         if self._links.get(link.ref.index) is link:
-            # The driver will say what became of it; if it says nothing, only the connection broke.
+            # The driver reports whether it died; without a report, only the connection broke.
             asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._try_again, link)
 
     def _try_again(self, link: _Link) -> None:
@@ -259,7 +262,7 @@ class EngineClient:
             self._renew()
 
     def _renew(self) -> None:
-        """Rebuilds the ring of replicas that are alive."""
+        """Rebuilds the ring of live replicas."""
         was_up = self._ring.size > 0
         self._ring = Ring(index for index, link in self._links.items() if not link.is_lost)
         if self._ring.size and not was_up:
@@ -267,7 +270,7 @@ class EngineClient:
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Sends calls that wait, as far as there is room, in the order in which they came."""
+        """Sends waiting calls in order, as far as there is room."""
         while self._waiting and (self._ring.size or self._failed):
             call = self._waiting[0]
             if call.reply.done():
@@ -285,12 +288,12 @@ class EngineClient:
 
 
 State = Literal["waiting", "sent", "begun"]
-"""Of a call: still in this process, sent to the replica, and alone in the engine."""
+"""The state of a call: still in this process, sent to the replica, or alone in the engine."""
 
 
 @dataclass(eq=False)
 class _Call:
-    """A call that waits here, or is in a replica. `reply` ends with its reply, or an error."""
+    """A call that waits here or is in a replica. `reply` ends with its reply or an error."""
 
     route: str
     request: Request | EmbedRequest
@@ -302,7 +305,7 @@ class _Call:
 
 
 class _Link:
-    """The connection to one replica, until it is lost. `calls` are those it has not answered."""
+    """The connection to one replica, until it is lost. `calls` are unanswered."""
 
     def __init__(self, ref: ReplicaRef, dial: Dial, owner: EngineClient) -> None:
         self.ref = ref
@@ -315,7 +318,7 @@ class _Link:
         self._connecting = asyncio.create_task(self._connect(dial))
 
     def send(self, call: _Call) -> None:
-        """Sends a call with all others of this turn of the loop."""
+        """Sends a call together with all others of this iteration of the loop."""
         call.incarnation, call.since = self.ref.incarnation, time.monotonic()
         self._numbers += 1
         self.calls[self._numbers] = call
@@ -335,7 +338,7 @@ class _Link:
         if self.is_lost:
             return
         assert self._connection is not None
-        # Draws of one step have the same prompt: as one object it is pickled once.
+        # Draws of one step share their prompt, so it is pickled only once.
         shared: dict[str, str] = {}
         for number in batch:
             call = self.calls[number]
@@ -347,10 +350,10 @@ class _Link:
             self._connection.send(ClientRequest(number, request, call.solo))
         self._owner.dispatch()
 
-    # What the connection calls.
+    # Called by the connection.
 
     def receive(self, messages: Sequence[ReplicaMessage]) -> None:
-        """Takes over what the replica has pushed."""
+        """Takes a message that the replica has pushed."""
         end = ""
         for message in messages:
             if isinstance(message, Answered):
@@ -365,7 +368,7 @@ class _Link:
             self._owner.dispatch()
 
     def lost(self, cause: str) -> None:
-        """Ends every call that was given to this link with ReplicaLost."""
+        """Ends every call of this link with ReplicaLost."""
         if self.is_lost:
             return
         self.is_lost = True

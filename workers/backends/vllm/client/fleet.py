@@ -1,8 +1,8 @@
-"""The replicas of a run, from the driver's side: loads them, watches them, and says what is up.
+"""The replicas of a run, as the driver sees them: loads them, watches them, and reports what is up.
 
-- Ray restarts a replica that died; the fleet notices, counts, and informs the workers.
-- A replica that restarts again and again without one reply in between uses up its budget.
-- An engine whose replicas have all failed has failed, with the cause of the last.
+- Ray restarts a replica that died; the fleet notices, counts the death, and informs the workers.
+- A replica that keeps restarting without a single reply in between uses up its budget.
+- If all replicas of an engine have failed, the engine has failed, with the cause of the last one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DYING_SECONDS = 10.0  # that a replica has to end itself after its last words
 
 
 class Handle(Protocol):
-    """One replica's actor. Methods raise ReplicaLost."""
+    """The actor of one replica. Methods raise ReplicaLost."""
 
     async def hello(self, known: str | None, wait: float) -> ReplicaStatus: ...
     async def counts(self) -> Counts: ...
@@ -41,7 +41,7 @@ class Handle(Protocol):
 
 @dataclass
 class ReplicaState:
-    """What the driver knows of one replica. Times are monotonic seconds."""
+    """What the driver knows about one replica. Times are monotonic seconds."""
 
     index: int
     handle: Handle
@@ -53,26 +53,27 @@ class ReplicaState:
     """The incarnation whose death was counted last."""
     unproductive: int = 0
     awaited_since: float = field(init=False)
-    """When it was launched, or its last incarnation died."""
+    """When it was launched, or when its last incarnation died."""
     down_since: float | None = None
     down_seconds: float = 0.0
     done: Counts = field(default_factory=Counts)
-    """Of incarnations that are gone, as far as they were seen."""
+    """Totals of earlier incarnations, as far as they were observed."""
     counts: Counts = field(default_factory=Counts)
     load: Load = field(default_factory=Load)
-    """Of the incarnation that is up."""
+    """Of the current incarnation."""
 
     def __post_init__(self) -> None:
         self.awaited_since = self.launched
 
     def is_up_as(self, hello: ReplicaStatus) -> bool:
-        """Whether it is still the incarnation that came up, and well."""
+        """Whether it is still this incarnation, and healthy."""
         known = self.hello.incarnation if self.up and self.hello is not None else None
         return known == hello.incarnation and hello.state == "ready"
 
     def note(self, counts: Counts) -> None:
-        """Takes over what the incarnation that is up has done."""
-        if counts.steps >= self.counts.steps:  # else another has its place, which begins at none
+        """Records what the current incarnation has done."""
+        # otherwise another one has replaced it, which starts from zero
+        if counts.steps >= self.counts.steps:
             self.counts = counts
 
     def away(self) -> float:
@@ -93,23 +94,24 @@ class EngineState:
     deaths: list[str] = field(default_factory=list)
     """Causes, in order."""
     earlier: Counts = field(default_factory=Counts)
-    """Of replicas that were unloaded."""
+    """Totals of unloaded replicas."""
     down_seconds: float = 0.0
     gpu_seconds: float = 0.0
-    """Of replicas that were unloaded."""
+    """Of unloaded replicas."""
     fingerprints: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
-        """Whether every replica is up or has failed, and one at least is up."""
+        """Whether every replica is up or has failed, and at least one is up."""
         return any(r.up for r in self.replicas) and all(r.up or r.failed for r in self.replicas)
 
 
 class Fleet:
-    """All engines of a run. `launch` starts the actor of a replica: (spec, index) -> handle.
+    """All engines of a run.
 
-    `changed` is called whenever the view of the workers changes. Unless they may be `mixed`, all
-    replicas of an engine have the GPU and the vLLM of the first.
+    `launch` starts the actor of a replica: (spec, index) -> handle. `changed` is called whenever
+    the view of the workers changes. Unless `mixed`, all replicas of an engine have the same type of
+    GPU and version of vLLM as the first.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class Fleet:
         """Set whenever an engine changes; the waiting side clears it."""
 
     def view(self) -> EngineViews:
-        """What workers are to know."""
+        """The view that workers need."""
         return {
             key: EngineView(
                 tuple(
@@ -143,7 +145,7 @@ class Fleet:
         }
 
     def load(self, key: str) -> None:
-        """Begins to load an engine. One that has failed once is not tried again in this run."""
+        """Starts loading an engine. One that has failed is not tried again in this run."""
         engine = self.engines[key]
         if engine.loaded or engine.failed:
             return
@@ -152,7 +154,7 @@ class Fleet:
             self.add(key, index)
 
     def add(self, key: str, index: int) -> None:
-        """Begins to load one more replica of an engine that is loaded."""
+        """Starts loading one more replica of a loaded engine."""
         engine = self.engines[key]
         replica = ReplicaState(index, self._launch(engine.spec, index), time.monotonic())
         engine.replicas.append(replica)
@@ -160,13 +162,13 @@ class Fleet:
         self._tasks.setdefault(key, {})[index] = task
 
     def drop(self, key: str, index: int) -> None:
-        """Ends one replica. Calls that are in it are tried again on others."""
+        """Ends one replica. Its calls are retried on others."""
         engine = self.engines[key]
         self._end(engine, next(r for r in engine.replicas if r.index == index))
         self._tell()
 
     def unload(self, key: str) -> None:
-        """Ends the replicas of an engine; it may be loaded again."""
+        """Ends the replicas of an engine, which may be loaded again."""
         engine = self.engines[key]
         for replica in list(engine.replicas):
             self._end(engine, replica)
@@ -193,7 +195,7 @@ class Fleet:
         return bool(engine.failed) or engine.ready
 
     async def refresh(self) -> None:
-        """Asks every replica that is up for its counts, for the last time."""
+        """Asks every live replica for its counts, for the last time."""
 
         async def ask(label: str, replica: ReplicaState) -> None:
             try:
@@ -207,7 +209,7 @@ class Fleet:
         )
 
     def counts(self, key: str) -> Counts:
-        """What all replicas of an engine have done, as far as it was seen."""
+        """What all replicas of an engine have done, as far as it was observed."""
         engine = self.engines[key]
         found = engine.earlier
         for replica in engine.replicas:
@@ -215,7 +217,7 @@ class Fleet:
         return found
 
     def loads(self) -> dict[str, Load]:
-        """What each engine does that serves now, by key; the fullest KV cache of its replicas."""
+        """The load of each serving engine, by key, with the fullest KV cache of its replicas."""
         found: dict[str, Load] = {}
         for key, engine in self.engines.items():
             up = [replica.load for replica in engine.replicas if replica.up]
@@ -224,7 +226,7 @@ class Fleet:
         return found
 
     def gpu_seconds(self) -> float:
-        """GPUs times the seconds that replicas held them: from launch until they are unloaded."""
+        """GPU seconds held by replicas, from launch until unloading."""
         now = time.monotonic()
         return sum(
             e.gpu_seconds + e.spec.gpus * sum(now - r.launched for r in e.replicas)
@@ -232,7 +234,7 @@ class Fleet:
         )
 
     def summary(self, key: str) -> dict[str, Any]:
-        """For the manifest: tokens, prefix-cache hit rate, deaths and what they cost."""
+        """For the manifest: tokens, prefix-cache hit rate, deaths and their cost."""
         engine, counts = self.engines[key], self.counts(key)
         away = engine.down_seconds + sum(r.away() for r in engine.replicas)
         return {
@@ -257,7 +259,7 @@ class Fleet:
         while not replica.failed:
             limit = self._silence if replica.up else max(self._silence, _LOADING_SILENCE_SECONDS)
             try:
-                # Twice half of it: a driver that was held up itself hears the answer then.
+                # Two halves, so that a driver that was delayed still receives the answer.
                 async with asyncio.timeout(limit / 2):
                     hello = await replica.handle.hello(known, _HELLO_SECONDS)
                     if replica.is_up_as(hello):
@@ -280,13 +282,13 @@ class Fleet:
         replica.handle.kill(restart=False)
 
     def _take(self, engine: EngineState, replica: ReplicaState, hello: ReplicaStatus) -> None:
-        if hello.incarnation == replica.counted_death:  # its last words, said twice
+        if hello.incarnation == replica.counted_death:  # a duplicate exit message
             if time.monotonic() - replica.awaited_since > _DYING_SECONDS:
                 replica.handle.kill(restart=True)
             return
         before = replica.hello
         if before is not None and before.incarnation != hello.incarnation:
-            # It came back so quickly that its death was never seen.
+            # It restarted so quickly that its death went unnoticed.
             self._note_death(engine, replica, "its process was replaced")
             if replica.failed:
                 return
@@ -352,7 +354,8 @@ class Fleet:
 
 
 def _other_kind(engine: EngineState, hello: ReplicaStatus) -> str | None:
-    """Why a replica may not serve next to those that are known: another GPU or vLLM."""
+    """Why a replica may not serve next to the known ones: another type of GPU or
+    version of vLLM."""
     for known in engine.fingerprints.values():
         for name in ("device", "vllm"):
             has, expected = hello.details.get(name), known.get(name)

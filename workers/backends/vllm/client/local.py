@@ -1,4 +1,4 @@
-"""Engines in the driver's own process, for the executor `local`: loaded when first asked."""
+"""Engines in the driver's own process, for the executor `local`: loaded on the first call."""
 
 from __future__ import annotations
 
@@ -48,10 +48,12 @@ class LocalEngines:
         return self._clients[key]
 
     def _output(self) -> Path:
-        """Where the engines print; from now on, for good: their processes live as long as we do."""
+        """The file that engines print to. The redirection is permanent: their processes live as
+        long as this one."""
         if self._redirected is None:
             folder = self._log_folder
-            if folder is None or not folder.is_dir():  # nothing is stored: a dialogue is watched
+            # nothing is stored while a dialogue is watched
+            if folder is None or not folder.is_dir():
                 folder = Path(tempfile.gettempdir())
             self._redirected = folder / f"local-{os.getpid()}-engine.log"
             redirect(self._redirected, keep_screen=True)
@@ -59,10 +61,10 @@ class LocalEngines:
         return self._redirected
 
     def update(self, view: EngineViews) -> None:
-        """Nothing comes or goes here."""
+        """Does nothing: engines do not come and go here."""
 
     def losses(self) -> Losses:
-        """Sums over all engines."""
+        """Totals over all engines."""
         found = Losses()
         for client in self._clients.values():
             found.calls += client.losses.calls
@@ -70,12 +72,12 @@ class LocalEngines:
         return found
 
     def loads(self) -> dict[str, Load]:
-        """What each engine does that serves now, by key."""
+        """The load of each serving engine, by key."""
         found = {key: client.load for key, client in self._clients.items()}
         return {key: load for key, load in found.items() if load is not None}
 
     def wanted(self) -> frozenset[str]:
-        """None: the first call starts it."""
+        """Always empty: the first call starts the engine."""
         return frozenset()
 
     async def close(self) -> None:
@@ -84,7 +86,7 @@ class LocalEngines:
 
 
 class _Running(NamedTuple):
-    """An engine that serves. `gone` ends with the cause of its death."""
+    """A serving engine. `gone` ends with the cause of its death."""
 
     engine: VLLMEngine
     gone: asyncio.Future[str]
@@ -107,7 +109,7 @@ class LocalClient:
         self.losses = Losses()
 
     async def ask(self, route: str, request: Request | EmbedRequest) -> Completion | Vector:
-        """One reply; errors as in `clients.EngineClient.ask`."""
+        """Returns one reply; errors as in `clients.EngineClient.ask`."""
         async with self._gate:
             engine, gone, fingerprint = await self._running()
             started = time.monotonic()
@@ -126,7 +128,7 @@ class LocalClient:
 
     @property
     def load(self) -> Load | None:
-        """What the engine does, with the calls that wait here; None while it does not serve."""
+        """The engine's load, including calls that wait here; None while it does not serve."""
         start = self._start
         if start is None or not start.done() or start.cancelled() or start.exception() is not None:
             return None
@@ -134,11 +136,11 @@ class LocalClient:
         return load._replace(waiting=load.waiting + self._gate.waiting)
 
     async def fingerprints(self) -> frozenset[str]:
-        """Of the engine, which is started if need be."""
+        """The engine's fingerprint; starts the engine if necessary."""
         return frozenset({(await self._running()).fingerprint})
 
     def close(self) -> None:
-        """Ends the engine; who asks again starts another."""
+        """Ends the engine. A later call starts a new one."""
         start, self._start = self._start, None
         if start is None:
             return
@@ -152,7 +154,7 @@ class LocalClient:
             raise EngineRefused(f"{self._label}: {self._failed}")
         if self._start is None:
             self._start = asyncio.create_task(self._started())
-        # Shielded: a dialogue that ends must not take along the engine that all wait for.
+        # Shielded: a dialogue that ends must not stop the engine that all others wait for.
         return await asyncio.shield(self._start)
 
     async def _started(self) -> _Running:
@@ -186,7 +188,8 @@ class LocalClient:
 
 
 async def _unless(gone: asyncio.Future[str], answer: Coroutine[Any, Any, T]) -> T:
-    """What `answer` gives, or Death once the engine has `gone`: vLLM may leave a call waiting."""
+    """The result of `answer`, or Death once the engine has `gone`: vLLM may never
+    answer the call."""
     work = asyncio.create_task(answer)
     try:
         await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)

@@ -1,9 +1,9 @@
 """Which replica takes a call: consistent hashing with bounded loads.
 
-The calls of one dialogue share a growing prefix, and the same user opens the same way before
-every agent; so all calls of one (seed, case) go to one replica, whose KV cache holds the prefix.
-When a replica comes or goes, only its share of the dialogues moves. A replica that is loaded
-above its share passes calls on to the next on the ring (Mirrokni, Thorup, Zadimoghaddam 2018).
+The calls of one dialogue share a growing prefix, and a user opens the same way with every agent. So
+all calls of one (seed, case) go to one replica, whose KV cache holds the prefix. If a replica is
+added or removed, only its share of the dialogues moves. A replica that is loaded above its share
+passes calls on to the next on the ring (Mirrokni, Thorup, Zadimoghaddam 2018).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Ring:
         self.size = len(set(self._owners))
 
     def order(self, key: str) -> list[int]:
-        """All replicas, the one to ask first at the front."""
+        """All replicas, in the order of preference for this route."""
         start = bisect.bisect(self._hashes, number(key))
         seen: dict[int, None] = {}
         for step in range(len(self._owners)):
@@ -40,12 +40,12 @@ class Ring:
 
 
 def choose(order: Sequence[int], load: Callable[[int], int], room: int) -> int | None:
-    """The replica of `order` that takes the next call; None where all are full.
+    """The replica of `order` that takes the next call; None if all are full.
 
-    `load` gives the calls that each has now, `room` the most that one may have.
+    `load` gives the current calls of each, `room` the maximum.
     """
     loads = [load(replica) for replica in order]
     share = _SLACK * (sum(loads) + 1) / len(order)
     bound = min(room, max(_LEAST, share))
-    # The least loaded one holds less than its share: None means that all have `room` calls.
+    # The least loaded one is below its share, so None means that all have `room` calls.
     return next((r for r, has in zip(order, loads, strict=True) if has < bound), None)

@@ -1,6 +1,6 @@
-"""One vLLM engine in this process: requests in, completions out, and whether it still lives.
+"""One vLLM engine in this process: requests in, completions out, with liveness checks.
 
-Knows nothing of Ray. An actor (`replica`) or the process of a local run owns one.
+Independent of Ray. An actor (`replica`) or the process of a local run owns one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _FINISHED: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 class Request(NamedTuple):
-    """One generation. Texts that many requests share should be one object: it travels once."""
+    """One generation. Pass a text that many requests share as one object, so that it is
+    sent once."""
 
     messages_json: str
     schema_json: str
@@ -38,11 +39,11 @@ class Request(NamedTuple):
     seed: int
     sampling_json: str
     thinking_end: str
-    """The words that end a reasoning model's thinking; empty: it does not think."""
+    """The text that ends a reasoning model's thinking; empty if it does not think."""
 
 
 class EmbedRequest(NamedTuple):
-    """One text, to be embedded."""
+    """One text to embed."""
 
     text: str
 
@@ -55,11 +56,11 @@ class Vector(NamedTuple):
 
 
 class Death(Exception):
-    """The engine is gone, or hangs; this process can no longer serve."""
+    """The engine is dead or hangs; this process can no longer serve."""
 
 
 class VLLMEngine:
-    """An AsyncLLM, made by `start`. `on_death` is called once, with the cause."""
+    """An AsyncLLM, created by `start`. `on_death` is called once, with the cause."""
 
     def __init__(
         self, llm: Any, spec: EngineSpec, pulse: Watchdog, on_death: Callable[[str], None]
@@ -94,7 +95,7 @@ class VLLMEngine:
         pulse = Watchdog()
         arguments = AsyncEngineArgs(**spec.arguments)
         loop = asyncio.get_running_loop()
-        # In a thread: a model loads for minutes, and the owner must answer meanwhile.
+        # In a thread, because loading takes minutes, and the owner must stay responsive.
         config = await asyncio.to_thread(arguments.create_engine_config)
         pulse.most_tokens = config.scheduler_config.max_num_batched_tokens
 
@@ -111,8 +112,8 @@ class VLLMEngine:
 
         with own_sockets():
             llm = await loop.run_in_executor(None, make)
-            # Its statistics of every token of every request cost a tenth of this process's time.
-            # The scheduler's own, which the watchdog needs, continue.
+            # Statistics for every token cost a tenth of this process's time. The scheduler's own,
+            # which the watchdog needs, stay on.
             llm.log_stats = False
             _count_preemptions(llm.output_processor, pulse)
             engine = cls(llm, spec, pulse, on_death)
@@ -127,7 +128,7 @@ class VLLMEngine:
     async def generate(self, request: Request) -> Completion:
         """One completion. Raises ContextOverflow, EngineRefused, and Death."""
         ids = self._prompt(request.messages_json)
-        params = copy(self._sampling(request.sampling_json))  # vLLM makes a deep one of its own
+        params = copy(self._sampling(request.sampling_json))  # vLLM makes its own deep copy
         longest = params.max_tokens
         if len(ids) + longest > self.context:
             raise ContextOverflow(
@@ -142,7 +143,7 @@ class VLLMEngine:
         return done
 
     async def embed(self, request: EmbedRequest) -> Vector:
-        """The embedding of one text, pooled as the model's files say."""
+        """The embedding of one text, pooled as the model's files specify."""
         from vllm import PoolingParams
 
         ids = self._tokenizer.encode(request.text)
@@ -157,7 +158,7 @@ class VLLMEngine:
         return Vector(data, len(ids))
 
     def fingerprint(self) -> dict[str, Any]:
-        """What served the requests, as far as it may change their outcome on the last bit."""
+        """What served the requests, as far as it can change the last bits of results."""
         import torch
         from vllm import __version__
         from vllm.platforms import current_platform
@@ -180,7 +181,7 @@ class VLLMEngine:
         }
 
     async def reset_prefix_cache(self) -> None:
-        """Forgets every prefix (for measurements)."""
+        """Clears the prefix cache (for measurements)."""
         await self._llm.reset_prefix_cache()
 
     def close(self) -> None:
@@ -191,7 +192,7 @@ class VLLMEngine:
         self._llm.shutdown()
 
     async def _warm_up(self) -> None:
-        """Reads a real prompt and writes real tokens: the first measure of this machine's speed."""
+        """Reads a real prompt and generates real tokens, to measure this machine's speed."""
         length = max(1, min(_WARM_UP_TOKENS, self.context - 8))
         ids = [1 + n % (len(self._tokenizer) - 1) for n in range(length)]
         if self._spec.kind == "embed":
@@ -204,7 +205,7 @@ class VLLMEngine:
         await self._run(ids, params)
 
     async def _run(self, ids: list[int], params: Any) -> Any:
-        """The engine's last output. Errors of the engine are Death; of the request, refusals."""
+        """The engine's last output. Engine errors become Death; request errors become refusals."""
         from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -244,13 +245,13 @@ class VLLMEngine:
         )
 
     def _split(self, choice: Any, end: str) -> tuple[str | None, str, int]:
-        """(thinking, reply, tokens of the thinking) of a reasoning model's words."""
+        """Splits a reasoning model's output into (thinking, reply, tokens of the thinking)."""
         thinking, found, reply = choice.text.partition(end)
         if found:
             count = len(self._tokenizer.encode(thinking + end, add_special_tokens=False))
             return thinking, reply.lstrip(), min(count, len(choice.token_ids))
         if choice.finish_reason == "length":
-            return choice.text, "", len(choice.token_ids)  # it never came to its reply
+            return choice.text, "", len(choice.token_ids)  # it never began its reply
         return None, choice.text, 0
 
     def _chat_ids(self, messages_json: str) -> list[int]:
@@ -265,7 +266,7 @@ class VLLMEngine:
             ) from error
 
     async def _keep_watch(self) -> None:
-        """Ends when the engine does: dead, or without a step within its deadline."""
+        """Returns when the engine is dead, or takes no step within its deadline."""
         while not self._dead:
             await asyncio.sleep(LOOK_EVERY)
             if self._llm.errored:
@@ -287,8 +288,10 @@ class VLLMEngine:
 
 
 def _count_preemptions(processor: Any, pulse: Watchdog) -> None:
-    """Has the pre-emptions counted that outputs of the engine mention; statistics of vLLM would
-    count them too, at the price of those of every token."""
+    """Counts the pre-emptions mentioned in the engine's outputs.
+
+    vLLM's statistics count them too, but at the cost of those for every token.
+    """
     from vllm.v1.engine import EngineCoreEventType
 
     process = processor.process_outputs
@@ -308,7 +311,7 @@ def _count_preemptions(processor: Any, pulse: Watchdog) -> None:
 
 
 def _encoder(tokenizer: Any) -> Callable[[str], list[int]]:
-    """Token ids of a rendered chat. Fast tokenizers are asked directly: twice as quick."""
+    """Token ids of a rendered chat. Fast tokenizers are called directly, which is twice as fast."""
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is None:
         return lambda text: tokenizer.encode(text, add_special_tokens=False)
@@ -316,15 +319,16 @@ def _encoder(tokenizer: Any) -> Callable[[str], list[int]]:
 
 
 def _forget(task: asyncio.Task[None]) -> None:
-    """A failed probe is a death, which the watchdog reports."""
+    """Ignores the error of a failed probe: it is a death, which the watchdog reports."""
     if not task.cancelled() and task.exception() is not None:
         log.warning("probe: %r", task.exception())
 
 
 def clean_environment(offline: bool, cpu_share: int | None) -> None:
-    """Removes what an engine must not inherit, and sets what it needs, before vLLM is imported.
+    """Removes variables that an engine must not inherit, and sets those that it needs.
 
-    `cpu_share` is the number of cores for an engine on the CPU; None where there is a GPU.
+    Call it before vLLM is imported. `cpu_share` is the number of cores for an engine on the CPU;
+    None with a GPU.
     """
     for name in list(os.environ):
         if name.startswith("VLLM_DP_") or name in _NOT_INHERITED:
@@ -335,7 +339,7 @@ def clean_environment(offline: bool, cpu_share: int | None) -> None:
     if cpu_share is not None:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        # The engine's process computes itself. vLLM would start another for that, to set its number
-        # of threads, which is set below: it costs 0.7 GB and, at each start, its imports.
+        # The engine computes in its own process. vLLM would start another one only to set its
+        # number of threads, which is set below; that costs 0.7 GB and the imports at each start.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ["OMP_NUM_THREADS"] = str(cpu_share)  # Ray has set 1: it knows of no CPU here

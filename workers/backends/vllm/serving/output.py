@@ -1,4 +1,4 @@
-"""What an engine's processes print: kept off the screen, and read when one of them fails."""
+"""What an engine's processes print: kept off the screen, and searched when one of them fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.processes import logs
 
 _TAIL = 20_000  # characters of the output that are searched for a cause
 _CAUSE = re.compile(r"^.*?\b((?:\w+\.)*\w*(?:Error|Exception)\b: .*)$", re.M)
-# What vLLM raises in our process says only that there was a cause in another.
+# The error that vLLM raises here only says that the cause is in another process.
 _WRAPPERS = (
     "Engine core initialization failed",
     "EngineDeadError",
@@ -25,10 +25,10 @@ _WRAPPERS = (
 
 
 def redirect(path: Path, *, keep_screen: bool = False) -> None:
-    """Sends what this process and its children print to `path`, where causes can be read.
+    """Sends the output of this process and its children to `path`, where causes can be found.
 
-    With `keep_screen`, what our own Python prints still goes where it went, to new `sys.stdout` and
-    `sys.stderr`.
+    With `keep_screen`, what our own Python prints still goes to the screen, through new
+    `sys.stdout` and `sys.stderr`.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -42,18 +42,18 @@ def redirect(path: Path, *, keep_screen: bool = False) -> None:
 
 
 def _elsewhere(stream: TextIO, number: int) -> TextIO:
-    """A stream like this one that does not go away with the descriptor `number`."""
+    """A copy of this stream that stays valid when the descriptor `number` is replaced."""
     return os.fdopen(
         os.dup(number), "w", buffering=1, encoding=stream.encoding, errors=stream.errors
     )
 
 
 def log_vllm_to(path: Path) -> None:
-    """Sends vLLM's log lines to `path`, of this process and of those that it will start.
+    """Sends vLLM's log lines to `path`, for this process and those that it will start.
 
     vLLM sets up its logging when it is imported and again for each engine, so the stream is named
-    in its environment. In its own processes the name stands for their error output, which
-    `redirect` has given them.
+    in its environment. In its own processes the name means their standard error, which `redirect`
+    has set.
     """
     logs.vllm_stream = path.open("a", encoding="utf-8")
     os.environ["VLLM_LOGGING_STREAM"] = f"ext://{logs.__name__}.vllm_stream"

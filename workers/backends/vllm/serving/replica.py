@@ -1,9 +1,9 @@
-"""The actor that hosts one engine, and what it says to its clients and to the driver.
+"""The actor that hosts one engine, and its communication with clients and the driver.
 
 - Workers connect to it and are pushed their replies (`transport`); the driver calls it through Ray.
-- An engine that dies or hangs takes this process with it (`os._exit`): an actor that outlived
-  its engine would swallow every retry. Ray starts it again.
-- A model that cannot be loaded does not count as a death: the actor stays up and says why.
+- If the engine dies or hangs, this process exits (`os._exit`): an actor that outlived its engine
+  would swallow every retry. Ray restarts it.
+- A model that cannot be loaded does not count as a death: the actor stays up and reports why.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ State = Literal["loading", "ready", "dying", "failed"]
 
 
 class ReplicaStatus(NamedTuple):
-    """What a replica says of itself. `cause` says why it failed or is dying."""
+    """The state that a replica reports. `cause` says why it failed or is dying."""
 
     incarnation: str
     state: State
@@ -59,7 +59,7 @@ class ReplicaStatus(NamedTuple):
     address: Address | None = None
     """Where workers reach it."""
     load: Load = Load()
-    """What its engine does, since the last time that it was asked."""
+    """The engine's load since the last request for it."""
 
 
 class ModelReplica:
@@ -89,9 +89,9 @@ class ModelReplica:
     async def hello(
         self, known: State | None, wait: float, environment: Environment | None = None
     ) -> ReplicaStatus:
-        """Its state, as soon as it is another than `known`, at the latest after `wait` seconds.
+        """Returns its state once it differs from `known`, or after at most `wait` seconds.
 
-        The engine is begun with what `environment` holds: tokens, for weights that need them.
+        Starts the engine with `environment`: tokens, for weights that need them.
         """
         if self._starting is None:
             if environment is not None:
@@ -99,7 +99,7 @@ class ModelReplica:
             self._starting = asyncio.create_task(self._start())
         if self._state == known:
             self._changed.clear()
-            with suppress(TimeoutError):  # nothing has changed, which is an answer too
+            with suppress(TimeoutError):  # nothing changed, which is also an answer
                 await asyncio.wait_for(self._changed.wait(), wait)
         return ReplicaStatus(
             self._incarnation,
@@ -141,7 +141,7 @@ class ModelReplica:
         self._changed.set()
 
     async def _load(self) -> VLLMEngine:
-        """The engine. Memory that the one before it still holds is waited for."""
+        """The engine. Waits for memory that the previous one still holds."""
         end = time.monotonic() + _MEMORY_SECONDS
         while True:
             try:
@@ -157,7 +157,7 @@ class ModelReplica:
         self._state, self._cause = "failed", cause
 
     async def _answer(self, request: Request | EmbedRequest) -> Answer:
-        """The reply to a request of a client, or its error."""
+        """The reply to a client's request, or its error."""
         assert self._engine is not None
         try:
             if isinstance(request, EmbedRequest):
@@ -170,14 +170,15 @@ class ModelReplica:
         except Death as error:
             self._die(str(error))
             return ReplicaLost(str(error))
-        except Exception as error:  # a fault of ours or of vLLM: the call's, not the engine's
+        except Exception as error:  # a bug in crsweep or vLLM: the call fails, not the engine
             log.exception("request failed")
             reply = EngineRefused(f"{self._spec.label}: {type(error).__name__}: {error}")
         self._replied += 1
         return reply
 
     def _on_death(self, cause: str) -> None:
-        """An engine that dies while it starts needs no report: its start fails, with the cause."""
+        """Reports the death. One during startup needs no report, because the start fails with the
+        cause."""
         if self._state == "ready":
             self._die(cause)
 

@@ -1,7 +1,7 @@
-"""Where the sockets between the processes of an engine lie, and that none of them stays behind.
+"""Where the sockets between an engine's processes are, and how they are cleaned up.
 
 vLLM leaves them in the folder for temporary files when it is killed. But a socket needs its name
-only until both ends hold it: once the engine serves, all names can go.
+only until both ends are connected: once the engine serves, all names can be removed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 VARIABLE = "VLLM_RPC_BASE_PATH"
-"""Where vLLM makes its sockets. What it is when a run starts says where our folders lie."""
+"""The folder for vLLM's sockets. Its value at the start of a run determines the parent of ours."""
 
 PREFIX = "crsweep-vllm-"
 _RANDOM = 8  # characters that `mkdtemp` adds
@@ -29,10 +29,11 @@ _stack = ExitStack()
 
 @contextmanager
 def own_sockets() -> Iterator[None]:
-    """For as long as an engine starts, its sockets are made in a folder that goes at the end.
+    """Makes an engine that starts in the block create its sockets in a folder that is removed at
+    the end.
 
-    Engines that start at the same time share it, because vLLM reads its place from the
-    environment, of which a process has one.
+    Engines that start at the same time share it, because vLLM reads it from the environment of the
+    process.
     """
     global _starting
     if _starting == 0:
@@ -60,21 +61,21 @@ def _folder() -> Iterator[None]:
             del os.environ[VARIABLE]
         else:
             os.environ[VARIABLE] = before
-        shutil.rmtree(path, ignore_errors=True)  # an engine that ends removes some itself
+        shutil.rmtree(path, ignore_errors=True)  # an engine removes some itself when it ends
 
 
 def _parent(given: Path) -> Path:
-    """`given`, or `/tmp` where a socket's path would be too long."""
+    """`given`, or `/tmp` if a socket's path would be too long."""
     length = len(os.fsencode(given)) + 1 + len(PREFIX) + _RANDOM + _SOCKET
     return given if length <= _LONGEST else Path("/tmp")
 
 
 def _remove_left(parent: Path) -> None:
-    """Removes the folders of engines that were killed while they started."""
+    """Removes the folders of engines that were killed while starting."""
     for folder in parent.glob(f"{PREFIX}*"):
         try:
             age = time.time() - folder.stat().st_mtime
         except FileNotFoundError:
-            continue  # it is removed while we look
+            continue  # removed by another process in the meantime
         if age > _LEFT_AFTER:
-            shutil.rmtree(folder, ignore_errors=True)  # it may be another user's
+            shutil.rmtree(folder, ignore_errors=True)  # may belong to another user

@@ -1,7 +1,7 @@
-"""What clients and a replica send each other, and the replica's end of these connections.
+"""The messages between clients and a replica, and the replica's end of these connections.
 
-A client sends its requests as they come, and is pushed each answer as soon as it is ready. The
-channel between them gathers what is sent in one turn of an event loop, so bursts share a frame in
+A client sends requests as they come, and each answer is pushed to it when it is ready. The channel
+between them collects what is sent in one iteration of an event loop, so bursts share a frame in
 both directions.
 """
 
@@ -18,7 +18,7 @@ from workers.processes.channel import Connection
 
 
 class ClientRequest(NamedTuple):
-    """One request of a client. While a `solo` one is in the engine, no other solo one is."""
+    """One request of a client. At most one `solo` request is in the engine at a time."""
 
     number: int
     request: Request | EmbedRequest
@@ -36,13 +36,13 @@ class Answered(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """From the replica: a solo request enters the engine now."""
+    """From the replica: a solo request now enters the engine."""
 
     number: int
 
 
 class Dying(NamedTuple):
-    """From the replica: it ends, and answers nothing any more."""
+    """From the replica: it is ending and answers no more requests."""
 
     cause: str
 
@@ -59,13 +59,13 @@ class Clients:
         self.connected: set[ClientConnection] = set()
 
     def accept(self, connection: Connection) -> ClientConnection:
-        """One more client."""
+        """Adds a client."""
         client = ClientConnection(connection, self)
         self.connected.add(client)
         return client
 
     def end(self, cause: str) -> None:
-        """Says to all of them that the replica ends. Nothing is answered after that."""
+        """Notifies all clients that the replica ends. Nothing is answered after that."""
         for client in list(self.connected):
             client.end(cause)
 
@@ -84,7 +84,7 @@ class ClientConnection:
             task.add_done_callback(self._tasks.discard)
 
     def lost(self, cause: str) -> None:
-        """Takes its requests out of the engine: their answers cannot be delivered."""
+        """Removes its requests from the engine, because their answers cannot be delivered."""
         self._clients.connected.discard(self)
         for task in self._tasks:
             task.cancel()

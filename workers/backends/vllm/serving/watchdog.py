@@ -1,8 +1,8 @@
-"""Whether an engine advances, and how fast: learned from every step that it takes.
+"""Decides whether an engine makes progress, based on every step it takes.
 
-A ping says little: an engine can hang while it answers one. What counts is that its scheduler
-takes steps while there is work. How long a step may take follows from the steps seen so far and
-from the tokens that wait, so that a slow engine is not taken for a dead one.
+A ping says little: a hung engine may still answer one. What counts is that its scheduler takes
+steps while there is work. How long a step may take follows from the steps seen so far and from the
+waiting tokens, so that a slow engine is not taken for a dead one.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _PATIENCE = 10.0  # times the slowest that was seen
 _CEILING = 1800.0  # seconds: one slow step (a first compilation) must not excuse a hang for hours
 _PAUSE = 5.0  # seconds between two looks: then this process was held up, and heard of no step
 LOOK_EVERY = 0.5
-"""Seconds between two looks for a stall."""
+"""Seconds between two checks for a stall."""
 
 
 class Counts(NamedTuple):
     """What an engine has done so far.
 
-    Tokens are those of calls that were answered. Prefix counts are tokens looked up and found,
-    steps those of the scheduler; warm-ups are in these.
+    Tokens are those of answered calls. Prefix counts are tokens looked up and found, steps are
+    those of the scheduler; both include warm-ups.
     """
 
     prompt_tokens: int = 0
@@ -36,7 +36,7 @@ class Counts(NamedTuple):
 
 
 class Watchdog:
-    """Hears of each step through `logger`, and of each request through `begin` and `end`."""
+    """Receives each step through `logger`, and each request through `begin` and `end`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -49,21 +49,21 @@ class Watchdog:
         self._load = Load()
 
     def begin(self, name: str, tokens: int) -> None:
-        """A request with a prompt of `tokens` goes to the engine."""
+        """A request with a prompt of `tokens` is given to the engine."""
         if not self._pending:
             self._last = self._clock()  # the clock ran while there was nothing to do
         self._pending[name] = tokens
 
     def end(self, name: str) -> None:
-        """A request is over, whatever became of it."""
+        """A request has ended, for whatever reason."""
         self._pending.pop(name, None)
         if not self._pending:
             self._last = self._clock()
 
     def step(self, queries: int, hits: int) -> None:
-        """The engine took a step; of `queries` tokens of new prompts it knew `hits`."""
+        """The engine took a step; of `queries` tokens of new prompts, `hits` were cached."""
         now = self._clock()
-        # A late one, after the last request has ended, says nothing of how long a step takes.
+        # A late step after the last request says nothing about the duration of steps.
         took = now - self._last if self._pending else 0.0
         self._last = now
         self._slowest_step = max(self._slowest_step * 0.999, took)
@@ -77,23 +77,24 @@ class Watchdog:
         )
 
     def note_load(self, running: int, waiting: int, kv: float) -> None:
-        """What the scheduler holds after a step; `kv` is the share of the KV cache in use."""
+        """Records what the scheduler holds after a step; `kv` is the share of the KV
+        cache in use."""
         self._load = self._load._replace(
             running=running, waiting=waiting, kv=max(self._load.kv, kv)
         )
 
     def note_preempted(self, count: int) -> None:
-        """So many requests lost their place in the KV cache."""
+        """Records that this many requests lost their place in the KV cache."""
         self._load = self._load._replace(preempted=self._load.preempted + count)
 
     def take_load(self) -> Load:
-        """What the engine does now. Its `kv` is the highest since this was last called."""
+        """The engine's current load. Its `kv` is the highest since the previous call."""
         now = self._load if self._pending else self._load._replace(running=0, waiting=0)
         self._load = now._replace(kv=0.0)
         return now
 
     def served(self, prompt_tokens: int, output_tokens: int) -> None:
-        """A call was answered."""
+        """Records that a call was answered."""
         old = self.counts
         self.counts = old._replace(
             prompt_tokens=old.prompt_tokens + prompt_tokens,
@@ -107,10 +108,10 @@ class Watchdog:
         return min(_CEILING, max(_FLOOR, _PATIENCE * slowest))
 
     def stalled(self) -> str:
-        """Why the engine must be taken for hung; empty while it need not be.
+        """Why the engine counts as hung; empty if it does not. Call it every `LOOK_EVERY` seconds.
 
-        Ask it every `LOOK_EVERY` seconds. On a machine with too much to do the looks come late, as
-        the engine's steps do: that time does not count.
+        On an overloaded machine the checks come late, like the engine's steps: that time does not
+        count.
         """
         now = self._clock()
         between, self._looked = now - self._looked, now
@@ -133,7 +134,7 @@ class Watchdog:
         return 0.0 if self._pending else self._clock() - self._last
 
     def logger(self, config: Any, engine_index: int = 0) -> Any:
-        """A stat logger of vLLM that feeds this pulse."""
+        """A stat logger of vLLM that feeds this watchdog."""
         from vllm.v1.metrics.loggers import StatLoggerBase
 
         pulse = self
