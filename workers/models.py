@@ -1,4 +1,4 @@
-"""Models: a declared model of the sweep file, bound to its backend, to retries and the cache."""
+"""Models: a model of the sweep file, bound to its backend, retries and the cache."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ A = TypeVar("A", Completion, Embedded)
 def backend_of(
     spec: ModelSpec, origins: Origins, at: Sequence[str]
 ) -> tuple[type[Backend], Options]:
-    """The backend's class and checked options; UsageError with the place in the sweep file."""
+    """The backend's class and checked options. Raises UsageError with the place in the
+    sweep file."""
     try:
         cls: type[Backend] = plugins.load(BACKENDS, spec.backend, "backend")
     except UsageError as error:
@@ -51,9 +52,9 @@ def backend_of(
 def declare(
     spec: ModelSpec, origins: Origins, at: Sequence[str]
 ) -> Callable[[], Mapping[str, Any]]:
-    """Checks a model's options; what it returns finds the model's identity.
+    """Checks a model's options. Calling the result determines the model's identity.
 
-    That is what decides its answers, as far as the sweep file says.
+    The identity is what decides its answers, as far as the sweep file specifies it.
     """
     cls, options = backend_of(spec, origins, at)
 
@@ -69,8 +70,11 @@ def declare(
 
 @contextmanager
 def building(model: str) -> Iterator[None]:
-    """What keeps a model from being built is of this machine (a key that is not set here, a package
-    that is missing, too many open files), and never the fault of the agent that asks for it."""
+    """Turns errors while a model is built into errors of this machine.
+
+    Examples are a key that is not set here, a missing package, or too many open files. They are
+    never the fault of the agent that asks for the model.
+    """
     try:
         yield
     except UsageError as error:
@@ -85,7 +89,8 @@ def building(model: str) -> Iterator[None]:
 
 
 def _cause(error: Exception) -> str:
-    """A library that meets an unusable proxy or CA file does not say where it was set."""
+    """The cause of an error. A library that meets an unusable proxy or CA file does not say where
+    it was set."""
     try:
         check_transport()
     except UsageError as found:
@@ -94,7 +99,7 @@ def _cause(error: Exception) -> str:
 
 
 def embedding_key(identity: str, texts: Sequence[str]) -> bytes:
-    """Key of an embedding of `texts`, in the same space as `Call.key`."""
+    """The key of an embedding of `texts`, in the same space as `Call.key`."""
     text = canonical(["embed", identity, list(texts)]).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=16).digest()
 
@@ -102,7 +107,7 @@ def embedding_key(identity: str, texts: Sequence[str]) -> bytes:
 class BoundModel:
     """A model as `agents.core.calls.Model`: its backend, with retries and the cache.
 
-    With `strict`, a cached reply counts only if what serves now has the fingerprint of its maker.
+    If `strict`, a cached reply counts only if it has the fingerprint of what serves now.
     """
 
     def __init__(
@@ -132,7 +137,7 @@ class BoundModel:
 
     @property
     def load(self) -> tuple[str, Load] | None:
-        """What its server does with the calls of this process (`Backend.load`)."""
+        """The load that this process puts on its server (`Backend.load`)."""
         return self._backend.load
 
     async def complete(self, call: Call) -> Completion:
@@ -144,14 +149,14 @@ class BoundModel:
         return self._timed(await self._answered(lambda: self._embedded(texts)), asked)
 
     def _timed(self, done: A, asked: float) -> A:
-        """`done`, with how long it waited for an engine to come up; also if another's call did."""
+        """`done` with the time it waited for an engine to come up, even if another's call did."""
         waited = self._backend.up_since - asked
         return done._replace(waited=waited) if waited > 0 else done
 
     async def _answered(self, answer: Callable[[], Awaitable[T]]) -> T:
-        """The answer; every error as one of ours, never as one of the agent that waits for it.
+        """The answer; every error becomes one of ours, never the waiting agent's.
 
-        Once the server has said that it serves no call of this model, none is sent any more.
+        Once the server has said that it serves no call of this model, none is sent anymore.
         """
         try:
             if self._unavailable is not None:
@@ -181,7 +186,7 @@ class BoundModel:
         return done._replace(retries=retries) if retries else done
 
     def _usable(self, done: Completion) -> Completion:
-        """`done` as it can be shown and stored; an impossible count becomes unknown."""
+        """`done` in a form that can be shown and stored; an impossible count becomes unknown."""
         if not isinstance(done.text, str) or done.finish_reason not in _FINISHED:
             raise EngineRefused(
                 f"model {self.name!r}: the backend {self._backend_name!r} gave a reply of the type "

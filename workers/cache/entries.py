@@ -23,8 +23,8 @@ Reply = Completion | Embedded
 
 
 class Damage(NamedTuple):
-    """What a run has met: calls that it paid again since their entries are damaged, and files that
-    cannot be read, or not to their end."""
+    """The damage found in a run: calls that were paid for again, and files that are partly
+    unreadable."""
 
     calls: int = 0
     files: frozenset[str] = frozenset()
@@ -37,7 +37,7 @@ class Damage(NamedTuple):
 
 
 def encode(reply: Reply) -> bytes:
-    """The reply without what is of this one call only (`cached`, `retries`, `waited`)."""
+    """The reply without what belongs only to this one call (`cached`, `retries`, `waited`)."""
     if isinstance(reply, Embedded):
         vectors = np.ascontiguousarray(reply.vectors, np.float32)
         fields: list[Any] = [
@@ -59,12 +59,12 @@ def encode(reply: Reply) -> bytes:
             reply.fingerprint,
         ]
     packed = _pack(fields)
-    assert packed is not None  # as its type hint fears
+    assert packed is not None  # the type stub says Optional
     return packed
 
 
 def decode(data: bytes) -> Reply:
-    """The reply, marked as cached. ValueError if `data` is none."""
+    """The reply, marked as cached. Raises ValueError if `data` is not an entry."""
     try:
         kind, *fields = msgpack.unpackb(data, unicode_errors="surrogatepass")
         if kind == _EMBEDDED:
@@ -82,5 +82,5 @@ def decode(data: bytes) -> Reply:
 
 
 def checksum(key: bytes, data: bytes) -> bytes:
-    """Of an entry under its key: an entry in another's place is damage too."""
+    """The checksum of an entry, keyed with its key, so that a misplaced entry counts as damaged."""
     return hashlib.blake2b(data, key=key, digest_size=SUM, person=_PERSON).digest()

@@ -1,10 +1,10 @@
-"""A pool of slots in one process: hundreds of tasks on one event loop, no barriers.
+"""A pool of slots in one process: hundreds of tasks on one event loop, without barriers.
 
 - A slot takes the next task as soon as its last one ends.
 - Finished attempts are written in bundles: after `FLUSH_ATTEMPTS`, or `FLUSH_SECONDS` after the
-  first of them. While one bundle is being written the next one fills; when that is full too, slots
-  wait, so at most two bundles (256 attempts) of finished work are ever uncommitted.
-- The outcome of an attempt of a kind that is committed is reported once it is committed.
+  first of them. While one bundle is written, the next one fills; when that is full too, slots wait,
+  so at most two bundles (256 attempts) of finished work are uncommitted.
+- For kinds that are committed, an outcome is reported once the attempt is committed.
 """
 
 from __future__ import annotations
@@ -37,34 +37,35 @@ FLUSH_SECONDS = 4.0
 class Report(NamedTuple):
     """What happened in a pool since its last report.
 
-    `counts` and `paid` are of calls that ended, also in tasks that still run: each call is in one
-    report. `losses` are of the whole run so far: calls that were in engines when those died.
+    `counts` and `paid` cover calls that ended, including those of running tasks; each call is in
+    exactly one report. `losses` covers the whole run so far: calls that were in engines when those
+    died.
     """
 
     outcomes: list[Outcome]
     counts: CallCounts
     running: Mapping[str, int]
-    """Kind -> tasks begun and not committed yet; of kinds that are committed."""
+    """Kind -> tasks begun and not committed yet, for kinds that are committed."""
     waiting: int
-    """Tasks not begun."""
+    """Tasks that have not begun."""
     losses: Losses | None = None
     wanted: frozenset[str] = frozenset()
-    """Keys of the engines that calls wait for."""
+    """Keys of engines that calls wait for."""
     paid: Mapping[str, Usage] = {}
     free: int = 0
-    """Slots that have nothing to do."""
+    """Idle slots."""
     progress: Mapping[str, Mapping[str, tuple[int, int]]] = {}
-    """Kind -> id of a task under way that shows its progress -> calls made, and of how many."""
+    """Kind -> id of a running task that shows its progress -> (calls made, total calls)."""
     busy: int = 0
-    """Slots that have something to do."""
+    """Busy slots."""
     loads: Mapping[str, Load] = {}
-    """What engines and servers do with the calls of this process (`Resources.loads`)."""
+    """The load of engines and servers by this process (`Resources.loads`)."""
     unavailable: str | None = None
     """Why a model serves no call at all. Nothing more is begun here."""
 
 
 class _Meter:
-    """Reads from a journal what was not read yet."""
+    """Reads the new entries of a journal."""
 
     def __init__(self) -> None:
         self.journal = CallLog()
@@ -77,7 +78,7 @@ class _Meter:
 
 
 class TaskPool:
-    """Runs what it is given. Used in the driver's process, or inside an actor."""
+    """Runs the tasks it is given. Used in the driver's process, or inside an actor."""
 
     def __init__(self, runner: TaskRunner, writer: BundleWriter, slots: int) -> None:
         self._runner = runner
@@ -105,7 +106,7 @@ class TaskPool:
         self.resize(slots)
 
     def provide(self, artifacts: Iterable[Prepared]) -> None:
-        """Takes what the agents of later tasks need prepared."""
+        """Takes artifacts that agents of later tasks need."""
         self._runner.resources.provide(artifacts)
 
     def add(self, tasks: Sequence[Task]) -> None:
@@ -117,7 +118,7 @@ class TaskPool:
             self._work.release()
 
     def resize(self, slots: int) -> None:
-        """From now on `slots` tasks at once; those that run are not broken off."""
+        """Changes the number of tasks at once; running ones are not interrupted."""
         self._slots = slots
         while self._slot_count < slots:
             self._slot_count += 1
@@ -131,14 +132,14 @@ class TaskPool:
         task.add_done_callback(self._ended)
 
     def withdraw(self) -> None:
-        """Forgets what has not begun."""
+        """Drops tasks that have not begun."""
         self._waiting.clear()
 
     async def report(self, wait: float, drain: bool = False) -> Report:
-        """News, after at most `wait` seconds. Raises what broke the pool, if anything did.
+        """News, after at most `wait` seconds. Raises whatever broke the pool.
 
-        `drain` says that no more tasks will come: a pool that has run dry then commits at
-        once what it would have kept for a fuller bundle.
+        `drain` means that no more tasks will come: an empty pool then commits at once instead of
+        waiting for a fuller bundle.
         """
         if drain and not self._waiting and self._running == 0:
             await self._flush()
@@ -148,7 +149,7 @@ class TaskPool:
                 async with asyncio.timeout(wait):
                     await self._news.wait()
             except TimeoutError:
-                pass  # no news is a report too: it carries the counters
+                pass  # an empty report still carries the counters
         self._news.clear()
         if self._failure is not None:
             raise self._failure
@@ -171,7 +172,7 @@ class TaskPool:
         return report
 
     async def stop(self) -> Report:
-        """Ends all slots, commits what is finished, and reports for the last time."""
+        """Ends all slots, commits what is finished, and returns the last report."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
@@ -193,7 +194,7 @@ class TaskPool:
                     self._work.release()  # another slot's
                 break
             if not self._waiting:
-                continue  # what this slot was to begin was withdrawn
+                continue  # the task was withdrawn
             await self._run(self._waiting.popleft())
         self._slot_count -= 1
 
@@ -225,14 +226,14 @@ class TaskPool:
             await asyncio.sleep(0)  # a model that never waits must not starve the rest
 
     def _give_up(self, reason: str) -> None:
-        """Begins nothing more: every call of the model would be refused as this one was."""
+        """Begins nothing more, because every call of the model would be refused like this one."""
         self._unavailable = self._unavailable or reason
         self.withdraw()
         self._news.set()
 
     @contextmanager
     def _metered(self) -> Iterator[CallLog]:
-        """A slot at work: calls are counted and paid for as they go into the journal."""
+        """A busy slot: calls are counted and charged when they enter the journal."""
         meter = _Meter()
         self._running += 1
         self._meters.add(meter)
@@ -244,7 +245,7 @@ class TaskPool:
             self._count([meter])
 
     def _count(self, meters: Iterable[_Meter]) -> None:
-        # In one go: of hundreds that run, few have ended a call since the last report.
+        # All at once: among hundreds of running tasks, few have ended a call since the last report.
         new = [record for meter in meters for record in meter.read()]
         self._counts = self._counts.plus(counts_of(new))
         add(self._paid, usage_of(new))
@@ -258,7 +259,7 @@ class TaskPool:
     async def _flush(self, least: int = 1) -> None:
         """Commits what is finished once no other bundle is being written, if by then it is still
         `least` attempts: of hundreds of slots that wait for room, one writes."""
-        # Shielded: a slot that is cancelled must not cut a bundle loose from its report.
+        # Shielded: cancelling a slot must not separate a bundle from its report.
         await asyncio.shield(asyncio.ensure_future(self._write_bundle(least)))
 
     async def _write_bundle(self, least: int) -> None:
@@ -273,7 +274,7 @@ class TaskPool:
             self._news.set()
 
     def _write(self, batch: list[StoredAttempt]) -> list[StoredAttempt]:
-        """Commits `batch`; the attempts as they were committed."""
+        """Commits `batch`, and returns the attempts as committed."""
         try:
             self._writer.write(_rows(batch))
         except Unstorable as error:
@@ -285,7 +286,7 @@ class TaskPool:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is None:
-            return  # a slot that was one too many
+            return  # a surplus slot
         if self._failure is not None or (task.cancelled() and self._stopping):
             return
         if task.cancelled():  # the run would wait forever for its task
