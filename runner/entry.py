@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def shadowed(root: Path) -> str | None:
     return None
 
 
+def add_working_folder() -> None:
+    """Lets Python find plug-ins in the working folder, after everything else that it finds.
+
+    `python -m runner` does so by itself, and Ray passes the working folder to its workers.
+    """
+    with suppress(FileNotFoundError):  # the folder was deleted
+        here = str(Path.cwd())
+        if here not in sys.path and "" not in sys.path:
+            sys.path.append(here)
+
+
 def open_standard_streams() -> None:
     """Opens /dev/null in place of closed standard streams (`>&-`, some schedulers).
 
@@ -62,6 +74,7 @@ def main() -> None:
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(ExitCode.BAD_INPUT)
+    add_working_folder()
     try:
         from runner.cli.main import main as command_line
 

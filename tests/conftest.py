@@ -114,17 +114,19 @@ def fork_server() -> Iterator[ForkServer]:
 def crsweep(fork_server: ForkServer) -> Crsweep:
     """Runs the real command line in a process of its own, with an environment of its own."""
 
-    def call(*words: object, check: int | None = 0, **env: str) -> subprocess.CompletedProcess[str]:
+    def call(
+        *words: object, check: int | None = 0, cwd: Path | None = None, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         given = [str(word) for word in words]
         whole = {**os.environ, "COLUMNS": "200", **env}
         if any(name.startswith("PYTHON") and name != "PYTHONPATH" for name in env):
             # Python reads them when it starts.
             done = subprocess.run(
                 [sys.executable, "-m", "runner", *given],
-                capture_output=True, text=True, cwd=ROOT, timeout=LAST_GUARD_SECONDS, env=whole,
+                capture_output=True, text=True, cwd=cwd or ROOT, timeout=LAST_GUARD_SECONDS, env=whole,
             )  # fmt: skip
         else:
-            done = fork_server.run(given, whole, LAST_GUARD_SECONDS)
+            done = fork_server.run(given, whole, LAST_GUARD_SECONDS, str(cwd or ""))
         if check is not None:
             assert done.returncode == check, done.stdout + done.stderr
         assert "Traceback" not in done.stderr, done.stderr

@@ -42,6 +42,7 @@ class Job(NamedTuple):
     env: dict[str, str]
     stdout: str
     stderr: str
+    cwd: str = ""
 
 
 class Command:
@@ -50,13 +51,17 @@ class Command:
     With `one` text, stdout and stderr are printed into it as they come.
     """
 
-    def __init__(self, server: ForkServer, words: list[str], env: dict[str, str], *, one: bool):
+    def __init__(
+        self, server: ForkServer, words: list[str], env: dict[str, str], *, one: bool, cwd: str = ""
+    ) -> None:
         self._server, self._words = server, words
         self._folder = TemporaryDirectory(prefix="crsweep-")  # goes with this object
         self._files = [Path(self._folder.name, name) for name in ("out", "err")[: 1 if one else 2]]
         for file in self._files:
             file.touch()
-        self.pid: int = server.ask(Job(words, env, str(self._files[0]), str(self._files[-1])))
+        self.pid: int = server.ask(
+            Job(words, env, str(self._files[0]), str(self._files[-1]), cwd)
+        )
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -122,10 +127,10 @@ class ForkServer:
         return Command(self, words, env, one=True)
 
     def run(
-        self, words: list[str], env: dict[str, str], seconds: float
+        self, words: list[str], env: dict[str, str], seconds: float, cwd: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """As `subprocess.run` with `capture_output`. Raises TimeoutExpired."""
-        command = Command(self, words, env, one=False)
+        command = Command(self, words, env, one=False, cwd=cwd)
         try:
             out, err = command.communicate(seconds)
         except subprocess.TimeoutExpired:
@@ -151,6 +156,8 @@ def _child(job: Job) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
     os.environ.update(job.env)
+    if job.cwd:
+        os.chdir(job.cwd)
     added = job.env.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[1:1] = [each for each in added if each and each not in sys.path]
     # As `python -m runner` has it: it is part of what is printed.

@@ -31,10 +31,9 @@ def test_the_worked_example_of_a_new_agent_runs_unchanged(tmp_path, crsweep):
     sweep = tmp_path / "sweep.yaml"
     out = tmp_path / "out"
     sweep.write_text(blocks["yaml"].replace("results/genre-first", str(out)))
-    env = {"PYTHONPATH": str(tmp_path)}
-    assert "Recommend 5 games that fit" in crsweep("render", sweep, **env).stdout
-    assert "recommender (ask)" in crsweep("play", sweep, "--cell", "1", **env).stdout
-    done = crsweep("run", sweep, **env)
+    assert "Recommend 5 games that fit" in crsweep("render", sweep, cwd=tmp_path).stdout
+    assert "recommender (ask)" in crsweep("play", sweep, "--cell", "1", cwd=tmp_path).stdout
+    done = crsweep("run", sweep, cwd=tmp_path)
     assert "agent my_lab.genre_first (picks=5)" in done.stdout
     turns = raw(out, "turns").merge(raw(out, "episodes"), on="attempt_id")
     mine = turns[turns["axes"].map(lambda a: a["agent"].startswith("my_lab"))]
@@ -69,11 +68,10 @@ def test_the_worked_example_of_a_new_domain_runs_unchanged(tmp_path, crsweep):
     out, sweep = tmp_path / "out", tmp_path / "sweep.yaml"
     text = texts["yaml"][0].replace("results/bookshop", str(out))
     sweep.write_text(text.replace("data/bookshop", str(data)))
-    env = {"PYTHONPATH": str(tmp_path)}
-    crsweep("run", sweep, **env)
+    crsweep("run", sweep, cwd=tmp_path)
     assert sorted(raw(out, "episodes").targets.map(list)) == [["b2"], ["b4"]]
     (data / "sales.csv").write_text(texts["csv"][1] + "bo,b9,2024-05-01\n")
-    refused = crsweep("plan", sweep, check=2, **env)
+    refused = crsweep("plan", sweep, check=2, cwd=tmp_path)
     assert "sales.csv:8: found the book b9, expected one of books.csv" in refused.stderr
 
 

@@ -364,7 +364,9 @@ def test_a_module_that_exports_two_things_is_refused(tmp_path, monkeypatch):
     importlib.invalidate_caches()
     with pytest.raises(UsageError, match="exactly one name"):
         plugins.load("agents", "labs.two", "agent")
-    with pytest.raises(UsageError, match=r"no agent module 'labs\.three'"):
-        plugins.load("agents", "labs.three", "agent")
+    with pytest.raises(UsageError, match=r"module 'labs\.too' can .*; did you mean 'labs\.two'\?$"):
+        plugins.load("agents", "labs.too", "agent")
+    with pytest.raises(UsageError, match=r"no package 'lab9s' on Python's path; start crsweep in"):
+        plugins.load("agents", "lab9s.two", "agent")
     with pytest.raises(UsageError, match="needs the package 'no_such_library'"):
         plugins.load("agents", "labs.broken", "agent")

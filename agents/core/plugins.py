@@ -86,13 +86,27 @@ def module(package: str, name: str, kind: str) -> ModuleType:
     except ModuleNotFoundError as error:
         # Only the plug-in itself missing is a matter of naming; what it fails to import is not.
         if error.name and (path == error.name or path.startswith(error.name + ".")):
-            raise UsageError(f"no {kind} module {path!r} can be imported") from None
+            raise UsageError(
+                f"no {kind} module {path!r} can be imported{_what_is_missing(error.name)}"
+            ) from None
         raise UsageError(
             f"the {kind} {name!r} needs the package {error.name!r}, which is not installed"
         ) from error
     except (Exception, SystemExit) as error:
         # Code from outside, run for the first time: it may raise anything.
         raise UsageError(f"the {kind} {name!r} cannot be imported: {described(error)}") from error
+
+
+def _what_is_missing(name: str) -> str:
+    """Which part of a dotted name Python does not find: its package, or a module in it."""
+    above = name.rpartition(".")[0]
+    if not above:
+        return (
+            f": there is no package {name!r} on Python's path; start crsweep in the folder that "
+            "holds it, or add that folder to PYTHONPATH"
+        )
+    paths = getattr(importlib.import_module(above), "__path__", ())
+    return near(name, [f"{above}.{info.name}" for info in pkgutil.iter_modules(paths)])
 
 
 @cache
