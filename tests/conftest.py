@@ -123,7 +123,8 @@ def crsweep(fork_server: ForkServer) -> Crsweep:
             # Python reads them when it starts.
             done = subprocess.run(
                 [sys.executable, "-m", "runner", *given],
-                capture_output=True, text=True, cwd=cwd or ROOT, timeout=LAST_GUARD_SECONDS, env=whole,
+                capture_output=True, text=True, cwd=cwd or ROOT, env=whole,
+                timeout=LAST_GUARD_SECONDS,
             )  # fmt: skip
         else:
             done = fork_server.run(given, whole, LAST_GUARD_SECONDS, str(cwd or ""))

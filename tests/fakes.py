@@ -1,87 +1,9 @@
-"""Fakes that keep the real interface."""
+"""The helpers for tests of plug-ins, and a case with a target, which agents cannot import."""
 
-from __future__ import annotations
-
-import asyncio
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from agents.core.ask import Ask, CallLog
-from agents.core.calls import Call, Completion, Embedded
-from agents.core.items import Catalogue, Item, VisibleCase
-from agents.core.prompts import PromptFolder
+from agents.core.items import VisibleCase
+from agents.core.testing import CATALOGUE, ITEMS, FakeModel, by_step, make_ask, scripted
 from simulators.core.cases import Case, HiddenCase
 
-ITEMS = (
-    Item("1", "Silent River, The (1971)", {"genre": ("Drama",), "decade": ("1970s",)}),
-    Item("2", "Heat Wave (1995)", {"genre": ("Action", "Thriller"), "decade": ("1990s",)}),
-    Item("3", "Alien Garden (1979)", {"genre": ("Horror",), "decade": ("1970s",)}),
-    Item("4", "Alien Gardens (1986)", {"genre": ("Action",), "decade": ("1980s",)}),
-    Item("5", "Amélie's Café (2001)", {"genre": ("Comedy", "Romance"), "decade": ("2000s",)}),
-)
-CATALOGUE = Catalogue(ITEMS, noun="film")
+__all__ = ["CASE", "CATALOGUE", "ITEMS", "FakeModel", "by_step", "make_ask", "scripted"]
+
 CASE = Case(VisibleCase("u1", ITEMS[2:4]), HiddenCase((ITEMS[1],)))
-
-
-class FakeModel:
-    """Answers with `reply(call)`: text, a dict that becomes JSON, a Completion, or an error.
-
-    It embeds a text as (its length, 1), or fails with what `reply` gives for the list of texts.
-    """
-
-    name = "fake"
-    identity = '{"backend":"fake"}'
-    wants_shown = False
-    greedy = False
-
-    def __init__(self, reply: Callable[[Any], Any], *, guided: bool = True) -> None:
-        self._reply = reply
-        self.guided = guided
-        self.calls: list[Call] = []
-
-    async def complete(self, call: Call) -> Completion:
-        self.calls.append(call)
-        await asyncio.sleep(0)
-        answer = self._reply(call)
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, Completion):
-            return answer
-        text = answer if isinstance(answer, str) else json.dumps(answer)
-        return Completion(text, "stop", 10, 5)
-
-    async def embed(self, texts: Sequence[str]) -> Embedded:
-        await asyncio.sleep(0)
-        answer = self._reply(texts)
-        if isinstance(answer, Exception):
-            raise answer
-        vectors = np.array([[len(text), 1] for text in texts], np.float32)
-        return Embedded(vectors, sum(map(len, texts)), retries=2, fingerprint="f1")
-
-
-def scripted(*answers: Any) -> Callable[[Call], Any]:
-    """Gives `answers` one after the other."""
-    rest = list(answers)
-    return lambda call: rest.pop(0)
-
-
-def by_step(**answers: Any) -> Callable[[Call], Any]:
-    """Gives each step its own answer; a list is used up one by one."""
-
-    def reply(call: Call) -> Any:
-        answer = answers[call.step.name]
-        return answer.pop(0) if isinstance(answer, list) else answer
-
-    return reply
-
-
-def make_ask(
-    model: Any, prompts: PromptFolder | Path, *, role: str = "agent", journal: CallLog | None = None
-) -> Ask:
-    """An Ask whose every role is served by `model`."""
-    folder = prompts if isinstance(prompts, PromptFolder) else PromptFolder(prompts)
-    return Ask(role, "u1", 7, folder, lambda _: model, journal or CallLog())

@@ -59,9 +59,7 @@ class Command:
         self._files = [Path(self._folder.name, name) for name in ("out", "err")[: 1 if one else 2]]
         for file in self._files:
             file.touch()
-        self.pid: int = server.ask(
-            Job(words, env, str(self._files[0]), str(self._files[-1]), cwd)
-        )
+        self.pid: int = server.ask(Job(words, env, str(self._files[0]), str(self._files[-1]), cwd))
         self.returncode: int | None = None
 
     def poll(self) -> int | None:

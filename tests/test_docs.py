@@ -2,7 +2,11 @@
 
 import asyncio
 import re
+import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from agents.core import plugins
 from agents.core.prompts import folder_of
@@ -40,6 +44,22 @@ def test_the_worked_example_of_a_new_agent_runs_unchanged(tmp_path, crsweep):
     assert set(mine[mine.turn == 1].action) == {"ask"}
     assert (mine.shown.map(len) <= 5).all()
     assert (mine.shown.map(len) > 0).any()
+    run_its_test(page, tmp_path)
+
+
+def run_its_test(page: str, folder: Path):
+    """Runs the test on a page of the plug-in that is in `folder`."""
+    [text] = [
+        t for language, t in BLOCK.findall(page) if language == "python" and "\ndef test_" in t
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        found: dict[str, Any] = {}
+        exec(text, found)
+        [test] = [value for name, value in found.items() if name.startswith("test_")]
+        test()
+    for name in [each for each in sys.modules if each.partition(".")[0] == "my_lab"]:
+        del sys.modules[name]
 
 
 def test_the_worked_example_of_a_new_recommender_is_one(tmp_path, monkeypatch):

@@ -137,7 +137,15 @@ class RecordedDomain(FileDomain):
 
     @cached_property
     def _loaded(self) -> LoadedData:
-        return self.load()
+        loaded = self.load()
+        listed, known = len(loaded.catalogue), int(loaded.histories.items.max(initial=-1)) + 1
+        if listed != known:
+            raise DataError(
+                f"{self.options.path}: the catalogue has {listed:,} items, the histories {known:,}: give "
+                "it the items that `leave_one_out` keeps, in its order "
+                "(`[items[at] for at in kept]`)"
+            )
+        return loaded
 
     @cached_property
     def _case_ids(self) -> tuple[str, ...]:

@@ -1,8 +1,12 @@
 """What recommenders are trained on: no test pair is in it, in any domain."""
 
+import re
+
 import pytest
 
 from agents.core import plugins
+from agents.core.errors import DataError
+from agents.core.items import Catalogue, Item
 from simulators.domains.lastfm import LastFM
 from simulators.domains.movielens import MovieLens
 from simulators.domains.steam import Steam
@@ -31,6 +35,21 @@ def lastfm(folder):
 
 def yelp(folder):
     return Yelp(plugins.build_options(Yelp.Options, {"path": write_yelp(folder)}))
+
+
+def test_a_catalogue_of_other_items_than_the_histories_is_refused(tmp_path):
+    class Unfiltered(MovieLens):
+        def load(self):
+            loaded = super().load()
+            items = [*loaded.catalogue.items, Item("x", "Nobody's Film")]
+            return loaded._replace(catalogue=Catalogue(items, noun="movie"))
+
+    path = write_ml1m(tmp_path / "data")
+    domain = Unfiltered(plugins.build_options(MovieLens.Options, {"path": path}))
+    kept = len(MovieLens(domain.options).catalogue)
+    expected = f"the catalogue has {kept + 1} items, the histories {kept}: give it the items"
+    with pytest.raises(DataError, match=re.escape(f"{path}: {expected}")):
+        domain.statistics()
 
 
 @pytest.mark.parametrize("make", [synthetic, movielens, steam])
