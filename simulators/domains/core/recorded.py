@@ -141,8 +141,8 @@ class RecordedDomain(FileDomain):
         listed, known = len(loaded.catalogue), int(loaded.histories.items.max(initial=-1)) + 1
         if listed != known:
             raise DataError(
-                f"{self.options.path}: the catalogue has {listed:,} items, the histories {known:,}: give "
-                "it the items that `leave_one_out` keeps, in its order "
+                f"{self.options.path}: the catalogue has {listed:,} items, the histories "
+                f"{known:,}: give it the items that `leave_one_out` keeps, in its order "
                 "(`[items[at] for at in kept]`)"
             )
         return loaded
