@@ -24,6 +24,7 @@ from sweeps.schema import CellConfig
 from sweeps.sources import FindProfiles, Source
 from sweeps.streams import Chain, chain_of
 from sweeps.tasks import Task
+from sweeps.unused import unused_values
 
 if TYPE_CHECKING:  # OmegaConf, which workers need not import
     from sweeps.load import LoadedSweep
@@ -41,6 +42,8 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     judges: list[PlannedJudge] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """What the author of the file should know: values that have no effect."""
 
     @property
     def episodes(self) -> int:
@@ -169,6 +172,7 @@ def make_plan(
     cells: dict[str, Cell] = {}
     header = loaded.header
     ordered: Mapping[str, Any] | None = None  # a point that gives an order
+    point: Mapping[str, Any] = {}
     try:
         for point in grid.points(header.blocks, header.zip, header.exclude):
             without = {axis: value for axis, value in point.items() if axis not in SEED_AXES}
@@ -194,6 +198,7 @@ def make_plan(
         )
     if not plan.cells:
         raise loaded.origins.refuse(("exclude",), "leaves no cell of the grid")
+    plan.remarks = unused_values(loaded, point)
     _drop_unused_sources(plan)
     axes = [cell.axes for cell in plan.cells]
     plan.judges = [

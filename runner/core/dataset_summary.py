@@ -22,8 +22,9 @@ def statistics_lines(plan: Plan) -> list[str]:
 
 
 def remark_lines(plan: Plan) -> list[str]:
-    """One line for each reason why data was left out."""
-    return [f"{name}: {remark}" for name, domain in _domains(plan) for remark in domain.remarks()]
+    """The remarks on the sweep file, and one line for each reason why data was left out."""
+    of_domains = [f"{name}: {each}" for name, domain in _domains(plan) for each in domain.remarks()]
+    return [*plan.remarks, *of_domains]
 
 
 def _domains(plan: Plan) -> list[tuple[str, Domain]]:

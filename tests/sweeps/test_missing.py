@@ -2,10 +2,12 @@
 
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
 from agents.core.errors import DataError
+from simulators.domains.core.files import open_data
 from tests.fixtures_movielens import write_ml1m
 from tests.fixtures_reviews import write_amazon, write_steam
 from tests.sweep_files import plan_of, write_sweep
@@ -46,6 +48,16 @@ def advice(said):
 
 def domains(plan):
     return [source.domain_ref.options["path"].split("/")[-1] for source in plan.sources]
+
+
+def test_a_relative_path_is_shown_with_the_working_folder(root, monkeypatch):
+    monkeypatch.chdir(root)
+    path = sweep(
+        root, domain={"name": "movielens", "path": "data/films"}, agent="zero_shot", grid=None
+    )
+    assert f"{root}/data/films: there is no such folder" in message(path)
+    with pytest.raises(DataError, match=re.escape(f"{root}/data/films.csv: cannot be read: ")):
+        open_data(Path("data/films.csv"))
 
 
 def test_all_that_is_missing_is_left_out_at_once_and_the_rest_runs(root):

@@ -202,6 +202,31 @@ def test_an_override_of_what_the_grid_sets_is_refused(tmp_path):
     assert "the grid sets roles.agent; give grid.roles.agent=[...] instead" in message
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"agent": "reactt"}, "agent: no agent is called 'reactt'; did you mean 'react'?"),
+        ({"agent": {"name": "react", "x": 1}}, "agent.x: unknown key 'x'"),
+        ({"roles": {"user": "strong", "agent": "w"}}, "roles.agent: there is no model 'w'"),
+        ({"seed": "x"}, "seed: expected a whole number, found 'x'"),
+    ],
+)
+def test_a_value_that_the_grid_overrides_is_checked(tmp_path, changes, expected):
+    message = refused(write_sweep(tmp_path, **changes))
+    assert expected in message
+    assert message.startswith(str(tmp_path))
+
+
+def test_a_value_that_the_grid_overrides_is_remarked_on_unless_it_is_extended(tmp_path):
+    path = write_sweep(tmp_path, agent="react")
+    expected = f"{path}:{line_of(path, 'agent: react')}: agent: has no effect, the grid sets it"
+    assert plan_of(path).remarks == [expected]
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: sweep.yaml\n")
+    assert plan_of(child).remarks == []
+    assert plan_of(write_sweep(tmp_path)).remarks == []
+
+
 def test_a_missing_data_folder_is_named_with_the_line_of_its_path(tmp_path):
     (tmp_path / "ml-100k").mkdir()
     path = write_sweep(tmp_path, domain={"name": "movielens", "path": str(tmp_path / "ml-100")})

@@ -39,7 +39,7 @@ def open_data(path: Path) -> BufferedReader:
         file = path.open("rb")
         start = file.read(max(map(len, _POINTERS)))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{path.absolute()}: cannot be read: {error.strerror or error}") from None
     if start.startswith(_POINTERS):
         file.close()
         raise DataError(_only_pointer(path))
@@ -209,7 +209,9 @@ def check_folder(folder: Path, what: str) -> None:
     found = "is a file, not a folder" if folder.exists() else "there is no such folder"
     siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
     hint = near(folder.name, siblings)
-    raise DataError(f"{folder}: {found}; `path` must be the folder of the {what} files{hint}")
+    raise DataError(
+        f"{folder.absolute()}: {found}; `path` must be the folder of the {what} files{hint}"
+    )
 
 
 def need_file(folder: Path, *names: str) -> Path:
