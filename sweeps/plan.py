@@ -92,10 +92,16 @@ class Plan:
             who = cell.config.simulator if need.name == PROFILES else cell.config.agent
             title += f" of {who.name} by {cell.roles[role_of(recipe)]}"
         if recipe.of_domain:
-            title += f" on {self.sources[cell.source].domain_ref.name}"
+            title += f" on {self.domain_name(self.sources[cell.source])}"
         title += f", seed {seed}"
         inputs = {each.name: each.key_at(seed) for each in need.inputs}
         return Artifact(key, need.name, recipe, seed, title, (index,), inputs)
+
+    def domain_name(self, source: Source) -> str:
+        """The name of its domain, with the data set where the sweep has several of that name."""
+        name, dataset = source.domain_ref.name, source.domain.dataset
+        of_name = {one.domain.dataset for one in self.sources if one.domain_ref.name == name}
+        return f"{name} ({dataset})" if dataset and len(of_name) > 1 else name
 
     def episode_tasks(
         self, done: Container[str] = (), cells: Container[int] | None = None

@@ -29,7 +29,7 @@ def remark_lines(plan: Plan) -> list[str]:
 
 def _domains(plan: Plan) -> list[tuple[str, Domain]]:
     # Several samples may come from one domain.
-    found = {id(source.domain): (source.domain_ref.name, source.domain) for source in plan.sources}
+    found = {id(one.domain): (plan.domain_name(one), one.domain) for one in plan.sources}
     return list(found.values())
 
 

@@ -3,7 +3,8 @@
 python -m tests.bench.latentcrs_scale [--users N] [--vectors N]
 
 1. Ranks of given targets for users with given embeddings, by both forms of g and for catalogues of
-   growing size, in blocks of users: users a second, and the time for 100,000 users.
+   growing size, in blocks of users: users a second, the time for 100,000 users, and the most memory
+   that the process had, with the embeddings of its users.
 2. Half floats of 4,096 dimensions are written as an artifact's array, as `vectors` does while it
    embeds, stored, read back mapped, and compared row by row; anonymous memory beyond the start.
 """
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 
 import numpy as np
 
@@ -107,7 +109,8 @@ def main() -> int:
             rate = ranked(given.users, items, g)
             print(
                 f"g {g}, {items:,} items: {rate:.1f} users/s, "
-                f"100,000 users in {100_000 / rate / 60:.0f} min",
+                f"100,000 users in {100_000 / rate / 60:.0f} min, "
+                f"at most {getrusage(RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB so far",
                 flush=True,
             )
     print(json.dumps(stored(given.vectors)))

@@ -74,6 +74,8 @@ def test_an_override_takes_the_papers_other_data_sets(data, name):
     plan = planned(name, str(FOLDER / "amazon.yaml"), LAPTOP)
     found = [source.domain.dataset for source in plan.sources]
     assert found == ["Amazon2023-Video_Games", "Amazon2023-CDs_and_Vinyl"]
+    title = next(iter(plan.artifacts.values())).title
+    assert title.endswith("on amazon_2023_histories (Amazon2023-Video_Games), seed 0")
     assert {cell.config.domain.options["category"] for cell in plan.cells} == {
         "Video_Games", "CDs_and_Vinyl",
     }  # fmt: skip

@@ -177,6 +177,36 @@ def test_the_loss_is_the_mean_cross_entropy_of_its_definition():
         assert float(loss) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("drawn", [None, [3, 5, 7, 2]])
+def test_the_gradient_of_the_loss_is_that_of_its_definition(monkeypatch, drawn):
+    monkeypatch.setattr(training, "_LOGITS_AT_ONCE", {"cpu": 20})  # two rows, or five, at once
+    generator = torch.Generator().manual_seed(0)
+    outputs, items = (
+        torch.randn(rows, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+        for rows in (7, 9)
+    )
+    targets = torch.tensor([0, 3, 3, 8, 5, 1, 2])
+    others = None if drawn is None else torch.tensor(drawn)
+
+    def loss(outputs, items):
+        return training._loss(outputs, targets, items, others) / 7
+
+    assert torch.autograd.gradcheck(loss, (outputs, items))
+
+
+def test_dropout_keeps_the_mean_and_its_share():
+    torch.manual_seed(0)
+    x = torch.ones(300, 401, requires_grad=True)
+    found = training.dropped(x, 0.1)
+    found.sum().backward()
+    assert torch.equal(found, x.grad)
+    assert len(found.unique()) == 2
+    assert float((found == 0).float().mean()) == pytest.approx(0.1, abs=0.005)
+    assert float(found.detach().mean()) == pytest.approx(1, abs=0.005)
+    assert training.dropped(x, 0.0) is x
+    assert training.dropped(x, 0.9999999).isfinite().all()
+
+
 def test_negatives_are_drawn_where_the_catalogue_is_large_and_are_different_items():
     options, cpu = SASRec.Options(full_softmax=49, negatives=20), torch.device("cpu")
     drawn = training._draw(50, options, cpu)
