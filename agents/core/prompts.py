@@ -1,7 +1,7 @@
 """Prompt templates: Jinja2 files in the plug-in's folder, rendered as one chat message each.
 
 - `<step>.md.j2` in the plug-in's `prompts/` folder (`prompts/<module>/` for a plug-in that is a
-  single file); a step without a file uses `agents/core/prompts/`.
+  single file), or in that of a base class; a step without a file uses `agents/core/prompts/`.
 - An undefined field is an error (StrictUndefined), never an empty string.
 - `Ask` adds the step's closing line, which asks for the reply (`Step.closing`).
 - Fixed instructions come first, then the growing dialogue, then what is new in a turn, so that
@@ -17,7 +17,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -235,12 +236,30 @@ def _referred_to(env: jinja2.Environment, paths: Iterable[Path]) -> dict[str, Pa
 
 @cache
 def folder_of(plugin: ModuleType, swapped: str | None) -> PromptFolder:
-    """The prompt folder of a plug-in's module, or the one that its option `prompts` names."""
+    """The prompt folder of a plug-in's module, or the one that its option `prompts` names.
+
+    A plug-in without a folder uses that of the nearest base class that has one.
+    """
     if swapped is not None:
         if not Path(swapped).is_dir():
             raise UsageError(f"prompts: {swapped} is not a folder")
         return PromptFolder(Path(swapped))
+    own = _own_folder(plugin)
+    inherited = (_own_folder(base) for base in _bases(plugin))
+    return PromptFolder(next((each for each in (own, *inherited) if each.is_dir()), own))
+
+
+def _own_folder(plugin: ModuleType) -> Path:
     assert plugin.__file__ is not None
     file = Path(plugin.__file__)
     own = "prompts" if file.name == "__init__.py" else f"prompts/{file.stem}"
-    return PromptFolder(file.parent / own)
+    return file.parent / own
+
+
+def _bases(plugin: ModuleType) -> Iterator[ModuleType]:
+    """The modules of the base classes of what a plug-in exports, the nearest first."""
+    for name in getattr(plugin, "__all__", ()):
+        for base in getattr(getattr(plugin, name), "__mro__", ())[1:-1]:
+            found = sys.modules[base.__module__]
+            if getattr(found, "__file__", None):
+                yield found
