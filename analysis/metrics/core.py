@@ -98,7 +98,7 @@ def parse(text: str) -> Metric:
     name = name.removesuffix(_COMPLETED)
     clean = name.endswith(_CLEAN)
     name = name.removesuffix(_CLEAN)
-    _refuse_family(name, text)
+    _refuse_unknown(name, text)
     make = plugins.load(METRICS, name, "metric")
     metric = make(argument if at else None) if callable(make) else None
     if not isinstance(metric, Metric):
@@ -194,15 +194,24 @@ def judged_by(metric: Metric, judges: Iterable[KnownJudge]) -> Metric:
     )
 
 
-def _refuse_family(name: str, text: str) -> None:
-    """One name for several definitions (`dsr`) is refused, and all of them named."""
+def _refuse_unknown(name: str, text: str) -> None:
+    """UsageError for a name that is no metric's.
+
+    One that has several definitions (`dsr`) is refused with all of theirs.
+    """
     known = plugins.names(METRICS)
+    if name in known or "." in name:
+        return
     variants = [other for other in known if name and other.startswith(f"{name}_")]
-    if name not in known and variants:
+    if variants:
         raise UsageError(
             f"no metric is called {text!r}: it has several definitions, each with its own name "
             f"({', '.join(variants)})"
         )
+    raise UsageError(
+        f"no metric is called {name!r}{near(name, known)}; docs/results.md, Metrics, explains all "
+        f"{len(known)} of them, such as sr@5, at_fail_plus_1, recall@10 and tokens"
+    )
 
 
 def turn_mean(plugin: str, dimensions: Iterable[str], label: str | None) -> Metric:

@@ -31,7 +31,7 @@ from analysis.statistics.scores import (
     values_of,
 )
 from analysis.statistics.significance import LEVEL, holm
-from analysis.tables.table import group_sizes, metrics_of
+from analysis.tables.table import beyond_the_end, group_sizes, metrics_of
 
 
 @dataclass(frozen=True)
@@ -93,28 +93,30 @@ def compare_all(
         against = value_named(baseline, values, axis)
         pairs = [(value, against) for value in values if value != against]
     found: list[Comparison] = []
-    notes = []
+    read = metrics_of(results, metrics)
+    notes = beyond_the_end(results, read)
+    missing: list[str] = []
     trained = trained_apart(results)
     resamples = max(RESAMPLES, 400 * len(pairs) * len(metrics))
-    for metric in metrics_of(results, metrics):
+    for metric in read:
         source = Values(results, metric, trained, resamples)
         for pair in pairs:
             one = source.compare(axis, *pair)
             if one is None:
-                notes.append(f"no case has {metric.name} for both {axis}={pair[0]} and {pair[1]}")
+                missing.append(f"no case has {metric.name} for both {axis}={pair[0]} and {pair[1]}")
             else:
                 found.append(one)
     if not found:
-        raise UsageError(notes[0])
+        raise UsageError(missing[0])
     corrected = holm([comparison.p for comparison in found])
     found = [replace(c, p_holm=p) for c, p in zip(found, corrected, strict=True)]
-    better = {metric.name: metric.better for metric in metrics_of(results, metrics)}
+    better = {metric.name: metric.better for metric in read}
     ties = [
         ties_of([c for c in found if c.metric == name], lower=better[name] == "lower")
         for name in dict.fromkeys(c.metric for c in found)
         if baseline is None and better[name] is not None
     ]
-    return Comparisons(found, ties, notes)
+    return Comparisons(found, ties, [*missing, *notes])
 
 
 def compare(results: Results, metric: str, axis: str, first: str, second: str) -> Comparison:

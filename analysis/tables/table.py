@@ -109,7 +109,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     ]
     notes = [
         *_notes(results, rows, complete_only),
-        *_beyond_the_end(results, parsed),
+        *beyond_the_end(results, parsed),
         *_over_published(parsed),
         *_undefined(results, parsed, rows),
         *verdicts.notes(results, parsed, rows),
@@ -325,19 +325,24 @@ def watermarks(results: Results) -> list[str]:
     return [f"WATERMARK: these figures are {each}" for each in words]
 
 
-def _beyond_the_end(results: Results, metrics: Sequence[Metric]) -> list[str]:
-    """Notes on success by a turn that no dialogue of the plan can have."""
+def beyond_the_end(results: Results, metrics: Sequence[Metric]) -> list[str]:
+    """Notes on success by a turn that no dialogue of the results can have.
+
+    It is no error: where the limit is an axis, or an override lowers it, other cells have the turn.
+    """
     if not any(_AT_TURN.fullmatch(metric.name) for metric in metrics):
         return []
     ((most,),) = results.query("SELECT max(max_turns) FROM episodes").fetchall()
-    found = []
-    for metric in metrics:
-        at = _AT_TURN.fullmatch(metric.name)
-        if at is not None and most is not None and int(at[1]) > most:
-            found.append(
-                f"{metric.name}: dialogues end after {most} turns, so this is the value at {most}"
-            )
-    return found
+    notes = (beyond(metric.name, most) for metric in metrics if most is not None)
+    return [note for note in notes if note]
+
+
+def beyond(metric: str, turns: int) -> str:
+    """A note on success by a later turn than `turns`, where all dialogues end; else empty."""
+    at = _AT_TURN.fullmatch(metric)
+    if at is None or int(at[1]) <= turns:
+        return ""
+    return f"{metric}: dialogues end after {turns} turns, so this is the value at {turns}"
 
 
 def _over_published(metrics: Sequence[Metric]) -> list[str]:

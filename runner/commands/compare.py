@@ -40,7 +40,8 @@ def show_comparison(
     names = by_group(names, by, compared=True) if by else names
     compared = compare_all(results, names, axis, baseline)
     labels = brief(label for found in compared.found for label in (found.first, found.second))
-    lines: list[str] = []
+    # The verdict first: what follows supports it.
+    lines = [_tied(ties, labels.short) for ties in compared.ties]
     people = labels_of_people(results, [found.metric for found in compared.found])
     for found in compared.found:
         lines += _lines(found, labels.short)
@@ -49,7 +50,6 @@ def show_comparison(
             lines.append(_corrected(people[found.metric].difference(pairs)))
     if people:
         lines += draws.remarks(results)
-    lines += [_tied(ties, labels.short) for ties in compared.ties]
     if any(found.few_seeds for found in compared.found):
         lines.append(
             "! trained components differ between seeds, and there are too few seeds to generalise "

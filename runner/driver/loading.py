@@ -14,6 +14,7 @@ from analysis import published
 from analysis.metrics.core import KnownJudge, Metric, judged_by, parse
 from analysis.results import sweep_at
 from analysis.tables.pivot import METRIC
+from analysis.tables.table import beyond
 from runner.core.locations import (
     check_match,
     check_paths,
@@ -65,6 +66,7 @@ def _checked(loaded: LoadedSweep) -> Plan:
             probe=any(metric.needs_probe for metric in metrics),
             find_profiles=partial(find_profiles, loaded.header.artifacts),
         )
+    plan.remarks += _beyond_the_end(metrics, plan)
     _check_judges_of(metrics, plan)
     _check_tables(plan)
     _check_samples(plan)
@@ -74,6 +76,14 @@ def _checked(loaded: LoadedSweep) -> Plan:
     check_match(plan)
     sweep_folder.check_is_ours(loaded.out, loaded.header.name)
     return plan
+
+
+def _beyond_the_end(metrics: Sequence[Metric], plan: Plan) -> list[str]:
+    """Remarks on metrics of a turn that no dialogue of the plan has."""
+    turns = max(cell.config.limits.max_turns for cell in plan.cells)
+    notes = ((index, beyond(metric.name, turns)) for index, metric in enumerate(metrics))
+    place = plan.loaded.origins.of
+    return [f"{place(('metrics', index))}: {note}" for index, note in notes if note]
 
 
 def _check_tables(plan: Plan) -> None:

@@ -58,7 +58,8 @@ def powers(what, *, metrics: Sequence[str] = (), detect=None, sd=None, share=0.5
 
 def test_a_rate_has_newcombes_interval_its_effects_and_what_is_tied(tmp_path):
     folder = sweep(tmp_path, often(a=0.9, b=0.3, c=0.35), agents="abc", cases=30)
-    lines = compared(folder)
+    verdict, *lines = compared(folder)
+    assert verdict == "sr@5: best is a; no other value is tied with it"
     assert re.match(
         r"sr@5: agent a - b = \+0\.\d{3}, 95 % interval \[\+.*\] \(Newcombe, 30 cases\), "
         r"p = 0.0001, Holm 0.000\d \(sign flips over cases\)",
@@ -68,17 +69,24 @@ def test_a_rate_has_newcombes_interval_its_effects_and_what_is_tied(tmp_path):
         r"against 0\.\d+, d_z \+\d.*, Cohen's h \+1\..*, bootstrap over cases", lines[1]
     )
     assert "variance of a pair's difference: case" in lines[2]
-    assert lines[-1] == "sr@5: best is a; no other value is tied with it"
-    other = compared(folder, "at_fail_plus_1")
+    verdict, *other = compared(folder, "at_fail_plus_1")
     assert "(t over cases, 30 cases)" in other[0]
     assert "bootstrap over cases [" in other[1]
-    assert "best is a" in other[-1]  # where fewer turns are better
+    assert "best is a" in verdict  # where fewer turns are better
 
 
 def test_values_that_no_test_separates_from_the_best_are_tied(tmp_path):
     lines = compared(sweep(tmp_path, often(a=0.5, b=0.5), cases=10))
-    assert re.search(r"best is [ab]; tied with it .*: [ab]$", lines[-1])
+    assert re.search(r"best is [ab]; tied with it .*: [ab]$", lines[0])
     assert not any("best is" in line for line in compared(str(tmp_path), baseline="a"))
+
+
+def test_success_by_a_turn_that_no_dialogue_has_is_noted(tmp_path):
+    folder = sweep(tmp_path, often(a=0.5, b=0.5), cases=10)
+    note = "sr@9: dialogues end after 5 turns, so this is the value at 5"
+    assert note in compared(folder, "sr@9")
+    assert note in powers(folder, metrics=["sr@9"])
+    assert not any("dialogues end" in line for line in compared(folder))
 
 
 def test_missing_episodes_are_counted_and_what_they_could_change_is_said(tmp_path):
@@ -157,7 +165,7 @@ def test_agents_trained_apart_are_compared_by_seed_too(tmp_path):
     assert trained_apart(results) == {0}
     (found,) = compare_all(results, ["sr@5"], "agent").found
     assert (found.shared, found.few_seeds, found.test) == (True, True, "two-way t")
-    lines = compared(folder)
+    _, *lines = compared(folder)
     assert "] ! (two-way t, 30 cases)" in lines[0]
     assert any(line.startswith("! trained components differ between seeds") for line in lines)
 
@@ -165,14 +173,14 @@ def test_agents_trained_apart_are_compared_by_seed_too(tmp_path):
 def test_one_seed_and_one_case_are_said_to_be_one(tmp_path):
     lines = compared(sweep(tmp_path / "seed", often(a=0.9, b=0.4), seeds=[0]))
     assert any("one seed: variance between cases" in line for line in lines)
-    lines = compared(sweep(tmp_path / "case", often(a=1, b=0), cases=1))
+    _, *lines = compared(sweep(tmp_path / "case", often(a=1, b=0), cases=1))
     assert "(Newcombe, 1 case), p = 1.0000" in lines[0]
-    (line, *_) = compared(str(tmp_path / "case"), "at_fail_t")
+    (_, line, *_) = compared(str(tmp_path / "case"), "at_fail_t")
     assert "95 % interval n/a (t over cases, 1 case)" in line
 
 
 def test_all_failed_and_nothing_varied(tmp_path):
-    lines = compared(sweep(tmp_path, often(a=0, b=0)))
+    _, *lines = compared(sweep(tmp_path, often(a=0, b=0)))
     assert lines[0].startswith("sr@5: agent a - b = +0.000, 95 % interval [-0.161, +0.161]")
     assert "0.000 against 0.000, Cohen's h +0.00" in lines[1]
 

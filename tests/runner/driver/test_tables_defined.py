@@ -25,6 +25,19 @@ def test_tables_and_figures_change_no_episode(tmp_path):
     assert more.loaded.header.tables["main"].ties == "agent"
 
 
+def test_a_metric_of_a_turn_that_no_dialogue_has_is_remarked_on(tmp_path):
+    path = write_sweep(tmp_path, metrics=["sr@3", "sr@9"], limits={"max_turns": 5})
+    [remark] = load_plan(path, []).remarks
+    assert remark.startswith(f"{path}:")
+    assert remark.endswith("sr@9: dialogues end after 5 turns, so this is the value at 5")
+
+
+def test_an_unknown_metric_is_refused_with_where_the_metrics_are_explained(tmp_path):
+    path = write_sweep(tmp_path, metrics=["precision"])
+    with pytest.raises(UsageError, match=r"'precision'; docs/results.md, Metrics, explains all"):
+        load_plan(path, [])
+
+
 @pytest.mark.parametrize(
     ("part", "spec", "message"),
     [
