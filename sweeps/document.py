@@ -36,6 +36,7 @@ _FLOAT = re.compile(
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
 )
 _SCHEMA = (("null", _NULL), ("bool", _BOOL), ("int", _INT), ("float", _FLOAT))
+_ENDS = "unexpected end of stream"
 _FLAG_WORDS = {"on": "true", "yes": "true", "off": "false", "no": "false"}
 _OCTAL = re.compile(r"[-+]?0[0-9_]+\Z")
 _BINARY = re.compile(r"[-+]?0b[01_]+\Z")
@@ -87,7 +88,11 @@ def parse(text: str) -> Document:
         ) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise NotYaml(mark.line + 1 if mark else 1, _in_words(error)) from None
+        if error.context == "while scanning a quoted scalar" and _ENDS in str(error.problem):
+            mark = error.context_mark  # the end of the text says nothing
+        line, column = (mark.line, mark.column) if mark else (0, 0)
+        before = text.split("\n")[line][:column]
+        raise NotYaml(line + 1, _in_words(error, before)) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -295,9 +300,13 @@ def _code(character: Any) -> int:
     return character if isinstance(character, int) else ord(character)
 
 
-def _in_words(error: yaml.MarkedYAMLError) -> str:
-    """What PyYAML says, with what to do where it is known."""
+def _in_words(error: yaml.MarkedYAMLError, before: str) -> str:
+    """What PyYAML says, with what to do where it is known; `before` is the line up to there."""
     problem = str(error.problem or error.context)
+    if "'\\t'" in problem and before.strip():
+        return f"found a tab after {before.strip()!r}; use a space"
+    if error.context == "while scanning a quoted scalar" and _ENDS in problem:
+        return "the quote that begins here is not closed"
     if "'\\t'" in problem:
         return "a tab is used for indentation; use spaces"
     if "cannot start any token" in problem:

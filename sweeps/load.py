@@ -254,7 +254,9 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
     if not equals or not all(dotted.split(".")):
-        raise UsageError(f"{place}: expected path=value, such as cases.sample=20, or a YAML file")
+        raise UsageError(
+            f"{place}: expected path=value without spaces, such as cases.sample=20, or a YAML file"
+        )
     try:
         document = parse(text)
     except NotYaml as error:
@@ -330,7 +332,8 @@ def _only_allowed_resolvers(
             set_ones = [k for k in os.environ if k.isupper()]
             raise origins.refuse(
                 keys,
-                f"the environment variable {name} is not set{near(name, set_ones)}{_AS_TEXT}",
+                f"the environment variable {name} is not set: export it first"
+                f"{near(name, set_ones)}{_AS_TEXT}",
             )
 
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from inspect import cleandoc
 from typing import Any
 
 import typer
@@ -38,6 +39,7 @@ def main(words: Sequence[str]) -> int:
 
     write_whatever_the_encoding()
     command = typer.main.get_command(app)
+    _unwrap_help(command)
     try:
         code = command.main(list(words), prog_name="crsweep", standalone_mode=False)
         sys.stdout.flush()
@@ -56,6 +58,14 @@ def main(words: Sequence[str]) -> int:
             print(f"error: {reason_of(error)}", file=sys.stderr)
         return 1
     return code or 0
+
+
+def _unwrap_help(command: Any) -> None:
+    """Joins the lines of each paragraph, which then wrap at the width of the terminal only."""
+    paragraphs = cleandoc(command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for each in getattr(command, "commands", {}).values():
+        _unwrap_help(each)
 
 
 def _refusal(error: Any, words: Sequence[str]) -> str:

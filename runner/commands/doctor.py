@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.core.artifacts import CallsRecipe
-from agents.core.errors import CrsweepError, UsageError
+from agents.core.errors import CrsweepError, DataError, UsageError
 from runner.commands.nodes import examine_cluster
 from runner.core.dataset_summary import statistics_of
 from runner.core.formatting import many, unit
@@ -33,8 +33,10 @@ from runner.rehearsal.stand_ins import StandIn
 from simulators.core.cases import Domain
 from sweeps.artifacts import role_of
 from sweeps.identity import resolve_role
+from sweeps.load import LoadedSweep, load
 from sweeps.origins import Origins
 from sweeps.plan import Plan
+from sweeps.storage.folder import Folder
 from workers.backends.core.backend import BackendContext, Workload
 from workers.backends.vllm.client.local import LocalEngines
 from workers.backends.vllm.model.reply_length import longest_reply
@@ -51,13 +53,16 @@ _REHEARSED = 24  # cells whose prompts are rendered; more would only repeat the 
 def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     """Prints one line per check and returns whether all passed. Raises UsageError for an invalid
     sweep file."""
-    plan = load_plan(sweep, overrides)
+    try:
+        plan = load_plan(sweep, overrides)
+    except DataError as error:
+        return _without_data(load(sweep, overrides), error, console)
     console.print(
         f"ok    sweep file: {many(len(plan.cells), 'cell')}, {many(plan.episodes, 'episode')}"
     )
     rehearsal, places = _Rehearsal(plan), places_of(plan, epoch=0)
     checks: list[tuple[str, Callable[[], str]]] = [
-        ("output folder", lambda: _folder(plan)),
+        ("output folder", lambda: _folder(plan.loaded.out)),
         *((f"domain {s.domain_ref.name}", lambda s=s: _domain(s.domain)) for s in plan.sources),
         *([("call cache", lambda: _cache(plan, places))] if places else []),
         *([("artifacts", lambda: _artifacts(plan))] if plan.artifacts else []),
@@ -73,18 +78,35 @@ def examine(sweep: Path, overrides: Sequence[str], console: Console) -> bool:
     for name, check in checks:
         if name == "placement" and "ray" in failed and run.ray_address is not None:
             continue  # it asks the same cluster
-        try:
-            found = check()
-        except CrsweepError as error:
+        if not _passes(name, check, console):
             failed.add(name)
-            console.print(f"[red]FAIL[/]  {escape(name)}: {escape(error.message)}", soft_wrap=True)
-        else:
-            console.print(f"ok    {escape(name)}: {escape(found)}", soft_wrap=True)
     return not failed
 
 
-def _folder(plan: Plan) -> str:
-    out = plan.loaded.out
+def _passes(name: str, check: Callable[[], str], console: Console) -> bool:
+    """Prints the line of one check."""
+    try:
+        found = check()
+    except CrsweepError as error:
+        console.print(f"[red]FAIL[/]  {escape(name)}: {escape(error.message)}", soft_wrap=True)
+        return False
+    console.print(f"ok    {escape(name)}: {escape(found)}", soft_wrap=True)
+    return True
+
+
+def _without_data(loaded: LoadedSweep, error: DataError, console: Console) -> bool:
+    """What can be checked if there are no cells, because a data set is missing or broken."""
+
+    def fail() -> str:
+        raise error
+
+    _passes("data", fail, console)
+    _passes("output folder", lambda: _folder(loaded.out), console)
+    console.print("      not checked without the data: the cells, prompts, models and placement")
+    return False
+
+
+def _folder(out: Folder) -> str:
     room = out.room()
     held = lease.holder(out)
     if held is not None:

@@ -16,7 +16,7 @@ from agents.core.errors import UsageError
 from agents.core.items import Item, facts_of
 from agents.core.paths import expand_user
 from agents.core.seeds import Seeds
-from runner.commands.selection import index_of
+from runner.commands.selection import cell_of, index_of
 from runner.commands.transcript import Page, TranscriptView
 from runner.driver.loading import load_plan
 from runner.rehearsal.stand_ins import calls_of, stand_ins, with_cases
@@ -209,7 +209,7 @@ def show_dialogue(
         raise UsageError("--me cannot be combined with --markdown -; name a file for --markdown")
     page = None if markdown is None or markdown == "-" else Page(expand_user(Path(markdown)))
     plan = load_plan(sweep, overrides)
-    chosen = plan.cells[index_of(cell, len(plan.cells), "cell")]
+    chosen = plan.cells[cell_of(plan, cell)]
     view = TranscriptView(None if markdown == "-" else console)
     if chosen.profiles is not None:
         plan = asyncio.run(with_cases(plan))

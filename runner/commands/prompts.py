@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.core.ask import CallRecord
-from runner.commands.selection import index_of
+from runner.commands.selection import cell_of
 from runner.driver.loading import load_plan
 from runner.rehearsal.dialogues import (
     rehearse,
@@ -29,7 +29,7 @@ def show_prompts(
     Shows the first prompt of each step, or all of them.
     """
     plan = load_plan(sweep, overrides)
-    cells = range(len(plan.cells)) if cell is None else [index_of(cell, len(plan.cells), "cell")]
+    cells = range(len(plan.cells)) if cell is None else [cell_of(plan, cell)]
     seen: set[tuple[str, str, str]] = set()
     for found in rehearse_preparing(plan, cells):
         agent = plan.cells[found.cell].config.agent.name

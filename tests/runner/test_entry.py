@@ -75,6 +75,12 @@ def test_help_is_printed_where_nothing_is_asked(words, code, capsys):
     assert printed.err == ""
 
 
+def test_help_wraps_at_the_width_of_the_terminal_only(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert cli.main(["run", "--help"]) == 0
+    assert "but a later step (printing) failed." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["plan", "doctor", "render"])
 def test_an_interrupt_leaves_no_traceback(command, monkeypatch, capsys):
     def interrupted(*_args, **_kwargs):

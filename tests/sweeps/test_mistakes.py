@@ -126,7 +126,7 @@ def test_a_missing_environment_variable_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("NO_SUCH_ROOT", raising=False)
     path = write_sweep(tmp_path, domain={"name": "movielens", "path": "${oc.env:NO_SUCH_ROOT}/x"})
     message = refused(path)
-    assert "domain.path: the environment variable NO_SUCH_ROOT is not set" in message
+    assert "domain.path: the environment variable NO_SUCH_ROOT is not set: export it" in message
     assert message.startswith(f"{path}:{line_of(path, 'NO_SUCH_ROOT')}")
 
 
@@ -142,7 +142,7 @@ def test_only_two_resolvers_exist(tmp_path):
         ("cases.sampl=2", "unknown key 'sampl'; did you mean 'sample'?"),
         ("models.stong.skill=0.2", "there is no model 'stong'; did you mean 'strong'?"),
         ("limits.max_turns.x=2", "limits.max_turns"),
-        ("cases.sample", "expected path=value, such as cases.sample=20, or a YAML file"),
+        ("cases.sample", "expected path=value without spaces, such as cases.sample=20, or a"),
         ("out=", "out: expected text, found nothing"),
         ("metrics=[3]", 'metrics.0: expected text, found 3; put it in quotes: "3"'),
         ("extends=x.yaml", "extends is for files; give the file itself among the overrides"),

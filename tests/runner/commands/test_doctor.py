@@ -63,3 +63,13 @@ def test_a_cluster_that_is_not_there_fails_once(tmp_path):
     passed, said = doctor(write_sweep(tmp_path, run={"executor": "ray", "ray_address": missing}))
     assert not passed
     assert [line.split(":")[0] for line in said.splitlines() if "FAIL" in line] == ["FAIL  ray"]
+
+
+def test_a_missing_data_set_fails_in_the_list(tmp_path):
+    films = {"name": "movielens", "path": str(tmp_path / "films")}
+    passed, said = doctor(write_sweep(tmp_path, domain=films))
+    assert not passed
+    first, second, *_ = said.splitlines()
+    assert first.startswith(f"FAIL  data: {tmp_path}")
+    assert f"{tmp_path}/films: there is no such folder" in first
+    assert second.startswith("ok    output folder: ")

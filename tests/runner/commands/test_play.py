@@ -16,6 +16,7 @@ from agents.core.dialogue import AgentTurn, UserTurn
 from agents.core.errors import UsageError
 from agents.core.items import Item
 from runner.commands.play import play
+from runner.commands.selection import cell_of
 from runner.commands.transcript import MARK, Page, TranscriptView
 from simulators.core.cases import HiddenCase
 from simulators.domains.synthetic import Synthetic
@@ -190,3 +191,15 @@ def test_nothing_that_is_hidden_of_a_case_reaches_a_prompt_of_an_agent(cell, mon
         return [record.call.messages for record in attempt.journal.records]
 
     assert prompts(0) == prompts(79)
+
+
+def test_a_cell_that_is_not_there_is_refused_with_the_cells(tmp_path):
+    plan = plan_of(
+        write_sweep(
+            tmp_path,
+            grid={"agent": ["zero_shot", "react"]},
+            roles={"user": "strong", "agent": "strong"},
+        )
+    )
+    with pytest.raises(UsageError, match=r"--cell 2: .* 0 to 1 \(0: agent=zero_shot; 1: agent="):
+        cell_of(plan, 2)
