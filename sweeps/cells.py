@@ -118,7 +118,8 @@ class CellMaker:
         _check_success(config, origins)
         watching = () if critic is None else critic.roles
         options = check(agent.Options, config.agent.options, origins, ("agent",))
-        spoken = (*agent.roles_of(options), *user.roles, *watching)
+        of_user = check(user.Options, config.simulator.options, origins, ("simulator",))
+        spoken = (*agent.roles_of(options), *user.roles_of(of_user), *watching)
         roles = _roles(config, spoken, origins)
         checked = {name: self._checked(name, config, origins) for name in config.models}
         # A model that no role uses is checked, but its weights need not be there.

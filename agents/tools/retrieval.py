@@ -122,7 +122,7 @@ class Dense:
 
 
 async def embedded(ask: Ask, texts: Sequence[str]) -> np.ndarray:
-    """(texts, d), float32, of length 1: embeddings by the role `agent.retriever`."""
+    """(texts, d), float32, of length 1: embeddings by the speaker's sub-role `retriever`."""
     return unit(await ask.as_role(_PART).embed(list(texts)))
 
 

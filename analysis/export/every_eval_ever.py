@@ -53,7 +53,10 @@ def write_records(results: Results, folder: Path, organization: str) -> int:
             _write(folder, results, cell, _record(results, cell, table, index, found, organization))
             written += 1
     if not written:
-        raise UsageError(f"{results.folder}: no finished case defines a metric; nothing to export")
+        raise UsageError(
+            f"{results.folder}: no case that all cells and seeds have finished defines a metric; "
+            "nothing to export"
+        )
     return written
 
 

@@ -383,7 +383,10 @@ def _need(found: Any, metric: Metric | None = None) -> None:
     """UsageError where no point has a value."""
     if all(np.isnan(point.mean) for point in found):
         what = "the metrics" if metric is None else metric.name
-        raise UsageError(f"no finished case defines {what}; there is nothing to draw")
+        raise UsageError(
+            f"no case that all cells and seeds have finished defines {what}; there is nothing to "
+            "draw"
+        )
 
 
 def _named(metric: Metric) -> str:

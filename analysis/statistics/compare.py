@@ -31,7 +31,7 @@ from analysis.statistics.scores import (
     values_of,
 )
 from analysis.statistics.significance import LEVEL, holm
-from analysis.tables.table import beyond_the_end, group_sizes, metrics_of
+from analysis.tables.table import beyond_the_end, count_of, group_sizes, metrics_of
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def compare_all(
         for pair in pairs:
             one = source.compare(axis, *pair)
             if one is None:
-                missing.append(f"no case has {metric.name} for both {axis}={pair[0]} and {pair[1]}")
+                missing.append(_nothing_common(results, metric.name, axis, *pair))
             else:
                 found.append(one)
     if not found:
@@ -126,8 +126,16 @@ def compare(results: Results, metric: str, axis: str, first: str, second: str) -
     (read,) = metrics_of(results, [metric])
     found = Values(results, read, trained_apart(results), RESAMPLES).compare(axis, *pair)
     if found is None:
-        raise UsageError(f"no case has {metric} for both {axis}={first} and {axis}={second}")
+        raise UsageError(_nothing_common(results, metric, axis, *pair))
     return found
+
+
+def _nothing_common(results: Results, metric: str, axis: str, first: str, second: str) -> str:
+    """Why two values cannot be compared, after their scores were read."""
+    why = ""
+    if not count_of(results, "scored") and count_of(results, "episodes"):
+        why = "; comparisons use cases that every cell and seed has finished, and there is none yet"
+    return f"no case has {metric} for both {axis}={first} and {second}{why}"
 
 
 def ties_of(comparisons: Sequence[Comparison], *, lower: bool) -> Ties:

@@ -113,8 +113,9 @@ def make_pairs(results: Results, *, complete_only: bool = True) -> PairTable:
         )
     contexts = _contexts(results, raters)
     rows = [row for rater in raters for row in _rows(results, rater, contexts)]
-    corrected = holm([row.p for row in rows])
-    rows = [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
+    tested = [index for index, row in enumerate(rows) if row.pairs]
+    for index, p in zip(tested, holm([rows[index].p for index in tested]), strict=True):
+        rows[index] = replace(rows[index], p_holm=p)
     notes = [
         *origin_notes(results),
         "win, loss and tie are of the baseline, in % of the pairs; a verdict that depends on the "
@@ -145,8 +146,7 @@ def sheet(table: PairTable) -> Sheet:
             Cell(f"{row.pairs:,}" + ("" if row.planned is None else f" of {row.planned:,}")),
             Cell(_count_of(row.biased)),
             *([Cell(_count_of(row.split))] if people else []),
-            Cell(f"{row.p:.4f}"),
-            Cell(f"{row.p_holm:.4f}"),
+            *(Cell(f"{p:.4f}" if row.pairs else UNDEFINED) for p in (row.p, row.p_holm)),
         ]
         for row in table.rows
     ]
@@ -178,7 +178,8 @@ def as_csv(table: PairTable) -> str:
         for value in (row.win, row.loss, row.tie):
             cells += [value.mean, value.std]
         cells += [row.wins, row.losses, row.ties, row.biased, row.split, row.pairs, row.planned]
-        writer.writerow(["" if cell is None else cell for cell in [*cells, row.p, row.p_holm]])
+        cells += [row.p, row.p_holm] if row.pairs else [None, None]
+        writer.writerow(["" if cell is None else cell for cell in cells])
     return out.getvalue()
 
 

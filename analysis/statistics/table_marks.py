@@ -78,7 +78,8 @@ def mark_ties(results: Results, table: Table, axis: str, *, complete_only: bool 
 def _contests(table: Table, axis: str) -> list[tuple[int, ...]]:
     if axis not in table.axes:
         raise UsageError(
-            f"there is no axis {axis!r}{near(axis, table.axes)} (axes: {', '.join(table.axes)})"
+            f"there is no axis {axis!r}{near(axis, table.axes)} "
+            f"(axes: {', '.join(table.axes) or 'none'})"
         )
     found: dict[tuple[str, ...], list[int]] = {}
     for index, row in enumerate(table.rows):

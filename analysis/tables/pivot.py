@@ -125,7 +125,7 @@ def _places(
     for (_, head), place in at.items():
         row, metric = table.rows[place[0]], table.metrics[place[1]]
         mean = row.values[place[1]].mean
-        if metric.better is not None and mean is not None:
+        if table.comparable and metric.better is not None and mean is not None:
             key = (head, row.source, metric.name)
             contests.setdefault(key, {})[place] = round(mean, metric.digits)
     found = {}

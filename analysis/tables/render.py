@@ -16,11 +16,11 @@ def places(table: Table, column: int) -> dict[int, int]:
     """Row -> 1 for the best value of a metric, 2 for the second; equal values share a place.
 
     Values are compared as they are printed, among rows with the same cases: another data set is
-    another contest. Empty where fewer than two rows can be compared.
+    another contest. Empty where fewer than two rows can be compared, or none should be.
     """
     metric = table.metrics[column]
     found: dict[int, int] = {}
-    for source in {row.source for row in table.rows} if metric.better else ():
+    for source in {row.source for row in table.rows} if metric.better and table.comparable else ():
         shown = {
             index: round(row.values[column].mean, metric.digits)  # type: ignore[arg-type]
             for index, row in enumerate(table.rows)

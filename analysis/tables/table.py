@@ -21,6 +21,10 @@ _WATERMARKS = {
     "latency": "made with the latency backend: random replies, for measuring speed",
 }
 
+_DIFFERENT = (
+    "cells count different cases, some of which may be easier: do not compare their figures "
+    "(without --all, only cases that every cell and seed has finished count)"
+)
 _PARTS = 8
 """Cases are compared over seeds in so many passes: fewer of them in memory at once."""
 
@@ -70,6 +74,8 @@ class Table:
     notes: list[str] = field(default_factory=list)
     published: list[list[Figure | None]] = field(default_factory=list)
     """A paper's figure next to each value of each row; empty if none are wanted."""
+    comparable: bool = True
+    """False if cells of one source count different cases: then none is the best."""
 
 
 def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool = True) -> Table:
@@ -107,15 +113,17 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
         )
         for index, cell in enumerate(results.manifest.cells)
     ]
+    comparable = complete_only or _count_the_same(results)
     notes = [
         *_notes(results, rows, complete_only),
+        *([] if comparable else [_DIFFERENT]),
         *beyond_the_end(results, parsed),
         *_over_published(parsed),
         *_undefined(results, parsed, rows),
         *verdicts.notes(results, parsed, rows),
         *doubts.notes(results),
     ]
-    return Table(results.axes, parsed, rows, notes)
+    return Table(results.axes, parsed, rows, notes, comparable=comparable)
 
 
 def metrics_of(results: Results, names: Sequence[str]) -> list[Metric]:
@@ -190,6 +198,17 @@ def make_groups(results: Results) -> None:
         f"the users in {results.folder} are in no groups; expected a domain with profiles, such as "
         "amazon_2023 with the option `profiles`"
     )
+
+
+def _count_the_same(results: Results) -> bool:
+    """Whether the cells of each source count each case equally often."""
+    ((different,),) = results.query(
+        "SELECT count(*) FROM (SELECT source FROM ("
+        "SELECT source, cell, count(*) AS cases, bit_xor(hash(position, n)) AS which FROM ("
+        "SELECT source, cell, position, count(*) AS n FROM scored WHERE ours GROUP BY ALL) "
+        "GROUP BY ALL) GROUP BY source HAVING count(DISTINCT (cases, which)) > 1)"
+    ).fetchall()
+    return different == 0
 
 
 def group_sizes(results: Results, group: str) -> dict[str, int]:
@@ -356,12 +375,12 @@ def _over_published(metrics: Sequence[Metric]) -> list[str]:
 
 def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> list[str]:
     notes = origin_notes(results)
-    used = _count(results, "scored")
+    used = count_of(results, "scored")
     planned = sum(row.planned for row in rows)
     if complete_only and used < planned:
         notes.append(
             f"incomplete: only cases that every cell and seed has finished are counted "
-            f"({used:,} of {_count(results, 'episodes'):,} finished and {planned:,} planned "
+            f"({used:,} of {count_of(results, 'episodes'):,} finished and {planned:,} planned "
             "episodes)"
         )
     left_out = used - sum(row.counted for row in rows)
@@ -370,6 +389,7 @@ def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> l
     return notes
 
 
-def _count(results: Results, view: str) -> int:
+def count_of(results: Results, view: str) -> int:
+    """The rows of a view or table."""
     (found,) = results.query(f"SELECT count(*) FROM {view}").fetchall()
     return found[0]

@@ -95,8 +95,8 @@ def _of_results(
             continue
         if not found.variance.case and not found.variance.rest and not found.variance.seed:
             lines.append(
-                f"{head}: the two differ in no case, so their variance is unknown; run more "
-                "cases, or assume a standard deviation (--sd with the sweep file)"
+                f"{head}: the difference is the same in every case, so how much it varies is "
+                "unknown; run more cases, or assume a standard deviation (--sd with the sweep file)"
             )
             continue
         design = _Design(

@@ -49,6 +49,11 @@ class User(ABC):
         self.options = options
         self.context = context
 
+    @classmethod
+    def roles_of(cls, options: Any) -> tuple[str, ...]:
+        """Those that it speaks for with these options."""
+        return cls.roles
+
     @abstractmethod
     async def open(self, ask: Ask) -> UserTurn:
         """The words that begin the dialogue."""

@@ -147,7 +147,7 @@ def test_figure_8_has_every_strategy_and_figure_9_every_ablation_next_to_the_who
     ]
     assert strategies == list(get_args(Strategy))
     first, *others = [cell.config.simulator.options for cell in planned("fig9_profiles").cells]
-    assert first == {"records_similarity": True}
+    assert first == {"records_similarity": True, "similarity": "lexical"}
     off = [{name for name, value in options.items() if value is False} for options in others]
     assert off == [
         {"general_preference"},

@@ -16,8 +16,10 @@ Decided here:
 - What the prompts list of the items shown so far is what released suggestions say of them: ID,
   title, price, category path and description, and the facts of the catalogue.
 - `may_leave: false` is the paper's user, which cannot leave.
-- `records_similarity` records how similar a purchase is to the latest target (Figure 9). It is
-  measured by words (BM25); the paper does not say by which model.
+- `records_similarity` records how similar a purchase is to the latest target (Figure 9). The paper
+  measures which item is "semantically closer" and does not say by which model: `similarity: dense`
+  is the cosine of embeddings by the role `user.retriever`, of the texts that B.3 embeds; `lexical`
+  (BM25) needs no weights.
 - The ablations of Figure 9 leave components out of the prompts; everything else stays.
 """
 
@@ -25,16 +27,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agents.core.ask import Ask
 from agents.core.dialogue import Dialogue, UserTurn
 from agents.core.errors import UserError
 from agents.core.items import Fact, Item
 from agents.core.steps import ReplyModel, Step, text
-from agents.tools.retrieval import Lexical
+from agents.tools.retrieval import Lexical, RetrieverName, embedded, retrieval_text
 from simulators.core.profiles import BuyerProfile
 from simulators.core.user import User, UserContext, UserOptions
 
@@ -112,6 +114,14 @@ class _Options(UserOptions):
     """False is Figure 9's "w/o personality": neither decision-making style nor openness."""
     records_similarity: bool = False
     """Whether a purchase records how similar the item is to the latest target (Figure 9)."""
+    similarity: RetrieverName = "lexical"
+    """How that is measured; `dense` embeds both items by the role `user.retriever`."""
+
+    @model_validator(mode="after")
+    def _similarity_is_recorded(self) -> Self:
+        if self.similarity != "lexical" and not self.records_similarity:
+            raise ValueError("`similarity` needs `records_similarity: true`")
+        return self
 
 
 class CSUser(User):
@@ -130,6 +140,10 @@ class CSUser(User):
             raise UserError(f"the case {context.case.visible.case_id} has no profile")
         self._profile: BuyerProfile = profile
         self._known = self._fields()
+
+    @classmethod
+    def roles_of(cls, options: _Options) -> tuple[str, ...]:
+        return (*cls.roles, "user.retriever") if options.similarity == "dense" else cls.roles
 
     async def open(self, ask: Ask) -> UserTurn:
         reply = await ask(_OPEN, **self._known, conversation=[])
@@ -156,11 +170,17 @@ class CSUser(User):
         return turn
 
     async def _similarity(self, item: Item, ask: Ask) -> float | None:
-        """BM25 of the item's text for that of the latest target, by the target's own; None without
-        a target."""
+        """Of the item's text and that of the latest target; None without a target.
+
+        The cosine of their embeddings, or BM25 divided by that of the target for itself.
+        """
         targets, catalogue = self.context.case.hidden.targets, self.context.catalogue
         if not targets:
             return None
+        if self.options.similarity == "dense":
+            texts = [retrieval_text(each) or each.id for each in (targets[-1], item)]
+            target, bought = await embedded(ask, texts)
+            return float(target @ bought)
         scores = await Lexical.of(catalogue).by_item(targets[-1])
         own = float(scores[catalogue.position[targets[-1].id]])
         return float(scores[catalogue.position[item.id]]) / own if own > 0 else None

@@ -121,6 +121,22 @@ def test_incomplete_blocks_are_left_out_unless_everything_is_wanted(tmp_path):
     assert make_pairs(results, complete_only=False).rows[0].pairs == 8
 
 
+def test_pairs_that_no_judge_has_read_have_no_p_and_cost_the_others_nothing(tmp_path):
+    built = Built(grid_of("a", "b", "c", backbones=["s"]), seeds=[0])
+    choice = {"of": "dialogue", "axis": "agent", "baseline": "a", "against": ["b", "c"]}
+    judge = built.judge("pairwise", "overall", scale=(0, 1), pairs=choice)
+    for case in built.case_ids:
+        one, other, _ = (built.episode(cell, case, 0) for cell in built.cells)
+        for order in ("ab", "ba"):
+            built.verdict(judge, one, "overall", 1, against=other, order=order, turn=None)
+    found = make_pairs(Results.open(built.write(tmp_path)))
+    judged, unread = found.rows
+    assert judged.p == judged.p_holm == 0.125
+    assert unread.pairs == 0
+    assert [cell.text for cell in pairs.sheet(found).rows[1]][-2:] == ["–", "–"]
+    assert pairs.as_csv(found).splitlines()[2].endswith(",0,4,,")
+
+
 def test_a_sweep_without_a_judge_of_pairs_is_refused(tmp_path):
     built = Built(grid_of("a"))
     built.judge("relevance", "clarity")

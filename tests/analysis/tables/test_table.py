@@ -7,6 +7,7 @@ import statistics
 import pytest
 
 from analysis.results import Results
+from analysis.tables import render
 from analysis.tables.table import Table, make_table
 from tests.analysis.builder import Built, Cell, grid_of
 
@@ -87,6 +88,11 @@ def test_a_case_that_one_cell_misses_is_left_out_of_all(tmp_path):
     assert any(note.startswith("incomplete") for note in table.notes)
     every = table_of(built, tmp_path / "all", complete_only=False)
     assert [row.counted for row in every.rows] == [12, 12, 12, 11]
+    # Means over different cases have no best, and it is said why.
+    assert render.places(table, 0)
+    assert not render.places(every, 0)
+    assert any(note.startswith("cells count different cases") for note in every.notes)
+    assert not any(note.startswith("cells count different") for note in table.notes)
 
 
 def test_a_failure_completes_its_block_but_only_the_agents_own_counts(tmp_path):

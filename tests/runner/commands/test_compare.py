@@ -189,6 +189,13 @@ def test_without_a_common_value_there_is_one_clear_line(tmp_path):
     empty = Built(grid_of("a", "b")).write(tmp_path / "empty")
     with pytest.raises(UsageError, match=r"^no case has sr@5 for both agent=a and b$"):
         compared(str(empty))
+    partly = Built(grid_of("a", "b", backbones=["m"]))
+    for number, cell in enumerate(partly.cells):
+        for case_id in partly.case_ids:
+            for seed in partly.seeds[number:]:
+                partly.episode(cell, case_id, seed)
+    with pytest.raises(UsageError, match="every cell and seed has finished, and there is none"):
+        compared(str(partly.write(tmp_path / "partly")))
     finished = sweep(tmp_path / "nan", often(a=1, b=0))
     with pytest.raises(UsageError, match="no case has hr@50_turn"):
         compared(finished, "hr@50_turn")
@@ -220,8 +227,13 @@ def test_power_of_one_seed_says_what_it_does_not_know(tmp_path):
 
 
 def test_power_of_results_that_never_differ_is_unknown(tmp_path):
-    text = " ".join(powers(sweep(tmp_path, lambda *_: 2), detect=0.03))
-    assert "the two differ in no case, so their variance is unknown" in text
+    always = {
+        "same": lambda *_: 2,
+        "apart": lambda cell, *_: 2 if cell.axes["agent"] == "a" else None,
+    }
+    for name, outcome in always.items():
+        text = " ".join(powers(sweep(tmp_path / name, outcome), detect=0.03))
+        assert "the difference is the same in every case, so how much it varies is unknown" in text
     assert "is detected with power" not in text
 
 

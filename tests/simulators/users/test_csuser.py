@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import math
 from typing import Any
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import ReplyInvalid, UsageError, UserError
@@ -82,6 +85,30 @@ def test_the_opening_ends_with_the_price_range_and_records_what_it_knew():
     assert ITEMS[1].title not in prompt  # the target
     silent = asyncio.run(user_of(states_budget=False).open(make_ask(model, PROMPTS)))
     assert silent.text == "I want jeans. "
+
+
+def test_similarity_is_the_cosine_of_what_the_role_user_retriever_embeds():
+    texts: dict[str, list[str]] = {}
+
+    def reply(call: Any) -> Any:
+        if isinstance(call, list):
+            texts["embedded"] = call
+            return None
+        return {"reason": "Because.", "buys": ["B00"], "words": "well"}
+
+    options = {"records_similarity": True, "similarity": "dense"}
+    turn = replied(FakeModel(reply), ITEMS[:1], **options)
+    lengths = [len(text) for text in texts["embedded"]]
+    assert ITEMS[1].title in texts["embedded"][0]  # the latest target
+    assert ITEMS[0].title in texts["embedded"][1]
+    # The fake embeds a text as (its length, 1).
+    a, b = (np.array([length, 1]) / math.hypot(length, 1) for length in lengths)
+    assert turn.extra["target_similarity"] == pytest.approx(float(a @ b), abs=1e-6)
+    checked: Any = CSUser.Options(**options)
+    assert CSUser.roles_of(checked) == ("user", "user.retriever")
+    assert CSUser.roles_of(CSUser.Options()) == ("user",)
+    with pytest.raises(ValidationError, match="records_similarity: true"):
+        CSUser.Options(similarity="dense")
 
 
 @pytest.mark.parametrize("component", MARKS)
