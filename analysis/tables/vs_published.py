@@ -132,6 +132,7 @@ def _pairs(results: Results, published: PublishedTable, table: Table) -> list[_P
         if published.datasets[theirs.dataset] == sources[cell.source_id].dataset
         and _is(cell.settings.get("agent", {}), published.agents[theirs.row])
     ]
+    found = [pair for pair in found if _is_of_its_model(pair, found, published)]
     if not found:
         ours = sorted({_words(c, sources[c.source_id]) for c in manifest.cells})
         raise UsageError(
@@ -143,7 +144,32 @@ def _pairs(results: Results, published: PublishedTable, table: Table) -> list[_P
 
 
 def _is(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return all(key in settings and settings[key] == value for key, value in wanted.items())
+    """Whether `settings` have all that is wanted; of a mapping, all that is wanted of it."""
+    return all(
+        isinstance(found := settings.get(key), Mapping) and _is(found, value)
+        if isinstance(value, Mapping)
+        else key in settings and settings[key] == value
+        for key, value in wanted.items()
+    )
+
+
+def _is_of_its_model(pair: _Pair, pairs: Sequence[_Pair], published: PublishedTable) -> bool:
+    """False for a cell whose agent has two published rows that differ in the model, and whose model
+    is that of the other one."""
+    agents, row = published.agents, pair.theirs.row
+    rivals = [p for p in pairs if p.cell is pair.cell and agents[p.theirs.row] == agents[row]]
+    return _has_its_model(pair) or not any(map(_has_its_model, rivals))
+
+
+def _has_its_model(pair: _Pair) -> bool:
+    """Whether the agent's model is the published one; its name may have other signs in it."""
+    model = pair.cell.settings.get("models", {}).get("agent", {}).get("model") or ""
+    theirs = _letters(pair.theirs.settings.get("backbone", ""))
+    return bool(theirs) and theirs in _letters(str(model))
+
+
+def _letters(name: str) -> str:
+    return "".join(sign for sign in name.casefold() if sign.isalnum())
 
 
 def _axes_that_differ(pairs: Sequence[_Pair], axes: Sequence[str]) -> list[str]:

@@ -50,7 +50,8 @@ class RlOptions(Options):
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.99
     """Discount of later rewards (eq. 8)."""
     beta: Annotated[float, Field(ge=0)] = 0.01
-    """Weight of the mean entropy (eq. 7). The paper prints none; this one is ours."""
+    """Weight of the mean entropy (eq. 7). The paper prints none; this is the released code's
+    default."""
     whiten: bool = False
     """Whether returns are shifted and scaled to mean 0 and deviation 1 over each update. With
     updates of one dialogue that is over its turns."""

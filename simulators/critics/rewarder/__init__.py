@@ -18,13 +18,16 @@ verdicts: a rejection is worth less than a turn without a recommendation.
 | 5 | the user accepted it | 1.0 |
 
 Decided here: a draw that stays invalid is counted (`unparsed`) and left out; the released code
-counts it as verdict 1. With fewer than `min_valid` valid draws the turn has no score.
+counts it as verdict 1. With fewer than `min_valid` valid draws the turn has no score. The mean is
+exact: half of the draws at 0.6 and half at 0.8 are 0.7, which is not above 0.7, in whatever order
+they come.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
+from fractions import Fraction
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -87,6 +90,7 @@ class _Options(CriticOptions):
 class Rewarder(Critic):
     """Scores each turn by several draws of a 1 to 5 verdict (RSO), and ends what is accepted."""
 
+    version = 2
     Options = _Options
     options: _Options
     steps = (_RATE,)
@@ -114,8 +118,18 @@ class Rewarder(Critic):
         }
         if len(valid) < options.needed:
             return CriticTurn(None, extra=record)
-        score = sum(options.values[verdict - 1] for verdict in valid) / len(valid)
-        return CriticTurn(score, score > options.threshold, record)
+        score = _mean([options.values[verdict - 1] for verdict in valid])
+        return CriticTurn(float(score), score > _exact(options.threshold), record)
+
+
+def _mean(values: Sequence[float]) -> Fraction:
+    """Exact: sums of floats exceed a threshold that they equal, in some orders."""
+    return sum(map(_exact, values), Fraction(0)) / len(values)
+
+
+def _exact(value: float) -> Fraction:
+    """The number that was written: 0.7 and not the float next to it."""
+    return Fraction(repr(value))
 
 
 async def _verdict(reply: Awaitable[_Verdict]) -> int | None:

@@ -230,6 +230,34 @@ def test_a_cell_is_compared_with_every_row_of_its_method(tmp_path):
     assert "LastFM EAR" in note
 
 
+def test_rows_of_one_agent_that_differ_in_the_model_have_the_cells_of_their_model(tmp_path):
+    qwen, llama, other = cells = [cell("zero_shot", name, "ReDial") for name in ("q", "l", "o")]
+    for one, model in (
+        (qwen, "Qwen/Qwen2.5-7B-Instruct"),
+        (llama, "meta-llama/Llama-3.1-8B-Instruct"),
+        (other, "some/other"),
+    ):
+        one.settings = {**one.settings, "models": {"agent": {**MODEL, "model": model}}}
+    table = with_published(tmp_path, *cells, table="rso/table5")
+    assert labels(table) == [
+        ("ReDial", "QwenCRS", "q"),
+        ("ReDial", "QwenCRS", "o"),
+        ("ReDial", "LlamaCRS", "l"),
+        ("ReDial", "LlamaCRS", "o"),
+    ]
+
+
+def test_an_option_that_is_a_policy_is_compared_by_what_the_row_says_of_it(tmp_path):
+    whole = {"name": "rso", "preference_reasoner": True, "fact_retriever": True}
+    planners = {"stage": "rl", "labels": "inspired"}, {"stage": "sft", "labels": "inspired"}, False
+    cells = [cell({**whole, "planner": planner}, dataset="ReDial") for planner in planners]
+    table = with_published(tmp_path, *cells, table="rso/fig5", metrics=["conv_sr"])
+    assert [row for _, row in labels(table)] == ["w/o planner", "RSO (Ours)"]
+    assert [texts(table, 0), texts(table, 1)] == [["0.94"], ["0.98"]]
+    (note,) = [note for note in table.notes if note.startswith("run here and not published")]
+    assert "sft" in note
+
+
 def test_a_table_of_which_no_figure_has_a_metric_needs_one_named(tmp_path):
     with pytest.raises(UsageError) as caught:
         with_published(tmp_path, cell("intercrs", dataset="LastFM"), table="desire/table5")

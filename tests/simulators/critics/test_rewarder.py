@@ -7,6 +7,8 @@ import dataclasses
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agents.core.ask import CallLog
 from agents.core.dialogue import AgentTurn, Dialogue, Message, UserTurn
@@ -59,6 +61,14 @@ def test_only_a_score_above_the_threshold_ends_the_dialogue():
     for threshold, above in ((0.7, True), (0.8, False), (0.79, True), (1.0, False)):
         assert rated(verdicts(4), samples=1, threshold=threshold)[0].above is above
     assert not rated(verdicts(5), samples=1, threshold=1)[0].above
+
+
+@given(st.permutations([1, 1, 1, 1, 1, 4, 4, 4, 4, 4]) | st.permutations([2] * 6 + [4, 5, 5, 5]))
+@settings(max_examples=30)
+def test_a_mean_at_the_threshold_is_not_above_it_in_any_order_of_draws(draws):
+    turn, _ = rated(verdicts(*draws), samples=10, threshold=0.62 if 2 in draws else 0.7)
+    assert turn.score == (0.62 if 2 in draws else 0.7)
+    assert not turn.above
 
 
 def test_unparsed_draws_are_counted_and_left_out():
