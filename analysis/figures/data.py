@@ -189,7 +189,8 @@ class Curves(NamedTuple):
 def curves(results: Results, wanted: Sequence[str], axis: str | None) -> dict[str, list[Curves]]:
     """Series -> a `Curves` for each artifact, or for each value of `axis`.
 
-    All series, or those `wanted`. UsageError for a series that nothing measured.
+    All series but shares (`strategy: NAME`), or those `wanted`. UsageError for a series that
+    nothing measured.
     """
     rows = results.query(
         "SELECT series, artifact, artifact_key, list(step ORDER BY step), "
@@ -208,7 +209,7 @@ def curves(results: Results, wanted: Sequence[str], axis: str | None) -> dict[st
             )
     groups = _artifact_groups(results, axis)
     found: dict[str, list[Curves]] = {}
-    for series in wanted or measured:
+    for series in wanted or [name for name in measured if ":" not in name] or measured:
         for label, keys in groups.items():
             lines = [
                 (np.array(steps), np.array(values, dtype=float))

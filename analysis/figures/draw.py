@@ -31,6 +31,8 @@ from sweeps.schema import FigureSpec
 
 FORMATS = (".pdf", ".svg", ".png")
 _PANELS = 6
+_CURVES = 12
+"""Panels of curves: a fine-tuned and then reinforced policy measures nine series."""
 _LABEL = 45  # characters of the label of a group
 _IN_A_ROW = {"column": 3, "page": 5}
 """Panels of bars, which are narrow, in one row."""
@@ -281,9 +283,9 @@ def _sensitivity(figure: Any, results: Results, spec: FigureSpec, groups: Sequen
 
 def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[Group]) -> None:
     found = curves(results, spec.metrics, spec.axis)
-    if len(found) > _PANELS:
+    if len(found) > _CURVES:
         raise UsageError(
-            f"{len(found)} panels are too many (at most {_PANELS}); choose some: --metric NAME "
+            f"{len(found)} panels are too many (at most {_CURVES}); choose some: --metric NAME "
             f"({', '.join(found)})"
         )
     labels = list(dict.fromkeys(each.label for column in found.values() for each in column))

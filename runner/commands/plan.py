@@ -54,7 +54,7 @@ def show_plan(
     engines = run_plan(plan, nodes, cpu=cpu, cells=cells) if nodes else without_engines(plan)
     guess = estimate(plan, left)
     budget = budget_of(plan)
-    artifacts = artifact_data(plan, [*needed, *plan.pending])
+    artifacts = artifact_data(plan, [*needed, *plan.pending], guess.attempts)
     preparing = asked_to_prepare(artifacts)
     judges = estimate_judges(plan, guess.attempts)
     judging = judging_plan(plan, plan.judges)

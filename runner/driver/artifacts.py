@@ -295,14 +295,15 @@ class Preparation:
         artifact: Artifact,
         content: Content,
         calls: Sequence[Mapping[str, object]] = (),
+        words: str = "",
     ) -> None:
         assert self._executor is not None
         assert self._display is not None
         found = await asyncio.to_thread(self._store.keep, about, content, calls)
         ready = self._take(artifact, *found)
         free = free_calls(about.cached, self._plan.loaded.header.cache.mode)
-        paid = f", {about.calls:,} calls{free}" if calls else ""
-        self._display.end(artifact.title, f"ready after {duration(about.seconds)}{paid}")
+        more = f", {about.calls:,} calls{free}" if calls else words and f": {words}"
+        self._display.end(artifact.title, f"ready after {duration(about.seconds)}{more}")
         if self._workers_need(artifact):
             await self._executor.provide([ready])
 
@@ -410,7 +411,7 @@ class Preparation:
         async with aclosing(executor.fit(task, content, among)) as steps:
             async for step in steps:
                 self._display.note(artifact.title, step.done, step.most, step.note)
-                result, seconds = step.result, step.seconds
+                words, result, seconds = step.note, step.result, step.seconds
                 curve += step.curve
                 if step.state is not None:
                     saved = (artifact.key, step.state, before + seconds, curve)
@@ -419,7 +420,7 @@ class Preparation:
             raise AgentError("the training ended without a result")
         self.gpu_seconds += seconds * self._plan.loaded.header.run.fit_gpus
         about = self._about(artifact, before + seconds).model_copy(update={"curve": curve})
-        await self._keep(about, artifact, result)
+        await self._keep(about, artifact, result, words=words)
         await asyncio.to_thread(self._store.drop_states, artifact.key)
 
     async def _train(self, artifact: Artifact) -> None:

@@ -34,6 +34,7 @@ from workers.artifacts.store import About, ArtifactStore, Prepared, Stored
 from workers.results.bundles import read_columns
 from workers.training import LearnerProcess, LearnerSpec
 
+_SHARES = 3  # of each kind on the screen: there is no room for all
 _LOOK_EVERY = 0.2  # seconds between two looks whether the engines of a loop may load
 _COLUMNS = ("rollout_id", "loop", "status", "success", "steps", "blame", "driver_epoch", "ended")
 
@@ -274,9 +275,19 @@ class Aside:
 
 
 def line_of(figures: Mapping[str, float], missing: int) -> str:
-    """A line for the screen with what an update measured, except shares of strategies."""
+    """A line for the screen with what an update measured; of shares (`strategy: NAME`) the
+    largest ones."""
     shown = [f"{name} {value:.3f}" for name, value in figures.items() if ":" not in name]
-    return ", ".join([*shown, *([f"{missing:,} missing"] if missing else [])])
+    shown += [f"{missing:,} missing"] if missing else []
+    shares: dict[str, list[tuple[str, float]]] = {}
+    for series, value in figures.items():
+        kind, colon, name = series.partition(": ")
+        if colon and value > 0:
+            shares.setdefault(kind, []).append((name, value))
+    for kind, found in shares.items():
+        largest = sorted(found, key=lambda pair: -pair[1])[:_SHARES]
+        shown.append(f"{kind} " + ", ".join(f"{name} {value:.2f}" for name, value in largest))
+    return ", ".join(shown)
 
 
 def stored_rollouts(folder: Folder, loop: str) -> dict[str, Mapping[str, Any] | None]:

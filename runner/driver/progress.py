@@ -126,7 +126,8 @@ class PreparingDisplay:
             self._bars.update(task, completed=done, total=most, status=escape(words))
         elif now - self._said.get(title, -_LINE_EVERY) >= _LINE_EVERY:
             self._said[title] = now
-            self._console.print(f"preparing {title}: {words}", markup=False, soft_wrap=True)
+            far = f", {done:,} of {most:,}" if most > 1 else ""
+            self._console.print(f"preparing {title}{far}: {words}", markup=False, soft_wrap=True)
 
     def end(self, title: str, words: str, style: str | None = None) -> None:
         """Shows that one artifact is finished."""

@@ -78,6 +78,32 @@ class Estimate:
         return len(self.attempts)
 
 
+def _mean_of(plan: Plan, attempts: Sequence[EpisodeAttempt], index: int) -> Spoken | None:
+    """What a dialogue of a cell asks of models: the mean of the rehearsed ones with its agent on
+    its data set. None if there is none."""
+    cell = plan.cells[index]
+    alike = [
+        attempt
+        for attempt in attempts
+        for other in (plan.cells[attempt.task.cell],)
+        if (other.config.agent, other.source) == (cell.config.agent, cell.source)
+    ]
+    if not alike:
+        return None
+    return Spoken(
+        *(sum(counts) / len(alike) for counts in zip(*map(_spoken_in, alike), strict=True))
+    )
+
+
+def _spoken_in(attempt: EpisodeAttempt) -> Spoken:
+    done = [r.completion for r in attempt.journal.records if r.completion is not None]
+    return Spoken(
+        len(attempt.journal.records),
+        sum(c.input_tokens or 0 for c in done),
+        sum(c.output_tokens or 0 for c in done),
+    )
+
+
 def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estimate:
     """Rehearses a cell of every agent on every data set, where there are more, `most` drawn ones.
 
@@ -102,23 +128,22 @@ def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estima
             raise attempt.error  # it fails before its first call: there is nothing to estimate
         cell = attempt.task.cell
         share = left * episodes_of_group[cell] / sum(episodes_of_group.values()) / played[cell]
-        done = [r.completion for r in records if r.completion is not None]
-        spoken = Spoken(
-            spoken.calls + share * len(records),
-            spoken.input_tokens + share * sum(c.input_tokens or 0 for c in done),
-            spoken.output_tokens + share * sum(c.output_tokens or 0 for c in done),
-        )
+        both = zip(spoken, _spoken_in(attempt), strict=True)
+        spoken = Spoken(*(before + share * count for before, count in both))
         probes += share * sum(is_probe(r.call.role) for r in records)
     return Estimate(spoken, probes, attempts)
 
 
-def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
+def artifact_data(
+    plan: Plan, needed: Collection[str], attempts: Sequence[EpisodeAttempt]
+) -> list[dict[str, Any]]:
     """Every artifact of a plan as JSON types, with what is known of its cost.
 
     `needed` are the keys of those that a run would make if they are not ready. `calls` and tokens
     are expected ones, from a rehearsal with the rules backend; `earlier` are fits of the same
     recipe and data under other seeds, with the seconds that they took. What is collected by
-    dialogues has the fields of `Rollouts`.
+    dialogues has the fields of `Rollouts`. A dialogue of a training loop is expected to ask for as
+    much as the rehearsed `attempts` of its agent.
     """
     store = store_of(plan.loaded.header.artifacts)
     states = {key: state_of(store, key) for key in plan.artifacts}
@@ -150,6 +175,9 @@ def artifact_data(plan: Plan, needed: Collection[str]) -> list[dict[str, Any]]:
             ]
         if isinstance(recipe, LoopRecipe):
             one |= {"updates": recipe.updates, "dialogues": recipe.dialogues}
+            each = _mean_of(plan, attempts, artifact.cells[0])
+            if each is not None and one["needed"] and states[key] != "ready":
+                one |= Spoken(*(count * recipe.dialogues for count in each))._asdict()
         if key in collected:
             *counts, spoken = collected[key]
             one |= dict(zip(Rollouts._fields, counts, strict=False)) | spoken._asdict()
@@ -176,11 +204,13 @@ def _work(found: Mapping[str, Any]) -> str:
     if found["kind"] == "rollouts":
         return f"{found['state']}, by {_dialogues_of(found)}"
     if found["kind"] == "loop":
-        return (
+        work = (
             f"{found['state']}, by {many(found['updates'], 'update')} and "
-            f"{many(found['dialogues'], 'dialogue')} with training users; each costs about as much "
-            "as an episode, and they are not in the estimate"
+            f"{many(found['dialogues'], 'dialogue')} with training users"
         )
+        if "calls" not in found:
+            return f"{work}; each costs about as much as an episode; they are not in the estimate"
+        return f"{work}, about {_spoken_of(found).words()} (as rehearsed episodes)"
     if found["kind"] != "fit":
         spoken = _spoken_of(found).words()
         return f"{found['state']}, about {spoken} (from a rehearsal with the rules backend)"

@@ -89,7 +89,9 @@ class FineTuning:
             self._one_epoch()
             measured = {name: self._last[key] for key, name in _SERIES.items()}
             yield Progress(self._epoch, wanted, self._note, state=self._state(), measured=measured)
-        yield Progress(self._epoch, wanted, self._note, result=self._result())
+        result = self._result()
+        note = _compared(self._note, result.data["report"])
+        yield Progress(self._epoch, wanted, note, result=result)
 
     @property
     def _note(self) -> str:
@@ -155,6 +157,16 @@ class FineTuning:
             "tf_idf_regression": scores(true, by_words, size)._asdict(),
         }
         return Content({**network.data, "report": report}, network.arrays)
+
+
+def _compared(note: str, report: Mapping[str, Any]) -> str:
+    """A note with the baselines of the report behind it."""
+    names = {"majority": "the most frequent label", "tf_idf_regression": "TF-IDF regression"}
+    found = [
+        f"{words} {report[name]['accuracy']:.3f}, {report[name]['macro_f1']:.3f}"
+        for name, words in names.items()
+    ]
+    return f"{note} ({'; '.join(found)})"
 
 
 def prefixed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -54,6 +54,8 @@ def test_it_learns_what_words_decide_and_reports_baselines(steps):
     assert report["tf_idf_regression"]["accuracy"] >= 0.9
     assert report["train"] == 120 and report["held_out"] == 20
     assert len(report["epochs"]) == 8
+    assert steps[-1].note.startswith(steps[-2].note + " (the most frequent label 0.")
+    assert "; TF-IDF regression 1." in steps[-1].note
 
 
 def test_it_resumes_from_a_state_as_if_it_had_not_stopped(folder, steps):

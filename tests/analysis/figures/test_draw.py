@@ -42,7 +42,7 @@ def trained(built, name, seed, cells):
     key = f"{name}-{seed}"
     for epoch in (1, 2):  # made again in epoch 2
         for step in range(1, 4 + seed):
-            for series in ("NDCG@10", "loss"):
+            for series in ("NDCG@10", "loss", "strategy: Credibility"):
                 value = 10.0 if epoch == 1 else step * (1 + seed)
                 row = {"artifact_key": key, "digest": f"d{epoch}", "series": series, "step": step}
                 stamp = {"value": value, "bundle_id": "b", "driver_epoch": epoch}
@@ -167,6 +167,8 @@ def test_a_training_curve_is_the_mean_over_seeds_where_all_got_that_far(tmp_path
     steps, values = one.mean
     assert steps.tolist() == [1, 2, 3]
     assert values.tolist() == [2.0, 4.0, 6.0]
+    assert "strategy: Credibility" not in curves(results, [], None)
+    assert list(curves(results, ["strategy: Credibility"], None)) == ["strategy: Credibility"]
     by_axis = curves(results, ["loss"], "agent")
     assert [each.label for each in by_axis["loss"]] == [HOSTILE, "b"]
     with pytest.raises(UsageError, match="no training measured 'los'; did you mean 'loss'"):

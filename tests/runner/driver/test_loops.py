@@ -202,8 +202,12 @@ def test_states_are_saved_no_more_often_than_asked_for(monkeypatch):
     assert world.saved == []
 
 
-def test_shares_of_strategies_are_not_on_the_screen():
-    assert line_of({"reward": 0.5, "strategy: x": 1.0}, 2) == "reward 0.500, 2 missing"
+def test_the_largest_shares_of_strategies_are_on_the_screen():
+    shares = {"strategy: a": 0.1, "strategy: b b": 0.5, "strategy: c": 0.2, "strategy: d": 0.2}
+    assert line_of({"reward": 0.5, **shares, "strategy: e": 0.0}, 2) == (
+        "reward 0.500, 2 missing, strategy b b 0.50, c 0.20, d 0.20"
+    )
+    assert line_of({"reward": 0.5, "strategy: x": 0.0}, 0) == "reward 0.500"
 
 
 def test_what_runs_aside_ends_with_the_first_that_fails():

@@ -6,8 +6,8 @@ import asyncio
 import dataclasses
 import json
 
+import hypothesis
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.ask import CallLog
@@ -63,8 +63,10 @@ def test_only_a_score_above_the_threshold_ends_the_dialogue():
     assert not rated(verdicts(5), samples=1, threshold=1)[0].above
 
 
-@given(st.permutations([1, 1, 1, 1, 1, 4, 4, 4, 4, 4]) | st.permutations([2] * 6 + [4, 5, 5, 5]))
-@settings(max_examples=30)
+@hypothesis.given(
+    st.permutations([1, 1, 1, 1, 1, 4, 4, 4, 4, 4]) | st.permutations([2] * 6 + [4, 5, 5, 5])
+)
+@hypothesis.settings(max_examples=30)
 def test_a_mean_at_the_threshold_is_not_above_it_in_any_order_of_draws(draws):
     turn, _ = rated(verdicts(*draws), samples=10, threshold=0.62 if 2 in draws else 0.7)
     assert turn.score == (0.62 if 2 in draws else 0.7)
