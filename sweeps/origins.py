@@ -101,16 +101,21 @@ class Origins:
 
 
 def check(
-    model: type[BaseModel], data: Mapping[str, Any], origins: Origins, at: Sequence[Any] = ()
+    model: type[BaseModel],
+    data: Mapping[str, Any],
+    origins: Origins,
+    at: Sequence[Any] = (),
+    also: Sequence[str] = (),
 ) -> Any:
     """`data` as `model`, or UsageError on its first mistake, with place, expectation, near match.
 
-    `at` is where `data` is in the sweep file.
+    `at` is where `data` is in the sweep file; `also` are keys that may be there too, and were
+    taken out of `data`.
     """
     try:
         found = model.model_validate(data)
     except ValidationError as error:
-        raise explain(error, model, origins, at) from None
+        raise explain(error, model, origins, at, also) from None
     if isinstance(found, Options):
         _refuse_ambiguous(type(found), data, origins, at)
     return found
@@ -144,9 +149,13 @@ def _refuse_ambiguous_in(value: Any, origins: Origins, at: Sequence[Any]) -> Non
 
 
 def explain(
-    error: ValidationError, model: type[BaseModel], origins: Origins, at: Sequence[Any]
+    error: ValidationError,
+    model: type[BaseModel],
+    origins: Origins,
+    at: Sequence[Any],
+    also: Sequence[str] = (),
 ) -> UsageError:
-    """The first mistake in words."""
+    """The first mistake in words. `also` are further keys that are known at `at`."""
     # An unknown key comes before a missing one: it is most often the misspelt missing key.
     mistakes = error.errors(include_url=False)
     mistakes.sort(key=lambda m: m["type"] != "extra_forbidden")
@@ -155,7 +164,7 @@ def explain(
     path = [*at, *inner]
     kind, found = first["type"], first.get("input")
     if kind == "extra_forbidden":
-        known = _fields_at(model, inner[:-1])
+        known = [*_fields_at(model, inner[:-1]), *(also if len(inner) == 1 else ())]
         text = f"unknown key {inner[-1]!r}{near(str(inner[-1]), known)}{_known(known)}"
     elif kind == "missing":
         text = "is missing"

@@ -30,7 +30,8 @@ def speaker(
     base = _BASES[package]
     if not (isinstance(cls, type) and issubclass(cls, base)):
         raise origins.refuse(at, f"{ref.name!r} exports no {base.__name__}")
-    options = check(cls.Options, ref.options, origins, at)
+    own = [key for key in type(ref).model_fields if key != "name"]
+    options = check(cls.Options, ref.options, origins, at, own)
     try:
         prompts = folder_of(plugins.module(package, ref.name, kind), options.prompts)
         for step in cls.steps:

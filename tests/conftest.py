@@ -28,6 +28,7 @@ _CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 os.environ.setdefault("VLLM_CACHE_ROOT", str(_CACHES / "vllm"))
 # Matplotlib lists the fonts of the machine there, which takes seconds.
 os.environ.setdefault("MPLCONFIGDIR", str(_CACHES / "matplotlib"))
+_PROCESSES = {"crsweep", "start", "fork_server"}
 _NUMBERS = itertools.count()
 _WITH_ENGINES = ("tests/runner/vllm/", "tests/workers/backends/vllm/serving/test_engine.py")
 
@@ -61,6 +62,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "engines" if file.startswith(_WITH_ENGINES) else file
 
     return Scheduling(config, log)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What runs the command line in a process of its own takes seconds."""
+    if isinstance(item, pytest.Function) and not _PROCESSES.isdisjoint(item.fixturenames):
+        item.add_marker("slow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,7 @@ def _papers() -> list[str]:
     return sorted(path.stem for path in _HERE.glob("*.yaml"))
 
 
+@lru_cache
 def _mapping(paper: str) -> dict[str, Any]:
     return yaml.safe_load((_HERE / f"{paper}.yaml").read_text(encoding="utf-8"))
 
