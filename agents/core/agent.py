@@ -48,8 +48,8 @@ class Agent(ABC):
     """Raised when the code changes what episodes come out as: their results are run again."""
     roles: ClassVar[tuple[str, ...]] = ("agent",)
     """The roles that it speaks for; `agent.planner` falls back to `agent`."""
-    steps: ClassVar[tuple[Step[Any], ...]]
-    """Every step that it may ask for."""
+    steps: ClassVar[tuple[Step[Any], ...]] = ()
+    """Every step that it may ask for; none for one that calls no model."""
     asks_about_attributes: ClassVar[bool] = False
     """Whether its questions are those of `agents.multi_round.talk`, which users that no model plays
     understand. It needs a catalogue with attributes."""

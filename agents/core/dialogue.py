@@ -102,8 +102,9 @@ class UserTurn:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def usable_agent_turn(given: object) -> AgentTurn:
-    """What an agent gave, fit to be shown to others and stored; TypeError where it is not."""
+def usable_agent_turn(given: object, shown_items: int) -> AgentTurn:
+    """What an agent gave, fit to be shown to others and stored; TypeError where it is not, and
+    ValueError where it shows more than `shown_items`: more items are more chances of a success."""
     if not isinstance(given, AgentTurn):
         raise TypeError(f"expected an AgentTurn, found {type(given).__name__}")
     if given.action not in _ACTIONS:
@@ -111,7 +112,7 @@ def usable_agent_turn(given: object) -> AgentTurn:
     return AgentTurn(
         _words(given.text, "text"),
         given.action,
-        _items(given.shown, "shown"),
+        _shown(given.shown, shown_items),
         None if given.ranking is None else _items(given.ranking, "ranking"),
         None if given.candidates is None else _items(given.candidates, "candidates"),
         None if given.strategy is None else _words(given.strategy, "strategy"),
@@ -135,6 +136,13 @@ def usable_user_turn(given: object) -> UserTurn:
         json_form(_mapping(given.feedback, "feedback"), "feedback"),
         json_form(_mapping(given.extra, "extra"), "extra"),
     )
+
+
+def _shown(given: Iterable[Item], most: int) -> tuple[Item, ...]:
+    found = _items(given, "shown")
+    if len(found) > most:
+        raise ValueError(f"shown: {len(found):,} items, but limits.shown_items is {most:,}")
+    return found
 
 
 def _words(given: object, field: str) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import traceback
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import ClassVar, Literal
@@ -182,7 +183,27 @@ class blaming:
         for origin in _origins(error):
             if isinstance(origin, CrsweepError) and origin.blame == "infrastructure":
                 raise origin from error
-        raise self._kind(described(error)) from error
+        raise self._kind(described(error) + _place(error)) from error
+
+
+_OURS = ("agents.core.", "simulators.core.", "workers.", "runner.")
+
+
+def _place(error: BaseException) -> str:
+    """Where in the plug-in's own code an error arose: ` (my_lab.genre_first, line 19, in respond)`.
+
+    That is the innermost frame of the package whose code was entered first. Empty if the error is
+    about what the plug-in returned.
+    """
+    found, package = "", None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__", ""))
+        if frame.f_code.co_filename == __file__ or module.startswith(_OURS):
+            continue
+        package = package or module.partition(".")[0]
+        if module.partition(".")[0] == package:
+            found = f" ({module}, line {line}, in {frame.f_code.co_name})"
+    return found
 
 
 def described(error: BaseException) -> str:

@@ -58,7 +58,7 @@ class Critic(ABC):
     version: ClassVar[int] = 1
     """Raised when the code changes what is scored or asked: its dialogues are played again."""
     roles: ClassVar[tuple[str, ...]] = ("critic",)
-    steps: ClassVar[tuple[Step[Any], ...]]
+    steps: ClassVar[tuple[Step[Any], ...]] = ()
     """Every step that it may ask for."""
 
     def __init__(self, options: CriticOptions, noun: str) -> None:

@@ -99,9 +99,11 @@ async def run_dialogue(
     while transcript.stop_reason == "failed":
         journal.turn = to_agent.turn
         with blaming(AgentError):
-            answer = usable_agent_turn(await agent.respond(to_agent, ask_agent))
+            most = agent.context.shown_items
+            answer = usable_agent_turn(await agent.respond(to_agent, ask_agent), most)
             if probe and answer.action == "ask" and answer.ranking is None:
-                answer = usable_agent_turn(await _probed(answer, agent, to_agent, ask_agent))
+                probed = await _probed(answer, agent, to_agent, ask_agent)
+                answer = usable_agent_turn(probed, most)
         messages.append(Message("recommender", answer.text, answer.shown))
         with blaming(UserError):
             reply = usable_user_turn(await user.reply(to_user, ask_user))

@@ -39,7 +39,7 @@ class User(ABC):
     Options: ClassVar[type[UserOptions]] = UserOptions
     version: ClassVar[int] = 1
     roles: ClassVar[tuple[str, ...]] = ("user",)
-    steps: ClassVar[tuple[Step[Any], ...]]
+    steps: ClassVar[tuple[Step[Any], ...]] = ()
     needs_profiles: ClassVar[bool] = False
     """Whether it needs cases with a profile (`simulators.core.profiles`)."""
     understands_attributes_only: ClassVar[bool] = False

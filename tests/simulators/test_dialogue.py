@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,6 +202,13 @@ def test_what_an_agent_gives_that_cannot_be_used_is_its_own_fault(turn, said):
 def test_what_a_user_gives_that_cannot_be_used_is_its_own_fault(turn, said):
     with pytest.raises(UserError, match=said):
         played(ScriptedAgent(ASKS), ScriptedUser(turn))
+
+
+def test_more_items_than_a_turn_may_show_are_the_agents_fault():
+    agent = ScriptedAgent(AgentTurn("these?", "recommend", ITEMS[:3]))
+    agent.context = replace(agent.context, shown_items=2)
+    with pytest.raises(AgentError, match=r"shown: 3 items, but limits\.shown_items is 2"):
+        played(agent, ScriptedUser(REFUSES))
 
 
 def test_a_success_rule_that_raises_is_to_blame_itself():

@@ -92,12 +92,25 @@ async def error_of(task: Task, calls: CallLog, work: Awaitable[None]) -> Crsweep
         raise  # a failed write is not an outcome of the task
     except CrsweepError as failed:
         error = failed
+        _log_once(task, failed)
     except Exception as fault:  # our own bug: other tasks must not suffer from it
         log.info("attempt %d at %s", task.attempt, task.id, exc_info=True)
         error = InternalError(f"internal error in crsweep: {described(fault)}")
     if error is None or error.blame != "infrastructure":
         error = _swallowed(calls) or error
     return error
+
+
+_LOGGED_AT_MOST = 100
+_logged: set[str] = set()
+
+
+def _log_once(task: Task, error: CrsweepError) -> None:
+    """Logs the traceback of an error in a plug-in's code, once in this process for each message."""
+    if error.__cause__ is None or error.message in _logged or len(_logged) >= _LOGGED_AT_MOST:
+        return
+    _logged.add(error.message)
+    log.info("attempt %d at %s", task.attempt, task.id, exc_info=error)
 
 
 def _swallowed(calls: CallLog) -> CrsweepError | None:

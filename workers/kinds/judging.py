@@ -181,7 +181,8 @@ class JudgementHandler:
         agent, ask = self._episodes.agent(other.cell, case, other.seeds, log)
         dialogue = Dialogue(owner.before(prefix.turn), agent.options.history_turns)
         with blaming(AgentError):
-            made = usable_agent_turn(await agent.respond(dialogue, ask))
+            answer = await agent.respond(dialogue, ask)
+            made = usable_agent_turn(answer, agent.context.shown_items)
         stored = owner.turns[prefix.turn - 1]
         said = RecordedTurn(prefix.turn, made.text, made.action, made.shown, None, None, None)
         before = owner.turns[: prefix.turn - 1]

@@ -1,6 +1,7 @@
 """Errors cross processes whole, and say whether they would repeat."""
 
 import asyncio
+import json
 import pickle
 
 import pytest
@@ -76,6 +77,18 @@ def test_what_a_plugin_makes_of_its_own_invalid_reply_is_its_own_fault():
         raise ValueError("no plan") from ReplyInvalid("bad", blame="agent")
 
 
+def test_the_place_in_the_plugins_own_code_is_named():
+    def respond():
+        return json.loads("{")
+
+    with pytest.raises(AgentError) as caught, blaming(AgentError):
+        respond()
+    line = respond.__code__.co_firstlineno + 1
+    assert caught.value.message.endswith(
+        f"(char 1) (tests.agents.core.test_errors, line {line}, in respond)"
+    )
+
+
 class Mute(Exception):
     def __str__(self):
         raise RuntimeError("no words")
@@ -99,7 +112,8 @@ def test_whatever_a_plugin_raises_is_its_own_failure(raised, message):
 
     with pytest.raises(AgentError) as caught:
         asyncio.run(plugin())
-    assert caught.value.message == message
+    what, _, where = caught.value.message.rpartition(" (")
+    assert what == message and where.startswith("tests.agents.core.test_errors, line ")
 
 
 def test_a_cancellation_or_an_interrupt_from_outside_passes_through_a_plugin():
