@@ -8,12 +8,15 @@ outcome, and runs again only if `--retry` names its error class or its blame.
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from agents.core import errors
 from agents.core.errors import Blame, CrsweepError, ReplyInvalid, UsageError, near
 from analysis.results import Results
+from analysis.tables.doubts import cell_names
+from runner.core.invocation import program
 from runner.core.locations import journals_of
 from sweeps import manifest as manifests
 from sweeps.load import cache_of
@@ -70,9 +73,10 @@ def _classes() -> Iterator[str]:
 
 
 _FAILED = {
-    EPISODE: "SELECT blame, error_class, count(*), min(attempt_id), arg_min(error, attempt_id) "
+    EPISODE: "SELECT blame, error_class, count(*), arg_min(error, attempt_id), "
+    "arg_min({'case_id': case_id, 'seed': seed, 'cell': cell}, attempt_id) "
     "FROM episodes WHERE status = 'failed' GROUP BY ALL ORDER BY 3 DESC, 2, 1",
-    JUDGEMENT: "SELECT blame, error_class, count(*), min(judging_id), arg_min(error, judging_id) "
+    JUDGEMENT: "SELECT blame, error_class, count(*), arg_min(error, judging_id), min(judging_id) "
     "FROM judgements WHERE status = 'failed' GROUP BY ALL ORDER BY 3 DESC, 2, 1",
 }
 
@@ -86,8 +90,9 @@ def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[s
     """
     lines: list[str] = []
     named: set[str] = set()
+    cells = cell_names(results)
     noun = "" if kind == EPISODE else f" ({kind}s)"
-    for blame, error_class, count, attempt, error in results.query(_FAILED[kind]).fetchall():
+    for blame, error_class, count, error, one in results.query(_FAILED[kind]).fetchall():
         if blame in WOULD_REPEAT and error_class in named:
             then = f"--retry {error_class} above reruns them too"
         elif blame in WOULD_REPEAT:
@@ -97,7 +102,13 @@ def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[s
         else:
             then = "the next run retries them"
         lines.append(f"  {count:,} x {error_class}{noun}, blame {blame}; {then}")
-        lines.append(f"    for example {attempt}: {str(error)[:_SHOWN]}")
+        example = one
+        if kind == EPISODE:
+            where = [cells[one["cell"]], f"case {one['case_id']}", f"seed {one['seed']}"]
+            example = ", ".join(filter(None, where))
+        lines.append(f"    for example {example}: {str(error)[:_SHOWN]}")
+    if lines:
+        lines.append(f"  to read them: {program()} view {shlex.quote(str(results.folder))}")
     return lines
 
 

@@ -102,7 +102,8 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
         raise UsageError(
             f"the source of {name} (version {now['version']}) has changed since this folder was "
             f"written: then {then['hash'][:12]}, now {now['hash'][:12]}. Raise its `version` to "
-            "rerun its episodes, or pass --accept-source-change to keep the existing ones"
+            "rerun its episodes, or pass --accept-source-change to keep finished ones (with "
+            "--retry, failed ones run again)"
         )
 
 

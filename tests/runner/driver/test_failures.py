@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -198,7 +199,9 @@ def test_a_class_with_two_blames_has_one_command_and_what_is_replayed_is_said(
     blames = ["agent"] * 3 + ["user"] * 2
     rows = [{**row, **failed, "blame": blame} for row, blame in zip(rows, blames, strict=False)]
     BundleWriter(out, 2, "w000").write({"episodes": rows})
-    agent, _, user, _ = failure_lines(Results.open(out), "crsweep run x.yaml")
+    agent, example, user, _, read = failure_lines(Results.open(out), "crsweep run x.yaml")
+    assert re.fullmatch(r"    for example [^:]*case \S+, seed \d+: x", example)
+    assert read.startswith("  to read them: ") and read.endswith(f" view {out}")
     assert agent == (
         "  3 x ReplyInvalid, blame agent; to rerun them (the cache would replay the same "
         f"replies): crsweep run x.yaml --retry ReplyInvalid {off}"
