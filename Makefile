@@ -47,9 +47,9 @@ vllm: $(VENV)/vllm-$(VLLM).done
 test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 	$(PYTEST)
 
-# What needs neither Ray nor vLLM.
+# For everyday work: no Ray, no vLLM, no process of the command line, and none of those in tests/slow.txt.
 test-fast: $(VENV)/dev.done
-	$(PYTEST) -m "not ray and not vllm"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not ray and not vllm and not slow"
 
 # The viewer in a real Chromium: Debian's package `chromium`, or CHROMIUM=path.
 browser-test: $(VENV)/browser.done

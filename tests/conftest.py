@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck
 
 from tests.fork_server import Command, ForkServer
+from tests.slow import LIST, function_of
 
 ROOT = Path(__file__).parent.parent
 Crsweep = Callable[..., subprocess.CompletedProcess[str]]
@@ -29,6 +30,7 @@ os.environ.setdefault("VLLM_CACHE_ROOT", str(_CACHES / "vllm"))
 # Matplotlib lists the fonts of the machine there, which takes seconds.
 os.environ.setdefault("MPLCONFIGDIR", str(_CACHES / "matplotlib"))
 _PROCESSES = {"crsweep", "start", "fork_server"}
+_SLOW = frozenset(LIST.read_text().split())
 _NUMBERS = itertools.count()
 _WITH_ENGINES = ("tests/runner/vllm/", "tests/workers/backends/vllm/serving/test_engine.py")
 
@@ -65,8 +67,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """What runs the command line in a process of its own takes seconds."""
-    if isinstance(item, pytest.Function) and not _PROCESSES.isdisjoint(item.fixturenames):
+    """What runs the command line in a process of its own takes seconds, and so do those listed."""
+    processes = isinstance(item, pytest.Function) and not _PROCESSES.isdisjoint(item.fixturenames)
+    if processes or function_of(item.nodeid) in _SLOW:
         item.add_marker("slow")
 
 
