@@ -47,7 +47,7 @@ def test_the_worked_example_of_a_new_agent_runs_unchanged(tmp_path, crsweep):
     trained = [text for language, text in BLOCK.findall(page) if "class Neighbours" in text]
     (tmp_path / "my_lab" / "neighbours.py").write_text(trained[0])
     only = ["grid.agent=[my_lab.neighbours]", "grid.seed=[0]", f"out={tmp_path / 'other'}"]
-    crsweep("run", sweep, *only, **env)
+    crsweep("run", sweep, *only, cwd=tmp_path)
     turns = raw(tmp_path / "other", "turns")
     for shown in turns[turns.turn > 0].groupby("attempt_id").shown:
         assert len({item for one in shown[1] for item in one}) == sum(map(len, shown[1])) > 0
