@@ -115,22 +115,27 @@ class Frames:
         return frame
 
     def corrected(
-        self, metrics: Sequence[str] | str | None = None, *, complete_only: bool = True
+        self,
+        metrics: Sequence[str] | str | None = None,
+        *,
+        by: Sequence[str] | str = (),
+        complete_only: bool = True,
     ) -> pd.DataFrame:
         """One row per cell and judged metric that people have labelled, raw and corrected by them,
         as `crsweep table --corrected` prints them.
 
         The columns are the fields of `analysis.statistics.prediction_powered.Corrected`, NaN with
-        fewer than two labelled cases.
+        fewer than two labelled cases. `by` (openness, style) adds a column `group`.
         """
         import pandas as pd
 
         names = self.metrics if metrics is None else _listed(metrics)
+        names = by_group(names, _listed(by), compared=True) if by else names
         table = make_corrected(self._results, names, complete_only=complete_only)
         rows = [
             {
                 **{self._results.column(axis): label for axis, label in row.axes.items()},
-                "metric": row.metric,
+                **_named(row.metric, by),
                 **{f.name: getattr(row.found, f.name, float("nan")) for f in fields(Corrected)},
             }
             for row in table.rows

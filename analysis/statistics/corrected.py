@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import Metric
+from analysis.metrics.core import MACRO, Metric
 from analysis.results import Results
 from analysis.statistics import draws
 from analysis.statistics.prediction_powered import Corrected, Labelled
@@ -41,7 +41,7 @@ def correctable(metrics: Sequence[Metric]) -> list[Metric]:
         metric
         for metric in metrics
         if metric.judge is not None
-        and not metric.group
+        and metric.group != MACRO  # no mean over cases
         and metric.name.partition("@")[0] != _ORDER_BIAS
     ]
 

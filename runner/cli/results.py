@@ -78,10 +78,10 @@ def table(
 
         turned = rows or columns or ties or name
         if corrected:
-            if pairs or published or by or turned:
+            if pairs or published or turned:
                 raise UsageError(
-                    "--corrected has its own columns; leave --pairs, --published, --by, --name, "
-                    "--rows, --columns and --ties out"
+                    "--corrected has its own columns; leave --pairs, --published, --name, --rows, "
+                    "--columns and --ties out"
                 )
             show_corrected(
                 Results.open(folder),
@@ -89,6 +89,7 @@ def table(
                 format=format.value,
                 everything=everything,
                 console=plain_console(),
+                by=by or [],
             )
             return
         if pairs:

@@ -98,10 +98,20 @@ def show_pairs(results: Results, *, format: str, everything: bool, console: Cons
 
 
 def show_corrected(
-    results: Results, *, metrics: Sequence[str], format: str, everything: bool, console: Console
+    results: Results,
+    *,
+    metrics: Sequence[str],
+    format: str,
+    everything: bool,
+    console: Console,
+    by: Sequence[str] = (),
 ) -> None:
-    """Judged metrics, raw and corrected by labels of people; in CSV the notes go to stderr."""
+    """Judged metrics, raw and corrected by labels of people; in CSV the notes go to stderr.
+
+    With `by`, also within each group of users by these.
+    """
     named = metrics or results.manifest.metrics
+    named = by_group(named, by, compared=True) if by else named
     table = corrected.make_corrected(results, named, complete_only=not everything)
     if format == "csv":
         _print_csv(corrected.as_csv(table), table.notes)

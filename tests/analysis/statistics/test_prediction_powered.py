@@ -187,6 +187,23 @@ def test_a_table_and_a_comparison_have_raw_and_corrected_side_by_side(built, tmp
     assert "4 of 16 pairs of episodes are labelled" in " ".join(out.getvalue().split())
 
 
+def test_groups_of_users_are_corrected_by_the_labels_of_their_own(built, tmp_path):
+    built.groups = {
+        case: ["Active" if number < 6 else "Passive"] for number, case in enumerate(built.case_ids)
+    }
+    folder = built.write(tmp_path / "out")
+    judge, people = by_hand(folder, built.cells)
+    frame = (
+        analysis.open(folder).corrected("relevance", by="openness").set_index(["agent", "group"])
+    )
+    active = corrected(judge[0][:6], people[0][:6])
+    assert frame.loc[("a", "Active"), "corrected"] == pytest.approx(active.corrected)
+    assert frame.loc[("a", "Active"), ["labelled", "episodes"]].tolist() == [4, 12]
+    assert np.isnan(frame.loc[("a", "Passive"), "corrected"])  # no one has labelled these
+    whole = frame.loc[("b", "overall_pooled"), "corrected"]
+    assert whole == pytest.approx(corrected(judge[1], people[1]).corrected)
+
+
 def test_a_win_rate_is_corrected_by_the_majority_of_people(tmp_path):
     built = Built(
         grid_of("a", "b", backbones=["s"]), seeds=[0], case_ids=[f"u{n}" for n in range(6)]
@@ -262,5 +279,5 @@ def test_without_labels_it_is_refused_in_one_line(tmp_path):
     built = Built(grid_of("a", backbones=["s"]))
     built.judge("relevance", "clarity", "sufficiency", "alignment")
     results = Results.open(built.write(tmp_path / "out"))
-    with pytest.raises(UsageError, match="has no labels of people for the judged metrics"):
+    with pytest.raises(UsageError, match="has no labels by people for the judged metrics"):
         make_corrected(results, ["relevance"])
