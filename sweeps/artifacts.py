@@ -1,7 +1,8 @@
-"""Which artifacts a plan needs, and which key each has.
+"""Which artifacts a plan needs, and their keys.
 
-An artifact is made once for equal recipes, data and training seeds, and one that models write also
-for equal models and prompts. Its key is the digest of these, so it is known before anything starts.
+An artifact is made once for equal recipes, data and training seeds; a model-written one also
+depends on models and prompts. Its key is the digest of these, so it is known before anything
+starts.
 """
 
 from __future__ import annotations
@@ -19,48 +20,50 @@ ARTIFACT = "artifact"
 
 
 PROFILES = "profiles"
-"""The artifact of a domain whose cases a model has to write first."""
+"""The name of the artifact of a domain whose cases a model has to write first."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """What a cell's agent asks for under `name`, or its cases need as `PROFILES`. `identity` is the
-    artifact's, without the seed."""
+    """An artifact that a cell's agent needs under `name`, or that its cases need as `PROFILES`.
+
+    `identity` is the artifact's identity without the seed.
+    """
 
     name: str
     recipe: Recipe
     identity: str
     inputs: tuple[Need, ...] = ()
-    """What the artifact is made from."""
+    """The artifacts it is made from."""
 
     def seed(self, seeds: Seeds) -> int:
-        """The seed of making it. Cases are the same for all seeds of a sweep."""
+        """The seed it is made with. Cases are the same for all seeds of a sweep."""
         return 0 if self.name == PROFILES else seeds.training
 
     def key(self, seeds: Seeds) -> str:
-        """Hex BLAKE2b-128 that names the artifact for these seeds."""
+        """Hex BLAKE2b-128 that identifies the artifact for these seeds."""
         return self.key_at(self.seed(seeds))
 
     def key_at(self, seed: int) -> str:
-        """The same for the seed of making it."""
+        """The same for a given training seed."""
         return identity.digest([self.identity, seed])
 
     def whole(self) -> Iterator[Need]:
-        """All that has to be made for it, inputs before what is made from them, and itself."""
+        """Everything that has to be made: inputs before what is made from them, then itself."""
         for need in self.inputs:
             yield from need.whole()
         yield self
 
 
 class ArtifactSpec(NamedTuple):
-    """How an artifact is made by model calls: as the need `name` of the cell says, from `seed`."""
+    """Which artifact to make with model calls: the need `name` of the cell, with `seed`."""
 
     name: str
     seed: int
 
 
 def artifact_task(key: str, cell: int, name: str, seed: int) -> Task:
-    """The first attempt at making an artifact; its key is the task's id."""
+    """The first attempt at making an artifact; the task's id is its key."""
     return Task(ARTIFACT, key, cell, ArtifactSpec(name, seed))
 
 
@@ -68,7 +71,7 @@ def artifact_task(key: str, cell: int, name: str, seed: int) -> Task:
 class Artifact:
     """One distinct artifact of a plan.
 
-    `cells` are the positions of the cells that need it, the first of which says how it is made.
+    `cells` are the positions of the cells that need it; the first of them defines how it is made.
     """
 
     key: str
@@ -76,15 +79,15 @@ class Artifact:
     recipe: Recipe
     seed: int
     title: str
-    """What it is in words: `sasrec on movielens, seed 0`."""
+    """Its description: `sasrec on movielens, seed 0`."""
     cells: tuple[int, ...]
     inputs: Mapping[str, str] = field(default_factory=dict)
-    """Name -> key of what it is made from."""
+    """Name -> key of the artifacts it is made from."""
     for_agents: bool = True
-    """Whether agents are given it; others only serve to make those."""
+    """Whether agents receive it; others are only inputs."""
 
     def task(self, cell: int) -> Task:
-        """Making it with the models of `cell`, one of `cells`."""
+        """The task that makes it with the models of `cell`, one of `cells`."""
         return artifact_task(self.key, cell, self.name, self.seed)
 
 
@@ -118,17 +121,17 @@ def need_of(
 
 
 def recipes_of(needs: Mapping[str, Recipe]) -> Iterator[tuple[str, Recipe]]:
-    """Every recipe that is used for `needs`, with its name: theirs, and those of their inputs."""
+    """Every recipe used for `needs`, including inputs, with its name."""
     for name, recipe in needs.items():
         yield from recipes_of(recipe.inputs())
         yield name, recipe
 
 
 def role_of(recipe: CallsRecipe) -> str:
-    """The role that speaks while the artifact is made."""
+    """The role that makes calls while the artifact is made."""
     return recipe.role
 
 
 def keys_of(needs: Sequence[Need], seeds: Seeds) -> dict[str, str]:
-    """Name -> key of what an episode with these seeds needs."""
+    """Name -> key of the artifacts that an episode with these seeds needs."""
     return {need.name: need.key(seeds) for need in needs}

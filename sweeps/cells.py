@@ -1,4 +1,4 @@
-"""The cells of a plan, each checked whole: plug-ins, options, roles, models and judges."""
+"""The cells of a plan, each fully checked: plug-ins, options, roles, models and judges."""
 
 from __future__ import annotations
 
@@ -40,29 +40,33 @@ REPLAY = "recorded"
 SEED_AXES = ("seed", "seeds", "seeds.sampling", "seeds.training", "seeds.order")
 
 Declare = Callable[[ModelSpec, Origins, Sequence[str]], Callable[[], Mapping[str, Any]]]
-"""Checks a model's options and returns what finds its identity, for which weights must be there.
-Backends live above this package, so the caller passes this."""
+"""Checks a model's options, and returns a function that finds its identity, which needs the
+weights.
+
+Backends are in a package above this one, so the caller passes it.
+"""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid, seed and case left out."""
+    """One point of the grid, without seed and case."""
 
     cell_id: str
     source: int
     config: CellConfig
     axes: dict[str, str]
     roles: dict[str, str]
-    """Every role that its dialogues speak -> the name of its model."""
+    """Every role of its dialogues -> the name of its model."""
     seeds: tuple[Seeds, ...]
     needs: tuple[Need, ...] = ()
-    """What its agent needs prepared."""
+    """The artifacts that its agent needs."""
     judges: Mapping[str, str] = field(default_factory=dict)
-    """Every role that its dialogues are judged by -> the name of its model."""
+    """Every role of its judges -> the name of its model."""
     profiles: Need | None = None
-    """What a model has to write before there are cases: the cell is pending, without episodes."""
+    """Profiles that a model has to write before there are cases. Until then the cell is pending,
+    without episodes."""
     memory: Memory | None = None
-    """How its agent learns from dialogue to dialogue: the cell is a stream."""
+    """How its agent learns across dialogues, which makes the cell a stream."""
 
     @property
     def models(self) -> list[str]:
@@ -70,12 +74,12 @@ class Cell:
         return list(dict.fromkeys([*self.roles.values(), *self.judges.values()]))
 
     def artifacts(self, seeds: Seeds) -> dict[str, str]:
-        """Name -> key of what its episodes with these seeds need."""
+        """Name -> key of the artifacts that its episodes with these seeds need."""
         return keys_of(self.needs, seeds)
 
 
 class CellMaker:
-    """Makes and checks the cells of one plan; what cells share is made once."""
+    """Creates and checks the cells of one plan; what cells share is made once."""
 
     def __init__(
         self,
@@ -122,7 +126,7 @@ class CellMaker:
         spoken = (*agent.roles_of(options), *user.roles_of(of_user), *watching)
         roles = _roles(config, spoken, origins)
         checked = {name: self._checked(name, config, origins) for name in config.models}
-        # A model that no role uses is checked, but its weights need not be there.
+        # A model that no role uses is checked, but its weights may be missing.
         models = {role: checked[name]() for role, name in roles.items()}
         fingerprint = self.sources.made[source].domain.fingerprint()
         prompts = agent_identity["prompts"]
@@ -159,7 +163,7 @@ class CellMaker:
     def _profiles(
         self, config: CellConfig, origins: Origins, point: Mapping[str, Any]
     ) -> Need | None:
-        """The profiles that a model has to write before the cell has cases, if they are needed."""
+        """The profiles that a model has to write before the cell has cases, if any are needed."""
         recipe = self.sources.domain(config, origins).profiles_recipe()
         if recipe is None:
             return None
@@ -208,7 +212,7 @@ class CellMaker:
         return judging
 
     def seeding(self, point: Mapping[str, Any]) -> Seeding:
-        """The seeds of a point, as they are given."""
+        """The seeds of a point, as given."""
         raw = self._loaded.cell
         given = {key: raw[key] for key in ("seed", "seeds") if key in raw}
         for axis in SEED_AXES:
@@ -235,7 +239,7 @@ class CellMaker:
         return self._declared[key]
 
     def origins_at(self, point: Mapping[str, Any]) -> Origins:
-        """The origins for one point: what an axis sets comes from the axis."""
+        """The origins for one point: values set by an axis come from the axis."""
         axes = tuple(point)
         if axes not in self._origins:
             known = self._loaded.origins
@@ -253,7 +257,7 @@ def _rollouts(
     user: Mapping[str, Any],
     critic: Mapping[str, Any] | None,
 ) -> dict[str, Any] | None:
-    """What decides the dialogues of a recipe of rollouts, beyond domain and models."""
+    """What determines the dialogues of a rollouts recipe, besides domain and models."""
     if isinstance(recipe, LoopRecipe):
         # What is trained is in the recipe, and what else is done with it changes no rollout.
         options = {k: v for k, v in agent["options"].items() if k != recipe.option}
@@ -272,7 +276,7 @@ def _rollouts(
 
 
 def _check_loops(recipes: Mapping[str, Recipe], config: CellConfig, origins: Origins) -> None:
-    """A loop that learns from a critic's scores needs a critic."""
+    """Refuses a loop that learns from a critic's scores in a cell without a critic."""
     for recipe in recipes.values():
         if isinstance(recipe, LoopRecipe) and recipe.reward == "critic" and config.critic is None:
             raise origins.refuse(
@@ -283,7 +287,7 @@ def _check_loops(recipes: Mapping[str, Recipe], config: CellConfig, origins: Ori
 
 
 def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:
-    """No option means anything with them, and canonical JSON has none."""
+    """Refuses infinite numbers: no option has a use for them, and canonical JSON lacks them."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             _refuse_infinite(part, origins, (*at, key))
@@ -295,7 +299,7 @@ def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:
 
 
 def _check_replay(config: CellConfig, domain: Domain, origins: Origins) -> None:
-    """Recorded dialogues are replayed, whole, and no others are."""
+    """Refuses to mix recorded and played dialogues, or to cut recorded ones."""
     turns = domain.replayed_turns
     if turns and config.critic is not None:
         raise origins.refuse(
@@ -326,7 +330,8 @@ def _check_replay(config: CellConfig, domain: Domain, origins: Origins) -> None:
 def _check_talk(
     config: CellConfig, agent: type[Agent], user: type[User], domain: Domain, origins: Origins
 ) -> None:
-    """Agent and user understand each other, and there is something to ask about."""
+    """Refuses an agent and a user that do not understand each other, or that have nothing to ask
+    about."""
     if user.understands_attributes_only and not agent.asks_about_attributes:
         known = [
             name
@@ -376,8 +381,10 @@ class _AgentAlone(BaseModel):
 
 
 def recipes_of_agents(loaded: LoadedSweep) -> Iterator[Recipe]:
-    """What the agents of a sweep need prepared, with all that it is made from, without the data
-    that cells need. Raises UsageError for agents and grids that are wrong."""
+    """The artifacts that agents of a sweep need, including inputs, without needing the data sets.
+
+    Raises UsageError for invalid agents and grids.
+    """
     header, seen = loaded.header, set()
     try:
         for point in grid.points(header.blocks, header.zip, header.exclude):
@@ -396,7 +403,7 @@ def recipes_of_agents(loaded: LoadedSweep) -> Iterator[Recipe]:
 
 
 def _needs(cls: type[Agent] | type[User], ref: PluginRef, origins: Origins) -> Mapping[str, Recipe]:
-    """What an agent, as a sweep file has it, needs prepared; what speaks for that is checked."""
+    """The artifacts that an agent of a sweep file needs; checks the roles that make them."""
     assert issubclass(cls, Agent)
     options: AgentOptions = check(cls.Options, ref.options, origins, ("agent",))
     found = cls.needs(options)

@@ -3,7 +3,7 @@
 - Numbers are `1e1`, `.5e3`, `0o17`, `0x1f` and, beyond the schema, `1_000`. Only `true` and `false`
   are booleans: `on`, `yes`, dates and `12:30` are text.
 - Keys are text, as written. `<<` merges a mapping, as in YAML 1.1.
-- What a file can do to its reader is bounded: depth, and how far aliases expand.
+- Depth and the expansion of aliases are limited, so that a file cannot exhaust its reader.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BINARY = re.compile(r"[-+]?0b[01_]+\Z")
 
 
 class NotYaml(ValueError):
-    """Text that is not such a document. `line` counts from 1; `message` is one line."""
+    """The text is not such a document. `line` counts from 1; `message` is one line."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -53,16 +53,16 @@ class NotYaml(ValueError):
 
 @dataclass
 class Document:
-    """A document in plain data, and where each part of it is."""
+    """A document as plain data, with the location of each part."""
 
     value: Any = None
     lines: dict[Path, int] = field(default_factory=dict)
-    """Path of keys and positions -> line of its key, or of an item of a list."""
+    """Path of keys and positions -> line of the key or list item."""
     plain: dict[Path, str] = field(default_factory=dict)
-    """Path -> a scalar without quotes as written, where its value does not show how."""
+    """Path -> unquoted scalar as written, if its value does not show how it was written."""
 
     def below(self, key: str) -> Document:
-        """The part of a mapping that has this key."""
+        """The part of a mapping under this key."""
         return Document(
             self.value[key],
             {path[1:]: line for path, line in self.lines.items() if path[:1] == (key,)},
@@ -99,7 +99,7 @@ def parse(text: str) -> Document:
 
 
 def flow(value: Any) -> str:
-    """`value` on one line, which this module and readers of YAML 1.1 read alike."""
+    """`value` on one line, in a form that readers of YAML 1.1 and 1.2 understand alike."""
     text = yaml.dump(
         value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=10**6,
         allow_unicode=True,
@@ -108,7 +108,8 @@ def flow(value: Any) -> str:
 
 
 def ambiguous(written: str) -> str | None:
-    """What to write in place of a plain scalar that YAML 1.1 and 1.2 read differently, if it is."""
+    """How to write a plain scalar that YAML 1.1 and 1.2 read differently; None if it is
+    unambiguous."""
     if written.lower() in _FLAG_WORDS:
         return _FLAG_WORDS[written.lower()]
     if _OCTAL.match(written):
@@ -121,7 +122,7 @@ def ambiguous(written: str) -> str | None:
 
 
 class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
-    """PyYAML's own parts with the resolver of the core schema, and a bound on depth."""
+    """PyYAML's components with the resolver of the core schema, and a depth limit."""
 
     def __init__(self, text: str) -> None:
         Reader.__init__(self, text)
@@ -143,7 +144,8 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
             self._depth -= 1
 
     def resolve(self, kind: type[Node], value: str | None, implicit: Any) -> str:
-        """The tag of a node that is given none; `implicit` begins with True for a plain scalar."""
+        """The tag of a node without an explicit one; `implicit` begins with True for a plain
+        scalar."""
         if kind is ScalarNode and implicit[0]:
             text = value or ""
             return _TAG + next((name for name, form in _SCHEMA if form.match(text)), "str")
@@ -151,7 +153,7 @@ class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts in quotes what is a number here and text in YAML 1.1."""
+    """Quotes text that YAML 1.1 does not read as a number, but this module does."""
 
 
 for _name, _form in (("int", _INT), ("float", _FLOAT)):
@@ -159,7 +161,7 @@ for _name, _form in (("int", _INT), ("float", _FLOAT)):
 
 
 class _Expansion:
-    """Turns nodes into values, aliases and merged mappings into copies."""
+    """Turns nodes into values, and aliases and merged mappings into copies."""
 
     def __init__(self, found: Document, nodes: int) -> None:
         self._found = found
@@ -263,7 +265,7 @@ def _value_of(tag: str, written: str, line: int) -> Any:
 
 
 def _text(node: ScalarNode) -> str:
-    """The text of a scalar, with the pairs that JSON escapes (`\\ud83d\\ude00`) put together."""
+    """The text of a scalar, with escaped surrogate pairs (`\\ud83d\\ude00`) combined."""
     try:
         return node.value.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
@@ -273,7 +275,7 @@ def _text(node: ScalarNode) -> str:
 
 
 def _mappings_of(node: Node, line: int) -> Iterator[Node]:
-    """What a `<<` names: the first of a list counts most, as the last that is merged."""
+    """The mappings that a `<<` names, in merging order: the first of a list has priority."""
     nodes = node.value if isinstance(node, SequenceNode) else [node]
     if not all(isinstance(each, MappingNode) for each in nodes):
         raise NotYaml(line, "<< merges a mapping, or a list of mappings")

@@ -1,6 +1,8 @@
-"""The environment variables that a sweep names in `run.env_from`, and the file that may hold them.
+"""The environment variables that a sweep lists in `run.env_from`, and the file that may define
+them.
 
-They are needed before the rest of a sweep file can be read, since `${oc.env:NAME}` refers to them.
+They are needed before the rest of a sweep file can be read, because `${oc.env:NAME}` refers to
+them.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ from sweeps.origins import Origins
 
 
 def take_variables(run: Any, origins: Origins) -> None:
-    """Sets the variables of `run.env_from` that `run.env_file` has and the environment lacks.
+    """Sets the variables of `run.env_from` that are missing in the environment from `run.env_file`.
 
-    `run` is that part of a sweep file as it was written, not checked yet. UsageError names a
-    variable that neither has, and never a value.
+    `run` is that part of the sweep file as written, not yet checked. Raises UsageError naming a
+    variable that neither has, but never a value.
     """
     if not isinstance(run, dict):
         return
     names, file = run.get("env_from"), run.get("env_file")
     if not isinstance(names, list):
-        return  # none, or refused when the file is checked
+        return  # absent, or refused later when the file is checked
     missing = [name for name in names if isinstance(name, str) and not os.environ.get(name)]
     if not missing:
         return
@@ -50,7 +52,7 @@ def take_variables(run: Any, origins: Origins) -> None:
 
 
 def _read(place: Path, names: list[str]) -> dict[str, str]:
-    """Name -> value, from a file of `NAME=value` lines or a folder with a file for each name."""
+    """Name -> value, from a file of `NAME=value` lines or a folder with one file per name."""
     if place.is_dir():
         return {name: _line(place / name) for name in names if (place / name).is_file()}
     found = {}

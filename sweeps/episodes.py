@@ -16,7 +16,7 @@ class EpisodeSpec(NamedTuple):
     case_id: str
     seeds: Seeds
     memory: Remembered | None = None
-    """Of a stream: what its agent remembers."""
+    """In a stream: what its agent remembers."""
 
 
 def episode_task(episode_id: str, cell: int, seeds: Seeds, case_id: str) -> Task:

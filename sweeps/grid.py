@@ -1,7 +1,7 @@
-"""The grid: from axes to points, lazily.
+"""Expands the axes of a grid into points, lazily.
 
-A point sets every axis of one block to one value. Lists under `zip` advance together and count
-as one axis; `exclude` drops points that match an entry in all that the entry names.
+A point sets every axis of one block to one value. Lists under `zip` advance together and count as
+one axis; `exclude` drops points that match an entry in everything that the entry names.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Point = dict[str, Any]
 
 
 class GridError(UsageError):
-    """A grid that is impossible. `key` is the part of the sweep file to blame."""
+    """An invalid grid. `key` is the part of the sweep file to blame."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -30,8 +30,8 @@ def points(
 ) -> Iterator[Point]:
     """All points of the union of `blocks`; the last axis varies fastest.
 
-    Raises GridError for zipped lists of different lengths, for an axis given twice, and at
-    the end for an entry of `exclude` that no point matched: it is most likely misspelt.
+    Raises GridError for zipped lists of different lengths, for an axis given twice, and at the end
+    for an entry of `exclude` that matched no point, because it is probably misspelt.
     """
     matched = [False] * len(exclude)
     together = [_zipped(group) for group in zipped]
@@ -54,7 +54,7 @@ def points(
 
 
 def matches(point: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Whether `point` has every value that `entry` names; a plug-in matches by its name too."""
+    """Whether `point` has every value that `entry` names; a plug-in also matches by its name."""
     return all(
         axis in point and (point[axis] == value or name_of(point[axis]) == value)
         for axis, value in entry.items()
@@ -62,12 +62,12 @@ def matches(point: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
 
 
 def name_of(value: Any) -> Any:
-    """The name of a plug-in with options; any other value as it is."""
+    """The name of a plug-in with options; any other value unchanged."""
     return value.get("name") if isinstance(value, dict) else value
 
 
 def label(value: Any) -> str:
-    """How a value reads in a table: `react(max_thoughts=2)` for a plug-in with options."""
+    """How a table shows a value: `react(max_thoughts=2)` for a plug-in with options."""
     if isinstance(value, dict):
         name = str(value.get("name", ""))
         options = ", ".join(f"{k}={label(v)}" for k, v in value.items() if k != "name")
@@ -78,9 +78,9 @@ def label(value: Any) -> str:
 
 
 def keys_of(config: Mapping[str, Any], path: str) -> list[str]:
-    """The keys that the dotted `path` goes through in `config`.
+    """The keys along the dotted `path` in `config`.
 
-    Roles and models are named by keys that may hold dots themselves (`agent.planner`, `w1.5`).
+    Roles and models have keys that may contain dots themselves (`agent.planner`, `w1.5`).
     """
     head, _, rest = path.partition(".")
     if head == "roles" and rest:
@@ -94,12 +94,12 @@ def keys_of(config: Mapping[str, Any], path: str) -> list[str]:
 
 
 def put(config: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A copy of `config` in which the dotted `path` holds `value`; only what changes is copied."""
+    """A copy of `config` with `value` at the dotted `path`; only what changes is copied."""
     return _put(config, keys_of(config, path), value)
 
 
 def put_all(config: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of `config` in which every dotted path of `point` holds its value."""
+    """A copy of `config` with the value of every dotted path in `point`."""
     found = dict(config)
     for path, value in point.items():
         found = put(found, path, value)
@@ -117,7 +117,7 @@ def _put(config: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str
 
 
 def get(config: Mapping[str, Any], path: str) -> Any:
-    """What the dotted `path` holds, or None."""
+    """The value at the dotted `path`, or None."""
     value: Any = config
     for key in keys_of(config, path):
         value = value.get(key) if isinstance(value, Mapping) else None

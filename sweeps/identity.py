@@ -1,7 +1,8 @@
-"""Identity: what makes two episodes the same, and nothing else.
+"""Identity: what makes two episodes the same.
 
-An id is BLAKE2b-128 over canonical JSON of what one dialogue can observe. Not in it: the size of
-the sample, judges, metrics, concurrency, paths, names of models in the file, the host.
+An id is BLAKE2b-128 over canonical JSON of everything that can affect a dialogue. It does not
+include the sample size, judges, metrics, concurrency, paths, names of models in the file, or the
+host.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from agents.core.errors import UsageError
 from agents.core.seeds import Seeds
 
 RECIPE = 2
-"""Version of this recipe, part of every id: raised when old ids no longer mean what they meant.
+"""Version of this recipe, part of every id. It is raised when old ids no longer mean the same.
 
-2: replies are written in the declared order of their fields; what is grounded and what counts as
-a leak is read otherwise.
+2: replies are written in the declared order of their fields; titles and leaks are recognised by
+other rules.
 """
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces; floats that are whole numbers read as such."""
+    """JSON with sorted keys and without spaces; floats that are whole numbers are written as
+    integers."""
     return json.dumps(
         _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -50,8 +52,8 @@ def cell_id(
 ) -> str:
     """The id of a cell. `domain` is a fingerprint; `models` maps dialogue roles to identities.
 
-    `agent`, `user` and `critic` hold name, version, non-default options, and the digest of the
-    prompts. A cell without a critic has the id that it had before there were any.
+    `agent`, `user` and `critic` have name, version, non-default options, and the digest of the
+    prompts. A cell without a critic has the same id as before critics existed.
     """
     watched = {} if critic is None else {"critic": critic}
     return digest(
@@ -76,15 +78,15 @@ def episode_id(cell: str, case_id: str, seeds: Seeds) -> str:
 
 
 def number(text: str, key: bytes = b"") -> int:
-    """A number below 2**64 that `text` decides, and with `key` another one."""
+    """A number below 2**64 derived from `text`, or from `text` and `key`."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest(), "big")
 
 
 def sample_order(case_ids: Iterable[str], sample_seed: int) -> list[int]:
     """Positions of `case_ids` in the order of the seeded permutation.
 
-    Cases are sorted by a hash of seed and id, so a larger sample begins with the smaller one,
-    and neither the order of the data nor a library's generator matters.
+    Cases are sorted by a hash of seed and id, so a larger sample begins with the smaller one, and
+    neither the order of the data nor a library's generator matters.
     """
     key = str(sample_seed).encode()
     ranks = np.fromiter((number(case, key) for case in case_ids), dtype=np.uint64)
@@ -92,7 +94,8 @@ def sample_order(case_ids: Iterable[str], sample_seed: int) -> list[int]:
 
 
 def resolve_role(role: str, roles: Mapping[str, str]) -> str:
-    """The model of `role`; `agent.planner` falls back to `agent`. UsageError if there is none."""
+    """The model of `role`; `agent.planner` falls back to `agent`. Raises UsageError if there is
+    none."""
     name = role
     while name not in roles:
         name, dot, _ = name.rpartition(".")

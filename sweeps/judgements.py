@@ -1,8 +1,8 @@
-"""The tasks of kind `judgement`: one judge on one stored dialogue, or on a pair of them.
+"""The tasks of kind `judgement`: one judge on one stored dialogue, or on a pair.
 
-The id of a task is the digest of what its verdicts depend on: the judge, its model, and the words
-that are judged. So a changed rubric adds new judgements to the old ones, and adding or
-removing another judge changes nothing.
+The id of a task is the digest of what its verdicts depend on: the judge, its model, and the text
+that is judged. So a changed rubric adds new judgements to the old ones, and adding or removing
+another judge has no effect.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from sweeps.storage.records import JUDGEMENT
 from sweeps.tasks import Task
 
 PEOPLE = "people"
-"""The `judge_digest` of what people said; their `judge` is the plug-in whose questions they
+"""The `judge_digest` of labels by people; their `judge` is the plug-in whose questions they
 answered, whatever its label."""
 
 Side = Literal["a", "b"]
 
 
 class StoredTurn(NamedTuple):
-    """A turn as it is stored. Items are ids."""
+    """A stored turn. Items are ids."""
 
     number: int
     agent_text: str
@@ -38,7 +38,7 @@ class StoredTurn(NamedTuple):
 
 
 class StoredDialogue(NamedTuple):
-    """A finished dialogue as it is stored, and which one it is. Crosses processes."""
+    """A finished dialogue as stored, with its ids. Crosses processes."""
 
     episode_id: str
     attempt_id: str
@@ -52,14 +52,14 @@ class StoredDialogue(NamedTuple):
     turns: tuple[StoredTurn, ...]
 
     def recorded(self, catalogue: Catalogue) -> RecordedDialogue:
-        """What a judge may see of it. `catalogue` is that of its cell."""
+        """The part that a judge may see. `catalogue` is that of its cell."""
         turns = (
             RecordedTurn(
                 turn.number,
                 turn.agent_text,
                 turn.action,
                 tuple(catalogue[item] for item in turn.shown),
-                turn.user_text or None,  # empty words were not said (see the user `recorded`)
+                turn.user_text or None,  # empty messages were not said
                 turn.user_decision,
                 None if turn.accepted is None else catalogue[turn.accepted],
             )
@@ -69,9 +69,9 @@ class StoredDialogue(NamedTuple):
 
 
 class Prefix(NamedTuple):
-    """The context that two replies compete in: one dialogue of a pair, up to the reply of `turn`.
+    """The common context of two replies: one dialogue of a pair, up to the reply of `turn`.
 
-    The other side's agent replies to it now; the owner's reply is the stored one.
+    The dialogue's own reply is the stored one; the other side's agent replies to the context now.
     """
 
     owner: Side
@@ -79,7 +79,7 @@ class Prefix(NamedTuple):
 
 
 class JudgementSpec(NamedTuple):
-    """What a judge is given: one dialogue, or a pair."""
+    """The input of a judge: one dialogue, or a pair."""
 
     judge: int
     """The judge's position in the plan."""
@@ -94,7 +94,7 @@ def judgement_task(digest: str, spec: JudgementSpec, transcripts: Sequence[str],
     """The first attempt at a judgement.
 
     `digest` is the judge's, `transcripts` are the hashes of what it reads. The episodes are part of
-    the id: equal words of two cells are two tasks, whose calls are equal and paid for once.
+    the id: the same text in two cells makes two tasks, whose calls are equal and paid for once.
     """
     episodes = [d.episode_id for d in (spec.first, spec.second) if d is not None]
     named = [digest, episodes, transcripts, spec.prefix, spec.sample]

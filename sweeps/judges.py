@@ -1,4 +1,4 @@
-"""Which judges a plan has, what identifies each, and which dialogues they compare."""
+"""The judges of a plan, their identities, and the dialogues that they compare."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from sweeps.schema import JudgeRef
 from sweeps.speakers import speaker
 
 RECIPE = 1
-"""Version of the ids of judgements, part of each: raised when old ones no longer mean the same."""
+"""Version of the ids of judgements, part of each. It is raised when old ids no longer mean the
+same."""
 
 
 @dataclass(frozen=True)
 class PlannedJudge:
-    """One judge of a plan. `identity` is the plug-in's: name, version, options, prompts."""
+    """A judge of a plan. `identity` is the plug-in's: name, version, options, prompts."""
 
     title: str
     ref: JudgeRef
     identity: Mapping[str, Any]
     roles: tuple[str, ...]
-    """Every role that it speaks."""
+    """Its roles."""
     dimensions: tuple[Dimension, ...]
     pairs: PairChoice | None
-    """Which dialogues it compares; None for a judge of single dialogues."""
+    """The dialogues it compares; None for a judge of single dialogues."""
     digest: str = ""
     """Hex BLAKE2b-128 of the judge with its models; empty until these are known."""
 
@@ -38,14 +39,14 @@ class PlannedJudge:
         return f"judge.{self.title}"
 
     def with_models(self, models: Mapping[str, Any]) -> PlannedJudge:
-        """The judge with its digest, which `models` (role -> what is declared of it) decide."""
+        """The judge with its digest, given `models` (role -> declared model)."""
         spoken = [models[role] for role in self.roles]
         found = {"recipe": RECIPE, "judge": self.identity, "models": spoken}
         return replace(self, digest=identity.digest(found))
 
 
 class PairChoice(NamedTuple):
-    """Pairs of cells that differ in one axis alone: `baseline` with each of `against`."""
+    """Pairs of cells that differ in one axis only: `baseline` with each of `against`."""
 
     of: str
     """`response` or `dialogue`."""
@@ -85,10 +86,10 @@ def planned_judges(refs: Sequence[JudgeRef], origins: Origins) -> list[PlannedJu
 def with_pairs(
     judge: PlannedJudge, cells: Sequence[Mapping[str, str]], origins: Origins, at: Sequence[Any]
 ) -> PlannedJudge:
-    """The judge, with the values that it compares as the cells (axis -> label) have them.
+    """The judge with the compared values as named by the cells (axis -> label).
 
     A value may be a label without its options (`react` for `react(max_thoughts=2)`). Raises
-    UsageError where there are no such cells.
+    UsageError if there are no such cells.
     """
     choice = judge.pairs
     if choice is None:
@@ -124,7 +125,7 @@ def with_pairs(
 
 
 def opponents(choice: PairChoice, cells: Sequence[Mapping[str, str]]) -> dict[int, list[int]]:
-    """The position of each baseline cell -> those of the cells that it is compared with."""
+    """The position of each baseline cell -> the positions of its opponents."""
     rest = [
         tuple(sorted((axis, label) for axis, label in cell.items() if axis != choice.axis))
         for cell in cells

@@ -1,10 +1,10 @@
-r"""From a sweep file and overrides to plain data with known origins.
+r"""Loads a sweep file and overrides into plain data with known origins.
 
-- `extends` names a base file, relative to the file; the file's own keys win, lists replace.
+- `extends` names a base file, relative to the file; the file's own keys win; lists are replaced.
 - An override that names a YAML file is merged over the sweep in the same way.
-- `${oc.env:NAME}` and `${range:a,b}` are the only resolvers. `${other.key}` refers within, and
-  `vars` holds values that are there to be referred to. `\${` is a plain `${`.
-- `recorded` keeps environment variables unexpanded: it is what may be written to disk.
+- `${oc.env:NAME}` and `${range:a,b}` are the only resolvers. `${other.key}` refers to another key,
+  and `vars` holds values that exist only to be referred to. `\${` is a literal `${`.
+- `recorded` keeps environment variables unexpanded, so that it may be written to disk.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ OmegaConf.register_resolver("range", _range, replace=True)
 
 @dataclass(frozen=True)
 class LoadedSweep:
-    """A sweep file in plain data. `cell` is the part of it that a grid axis may change."""
+    """A sweep file as plain data. `cell` is the part that a grid axis may change."""
 
     path: Path
     text: str
@@ -72,7 +72,7 @@ class LoadedSweep:
     recorded: dict[str, Any]
     origins: Origins
     expanded: dict[str, str]
-    """What environment variables brought in -> how the file wrote it (`${oc.env:NAME}`)."""
+    """Values of environment variables -> how the file wrote them (`${oc.env:NAME}`)."""
     files: tuple[Path, ...] = ()
     """Every file that was read: the sweep, what it extends, and the files among the overrides."""
 
@@ -85,7 +85,7 @@ class LoadedSweep:
             raise self.origins.refuse(("out",), error.message) from None
 
     def as_written(self, value: Any) -> Any:
-        """`value` with environment variables unexpanded: it is going to be stored or shown."""
+        """`value` with environment variables unexpanded, to be stored or shown."""
         if isinstance(value, dict):
             return {key: self.as_written(part) for key, part in value.items()}
         if isinstance(value, list):
@@ -97,11 +97,11 @@ class LoadedSweep:
 
 
 def load(path: Path, overrides: Sequence[str] = (), *, elsewhere: bool = False) -> LoadedSweep:
-    """Reads and checks a sweep file; UsageError with file and line for whatever is wrong.
+    """Reads and checks a sweep file. Raises UsageError with file and line.
 
-    An override is `dotted.path=value`, or the path of a YAML file of keys; later ones win. With
-    `elsewhere` the sweep is to run on another machine: variables that are not set here are kept as
-    they are written, and `run.env_from` is not looked at.
+    An override is `dotted.path=value`, or the path of a YAML file; later ones win. `elsewhere`
+    means that the sweep will run on another machine: variables that are not set here stay as
+    written, and `run.env_from` is ignored.
     """
     origins = Origins()
     path = expand_user(path)
@@ -110,7 +110,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, elsewhere: bool = False) 
 
 
 def load_recorded(config: Mapping[str, Any], place: str, overrides: Sequence[str]) -> LoadedSweep:
-    """The same of a configuration that a manifest has recorded; messages name `place`."""
+    """The same for a configuration that a manifest has recorded; messages name `place`."""
     text = json.dumps(config, ensure_ascii=False)
     document, origins = parse(text), Origins()
     origins.note(place, document, numbered=False)
@@ -155,12 +155,12 @@ def _loaded(
 
 
 def is_file(override: str) -> bool:
-    """Whether an override names a YAML file, and is no `path=value`."""
+    """Whether an override names a YAML file instead of setting a path."""
     return "=" not in override and Path(override).suffix in (".yaml", ".yml")
 
 
 def cache_of(recorded: dict[str, Any]) -> Cache:
-    """The call cache of a sweep as the manifest has it. UsageError where a variable is not set."""
+    """The call cache of a sweep as in the manifest. UsageError for an unset variable."""
     wanted = recorded.get("cache", {})
     if wanted is False or wanted == "off":
         return Cache(mode="off")
@@ -168,12 +168,12 @@ def cache_of(recorded: dict[str, Any]) -> Cache:
 
 
 def artifacts_of(recorded: dict[str, Any]) -> Artifacts:
-    """Where a sweep's artifacts are, as the manifest has it. UsageError like `cache_of`."""
+    """Where a sweep's artifacts are, as in the manifest. UsageError like `cache_of`."""
     return Artifacts.model_validate(expanded_part("artifacts", recorded.get("artifacts", {})))
 
 
 def expanded_part(name: str, recorded: Any) -> Any:
-    """A part of what a manifest recorded, variables expanded. UsageError like `cache_of`."""
+    """Part of a manifest's configuration, expanded. UsageError like `cache_of`."""
     try:
         return OmegaConf.to_container(OmegaConf.create(recorded), resolve=True)
     except OmegaConfBaseException as error:
@@ -242,7 +242,7 @@ def _near_file(path: Path) -> str:
 
 
 def _merge(base: Any, over: Any) -> Any:
-    """Mappings merge key by key; anything else is replaced."""
+    """Merges mappings key by key; anything else is replaced."""
     if isinstance(base, dict) and isinstance(over, dict):
         return {**base, **{k: _merge(base.get(k), v) for k, v in over.items()}}
     return over
@@ -262,7 +262,7 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     except NotYaml as error:
         raise UsageError(f"{place}: the value is invalid YAML: {error.message}") from None
     head, _, axis = dotted.partition(".")
-    # An axis is one key, dots and all.
+    # An axis is one key, including its dots.
     keys = ["grid", axis] if head == "grid" and axis else grid.keys_of(tree, dotted)
     _must_exist(tree, keys, place)
     if any(dotted in block for block in _blocks(tree)):
@@ -272,7 +272,7 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     for depth, key in enumerate(above):
         below = parent.get(key)
         if isinstance(below, str) and depth == 0:
-            below = {"name": below}  # `simulator: target_item` given an option
+            below = {"name": below}  # for example an option for `simulator: target_item`
         if below is not None and not isinstance(below, dict):
             raise UsageError(f"{place}: {'.'.join(keys[: depth + 1])} holds {below!r}, not options")
         parent[key] = below = dict(below or {})
@@ -280,7 +280,7 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
     before, value = parent.get(last), document.value
     parent[last] = _merge(before, value)
     if isinstance(before, dict) and isinstance(value, dict):
-        for key in value:  # the others stay what the file made them
+        for key in value:  # the other axes stay as in the file
             origins.replace((*keys, key), place, document.below(key))
     else:
         origins.replace(keys, place, document)
@@ -293,7 +293,7 @@ def _blocks(tree: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _must_exist(tree: dict[str, Any], keys: Sequence[str], place: str) -> None:
-    """Refuses paths that neither the file nor the schema knows."""
+    """Refuses paths that neither the file nor the schema has."""
     top = [*Header.model_fields, *CellConfig.model_fields, _VARS]
     if keys[0] == "extends":
         raise UsageError(f"{place}: extends is for files; give the file itself among the overrides")
@@ -338,7 +338,7 @@ def _only_allowed_resolvers(
 
 
 def _keep_unset(value: Any) -> Any:
-    """`value` with `${oc.env:NAME}` as plain text where NAME is not set here."""
+    """`value` with `${oc.env:NAME}` as plain text if NAME is not set here."""
     if isinstance(value, dict):
         return {key: _keep_unset(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -369,7 +369,7 @@ def _resolve(tree: dict[str, Any], origins: Origins) -> dict[str, Any]:
 def _unresolved(
     error: OmegaConfBaseException, tree: dict[str, Any], origins: Origins
 ) -> UsageError:
-    """What is wrong with `${...}` in a value, with its place and how it is kept as text."""
+    """What is wrong with `${...}` in a value, where, and how to keep it as text."""
     leaves = {_full_key(keys): (keys, value) for keys, value in _leaves(tree)}
     keys, written = leaves.get(error.full_key or "", ((error.full_key,), ""))
     reason = str(error.msg or error).splitlines()[0]
@@ -385,7 +385,7 @@ def _unresolved(
 
 
 def _full_key(keys: Sequence[Any]) -> str:
-    """The path as OmegaConf writes it: `grid.seed[0]`."""
+    """The path in OmegaConf's notation: `grid.seed[0]`."""
     text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
     return text.removeprefix(".")
 
@@ -396,7 +396,7 @@ def _above(keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _check_axes(data: dict[str, Any], origins: Origins) -> None:
-    """Every axis is a list of values, and not an empty one."""
+    """Checks that every axis is a non-empty list of values."""
     blocks: list[tuple[tuple[Any, ...], Any]] = [(("grid",), data.get("grid"))]
     for key in ("grids", "zip"):
         entries = data.get(key)
@@ -429,14 +429,14 @@ def _expanded(tree: dict[str, Any]) -> dict[str, str]:
     for _, value in _leaves(tree):
         for name, _default in _ENV.findall(value) if isinstance(value, str) else ():
             found[os.environ.get(name, "")] = f"${{oc.env:{name}}}"
-    # A short value would be found in the middle of words that have nothing to do with it.
+    # A short value would also be found inside unrelated words.
     return {value: written for value, written in found.items() if len(value) >= 4}
 
 
 def _with_env_unexpanded(tree: Any, data: Any) -> Any:
-    """`data`, but every string of `tree` that may read the environment as it was written.
+    """`data`, with strings that may read the environment replaced by those of `tree`.
 
-    A reference to another key counts too: it may lead to one that does.
+    A reference to another key counts too, because it may lead to one that does.
     """
     if isinstance(tree, dict) and isinstance(data, dict):
         return {k: _with_env_unexpanded(tree.get(k), v) for k, v in data.items()}

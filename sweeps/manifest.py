@@ -1,4 +1,4 @@
-"""`manifest.json`: what a sweep folder holds, for readers without the sweep file."""
+"""`manifest.json`: describes a sweep folder for readers without the sweep file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeps.storage.records import READABLE, SCHEMA_VERSION
 FILE = "manifest.json"
 
 _NO_LANGUAGE_MODELS = ("rules", "latency")
-"""Backends that left a watermark before manifests recorded it."""
+"""Backends with a watermark, for manifests that did not record it."""
 
 
 class _Part(BaseModel):
@@ -25,7 +25,7 @@ class _Part(BaseModel):
 
 
 class CellEntry(_Part):
-    """One cell of the plan. `axes` holds the labels of the grid's axes, seed left out."""
+    """One cell of the plan. `axes` has the labels of the grid's axes, without the seed."""
 
     cell_id: str
     source_id: str
@@ -33,12 +33,12 @@ class CellEntry(_Part):
     backends: dict[str, str]  # role -> backend of its model
     seeds: list[list[int]]  # (sampling, training, order) of each repetition
     settings: dict[str, Any] = {}
-    """What its dialogues ran with, defaults filled in, environment variables unexpanded: the
-    parts of a sweep file that make up a cell, and under `models` the model of each role."""
+    """The settings of its dialogues, with defaults, and environment variables unexpanded: the parts
+    of a sweep file that make up a cell, and under `models` the model of each role."""
 
 
 class SourceEntry(_Part):
-    """Where a group of cells takes its cases from: one domain, split and sample."""
+    """Where a group of cells takes its cases from: domain, split and sample."""
 
     source_id: str
     domain: str
@@ -49,35 +49,35 @@ class SourceEntry(_Part):
 
 
 class ConcurrencyEntry(_Part):
-    """How many dialogues ran at once, where that was adapted."""
+    """How many dialogues ran at once, if that was adapted."""
 
     now: int
     moves: list[tuple[float, int, str]] = []
-    """(seconds since the start, the new limit, why) of changes, the first and the latest."""
+    """(seconds since the start, new limit, reason) of the first and latest changes."""
 
 
 class RunEntry(_Part):
-    """One run of a driver, and what it has used as far as that driver saw."""
+    """One run of a driver, with its usage as far as that driver saw it."""
 
     driver_epoch: int
     started: float
     stopped: str | None = None
-    """Why the run was stopped, if the sweep file says so: failures, or a cap."""
+    """Why the run was stopped by a limit of the sweep file (failures or a cap), if so."""
     tokens: dict[str, list[int]] = {}
-    """Model -> input and output tokens paid for, also in dialogues that were broken off."""
+    """Model -> input and output tokens paid for, including interrupted dialogues."""
     gpu_seconds: float = 0.0
     caps: Caps = Caps()
     prices: dict[str, Price] = {}
     command: str = ""
-    """What was typed to run the sweep, without `--retry`; empty where nothing was."""
+    """The command that ran the sweep, without `--retry`, if any."""
     typed_in: str = ""
-    """The working folder that it was typed in."""
+    """The working folder of the command."""
     concurrency: ConcurrencyEntry | None = None
     """With `run.concurrency: auto`."""
 
 
 class ArtifactEntry(_Part):
-    """One artifact that the plan needs; the store knows whether it is there."""
+    """An artifact that the plan needs; the store knows whether it exists."""
 
     key: str
     title: str
@@ -91,7 +91,7 @@ class ArtifactEntry(_Part):
 
 
 class DimensionEntry(_Part):
-    """What a judge scores, and on which scale."""
+    """A dimension that a judge scores, and its scale."""
 
     name: str
     kind: str
@@ -100,7 +100,7 @@ class DimensionEntry(_Part):
 
 
 class PairEntry(_Part):
-    """Which dialogues a judge compares (`sweeps.judges.PairChoice`)."""
+    """The dialogues that a judge compares (`sweeps.judges.PairChoice`)."""
 
     of: str
     axis: str
@@ -109,7 +109,7 @@ class PairEntry(_Part):
 
 
 class JudgeEntry(_Part):
-    """A judge of the plan. Judgements of the table are its own by their `judge_digest`."""
+    """A judge of the plan. Its judgements are found by their `judge_digest`."""
 
     title: str
     name: str
@@ -119,27 +119,27 @@ class JudgeEntry(_Part):
     models: dict[str, str]  # role -> model
     options: dict[str, Any] = {}
     pairs: PairEntry | None = None
-    """None of a judge of single dialogues."""
+    """None for a judge of single dialogues."""
 
 
 class Manifest(_Part):
-    """The plan that was last run in this folder, and what it ran with.
+    """The plan last run in this folder, and its environment.
 
     `config` is the resolved sweep with environment variables unexpanded.
     """
 
     schema_version: int
     oldest_parts: int = min(READABLE)
-    """The oldest schema version that parts may have: those of one version are read quicker."""
+    """The oldest schema version that parts may have; parts of a single version are read faster."""
     recipe: int = 1
-    """Of the ids of cells (`sweeps.identity.RECIPE`); the first manifests do not name it."""
+    """The recipe of cell ids (`sweeps.identity.RECIPE`); the first manifests lack it."""
     name: str
     driver_epoch: int
     cells: list[CellEntry]
     sources: list[SourceEntry]
     watermark: list[str] = []
-    """Backends of `cells` that are not language models: tables name them, and are never compared
-    with published figures. Derived from `cells` if an earlier crsweep wrote the manifest."""
+    """Backends of `cells` that are not language models. Tables name them and are never compared
+    with published figures. Derived from `cells` for manifests of earlier versions."""
     judges: list[JudgeEntry] = []
     seeds: list[int]  # sampling seeds, as in the episodes' column `seed`
     seed_varies: str  # what changes with the seed, in words, for tables
@@ -154,7 +154,7 @@ class Manifest(_Part):
     started: float
     ended: float | None = None
     engines: list[dict[str, Any]] = []
-    """One entry an engine and run: what served, its tokens, prefix-cache hits, and its deaths."""
+    """One entry per engine and run: what served, its tokens, prefix-cache hits, and deaths."""
     runs: list[RunEntry] = []
     artifacts: list[ArtifactEntry] = []
 
@@ -167,7 +167,7 @@ class Manifest(_Part):
 
 
 def read(where: Folder | Path) -> Manifest | None:
-    """The manifest of a folder, None if there is none. UsageError for one of another kind."""
+    """The manifest of a folder; None if there is none. Raises UsageError for an unknown format."""
     folder = folder_at(where)
     try:
         data = json.loads(folders.read(folder, FILE))
@@ -190,5 +190,5 @@ def read(where: Folder | Path) -> Manifest | None:
 
 
 def write(folder: Folder, manifest: Manifest) -> None:
-    """Replaces the manifest in one step."""
+    """Replaces the manifest atomically."""
     folders.write(folder, FILE, manifest.model_dump_json(indent=1).encode())

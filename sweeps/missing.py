@@ -1,5 +1,5 @@
-"""What to say of data that cannot be read: which entry of the grid asks for them, and how to run
-without them."""
+"""The error for data that cannot be read: which entry of the grid needs it, and how to run without
+it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ _NAMED = 3  # entries of the grid; of more, only the number is given
 def refused_data(
     error: DataError, loaded: LoadedSweep, origins: Origins, point: Mapping[str, Any]
 ) -> DataError:
-    """`error`, met at a point of the grid, with its place and, where it has one, a way on."""
+    """`error`, met at a point of the grid, with its place and, if possible, an override to avoid
+    it."""
     at = ("domain",) if _path(loaded, point) is None else ("domain", "path")
     place = _place(loaded, point) or origins.of(at)
     return DataError(f"{place}: domain: {error.message}{_way_on(loaded, _domain_of(point))}")
 
 
 def _way_on(loaded: LoadedSweep, bad: grid.Point) -> str:
-    """Words that name an override which leaves out `bad`, and with it all that has no folder."""
+    """Words that name an override which leaves out `bad`, and everything else without a folder."""
     header = loaded.header
     points = grid.points(header.blocks, header.zip, header.exclude)
     distinct = {identity.canonical(part): part for part in map(_domain_of, points)}
@@ -68,13 +69,13 @@ def _path(loaded: LoadedSweep, point: Mapping[str, Any]) -> Any:
 
 
 def _brief(part: grid.Point, parts: Sequence[grid.Point]) -> grid.Point:
-    """`part` with names alone in place of plug-ins with options, where no other has them."""
+    """`part` with plug-ins shortened to their names, if these are unambiguous."""
     names = {axis: grid.name_of(value) for axis, value in part.items()}
     return names if sum(grid.matches(one, names) for one in parts) == 1 else part
 
 
 def _place(loaded: LoadedSweep, point: Mapping[str, Any]) -> str | None:
-    """Where the grid lists the value that brings the path, if it does."""
+    """Where the grid lists the value with this path, if it does."""
     header = loaded.header
     blocks: list[tuple[Sequence[Any], Mapping[str, list[Any]]]] = [
         (("grid",), header.grid or {}),

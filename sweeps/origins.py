@@ -16,16 +16,16 @@ from sweeps.document import Document, Path, ambiguous, parse
 
 @dataclass
 class Origins:
-    """Maps a path of keys to words such as `sweeps/x.yaml:12`. Later entries win."""
+    """Maps a path of keys to a location such as `sweeps/x.yaml:12`. Later entries win."""
 
     places: dict[Path, str] = field(default_factory=dict)
     plain: dict[Path, frozenset[str]] = field(default_factory=dict)
-    """Path -> `Document.plain` there; of an axis, those of all its values."""
+    """Path -> `Document.plain` there; for an axis, those of all its values."""
     files: list[FilePath] = field(default_factory=list)
     """Every file that was read."""
 
     def note(self, file: str, document: Document, *, numbered: bool = True) -> None:
-        """Notes every key of a file, by its line if the lines are `numbered`."""
+        """Records every key of a file, with its line if the lines are `numbered`."""
         for path, line in document.lines.items():
             self.places[path] = f"{file}:{line}" if numbered else file
             self.plain.pop(path, None)
@@ -33,7 +33,7 @@ class Origins:
             self.plain[path] = frozenset((written,))
 
     def replace(self, path: Sequence[str], place: str, document: Document | None = None) -> None:
-        """Notes that all of `path` comes from `place` now, whose value `document` is."""
+        """Records that all of `path` now comes from `place`, with `document` as its value."""
         keys = self._forget(path)
         self.places[keys] = place
         if document is not None:
@@ -41,7 +41,7 @@ class Origins:
                 self.plain[(*keys, *below)] = frozenset((written,))
 
     def replace_by_axis(self, path: Sequence[str], axis: str) -> None:
-        """Notes that all of `path` comes from the grid axis `axis`, if there is one."""
+        """Records that all of `path` comes from the grid axis `axis`, if there is one."""
         place = self.of_axis(axis)
         if place is None:
             return
@@ -61,19 +61,19 @@ class Origins:
         return keys
 
     def _blocks(self) -> list[Path]:
-        """Paths of the mappings of axes."""
+        """The paths of mappings of axes."""
         listed = (k[:2] for k in self.places if len(k) > 1 and k[0] in ("grids", "zip"))
         return [("grid",), *dict.fromkeys(listed)]
 
     def written(self, path: Sequence[Any], value: Any) -> str | None:
-        """How the scalar `value` at `path` is written, where that is not how it reads."""
+        """How the scalar `value` at `path` is written, if that differs from its value."""
         for text in sorted(self.plain.get(tuple(map(str, path)), ())):
             if type(found := parse(text).value) is type(value) and found == value:
                 return text
         return None
 
     def of(self, path: Sequence[Any]) -> str:
-        """The place of `path`, else of what it contains, else of its nearest parent."""
+        """The location of `path`, or of its contents, or of its nearest parent."""
         found = tuple(str(part) for part in path)
         inside = next((k for k in self.places if found and k[: len(found)] == found), None)
         while found:
@@ -85,7 +85,7 @@ class Origins:
         return self.places.get((), "sweep")
 
     def of_axis(self, path: str) -> str | None:
-        """The place of the grid axis that sets `path`, if one does."""
+        """The location of the grid axis that sets `path`, if one does."""
         for block in self._blocks():
             place = self.places.get((*block, path))
             if place is not None:
@@ -93,7 +93,7 @@ class Origins:
         return None
 
     def refuse(self, path: Sequence[Any], message: str) -> UsageError:
-        """An error that begins with file, line and the path in the file."""
+        """Raises an error that begins with file, line and the path in the file."""
         dotted = ".".join(str(part) for part in path)
         return UsageError(
             f"{self.of(path)}: {dotted}: {message}" if dotted else f"{self.of(path)}: {message}"
@@ -124,7 +124,7 @@ def check(
 def _refuse_ambiguous(
     model: type[Options], data: Mapping[str, Any], origins: Origins, at: Sequence[Any]
 ) -> None:
-    """Refuses scalars such as a bare `on` in options whose type is not ours to check."""
+    """Refuses scalars such as a bare `on` in options whose type crsweep cannot check."""
     for name, value in data.items():
         field = model.model_fields.get(name)
         if field is not None and get_origin(field.annotation) is dict:
@@ -196,7 +196,7 @@ _MAPPING = ("dict_type", "model_type", "model_attributes_type")
 
 
 def _expected(kind: str, mistake: Any) -> str:
-    """What the field takes, by pydantic's name of the mistake."""
+    """What the field accepts, by pydantic's name of the mistake."""
     bounds = mistake.get("ctx", {})
     if kind.startswith("int_"):
         return "expected a whole number"
@@ -242,7 +242,7 @@ def _known(keys: Sequence[str]) -> str:
 
 
 def _quoted(origins: Origins, path: Sequence[Any], written: str) -> str:
-    """Advice on how `written` is given as text."""
+    """Advice on how to write `written` as text."""
     listed = any(isinstance(part, int) for part in path)
     if (
         origins.of(path).startswith("override ") and not listed
@@ -252,7 +252,7 @@ def _quoted(origins: Origins, path: Sequence[Any], written: str) -> str:
 
 
 def in_words(value: Any) -> str:
-    """What kind of value this is: `a list`, `the number 5`."""
+    """The kind of a value: `a list`, `the number 5`."""
     if isinstance(value, list):
         return "a list"
     if isinstance(value, Mapping):
@@ -262,7 +262,7 @@ def in_words(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a sweep file would have it, cut short."""
+    """A value as a sweep file would have it, shortened."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value)
@@ -270,7 +270,8 @@ def shown(value: Any) -> str:
 
 
 def _is_union_tag(part: Any) -> bool:
-    """pydantic names the branch of a union in an error's path (`function-before[...]`)."""
+    """Whether this part of an error's path is pydantic's name for a branch of a union
+    (`function-before[...]`)."""
     return isinstance(part, str) and ("[" in part or part in ("int", "none", "str"))
 
 

@@ -1,8 +1,8 @@
-"""The plan: which episodes a sweep is made of, in the order in which they should run.
+"""The plan: the episodes of a sweep, in the order in which they should run.
 
-- Cells are checked whole (plug-ins, options, roles, models) before anything starts.
-- Cases and seeds are expanded lazily, in blocks of one case across all cells, so that a partial
-  run holds complete blocks and long dialogues are not missing from one cell first.
+- Cells are fully checked (plug-ins, options, roles, models) before anything starts.
+- Cases and seeds are expanded lazily, in blocks of one case across all cells. So a partial run has
+  complete blocks, and no cell lacks its long dialogues.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CELL_PARTS = tuple(CellConfig.model_fields)
 
 @dataclass
 class Plan:
-    """All that a sweep file asks for."""
+    """Everything that a sweep file asks for."""
 
     loaded: LoadedSweep
     probe: bool
@@ -61,7 +61,7 @@ class Plan:
         found: dict[str, Artifact] = {}
         for index, cell in enumerate(self.cells):
             for seeds in cell.seeds:
-                # What an agent needs depends on the cases, so a pending cell needs these first.
+                # An agent's needs depend on the cases, so a pending cell needs these first.
                 for top in cell.needs if cell.profiles is None else (cell.profiles,):
                     seed = top.seed(seeds)
                     for need in top.whole():
@@ -106,10 +106,9 @@ class Plan:
     def episode_tasks(
         self, done: Container[str] = (), cells: Container[int] | None = None
     ) -> Iterator[Task]:
-        """A task for every episode whose id is not in `done`, block by block; those of streams come
-        last, without their memory.
+        """A task for every episode whose id is not in `done`, block by block.
 
-        With `cells`, of those only.
+        Those of streams come last, without their memory. With `cells`, only of those.
         """
         yield from self.single_tasks(done, cells)
         for chain in self.chains(cells):
@@ -148,7 +147,7 @@ class Plan:
                         yield episode_task(found, index, seeds, case_id)
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """(source, position of its case), the sources taking turns."""
+        """(source, position of its case), alternating between sources."""
         longest = max((len(s) for s in self.sources), default=0)
         for position in range(longest):
             for index, source in enumerate(self.sources):
@@ -163,10 +162,10 @@ def make_plan(
     probe: bool,
     find_profiles: FindProfiles = lambda key: None,
 ) -> Plan:
-    """Expands and checks a sweep; UsageError or DataError for the first thing wrong with it.
+    """Expands and checks a sweep. Raises UsageError or DataError for the first problem.
 
-    `probe` follows from the metrics, which live above this package, and
-    `find_profiles` from the store of artifacts.
+    `probe` follows from the metrics, and `find_profiles` uses the store of artifacts; both live in
+    packages above this one.
     """
     plan = Plan(loaded, probe)
     judges = planned_judges(loaded.header.judges, loaded.origins)
@@ -215,7 +214,7 @@ def make_plan(
 
 
 def _drop_orders(plan: Plan) -> None:
-    """Only streams have an order: elsewhere the seed is 0, or episodes would be repeated."""
+    """Sets the order to 0 outside of streams, where it would only repeat episodes."""
     for index, cell in enumerate(plan.cells):
         if cell.memory is None:
             single = dict.fromkeys(seeds._replace(order=0) for seeds in cell.seeds)
@@ -223,7 +222,7 @@ def _drop_orders(plan: Plan) -> None:
 
 
 def _drop_unused_sources(plan: Plan) -> None:
-    """A sample that a larger one of the same cells has swallowed is not a source of its own."""
+    """Drops samples that are contained in a larger one of the same cells."""
     used = sorted({cell.source for cell in plan.cells})
     plan.sources = [plan.sources[index] for index in used]
     plan.cells = [replace(cell, source=used.index(cell.source)) for cell in plan.cells]

@@ -1,6 +1,6 @@
 """The tasks of kind `rollout`: dialogues of a training loop, with training users.
 
-They are not episodes: they are committed to a table of their own, so no metric sees them.
+They are not episodes: they are committed to a separate table, so no metric sees them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class RolloutSpec(NamedTuple):
 
 
 def weights_key(loop: str) -> str:
-    """Under which key workers have the current weights of a loop."""
+    """The key under which workers have the current weights of a loop."""
     return f"{loop}.now"
 
 
@@ -48,11 +48,11 @@ def rollouts_of(
     numbers: Sequence[int],
     weights: str,
 ) -> list[Task]:
-    """The dialogues of an update: `numbers` are their places among all of the loop, from 0.
+    """The dialogues of an update; `numbers` are their positions in the whole loop, from 0.
 
-    Users come in an order that the seed draws, all of them before one comes again, in another
-    order. Each dialogue has a sampling seed of its own. The digest of the weights is part of the
-    id, so a dialogue that was played with other weights is never taken for this one.
+    Users come in an order drawn by the seed: all of them once, then again in another order. Each
+    dialogue has its own sampling seed. The digest of the weights is part of the id, so a dialogue
+    played with other weights is never taken for this one.
     """
     found = []
     for number in numbers:
@@ -63,7 +63,7 @@ def rollouts_of(
 
 
 def case_at(cases: Sequence[str], seed: int, number: int) -> str:
-    """The user of the dialogue with this place among all of a loop."""
+    """The user of the dialogue at this position in the loop."""
     again, place = divmod(number, len(cases))
     return cases[_order(tuple(cases), seed, again)[place]]
 

@@ -1,4 +1,4 @@
-"""What a sweep file may say. Everything is checked here before anything starts."""
+"""The schema of sweep files, which is checked before anything starts."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ Name = Annotated[
     AfterValidator(_is_name),
     WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"}),
 ]
-"""A name that can be a file name and never leaves its folder."""
+"""A name that can be a file name and cannot leave its folder."""
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
 
 ROLES = ("agent", "user", "critic", "judge")
-"""What the first part of a role's name may be."""
+"""The possible first parts of a role's name."""
 
 SeedNumber = Annotated[int, Field(ge=0, lt=2**48)]
 
@@ -88,8 +88,8 @@ class JudgeRef(PluginRef):
     samples: Annotated[int, Field(ge=1, le=1000)] = 1
     """How often each subject is judged, each time with another seed."""
     label: Name | None = None
-    """What it is called in roles and tables; its name without it. Two judges of one plug-in need
-    different ones."""
+    """The name in roles and tables, by default the plug-in's. Two judges of one plug-in need
+    different labels."""
 
     @property
     def title(self) -> str:
@@ -98,7 +98,7 @@ class JudgeRef(PluginRef):
 
 
 class Price(_Part):
-    """What a million tokens cost, in any currency. It changes no dialogue."""
+    """The price of a million tokens, in any currency. It does not affect dialogues."""
 
     input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -114,7 +114,7 @@ class ModelSpec(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
     backend: str
     price: Price | None = None
-    """No option of the backend, and no part of what the model is."""
+    """Neither an option of the backend nor part of the model's identity."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -124,11 +124,11 @@ class ModelSpec(BaseModel):
 class Cases(_Part):
     split: Split = "test"
     sample: Annotated[int, Field(ge=1)] | None = None
-    """The first n of a seeded permutation; all cases without it."""
+    """The first n cases of a seeded permutation; without it, all cases."""
     sample_seed: SeedNumber = 0
     by: tuple[Literal["openness", "style"], ...] = ()
-    """Draws `sample` users for each group by these (CSI, appendix A.2), each group apart; a user
-    may be drawn for several. Needs users with profiles."""
+    """Draws `sample` users for each group, by group (CSI, appendix A.2); a user may be drawn for
+    several. Needs users with profiles."""
 
     @field_validator("by")
     @classmethod
@@ -142,36 +142,36 @@ class Limits(_Part):
     max_turns: Annotated[int, Field(ge=1, le=1000)] = 5
     shown_items: Annotated[int, Field(ge=1, le=100)] = 10
     episode_tokens: Annotated[int, Field(ge=1)] = 60_000
-    """Input and output tokens of a dialogue; it ends after the turn that reaches them."""
+    """Input and output tokens of a dialogue, which ends after the turn that reaches this limit."""
 
 
 class SeedSet(_Part):
     sampling: SeedNumber = 0
     training: SeedNumber = 0
     order: SeedNumber | Literal["seed"] = 0
-    """`seed`: the number of `sampling`."""
+    """`seed`: the same as `sampling`."""
 
 
 class Retries(_Part):
-    """How often infrastructure errors are tried again; no other error ever is."""
+    """How often infrastructure errors are retried; no other errors are."""
 
     transient: Annotated[int, Field(ge=0, le=100)] = 5
     episode: Annotated[int, Field(ge=0, le=100)] = 2
 
 
 class Caps(_Part):
-    """What all runs of a sweep together may use. A run stops when one is reached."""
+    """What all runs of a sweep together may use. A run stops when a cap is reached."""
 
     tokens: Annotated[int, Field(ge=1)] | None = None
     """Input and output tokens of all roles; replies from a cache are free."""
     cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """By the models' `price`."""
+    """Computed from the `price` of the models."""
     gpu_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """GPUs times the hours that engines of the sweep held them."""
 
 
 def _number_or_auto(most: int) -> BeforeValidator:
-    """One message for the two forms that a value may have."""
+    """Gives one message for the two forms that a value may have."""
 
     def check(value: Any) -> Any:
         if value == "auto" or (type(value) is int and 1 <= value <= most):
@@ -182,71 +182,74 @@ def _number_or_auto(most: int) -> BeforeValidator:
 
 
 class Run(_Part):
-    """How to run: nothing here changes an outcome."""
+    """How to run. Nothing here affects an outcome."""
 
     executor: Literal["ray", "local"] = "ray"
     episode_workers: Annotated[
         Annotated[int, Field(ge=1, le=1024)] | Literal["auto"], _number_or_auto(1024)
     ] = 2
-    """Processes that play dialogues. `auto`: one on every node of the cluster, also on nodes that
+    """Processes that play dialogues. `auto`: one on every node of the cluster, including nodes that
     join during the run."""
     gpus: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The most GPUs that engines of this sweep hold at once: with it, sweeps share a cluster."""
+    """The maximum number of GPUs that engines of this sweep hold at once, so that sweeps can share
+    a cluster."""
     mixed_gpus: bool = False
     """Whether engines may use GPUs of several types, and several versions of vLLM."""
     concurrency: Annotated[
         Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"], _number_or_auto(100_000)
     ] = 64
-    """Dialogues at once, over all workers. `auto` begins with 64, adds as long as engines and
-    servers have room, and takes away when they have none."""
+    """Dialogues at once, over all workers. `auto` begins with 64, adds more as long as engines and
+    servers have room, and reduces them when they do not."""
     ray_address: str | None = None
     """A running cluster to join (`auto`, `host:port`); without it, a local Ray is started."""
     fit_gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    """GPUs that Ray reserves for each fit; no engine is loaded yet while they run."""
+    """GPUs that Ray reserves for each fit; no engine is loaded yet while fits run."""
     env_from: list[VariableName] = []
-    """Environment variables that must be set where the driver runs: keys, tokens, places. Their
-    values are given to every process of the sweep, and are written to no file."""
+    """Environment variables that must be set where the driver runs: keys, tokens, locations. Their
+    values are given to every process of the sweep, and written to no file."""
     env_file: PathText | None = None
-    """Where variables of `env_from` are looked up that the environment lacks: a file of
-    `NAME=value` lines, or a folder with a file for each name (a mounted Kubernetes secret)."""
+    """Where to look up variables of `env_from` that the environment lacks: a file of `NAME=value`
+    lines, or a folder with one file per name (a mounted Kubernetes secret)."""
 
 
 class Cache(_Part):
-    """Completed calls, kept so that none is paid for twice: nothing here changes an outcome."""
+    """Completed calls, kept so that none is paid for twice. Nothing here affects an outcome."""
 
     path: PathText | None = None
-    """A folder that sweeps share; `~/.cache/crsweep/calls` without it."""
+    """A folder that sweeps share; by default `~/.cache/crsweep/calls`."""
     mode: Literal["readwrite", "read", "off"] = "readwrite"
-    """`read` adds nothing to the folder; `off` does not even look. A sweep's own calls are kept
-    in its own folder in any mode, until it is complete: they are what a crash is survived by."""
+    """`read` adds nothing to the folder; `off` does not use it. In every mode, a sweep's own calls
+    are kept in its own folder until it is complete: after a crash, the resumed run replays them."""
     journal: PathText | None = None
-    """A folder for the sweep's own calls in place of its own: for `out` in an object store, a
-    disk that outlives the machine."""
+    """A folder for the sweep's own calls instead of its output folder: for `out` in an object
+    store, a disk that outlives the machine."""
     match: Literal["declared", "strict"] = "declared"
-    """`strict`: a reply counts only if what serves now is what made it."""
+    """`strict`: a cached reply counts only if what serves now has made it."""
     owners: Annotated[int, Field(ge=1, le=64)] = 1
-    """Processes that the cache is spread over."""
+    """Number of processes that serve the cache."""
 
     @model_validator(mode="before")
     @classmethod
     def _off_is_a_word(cls, data: Any) -> Any:
-        """YAML reads `off` as false."""
+        """Accepts `off`, which YAML 1.1 reads as false."""
         if isinstance(data, dict) and data.get("mode") is False:
             return {**data, "mode": "off"}
         return data
 
 
 class Artifacts(_Part):
-    """What agents need prepared, kept so that it is made once: nothing here changes an outcome."""
+    """What agents need before their dialogues, kept so that it is made once. Nothing here affects
+    an outcome."""
 
     path: PathText | None = None
-    """A folder that sweeps share; `~/.cache/crsweep/artifacts` without it."""
+    """A folder that sweeps share; by default `~/.cache/crsweep/artifacts`."""
     state_every: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30
-    """Seconds between saves of a fit that is under way."""
+    """Seconds between saves of a running fit."""
 
 
 class Seeding(_Part):
-    """`seed: 3` sets sampling and training; `seeds` sets them apart, or the order besides."""
+    """`seed: 3` sets sampling and training; `seeds` sets them separately, or additionally the
+    order."""
 
     seed: SeedNumber | None = None
     seeds: SeedSet | None = None
@@ -268,12 +271,12 @@ class Seeding(_Part):
 
     @property
     def order_is_given(self) -> bool:
-        """Whether an order is set to a number other than the default's."""
+        """Whether the order is set to something other than the default."""
         return self.seeds is not None and self.seeds.order not in (0, "seed")
 
 
 class CellConfig(Seeding):
-    """One cell: all that its dialogues are made of. A grid axis sets a path in here."""
+    """One cell: everything that its dialogues are made of. A grid axis sets a path in here."""
 
     domain: PluginRef
     cases: Cases = Cases()
@@ -298,21 +301,20 @@ class CellConfig(Seeding):
 
 
 class TableSpec(_Part):
-    """A table of the sweep, for `crsweep table DIR --name`: nothing here changes an outcome."""
+    """A table of the sweep, for `crsweep table DIR --name`. Nothing here affects an outcome."""
 
     rows: list[str] = []
     """Axes whose values are the rows; all of them if neither rows nor columns are given."""
     columns: list[str] = []
-    """Axes across; `metric` says where among them the metrics go, last by default."""
+    """Axes whose values are columns; `metric` places the metrics among them, by default last."""
     metrics: list[str] = []
-    """The sweep's own without any."""
+    """By default the sweep's."""
     ties: str | None = None
-    """An axis: what is tied with its best value is marked."""
+    """An axis; the values that are tied with its best are marked."""
     by: list[Literal["openness", "style"]] = []
-    """Each metric for each group of users by these, as `crsweep table DIR --by`."""
+    """Shows each metric for each group of users, as `crsweep table DIR --by` does."""
     published: str | None = None
-    """A paper's table that is shown next to ours, `af_irs/table2`; its rows and columns are the
-    paper's."""
+    """A paper's table to show next to ours, `af_irs/table2`; it sets the rows and columns."""
 
     @model_validator(mode="after")
     def _one_layout(self) -> Self:
@@ -325,23 +327,23 @@ class TableSpec(_Part):
 
 
 class FigureSpec(_Part):
-    """A figure of the sweep, for `crsweep plot DIR NAME`: nothing here changes an outcome."""
+    """A figure of the sweep, for `crsweep plot DIR NAME`. Nothing here affects an outcome."""
 
     kind: Literal["turns", "tradeoff", "bars", "shares", "cost", "seeds", "sensitivity", "curves"]
     metrics: list[str] = []
-    """What is drawn, where the kind leaves a choice; of `curves`, what the trainings measured."""
+    """What to draw, if the kind leaves a choice; for `curves`, the series measured in training."""
     axis: str | None = None
-    """The axis whose values have a colour each; without it, each cell has one."""
+    """The axis whose values have different colours; without it, each cell has its own."""
     by: list[Literal["openness", "style"]] = []
-    """Of `turns`, `bars` and `shares`: a panel for each group of users by these."""
+    """For `turns`, `bars` and `shares`: a panel for each group of users."""
     baseline: str | None = None
-    """Of `bars`: the label of the bar that the others are shown as differences to."""
+    """For `bars`: the label of the bar that the others are shown as differences to."""
     of: Literal["action", "strategy"] = "action"
-    """Of `shares`: which column of the turns."""
+    """For `shares`: the column of `turns` to count."""
     parts: Annotated[int, Field(ge=2, le=20)] | None = None
-    """Of `shares`: how many parts of equal length each dialogue is cut into, in place of turns."""
+    """For `shares`: the number of equal parts that each dialogue is cut into, instead of turns."""
     width: Literal["column", "page"] = "column"
-    """Of a two-column paper."""
+    """The width, in terms of a two-column paper."""
 
     @model_validator(mode="after")
     def _has_panels(self) -> Self:
@@ -361,12 +363,12 @@ Axes = dict[str, list[Any]]
 
 
 class Header(_Part):
-    """The parts of a sweep file that are not part of a cell."""
+    """The parts of a sweep file that do not belong to a cell."""
 
     name: Name
     out: PathText
     question: Annotated[str, Field(max_length=4000)] = ""
-    """What the sweep is to find out, for its report. It changes no dialogue."""
+    """The question of the sweep, for its report. It does not affect dialogues."""
     grid: Axes | None = None
     grids: list[Axes] | None = None
     zip: list[Axes] = []
@@ -374,18 +376,18 @@ class Header(_Part):
     run: Run = Run()
     retries: Retries = Retries()
     max_failed: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Share of episodes that may fail of one cause before a run stops. None by default: that a
-    weak model fails many dialogues is a result."""
+    """Share of episodes that may fail of one cause before a run stops. No limit by default, because
+    a weak model that fails many dialogues is a result."""
     caps: Caps = Caps()
     cache: Cache = Cache()
     artifacts: Artifacts = Artifacts()
     judges: list[JudgeRef] = []
-    """What reads the dialogues afterwards and gives verdicts. They change no dialogue."""
+    """Judges that read the dialogues afterwards and give verdicts. They do not affect dialogues."""
     metrics: Annotated[list[str], Field(min_length=1)] = ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
     tables: dict[Name, TableSpec] = {}
-    """Name -> a table of the paper. They change no dialogue."""
+    """Name -> a table. Tables do not affect dialogues."""
     figures: dict[Name, FigureSpec] = {}
-    """Name -> a figure of the paper. They change no dialogue."""
+    """Name -> a figure. Figures do not affect dialogues."""
 
     @model_validator(mode="before")
     @classmethod
@@ -402,7 +404,7 @@ class Header(_Part):
 
     @property
     def blocks(self) -> list[Axes]:
-        """The grid's blocks; one empty block (a single cell) where there is no grid."""
+        """The grid's blocks; without a grid, one empty block (a single cell)."""
         if self.grids is not None:
             return self.grids
         return [self.grid or {}]

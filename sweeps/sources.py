@@ -1,4 +1,4 @@
-"""Where the cells of a plan take their cases from: a domain, a split and a sample of its cases."""
+"""Where the cells of a plan take their cases from: domain, split and sample."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # OmegaConf, which workers need not import
 DOMAINS = "simulators.domains"
 
 FindProfiles = Callable[[str], WrittenProfiles | None]
-"""The profiles of an artifact's key, if they are in the store, which is above this package."""
+"""Finds the stored profiles with an artifact's key. The store is in a package above this one."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Source:
     domain: Domain
     split: Any
     order: Sequence[int]
-    """Positions in `domain.case_ids(split)`, the sample only."""
+    """Positions of the sample in `domain.case_ids(split)`."""
     drawn_for: Mapping[int, tuple[str, ...]] | None = None
-    """Of cases drawn by group: which groups each of `order` was drawn for."""
+    """If cases are drawn by group: the groups that each of `order` was drawn for."""
     written: WrittenProfiles | None = None
     """The profiles of its users, if a model has written them."""
     is_pending: bool = False
@@ -58,7 +58,8 @@ class Source:
         return self._ids[self.order[position]]
 
     def groups(self, position: int) -> tuple[str, ...]:
-        """The groups that a case stands for: those it was drawn for, else all that it is in."""
+        """The groups that a case represents: those it was drawn for, or else all that it belongs
+        to."""
         if self.drawn_for is not None:
             return self.drawn_for[self.order[position]]
         return tuple(self.domain.groups(self.split, self.case_id(position)).values())
@@ -76,7 +77,7 @@ class Sources:
         self._positions: dict[str, int] = {}
 
     def domain(self, config: CellConfig, origins: Origins) -> Domain:
-        """The domain of a cell, without profiles that a model writes."""
+        """The domain of a cell, without profiles written by a model."""
         key = identity.canonical(config.domain.model_dump())
         if key not in self._domains:
             self._domains[key] = make_domain(config.domain, origins)
@@ -89,7 +90,7 @@ class Sources:
         point: Mapping[str, Any],
         profiles: Need | None = None,
     ) -> int:
-        """The position of the cell's source in the plan, which it may be the first to need.
+        """The position of the cell's source in the plan; a new source is added.
 
         `profiles` are those that a model has to write before there are cases.
         """
@@ -101,7 +102,7 @@ class Sources:
         return self._positions[key]
 
     def fingerprint(self, config: CellConfig, origins: Origins, point: Mapping[str, Any]) -> str:
-        """Of the domain without profiles that a model writes."""
+        """The fingerprint of the domain without profiles written by a model."""
         try:
             return self.domain(config, origins).fingerprint()
         except DataError as error:
@@ -128,7 +129,7 @@ class Sources:
         return replace(self._drawn_from(domain, ids, order, config, origins), written=written)
 
     def _written(self, domain: Domain, profiles: Need) -> tuple[Domain, WrittenProfiles | None]:
-        """The domain with the profiles of `profiles`, if they are written."""
+        """The domain with `profiles`, if they have been written."""
         key = profiles.key(Seeds(0, 0, 0))
         if key not in self._with_profiles:
             found = self._find_profiles(key)
@@ -145,7 +146,7 @@ class Sources:
         config: CellConfig,
         origins: Origins,
     ) -> Source:
-        """The source of the cases that the cell asks for."""
+        """The source with the cases that the cell asks for."""
         cases, fingerprint = config.cases, domain.fingerprint()
         if cases.by:
             drawn = self._drawn(domain, ids, order, config, origins)
@@ -180,7 +181,8 @@ class Sources:
         config: CellConfig,
         origins: Origins,
     ) -> dict[int, tuple[str, ...]]:
-        """Position -> the groups that a case is drawn for: the first of each group in `order`."""
+        """Position -> the groups that a case is drawn for: the first cases of each group in
+        `order`."""
         cases = config.cases
         if not domain.has_profiles:
             raise origins.refuse(
@@ -206,7 +208,7 @@ class Sources:
 
 
 def _order(ids: Sequence[str], sample_seed: int) -> list[int]:
-    """The order of the sample. DataError for ids of a domain that no file can hold."""
+    """The order of the sample. Raises DataError for case ids that no file can hold."""
     try:
         return identity.sample_order(ids, sample_seed)
     except (AttributeError, UnicodeEncodeError):
@@ -217,9 +219,9 @@ def _order(ids: Sequence[str], sample_seed: int) -> list[int]:
 
 
 def make_domain(ref: PluginRef, origins: Origins, written: WrittenProfiles | None = None) -> Domain:
-    """The domain that `ref` names; what it reads, it reads when first asked.
+    """The domain that `ref` names. It reads its data on first use.
 
-    With `written`, it is that of the users whose profiles a model has written.
+    With `written`, its users are those whose profiles a model has written.
     """
     cls = require(plugins.load, DOMAINS, ref.name, "domain", origins, ("domain",))
     options: Options = check(cls.Options, ref.options, origins, ("domain",))

@@ -1,4 +1,4 @@
-"""Checks the plug-ins that speak, as a sweep file has them: agents, simulated users, critics and
+"""Checks the plug-ins with roles, as given in a sweep file: agents, simulated users, critics and
 judges."""
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _BASES: dict[str, type[Any]] = {AGENTS: Agent, USERS: User, CRITICS: Critic, JUD
 def speaker(
     ref: PluginRef, package: str, kind: str, origins: Origins, at: Sequence[Any]
 ) -> tuple[type[Any], dict[str, Any]]:
-    """The class of a speaker, and its identity; its options and prompts are checked."""
+    """The class of a plug-in with a role, and its identity, after checking its options
+    and prompts."""
     cls = require(plugins.load, package, ref.name, kind, origins, at)
     base = _BASES[package]
     if not (isinstance(cls, type) and issubclass(cls, base)):
@@ -63,7 +64,7 @@ def require(
     origins: Origins,
     at: Sequence[Any],
 ) -> Any:
-    """What `load` gives; its UsageError with the place in the sweep file."""
+    """The result of `load`, with the place in the sweep file added to its UsageError."""
     try:
         return load(package, name, kind)
     except UsageError as error:

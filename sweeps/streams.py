@@ -1,11 +1,10 @@
-"""Streams: the dialogues of an agent with memory, in order, a batch at a time.
+"""Streams: the dialogues of an agent with memory, in order, one batch at a time.
 
-- A chain is a cell with one choice of seeds. Its cases are in an order that the seed `order`
-  decides.
-- All dialogues of a batch have the memory that the batches before it have left.
-- The id of an episode depends on the cases of the batches before its own, so a larger sample, whose
-  order differs, is another chain. The memory's digest is not known before the dialogues are played:
-  it is recorded with each episode, and checked when a chain is resumed.
+- A chain is a cell with one choice of seeds. The seed `order` determines the order of its cases.
+- All dialogues of a batch have the memory left by the batches before it.
+- The id of an episode depends on the cases of the batches before its own, so a larger sample, with
+  a different order, is another chain. The memory's digest is not known before the dialogues are
+  played: it is recorded with each episode, and checked when a chain is resumed.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sweeps import identity
 
 
 class Remembered(NamedTuple):
-    """What an agent remembers at the beginning of a dialogue. Crosses processes."""
+    """An agent's memory at the beginning of a dialogue. Crosses processes."""
 
     digest: str
     entries: tuple[str, ...]
@@ -32,7 +31,7 @@ class Remembered(NamedTuple):
         return Remembered(identity.digest(list(entries)), entries)
 
     def plus(self, entries: Iterable[str]) -> Remembered:
-        """With more entries; the same if there are none."""
+        """The memory with more entries; itself if there are none."""
         entries = tuple(entries)
         return Remembered.of((*self.entries, *entries)) if entries else self
 
@@ -65,7 +64,7 @@ class Chain:
 
 
 def chain_of(index: int, cell_id: str, case_ids: Sequence[str], seeds: Seeds, batch: int) -> Chain:
-    """The chain of a cell."""
+    """The chain of a cell with these seeds."""
     order = identity.sample_order(case_ids, seeds.order)
     cases = [case_ids[position] for position in order]
     batches = []

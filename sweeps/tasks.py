@@ -1,8 +1,8 @@
-"""One kind of work: everything that a run hands to workers is a task, and ends in an outcome.
+"""The common form of all work: a run hands tasks to workers, and each ends in an outcome.
 
-The scheduler, the pool, retries, caps and progress see no more of a task than what is here. What a
-kind of task means is known in two places: `workers.kinds` runs it, `runner.driver.kinds` takes what
-became of it. `sweeps.storage.records` says which table commits it.
+The scheduler, the pool, retries, caps and progress use only what is defined here. What a kind of
+task means is defined in two places: `workers.kinds` runs it, `runner.driver.kinds` processes its
+outcome. `sweeps.storage.records` defines the table that commits it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 
 
 class Task(NamedTuple):
-    """One piece of work. Crosses processes; a run makes millions, so it stays a small tuple."""
+    """One piece of work. Crosses processes; a run creates millions, so it is a small tuple."""
 
     kind: str
-    """A noun that takes an s, such as `episode`: messages use it."""
+    """A noun with a regular plural, such as `episode`, because messages use it."""
     id: str
-    """Unique among all tasks of a run, of whatever kind: tables are joined by its attempts."""
+    """Unique among all tasks of a run, of any kind, because tables are joined by its attempts."""
     cell: int
-    """The position in the plan's cells of the cell whose roles and models are used."""
+    """The position in the plan of the cell whose roles and models are used."""
     spec: Any
-    """What its kind needs to know: a small tuple that can be pickled."""
+    """What its kind needs: a small tuple that can be pickled."""
     attempt: int = 0
 
     def attempt_id(self, epoch: int) -> str:
@@ -35,8 +35,8 @@ class Task(NamedTuple):
 class Outcome(NamedTuple):
     """How one attempt at a task ended. Crosses processes.
 
-    Of a kind with a commit table, the attempt is committed, and `result` is at most what other
-    tasks wait for. Of any other kind, `result` is all that there is of it.
+    For a kind with a commit table, the attempt is committed, and `result` has at most what other
+    tasks wait for. For any other kind, `result` is the only output.
     """
 
     task: Task

@@ -1,1 +1,1 @@
-"""The types that all layers share: items, dialogues, steps, prompts, rules, errors."""
+"""The types that all layers share: items, dialogues, steps, prompts, seeds, errors."""

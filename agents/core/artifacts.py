@@ -1,7 +1,7 @@
-"""Artifacts: what an agent needs prepared before its first dialogue, and how it is made.
+"""Artifacts: what an agent needs before its first dialogue, and how it is made.
 
-A `Recipe` says how; it is part of every episode's identity. What it makes is a `Content`: arrays
-and JSON, stored once, shared by sweeps, and loaded read-only by the workers that play episodes.
+A `Recipe` describes how; it is part of every episode's identity. It makes a `Content`: arrays and
+JSON, stored once, shared by sweeps, and loaded read-only by the workers that play episodes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Kind = Literal["fit", "model_calls", "rollouts", "loop"]
 
 @dataclass(frozen=True)
 class Content:
-    """What an artifact holds: `data` is JSON, `arrays` have names that are identifiers."""
+    """The content of an artifact: `data` is JSON, `arrays` have names that are identifiers."""
 
     data: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -45,28 +45,31 @@ class Content:
 
 
 class Recipe(ABC):
-    """How one artifact is made. Picklable; equal identities on equal data and seeds make one."""
+    """How one artifact is made. Picklable; equal identities with equal data and seeds make the same
+    artifact."""
 
     kind: ClassVar[Kind]
     counts: ClassVar[str] = "calls"
-    """What its progress counts."""
+    """The unit in which progress is counted."""
     version: ClassVar[int] = 1
-    """Raised when the code changes what comes out: it is made again."""
+    """Raise it when a code change alters the content, so that it is made again."""
     of_domain: ClassVar[bool] = True
-    """Whether the domain's data decide what comes out. If not, all domains share the artifact."""
+    """Whether the content depends on the domain's data. If not, all domains share the artifact."""
 
     @property
     def label(self) -> str:
-        """What it makes, in a word, for the screen."""
+        """A short name for the screen."""
         return type(self).__name__
 
     def inputs(self) -> Mapping[str, Recipe]:
-        """The artifacts that it is made from, by the names that `given` uses. They are made first,
-        and an agent is not given them unless it asks for them too."""
+        """The artifacts it is made from, by the names that `given` uses.
+
+        They are made first; an agent receives them only if it asks for them too.
+        """
         return {}
 
     def given(self, inputs: Mapping[str, Content]) -> Self:
-        """The same recipe with the content of its inputs, as it is before it is made."""
+        """The same recipe with the content of its inputs, ready to be made."""
         return self
 
     @abstractmethod
@@ -75,39 +78,40 @@ class Recipe(ABC):
 
     @abstractmethod
     def load(self, content: Content, catalogue: Catalogue) -> Any:
-        """What the agent gets as `context.artifacts[...]`: made once per process and shared by
-        its episodes, so it must not change."""
+        """What the agent receives as `context.artifacts[...]`.
+
+        It is made once per process and shared by its episodes, so it must not change.
+        """
 
 
 class CurvePoint(NamedTuple):
     """A point of a training curve."""
 
     series: str
-    """What was measured: a name that readers know, such as `NDCG@10`."""
+    """What was measured, under a familiar name such as `NDCG@10`."""
     step: int
-    """What `Progress.done` was: epochs, rounds, updates."""
+    """The value of `Progress.done`: epochs, rounds, updates."""
     value: float
 
 
 class Progress(NamedTuple):
-    """How far a fit is.
+    """The progress of a fit, which can resume from `state`. The last step has the `result`.
 
-    A fit can resume from `state`. The last step has the `result`. `note` is a line for
-    the screen ("epoch 3, NDCG@10 0.081").
+    `note` is a line for the screen ("epoch 3, NDCG@10 0.081").
     """
 
     done: int
     most: int
-    """Of what `done` counts; it may stop earlier."""
+    """The maximum of `done`; the fit may stop earlier."""
     note: str
     state: Content | None = None
     result: Content | None = None
     measured: Mapping[str, float] | None = None
-    """What was measured at this step, by series of the training curve."""
+    """Measurements at this step, by series of the training curve."""
     seconds: float = 0.0
-    """Since this try began, including the time to read its data. Set by the process that fits."""
+    """Time since this attempt began, including reading the data. Set by the process that fits."""
     curve: tuple[CurvePoint, ...] = ()
-    """All that was measured since the step reported before. Set by the process that fits."""
+    """Everything measured since the last reported step. Set by the process that fits."""
 
 
 class FitRecipe(Recipe):
@@ -117,26 +121,26 @@ class FitRecipe(Recipe):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The packages outside our dependencies that fitting imports (`torch`)."""
+        """Packages that fitting imports and that are not among our dependencies (`torch`)."""
         return ()
 
     @property
     def size(self) -> str:
-        """The longest that it may run, in words (`at most 100 epochs`); empty if unknown."""
+        """An upper bound on its length, in words (`at most 100 epochs`); empty if unknown."""
         return ""
 
     @abstractmethod
     def fit(
         self, data: TrainingData, seed: int, state: Content | None = None
     ) -> Iterator[Progress]:
-        """Trains, from `state` on if there is one; the last step yielded has the result.
+        """Trains from `state`, if there is one; the last yielded step has the result.
 
-        The same data and seed give the same result, interrupted or not, on one machine.
+        On one machine, the same data and seed give the same result, interrupted or not.
         """
 
     @abstractmethod
     def stand_in(self) -> FitRecipe:
-        """A recipe that takes seconds and loads as the same kind of thing, for rehearsals."""
+        """A recipe for rehearsals that takes seconds and loads as the same kind of object."""
 
 
 @contextmanager
@@ -159,12 +163,13 @@ class CallsRecipe(Recipe):
 
     kind = "model_calls"
     part: ClassVar[str]
-    """The sub-role that speaks: `tree` speaks as `agent.tree`, which the agent lists in `roles`."""
+    """The sub-role that makes the calls: `tree` uses `agent.tree`, which the agent lists in
+    `roles`."""
     steps: ClassVar[tuple[Step[Any], ...]]
 
     @property
     def role(self) -> str:
-        """Who speaks while it is made."""
+        """The role that makes the calls."""
         return f"agent.{self.part}"
 
     @property
@@ -173,16 +178,18 @@ class CallsRecipe(Recipe):
         return None
 
     def over(self, domain: Any) -> CallsRecipe:
-        """The recipe that builds from a domain, for what needs more of it than the catalogue."""
+        """The recipe with access to the domain, if it needs more than the catalogue."""
         return self
 
     def rehearsal(self, domain: Any) -> tuple[CallsRecipe, float]:
-        """A recipe for rehearsals, and how many times its calls the real one makes. What it is made
-        from is given."""
+        """A recipe for rehearsals, and the factor by which the real one makes more calls.
+
+        Its inputs are given.
+        """
         return self, 1.0
 
     def widest_steps(self) -> tuple[Step[Any], ...]:
-        """The same steps with the bounds of the longest replies that are asked for."""
+        """The same steps, bounded by the longest replies that may be requested."""
         return self.steps
 
     @abstractmethod
@@ -191,16 +198,17 @@ class CallsRecipe(Recipe):
     ) -> Content:
         """Makes the content; `report(done, all)` counts calls.
 
-        Tried again after a crash, the same calls are made: those paid for come from the cache.
+        When it is repeated after a crash, it must make the same calls: those paid for come from the
+        cache.
         """
 
 
 class RolloutsRecipe(Recipe):
     """Dialogues of the agent with training users, from which a memory learns.
 
-    They are played one batch after the other, in an order that the training seed decides, until
-    `size` entries are there. Without as many, it fails. Its inputs are what the agent itself needs
-    besides the memory.
+    They are played one batch after the other, in an order set by the training seed, until there are
+    `size` entries; it fails if there are fewer. Its inputs are the agent's needs besides the
+    memory.
     """
 
     kind = "rollouts"
@@ -221,23 +229,23 @@ class RolloutsRecipe(Recipe):
 
 
 class Learner(ABC):
-    """What a loop trains: weights that each update changes. It lives in a process of its own."""
+    """What a loop trains: weights that each update changes. It runs in a separate process."""
 
     done: int
-    """Updates made."""
+    """The number of updates made."""
 
     @abstractmethod
     def weights(self) -> Content:
-        """What agents are given now."""
+        """The current weights for agents."""
 
     @abstractmethod
     def update(self, rollouts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Learns of some dialogues, in their order; what was measured, by series of the curve.
-        AgentError where it cannot."""
+        """Learns from dialogues, in order. Returns measurements by series. Raises AgentError if it
+        cannot."""
 
     @abstractmethod
     def state(self) -> Content:
-        """What another learner continues from."""
+        """A state from which another learner can continue."""
 
     @abstractmethod
     def result(self) -> Content:
@@ -245,35 +253,35 @@ class Learner(ABC):
 
 
 class LoopRecipe(Recipe):
-    """Dialogues of the agent with training users, and updates of weights that learn from them.
+    """Dialogues of the agent with training users, alternating with updates of weights.
 
-    The dialogues of an update are played with the weights of the update before it, at once, by the
-    workers of the run. `inputs` has `start`, the weights that it begins with.
+    The dialogues of an update are played at once by the workers of the run, with the weights of the
+    previous update. The input `start` has the initial weights.
     """
 
     kind = "loop"
     counts = "updates"
     dialogues: int
-    """How many are played in all."""
+    """The total number of dialogues."""
     every: int
-    """After how many an update follows."""
+    """The number of dialogues before each update."""
     reward: str
-    """What a turn's reward is: `critic`, the critic's score, or `success`."""
+    """The reward of a turn: `critic`, the critic's score, or `success`."""
 
     @property
     def updates(self) -> int:
-        """How many there are; the last one may have fewer dialogues."""
+        """The number of updates; the last one may have fewer dialogues."""
         return -(-self.dialogues // self.every)
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The packages outside our dependencies that learning imports."""
+        """Packages that learning imports and that are not among our dependencies."""
         return ()
 
     @property
     @abstractmethod
     def option(self) -> str:
-        """The agent's option that it comes from. All others decide its dialogues."""
+        """The agent's option that it comes from. All others affect its dialogues."""
 
     @abstractmethod
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,7 +289,7 @@ class LoopRecipe(Recipe):
 
     @abstractmethod
     def learner(self, start: Content, seed: int, state: Content | None) -> Learner:
-        """A learner at its beginning, or at a state."""
+        """A new learner, or one at a state."""
 
     @abstractmethod
     def stand_in(self) -> FitRecipe:

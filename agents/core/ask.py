@@ -1,11 +1,11 @@
 """`Ask`: the only way from an agent or a simulated user to a model.
 
-- It renders the step's prompt, derives the seed, calls the role's model, reads the reply, which
-  must be valid for the step's schema, and journals every call.
-- An invalid or truncated reply is asked for again at most `MAX_REASKS` times, with a new seed
-  and the reason. Then `ReplyInvalid` is raised; nothing is silently replaced by a default.
-- Draws are numbered when `ask` is called, not when it runs, so concurrent draws have the same
-  seeds in every replay.
+- It renders the step's prompt, derives the seed, calls the role's model, validates the reply
+  against the step's schema, and logs every call.
+- An invalid or truncated reply is asked for again at most `MAX_REASKS` times, with a new seed and
+  the reason. Then `ReplyInvalid` is raised; no default ever replaces a reply silently.
+- Draws are numbered when `ask` is called, not when it runs, so concurrent draws have the same seeds
+  in every replay.
 """
 
 from __future__ import annotations
@@ -49,8 +49,10 @@ A = TypeVar("A", Completion, Embedded)
 
 @dataclass(slots=True)
 class CallRecord:
-    """One row of `calls`. `completion` is None for a call that failed for good; after an
-    `EmbedCall` it has no text."""
+    """One row of `calls`.
+
+    `completion` is None for a call that failed for good; after an `EmbedCall` it has no text.
+    """
 
     call: Call
     model: Model
@@ -63,7 +65,7 @@ class CallRecord:
 
 @dataclass(slots=True)
 class CallLog:
-    """The calls of one attempt, and the turn that they belong to."""
+    """The calls of one attempt, and the turns that they belong to."""
 
     turn: int = 0
     records: list[CallRecord] = field(default_factory=list)
@@ -74,38 +76,38 @@ class CallLog:
     """Called with each record once it is final."""
 
     def complete(self, record: CallRecord, completion: Completion) -> None:
-        """Notes what a call was answered with."""
+        """Records the answer to a call."""
         record.completion = completion
         tokens = (completion.input_tokens or 0) + (completion.output_tokens or 0)
         self.used[record.call.role] += tokens
 
     def settle(self, record: CallRecord, *, valid: bool) -> None:
-        """Notes whether a call's answer can be used. The record is final after this."""
+        """Records whether a call's answer can be used, which makes the record final."""
         record.valid = valid
         if self.watch is not None:
             self.watch(record)
 
     def tokens(self, counts: Callable[[str], bool]) -> int:
-        """Input and output tokens of the roles that `counts` accepts."""
+        """Input and output tokens of the roles for which `counts` returns true."""
         return sum(tokens for role, tokens in self.used.items() if counts(role))
 
 
 def is_probe(role: str) -> bool:
-    """Whether calls of `role` are probes: invisible to the dialogue and its token totals."""
+    """Whether calls of `role` are probes, which do not affect the dialogue or its token totals."""
     return role.endswith(_PROBE)
 
 
 def blame_of(role: str) -> Blame:
-    """Who is to blame for what goes wrong in the words of `role`."""
+    """Who is to blame for errors in the replies of `role`."""
     head = role.split(".", 1)[0]
     return head if head in ("agent", "user", "critic") else "infrastructure"  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Speaks for one role in one episode. `models` finds the model of a role.
+    """Makes the calls of one role in one episode.
 
-    `sampling` is the episode's sampling seed, `scope` its case.
+    `models` finds the model of a role. `sampling` is the episode's sampling seed, `scope` its case.
     """
 
     role: str
@@ -115,7 +117,7 @@ class Ask:
     models: Callable[[str], Model]
     journal: CallLog
     temperature: float | None = None
-    """Of its calls, instead of the model's own."""
+    """Overrides the model's own temperature."""
 
     @overload
     def __call__(
@@ -129,18 +131,18 @@ class Ask:
     ) -> Awaitable[R] | Awaitable[list[R]]:
         """The model's valid reply to `step`, or `n` of them drawn independently.
 
-        `draw` numbers the reply explicitly; without it, replies to one step are numbered in
-        the order they are asked for within a turn. Raises ReplyInvalid, PromptError and the
-        engine errors, each with its blame.
+        `draw` numbers the reply explicitly; without it, replies to one step are numbered within a
+        turn in the order of the calls. Raises ReplyInvalid, PromptError and the engine errors, each
+        with its blame.
         """
         if n is not None:
             return self._several(step, [self._ordinal(step.name) for _ in range(n)], fields)
         return self._one(step, self._ordinal(step.name) if draw is None else draw, fields)
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings of one text or more by the role's model: float32, one row per text.
+        """Embeddings of one or more texts by the role's model: float32, one row per text.
 
-        Raises the engine errors; EngineRefused where the role's model gives no embeddings.
+        Raises the engine errors; EngineRefused if the role's model provides no embeddings.
         """
         if isinstance(texts, str) or not texts:
             raise ValueError("embed takes a sequence of texts, at least one")
@@ -163,9 +165,9 @@ class Ask:
         return done.vectors
 
     async def decide(self, policy: Policy, state: str, decoding: Decoding) -> Decision:
-        """What the policy draws in `state`, by the call's seed.
+        """The policy's decision in `state`, drawn by the call's seed.
 
-        Raises AgentError where the policy gives no decision: it is a part of the agent.
+        Raises AgentError if the policy gives no decision, because it is a part of the agent.
         """
         turn, draw, state = self.journal.turn, self._ordinal(DECIDE.name), repaired(state)
         seed = call_seed(self.sampling, self.scope, self.role, DECIDE.name, turn, draw, 0)
@@ -182,7 +184,7 @@ class Ask:
         return found
 
     def as_role(self, part: str) -> Ask:
-        """The same, speaking for the sub-role `part` (`agent` -> `agent.planner`).
+        """The same for the sub-role `part` (`agent` -> `agent.planner`).
 
         A sub-role of a probe is a probe too (`agent.probe` -> `agent.planner.probe`).
         """
@@ -191,11 +193,11 @@ class Ask:
         return self._speaking_as(f"{self.role}.{part}")
 
     def probing(self) -> Ask:
-        """The same as a probe: what would have been said, outside the dialogue."""
+        """The same as a probe, outside of the dialogue."""
         return self if is_probe(self.role) else self._speaking_as(self.role + _PROBE)
 
     def at(self, temperature: float | None) -> Ask:
-        """The same, asking at this temperature; None: at the model's own."""
+        """The same at this temperature; None: the model's own."""
         return replace(self, temperature=temperature)
 
     def _speaking_as(self, role: str) -> Ask:
@@ -261,7 +263,7 @@ class Ask:
     async def _journalled(
         self, call: Call, model: Model, answer: Awaitable[A]
     ) -> tuple[CallRecord, A]:
-        """The answer, and the record of the call, which the answer has still to go into."""
+        """The answer, and the record of the call, which does not have the answer yet."""
         record = CallRecord(call, model, None, False, None, time.time(), 0.0)
         clock = time.perf_counter()
         try:
@@ -281,7 +283,8 @@ class Ask:
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """What `calls` give, in their order. One failure ends the others: no call outlives it."""
+    """The results of `calls`, in order. If one fails, the others are cancelled, so no call outlives
+    it."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(call) for call in calls]
@@ -295,9 +298,9 @@ def _asked_again(
 ) -> tuple[ChatMessage, ...]:
     """The messages after a reply that cannot be used.
 
-    The speaker sees its own words and what was wrong with them; not its thinking, which reasoning
-    models are not shown again. An empty reply is not sent back, since servers refuse it: what was
-    wrong is then added to the message before it, so that roles still alternate.
+    The speaker sees its own reply and what was wrong with it, but not its thinking, which reasoning
+    models are not shown again. Servers refuse empty messages, so after an empty reply the complaint
+    is added to the message before it, and roles still alternate.
     """
     if reply.strip():
         complaint = f"That reply cannot be used: {reason}\nAnswer again."

@@ -1,4 +1,4 @@
-"""One model request and its answer, as they cross from `Ask` to a backend and back."""
+"""A model request and its answer, as they pass from `Ask` to a backend and back."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from agents.core.text import quoted
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-# For more bytes at once hashlib lets other threads run, and the event loop waits to get back in.
+# Given more bytes at once, hashlib releases the GIL, and the event loop waits to get it back.
 _HELD = 2047
 
 MOST_TOKENS = 100_000_000
-"""That one call can be given or write, far above any context. A larger count is an error of the
-server's: one such count would end a run at its cap of tokens."""
+"""The maximum plausible token count of a call, far above any context. A larger count is a server
+error, and a single one would reach a run's token cap."""
 
 ChatRole = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "content_filter"]
@@ -43,10 +43,9 @@ class Shown(NamedTuple):
 class Call:
     """One request for one completion.
 
-    `role` is the role that speaks (`agent`, `user`, `agent.probe`); `scope` is the case that it
-    speaks in, `sampling` the episode's sampling seed, from which `seed` was derived. `fields` are
-    what the prompt was rendered from; only the `rules` backend reads them, through `shown`: what
-    the template really used.
+    `role` is the role that calls (`agent`, `user`, `agent.probe`); `scope` is its case; `sampling`
+    is the episode's sampling seed, from which `seed` was derived. `fields` are the inputs of the
+    prompt; only the `rules` backend reads them, through `shown`: what the template really used.
     """
 
     step: Step[Any]
@@ -61,7 +60,7 @@ class Call:
     shown: Shown | None = None
     sampling: int = 0
     temperature: float | None = None
-    """Instead of the model's own."""
+    """Overrides the model's own."""
 
     @cached_property
     def messages_json(self) -> str:
@@ -71,9 +70,9 @@ class Call:
     def key(self, model: Model) -> bytes:
         """BLAKE2b-128 of the declared model (canonical JSON) and of the request as it is sent.
 
-        Of a schema each byte counts, since guided decoding follows the order of its properties,
-        and so does the name that some servers are sent with it; a model that is not guided is
-        sent neither. A greedy model draws nothing: to it the same words are the same request,
+        For a schema, every byte counts, because guided decoding follows the order of its
+        properties, and so does its name, which some servers receive; a model that is not guided
+        receives neither. A greedy model draws nothing, so the same messages are the same request,
         whatever the seed.
         """
         found = self.__dict__.get("_key")
@@ -97,7 +96,8 @@ EMBED = Step("embed", "summarise", ReplyModel)  # no prompt, no reply: a name fo
 
 
 class EmbedCall(Call):
-    """Texts to embed, as the journal keeps them: a message a text. It draws no random numbers."""
+    """Texts to embed, as the journal stores them: one message per text. It uses no
+    random numbers."""
 
     @classmethod
     def of(cls, role: str, scope: str, turn: int, draw: int, texts: Sequence[str]) -> EmbedCall:
@@ -110,7 +110,7 @@ class EmbedCall(Call):
 
 
 class Completion(NamedTuple):
-    """What a model answered. Token counts are the server's own; None where it gives none."""
+    """A model's answer. Token counts are the server's own; None if it gives none."""
 
     text: str
     finish_reason: FinishReason
@@ -120,10 +120,10 @@ class Completion(NamedTuple):
     cached: bool = False
     retries: int = 0
     thinking: str | None = None
-    """What a reasoning model wrote before its reply; its tokens are in `output_tokens` too."""
+    """What a reasoning model wrote before its reply; its tokens are included in `output_tokens`."""
     fingerprint: str | None = None
-    """Digest of what served it (versions, hardware, engine settings); the manifest explains it.
-    From another's server it is the server's own word for that."""
+    """Digest of what served it (versions, hardware, engine settings), explained in the manifest.
+    For an external server, what the server reports."""
     waited: float = 0.0
     """Seconds until an engine was ready. They do not count as time of the call."""
 
@@ -143,19 +143,20 @@ class Embedded(NamedTuple):
 class Model(Protocol):
     """A model as `Ask` sees it: a name, an identity, and what it can do.
 
-    `name` is the model's name in the sweep file. `identity` is canonical JSON of what decides
-    its answers, the engine's version included. `complete` and `embed` raise `CrsweepError`s only,
-    after the retries that they own. Most models do only one of the two.
+    `name` is the model's name in the sweep file. `identity` is canonical JSON of what determines
+    its answers, including the engine's version. `complete` and `embed` raise only `CrsweepError`s,
+    after their own retries. Most models support only one of the two.
     """
 
     name: str
     identity: str
     wants_shown: bool
-    """Whether calls must carry `shown`, which costs time that only `rules` repays."""
+    """Whether calls must carry `shown`, which costs time and is needed only by `rules`."""
     greedy: bool
-    """Whether it always takes the likeliest token, so that seeds do not matter."""
+    """Whether it always takes the most likely token, so that seeds do not matter."""
     guided: bool
-    """Whether decoding keeps to the reply's schema; else the reply is looked for in free text."""
+    """Whether decoding follows the reply's schema; otherwise the reply is extracted
+    from free text."""
 
     async def complete(self, call: Call) -> Completion: ...
     async def embed(self, texts: Sequence[str]) -> Embedded: ...

@@ -1,7 +1,7 @@
 """The decision-first paradigm (AF-IRS, section 3): decide, execute, write the response.
 
-`DecisionFirst` is what the paper's baselines share. The last stage, a response written to the
-user, is the same for all systems of the paper, so its prompt is in `agents/core/prompts`.
+`DecisionFirst` is shared by the paper's baselines. The last stage, a response to the user, is the
+same for all systems of the paper, so its prompt is in `agents/core/prompts`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RESPOND = Step("respond", "verbalise", Response)
 
 
 def response_length(context: AgentContext) -> int:
-    """How many characters a message may have that presents the items of one turn."""
+    """The maximum length in characters of a message that presents the items of one turn."""
     return _ITEM * max(2, context.shown_items)
 
 
@@ -57,10 +57,10 @@ async def write(
     question: str = "",
     misses: Sequence[str] = (),
 ) -> str:
-    """The response to the user: the last stage of every system of the paper (section 3).
+    """Writes the response to the user: the last stage of every system of the paper (section 3).
 
-    `misses` are the titles that were named and cannot be recommended; the prompt shows them where
-    there is nothing to present.
+    `misses` are titles that were named and cannot be recommended; the prompt shows them if there is
+    nothing to present.
     """
     reply = await ask(
         RESPOND.bounded(response=response_length(context)),
@@ -74,7 +74,7 @@ async def write(
 
 
 def common_fields(context: AgentContext, dialogue: Dialogue, latest: int) -> dict[str, Any]:
-    """What most prompts show: the noun, the `latest` items of the history, and the conversation."""
+    """Fields of most prompts: the noun, the `latest` items of the history, and the conversation."""
     return {
         "noun": context.catalogue.noun,
         "history": context.case.history[-latest:] if latest else (),
@@ -90,7 +90,7 @@ class DecisionFirstOptions(AgentOptions):
 
 
 class DecisionFirst(Agent):
-    """Decides on the words so far, then names items by title from what the model knows."""
+    """Decides on the conversation so far, then names items by title from what the model knows."""
 
     Options = DecisionFirstOptions
     options: DecisionFirstOptions
@@ -100,11 +100,11 @@ class DecisionFirst(Agent):
 
     @property
     def most_named(self) -> int:
-        """How many titles are named at most; as many as may be shown are shown."""
+        """The maximum number of titles named; by default, as many as may be shown."""
         return self.context.shown_items
 
     def extra_fields(self) -> dict[str, Any]:
-        """Fields that this system's own recommend and ask prompts use besides the common ones."""
+        """Additional fields of this system's own recommend and ask prompts."""
         return {}
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
@@ -129,7 +129,7 @@ class DecisionFirst(Agent):
         return (await self.name_items(dialogue, ask)).items
 
     async def name_items(self, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
-        """What to recommend now, best first."""
+        """The items to recommend now, best first."""
         reply = await ask(
             RECOMMEND.bounded(titles=self.most_named),
             **self.fields(dialogue),
@@ -140,5 +140,5 @@ class DecisionFirst(Agent):
         return ground(reply.titles, self.context, dialogue, repeat=self.options.repeat)
 
     def fields(self, dialogue: Dialogue) -> dict[str, Any]:
-        """The fields that every prompt but the response's is given."""
+        """The fields of every prompt except the response's."""
         return common_fields(self.context, dialogue, self.options.history_items)

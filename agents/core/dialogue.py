@@ -1,4 +1,4 @@
-"""What is said in a dialogue, as both sides see it."""
+"""The messages of a dialogue, as both sides see them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ACTIONS = get_args(Action)
 
 
 class Message(NamedTuple):
-    """One utterance. `shown` are the items that came with it, in the order shown."""
+    """One message. `shown` are the items shown with it, in order."""
 
     speaker: Speaker
     text: str
@@ -28,10 +28,10 @@ LEFT_OUT = Message("note", "earlier turns are left out here")
 
 @dataclass(slots=True)
 class Dialogue:
-    """The words so far, as one side has them.
+    """The dialogue so far, as one side sees it.
 
-    `whole` holds every message, the user's opening first, and grows by two a turn. Prompts get
-    `messages`. `history_turns` is the option of that name, the side's own.
+    `whole` has every message, beginning with the user's opening, and grows by two per turn. Pass
+    `messages` to prompts. `history_turns` is the side's own option of that name.
     """
 
     whole: list[Message] = field(default_factory=list)
@@ -39,10 +39,10 @@ class Dialogue:
 
     @property
     def messages(self) -> list[Message]:
-        """What prompts show: everything, or a note and the last `history_turns` turns.
+        """The messages for prompts: all of them, or a note and the last `history_turns` turns.
 
-        A turn is the recommender's message and the user's answer, which may be still to come;
-        the opening is a turn of its own. The list is a copy, which does not grow.
+        A turn is the recommender's message and the user's answer, if there is one yet; the opening
+        is a separate turn. The list is a copy, which does not grow.
         """
         if self.history_turns is None:
             return self.whole.copy()
@@ -54,7 +54,7 @@ class Dialogue:
 
     @property
     def turn(self) -> int:
-        """Number of the turn now being played, from 1; 0 before the opening."""
+        """Number of the current turn, from 1; 0 before the opening."""
         return (len(self.whole) + 1) // 2
 
     @property
@@ -67,9 +67,9 @@ class Dialogue:
 class AgentTurn:
     """One reply of a recommender agent.
 
-    - `ranking`: what it would recommend, best first, as deep as it knows; None if it does not
-      know (an asking agent that has no list), () if it tried and named nothing.
-    - `candidates`: what a tool handed to the model; None for agents without a tool.
+    - `ranking`: what it would recommend, best first, as deep as it knows; None if unknown (an
+      asking agent without a list), () if it tried and named nothing.
+    - `candidates`: what a tool gave to the model; None for agents without a tool.
     - `extra`: the agent's own record (JSON types), stored with the turn.
     """
 
@@ -88,10 +88,10 @@ _DECISIONS = get_args(Decision)
 
 @dataclass(frozen=True, slots=True)
 class UserTurn:
-    """A simulated user's words, and what it decided.
+    """A simulated user's message and decision.
 
-    `feedback` maps item ids to the user's word on each; `extra` is the simulator's own record
-    (JSON types). Neither is ever visible to the agent.
+    `feedback` maps item ids to the user's remark on each; `extra` is the simulator's own record
+    (JSON types). The agent sees neither.
     """
 
     text: str
@@ -121,7 +121,7 @@ def usable_agent_turn(given: object, shown_items: int) -> AgentTurn:
 
 
 def usable_user_turn(given: object) -> UserTurn:
-    """The same of a simulated user."""
+    """The same for a simulated user."""
     if not isinstance(given, UserTurn):
         raise TypeError(f"expected a UserTurn, found {type(given).__name__}")
     if given.decision not in _DECISIONS:

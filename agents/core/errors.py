@@ -29,15 +29,15 @@ Blame = Literal["agent", "user", "critic", "infrastructure"]
 
 
 class CrsweepError(Exception):
-    """Root of everything that crsweep raises on purpose."""
+    """The base class of everything that crsweep raises on purpose."""
 
     transient: ClassVar[bool] = False
     blame: Blame | None = None
     retries: int = 0
-    """How often the call that it ends was tried again; set by `workers.core.retry` alone."""
+    """How often the failed call was retried; set only by `workers.core.retry`."""
 
     def __init__(self, message: str, *, blame: Blame | None = None) -> None:
-        # One line, whatever a plug-in or a server put into it: it is shown and stored as one.
+        # Reduced to one line, as it is shown and stored.
         super().__init__(repaired(" ".join(message.split())))
         if blame is not None:
             self.blame = blame
@@ -48,27 +48,27 @@ class CrsweepError(Exception):
 
 
 class UsageError(CrsweepError):
-    """Bad input from the person at the keyboard: shown as one line, exit code 2."""
+    """Invalid input by the user: shown as one line, exit code 2."""
 
 
 class EngineDead(CrsweepError):
-    """The model server is gone, or answers with a server error."""
+    """The model server is unreachable, or answers with a server error."""
 
     transient = True
     blame = "infrastructure"
 
 
 class ReplicaLost(EngineDead):
-    """The replica that held the call is gone; another may take it at once."""
+    """The replica with the call is lost; another may take it at once."""
 
 
 class EngineOverloaded(CrsweepError):
-    """The model server refuses work for now."""
+    """The model server currently refuses work."""
 
     transient = True
     blame = "infrastructure"
     retry_after: float | None = None
-    """Seconds after which the server asks to be tried again, where it says so."""
+    """Seconds until the server asks to be called again, if it says so."""
 
     def __init__(
         self, message: str, *, blame: Blame | None = None, retry_after: float | None = None
@@ -85,13 +85,13 @@ class Timeout(CrsweepError):
 
 
 class EngineRefused(CrsweepError):
-    """The server will not serve this request however often it is asked (key, model name)."""
+    """The server refuses this request, and would refuse it again (key, model name)."""
 
     blame = "infrastructure"
 
 
 class CallQuarantined(EngineRefused):
-    """The call was alone in an engine that died of it, after two earlier deaths."""
+    """The call was alone in an engine that died, after two earlier deaths with it."""
 
 
 class ModelUnavailable(EngineRefused):
@@ -102,7 +102,7 @@ class ModelUnavailable(EngineRefused):
 
 
 class InternalError(CrsweepError):
-    """A fault of crsweep itself. Recorded, so that it costs one attempt and not the run."""
+    """A bug in crsweep itself. It is recorded, so that it costs one attempt and not the run."""
 
     blame = "infrastructure"
 
@@ -110,7 +110,7 @@ class InternalError(CrsweepError):
 REFUSALS = frozenset(
     kind.__name__ for kind in (EngineRefused, CallQuarantined, ModelUnavailable, InternalError)
 )
-"""Names of the errors of infrastructure that would repeat, so that the episode is not retried."""
+"""Names of infrastructure errors that would repeat, so that the episode is not retried."""
 
 
 class ContextOverflow(CrsweepError):
@@ -118,7 +118,7 @@ class ContextOverflow(CrsweepError):
 
 
 class ReplyInvalid(CrsweepError):
-    """A reply broke its schema even after the re-asks. The speaker is to blame."""
+    """A reply was still invalid after asking again. The speaker is to blame."""
 
 
 class PromptError(CrsweepError):
@@ -138,7 +138,7 @@ class UserError(CrsweepError):
 
 
 class CriticError(CrsweepError):
-    """The code that judges a dialogue while it is played raised: a success rule or a critic."""
+    """Code that judges a running dialogue raised an error: a success rule or a critic."""
 
     blame = "critic"
 
@@ -154,11 +154,11 @@ class StoreError(CrsweepError):
 
 
 class blaming:
-    """Turns an error of a plug-in's own code into one that names the plug-in as its cause.
+    """Turns an error of a plug-in's own code into one that blames the plug-in.
 
-    What infrastructure began stays its fault, also where the plug-in met it in a task group or
-    raised an error of its own from it. So does a request to stop: Ctrl-C, the cancellation of this
-    task, the closing of a coroutine or generator.
+    Infrastructure errors stay infrastructure errors, even if the plug-in met them in a task group
+    or raised its own error from them. Requests to stop also pass through: Ctrl-C, the cancellation
+    of this task, the closing of a coroutine or generator.
     """
 
     __slots__ = ("_kind", "_task")
@@ -207,7 +207,7 @@ def _place(error: BaseException) -> str:
 
 
 def described(error: BaseException) -> str:
-    """The class and message of an error, also where its own `__str__` raises."""
+    """The class and message of an error, even if its own `__str__` raises."""
     name = type(error).__name__
     try:
         return f"{name}: {error}"
@@ -216,7 +216,7 @@ def described(error: BaseException) -> str:
 
 
 def _asks_to_stop(error: BaseException, task: asyncio.Task[object] | None) -> bool:
-    """Whether `error` comes from outside of a plug-in that was entered in `task`."""
+    """Whether `error` comes from outside a plug-in that was entered in `task`."""
     if isinstance(error, asyncio.CancelledError):
         return task is not None and task.cancelling() > 0
     # A coroutine is closed from outside its own task, and after it.
@@ -231,7 +231,7 @@ def _current_task() -> asyncio.Task[object] | None:
 
 
 def _origins(error: BaseException) -> Iterator[BaseException]:
-    """The errors that `error` came from, and those that it groups."""
+    """The errors that `error` was raised from, and those in its group."""
     seen, waiting = set[int](), [error]
     while waiting:
         found = waiting.pop()
@@ -245,6 +245,6 @@ def _origins(error: BaseException) -> Iterator[BaseException]:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` where something close to `word` is known, else an empty string."""
+    """`"; did you mean 'x'?"` if a known word is close to `word`, else an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -21,7 +21,7 @@ import unicodedata
 
 # The less-than sign, and what models read as one.
 _OPENING = "(?:[<\uff1c\ufe64\u2039\u276e\u27e8\u2329\u3008]|&lt;?|&#0*60;?|&#x0*3c;?)"
-# Of a tag, a name follows it; signs and spaces may come between, so many at most.
+# In a tag, a name follows it, after at most this many signs and spaces.
 _TAG = re.compile(rf"{_OPENING}(?=\W{{0,20}}[^\W\d])", re.IGNORECASE)
 _CONTROL = re.compile(r"\[(?=\s*/?\s*[A-Z][A-Z_]+\s*\])")
 _NAME = re.compile("[a-z_]+")
@@ -40,7 +40,8 @@ def fenced(text: str, name: str) -> str:
 
 
 def inert(text: str) -> str:
-    """`text` in which nothing can pass for a tag or for a control token of a chat template."""
+    """`text` without anything that could pass for a tag or for a control token of a
+    chat template."""
     if not text.isascii():
         text = "".join([c for c in text if unicodedata.category(c) not in _INVISIBLE])
     return _CONTROL.sub("(", _TAG.sub("(", text))

@@ -1,8 +1,8 @@
-"""What the titles of a reply turned out to mean, and which of their items may be recommended.
+"""What the titles in a reply mean, and which of their items may be recommended.
 
-All agents that let a model name titles use `ground`, so that one rule holds for all of them:
-items of the user's history and items shown earlier in the dialogue are dropped and counted, unless
-the agent's option `repeat` allows both.
+All agents whose models name titles use `ground`, so that one rule holds for all of them: items of
+the user's history and items shown earlier in the dialogue are dropped and counted, unless the
+agent's option `repeat` allows both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agents.core.items import Catalogue, Item
 
 
 class Match(NamedTuple):
-    """A title as it was named, if no item has it, and how it was matched (`grounding.How`)."""
+    """A title that is not exactly an item's own, and how it was matched (`grounding.How`)."""
 
     title: str
     item_id: str
@@ -25,12 +25,12 @@ class Match(NamedTuple):
 
 
 class GroundedTitles(NamedTuple):
-    """What named titles turned out to mean.
+    """What named titles mean.
 
-    `items` are distinct, in the order named, and may be recommended. `ungrounded` holds the titles
-    that mean none of the items there were to name; `from_history` and `shown_before` the items that
-    were named and must not be recommended. `asked` is False where no model was asked: where it is
-    empty then, there were no candidates.
+    `items` are distinct, in the order named, and may be recommended. `ungrounded` are the titles
+    that mean none of the items to choose from; `from_history` and `shown_before` are items that
+    were named and must not be recommended. `asked` is False if no model was asked because there
+    were no candidates.
     """
 
     items: tuple[Item, ...] = ()
@@ -56,7 +56,7 @@ class GroundedTitles(NamedTuple):
 
     @property
     def misses(self) -> tuple[str, ...]:
-        """What was named and cannot be recommended, each with the reason, for prompts."""
+        """What was named and cannot be recommended, with the reasons, for prompts."""
         return (
             *(f"{title}: not found" for title in self.ungrounded),
             *(f"{item.title}: the user had it before" for item in self.from_history),
@@ -87,7 +87,7 @@ def ground(
     """The items to recommend that `titles` mean; an item named twice counts once.
 
     With `repeat`, items of the history and items shown before may be recommended again. `among` are
-    the items that there were to choose from, if not the whole catalogue.
+    the items to choose from, if not the whole catalogue.
     """
     named = ground_mentions(titles, context.catalogue, among=among)
     if repeat:

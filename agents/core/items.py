@@ -1,4 +1,4 @@
-"""Items, catalogues, and the half of a case that an agent may see."""
+"""Items, catalogues, and the part of a case that an agent may see."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from agents.core.grounding import TitleIndex
 from agents.core.text import repaired
 
 LONGEST_TITLE = 200
-"""Characters. A reply can name no longer one, so domains cut titles here."""
+"""In characters. A reply cannot name a longer title, so domains cut titles here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that can be recommended.
+    """Something that can be recommended.
 
-    `attributes` maps an attribute's name to its values, broad ones first
-    (`{"genre": ("Comedy", "Romance")}`). `price` is in the domain's currency.
+    `attributes` maps an attribute's name to its values, broad ones first (`{"genre": ("Comedy",
+    "Romance")}`). `price` is in the domain's currency.
     """
 
     id: str
@@ -38,7 +38,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One thing that can be said about an item: an attribute and one of its values."""
+    """A statement about an item: an attribute and one of its values."""
 
     attribute: str
     value: str
@@ -52,8 +52,8 @@ def facts_of(item: Item) -> tuple[Fact, ...]:
 class Catalogue:
     """The items of a domain, in a fixed order, found by id or by title.
 
-    Raises DataError for two items with one id, and for an empty catalogue unless it `may_be_empty`
-    (recorded dialogues that do not mark their items).
+    Raises DataError for two items with the same id, and for an empty catalogue unless
+    `may_be_empty` (recorded dialogues that do not mark their items).
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Catalogue:
         self.items = tuple(items)
         self.noun = noun
         self.facets = dict(facets or {})
-        """The facet that a fact is asked about in, where it is not its attribute; empty for a fact
+        """The facet under which a fact is asked about, if it is not its attribute; empty for a fact
         that is not asked about, because it names a facet of others."""
         self.position = {item.id: index for index, item in enumerate(self.items)}
         if len(self.position) != len(self.items):
@@ -95,17 +95,17 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class VisibleCase:
-    """What an agent may know of a simulated user: who it is, and what it liked before.
+    """What an agent may know about a simulated user: an id, and what it liked before.
 
-    What it may not know (targets, needs, budget) is `simulators.core.cases.HiddenCase`, in a
-    package that agents cannot import, so that a leak does not compile.
+    Hidden data (targets, needs, budget) is in `simulators.core.cases.HiddenCase`, in a package that
+    agents cannot import, so a leak is an import error.
     """
 
     case_id: str
     history: tuple[Item, ...]
     """Oldest first."""
     user_id: str = field(default="", kw_only=True)
-    """The user's name in `Interactions.user_ids`, where it is not the id of the case."""
+    """The user's name in `Interactions.user_ids`, if it differs from the id of the case."""
 
 
 @dataclass(frozen=True)
@@ -126,18 +126,18 @@ class Interactions:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a recommender may be trained on: no test pair is in it.
+    """What a recommender may be trained on; it contains no test pair.
 
-    `validation` holds for each of `interactions.user_ids` the catalogue position of the item
-    after its last interaction, for early stopping; -1 where there is none.
+    `validation` has, for each of `interactions.user_ids`, the catalogue position of the item after
+    its last interaction, for early stopping; -1 if there is none.
     """
 
     items: int
-    """How many items the catalogue has."""
+    """The number of items in the catalogue."""
     interactions: Interactions
     validation: np.ndarray
     catalogue: Catalogue | None = None
-    """For methods that learn from facts; None where there are only interactions."""
+    """For methods that learn from facts; None if there are only interactions."""
     dialogues: Pairs | None = None
     """The users and targets of the split `train`, for policies that learn from dialogues."""
 

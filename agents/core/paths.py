@@ -1,6 +1,6 @@
-"""Paths as people write them: `~` and `~name` at the beginning are home folders.
+"""Paths as people write them: a leading `~` or `~name` is a home folder.
 
-Variables such as `$HOME` are left as they are; a sweep file has `${oc.env:HOME}` for them.
+Variables such as `$HOME` are not expanded; sweep files have `${oc.env:HOME}` for them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ PathLike = TypeVar("PathLike", str, Path)
 
 
 def expand_user(path: PathLike) -> PathLike:
-    """`path` with a leading `~` replaced by the home folder; a URI is left as it is.
+    """`path` with a leading `~` replaced by the home folder; a URI is returned unchanged.
 
-    UsageError for `~name` where there is no such user, and for a character that no path can hold.
+    Raises UsageError for `~name` if there is no such user, and for a character that paths cannot
+    contain.
     """
     text = str(path)
     if "\0" in text:
@@ -38,7 +39,7 @@ def expand_user(path: PathLike) -> PathLike:
 
 
 def expand_users_in(value: Any) -> Any:
-    """`value` with every text that begins with `~/` expanded, in mappings and lists too."""
+    """`value` with every text that begins with `~/` expanded, including in mappings and lists."""
     if isinstance(value, dict):
         return {key: expand_users_in(part) for key, part in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The attribute values of a catalogue, found in text as whole words."""
+"""Finds the attribute values of a catalogue in text, as whole words."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ _WORD = re.compile(r"\w+")
 
 
 class Phrases:
-    """Finds attribute values in text. `places` maps a value, in plain words, to the positions of
-    the items that have it (n,), ascending."""
+    """Finds attribute values in text.
+
+    `places` maps a value, in plain words, to the ascending positions of the items that have it, of
+    shape (n,).
+    """
 
     def __init__(self, items: Sequence[Item]) -> None:
         where: dict[str, list[int]] = {}

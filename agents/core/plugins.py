@@ -1,7 +1,8 @@
-"""Plug-in lookup: a module's name is its YAML name, and it exports exactly one thing.
+"""Plug-in lookup: a module's name is its YAML name, and it exports exactly one object.
 
-- `agents.zero_shot` is the agent `zero_shot`; no registry, no import side effects.
-- What a module exports is its `__all__`, which must hold exactly one name.
+- `agents.zero_shot` is the agent `zero_shot`; there is no registry, and importing has no side
+  effects.
+- A module's export is listed in its `__all__`, which must contain exactly one name.
 - A dotted name (`my_lab.agents.planner`) loads a plug-in from outside.
 """
 
@@ -27,7 +28,7 @@ _NOT_PLUGINS = frozenset({"core", "multi_round", "policies", "recommenders", "to
 
 
 class Options(BaseModel):
-    """Base of every plug-in's options: frozen, and no unknown keys."""
+    """Base class of every plug-in's options: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -39,7 +40,7 @@ class Options(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The options that can change an outcome and differ from their default.
 
-        Defaults are left out so that a new option with a default reruns nothing.
+        Defaults are left out, so that a new option with a default reruns nothing.
         """
         operational = {
             name
@@ -54,7 +55,8 @@ SomeOptions = TypeVar("SomeOptions", bound=Options)
 
 
 def operational(default: Any, **kwargs: Any) -> Any:
-    """A field that cannot change an outcome (a path, a limit on speed): no part of identity."""
+    """A field that cannot change an outcome (a path, a time limit), and so is not part of the
+    identity."""
     return _Field(default, json_schema_extra={"operational": True}, **kwargs)
 
 
@@ -69,7 +71,7 @@ def names(package: str) -> list[str]:
 
 
 def module(package: str, name: str, kind: str) -> ModuleType:
-    """The module of plug-in `name`; UsageError with a near match where there is none."""
+    """The module of plug-in `name`. Raises UsageError with a near match if there is none."""
     outside = "." in name
     if outside and not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(
@@ -84,7 +86,7 @@ def module(package: str, name: str, kind: str) -> ModuleType:
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:
-        # Only the plug-in itself missing is a matter of naming; what it fails to import is not.
+        # Distinguishes a plug-in that is missing from one that fails to import something else.
         if error.name and (path == error.name or path.startswith(error.name + ".")):
             raise UsageError(
                 f"no {kind} module {path!r} can be imported{_what_is_missing(error.name)}"
@@ -111,7 +113,7 @@ def _what_is_missing(name: str) -> str:
 
 @cache
 def load(package: str, name: str, kind: str) -> Any:
-    """The one public class or function of plug-in `name` of `package`.
+    """The only public class or function of plug-in `name` in `package`.
 
     `kind` is the word for messages ("agent", "domain", "metric").
     """
@@ -126,7 +128,7 @@ def load(package: str, name: str, kind: str) -> Any:
 
 
 def refuse_flags(cls: type[BaseModel], data: Any) -> Any:
-    """Refuses true and false where a field wants something else: to pydantic they are 1 and 0."""
+    """Refuses booleans in fields of other types: pydantic would read them as 1 and 0."""
     if isinstance(data, Mapping):
         for name, value in data.items():
             field = cls.model_fields.get(name)
@@ -147,14 +149,15 @@ def _takes_flag(annotation: Any) -> bool:
 
 
 def build_options(cls: type[SomeOptions], given: Mapping[str, Any]) -> SomeOptions:
-    """Validated options; pydantic's ValidationError is left to the caller, who knows the lines."""
+    """Validated options. Pydantic's ValidationError is left to the caller, who knows the line
+    numbers."""
     return cls.model_validate(dict(given))
 
 
 def source_hash(found: ModuleType) -> str:
     """SHA-256 over the Python sources of a plug-in: one module, or all of a package's.
 
-    Prompts are left out: their hashes are part of every episode's identity.
+    Prompts are left out, because their hashes are part of every episode's identity.
     """
     file = found.__file__
     if file is None:

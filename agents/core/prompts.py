@@ -39,7 +39,7 @@ _SUFFIX = ".md.j2"
 
 
 class _Tracking(jinja2.Environment):
-    """Notes which attributes of which objects a rendering reads, while `seen` is a set."""
+    """Records which attributes of which objects a rendering reads, while `seen` is a set."""
 
     seen: set[tuple[int, str]] | None = None
 
@@ -149,7 +149,7 @@ class PromptFolder:
         self._templates: dict[str, jinja2.Template] = {}
 
     def render(self, step: str, fields: Mapping[str, Any]) -> str:
-        """The prompt of `step`; PromptError if the template is missing or broken."""
+        """The prompt of `step`. Raises PromptError if the template is missing or broken."""
         template = self._templates.get(step) or self._compile(step)
         try:
             return template.render(fields).strip()
@@ -157,7 +157,7 @@ class PromptFolder:
             raise PromptError(f"prompt {self.where(step)}: {error.message}") from error
 
     def render_shown(self, step: str, fields: Mapping[str, Any]) -> tuple[str, Shown]:
-        """The prompt, and what it was made of."""
+        """The prompt, and what the template read."""
         self._env.seen = seen = set()
         try:
             prompt = self.render(step, fields)
@@ -166,9 +166,9 @@ class PromptFolder:
         return prompt, Shown(_names(self._env, step + _SUFFIX), frozenset(seen))
 
     def digest(self) -> str:
-        """Hex digest of every template that could take part: this folder's and the shared.
+        """Hex digest of every template that could take part: this folder's and the shared ones.
 
-        Of the shared ones in folders (`sales/`), only those that this folder refers to.
+        Of shared ones in folders (`sales/`), only those that this folder refers to.
         """
         digest = hashlib.blake2b(digest_size=16)
         own = {p.relative_to(self.folder).as_posix(): p for p in self.folder.rglob("*.j2")}

@@ -1,4 +1,4 @@
-"""Replies read: from a model's text to a reply that is valid, or the reason why it is not."""
+"""Parses a model's text into a valid reply, or reports why it is invalid."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ R = TypeVar("R", bound=ReplyModel)
 
 
 def read(step: Step[R], text: str, *, guided: bool, context: Mapping[str, Any]) -> R:
-    """The reply that `text` is; raises pydantic's ValidationError.
+    """The reply in `text`. Raises pydantic's ValidationError.
 
-    After guided decoding, `text` must be nothing but the JSON reply. Free text may have words
-    around it; the reply is validated as strictly.
+    After guided decoding, `text` must be exactly the JSON reply. Free text may contain other words;
+    the reply is validated just as strictly.
     """
     if step.mode == "text":
         return step.reply.model_validate({step.text_field: text.strip()}, context=context)
@@ -41,11 +41,11 @@ def read(step: Step[R], text: str, *, guided: bool, context: Mapping[str, Any]) 
 
 
 def candidates(text: str) -> Iterator[str]:
-    """Where a JSON object may be in free text, the likeliest first.
+    """The places in free text where a JSON object may be, most likely first.
 
-    The whole text, the last fenced block, then every balanced `{...}` that is in no other, the
-    last first. These objects do not overlap, so all candidates together are at most three times as
-    long as the text: finding and validating them takes time linear in it, whatever a model writes.
+    These are the whole text, the last fenced block, then every balanced `{...}` that is not inside
+    another, the last first. They do not overlap, so together they are at most three times as long
+    as the text, and finding and validating them takes linear time.
     """
     yield text
     fenced = _last_fenced(text)

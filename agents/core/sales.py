@@ -1,6 +1,6 @@
-"""What agents that sell share (CSI, Tables 7 and 15): budgets, offers, and persuasion.
+"""What sales agents share (CSI, Tables 7 and 15): budgets, offers, and persuasion.
 
-The budget is what the model reads off the conversation: an agent never knows the user's own.
+The budget is what the model infers from the conversation: an agent never knows the user's own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ALIASES = {"evidence_based_approach": "evidence_based"}
 
 
 def strategy_of(name: object) -> object:
-    """The strategy that is called `name` in Table 7 or Table 15."""
+    """The strategy with this `name` in Table 7 or Table 15."""
     if not isinstance(name, str):
         return name
     plain = "_".join(name.lower().replace("-", " ").split())
@@ -54,7 +54,7 @@ SELL = Step("sell", "verbalise", Persuasion)
 
 
 def budget_of(prices: Sequence[float]) -> float | None:
-    """The highest price of a `PriceRange`; None if it names none."""
+    """The highest price in a `PriceRange`; None if it has none."""
     highest = max(prices, default=0.0)
     return highest if highest > 0 else None
 
@@ -79,13 +79,13 @@ def prices_of(catalogue: Catalogue) -> np.ndarray:
 
 
 def shown_in(dialogue: Dialogue) -> tuple[Item, ...]:
-    """Every item that was shown so far, in the order in which they came up."""
+    """Every item shown so far, in order of first appearance."""
     found = {item.id: item for message in dialogue.whole for item in message.shown}
     return tuple(found.values())
 
 
 def named_item(name: str, among: Sequence[Item], catalogue: Catalogue) -> Item | None:
-    """The item of `among` that a reply names by its ID or its title."""
+    """The item of `among` that a reply identifies by ID or title."""
     plain = name.strip("()[]<>\"' ")
     for item in among:
         if item.id == plain:
@@ -97,7 +97,7 @@ def named_item(name: str, among: Sequence[Item], catalogue: Catalogue) -> Item |
 
 
 def suggestion(items: Sequence[Item]) -> str:
-    """The words that present `items`, as CSI's released dialogues do: no model writes them."""
+    """The message that presents `items`, written without a model as in CSI's released dialogues."""
     offers = "; ".join(f"{n}. {offer(item)}" for n, item in enumerate(items, 1))
     return f"Here are some items that you might like: {offers}"
 
@@ -113,6 +113,6 @@ def offer(item: Item) -> str:
 
 
 def selling(selected: Item, candidate: Item, **fields: Any) -> dict[str, Any]:
-    """The fields of `SELL`: the item to sell, and the one that the user looks at, if another."""
+    """The fields of `SELL`: the item to sell, and the one the user is looking at, if different."""
     other = () if selected == candidate else (selected,)
     return {"candidate": (candidate,), "selected": other, **fields}

@@ -1,4 +1,4 @@
-"""The seed rule: which random numbers a call draws from."""
+"""How seeds of calls are derived."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Seeds(NamedTuple):
-    """The three things that a repetition may vary.
+    """The three things that may vary between repetitions.
 
-    `sampling` drives every model call, `training` what agents fit beforehand, `order` the order
-    in which agents with memory meet their users.
+    `sampling` affects every model call, `training` what agents fit beforehand, `order` the order in
+    which agents with memory meet their users.
     """
 
     sampling: int
@@ -23,8 +23,8 @@ def call_seed(
 ) -> int:
     """SHA-256 of its arguments, cut to 48 bits (exact in every JSON parser).
 
-    The cell is left out on purpose: one user opens with the same words before every agent
-    (common random numbers). Retries are not part of it, so a retried call has the same seed.
+    The cell is deliberately left out: a user opens with the same message for every agent (common
+    random numbers). Retries are left out too, so a retried call has the same seed.
     """
     text = repr((sampling, scope, role, step, turn, draw, reask))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")

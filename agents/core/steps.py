@@ -1,4 +1,4 @@
-"""A step: one named kind of model call, with its prompt, its reply schema and its kind."""
+"""A step: one named kind of model call, with its prompt and its reply schema."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Kind = Literal[
     "summarise",
     "query",
 ]
-"""What a step does, in the words of the generic rules (`workers.backends.rules.answers`)."""
+"""What a step does, which selects the generic rule (`workers.backends.rules.answers`)."""
 
 # Guided decoding only ends surely when strings are bounded and plain: no control characters,
 # no double quote or backslash, which would need escapes. Validation does not repeat the
@@ -50,10 +50,10 @@ Title = Annotated[str, text(LONGEST_TITLE)]
 
 
 class ReplyModel(BaseModel):
-    """Base of reply schemas. Every string in one is bounded: use `text` and `Title`.
+    """Base class of reply schemas. Every string in one must be bounded: use `text` and `Title`.
 
-    Models write the fields in the order in which they are declared: what a model has to think of
-    first (a thought, a reason, a remark) comes before what it decides.
+    Models write the fields in their declared order, so declare what a model should think of first
+    (a thought, a reason, a remark) before its decision.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -73,9 +73,9 @@ class Bound(NamedTuple):
 class Step(Generic[R]):
     """One named kind of call.
 
-    The prompt is the file `<name>.md.j2` of the plug-in's `prompts/` folder, rendered as one
-    chat message. `kind` picks the generic rule that answers for the `rules` backend. With the
-    mode `text` the model replies in plain text, which fills the one field of `reply`.
+    The prompt is the file `<name>.md.j2` in the plug-in's `prompts/` folder, rendered as one chat
+    message. `kind` selects the generic rule of the `rules` backend. In the mode `text`, the model
+    replies in plain text, which fills the only field of `reply`.
     """
 
     name: str
@@ -152,7 +152,7 @@ class Step(Generic[R]):
 
 
 def _fields(schema: Mapping[str, Any], defs: Mapping[str, Any], indent: str) -> Iterator[str]:
-    """A line for each field of an object: its name, its kind, and what to write."""
+    """A line for each field of an object: its name, its type, and what to write."""
     for name, part in schema.get("properties", {}).items():
         yield f'{indent}- "{name}": {_kind(part, defs)}.{_instruction(part)}'
         inner = _resolved(part.get("items", part), defs)
@@ -166,7 +166,7 @@ def _instruction(part: Mapping[str, Any]) -> str:
 
 
 def _kind(part: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
-    """What a value of this schema is, in words."""
+    """The type of a value with this schema, in words."""
     part = _resolved(part, defs)
     if "enum" in part:
         *others, last = (json.dumps(value, ensure_ascii=False) for value in part["enum"])

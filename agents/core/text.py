@@ -1,4 +1,4 @@
-"""Text from outside: servers, files and plug-ins may hand over what no encoding can write."""
+"""Text from outside: servers, files and plug-ins may deliver text that cannot be encoded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ESCAPES = re.compile(
 def repaired(text: str) -> str:
     """`text` as Unicode that can be encoded: lone surrogates become U+FFFD.
 
-    Two halves of one character that arrived separately become that character.
+    Two halves of one character that arrived separately are combined.
     """
     if text.isascii():
         return text
@@ -46,7 +46,7 @@ def quoted(text: str) -> str:
 
 
 def repaired_deep(value: Any) -> Any:
-    """`value` with every string in it repaired, keys too. Tuples become plain ones."""
+    """`value` with every string in it repaired, including keys. Named tuples become plain ones."""
     if isinstance(value, str):
         return repaired(value)
     if isinstance(value, dict):
@@ -66,11 +66,11 @@ def repaired_json(text: str) -> str:
 
 
 def json_form(value: Any, at: str) -> Any:
-    """`value` in JSON types, with strings repaired; a copy.
+    """`value` as a copy in JSON types, with strings repaired.
 
     Scalars and arrays of numpy, tuples and sets (in a fixed order) become numbers and lists, and
-    keys become strings. NaN and the infinities become None: JSON has no such numbers. TypeError
-    for anything else, with its place, which begins with `at`.
+    keys become strings. NaN and the infinities become None, because JSON lacks them. Raises
+    TypeError for anything else; its path begins with `at`.
     """
     if value is None or isinstance(value, bool | int):
         return value

@@ -1,8 +1,8 @@
-"""Titles as people write them: folding of letters, and the names that one title has.
+"""Titles as people write them: normalisation, and the names that one title has.
 
-A title of a catalogue, such as "City of Lost Children, The (Cité des enfants perdus, La) (1995)",
-is a stem, brackets and a year. `names_of` lists what else it is called, each name with how it came
-about. Whether a name is unambiguous only a catalogue can say (`agents.core.grounding`).
+A title in a catalogue, such as "City of Lost Children, The (Cité des enfants perdus, La) (1995)",
+has a stem, brackets and a year. `names_of` lists its other names, and how each was derived. Only a
+catalogue can say whether a name is unambiguous (`agents.core.grounding`).
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def loose(name: str) -> str:
 
 
 def content_words(name: str) -> list[str]:
-    """The words of a folded name that say something."""
+    """The meaningful words of a folded name."""
     return [word for word in name.split() if word not in _SMALL_WORDS]
 
 

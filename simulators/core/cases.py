@@ -21,11 +21,11 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True, slots=True)
 class HiddenCase:
-    """What only the simulated user and the metrics may know of a case."""
+    """The part of a case that only the simulated user and the metrics may know."""
 
     targets: tuple[Item, ...]
     profile: BuyerProfile | None = None
-    """In domains of buyers (`simulators.core.profiles`); None in all others."""
+    """Set in domains of buyers (`simulators.core.profiles`); None in all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,18 @@ class Case(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What a paper prints of a data set, to compare with what we count."""
+    """A paper's statistics of a data set, to compare with ours."""
 
     source: str
-    """The paper, the table, and the filters that it states."""
+    """The paper, the table, and the filters it states."""
     statistics: dict[str, int]
 
 
 class Domain(ABC):
     """A catalogue, its interactions, and the cases drawn from them.
 
-    Cases follow leave-one-out by time: a user's last interaction is the target of the `test`
-    split, the one before of `validation`; the history of a case is all that came earlier.
+    Cases follow leave-one-out by time: a user's last interaction is the target of the `test` split,
+    the one before that of `validation`; the history of a case is everything earlier.
     """
 
     Options: ClassVar[type[Options]]
@@ -60,12 +60,12 @@ class Domain(ABC):
 
     @property
     def dataset(self) -> str:
-        """The recorded data set by the name that papers know it by; empty if it is none."""
+        """The name of the recorded data set in the literature; empty if it is none."""
         return ""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hex digest of all that decides catalogue, interactions and cases."""
+        """Hex digest of everything that determines catalogue, interactions and cases."""
 
     @property
     @abstractmethod
@@ -73,18 +73,18 @@ class Domain(ABC):
 
     @abstractmethod
     def case_ids(self, split: Split) -> Sequence[str]:
-        """Ids of all cases of `split`, in an order that depends on the data alone."""
+        """Ids of all cases of `split`, in an order that depends only on the data."""
 
     @abstractmethod
     def case(self, split: Split, case_id: str) -> Case: ...
 
     @property
     def has_profiles(self) -> bool:
-        """Whether its cases have a profile."""
+        """Whether its cases have profiles."""
         return False
 
     def profiles_recipe(self) -> CallsRecipe | None:
-        """How a model writes the profiles that the cases lack; None if it cannot."""
+        """How a model writes missing profiles of the cases; None if it cannot."""
         return None
 
     def with_profiles(self, written: WrittenProfiles) -> Domain:
@@ -92,12 +92,15 @@ class Domain(ABC):
         raise NotImplementedError
 
     def groups(self, split: Split, case_id: str) -> Mapping[str, str]:
-        """What cases can be drawn and tabulated by (`cases: by`) -> the group of this case."""
+        """Kinds of groups that cases can be drawn and tabulated by (`cases: by`) -> the group of
+        this case."""
         return {}
 
     def interactions(self) -> Interactions:
-        """Training interactions: no test or validation target among them. By default there are
-        none, as in domains of recorded dialogues."""
+        """Training interactions, without validation and test targets.
+
+        By default there are none, as in domains of recorded dialogues.
+        """
         none = np.array([], dtype=np.int64)
         return Interactions((), none, none, none)
 
@@ -117,31 +120,31 @@ class Domain(ABC):
         )
 
     def training_dialogues(self) -> Pairs:
-        """The users and targets of the split `train`: by default, those of `validation`."""
+        """The users and targets of the split `train`; by default those of `validation`."""
         targets = self.validation_items()
         users = np.flatnonzero(targets >= 0)
         return Pairs(users, targets[users])
 
     @abstractmethod
     def statistics(self) -> dict[str, int]:
-        """`users`, `items`, `interactions` after filtering, the held-out ones included."""
+        """`users`, `items`, `interactions` after filtering, including the held-out ones."""
 
     def published(self) -> Published | None:
-        """The same figures in a paper that used this data set; None where there is none."""
+        """The same statistics in a paper that used this data set; None if there is none."""
         return None
 
     @property
     def replayed_turns(self) -> int:
-        """Turns of the longest dialogue, if the cases are recorded dialogues; 0 if they are not.
+        """Turns of the longest dialogue if the cases are recorded dialogues, otherwise 0.
 
-        Recorded ones are replayed by the agent and the user `recorded`, and by no other.
+        Only the agent and the user `recorded` can replay recorded dialogues.
         """
         return 0
 
     def labels(self) -> Sequence[Label]:
-        """What people said of recorded dialogues."""
+        """Labels that people gave to recorded dialogues."""
         return ()
 
     def remarks(self) -> Sequence[str]:
-        """What reading left out, with counts and reasons, a line each."""
+        """What was left out while reading, with counts and reasons, one line each."""
         return ()

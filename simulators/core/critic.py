@@ -1,9 +1,10 @@
-"""What every critic is: it watches a dialogue, scores each turn, and may end the dialogue.
+"""The base class of critics, which watch a dialogue, score each turn, and may end the dialogue.
 
-- A critic speaks after the user's turn. It sees what both sides said and the items that came with
-  it, and nothing else: no target, need, strategy or ranking is part of what it is given.
-- Its words are not part of the dialogue: neither side ever sees them. Its tokens are counted apart.
-- A user who accepts or leaves ends the dialogue before the critic could; the turn is scored anyway.
+- A critic is called after the user's turn. It sees only what both sides said and the items shown:
+  no target, need, strategy or ranking.
+- Its verdicts are not part of the dialogue: neither side ever sees them. Its tokens are counted
+  separately.
+- If the user accepts or leaves, the dialogue ends in any case; the turn is scored anyway.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ class CriticOptions(Options):
 
     prompts: PathText | None = operational(None, description="folder of prompts to use instead")
     history_turns: Annotated[int, Field(ge=1)] | None = None
-    """Prompts show the last so many turns of the dialogue, and say so; all of them: None."""
+    """Prompts show only the last so many turns of the dialogue, and say so. None: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class CriticTurn:
-    """What a critic thinks of one turn.
+    """A critic's verdict on one turn.
 
     - `score`: from 0 to 1; None if the verdict is missing, which neither rewards nor stops.
     - `above`: whether the score is above the critic's threshold, which ends the dialogue.
@@ -49,17 +50,17 @@ class CriticTurn:
 
 
 class Critic(ABC):
-    """A critic of dialogues. One instance an episode, built on the worker.
+    """A critic of dialogues. There is one instance per episode, built on the worker.
 
-    `noun` is the domain's word for an item. That is all it knows of the domain.
+    `noun` is the domain's word for an item, and the only thing it knows about the domain.
     """
 
     Options: ClassVar[type[CriticOptions]] = CriticOptions
     version: ClassVar[int] = 1
-    """Raised when the code changes what is scored or asked: its dialogues are played again."""
+    """Raise it when a code change alters scores or prompts, so that dialogues are played again."""
     roles: ClassVar[tuple[str, ...]] = ("critic",)
     steps: ClassVar[tuple[Step[Any], ...]] = ()
-    """Every step that it may ask for."""
+    """Every step that it may use."""
 
     def __init__(self, options: CriticOptions, noun: str) -> None:
         self.options = options
@@ -67,21 +68,21 @@ class Critic(ABC):
 
     @classmethod
     def draws(cls, options: Any) -> int:
-        """How many replies of one model it compares; more than 1 needs a model that draws."""
+        """How many replies of one model it compares; more than 1 needs a model that samples."""
         return 1
 
     @classmethod
     def temperature(cls, options: Any) -> float | None:
-        """At which it asks; None: at the model's own."""
+        """The temperature of its calls; None: the model's own."""
         return None
 
     @abstractmethod
     async def after_turn(self, dialogue: Dialogue, ask: Ask) -> CriticTurn:
-        """What it thinks of the latest turn. `dialogue` ends with the user's answer."""
+        """The verdict on the latest turn. `dialogue` ends with the user's answer."""
 
 
 def usable_critic_turn(given: object) -> CriticTurn:
-    """What a critic gave, fit to be stored; TypeError where it is not."""
+    """A critic's verdict, checked so that it can be stored. Raises TypeError."""
     if not isinstance(given, CriticTurn):
         raise TypeError(f"expected a CriticTurn, found {type(given).__name__}")
     score = given.score

@@ -1,8 +1,8 @@
-"""The dialogue loop: the user opens, the agent answers, the user replies, a critic may look, until
+"""The dialogue loop: the user opens, the agent answers, the user replies, a critic may score, until
 a stop reason.
 
-No I/O, retry, logging or storage happens here. What was said is in the `Transcript`, which the
-caller hands in, so that a dialogue cut short by an error leaves its turns behind.
+No I/O, retries, logging or storage happens here. The caller passes the `Transcript`, so a dialogue
+that an error ends early still leaves its turns.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from simulators.core.user import User
 
 StopReason = Literal["accepted", "user_left", "critic", "max_turns", "token_budget", "failed"]
 SuccessRule = Callable[[AgentTurn, UserTurn, HiddenCase, CriticTurn | None], bool]
-"""Whether a turn is a success; the last argument is None without a critic."""
+"""Decides whether a turn is a success; the last argument is None without a critic."""
 
 
 class DialogueLimits(NamedTuple):
-    """What ends a dialogue at the latest. Tokens are input and output of agent and user, probes
-    left out."""
+    """Upper bounds of a dialogue.
+
+    Tokens are input and output of agent and user, without probes.
+    """
 
     max_turns: int
     episode_tokens: int
@@ -46,7 +48,7 @@ class Turn(NamedTuple):
 
 
 class Watcher(NamedTuple):
-    """A critic and what it asks with."""
+    """A critic and its `Ask`."""
 
     critic: Critic
     ask: Ask
@@ -54,17 +56,17 @@ class Watcher(NamedTuple):
 
 @dataclass(slots=True)
 class Transcript:
-    """What happened in one dialogue. `stop_reason` stays "failed" if an error cut it short."""
+    """What happened in one dialogue. `stop_reason` stays "failed" if an error ended it."""
 
     opening: UserTurn | None = None
     turns: list[Turn] = field(default_factory=list)
     stop_reason: StopReason = "failed"
     success_turn: int | None = None
-    """The first turn, from 1, that the success rule called a success."""
+    """The first turn, from 1, that the success rule accepted."""
 
     @property
     def accepted(self) -> UserTurn | None:
-        """The user's turn that accepted, if one did."""
+        """The user's turn that accepted, if there is one."""
         return next((t.user for t in self.turns if t.user.decision == "accept"), None)
 
 
@@ -83,9 +85,9 @@ async def run_dialogue(
 ) -> None:
     """Plays one dialogue into `transcript`.
 
-    A success is noted and ends nothing: dialogues end by what the two sides do, and by their
-    critic, so different success rules can be read off one dialogue. With `probe`, an asking agent
-    that reported no ranking is asked what it would have recommended.
+    A success is recorded but does not end the dialogue: only the two sides and the critic do, so
+    different success rules can be evaluated on one dialogue. With `probe`, an asking agent that
+    reported no ranking is asked what it would have recommended.
     """
     messages: list[Message] = []
     to_agent = Dialogue(messages, agent.options.history_turns)
@@ -134,7 +136,7 @@ async def _probed(answer: AgentTurn, agent: Agent, dialogue: Dialogue, ask: Ask)
 
 
 async def _seen(watcher: Watcher, messages: list[Message]) -> CriticTurn:
-    """What the critic says of the latest turn. It is given a copy of what was said."""
+    """The critic's verdict on the latest turn. The critic receives a copy of the messages."""
     critic = watcher.critic
     dialogue = Dialogue(messages.copy(), critic.options.history_turns)
     with blaming(CriticError):
@@ -142,5 +144,5 @@ async def _seen(watcher: Watcher, messages: list[Message]) -> CriticTurn:
 
 
 def _counts(role: str) -> bool:
-    """Whether tokens of `role` count against the limit of the dialogue."""
+    """Whether tokens of `role` count towards the limit of the dialogue."""
     return not is_probe(role) and not role.startswith("critic")

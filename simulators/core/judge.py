@@ -1,11 +1,11 @@
-"""What every judge is: it reads a recorded dialogue and gives verdicts on it.
+"""The base classes of judges, which read a recorded dialogue and give verdicts on it.
 
-- What a judge may see of a dialogue is a `RecordedDialogue`. Targets, needs, strategies, the cell,
-  its seeds and the case are not part of that type, so no prompt can show them.
-- A `DialogueJudge` judges one dialogue: turns of it, an item recommended in it, or all of it. A
+- A judge sees a dialogue as a `RecordedDialogue`. Targets, needs, strategies, the cell, its seeds
+  and the case are not part of that type, so no prompt can show them.
+- A `DialogueJudge` judges one dialogue: its turns, an item recommended in it, or all of it. A
   `PairJudge` compares two.
-- A judge asks through `Ask`, so the reply's schema decides what is valid. A reply that stays
-  invalid makes its verdicts `unparsed`, and no others; errors of infrastructure are raised.
+- A judge calls models through `Ask`, so the reply's schema determines what is valid. A reply that
+  stays invalid makes only its own verdicts `unparsed`; infrastructure errors are raised.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ Order = Literal["ab", "ba"]
 
 
 class RecordedTurn(NamedTuple):
-    """One reply of the recommender and the user's answer, as both were said.
+    """One reply of the recommender and the user's answer.
 
-    `number` counts from 1. `action` and `user_decision` are None where a recording does not state
-    them, `user_text` where it ends with the recommender's words.
+    `number` counts from 1. `action` and `user_decision` are None if a recording does not state
+    them, `user_text` if it ends with the recommender's message.
     """
 
     number: int
@@ -52,16 +52,16 @@ class RecordedTurn(NamedTuple):
 
     @property
     def reply(self) -> Message:
-        """The recommender's words and the items that came with them."""
+        """The recommender's message with the items shown."""
         return Message("recommender", self.agent_text, self.shown)
 
 
 @dataclass(frozen=True)
 class RecordedDialogue:
-    """What was said in a finished dialogue, and nothing that was not said.
+    """What was said in a finished dialogue, and nothing else.
 
-    `noun` is what its items are called ("movie"). `opening` is None where the recommender spoke
-    first. Turns are numbered 1, 2, 3 and so on.
+    `noun` is the word for its items ("movie"). `opening` is None if the recommender spoke first.
+    Turns are numbered from 1.
     """
 
     noun: str
@@ -70,9 +70,10 @@ class RecordedDialogue:
 
     @cached_property
     def transcript_hash(self) -> str:
-        """BLAKE2b-128 (hex) of canonical JSON of all that a judge may see, item facts included.
+        """BLAKE2b-128 (hex) of canonical JSON of everything that a judge may see, including item
+        facts.
 
-        Dialogues that differ in case, cell, seed or attempt alone have one hash.
+        Dialogues that differ only in case, cell, seed or attempt have the same hash.
         """
         seen = {
             "noun": self.noun,
@@ -95,41 +96,44 @@ class RecordedDialogue:
         return hashlib.blake2b(data, digest_size=16).hexdigest()
 
     def before(self, turn: int, latest: int | None = None) -> list[Message]:
-        """What was said before the recommender's reply of `turn`.
+        """The messages before the recommender's reply of `turn`.
 
         With `latest`, only the last so many turns, after a note that others are left out.
         """
         return self._messages(self.turns[: turn - 1], latest)
 
     def messages(self, latest: int | None = None) -> list[Message]:
-        """Everything that was said; with `latest` as in `before`."""
+        """All messages; with `latest` as in `before`."""
         return self._messages(self.turns, latest)
 
     def turn_of(self, subject: Subject) -> RecordedTurn:
-        """The turn that `subject` is about or at; ValueError if it is the whole dialogue."""
+        """The turn of `subject`. Raises ValueError if it is the whole dialogue."""
         if subject.turn is None:
             raise ValueError("the whole dialogue is not a turn")
         return self.turns[subject.turn - 1]
 
     @property
     def last_accepted(self) -> tuple[RecordedTurn, Item] | None:
-        """The item that the user accepted last, and the turn it did so in; None without one."""
+        """The item that the user accepted last, and the turn; None if there is none."""
         found = ((t, t.accepted) for t in reversed(self.turns) if t.accepted is not None)
         return next(found, None)
 
     @property
     def last_recommended(self) -> tuple[RecordedTurn, Item] | None:
-        """The first item of the last list that was shown, and its turn; None without one."""
+        """The first item of the last list shown, and its turn; None if there is none."""
         return next(((t, t.shown[0]) for t in reversed(self.turns) if t.shown), None)
 
     @property
     def last_shown(self) -> tuple[Item, ...]:
-        """The items of the last list that was shown; empty without one."""
+        """The items of the last list shown; empty if there is none."""
         return next((t.shown for t in reversed(self.turns) if t.shown), ())
 
     def spoken_of(self, turn: RecordedTurn) -> tuple[Item, ...]:
-        """The items that the claims of `turn` are about: those shown in it, or, where it persuades
-        without showing any, those shown last before."""
+        """The items that the claims of `turn` refer to.
+
+        These are the items shown in it, or, if it persuades without showing any, those shown last
+        before.
+        """
         if turn.shown or turn.action != "persuade":
             return turn.shown
         earlier = reversed(self.turns[: turn.number - 1])
@@ -137,7 +141,7 @@ class RecordedDialogue:
 
     def _messages(self, turns: Sequence[RecordedTurn], latest: int | None) -> list[Message]:
         found: list[Message] = [] if self.opening is None else [Message("user", self.opening)]
-        # The opening is a turn of its own, as in the prompts of agents and users.
+        # The opening is a separate turn, as in the prompts of agents and users.
         if latest is not None and latest < len(turns) + len(found):
             found, turns = [LEFT_OUT], turns[-latest:]
         for turn in turns:
@@ -148,9 +152,9 @@ class RecordedDialogue:
 
 
 class Subject(NamedTuple):
-    """What a verdict is about: a turn, an item at a turn, or with neither the whole dialogue.
+    """The subject of a verdict: a turn, an item at a turn, or with neither the whole dialogue.
 
-    Of a pair of replies it is the turn that they compete for, of a pair of dialogues nothing.
+    For a pair of replies it is the turn of the replies, for a pair of dialogues it is empty.
     """
 
     turn: int | None = None
@@ -158,9 +162,9 @@ class Subject(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What may be seen for one dimension, where each is judged by something else.
+    """What may be shown for one dimension, if each is judged on different information.
 
-    The item's name always, then what was said about it, or the items whose facts are given.
+    The item's name is always shown; then either what was said about it, or its facts.
     """
 
     dimension: str
@@ -170,7 +174,7 @@ class Stage(NamedTuple):
 
 
 class Dimension(NamedTuple):
-    """Something that is scored, on a scale from `low` to `high`, both included."""
+    """A scored dimension, with a scale from `low` to `high`, both included."""
 
     name: str
     kind: SubjectKind
@@ -179,10 +183,10 @@ class Dimension(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """One judgement. `value` is None exactly where it is `unparsed`: there is no valid reply.
+    """One judgement. `value` is None exactly if it is `unparsed`, without a valid reply.
 
-    - `reason`: the judge's own words; of an unparsed verdict, why there is none.
-    - `order`: of a pair, which side was presented as A: "ab" the first, "ba" the second. `value`
+    - `reason`: the judge's own words; for an unparsed verdict, why there is none.
+    - `order`: for a pair, which side was presented as A: "ab" the first, "ba" the second. `value`
       is always that of the first side: 1 wins, 0 loses, 0.5 ties.
     """
 
@@ -204,28 +208,29 @@ class HistoryOptions(JudgeOptions):
     """Options of judges whose prompts show what was said before."""
 
     history_turns: Annotated[int, Field(ge=1)] | None = None
-    """Prompts show the last so many turns of a dialogue, and say so; all of them: None."""
+    """Prompts show only the last so many turns of a dialogue, and say so. None: all of them."""
 
 
 class PairOptions(HistoryOptions):
     """Options that every judge of pairs has.
 
-    Which pairs are compared is not part of a verdict's identity: more opponents rerun nothing.
+    The compared pairs are not part of a verdict's identity, so adding opponents reruns nothing.
     """
 
     pairs: Literal["response", "dialogue"] = "response"
-    """What is compared: the next reply of two agents to one stored context (DESIRE, Table 5), or
-    two dialogues of the same case and seed (CSI, Figure 4)."""
+    """What to compare: the next reply of two agents in one stored context (DESIRE, Table 5), or two
+    dialogues with the same case and seed (CSI, Figure 4)."""
     axis: str = operational("agent")
-    """The axis of the grid whose values compete."""
+    """The axis whose values are compared."""
     baseline: str = operational(...)
-    """The value of the axis whose wins are counted."""
+    """The value whose wins are counted."""
     against: Annotated[tuple[str, ...], Field(min_length=1)] = operational(...)
-    """Its opponents, each compared with it."""
+    """Its opponents, each compared with the baseline."""
 
 
 class JudgeReply(ReplyModel):
-    """Base of judges' reply schemas. The reason comes first: models think before they score."""
+    """Base class of judges' reply schemas. The reason comes first, so that models think before they
+    score."""
 
     reason: Annotated[str, text(400, "Give your reason in one or two sentences.")]
 
@@ -234,23 +239,25 @@ R = TypeVar("R", bound=JudgeReply)
 
 
 def scale(low: int, high: int, description: str) -> Any:
-    """A score's field: `Annotated[int, scale(1, 5, "Rate how clear the reply is.")]`.
+    """The field of a score: `Annotated[int, scale(1, 5, "Rate how clear the reply is.")]`.
 
-    Strict: neither "4" nor true nor 4.0 is a score.
+    Strict: "4", true and 4.0 are not scores.
     """
     return Field(ge=low, le=high, strict=True, description=description)
 
 
 class Judge(ABC):
-    """What all judges share. One instance serves any number of dialogues: it keeps no state."""
+    """The base class of all judges. One instance serves any number of dialogues and
+    keeps no state."""
 
     Options: ClassVar[type[JudgeOptions]] = JudgeOptions
     version: ClassVar[int] = 1
-    """Raised when the code changes what is judged or asked: its judgements are made again."""
+    """Raise it when a code change alters what is judged or asked, so that judgements are made
+    again."""
     roles: ClassVar[tuple[str, ...]] = ("judge",)
-    """The one role that it speaks for, which the driver makes `judge.NAME`."""
+    """Its only role, which the driver turns into `judge.NAME`."""
     steps: ClassVar[tuple[Step[Any], ...]]
-    """Every step that it may ask for."""
+    """Every step that it may use."""
 
     def __init__(self, options: JudgeOptions) -> None:
         self.options = options
@@ -258,7 +265,7 @@ class Judge(ABC):
     @classmethod
     @abstractmethod
     def dimensions(cls, options: Any) -> tuple[Dimension, ...]:
-        """What it scores with these options, and on which scales."""
+        """The dimensions it scores with these options, with their scales."""
 
 
 class DialogueJudge(Judge):
@@ -266,10 +273,11 @@ class DialogueJudge(Judge):
 
     @abstractmethod
     def subjects(self, dialogue: RecordedDialogue) -> Sequence[Subject]:
-        """What there is to judge; empty if there is nothing, and then nothing is asked."""
+        """What to judge. If it is empty, no call is made."""
 
     def stages(self, dialogue: RecordedDialogue, subject: Subject) -> Sequence[Stage]:
-        """What is shown for each dimension, in their order; empty where all are judged by the same.
+        """What is shown for each dimension, in order; empty if all are judged on the same
+        information.
 
         A form for people shows them in this order.
         """
@@ -281,15 +289,15 @@ class DialogueJudge(Judge):
     ) -> Sequence[Verdict]:
         """One verdict on `subject` for each dimension of its kind.
 
-        `ask` belongs to this judge, the dialogue's transcript hash is its scope and the sample's
-        number its sampling seed. Raises the engine errors and PromptError.
+        `ask` belongs to this judge; its scope is the dialogue's transcript hash, and its sampling
+        seed the sample's number. Raises the engine errors and PromptError.
         """
 
     async def judge(self, dialogue: RecordedDialogue, ask: Ask) -> list[Verdict]:
-        """Verdicts on all subjects, one subject after the other.
+        """Verdicts on all subjects, one after the other.
 
-        A call belongs to its subject's turn (0: the whole dialogue), so its seed does not depend
-        on which other subjects there are.
+        A call belongs to its subject's turn (0: the whole dialogue), so its seed does not depend on
+        the other subjects.
         """
         verdicts: list[Verdict] = []
         for subject in self.subjects(dialogue):
@@ -310,14 +318,14 @@ class PairJudge(Judge):
     ) -> Sequence[Verdict]:
         """One verdict for each dimension, with the two sides presented in `order`.
 
-        With `pairs: response` the two dialogues are equal but for the recommender's reply of
-        their last turn, which are compared; see `check_same_context`. Both orders are asked, each
-        by a call of this method. Raises as `DialogueJudge.judge_subject` does.
+        With `pairs: response`, the two dialogues are equal except for the recommender's reply of
+        their last turn, which is compared; see `check_same_context`. This method is called once for
+        each order. Raises the same errors as `DialogueJudge.judge_subject`.
         """
 
 
 def check_same_context(first: RecordedDialogue, second: RecordedDialogue) -> None:
-    """ValueError unless the dialogues are equal up to the recommender's last reply."""
+    """Raises ValueError unless the dialogues are equal up to the recommender's last reply."""
     if not first.turns or len(first.turns) != len(second.turns):
         raise ValueError("the two replies of a pair belong to different turns")
     same = (first.noun, first.opening) == (second.noun, second.opening)
@@ -332,10 +340,10 @@ async def verdicts_of(
     value: Callable[[R, str], float],
     order: Order | Literal[""] = "",
 ) -> list[Verdict]:
-    """A verdict for each dimension from one `reply`; `value` reads a dimension's value off it.
+    """A verdict for each dimension from one `reply`; `value` reads a dimension's value from it.
 
-    All are unparsed if the reply stays invalid, or if the prompt does not fit the model's context:
-    both would repeat. Raises every other error.
+    All are unparsed if the reply stays invalid, or if the prompt does not fit the model's context,
+    because both would repeat. All other errors are raised.
     """
     try:
         given = await reply

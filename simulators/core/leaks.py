@@ -1,10 +1,11 @@
-"""Title leaks: a simulated user that says the title it must not say.
+"""Detects title leaks: a simulated user that names the title it must not name.
 
-A name of the title (`agents.core.titles`) is said where its words follow each other, whatever their
-case, accents and punctuation: "schindlers list" says "Schindler's List (1993)". A name of one
-common word ("Heat", "Big", "Seven"; `common_words.txt`) is a word of plain speech as well. It
-counts only where something shows that it is a name; `Seen` lists what does. What a number follows
-("Toy Story 2") is another title.
+A name of the title (`agents.core.titles`) is a leak if its words appear in sequence, ignoring case,
+accents and punctuation: "schindlers list" names "Schindler's List (1993)".
+
+A name of one common word ("Heat", "Big", "Seven"; `common_words.txt`) may also be an ordinary word.
+It counts only with evidence that it is meant as a name; `Seen` lists the kinds of evidence. If a
+number follows ("Toy Story 2"), it is another title.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ _PART_FOLLOWS = ("part", "episode", "chapter", "volume", "vol")
 
 
 class Leak(NamedTuple):
-    """`words` are as they were said."""
+    """`words` are as written in the message."""
 
     words: str
     kind: NameKind
@@ -80,18 +81,19 @@ class _Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Secret:
-    """A title that must stay unsaid, and what else it is called."""
+    """A title that must not be named, with its other names."""
 
     title: str
     names: tuple[Name, ...]
 
     @staticmethod
     def of(item: Item, catalogue: Catalogue) -> Secret:
-        """A subtitle or a series counts only where nothing else in the catalogue has that name."""
+        """A title's secret. A subtitle or a series counts only if nothing else in the catalogue has
+        that name."""
         return Secret(item.title, catalogue.titles.names(catalogue.position[item.id]))
 
     def leak(self, words: str) -> Leak | None:
-        """The first name that `words` say."""
+        """The first name that occurs in `words`."""
         words = _visible(words)
         tokens = [_Token(m[0], m.start(), m.end()) for m in _TOKEN.finditer(words)]
         singles = [_single(token.raw) or _NO_TOKEN for token in tokens]
@@ -141,11 +143,11 @@ class Secret:
 
     @cached_property
     def _forms(self) -> dict[str, str]:
-        """The words of the title as it writes them, by their folded form."""
+        """The words of the title as written, by their folded form."""
         return {_single(m[0]): m[0] for m in _TOKEN.finditer(_visible(self.title))}
 
     def _seen(self, name: Name, said: _Said) -> Seen | None:
-        """How `said` shows that it is meant as this name; None where it does not."""
+        """The evidence that `said` is meant as this name; None if there is none."""
         if said.followed_by_year(self._year):
             return "year"
         if name.needs_year or said.followed_by_a_number:
@@ -230,7 +232,7 @@ class _Said:
 
     @property
     def in_a_longer_name(self) -> bool:
-        """Whether words with capitals are next to it: "Speed Racer" is not "Speed"."""
+        """Whether capitalised words are next to it: "Speed Racer" is not "Speed"."""
         if self.message.upper() == self.message or not self.longest.raw[:1].isupper():
             return False
         if (
@@ -276,8 +278,8 @@ def _common_words() -> frozenset[str]:
 
 
 def _is_common(word: str) -> bool:
-    """Whether a folded word is one of plain speech: on the list, or an inflected form of one that
-    is; short words and numbers too."""
+    """Whether a folded word is an ordinary one: on the list, an inflected form, a short word, or a
+    number."""
     if len(word) < 3 or word.isdigit():
         return True
     common = _common_words()
@@ -293,7 +295,7 @@ def _single(token: str) -> str:
 
 
 def _is_no_plain_word(form: str) -> bool:
-    """Whether a word is written with digits among letters, inner capitals or accents."""
+    """Whether a word has digits among letters, inner capitals or accents."""
     if not form.isascii():
         return True
     mixed = any(c.isdigit() for c in form) and any(c.isalpha() for c in form)

@@ -15,11 +15,11 @@ Style = Literal["Rational", "Dependent", "Intuitive"]
 OPENNESS: tuple[Openness, ...] = get_args(Openness)
 STYLES: tuple[Style, ...] = get_args(Style)
 GROUPS: Mapping[str, tuple[str, ...]] = {"openness": OPENNESS, "style": STYLES}
-"""What cases can be grouped by, and the groups in the order of the paper's Table 3."""
+"""Kinds of groups, with the groups in the order of the paper's Table 3."""
 
 
 class Budget(NamedTuple):
-    """What a buyer expects to pay, in the currency of the domain."""
+    """The price range that a buyer expects, in the currency of the domain."""
 
     lowest: float
     highest: float
@@ -32,7 +32,7 @@ class Budget(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BuyerProfile:
-    """What a buyer is like, and what the buyer wants now.
+    """A buyer's character and current wishes.
 
     `purchase_reasons` has a reason for each target that was analysed. `category_path` begins with
     the widest category.
@@ -48,12 +48,12 @@ class BuyerProfile:
 
     @property
     def groups(self) -> dict[str, str]:
-        """The buyer's group by each of `GROUPS`."""
+        """The buyer's group of each kind in `GROUPS`."""
         return {"openness": self.openness, "style": self.style}
 
 
 class WrittenProfiles(NamedTuple):
-    """Profiles that a model has written: the content of an artifact, and its digest."""
+    """Profiles written by a model: the content of an artifact, and its digest."""
 
     digest: str
     content: Mapping[str, Any]

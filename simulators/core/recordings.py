@@ -1,4 +1,4 @@
-"""Dialogues that others recorded, and what people said of them."""
+"""Dialogues recorded elsewhere, and the labels of people that came with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RECORDINGS = "simulators.recordings"
 
 
 class Label(NamedTuple):
-    """What people said of a recorded dialogue: of one reply (`turn`, from 1) or of all of it."""
+    """A label of a recorded dialogue: of one reply (`turn`, from 1) or of the whole dialogue."""
 
     dialogue_id: str
     turn: int | None
@@ -21,11 +21,11 @@ class Label(NamedTuple):
 
 
 class Recordings(NamedTuple):
-    """Dialogues by their ids, in the order of the file, and the labels that came with them."""
+    """Dialogues by their ids, in the order of the file, and their labels."""
 
     dialogues: dict[str, RecordedDialogue]
     labels: tuple[Label, ...]
 
 
 Reader = Callable[[Path], Recordings]
-"""What each module of `simulators.recordings` exports. Raises DataError."""
+"""The export of each module in `simulators.recordings`. Raises DataError."""

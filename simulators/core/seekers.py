@@ -28,7 +28,8 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class SeekingCase(HiddenCase):
-    """A user who wants an item of all the `genres`; `targets` are the items that count as found."""
+    """A user who wants an item with all the `genres`; `targets` are the items that
+    count as found."""
 
     genres: tuple[str, ...] = ()
     person: Person = Person()

@@ -1,4 +1,4 @@
-"""What every simulated user is."""
+"""The base class of simulated users."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class UserOptions(Options):
 
     prompts: PathText | None = operational(None, description="folder of prompts to use instead")
     history_turns: Annotated[int, Field(ge=1)] | None = None
-    """Prompts show the last so many turns of the dialogue, and say so; all of them: None."""
+    """Prompts show only the last so many turns of the dialogue, and say so. None: all of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserContext:
-    """What a simulated user is given besides its options, in each episode."""
+    """What a simulated user receives in each episode, besides its options."""
 
     catalogue: Catalogue
     case: Case
 
 
 class User(ABC):
-    """A simulated user. One instance an episode, built on the worker."""
+    """A simulated user. There is one instance per episode, built on the worker."""
 
     Options: ClassVar[type[UserOptions]] = UserOptions
     version: ClassVar[int] = 1
@@ -43,7 +43,7 @@ class User(ABC):
     needs_profiles: ClassVar[bool] = False
     """Whether it needs cases with a profile (`simulators.core.profiles`)."""
     understands_attributes_only: ClassVar[bool] = False
-    """Whether it needs an agent that `asks_about_attributes`, because no model plays it."""
+    """Whether it needs an agent that `asks_about_attributes`, because it answers by rules."""
 
     def __init__(self, options: UserOptions, context: UserContext) -> None:
         self.options = options
@@ -56,8 +56,8 @@ class User(ABC):
 
     @abstractmethod
     async def open(self, ask: Ask) -> UserTurn:
-        """The words that begin the dialogue."""
+        """The user's opening message."""
 
     @abstractmethod
     async def reply(self, dialogue: Dialogue, ask: Ask) -> UserTurn:
-        """The answer to the recommender's latest message, which `dialogue` ends with."""
+        """The answer to the recommender's latest message, with which `dialogue` ends."""

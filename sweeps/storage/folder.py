@@ -1,8 +1,8 @@
 """The folder of a sweep: a local path, or a prefix of an S3-compatible object store.
 
-Everything that is stored goes through one small interface. Files are whole or not there, and the
-listing decides. Parts never change once they are there; the manifest, the sweep file and the lease
-are replaced whole. Names are relative: `episodes/000001-w000-000001.parquet`.
+All storage goes through one small interface. A file is complete or does not exist, and the listing
+is authoritative. Parts never change once they exist; the manifest, the sweep file and the lease are
+replaced as a whole. Names are relative: `episodes/000001-w000-000001.parquet`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from agents.core.errors import UsageError
 from agents.core.paths import expand_user
 
 Change = Callable[[bytes | None], bytes | None]
-"""What a file holds (None: it is missing) -> what it is to hold (None: leave it)."""
+"""Maps the content of a file (None if missing) to its new content (None to leave it)."""
 
 
 class Folder(Protocol):
-    """What a sweep is stored in. Methods raise OSError, FileNotFoundError among them."""
+    """Where a sweep is stored. Methods raise OSError, including FileNotFoundError."""
 
     logs: Path
-    """Where processes write their logs: always a local folder."""
+    """Where processes write their logs; always a local folder."""
 
     @property
     def local(self) -> Path:
-        """Where files can be appended to: the folder itself, or a local one in its place."""
+        """A folder in which files can be appended to: this one, or a local one in its place."""
         ...
 
     def absolute(self) -> Folder:
@@ -41,60 +41,62 @@ class Folder(Protocol):
         ...
 
     def names(self, table: str = "") -> list[str]:
-        """Names of what is in `table`, or in the folder itself, sorted; hidden files left out.
+        """The sorted names in `table`, or in the folder itself, without hidden files.
 
-        Empty if it is missing. NotADirectoryError if it is a file.
+        Empty if it is missing. Raises NotADirectoryError if it is a file.
         """
         ...
 
     def open(self, name: str) -> pa.NativeFile:
-        """A file for random access."""
+        """Opens a file for random access."""
         ...
 
     def size(self, name: str) -> int: ...
 
     def writing(self, name: str) -> AbstractContextManager[Any]:
-        """A sink for bytes. Once the block ends well, the file is there, whole and durable.
+        """A sink for bytes. If the block ends without an error, the file exists, complete and
+        durable.
 
         After an error, or the death of this process, there is no such file.
         """
         ...
 
     def update(self, name: str, change: Change) -> None:
-        """Reads and replaces a small file in one step: no other change can come between."""
+        """Reads and replaces a small file atomically: no other change can come in between."""
         ...
 
     def guarded(self, name: str, check: Callable[[bytes | None], None]) -> AbstractContextManager:
-        """`check` sees the file `name` and may raise; it is not updated during the block.
+        """Passes the file `name` to `check`, which may raise; the file is not updated during the
+        block.
 
-        Object stores have no locks: there, `check` is done right before the block.
+        Object stores have no locks: there, `check` runs right before the block.
         """
         ...
 
     def delete(self, name: str) -> None:
-        """Deletes a file. One that is gone already is not an error."""
+        """Deletes a file. It is not an error if the file is already gone."""
         ...
 
     def rename(self, name: str, to: str) -> None: ...
 
     def remove_leftovers(self, tables: Iterable[str]) -> int:
-        """Deletes what was still being written when its writer died; how many files."""
+        """Deletes unfinished files of dead writers. Returns how many."""
         ...
 
     def room(self) -> str:
-        """How much can be stored here, in words. UsageError if nothing can be written."""
+        """How much can be stored here, in words. Raises UsageError if nothing can be written."""
         ...
 
 
 PATTERNS = "*?["
-"""Characters that make a path a pattern to DuckDB."""
+"""Characters that make a path a pattern in DuckDB."""
 
 
 def folder_at(where: str | Path | Folder) -> Folder:
     """The folder at a path or URI.
 
-    UsageError for a scheme that is not supported, and for a name under which nothing can be
-    stored or read.
+    Raises UsageError for an unsupported scheme, and for a name under which nothing can be stored or
+    read.
     """
     if isinstance(where, Path):
         return _local(expand_user(where))
@@ -117,7 +119,7 @@ def folder_at(where: str | Path | Folder) -> Folder:
 
 
 def _local(path: Path) -> LocalFolder:
-    """The folder at `path`. UsageError if no query can name its files."""
+    """The folder at `path`. Raises UsageError if no query can name its files."""
     absolute = str(path.absolute())
     if "\\" in absolute and any(c in absolute for c in PATTERNS):
         raise UsageError(
@@ -130,8 +132,9 @@ def _local(path: Path) -> LocalFolder:
 class LocalFolder:
     """A folder of a local or shared file system.
 
-    Files are written aside (`.<name>.tmp`), flushed to the disk (`fsync`) and renamed; then the
-    folder is flushed too, so that no later file outlives a loss of power that this one does not.
+    Files are written under a temporary name (`.<name>.tmp`), flushed to disk (`fsync`) and renamed;
+    then the folder is flushed as well, so that after a power loss no later file exists without an
+    earlier one.
     """
 
     def __init__(self, path: Path) -> None:
@@ -214,7 +217,7 @@ class LocalFolder:
         return f"{shutil.disk_usage(there).free / 2**30:,.0f} GiB free"
 
     def _make(self, path: Path) -> None:
-        """Makes a folder; its name is as durable as what will be in it."""
+        """Creates a folder, with a name as durable as its contents."""
         if not path.is_dir():
             path.mkdir(parents=True, exist_ok=True)
             flush(path.parent)
@@ -237,7 +240,7 @@ class LocalFolder:
 
 
 def flush(path: Path) -> None:
-    """Puts a file, or the names in a folder, on the disk."""
+    """Flushes a file, or the names in a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -246,12 +249,12 @@ def flush(path: Path) -> None:
 
 
 def read(folder: Folder, name: str) -> bytes:
-    """All of a small file. FileNotFoundError if it is missing."""
+    """The content of a small file. Raises FileNotFoundError if it is missing."""
     with folder.open(name) as file:
         return file.read()
 
 
 def write(folder: Folder, name: str, content: bytes) -> None:
-    """Replaces a small file in one step."""
+    """Replaces a small file atomically."""
     with folder.writing(name) as file:
         file.write(content)

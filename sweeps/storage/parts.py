@@ -1,8 +1,8 @@
 """The Parquet parts of a sweep folder: their names, and which of them count.
 
-- A part is `<table>/<epoch>-<writer>-<number>.parquet`. A name that is there is a whole file.
-- A compacted file (`<table>/compact-<epoch>-<number>.parquet`) names in its footer, under
-  `REPLACES`, the parts it was made of, and those that they were made of; readers skip those.
+- A part is `<table>/<epoch>-<writer>-<number>.parquet`. A file with such a name is complete.
+- A compacted file (`<table>/compact-<epoch>-<number>.parquet`) lists in its footer, under
+  `REPLACES`, the parts that it replaces, directly or indirectly; readers skip those.
 - Pages have checksums, which are verified here; files of earlier versions have none.
 - A damaged file is set aside as `<name>.damaged`, which is never read.
 """
@@ -31,16 +31,16 @@ _VERSION = b"crsweep.schema_version"
 _EPOCH = re.compile(rf"(?:{COMPACT})?(\d{{6}})-")
 
 
-# What Arrow says of bytes that cannot be read. It is an OSError too where they cannot be had.
+# Arrow raises these for unreadable bytes. It is an OSError too if the bytes cannot be fetched.
 _SENSELESS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
 
 
 class PartForeign(StoreError):
-    """Parts that are whole, but not what this crsweep would write: they are left alone."""
+    """Intact parts that this crsweep would not have written; they are left alone."""
 
 
 class PartDamaged(StoreError):
-    """A part that is not a whole Parquet file, or whose pages are not what was written."""
+    """A part that is not a complete Parquet file, or whose pages are not what was written."""
 
     def __init__(self, folder: Folder, name: str, found: str) -> None:
         super().__init__(f"{folder}/{name} {found}")
@@ -55,10 +55,10 @@ def live(
 ) -> list[str]:
     """The parts of `table` that count, as `<table>/<name>`, sorted; empty if there are none.
 
-    Listing a folder takes several steps. If a compacted file came or a part went meanwhile, it is
-    done again: else it could miss the new file and the parts that it replaced. Parts in `without`
-    are ignored. `known` has what compacted files stand for, by name: their footers are
-    not read again, and those of others are added.
+    Listing a folder takes several steps. It is repeated if a compacted file appeared or a part
+    vanished in the meantime; otherwise it could miss both the new file and the parts it replaced.
+    Parts in `without` are ignored. `known` caches what compacted files replace, by name, so that
+    footers are read only once.
     """
     found = _listed(folder, table)
     while True:
@@ -75,17 +75,17 @@ def live(
 
 
 def replaced(folder: Folder, table: str) -> list[str]:
-    """The parts of `table` that a compacted file stands for and that are still there."""
+    """The parts of `table` that a compacted file replaces and that still exist."""
     found = _listed(folder, table)
     names = set().union(*_replaced(folder, table, found).values())
     return [f"{table}/{name}" for name in found if name in names]
 
 
 def footer_of(folder: Folder, name: str) -> Mapping[bytes, bytes]:
-    """Key-value metadata of a part. PartDamaged, PartForeign, StoreError."""
+    """Key-value metadata of a part. Raises PartDamaged, PartForeign, StoreError."""
     with reading(folder, name) as file:
         metadata = file.metadata.metadata or {}
-    # Footers have no checksums: what is written there may be anything.
+    # Footers have no checksums, so they may contain anything.
     version = metadata.get(_VERSION, b"none").decode("utf-8", "replace")
     if version not in map(str, READABLE):
         raise PartForeign(
@@ -97,10 +97,10 @@ def footer_of(folder: Folder, name: str) -> Mapping[bytes, bytes]:
 
 @contextmanager
 def reading(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
-    """An open part. PartDamaged for bytes that the block reads and that are not those written.
+    """An open part. Raises PartDamaged if the block reads bytes other than those written.
 
-    StoreError for a disk or a network that fails: the bytes are fetched once more to tell.
-    FileNotFoundError.
+    Raises StoreError if a disk or network fails; to distinguish the two, the bytes are fetched once
+    more. Raises FileNotFoundError.
     """
     try:
         with folder.open(name) as file:
@@ -113,7 +113,7 @@ def reading(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
 
 
 def check_whole(folder: Folder, name: str) -> None:
-    """Reads all of a part. PartDamaged; StoreError if its bytes cannot be had."""
+    """Reads all of a part. Raises PartDamaged, and StoreError if its bytes cannot be fetched."""
     try:
         content = pa.BufferReader(folders.read(folder, name))
     except FileNotFoundError:
@@ -152,7 +152,7 @@ def _unreadable(folder: Folder, name: str, error: Exception) -> StoreError:
 
 
 def replaced_by(folder: Folder, name: str) -> list[str]:
-    """Names of the parts that a part stands for. Raises what `footer_of` does."""
+    """Names of the parts that a part replaces. Raises the same errors as `footer_of`."""
     try:
         return list(map(str, json.loads(footer_of(folder, name).get(REPLACES.encode(), b"[]"))))
     except (ValueError, TypeError) as error:
@@ -160,9 +160,9 @@ def replaced_by(folder: Folder, name: str) -> list[str]:
 
 
 def check(folder: Folder, table: str, *, pages: bool) -> None:
-    """Looks at every part of `table`, and at all that it holds if `pages` says so.
+    """Checks every part of `table`, including all pages if `pages`.
 
-    StoreError for the first that is damaged or not ours.
+    Raises StoreError for the first that is damaged or not ours.
     """
     for name in _listed(folder, table):
         with suppress(FileNotFoundError):  # a driver has merged it meanwhile
@@ -172,9 +172,9 @@ def check(folder: Folder, table: str, *, pages: bool) -> None:
 
 
 def bundles(folder: Folder, table: str) -> dict[str, set[str] | None]:
-    """Part of `table` -> ids of the bundles that its rows may be of; None if it is damaged.
+    """Part of `table` -> ids of the bundles that its rows may belong to; None if it is damaged.
 
-    PartForeign, StoreError. Only names and footers are read.
+    Raises PartForeign and StoreError. Reads only names and footers.
     """
 
     def found(name: str) -> set[str] | None:
@@ -185,13 +185,13 @@ def bundles(folder: Folder, table: str) -> dict[str, set[str] | None]:
         return {part.removesuffix(SUFFIX) for part in (name.partition("/")[2], *merged)}
 
     names = [f"{table}/{name}" for name in _listed(folder, table)]
-    # Footers are small, and on an object store far away.
+    # Footers are small, but slow to fetch from an object store.
     with ThreadPoolExecutor(max_workers=8) as pool:
         return dict(zip(names, pool.map(found, names), strict=True))
 
 
 def last_epoch(folder: Folder) -> int:
-    """The highest epoch in the name of any part, damaged ones too; 0 if there is none."""
+    """The highest epoch in the name of any part, including damaged ones; 0 if there is none."""
     names = [name for table in SCHEMAS for name in folder.names(table)]
     return max((int(m[1]) for m in map(_EPOCH.match, names) if m), default=0)
 
@@ -215,9 +215,9 @@ def _replaced(
 ) -> dict[str, set[str]]:
     """Compacted file -> the names that it hides.
 
-    Two that stand for the same rows take two drivers at once on an object store, one of which was
-    stopped for longer than its lease lasts. The one that stands for all that the other does hides
-    it; where neither does, to refuse is better than to count rows twice.
+    Two files can replace the same rows only if two drivers ran at once on an object store, one of
+    which was suspended for longer than its lease lasts. The file that replaces everything the other
+    does hides it. If neither does, refusing is better than counting rows twice.
     """
     known = {} if known is None else known
     compacted = [name for name in names if name.startswith(COMPACT)]

@@ -1,9 +1,10 @@
-"""The Arrow schemas of everything that crsweep stores, written once, and versioned.
+"""The versioned Arrow schemas of everything that crsweep stores.
 
 - Each kind of task has at most one commit table (`COMMITS`): an attempt whose rows are there is
-  committed. A row of `episodes` is the commit of an episode: calls and turns are written before it.
+  committed. A row of `episodes` is the commit of an episode: its calls and turns are written
+  before.
 - Readers join on `attempt_id`; the earliest `done` attempt of an episode wins.
-- Columns that are JSON hold canonical JSON text. Times are seconds since the epoch, UTC.
+- JSON columns have canonical JSON text. Times are seconds since the epoch, UTC.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 5
 READABLE = frozenset({2, 3, 4, 5})
-"""Versions that are read; a column that a file of an older one lacks reads as null."""
+"""Versions that can be read; a column that an older file lacks reads as null."""
 
 _NAME = pa.dictionary(pa.int32(), pa.string())  # few distinct values: stored once a file
 
@@ -213,21 +214,21 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 
 class Needs(NamedTuple):
-    """The rows of another table without which a committed attempt is incomplete."""
+    """Rows of another table without which a committed attempt is incomplete."""
 
     table: str
     columns: tuple[str, ...]
-    """Columns of the commit table that say how many they are."""
+    """Columns of the commit table that determine their number."""
     rows: Callable[[Mapping[str, Any]], int]
-    """How many, from these columns of a row."""
+    """The number of rows, computed from these columns."""
 
 
 class Commit(NamedTuple):
     """Where attempts at tasks of one kind are committed.
 
     The table has the columns `status` and `blame`: an attempt whose status is not `failed` settles
-    its task, and so does a failure that would repeat. An attempt may have several rows, all
-    written in one bundle.
+    its task, and so does a failure that would repeat. An attempt may have several rows, all written
+    in one bundle.
     """
 
     table: str
@@ -240,17 +241,17 @@ class Commit(NamedTuple):
 
 
 EPISODE = "episode"
-"""The kind of task that is one dialogue."""
+"""The kind of task that plays one dialogue."""
 
 JUDGEMENT = "judgement"
-"""The kind of task that is one judge on one dialogue, or on a pair of them."""
+"""The kind of task in which one judge reads one dialogue or pair."""
 
 ROLLOUT = "rollout"
-"""The kind of task that is one dialogue of a training loop."""
+"""The kind of task that plays one dialogue of a training loop."""
 
 _DIALOGUE = (
     Needs("calls", ("calls",), lambda row: row["calls"]),
-    # One that is done has an opening, its turn 0.
+    # A done episode has an opening, turn 0.
     Needs("turns", ("turns", "status"), lambda r: r["turns"] + (r["status"] == "done")),
 )
 
@@ -264,11 +265,11 @@ COMMITS: dict[str, Commit] = {
         attempt="judging_id",
     ),
 }
-"""Kind of task -> its commit table. A kind that is not here commits nothing to the folder."""
+"""Kind of task -> its commit table. Other kinds commit nothing to the folder."""
 
 
 def tables() -> tuple[str, ...]:
-    """The tables that workers write, in the order in which they write them: commits last."""
+    """The tables that workers write, in writing order: commits last."""
     needed = [need.table for commit in COMMITS.values() for need in commit.needs]
     return tuple(dict.fromkeys([*needed, *(commit.table for commit in COMMITS.values())]))
 
@@ -279,6 +280,6 @@ def attempt_column(table: str) -> str:
 
 
 def metadata(extra: dict[str, str] | None = None) -> dict[bytes, bytes]:
-    """Footer entries of every file: the schema version, and what the writer adds."""
+    """Footer entries of every file: the schema version, and the writer's additions."""
     entries = {"crsweep.schema_version": str(SCHEMA_VERSION), **(extra or {})}
     return {key.encode(): value.encode() for key, value in entries.items()}

@@ -1,9 +1,9 @@
 """The folder of a sweep on an S3-compatible object store.
 
-Parts are put as whole, immutable objects through pyarrow's file system. What must be read and
-replaced in one step (the lease) goes through boto3, which has the conditional put: `If-None-Match`
-for the first, `If-Match: <etag>` for every later one. Credentials, region and endpoint come from
-the environment, as for all AWS tools (`AWS_ENDPOINT_URL`, ...), and are never written.
+Parts are put as complete, immutable objects through pyarrow's file system. The lease, which must be
+read and replaced atomically, goes through boto3, which has the conditional put: `If-None-Match` for
+the first, `If-Match: <etag>` for every later one. Credentials, region and endpoint come from the
+environment, as for all AWS tools (`AWS_ENDPOINT_URL`, ...), and are never written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TRIES = 10  # of a conditional put that others come before; a driver and its ri
 
 
 class S3Folder:
-    """A prefix of a bucket. The bucket must be there."""
+    """A prefix of an existing bucket."""
 
     def __init__(self, bucket: str, prefix: str, logs: Path) -> None:
         self.bucket = bucket
@@ -37,7 +37,7 @@ class S3Folder:
 
     @classmethod
     def at(cls, rest: str) -> S3Folder:
-        """The folder of `bucket/prefix`. UsageError if either is missing or odd."""
+        """The folder of `bucket/prefix`. Raises UsageError if either is missing or invalid."""
         bucket, _, prefix = rest.partition("/")
         prefix = prefix.strip("/")
         odd = {"", ".", ".."} & set(prefix.split("/"))
@@ -74,7 +74,7 @@ class S3Folder:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[pa.BufferOutputStream]:
-        # In memory first: a stream that ends early would put half an object.
+        # Buffered in memory, because a stream that ends early would put half an object.
         sink = pa.BufferOutputStream()
         yield sink
         with self._files.open_output_stream(self._path(name)) as stream:
@@ -103,7 +103,7 @@ class S3Folder:
         self._files.move(self._path(name), self._path(to))
 
     def remove_leftovers(self, tables: Iterable[str]) -> int:
-        """An object that was not put wholly does not exist."""
+        """Does nothing: an incompletely put object does not exist."""
         return 0
 
     def room(self) -> str:
@@ -115,7 +115,7 @@ class S3Folder:
         return "an object store"
 
     def dataset(self, names: Sequence[str], schema: pa.Schema) -> ds.Dataset:
-        """Parts as one table, of which only what a query asks for is fetched."""
+        """Parts as one table, from which only what a query asks for is fetched."""
         from pyarrow import dataset
 
         paths = [self._path(name) for name in names]
@@ -125,7 +125,7 @@ class S3Folder:
         return f"{self.bucket}/{self.prefix}/{name}"
 
     def _content(self, name: str) -> tuple[bytes | None, str | None]:
-        """What an object holds, and its etag; twice None if it is missing."""
+        """The content and etag of an object; None for both if it is missing."""
         client = self._client
         with self._errors(name):
             try:
@@ -135,7 +135,7 @@ class S3Folder:
             return found["Body"].read(), found["ETag"]
 
     def _put(self, name: str, content: bytes, etag: str | None) -> bool:
-        """Puts an object if it still has this etag; whether it did."""
+        """Puts an object if it still has this etag. Returns whether it did."""
         client = self._client
         condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
         with self._errors(name):
@@ -152,7 +152,7 @@ class S3Folder:
 
     @contextmanager
     def _errors(self, name: str) -> Iterator[None]:
-        """What boto3 raises, as the OSError that every folder raises."""
+        """Turns boto3's errors into the OSError that every folder raises."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
