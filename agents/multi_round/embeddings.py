@@ -72,7 +72,14 @@ class Embedded(FitRecipe):
         run = _Run(self.options, data, seed, state, _SHORT if self.is_short else None)
         while run.epoch < self.options.epochs:
             run.one_epoch()
-            yield Progress(run.epoch, self.options.epochs, run.note, state=run.state())
+            loss, found = run.curve[-1]
+            yield Progress(
+                run.epoch,
+                self.options.epochs,
+                run.note,
+                state=run.state(),
+                measured={"loss": loss, f"hits@{_DEPTH}": found},
+            )
         yield Progress(run.epoch, self.options.epochs, run.note, result=run.result())
 
     def load(self, content: Content, catalogue: Catalogue) -> Vectors:

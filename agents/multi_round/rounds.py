@@ -120,18 +120,19 @@ class Rounds:
         """The rank of a candidate by score, from 0, and the number of candidates, in one dialogue,
         if the user also likes and dislikes these facts (positions; none that is known)."""
         items, scores = self._look(row)
-        has = self.vectors.has[items].astype(bool)
-        kept = has[:, liked].all(axis=1)
-        if self.exclude:
-            kept &= ~has[:, disliked].any(axis=1)
-        items, scores = items[kept], scores[kept]
         for fact in liked:
+            kept = self.space.items_with[fact, items]
+            items, scores = items[kept], scores[kept]
             scores = scores + self.vectors.facts_items[fact, items]
         for fact in disliked:
+            if self.exclude:
+                kept = ~self.space.items_with[fact, items]
+                items, scores = items[kept], scores[kept]
             scores = scores - self.vectors.penalties[fact, items]
-        own = scores[items == item]
-        before = (scores > own) | ((scores == own) & (items < item))
-        return int(before.sum()), len(items)
+        place = int(np.searchsorted(items, item))
+        ahead = np.count_nonzero(scores > scores[place])
+        tied = np.count_nonzero(scores[:place] == scores[place])
+        return int(ahead + tied), len(items)
 
     def learn(self, rows: np.ndarray, liked: np.ndarray, disliked: np.ndarray) -> None:
         """Notes facts, (rows, facts) each. Where no candidate has what was newly accepted, the

@@ -101,7 +101,7 @@ class PolicyRecipe(FitRecipe):
         run = self.training(practice, seed, state)
         while run.done < run.most:
             run.one_round()
-            yield Progress(run.done, run.most, run.note, state=run.state())
+            yield Progress(run.done, run.most, run.note, state=run.state(), measured=run.curve[-1])
         yield Progress(run.done, run.most, run.note, result=run.result())
 
     @abstractmethod

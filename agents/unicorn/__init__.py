@@ -14,8 +14,8 @@ batches of 128, replay of 50,000, learning rate 1e-4, weight decay 1e-6, discoun
 
 Decided here, and where the public code differs from the paper:
 
-- `layers: 1` graph convolution, as the code; the paper has 2. With one, and fixed vectors, the sum
-  over neighbours does not depend on weights, so it is made once for each state.
+- One graph convolution, as in the code; the paper has 2. With one, and fixed vectors, the sum over
+  neighbours does not depend on weights, so it is made once for each state.
 - The normalised adjacency of eq. 9 (the code leaves it out). Candidates count as neighbours of all
   accepted values, which they have.
 - Q is value plus advantage, as eq. 11; the code subtracts the mean advantage when it acts. The

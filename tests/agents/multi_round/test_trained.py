@@ -41,6 +41,7 @@ def test_training_resumes_to_the_bit_and_keeps_its_curve(name):
     assert whole is not None
     assert len(whole.data["curve"]) == len(steps) - 1 == 5
     assert {"success", "turns", "loss"} <= set(whole.data["curve"][0])
+    assert [step.measured for step in steps[:-1]] == whole.data["curve"]
     for cut in (1, 2):
         resumed = list(recipe.train(toy.toy(), 3, steps[cut].state))
         assert len(resumed) == len(steps) - 1 - cut
