@@ -8,5 +8,5 @@ values or recommends items; the user answers truthfully, accepts a target and re
 - `rounds`: many dialogues at once, as arrays: what an agent knows, and the user in numpy.
 - `embeddings`: vectors of users, items and facts, trained by an FM or TransE (`fm`, `transe`).
 - `policy`: what decides; `agent`: an agent that lets a policy decide.
-- `reinforce`: the policy network of `ear` and `crm`.
+- `reinforce`: the policy networks of `ear`, `crm` and `crif`.
 """
