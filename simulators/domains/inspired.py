@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agents.core.paths import FilePath
 from agents.core.plugins import operational
-from simulators.core.cases import Split
+from simulators.core.cases import Published, Split
 from simulators.domains.core.files import check_folder, need_file
 from simulators.domains.core.movies import ENTITIES, GRAPH, MOVIES, RELATIONS, Movies, read_movies
 from simulators.domains.core.people import DEMOGRAPHICS, PERSONALITY, People
@@ -77,38 +77,36 @@ class Inspired(SeekersDomain):
             found += [need_file(options.people, name) for name in (DEMOGRAPHICS, PERSONALITY)]
         return found
 
+    def published(self) -> Published:
+        return Published(
+            "RSO, Table II", {"dialogues": 1_001, "utterances": 35_811, "items": 1_783}
+        )
+
     def read_movies(self) -> Movies:
         self.files()
         return read_movies(self._movies_in, with_graph=self._has_graph)
 
-    def read_seekers(self, people: People) -> Mapping[Split, Mapping[str, Sought]]:
+    def read_seekers(self, split: Split, people: People) -> Mapping[str, Sought]:
         path, most = self.options.path, self.options.genres
-        wanted = dialogues_in(path / _WANTED, "genre_dict")
-        found: dict[Split, dict[str, Sought]] = {}
-        unknown: dict[Split, int] = {}
-        for split, name in _FILES.items():
-            rows = dialogues_in(path / name, "user_id")
-            given = {
-                key: genres_of({**row, **wanted.get(key, {})}, most, path / name)
-                for key, row in rows.items()
-            }
-            unknown[split] = sum(not genres for genres in given.values())
-            found[split] = {
-                key: Sought(str(row["user_id"]), given[key] or (NO_GENRE,))
-                for key, row in rows.items()
-            }
-        self._without_genre.extend(
-            f"{count:,} of {len(found[split]):,} dialogues of the split {split} have no known "
-            f"genre; their seekers want {NO_GENRE}"
-            for split, count in unknown.items()
-            if count
-        )
-        return found
+        wanted = dialogues_in(path / _WANTED, "genre_dict") if split == "test" else {}
+        rows = dialogues_in(path / _FILES[split], "user_id")
+        given = {
+            key: genres_of({**row, **wanted.get(key, {})}, most, path / _FILES[split])
+            for key, row in rows.items()
+        }
+        unknown = sum(not genres for genres in given.values())
+        if unknown:
+            self._without_genre.append(
+                f"{unknown:,} of {len(rows):,} dialogues of the split {split} have no known "
+                f"genre; their seekers want {NO_GENRE}"
+            )
+        return {
+            key: Sought(str(row["user_id"]), given[key] or (NO_GENRE,)) for key, row in rows.items()
+        }
 
     @cached_property
     def _without_genre(self) -> list[str]:
         return []
 
     def remarks(self) -> Sequence[str]:
-        self.case_ids("test")
         return [*super().remarks(), *self._without_genre]

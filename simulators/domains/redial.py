@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,32 +81,38 @@ class ReDial(SeekersDomain):
 
     def published(self) -> Published:
         return Published(
-            "RSO, Table II (the whole data set)", {"dialogues": 10_006, "items": 51_699}
+            "RSO, Table II (the whole data set)",
+            {"dialogues": 10_006, "utterances": 182_150, "items": 51_699},
         )
 
     def read_movies(self) -> Movies:
         self.files()
         return read_movies(self.options.path, with_graph=True)
 
-    def read_seekers(self, people: People) -> Mapping[Split, Mapping[str, Sought]]:
+    def read_seekers(self, split: Split, people: People) -> Mapping[str, Sought]:
+        return self._test() if split == "test" else self._training
+
+    def _test(self) -> dict[str, Sought]:
         path = self.options.path
-        rows = dialogues_in(path / _TEST)
-        wanted = dialogues_in(path / _WANTED, "user_id", "genre_dict")
-        lacking = next((name for name in rows if name not in wanted), None)
-        if lacking is not None:
-            raise DataError(f"{path / _WANTED}: found nothing on the dialogue {lacking!r}")
-        recommended = self._recommended(rows) if self.options.targets == "recommended" else {}
-        test: dict[str, Sought] = {}
-        for name in rows:
-            about = wanted[name]
+        recommended = self._recommended() if self.options.targets == "recommended" else {}
+        found: dict[str, Sought] = {}
+        for name, about in self._tested.items():
             genres = genres_of(about, self.options.genres, path / _WANTED)
             if not genres:
                 raise DataError(f"{path / _WANTED}: the dialogue {name!r} has no genre")
-            test[name] = Sought(str(about["user_id"]), genres, self._only(recommended.get(name)))
-        tested = {one.user for one in test.values()}
-        others = [name for name in people.known if name not in tested]
-        training = self._training(frozenset(rows), others)
-        return {"train": training, "validation": training, "test": test}
+            found[name] = Sought(str(about["user_id"]), genres, self._only(recommended.get(name)))
+        return found
+
+    @cached_property
+    def _tested(self) -> dict[str, dict[str, Any]]:
+        """What is known of the users of the tested dialogues, by dialogue."""
+        path = self.options.path
+        wanted = dialogues_in(path / _WANTED, "user_id", "genre_dict")
+        names = list(dialogues_in(path / _TEST))
+        lacking = next((name for name in names if name not in wanted), None)
+        if lacking is not None:
+            raise DataError(f"{path / _WANTED}: found nothing on the dialogue {lacking!r}")
+        return {name: wanted[name] for name in names}
 
     def _only(self, found: Item | None) -> tuple[Item, ...] | None:
         """The targets of a dialogue in which `found` was recommended last."""
@@ -113,13 +120,13 @@ class ReDial(SeekersDomain):
             return None
         return () if found is None else (found,)
 
-    def _recommended(self, tested: Mapping[str, Any]) -> dict[str, Item]:
+    def _recommended(self) -> dict[str, Item]:
         """The movie recommended last in each tested dialogue, as far as it is listed."""
         path, titles = self.options.path / _TURNS, self._titles
         found: dict[str, Item] = {}
         for number, row in _objects(path):
             name, listed = str(row.get("dialog_id")), row.get("rec")
-            if name not in tested:
+            if name not in self._tested:
                 continue
             if not isinstance(listed, list):
                 raise DataError(f"{path}:{number}: rec: found {quoted(listed)}, expected a list")
@@ -128,16 +135,22 @@ class ReDial(SeekersDomain):
                 found[name] = known[-1]
         return found
 
-    def _training(self, tested: frozenset[str], users: Sequence[str]) -> dict[str, Sought]:
-        """ReDial's validation dialogues that are not tested and mention a movie that is listed."""
+    @cached_property
+    def _training(self) -> dict[str, Sought]:
+        """ReDial's validation dialogues that are not tested and mention a movie that is listed.
+
+        Of the tested dialogues it needs the ids and the users, to leave both out.
+        """
         path, titles = self.options.path / _VALID, self._titles
+        tested = {str(about["user_id"]) for about in self._tested.values()}
+        users = [name for name in self._people.known if name not in tested]
         found: dict[str, Sought] = {}
         for number, row in _objects(path):
             name, mentioned = str(row.get("conversationId")), row.get("movieMentions") or {}
             asked = row.get("initiatorQuestions") or {}
             if not (isinstance(mentioned, dict) and isinstance(asked, dict)):
                 raise DataError(f"{path}:{number}: movieMentions: expected an object")
-            if name in tested:
+            if name in self._tested:
                 continue
             liked: list[Item] = []
             for key, title in mentioned.items():

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ from simulators.domains.core.movies import Movies
 from simulators.domains.core.people import People, read_people
 from simulators.domains.core.recorded import FileDomain, FileOptions
 
+_SPLITS = get_args(Split)
 NO_GENRE = "action"
 """What a seeker wants of whom no genre is known: as in RSO's released code, for INSPIRED."""
 
@@ -59,8 +60,9 @@ class SeekersDomain(FileDomain):
     def read_movies(self) -> Movies: ...
 
     @abstractmethod
-    def read_seekers(self, people: People) -> Mapping[Split, Mapping[str, Sought]]:
-        """The seekers of each split, by the id of their dialogue."""
+    def read_seekers(self, split: Split, people: People) -> Mapping[str, Sought]:
+        """The seekers of a split, by the id of their dialogue. Nothing that tested dialogues say or
+        want is used for a split to train on."""
 
     @property
     def catalogue(self) -> Catalogue:
@@ -71,10 +73,10 @@ class SeekersDomain(FileDomain):
         return self.read_movies()
 
     def case_ids(self, split: Split) -> Sequence[str]:
-        return list(self._cases[split])
+        return list(self._cases(split))
 
     def case(self, split: Split, case_id: str) -> Case:
-        found = self._cases[split].get(case_id)
+        found = self._cases(split).get(case_id)
         if found is None:
             raise DataError(f"{self.options.path}: there is no dialogue {case_id!r} to seek for")
         targets = self._targets_of(found)
@@ -84,13 +86,15 @@ class SeekersDomain(FileDomain):
 
     def statistics(self) -> dict[str, int]:
         return {
-            **{f"{split} dialogues": len(cases) for split, cases in self._cases.items()},
+            **{f"{split} dialogues": len(self._cases(split)) for split in _SPLITS},
             "items": len(self.catalogue),
             "entities": self.movies.graph.entities,
             "triples": self.movies.graph.triples,
         }
 
     def remarks(self) -> Sequence[str]:
+        for split in _SPLITS:
+            self._cases(split)
         return [*self.movies.remarks, *self._people.remarks, *self._left_out]
 
     @cached_property
@@ -109,18 +113,21 @@ class SeekersDomain(FileDomain):
     def _by_genres(self) -> dict[tuple[str, ...], tuple[Item, ...]]:
         return {}
 
-    @cached_property
-    def _cases(self) -> Mapping[Split, Mapping[str, Sought]]:
-        found = self.read_seekers(self._people)
-        kept: dict[Split, dict[str, Sought]] = {}
-        for split, cases in found.items():
-            kept[split] = {name: one for name, one in cases.items() if self._targets_of(one)}
-            if len(kept[split]) < len(cases):
+    def _cases(self, split: Split) -> Mapping[str, Sought]:
+        if split not in self._read:
+            found = self.read_seekers(split, self._people)
+            kept = {name: one for name, one in found.items() if self._targets_of(one)}
+            if len(kept) < len(found):
                 self._left_out.append(
-                    f"{len(cases) - len(kept[split]):,} of {len(cases):,} dialogues of the split "
-                    f"{split} are left out: no movie here is what their seeker wants"
+                    f"{len(found) - len(kept):,} of {len(found):,} dialogues of the split {split} "
+                    "are left out: no movie here is what their seeker wants"
                 )
-        return kept
+            self._read[split] = kept
+        return self._read[split]
+
+    @cached_property
+    def _read(self) -> dict[Split, Mapping[str, Sought]]:
+        return {}
 
     @cached_property
     def _left_out(self) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from agents.core.errors import DataError
 from simulators.core.seekers import Person, SeekingCase
+from simulators.domains.core.seekers import dialogues_in
 from simulators.domains.inspired import Inspired
 from simulators.domains.redial import ReDial
 from tests.simulators.domains.seekers_files import (
@@ -136,6 +137,19 @@ def test_training_dialogues_of_redial_are_not_tested_and_their_users_are_others(
         assert person.traits
 
 
+def test_training_users_of_inspired_are_known_without_a_file_of_tested_ones(inspired, monkeypatch):
+    opened = []
+
+    def watched(path, *keys):
+        opened.append(path.name)
+        return dialogues_in(path, *keys)
+
+    monkeypatch.setattr("simulators.domains.inspired.dialogues_in", watched)
+    domain = inspired()
+    assert {domain.case("train", name).visible.case_id for name in domain.case_ids("train")}
+    assert opened == ["inspired-train.txt"]
+
+
 def test_there_is_nothing_to_train_a_recommender_on(redial):
     data = redial().training_data()
     assert (data.items, len(data.interactions), len(data.validation)) == (3, 0, 0)
@@ -185,7 +199,7 @@ def test_dialogues_that_are_wrong_are_named_with_file_and_line(redial, tmp_path,
         write_lines(tmp_path / "redial-test.txt", [{"dialog_id": "20001"}])
     write_lines(tmp_path / name, rows)
     with pytest.raises(DataError) as caught:
-        redial().case_ids("test")
+        redial().remarks()
     assert words in caught.value.message
 
 
