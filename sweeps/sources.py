@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from agents.core import plugins
-from agents.core.errors import DataError
+from agents.core.errors import DataError, blaming
 from agents.core.plugins import Options
 from agents.core.seeds import Seeds
 from agents.core.text import repaired
@@ -104,7 +104,8 @@ class Sources:
     def fingerprint(self, config: CellConfig, origins: Origins, point: Mapping[str, Any]) -> str:
         """The fingerprint of the domain without profiles written by a model."""
         try:
-            return self.domain(config, origins).fingerprint()
+            with blaming(DataError):
+                return self.domain(config, origins).fingerprint()
         except DataError as error:
             raise refused_data(error, self._loaded, origins, point) from None
 
@@ -119,7 +120,8 @@ class Sources:
         try:
             if profiles is not None:
                 domain, written = self._written(domain, profiles)
-            ids, fingerprint = domain.case_ids(cases.split), domain.fingerprint()
+            with blaming(DataError):
+                ids, fingerprint = domain.case_ids(cases.split), domain.fingerprint()
             order = _order(ids, cases.sample_seed)
         except DataError as error:
             raise refused_data(error, self._loaded, origins, point) from None
@@ -225,5 +227,9 @@ def make_domain(ref: PluginRef, origins: Origins, written: WrittenProfiles | Non
     """
     cls = require(plugins.load, DOMAINS, ref.name, "domain", origins, ("domain",))
     options: Options = check(cls.Options, ref.options, origins, ("domain",))
-    domain: Domain = cls(options)
+    try:
+        with blaming(DataError):
+            domain: Domain = cls(options)
+    except DataError as error:
+        raise origins.refuse(("domain",), error.message) from None
     return domain if written is None else domain.with_profiles(written)

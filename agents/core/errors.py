@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -186,24 +187,34 @@ class blaming:
         raise self._kind(described(error) + _place(error)) from error
 
 
-_OURS = ("agents.core.", "simulators.core.", "workers.", "runner.")
+_OURS = ("agents.core.", "simulators.core.", "simulators.domains.core.", "sweeps.", "workers.",
+         "runner.")  # fmt: skip
 
 
 def _place(error: BaseException) -> str:
     """Where in the plug-in's own code an error arose: ` (my_lab.genre_first, line 19, in respond)`.
 
-    That is the innermost frame of the package whose code was entered first. Empty if the error is
-    about what the plug-in returned.
+    That is the innermost frame outside of crsweep's core, of Python's library and of installed
+    packages; for an installed plug-in, that of the package whose code was entered first. Empty if
+    the error is about what the plug-in returned.
     """
-    found, package = "", None
-    for frame, line in traceback.walk_tb(error.__traceback__):
-        module = str(frame.f_globals.get("__name__", ""))
-        if frame.f_code.co_filename == __file__ or module.startswith(_OURS):
-            continue
-        package = package or module.partition(".")[0]
-        if module.partition(".")[0] == package:
-            found = f" ({module}, line {line}, in {frame.f_code.co_name})"
-    return found
+    frames = [
+        (str(frame.f_globals.get("__name__", "")), frame.f_code, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    frames = [each for each in frames if not f"{each[0]}.".startswith(_OURS)]
+    if not frames:
+        return ""
+    own = [
+        each
+        for each in frames
+        if each[0].partition(".")[0] not in sys.stdlib_module_names
+        and "site-packages" not in each[1].co_filename
+    ]
+    package = frames[0][0].partition(".")[0]
+    own = own or [each for each in frames if each[0].partition(".")[0] == package]
+    module, code, line = own[-1]
+    return f" ({module}, line {line}, in {code.co_name})"
 
 
 def described(error: BaseException) -> str:

@@ -155,3 +155,24 @@ def test_a_list_given_on_the_command_line_is_named_as_such(root):
     assert said.startswith(f"override '{given}': domain: /no/s: ")
     _, override = advice(said)
     assert domains(plan_of(path, given, override)) == ["ml-1m"]
+
+
+def test_an_error_in_a_domains_own_code_is_one_line_that_names_it(tmp_path, monkeypatch):
+    (tmp_path / "odd_lab").mkdir()
+    (tmp_path / "odd_lab" / "films.py").write_text(
+        "from simulators.domains.core.recorded import RecordedDomain\n"
+        "__all__ = ['Films']\n\n\n"
+        "class Films(RecordedDomain):\n"
+        "    name = 'films'\n\n"
+        "    def files(self):\n"
+        "        return []\n\n"
+        "    def load(self):\n"
+        "        return {}['tag']\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sweep = write_sweep(tmp_path, domain={"name": "odd_lab.films", "path": str(tmp_path)})
+    with pytest.raises(DataError) as caught:
+        plan_of(sweep)
+    assert caught.value.message.endswith(
+        "domain: KeyError: 'tag' (odd_lab.films, line 12, in load)"
+    )

@@ -66,6 +66,7 @@ class FileDomain(Domain):
     Raises DataError, with the file and the place in it, for data that is missing or malformed.
     """
 
+    Options = FileOptions
     name: ClassVar[str]
     """As it enters the fingerprint."""
 
@@ -100,6 +101,8 @@ class LoadedData(NamedTuple):
 
 class RecordedDomain(FileDomain):
     """A domain of recorded interactions with times, split by leave-one-out."""
+
+    Options = RecordedOptions
 
     @abstractmethod
     def load(self) -> LoadedData: ...
