@@ -49,6 +49,24 @@ def test_conversation_success_is_a_score_above_the_threshold_in_any_turn(tmp_pat
     assert found == [(pytest.approx(n / 3), 3) for n in (1, 2, 0, 0)]
 
 
+def test_a_dialogue_that_the_agent_failed_before_the_critic_spoke_is_no_conversation_success(
+    tmp_path,
+):
+    built = built_of(3)
+    added(built, "u0", {"critic_score": 0.75})
+    built.failed(built.cells[0], "u1", 0, "agent")
+    built.failed(built.cells[0], "u2", 0, "infrastructure")
+    found = values(built, tmp_path / "some", "conv_sr", "conv_sr_completed")
+    assert found == [(0.5, 2), (1.0, 1)]
+    # Where it failed all of them, the success rule says that there is a critic.
+    for rule, expected in (("critic_above", (0.0, 1)), ("user_accepts", (None, 0))):
+        built = built_of(1)
+        built.failed(built.cells[0], "u0", 0, "agent")
+        for row in built.rows["episodes"]:
+            row["success_rule"] = rule
+        assert values(built, tmp_path / rule, "conv_sr") == [expected]
+
+
 def test_recommendation_is_read_off_the_last_turn_with_any_of_the_targets(tmp_path):
     built = built_of(4)
     wanted = {"targets": ["i3", "i4"]}
