@@ -17,6 +17,8 @@ BENCHES = (
     ("cache_stores",),
     ("throughput",),
     ("throughput", "--dialogues", "8000", "--concurrency", "1024", "--limit", "8000"),
+    ("call",),
+    ("call", "--dialogues", "3000", "--concurrency", "1024"),
     ("cached",),
     ("slots",),
     ("many_nodes",),

@@ -59,7 +59,8 @@ class CpuClock:
         for process in (me, *me.children(recursive=True)):
             try:
                 times, started = process.cpu_times(), process.create_time()
-                kind = _kind(process.name(), " ".join(process.cmdline()[:3]))
+                command = " ".join(process.cmdline()[:3])
+                kind = "this process" if process == me else _kind(process.name(), command)
             except psutil.Error:
                 continue  # it has ended; its last sample stays
             self._seen[process.pid, started] = (kind, times.user + times.system)
@@ -76,8 +77,12 @@ def _kind(name: str, command: str) -> str:
         ("VLLM::", "engine"),
         ("ModelReplica", "replica"),
         ("EpisodeWorker", "workers"),
+        ("CacheActor", "cache"),
+        ("LatencyServer", "test model"),
         ("raylet", "ray"),
         ("gcs_server", "ray"),
+        ("ray::", "ray"),
+        ("dashboard", "ray"),
     ):
         if words in command or words in name:
             return kind

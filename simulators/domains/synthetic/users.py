@@ -61,17 +61,13 @@ class Population:
         """First and last leaf of each favourite node; the last column is the whole tree."""
         tree, pick = self._tree, draws.T
         # Squared, so that some genres have more friends than others.
-        genres = [(pick[i] * pick[i] * tree.genres).astype(np.int64) for i in (0, 1)]
-        subgenres = [
-            genres[of] * tree.subgenres + (pick[i] * tree.subgenres).astype(np.int64)
-            for of, i in ((0, 2), (0, 3), (1, 4))
-        ]
-        themes = [
-            subgenres[of] * tree.themes + (pick[i] * tree.themes).astype(np.int64)
-            for of, i in ((0, 5), (0, 6), (1, 7), (2, 8))
-        ]
+        genres = (pick[:2] * pick[:2] * tree.genres).astype(np.int64)
+        subgenres = genres[[0, 0, 1]] * tree.subgenres
+        subgenres += (pick[2:5] * tree.subgenres).astype(np.int64)
+        themes = subgenres[[0, 0, 1, 2]] * tree.themes
+        themes += (pick[5:9] * tree.themes).astype(np.int64)
         size = np.array([tree.subgenres * tree.themes] * 2 + [tree.themes] * 3 + [1] * 4)
-        low = np.stack(genres + subgenres + themes, axis=1) * size
+        low = np.concatenate((genres, subgenres, themes)).T * size
         whole = np.zeros((len(draws), 1), dtype=np.int64)
         return np.hstack((low, whole)), np.hstack((low + size, whole + tree.leaves))
 
