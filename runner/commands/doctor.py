@@ -19,7 +19,7 @@ from rich.markup import escape
 
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, DataError, UsageError
-from runner.commands.nodes import examine_cluster
+from runner.commands.nodes import examine_cluster, unused_gpus
 from runner.core.dataset_summary import statistics_of
 from runner.core.formatting import many, unit
 from runner.core.locations import check_folder, check_packages, places_of, state_of, store_of
@@ -267,7 +267,9 @@ def _ray(plan: Plan, console: Console) -> str:
         found = f"{resources.get('CPU', 0):.0f} CPUs, {resources.get('GPU', 0):.0f} GPUs"
         if address is None:
             return found
-        nodes = [node.node_id for node in cluster_nodes()]
-        return f"{found}; {examine_cluster(plan, nodes, console)}"
+        nodes = cluster_nodes()
+        examined = examine_cluster(plan, [node.node_id for node in nodes], console)
+        unused = unused_gpus(nodes, mixed=plan.loaded.header.run.mixed_gpus)
+        return f"{found}; {examined}{unused}"
     finally:
         stop_ray()

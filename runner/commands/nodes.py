@@ -19,8 +19,10 @@ from agents.core.errors import UsageError
 from analysis.tables import sheets
 from runner.core.formatting import many
 from runner.driver.environment import environment_of, library_versions
+from runner.placement.elastic import main_type, unused_types
 from sweeps.load import load
 from sweeps.plan import Plan
+from workers.backends.core.backend import ClusterNode
 from workers.core.code import code_digest
 
 if TYPE_CHECKING:
@@ -129,6 +131,18 @@ def examine_cluster(plan: Plan, nodes: Sequence[str], console: Console) -> str:
     return (
         f"{many(len(found), 'node')}, {many(gpus, 'GPU')}, "
         f"{many(len(question.domains), 'data set')} read on each"
+    )
+
+
+def unused_gpus(nodes: Sequence[ClusterNode], *, mixed: bool) -> str:
+    """What doctor says of GPUs that no engine will use, since most are of another type."""
+    unused = {} if mixed else unused_types(nodes)
+    if not unused:
+        return ""
+    types = ", ".join(f"{count} x {name or 'unknown'}" for name, count in sorted(unused.items()))
+    return (
+        f"; not used: {types} (engines use {main_type(nodes) or 'unknown'}, the most common type; "
+        "run.mixed_gpus: true uses all)"
     )
 
 

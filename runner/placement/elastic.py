@@ -123,6 +123,15 @@ def main_type(nodes: Sequence[ClusterNode]) -> str:
     return max(gpus, key=lambda kind: (gpus[kind], kind), default="")
 
 
+def unused_types(nodes: Sequence[ClusterNode]) -> dict[str, int]:
+    """GPUs of each other type than the main one, which engines leave alone."""
+    gpus: Counter[str] = Counter()
+    for node in nodes:
+        if node.gpus and node.gpu_type != main_type(nodes):
+            gpus[node.gpu_type] += node.gpus
+    return dict(gpus)
+
+
 def of_type(nodes: Sequence[ClusterNode], kind: str) -> list[ClusterNode]:
     """The nodes with GPUs of this type, and those without GPUs."""
     return [node for node in nodes if not node.gpus or node.gpu_type == kind]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.commands.nodes import unused_gpus
 from runner.placement.elastic import (
     Serving,
     capped,
@@ -105,6 +106,11 @@ def test_gpus_of_another_type_than_most_are_left_alone():
     assert main_type([other, first, none]) == "A"
     assert of_type([first, other, none], "A") == [first, none]
     assert main_type([]) == ""
+    assert unused_gpus([first, other, none], mixed=True) == ""
+    assert unused_gpus([first, none], mixed=False) == ""
+    said = unused_gpus([first, other, none], mixed=False)
+    assert "not used: 1 x B" in said
+    assert "engines use A" in said
     assert of_type(nodes(2, kind=""), "") == nodes(2, kind="")
 
 
