@@ -8,7 +8,6 @@ longer than the update.
 from __future__ import annotations
 
 import asyncio
-import logging
 import multiprocessing
 import signal
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,6 @@ from agents.core.artifacts import Content, LoopRecipe
 from agents.core.errors import AgentError, CrsweepError, blaming
 from workers.artifacts.fits import FitLost, Input
 from workers.processes.parent_watch import end_with_parent
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

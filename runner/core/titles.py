@@ -53,7 +53,6 @@ class TitlesInBackground:
 
     def __init__(self, manifest: Manifest) -> None:
         self._found: dict[str, Mapping[str, str]] = {}
-        self.problems: list[str] = []
         self.reading = threading.Thread(target=self._read, args=(manifest,), daemon=True)
         self.reading.start()
 
@@ -62,4 +61,4 @@ class TitlesInBackground:
         return self._found.get(source_id, {})
 
     def _read(self, manifest: Manifest) -> None:
-        self._found, self.problems = all_titles(manifest)
+        self._found, _ = all_titles(manifest)

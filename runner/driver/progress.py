@@ -55,7 +55,6 @@ class Tally:
     """Kinds that are counted; artifacts are listed one by one instead."""
     counts: CallCounts = field(default_factory=CallCounts)
     """Calls that ended, including those of running or interrupted tasks."""
-    workers_lost: int = 0
     losses: dict[str, Losses] = field(default_factory=dict)
     """By worker: calls that were in engines when those died."""
     damage: Damage = field(default_factory=Damage)
@@ -209,7 +208,6 @@ class ProgressDisplay:
         self._show()
 
     def lost(self, worker: str, again: int) -> None:
-        self.tally.workers_lost += 1
         kinds = " and ".join(f"{kind}s" for kind in self._shown()) or "tasks"
         self._console.print(
             f"worker {worker} was lost; its unfinished {kinds} run again", style="yellow"

@@ -119,11 +119,11 @@ def remaining(plan: Plan, done: Set[str]) -> Remaining:
     return Remaining(count, frozenset(cell for cell, _ in found), artifacts)
 
 
-def settled_episodes(folder: Folder, retry: Sequence[str] = ()) -> set[str]:
+def settled_episodes(folder: Folder) -> set[str]:
     """The ids of the episodes in `folder` that need no further attempt. Raises UsageError if it is
     damaged."""
     try:
-        return find_settled(folder, retry)
+        return find_settled(folder)
     except PartDamaged as error:
         raise UsageError(error.message) from None
 

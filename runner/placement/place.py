@@ -35,16 +35,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is resident for a while. `unloads`, then `loads`, happen at its start.
+    """What is resident for a while. `loads` happen at its start, after what is not resident in it
+    was unloaded.
 
-    An engine that moves is in both. `works` are positions in what `place` was given.
+    An engine that moves is in `loads` too. `works` are positions in what `place` was given.
     """
 
     phase: Phase
     engines: frozenset[str]
     works: tuple[int, ...]
     loads: tuple[str, ...]
-    unloads: tuple[str, ...]
     allocations: tuple[Allocation, ...]
 
 
@@ -84,7 +84,7 @@ def place(engines: Sequence[Engine], nodes: Sequence[Node], works: Sequence[Work
 
     stages: list[Stage] = []
     waiting = {i: needed for i, needed in enumerate(sets) if i not in misfits}
-    resident, since = Engines(), dict[int, int]()
+    since: dict[int, int] = {}
     for step in steps:
         phase, now = get_args(Phase)[step.phase], held(step.grid)
         served = [i for i, e in waiting.items() if works[i].phase == phase and e <= now]
@@ -97,11 +97,9 @@ def place(engines: Sequence[Engine], nodes: Sequence[Node], works: Sequence[Work
                 engines=frozenset(engines[e].key for e in now),
                 works=tuple(served),
                 loads=tuple(engines[e].key for e in sorted(step.loads)),
-                unloads=tuple(engines[e].key for e in sorted(resident - (now - step.loads))),
                 allocations=tuple(cluster.allocations(step.grid, since)),
             )
         )
-        resident = now
     return Placement(tuple(stages), misfits, sum(len(step.loads) for step in steps))
 
 
@@ -166,11 +164,11 @@ class _Step(NamedTuple):
     loads: Engines
 
 
-Order = Callable[[Engines, Sequence[Engines]], Engines]
+_Order = Callable[[Cluster], Callable[[Engines, Sequence[Engines]], Engines]]
 """Which engines are wanted next, given those that are resident and the works that wait."""
 
 
-def _plan(cluster: Cluster, phases: Sequence[Sequence[Engines]], order: type) -> list[_Step]:
+def _plan(cluster: Cluster, phases: Sequence[Sequence[Engines]], order: _Order) -> list[_Step]:
     """Serves the works phase after phase."""
     steps: list[_Step] = []
     grid = cluster.empty

@@ -106,11 +106,10 @@ def make_package(loaded: LoadedSweep, overrides: Sequence[str]) -> Package:
     package.content |= _distribution()
     package.revision, package.dirty = revision_of(ROOT)
     _add_sweep(package, loaded, [Path(each) for each in overrides if is_file(each)])
-    here = Path.cwd()
     for prompts in _prompt_folders(loaded):
         _add_prompts(package, prompts, loaded)
     for module in _outside_modules(loaded):
-        _add_module(package, module, here)
+        _add_module(package, module)
     check_contents(package.content, loaded.header.run.env_from)
     return package
 
@@ -146,7 +145,7 @@ def _add_prompts(package: Package, prompts: str, loaded: LoadedSweep) -> None:
     package.add(Path.cwd(), [path.as_posix()])
 
 
-def _add_module(package: Package, name: str, here: Path) -> None:
+def _add_module(package: Package, name: str) -> None:
     """Adds a package of plug-ins, unless the nodes are to have it installed."""
     spec = _spec_of(name)
     if spec is None:

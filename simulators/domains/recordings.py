@@ -23,7 +23,7 @@ from agents.core.plugins import Options, operational
 from agents.core.replay import RecordedCase
 from simulators.core.cases import Case, Domain, RecordedAnswers, Split
 from simulators.core.judge import RecordedDialogue
-from simulators.core.recordings import RECORDINGS, Label
+from simulators.core.recordings import RECORDINGS, Label, Reader
 from simulators.core.recordings import Recordings as Found
 from simulators.domains.core.files import short
 
@@ -113,7 +113,8 @@ class Recordings(Domain):
     @cached_property
     def _loaded(self) -> _Loaded:
         path = self.options.path
-        found: Found = plugins.load(RECORDINGS, self.options.reader, "reader")(path)
+        read: Reader = plugins.load(RECORDINGS, self.options.reader, "reader")
+        found = read(path)
         played = {name: d for name, d in found.dialogues.items() if d.turns}
         if not played:
             raise DataError(f"{path}: no dialogue has a reply of the recommender")

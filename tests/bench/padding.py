@@ -6,8 +6,6 @@ from typing import Annotated
 
 from agents.core.steps import ReplyModel, text
 
-CHARACTERS = 2000
-
 
 class Words(ReplyModel):
     words: Annotated[str, text(64, "what you say")]

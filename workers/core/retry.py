@@ -1,8 +1,8 @@
 """The only code that retries calls (with tenacity), and only for transient errors.
 
 If a server names the time of the next attempt (`EngineOverloaded.retry_after`), the call waits for
-it without using up a retry. The total wait is bounded (`Throttle.most`), so the number of requests
-per call is at most `most_requests`.
+it without using up a retry. The total wait is bounded (`Throttle.most`) and each wait has a minimum,
+so the number of requests per call is bounded too.
 """
 
 from __future__ import annotations
@@ -90,16 +90,6 @@ class Throttle:
             f"{error.message} (no call was answered in {waited:,.0f} s of waiting as the server "
             "asks)"
         )
-
-
-def most_requests(transient: int, max_wait: float) -> int:
-    """The maximum number of requests for one call: its attempts, and those after
-    requested waits."""
-    waits, waited = 0, min(_FIRST_FLOOR, _LAST_FLOOR)
-    while waited <= max_wait:
-        waits += 1
-        waited += min(_FIRST_FLOOR * 2**waits, _LAST_FLOOR)
-    return 1 + transient + waits
 
 
 def is_transient(error: BaseException) -> bool:

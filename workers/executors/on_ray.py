@@ -217,7 +217,7 @@ class RayWorker:
     @staticmethod
     async def _get(call: Callable[[], Any]) -> Any:
         try:
-            return await _reached(call, _UNREACHED_SECONDS)
+            return await _reached(call)
         except RayTaskError as error:
             # Raised as the pool's own error, because the driver distinguishes errors by class.
             if isinstance(error.cause, CrsweepError):
@@ -241,12 +241,12 @@ async def _address_of(owner: Any) -> Address:
         raise OSError(f"its actor does not answer: {error!r}") from error
 
 
-async def _reached(call: Callable[[], Any], seconds: float) -> Any:
-    """An actor's answer, asked for again while a network failure hides it.
+async def _reached(call: Callable[[], Any]) -> Any:
+    """An actor's answer, asked for again for `_UNREACHED_SECONDS` while a network failure hides it.
 
     The actor may have received the call anyway.
     """
-    until = time.monotonic() + seconds
+    until = time.monotonic() + _UNREACHED_SECONDS
     while True:
         try:
             return await call()
@@ -360,7 +360,7 @@ def _fit_steps(task: FitSpec, state: Content | None, gpu: bool) -> Iterator[Prog
 async def _or_lost(call: Callable[[], Any]) -> Any:
     """An actor's answer; ReplicaLost if it cannot answer. The caller limits the time."""
     try:
-        return await _reached(call, _UNREACHED_SECONDS)
+        return await _reached(call)
     except RayTaskError as error:
         raise ReplicaLost(f"a fault in the replica: {error.cause!r}") from error
     except RayError as error:

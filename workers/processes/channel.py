@@ -15,15 +15,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import io
-import logging
 import pickle
 import secrets
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, cast
-
-log = logging.getLogger(__name__)
 
 _LENGTH = 4  # bytes that say how long a frame is
 _FIRST_GATHERED = 16  # messages of the first frame of a turn; each further one takes twice as many

@@ -27,12 +27,12 @@ def returns(rewards: Sequence[float | None], gamma: float) -> list[float]:
     return found[::-1]
 
 
-def whitened(values: Sequence[Sequence[float]], epsilon: float = 1e-8) -> list[list[float]]:
+def whitened(values: Sequence[Sequence[float]]) -> list[list[float]]:
     """With mean 0 and standard deviation 1 over all turns of an update, as the released code has
     returns."""
     every = torch.tensor([value for row in values for value in row], dtype=torch.float64)
     mean, spread = every.mean().item(), every.std(correction=0).item()
-    return [[(value - mean) / (spread + epsilon) for value in row] for row in values]
+    return [[(value - mean) / (spread + 1e-8) for value in row] for row in values]
 
 
 def of_dialogue(

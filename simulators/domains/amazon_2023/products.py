@@ -13,9 +13,9 @@ from simulators.domains.amazon_2023.data import BuyerData
 from simulators.domains.core.amazon_reviews_2023 import (
     LONGEST_VALUE,
     described,
+    description_in,
     noun_of,
     price_of,
-    sentences,
 )
 from simulators.domains.core.fields import cut, distinct, name_in, text_in, texts_in
 from simulators.domains.core.files import Records
@@ -103,7 +103,7 @@ def product_of(line: bytes) -> Product | None:
     path = tuple(cut(name, LONGEST_VALUE) for name in texts_in(record, "categories"))
     found = {
         "title": text_in(record, "title"),
-        "description": sentences(record, "description"),
+        "description": description_in(record),
         "category": path if len(path) > 1 else (),
         "features": texts_in(record, "features"),
         "price": price_of(record.get("price")),

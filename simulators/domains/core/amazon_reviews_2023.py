@@ -45,15 +45,16 @@ def noun_of(category: str) -> str:
 
 def described(record: Mapping[str, Any]) -> str:
     """Description and features of a product as one text, cut at `_LONGEST_DESCRIPTION`."""
-    description, features = sentences(record, "description"), texts_in(record, "features")
+    description, features = description_in(record), texts_in(record, "features")
     parts = [description, *([f"Features: {'; '.join(features)}"] if features else [])]
     return cut(" ".join(part for part in parts if part), _LONGEST_DESCRIPTION)
 
 
-def sentences(record: Mapping[str, Any], key: str) -> str:
-    """A text, or a list of texts as one."""
-    value = record.get(key)
-    return text_in(record, key) if isinstance(value, str) else " ".join(texts_in(record, key))
+def description_in(record: Mapping[str, Any]) -> str:
+    """The description of a product, which is a text or a list of texts."""
+    if isinstance(record.get("description"), str):
+        return text_in(record, "description")
+    return " ".join(texts_in(record, "description"))
 
 
 def price_of(value: Any) -> float | None:

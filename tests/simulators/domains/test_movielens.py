@@ -24,10 +24,6 @@ def history(user: int, *items: int, rating: int = 5) -> list[Rating]:
     return [Rating(user, item, rating, START + place) for place, item in enumerate(items)]
 
 
-def titles(items) -> list[str]:
-    return [item.title for item in items]
-
-
 @pytest.fixture
 def ml100k(tmp_path):
     return write_ml100k(tmp_path / "ml-100k")

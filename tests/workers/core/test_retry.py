@@ -14,9 +14,10 @@ from agents.core.errors import (
 )
 from tests import virtual_time
 from workers.core import retry
-from workers.core.retry import Throttle, most_requests, retrying
+from workers.core.retry import Throttle, retrying
 
 MOST = 600.0
+MOST_REQUESTS = 35  # the first, 6 after waits of 0.5 to 16 s, and 28 after waits of 20 s
 
 
 def timed(main):
@@ -130,7 +131,7 @@ def test_waiting_ends_where_no_call_is_answered(asked, transient):
 
     _, seconds = timed(ask())
     assert seconds <= MOST * (1 + retry._SPREAD)
-    assert requests <= most_requests(transient, MOST) == 35 + transient
+    assert requests <= MOST_REQUESTS + transient
 
 
 def test_a_server_that_answers_others_is_overloaded_and_not_unavailable(monkeypatch):
@@ -149,14 +150,7 @@ def test_a_server_that_answers_others_is_overloaded_and_not_unavailable(monkeypa
         assert caught.value.retries == requests - 1
 
     virtual_time.run(ask())
-    assert requests <= most_requests(2, MOST)
-
-
-def test_the_most_requests_of_a_call_are_known():
-    assert most_requests(5, 0) == 6
-    assert most_requests(5, 0.5) == 7
-    assert most_requests(5, 1.5) == 8
-    assert most_requests(5, MOST) == 40
+    assert requests <= MOST_REQUESTS + 2
 
 
 def test_a_pause_holds_all_calls_until_it_is_over_and_can_be_prolonged():

@@ -234,7 +234,7 @@ class OpenAIBackend(Backend):
             words = f"redirects to {headers.get('location')}, which is not followed; {words}"
         message = self._plain(f"{self._url}{path}: HTTP {status}: {words}")
         if status in (404, 405):
-            message += self._hint(path)
+            message += self._hint()
         error = refusals.refusal_of(said, message)
         if type(error) is EngineRefused and path == _CHAT:
             error = EngineRefused(message + hint_of(said, self._options))
@@ -256,9 +256,9 @@ class OpenAIBackend(Backend):
             status = code if isinstance(code, int) and 400 <= code < 600 else 200
             return self._refusal(path, status, json.dumps({"error": error.error}).encode(), headers)
         said = body[:4096].decode(errors="replace")
-        return EngineDead(self._plain(f"{self._url}{path}: {error.why}: {said}") + self._hint(path))
+        return EngineDead(self._plain(f"{self._url}{path}: {error.why}: {said}") + self._hint())
 
-    def _hint(self, path: str) -> str:
+    def _hint(self) -> str:
         """What is probably wrong with an address that does not answer as expected."""
         if is_versioned(self._url):
             return ""

@@ -14,9 +14,9 @@ from agents.core.prompts import PromptFolder
 from tests import virtual_time
 from tests.workers.backends.calls import STEP, call
 from tests.workers.backends.openai.in_process import Sent, bound
-from workers.core.retry import most_requests
 
 MOST_WAIT, TRANSIENT = 4.0, 1
+MOST_REQUESTS = 1 + TRANSIENT + 3  # waits of 0.5, 1 and 2 s
 
 odd = st.sampled_from(
     [None, "", "stop", "length", "error", -1, 2147483647, 4294967295, 10.5, "20", True, [], {},
@@ -122,7 +122,7 @@ def test_any_answer_is_a_completion_or_an_error_of_ours(script, guided):
         for count in (found.input_tokens, found.output_tokens, found.thinking_tokens):
             assert count is None or (type(count) is int and 0 <= count <= MOST_TOKENS)
         assert found.retries == server.requests - 1
-    assert server.requests <= most_requests(TRANSIENT, MOST_WAIT) == 5 + TRANSIENT - 1
+    assert server.requests <= MOST_REQUESTS
 
 
 @settings(max_examples=30)
@@ -145,7 +145,7 @@ def test_any_answer_to_a_step_is_a_reply_or_has_a_blame(tmp_path_factory, script
     except CrsweepError as error:
         assert error.blame in get_args(Blame)
     assert 1 <= len(journal.records) <= 3
-    assert server.requests <= len(journal.records) * most_requests(TRANSIENT, MOST_WAIT)
+    assert server.requests <= len(journal.records) * MOST_REQUESTS
 
 
 @settings(max_examples=30)
@@ -164,7 +164,7 @@ def test_any_answer_to_an_embedding_is_vectors_or_an_error_of_ours(script):
         assert virtual_time.run(ask()).vectors.shape[0] == 2
     except CrsweepError as error:
         assert error.blame in (None, "infrastructure")
-    assert server.requests <= most_requests(TRANSIENT, MOST_WAIT)
+    assert server.requests <= MOST_REQUESTS
 
 
 def test_calls_at_once_wait_for_one_pause_and_are_all_answered():

@@ -28,9 +28,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Nothing resolved yet, and a cache folder of the test's own."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    weights.forget()
+    weights._known.clear()
     yield folder
-    weights.forget()
+    weights._known.clear()
 
 
 @pytest.fixture

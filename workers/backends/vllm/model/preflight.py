@@ -7,7 +7,6 @@ weights tell enough.
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +19,6 @@ from agents.core.errors import UsageError
 from workers.backends.vllm.model.memory import PromptLengths, is_encoder, memory_line, reason_of
 from workers.backends.vllm.model.options import VLLMOptions
 from workers.backends.vllm.model.reply_length import longest_reply
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Messages = Sequence[Mapping[str, str]]

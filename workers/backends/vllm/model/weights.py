@@ -117,12 +117,6 @@ def take(found: Known) -> None:
         _known.update(found)
 
 
-def forget() -> None:
-    """Drops what this process has resolved (for tests)."""
-    with _lock:
-        _known.clear()
-
-
 def _local(model: str, folder: Path, revision: str, tokenizer_only: bool) -> Resolved:
     if not folder.is_dir():
         raise UsageError(f"model {model!r} is a file: a folder with config.json is needed")

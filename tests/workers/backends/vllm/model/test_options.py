@@ -357,7 +357,7 @@ def test_other_weights_in_the_same_place_are_another_engine(folder):
     before = options(folder).engine_key()
     (folder / "config.json").write_text('{"other": 1}')
     os.utime(folder / "config.json", (1, 1))
-    weights.forget()
+    weights._known.clear()
     assert options(folder).engine_key() != before
 
 

@@ -37,7 +37,7 @@ def settle(path: Path) -> None:
 
 
 def version(path: Path) -> str:
-    weights.forget()
+    weights._known.clear()
     return resolve(str(path)).version
 
 
@@ -149,7 +149,7 @@ def test_another_processes_answer_is_taken(no_hub):
     remember_ref(no_hub, "main", COMMIT)
     found = resolve(MODEL)
     heard = weights.known()
-    weights.forget()
+    weights._known.clear()
     remember_ref(no_hub, "main", "f" * 40)  # the branch has moved meanwhile
     weights.take(heard)
     assert resolve(MODEL) == found
@@ -179,7 +179,7 @@ def test_a_commit_needs_no_network(no_hub):
     assert found.revision == COMMIT
     snapshot = no_hub / "models--meta-llama--Llama-3.1-8B-Instruct" / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
-    weights.forget()
+    weights._known.clear()
     assert resolve(MODEL, COMMIT).path == snapshot
 
 
@@ -195,7 +195,7 @@ def test_offline_the_cache_knows_the_branch(no_hub):
     remember_ref(no_hub, "main", COMMIT + "\n")
     assert resolve(MODEL).version == COMMIT
     remember_ref(no_hub, "main", "broken")
-    weights.forget()
+    weights._known.clear()
     with pytest.raises(UsageError, match="the Hub's commit of 'main' is unknown"):
         resolve(MODEL)
 
