@@ -49,6 +49,12 @@ class Plan:
     def episodes(self) -> int:
         return sum(len(c.seeds) * len(self.sources[c.source]) for c in self.cells)
 
+    @property
+    def backends(self) -> list[str]:
+        """Those that the cells' models use, each once, in the order of the cells."""
+        used = [cell.config.models[name].backend for cell in self.cells for name in cell.models]
+        return list(dict.fromkeys(used))
+
     @cached_property
     def axes(self) -> tuple[str, ...]:
         """The grid's axes without the seeds, in the order of the file."""
@@ -103,15 +109,13 @@ class Plan:
         of_name = {one.domain.dataset for one in self.sources if one.domain_ref.name == name}
         return f"{name} ({dataset})" if dataset and len(of_name) > 1 else name
 
-    def episode_tasks(
-        self, done: Container[str] = (), cells: Container[int] | None = None
-    ) -> Iterator[Task]:
+    def episode_tasks(self, done: Container[str] = ()) -> Iterator[Task]:
         """A task for every episode whose id is not in `done`, block by block.
 
-        Those of streams come last, without their memory. With `cells`, only of those.
+        Those of streams come last, without their memory.
         """
-        yield from self.single_tasks(done, cells)
-        for chain in self.chains(cells):
+        yield from self.single_tasks(done)
+        for chain in self.chains():
             for batch in chain.batches:
                 for episode, case_id in batch:
                     if episode not in done:
@@ -130,7 +134,7 @@ class Plan:
     def single_tasks(
         self, done: Container[str] = (), cells: Container[int] | None = None
     ) -> Iterator[Task]:
-        """The same without streams."""
+        """The same without streams, of all cells or of some."""
         chosen = [
             (index, cell)
             for index, cell in enumerate(self.cells)

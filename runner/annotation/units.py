@@ -33,6 +33,7 @@ from simulators.core.judge import (
     RecordedDialogue,
     Stage,
     Subject,
+    items_of_both,
 )
 from sweeps import identity
 from sweeps.judgements import StoredDialogue
@@ -187,7 +188,7 @@ class Chooser:
         one, two = self._recorded(first), self._recorded(second)
         if stored is None:
             sides = [one.messages(), two.messages()]
-            before, facts = [], _distinct(one.last_shown, two.last_shown)
+            before, facts = [], items_of_both(one.last_shown, two.last_shown)
             columns |= {"prefix": None, "turn": None, "other_reply": None}
         else:
             owner = one if stored["prefix"] == "a" else two
@@ -195,7 +196,7 @@ class Chooser:
             made = self._made(stored["other_reply"], first.cell)
             sides = [[own], [made]] if stored["prefix"] == "a" else [[made], [own]]
             before = owner.before(stored["turn"])
-            facts = _distinct(own.shown, made.shown)
+            facts = items_of_both(own.shown, made.shown)
             columns |= stored
         columns["item"] = None
         swapped = bool(identity.number(f"{identity.digest(columns)}\0side", self._key) % 2)
@@ -321,12 +322,6 @@ def _subject_unit(
 
 def _any(column: str) -> str:
     return f"any_value({column})"
-
-
-def _distinct(*lists: Sequence[Item]) -> list[Item]:
-    """Each item once, sorted by title so that the order favours neither side."""
-    items = {item.id: item for shown in lists for item in shown}
-    return sorted(items.values(), key=lambda item: (item.title, item.id))
 
 
 def questions_of(judge: PlannedJudge) -> list[Question]:

@@ -18,12 +18,12 @@ from rich.table import Table
 from agents.core.errors import UsageError
 from analysis.tables import sheets
 from runner.core.formatting import many
-from runner.driver.environment import environment_of, library_versions
+from runner.driver.environment import environment_of
 from runner.placement.elastic import main_type, unused_types
 from sweeps.load import load
 from sweeps.plan import Plan
 from workers.backends.core.backend import ClusterNode
-from workers.core.code import code_digest
+from workers.core.code import code_digest, library_versions
 
 if TYPE_CHECKING:
     from workers.executors.nodes import NodeFacts, NodeQuestion
@@ -104,7 +104,7 @@ def examine_cluster(plan: Plan, nodes: Sequence[str], console: Console) -> str:
     question = node_question(plan)
     found = examine_nodes(question, environment_of(plan), nodes)
     here = facts_here(question)
-    needed = [name for name in EXACT if name == "ray" or _uses_vllm(plan)]
+    needed = [name for name in EXACT if name == "ray" or "vllm" in plan.backends]
     problems = [list(problems_of(facts, here, needed)) for facts in found]
     table = Table("node", "Python", "crsweep", *needed, "CPUs", "GPUs", "data", "out", "problems",
                   box=None, pad_edge=False)  # fmt: skip
@@ -164,12 +164,6 @@ def problems_of(facts: NodeFacts, driver: NodeFacts, needed: Sequence[str]) -> I
             yield has if has.startswith("cannot") else "the data set differs from the driver's"
     if facts.out:
         yield f"out: {facts.out}"
-
-
-def _uses_vllm(plan: Plan) -> bool:
-    return any(
-        cell.config.models[name].backend == "vllm" for cell in plan.cells for name in cell.models
-    )
 
 
 def _summed(gpus: Sequence[str]) -> str:

@@ -32,7 +32,6 @@ from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
 from runner.core.formatting import duration, many
 from runner.core.locations import check_packages, free_calls, store_of
-from runner.driver.environment import library_versions
 from runner.driver.executors import Executor
 from runner.driver.loops import Aside, Loops
 from runner.driver.progress import PreparingDisplay
@@ -42,6 +41,7 @@ from sweeps.plan import Plan
 from sweeps.tasks import Outcome, Task
 from workers.artifacts.fits import FitLost, FitSpec
 from workers.artifacts.store import About, ArtifactDamaged, Prepared, Stored
+from workers.core.code import library_versions
 from workers.results.bundles import artifacts_used
 
 _LIBRARIES = ("crsweep", "numpy", "torch")
@@ -57,7 +57,7 @@ class Preparation:
     def __init__(
         self, plan: Plan, keys: Sequence[str], console: Console, *, accept: bool = False
     ) -> None:
-        self._plan, self._console, self._accept = plan, console, accept
+        self._plan, self._console = plan, console
         self._wanted = plan.loaded.header.artifacts
         self._store = store_of(self._wanted)
         self._artifacts: dict[str, Artifact] = {}

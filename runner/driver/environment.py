@@ -4,9 +4,8 @@ nodes."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 from sweeps.origins import Origins
@@ -53,15 +52,6 @@ def hardware() -> dict[str, str | int]:
         found["memory_gib"] = round(
             os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
         )
-    return found
-
-
-def library_versions(packages: Iterable[str]) -> dict[str, str]:
-    """The installed versions of those packages."""
-    found = {}
-    for name in packages:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
     return found
 
 

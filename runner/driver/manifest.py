@@ -17,7 +17,7 @@ from agents.policies.core.network import POLICIES
 from agents.policies.core.recipes import PolicyRecipe
 from agents.recommenders.core import RECOMMENDERS, Fit
 from runner.core.sent import sent_package
-from runner.driver.environment import hardware, library_versions
+from runner.driver.environment import hardware
 from simulators.core.critic import CRITICS
 from simulators.core.judge import JUDGES
 from sweeps import manifest as manifests
@@ -40,6 +40,7 @@ from sweeps.storage.folder import Folder
 from sweeps.storage.records import READABLE, SCHEMA_VERSION, SCHEMAS
 from workers.backends.vllm.model.arguments import installed_version
 from workers.cache import journal
+from workers.core.code import library_versions
 from workers.models import BACKENDS
 from workers.results.bundles import write_part
 
@@ -90,7 +91,7 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
     if manifest is None or accept or manifest.recipe != RECIPE:
         return
     then, now = manifest.versions.get("vllm"), installed_version()
-    if then and now and then != now and _uses_vllm(plan):
+    if then and now and then != now and "vllm" in plan.backends:
         raise UsageError(
             f"this folder was written with vllm {then}, but {now} is installed: the same seeds may "
             "give other replies. Pass --accept-source-change to continue with it"
@@ -322,24 +323,15 @@ def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:
 
 def _watermark(plan: Plan) -> list[str]:
     """The backends in use that are not language models."""
-    used = dict.fromkeys(
-        cell.config.models[name].backend for cell in plan.cells for name in cell.models
-    )
-    return [name for name in used if plugins.load(BACKENDS, name, "backend").watermark]
+    return [name for name in plan.backends if plugins.load(BACKENDS, name, "backend").watermark]
 
 
 def _versions(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
-    if _uses_vllm(plan):
+    if "vllm" in plan.backends:
         found["vllm"] = installed_version() or "not installed"
     installed = library_versions(_LIBRARIES)
     return {**found, **{name: installed.get(name, "not installed") for name in _LIBRARIES}}
-
-
-def _uses_vllm(plan: Plan) -> bool:
-    return any(
-        cell.config.models[name].backend == "vllm" for cell in plan.cells for name in cell.models
-    )
 
 
 def _git_state() -> tuple[str | None, bool | None]:

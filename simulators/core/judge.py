@@ -333,6 +333,12 @@ def check_same_context(first: RecordedDialogue, second: RecordedDialogue) -> Non
         raise ValueError("the two replies of a pair do not continue the same dialogue")
 
 
+def items_of_both(one: Sequence[Item], other: Sequence[Item]) -> list[Item]:
+    """Each item once, sorted by title so that the order favours neither side of a pair."""
+    items = {item.id: item for item in (*one, *other)}
+    return sorted(items.values(), key=lambda item: (item.title, item.id))
+
+
 async def verdicts_of(
     reply: Awaitable[R],
     subject: Subject,

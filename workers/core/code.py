@@ -1,11 +1,15 @@
-"""The code of crsweep and its digest, which must be the same in all processes of a sweep."""
+"""The code of crsweep and its digest, which must be the same in all processes of a sweep; and the
+versions of libraries.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 PACKAGES = ("agents", "simulators", "sweeps", "workers", "analysis", "runner")
@@ -27,6 +31,15 @@ def code_digest(root: Path = ROOT) -> str:
         found.update(f"{name}\0{len(content)}\0".encode())
         found.update(content)
     return found.hexdigest()
+
+
+def library_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The installed versions of those packages."""
+    found = {}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _files(root: Path) -> Iterator[tuple[str, Path]]:

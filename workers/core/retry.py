@@ -1,8 +1,8 @@
 """The only code that retries calls (with tenacity), and only for transient errors.
 
 If a server names the time of the next attempt (`EngineOverloaded.retry_after`), the call waits for
-it without using up a retry. The total wait is bounded (`Throttle.most`) and each wait has a minimum,
-so the number of requests per call is bounded too.
+it without using up a retry. The total wait is bounded (`Throttle.most`) and each wait has a minimum
+length, so the number of requests per call is bounded too.
 """
 
 from __future__ import annotations

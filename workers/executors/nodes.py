@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from typing import Any
 
 import ray
@@ -25,7 +24,7 @@ from sweeps.schema import PluginRef
 from sweeps.sources import make_domain
 from sweeps.storage import folder as folders
 from sweeps.storage.folder import Folder
-from workers.core.code import code_digest
+from workers.core.code import code_digest, library_versions
 from workers.core.environment import Environment
 
 _ANSWER_SECONDS = 300.0  # to start a process, load libraries and read the data
@@ -77,7 +76,7 @@ def facts_here(question: NodeQuestion) -> NodeFacts:
         host=socket.gethostname(),
         python=platform.python_version(),
         code=code_digest(),
-        versions=_versions(question.packages),
+        versions=library_versions(question.packages),
         gpus=_gpus(),
         cpus=os.cpu_count() or 1,
         data=tuple(_fingerprint(ref) for ref in question.domains),
@@ -151,14 +150,6 @@ def _fingerprint(ref: PluginRef) -> str:
         return make_domain(ref, Origins()).fingerprint()
     except CrsweepError as error:
         return f"cannot be read: {error.message}"
-
-
-def _versions(packages: Iterable[str]) -> dict[str, str]:
-    found = {}
-    for name in packages:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def _gpus() -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agents.core.ask import Ask
-from agents.core.items import Item
 from agents.core.steps import Step
 from simulators.core.judge import (
     Dimension,
@@ -26,6 +25,7 @@ from simulators.core.judge import (
     Subject,
     Verdict,
     check_same_context,
+    items_of_both,
     verdicts_of,
 )
 
@@ -81,7 +81,7 @@ class Pairwise(PairJudge):
         last_a, last_b = a.turns[-1], b.turns[-1]
         return _REPLIES, {
             "conversation": a.before(last_a.number, self.options.history_turns),
-            "items": _distinct(last_a.shown, last_b.shown),
+            "items": items_of_both(last_a.shown, last_b.shown),
             "a": [last_a.reply],
             "b": [last_b.reply],
         }
@@ -91,13 +91,7 @@ class Pairwise(PairJudge):
     ) -> tuple[Step[_Choices], dict[str, Any]]:
         latest = self.options.history_turns
         return _DIALOGUES, {
-            "items": _distinct(a.last_shown, b.last_shown),
+            "items": items_of_both(a.last_shown, b.last_shown),
             "a": a.messages(latest),
             "b": b.messages(latest),
         }
-
-
-def _distinct(*lists: tuple[Item, ...]) -> list[Item]:
-    """Each item once, by title: the order of the facts must not favour a side."""
-    items = {item.id: item for shown in lists for item in shown}
-    return sorted(items.values(), key=lambda item: (item.title, item.id))
