@@ -9,13 +9,12 @@ asked. What it cannot read counts as no answer.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 from agents.core.grounding import normalise
 from agents.core.items import Fact, Item
+from agents.core.one_per import OnePer
 from agents.multi_round.space import AttributeSpace, Question
 
 NO_PICK = "None of them."
@@ -102,11 +101,7 @@ class Reader:
     @staticmethod
     def of(space: AttributeSpace) -> Reader:
         """The one reader over `space` in this process."""
-        with _MAKING:
-            found = _READERS.get(space)
-            if found is None:
-                found = _READERS[space] = Reader(space)
-            return found
+        return _READERS.of(space)
 
     def read(self, text: str, asked: int | None) -> Understood:
         """What `text` says, as the answer to the question at `asked`, or to none.
@@ -160,5 +155,4 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-_READERS: WeakKeyDictionary[AttributeSpace, Reader] = WeakKeyDictionary()
-_MAKING = threading.Lock()
+_READERS = OnePer(Reader)

@@ -6,15 +6,14 @@ that means none of the catalogue's is counted, never guessed.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from agents.core.grounding import TitleIndex
 from agents.core.items import Catalogue, Item
+from agents.core.one_per import OnePer
 from agents.core.phrases import Phrases
 from agents.core.tables import Column, column_of
 from agents.recommenders.core import best
@@ -53,11 +52,7 @@ class AttributeSearch:
     @staticmethod
     def of(catalogue: Catalogue) -> AttributeSearch:
         """The one search over `catalogue` in this process."""
-        with _MAKING:
-            found = _SEARCHES.get(catalogue)
-            if found is None:
-                found = _SEARCHES[catalogue] = AttributeSearch(catalogue)
-            return found
+        return _SEARCHES.of(catalogue)
 
     def named_in(self, texts: Iterable[str]) -> tuple[str, ...]:
         """The attribute values that `texts` name word for word, each once, in order."""
@@ -100,5 +95,4 @@ class AttributeSearch:
         return mask
 
 
-_SEARCHES: WeakKeyDictionary[Catalogue, AttributeSearch] = WeakKeyDictionary()
-_MAKING = threading.Lock()
+_SEARCHES = OnePer(AttributeSearch)

@@ -7,15 +7,14 @@ are compared without case, punctuation and spaces.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from agents.core.items import Catalogue, Item
+from agents.core.one_per import OnePer
 
 Path = tuple[str, ...]
 
@@ -43,11 +42,7 @@ class CategoryTree:
     @staticmethod
     def of(catalogue: Catalogue) -> CategoryTree:
         """The one tree of `catalogue` in this process."""
-        with _MAKING:
-            found = _TREES.get(catalogue)
-            if found is None:
-                found = _TREES[catalogue] = CategoryTree(catalogue)
-            return found
+        return _TREES.of(catalogue)
 
     def resolve(self, names: Iterable[str]) -> Path:
         """The longest path of the tree that `names`, the widest first, spell.
@@ -106,5 +101,4 @@ def _folded(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-_TREES: WeakKeyDictionary[Catalogue, CategoryTree] = WeakKeyDictionary()
-_MAKING = threading.Lock()
+_TREES = OnePer(CategoryTree)

@@ -28,12 +28,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import duckdb
 import pyarrow as pa
 
 from agents.core.items import Catalogue, Item
+from agents.core.one_per import OnePer
 from agents.core.syntax_trees import nodes_of
 from agents.core.tables import CatalogueTable, Column, column_of
 
@@ -123,11 +123,7 @@ class CatalogueQuery:
     @staticmethod
     def of(catalogue: Catalogue) -> CatalogueQuery:
         """The one tool over `catalogue` in this process."""
-        with _MAKING:
-            found = _TOOLS.get(catalogue)
-            if found is None:
-                found = _TOOLS[catalogue] = CatalogueQuery(catalogue)
-            return found
+        return _TOOLS.of(catalogue)
 
     async def select(self, sql: str) -> tuple[str, ...] | QueryRefused:
         """Ids of the items that `sql` selects, each once, in the order of the result.
@@ -183,8 +179,7 @@ class CatalogueQuery:
             cursor.close()
 
 
-_TOOLS: WeakKeyDictionary[Catalogue, CatalogueQuery] = WeakKeyDictionary()
-_MAKING = threading.Lock()
+_TOOLS = OnePer(CatalogueQuery)
 
 
 def _why_not(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:

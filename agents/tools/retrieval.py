@@ -7,18 +7,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, Protocol
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from agents.core.artifacts import CallsRecipe, Content, Recipe
 from agents.core.ask import Ask
 from agents.core.items import Catalogue, Item
+from agents.core.one_per import OnePer
 from agents.tools.categories import path_of
 
 RetrieverName = Literal["lexical", "dense"]
@@ -83,11 +82,7 @@ class Lexical:
     @staticmethod
     def of(catalogue: Catalogue) -> Lexical:
         """The one index of `catalogue` in this process."""
-        with _MAKING:
-            found = _INDEXES.get(catalogue)
-            if found is None:
-                found = _INDEXES[catalogue] = Lexical(catalogue)
-            return found
+        return _INDEXES.of(catalogue)
 
     async def by_query(self, query: str, ask: Ask) -> np.ndarray:
         return self._scores(query)
@@ -161,5 +156,4 @@ class ItemVectors(CallsRecipe):
         return content.arrays["vectors"]
 
 
-_INDEXES: WeakKeyDictionary[Catalogue, Lexical] = WeakKeyDictionary()
-_MAKING = threading.Lock()
+_INDEXES = OnePer(Lexical)

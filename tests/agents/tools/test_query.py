@@ -301,10 +301,10 @@ def test_results_that_are_remembered_are_bounded(monkeypatch):
 def test_a_catalogue_has_one_tool_in_a_process_which_goes_with_it():
     catalogue = Catalogue([Item("1", "One")], noun="film")
     assert CatalogueQuery.of(catalogue) is CatalogueQuery.of(catalogue)
-    kept = len(query._TOOLS)
+    kept = len(query._TOOLS._made)
     del catalogue
     gc.collect()
-    assert len(query._TOOLS) == kept - 1
+    assert len(query._TOOLS._made) == kept - 1
 
 
 def test_the_schema_names_columns_types_and_example_values():

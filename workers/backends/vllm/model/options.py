@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from agents.core.paths import expand_users_in
-from agents.core.plugins import Options, operational, refuse_flags
+from agents.core.plugins import Options, operational
 from sweeps.identity import digest
 from workers.backends.vllm.model import arguments, weights
 from workers.backends.vllm.model.cpu import CpuDtype, cpu_dtype
@@ -36,18 +36,7 @@ GPU_SHARE = 0.9
 """The part of a GPU's memory, or of a replica's fraction of it, that vLLM may use."""
 
 
-class _Part(BaseModel):
-    """A part of the options: frozen, and no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_flags_for_numbers(cls, data: Any) -> Any:
-        return refuse_flags(cls, data)
-
-
-class VLLMSampling(_Part):
+class VLLMSampling(Options):
     """How tokens are drawn; a temperature of 0 takes the likeliest. The seed comes with each call.
 
     What a checkpoint's generation_config.json recommends is not used: what is not given here has
@@ -69,7 +58,7 @@ class VLLMSampling(_Part):
         return self.model_dump()
 
 
-class Thinking(_Part):
+class Thinking(Options):
     """The words between which a reasoning model thinks before it replies."""
 
     start: Annotated[str, Field(min_length=1)] = "<think>"

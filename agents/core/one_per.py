@@ -1,0 +1,29 @@
+"""What is made once for an object, and shared by all that need it in a process."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+Owner = TypeVar("Owner")
+Made = TypeVar("Made")
+
+
+class OnePer(Generic[Owner, Made]):
+    """What `make` makes of each object, made at its first use and kept as long as the object is.
+
+    Threads that need the same at once wait for the one that makes it.
+    """
+
+    def __init__(self, make: Callable[[Owner], Made]) -> None:
+        self._make = make
+        self._made: WeakKeyDictionary[Owner, Made] = WeakKeyDictionary()
+        self._making = threading.Lock()
+
+    def of(self, owner: Owner) -> Made:
+        with self._making:
+            if owner not in self._made:
+                self._made[owner] = self._make(owner)
+            return self._made[owner]
