@@ -127,9 +127,9 @@ def shares(
     """The shares of the values of `column` of `turns`, by turn, in dialogues that are done.
 
     With all users, or one group of them. With `parts`, by parts of each dialogue: turn i of n is in
-    part k of m if (k - 1)/m < i/n <= k/m, as in the metric `turn_share`.
+    part k of m if (k - 1)/m <= (i - 1/2)/n < k/m, as in the metric `turn_share`.
     """
-    at = "t.turn" if parts is None else f"CAST(ceil(t.turn * {parts} / e.turns) AS INTEGER)"
+    at = "t.turn" if parts is None else f"(2 * t.turn - 1) * {parts} // (2 * e.turns) + 1"
     among = ""
     if users:
         make_groups(results)

@@ -24,21 +24,44 @@ class Brief(NamedTuple):
 
 
 def brief(labels: Iterable[str]) -> Brief:
-    """Leaves out of `name(option=value, ...)` what all labels of that name have in common."""
+    """Leaves out of `name(option=value, ...)` what all labels of that name have in common, also
+    within an option that is a mapping in all of them."""
     read = {label: _parts(label) for label in dict.fromkeys(labels)}
     shared: dict[str, list[str]] = {}
     for name, options in read.values():
         known = shared.get(name)
         shared[name] = options if known is None else [o for o in known if o in options]
+    within = {name: _within([own for of, own in read.values() if of == name]) for name in shared}
     short = {}
     for label, (name, options) in read.items():
-        own = [option for option in options if option not in shared[name]]
+        cut = within[name].short
+        own = [cut.get(option, option) for option in options if option not in shared[name]]
         short[label] = f"{name}({', '.join(own)})" if own else name
     names: dict[str, list[str]] = {}
-    for name, options in shared.items():
+    for name in shared:
+        options = [*shared[name], *within[name].left_out]
         if options:
             names.setdefault(", ".join(options), []).append(name)
     return Brief(short, [f"{', '.join(of)} ({options})" for options, of in names.items()])
+
+
+def _within(labels: Sequence[Sequence[str]]) -> Brief:
+    """Options such as `planner=(stage=rl, lr=1)` without what all labels have within them."""
+    short: dict[str, str] = {}
+    left_out = []
+    for key in (option.partition("=")[0] for option in labels[0]):
+        start = f"{key}=("
+        found = [next((o for o in own if o.startswith(start)), "") for own in labels]
+        inner = {option: _parts(option.removeprefix(f"{key}="))[1] for option in found}
+        common = [part for part in inner[found[0]] if all(part in of for of in inner.values())]
+        cut = {
+            option: f"{start}{', '.join(part for part in parts if part not in common)})"
+            for option, parts in inner.items()
+        }
+        if common and 1 < len(cut) == len({*cut.values()} - {f"{start})"}):
+            short |= cut
+            left_out.append(f"{start}{', '.join(common)})")
+    return Brief(short, left_out)
 
 
 def with_short_labels(table: Table) -> Table:

@@ -82,7 +82,10 @@ def test_shares_are_of_the_dialogues_that_got_to_a_turn(tmp_path):
     assert (found.turns, found.counts) == ([1, 2], [2, 1])
     assert found.shares == {"recommend": [0.5, 1.0], "ask": [0.5, 0.0]}
     (halves,) = shares(results, "action", groups_of(results, None), parts=2)
-    assert (halves.turns, halves.counts) == ([1, 2], [1, 2])  # the only turn of u1 ends it
+    assert (halves.turns, halves.counts) == ([1, 2], [1, 2])  # the middle of u1's turn is 1/2
+    (thirds,) = shares(results, "action", groups_of(results, None), parts=3)
+    assert (thirds.turns, thirds.counts) == ([1, 2, 3], [1, 1, 1])
+    assert thirds.shares == {"recommend": [0.0, 1.0, 1.0], "ask": [1.0, 0.0, 0.0]}
     assert halves.shares == {"recommend": [0.0, 1.0], "ask": [1.0, 0.0]}
     with pytest.raises(UsageError, match="no turn has a value of strategy"):
         shares(results, "strategy", groups_of(results, None))

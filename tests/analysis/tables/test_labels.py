@@ -20,6 +20,20 @@ def test_what_all_labels_of_a_name_share_is_said_once():
     assert found.left_out == [f"macrec, af_irs ({TOOLS})"]
 
 
+def test_what_is_shared_within_a_mapping_is_said_once_too():
+    found = brief(
+        ["rso(planner=(stage=rl, sft=(lr=1)), a=2)", "rso(planner=(stage=sft, sft=(lr=1)), a=2)"]
+    )
+    assert list(found.short.values()) == ["rso(planner=(stage=rl))", "rso(planner=(stage=sft))"]
+    assert found.left_out == ["rso (a=2, planner=(sft=(lr=1)))"]
+    whole = (
+        ["rso(planner=(stage=rl))", "rso(planner=(stage=rl, x=1))"],
+        ["rso(p=(x=1))", "rso(p=1)"],
+    )
+    for labels in whole:
+        assert brief(labels) == ({label: label for label in labels}, [])
+
+
 def test_an_option_that_some_lack_or_have_otherwise_stays():
     found = brief(["react(max_thoughts=1, a=2)", "react(max_thoughts=2, a=2)", "react(a=2)"])
     assert list(found.short.values()) == ["react(max_thoughts=1)", "react(max_thoughts=2)", "react"]
