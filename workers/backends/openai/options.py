@@ -7,7 +7,7 @@ import re
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from agents.core.plugins import Options, operational
 
@@ -19,10 +19,8 @@ MOST_CONNECTIONS = 1000
 _CALLED = ("/chat/completions", "/completions", "/embeddings", "/models")
 
 
-class OpenAISampling(BaseModel):
+class OpenAISampling(Options):
     """Sampling options. `null` leaves a field out, for servers that refuse it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] | None = 1.0

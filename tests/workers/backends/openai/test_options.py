@@ -54,6 +54,7 @@ def test_a_secret_in_the_wrong_place_is_refused_unseen(wrong):
         ({"modle": "qwen"}, "did you mean 'model'"),
         ({"sampling": {"temprature": 1}}, "did you mean 'temperature'"),
         ({"sampling": {"top_p": 0}}, "sampling.top_p"),
+        ({"sampling": {"temperature": True}}, "booleans are not allowed here, found true"),
         ({"guided": "json_shema"}, "did you mean 'json_schema'"),
         ({"extra_body": {"seed": 1}}, "'seed' is set by other options"),
         ({"timeout": 0}, "timeout"),
