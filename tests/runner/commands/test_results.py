@@ -34,5 +34,5 @@ def test_a_comparison_notes_leaks_and_disagreements_too(tmp_path):
         console=console,
     )
     lines = printed(console).splitlines()
-    assert lines[0].startswith("sr@5: roles.agent strong - weak = +0.000")
+    assert any(line.startswith("sr@5: roles.agent strong - weak = +0.000") for line in lines)
     assert lines[-1] == ("weak: leaks in 1 of 12 dialogues (8%); 1 of 12 successes are not clean")
