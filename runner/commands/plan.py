@@ -28,7 +28,7 @@ from runner.rehearsal.dialogues import (
     asked_to_prepare,
     estimate,
 )
-from runner.rehearsal.judging import estimate_judges
+from runner.rehearsal.judging import JudgeEstimate, estimate_judges
 from runner.rehearsal.stand_ins import Spoken
 from sweeps import manifest as manifests
 from sweeps.plan import Plan
@@ -67,32 +67,18 @@ def show_plan(
             "rehearsed_dialogues": guess.rehearsed,
             "prepare": _rounded(preparing),
         }
-        data = {**_plan_data(plan, left), "estimate": expected, "caps": _caps_data(budget)}
-        data["artifacts"] = artifacts
-        data["judges"] = [
-            {
-                "judge": one.title,
-                "model": one.model,
-                "pairs" if one.pairs else "dialogues": one.subjects,
-                **_rounded(one.spoken),
-            }
-            for one in judges
-        ]
-        data["judging_placement"] = placement_data(stage)
-        print(json.dumps({**data, "placement": placement_data(engines)}, indent=1))
+        data = {
+            **_plan_data(plan, left),
+            "estimate": expected,
+            "caps": _caps_data(budget),
+            "artifacts": artifacts,
+            "judges": [_judge_data(one) for one in judges],
+            "judging_placement": placement_data(stage),
+            "placement": placement_data(engines),
+        }
+        print(json.dumps(data, indent=1))
         return
-    table = Table(*map(escape, plan.axes), "seeds", "cases", "domain", box=None, pad_edge=False)
-    for cell in plan.cells[:_CELLS_SHOWN]:
-        source = plan.sources[cell.source]
-        table.add_row(
-            *(escape(cell.axes[axis]) for axis in plan.axes),
-            str(len(cell.seeds)),
-            "pending" if source.is_pending else f"{len(source):,}",
-            escape(f"{source.domain_ref.name} {source.split}"),
-        )
-    sheets.print_whole(table, console)
-    if len(plan.cells) > _CELLS_SHOWN:
-        console.print(f"... and {len(plan.cells) - _CELLS_SHOWN:,} more cells (see --json)")
+    _print_cells(plan, console)
     console.print(
         f"{many(len(plan.cells), 'cell')}, {many(plan.episodes, 'episode')}: "
         f"{plan.episodes - left:,} done, {left:,} to run"
@@ -130,8 +116,32 @@ def show_plan(
         console.print(caps, markup=False, soft_wrap=True)
 
 
+def _print_cells(plan: Plan, console: Console) -> None:
+    table = Table(*map(escape, plan.axes), "seeds", "cases", "domain", box=None, pad_edge=False)
+    for cell in plan.cells[:_CELLS_SHOWN]:
+        source = plan.sources[cell.source]
+        table.add_row(
+            *(escape(cell.axes[axis]) for axis in plan.axes),
+            str(len(cell.seeds)),
+            "pending" if source.is_pending else f"{len(source):,}",
+            escape(f"{source.domain_ref.name} {source.split}"),
+        )
+    sheets.print_whole(table, console)
+    if len(plan.cells) > _CELLS_SHOWN:
+        console.print(f"... and {len(plan.cells) - _CELLS_SHOWN:,} more cells (see --json)")
+
+
 def _caps_data(budget: Budget) -> dict[str, dict[str, float]]:
     return {name: {"used": used, "cap": cap} for name, (used, cap) in budget.used().items()}
+
+
+def _judge_data(one: JudgeEstimate) -> dict[str, Any]:
+    return {
+        "judge": one.title,
+        "model": one.model,
+        "pairs" if one.pairs else "dialogues": one.subjects,
+        **_rounded(one.spoken),
+    }
 
 
 def _rounded(spoken: Spoken) -> dict[str, int]:
