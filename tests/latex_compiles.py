@@ -7,7 +7,7 @@ import subprocess
 
 from analysis.report.appendix import appendix
 from analysis.results import Results
-from analysis.statistics.turned import turned
+from analysis.statistics.defined_tables import sheet_for
 from analysis.tables import sheets
 from sweeps.schema import TableSpec
 from tests.analysis.report.test_appendix import sweep
@@ -33,7 +33,7 @@ def test_the_appendix_compiles(tmp_path):
 
 def test_a_table_with_marks_spanning_heads_and_hostile_text_compiles(tmp_path):
     spec = TableSpec(rows=["agent"], columns=["domain"], metrics=["sr@5"], ties="agent")
-    sheet = turned(results(tmp_path / "r"), spec)
+    sheet = sheet_for(results(tmp_path / "r"), spec)
     sheet.rows[0][0] = sheet.rows[0][0]._replace(text=r"\frac{a}_^&%$#~<>{} “é”")
     sheet.notes.append(r"a note with 50 % \end{tabular} & more_")
     compile_latex(tmp_path, PAGE % sheets.latex(sheet))

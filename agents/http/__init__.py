@@ -26,7 +26,7 @@ from agents.core.grounded_titles import GroundedTitles, Match, ground_mentions
 from agents.core.items import Item
 from agents.core.plugins import operational
 from agents.core.seeds import call_seed
-from agents.http.client import Server, ask_server
+from agents.http.client import AgentServer, ask_server
 from agents.http.protocol import NamedItem, request_of
 
 __all__ = ["Http"]
@@ -75,7 +75,7 @@ class Http(Agent):
                     "list it in run.env_from"
                 )
             headers["Authorization"] = f"Bearer {token}"
-        self._server = Server(options.url, options.timeout, options.most_bytes, headers)
+        self._server = AgentServer(options.url, options.timeout, options.most_bytes, headers)
         self._session = uuid.uuid4().hex  # a retried dialogue is another session
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:

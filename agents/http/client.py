@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from agents.core.errors import AgentError, EngineDead, EngineOverloaded
-from agents.http.protocol import Answer, BadAnswer, Refusal, answer_of
+from agents.http.protocol import Answer, BadAnswer, ErrorAnswer, answer_of
 
 
-class Server(NamedTuple):
+class AgentServer(NamedTuple):
     """Where a recommender listens, and how long and how much it may answer."""
 
     url: str
@@ -35,7 +35,7 @@ class Server(NamedTuple):
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-async def ask_server(server: Server, body: Mapping[str, Any]) -> Answer:
+async def ask_server(server: AgentServer, body: Mapping[str, Any]) -> Answer:
     """The recommender's turn. AgentError, EngineDead and EngineOverloaded name the server."""
     import httpx  # late: it is slow to import
 
@@ -54,7 +54,7 @@ async def ask_server(server: Server, body: Mapping[str, Any]) -> Answer:
     return _read(server, status, content)
 
 
-async def _posted(httpx: Any, server: Server, body: bytes) -> tuple[int, bytes]:
+async def _posted(httpx: Any, server: AgentServer, body: bytes) -> tuple[int, bytes]:
     """Status and body; AgentError once the body has more bytes than allowed."""
     # Nothing packed: a few bytes could unpack to any number.
     plain = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
@@ -75,7 +75,7 @@ async def _posted(httpx: Any, server: Server, body: bytes) -> tuple[int, bytes]:
         return answer.status_code, content
 
 
-def _read(server: Server, status: int, content: bytes) -> Answer:
+def _read(server: AgentServer, status: int, content: bytes) -> Answer:
     try:
         found = answer_of(content)
     except BadAnswer as error:
@@ -85,7 +85,7 @@ def _read(server: Server, status: int, content: bytes) -> Answer:
             raise EngineDead(f"{server.name}: HTTP {status}") from None
         shown = "" if status == 200 else f"HTTP {status}: "
         raise AgentError(f"{server.name}: {shown}{error}") from None
-    if isinstance(found, Refusal):
+    if isinstance(found, ErrorAnswer):
         kind = EngineDead if found.blame == "infrastructure" else AgentError
         raise kind(f"{server.name}: {found.error[:500]}")
     if status != 200:

@@ -16,7 +16,7 @@ from agents.core.ask import together
 from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import CrsweepError
 from agents.core.items import Item
-from agents.http.client import Server, ask_server
+from agents.http.client import AgentServer, ask_server
 from agents.http.protocol import Answer, request_of
 
 _ITEMS = tuple(Item(str(n), f"Example {n}") for n in range(3))
@@ -30,7 +30,7 @@ _OPENINGS = {
 }
 
 
-async def check(server: Server) -> list[str]:
+async def check(server: AgentServer) -> list[str]:
     """What is wrong with a server, in words; empty if nothing is."""
     found: list[str] = []
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or not arguments[0].startswith(("http://", "https://")):
         print("usage: python -m agents.http.conformance URL", file=sys.stderr)
         return 2
-    wrong = asyncio.run(check(Server(arguments[0], 60.0, 1_000_000)))
+    wrong = asyncio.run(check(AgentServer(arguments[0], 60.0, 1_000_000)))
     print("\n".join(wrong) if wrong else "conforms")
     return 1 if wrong else 0
 

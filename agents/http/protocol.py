@@ -49,7 +49,7 @@ class Answer(_Part):
     strategy: Annotated[str, Field(min_length=1, max_length=100)] | None = None
 
 
-class Refusal(_Part):
+class ErrorAnswer(_Part):
     """Why there is no turn, and whose fault it is."""
 
     error: Annotated[str, Field(max_length=20_000)]
@@ -78,7 +78,7 @@ def request_of(
     }
 
 
-def answer_of(body: bytes) -> Answer | Refusal:
+def answer_of(body: bytes) -> Answer | ErrorAnswer:
     """What a body says. BadAnswer where it is none."""
     try:
         found = json.loads(body)
@@ -86,7 +86,7 @@ def answer_of(body: bytes) -> Answer | Refusal:
         raise BadAnswer(f"expected a JSON object, found {_short(body)}") from None
     if not isinstance(found, dict):
         raise BadAnswer(f"expected a JSON object, found {_short(body)}")
-    kind = Refusal if "error" in found else Answer
+    kind = ErrorAnswer if "error" in found else Answer
     try:
         return kind.model_validate(found, strict=False)
     except ValidationError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.core.errors import UsageError
-from analysis.figures.data import Group, Point, points
+from analysis.figures.data import CellGroup, Point, points
 from analysis.metrics.core import MACRO, Metric
 from analysis.results import Results
 from analysis.tables.table import Table, Value, make_table
@@ -38,7 +38,7 @@ def write_records(results: Results, folder: Path, organization: str) -> int:
             "not exported as evaluations of one"
         )
     table = make_table(results, results.manifest.metrics)
-    groups = [Group("", [n]) for n in range(len(table.rows))]
+    groups = [CellGroup("", [n]) for n in range(len(table.rows))]
     spreads = [None if m.group == MACRO else points(results, m, groups) for m in table.metrics]
     written = 0
     for index, cell in enumerate(results.manifest.cells):

@@ -14,7 +14,7 @@ from analysis.metrics.core import Metric
 from analysis.results import Results
 from analysis.statistics.rates import rate_interval
 from analysis.statistics.scores import Scores, read_scores, values_of
-from analysis.tables.doubts import cell_names
+from analysis.tables.false_successes import cell_names
 from analysis.tables.labels import brief
 from analysis.tables.table import make_groups, metrics_of
 from sweeps.manifest import CellEntry
@@ -22,7 +22,7 @@ from sweeps.manifest import CellEntry
 MOST_GROUPS = 10
 
 
-class Group(NamedTuple):
+class CellGroup(NamedTuple):
     """Cells that are drawn as one, and what they are called."""
 
     label: str
@@ -54,17 +54,19 @@ class Shares(NamedTuple):
     shares: dict[str, list[float]]
 
 
-def groups_of(results: Results, axis: str | None) -> list[Group]:
+def groups_of(results: Results, axis: str | None) -> list[CellGroup]:
     """A group for each value of `axis`, or for each cell; UsageError if they are too many."""
     cells = results.manifest.cells
     if axis is None:
         names = cell_names(results)
-        found = [Group(name or results.manifest.name, [n]) for n, name in enumerate(names)]
+        found = [CellGroup(name or results.manifest.name, [n]) for n, name in enumerate(names)]
     else:
         values = values_of(results, axis)
         short = brief(values).short
         found = [
-            Group(short[value], [n for n, cell in enumerate(cells) if cell.axes.get(axis) == value])
+            CellGroup(
+                short[value], [n for n, cell in enumerate(cells) if cell.axes.get(axis) == value]
+            )
             for value in values
         ]
     if len(found) > MOST_GROUPS:
@@ -75,7 +77,7 @@ def groups_of(results: Results, axis: str | None) -> list[Group]:
     return found
 
 
-def group_named(groups: Sequence[Group], label: str) -> Group:
+def group_named(groups: Sequence[CellGroup], label: str) -> CellGroup:
     """The group of this label; UsageError with a near match."""
     for group in groups:
         if group.label == label:
@@ -85,7 +87,7 @@ def group_named(groups: Sequence[Group], label: str) -> Group:
 
 
 def points(
-    results: Results, metric: Metric, groups: Sequence[Group], base: Group | None = None
+    results: Results, metric: Metric, groups: Sequence[CellGroup], base: CellGroup | None = None
 ) -> list[Point]:
     """The mean of `metric` of each group, over complete blocks.
 
@@ -101,7 +103,7 @@ def points(
 
 
 def by_turn(
-    results: Results, name: str, groups: Sequence[Group], turns: int, users: str = ""
+    results: Results, name: str, groups: Sequence[CellGroup], turns: int, users: str = ""
 ) -> list[list[Point]]:
     """`name@1` to `name@turns` of each group, with all users or one group of them."""
     ending = f"[{users}]" if users else ""
@@ -120,7 +122,7 @@ def longest(results: Results) -> int:
 def shares(
     results: Results,
     column: str,
-    groups: Sequence[Group],
+    groups: Sequence[CellGroup],
     users: str = "",
     parts: int | None = None,
 ) -> list[Shares]:
@@ -285,7 +287,7 @@ def frontier(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
     return found
 
 
-def _point(scores: Scores, group: Group, most: float | None) -> Point:
+def _point(scores: Scores, group: CellGroup, most: float | None) -> Point:
     by_source: dict[str, list[int]] = {}
     for cell in group.cells:
         by_source.setdefault(scores.sources[cell], []).append(cell)
@@ -313,7 +315,7 @@ def _point(scores: Scores, group: Group, most: float | None) -> Point:
     return Point(mean, low, high, seeds, len(by_case))
 
 
-def _difference(scores: Scores, group: Group, base: Group) -> Point:
+def _difference(scores: Scores, group: CellGroup, base: CellGroup) -> Point:
     """Paired by case: of each source the means of both sides over seeds and cells."""
     parts = []
     for source in dict.fromkeys(scores.sources[cell] for cell in group.cells):

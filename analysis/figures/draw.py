@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.core.errors import UsageError
 from analysis.figures.data import (
-    Group,
+    CellGroup,
     Point,
     by_turn,
     curves,
@@ -91,7 +91,7 @@ def draw(results: Results, spec: FigureSpec) -> Drawing:
         return Drawing(figure, note, spec.width)
 
 
-def _turns(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+def _turns(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
     name = spec.metrics[0].partition("@")[0] if spec.metrics else "sr"
     turns = longest(results)
     users = _users(spec)
@@ -112,11 +112,11 @@ def _turns(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gro
     _legend(figure, panels[0])
 
 
-def _tradeoff(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+def _tradeoff(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
     _scatter(figure, results, spec.metrics or ["at_fail_plus_1", f"sr@{longest(results)}"], groups)
 
 
-def _cost(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+def _cost(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
     names = spec.metrics or ["tokens", f"sr@{longest(results)}"]
     axes, found = _scatter(figure, results, names, groups)
     costs, gains = ([p.mean for p in column] for column in found)
@@ -129,7 +129,7 @@ def _cost(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Grou
 
 
 def _scatter(
-    figure: Any, results: Results, names: Sequence[str], groups: Sequence[Group]
+    figure: Any, results: Results, names: Sequence[str], groups: Sequence[CellGroup]
 ) -> tuple[Any, list[list[Point]]]:
     if len(names) != 2:
         raise UsageError(f"this figure has two metrics, x and y; found {', '.join(names)}")
@@ -149,7 +149,7 @@ def _scatter(
     return axes, found
 
 
-def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
     names = spec.metrics or results.manifest.metrics
     if spec.by:
         names = [f"{name}[{each}]" for name in names for each in _users(spec)]
@@ -188,7 +188,7 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Grou
     _legend(figure, panels[0])
 
 
-def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
     shown = [(group, users) for users in _users(spec) for group in groups]
     if len(shown) > _PANELS:
         raise UsageError(
@@ -226,7 +226,7 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gr
     _legend(figure, panels[0])
 
 
-def _seeds(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+def _seeds(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
     metrics = metrics_of(results, spec.metrics[:1] or results.manifest.metrics[:1])
     column = points(results, metrics[0], groups)
     _need(column, metrics[0])
@@ -249,13 +249,15 @@ def _seeds(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Gro
     axes.margins(y=0.15)
 
 
-def _sensitivity(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Group]) -> None:
+def _sensitivity(
+    figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]
+) -> None:
     metric = metrics_of(results, spec.metrics[:1] or results.manifest.metrics[:1])[0]
     found = variations(results, spec.axis)
     if len(found) > _PANELS:
         raise UsageError(f"{len(found)} axes are too many (at most {_PANELS}); choose one: --axis")
     drawn = [
-        points(results, metric, [Group(label, [cell]) for label, cell in zip(v.labels, v.cells,
+        points(results, metric, [CellGroup(label, [cell]) for label, cell in zip(v.labels, v.cells,
                                                                              strict=True)])
         for v in found
     ]  # fmt: skip
@@ -273,7 +275,7 @@ def _sensitivity(figure: Any, results: Results, spec: FigureSpec, groups: Sequen
                 markerfacecolor=COLOURS[0] if n == v.base else "white",
             )  # fmt: skip
         room = 24 if spec.width == "column" else _LABEL
-        labels = _with_room([Group(label, []) for label in v.labels], room)
+        labels = _with_room([CellGroup(label, []) for label in v.labels], room)
         axes.set_yticks(range(len(labels)), [group.label for group in labels])
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_title(v.axis, loc="left")
@@ -281,7 +283,7 @@ def _sensitivity(figure: Any, results: Results, spec: FigureSpec, groups: Sequen
     panels[-1].set_xlabel(_named(metric))
 
 
-def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[Group]) -> None:
+def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[CellGroup]) -> None:
     found = curves(results, spec.metrics, spec.axis)
     if len(found) > _CURVES:
         raise UsageError(
@@ -296,7 +298,7 @@ def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[Group])
         )
     names = {
         label: group.label
-        for label, group in zip(labels, _with_room([Group(x, []) for x in labels]), strict=True)
+        for label, group in zip(labels, _with_room([CellGroup(x, []) for x in labels]), strict=True)
     }
     panels = _panels(figure, len(found), spec)
     for axes, (series, column) in zip(panels, found.items(), strict=True):
@@ -344,7 +346,7 @@ def _panels(figure: Any, count: int, spec: FigureSpec, **options: Any) -> list[A
     return panels[:count]
 
 
-_KINDS: dict[str, Callable[[Any, Results, FigureSpec, Sequence[Group]], Any]] = {
+_KINDS: dict[str, Callable[[Any, Results, FigureSpec, Sequence[CellGroup]], Any]] = {
     "turns": _turns,
     "tradeoff": _tradeoff,
     "bars": _bars,
@@ -367,7 +369,7 @@ def _reach(column: Sequence[Point]) -> np.ndarray:
     )
 
 
-def _with_room(groups: Sequence[Group], room: int = _LABEL) -> list[Group]:
+def _with_room(groups: Sequence[CellGroup], room: int = _LABEL) -> list[CellGroup]:
     """The groups with labels that leave room for the figure. Cut ones keep both ends: options that
     differ may be the last ones."""
     begin, end = room * 2 // 5, room * 3 // 5 - 1

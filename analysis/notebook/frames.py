@@ -16,7 +16,7 @@ from analysis.results import Results, quoted
 from analysis.statistics.compare import Comparison, compare_all
 from analysis.statistics.corrected import make_corrected
 from analysis.statistics.prediction_powered import Corrected
-from analysis.tables.doubts import notes as doubt_notes
+from analysis.tables.false_successes import notes as false_success_notes
 from analysis.tables.table import make_table, watermarks
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Frames:
         frame.attrs["notes"] = [
             *compared.notes,
             *watermarks(self._results),
-            *doubt_notes(self._results),
+            *false_success_notes(self._results),
         ]
         frame.attrs["tied"] = {ties.metric: [ties.best, *ties.tied] for ties in compared.ties}
         return frame
@@ -208,7 +208,7 @@ def _row(comparison: Comparison) -> dict[str, Any]:
     first = ("metric", "axis", "first", "second")
     row = {name: values.pop(name) for name in first} | values
     row |= {f"variance_{part}": getattr(variance, part, None) for part in ("case", "seed", "rest")}
-    return row | (bounds or dict.fromkeys(("if_failed", "if_succeeded", "stands")))
+    return row | (bounds or dict.fromkeys(("if_failed", "if_succeeded", "conclusion_holds")))
 
 
 def _named(metric: str, by: Sequence[str] | str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from analysis.results import Results
-from analysis.statistics.turned import figure_named, table_named
+from analysis.statistics.defined_tables import figure_named, table_named
 from sweeps.schema import FigureSpec, Header, TableSpec
 from sweeps.storage import folder as folders
 

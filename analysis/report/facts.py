@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from analysis.results import Results
-from analysis.tables.doubts import cell_names
-from analysis.tables.sheets import UNDEFINED, Cell, Sheet
+from analysis.tables.false_successes import cell_names
+from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from sweeps.manifest import RunEntry
 
 BLAMES = ("agent", "user", "critic", "infrastructure")
@@ -220,4 +220,4 @@ def _whole(count: float | None) -> str:
 def _sheet(
     heads: list[str], figures: list[str], rows: list[list[str]], notes: list[str] | None = None
 ) -> Sheet:
-    return Sheet(heads, figures, [[Cell(text) for text in row] for row in rows], notes or [])
+    return Sheet(heads, figures, [[SheetCell(text) for text in row] for row in rows], notes or [])

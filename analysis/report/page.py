@@ -18,7 +18,7 @@ from analysis.report.defined import Defined
 from analysis.report.samples import MOST, samples
 from analysis.results import Results
 from analysis.statistics import agreement, pairs
-from analysis.statistics.turned import turned
+from analysis.statistics.defined_tables import sheet_for
 from analysis.tables import sheets
 from analysis.tables.render import sheet
 from analysis.tables.table import make_table, watermarks
@@ -140,7 +140,7 @@ def _table(results: Results, name: str, spec: TableSpec) -> MadeTable:
 
 def _sheet(results: Results, spec: TableSpec) -> sheets.Sheet:
     if spec.rows or spec.columns or spec.ties or spec.by or spec.published:
-        return turned(results, spec)
+        return sheet_for(results, spec)
     # A row for each cell, as `crsweep table` has.
     return sheet(make_table(results, spec.metrics or results.manifest.metrics))
 

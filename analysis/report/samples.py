@@ -14,7 +14,7 @@ _TEXT = 4_000  # characters of a message
 _ERROR = 1_000
 
 
-class Message(NamedTuple):
+class SampleMessage(NamedTuple):
     """One side of a turn. `items_shown` are: (title or id, target, accepted)."""
 
     turn: int
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
     """True for a success, False without one, None for a failed episode."""
     targets: list[str]
     error: str
-    messages: list[Message]
+    messages: list[SampleMessage]
 
 
 def samples(results: Results, each: int, titles: Mapping[str, Mapping[str, str]]) -> list[Sample]:
@@ -95,7 +95,7 @@ def _sample(
 
 def _messages(
     turn: dict[str, Any], targets: frozenset[str], titles: Mapping[str, str]
-) -> list[Message]:
+) -> list[SampleMessage]:
     found = []
     if turn["agent_text"] is not None:
         accepted = turn["accepted_item"]
@@ -104,10 +104,10 @@ def _messages(
         ]
         tags = [tag for tag in (turn["action"], turn["strategy"]) if tag]
         text = _cut(turn["agent_text"], _TEXT)
-        found.append(Message(turn["turn"], "recommender", text, tags, items))
+        found.append(SampleMessage(turn["turn"], "recommender", text, tags, items))
     tags = [turn["user_decision"]] if turn["user_decision"] else []
     tags += ["leaves"] if turn["user_leaves"] else []
-    found.append(Message(turn["turn"], "user", _cut(turn["user_text"], _TEXT), tags, []))
+    found.append(SampleMessage(turn["turn"], "user", _cut(turn["user_text"], _TEXT), tags, []))
     return found
 
 

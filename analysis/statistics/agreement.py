@@ -23,7 +23,7 @@ from agents.core.errors import UsageError, near
 from analysis import sql
 from analysis.results import Results
 from analysis.sql.verdicts import judged_labels, of_judge
-from analysis.tables.sheets import UNDEFINED, Cell, Sheet
+from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import watermarks
 
 MAJORITY = "majority"
@@ -255,10 +255,10 @@ def sheet(table: AgreementTable) -> Sheet:
     """The table as it is printed."""
     rows = [
         [
-            *(Cell(text) for text in (row.judge, row.dimension, row.first, row.second)),
-            Cell(f"{row.units:,}"),
-            *(Cell(_shown(f)) for f in (row.equal, row.kappa, row.alpha, row.spearman)),
-            Cell(UNDEFINED if row.split is None else f"{row.split:,}"),
+            *(SheetCell(text) for text in (row.judge, row.dimension, row.first, row.second)),
+            SheetCell(f"{row.units:,}"),
+            *(SheetCell(_shown(f)) for f in (row.equal, row.kappa, row.alpha, row.spearman)),
+            SheetCell(UNDEFINED if row.split is None else f"{row.split:,}"),
         ]
         for row in table.rows
     ]

@@ -40,7 +40,7 @@ class Bounds:
 
     if_failed: float
     if_succeeded: float
-    stands: bool
+    conclusion_holds: bool
     """In both cases the direction, and whether it is significant, are as observed."""
 
 

@@ -13,7 +13,7 @@ from analysis.results import Results
 from analysis.statistics import draws
 from analysis.statistics.prediction_powered import Corrected, Labelled
 from analysis.tables.labels import brief
-from analysis.tables.sheets import UNDEFINED, Cell, Sheet
+from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import metrics_of, watermarks
 from analysis.tables.verdicts import has_labels_for
 
@@ -99,9 +99,9 @@ def sheet(table: CorrectedTable) -> Sheet:
     labels = {axis: brief(row.axes[axis] for row in table.rows) for axis in table.axes}
     rows = [
         [
-            *(Cell(labels[axis].short[row.axes[axis]]) for axis in table.axes),
-            Cell(row.metric),
-            *map(Cell, _figures(row)),
+            *(SheetCell(labels[axis].short[row.axes[axis]]) for axis in table.axes),
+            SheetCell(row.metric),
+            *map(SheetCell, _figures(row)),
         ]
         for row in table.rows
     ]

@@ -24,7 +24,7 @@ from analysis.statistics.agreement import majority
 from analysis.statistics.significance import holm, sign_test
 from analysis.tables import verdicts
 from analysis.tables.labels import brief
-from analysis.tables.sheets import UNDEFINED, Cell, Sheet
+from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import Value, make_scored, origin_notes, over_seeds
 from sweeps.manifest import JudgeEntry, PairEntry
 
@@ -137,16 +137,16 @@ def sheet(table: PairTable) -> Sheet:
     contexts = {axis: brief(row.context[axis] for row in table.rows) for axis in table.contexts}
     rows = [
         [
-            *([Cell(row.judge)] if len(judges) > 1 else []),
-            *(Cell(contexts[axis].short[row.context[axis]]) for axis in table.contexts),
-            Cell(short.short[row.baseline]),
-            Cell(short.short[row.against]),
-            Cell(row.dimension),
-            *(Cell(_share(value)) for value in (row.win, row.loss, row.tie)),
-            Cell(f"{row.pairs:,}" + ("" if row.planned is None else f" of {row.planned:,}")),
-            Cell(_count_of(row.biased)),
-            *([Cell(_count_of(row.split))] if people else []),
-            *(Cell(f"{p:.4f}" if row.pairs else UNDEFINED) for p in (row.p, row.p_holm)),
+            *([SheetCell(row.judge)] if len(judges) > 1 else []),
+            *(SheetCell(contexts[axis].short[row.context[axis]]) for axis in table.contexts),
+            SheetCell(short.short[row.baseline]),
+            SheetCell(short.short[row.against]),
+            SheetCell(row.dimension),
+            *(SheetCell(_share(value)) for value in (row.win, row.loss, row.tie)),
+            SheetCell(f"{row.pairs:,}" + ("" if row.planned is None else f" of {row.planned:,}")),
+            SheetCell(_count_of(row.biased)),
+            *([SheetCell(_count_of(row.split))] if people else []),
+            *(SheetCell(f"{p:.4f}" if row.pairs else UNDEFINED) for p in (row.p, row.p_holm)),
         ]
         for row in table.rows
     ]

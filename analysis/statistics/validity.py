@@ -21,7 +21,7 @@ from analysis.metrics.core import Metric, groups_by
 from analysis.results import Results
 from analysis.statistics.scores import Scores, read_scores, values_of
 from analysis.tables.labels import brief
-from analysis.tables.sheets import UNDEFINED, Cell, Sheet
+from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import make_groups, metrics_of, watermarks
 
 _FEW_AGENTS = 3
@@ -31,7 +31,7 @@ _USER = re.compile(r"(simulator|roles\.user)(\..*)?")
 _FILE = re.compile(r"([\w-]+)\.\w+\)?$")
 
 
-class Share(NamedTuple):
+class CountedShare(NamedTuple):
     """`hits` of `total`; NaN of none."""
 
     hits: int
@@ -50,27 +50,27 @@ class Behaviour(NamedTuple):
 
     label: str
     dialogues: int
-    leaks: Share
+    leaks: CountedShare
     """Dialogues in which the user named a target's title, of those that record it."""
-    unshown: Share
+    unshown: CountedShare
     """Acceptances in turns that showed no target."""
-    refused: Share
+    refused: CountedShare
     """Turns that showed a target, and whose answer was no acceptance."""
-    disagreed: Share
+    disagreed: CountedShare
     """Decisions against the rule, of those that were compared with it."""
-    empty: Share
+    empty: CountedShare
     """Answers without a word."""
-    repeated: Share
+    repeated: CountedShare
     """Answers in the words of an earlier message of the same user."""
-    helped: Share
+    helped: CountedShare
     """Answers with a fault that helped the agent, of those that `user_review` has judged."""
-    hindered: Share
+    hindered: CountedShare
     """Answers with a fault that hindered it."""
     words: list[float]
     """Mean words by turn, the opening first; NaN for a turn without a message."""
 
 
-class Sources(NamedTuple):
+class VarianceSources(NamedTuple):
     """Shares of the variance between cells, by who plays the user and by the rest of the cell.
 
     The error of the cells' means is taken off, as in a two-way analysis of variance without
@@ -162,14 +162,14 @@ def behaviour(
         for cell in cells:
             leaked += np.array(leaks.get(cell, (0, 0)), int)
             reviewed += np.array(reviews.get(cell, (0, 0, 0)), int)
-        pairs = [Share(int(sums[n]), int(sums[n + 1])) for n in range(0, 10, 2)]
+        pairs = [CountedShare(int(sums[n]), int(sums[n + 1])) for n in range(0, 10, 2)]
         found.append(
             Behaviour(
                 label,
                 sum(dialogues.get(cell, 0) for cell in cells),
-                Share(int(leaked[0]), int(leaked[1])),
+                CountedShare(int(leaked[0]), int(leaked[1])),
                 *pairs,
-                *(Share(int(hits), int(reviewed[2])) for hits in reviewed[:2]),
+                *(CountedShare(int(hits), int(reviewed[2])) for hits in reviewed[:2]),
                 words=_by_turn([row for row in words if row[0] in cells]),
             )
         )
@@ -236,7 +236,7 @@ def _by_turn(rows: Sequence[tuple[int, int, int, int]]) -> list[float]:
         return list(map(float, sums[0] / sums[1]))
 
 
-def sources(results: Results, name: str) -> Sources | None:
+def sources(results: Results, name: str) -> VarianceSources | None:
     """Where the variance of a metric between cells comes from.
 
     None unless cells differ both in who plays the user and in something else, and at least two of
@@ -247,7 +247,7 @@ def sources(results: Results, name: str) -> Sources | None:
     return None if table is None else _sources(metric, *table)
 
 
-def _sources(metric: Metric, means: np.ndarray, errors: np.ndarray) -> Sources:
+def _sources(metric: Metric, means: np.ndarray, errors: np.ndarray) -> VarianceSources:
     """`means` of users x agents, and the variance of the error of each."""
     users, agents = means.shape
     noise = float(errors.mean())
@@ -260,7 +260,7 @@ def _sources(metric: Metric, means: np.ndarray, errors: np.ndarray) -> Sources:
     agent = max(0.0, float(by_agent.var(ddof=1)) - both / users)
     total = user + agent + interplay
     shares = [part / total if total else float("nan") for part in (user, agent, interplay)]
-    return Sources(metric.name, *shares, spread=total**0.5)
+    return VarianceSources(metric.name, *shares, spread=total**0.5)
 
 
 def _crossed(results: Results, scores: Scores) -> tuple[np.ndarray, np.ndarray] | None:
@@ -351,14 +351,14 @@ def behaviour_sheet(found: Sequence[Behaviour], notes: Sequence[str]) -> Sheet:
     heads = ["dialogues", "leak", "accept, no target shown", "refuse, target shown",
              "disagree with the rule", "empty words", "repeated words", "fault that helps",
              "fault that hinders"]  # fmt: skip
-    return Sheet(["user"], heads, [[Cell(text) for text in row] for row in rows], list(notes))
+    return Sheet(["user"], heads, [[SheetCell(text) for text in row] for row in rows], list(notes))
 
 
 def words_sheet(found: Sequence[Behaviour]) -> Sheet:
     """Mean words of a user's message, by turn."""
     last = max((len(one.words) for one in found), default=0)
     rows = [
-        [Cell(one.label), *(Cell(_figure(one.words[n : n + 1])) for n in range(last))]
+        [SheetCell(one.label), *(SheetCell(_figure(one.words[n : n + 1])) for n in range(last))]
         for one in found
     ]
     heads = ["opening", *map(str, range(1, last))] if last else []

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from agents.core.errors import UsageError, near
 from analysis.metrics.core import split_group
 from analysis.tables.render import figure
-from analysis.tables.sheets import UNDEFINED, Cell, Sheet
+from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import Table
 
 METRIC, GROUP = "metric", "group"
@@ -45,22 +45,22 @@ def pivoted(
     places = _places(table, at)
     lines = []
     for label in down:
-        cells = [Cell(text) for text in label]
+        cells = [SheetCell(text) for text in label]
         used = set()
         for head in heads:
             place = at.get((label, head))
             if place is None:
-                cells.append(Cell(UNDEFINED))
+                cells.append(SheetCell(UNDEFINED))
                 continue
             value = table.rows[place[0]].values[place[1]]
             text = figure(value, table.metrics[place[1]])
             mark = (marks or {}).get(place, "")
-            cells.append(Cell(text, places.get(place, 0), mark))
+            cells.append(SheetCell(text, places.get(place, 0), mark))
             used.add(place[0])
         group = label[rows.index(GROUP)] if GROUP in rows else ""
         counts = [table.rows[i].coverage(group) for i in used]
         counted, planned = sum(n for n, _ in counts), sum(n for _, n in counts)
-        lines.append([*cells, Cell(f"{counted:,} of {planned:,}")])
+        lines.append([*cells, SheetCell(f"{counted:,} of {planned:,}")])
     empty = ("",) * (len(columns) - 1)
     return Sheet(
         rows,

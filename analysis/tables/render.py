@@ -8,7 +8,7 @@ from typing import Any
 
 from analysis.metrics.core import Metric
 from analysis.published import Figure
-from analysis.tables.sheets import UNDEFINED, Cell, Sheet
+from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import Table, TableRow, Value
 
 
@@ -56,15 +56,17 @@ def sheet(table: Table) -> Sheet:
     marks = [places(table, column) for column in range(len(table.metrics))]
     rows = []
     for index, row in enumerate(table.rows):
-        cells = [Cell(label) for label in row.axes.values()]
+        cells = [SheetCell(label) for label in row.axes.values()]
         for column, (value, metric) in enumerate(zip(row.values, table.metrics, strict=True)):
-            cells.append(Cell(figure(value, metric), marks[column].get(index, 0)))
+            cells.append(SheetCell(figure(value, metric), marks[column].get(index, 0)))
             if table.published:
                 theirs = table.published[index][column]
                 apart = difference(value, theirs)
-                cells.append(Cell(theirs.marked if theirs else UNDEFINED))
-                cells.append(Cell(UNDEFINED if apart is None else f"{apart:+.{metric.digits}f}"))
-        rows.append([*cells, Cell(coverage(row))])
+                cells.append(SheetCell(theirs.marked if theirs else UNDEFINED))
+                cells.append(
+                    SheetCell(UNDEFINED if apart is None else f"{apart:+.{metric.digits}f}")
+                )
+        rows.append([*cells, SheetCell(coverage(row))])
     comparison = ["published", "difference"] if table.published else []
     heads = [head for metric in table.metrics for head in (metric.name, *comparison)]
     return Sheet(table.axes, [*heads, "episodes"], rows, table.notes)

@@ -25,7 +25,7 @@ _HEAD, _LABEL = 8, 24  # widths to which heads are wrapped, and labels folded, o
 LEGEND = ("bold: the best of its column (same metric, same cases)", "underlined: the second")
 
 
-class Cell(NamedTuple):
+class SheetCell(NamedTuple):
     """What a cell says, its place in its column (1 is bold, 2 underlined), and a mark after it."""
 
     text: str
@@ -42,7 +42,7 @@ class Sheet(NamedTuple):
 
     labels: Sequence[str]
     figures: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[SheetCell]]
     notes: Sequence[str]
     levels: Sequence[tuple[str, ...]] = ()
 
@@ -114,7 +114,7 @@ def _head(sheet: Sheet, column: int, console: Console) -> list[str]:
     ]
 
 
-def _width(cell: Cell) -> int:
+def _width(cell: SheetCell) -> int:
     return cell_len(printable(cell.text)) + (1 + cell_len(cell.mark) if cell.mark else 0)
 
 
@@ -256,7 +256,7 @@ def _marked(
     """Every row's cells, escaped, best and second marked, with the marks after them."""
     marks = {0: "{}", 1: bold, 2: underline}
 
-    def text(cell: Cell) -> str:
+    def text(cell: SheetCell) -> str:
         shown = marks[cell.place].format(escape(printable(cell.text)))
         return shown + (raised.format(escape(cell.mark)) if cell.mark else "")
 

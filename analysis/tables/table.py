@@ -12,7 +12,7 @@ from analysis import sql
 from analysis.metrics.core import MACRO, OVERALL, KnownJudge, Metric, judged_by, parse
 from analysis.published import Figure
 from analysis.results import Results
-from analysis.tables import doubts, verdicts
+from analysis.tables import false_successes, verdicts
 
 # What figures made with a backend are. Named here because analysis knows no workers.
 _WATERMARKS = {
@@ -121,7 +121,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
         *_over_published(parsed),
         *_undefined(results, parsed, rows),
         *verdicts.notes(results, parsed, rows),
-        *doubts.notes(results),
+        *false_successes.notes(results),
     ]
     return Table(results.axes, parsed, rows, notes, comparable=comparable)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from analysis.metrics.core import Metric
 from analysis.results import Results
 from analysis.sql.verdicts import literal, of_judge, pairs, persuasion
-from analysis.tables.doubts import cell_names
+from analysis.tables.false_successes import cell_names
 
 if TYPE_CHECKING:
     from analysis.tables.table import TableRow

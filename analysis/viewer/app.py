@@ -66,7 +66,7 @@ class Viewer:
         self._look_every = self._pause = look_every
         self._lock = threading.Lock()
         self.index = Index(folder)
-        self.labels = queries.Labels(self.index)
+        self.labels = queries.CellLabels(self.index)
         self._look()
         for table in ("turns", "calls"):  # so that the first dialogue opens as fast as the second
             self.index.stored[table].live()
@@ -85,7 +85,7 @@ class Viewer:
         if manifest is not None and self.index.plan_differs(manifest):
             # An earlier plan's snapshots end with it: its rows may be no part of this one.
             self.index = Index(self.folder, first=self.index.newest.number + 1)
-            self.labels = queries.Labels(self.index)
+            self.labels = queries.CellLabels(self.index)
         elif manifest is not None:
             self.index.manifest = manifest
         self.index.refresh()

@@ -15,7 +15,7 @@ from analysis.viewer.index import Index, Snapshot
 _VISIBLE = "since <= ? AND ? < until"
 
 
-class Labels:
+class CellLabels:
     """The shortest names of cells that are still distinct, and the axes in which cells differ."""
 
     def __init__(self, index: Index) -> None:
@@ -36,7 +36,7 @@ class Labels:
         ]
 
 
-class Page(NamedTuple):
+class ListPage(NamedTuple):
     """Some rows of a list, and where they are in it."""
 
     rows: Sequence[Mapping[str, Any]]
@@ -55,7 +55,7 @@ class Listing:
         self,
         index: Index,
         filters: Filters,
-        labels: Labels,
+        labels: CellLabels,
         cancelled: Callable[[], bool],
         *,
         seconds: float,
@@ -101,7 +101,7 @@ class Listing:
         row: int | None = None,
         last: bool = False,
         size: int = PAGE,
-    ) -> Page:
+    ) -> ListPage:
         """The page after or before a mark, from a row on, or at the end; by default the first."""
         total = self.count()
         backwards = last or before is not None
@@ -124,12 +124,12 @@ class Listing:
         )
         rows = rows[::-1] if backwards else rows
         if not rows:
-            return Page([], total, 0, None, None)
+            return ListPage([], total, 0, None, None)
         self._name(rows)
         start, end = self.mark(rows[0]), self.mark(rows[-1])
         ahead = self._number(*self._beyond(start, forwards=False))
         more = total - ahead - len(rows)
-        return Page(rows, total, ahead + 1, start if ahead else None, end if more > 0 else None)
+        return ListPage(rows, total, ahead + 1, start if ahead else None, end if more > 0 else None)
 
     def around(self, row: Mapping[str, Any]) -> tuple[str | None, str | None]:
         """Ids of the attempts before and after a row of `listed` in this list."""

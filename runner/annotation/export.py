@@ -21,7 +21,7 @@ from analysis.results import Results
 from analysis.statistics.draws import Draw
 from analysis.transcripts import Transcripts
 from runner.annotation.keys import Key, key_of, write_key
-from runner.annotation.units import Chooser, Question, Unit, find_judge, questions_of
+from runner.annotation.units import Chooser, LabelQuestion, Unit, find_judge, questions_of
 from sweeps.plan import Plan
 
 _HERE = Path(__file__).parent
@@ -123,7 +123,7 @@ def sheet_of(key: Key, units: Sequence[Unit]) -> str:
     return "\ufeff" + out.getvalue()
 
 
-def choices(question: Question) -> list[str]:
+def choices(question: LabelQuestion) -> list[str]:
     """The possible answers to a question, as they are written in a file."""
     if question.kind == "pair":
         return list(CHOICES)

@@ -18,7 +18,7 @@ from analysis.results import Results, sweep_at
 from analysis.statistics.agreement import JUDGE, MAJORITY
 from runner.annotation.export import CHOICES, choices
 from runner.annotation.keys import Key, KeyItem, read_key
-from runner.annotation.units import Question
+from runner.annotation.units import LabelQuestion
 from sweeps import identity
 from sweeps.judgements import PEOPLE
 from sweeps.schema import is_name
@@ -33,7 +33,7 @@ _UNASKED = "-"
 _WRITER = "people"
 
 
-class Label(NamedTuple):
+class LabelRow(NamedTuple):
     """One answer of a person. `columns` identify what it is about, `where` is its place
     in a file."""
 
@@ -55,7 +55,7 @@ class Imported(NamedTuple):
 def import_files(what: str, files: Sequence[Path], annotator: str) -> Imported:
     """Adds the answers in `files` to the sweep's folder. Raises UsageError and StoreError."""
     folder, _ = sweep_at(what)
-    labels: list[Label] = []
+    labels: list[LabelRow] = []
     unanswered = 0
     keys: dict[str, Key] = {}
     for file in files:
@@ -66,7 +66,7 @@ def import_files(what: str, files: Sequence[Path], annotator: str) -> Imported:
     return Imported(added, len(labels) - added, unanswered)
 
 
-def add_labels(folder: Folder, labels: Sequence[Label], annotator: str) -> int:
+def add_labels(folder: Folder, labels: Sequence[LabelRow], annotator: str) -> int:
     """Stores the new labels of one person, and returns how many there were.
 
     Raises UsageError, before anything is written, for an invalid name, and if two labels on the
@@ -92,14 +92,14 @@ def add_labels(folder: Folder, labels: Sequence[Label], annotator: str) -> int:
     return len(new)
 
 
-def _new(folder: Folder, labels: Sequence[Label], annotator: str) -> dict[str, Label]:
+def _new(folder: Folder, labels: Sequence[LabelRow], annotator: str) -> dict[str, LabelRow]:
     """The labels that the folder does not have, by task."""
     stored: dict[str, float] = dict(
         Results.open(folder)
         .query("SELECT task_id, value FROM all_judgements WHERE annotator = ?", [annotator])
         .fetchall()
     )
-    new: dict[str, Label] = {}
+    new: dict[str, LabelRow] = {}
     for label in labels:
         about = {name: value for name, value in label.columns.items() if name not in _ATTEMPTS}
         task = identity.digest([PEOPLE, annotator, label.judge, about, label.dimension])
@@ -120,7 +120,7 @@ _ATTEMPTS = ("attempt_id", "other_attempt_id")
 """Left out of a unit's identity: another attempt with the same text is the same unit."""
 
 
-def _row(task: Task, label: Label, annotator: str, epoch: int, now: float) -> dict[str, Any]:
+def _row(task: Task, label: LabelRow, annotator: str, epoch: int, now: float) -> dict[str, Any]:
     return {
         **label.columns,
         "judgement_id": identity.digest([task.id]),
@@ -144,10 +144,10 @@ def _row(task: Task, label: Label, annotator: str, epoch: int, now: float) -> di
     }
 
 
-def _labels(folder: Folder, file: Path, keys: dict[str, Key]) -> tuple[list[Label], int]:
+def _labels(folder: Folder, file: Path, keys: dict[str, Key]) -> tuple[list[LabelRow], int]:
     """The labels in a file, and how many questions about its items are unanswered."""
     rows = _rows(file)
-    labels: list[Label] = []
+    labels: list[LabelRow] = []
     unanswered = 0
     seen: dict[tuple[str, str], str] = {}
     for number, row in rows:
@@ -176,7 +176,7 @@ def _labels(folder: Folder, file: Path, keys: dict[str, Key]) -> tuple[list[Labe
                 unanswered += 1
                 continue
             value = _value(question, item, given, where)
-            labels.append(Label(item.columns, key.judge, name, value, where))
+            labels.append(LabelRow(item.columns, key.judge, name, value, where))
     return labels, unanswered
 
 
@@ -215,7 +215,7 @@ def _rows(file: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _check_others(
-    key: Key, row: Mapping[str, str], asked: Mapping[str, Question], where: str
+    key: Key, row: Mapping[str, str], asked: Mapping[str, LabelQuestion], where: str
 ) -> None:
     """Refuses an answer to a question that is not asked about the item."""
     for question in key.questions:
@@ -227,7 +227,7 @@ def _check_others(
             )
 
 
-def _value(question: Question, item: KeyItem, given: str, where: str) -> float:
+def _value(question: LabelQuestion, item: KeyItem, given: str, where: str) -> float:
     """The label as stored in `judgements`; for a pair, from the view of its first side."""
     allowed = choices(question)
     known = {choice.lower(): choice for choice in allowed}

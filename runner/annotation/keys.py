@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from agents.core.errors import StoreError, UsageError, near
 from analysis.statistics.draws import ANNOTATIONS, SUFFIX, Draw, draw_of
-from runner.annotation.units import Question, Unit
+from runner.annotation.units import LabelQuestion, Unit
 from sweeps import identity
 from sweeps.judges import PlannedJudge
 from sweeps.storage import folder as folders
@@ -29,19 +29,19 @@ class Key(NamedTuple):
 
     name: str
     judge: str
-    questions: Sequence[Question]
+    questions: Sequence[LabelQuestion]
     items: Mapping[str, KeyItem]
     """By the printed codes, in the order shown."""
     drawn: Draw | None
     """How its cases were chosen; None in keys that did not record it."""
 
-    def asked(self, item: KeyItem) -> list[Question]:
+    def asked(self, item: KeyItem) -> list[LabelQuestion]:
         """The questions asked about an item."""
         return [question for question in self.questions if question.kind == item.kind]
 
 
 def key_of(
-    judge: PlannedJudge, questions: Sequence[Question], units: Sequence[Unit], drawn: Draw
+    judge: PlannedJudge, questions: Sequence[LabelQuestion], units: Sequence[Unit], drawn: Draw
 ) -> Key:
     """The key of these units in this order. Equal exports have equal names and codes."""
     what = [judge.ref.name, questions, [[unit.digest, unit.swapped] for unit in units]]
@@ -81,7 +81,7 @@ def read_key(folder: Folder, name: str, where: str) -> Key:
     try:
         content = json.loads(folders.read(folder, path).decode("utf-8", "surrogatepass"))
         items = {code: KeyItem(**item) for code, item in content["items"].items()}
-        questions = [Question(**question) for question in content["questions"]]
+        questions = [LabelQuestion(**question) for question in content["questions"]]
         return Key(name, content["judge"], questions, items, draw_of(content))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder}/{path} is damaged ({type(error).__name__}: {error})") from None

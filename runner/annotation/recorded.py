@@ -8,7 +8,7 @@ from typing import NamedTuple
 from agents.core.errors import UsageError, near
 from analysis.results import Results
 from analysis.transcripts import Transcripts
-from runner.annotation.importing import Imported, Label, add_labels
+from runner.annotation.importing import Imported, LabelRow, add_labels
 from simulators.core.judge import Dimension
 from simulators.core.recordings import Label as Recorded
 from sweeps.judges import PlannedJudge
@@ -44,7 +44,7 @@ def import_recorded(plan: Plan, title: str | None, annotator: str) -> tuple[Impo
         label.dimension for _, label in labels if (_kind(label), label.dimension) not in scored
     )
     columns = _columns(plan)
-    found: list[Label] = []
+    found: list[LabelRow] = []
     unplayed = 0
     for source, label in labels:
         dimension = scored.get((_kind(label), label.dimension))
@@ -56,7 +56,7 @@ def import_recorded(plan: Plan, title: str | None, annotator: str) -> tuple[Impo
         for one in about:
             where = f"{label.dialogue_id}, reply {label.turn}" if label.turn else label.dialogue_id
             filled = {**one, "turn": label.turn}
-            found.append(Label(filled, judge.ref.name, label.dimension, label.value, where))
+            found.append(LabelRow(filled, judge.ref.name, label.dimension, label.value, where))
     added = add_labels(plan.loaded.out, found, annotator)
     return Imported(added, len(found) - added, 0), Left(unknown, unplayed)
 

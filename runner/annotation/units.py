@@ -44,7 +44,7 @@ from sweeps.schema import JudgeRef
 from workers.resources import speaker_of
 
 
-class Question(NamedTuple):
+class LabelQuestion(NamedTuple):
     """One dimension of a judge, as people are asked about it. Answers are 0, 1, 2, ...
     on a scale."""
 
@@ -86,7 +86,7 @@ class Unit:
         return identity.digest([self.columns, self.kind] if self.part else self.columns)
 
 
-class Sides(NamedTuple):
+class StoredPair(NamedTuple):
     """A pair of stored dialogues, by position; for replies also the columns of the judgement."""
 
     first: int
@@ -162,7 +162,7 @@ class Chooser:
                 )
                 if stored is None or columns is not None:
                     group = (self.plan.cells[cell].source, case, seeds)
-                    found.append(_Found(group, (cell, other), Sides(first, second, columns)))
+                    found.append(_Found(group, (cell, other), StoredPair(first, second, columns)))
         return found
 
     def _pairs(self) -> Iterator[Unit]:
@@ -324,7 +324,7 @@ def _any(column: str) -> str:
     return f"any_value({column})"
 
 
-def questions_of(judge: PlannedJudge) -> list[Question]:
+def questions_of(judge: PlannedJudge) -> list[LabelQuestion]:
     """The questions of a judge, as people are asked them.
 
     Dimensions of a recommendation are asked one after the other, each about its own units.
@@ -333,7 +333,7 @@ def questions_of(judge: PlannedJudge) -> list[Question]:
     return [_question(dimension, cls.steps) for dimension in judge.dimensions]
 
 
-def _question(dimension: Dimension, steps: Sequence[Step[Any]]) -> Question:
+def _question(dimension: Dimension, steps: Sequence[Step[Any]]) -> LabelQuestion:
     low, high = int(dimension.low), int(dimension.high)
     fields = (
         field
@@ -343,7 +343,7 @@ def _question(dimension: Dimension, steps: Sequence[Step[Any]]) -> Question:
     )
     texts = (field["description"] for field in fields if "description" in field)
     kind = dimension.name if dimension.kind == "recommendation" else dimension.kind
-    return Question(dimension.name, next(texts, dimension.name), kind, low, high)
+    return LabelQuestion(dimension.name, next(texts, dimension.name), kind, low, high)
 
 
 def find_judge(plan: Plan, pairs: str | None, title: str | None) -> PlannedJudge:

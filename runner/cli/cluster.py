@@ -24,7 +24,7 @@ from runner.cli.exits import one_clear_message, plain_console
 app = typer.Typer()
 
 
-def elsewhere(
+def run_on_cluster(
     command: str,
     options: Sequence[str],
     sweep: Path,
@@ -33,14 +33,14 @@ def elsewhere(
     out: str | None,
 ) -> int:
     """Runs `plan` or `doctor` on a cluster, prints its output, and returns its exit code."""
-    from runner.commands.submit import prepare, run_there
+    from runner.commands.submit import prepare, run_job
     from runner.submit.jobs import checked_address
 
     where = checked_address(address)
     submission = prepare(sweep, overrides, out=out, writes=False)
     typed = shlex.join(["crsweep", *sys.argv[1:]])
     words = submission.words(command, options)
-    return run_there(submission, words, where, typed, plain_console())
+    return run_job(submission, words, where, typed, plain_console())
 
 
 JobId = Annotated[
@@ -178,10 +178,10 @@ def logs(
     """Print the log of a submitted run. With -f, exit with the run's exit code."""
     with one_clear_message():
         from runner.commands import submit as submitting
-        from runner.submit.jobs import Cluster, find
+        from runner.submit.jobs import JobServer, find
 
         job_id, where = find(job, address)
-        cluster = Cluster(where)
+        cluster = JobServer(where)
         if follow:
             raise typer.Exit(submitting.follow(cluster, job_id, plain_console()))
         for text in submitting.without_head([cluster.logs(job_id)]):
@@ -192,12 +192,12 @@ def logs(
 def stop(job: JobId = None, address: Address = None) -> None:
     """Stop a submitted run. Finished episodes are committed; submit again to resume."""
     with one_clear_message():
-        from runner.submit.jobs import Cluster, find
+        from runner.submit.jobs import JobServer, find
 
         job_id, where = find(job, address)
         console = plain_console()
         console.print(f"stopping {job_id}: finished episodes are being committed ...", markup=False)
-        if Cluster(where).stop(job_id):
+        if JobServer(where).stop(job_id):
             console.print("stopped; submit the sweep again to resume it")
         else:
             console.print("it was not running")

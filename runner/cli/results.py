@@ -74,11 +74,11 @@ def table(
     with one_clear_message():
         from agents.core.errors import UsageError
         from analysis.results import Results
-        from runner.commands.results import show_corrected, show_pairs, show_table, show_turned
+        from runner.commands.results import show_corrected, show_pairs, show_pivot, show_table
 
-        turned = rows or columns or ties or name
+        pivoted = rows or columns or ties or name
         if corrected:
-            if pairs or published or turned:
+            if pairs or published or pivoted:
                 raise UsageError(
                     "--corrected has its own columns; leave --pairs, --published, --name, --rows, "
                     "--columns and --ties out"
@@ -93,7 +93,7 @@ def table(
             )
             return
         if pairs:
-            if metric or published or by or turned:
+            if metric or published or by or pivoted:
                 raise UsageError(
                     "--pairs cannot be combined with --metric, --published, --by, --name, --rows, "
                     "--columns or --ties"
@@ -101,13 +101,13 @@ def table(
             found = Results.open(folder)
             show_pairs(found, format=format.value, everything=everything, console=plain_console())
             return
-        if published and (by or turned):
+        if published and (by or pivoted):
             raise UsageError(
                 "--published uses the paper's rows and columns; it cannot be combined with --by, "
                 "--name, --rows, --columns or --ties"
             )
-        if turned:
-            show_turned(
+        if pivoted:
+            show_pivot(
                 Results.open(folder),
                 name=name,
                 rows=listed(rows),

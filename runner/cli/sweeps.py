@@ -51,10 +51,10 @@ def plan(
         if address is not None:
             if gpus:
                 raise typer.BadParameter("--gpus cannot be combined with --address")
-            from runner.cli.cluster import elsewhere
+            from runner.cli.cluster import run_on_cluster
 
             options = ["--json"] if as_json else []
-            raise typer.Exit(elsewhere("plan", options, sweep, overrides or [], address, out))
+            raise typer.Exit(run_on_cluster("plan", options, sweep, overrides or [], address, out))
         from runner.commands.plan import show_plan
 
         show_plan(sweep, overrides or [], gpus=gpus or [], as_json=as_json, console=plain_console())
@@ -248,9 +248,9 @@ def doctor(
     """
     with one_clear_message():
         if address is not None:
-            from runner.cli.cluster import elsewhere
+            from runner.cli.cluster import run_on_cluster
 
-            raise typer.Exit(elsewhere("doctor", [], sweep, overrides or [], address, out))
+            raise typer.Exit(run_on_cluster("doctor", [], sweep, overrides or [], address, out))
         from runner.commands.doctor import examine
 
         fine = examine(sweep, overrides or [], plain_console())

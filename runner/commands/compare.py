@@ -15,7 +15,7 @@ from analysis.statistics.components import advice
 from analysis.statistics.corrected import labels_of_people
 from analysis.statistics.prediction_powered import Corrected
 from analysis.statistics.scores import partners
-from analysis.tables import doubts
+from analysis.tables import false_successes
 from analysis.tables.labels import brief
 from analysis.tables.table import watermarks
 from runner.core.formatting import many
@@ -57,7 +57,7 @@ def show_comparison(
         )
     left_out = [f"left out above: {options}" for options in labels.left_out]
     for line in [
-        *lines, *left_out, *compared.notes, *watermarks(results), *doubts.notes(results)
+        *lines, *left_out, *compared.notes, *watermarks(results), *false_successes.notes(results)
     ]:  # fmt: skip
         console.print(line, markup=False, soft_wrap=True)
 
@@ -105,10 +105,11 @@ def _corrected(found: Corrected | None) -> str:
 def _bounds(found: Comparison) -> str:
     if found.bounds is None:
         return ""
-    stands = "the conclusion is the same" if found.bounds.stands else "the conclusion CHANGES"
+    holds = found.bounds.conclusion_holds
+    verdict = "the conclusion is the same" if holds else "the conclusion CHANGES"
     return (
         f"; difference if the missing ones all failed {found.bounds.if_failed:+.3f}, if they all "
-        f"succeeded {found.bounds.if_succeeded:+.3f}: {stands}"
+        f"succeeded {found.bounds.if_succeeded:+.3f}: {verdict}"
     )
 
 

@@ -29,7 +29,7 @@ from runner.rehearsal.dialogues import (
     estimate,
 )
 from runner.rehearsal.judging import JudgeEstimate, estimate_judges
-from runner.rehearsal.stand_ins import Spoken
+from runner.rehearsal.stand_ins import CallEstimate
 from sweeps import manifest as manifests
 from sweeps.plan import Plan
 
@@ -59,7 +59,7 @@ def show_plan(
     judges = estimate_judges(plan, guess.attempts)
     judging = judging_plan(plan, plan.judges)
     stage = run_plan(judging, nodes, cpu=cpu) if nodes and plan.judges else without_engines(judging)
-    together = Spoken(*map(sum, zip(guess.spoken, preparing, strict=True)))
+    together = CallEstimate(*map(sum, zip(guess.spoken, preparing, strict=True)))
     if as_json:
         expected = {
             **_rounded(together),
@@ -144,7 +144,7 @@ def _judge_data(one: JudgeEstimate) -> dict[str, Any]:
     }
 
 
-def _rounded(spoken: Spoken) -> dict[str, int]:
+def _rounded(spoken: CallEstimate) -> dict[str, int]:
     return {name: round(count) for name, count in spoken._asdict().items()}
 
 

@@ -17,7 +17,7 @@ from agents.core.items import Item, facts_of
 from agents.core.paths import expand_user
 from agents.core.seeds import Seeds
 from runner.commands.selection import cell_of, index_of
-from runner.commands.transcript import Page, TranscriptView
+from runner.commands.transcript import MarkdownPage, TranscriptView
 from runner.driver.loading import load_plan
 from runner.rehearsal.stand_ins import calls_of, stand_ins, with_cases
 from simulators.core.critic import Critic, CriticTurn
@@ -207,7 +207,9 @@ def show_dialogue(
     """
     if person is not None and markdown == "-":
         raise UsageError("--me cannot be combined with --markdown -; name a file for --markdown")
-    page = None if markdown is None or markdown == "-" else Page(expand_user(Path(markdown)))
+    page = (
+        None if markdown is None or markdown == "-" else MarkdownPage(expand_user(Path(markdown)))
+    )
     plan = load_plan(sweep, overrides)
     chosen = plan.cells[cell_of(plan, cell)]
     view = TranscriptView(None if markdown == "-" else console)

@@ -12,7 +12,7 @@ from rich.console import Console
 from agents.core.errors import UsageError, near
 from analysis.figures.draw import draw
 from analysis.results import Results
-from analysis.statistics.turned import figure_named
+from analysis.statistics.defined_tables import figure_named
 from sweeps.schema import FigureSpec
 
 KINDS = get_args(FigureSpec.model_fields["kind"].annotation)

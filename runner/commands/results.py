@@ -12,7 +12,7 @@ from analysis import published
 from analysis.metrics.core import by_group
 from analysis.results import Results
 from analysis.statistics import agreement, corrected, pairs
-from analysis.statistics.turned import table_named, turned
+from analysis.statistics.defined_tables import sheet_for, table_named
 from analysis.tables import render, sheets
 from analysis.tables.labels import with_short_labels
 from analysis.tables.table import make_table
@@ -50,7 +50,7 @@ def show_table(
     _print(render.sheet(with_short_labels(table)), format, console)
 
 
-def show_turned(
+def show_pivot(
     results: Results,
     *,
     name: str | None,
@@ -81,7 +81,7 @@ def show_turned(
         "ties": ties,
     }
     changed = {key: value for key, value in given.items() if value}
-    sheet = turned(results, spec.model_copy(update=changed), complete_only=not everything)
+    sheet = sheet_for(results, spec.model_copy(update=changed), complete_only=not everything)
     if format == "csv":
         _print_csv(sheets.as_csv(sheet), sheet.notes)
     else:

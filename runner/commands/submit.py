@@ -78,7 +78,7 @@ def prepare(
 
 def send(
     submission: Submission, words: Sequence[str], address: str, command: str, console: Console
-) -> tuple[jobs.Cluster, str]:
+) -> tuple[jobs.JobServer, str]:
     """Sends a package and starts `words` in it. Returns the cluster and the job's id.
 
     `command` is the command that was typed, for hints how to resume.
@@ -92,7 +92,7 @@ def send(
             "secret, set it on the nodes and list it in run.env_from instead",
             style="yellow", soft_wrap=True, markup=False,
         )  # fmt: skip
-    cluster = jobs.Cluster(address)
+    cluster = jobs.JobServer(address)
     job_id = jobs.new_id(submission.loaded.header.name)
     metadata = {"crsweep_sweep": submission.loaded.header.name, "crsweep_out": submission.out}
     if package.revision is not None:
@@ -135,7 +135,7 @@ def submit(
     return follow(cluster, job_id, console)
 
 
-def run_there(
+def run_job(
     submission: Submission, words: Sequence[str], address: str, command: str, console: Console
 ) -> int:
     """Runs a command in the package, prints its output, and returns its exit code."""
@@ -145,7 +145,7 @@ def run_there(
     return follow(cluster, job_id, console)
 
 
-def follow(cluster: jobs.Cluster, job_id: str, console: Console) -> int:
+def follow(cluster: jobs.JobServer, job_id: str, console: Console) -> int:
     """Prints the log of a job until it ends, and returns its exit code."""
     for text in without_head(cluster.follow(job_id)):
         sys.stdout.write(text)

@@ -112,7 +112,7 @@ class TranscriptView:
             self.console.print(f"{head}: {escape(words)}")
 
 
-class Page:
+class MarkdownPage:
     """A Markdown page. An existing file must be such a page; its introduction is kept."""
 
     def __init__(self, path: Path) -> None:

@@ -33,7 +33,7 @@ from agents.core.errors import AgentError, UsageError
 from runner.core.formatting import duration, many
 from runner.core.locations import check_packages, free_calls, store_of
 from runner.driver.executors import Executor
-from runner.driver.loops import Aside, Loops
+from runner.driver.loops import Background, Loops
 from runner.driver.progress import PreparingDisplay
 from runner.driver.scheduler import LeaseQueue
 from sweeps.artifacts import Artifact, role_of
@@ -155,7 +155,7 @@ class Preparation:
                 else:
                     fits.put_nowait(artifact)
 
-        aside = Aside()
+        aside = Background()
         aside.start(fit())
         aside.start(begin())
         await aside.until_one_fails()

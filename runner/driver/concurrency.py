@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from runner.driver.scheduler import RunListener
-from runner.placement.elastic import LEAST_WORKERS
+from runner.placement.elastic import MIN_WORKERS
 from sweeps.manifest import ConcurrencyEntry
 from sweeps.schema import Run
 from workers.core.concurrency import START, AdaptiveLimit, Load, together
@@ -45,7 +45,7 @@ class Concurrency:
             moves=[(move.at, move.limit, move.reason) for move in self._adaptive.moves],
         )
 
-    def hearing(self, listener: RunListener) -> RunListener:
+    def observing(self, listener: RunListener) -> RunListener:
         """A listener that records the reports and forwards them to `listener`."""
         return _Hearing(self, listener)
 
@@ -98,5 +98,5 @@ def worker_count(run: Run) -> int:
     """The number of processes to start with; no more than tasks at once."""
     if run.executor == "local":
         return 1
-    count = LEAST_WORKERS if run.episode_workers == "auto" else run.episode_workers
+    count = MIN_WORKERS if run.episode_workers == "auto" else run.episode_workers
     return count if run.concurrency == "auto" else min(count, run.concurrency)

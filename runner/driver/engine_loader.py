@@ -61,7 +61,7 @@ class EngineLoader:
         self._planned: dict[str, tuple[Allocation, ...]] = {}  # without those that were added
         self._making_room = False
 
-    async def conduct(self) -> None:
+    async def run(self) -> None:
         """Runs until the last stage has the engines it needs."""
         for number, part in enumerate(self._run.stages):
             stage = part.stage
@@ -228,7 +228,7 @@ class RunEngines:
         """Starts loading. If that fails, `stopping` is set, and `end` raises the error."""
         if self._loader is None:
             return None
-        task = asyncio.create_task(self._loader.conduct())
+        task = asyncio.create_task(self._loader.run())
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and task.exception() is not None:

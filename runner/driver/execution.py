@@ -136,7 +136,7 @@ async def _run(
             workers,
             queue,
             receivers_of(RunParts(early_stop, work.preparation, streams, queue)),
-            concurrency.hearing(early_stop),
+            concurrency.observing(early_stop),
             stopping,
             lost=executor.lost,
             left_behind=lambda name: committed_by(lease.folder, lease.epoch, name),

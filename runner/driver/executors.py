@@ -14,7 +14,7 @@ from rich.console import Console
 from agents.core.artifacts import Content
 from agents.core.errors import CrsweepError, StoreError
 from runner.driver.engine_loader import Residents
-from runner.driver.scheduler import Crew, Worker
+from runner.driver.scheduler import ElasticWorkers, Worker
 from runner.placement.cluster import cluster
 from runner.placement.elastic import (
     capped,
@@ -64,7 +64,7 @@ class Executor(Protocol):
         ...
 
     @property
-    def crew(self) -> Crew | None:
+    def crew(self) -> ElasticWorkers | None:
         """Workers that come and go; None if their number is fixed."""
         ...
 
@@ -222,7 +222,7 @@ class RayExecutor:
         return await self.spawn(self._cluster.own_node())
 
     @property
-    def crew(self) -> Crew | None:
+    def crew(self) -> ElasticWorkers | None:
         return self if self._elastic else None
 
     async def joined(self) -> list[Worker]:

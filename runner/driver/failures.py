@@ -15,7 +15,7 @@ from typing import get_args
 from agents.core import errors
 from agents.core.errors import Blame, CrsweepError, ReplyInvalid, UsageError, near
 from analysis.results import Results
-from analysis.tables.doubts import cell_names
+from analysis.tables.false_successes import cell_names
 from runner.core.invocation import program
 from runner.core.locations import journals_of
 from sweeps import manifest as manifests

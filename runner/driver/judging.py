@@ -52,7 +52,7 @@ class Selection(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Subjects:
+class JudgingTasks:
     """The dialogues of a folder that judges read, and the resulting tasks."""
 
     plan: Plan
@@ -61,7 +61,7 @@ class Subjects:
     """The selected judges, by their position in the plan."""
 
     @classmethod
-    def find(cls, plan: Plan, selection: Selection) -> Subjects:
+    def find(cls, plan: Plan, selection: Selection) -> JudgingTasks:
         """Finds the dialogues. Raises UsageError for a judge that is not in the plan, or an invalid
         condition."""
         titles = [judge.title for judge in plan.judges]
@@ -157,7 +157,7 @@ class JudgingWork:
     """`crsweep judge`, and the second stage of `crsweep run`."""
 
     plan: Plan
-    subjects: Subjects
+    subjects: JudgingTasks
     settled: Set[str]
     planned: int
     left: int
@@ -181,7 +181,7 @@ class JudgingWork:
         Raises PartDamaged for a part that must be set aside.
         """
         settled = find_settled(plan.loaded.out, retry, JUDGEMENT)
-        subjects = Subjects.find(plan, selection)
+        subjects = JudgingTasks.find(plan, selection)
         planned = left = 0
         cells: set[int] = set()
         needed: dict[str, None] = {}

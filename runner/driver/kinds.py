@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from runner.driver.artifacts import Preparation
-from runner.driver.scheduler import LeaseQueue, Receiver
+from runner.driver.scheduler import LeaseQueue, OutcomeReceiver
 from runner.driver.streams import Streams
 from sweeps.artifacts import ARTIFACT
 from sweeps.storage.records import EPISODE, JUDGEMENT, ROLLOUT
@@ -16,7 +16,7 @@ from sweeps.tasks import Outcome
 class RunParts(NamedTuple):
     """The parts of a run that can receive outcomes."""
 
-    counters: Receiver
+    counters: OutcomeReceiver
     """Counts and displays outcomes, and stops a run with too many failures."""
     preparation: Preparation
     streams: Streams | None = None
@@ -39,7 +39,7 @@ class _Episodes:
         self._run.counters.progressed(progress)
 
 
-RECEIVERS: dict[str, Callable[[RunParts], Receiver]] = {
+RECEIVERS: dict[str, Callable[[RunParts], OutcomeReceiver]] = {
     EPISODE: _Episodes,
     ARTIFACT: lambda run: run.preparation,
     JUDGEMENT: lambda run: run.counters,
@@ -48,6 +48,6 @@ RECEIVERS: dict[str, Callable[[RunParts], Receiver]] = {
 """Kind -> what receives the outcomes and the progress of its tasks."""
 
 
-def receivers_of(run: RunParts) -> dict[str, Receiver]:
+def receivers_of(run: RunParts) -> dict[str, OutcomeReceiver]:
     """The receivers of a run, by kind."""
     return {kind: receiver(run) for kind, receiver in RECEIVERS.items()}

@@ -245,7 +245,7 @@ class Loops:
             await learner.close()
 
 
-class Aside:
+class Background:
     """Coroutines that run concurrently until one fails or all are cancelled."""
 
     def __init__(self) -> None:

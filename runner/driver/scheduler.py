@@ -249,7 +249,7 @@ class LeaseQueue:
         )
 
 
-class Receiver(Protocol):
+class OutcomeReceiver(Protocol):
     """Processes the outcomes of one kind of task in the driver."""
 
     async def received(self, outcome: Outcome, final: bool) -> None:
@@ -261,7 +261,7 @@ class Receiver(Protocol):
         ...
 
 
-class Crew(Protocol):
+class ElasticWorkers(Protocol):
     """Workers that join and leave with the nodes of a cluster."""
 
     async def joined(self) -> Sequence[Worker]:
@@ -287,7 +287,7 @@ class RunListener(Protocol):
 async def drive(
     workers: Sequence[Worker],
     queue: LeaseQueue,
-    receivers: Mapping[str, Receiver],
+    receivers: Mapping[str, OutcomeReceiver],
     listener: RunListener,
     stopping: asyncio.Event,
     *,
@@ -296,7 +296,7 @@ async def drive(
     replace: Callable[[Worker], Awaitable[Worker | None]],
     epoch: int,
     limit: Callable[[], int] | None = None,
-    crew: Crew | None = None,
+    crew: ElasticWorkers | None = None,
 ) -> None:
     """Runs the queue until it is empty, or until `stopping`; then every worker commits what it
     finished.
@@ -377,7 +377,7 @@ async def drive(
 async def _serve(
     worker: Worker,
     queue: LeaseQueue,
-    receivers: Mapping[str, Receiver],
+    receivers: Mapping[str, OutcomeReceiver],
     listener: RunListener,
     stopping: asyncio.Event,
     productive: Callable[[], None],

@@ -17,7 +17,7 @@ from sweeps.plan import Plan
 from sweeps.storage.folder import Folder
 from sweeps.streams import NOTHING, Chain, Link, Remembered
 from sweeps.tasks import Outcome, Task
-from workers.results.lessons import Stored, learned_of_stored, stored_episodes
+from workers.results.lessons import StoredEpisode, learned_of_stored, stored_episodes
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Streams:
         self._begun: dict[str, _Running] = {}
         """Id of the first episode -> its chain, until it has ended."""
         self._chain_of: dict[str, str] = {}
-        self._stored: dict[str, Stored | None] = {}
+        self._stored: dict[str, StoredEpisode | None] = {}
 
     @property
     def held(self) -> set[int]:
@@ -157,6 +157,6 @@ class Streams:
             )
         return running.stored[stored.attempt_id]
 
-    def _of_done(self, episode_id: str) -> Stored | None:
+    def _of_done(self, episode_id: str) -> StoredEpisode | None:
         """The attempt that counts, if the episode is settled and did not fail."""
         return self._stored.get(episode_id) if episode_id in self._done else None

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from runner.placement.packing import exact
 from workers.backends.core.backend import ClusterNode
 
-LEAST_WORKERS = 2
+MIN_WORKERS = 2
 """Workers on a cluster of one node: one plays while the other packs and writes."""
 
 
@@ -31,7 +31,7 @@ class WorkerChanges(NamedTuple):
 
 
 def worker_changes(nodes: Sequence[ClusterNode], workers: Mapping[str, str]) -> WorkerChanges:
-    """Keeps one worker on every node that stays, and at least `LEAST_WORKERS`.
+    """Keeps one worker on every node that stays, and at least `MIN_WORKERS`.
 
     `workers` maps each worker to its node.
     """
@@ -39,10 +39,10 @@ def worker_changes(nodes: Sequence[ClusterNode], workers: Mapping[str, str]) -> 
     here = {name: node for name, node in workers.items() if node in stay}
     if not stay:  # keep them, wherever they are: there are no others
         return WorkerChanges([], [])
-    each = -(-LEAST_WORKERS // len(stay))
+    each = -(-MIN_WORKERS // len(stay))
     there = Counter(here.values())
     start = [node for node in stay for _ in range(each - there[node])]
-    if there.total() >= LEAST_WORKERS:
+    if there.total() >= MIN_WORKERS:
         start = [node for node in stay if not there[node]]
     return WorkerChanges(start, [name for name in workers if name not in here])
 

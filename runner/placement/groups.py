@@ -15,7 +15,7 @@ from workers.models import backend_of
 
 
 @dataclass(frozen=True)
-class Needs:
+class EngineNeeds:
     """Which engines a plan needs: by key, and for each cell the keys that its dialogues use.
 
     `names` maps model names of the sweep file to keys; several may share one engine.
@@ -26,7 +26,7 @@ class Needs:
     names: Mapping[str, str]
 
 
-def needs_of(plan: Plan, cpu: bool) -> Needs:
+def needs_of(plan: Plan, cpu: bool) -> EngineNeeds:
     """The engines of a plan, for a cluster with GPUs or without (`cpu`)."""
     specs: dict[str, EngineSpec] = {}
     names: dict[str, str] = {}
@@ -53,10 +53,12 @@ def needs_of(plan: Plan, cpu: bool) -> Needs:
                 max_inflight=max(other.max_inflight, spec.max_inflight),
             )
         cells.append(frozenset(used))
-    return Needs(specs, cells, names)
+    return EngineNeeds(specs, cells, names)
 
 
-def placement_of(needs: Needs, nodes: Sequence[Node]) -> tuple[Placement, list[frozenset[str]]]:
+def placement_of(
+    needs: EngineNeeds, nodes: Sequence[Node]
+) -> tuple[Placement, list[frozenset[str]]]:
     """The placement, and the works (distinct sets of engines) that it refers to."""
     works = list(dict.fromkeys(used for used in needs.cells if used))
     engines = [Engine(s.key, s.label, s.replicas, s.gpus) for s in needs.specs.values()]
@@ -76,7 +78,7 @@ class StagePlan:
 class RunPlan:
     """All stages of a run. `misfits` maps cells that fit on no node to the reason."""
 
-    needs: Needs
+    needs: EngineNeeds
     stages: Sequence[StagePlan]
     misfits: Mapping[int, str]
     loads: int = 0
@@ -87,7 +89,7 @@ class RunPlan:
 def without_engines(plan: Plan) -> RunPlan:
     """One stage with all cells, for runs whose engines, if any, start on demand."""
     cells = frozenset(range(len(plan.cells)))
-    return RunPlan(Needs({}, (), {}), [StagePlan(cells, None)], {})
+    return RunPlan(EngineNeeds({}, (), {}), [StagePlan(cells, None)], {})
 
 
 def run_plan(
@@ -120,7 +122,7 @@ def run_plan(
     return RunPlan(needs, stages, misfits, placement.loads, gpus)
 
 
-def _without(needs: Needs, cells: Container[int]) -> Needs:
+def _without(needs: EngineNeeds, cells: Container[int]) -> EngineNeeds:
     """The needs of all other cells."""
     rest = [frozenset() if i in cells else used for i, used in enumerate(needs.cells)]
     used = frozenset[str]().union(*rest)
@@ -129,6 +131,6 @@ def _without(needs: Needs, cells: Container[int]) -> Needs:
     )
 
 
-def notes_of(needs: Needs) -> list[str]:
+def notes_of(needs: EngineNeeds) -> list[str]:
     """Notes on choices that depend on the machine of the engines."""
     return [f"{spec.label}: {note}" for spec in needs.specs.values() for note in spec.notes]

@@ -18,8 +18,8 @@ from agents.core.ask import CallLog, is_probe
 from runner.core.formatting import duration, many
 from runner.core.locations import state_of, store_of
 from runner.rehearsal.stand_ins import (
-    Rollouts,
-    Spoken,
+    CallEstimate,
+    RolloutEstimate,
     StandIn,
     expected,
     expected_rollouts,
@@ -65,10 +65,10 @@ def rehearse(plan: Plan, cells: Sequence[int], cases: int) -> list[EpisodeAttemp
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What the dialogues left may cost: means of rehearsed ones times their number."""
 
-    spoken: Spoken
+    spoken: CallEstimate
     probe_calls: float
     attempts: Sequence[EpisodeAttempt]
     """The rehearsed dialogues."""
@@ -78,7 +78,7 @@ class Estimate:
         return len(self.attempts)
 
 
-def _mean_of(plan: Plan, attempts: Sequence[EpisodeAttempt], index: int) -> Spoken | None:
+def _mean_of(plan: Plan, attempts: Sequence[EpisodeAttempt], index: int) -> CallEstimate | None:
     """What a dialogue of a cell asks of models: the mean of the rehearsed ones with its agent on
     its data set. None if there is none."""
     cell = plan.cells[index]
@@ -90,21 +90,21 @@ def _mean_of(plan: Plan, attempts: Sequence[EpisodeAttempt], index: int) -> Spok
     ]
     if not alike:
         return None
-    return Spoken(
+    return CallEstimate(
         *(sum(counts) / len(alike) for counts in zip(*map(_spoken_in, alike), strict=True))
     )
 
 
-def _spoken_in(attempt: EpisodeAttempt) -> Spoken:
+def _spoken_in(attempt: EpisodeAttempt) -> CallEstimate:
     done = [r.completion for r in attempt.journal.records if r.completion is not None]
-    return Spoken(
+    return CallEstimate(
         len(attempt.journal.records),
         sum(c.input_tokens or 0 for c in done),
         sum(c.output_tokens or 0 for c in done),
     )
 
 
-def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estimate:
+def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> CostEstimate:
     """Rehearses a cell of every agent on every data set, where there are more, `most` drawn ones.
 
     A stride over the grid would not do: it can meet the same agents again and again.
@@ -121,7 +121,7 @@ def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estima
     episodes_of_group = {group[0]: sum(episodes[index] for index in group) for group in groups}
     attempts = rehearse(plan, list(episodes_of_group), cases)
     played = Counter(attempt.task.cell for attempt in attempts)
-    spoken, probes = Spoken(0, 0, 0), 0.0
+    spoken, probes = CallEstimate(0, 0, 0), 0.0
     for attempt in attempts:
         records = attempt.journal.records
         if attempt.error is not None and not records:
@@ -129,9 +129,9 @@ def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> Estima
         cell = attempt.task.cell
         share = left * episodes_of_group[cell] / sum(episodes_of_group.values()) / played[cell]
         both = zip(spoken, _spoken_in(attempt), strict=True)
-        spoken = Spoken(*(before + share * count for before, count in both))
+        spoken = CallEstimate(*(before + share * count for before, count in both))
         probes += share * sum(is_probe(r.call.role) for r in records)
-    return Estimate(spoken, probes, attempts)
+    return CostEstimate(spoken, probes, attempts)
 
 
 def artifact_data(
@@ -142,8 +142,8 @@ def artifact_data(
     `needed` are the keys of those that a run would make if they are not ready. `calls` and tokens
     are expected ones, from a rehearsal with the rules backend; `earlier` are fits of the same
     recipe and data under other seeds, with the seconds that they took. What is collected by
-    dialogues has the fields of `Rollouts`. A dialogue of a training loop is expected to ask for as
-    much as the rehearsed `attempts` of its agent.
+    dialogues has the fields of `RolloutEstimate`. A dialogue of a training loop is expected to ask
+    for as much as the rehearsed `attempts` of its agent.
     """
     store = store_of(plan.loaded.header.artifacts)
     states = {key: state_of(store, key) for key in plan.artifacts}
@@ -177,18 +177,18 @@ def artifact_data(
             one |= {"updates": recipe.updates, "dialogues": recipe.dialogues}
             each = _mean_of(plan, attempts, artifact.cells[0])
             if each is not None and one["needed"] and states[key] != "ready":
-                one |= Spoken(*(count * recipe.dialogues for count in each))._asdict()
+                one |= CallEstimate(*(count * recipe.dialogues for count in each))._asdict()
         if key in collected:
             *counts, spoken = collected[key]
-            one |= dict(zip(Rollouts._fields, counts, strict=False)) | spoken._asdict()
+            one |= dict(zip(RolloutEstimate._fields, counts, strict=False)) | spoken._asdict()
         found.append(one | (asked[key]._asdict() if key in asked else {}))
     return found
 
 
-def asked_to_prepare(artifacts: Sequence[Mapping[str, Any]]) -> Spoken:
+def asked_to_prepare(artifacts: Sequence[Mapping[str, Any]]) -> CallEstimate:
     """What models are expected to be asked for all that will be made."""
-    counts = [[found.get(name, 0) for name in Spoken._fields] for found in artifacts]
-    return Spoken(*map(sum, zip(*counts, strict=True))) if counts else Spoken(0, 0, 0)
+    counts = [[found.get(name, 0) for name in CallEstimate._fields] for found in artifacts]
+    return CallEstimate(*map(sum, zip(*counts, strict=True))) if counts else CallEstimate(0, 0, 0)
 
 
 def artifact_lines(artifacts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -233,8 +233,8 @@ def _dialogues_of(found: Mapping[str, Any]) -> str:
     )
 
 
-def _spoken_of(found: Mapping[str, Any]) -> Spoken:
-    return Spoken(*(found[name] for name in Spoken._fields))
+def _spoken_of(found: Mapping[str, Any]) -> CallEstimate:
+    return CallEstimate(*(found[name] for name in CallEstimate._fields))
 
 
 def _time_of(earlier: Sequence[Mapping[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agents.core.ask import CallLog
-from runner.rehearsal.stand_ins import Spoken, rules_resources, stand_ins, with_cases
+from runner.rehearsal.stand_ins import CallEstimate, rules_resources, stand_ins, with_cases
 from sweeps.judgements import JudgementSpec, Prefix, StoredDialogue, StoredTurn, judgement_task
 from sweeps.judges import opponents
 from sweeps.plan import Plan
@@ -23,7 +23,7 @@ class JudgeEstimate(NamedTuple):
     subjects: int
     """Dialogues, or pairs."""
     pairs: bool
-    spoken: Spoken
+    spoken: CallEstimate
 
     def line(self) -> str:
         noun = "pairs" if self.pairs else "dialogues"
@@ -77,7 +77,7 @@ def estimate_judges(plan: Plan, attempts: Sequence[EpisodeAttempt]) -> list[Judg
         done = [record.completion for record in records if record.completion is not None]
         subjects = _subjects(plan, index)
         share = judge.ref.samples * subjects / len(mine) if mine else 0.0
-        spoken = Spoken(
+        spoken = CallEstimate(
             share * len(records),
             share * sum(c.input_tokens or 0 for c in done),
             share * sum(c.output_tokens or 0 for c in done),

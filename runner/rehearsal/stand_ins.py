@@ -94,7 +94,7 @@ def calls_of(plan: Plan, made: StandIn) -> Sequence[Mapping[str, Any]]:
     return made.calls or store_of(plan.loaded.header.artifacts).calls(made.prepared.key)
 
 
-class Spoken(NamedTuple):
+class CallEstimate(NamedTuple):
     """How much is asked of models."""
 
     calls: float
@@ -108,21 +108,21 @@ class Spoken(NamedTuple):
         )
 
 
-class Rollouts(NamedTuple):
+class RolloutEstimate(NamedTuple):
     """How many dialogues with training users may be played until enough entries are there."""
 
     dialogues: int
     rehearsed: int
     left_entries: int
     """Entries that the rehearsed ones have left; if none, all training users are counted."""
-    spoken: Spoken
+    spoken: CallEstimate
 
 
-async def expected_rollouts(plan: Plan, keys: Sequence[str]) -> dict[str, Rollouts]:
+async def expected_rollouts(plan: Plan, keys: Sequence[str]) -> dict[str, RolloutEstimate]:
     """Key -> what artifacts that are collected by dialogues may cost, from the first batch of them,
     one rehearsal for all seeds."""
-    rehearsed: dict[str, Rollouts] = {}
-    found: dict[str, Rollouts] = {}
+    rehearsed: dict[str, RolloutEstimate] = {}
+    found: dict[str, RolloutEstimate] = {}
     for key in keys:
         artifact = plan.artifacts[key]
         index = artifact.cells[0]
@@ -138,7 +138,7 @@ async def expected_rollouts(plan: Plan, keys: Sequence[str]) -> dict[str, Rollou
     return found
 
 
-async def _rehearsed(plan: Plan, index: int, need: Need, seed: int) -> Rollouts:
+async def _rehearsed(plan: Plan, index: int, need: Need, seed: int) -> RolloutEstimate:
     recipe = need.recipe
     assert isinstance(recipe, RolloutsRecipe)
     inputs = [await _find(plan, index, each, each.key_at(seed)) for each in need.inputs]
@@ -154,19 +154,19 @@ async def _rehearsed(plan: Plan, index: int, need: Need, seed: int) -> Rollouts:
     records = [record for log in played.logs for record in log.records]
     done = [record.completion for record in records if record.completion is not None]
     share = dialogues / count if count else 0
-    spoken = Spoken(
+    spoken = CallEstimate(
         round(share * len(records)),
         round(share * sum(each.input_tokens or 0 for each in done)),
         round(share * sum(each.output_tokens or 0 for each in done)),
     )
-    return Rollouts(dialogues, count, played.entries, spoken)
+    return RolloutEstimate(dialogues, count, played.entries, spoken)
 
 
-async def expected(plan: Plan, keys: Sequence[str]) -> dict[str, Spoken]:
+async def expected(plan: Plan, keys: Sequence[str]) -> dict[str, CallEstimate]:
     """Key -> what artifacts that model calls make may cost, from one rehearsal of all that are made
     from one recipe, domain and folder of prompts."""
-    rehearsed: dict[str, Spoken] = {}
-    found: dict[str, Spoken] = {}
+    rehearsed: dict[str, CallEstimate] = {}
+    found: dict[str, CallEstimate] = {}
     for key in keys:
         artifact = plan.artifacts[key]
         if not isinstance(artifact.recipe, CallsRecipe):
@@ -180,7 +180,7 @@ async def expected(plan: Plan, keys: Sequence[str]) -> dict[str, Spoken]:
             every = (need for top in _needs(cell) for need in top.whole())
             need = next(need for need in every if need.key_at(artifact.seed) == key)
             _, calls, share = await _written(plan, index, need, key, short=True)
-            rehearsed[same] = Spoken(
+            rehearsed[same] = CallEstimate(
                 round(share * len(calls)),
                 round(share * sum(row["input_tokens"] or 0 for row in calls)),
                 round(share * sum(row["output_tokens"] or 0 for row in calls)),

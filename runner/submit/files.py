@@ -20,7 +20,7 @@ _SECRET = re.compile(
 _NEVER_BELOW = {".git", ".hg", ".svn", ".venv", "__pycache__", "node_modules", ".ipynb_checkpoints"}
 
 
-class Sources(NamedTuple):
+class SourceFiles(NamedTuple):
     """Files of a folder, by their path relative to it. `untracked` are those that git lacks."""
 
     files: list[str]
@@ -29,7 +29,7 @@ class Sources(NamedTuple):
     """Files that are never sent: keys, and links that lead out of the folder."""
 
 
-def sources_of(root: Path, folders: Sequence[str]) -> Sources:
+def sources_of(root: Path, folders: Sequence[str]) -> SourceFiles:
     """The source files in some folders (or files) of `root`.
 
     With git: what it tracks, as it is on the disk, and of what it neither tracks nor ignores the
@@ -48,7 +48,7 @@ def sources_of(root: Path, folders: Sequence[str]) -> Sources:
             continue  # tracked, and deleted or a submodule
         (left_out if is_never_sent(name) or _leads_out(path, root) else chosen).append(name)
     kept = set(chosen)
-    return Sources(chosen, sorted(kept.intersection(untracked)), left_out)
+    return SourceFiles(chosen, sorted(kept.intersection(untracked)), left_out)
 
 
 def is_never_sent(name: str) -> bool:

@@ -41,7 +41,7 @@ class SentJob:
     submitted: float
 
 
-class Cluster:
+class JobServer:
     """The job server of a cluster. Methods raise UsageError where it does not answer."""
 
     def __init__(self, address: str) -> None:
@@ -300,12 +300,12 @@ def _understood(text: str) -> list[SentJob]:
 
 def states(jobs: Sequence[SentJob]) -> dict[str, str]:
     """Job -> its state; `unknown` where the cluster no longer knows it, or does not answer."""
-    clusters: dict[str, Cluster | None] = {}
+    clusters: dict[str, JobServer | None] = {}
     found = {}
     for job in jobs:
         if job.address not in clusters:
             try:
-                clusters[job.address] = Cluster(job.address)
+                clusters[job.address] = JobServer(job.address)
             except UsageError:
                 clusters[job.address] = None
         cluster = clusters[job.address]

@@ -18,7 +18,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {"openness": OPENNESS, "style": STYLES}
 """Kinds of groups, with the groups in the order of the paper's Table 3."""
 
 
-class Budget(NamedTuple):
+class BuyerBudget(NamedTuple):
     """The price range that a buyer expects, in the currency of the domain."""
 
     lowest: float
@@ -42,7 +42,7 @@ class BuyerProfile:
     target_needs: str
     purchase_reasons: tuple[str, ...]
     category_path: tuple[str, ...]
-    budget: Budget
+    budget: BuyerBudget
     style: Style
     openness: Openness
 

@@ -213,7 +213,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
-class Needs(NamedTuple):
+class RequiredRows(NamedTuple):
     """Rows of another table without which a committed attempt is incomplete."""
 
     table: str
@@ -234,7 +234,7 @@ class Commit(NamedTuple):
     table: str
     task: str
     """The column with the id of the task."""
-    needs: tuple[Needs, ...]
+    needs: tuple[RequiredRows, ...]
     """In the order in which they are written, all before the commit."""
     attempt: str = "attempt_id"
     """The column with the id of the attempt, which its calls have as their `attempt_id`."""
@@ -250,9 +250,9 @@ ROLLOUT = "rollout"
 """The kind of task that plays one dialogue of a training loop."""
 
 _DIALOGUE = (
-    Needs("calls", ("calls",), lambda row: row["calls"]),
+    RequiredRows("calls", ("calls",), lambda row: row["calls"]),
     # A done episode has an opening, turn 0.
-    Needs("turns", ("turns", "status"), lambda r: r["turns"] + (r["status"] == "done")),
+    RequiredRows("turns", ("turns", "status"), lambda r: r["turns"] + (r["status"] == "done")),
 )
 
 COMMITS: dict[str, Commit] = {
@@ -261,7 +261,7 @@ COMMITS: dict[str, Commit] = {
     JUDGEMENT: Commit(
         "judgements",
         "task_id",
-        (Needs("calls", ("calls",), lambda row: row["calls"]),),
+        (RequiredRows("calls", ("calls",), lambda row: row["calls"]),),
         attempt="judging_id",
     ),
 }

@@ -205,7 +205,7 @@ def test_replies_that_are_too_long_are_asked_for_again(step, reply):
     assert len(model.calls) == 6
 
 
-def test_odd_catalogues_are_no_trouble():
+def test_odd_catalogues_can_be_queried():
     odd = [Item(str(n), f"'; {{{{ x }}}} <i>{n}\"", {"order": ('a"b', "c'd")}) for n in range(3)]
     catalogue = Catalogue(odd, noun="thing")
     context = AgentContext(catalogue, VisibleCase("u", ()), 3, {"recommender": in_place(3)})

@@ -36,7 +36,7 @@ from tests.bench.cache_stores import (
 from tests.bench.ending import ending
 from workers.cache import segments
 from workers.cache.actor import WorkerConnection
-from workers.cache.client import CallCache, by_wire
+from workers.cache.client import CallCache, over_network
 from workers.cache.entries import checksum, encode
 from workers.cache.owner import CallOwner
 from workers.cache.segments import SegmentRow
@@ -81,7 +81,7 @@ async def ours(address: Address, entries: int, puts: int) -> tuple[float, float]
     async def find() -> Address:
         return address
 
-    cache = CallCache([by_wire(find)])
+    cache = CallCache([over_network(find)])
     made: list[int] = []
     spread = [n * STEP % entries for n in range(entries)]
     await at_once(cache, spread[: entries // 10], made)  # the file is in the memory now

@@ -37,7 +37,7 @@ from tests.bench.ending import AtMost, ending
 from tests.bench.throughput import sweep
 from workers.backends import latency
 from workers.cache.actor import WorkerConnection
-from workers.cache.client import CallCache, by_wire
+from workers.cache.client import CallCache, over_network
 from workers.cache.owner import CallOwner
 from workers.cache.store import CallStore, Places
 from workers.executors.pool import TaskPool
@@ -113,7 +113,7 @@ async def play(
     async def find() -> Address:
         return cache
 
-    resources = Resources(job, cache=CallCache([by_wire(find)]))
+    resources = Resources(job, cache=CallCache([over_network(find)]))
     pool = TaskPool(TaskRunner(resources), BundleWriter(job.folder, job.epoch, "w000"), slots)
 
     async def until(count: int) -> None:
@@ -150,13 +150,15 @@ def measure(given: argparse.Namespace, profiles: dict[str, str]) -> dict[str, fl
         async def model() -> Address:
             options = latency._Options(latency_ms=given.latency_ms)
             found = latency.LatencyServer(options, str(folder / "latency"))
-            server = await Server.start("127.0.0.1", lambda line: latency._Visitor(line, found))
+            server = await Server.start(
+                "127.0.0.1", lambda line: latency._WorkerConnection(line, found)
+            )
             return server.address
 
         others = [Process(owner, profiles.get("cache")), Process(model, profiles.get("model"))]
 
-        async def way(self: Any) -> latency._Way:
-            found = latency._Way()
+        async def way(self: Any) -> latency._ActorConnection:
+            found = latency._ActorConnection()
             found.channel = await latency.connect(others[1].address, found)
             return found
 

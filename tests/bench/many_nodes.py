@@ -134,7 +134,7 @@ def share(nodes: int, calls_a_second: float, seconds: int) -> tuple[float, int]:
             concurrency = Concurrency(run, nodes, dict)
             asyncio.get_running_loop().call_later(seconds, stopping.set)
             await drive(
-                workers, queue, {EPISODE: counters}, concurrency.hearing(counters), stopping,
+                workers, queue, {EPISODE: counters}, concurrency.observing(counters), stopping,
                 lost=EOFError, left_behind=lambda name: {}, replace=_none, epoch=1,
                 limit=concurrency.limit,
             )  # fmt: skip

@@ -58,7 +58,7 @@ def test_a_package_that_shadows_ours_is_named_with_its_distribution(tmp_path):
         (["status", "ftp://x"], "expected a local path, file:// or s3://, found ftp://"),
     ],
 )
-def test_words_that_make_no_command_are_refused_in_one_line(words, expected, capsys):
+def test_invalid_commands_are_refused_in_one_line(words, expected, capsys):
     assert cli.main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

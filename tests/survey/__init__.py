@@ -23,7 +23,7 @@ from runner.driver import kinds as driver_kinds
 from sweeps import identity
 from sweeps.plan import Plan
 from sweeps.storage import records
-from sweeps.storage.records import WRITTEN_BY, Commit, Needs
+from sweeps.storage.records import WRITTEN_BY, Commit, RequiredRows
 from sweeps.tasks import Task
 from workers.core.attempts import Check, OnProgress, StoredAttempt, Tables, error_of
 from workers.kinds import handlers
@@ -55,7 +55,10 @@ ANSWERS = pa.schema(
     ]
 )
 COMMIT = Commit(
-    "answers", "survey_id", (Needs("calls", ("asked",), lambda row: row["asked"]),), "asking_id"
+    "answers",
+    "survey_id",
+    (RequiredRows("calls", ("asked",), lambda row: row["asked"]),),
+    "asking_id",
 )
 
 

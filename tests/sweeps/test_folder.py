@@ -41,7 +41,7 @@ def test_a_path_is_taken_as_written(where, path):
         ("http://host/x", "found http://"),
     ],
 )
-def test_a_name_that_nothing_can_be_stored_under_is_refused_in_one_line(where, message):
+def test_an_impossible_folder_name_is_refused_in_one_line(where, message):
     with pytest.raises(UsageError, match=message) as raised:
         folder_at(where)
     assert "\n" not in raised.value.message

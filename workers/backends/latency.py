@@ -99,7 +99,7 @@ class LatencyServer:
     async def address(self) -> Address:
         """Where it listens for requests."""
         if self._listening is None:
-            started = Server.start(own_host(), lambda each: _Visitor(each, self))
+            started = Server.start(own_host(), lambda each: _WorkerConnection(each, self))
             self._listening = asyncio.ensure_future(started)
         return (await self._listening).address
 
@@ -227,7 +227,7 @@ class _OwnServer:
         self._server.close()
 
 
-class _Visitor:
+class _WorkerConnection:
     """One worker, as the actor sees it. Messages are (number, request), and (number, reply)."""
 
     def __init__(self, channel: Channel, server: LatencyServer) -> None:
@@ -253,7 +253,7 @@ class _SharedServer:
 
     def __init__(self, name: str, options: _Options, log: str | None) -> None:
         self._name, self._options, self._log = name, options, log
-        self._way: asyncio.Task[_Way] | None = None
+        self._way: asyncio.Task[_ActorConnection] | None = None
 
     async def answer(self, request: LatencyRequest) -> Reply:
         if self._way is None:
@@ -278,10 +278,10 @@ class _SharedServer:
             self._way.result().close()
         self._way = None
 
-    async def _open(self) -> _Way:
+    async def _open(self) -> _ActorConnection:
         from ray.exceptions import RayActorError
 
-        way = _Way()
+        way = _ActorConnection()
         try:
             address = await self._find_or_start().address.remote()
             way.channel = await connect(address, way)
@@ -304,7 +304,7 @@ class _SharedServer:
         ).remote(self._options, self._log, _IDLE_SECONDS)
 
 
-class _Way:
+class _ActorConnection:
     """A channel to the actor, and the replies awaited on it."""
 
     def __init__(self) -> None:

@@ -209,7 +209,7 @@ class _Link:
             self._dialling = asyncio.create_task(self._open())
 
 
-def by_wire(find: Callable[[], Awaitable[Address]]) -> Dial:
+def over_network(find: Callable[[], Awaitable[Address]]) -> Dial:
     """Connects to an owner in another process; `find` returns its current address."""
 
     async def dial(listener: Listener) -> Line:
@@ -218,7 +218,7 @@ def by_wire(find: Callable[[], Awaitable[Address]]) -> Dial:
     return dial
 
 
-def here(owner: CallOwner) -> Dial:
+def in_process(owner: CallOwner) -> Dial:
     """Connects to an owner on the same event loop."""
 
     async def dial(listener: Listener) -> Line:

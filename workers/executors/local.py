@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sweeps.tasks import Task
 from workers.artifacts.store import Prepared
 from workers.backends.vllm.client.clients import EngineViews
-from workers.cache.client import CallCache, here
+from workers.cache.client import CallCache, in_process
 from workers.cache.entries import Damage
 from workers.cache.owner import CallOwner
 from workers.cache.store import CallStore
@@ -29,7 +29,7 @@ class LocalWorker:
         if job.cache is not None:
             shards = range(job.cache.shards)
             self._owners = [CallOwner(CallStore(job.cache, shard)) for shard in shards]
-            cache = CallCache([here(owner) for owner in self._owners])
+            cache = CallCache([in_process(owner) for owner in self._owners])
         runner = TaskRunner(Resources(job, cache=cache))
         self._pool = TaskPool(runner, BundleWriter(job.folder, job.epoch, name), slots)
 

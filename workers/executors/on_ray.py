@@ -27,7 +27,7 @@ from workers.backends.vllm.client.clients import Engines, EngineViews
 from workers.backends.vllm.serving.replica import ModelReplica, ReplicaStatus
 from workers.backends.vllm.serving.watchdog import Counts
 from workers.cache.actor import CacheActor
-from workers.cache.client import CallCache, by_wire
+from workers.cache.client import CallCache, over_network
 from workers.cache.entries import Damage
 from workers.cache.store import Places
 from workers.core.environment import Environment
@@ -94,7 +94,7 @@ class EpisodeWorker:
         writer = BundleWriter(self._job.folder, self._job.epoch, self._name)
         cache = None
         if self._owners:
-            cache = CallCache([by_wire(partial(_address_of, owner)) for owner in self._owners])
+            cache = CallCache([over_network(partial(_address_of, owner)) for owner in self._owners])
         resources = Resources(self._job, self._engines, cache)
         resources.provide(self._artifacts)
         self._pool = TaskPool(TaskRunner(resources), writer, self._slots)

@@ -42,7 +42,7 @@ _DISTINCT |= {"prompt", "reply", "thinking", "started", "ended", "seconds"}
 _GROUP_BYTES = 64 * 2**20  # of one row group before it is compressed: what bounds the memory
 
 
-class Right(Protocol):
+class WriteRight(Protocol):
     """The right to write to the folder: a lease."""
 
     epoch: int
@@ -60,7 +60,7 @@ def remove_replaced(folder: Folder) -> int:
     return count
 
 
-def compact(folder: Folder, right: Right) -> int:
+def compact(folder: Folder, right: WriteRight) -> int:
     """Merges the parts that are not full, table by table. Returns how many files were written.
 
     Raises StoreError if the disk or the lease is lost, PartDamaged for an unreadable part; the
@@ -74,7 +74,7 @@ def compact(folder: Folder, right: Right) -> int:
         raise StoreError(f"cannot compact {where}: {error.strerror or error}") from error
 
 
-def _compact(folder: Folder, table: str, right: Right) -> int:
+def _compact(folder: Folder, table: str, right: WriteRight) -> int:
     written = 0
     for group in _groups(folder, table):
         if len(group) > 1:
@@ -114,7 +114,7 @@ def rewrite(
     folder: Folder,
     table: str,
     group: Sequence[str],
-    right: Right,
+    right: WriteRight,
     without: Sequence[str] = (),
 ) -> None:
     """Replaces parts by one file with their rows, without those of the attempts `without`."""

@@ -17,7 +17,7 @@ from sweeps.streams import entry_text
 from workers.results.bundles import read_columns
 
 
-class Stored(NamedTuple):
+class StoredEpisode(NamedTuple):
     """A committed episode of a stream."""
 
     attempt_id: str
@@ -60,19 +60,22 @@ def learned_of_stored(
     return found
 
 
-def stored_episodes(folder: Folder, ids: Collection[str]) -> dict[str, Stored | None]:
+def stored_episodes(folder: Folder, ids: Collection[str]) -> dict[str, StoredEpisode | None]:
     """Id -> the attempt that counts for each committed episode; None if it failed.
 
     The earliest done attempt counts, as in `analysis/sql/superseded.sql`.
     """
     columns = ["episode_id", "attempt_id", "status", "artifacts", "driver_epoch", "ended"]
-    found: dict[str, tuple[Any, Stored | None]] = {}
+    found: dict[str, tuple[Any, StoredEpisode | None]] = {}
     for row in _rows(folder, "episodes", columns, "episode_id", ids):
         done = row["status"] == "done"
         rank = (not done, row["driver_epoch"], row["ended"], row["attempt_id"])
         if row["episode_id"] not in found or rank < found[row["episode_id"]][0]:
             digest = dict(row["artifacts"] or ()).get(MEMORY)
-            found[row["episode_id"]] = rank, Stored(row["attempt_id"], digest) if done else None
+            found[row["episode_id"]] = (
+                rank,
+                StoredEpisode(row["attempt_id"], digest) if done else None,
+            )
     return {episode: stored for episode, (_, stored) in found.items()}
 
 

@@ -24,7 +24,7 @@ from sweeps.storage.folder import Folder
 from sweeps.storage.parts import PartDamaged
 from sweeps.storage.records import COMMITS, Commit, attempt_column
 from workers.results.bundles import read_columns
-from workers.results.compaction import Right, rewrite
+from workers.results.compaction import WriteRight, rewrite
 
 
 class Repaired(NamedTuple):
@@ -34,7 +34,7 @@ class Repaired(NamedTuple):
     uncommitted: Mapping[str, int]
 
 
-def repair_folder(folder: Folder, right: Right, known: Collection[str] = ()) -> Repaired:
+def repair_folder(folder: Folder, right: WriteRight, known: Collection[str] = ()) -> Repaired:
     """Sets damaged parts aside, including those already `known`. Raises StoreError for an intact
     part that is not ours."""
     # Commits first: a commit made in the meantime was preceded by the rows it needs.
@@ -104,7 +104,7 @@ def _cases(folder: Folder, damaged: Collection[str]) -> Iterator[str]:
 
 
 def _uncommit(
-    folder: Folder, commit: Commit, right: Right, damaged: Collection[str]
+    folder: Folder, commit: Commit, right: WriteRight, damaged: Collection[str]
 ) -> Iterator[int]:
     """Takes back the commits of attempts that lack rows. Yields how many, part by part."""
     counts = {need.table: _counts(folder, need.table, damaged) for need in commit.needs}

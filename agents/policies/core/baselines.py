@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Scores(NamedTuple):
+class ClassifierScores(NamedTuple):
     """Both in [0, 1]."""
 
     accuracy: float
@@ -17,12 +17,12 @@ class Scores(NamedTuple):
     """Mean over all labels of F1, 0 for one that is neither predicted nor true."""
 
 
-def scores(true: np.ndarray, predicted: np.ndarray, labels: int) -> Scores:
+def scores(true: np.ndarray, predicted: np.ndarray, labels: int) -> ClassifierScores:
     """Of places of labels, (n,) each."""
     hits = np.bincount(true[true == predicted], minlength=labels)
     named = np.bincount(true, minlength=labels) + np.bincount(predicted, minlength=labels)
     f1 = np.divide(2.0 * hits, named, out=np.zeros(labels), where=named > 0)
-    return Scores(float((true == predicted).mean()), float(f1.mean()))
+    return ClassifierScores(float((true == predicted).mean()), float(f1.mean()))
 
 
 def majority(train: np.ndarray, count: int) -> np.ndarray:

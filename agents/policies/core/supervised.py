@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from agents.core.artifacts import Content, Progress
 from agents.core.errors import DataError
-from agents.policies.core.baselines import Scores, majority, scores, tf_idf_regression
+from agents.policies.core.baselines import ClassifierScores, majority, scores, tf_idf_regression
 from agents.policies.core.dialogues import Example
 from agents.policies.core.labels import LabelSet, labels_of, merged
 from agents.policies.core.network import NetworkRef, Trainable
@@ -129,7 +129,7 @@ class FineTuning:
         self._report.append({"epoch": self._epoch, **figures})
 
     @torch.inference_mode()
-    def _measured(self) -> tuple[Scores, float]:
+    def _measured(self) -> tuple[ClassifierScores, float]:
         texts = [each.state for each in self._held_out]
         parts = range(0, len(texts), _AT_ONCE)
         found = [self._network.logits(texts[p : p + _AT_ONCE], dropout=False) for p in parts]

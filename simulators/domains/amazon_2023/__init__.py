@@ -41,7 +41,7 @@ from agents.core.items import Catalogue, Interactions, VisibleCase
 from agents.core.paths import FilePath
 from agents.core.plugins import operational
 from simulators.core.cases import Case, HiddenCase, Published, Split
-from simulators.core.profiles import Budget, BuyerProfile, WrittenProfiles
+from simulators.core.profiles import BuyerBudget, BuyerProfile, WrittenProfiles
 from simulators.domains.amazon_2023.buyers import Buyer, BuyerData, published_buyers, reviewers
 from simulators.domains.amazon_2023.products import catalogue_alone
 from simulators.domains.amazon_2023.reviews import words_of
@@ -185,7 +185,7 @@ class Amazon2023(FileDomain):
         profile = self._profiles.get(case_id)
         return {} if profile is None else profile.groups
 
-    def wants(self, case_id: str) -> tuple[tuple[str, ...], Budget]:
+    def wants(self, case_id: str) -> tuple[tuple[str, ...], BuyerBudget]:
         """The category path of a case's targets, and the budget that their prices give."""
         buyer = self._cases[case_id]
         path = self.catalogue.items[buyer.targets[-1]].attributes["category"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from agents.core.errors import DataError
 from agents.core.items import Item
-from simulators.core.profiles import Budget
+from simulators.core.profiles import BuyerBudget
 from simulators.domains.amazon_2023.data import Buyer, BuyerData
 from simulators.domains.amazon_2023.products import catalogue_of, read_products
 from simulators.domains.core.amazon_reviews_2023 import Bought, bought_of
@@ -88,7 +88,7 @@ def published_buyers(
         targets = [place[item] for item in one.targets if item in place]
         if len(targets) >= min_targets:
             history = [place[item] for item in one.history if item in place]
-            buyers[user] = Buyer(history, targets, Budget(min(one.prices), max(one.prices)))
+            buyers[user] = Buyer(history, targets, BuyerBudget(min(one.prices), max(one.prices)))
     unknown = len(named) - len(found)
     if unknown:
         remarks.append(
@@ -191,7 +191,7 @@ def _split(
         if len(targets) >= min_targets:
             prices = [catalogue.items[p].price or 0.0 for p in targets]
             name = str(events.users[user])
-            buyers[name] = Buyer(history, targets, Budget(min(prices), max(prices)))
+            buyers[name] = Buyer(history, targets, BuyerBudget(min(prices), max(prices)))
     if len(buyers) < len(kept_users):
         remarks.append(
             f"{len(kept_users) - len(buyers):,} of {len(kept_users):,} users have fewer than "

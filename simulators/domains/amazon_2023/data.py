@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from agents.core.items import Catalogue
-from simulators.core.profiles import Budget
+from simulators.core.profiles import BuyerBudget
 
 
 class Buyer(NamedTuple):
@@ -14,7 +14,7 @@ class Buyer(NamedTuple):
 
     history: Sequence[int]
     targets: Sequence[int]
-    budget: Budget
+    budget: BuyerBudget
 
 
 class BuyerData(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from agents.core.errors import DataError, near
 from agents.core.text import repaired
-from simulators.core.profiles import OPENNESS, STYLES, Budget, BuyerProfile, Openness, Style
+from simulators.core.profiles import OPENNESS, STYLES, BuyerBudget, BuyerProfile, Openness, Style
 from simulators.domains.core.files import read_content, short
 from simulators.domains.core.json_files import quoted
 
@@ -128,7 +128,7 @@ def _texts(value: Any, key: str, where: str) -> tuple[str, ...]:
     return tuple(_text(each, key, where) for each in value)
 
 
-def _budget(value: Any, where: str) -> Budget:
+def _budget(value: Any, where: str) -> BuyerBudget:
     numbers = isinstance(value, list) and len(value) == 2
     if numbers:
         numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in value)
@@ -136,7 +136,7 @@ def _budget(value: Any, where: str) -> Budget:
         raise DataError(
             f"{where}: budget: found {quoted(value)}, expected the lowest and the highest price"
         )
-    return Budget(float(value[0]), float(value[1]))
+    return BuyerBudget(float(value[0]), float(value[1]))
 
 
 def _one_of(value: Any, known: tuple[str, ...], key: str, where: str) -> str:

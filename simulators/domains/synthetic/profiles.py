@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from agents.core.items import Item
-from simulators.core.profiles import OPENNESS, STYLES, Budget, BuyerProfile, Openness, Style
+from simulators.core.profiles import OPENNESS, STYLES, BuyerBudget, BuyerProfile, Openness, Style
 from simulators.domains.synthetic.items import PROFILES, uniform
 
 
@@ -21,7 +21,7 @@ def make_profile(seed: int, number: int, target: Item, history: Sequence[Item]) 
         f"I want a {known['subgenre']} game about {known['theme']} that feels {known['mood']}.",
         (f"I want to spend the evenings with something {known['mood']}.",),
         (known["genre"], known["subgenre"], known["theme"]),
-        Budget(round(price * (1 - width / 2), 2), price),
+        BuyerBudget(round(price * (1 - width / 2), 2), price),
         style,
         openness,
     )

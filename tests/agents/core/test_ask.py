@@ -290,7 +290,7 @@ def test_an_embedding_that_fails_is_journalled_and_passes(prompts):
 
 
 @pytest.mark.parametrize("texts", [[], "one text"])
-def test_what_is_no_list_of_texts_is_not_embedded(prompts, texts):
+def test_embedding_anything_but_a_list_of_texts_is_refused(prompts, texts):
     with pytest.raises(ValueError, match="a sequence of texts, at least one"):
         asyncio.run(make_ask(FakeModel(lambda texts: None), prompts).embed(texts))
 

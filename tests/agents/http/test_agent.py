@@ -14,7 +14,7 @@ from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import AgentError, EngineDead, EngineOverloaded
 from agents.core.items import VisibleCase
 from agents.http import Http, conformance
-from agents.http.client import Server
+from agents.http.client import AgentServer
 from tests.agents.http.server import Foreign, Sent
 from tests.conftest import ROOT
 from tests.fakes import CATALOGUE, ITEMS, FakeModel, make_ask
@@ -198,7 +198,7 @@ def test_the_reference_server_of_the_docs_conforms_and_answers(tmp_path):
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        assert asyncio.run(conformance.check(Server(url, 60.0, 1_000_000))) == []
+        assert asyncio.run(conformance.check(AgentServer(url, 60.0, 1_000_000))) == []
         turn = turn_of(url, said=(Message("user", "Heat, please."),), shown_items=1)
         assert (turn.text, ids(turn.shown)) == ("How about Heat Wave?", ["2"])
     finally:
@@ -223,7 +223,7 @@ def test_the_check_names_what_is_wrong(reply, words):
         return {**answer, "message": f"{len(seen)}"} if words == "the answers differ" else answer
 
     with Foreign(counted) as server:
-        wrong = asyncio.run(conformance.check(Server(server.url, 60.0, 1_000_000)))
+        wrong = asyncio.run(conformance.check(AgentServer(server.url, 60.0, 1_000_000)))
     assert any(words in line for line in wrong)
 
 

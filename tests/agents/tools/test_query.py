@@ -219,9 +219,7 @@ RECURSIVE = (
 
 
 @pytest.mark.parametrize(("sql", "wall"), [(ENDLESS, True), (ENDLESS, False), (RECURSIVE, False)])
-def test_a_query_that_never_ends_is_interrupted_while_the_event_loop_goes_on(
-    sql, wall, monkeypatch
-):
+def test_an_endless_query_is_interrupted_without_blocking_the_event_loop(sql, wall, monkeypatch):
     if not wall:
         monkeypatch.setattr(query, "_why_not", lambda cursor, sql: "")
     ticked = threading.Event()

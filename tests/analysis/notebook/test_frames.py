@@ -82,7 +82,7 @@ def test_comparisons_are_those_of_the_command(folder):
     assert frame.loc[0, "p_holm"] == expected.p_holm
     assert expected.variance is not None
     assert frame.loc[0, "variance_case"] == expected.variance.case
-    assert (frame.loc[0, "stands"], frame.attrs["notes"]) == (None, [])
+    assert (frame.loc[0, "conclusion_holds"], frame.attrs["notes"]) == (None, [])
     assert frame.attrs["tied"] == {"sr@5": ["strong"]}
 
 

@@ -9,7 +9,7 @@ from agents.core.errors import UsageError
 from analysis.metrics.core import parse
 from analysis.results import Results
 from analysis.statistics.validity import (
-    Share,
+    CountedShare,
     _sources,
     behaviour,
     behaviour_by,
@@ -63,14 +63,14 @@ def test_each_count_is_what_its_name_says(tmp_path):
     results = Results.open(built.write(tmp_path))
     (found,) = behaviour(results, groups(results, []))
     assert found.dialogues == 3
-    assert found.helped == Share(2, 4)  # of those with a verdict
-    assert found.hindered == Share(1, 4)
-    assert found.leaks == Share(1, 2)  # u2 records none
-    assert found.unshown == Share(1, 2)
-    assert found.refused == Share(1, 2)
-    assert found.disagreed == Share(2, 3)
-    assert found.empty == Share(3, 7)
-    assert found.repeated == Share(1, 4)
+    assert found.helped == CountedShare(2, 4)  # of those with a verdict
+    assert found.hindered == CountedShare(1, 4)
+    assert found.leaks == CountedShare(1, 2)  # u2 records none
+    assert found.unshown == CountedShare(1, 2)
+    assert found.refused == CountedShare(1, 2)
+    assert found.disagreed == CountedShare(2, 3)
+    assert found.empty == CountedShare(3, 7)
+    assert found.repeated == CountedShare(1, 4)
     assert found.words[0] == pytest.approx((3 + 3 + 1) / 3)
     assert found.words[1] == pytest.approx((3 + 1 + 0) / 3)
     assert found.words[4] == 2
@@ -94,8 +94,8 @@ def test_what_users_did_is_counted_apart_for_groups_of_users(tmp_path):
     results = Results.open(built.write(tmp_path))
     found = {one.label: one for one in behaviour_by(results, groups(results, []), ["openness"])}
     assert [found[name].dialogues for name in ("Active", "Neutral", "Passive")] == [2, 0, 1]
-    assert found["Active"].unshown == Share(1, 2)
-    assert found["Passive"].unshown == Share(1, 1)
+    assert found["Active"].unshown == CountedShare(1, 2)
+    assert found["Passive"].unshown == CountedShare(1, 1)
     assert found["Active"].words[1] == 1.5
     with pytest.raises(UsageError, match="openness"):
         behaviour_by(results, groups(results, []), ["opennes"])

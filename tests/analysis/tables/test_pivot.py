@@ -9,8 +9,8 @@ import pytest
 
 from agents.core.errors import UsageError
 from analysis.results import Results
+from analysis.statistics.defined_tables import sheet_for
 from analysis.statistics.table_marks import mark_ties
-from analysis.statistics.turned import turned
 from analysis.tables import sheets
 from analysis.tables.table import make_table
 from sweeps.schema import TableSpec
@@ -35,7 +35,7 @@ def results(folder, *, cases=30, weak=0.3) -> Results:
 
 def test_axes_go_down_and_across_with_the_metrics_last(tmp_path):
     found = results(tmp_path)
-    sheet = turned(
+    sheet = sheet_for(
         found, TableSpec(rows=["agent"], columns=["domain"], metrics=["sr@5", "at_fail_t"])
     )
     assert sheet.labels == ["agent"]
@@ -64,25 +64,25 @@ def test_groups_of_users_are_rows_or_columns_with_their_own_coverage(tmp_path):
     spec = TableSpec(rows=["group", "agent"], metrics=["sr@5"], by=["openness"])
     shown = {
         tuple(c.text for c in row[:2]): [c.text for c in row[2:]]
-        for row in turned(found, spec).rows
+        for row in sheet_for(found, spec).rows
     }
     assert shown["Active", "a"] == ["1.000 ± n/a", "2 of 2"]
     assert shown["Passive", "b"] == ["0.000 ± n/a", "1 of 1"]
     assert shown["overall_macro", "a"] == ["0.333 ± n/a", "4 of 4"]
     spec = TableSpec(rows=["agent"], columns=["group", "metric"], metrics=["sr@5"], by=["openness"])
-    assert turned(found, spec).levels[:2] == [("Active", "sr@5"), ("Neutral", "sr@5")]
+    assert sheet_for(found, spec).levels[:2] == [("Active", "sr@5"), ("Neutral", "sr@5")]
     with pytest.raises(UsageError, match="no axis 'group'"):
-        turned(found, TableSpec(rows=["agent", "group"], metrics=["sr@5"]))
+        sheet_for(found, TableSpec(rows=["agent", "group"], metrics=["sr@5"]))
 
 
 def test_metrics_may_be_rows_and_lead_the_columns(tmp_path):
     found = results(tmp_path, cases=3)
     spec = TableSpec(rows=["metric", "domain"], columns=["agent"], metrics=["sr@5", "sr@1"])
-    sheet = turned(found, spec)
+    sheet = sheet_for(found, spec)
     assert [(r[0].text, r[1].text) for r in sheet.rows] == [
         ("sr@5", "film"), ("sr@1", "film"), ("sr@5", "song"), ("sr@1", "song"),
     ]  # fmt: skip
-    sheet = turned(found, TableSpec(columns=["metric", "domain"], metrics=["sr@5", "sr@1"]))
+    sheet = sheet_for(found, TableSpec(columns=["metric", "domain"], metrics=["sr@5", "sr@1"]))
     assert [levels[0] for levels in sheet.levels[:4]] == ["sr@5", "sr@5", "sr@1", "sr@1"]
     assert sheet.labels == ["agent"]
 
@@ -99,7 +99,7 @@ def test_metrics_may_be_rows_and_lead_the_columns(tmp_path):
 )
 def test_a_table_that_cannot_be_says_why(tmp_path, spec, message):
     with pytest.raises(UsageError, match=message):
-        turned(results(tmp_path, cases=2), spec)
+        sheet_for(results(tmp_path, cases=2), spec)
 
 
 def test_the_best_is_starred_and_ties_are_marked_within_their_context(tmp_path):
@@ -136,7 +136,7 @@ def test_one_case_ties_everything_and_an_axis_of_one_value_is_refused(tmp_path):
 
 def test_every_format_has_the_heads_the_marks_and_the_notes(tmp_path):
     spec = TableSpec(rows=["agent"], columns=["domain"], metrics=["sr@5"], ties="agent")
-    sheet = turned(results(tmp_path), spec)
+    sheet = sheet_for(results(tmp_path), spec)
     assert sheets.as_csv(sheet).splitlines()[0] == "agent,film sr@5,song sr@5,episodes"
     assert re.search(r"^a,0.\d{3} ± 0.\d{3} \*,0.\d{3} ± 0.\d{3} ≈,", sheets.as_csv(sheet), re.M)
     assert re.search(r"\| a \| \*\*0.\d{3} ± 0.\d{3}\*\* \\\* \|", sheets.markdown(sheet))
@@ -156,7 +156,14 @@ def test_shared_heads_span_their_columns_and_html_escapes_every_text():
     sheet = sheets.Sheet(
         [hostile],
         ["x a", "x b", "episodes"],
-        [[sheets.Cell(hostile), sheets.Cell("1", 1, "<"), sheets.Cell("2"), sheets.Cell("3")]],
+        [
+            [
+                sheets.SheetCell(hostile),
+                sheets.SheetCell("1", 1, "<"),
+                sheets.SheetCell("2"),
+                sheets.SheetCell("3"),
+            ]
+        ],
         [hostile],
         [(hostile, "a"), (hostile, "b"), ("", "episodes")],
     )
@@ -171,7 +178,7 @@ def test_shared_heads_span_their_columns_and_html_escapes_every_text():
 def test_a_sweep_without_a_finished_episode_gives_an_empty_table(tmp_path):
     cells = [Cell(a, {"agent": a}) for a in "ab"]
     found = Results.open(Built(cells).write(tmp_path))
-    sheet = turned(found, TableSpec(rows=["agent"], metrics=["sr@5"], ties="agent"))
+    sheet = sheet_for(found, TableSpec(rows=["agent"], metrics=["sr@5"], ties="agent"))
     assert [[cell.text for cell in row] for row in sheet.rows] == [
         ["a", "–", "0 of 12"],
         ["b", "–", "0 of 12"],

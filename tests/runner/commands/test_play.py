@@ -17,7 +17,7 @@ from agents.core.errors import UsageError
 from agents.core.items import Item
 from runner.commands.play import play
 from runner.commands.selection import cell_of
-from runner.commands.transcript import MARK, Page, TranscriptView
+from runner.commands.transcript import MARK, MarkdownPage, TranscriptView
 from simulators.core.cases import HiddenCase
 from simulators.domains.synthetic import Synthetic
 from tests.conftest import ROOT
@@ -151,10 +151,10 @@ def test_a_page_keeps_its_head_and_no_other_file_is_overwritten(tmp_path, crswee
 
 def test_a_page_that_cannot_be_written_is_refused_before_the_dialogue(tmp_path):
     with pytest.raises(UsageError, match="missing is not a folder"):
-        Page(tmp_path / "missing" / "page.md")
+        MarkdownPage(tmp_path / "missing" / "page.md")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UsageError, match="cannot be read"):
-        Page(tmp_path / "binary")
+        MarkdownPage(tmp_path / "binary")
 
 
 @pytest.mark.parametrize("cell", range(8))

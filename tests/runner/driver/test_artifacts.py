@@ -356,9 +356,7 @@ RAY = {"executor": "ray", "concurrency": 8, "episode_workers": 2}
         pytest.param(RAY, signal.SIGKILL, marks=pytest.mark.ray),
     ],
 )
-def test_a_driver_that_ends_in_mid_fit_is_gone_on_with_from_the_last_state(
-    tmp_path, crsweep, run, how, start
-):
+def test_a_fit_whose_driver_died_resumes_from_the_last_state(tmp_path, crsweep, run, how, start):
     folder = tmp_path / "a"
     options = {"uses": "fit", "epochs": 30}
     path = sweep(folder, agent={**options, "stuck": 8}, seeds=[0], run=run)

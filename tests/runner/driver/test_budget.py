@@ -93,7 +93,7 @@ def test_a_cap_of_cost_is_counted_by_price_and_a_finished_sweep_is_complete(tmp_
     assert "nothing to do" in crsweep("run", path, "caps.cost=0.0001").stdout
 
 
-def test_what_a_run_needs_to_go_on_names_every_cap_in_its_way():
+def test_the_overrides_to_resume_name_every_reached_cap():
     used = {"m": Usage(700, 500)}
     caps = Caps(tokens=1000, cost=0.5, gpu_hours=2)
     budget = Budget(caps, {"m": Price(input=1000, output=1000)}, used, gpu_seconds_before=3600)
@@ -171,7 +171,7 @@ def test_paid_takes_of_each_run_what_is_larger_the_records_or_what_its_driver_sa
     }
 
 
-def test_too_many_failures_of_one_cause_stop_a_run_and_the_next_one_goes_on(tmp_path, crsweep):
+def test_too_many_failures_of_one_cause_stop_a_run_and_the_next_one_continues(tmp_path, crsweep):
     path, env, mood = moody_sweep(tmp_path, models=LATENCY, cache={"path": str(tmp_path / "cache")})
     out = tmp_path / "out"
     words = ("max_failed=0.2", "cases.sample=60", "run.concurrency=4")

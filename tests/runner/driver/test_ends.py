@@ -50,7 +50,7 @@ def test_a_full_disk_for_what_is_printed_says_that_all_is_committed(ended, tmp_p
     assert f"status {tmp_path / 'out'}" in said
 
 
-def test_a_reader_that_has_left_costs_the_run_nothing(ended):
+def test_a_closed_pipe_does_not_affect_the_run(ended):
     assert ended(closed_pipe()) == (0, "")
 
 

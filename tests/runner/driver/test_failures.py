@@ -187,9 +187,7 @@ def test_a_printed_retry_runs_unchanged_and_asks_again_what_the_cache_would_repl
 
 
 @pytest.mark.parametrize(("elsewhere", "off"), [(False, "cache=off"), (True, "cache.mode=off")])
-def test_a_class_with_two_blames_has_one_command_and_what_is_replayed_is_said(
-    tmp_path, crsweep, elsewhere, off
-):
+def test_an_error_class_with_two_blames_has_one_retry_command(tmp_path, crsweep, elsewhere, off):
     out = tmp_path / "out"
     cache = {"journal": str(tmp_path / "journals")} if elsewhere else None
     crsweep("run", write_sweep(tmp_path, cache=cache, cases={"sample": 1}))

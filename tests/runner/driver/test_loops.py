@@ -10,7 +10,7 @@ import pytest
 from agents.core.artifacts import Content, LoopRecipe
 from agents.core.errors import AgentError
 from runner.driver import loops
-from runner.driver.loops import Aside, Reports, Rollouts, TrainingLoop, line_of
+from runner.driver.loops import Background, Reports, Rollouts, TrainingLoop, line_of
 from runner.driver.scheduler import LeaseQueue
 from sweeps.artifacts import Artifact
 from sweeps.rollouts import case_at, rollouts_of
@@ -223,7 +223,7 @@ def test_what_runs_aside_ends_with_the_first_that_fails():
         raise AgentError("no")
 
     async def both():
-        aside = Aside()
+        aside = Background()
         aside.start(waits())
         aside.start(fails())
         await aside.until_one_fails()

@@ -360,7 +360,7 @@ def test_episodes_of_a_stage_wait_for_its_artifacts_and_those_of_the_next_for_th
     assert [ref.id for ref in queue.lease("w", 9)] == ["later"]
 
 
-def test_it_is_preparing_while_no_episode_can_go_on_before_artifacts_are_made():
+def test_only_artifacts_are_displayed_while_no_episode_can_run():
     stages = [refs(1), iter([episode_task("later", 0, Seeds(0, 0, 0), "u")])]
     queue = LeaseQueue(stages, 2, opened=0, gates=[[artifact("a")], [artifact("b")]])
     assert queue.only_gates

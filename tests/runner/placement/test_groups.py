@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.placement.groups import Needs, RunPlan, StagePlan
+from runner.placement.groups import EngineNeeds, RunPlan, StagePlan
 from runner.placement.packing import Allocation, Node
 from runner.placement.place import Stage
 from tests import virtual_time
@@ -155,7 +155,7 @@ def test_workers_that_die_lose_no_episode_of_any_group():
 
 def test_an_engine_that_moves_is_unloaded_before_it_is_loaded_again():
     """There is room for it at once; its old GPU is wanted by another."""
-    needs = Needs({k: spec(k) for k in "xy"}, [frozenset("x"), frozenset("xy")], {})
+    needs = EngineNeeds({k: spec(k) for k in "xy"}, [frozenset("x"), frozenset("xy")], {})
     first = Allocation("x", 0, "n", 1, since=0)
     moved, other = (Allocation(key, 0, "n", 1, since=1) for key in "xy")
     stages = [

@@ -174,7 +174,7 @@ def problems(draw, most_engines, most_works, most_nodes, most_gpus):
 
 @settings(max_examples=60)
 @given(problems(most_engines=10, most_works=14, most_nodes=8, most_gpus=8))
-def test_what_holds_on_clusters_of_1_to_64_gpus(problem):
+def test_placements_are_valid_on_clusters_of_1_to_64_gpus(problem):
     given_engines, nodes, given_works = problem
     plan = place(*problem)
     verify(given_engines, nodes, given_works, plan)

@@ -9,7 +9,7 @@ from rich.console import Console
 from runner.commands import plan as plan_command
 from runner.driver.work import remaining
 from runner.placement import cluster, groups
-from runner.placement.groups import Needs, run_plan
+from runner.placement.groups import EngineNeeds, run_plan
 from runner.placement.packing import Node
 from tests.runner.placement.world import THREE
 from tests.sweep_files import plan_of, write_sweep
@@ -19,7 +19,7 @@ def test_nothing_is_loaded_for_cells_whose_episodes_are_all_done(tmp_path, monke
     plan = plan_of(write_sweep(tmp_path))
     assert len(plan.cells) == 4
     cells = [frozenset(c) for c in (("a", "u"), ("b", "u"), (), ("a",))]
-    needs = Needs({s.key: s for s in THREE}, cells, {})
+    needs = EngineNeeds({s.key: s for s in THREE}, cells, {})
     monkeypatch.setattr(groups, "needs_of", lambda plan, cpu: needs)
     nodes = [Node("n", 2)]
 

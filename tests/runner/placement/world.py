@@ -11,7 +11,7 @@ from agents.core.errors import ReplicaLost
 from agents.core.seeds import Seeds
 from runner.driver.engine_loader import RunEngines
 from runner.driver.scheduler import LeaseQueue, drive
-from runner.placement.groups import Needs, RunPlan, StagePlan, placement_of
+from runner.placement.groups import EngineNeeds, RunPlan, StagePlan, placement_of
 from sweeps.episodes import episode_task
 from sweeps.storage.records import EPISODE
 from sweeps.tasks import Outcome
@@ -30,7 +30,7 @@ def spec(key, gpus=1.0, replicas=1):
 
 def plan_for(specs, cells, nodes):
     """As `run_plan` makes it, from what each cell needs."""
-    needs = Needs({s.key: s for s in specs}, [frozenset(c) for c in cells], {})
+    needs = EngineNeeds({s.key: s for s in specs}, [frozenset(c) for c in cells], {})
     placement, works = placement_of(needs, nodes)
     stages = [
         StagePlan(

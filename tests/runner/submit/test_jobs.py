@@ -81,7 +81,7 @@ def test_only_the_newest_are_kept_and_a_broken_line_is_passed_over(memory, monke
     assert len(jobs.remembered()) == jobs._REMEMBERED
 
 
-class FlakyCluster(jobs.Cluster):
+class FlakyCluster(jobs.JobServer):
     """A job whose connection breaks after some chunks; it ends with the last connection."""
 
     def __init__(self, connections: list[list[str] | Exception]) -> None:

@@ -33,13 +33,13 @@ def test_the_value_of_a_secret_variable_is_refused_as_an_override(sweep, monkeyp
     assert f"override vars.note: the value of the environment variable {name}" in message
 
 
-def test_so_is_that_of_any_variable_of_env_from(sweep, monkeypatch):
+def test_values_of_env_from_variables_are_refused_too(sweep, monkeypatch):
     monkeypatch.setenv("WHATEVER", MARK)
     message = refusal(sweep, "run.env_from=[WHATEVER]", f"vars.note={MARK}")
     assert "WHATEVER" in message
 
 
-def test_so_is_an_address_with_a_login_and_a_key_that_is_called_one(sweep):
+def test_addresses_with_a_login_and_keys_called_so_are_refused_too(sweep):
     login = f"http://me:{MARK}@host/v1"
     assert "an address with a user name" in refusal(sweep, f"vars.where={login}")
     for name in ("api_key", "password", "hf_token", "client_secret", "Authorization"):

@@ -11,7 +11,7 @@ import pytest
 
 from agents.core import plugins
 from agents.core.errors import DataError
-from simulators.core.profiles import Budget
+from simulators.core.profiles import BuyerBudget
 from simulators.domains.amazon_2023 import Amazon2023
 from simulators.domains.core.amazon_reviews_2023 import price_of
 from simulators.domains.core.files import WATCHER
@@ -96,7 +96,7 @@ def test_filters_targets_and_budgets_equal_a_plain_calculation(tmp_path):
         assert [item.id for item in case.hidden.targets] == targets
         assert [i.id for i in case.visible.history] == [n for n in own.item if n not in targets]
         prices = [product(n)["price"] for n in targets]
-        assert made.wants(f"u{user}") == (tuple(path), Budget(min(prices), max(prices)))
+        assert made.wants(f"u{user}") == (tuple(path), BuyerBudget(min(prices), max(prices)))
     assert any("6 of " in line and "2 without price" in line for line in made.remarks())
     assert any("1 without category" in line for line in made.remarks())
 
@@ -216,7 +216,7 @@ def test_profiles_make_cases_and_groups_and_enter_the_fingerprint(tmp_path):
     assert made.groups("test", f"u{names[1]}") == {"openness": "Neutral", "style": "Rational"}
     case = made.case("test", f"u{names[1]}")
     assert case.hidden.profile is not None
-    assert case.hidden.profile.budget == Budget(10.99, 20.99)
+    assert case.hidden.profile.budget == BuyerBudget(10.99, 20.99)
     assert case.hidden.targets
     assert "1 profiles are of unknown users" in made.remarks()
     before = made.fingerprint()
@@ -259,7 +259,7 @@ def test_the_authors_interactions_name_targets_and_prices(tmp_path):
     case = made.case("test", "ux")
     assert [item.id for item in case.hidden.targets] == ["B0", "B5"]
     assert [item.id for item in case.visible.history] == ["B1"]
-    assert made.wants("ux") == (PATHS[0], Budget(5.5, 44.25))
+    assert made.wants("ux") == (PATHS[0], BuyerBudget(5.5, 44.25))
     assert any("3 of 6 products of interactions.json" in line for line in made.remarks())
     assert any("1 of 2 users" in line for line in made.remarks())
     users["y"]["target_price"] = []

@@ -196,7 +196,7 @@ def test_statistics_count_the_held_out_interactions():
     "options",
     [{"items": 19}, {"items": 100_001}, {"users": 0}, {"history": 2}, {"taste": 1.1}, {"seed": -1}],
 )
-def test_senseless_sizes_are_refused(options):
+def test_impossible_sizes_are_refused(options):
     with pytest.raises(ValidationError):
         domain(**options)
 

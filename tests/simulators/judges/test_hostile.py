@@ -147,7 +147,7 @@ def test_a_hostile_reply_is_counted_and_changes_no_other_verdict(hostile, guided
 
 
 @pytest.mark.parametrize("choice", ["A and B", "both", "AB", ["A", "B"], "a", "C", 1, True, None])
-def test_a_verdict_for_both_is_none(choice):
+def test_a_reply_that_chooses_both_sides_is_invalid(choice):
     given = {"reason": "r", **dict.fromkeys(("persuasiveness", "trustworthiness"), "A")}
     given |= {"groundedness": "A", "overall": choice}
     verdicts, _ = run_any(build("pairwise"), DIALOGUE, reply=lambda call: given)

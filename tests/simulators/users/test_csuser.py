@@ -14,7 +14,7 @@ from agents.core.errors import ReplyInvalid, UsageError, UserError
 from agents.core.items import Catalogue, Item, VisibleCase
 from runner.rehearsal.dialogues import rehearse
 from simulators.core.cases import Case, HiddenCase
-from simulators.core.profiles import Budget, BuyerProfile
+from simulators.core.profiles import BuyerBudget, BuyerProfile
 from simulators.core.user import UserContext
 from simulators.users.csuser import CSUser
 from tests.agents.playing import prompts_of
@@ -35,7 +35,7 @@ PROFILE = BuyerProfile(
     "MARK-NEEDS",
     ("MARK-REASON",),
     PATH,
-    Budget(16.99, 19.99),
+    BuyerBudget(16.99, 19.99),
     "Dependent",
     "Passive",
 )

@@ -11,7 +11,7 @@ from agents.core.calls import Call, Completion
 from runner.rehearsal.dialogues import rehearse
 from tests.fakes import FakeModel
 from tests.sweep_files import plan_of, write_sweep
-from workers.cache.client import CallCache, here
+from workers.cache.client import CallCache, in_process
 from workers.cache.entries import encode
 from workers.cache.owner import CallOwner
 from workers.cache.store import CallStore, Places
@@ -72,7 +72,7 @@ def test_no_reply_written_in_another_order_of_fields_is_ever_replayed(tmp_path, 
 
     async def ask() -> list[Completion]:
         owner = CallOwner(CallStore(places, 0))
-        replies = CallCache([here(owner)])
+        replies = CallCache([in_process(owner)])
 
         async def made() -> Completion:
             return Completion("made now", "stop")

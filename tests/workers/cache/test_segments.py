@@ -306,7 +306,7 @@ def test_an_entry_whose_key_is_damaged_is_a_miss(tmp_path, caplog):
     assert "is damaged" in caplog.text
 
 
-def test_whatever_one_damaged_byte_does_to_a_segment_every_command_survives_it(tmp_path):
+def test_every_command_survives_any_damaged_byte_of_a_segment(tmp_path):
     rows = [row(n) for n in (1, 2, 3)]
     whole = sealed(tmp_path, *rows).read_bytes()
     replies = {each.key: each.value for each in rows}

@@ -22,7 +22,7 @@ from tests.workers.cache.shared_calls import (
     reply_to,
 )
 from workers.cache import owner as owners
-from workers.cache.client import CallCache, here
+from workers.cache.client import CallCache, in_process
 from workers.cache.entries import decode, encode
 from workers.cache.owner import CallOwner, Client
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("virtual_clock")
 @in_virtual_time
 async def test_equal_calls_in_the_air_share_one_request_over_all_workers():
     owner, calls = CallOwner(Store()), Calls()
-    caches = [CallCache([here(owner)]) for _ in range(3)]
+    caches = [CallCache([in_process(owner)]) for _ in range(3)]
     found = await asyncio.gather(*(asking(cache, calls) for cache in caches * 5))
     assert calls.made == {K: 1}
     assert sorted(reply.cached for reply in found) == [False] + 14 * [True]
@@ -45,7 +45,7 @@ async def test_equal_calls_in_the_air_share_one_request_over_all_workers():
 @in_virtual_time
 async def test_a_reply_is_used_only_when_it_is_durable():
     store = Store()
-    cache, calls = CallCache([here(CallOwner(store))]), Calls()
+    cache, calls = CallCache([in_process(CallOwner(store))]), Calls()
     task = asking(cache, calls)
     await asyncio.sleep(1.005)
     assert calls.made[K]
@@ -58,7 +58,7 @@ async def test_a_reply_is_used_only_when_it_is_durable():
 @in_virtual_time
 async def test_what_is_put_during_one_write_shares_the_next():
     store = Store()
-    cache, calls = CallCache([here(CallOwner(store))]), Calls()
+    cache, calls = CallCache([in_process(CallOwner(store))]), Calls()
     await asyncio.gather(*(asking(cache, calls, key(n)) for n in range(50)))
     assert store.writes == [50]
     tasks = [asking(cache, calls, key(100 + n), seconds=n / 1000) for n in range(50)]
@@ -70,7 +70,7 @@ async def test_what_is_put_during_one_write_shares_the_next():
 @in_virtual_time
 async def test_after_a_call_that_failed_the_next_in_line_makes_it():
     owner, calls = CallOwner(Store()), Calls()
-    cache, other = CallCache([here(owner)]), CallCache([here(owner)])
+    cache, other = CallCache([in_process(owner)]), CallCache([in_process(owner)])
     failing = asking(cache, calls, error=EngineDead("gone"))
     await asyncio.sleep(0.5)
     waiting = [asking(other, calls), asking(cache, calls)]
@@ -85,7 +85,7 @@ async def test_after_a_call_that_failed_the_next_in_line_makes_it():
 def test_a_claim_that_is_cancelled_at_any_step_leaves_the_call_to_others(steps):
     async def go():
         owner, calls = CallOwner(Store()), Calls()
-        cache, other = CallCache([here(owner)]), CallCache([here(owner)])
+        cache, other = CallCache([in_process(owner)]), CallCache([in_process(owner)])
         cancelled = asking(cache, calls)
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -101,7 +101,7 @@ def test_a_claim_that_is_cancelled_at_any_step_leaves_the_call_to_others(steps):
 @in_virtual_time
 async def test_a_put_that_is_cancelled_is_kept_all_the_same():
     owner, calls = CallOwner(Store()), Calls()
-    cache = CallCache([here(owner)])
+    cache = CallCache([in_process(owner)])
     task = asking(cache, calls)
     await asyncio.sleep(1.005)
     task.cancel()
@@ -110,9 +110,9 @@ async def test_a_put_that_is_cancelled_is_kept_all_the_same():
 
 
 @in_virtual_time
-async def test_one_that_cannot_be_kept_is_given_up():
+async def test_a_call_whose_reply_cannot_be_kept_is_given_up():
     owner, calls = CallOwner(Store()), Calls()
-    cache = CallCache([here(owner)])
+    cache = CallCache([in_process(owner)])
 
     async def odd():
         return Completion(object(), "stop")  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ async def test_what_a_lost_worker_was_making_is_made_by_the_next_after_a_while()
     owner, calls = CallOwner(Store()), Calls()
     dead = Client(lambda number, answer: None, b"d")
     owner.take(dead, [owners.Claim(1, K, None)])
-    waiting = asking(CallCache([here(owner)]), calls)
+    waiting = asking(CallCache([in_process(owner)]), calls)
     await asyncio.sleep(1)
     owner.lose(dead)
     await waiting
@@ -172,10 +172,10 @@ async def test_what_a_lost_worker_was_making_is_made_by_the_next_after_a_while()
 
 
 @in_virtual_time
-async def test_when_nothing_can_be_kept_all_are_informed_and_nothing_more_is_made():
+async def test_after_a_failed_write_all_waiting_calls_fail_and_no_more_are_made():
     store = Store()
     owner, calls = CallOwner(store), Calls()
-    cache, other = CallCache([here(owner)]), CallCache([here(owner)])
+    cache, other = CallCache([in_process(owner)]), CallCache([in_process(owner)])
     await asking(cache, calls, key(7))
     store.error = StoreError("the disk is full")
     tasks = [asking(cache, calls), asking(other, calls), asking(other, calls, key(2))]
@@ -194,7 +194,7 @@ async def test_a_fault_of_a_library_ends_in_an_error_too():
     store = Store()
     store.error = ValueError("odd")
     with pytest.raises(StoreError, match="odd"):
-        await asking(CallCache([here(CallOwner(store))]), Calls())
+        await asking(CallCache([in_process(CallOwner(store))]), Calls())
 
 
 @in_virtual_time
@@ -223,18 +223,18 @@ async def test_an_owner_that_can_never_start_is_an_error_at_once():
 @in_virtual_time
 async def test_an_entry_that_is_none_is_made_again_and_replaced(caplog):
     store = Store({K: b"nonsense"})
-    cache, calls = CallCache([here(CallOwner(store))]), Calls()
+    cache, calls = CallCache([in_process(CallOwner(store))]), Calls()
     assert not (await asking(cache, calls)).cached
     assert f"the call {K.hex()} is made again" in caplog.text
     assert (await asking(cache, calls)).cached
-    strict = CallCache([here(CallOwner(Store({K: b"nonsense"})))])
+    strict = CallCache([in_process(CallOwner(Store({K: b"nonsense"})))])
     assert not (await asking(strict, calls, accepted=frozenset("f"))).cached
 
 
 @in_virtual_time
 async def test_strict_takes_no_reply_of_what_does_not_serve_now():
     owner, calls = CallOwner(Store({K: encode(reply_to(K)._replace(fingerprint="old"))})), Calls()
-    cache = CallCache([here(owner)])
+    cache = CallCache([in_process(owner)])
     assert (await asking(cache, calls)).fingerprint == "old"
     both = [asking(cache, calls, accepted=frozenset("f")) for _ in range(2)]
     assert [(r.fingerprint, r.cached) for r in await asyncio.gather(*both)] == [

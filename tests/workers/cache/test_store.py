@@ -9,7 +9,7 @@ from agents.core.calls import Completion
 from agents.core.errors import StoreError
 from tests.workers.cache.test_segments import damage
 from workers.cache import journal, segments
-from workers.cache.client import CallCache, here
+from workers.cache.client import CallCache, in_process
 from workers.cache.entries import KEY, Damage, encode
 from workers.cache.owner import CallOwner
 from workers.cache.store import CallStore, Places, settle, tidy
@@ -186,7 +186,7 @@ def test_calls_that_seal_and_search_at_once_lose_nothing(tmp_path):
 
     async def go():
         owner = CallOwner(CallStore(places(tmp_path), 0))
-        cache = CallCache([here(owner)])
+        cache = CallCache([in_process(owner)])
 
         async def call(number):
             async def make():

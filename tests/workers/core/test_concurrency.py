@@ -120,7 +120,7 @@ def test_refusals_cut_it_by_a_quarter_at_once_and_never_to_nothing():
     assert set(play.reasons) == {"refusals"}
 
 
-def test_a_crowd_is_taken_away():
+def test_excess_waiting_calls_lower_the_limit():
     play = Played(start=500)
     play.see(running=100, waiting=400, kv=0.9, seconds=2)
     assert play.control.limit == 500 - (400 - 10 - 4)
@@ -152,7 +152,7 @@ def test_an_engine_that_is_new_or_was_restarted_counts_from_none():
     assert play.control.moves == []
 
 
-def test_only_so_many_moves_are_kept_the_first_and_the_latest():
+def test_only_the_first_and_latest_moves_are_kept():
     play = Played(start=1, most=10**9)
     for number in range(1000):
         play.control._move(number, number + 2, "room")

@@ -42,7 +42,7 @@ from agents.core.items import Catalogue, Item
 from agents.core.prompts import PromptFolder
 from agents.core.steps import ReplyModel, Step, text
 from simulators.core.leaks import Secret
-from simulators.core.profiles import Budget, BuyerProfile, Openness, Style
+from simulators.core.profiles import BuyerBudget, BuyerProfile, Openness, Style
 from simulators.domains.core.fields import cut
 from simulators.domains.core.profile_files import as_record
 
@@ -71,7 +71,7 @@ class Buyer(NamedTuple):
     history: Sequence[Purchase]
     targets: Sequence[Purchase]
     category_path: Sequence[str]
-    budget: Budget
+    budget: BuyerBudget
 
 
 class ReviewedDomain(Protocol):

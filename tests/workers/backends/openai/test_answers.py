@@ -91,7 +91,7 @@ def test_tokens_may_have_their_newer_names():
 
 
 @pytest.mark.parametrize("usage", [None, [], [1], "many", 3, {}, {"completion_tokens_details": []}])
-def test_a_usage_of_another_form_counts_nothing(usage):
+def test_a_malformed_usage_counts_nothing(usage):
     assert reply(with_usage(usage)) == Completion('{"a": 1}', "stop")
 
 
@@ -136,12 +136,12 @@ def test_no_content_is_empty_content_in_every_form(content, reason):
 
 
 @pytest.mark.parametrize("reason", ["error", "abort", "cancelled", "insufficient_system_resource"])
-def test_a_reply_that_was_broken_off_is_none(reason):
+def test_an_interrupted_reply_does_not_count(reason):
     with pytest.raises(Unreadable, match=f"ended the reply early .finish_reason '{reason}'"):
         reply(completion('{"a": 1}', reason))
 
 
-def test_nothing_without_a_reason_is_broken_off_and_thinking_is_not_nothing():
+def test_an_empty_reply_without_a_finish_reason_was_interrupted_unless_it_has_thinking():
     with pytest.raises(Unreadable, match="no reply"):
         reply({**completion(None, None), "usage": None})
     assert reply(completion(None, None, reasoning="Hm")).text == ""

@@ -174,7 +174,7 @@ def test_a_model_that_is_not_listed_may_answer_and_is_named_if_it_does_not():
         check_of(server, *WORK)
 
 
-def test_a_wrong_key_is_said_in_one_line():
+def test_a_wrong_key_is_reported_in_one_line():
     server = FakeOpenAI(Answer(401, refusal("bad key")), Answer(401, refusal("bad key")))
     with server, pytest.raises(ModelUnavailable, match="HTTP 401: bad key"):
         check_of(server, *WORK)

@@ -61,7 +61,7 @@ async def test_an_error_of_the_call_itself_is_raised_and_frees_its_place():
 
 
 @in_virtual_time
-async def test_the_place_of_a_cancelled_call_is_free_when_the_replica_has_answered():
+async def test_the_slot_of_a_cancelled_call_is_freed_by_the_replicas_answer():
     replica = Replica(room=2, seconds=5)
     client = client_of(replica, room=2)
     first = [asking(client, f"c{i}") for i in range(2)]

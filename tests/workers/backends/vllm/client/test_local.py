@@ -101,7 +101,7 @@ def test_since_when_an_engine_is_up_is_known_also_after_a_death(engines):
     virtual_time.run(main())
 
 
-def test_who_gives_up_while_it_loads_does_not_stop_it_for_the_others(engines):
+def test_a_caller_that_gives_up_does_not_stop_the_loading_for_others(engines):
     async def main():
         client = client_of()
         first = asyncio.create_task(client.ask("r", request()))

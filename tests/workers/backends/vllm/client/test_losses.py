@@ -109,7 +109,7 @@ async def test_calls_made_in_the_moment_of_a_loss_do_not_go_to_the_lost_replica(
 
 
 @pytest.mark.parametrize("seen_first", ["loss", "update"])
-def test_it_does_not_matter_whether_the_loss_or_the_drivers_word_is_seen_first(seen_first):
+def test_a_loss_and_the_drivers_report_may_arrive_in_any_order(seen_first):
     async def main():
         one, two = Replica("one", seconds=20), Replica("two")
         client = client_of(one)

@@ -54,7 +54,7 @@ async def test_equal_calls_in_one_death_do_not_make_two_of_it():
 
 
 @in_virtual_time
-async def test_suspects_run_one_at_a_time_and_who_gets_a_reply_is_cleared():
+async def test_suspected_calls_run_one_at_a_time_and_a_reply_clears_them():
     first, second = Replica("1", 0, seconds=9), Replica("2", 0, seconds=9)
     third = Replica("3", 0)
     client = client_of(first)

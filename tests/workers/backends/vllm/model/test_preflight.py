@@ -66,7 +66,7 @@ def refusal(found: VLLMOptions, prompts=PROMPTS, schemas=None, gpu_memory=None) 
 
 @needs_vllm
 @pytest.mark.parametrize("family", ["tiny_llama", "tiny_qwen"])
-def test_a_sound_model_is_described_in_lines(family, request):
+def test_a_valid_model_is_described_line_by_line(family, request):
     model = request.getfixturevalue(family)
     lines = examine(options(model, max_model_len=2048), PROMPTS, SCHEMAS, 80.0)
     assert all("\n" not in line for line in lines)

@@ -84,7 +84,7 @@ def test_a_renamed_or_new_file_changes_it(folder):
         "original/consolidated.00.pth",
     ],
 )
-def test_what_does_not_matter_changes_nothing(folder, name):
+def test_files_that_are_not_weights_do_not_change_the_digest(folder, name):
     before = version(folder)
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("anything")

@@ -120,7 +120,7 @@ def test_a_watch_that_was_held_up_itself_first_hears_the_steps_that_were_taken()
     assert 15 <= engine.until_found(1000) <= 16  # and no longer than that
 
 
-def test_on_a_machine_with_too_much_to_do_the_time_by_which_looks_are_late_does_not_count():
+def test_delays_of_the_watchdog_itself_do_not_count():
     engine = Engine(look_every=3).warmed_up(0.5)
     engine.pulse.begin("a", 10)
     engine.wait(80)  # which would be a hang, were a look not six times as late as it should be

@@ -20,7 +20,7 @@ from analysis.tables.vs_published import table_with_published
 from sweeps.schema import FigureSpec, TableSpec
 
 
-def turned(results: Results, spec: TableSpec, *, complete_only: bool = True) -> Sheet:
+def sheet_for(results: Results, spec: TableSpec, *, complete_only: bool = True) -> Sheet:
     """The table that `spec` describes. UsageError for metrics and axes that there are not."""
     if spec.published:
         theirs = published.read(spec.published)
