@@ -12,7 +12,7 @@ __all__ = ["open"]
 
 
 def open(where: str | Path) -> Frames:
-    """The results in a sweep's output folder: a path, or `s3://bucket/prefix`.
+    """Opens the results in a sweep's output folder: a path, or `s3://bucket/prefix`.
 
     Raises UsageError if it is not the folder of a sweep, StoreError if it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""HTML pages made from templates: of the report, the viewer, and the form for people."""
+"""HTML templates for the report, the viewer, and the form for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jinja2
 
 
 def templates_in(folder: Path) -> jinja2.Environment:
-    """The templates of a folder. Every value is escaped, and one that is missing is an error."""
+    """The templates of a folder. Every value is escaped, and a missing one is an error."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""What the stored calls of a sweep say of its models' replies, whatever they were asked."""
+"""What the stored calls of a sweep say about its models' replies."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from analysis.sql.tokens import UNCOUNTED
 
 
 def uncounted(results: Results) -> int:
-    """How many replies have no token counts: sums of tokens are lower bounds by these."""
+    """How many replies have no token counts, so that sums of tokens are lower bounds."""
     (found,) = results.query(f"SELECT count(*) FROM calls WHERE {UNCOUNTED}").fetchall()
     return found[0]
 
 
 def cut_off_lines(results: Results) -> list[str]:
-    """A line for each model whose replies were cut off by a limit of tokens."""
+    """A line for each model with replies truncated by a token limit."""
     rows = results.query(
         "SELECT model, count(*) FILTER (WHERE finish_reason = 'length') AS cut, count(*), "
         "max(output_tokens) FILTER (WHERE finish_reason = 'length' "

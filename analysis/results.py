@@ -44,7 +44,7 @@ _VIEWS = {
 
 
 class Results:
-    """The results in one sweep folder, as they are now."""
+    """The results in one sweep folder, as of now."""
 
     def __init__(self, folder: Folder, manifest: Manifest, *, plan_only: bool = False) -> None:
         """With `plan_only`, no part is looked at: there are the plan's tables and its cases."""
@@ -73,7 +73,8 @@ class Results:
 
     @classmethod
     def open(cls, where: str | Path | Folder) -> Results:
-        """Reads the manifest and the lists of files; UsageError if it is not a sweep's folder."""
+        """Reads the manifest and the lists of files. Raises UsageError if it is not a sweep's
+        folder."""
         folder, manifest = sweep_at(where)
         try:
             return cls(folder, manifest)
@@ -104,15 +105,16 @@ class Results:
         return self._retried(answer)
 
     def check_select(self, text: str) -> None:
-        """Raises UsageError unless `text` is one statement that only reads."""
+        """Raises UsageError unless `text` is a single statement that only reads."""
         sandbox.check_select(self.db, text)
 
     def confine(self, memory: str) -> None:
-        """Before a query that a user typed: no file outside the folder, at most `memory`."""
+        """Restricts a query that a user typed: no files outside the folder, at most `memory`."""
         sandbox.confine(self.db, self.folder, memory)
 
     def query(self, text: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
-        """Runs SQL; UsageError with DuckDB's words if it is wrong, StoreError for damaged parts."""
+        """Runs SQL. Raises UsageError with DuckDB's message if it is wrong, StoreError for damaged
+        parts."""
         return self._retried(lambda: self.db.execute(text, parameters))
 
     def arrow(self, text: str) -> pa.Table:
@@ -168,7 +170,7 @@ class Results:
 
     @property
     def varying_axes(self) -> list[str]:
-        """The axes of which the cells have several values."""
+        """The axes with several values among the cells."""
         cells = self.manifest.cells
         return [axis for axis in self.axes if len({c.axes.get(axis) for c in cells}) > 1]
 
@@ -211,7 +213,7 @@ class Results:
             # Parts of older versions lack columns; to look for them opens every file.
             mixed = self.manifest.oldest_parts < SCHEMA_VERSION
             for name in files if mixed else ():
-                parts.footer_of(self.folder, name)  # DuckDB would read anything now
+                parts.footer_of(self.folder, name)  # DuckDB could now read anything
             source = f"read_parquet([{paths}], hive_partitioning = false, union_by_name = {mixed})"
             if mixed:  # a column that all parts lack reads as null too
                 self.db.register(f"no_{view}", SCHEMAS[table].empty_table())
@@ -324,7 +326,8 @@ class Results:
 
 
 def sweep_at(where: str | Path | Folder) -> tuple[Folder, Manifest]:
-    """The output folder of a sweep, and its manifest; UsageError if it is not a sweep's folder."""
+    """The output folder of a sweep, and its manifest. Raises UsageError if it is not a sweep's
+    folder."""
     folder = folder_at(where)
     manifest = manifests.read(folder)
     if manifest is None:
@@ -348,7 +351,7 @@ def _without_end(text: str) -> str:
 
 
 def _name_damage(folder: Folder, error: duckdb.Error) -> None:
-    """StoreError that names the part which is to blame for a query that failed, if one is."""
+    """Raises a StoreError that names the part to blame for a failed query, if there is one."""
     # Errors of the query have nothing to do with what pages hold.
     of_query = (
         duckdb.ParserException,

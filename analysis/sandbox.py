@@ -1,11 +1,11 @@
-"""SQL that a person types, run where it can read the results of one sweep and nothing else.
+"""Runs SQL that a person typed, with access only to the results of one sweep.
 
-1. DuckDB parses it, and only one SELECT passes. Its statement type does not say enough: DuckDB 2.0
-   counts `WITH a AS (COPY ... TO 'file') SELECT 1` as a SELECT, so the syntax tree is read too.
-2. The connection may open files in the sweep's folder only, loads no extension, writes no temporary
-   file, has a memory limit, and none of that can be changed.
-3. A timer interrupts it. DuckDB looks at the interrupt every 2,048 rows, and one value may take
-   long: where that must not hold up others, the query runs in a process that can be killed.
+1. DuckDB parses it, and only a single SELECT passes. Its statement type is not enough: DuckDB 2.0
+   counts `WITH a AS (COPY ... TO 'file') SELECT 1` as a SELECT, so the syntax tree is checked too.
+2. The connection opens files only in the sweep's folder, loads no extension, writes no temporary
+   file, and has a memory limit, and none of that can be changed.
+3. A timer interrupts it. DuckDB checks for interrupts every 2,048 rows, and one value may take
+   long: if that must not block others, the query runs in a process that can be killed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agents.core.syntax_trees import nodes_of
 from sweeps.storage.folder import PATTERNS, Folder, LocalFolder
 
 SECONDS = 10.0
-"""What a query may take unless it is given more."""
+"""The default time limit of a query."""
 
 _NODE_NAMES = (
     "SELECT_NODE SET_OPERATION_NODE RECURSIVE_CTE_NODE CTE_NODE BASE_TABLE JOIN SUBQUERY EMPTY "
@@ -38,9 +38,9 @@ _TABLE_FUNCTIONS = frozenset(_TABLE_FUNCTION_NAMES.split())
 
 
 def confine(db: duckdb.DuckDBPyConnection, folder: Folder, memory: str) -> None:
-    """Locks a connection: files in `folder` at most, `memory` (`512MB`), no extensions.
+    """Locks a connection: only files in `folder`, at most `memory` (`512MB`), no extensions.
 
-    Views that read local files, registered tables and settings come first.
+    Create views that read local files, registered tables and settings before.
     """
     directories = []
     if isinstance(folder, LocalFolder):
@@ -61,8 +61,8 @@ def confine(db: duckdb.DuckDBPyConnection, folder: Folder, memory: str) -> None:
 
 
 def check_select(db: duckdb.DuckDBPyConnection, text: str) -> None:
-    """UsageError unless `text` is one SELECT, or EXPLAIN of one, that calls no table function
-    which opens files."""
+    """Raises UsageError unless `text` is one SELECT, or EXPLAIN of one, without table functions
+    that open files."""
     try:
         kinds = [statement.type for statement in db.extract_statements(text)]
     except duckdb.Error as error:
@@ -117,7 +117,7 @@ def _explained(text: str) -> str:
 
 @contextmanager
 def limited(db: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
-    """Interrupts what runs in the block after `seconds`: UsageError."""
+    """Interrupts the block after `seconds`, and raises UsageError."""
     over, ended = threading.Event(), threading.Event()
 
     def interrupt() -> None:
@@ -145,9 +145,9 @@ def limited(db: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
 
 
 def pattern_of(path: Path) -> str:
-    """A pattern of DuckDB that is this path alone.
+    """A DuckDB pattern that matches only this path.
 
-    It takes `a[b]` for a pattern, which matches `ab`: another folder's results were read.
+    DuckDB reads `a[b]` as a pattern that matches `ab`, so it would read another folder's results.
     """
     # In patterns a backslash is beyond escaping: `folder_at` refuses it next to such characters.
     return "".join(f"[{c}]" if c in PATTERNS else c for c in str(path.absolute()))

@@ -1,6 +1,7 @@
-"""Stored dialogues, read back for judges: those that count, in batches.
+"""Reads stored dialogues for judges, in batches.
 
-Of an episode's attempts the view `episodes` has the one that counts. Failed ones are not judged.
+Only attempts in the view `episodes` count, which has one for each episode. Failed ones are not
+judged.
 """
 
 from __future__ import annotations

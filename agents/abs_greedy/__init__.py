@@ -1,9 +1,9 @@
 """Abs Greedy: recommends in every turn (Christakopoulou et al., KDD 2016; a baseline of EAR, SCPR
 and UNICORN).
 
-It never asks. Candidates are ranked by the vectors of EAR's FM. The papers update their model by
-refused items; here a refused item is not a candidate any more, which is what UNICORN's public code
-does in the other methods too.
+It never asks. Candidates are ranked by the vectors of EAR's FM. The papers update their model with
+refused items; here a refused item simply stops being a candidate, as UNICORN's public code does for
+the other methods too.
 """
 
 from __future__ import annotations

@@ -85,47 +85,50 @@ class _Options(AgentOptions):
         default_factory=lambda: RecommenderRef.model_validate("item_knn")
     )
     candidates: Annotated[int, Field(ge=1, le=200)] = 50
-    """At most so many items are handed to the model (5.1.5)."""
+    """The maximum number of items given to the model (5.1.5)."""
     repeat: bool = False
-    """Whether candidates may be items of the history, or shown before in this dialogue."""
+    """Whether candidates may include items of the history, or items shown before in
+    this dialogue."""
     when_empty: WhenEmpty = "drop_least_relevant"
-    """What eq. 3 gives when no item fits all session preferences."""
+    """The result of eq. 3 if no item fits all session preferences."""
     siblings: Literal["intersect", "unite"] = "intersect"
-    """How eq. 3 takes preferences that no item can have together, such as two years: as it is
+    """How eq. 3 treats preferences that no item can satisfy together, such as two years: as
     written, or as alternatives."""
     action_first: bool = True
-    """False is Table 3's "w/o Action-First"."""
+    """`false` is Table 3's "w/o Action-First"."""
     llm2rs: bool = True
-    """False is Table 3's "w/o LLM2RS"."""
+    """`false` is Table 3's "w/o LLM2RS"."""
     llm_refine: bool = True
-    """False is Table 3's "w/o LLM-refine"."""
+    """`false` is Table 3's "w/o LLM-refine"."""
     attributes: tuple[str, ...] | None = None
-    """Names of the attributes that make the tree; None: those with at most `most_values` values."""
+    """Names of the attributes that make up the tree; by default, those with at most `most_values`
+    values."""
     most_values: Annotated[int, Field(ge=1)] = 500
-    """An attribute with thousands of values, such as a developer, costs calls in every turn."""
+    """Attributes with more values, such as a developer, are left out, because they cost calls in
+    every turn."""
     batch_attributes: Annotated[int, Field(ge=2, le=MOST_IN_A_BATCH)] = 40
-    """Attributes in one prompt when the tree is built."""
+    """Attributes per prompt while the tree is built."""
     batch_items: Annotated[int, Field(ge=2, le=MOST_IN_A_BATCH)] = 40
-    """Items in one prompt when the tree is built."""
+    """Items per prompt while the tree is built."""
     smallest_attribute: Annotated[int, Field(ge=1)] = 5
-    """Items of an attribute that has fewer are not divided into subcategories."""
+    """Attributes with fewer items are not divided into subcategories."""
     batch_options: Annotated[int, Field(ge=2, le=500)] = 100
-    """Nodes of the tree in one prompt when preferences are extracted."""
+    """Nodes of the tree per prompt while preferences are extracted."""
 
 
 @dataclass(slots=True)
 class _Action:
-    """What the action stage of one turn has found so far."""
+    """The results of the action stage of one turn."""
 
     turn: int
     wanted: list[str]
-    """Session preferences, as paths in the tree, the most relevant first."""
+    """Session preferences, as paths in the tree, most relevant first."""
     kept: int
     allowed: int
     pool: int
     candidates: tuple[Item, ...]
     preferences: list[str] | None = None
-    """Eq. 6, in words; None as long as nothing has asked for it."""
+    """Eq. 6, in words; None until something asks for it."""
 
 
 class AFIRS(Agent):
@@ -199,7 +202,7 @@ class AFIRS(Agent):
         return (await self._refine(action, dialogue, ask)).items
 
     async def _act(self, dialogue: Dialogue, ask: Ask) -> _Action:
-        """Eq. 1 to 5: session preferences, and at most `candidates` items that fit them."""
+        """Eq. 1 to 5: session preferences, and at most `candidates` items that match them."""
         options, catalogue = self.options, self.context.catalogue
         wanted: list[Preference] = []
         if self._tree is not None:
@@ -221,7 +224,7 @@ class AFIRS(Agent):
         return self._action
 
     async def _refine(self, action: _Action, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
-        """Eq. 6 and 7: the candidates to recommend, never more than there are."""
+        """Eq. 6 and 7: the candidates to recommend."""
         limit = self.context.shown_items
         if not self.options.llm_refine or not action.candidates:
             return GroundedTitles(action.candidates[:limit], asked=False)

@@ -41,7 +41,7 @@ _PICK = Step("pick", "rank", _Picks)
 
 class _Options(CandidateOptions):
     listed: Annotated[int, Field(ge=1, le=100)] = 20
-    """How many candidates the model names, never fewer than are shown."""
+    """How many candidates the model names; at least as many as are shown."""
 
 
 class ChatRec(PicksFromCandidates):

@@ -70,7 +70,7 @@ _GOAL = Step("goal", "decide", _Goal)
 
 class _Options(DecisionFirstOptions):
     facts: Annotated[int, Field(ge=1, le=100)] = 30
-    """How many items of one relation the prompts show at most."""
+    """The maximum number of items of one relation in a prompt."""
 
 
 class ChatCRS(DecisionFirst):

@@ -82,17 +82,17 @@ Fallback = Literal[
 
 class _Options(AgentOptions):
     planning: Literal["one_call", "two_calls"] = "one_call"
-    """Whether profile, thought and action are one model call (Table 14) or two (section 3.1)."""
+    """Whether profile, thought and action take one model call (Table 14) or two (section 3.1)."""
     profile: bool = True
-    """False is "CSI w/o Profile" (Table 3)."""
+    """`false` is "CSI w/o Profile" (Table 3)."""
     retriever: RetrieverName = "lexical"
     """`dense` searches with embeddings by the role `agent.retriever` (B.3)."""
     strategy: Strategy | None = None
-    """Persuades by this strategy alone (Figure 8); None lets the model choose (Table 15)."""
+    """Always persuades by this strategy (Figure 8); by default, the model chooses (Table 15)."""
     memory: MemoryOptions | None = None
-    """What is remembered of earlier dialogues (4.4 and C.2)."""
+    """What to remember from earlier dialogues (4.4 and C.2)."""
     memory_batch: Annotated[int, Field(ge=1)] = 1
-    """How many dialogues run at once between two updates of an online memory."""
+    """The number of dialogues that run at once between two updates of an online memory."""
 
     @model_validator(mode="after")
     def _memory_has_keys(self) -> Self:

@@ -44,13 +44,13 @@ class MemoryOptions(Options):
     """Option `memory` of CSI."""
 
     kind: Literal["offline", "online"]
-    """`online` grows from dialogue to dialogue, `offline` comes from training users."""
+    """`online` grows across dialogues, `offline` is collected from training users."""
     holds: Holds = "utterance"
-    """What is shown of an entry: the strategy alone, or the message too."""
+    """What to show from an entry: only the strategy, or the message too."""
     k: Annotated[int, Field(ge=1, le=20)] = 3
-    """How many entries are shown."""
+    """The number of entries shown."""
     size: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """How many entries an offline memory has (25 to 100 in the paper)."""
+    """The number of entries of an offline memory (25 to 100 in the paper)."""
 
     @model_validator(mode="after")
     def _only_offline_has_a_size(self) -> Self:

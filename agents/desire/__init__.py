@@ -84,20 +84,20 @@ class _Options(DecisionFirstOptions):
     recommender: RecommenderRef = Field(
         default_factory=lambda: RecommenderRef.model_validate("item_knn")
     )
-    """Orders the relevant items by the user's history."""
+    """Ranks the relevant items by the user's history."""
     retrieved: Annotated[int, Field(ge=1, le=100)] = 20
-    """At most so many items are in K*."""
+    """The maximum number of items in K*."""
     desire_reasoning: bool = True
-    """False is Table 4's "w/o desire reasoning"."""
+    """`false` is Table 4's "w/o desire reasoning"."""
     exploration_action: bool = True
-    """False is Table 4's "w/o exploration action"."""
+    """`false` is Table 4's "w/o exploration action"."""
     persuasive_strategy: bool = True
-    """False is Table 4's "w/o persuasive strategy"."""
+    """`false` is Table 4's "w/o persuasive strategy"."""
 
 
 @dataclass
 class _Turn:
-    """What the stages of one turn have come to so far."""
+    """The results of the stages of one turn so far."""
 
     desire: Desire | None = None
     found: SearchResult = field(default_factory=SearchResult)

@@ -1,11 +1,11 @@
-"""A foreign recommender in an environment of its own, behind a small JSON protocol.
+"""An existing recommender in its own environment, called through a small JSON protocol.
 
-So published systems (UniCRS, BARCOR) can enter a sweep without being rebuilt: docs/http-agent.md
-has the protocol, a reference server, and a check for servers. `system` and `release` name what
-answers and are part of an episode's identity; the address is not.
+Published systems (UniCRS, BARCOR) can thus take part in a sweep without being reimplemented.
+docs/http-agent.md has the protocol, a reference server, and a check for servers.
 
-What the server names by title is grounded in the catalogue as for all other agents; titles that
-mean no item are counted with the turn. An id that the catalogue lacks is the agent's failure.
+`system` and `release` name what answers and are part of an episode's identity; the address is not.
+Titles that the server names are matched to the catalogue as for all other agents; titles that match
+no item are counted with the turn. An id that the catalogue lacks is the agent's failure.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ __all__ = ["Http"]
 
 class _Options(AgentOptions):
     system: Annotated[str, Field(min_length=1, max_length=200)]
-    """What answers: `UniCRS`."""
+    """The name of the system: `UniCRS`."""
     release: Annotated[str, Field(max_length=200)] = ""
-    """Of the system: `commit 1a2b3c`. Change it when the answers do."""
+    """Its version: `commit 1a2b3c`. Change it when the answers change."""
     url: str = operational(...)
-    """Where it is asked for each turn: `http://127.0.0.1:8080/respond`."""
+    """The address for each turn: `http://127.0.0.1:8080/respond`."""
     timeout: float = operational(60.0, gt=0)
-    """Seconds for one whole answer; a slower one is the agent's failure."""
+    """Seconds for one complete answer; a slower one is the agent's failure."""
     most_bytes: int = operational(1_000_000, ge=1)
-    """Of one answer; a longer one is the agent's failure."""
+    """The maximum size of an answer; a longer one is the agent's failure."""
     token_env: str | None = operational(None)
     """Environment variable whose value is sent as a bearer token; list it in `run.env_from`."""
     repeat: bool = False
@@ -57,7 +57,7 @@ class _Options(AgentOptions):
 
 
 class Http(Agent):
-    """Sends each turn to a server, and says what it answers."""
+    """Sends each turn to a server, and returns its answer."""
 
     Options = _Options
     options: _Options
@@ -76,7 +76,7 @@ class Http(Agent):
                 )
             headers["Authorization"] = f"Bearer {token}"
         self._server = AgentServer(options.url, options.timeout, options.most_bytes, headers)
-        self._session = uuid.uuid4().hex  # a retried dialogue is another session
+        self._session = uuid.uuid4().hex  # a retried dialogue is a new session
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         seed = call_seed(ask.sampling, ask.scope, ask.role, "respond", dialogue.turn, 0, 0)
@@ -114,7 +114,7 @@ class Http(Agent):
     def _shown(
         self, named: Sequence[NamedItem], dialogue: Dialogue
     ) -> tuple[tuple[Item, ...], dict[str, Any]]:
-        """The items that may be shown, and the record of what was named."""
+        """The items that may be shown, and a record of what was named."""
         if not named:
             return (), {}
         found, seen = self._grounded(named), self._seen(dialogue)
@@ -127,13 +127,13 @@ class Http(Agent):
         return found.items, found.extra()
 
     def _seen(self, dialogue: Dialogue) -> list[Item]:
-        """What must not be recommended: items of the history, and those shown before."""
+        """Items that must not be recommended: those of the history, and those shown before."""
         if self.options.repeat:
             return []
         return [*self.context.case.history, *(i for m in dialogue.whole for i in m.shown)]
 
     def _grounded(self, named: Iterable[NamedItem]) -> GroundedTitles:
-        """The items that are meant, in the order named. AgentError for an id that is none."""
+        """The items that are meant, in the order named. Raises AgentError for an unknown id."""
         catalogue = self.context.catalogue
         items: dict[str, Item] = {}
         matches: list[Match] = []

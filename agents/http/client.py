@@ -1,10 +1,10 @@
-"""Asks a foreign recommender over HTTP, and says whose fault it is that it gives no turn.
+"""Calls an external recommender over HTTP, and assigns blame if it gives no turn.
 
-- Infrastructure, so that the episode is tried again: no connection, a connection that breaks, HTTP
-  429 or 5xx without a refusal.
-- The agent: no whole answer within the timeout; more bytes than allowed, no JSON, no answer of the
-  protocol, HTTP 3xx or 4xx.
-- As a refusal says, whatever its status: `{"error": ..., "blame": ...}`.
+- Infrastructure, so that the episode is retried: no connection, a lost connection, HTTP 429 or 5xx
+  without an error object.
+- The agent: no complete answer within the timeout; too many bytes, no JSON, an answer that violates
+  the protocol, HTTP 3xx or 4xx.
+- As an error object says, whatever its status: `{"error": ..., "blame": ...}`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from agents.http.protocol import Answer, BadAnswer, ErrorAnswer, answer_of
 
 
 class AgentServer(NamedTuple):
-    """Where a recommender listens, and how long and how much it may answer."""
+    """The address of a recommender, and the limits of its answers."""
 
     url: str
     timeout: float
-    """Seconds for one whole answer."""
+    """Seconds for one complete answer."""
     most_bytes: int
     headers: Mapping[str, str] = {}
 
@@ -55,11 +55,11 @@ async def ask_server(server: AgentServer, body: Mapping[str, Any]) -> Answer:
 
 
 async def _posted(httpx: Any, server: AgentServer, body: bytes) -> tuple[int, bytes]:
-    """Status and body; AgentError once the body has more bytes than allowed."""
-    # Nothing packed: a few bytes could unpack to any number.
+    """Status and body. Raises AgentError if the body is larger than allowed."""
+    # No compression: a few bytes could decompress to any size.
     plain = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
     headers = {**plain, **server.headers}
-    # Nothing of the environment (a proxy, .netrc) decides where dialogues are sent.
+    # The environment (a proxy, .netrc) must not influence where dialogues are sent.
     async with (
         httpx.AsyncClient(timeout=None, follow_redirects=False, trust_env=False) as client,
         client.stream("POST", server.url, content=body, headers=headers) as answer,

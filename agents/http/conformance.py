@@ -31,7 +31,7 @@ _OPENINGS = {
 
 
 async def check(server: AgentServer) -> list[str]:
-    """What is wrong with a server, in words; empty if nothing is."""
+    """The problems of a server, in words; empty if there are none."""
     found: list[str] = []
 
     async def tried(
@@ -61,7 +61,7 @@ async def check(server: AgentServer) -> list[str]:
     first = Message("user", _OPENINGS["a plain opening"])
     later = (first, Message("recommender", "How about this?", _ITEMS[1:2]), Message("user", "No."))
     await tried("a second turn", *later, shown_items=3)
-    # A run is resumed, and its dialogues are played again: a server keeps nothing that they need.
+    # A resumed run plays its dialogues again, so a server must not depend on its own state.
     await tried("a second turn of a session that it has not seen", *later, session="new")
     await tried("a cut dialogue", Message("note", "earlier turns are left out here"), *later[1:])
     one, other = [await tried("the same request twice", first) for _ in range(2)]
@@ -73,7 +73,7 @@ async def check(server: AgentServer) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints what is wrong with the server; the exit code."""
+    """Prints the problems of the server, and returns the exit code."""
     if len(arguments) != 1 or not arguments[0].startswith(("http://", "https://")):
         print("usage: python -m agents.http.conformance URL", file=sys.stderr)
         return 2

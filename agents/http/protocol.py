@@ -1,6 +1,7 @@
-"""What crosses between the agent `http` and a foreign recommender: a request and an answer a turn.
+"""The messages between the agent `http` and an external recommender: one request and one answer per
+turn.
 
-docs/http-agent.md describes the protocol for those who write a server.
+docs/http-agent.md describes the protocol for authors of servers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _QUOTED = 200  # characters of a server's words that a message repeats
 
 
 class BadAnswer(ValueError):
-    """What a server sent is no answer of this protocol; the message says what was expected."""
+    """The server's answer violates the protocol; the message says what was expected."""
 
 
 class _Part(BaseModel):
@@ -50,7 +51,7 @@ class Answer(_Part):
 
 
 class ErrorAnswer(_Part):
-    """Why there is no turn, and whose fault it is."""
+    """The reason why there is no turn, and who is to blame."""
 
     error: Annotated[str, Field(max_length=20_000)]
     blame: Literal["agent", "infrastructure"] = "agent"
@@ -79,7 +80,7 @@ def request_of(
 
 
 def answer_of(body: bytes) -> Answer | ErrorAnswer:
-    """What a body says. BadAnswer where it is none."""
+    """The answer in a body. Raises BadAnswer if it is none."""
     try:
         found = json.loads(body)
     except (ValueError, RecursionError):

@@ -115,9 +115,9 @@ class _Options(CandidateOptions):
     reflections: Annotated[int, Field(ge=0, le=5)] = 1
     """How often the critic may have a plan revised in one turn."""
     demonstrations: Annotated[int, Field(ge=0, le=8)] = 3
-    """How many worked plans the prompt shows."""
+    """The number of worked plans in the prompt."""
     similar_items: Annotated[int, Field(ge=1)] = 200
-    """How many candidates retrieval by similarity leaves."""
+    """The number of candidates kept by similarity retrieval."""
 
 
 class _Known(NamedTuple):
@@ -129,7 +129,7 @@ class _Known(NamedTuple):
 
 @dataclass(frozen=True)
 class _Result:
-    """What a plan came to: the candidate bus, read out, and what was noticed on the way."""
+    """The result of a plan: the final candidate bus, and observations on the way."""
 
     candidates: tuple[Item, ...]
     looked_up: tuple[Item, ...]
@@ -138,7 +138,7 @@ class _Result:
 
 
 class InteRecAgent(PicksFromCandidates):
-    """Plans its tools, runs them on a candidate bus, lets a critic look, and picks."""
+    """Plans its tools, runs them on a candidate bus, has a critic check the result, and picks."""
 
     version = 4
     Options = _Options

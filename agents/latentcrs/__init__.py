@@ -83,28 +83,30 @@ class _Options(AgentOptions):
     recommender: RecommenderRef = Field(
         default_factory=lambda: RecommenderRef.model_validate("item_knn")
     )
-    """What embeds histories and items. The paper's is `iclrec`."""
+    """Embeds histories and items. The paper's is `iclrec`."""
     repeat: bool = False
-    """Whether items of the history, or shown before in this dialogue, may be recommended."""
+    """Whether items of the history, or items shown before in this dialogue, may be recommended."""
     when_none_meets: Literal["keep_all", "keep_most"] = "keep_all"
-    """What `filter` ranks where no item meets all requirements: every item, or those that meet
-    the most of them."""
+    """What `filter` ranks if no item meets all requirements: every item, or those that meet the
+    most."""
     reranked: Annotated[int, Field(ge=2, le=100)] = 20
-    """How many items `rerank` shows to the model."""
+    """The number of items that `rerank` shows to the model."""
 
     windows_per_user: Annotated[int, Field(ge=1, le=1000)] = 5
     window_users: Annotated[int, Field(ge=1)] | None = None
-    """At most so many users, drawn by the seed, give training windows; all: None."""
+    """The maximum number of users, drawn by the seed, that provide training windows; by default
+    all."""
     validation_users: Annotated[int, Field(ge=1)] = 1000
-    """At most so many users' validation items decide when to stop. Each costs two model calls."""
+    """The maximum number of users whose validation items decide when to stop. Each costs two model
+    calls."""
     longest: Annotated[int, Field(ge=1, le=2048)] = 50
-    """Items of a history in an example."""
+    """The maximum number of history items in an example."""
     window_seed: Annotated[int, Field(ge=0)] | None = None
-    """Draws the windows; None: the training seed."""
+    """The seed that draws the windows; by default the training seed."""
     max_facts: Annotated[int, Field(ge=1)] | None = 2
-    """At most so many facts in the words of an example (appendix D: fewer than 3)."""
+    """The maximum number of facts in the message of an example (appendix D: fewer than 3)."""
     history_items: Annotated[int, Field(ge=0, le=200)] = 10
-    """Items of the history that the prompt for these words shows."""
+    """History items in the prompt for this message."""
 
     intents: Annotated[int, Field(ge=1, le=10_000)] = 64
     """K of eq. 3."""

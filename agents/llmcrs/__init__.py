@@ -44,7 +44,7 @@ _DETECT = Step("detect", "decide", _Detected)
 
 class _Options(CandidateOptions):
     candidates: Annotated[int, Field(ge=1, le=200)] = 50
-    """How many items the recommender hands to the model."""
+    """How many items the recommender gives to the model."""
 
 
 class LLMCRS(PicksFromCandidates):

@@ -106,7 +106,7 @@ _REFLECT = Step("reflect", "decide", _Reflection)
 
 class _Options(CandidateOptions):
     rounds: Annotated[int, Field(ge=1, le=10)] = 3
-    """How many thoughts the manager may have in one turn."""
+    """The maximum number of thoughts of the manager in one turn."""
     reflections: Annotated[int, Field(ge=0, le=5)] = 1
     """How often the reflector may send an answer back in one turn."""
 

@@ -1,6 +1,6 @@
-"""An agent of the multi-round setting: reads the user's words, and lets a policy decide.
+"""An agent of the multi-round setting: reads the user's message, and lets a policy decide.
 
-It asks no model. To `attribute_user` and to users that a model plays it says the same sentences.
+It calls no model. It says the same sentences to `attribute_user` and to users played by a model.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class MultiRoundOptions(AgentOptions):
     """Options of every agent of this kind."""
 
     questions: Form = "auto"
-    """`binary`: a yes/no question about one value (LastFM in the papers). `enumerated`: one about
-    all values of an attribute, or of a kind of category (Yelp). `auto`: enumerated where the
-    catalogue groups its values, as Yelp's does, else binary."""
+    """`binary`: yes/no questions about one value (LastFM in the papers). `enumerated`: questions
+    about all values of an attribute, or of a kind of category (Yelp). `auto`: enumerated if the
+    catalogue groups its values, as Yelp's does, otherwise binary."""
     refused_facts: Literal["score", "exclude"] = "score"
-    """What a "no" does. `score`: items with the fact get a lower score (the papers). `exclude`:
-    they are not candidates any more, which an honest user justifies."""
+    """The effect of a "no". `score`: items with the fact get a lower score (the papers). `exclude`:
+    they stop being candidates, which is justified if the user is honest."""
     repeat: bool = False
     """Whether items of the user's history may be recommended, as in the public code of SCPR and
-    UNICORN. What was refused in this dialogue is never recommended again."""
+    UNICORN. Items refused in this dialogue are never recommended again."""
     vectors: EmbeddingOptions = EmbeddingOptions()
-    """What ranks the candidates: EAR's FM, or TransE."""
+    """The vectors that rank the candidates: EAR's FM, or TransE."""
 
 
 class MultiRound(Agent):

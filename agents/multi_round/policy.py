@@ -1,4 +1,4 @@
-"""What decides in each turn: a question, or items to recommend."""
+"""The policies that decide in each turn: a question, or items to recommend."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ class Policy(ABC):
 
     @abstractmethod
     def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
-        """For the dialogues `rows`. `draws` (rows,) are uniform in [0, 1), for policies that throw
-        dice; `shown` items are recommended in one turn."""
+        """Decides for the dialogues `rows`.
+
+        `draws` (rows,) are uniform in [0, 1), for policies that sample; `shown` items are
+        recommended in one turn.
+        """
 
 
 class MaxEntropy(Policy):
@@ -43,8 +46,8 @@ def shown_items(rounds: Rounds, rows: np.ndarray, which: np.ndarray, shown: int)
 
 
 class AbsGreedy(Policy):
-    """Recommends in every turn, and takes what was refused for negative (Christakopoulou et al.,
-    KDD 2016)."""
+    """Recommends in every turn, and treats refused items as negative (Christakopoulou et al., KDD
+    2016)."""
 
     def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
         return Decisions(np.full(len(rows), -1), rounds.best(rows, shown))

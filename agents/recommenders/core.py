@@ -1,6 +1,6 @@
-"""What every recommender is: trained on interactions, it scores items for a history.
+"""The base class of recommenders, which are trained on interactions and score items for a history.
 
-Recommenders are tools of agents. Training may need torch; using one needs numpy alone, so that
+Recommenders are tools of agents. Training may need torch; using one needs only numpy, so that
 episode workers stay light.
 """
 
@@ -24,12 +24,12 @@ RECOMMENDERS = "agents.recommenders"
 
 
 class Recommender(ABC):
-    """A trained recommender, read-only. Positions are those of items in the catalogue."""
+    """A trained recommender, read-only. Positions refer to items in the catalogue."""
 
     Options: ClassVar[type[Options]] = Options
     version: ClassVar[int] = 1
     packages: ClassVar[tuple[str, ...]] = ()
-    """Packages outside our dependencies that `fit` imports (`torch`); nothing else does."""
+    """Packages that only `fit` imports and that are not among our dependencies (`torch`)."""
 
     @staticmethod
     @abstractmethod
@@ -53,16 +53,17 @@ class Recommender(ABC):
 
     @abstractmethod
     def user_embedding(self, history: Sequence[int]) -> np.ndarray:
-        """(d,), float32, of a user who had the items at these positions, oldest first."""
+        """(d,), float32, of a user with the items at these positions in the history,
+        oldest first."""
 
     @abstractmethod
     def scores(self, history: Sequence[int]) -> np.ndarray:
-        """(items,), float32: how likely each item comes next, higher is likelier."""
+        """(items,), float32: how likely each item comes next; higher is more likely."""
 
     def similarities(self, history: Sequence[int]) -> np.ndarray:
         """(items,), float32: cosine of the user's and the items' embeddings (AF-IRS, eq. 4).
 
-        0 where one of the two is the zero vector.
+        0 if one of the two is the zero vector.
         """
         user, items = self.user_embedding(history), self.item_embeddings
         norms = np.linalg.norm(items, axis=1) * np.linalg.norm(user)
@@ -75,7 +76,7 @@ def positions(items: Sequence[Item], catalogue: Catalogue) -> list[int]:
 
 
 def best(values: np.ndarray, k: int, *, among: np.ndarray | None = None) -> np.ndarray:
-    """Positions of the at most `k` highest of `values`, best first, ties by position.
+    """Positions of at most `k` highest `values`, best first, ties by position.
 
     `among` is a mask (items,) of those that may be chosen. Never padded.
     """
@@ -86,7 +87,7 @@ def best(values: np.ndarray, k: int, *, among: np.ndarray | None = None) -> np.n
 def pool(context: AgentContext, dialogue: Dialogue, repeat: bool) -> np.ndarray:
     """Mask (items,) of what may be recommended now.
 
-    Neither the user's history nor what was shown earlier in this dialogue; with `repeat`, all.
+    Excludes the user's history and what was shown earlier in this dialogue, unless `repeat`.
     """
     mask = np.ones(len(context.catalogue), dtype=bool)
     if not repeat:
@@ -174,5 +175,5 @@ class Fit(FitRecipe):
         return self.restored(content)
 
     def restored(self, content: Content) -> Recommender:
-        """The recommender of its content."""
+        """The recommender with this content."""
         return self._class(content)

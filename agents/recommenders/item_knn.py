@@ -39,15 +39,15 @@ _BLOCK = 512
 
 class _Options(Options):
     neighbours: Annotated[int, Field(ge=1, le=100_000)] = 200
-    """How many most similar items each item keeps."""
+    """How many of the most similar items each item keeps."""
     shrinkage: Annotated[float, Field(ge=0)] = 0.0
-    """Added to the norms' product: similarities that rest on few users shrink."""
+    """Added to the product of norms, which lowers similarities that are based on few users."""
     factors: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Dimensions of the embeddings, fewer where there are fewer users or items."""
+    """Dimensions of the embeddings; fewer if there are fewer users or items."""
 
 
 class ItemKNN(Recommender):
-    """Cosine item-kNN on what was had, not on how it was rated."""
+    """Cosine item-kNN on interactions, ignoring ratings."""
 
     Options = _Options
 

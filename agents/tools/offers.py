@@ -1,4 +1,4 @@
-"""What sales baselines offer (CSI, C.1.1): the best item in the budget, and the best above it."""
+"""Reads the budget from the conversation, and searches with the whole conversation."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A sweep folder without names, machines, paths and texts, for double-blind review.
+"""A copy of a sweep folder without names, machines, paths and texts, for double-blind review.
 
-All that people, models and data sets have written is left out: prompts, replies, messages, reasons,
-errors. Ids, decisions, tokens and verdicts are kept, so that tables, comparisons and figures of the
-copy are those of the original.
+Everything that people, models and data sets wrote is left out: prompts, replies, messages, reasons,
+errors. Ids, decisions, tokens and verdicts are kept, so that the copy gives the same tables,
+comparisons and figures.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ENGINE = ("label", "gpus", "prompt_tokens", "output_tokens", "prefix_queries", 
            "deaths", "seconds_down")  # fmt: skip
 _ADDRESS = frozenset({"base_url", "path", "out", "ray_address", "env_file", "env_from", "journal",
                       "api_key", "api_key_env", "question"})  # fmt: skip
-"""Keys of settings whose values say where something is, or are free text."""
+"""Keys of settings whose values are locations or free text."""
 
 _EMPTY: Mapping[str, Mapping[str, str]] = {
     "calls": {
@@ -44,17 +44,17 @@ _EMPTY: Mapping[str, Mapping[str, str]] = {
     "episodes": {"error": "NULL"},
     "judgements": {"reason": "NULL", "other_reply": "NULL", "error": "NULL"},
 }  # fmt: skip
-"""Columns of text, and in SQL what they hold instead."""
+"""Text columns, with the SQL for what replaces them."""
 
 _RECORDS = ("extra", "user_extra")
-"""Columns of JSON of which numbers and truth values are kept."""
+"""JSON columns of which only numbers and booleans are kept."""
 
 
 def write_anonymous(results: Results, folder: Path, name: str) -> list[str]:
     """Writes the copy into an empty `folder`, as a sweep called `name`.
 
-    Returns what a person should look at: labels that may contain a name. UsageError if the folder
-    is not empty.
+    Returns what a person should check: labels that may contain a name. Raises UsageError if the
+    folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is not an empty folder")
@@ -80,7 +80,7 @@ def _write_table(results: Results, folder: Path, table: str, people: Mapping[str
 
 
 def _query(results: Results, table: str) -> Iterator[pa.RecordBatch]:
-    """The rows of the plan's cells; attempts of older plans are left out."""
+    """The rows of the plan's cells, without attempts of older plans."""
     attempts = "(SELECT a.attempt_id FROM attempts a SEMI JOIN plan_cells p USING (cell_id))"
     source = {
         "cases": "cases",
@@ -116,7 +116,7 @@ def _cleaned(
 
 
 def _unnamed(rows: pa.Table, people: Mapping[str, str], labels: dict[str, int]) -> pa.Table:
-    """Labels of people under numbers: their ids are made from their names."""
+    """Labels of people, numbered, because their ids are derived from names."""
     who = rows.column("annotator").to_pylist()
     for column in ("task_id", "judging_id", "judgement_id"):
         at = rows.column_names.index(column)
@@ -145,7 +145,7 @@ def _as(rows: pa.Table, field: pa.Field) -> pa.ChunkedArray:
 
 
 def _bare(text: str) -> str:
-    """The numbers and truth values of a JSON mapping, at its first level."""
+    """The numbers and booleans at the first level of a JSON mapping."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -192,7 +192,7 @@ def _cell(cell: CellEntry) -> CellEntry:
 
 
 def _engine(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Its counts. Error messages name paths and hosts, so they are left out."""
+    """An engine's counts, without error messages, which name paths and hosts."""
     causes = [REMOVED] * len(entry.get("death_causes") or [])
     failed = REMOVED if entry.get("failed") else None
     kept = {key: value for key, value in entry.items() if key in _ENGINE}
@@ -223,7 +223,7 @@ def _text(value: str) -> str:
 
 
 def _to_look_at(results: Results) -> list[str]:
-    """Plug-ins from outside, and models with the names of their makers."""
+    """External plug-ins, and models that carry the name of their maker."""
     m = results.manifest
     found = {
         f"plug-in {name}"

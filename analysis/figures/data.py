@@ -1,4 +1,4 @@
-"""What figures show, in numbers: means with intervals by group, and shares of actions."""
+"""The numbers behind figures: means with intervals by group, and shares of actions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CellGroup(NamedTuple):
 class Point(NamedTuple):
     """A mean over cases, its 95 % interval over cases, and the means of the seeds.
 
-    NaN, without seeds, where no episode defines the metric.
+    NaN, without seeds, if no episode defines the metric.
     """
 
     mean: float
@@ -43,19 +43,20 @@ class Point(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """Of one group, by turn or part: the share of each kind of turn, and how many turns it is of.
+    """For one group, by turn or part: the share of each kind of turn, and the number of turns.
 
-    A dialogue has each turn once, so by turn these are the dialogues that got there.
+    A dialogue has each turn once, so by turn this is the number of dialogues that reached it.
     """
 
     turns: list[int]
-    """Or parts of dialogues, from 1."""
+    """Turns, or parts of dialogues, from 1."""
     counts: list[int]
     shares: dict[str, list[float]]
 
 
 def groups_of(results: Results, axis: str | None) -> list[CellGroup]:
-    """A group for each value of `axis`, or for each cell; UsageError if they are too many."""
+    """A group for each value of `axis`, or for each cell. Raises UsageError if there
+    are too many."""
     cells = results.manifest.cells
     if axis is None:
         names = cell_names(results)
@@ -78,7 +79,7 @@ def groups_of(results: Results, axis: str | None) -> list[CellGroup]:
 
 
 def group_named(groups: Sequence[CellGroup], label: str) -> CellGroup:
-    """The group of this label; UsageError with a near match."""
+    """The group with this label. Raises UsageError with a near match."""
     for group in groups:
         if group.label == label:
             return group
@@ -91,10 +92,9 @@ def points(
 ) -> list[Point]:
     """The mean of `metric` of each group, over complete blocks.
 
-    With `base`, the mean difference to it over the cases that both have, with the interval of t.
-
-    Seeds and cells are averaged within a case first. Rates have Wilson's interval with the
-    effective number of trials, others that of t with the error clustered by case.
+    With `base`, the mean difference to it over the cases that both have, with a t interval. Seeds
+    and cells are averaged within a case first. Rates have Wilson's interval with the effective
+    number of trials, other metrics a t interval with errors clustered by case.
     """
     scores = read_scores(results, metric)
     if base is not None:
@@ -114,7 +114,7 @@ def by_turn(
 
 
 def longest(results: Results) -> int:
-    """The limit of turns; 1 without episodes."""
+    """The maximum number of turns; 1 without episodes."""
     (found,) = results.query("SELECT coalesce(max(max_turns), 1) FROM episodes").fetchall()[0]
     return int(found)
 
@@ -174,14 +174,14 @@ def shares(
 
 
 class Curves(NamedTuple):
-    """How one series went in the trainings of a group: a line a training, steps and values."""
+    """The training curves of one series in a group: a line per training, with steps and values."""
 
     label: str
     lines: list[tuple[np.ndarray, np.ndarray]]
 
     @property
     def mean(self) -> tuple[np.ndarray, np.ndarray]:
-        """Over the trainings, at the steps that all of them measured."""
+        """The mean over the trainings, at the steps that all of them measured."""
         steps = [set(line[0].tolist()) for line in self.lines]
         shared = np.array(sorted(set.intersection(*steps)), dtype=np.int64)
         values = [at[np.isin(step, shared)] for step, at in self.lines]
@@ -238,7 +238,8 @@ def _artifact_groups(results: Results, axis: str | None) -> dict[str, set[str]]:
 
 
 class Variation(NamedTuple):
-    """Cells that differ in `axis` alone, one of which, at `base`, is the one all others share."""
+    """Cells that differ only in `axis`. `base` is the position of the cell shared by all
+    variations."""
 
     axis: str
     labels: list[str]
@@ -247,10 +248,10 @@ class Variation(NamedTuple):
 
 
 def variations(results: Results, axis: str | None) -> list[Variation]:
-    """What changes if one axis at a time is varied, the others held as in one cell.
+    """The effect of varying one axis at a time, with the others held as in one cell.
 
-    That cell is the one with the most cells that differ from it in one axis, the first of them.
-    UsageError for an axis that there is not, or if no two cells differ in one axis alone.
+    That cell is the first one with the most cells that differ from it in a single axis. Raises
+    UsageError for an unknown axis, or if no two cells differ in a single axis.
     """
     if axis is not None:
         values_of(results, axis)
@@ -272,13 +273,13 @@ def variations(results: Results, axis: str | None) -> list[Variation]:
 
 
 def _apart(one: CellEntry, other: CellEntry, axes: Sequence[str]) -> list[str]:
-    """The axes in which two cells differ; `source` too, where only their cases do."""
+    """The axes in which two cells differ; `source` too if only their cases differ."""
     found = [axis for axis in axes if one.axes.get(axis) != other.axes.get(axis)]
     return found or (["source"] if one.source_id != other.source_id else [])
 
 
 def frontier(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
-    """The points that no other one beats in both, by rising cost; NaN is never among them."""
+    """The Pareto-optimal points, by rising cost; NaN is never among them."""
     order = [n for n in np.lexsort((-np.array(gains), np.array(costs))) if costs[n] == costs[n]]
     found: list[int] = []
     for n in order:
@@ -339,7 +340,7 @@ def _difference(scores: Scores, group: CellGroup, base: CellGroup) -> Point:
 
 
 def _means(values: np.ndarray, known: np.ndarray, axis: int) -> np.ndarray:
-    """The means along `axis` where there is a value at all."""
+    """The means along `axis`, ignoring NaN."""
     count = known.sum(axis=axis)
     sums = np.where(known, values, 0).sum(axis=axis)
     return sums[count > 0] / count[count > 0]

@@ -1,4 +1,4 @@
-"""Figures of a sweep: each kind draws what `analysis.figures.data` gives."""
+"""Draws each kind of figure from the numbers of `analysis.figures.data`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Drawing:
         self._width = width
 
     def save(self, path: Path) -> None:
-        """Writes a file of the format that its suffix names; UsageError for another one."""
+        """Writes a file in the format of its suffix. Raises UsageError for an unknown one."""
         if path.suffix.lower() not in FORMATS:
             raise UsageError(f"{path}: expected a name that ends with {', '.join(FORMATS)}")
         if not path.parent.is_dir():
@@ -68,10 +68,10 @@ class Drawing:
 
 
 def draw(results: Results, spec: FigureSpec) -> Drawing:
-    """The figure that `spec` describes.
+    """Draws the figure that `spec` describes.
 
-    Raises UsageError if there is nothing to draw, for axes and metrics that there are not, for too
-    many groups, and without the extra `plots`.
+    Raises UsageError if there is nothing to draw, for unknown axes and metrics, for too many
+    groups, and without the extra `plots`.
     """
     with paper_style(spec.width) as make:
         figure = make(layout="constrained")
@@ -85,7 +85,7 @@ def draw(results: Results, spec: FigureSpec) -> Drawing:
         note = _watermark(results)
         if note:
             figure.supxlabel(note, fontsize=5, color="#B00000", x=0.99, ha="right")
-        # The layout is fixed here, or each file that is saved would move it a little.
+        # Fixes the layout, which each saved file would otherwise shift a little.
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         return Drawing(figure, note, spec.width)
@@ -336,7 +336,7 @@ def _users(spec: FigureSpec) -> list[str]:
 
 
 def _panels(figure: Any, count: int, spec: FigureSpec, **options: Any) -> list[Any]:
-    """So many panels, in rows that fit the width; the figure grows with the rows."""
+    """This many panels, in rows that fit the width; the figure grows with the rows."""
     across = min(count, 2 if spec.width == "column" else 4 if count == 4 else 3)
     down = -(-count // across)
     figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() * (0.5 + 0.5 * down))
@@ -360,7 +360,7 @@ _PARTS = ("low", "mean", "high")
 
 
 def _reach(column: Sequence[Point]) -> np.ndarray:
-    """How far the intervals reach below and above the means, of shape (2, points)."""
+    """How far the intervals extend below and above the means, of shape (2, points)."""
     return np.array(
         [
             [max(0.0, np.nan_to_num(p.mean - p.low)) for p in column],
@@ -370,8 +370,10 @@ def _reach(column: Sequence[Point]) -> np.ndarray:
 
 
 def _with_room(groups: Sequence[CellGroup], room: int = _LABEL) -> list[CellGroup]:
-    """The groups with labels that leave room for the figure. Cut ones keep both ends: options that
-    differ may be the last ones."""
+    """The groups, with labels shortened to leave room for the figure.
+
+    Shortened labels keep both ends, because the options that differ may come last.
+    """
     begin, end = room * 2 // 5, room * 3 // 5 - 1
     short = [
         group.label if len(group.label) <= room else f"{group.label[:begin]}…{group.label[-end:]}"
@@ -394,13 +396,13 @@ def _need(found: Any, metric: Metric | None = None) -> None:
 
 
 def _named(metric: Metric) -> str:
-    """The metric, and which way is better."""
+    """The metric's name, with the direction that is better."""
     arrows = {"higher": " ↑", "lower": " ↓"}
     return metric.name + arrows.get(metric.better or "", "")
 
 
 def _ticks(turns: int) -> list[int]:
-    """At most about ten of the turns, the first among them."""
+    """At most about ten of the turns, including the first."""
     return list(range(1, turns + 1, max(1, -(-turns // 10))))
 
 

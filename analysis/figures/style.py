@@ -1,4 +1,5 @@
-"""How figures look: sizes of a two-column paper, colours that colour-blind readers tell apart."""
+"""The style of figures: sizes for a two-column paper, and colours that colour-blind readers can
+distinguish."""
 
 from __future__ import annotations
 

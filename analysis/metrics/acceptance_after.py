@@ -11,10 +11,10 @@ __all__ = ["acceptance_after"]
 
 
 def acceptance_after(argument: str | None) -> Metric:
-    """`acceptance_after@social_proof`: of the turns with this action or strategy, those whose
+    """`acceptance_after@social_proof`: among turns with this action or strategy, the share whose
     answer accepts an item, pooled over dialogues. Undefined for dialogues without such a turn.
 
-    `acceptance_after@persuade:first`: of the first such turn of each dialogue.
+    `acceptance_after@persuade:first`: only the first such turn of each dialogue.
     """
     found = re.fullmatch(r"([a-z][a-z_]*)(:first)?", argument or "")
     if found is None:

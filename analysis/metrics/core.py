@@ -42,7 +42,7 @@ class JudgeWanted(NamedTuple):
     label: str | None = None
     """Which judge of this plug-in; None if there is only one."""
     dimension: str | None = None
-    """A dimension that the judge must have, where the metric's name has one."""
+    """A dimension that the judge must have, if the metric's name contains one."""
 
 
 class KnownJudge(NamedTuple):
@@ -72,17 +72,18 @@ class Metric:
     needs_probe: bool = False
     of_success: bool = False
     most: float | None = None
-    """Of a rate: what an episode with a success counts (1, or 100 for per cent); others count 0."""
+    """For a rate: the value of an episode with a success (1, or 100 for per cent);
+    others count 0."""
     is_share: bool = False
     """Whether it is between 0 and 1, without being a rate of episodes."""
     judge: JudgeWanted | None = None
     undefined: str = ""
-    """The episodes that do not define it, in words."""
+    """The episodes for which it is undefined, in words."""
     name: str = ""
     completed_only: bool = False
     clean: bool = False
     group: str = ""
-    """The group of users that it is about, or one of `OVERALL`; empty for all users."""
+    """The group of users it covers, or one of `OVERALL`; empty for all users."""
 
     @property
     def highest(self) -> float | None:
@@ -91,7 +92,7 @@ class Metric:
 
 
 def parse(text: str) -> Metric:
-    """The metric that `text` names; UsageError with an example or a near match."""
+    """The metric that `text` names. Raises UsageError with an example or a near match."""
     plain, group = split_group(text)
     name, at, argument = plain.partition("@")
     completed = name.endswith(_COMPLETED)
@@ -112,7 +113,7 @@ def parse(text: str) -> Metric:
 
 
 def groups_by(kinds: Iterable[str]) -> list[str]:
-    """The groups of users by `kinds` (openness, style). UsageError for an unknown kind."""
+    """The groups of users by `kinds` (openness, style). Raises UsageError for an unknown kind."""
     groups: list[str] = []
     for kind in dict.fromkeys(kinds):
         if kind not in GROUPS:
@@ -154,9 +155,9 @@ def split_group(text: str) -> tuple[str, str]:
 
 
 def judged_by(metric: Metric, judges: Iterable[KnownJudge]) -> Metric:
-    """`metric`, reading the verdicts of the judge that it wants, one of `judges`.
+    """`metric`, reading the verdicts of the judge it needs, one of `judges`.
 
-    Other metrics stay as they are. Raises UsageError if there is no such judge, if there are
+    Other metrics are returned unchanged. Raises UsageError if there is no such judge, if there are
     several and none is named, and if the judge lacks the dimension.
     """
     wanted = metric.judge

@@ -1,4 +1,4 @@
-"""Distinct-2 of all messages together: different pairs of words over all pairs (Li et al. 2016)."""
+"""Distinct-2 of all messages together: distinct bigrams divided by all bigrams (Li et al. 2016)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["dist2_corpus"]
 
 
 def dist2_corpus(argument: str | None) -> Metric:
-    """`dist2_corpus`: of all messages of a cell and seed. It falls as the corpus grows, so compare
-    cells with equally many messages only.
+    """`dist2_corpus`: over all messages of a cell and seed. It falls as the corpus grows, so
+    compare only cells with equally many messages.
 
-    Each pair counts for the dialogue that has it first, by case. So the figure is exact over all
-    dialogues of a cell; of a part of them it is a little low. Words as in `dist2_mean_response`.
+    Each bigram counts for the first dialogue that has it, by case. So the figure is exact over all
+    dialogues of a cell; over a part of them it is slightly low. Words as in `dist2_mean_response`.
     """
     no_argument(argument, "dist2_corpus")
     return Metric(

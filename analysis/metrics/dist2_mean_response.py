@@ -1,4 +1,4 @@
-"""Distinct-2 of each message by itself: its different pairs of words over all its pairs (RSO)."""
+"""Distinct-2 of each message: its distinct bigrams divided by all its bigrams (RSO)."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ __all__ = ["dsr_pooled"]
 
 
 def dsr_pooled(argument: str | None) -> Metric:
-    """`dsr_pooled@t`: correct decisions by all decisions of the first t turns.
+    """`dsr_pooled@t`: correct decisions divided by all decisions of the first t turns.
 
-    Decisions after the episode's end do not exist. An episode with an asking turn of which it is
-    not known what the agent would have recommended (it does not say, and no probe asked) is
-    undefined: to count its other turns alone would flatter agents that ask.
+    Decisions after the episode's end do not count. If it is unknown what the agent would have
+    recommended in an asking turn (it does not say, and no probe asked), the episode is undefined:
+    counting only its other turns would favour agents that ask.
     """
     turn = positive(argument, "dsr_pooled", "the number of turns t")
     decisions = sql.read("decisions").format(turn=turn)

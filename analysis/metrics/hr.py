@@ -1,4 +1,4 @@
-"""Hit rate of candidates: did what a tool handed to the model hold a target? (AF-IRS 5.4.2)"""
+"""Hit rate of candidates: did a tool's list for the model contain a target? (AF-IRS 5.4.2)"""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _ARGUMENT = re.compile(r"([1-9]\d*)_(turn|session)")
 
 
 def hr(argument: str | None) -> Metric:
-    """`hr@50_turn`: share of turns with candidates whose first 50 hold a target; `hr@50_session`:
-    share of dialogues with candidates in which any turn's do.
+    """`hr@50_turn`: share of turns with candidates whose first 50 contain a target;
+    `hr@50_session`: share of dialogues with candidates in which any turn's do.
 
     Undefined, not 0, for agents without a tool. Lists are not padded.
     """

@@ -16,12 +16,13 @@ _RUN = re.compile(r"([A-Za-z][A-Za-z0-9_.]*)=([^']+)")
 
 
 def improve_over(argument: str | None) -> Metric:
-    """`improve_over@published:UniCRS`: the mean of the relative changes of `rec_sr`, `recall_any@1`
-    and `recall_any@5` against what the paper prints of UniCRS on the same data set; 0.151 is 15.1
-    per cent. `improve_over@agent=zero_shot`: against our own cells whose axis `agent` has this
-    label, on the same cases.
+    """`improve_over@published:UniCRS`: the mean relative change of `rec_sr`, `recall_any@1` and
+    `recall_any@5` compared with the paper's figures for UniCRS on the same data set; 0.151 is 15.1
+    per cent.
 
-    Undefined where the baseline has no figure for the data set, or a 0 among the three.
+    `improve_over@agent=zero_shot`: compared with our own cells whose axis `agent` has this label,
+    on the same cases. Undefined if the baseline has no figure for the data set, or a 0 among the
+    three.
     """
     text = argument or ""
     if text.startswith("published:"):

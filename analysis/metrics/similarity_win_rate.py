@@ -19,12 +19,13 @@ _SIMILARITY = (
 
 
 def similarity_win_rate(argument: str | None) -> Metric:
-    """`similarity_win_rate`: of the pairs of a dialogue with that of the same user and seeds in
-    another cell, in which both accept an item, those in which this one is more similar to the
-    user's latest target; a tie is half a win. Counts are pooled.
+    """`similarity_win_rate`: how often an accepted item is more similar to the user's latest target
+    than the item accepted in another cell.
 
-    `similarity_win_rate@0`: against the first cell of the plan alone. The user must record the
-    similarity (`csuser` with `records_similarity: true`).
+    Pairs are dialogues with the same user and seeds in two cells, in which both accept an item; a
+    tie counts as half a win, and counts are pooled. `similarity_win_rate@0` compares only with the
+    first cell of the plan. The user must record the similarity (`csuser` with `records_similarity:
+    true`).
     """
     if argument is not None and not re.fullmatch(r"[0-9]{1,6}", argument):
         raise UsageError(

@@ -8,10 +8,10 @@ __all__ = ["swr"]
 
 
 def swr(argument: str | None) -> Metric:
-    """`swr`: of the dialogues that accept an item, the share whose item costs more than the budget.
+    """`swr`: among dialogues that accept an item, the share whose item costs more than the budget.
 
     Counts are pooled. A price equal to the budget's highest, or below its lowest, is in budget.
-    Undefined where nothing is accepted; an accepted item without a price is left out.
+    Undefined if nothing is accepted; an accepted item without a price is left out.
     """
     no_argument(argument, "swr")
     return Metric(

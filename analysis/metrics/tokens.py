@@ -21,11 +21,11 @@ _ARGUMENT = re.compile(r"[a-z_]+(\.[\w-]+)*(:[a-z_]+)?", re.ASCII)  # judges hav
 
 
 def tokens(argument: str | None) -> Metric:
-    """`tokens`: both sides, probes left out; `tokens@agent`, `tokens@user`, `tokens@agent.probe`:
-    a role and what falls back to it; `tokens@agent:decide`: one step of a role. `tokens@judge`,
-    `tokens@judge.relevance`: of the verdicts that count. `tokens` counts no judges.
+    """`tokens`: both sides, without probes; `tokens@agent`, `tokens@user`, `tokens@agent.probe`: a
+    role and its sub-roles; `tokens@agent:decide`: one step of a role. `tokens@judge`,
+    `tokens@judge.relevance`: verdicts that count. `tokens` excludes judges.
 
-    Undefined where a backend counts no tokens, or where a cell has no such call at all.
+    Undefined if a backend counts no tokens, or if a cell has no such call at all.
     """
     if argument is None:
         where = "NOT ends_with(c.role, '.probe')"

@@ -1,14 +1,14 @@
-"""What papers print, to compare our results with.
+"""Published figures, to compare our results with.
 
-A paper is two files here. `<paper>.csv` holds its figures, one a row: `paper`, `table`, `dataset`,
-`row` as the paper names them, `metric` as we do, `value` as printed, `marks` (see `SIGNS`, and
-`underlined`), then how the figure was made as far as the paper says, empty where it does not:
+A paper has two files here. `<paper>.csv` has one figure per row: `paper`, `table`, `dataset`, `row`
+in the paper's terms, `metric` in ours, `value` as printed, `marks` (see `SIGNS`, and `underlined`),
+then how the figure was obtained, as far as the paper says:
 
 - `backbone`, `temperature` (of the agent's model), `cases` (how many), `repetitions`;
 - any setting of a cell by its path in a sweep file (`limits.max_turns`, `agent.candidates`).
 
-`<paper>.yaml` says which of our data sets and agents the paper's names mean, which figures have no
-metric here and why (`without_metric`), and what differs in those that have one (`remarks`).
+`<paper>.yaml` maps the paper's names to our data sets and agents, and lists figures without a
+metric, with the reason (`without_metric`), and differences of those that have one (`remarks`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from agents.core.errors import UsageError, near
 _HERE = Path(__file__).parent
 SIGNIFICANT, IMPOSSIBLE = "significant", "impossible"
 SIGNS = {SIGNIFICANT: "*", "p<0.1": "‡", "p<0.05": "†", IMPOSSIBLE: "!"}
-"""What tables show for a mark."""
+"""How tables show a mark."""
 _PLACE = ("paper", "table", "dataset", "row", "metric", "value", "marks")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One printed number, as it is printed."""
+    """A printed number."""
 
     text: str
     marks: frozenset[str] = frozenset()
@@ -44,7 +44,8 @@ class Figure:
 
     @property
     def marked(self) -> str:
-        """As tables show it: `0.81*` is significant by the paper, `4.40!` cannot be."""
+        """As tables show it: `0.81*` is significant according to the paper, `4.40!` is
+        impossible."""
         return self.text + "".join(sign for mark, sign in SIGNS.items() if mark in self.marks)
 
 
@@ -60,7 +61,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table of a paper. `rows` are in its order, a data set after the other."""
+    """A table of a paper. `rows` are in its order, one data set after the other."""
 
     name: str
     title: str
@@ -73,7 +74,7 @@ class PublishedTable:
 
     @property
     def metrics(self) -> list[str]:
-        """Those of its figures that can be compared."""
+        """Its metrics that can be compared."""
         found = dict.fromkeys(metric for row in self.rows for metric in row.figures)
         return [metric for metric in found if metric not in self.without_metric]
 
@@ -84,7 +85,7 @@ def names() -> list[str]:
 
 
 def read(name: str) -> PublishedTable:
-    """The table `paper/table`; UsageError with a near match where there is none."""
+    """The table `paper/table`. Raises UsageError with a near match if there is none."""
     known = names()
     paper, _, table = name.partition("/")
     mapping = _mapping(paper) if paper in _papers() else {}

@@ -27,7 +27,7 @@ from simulators.core.profiles import GROUPS
 
 CONVENTIONS = ("at_fail_plus_1", "at_fail_t", "at_success_only")
 SHARES_OF_SUCCESS = ("persuasiveness", "convincing_acceptance")
-"""Figures of DESIRE, x 100, that sessions without acceptance add 0 to."""
+"""Figures of DESIRE, x 100, to which sessions without acceptance contribute 0."""
 
 
 class Interval(NamedTuple):
@@ -43,8 +43,8 @@ class Interval(NamedTuple):
 def printed(text: str, cases: int | None = None) -> Interval:
     """The values that round to `text`, a decimal number such as `0.47` or `.47`.
 
-    Both ends are included, since halves are rounded either way. With `cases`, only multiples of
-    1/`cases`: a mean over so many whole numbers is nothing else. Raises ValueError.
+    Both ends are included, because halves may be rounded either way. With `cases`, only multiples
+    of 1/`cases`, since the figure is a mean over as many 0s and 1s. Raises ValueError.
     """
     _, _, decimals = text.partition(".")
     half = Fraction(1, 2 * 10 ** len(decimals))
@@ -85,9 +85,9 @@ def average_turns(
 
 
 def impossible(figures: Mapping[str, str], turns: int) -> str | None:
-    """Why the figures of one row cannot all be true, None if they can as far as this tells.
+    """Why the figures of one row cannot all be true; None if no contradiction is found.
 
-    `figures` maps metrics (`sr@t`, the conventions above) to what is printed; `turns` is T.
+    `figures` maps metrics (`sr@t`, the conventions above) to printed values; `turns` is T.
     """
     success = {m: figures[m] for m in _success_rates(figures)}
     rates = {int(metric.removeprefix("sr@")): printed(text) for metric, text in success.items()}
@@ -125,9 +125,9 @@ def impossible_shares(figures: Mapping[str, str]) -> str | None:
 
 
 def impossible_ranks(figures: Mapping[str, str]) -> str | None:
-    """Why a printed `ndcg@k` cannot be true beside `recall@k`; None if it can.
+    """Why a printed `ndcg@k` contradicts `recall@k`; None if it does not.
 
-    With one relevant item a hit counts 1 in recall, and at most 1 in NDCG.
+    With one relevant item, a hit counts 1 in recall, and at most 1 in NDCG.
     """
     for metric, text in figures.items():
         name, _, depth = metric.partition("@")
@@ -141,7 +141,7 @@ def impossible_ranks(figures: Mapping[str, str]) -> str | None:
 def impossible_means(figures: Mapping[str, str]) -> str | None:
     """Why a printed `[overall_macro]` cannot be the mean of the printed groups; None if it can.
 
-    `figures` maps metrics to what is printed, all groups of `simulators.core.profiles` among them.
+    `figures` maps metrics to printed values, for all groups of `simulators.core.profiles`.
     """
     for metric, text in figures.items():
         plain, _, group = metric.partition("[")

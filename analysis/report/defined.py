@@ -1,4 +1,4 @@
-"""What a report has tables and figures of: a sweep file's, the folder's own, or usual ones."""
+"""The tables and figures of a report: a sweep file's, the folder's own, or default ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MANY = 8
 
 @dataclass(frozen=True)
 class Defined:
-    """`usual`: nothing was defined, so that a figure that cannot be drawn is not a loss."""
+    """`usual` means that nothing was defined, so a figure that cannot be drawn is no loss."""
 
     question: str
     sweep_file: str = ""
@@ -29,8 +29,8 @@ class Defined:
 def defined(results: Results, header: Header | None = None) -> Defined:
     """The definitions of `header` if there is one, otherwise those of the folder's last run.
 
-    Without any table or figure, usual ones. Raises UsageError if the folder's are of another
-    crsweep.
+    Without any table or figure, default ones. Raises UsageError if the folder's are of an unknown
+    version.
     """
     if header is not None:
         question, tables, figures = header.question, dict(header.tables), dict(header.figures)

@@ -1,4 +1,4 @@
-"""What a report says besides tables and figures: coverage, failures, cost, settings, origins."""
+"""The other contents of a report: coverage, failures, cost, settings, provenance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def labels(results: Results) -> list[str]:
 
 
 def coverage(results: Results) -> Sheet:
-    """By cell: how many of the planned episodes are done, failed (by blame) and not run."""
+    """By cell: how many planned episodes are done, failed (by blame) or not run."""
     found: dict[int, dict[str, int]] = {}
     rows = results.query(
         "SELECT cell, CASE WHEN status = 'done' THEN 'done' ELSE coalesce(blame, 'unknown') END, "
@@ -96,7 +96,8 @@ def cost_by_cell(results: Results) -> Sheet:
 
 
 def spent(results: Results) -> list[tuple[str, str]]:
-    """What all runs of the folder used: tokens by model, GPU hours, and cost where it is priced."""
+    """The usage of all runs of the folder: tokens by model, GPU hours, and cost if there are
+    prices."""
     runs = results.manifest.runs
     tokens: dict[str, list[int]] = {}
     for run in runs:

@@ -30,7 +30,7 @@ _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
 
 class MadeTable(NamedTuple):
-    """A table, or why it could not be made."""
+    """A table, or the reason why it could not be made."""
 
     name: str
     sheet: sheets.Sheet | None
@@ -38,7 +38,7 @@ class MadeTable(NamedTuple):
 
 
 class MadeFigure(NamedTuple):
-    """A figure, or why it could not be drawn."""
+    """A figure, or the reason why it could not be drawn."""
 
     name: str
     spec: FigureSpec
@@ -52,7 +52,7 @@ class Made(NamedTuple):
 
 
 def make(results: Results, wanted: Defined) -> Made:
-    """All tables and figures; a problem of one keeps no other from being made."""
+    """Makes all tables and figures; a problem with one does not affect the others."""
     tables = [_table(results, name, spec) for name, spec in wanted.tables.items()]
     tables += _of_judges(results)
     return Made(tables, [_figure(results, name, spec) for name, spec in wanted.figures.items()])
@@ -146,7 +146,7 @@ def _sheet(results: Results, spec: TableSpec) -> sheets.Sheet:
 
 
 def _of_judges(results: Results) -> list[MadeTable]:
-    """What judges of pairs and people say, where there is any."""
+    """The results of judges of pairs and of people, if there are any."""
     found = []
     rows = results.query("SELECT count(annotator), count(other_attempt_id) FROM judgements")
     labels, compared = rows.fetchall()[0]

@@ -1,6 +1,6 @@
-"""SQL over the verdicts of one judge, whose label is put in place of `{judge}`.
+"""SQL over the verdicts of one judge, whose label replaces `{judge}`.
 
-Several samples are averaged first, for each subject and dimension. Verdicts of people are left out.
+Several samples are averaged first, for each subject and dimension. Labels by people are left out.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def pairs() -> str:
 
 
 def judged_labels() -> str:
-    """SQL: unit and value of each label that a judge gives, as `labels` has those of people."""
+    """SQL: unit and value of each label by a judge; `labels` has those by people."""
     return sql.read("judged_labels").replace("{pairs}", pairs())
 
 
@@ -61,7 +61,7 @@ def sides() -> str:
 
 
 def of_people(text: str, plugin: str) -> str:
-    """SQL of this module for what people answered to the questions of this plug-in.
+    """SQL of this module for the labels that people gave to the questions of this plug-in.
 
     A unit's labels are averaged, as a judge's samples are; for a pair the majority counts.
     """
@@ -73,11 +73,13 @@ def of_people(text: str, plugin: str) -> str:
 
 
 def labelled(title: str, plugin: str) -> str:
-    """SQL: attempt_id and num of each dialogue that a judge was asked about: 1 where people have
-    labelled all that it was asked about."""
+    """SQL: attempt_id and num of each dialogue that a judge was asked about.
+
+    `num` is 1 if people have labelled everything that the judge was asked about.
+    """
     return of_judge(sql.read("labelled"), title).replace("{people}", literal(plugin))
 
 
 def literal(text: str) -> str:
-    """`text` as a string of SQL."""
+    """`text` as an SQL string."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,9 +1,9 @@
-"""How far judges and people agree, and people among themselves.
+"""How far judges and people agree, and people with each other.
 
-- A unit is what a label is about: a turn, an item at a turn, a dialogue, or a pair. Units with one
-  label say nothing of agreement and are left out.
-- The majority is the label that more than half of a unit's annotators gave. A unit without one (of
-  three annotators, one vote each) is `split`.
+- A unit is the subject of labels: a turn, an item at a turn, a dialogue, or a pair. Units with one
+  label say nothing about agreement and are left out.
+- The majority is the label given by more than half of a unit's annotators. A unit without one
+  (three annotators, one vote each) is `split`.
 - Labels of pairs (win, tie, loss) are categories; others are ordered, on the judge's scale.
 """
 
@@ -43,8 +43,11 @@ class Labels(NamedTuple):
 
 @dataclass(frozen=True)
 class AgreementRow:
-    """Two raters in one dimension, or all annotators. `judge` is the title of a judge, or, among
-    people, the name of the judge whose questions they answered."""
+    """Two raters in one dimension, or all annotators.
+
+    `judge` is the title of a judge, or, for people, the name of the judge whose questions they
+    answered.
+    """
 
     judge: str
     dimension: str
@@ -70,8 +73,8 @@ class AgreementTable:
 def make_agreement(results: Results, title: str | None = None) -> AgreementTable:
     """Rows for each judge and dimension that people labelled too, then rows among people.
 
-    With `title`, for that judge alone. UsageError if there is no such judge, or if no person has
-    labelled anything.
+    With `title`, only for that judge. Raises UsageError if there is no such judge, or if there are
+    no labels by people.
     """
     judges = results.manifest.judges
     titles = [judge.title for judge in judges]
@@ -111,7 +114,7 @@ _NOTES = (
 def agreement(first: Sequence[float], second: Sequence[float], kind: str) -> dict[str, Figure]:
     """`equal`, `kappa`, `alpha` and `spearman` of two raters with a label each for every unit.
 
-    Kappa and Spearman's rank correlation are undefined if one of them gives one label only.
+    Kappa and Spearman's rank correlation are undefined if one of them gives only one label.
     """
     from scipy.stats import spearmanr
 

@@ -36,7 +36,7 @@ from analysis.tables.table import beyond_the_end, count_of, group_sizes, metrics
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the difference would be if all missing episodes had failed, and if all had succeeded."""
+    """The difference if all missing episodes had failed, and if all had succeeded."""
 
     if_failed: float
     if_succeeded: float
@@ -63,7 +63,7 @@ class Comparison(Estimate):
 
 
 class Ties(NamedTuple):
-    """The best value of an axis in a metric, and those that are not significantly worse."""
+    """The best value of an axis for a metric, and those that are not significantly worse."""
 
     metric: str
     best: str
@@ -120,7 +120,8 @@ def compare_all(
 
 
 def compare(results: Results, metric: str, axis: str, first: str, second: str) -> Comparison:
-    """Two values of `axis`. UsageError for an axis or a value that the sweep does not have."""
+    """Compares two values of `axis`. Raises UsageError for an axis or value that the sweep does not
+    have."""
     values = values_of(results, axis)
     pair = [value_named(value, values, axis) for value in (first, second)]
     (read,) = metrics_of(results, [metric])
@@ -139,7 +140,8 @@ def _nothing_common(results: Results, metric: str, axis: str, first: str, second
 
 
 def ties_of(comparisons: Sequence[Comparison], *, lower: bool) -> Ties:
-    """The value that is better than most others, and those that its tests do not separate."""
+    """The value that is better than most others, and those that the tests do not distinguish from
+    it."""
     score: dict[str, float] = {}
     for c in comparisons:
         gain = -c.difference if lower else c.difference
@@ -155,7 +157,8 @@ def ties_of(comparisons: Sequence[Comparison], *, lower: bool) -> Ties:
 
 
 def trained_apart(results: Results) -> set[int]:
-    """The cells whose seeds used different artifacts: a seed's dialogues share what it trained."""
+    """The cells whose seeds used different artifacts, so that the dialogues of a seed share what it
+    trained."""
     rows = results.query(
         "SELECT cell FROM episodes WHERE artifacts IS NOT NULL AND cardinality(artifacts) > 0 "
         "GROUP BY cell HAVING count(DISTINCT hash(artifacts::VARCHAR)) > 1"
@@ -187,7 +190,7 @@ class Values:
         return self._all
 
     def compare(self, axis: str, first: str, second: str) -> Comparison | None:
-        """None if no case has a value on both sides."""
+        """The comparison of two values; None if no case has a value on both sides."""
         pairs = partners(self._results, axis, first, second)
         sides = paired(self._scores, pairs)
         if not len(sides.first):

@@ -129,7 +129,7 @@ def _squares(full: np.ndarray) -> _Squares:
 
 
 def advice(found: Components, *, shared: bool) -> str:
-    """What to add, in one sentence: seeds or cases, for the same number of dialogues."""
+    """What to add for the same number of dialogues, seeds or cases, in one sentence."""
     cases, seeds = found.cases, found.seeds
     now = found.error(cases, seeds, shared=shared)
     if now == 0:

@@ -1,9 +1,9 @@
-"""How the dialogues that people have labelled were chosen.
+"""How the dialogues that people labelled were chosen.
 
-What labels say about all dialogues rests on a random choice of the labelled ones. `crsweep annotate
-export` records how it chose in the sweep's folder, in `annotations/<export>.json`: under `items`
-what may be labelled, under `drawn` a `Draw`. Labels that came with recorded dialogues have no
-record, and a person who labelled only some of the items of an export has chosen as well.
+Conclusions from labels about all dialogues require a random choice of the labelled ones. `crsweep
+annotate export` records its choice in the sweep's folder, in `annotations/<export>.json`: `items`
+is what may be labelled, `drawn` is a `Draw`. Labels that came with recorded dialogues have no
+record, and a person who labelled only some of the items of an export has made a choice as well.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class Draw(NamedTuple):
 
     seed: int
     cases: int
-    """Wanted of each domain."""
+    """Requested cases of each domain."""
     where: str | None
     whole_cells: bool
-    """Whether `where` took all finished dialogues of a cell and seed, or none."""
+    """Whether `where` selected all finished dialogues of a cell and seed, or none."""
     complete: int
-    """Cases that could be drawn."""
+    """The number of cases that could be drawn."""
     planned: int
 
     @property
@@ -43,8 +43,7 @@ class Draw(NamedTuple):
         return self.whole_cells
 
     def remark(self) -> str | None:
-        """What keeps the labelled cases from being a random sample of the planned ones, if
-        anything does."""
+        """Why the labelled cases are not a random sample of the planned ones; None if they are."""
         if not self.whole_cells:
             return (
                 f"--where {self.where} selected some of the dialogues of a cell, so they are not a "
@@ -65,7 +64,7 @@ def draw_of(content: Mapping[str, Any]) -> Draw | None:
 
 
 def remarks(results: Results) -> list[str]:
-    """Lines on labels that are not a random sample of the dialogues; none if all is well."""
+    """Lines on labels that are not a random sample of the dialogues; empty if they are."""
     labelled = _labelled(results)
     at_random: Labelled = set()
     found: list[str] = []

@@ -1,4 +1,4 @@
-"""What the paired values of two sides say of their difference."""
+"""Estimates of the difference between two paired sides."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Estimate:
 def difference_test(
     sides: Sides, *, shared: bool, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """The difference of two sides and its p, as `estimate` has them."""
+    """The difference of two sides and its p value, as in `estimate`."""
     mean = float((sides.first - sides.second).mean())
     clustered = two_way(_of_known_seeds(sides)) if shared else None
     if clustered is not None:

@@ -1,10 +1,11 @@
 """Wins, losses and ties of a baseline against its opponents (DESIRE, Table 5; CSI, Figure 4).
 
-Shares are means over seeds, as in other tables. The sign test is over cases: a case is won where
-the baseline wins more of its pairs than it loses, over all seeds. Pairs of one case are no
-independent observations.
+Shares are means over seeds, as in other tables. The sign test is over cases: a case is won if the
+baseline wins more of its pairs than it loses, over all seeds. Pairs of one case are not independent
+observations.
 
-What people said of pairs is in the same table: the label of more than half of a pair's annotators.
+Labels of people are in the same table: for each pair, the label that more than half of its
+annotators gave.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ _ALL = "all"
 
 @dataclass(frozen=True)
 class PairRow:
-    """A baseline against one opponent, in one dimension, as one judge sees it, or people do.
+    """A baseline against one opponent, in one dimension, according to one judge or to people.
 
-    `context` has the other axes, where cells of several are compared: a value, or `all` of them.
-    The shares are in per cent. Of the `ties`, `biased` depend on the order of the sides, and people
-    have no majority on `split`; each is None where it does not apply.
+    `context` has the other axes, if cells of several are compared: a value, or `all` of them. The
+    shares are in per cent. Of the `ties`, `biased` depend on the order of the sides, and `split`
+    are those without a majority of people; each is None if it does not apply.
     """
 
     judge: str
@@ -54,7 +55,7 @@ class PairRow:
     biased: int | None
     split: int | None
     planned: int | None
-    """None of people: they label a sample."""
+    """None for people, who label a sample."""
     p: float
     p_holm: float = 1.0
 
@@ -66,7 +67,7 @@ class PairRow:
 @dataclass(frozen=True)
 class PairTable:
     contexts: list[str]
-    """The axes of the rows' contexts."""
+    """The axes in the rows' contexts."""
     rows: list[PairRow]
     notes: list[str]
 
@@ -85,7 +86,7 @@ class _Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class _Rater:
-    """A judge, or people who answered the questions of one, and the cells that are compared."""
+    """A judge, or the people who answered its questions, and the compared cells."""
 
     title: str
     choice: PairEntry
@@ -98,8 +99,8 @@ class _Rater:
 def make_pairs(results: Results, *, complete_only: bool = True) -> PairTable:
     """A row for each pairwise judge, context, opponent and dimension, over complete blocks.
 
-    Rows of what people said follow. UsageError if no judge of the sweep compares pairs, and no
-    person has labelled any.
+    Rows for people follow. Raises UsageError if no judge of the sweep compares pairs and no person
+    has labelled any.
     """
     make_scored(results, complete_only, attempts=True)
     judges = [judge for judge in results.manifest.judges if judge.pairs is not None]
@@ -130,7 +131,7 @@ def make_pairs(results: Results, *, complete_only: bool = True) -> PairTable:
 
 
 def sheet(table: PairTable) -> Sheet:
-    """The table as it is printed; axes of which all rows have one value are in a note."""
+    """The table for printing; axes with a single value are in a note."""
     judges = {row.judge for row in table.rows}
     people = any(row.split is not None for row in table.rows)
     short = brief(label for row in table.rows for label in (row.baseline, row.against))
@@ -165,7 +166,8 @@ def sheet(table: PairTable) -> Sheet:
 
 
 def as_csv(table: PairTable) -> str:
-    """Full precision; shares in per cent. Empty where no pair was judged, or nothing applies."""
+    """Full precision; shares in per cent. Empty if no pair was judged, or a value does
+    not apply."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     shares = [f"{name}{part}" for name in ("win", "loss", "tie") for part in ("", "_std")]
@@ -194,7 +196,7 @@ def _count_of(count: int | None) -> str:
 
 
 def _contexts(results: Results, raters: Sequence[_Rater]) -> list[str]:
-    """The axes, other than those compared, in which baselines differ."""
+    """The axes, other than the compared ones, in which baselines differ."""
     found: dict[str, None] = {}
     for rater in raters:
         choice = rater.choice
@@ -338,9 +340,10 @@ def _count(values: Iterable[int], sign: int) -> int:
 
 
 def _shares(found: Sequence[_Pair], result: int, *, pooled: bool) -> Value:
-    """The share of pairs with this result, in per cent: of each seed, then over seeds.
+    """The share of pairs with this result, in per cent: per seed, then averaged over seeds.
 
-    `pooled`: of all pairs. People label one repetition of a case, so seeds are not repetitions.
+    If `pooled`, over all pairs: people label one repetition of a case, so seeds are not
+    repetitions.
     """
     by_seed: dict[int, list[bool]] = {}
     for pair in found:

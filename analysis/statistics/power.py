@@ -122,8 +122,8 @@ def seeds_needed(
 def of_spread(deviation: float, share: float) -> Components:
     """The components of differences with a standard deviation of `deviation` between pairs.
 
-    A pair is two dialogues of the same case and seed. `share` in [0, 1] of the variance is the
-    case's own, which more seeds do not average out.
+    A pair is two dialogues of the same case and seed. `share` in [0, 1] of the variance is between
+    cases, which more seeds do not average out.
     """
     total = deviation**2
     return Components(total * share, 0.0, total * (1 - share), 0, 0)

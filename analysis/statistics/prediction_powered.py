@@ -36,15 +36,16 @@ from analysis.sql.verdicts import labelled, of_people
 from analysis.statistics.scores import read_scores
 
 _LEAST_CASES = 2
-"""Labelled cases; one says nothing of an error."""
+"""Minimum number of labelled cases; a single one gives no error."""
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """A mean, as the judge has it (`raw`), as people have it, and corrected with a 95 % interval.
+    """A mean according to the judge (`raw`), according to people, and corrected with a 95 %
+    interval.
 
-    `people` rests on the labelled dialogues alone. `weight` is what the judge counts, from 0 to 1.
-    Everything is in the metric's unit.
+    `people` uses only the labelled dialogues. `weight` is the weight of the judge, from 0 to 1. All
+    values are in the metric's unit.
     """
 
     raw: float

@@ -1,4 +1,4 @@
-"""The values of a metric by cell, case and seed, which comparisons are computed from."""
+"""The values of a metric by cell, case and seed, from which comparisons are computed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Scores(NamedTuple):
 
     values: np.ndarray
     missing: np.ndarray
-    """Of the same shape: episodes of the plan that are unfinished, or failed by others."""
+    """Of the same shape: episodes of the plan that are unfinished, or not failed by the agent."""
     sources: list[str]
-    """By cell. Cases of different sources are different ones."""
+    """By cell. Cases of different sources are different cases."""
 
     def filled(self, value: float) -> Scores:
         """The same, with `value` for each missing episode."""
@@ -86,7 +86,7 @@ def _keys(seeds: Sequence[Sequence[Sequence[int]]]) -> list[list[tuple[int, ...]
 
 
 def values_of(results: Results, axis: str) -> list[str]:
-    """The values of an axis; UsageError for an axis that the sweep does not have."""
+    """The values of an axis. Raises UsageError for an axis that the sweep does not have."""
     if axis not in results.axes:
         known = f"axes: {', '.join(results.axes)}" if results.axes else "the grid has no axes"
         raise UsageError(f"there is no axis {axis!r}{near(axis, results.axes)} ({known})")
@@ -94,7 +94,7 @@ def values_of(results: Results, axis: str) -> list[str]:
 
 
 def value_named(name: str, values: Sequence[str], axis: str) -> str:
-    """The value of this name or short label; UsageError with a near match."""
+    """The value with this name or short label. Raises UsageError with a near match."""
     short = brief(values).short
     named = {label: value for value, label in short.items()} | {value: value for value in values}
     if name not in named:
@@ -107,10 +107,10 @@ def value_named(name: str, values: Sequence[str], axis: str) -> str:
 
 
 def partners(results: Results, axis: str, first: str, second: str) -> list[tuple[int, int]]:
-    """Pairs of cells that differ in `axis` alone.
+    """Pairs of cells that differ only in `axis`.
 
-    A cell without a partner says nothing of the difference: it would bring in another axis.
-    Axes that merely go along with the two values (zipped ones) need not agree.
+    A cell without a partner says nothing about the difference: it would bring in another axis. Axes
+    that merely change together with the two values (zipped ones) need not agree.
     """
     cells = list(enumerate(results.manifest.cells))
     sides = [[(n, c) for n, c in cells if c.axes.get(axis) == value] for value in (first, second)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import comb
 
 LEVEL = 0.05
-"""A p below it is called significant."""
+"""A p value below it is called significant."""
 
 
 def sign_test(wins: int, losses: int) -> float:

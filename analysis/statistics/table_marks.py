@@ -32,11 +32,11 @@ class _Test(NamedTuple):
 
 
 def mark_ties(results: Results, table: Table, axis: str, *, complete_only: bool = True) -> Marked:
-    """Marks among the cells that differ in `axis` alone, one contest for each metric.
+    """Marks among the cells that differ only in `axis`, with one contest per metric.
 
-    Every pair of a contest is tested, because the best one was chosen by the data; Holm's
+    Every pair of a contest is tested, because the data decide which value is best; Holm's
     correction is over the whole table. `table` has a row for each cell of `results`, in order.
-    UsageError for an axis that there is not, or of one value.
+    Raises UsageError for an unknown axis, or one with a single value.
     """
     contests = _contests(table, axis)
     trained = trained_apart(results)

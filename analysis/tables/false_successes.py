@@ -1,8 +1,8 @@
-"""What simulated users recorded against themselves, in notes below a table.
+"""False successes: notes below a table on what simulated users recorded against themselves.
 
-A user that knows its target may name the title that it must not say (a leak), and may decide
-against the targets (a disagreement): accept an item that is none, or refuse one that is. A success
-after such a leak, or by such an acceptance, is not clean: the dialogue says little of the agent.
+A user that knows its target may name its title, which it must not do (a leak), and may decide
+against the targets (a disagreement): accept an item that is not one, or refuse one that is. A
+success after such a leak, or by such an acceptance, is not clean: it says little about the agent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BARE = re.compile(r"true|false|null|none|[-+]?[\d._]+(e[-+]?\d+)?", re.IGNORECA
 
 
 class _Doubts(NamedTuple):
-    """One cell: of its `dialogues`, those with a leak and those with a disagreement, and its
+    """The counts of one cell: dialogues, those with a leak, those with a disagreement, and
     successes."""
 
     cell: int
@@ -35,7 +35,7 @@ class _Doubts(NamedTuple):
 
 
 class _Decisions(NamedTuple):
-    """What the user decided on recommendations, in one cell."""
+    """The user's decisions on recommendations in one cell."""
 
     total: int
     accepted: int
@@ -45,7 +45,7 @@ class _Decisions(NamedTuple):
 def notes(results: Results) -> list[str]:
     """Notes on the cells in `scored` whose users recorded leaks or disagreements; most have none.
 
-    Warnings first: of users that accept everything, refuse everything, or never agree.
+    Warnings come first: about users that accept everything, refuse everything, or never agree.
     """
     found = [
         _Doubts(*row)
@@ -66,9 +66,9 @@ def notes(results: Results) -> list[str]:
 
 
 def cell_names(results: Results) -> list[str]:
-    """The cells by the axes in which they differ, in the short labels of tables.
+    """Names of cells by the axes in which they differ, in the short labels of tables.
 
-    A value that says nothing alone comes with its axis: `simulator.leak_guard=false`.
+    A value that is unclear alone is shown with its axis: `simulator.leak_guard=false`.
     """
     cells = results.manifest.cells
     differ = results.varying_axes
@@ -127,7 +127,7 @@ def _decisions(results: Results, cells: Sequence[int]) -> dict[int, _Decisions]:
 
 
 def _warnings(decisions: Mapping[int, _Decisions], names: Sequence[str]) -> list[str]:
-    """A warning for each way in which users decide alike whatever is recommended."""
+    """A warning for each way in which users decide alike, whatever is recommended."""
     ways: dict[str, list[int]] = {}
     for cell, found in sorted(decisions.items()):
         if found.total < _FEW:

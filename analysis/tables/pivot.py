@@ -1,4 +1,4 @@
-"""Tables turned: some axes in the rows, others and the metrics in the columns."""
+"""Pivot tables: some axes in the rows, others and the metrics in the columns."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def places(table: Table, column: int) -> dict[int, int]:
 
 
 def figure(value: Value, metric: Metric) -> str:
-    """`0.525 ± 0.031`, or the word for what is undefined."""
+    """`0.525 ± 0.031`, or the word for undefined."""
     if value.mean is None:
         return UNDEFINED
     mean = f"{value.mean:,.{metric.digits}f}"
@@ -43,7 +43,7 @@ def figure(value: Value, metric: Metric) -> str:
 
 
 def difference(value: Value, published: Figure | None) -> float | None:
-    """Ours minus the published figure, None where one of them is missing."""
+    """Our value minus the published figure; None if one of them is missing."""
     return None if value.mean is None or published is None else value.mean - published.value
 
 
@@ -52,7 +52,7 @@ def coverage(row: TableRow) -> str:
 
 
 def sheet(table: Table) -> Sheet:
-    """The table as it is printed."""
+    """The table for printing."""
     marks = [places(table, column) for column in range(len(table.metrics))]
     rows = []
     for index, row in enumerate(table.rows):

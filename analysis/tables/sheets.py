@@ -1,6 +1,6 @@
-"""Sheets of text, drawn on the screen or written as CSV, Markdown, LaTeX and HTML.
+"""Tables as sheets of text, printed on the screen or written as CSV, Markdown, LaTeX and HTML.
 
-Labels come from sweep files and may hold anything: each writer escapes them.
+Labels come from sweep files and may contain anything, so each writer escapes them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEGEND = ("bold: the best of its column (same metric, same cases)", "underlined:
 
 
 class SheetCell(NamedTuple):
-    """What a cell says, its place in its column (1 is bold, 2 underlined), and a mark after it."""
+    """The text of a cell, its rank in its column (1 is bold, 2 underlined), and a mark after it."""
 
     text: str
     place: int = 0
@@ -48,7 +48,8 @@ class Sheet(NamedTuple):
 
 
 def print_text(sheet: Sheet, console: Console) -> None:
-    """Prints the sheet and its notes; on a terminal, columns that do not fit come further down."""
+    """Prints the sheet and its notes; on a terminal, columns that do not fit follow
+    further down."""
     rows = _marked(sheet, _escape_text, "[bold]{}[/bold]", "[underline]{}[/underline]")
     for labels, figures in _blocks(sheet, console):
         drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
@@ -119,14 +120,14 @@ def _width(cell: SheetCell) -> int:
 
 
 def _legend(sheet: Sheet) -> list[str]:
-    """What bold and underlined figures are, if there are any."""
+    """Explains bold and underlined values, if there are any."""
     places = {cell.place for row in sheet.rows for cell in row}
     words = [words for place, words in enumerate(LEGEND, 1) if place in places]
     return ["; ".join(words)] if words else []
 
 
 def print_whole(drawn: rich.table.Table, console: Console) -> None:
-    """Prints a table; a pipe or a file has no width, so nothing is cut off there."""
+    """Prints a table; nothing is cut for a pipe or a file, which have no width."""
     if not console.is_terminal:
         console = Console(file=console.file, width=10_000, highlight=False, emoji=False)
     console.print(drawn)
@@ -189,7 +190,7 @@ def html_table(sheet: Sheet) -> str:
 
 
 def as_csv(sheet: Sheet) -> str:
-    """What the sheet shows, without its notes; marks follow their figures."""
+    """What the sheet shows, without notes; marks follow their values."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*sheet.labels, *sheet.figures])
@@ -246,7 +247,7 @@ def _spans(levels: Sequence[tuple[str, ...]], level: int) -> list[tuple[str, int
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without what would steer a terminal."""
+    """`text` on one line, without characters that control a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 

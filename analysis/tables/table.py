@@ -50,7 +50,7 @@ class Value:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One cell. `counted` of its `planned` episodes are finished and not failed by others."""
+    """One cell. `counted` of its `planned` episodes are finished, or failed by the agent."""
 
     axes: dict[str, str]
     values: list[Value]
@@ -62,7 +62,7 @@ class TableRow:
     user twice that was drawn for two."""
 
     def coverage(self, group: str = "") -> tuple[int, int]:
-        """Counted and planned episodes, of one group of users if one is named."""
+        """Counted and planned episodes, optionally of one group of users."""
         return self.of_group.get(group, (self.counted, self.planned))
 
 
@@ -73,7 +73,7 @@ class Table:
     rows: list[TableRow]
     notes: list[str] = field(default_factory=list)
     published: list[list[Figure | None]] = field(default_factory=list)
-    """A paper's figure next to each value of each row; empty if none are wanted."""
+    """A paper's figure next to each value of each row; empty if there are none."""
     comparable: bool = True
     """False if cells of one source count different cases: then none is the best."""
 
@@ -127,8 +127,8 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
 
 
 def metrics_of(results: Results, names: Sequence[str]) -> list[Metric]:
-    """The metrics of these names; UsageError for a bad one, or one that no judge of the sweep
-    gives verdicts for."""
+    """The metrics with these names. Raises UsageError for an invalid one, or one without verdicts
+    in this sweep."""
     judges = [
         KnownJudge(j.title, j.name, tuple(d.name for d in j.dimensions))
         for j in results.manifest.judges
@@ -212,7 +212,8 @@ def _count_the_same(results: Results) -> bool:
 
 
 def group_sizes(results: Results, group: str) -> dict[str, int]:
-    """Source id -> cases of a group, or of all groups together; after `make_groups`."""
+    """Source id -> number of cases in a group, or in all groups together. Call `make_groups`
+    before."""
     condition = "" if group in OVERALL else f"WHERE d.\"group\" = '{group}' "
     return dict(
         results.query(
@@ -223,7 +224,7 @@ def group_sizes(results: Results, group: str) -> dict[str, int]:
 
 
 def _by_group(results: Results) -> dict[int, dict[str, tuple[int, int]]]:
-    """Cell -> group -> counted and planned episodes; after `make_groups`."""
+    """Cell -> group -> counted and planned episodes. Call `make_groups` before."""
     counted: dict[tuple[int, str], int] = {
         (cell, group): count
         for cell, group, count in results.query(
@@ -280,11 +281,11 @@ def scored_sql(metric: Metric) -> str:
 
 
 def _deterministic(results: Results) -> set[int]:
-    """Cells of several seeds in which every case has one transcript, whatever the seed."""
+    """Cells with several seeds in which every case has the same transcript under all seeds."""
     same: dict[int, bool] = {}
     seeds: dict[int, int] = {}
     for part in range(_PARTS):
-        # What infrastructure broke off differs by chance alone, and is in no mean.
+        # Episodes that infrastructure interrupted differ by chance, and no mean includes them.
         rows = results.query(
             "SELECT cell, bool_and(same), max(seeds) FROM ("
             "SELECT cell, min(transcript) = max(transcript) AS same, count(*) AS seeds "

@@ -1,4 +1,4 @@
-"""What judges could not say, and what their scores leave undefined, in notes below a table."""
+"""Notes below a table about missing verdicts, and about values that verdicts leave undefined."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _CELLS_NAMED = 20
 _BOUNDED = ("prs_zero_if_rejected", "ca_over_all")
-"""Metrics, x 100, that dialogues without acceptance add 0 to."""
+"""Metrics, x 100, to which dialogues without acceptance contribute 0."""
 
 
 class _Intentions(NamedTuple):
@@ -67,7 +67,7 @@ def by_cell(results: Results, counts: Sequence[int]) -> str:
 
 
 def missing(results: Results, label: str) -> Iterator[str]:
-    """How many verdicts on dialogues in `scored` are missing, although the judge was asked."""
+    """How many verdicts on dialogues in `scored` are missing although the judge was asked."""
     rows = results.query(
         "SELECT dimension, count(*), count(*) FILTER (WHERE status = 'unparsed') "
         "FROM judgements j SEMI JOIN scored USING (attempt_id) "

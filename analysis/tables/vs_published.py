@@ -1,4 +1,4 @@
-"""Our table next to a paper's: which rows belong together, and how their making differs."""
+"""Our table next to a paper's: which rows correspond, and how their settings differ."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AT_MOST = 4  # rows named in a note
 
 
 class _Pair(NamedTuple):
-    """A cell and the published row that it is compared with."""
+    """A cell and the published row it is compared with."""
 
     theirs: PublishedRow
     cell: CellEntry
@@ -107,7 +107,7 @@ def _refuse_watermarked_judges(results: Results, metrics: Sequence[Metric]) -> N
 
 
 def _unjudged(results: Results, published: PublishedTable) -> dict[str, str]:
-    """The published metrics that read the verdicts of a judge which this sweep does not have."""
+    """The published metrics that need a judge which this sweep does not have."""
     judges = {judge.name for judge in results.manifest.judges}
     found = {}
     for name in published.metrics:
@@ -183,7 +183,7 @@ def _axes_that_differ(pairs: Sequence[_Pair], axes: Sequence[str]) -> list[str]:
 
 
 def _figures(theirs: PublishedRow, table: Table) -> list[Figure | None]:
-    """The published figures in the order of our columns, those that cannot be marked."""
+    """The published figures in the order of our columns, with impossible ones marked."""
     found = [theirs.figures.get(metric.name) for metric in table.metrics]
     if _impossible(theirs) is None:
         return found
@@ -254,7 +254,7 @@ def _which(rows: Sequence[PublishedRow], every: Sequence[PublishedRow]) -> str:
 
 
 def _ours(results: Results, pair: _Pair, setting: str) -> str:
-    """What a cell ran with, in words."""
+    """The settings of a cell, in words."""
     models = pair.cell.settings.get("models", {})
     if setting == "backbone":
         speakers = dict.fromkeys(_named(spec) for spec in models.values())
@@ -315,7 +315,7 @@ def _remarks(published: PublishedTable, metrics: Sequence[Metric]) -> list[str]:
 
 
 def _without_metric(reasons: Mapping[str, str], pairs: Sequence[_Pair]) -> list[str]:
-    """The published figures that nothing here is compared with, and why."""
+    """The published figures without an equivalent metric, with the reasons."""
     notes = []
     for metric, reason in reasons.items():
         rows = {_place(p.theirs): p.theirs.figures.get(metric) for p in pairs}

@@ -1,7 +1,7 @@
-"""The viewer as a web application: routes and pages over the folder of one sweep.
+"""The viewer as a web application: routes and pages for the folder of one sweep.
 
-It reads: no lease, no file in the folder, no change by any request. Everything from a sweep is text
-to the templates, which escape it.
+It only reads: it takes no lease, writes no file in the folder, and no request changes anything.
+Templates treat everything from a sweep as text, and escape it.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ TitlesOf = Callable[[str], Mapping[str, str]]
 
 
 class Gone(UsageError):
-    """What was asked for is not in the folder, or not any more."""
+    """The requested object is not, or no longer, in the folder."""
 
 
 class Viewer:
-    """The state behind the pages: the index of the newest plan, and when it was last looked at."""
+    """The state behind the pages: the index of the newest plan, and the time of the last check."""
 
     def __init__(
         self,
@@ -54,9 +54,10 @@ class Viewer:
         look_every: float = _LOOK_EVERY,
         seconds: float = sandbox.SECONDS,
     ) -> None:
-        """Reads all episodes of the folder. `running` says who runs the sweep, None if it is not
-        run; `titles` gives those of the items of a source that are known by now; `seconds` is what
-        a free condition may take. UsageError, StoreError.
+        """Reads all episodes of the folder.
+
+        `running` returns who runs the sweep, or None; `titles` returns the item titles of a source
+        that are known so far; `seconds` limits a free condition. Raises UsageError and StoreError.
         """
         self.folder = folder
         self.seconds = seconds
@@ -73,7 +74,7 @@ class Viewer:
         self._choices: tuple[Snapshot, dict[str, list[str]]] | None = None
 
     def look(self) -> Snapshot:
-        """The newest snapshot; looks for new rows unless that was done a moment ago."""
+        """The newest snapshot; checks for new rows unless that was done a moment ago."""
         with self._lock:
             if time.monotonic() - self._looked > self._pause:
                 self._look()
@@ -83,14 +84,14 @@ class Viewer:
         started = time.monotonic()
         manifest = manifests.read(self.folder)
         if manifest is not None and self.index.plan_differs(manifest):
-            # An earlier plan's snapshots end with it: its rows may be no part of this one.
+            # Snapshots of an earlier plan end with it, because its rows may not belong to this one.
             self.index = Index(self.folder, first=self.index.newest.number + 1)
             self.labels = queries.CellLabels(self.index)
         elif manifest is not None:
             self.index.manifest = manifest
         self.index.refresh()
         self._looked = time.monotonic()
-        # A large folder takes long to look at: at most a tenth of the time goes into that.
+        # Checking a large folder takes long, so it may use at most a tenth of the time.
         took = self._looked - started
         self._pause = max(self._look_every, 10 * took) if self._look_every else 0.0
 
@@ -111,7 +112,8 @@ class Viewer:
 
 
 def make_app(viewer: Viewer, hosts: Collection[str]) -> Starlette:
-    """The application; `hosts` are what browsers here call it (`127.0.0.1:8765`)."""
+    """The application; `hosts` are the names that browsers on this machine use
+    (`127.0.0.1:8765`)."""
     pages = _Pages(viewer)
     routes = [
         Route("/", pages.answering(pages.overview)),
@@ -146,7 +148,8 @@ class _Pages:
         self._templates.filters |= formats.FILTERS
 
     def answering(self, page: Callable[..., Response]) -> Callable[[Request], Any]:
-        """`page` in a thread, with expected errors as pages. It learns when the browser left."""
+        """Runs `page` in a thread and turns expected errors into pages. It notices when the browser
+        leaves."""
 
         async def answer(request: Request) -> Response:
             left = threading.Event()
@@ -201,7 +204,7 @@ class _Pages:
         }
 
     def _refresh(self) -> int:
-        """Seconds until a page is out of date."""
+        """Seconds until a page should be reloaded."""
         return 4 if self._viewer.running else 20
 
     def episodes(self, request: Request, left: Callable[[], bool]) -> Response:

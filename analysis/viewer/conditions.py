@@ -1,8 +1,8 @@
-"""A free condition (`where`), in a process of its own that is ended when its time is up.
+"""Evaluates a free condition (`where`) in a separate process that is killed when its time is up.
 
-DuckDB looks at an interrupt every 2,048 rows, and its memory limit does not count every value: one
-`repeat('x', 4000000000)` takes a minute. A process can be ended at any moment, and its memory is
-limited by the system.
+DuckDB checks for interrupts every 2,048 rows, and its memory limit does not count every value: one
+`repeat('x', 4000000000)` takes a minute. A process can be killed at any moment, and the system
+limits its memory.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _ONE_AT_A_TIME = threading.Semaphore(2)
 def matching(
     folder: str, condition: str, *, seconds: float, cancelled: Callable[[], bool]
 ) -> np.ndarray:
-    """DuckDB's hashes of the ids of the attempts in `episodes` that meet `condition`.
+    """Hashes (DuckDB's) of the ids of the attempts in `episodes` that match `condition`.
 
-    `folder` is an absolute path or a URI. UsageError for SQL that is wrong, not allowed, slow, or
-    no longer asked for (`cancelled`).
+    `folder` is an absolute path or a URI. Raises UsageError for SQL that is wrong, not allowed,
+    slow, or no longer needed (`cancelled`).
     """
     command = [sys.executable, "-c", "from analysis.viewer.conditions import main; main()"]
     with (
@@ -91,7 +91,7 @@ def _understood(answer: bytes, code: int) -> np.ndarray:
 
 
 def chosen(results: Results, condition: str) -> np.ndarray:
-    """What `matching` returns, in this process. `results` are confined already."""
+    """The result of `matching`, computed in this process. `results` must be confined already."""
     # As one whole condition, before it is a part of a larger one.
     results.check_select(f"SELECT 1 FROM episodes WHERE {condition}")
     text = f"SELECT hash(attempt_id) AS attempt FROM episodes WHERE ({condition}\n)"
@@ -100,7 +100,7 @@ def chosen(results: Results, condition: str) -> np.ndarray:
 
 
 def main() -> None:
-    """Answers one condition, given as JSON on standard input."""
+    """Evaluates one condition, given as JSON on standard input."""
     asked = json.loads(sys.stdin.buffer.read())
     kind, body = "memory", b""
     try:

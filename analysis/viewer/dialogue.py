@@ -1,4 +1,4 @@
-"""One stored dialogue as it is shown: its turns, the calls under them, and what judges said."""
+"""A stored dialogue for display: its turns, their calls, and verdicts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Titles = Mapping[str, str]
 
 NO_TITLES: Titles = {}
 RANKS = 50
-"""Items of a ranking or of candidates that are listed."""
+"""How many items of a ranking or of candidates are listed."""
 
 
 class ListedItem(NamedTuple):
@@ -25,11 +25,11 @@ class ListedItem(NamedTuple):
     target: bool
     accepted: bool
     title: str = ""
-    """Empty where it is not known."""
+    """Empty if unknown."""
 
 
 class ItemList(NamedTuple):
-    """A ranking or candidates: the first items, how many there are, and where targets are."""
+    """A ranking or candidates: the first items, the total number, and the positions of targets."""
 
     items: Sequence[ListedItem]
     total: int
@@ -52,16 +52,16 @@ class TurnView:
     accepted_title: str
     leaves: bool
     critic: str | None
-    """What the critic says: its score, or that there is none; None without a critic."""
+    """The critic's score, or a note that it is missing; None without a critic."""
     records: Sequence[tuple[str, str]]
-    """Heading and indented JSON of what agent and user recorded."""
+    """Heading and indented JSON of the records of agent and user."""
     flags: Sequence[str]
     verdicts: list[Mapping[str, Any]] = field(default_factory=list)
     calls: Mapping[str, int] = field(default_factory=dict)
-    """Sums over its calls: calls, tokens, cached, retries, invalid."""
+    """Totals over its calls: calls, tokens, cached, retries, invalid."""
 
     def words(self) -> tuple[Any, ...]:
-        """What two dialogues must share to be the same so far."""
+        """What has to be equal for two dialogues to count as identical so far."""
         shown = [listed.item for listed in self.shown]
         return self.agent_text, self.action, shown, self.user_text, self.decision
 
@@ -81,7 +81,7 @@ class DialogueView:
 
 
 def row_of(index: Index, attempt: str) -> dict[str, Any] | None:
-    """The row of the index for an attempt, also for one that another has replaced since."""
+    """The index row of an attempt, even if another attempt has replaced it."""
     rows = index.rows("SELECT * FROM listed WHERE attempt_id = ?", [attempt])
     name_rows(index, rows)
     for row in rows:
@@ -112,7 +112,7 @@ def siblings(index: Index, row: Mapping[str, Any], snapshot: int) -> list[dict[s
 
 
 def read(index: Index, row: Mapping[str, Any], titles: Titles = NO_TITLES) -> DialogueView:
-    """All of a dialogue but the words of its calls. StoreError, PartDamaged."""
+    """A dialogue without the texts of its calls. Raises StoreError and PartDamaged."""
     attempt, bundle = row["attempt_id"], index.bundle_of(row["bundle_id"])
     stored = index.stored
     (episode,) = stored["episodes"].find("attempt_id", attempt, bundle)[:1] or ({},)
@@ -141,7 +141,7 @@ def read(index: Index, row: Mapping[str, Any], titles: Titles = NO_TITLES) -> Di
 
 
 def calls_of(index: Index, row: Mapping[str, Any], turn: int) -> list[dict[str, Any]]:
-    """The calls of one turn with all their words, prompts as messages."""
+    """The calls of one turn with all texts, prompts as messages."""
     found = index.stored["calls"].find(
         "attempt_id", row["attempt_id"], index.bundle_of(row["bundle_id"]), turn=turn
     )
@@ -155,11 +155,11 @@ class Parting(NamedTuple):
     sides: tuple[TurnView | None, TurnView | None]
     same: bool
     parts: bool
-    """It is the first that differs."""
+    """Whether it is the first turn that differs."""
 
 
 def side_by_side(one: DialogueView, other: DialogueView) -> list[Parting]:
-    """The turns of two dialogues, by number."""
+    """The turns of two dialogues, aligned by number."""
     sides = [{turn.number: turn for turn in view.turns} for view in (one, other)]
     found: list[Parting] = []
     parted = False

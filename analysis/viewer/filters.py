@@ -1,7 +1,7 @@
-"""What a page of episodes shows: filters, order and place, from the query of a URL and back.
+"""Converts the query of a URL into filters, order and position of a page of episodes, and back.
 
-Text from a URL reaches DuckDB as a bound parameter only, never as SQL; the free condition (`where`)
-is SQL and runs elsewhere (`analysis.viewer.conditions`). Names of columns in SQL are ours.
+Text from a URL reaches DuckDB only as a bound parameter, never as SQL; the free condition (`where`)
+is SQL and runs in a separate process (`analysis.viewer.conditions`). Column names in SQL are ours.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from urllib.parse import urlencode
 from agents.core.errors import UsageError, near
 
 PAGE = 50
-"""Episodes on a page."""
+"""Episodes per page."""
 LONGEST = 4000
-"""Characters of a free condition."""
+"""Maximum length of a free condition, in characters."""
 
 OUTCOMES = {
     "success": "done AND success",
@@ -30,7 +30,7 @@ SORTS = {
     "longest": ("seconds", True),
     "most turns": ("turns", True),
 }
-"""Label -> column and whether it descends; `place` breaks ties."""
+"""Label -> column and whether the order is descending; `place` breaks ties."""
 _RANGES = ("tokens", "seconds", "turns")
 _EQUAL = {"stop": "stop_reason", "error": "error_class", "blame": "blame"}
 _OTHER = (
@@ -41,7 +41,7 @@ _KNOWN = [*_OTHER.split(), *(f"{name}_{end}" for name in _RANGES for end in ("mi
 
 
 class Filters:
-    """The query of a URL, checked. UsageError for a value that is not understood."""
+    """The query of a URL, checked. Raises UsageError for an invalid value."""
 
     def __init__(self, query: Iterable[tuple[str, str]], axes: Sequence[str]) -> None:
         """`axes` are named by their position (`axis0`): their names may be anything."""
@@ -106,7 +106,7 @@ class Filters:
         return texts, values
 
     def cells(self, axes: Sequence[str], by_cell: Sequence[Mapping[str, str]]) -> list[int] | None:
-        """The cells that the filters on cell and axes leave; None: all."""
+        """The cells that match the filters on cell and axes; None: all."""
         wanted = {
             axis: self.given[key]
             for key, axis in zip(self.axis_keys, axes, strict=True)
@@ -156,7 +156,7 @@ class Filters:
 
 
 class Mark(NamedTuple):
-    """A row's place in an order: a page starts after it, or ends before it."""
+    """A row's position in an order: a page starts after it, or ends before it."""
 
     value: float
     place: int

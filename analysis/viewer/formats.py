@@ -1,4 +1,4 @@
-"""How the viewer's templates write numbers and times."""
+"""Formats numbers and times for the viewer's templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the viewer's pages show, from the index and the stored rows."""
+"""Queries for the viewer's pages, on the index and the stored rows."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ class CellLabels:
 
 
 class ListPage(NamedTuple):
-    """Some rows of a list, and where they are in it."""
+    """Some rows of a list, and their position in it."""
 
     rows: Sequence[Mapping[str, Any]]
     total: int
     first: int
     """The number of the first row, from 1."""
     before: Mark | None
-    """None: there are no rows before these."""
+    """None if there are no earlier rows."""
     after: Mark | None
 
 
 class Listing:
-    """The episodes that some filters leave, in their order, in one snapshot."""
+    """The episodes that match some filters, in order, in one snapshot."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Listing:
         return self._number("true", [])
 
     def newer(self) -> int:
-        """How many rows the newest snapshot has that this one has not."""
+        """How many more rows the newest snapshot has."""
         newest = self._index.newest.number
         (row,) = self._index.rows(
             f"SELECT count(*) AS n FROM listed WHERE {self._where} AND since > ?",
@@ -256,7 +256,7 @@ def cells_of(index: Index, snapshot: Snapshot) -> list[dict[str, Any]]:
 
 
 def endings_of(index: Index, snapshot: Snapshot) -> list[dict[str, Any]]:
-    """How often dialogues ended for each reason; the most frequent first."""
+    """How often dialogues ended for each reason, the most frequent first."""
     return index.rows(
         f"SELECT stop_reason, count(*) AS n FROM listed WHERE {_VISIBLE} AND done "
         "GROUP BY ALL ORDER BY n DESC, stop_reason",
@@ -265,7 +265,7 @@ def endings_of(index: Index, snapshot: Snapshot) -> list[dict[str, Any]]:
 
 
 def failures_of(index: Index, snapshot: Snapshot) -> list[dict[str, Any]]:
-    """Failed episodes by class and blame; the most frequent first."""
+    """Failed episodes by class and blame, the most frequent first."""
     return index.rows(
         "SELECT blame, error_class, count(*) AS n, min(attempt_id) AS example "
         f"FROM listed WHERE {_VISIBLE} AND NOT done GROUP BY ALL ORDER BY n DESC, error_class",

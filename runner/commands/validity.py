@@ -26,12 +26,11 @@ def show_validity(
     format: str,
     console: Console,
 ) -> None:
-    """What users did, words by turn, where the variance comes from, and how agents are ranked.
+    """Prints what users did, words by turn, the components of variance, and how agents are ranked.
 
-    Rows are for each value of `axes`, by default those that say who plays the user. `people` is
-    the folder of recorded dialogues of people, shown in a row of its own; agents are ranked along
-    the axis `rank`. `axes` may name what users are grouped by (openness, style) as well. Raises
-    UsageError.
+    There is a row for each value of `axes`, by default those that define the user; `axes` may also
+    name kinds of groups (openness, style). `people` is the folder of recorded dialogues of people,
+    shown in a separate row; agents are ranked along the axis `rank`. Raises UsageError.
     """
     results = Results.open(folder)
     validity.check_has_dialogues(results)

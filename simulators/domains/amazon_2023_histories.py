@@ -50,11 +50,11 @@ _PUBLISHED = {
 
 class _Options(ReviewOptions):
     category: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "Video_Games"
-    """As the names of the files have it."""
+    """As written in the names of the files."""
     k_core: int = Field(5, ge=0)
-    """Fewest interactions of a user and of an item; 0 and 1 switch the filter off."""
+    """Minimum interactions of a user and of an item; 0 and 1 switch the filter off."""
     min_rating: float = Field(0.0, ge=0, le=5)
-    """Reviews rated lower are left out."""
+    """Reviews with a lower rating are left out."""
 
 
 class Amazon2023Histories(RecordedDomain):

@@ -1,8 +1,9 @@
-"""Dialogues that others recorded, as cases that `recorded` replays, so that judges can read them.
+"""Dialogues recorded elsewhere, as cases that `recorded` replays, so that judges can read them.
 
-- What a file holds is read by a reader of `simulators.recordings`.
-- Its catalogue is what was shown in the dialogues. It has no interactions, and nothing to train on.
-- A recording does not say what a reply does: with items it counts as `recommend`, else as `chat`.
+- A reader of `simulators.recordings` parses the file.
+- The catalogue consists of the items shown in the dialogues. There are no interactions, and nothing
+  to train on.
+- Recordings do not state actions: a reply with items counts as `recommend`, any other as `chat`.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ class RecordingsOptions(Options):
     """Options of the domain `recordings`."""
 
     path: FilePath = operational(...)
-    """The file, or the folder that the reader finds it in."""
+    """The file, or the folder in which the reader finds it."""
     reader: str = operational("json_lines")
-    """What reads it: the import format, or a published layout."""
+    """The reader: of the import format, or of a published layout."""
 
 
 class _Loaded(NamedTuple):
     found: Found
     played: Mapping[str, RecordedDialogue]
-    """Those with a reply."""
+    """Dialogues with a reply."""
     catalogue: Catalogue
 
 
@@ -126,7 +127,7 @@ class Recordings(Domain):
 
 
 def _catalogue(path: Path, dialogues: Mapping[str, RecordedDialogue]) -> Catalogue:
-    """DataError for an id of items with different facts, and for several nouns."""
+    """Raises DataError for an id whose items have different facts, and for several nouns."""
     items: dict[str, Item] = {}
     nouns: dict[str, str] = {}
     for name, dialogue in dialogues.items():

@@ -1,7 +1,7 @@
-"""Dialogues that others recorded: the import format, and what is read from it.
+"""Dialogues recorded elsewhere: the import format, and how it is read.
 
 A reader of a published layout is a module here. It exports one function, `read(path)`, which turns
-the file into records of the import format (docs/recordings.md) and gives them to `collect`.
+the file into records of the import format (docs/recordings.md) and passes them to `collect`.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _line(text: str) -> str:
 
 
 def _complaint(error: ValidationError) -> str:
-    """The first thing that is wrong: where, what was found, what was expected."""
+    """The first mistake: where it is, what was found, and what was expected."""
     first = error.errors(include_url=False)[0]
     place = ""
     for part in first["loc"]:

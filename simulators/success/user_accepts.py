@@ -12,5 +12,5 @@ __all__ = ["user_accepts"]
 def user_accepts(
     agent: AgentTurn, user: UserTurn, hidden: HiddenCase, critic: CriticTurn | None
 ) -> bool:
-    """Whether the user said yes, whatever it said yes to."""
+    """Whether the user accepted, whatever the item."""
     return user.decision == "accept"

@@ -1,4 +1,4 @@
-"""What `sasrec` and `iclrec` share: the options, the encoder at use, and its training."""
+"""What `sasrec` and `iclrec` share: options, inference and training of the encoder."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ class SASRecOptions(Options):
     blocks: Annotated[int, Field(ge=1, le=16)] = 2
     heads: Annotated[int, Field(ge=1, le=64)] = 1
     max_length: Annotated[int, Field(ge=1, le=2048)] = 200
-    """The latest items that count, in training and in use."""
+    """The number of latest items that count, in training and inference."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     lr: Annotated[float, Field(gt=0)] = 1e-3
     batch_size: Annotated[int, Field(ge=1)] = 128
-    """Users in a batch."""
+    """Users per batch."""
     max_epochs: Annotated[int, Field(ge=1)] = 100
     patience: Annotated[int, Field(ge=1)] = 10
     full_softmax: Annotated[int, Field(ge=0)] = 20_000
-    """Up to so many items the loss is over the whole catalogue."""
+    """Up to this many items, the loss is over the whole catalogue."""
     negatives: Annotated[int, Field(ge=1)] = 3000
-    """Items drawn against the next one in a larger catalogue."""
+    """Items sampled as negatives in a larger catalogue."""
     validation_users: Annotated[int, Field(ge=1)] = 10_000
-    """At most so many, drawn by the seed, decide when to stop."""
+    """The maximum number of users, drawn by the seed, that decide when to stop."""
     device: Literal["cpu", "cuda"] = operational("cpu")
-    """`cuda` trains on a GPU, which on Ray `run.fit_gpus` must provide. Its last bits differ."""
+    """`cuda` trains on a GPU, which `run.fit_gpus` must provide on Ray. The last bits of its
+    results differ."""
     threads: int = operational(1, ge=1)
-    """Threads to train with. Another number may give other last bits, and torch's threads wait
-    busily for each other where others want the cores too: rather train seeds side by side."""
+    """Threads for training. Another number may change the last bits, and torch's threads busy-wait
+    for each other if other processes need the cores; train several seeds in parallel instead."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> SASRecOptions:
@@ -52,7 +53,7 @@ class Sequential(Recommender):
 
     Options = SASRecOptions
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-    """What training imports and our dependencies do not bring."""
+    """Packages that training imports and that are not among our dependencies."""
 
     @staticmethod
     def size(options: SASRecOptions) -> str:

@@ -43,7 +43,7 @@ _LOGITS_AT_ONCE = {"cpu": 2**19, "cuda": 2**27}
 def train(
     options: SASRecOptions, data: TrainingData, seed: int, state: Content | None
 ) -> Iterator[Progress]:
-    """A Progress with a state after every epoch; the last has the result instead."""
+    """Yields a Progress with a state after every epoch; the last has the result instead."""
     return steps(Run(options, data, seed, state))
 
 

@@ -38,7 +38,7 @@ __all__ = ["ICLRec"]
 
 class _Options(SASRecOptions):
     intents: Annotated[int, Field(ge=1, le=10_000)] = 256
-    """Clusters of user representations; fewer where there are fewer sequences."""
+    """Clusters of user representations; fewer if there are fewer sequences."""
     intent_weight: Annotated[float, Field(ge=0)] = 0.1
     sequence_weight: Annotated[float, Field(ge=0)] = 0.1
     temperature: Annotated[float, Field(gt=0)] = 1.0

@@ -57,9 +57,9 @@ class _Options(CriticOptions):
     samples: Annotated[int, Field(ge=1, le=1000)] = 10
     """Draws for each turn (section IV-D)."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.7
-    """A score above it ends the dialogue; 1 never does. Of the released code."""
+    """A score above it ends the dialogue; 1 never does. From the released code."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 1.1
-    """Of the draws, whatever the model's own is; `null`: the model's own. Of the released code."""
+    """The temperature of the draws; `null` is the model's own. From the released code."""
     values: Annotated[tuple[_Value, ...], Field(min_length=_VERDICTS, max_length=_VERDICTS)] = (
         0.6,
         0.4,
@@ -67,10 +67,10 @@ class _Options(CriticOptions):
         0.8,
         1.0,
     )
-    """What the verdicts 1 to 5 are worth. Of the released code."""
+    """The scores of the verdicts 1 to 5. From the released code."""
     min_valid: Annotated[int, Field(ge=1)] | None = None
-    """Valid draws without which a turn has no score; half of `samples`, rounded up, if not given.
-    Decided here."""
+    """Valid draws that a turn needs to have a score; by default half of `samples`, rounded up. Our
+    choice."""
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Self:
@@ -88,7 +88,7 @@ class _Options(CriticOptions):
 
 
 class Rewarder(Critic):
-    """Scores each turn by several draws of a 1 to 5 verdict (RSO), and ends what is accepted."""
+    """Scores each turn by several draws of a 1 to 5 verdict (RSO), and ends accepted dialogues."""
 
     version = 2
     Options = _Options
@@ -133,7 +133,7 @@ def _exact(value: float) -> Fraction:
 
 
 async def _verdict(reply: Awaitable[_Verdict]) -> int | None:
-    """The verdict of one draw; None if there is none. Errors of infrastructure are raised."""
+    """The verdict of one draw; None if it is invalid. Infrastructure errors are raised."""
     try:
         return (await reply).verdict
     except (ReplyInvalid, ContextOverflow):

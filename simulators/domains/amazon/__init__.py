@@ -43,9 +43,9 @@ _TIME = re.compile(r"[0-9]{1,12}")
 
 class _Options(ReviewOptions):
     category: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "Beauty"
-    """As the names of the files have it: `Video_Games` for `meta_Video_Games.json.gz`."""
+    """As written in the names of the files: `Video_Games` for `meta_Video_Games.json.gz`."""
     min_rating: float = Field(3.0, ge=0, le=_HIGHEST_RATING)
-    """Reviews rated lower are left out."""
+    """Reviews with a lower rating are left out."""
 
 
 class Amazon(RecordedDomain):

@@ -70,26 +70,28 @@ class _Options(FileOptions):
     category: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = (
         "Clothing_Shoes_and_Jewelry"
     )
-    """As the names of the files have it."""
+    """As written in the names of the files."""
     k_core: Annotated[int, Field(ge=0)] = 10
-    """Fewest reviews of a user and of a product; 0 and 1 switch the filter off."""
+    """Minimum reviews of a user and of a product; 0 and 1 switch the filter off."""
     core_again: Literal["users", "products", "nobody"] = "users"
-    """Who is counted again once incomplete products are left out: users, or both."""
+    """Who is counted again after incomplete products are left out: users, or both."""
     min_targets: Annotated[int, Field(ge=1)] = 1
-    """Fewest targets of a user. In the authors' release every user has 3 or more."""
+    """Minimum targets of a user. In the authors' release, every user has 3 or more."""
     train_users: Share = 0.1
-    """Share of the users that are cases of the split `train`."""
+    """Share of users who are cases of the split `train`."""
     validation_users: Share = 0.0
-    """Share of the users that are cases of the split `validation`."""
+    """Share of users who are cases of the split `validation`."""
     profiles: FilePath | None = operational(None)
-    """A file of profiles, in our layout or that of CSI's authors. Users without one are not cases.
-    Its digest is part of identity."""
+    """A file of profiles, in our layout or that of CSI's authors. Users without a profile are not
+    cases. Its digest is part of the identity."""
     profile_users: Annotated[int, Field(ge=1)] | None = None
-    """Of how many users a model writes profiles; None: of all. The others are not cases."""
+    """The number of users for whom a model writes profiles; by default all. The others are not
+    cases."""
     profile_items: Annotated[int, Field(ge=1, le=profiling.MOST_ITEMS)] = profiling.MOST_ITEMS
-    """How many purchases, the latest, a prompt for a profile describes at most."""
+    """The maximum number of purchases, the latest ones, in a prompt for a profile."""
     max_bad_lines: float = operational(0.01, ge=0, le=1)
-    """Share of malformed lines from which on a file is refused; fewer are left out and reported."""
+    """A file with a larger share of malformed lines is refused; otherwise they are left out and
+    reported."""
 
 
 class Amazon2023(FileDomain):

@@ -1,4 +1,4 @@
-"""Reads fields of records that were written by others."""
+"""Reads fields of records from external data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simulators.domains.core.files import SURROGATE
 
 
 def literal(line: bytes) -> dict[Any, Any] | None:
-    """The dict that a line writes as a Python literal, or None. Nothing in it is ever run."""
+    """The dict that a line writes as a Python literal, or None. Nothing in it is executed."""
     try:
         found = ast.literal_eval(line.decode())
     # What `ast` documents that malformed or deeply nested text may raise.
@@ -21,18 +21,18 @@ def literal(line: bytes) -> dict[Any, Any] | None:
 
 
 def name_in(record: Mapping[Any, Any], key: str) -> str | None:
-    """The id under `key`, or None where it is not text, empty, or cannot be written as UTF-8."""
+    """The id under `key`, or None if it is not text, empty, or cannot be written as UTF-8."""
     value = record.get(key)
     return value if isinstance(value, str) and value.strip() and _writable(value) else None
 
 
 def text_in(record: Mapping[Any, Any], key: str) -> str:
-    """The words under `key`, or none, without HTML entities and needless space."""
+    """The text under `key`, or an empty string, without HTML entities and superfluous spaces."""
     return _clean(record.get(key))
 
 
 def cut(text: str, most: int) -> str:
-    """At most `most` characters of `text`, whole words if its first is no longer."""
+    """At most `most` characters of `text`, ending with a whole word if possible."""
     if len(text) <= most:
         return text
     return text[: most + 1].rpartition(" ")[0].rstrip() or text[:most]
@@ -49,7 +49,7 @@ def distinct(values: Iterable[Any]) -> tuple[str, ...]:
 
 
 def price_in(record: Mapping[Any, Any]) -> float | None:
-    """The price, where it is a number."""
+    """The price, if it is a number."""
     price = record.get("price")
     if isinstance(price, bool) or not isinstance(price, int | float):
         return None

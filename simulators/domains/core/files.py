@@ -1,4 +1,4 @@
-"""Reads files of data sets: line by line, with errors that name the file and the line."""
+"""Reads files of data sets line by line, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects")
 
 
 def open_data(path: Path) -> BufferedReader:
-    """A data file, at its start; DataError where it is missing, unreadable or only a pointer."""
+    """Opens a data file. Raises DataError if it is missing, unreadable or only a pointer."""
     # A locked file of git-annex is a link into a store that has not got the content.
     if path.is_symlink() and not path.exists() and "annex/objects" in str(path.readlink()):
         raise DataError(_only_pointer(path))
@@ -54,7 +54,8 @@ def digest_of(path: Path) -> str:
 
 
 def read_content(path: Path) -> bytes:
-    """All of a text file, less a byte order mark; DataError also if it is empty or UTF-16."""
+    """The content of a text file, without a byte order mark. Raises DataError also if it is empty
+    or UTF-16."""
     with open_data(path) as file:
         content = file.read()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -95,10 +96,10 @@ def _only_pointer(path: Path) -> str:
 
 
 def lines_of(content: bytes) -> Iterator[tuple[int, str]]:
-    """Line numbers, from 1, and lines of text: latin-1, or UTF-8 where all of it is valid UTF-8.
+    """Line numbers, from 1, and lines of text: latin-1, or UTF-8 if all of it is valid UTF-8.
 
-    Letters outside of ASCII make valid UTF-8 by accident only in files made for it, so a file that
-    an editor has saved again in UTF-8 reads the same.
+    Non-ASCII letters are rarely valid UTF-8 by accident, so a file that an editor has saved again
+    in UTF-8 reads the same.
     """
     text = _decoded(content)
     # Only a line feed ends a line: str.splitlines would also break at bytes that are letters.
@@ -203,7 +204,7 @@ class Records(Generic[T]):
 
 
 def check_folder(folder: Path, what: str) -> None:
-    """DataError where `folder` is none; `what` names whose files it should hold."""
+    """Raises DataError if `folder` does not exist; `what` names the files it should contain."""
     if folder.is_dir():
         return
     found = "is a file, not a folder" if folder.exists() else "there is no such folder"
@@ -215,7 +216,7 @@ def check_folder(folder: Path, what: str) -> None:
 
 
 def need_file(folder: Path, *names: str) -> Path:
-    """The one of `names` that is in `folder`; DataError where none does."""
+    """The one of `names` that is in `folder`. Raises DataError if none is."""
     present = [entry.name for entry in folder.iterdir()]
     for name in names:
         if name in present:

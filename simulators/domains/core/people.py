@@ -1,8 +1,8 @@
-"""The people of INSPIRED (Hayati et al., EMNLP 2020): `seeker_demographic.tsv` and
-`seeker_personality.tsv`, one seeker a line.
+"""The people of INSPIRED (Hayati et al., EMNLP 2020), from `seeker_demographic.tsv` and
+`seeker_personality.tsv`, with one seeker per line.
 
-- Some seekers answered twice; the last answers count, as in RSO's code.
-- Lines of demographics whose columns slipped are left out: what should be an age is none.
+- If a seeker answered twice, the last answers count, as in RSO's code.
+- Lines of demographics with shifted columns are left out: their age is not one.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class FileOptions(Options):
     """Options of every domain that is read from files."""
 
     path: FilePath = operational(...)
-    """The folder of the files. Their hashes are part of identity; where they lie is not."""
+    """The folder with the files. Their hashes are part of the identity; their location is not."""
 
 
 class FileDomain(Domain):
@@ -90,7 +90,7 @@ class RecordedOptions(FileOptions):
     """Options of every domain that is split by leave-one-out."""
 
     k_core: int = Field(10, ge=0)
-    """Fewest interactions of a user and of an item; 0 and 1 switch the filter off."""
+    """Minimum interactions of a user and of an item; 0 and 1 switch the filter off."""
 
 
 class LoadedData(NamedTuple):

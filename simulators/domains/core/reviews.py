@@ -26,7 +26,8 @@ class ReviewOptions(RecordedOptions):
     """Options of domains whose files have a line a review and a line a product."""
 
     max_bad_lines: float = operational(0.01, ge=0, le=1)
-    """Share of malformed lines from which on a file is refused; fewer are left out and reported."""
+    """A file with a larger share of malformed lines is refused; otherwise they are left out and
+    reported."""
 
 
 class Review(NamedTuple):

@@ -1,8 +1,8 @@
-"""Domains of recorded dialogues whose seekers are played again: INSPIRED and ReDial for RSO.
+"""Domains of recorded dialogues whose seekers are simulated: INSPIRED and ReDial for RSO.
 
-- A case is a recorded dialogue: its seeker's wanted genres and person. The words of the dialogue
-  are not part of it.
-- There are no interactions: nothing for a recommender to train on.
+- A case is a recorded dialogue: its seeker's wanted genres and person. The text of the dialogue is
+  not part of it.
+- There are no interactions, so recommenders have nothing to train on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from simulators.domains.core.recorded import FileDomain, FileOptions
 
 _SPLITS = get_args(Split)
 NO_GENRE = "action"
-"""What a seeker wants of whom no genre is known: as in RSO's released code, for INSPIRED."""
+"""The genre wanted by a seeker without a known one, as in RSO's released code for INSPIRED."""
 
 
 class SeekersOptions(FileOptions):
@@ -37,9 +37,9 @@ class SeekersOptions(FileOptions):
 
     people: FilePath | None = operational(None)
     """The folder with INSPIRED's seeker_demographic.tsv and seeker_personality.tsv. Their hashes
-    are part of identity. Without it, nothing is known of the people behind the seekers."""
+    are part of the identity. Without it, nothing is known about the people behind the seekers."""
     genres: Annotated[int, Field(ge=1)] = 1
-    """How many of a dialogue's genres its seeker wants, the first ones. RSO's code takes one."""
+    """How many of a dialogue's genres, from the first, its seeker wants. RSO's code takes one."""
 
 
 class Sought(NamedTuple):

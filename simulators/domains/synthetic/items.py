@@ -1,4 +1,4 @@
-"""The synthetic catalogue: a tree of tastes, and games with titles of our own making."""
+"""The synthetic catalogue: a tree of tastes, and games with invented titles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Profiles of the synthetic users: what they are like is drawn, what they want is the target's."""
+"""Profiles of the synthetic users: characters are drawn, wishes follow from the target."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Review of what the simulated user said: is it faulty, and whom does the fault serve?
+"""Reviews the simulated user's messages: is a message faulty, and does the fault help or hinder the
+recommender?
 
-Not from one of the papers. A fault of the simulated user changes the outcome of a dialogue for
-reasons that have nothing to do with the recommender; whether faults help or hinder it shows in
-which direction results are off. `crsweep validity` prints both shares.
+Not from a paper. A fault of the simulated user changes the outcome of a dialogue for reasons
+unrelated to the recommender; whether faults help or hinder it shows the direction of the error.
+`crsweep validity` prints both shares. The judge sees only what was said, neither targets nor the
+user's instructions, so it finds faults that a reader would find, not disobedience.
 
-The judge knows what was said and nothing else: neither targets nor the user's instructions, so it
-finds faults that a reader would find, not disobedience. Each message of the user after a reply is
-reviewed in its context. Verdicts: `fault` is 1 for a faulty message, otherwise 0; `effect` is 1
-where a fault helps the recommender, -1 where it hinders it, 0 where it does neither or there is
-none.
+Each message of the user after a reply is reviewed in its context. `fault` is 1 for a faulty
+message, otherwise 0; `effect` is 1 if the fault helps the recommender, -1 if it hinders it, and 0
+if it does neither or there is none.
 """
 
 from __future__ import annotations

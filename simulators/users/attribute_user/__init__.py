@@ -36,7 +36,7 @@ _FORMS: tuple[Form, ...] = ("binary", "enumerated")
 
 class _Options(UserOptions):
     patience: Annotated[int, Field(ge=1)] | None = None
-    """It leaves after so many turns; None: it stays until the sweep's limit."""
+    """It leaves after this many turns; by default, it stays until the sweep's limit."""
 
 
 class AttributeUser(User):

@@ -41,13 +41,13 @@ __all__ = ["Concept"]
 
 class _Options(AcceptingOptions):
     wanted: Annotated[int, Field(ge=1)] | None = 3
-    """How many of the target's facts the user wants, at most; all of them: None."""
+    """The maximum number of the target's facts that the user wants; `null`: all of them."""
     item_facts: bool = True
-    """List what the catalogue says of the recommended items where the model decides on them."""
+    """Whether the prompt for the decision lists the catalogue's facts of the recommended items."""
     age: Age | None = None
-    """The same age group for all users; drawn: None."""
+    """The same age group for all users; by default, it is drawn."""
     style: Style | None = None
-    """The same emotional style for all users; drawn: None."""
+    """The same emotional style for all users; by default, it is drawn."""
 
 
 class _Drawn(NamedTuple):

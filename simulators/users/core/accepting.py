@@ -1,8 +1,8 @@
-"""Users that open, answer, and accept something recommended: `ievalm` and `concept`.
+"""Users that open, answer, and accept a recommended item: `ievalm` and `concept`.
 
-Such a user never leaves before it accepts. The model says which of the shown items it accepts, so
-that the record holds what was accepted even where it should not have been. `seeker` has its own
-rules, and takes the steps and `chosen` from here.
+Such a user never leaves before it accepts. The model names the shown item that it accepts, so that
+wrong acceptances are recorded too. `seeker` has its own rules, and takes the steps and `chosen`
+from here.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ class AcceptingOptions(UserOptions):
     """Options of both users."""
 
     decides: Literal["model", "rule"] = "model"
-    """Who decides on a recommendation: the model, or the rule that accepts exactly when an item is
-    shown that is what the user wants, the model only finding the words."""
+    """Who decides on a recommendation: the model; or the rule, which accepts exactly when a wanted
+    item is shown, while the model only writes the message."""
     max_facts: Annotated[int, Field(ge=1)] | None = None
-    """At most so many facts a message; no cap: None."""
+    """The maximum number of facts in one message; by default unlimited."""
     leak_guard: bool = True
-    """Ask again when the words name a target before it was shown. Leaks are always recorded."""
+    """Whether a message that names a target before it was shown is asked for again. Leaks are
+    always recorded."""
 
 
 class _Opening(ReplyModel):
@@ -68,7 +69,7 @@ def chosen(verdict: _Verdict, shown: Sequence[Item]) -> Item | None:
 
 
 class AcceptingUser(User):
-    """Wants something, and accepts the first item that is it."""
+    """Wants something, and accepts the first item that matches."""
 
     Options = AcceptingOptions
     options: AcceptingOptions
@@ -81,7 +82,7 @@ class AcceptingUser(User):
 
     @abstractmethod
     def fields(self, ask: Ask) -> Mapping[str, Any]:
-        """What the prompts show of the user, in all of its messages."""
+        """What the prompts of all its messages show about the user."""
 
     @abstractmethod
     def wants(self, item: Item, ask: Ask) -> bool:

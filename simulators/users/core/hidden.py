@@ -1,4 +1,4 @@
-"""What only the simulated user knows: its record, and the titles that it must not say."""
+"""What only the simulated user knows: its record, and the titles that it must not name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def knew(targets: Iterable[Item], facts: Iterable[Fact]) -> dict[str, Any]:
 
 
 class Secrets:
-    """The titles of a user's targets. One that the recommender has shown is no longer one."""
+    """The titles of a user's targets. A title that the recommender has shown is no
+    longer secret."""
 
     def __init__(self, targets: Iterable[Item], catalogue: Catalogue) -> None:
         self._kept = {target.id: Secret.of(target, catalogue) for target in targets}
@@ -31,12 +32,12 @@ class Secrets:
             self._kept.pop(item.id, None)
 
     def leak(self, words: str) -> Leak | None:
-        """The first name of a target that `words` say."""
+        """The first name of a target that occurs in `words`."""
         leaks = (secret.leak(words) for secret in self._kept.values())
         return next((leak for leak in leaks if leak is not None), None)
 
     def record(self, words: str) -> dict[str, Any]:
-        """What the turn's record says about a leak in `words`."""
+        """The turn's record about a leak in `words`."""
         leak = self.leak(words)
         return {"leak": False} if leak is None else {"leak": True, **leak.extra()}
 

@@ -101,17 +101,17 @@ _DECIDE_OR_LEAVE = replace(_DECIDE, reply=_DecisionOrLeave)
 
 class _Options(UserOptions):
     may_leave: bool = False
-    """Whether the user may end the dialogue without buying. Table 13 knows no leaving."""
+    """Whether the user may end the dialogue without buying. In Table 13 it cannot."""
     states_budget: bool = True
     """Whether the opening ends with the price range, as in the released dialogues."""
     general_preference: bool = True
-    """False is Figure 9's "w/o general preference"."""
+    """`false` is Figure 9's "w/o general preference"."""
     purchase_reason: bool = True
-    """False is Figure 9's "w/o purchase reason"."""
+    """`false` is Figure 9's "w/o purchase reason"."""
     target_needs: bool = True
-    """False is Figure 9's "w/o target needs"."""
+    """`false` is Figure 9's "w/o target needs"."""
     personality: bool = True
-    """False is Figure 9's "w/o personality": neither decision-making style nor openness."""
+    """`false` is Figure 9's "w/o personality": neither decision-making style nor openness."""
     records_similarity: bool = False
     """Whether a purchase records how similar the item is to the latest target (Figure 9)."""
     similarity: RetrieverName = "lexical"
@@ -125,7 +125,7 @@ class _Options(UserOptions):
 
 
 class CSUser(User):
-    """Buys what suits its profile, if the recommender convinces it."""
+    """Buys an item that suits its profile, if the recommender convinces it."""
 
     version = 1
     Options = _Options
@@ -212,7 +212,7 @@ class CSUser(User):
         return UserTurn(decided.words, "accept", item, extra=extra)
 
     def _bought(self, named: str, shown: Sequence[Item]) -> tuple[Item | None, str]:
-        """The item among `shown` that a reply names, by ID or by title."""
+        """The item of `shown` that a reply identifies by ID or title."""
         for item in shown:
             if item.id == named.strip("()[]<>\"' "):
                 return item, "id"
@@ -222,7 +222,7 @@ class CSUser(User):
         return (None, "") if found is None else (catalogue.items[found.place], "title")
 
     def _fields(self) -> dict[str, Any]:
-        """What every prompt is given, as far as the options leave it."""
+        """The fields of every prompt, as far as the options allow."""
         options, profile = self.options, self._profile
         preferences = []
         if options.general_preference:

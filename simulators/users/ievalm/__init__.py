@@ -1,11 +1,11 @@
 """The free-form user of iEvaLM (Wang et al., EMNLP 2023, section 3.2).
 
-It knows its targets and what is true of them. It talks freely, answers from the facts, accepts when
-a target is recommended, refuses anything else and says what is missing, and never names a target.
+It knows its targets and their facts. It talks freely, answers from the facts, accepts when a target
+is recommended, refuses anything else and says what is missing, and never names a target.
 
-Decided here: the paper's dialogues begin with words from a data set, this user says its own; there
-the words of one prompt are read, here the decision is a field of the reply. Its other mode, answers
-to fixed questions about attributes, is not built.
+Decided here: the paper's dialogues begin with messages from a data set, but this user writes its
+own opening; the paper reads the decision from the text of one prompt, but here it is a field of the
+reply. Its other mode, answering fixed questions about attributes, is not built.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Says again what the user of a recorded dialogue said, so that judges can read it.
+"""Repeats what the user of a recorded dialogue said, so that judges can read it.
 
-It belongs to the domain `recordings`, asks no model, and has no prompts. Where the user of the
-recording said nothing (before a recommender who spoke first, after the last reply), its words are
-empty, which judges are not shown.
+It belongs to the domain `recordings`, asks no model, and has no prompts. If the recorded user said
+nothing (before a recommender who spoke first, or after the last reply), its message is empty, and
+judges do not see it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Recorded"]
 
 
 class Recorded(User):
-    """Replays the user's side of a recorded dialogue, and leaves where it ends."""
+    """Replays the user's side of a recorded dialogue, and leaves when it ends."""
 
     roles = ()
     steps = ()

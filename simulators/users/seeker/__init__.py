@@ -46,13 +46,13 @@ _LOW, _HIGH_TRAIT, _HIGH_VALUE = 2.5, 3.5, 5.0
 
 class _Options(UserOptions):
     decides: Literal["critic", "model", "rule"] = "critic"
-    """Who says whether it accepts: only a critic (RSO), the model, or the rule."""
+    """Who decides whether it accepts: only a critic (RSO), the model, or the rule."""
     persona: bool = True
-    """Tell it what is known of its person."""
+    """Whether its prompts describe its person."""
     item_facts: bool = False
-    """List what the catalogue says of the items that are recommended."""
+    """Whether its prompts list the catalogue's facts of recommended items."""
     opening: Annotated[str, Field(min_length=1, max_length=600)] | None = "Hello."
-    """Its first words; `null`: the model's own."""
+    """Its first message; `null`: the model writes it."""
 
 
 class Seeker(User):
@@ -122,7 +122,8 @@ class Seeker(User):
 
 
 def _broadest(targets: tuple[Item, ...]) -> tuple[Fact, ...]:
-    """The first fact of the first target; UsageError without one: there is nothing to want."""
+    """The first fact of the first target. Raises UsageError if there is none, so
+    nothing to want."""
     found = [fact for target in targets[:1] for fact in facts_of(target)[:1]]
     if not found:
         raise UsageError(

@@ -19,12 +19,12 @@ from workers.backends.vllm.model.cpu import CpuDtype, cpu_dtype
 from workers.backends.vllm.model.weights import Resolved
 
 GUIDED_BACKEND = "guidance"
-"""What holds replies to their schema.
+"""The library that constrains replies to their schema.
 
-vLLM's own choice (`auto`) is that of the first request that an engine sees, and then serves all.
-xgrammar ignores the bounds of a string that has a pattern, as ours have: replies would not end,
-or would, depending on which step came first. (Another one here changes answers: raise the
-backend's `version` with it.)
+With vLLM's own choice (`auto`), the first request that an engine sees determines the library for
+all later ones. xgrammar ignores the length bounds of a string with a pattern, as ours have, so
+replies might not end, depending on which step came first. (Another library changes answers: raise
+the backend's `version` with it.)
 """
 COMPACT = ("guidance", "xgrammar")
 """Libraries that can leave out whitespace between JSON tokens, which they then do by default.
@@ -37,10 +37,11 @@ GPU_SHARE = 0.9
 
 
 class VLLMSampling(Options):
-    """How tokens are drawn; a temperature of 0 takes the likeliest. The seed comes with each call.
+    """Sampling options; a temperature of 0 takes the most likely token. The seed comes with each
+    call.
 
-    What a checkpoint's generation_config.json recommends is not used: what is not given here has
-    the default of this class.
+    The recommendations in a checkpoint's generation_config.json are not used: options that are not
+    given have the defaults of this class.
     """
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
@@ -59,7 +60,7 @@ class VLLMSampling(Options):
 
 
 class Thinking(Options):
-    """The words between which a reasoning model thinks before it replies."""
+    """The markers around a reasoning model's thoughts."""
 
     start: Annotated[str, Field(min_length=1)] = "<think>"
     end: Annotated[str, Field(min_length=1)] = "</think>"
@@ -72,37 +73,37 @@ def _number_or_auto(value: Any) -> Any:
 
 
 class VLLMOptions(Options):
-    """Checked where a sweep is planned, so that a wrong one is found before anything starts."""
+    """Checked when a sweep is planned, so that mistakes are found before anything starts."""
 
     model: Annotated[str, Field(min_length=1)]
-    """A folder with a checkpoint, or an id of the Hugging Face Hub."""
+    """A folder with a checkpoint, or a Hugging Face Hub id."""
     revision: Annotated[str, Field(min_length=1)] = "main"
-    """Branch, tag or commit of the Hub. Its commit is what counts."""
+    """Branch, tag or commit on the Hub. The resolved commit is what counts."""
     kind: Literal["generate", "embed"] = "generate"
     dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
-    """`auto`: what the checkpoint says; on a CPU what that computes fast (`cpu_dtype`)."""
+    """`auto`: as in the checkpoint; on a CPU, the dtype that it computes fast (`cpu_dtype`)."""
     quantization: str | None = None
     max_model_len: Annotated[int, Field(ge=1)] | None = None
-    """Tokens of prompt and reply together; without it the model's own context."""
+    """Tokens of prompt and reply together; by default the model's own context."""
     sampling: VLLMSampling = VLLMSampling()
     guided: Literal["json_schema", "none"] = "json_schema"
-    """`none`: the reply is free text and then parsed, as reasoning models need it."""
+    """`none`: the reply is free text and parsed afterwards, as reasoning models need it."""
     thinking: Thinking | None = None
     engine: Annotated[dict[str, Any], Field(default_factory=dict)]
     """Further arguments of vLLM's AsyncEngineArgs."""
     replicas: Annotated[
         Annotated[int, Field(ge=1)] | Literal["auto"], BeforeValidator(_number_or_auto)
     ] = operational(1)
-    """Engines that share the calls. `auto`: as many as there are GPUs for, also on nodes that join
-    during the run."""
+    """Engines that share the calls. `auto`: as many as there are GPUs for, including nodes that
+    join during the run."""
     tensor_parallel: int = operational(1, ge=1)
-    """GPUs that one replica is spread over."""
+    """GPUs per replica."""
     gpus_per_replica: float | None = operational(None, ge=0.001)
-    """`tensor_parallel` if not given; a fraction lets small models share a GPU."""
+    """By default `tensor_parallel`; a fraction lets small models share a GPU."""
     max_inflight: int = operational(256, ge=1)
-    """Requests that one replica works on at once."""
+    """Requests that one replica processes at once."""
     start_timeout: float = operational(600.0, gt=0)
-    """Seconds for one engine to load."""
+    """Seconds for an engine to load."""
 
     @field_validator("engine")
     @classmethod
@@ -151,7 +152,8 @@ class VLLMOptions(Options):
         return self.engine.get("structured_outputs_config", {}).get("backend", GUIDED_BACKEND)
 
     def weights(self) -> Resolved:
-        """The weights that `model` and `revision` stand for; UsageError if there are none."""
+        """The weights that `model` and `revision` resolve to. Raises UsageError if
+        there are none."""
         return weights.resolve(self.model, self.revision)
 
     def tokenizer(self) -> Resolved:
@@ -163,7 +165,8 @@ class VLLMOptions(Options):
         return weights.resolve(str(other), revision, tokenizer_only=True)
 
     def identity(self) -> dict[str, Any]:
-        """What can change an outcome. The weights stand for `model` and `revision`."""
+        """Options that can change an outcome, with the weights in place of `model` and
+        `revision`."""
         found = super().identity()
         for name in ("model", "revision", "engine"):
             found.pop(name, None)

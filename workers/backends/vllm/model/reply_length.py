@@ -8,7 +8,8 @@ from typing import Any
 
 
 def longest_reply(schema: Mapping[str, Any]) -> int | None:
-    """Most characters of a reply that follows `schema`, without spaces; None if without bound."""
+    """The maximum length in characters of a reply that follows `schema`, without spaces; None if
+    unbounded."""
     return _longest(schema, schema, 0)
 
 
