@@ -117,6 +117,14 @@ def test_each_seed_of_figure_5_meets_the_users_in_an_order_of_its_own(data):
         assert [(seeds.sampling, seeds.order) for seeds in cell.seeds] == [(0, 0), (1, 1)]
 
 
+@pytest.mark.parametrize("overrides", [[], [LAPTOP], [str(FOLDER / "only_clothing.yaml")]])
+def test_figure_5_keeps_its_training_users_under_every_override(data, overrides):
+    for name, share in (("fig5_memory", 0.2), ("table3", 0.1)):
+        plan = plan_of(FOLDER / f"{name}.yaml", *overrides)
+        shares = {source.domain.options.train_users for source in plan.sources}
+        assert shares == {share}, name
+
+
 def test_figure_7_has_cells_of_table_3(data):
     table = {cell.cell_id for cell in planned("table3").cells}
     assert {cell.cell_id for cell in planned("fig7_actions").cells} < table
