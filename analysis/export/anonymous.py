@@ -26,6 +26,7 @@ from sweeps.storage.records import SCHEMA_VERSION, SCHEMAS, metadata
 REMOVED = "(removed)"
 _ROWS = 50_000  # of a table in memory at once
 _PATH = re.compile(r"^(?:[/~\\]|\.{1,2}/|[A-Za-z]:[\\/]|[a-z][a-z0-9+]*://)|\$\{oc\.env|^[\w.-]+@")
+_METRIC = re.compile(r"\w+@[\w.]+")  # sr@5, tokens@agent: as `_PATH` sees it, an e-mail address
 _HOST = ("python", "processor", "cpu", "cores", "memory_gib")
 _ENGINE = ("label", "gpus", "prompt_tokens", "output_tokens", "prefix_queries", "prefix_hits",
            "deaths", "seconds_down")  # fmt: skip
@@ -206,13 +207,19 @@ def _run(run: RunEntry) -> RunEntry:
 def _scrubbed(value: Any) -> Any:
     """`value` without paths, addresses and e-mail addresses."""
     if isinstance(value, Mapping):
-        return {
-            key: REMOVED if key in _ADDRESS and isinstance(part, (str, list)) else _scrubbed(part)
-            for key, part in value.items()
-        }
+        return {key: _setting(key, part) for key, part in value.items()}
     if isinstance(value, list):
         return [_scrubbed(part) for part in value]
     return _text(value) if isinstance(value, str) else value
+
+
+def _setting(key: str, value: Any) -> Any:
+    if key in _ADDRESS and isinstance(value, (str, list)):
+        return REMOVED
+    if key == "metrics" and isinstance(value, list):
+        named = (isinstance(name, str) and _METRIC.fullmatch(name) for name in value)
+        return [n if kept else _scrubbed(n) for n, kept in zip(value, named, strict=True)]
+    return _scrubbed(value)
 
 
 def _text(value: str) -> str:

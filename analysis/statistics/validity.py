@@ -153,6 +153,7 @@ def behaviour(
     words = results.query(
         "SELECT cell, turn, sum(words), count(*) FROM said GROUP BY ALL ORDER BY ALL"
     ).fetchall()
+    texts = has_texts(results)
     found = []
     for label, cells in by.items():
         sums = np.zeros(10, int)
@@ -162,6 +163,8 @@ def behaviour(
         for cell in cells:
             leaked += np.array(leaks.get(cell, (0, 0)), int)
             reviewed += np.array(reviews.get(cell, (0, 0, 0)), int)
+        if not texts:
+            sums[6:] = 0
         pairs = [CountedShare(int(sums[n]), int(sums[n + 1])) for n in range(0, 10, 2)]
         found.append(
             Behaviour(
@@ -170,10 +173,15 @@ def behaviour(
                 CountedShare(int(leaked[0]), int(leaked[1])),
                 *pairs,
                 *(CountedShare(int(hits), int(reviewed[2])) for hits in reviewed[:2]),
-                words=_by_turn([row for row in words if row[0] in cells]),
+                words=_by_turn([row for row in words if texts and row[0] in cells]),
             )
         )
     return found
+
+
+def has_texts(results: Results) -> bool:
+    """Whether any message of a user has words; an anonymous copy has none."""
+    return bool(results.query("SELECT 1 FROM turns WHERE user_text <> '' LIMIT 1").fetchall())
 
 
 # A row for each message of a user, in finished dialogues. Items are compared with the targets.
@@ -378,7 +386,11 @@ def check_has_dialogues(results: Results) -> None:
 
 def notes(results: Results) -> list[str]:
     """What a reader must know of the counts."""
+    withheld = (
+        [] if has_texts(results) else ["the messages have no texts, so words are not counted"]
+    )
     return [
+        *withheld,
         "shares are empty for users that do not record leaks or a rule's decision; repeated words "
         "repeat an earlier message of the dialogue; faults are counted only in dialogues that the "
         "judge `user_review` has read",

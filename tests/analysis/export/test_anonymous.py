@@ -10,6 +10,7 @@ import pytest
 from agents.core.errors import UsageError
 from analysis.export.anonymous import REMOVED, write_anonymous
 from analysis.results import Results
+from analysis.statistics.validity import CountedShare, behaviour, groups, notes
 from analysis.tables.table import make_table
 from tests.analysis.builder import CALL, Built, Cell, messy
 
@@ -39,7 +40,13 @@ def named(folder):
         folder,
         name="annsmith",
         metrics=["sr@5", "relevance_clarity", "tokens"],
-        config={"name": "annsmith", "out": path, "domain": {"path": path}, "question": "annsmith"},
+        config={
+            "name": "annsmith",
+            "out": path,
+            "domain": {"path": path},
+            "question": "annsmith",
+            "tables": {"main": {"metrics": ["sr@5", "tokens@agent", path]}},
+        },
         host={"name": "secret-host", "python": "3.11"},
         runs=[{"driver_epoch": 1, "started": 0.0, "command": path, "typed_in": path}],
         engines=[{"label": "m", "node": "secret-host", "death_causes": [path], "failed": path}],
@@ -79,6 +86,20 @@ def test_the_copy_has_the_figures_of_the_original(tmp_path):
     assert "annotator-1" in {
         r[0] for r in again.query("SELECT annotator FROM judgements").fetchall()
     }
+
+
+def test_metrics_of_its_tables_are_no_email_addresses(tmp_path):
+    config = copy(named(tmp_path / "r"), tmp_path / "x").manifest.config
+    assert config["tables"]["main"]["metrics"] == ["sr@5", "tokens@agent", REMOVED]
+
+
+def test_removed_texts_are_no_empty_words(tmp_path):
+    again = copy(named(tmp_path / "r"), tmp_path / "x")
+    (found,) = behaviour(again, groups(again, []))
+    assert (found.empty, found.repeated) == (CountedShare(0, 0), CountedShare(0, 0))
+    assert found.words == []
+    assert found.leaks.hits > 0
+    assert "the messages have no texts, so words are not counted" in notes(again)
 
 
 @pytest.mark.parametrize("number", [1, 2])
