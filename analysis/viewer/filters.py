@@ -34,10 +34,15 @@ SORTS = {
 _RANGES = ("tokens", "seconds", "turns")
 _EQUAL = {"stop": "stop_reason", "error": "error_class", "blame": "blame"}
 _OTHER = (
-    "snapshot cell outcome stop error blame case seed judge judge_min judge_max where sort after "
-    "before row page attempt"
+    "snapshot cell outcome stop error blame case group seed judge judge_min judge_max where sort "
+    "after before row page attempt"
 )
 _KNOWN = [*_OTHER.split(), *(f"{name}_{end}" for name in _RANGES for end in ("min", "max"))]
+
+_IN_GROUP = (
+    "(cell, place // 2147483648) IN (SELECT (p.cell, g.position) FROM place_groups g "
+    'JOIN plan_cells p USING (source_id) WHERE g."group" = ?)'
+)
 
 
 class Filters:
@@ -98,6 +103,9 @@ class Filters:
             if key in self.given:
                 texts.append(f"{column} = ?")
                 values.append(self.given[key])
+        if "group" in self.given:
+            texts.append(_IN_GROUP)
+            values.append(self.given["group"])
         for name in _RANGES:
             for end, compare in (("min", ">="), ("max", "<=")):
                 if f"{name}_{end}" in self.bounds:

@@ -82,6 +82,7 @@ class Index:
             "plan_judges": "SELECT * FROM plan_judges",
             "plan_pairs": "SELECT * FROM plan_pairs",
             "places": "SELECT source_id, case_id, position::BIGINT AS position FROM cases",
+            "place_groups": _groups(results),
         }.items():
             self._db.register("given", results.arrow(query))
             self._db.execute(f"CREATE TABLE {table} AS SELECT * FROM given")
@@ -187,6 +188,16 @@ class Index:
 
 def _together(pieces: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables(pieces).unify_dictionaries()
+
+
+def _groups(results: Results) -> str:
+    """The groups of users that cases are in; folders before version 4 record none."""
+    columns = {row[0] for row in results.query("DESCRIBE cases").fetchall()}
+    groups = "groups" if "groups" in columns else "NULL::VARCHAR[]"
+    return (
+        f'SELECT source_id, position::BIGINT AS position, unnest({groups})::VARCHAR AS "group" '
+        "FROM cases"
+    )
 
 
 def _plan_of(manifest: Manifest) -> Mapping[str, Any]:

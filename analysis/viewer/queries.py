@@ -293,6 +293,9 @@ def choices_of(index: Index) -> dict[str, list[str]]:
         ]
         for column in ("stop_reason", "error_class", "blame")
     }
+    found["group"] = [
+        row["group"] for row in index.rows('SELECT DISTINCT "group" FROM place_groups ORDER BY 1')
+    ]
     found["judge"] = [
         f"{row['judge']} / {row['dimension']}"
         for row in index.rows(

@@ -20,6 +20,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> \u202eمر�
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     built = messy(3, cases=9)
+    built.groups = {"u1": ["Active", "Rational"], "u2": ["Active"], "u3": ["Passive"]}
     judge = built.judge("clarity", "clear")
     for number, episode in enumerate(built.rows["episodes"]):
         if episode["status"] == "done" and number % 2:
@@ -66,6 +67,8 @@ FILTERS = [
     ({"axis0": "tool", "axis1": "weak"}, "agent = 'tool' AND \"roles.agent\" = 'weak'"),
     ({"case": "u3"}, "case_id = 'u3'"),
     ({"case": "u3' OR true --"}, "false"),
+    ({"group": "Active"}, "case_id IN ('u1', 'u2')"),
+    ({"group": "Active' OR true --"}, "false"),
     ({"seed": "2"}, "seed = 2"),
     ({"turns_min": "2", "turns_max": "3"}, "turns BETWEEN 2 AND 3"),
     ({"tokens_min": "151"}, "false"),
