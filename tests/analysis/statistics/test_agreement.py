@@ -245,11 +245,11 @@ def test_what_cannot_be_compared_is_refused_or_left_out(tmp_path):
     with pytest.raises(UsageError, match=r"no judge 'crsarna'; did you mean.*known: crsarena"):
         table_of(built, tmp_path / "a", "crsarna")
     built.rows["judgements"] = [r for r in built.rows["judgements"] if not r["annotator"]]
-    with pytest.raises(UsageError, match="no labels of people"):
+    with pytest.raises(UsageError, match="no labels by people"):
         table_of(built, tmp_path / "b")
     built = crsarena(copies=True)
     built.judge("relevance", "clarity")
-    with pytest.raises(UsageError, match="nothing that the judge 'relevance' judges"):
+    with pytest.raises(UsageError, match="what the judge 'relevance' judges"):
         table_of(built, tmp_path / "c", "relevance")
 
 
