@@ -95,7 +95,9 @@ def test_values_that_never_vary_are_certain():
     found = two_way(np.full((10, 5), 0.5))
     assert (found.error, found.p(0.5), found.p(0.0)) == (0, 0, 1)
     assert found.interval(0.5) == (0.5, 0.5)
-    assert "more cases or seeds change nothing" in advice(components(np.zeros((10, 5))), shared=False)
+    assert "more cases or seeds change nothing" in advice(
+        components(np.zeros((10, 5))), shared=False
+    )
 
 
 def test_the_advice_is_what_lowers_the_error_most():
