@@ -68,7 +68,8 @@ class Environment:
             raise UsageError(
                 f"the node {socket.gethostname()} has different crsweep code in {ROOT} (digest "
                 f"{code_digest()[:12]}) than the driver ({self.code[:12]}); submit the sweep with "
-                "`crsweep submit`, which sends the code, or update the checkout on every node"
+                "`crsweep submit`, which sends the code, or update the checkout on every node (if "
+                "there is only one, the code was edited while the run was starting: start it again)"
             )
         for name, value in self.places.items():
             if not (os.environ.get(name) or os.environ.get(_other_case(name))):
