@@ -11,18 +11,9 @@ from agents.crif.training import asking_is_better
 from agents.multi_round.rounds import Rounds
 from agents.multi_round.space import AttributeSpace
 from tests.agents.multi_round import toy
-from tests.agents.multi_round.worlds import catalogue_of, vectors_for
+from tests.agents.multi_round.worlds import ONE, TAGS, A, B, C, catalogue_of, marks, vectors_for
 
-TAGS = [["a", "b"], ["a", "c"], ["a", "b", "c"], ["b"], ["c", "d"]]
-ONE = np.zeros(1, np.int64)
 NONE = np.zeros(0, np.int64)
-A, B, C, D = range(4)
-
-
-def marks(*places):
-    found = np.zeros((1, 4), bool)
-    found[0, list(places)] = True
-    return found
 
 
 def begun(exclude=False):

@@ -10,16 +10,7 @@ from agents.ear import EAR
 from agents.multi_round.rounds import Rounds
 from agents.multi_round.space import AttributeSpace
 from tests.agents.multi_round import worlds
-
-TAGS = [["a", "b"], ["a", "c"], ["a", "b", "c"], ["b"], ["c", "d"]]
-ONE = np.zeros(1, np.int64)
-A, B, C, D = range(4)
-
-
-def marks(*places):
-    found = np.zeros((1, 4), bool)
-    found[0, list(places)] = True
-    return found
+from tests.agents.multi_round.worlds import ONE, TAGS, A, B, marks
 
 
 def begun(had=()):

@@ -12,18 +12,10 @@ from agents.multi_round.space import AttributeSpace
 from simulators.domains.lastfm import LastFM
 from simulators.domains.yelp import Yelp
 from tests.agents.multi_round import worlds
+from tests.agents.multi_round.worlds import ONE, TAGS, A, B, C, D, marks
 from tests.fixtures_scpr import write_lastfm, write_yelp
 
-TAGS = [["a", "b"], ["a", "c"], ["a", "b", "c"], ["b"], ["c", "d"]]
-A, B, C, D = range(4)
-ONE = np.zeros(1, np.int64)
 NO_REWARDS = Rewards(0, 0, 0, 0, 0)
-
-
-def marks(*places: int) -> np.ndarray:
-    found = np.zeros((1, 4), bool)
-    found[0, list(places)] = True
-    return found
 
 
 @pytest.fixture

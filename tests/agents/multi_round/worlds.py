@@ -26,6 +26,19 @@ from simulators.users.attribute_user import AttributeUser
 
 NO_PROMPTS = PromptFolder(Path("no/prompts"))
 
+TAGS = [["a", "b"], ["a", "c"], ["a", "b", "c"], ["b"], ["c", "d"]]
+"""Of five items."""
+A, B, C, D = range(4)
+ONE = np.zeros(1, np.int64)
+"""The row of a single dialogue."""
+
+
+def marks(*places: int) -> np.ndarray:
+    """Facts at `places` of `TAGS`, of a single dialogue: a mask of shape (1, 4)."""
+    found = np.zeros((1, 4), bool)
+    found[0, list(places)] = True
+    return found
+
 
 def catalogue_of(facts: Sequence[Sequence[str]], **given: Any) -> Catalogue:
     """An item for each list of tags."""

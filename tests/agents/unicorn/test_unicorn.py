@@ -13,16 +13,7 @@ from agents.unicorn.network import NUMPY, initial, q_values, state_vectors
 from agents.unicorn.replay import Replay
 from agents.unicorn.training import TORCH, States
 from tests.agents.multi_round import worlds
-
-TAGS = [["a", "b"], ["a", "c"], ["a", "b", "c"], ["b"], ["c", "d"]]
-ONE = np.zeros(1, np.int64)
-A, B, C, D = range(4)
-
-
-def marks(*places):
-    found = np.zeros((1, 4), bool)
-    found[0, list(places)] = True
-    return found
+from tests.agents.multi_round.worlds import ONE, TAGS, A, B, C, marks
 
 
 @pytest.fixture
