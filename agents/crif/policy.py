@@ -25,13 +25,10 @@ class Policy(NetworkPolicy):
         rounds.reflects = self._infer if self._inference else None
 
     def states(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
-        history = np.zeros((len(rows), self.turns), np.float32)
-        outcomes = rounds.outcomes[rows, : self.turns]
-        history[:, : outcomes.shape[1]] = outcomes
         most = np.array(_LISTS) * self._shown
         step = (rounds.left(rows)[:, None] > most).sum(axis=1)
         length = step[:, None] == np.arange(len(_LISTS) + 1)
-        return np.concatenate([history / 2, length], axis=1).astype(np.float32)
+        return np.concatenate([self.history(rounds, rows), length], axis=1).astype(np.float32)
 
     def open_actions(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
         asks = rounds.reachable(rows).any(axis=1)

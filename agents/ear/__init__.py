@@ -51,11 +51,13 @@ class _Policy(NetworkPolicy):
         liked = rounds.users[rows] + rounds.accepted[rows] @ rounds.vectors.facts
         preferred = liked @ rounds.vectors.facts.T
         about = rounds.space.highest(preferred)
-        history = np.zeros((len(rows), self.turns), np.float32)
-        outcomes = rounds.outcomes[rows, : self.turns]
-        history[:, : outcomes.shape[1]] = outcomes
         length = rounds.left(rows)[:, None] >= _LENGTHS
-        parts = [rounds.entropies(rounds.shares(rows)), np.tanh(about), history / 2, length]
+        parts = [
+            rounds.entropies(rounds.shares(rows)),
+            np.tanh(about),
+            self.history(rounds, rows),
+            length,
+        ]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def _reflect(self, rounds: Rounds, rows: np.ndarray, items: np.ndarray) -> None:

@@ -73,6 +73,13 @@ class NetworkPolicy(Policy):
     def states(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
         """(rows, s), float32."""
 
+    def history(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
+        """(rows, turns), float32: the outcomes of the turns so far, halved; 0 for those to come."""
+        found = np.zeros((len(rows), self.turns), np.float32)
+        outcomes = rounds.outcomes[rows, : self.turns]
+        found[:, : outcomes.shape[1]] = outcomes
+        return found / 2
+
     def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
         w = self._weights
         inner = np.maximum(self.states(rounds, rows) @ w["inner"] + w["inner_bias"], 0)
