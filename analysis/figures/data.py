@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import t
 
 from agents.core.errors import UsageError, near
-from analysis.metrics.core import Metric
+from analysis.metrics.core import Metric, part_of_dialogue
 from analysis.results import Results
 from analysis.statistics.rates import rate_interval
 from analysis.statistics.scores import Scores, read_scores, values_of
@@ -128,10 +128,10 @@ def shares(
 ) -> list[Shares]:
     """The shares of the values of `column` of `turns`, by turn, in dialogues that are done.
 
-    With all users, or one group of them. With `parts`, by parts of each dialogue: turn i of n is in
-    part k of m if (k - 1)/m <= (i - 1/2)/n < k/m, as in the metric `turn_share`.
+    With all users, or one group of them. With `parts`, by parts of each dialogue, as in the metric
+    `turn_share`.
     """
-    at = "t.turn" if parts is None else f"(2 * t.turn - 1) * {parts} // (2 * e.turns) + 1"
+    at = "t.turn" if parts is None else part_of_dialogue(parts)
     among = ""
     if users:
         make_groups(results)

@@ -112,6 +112,16 @@ def parse(text: str) -> Metric:
     return replace(metric, name=text, completed_only=completed, clean=clean, group=group)
 
 
+def part_of_dialogue(parts: int) -> str:
+    """SQL: in which of `parts` equal parts of its dialogue, from 1, a turn is, by its middle.
+
+    Of a row `t` of `turns` with its episode `e`. Turn i of n is in part k of m if
+    (k - 1)/m <= (i - 1/2)/n < k/m, so that of two turns the first is in the first third and the
+    second in the last.
+    """
+    return f"(2 * t.turn - 1) * {parts} // (2 * e.turns) + 1"
+
+
 def groups_by(kinds: Iterable[str]) -> list[str]:
     """The groups of users by `kinds` (openness, style). Raises UsageError for an unknown kind."""
     groups: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import Metric
+from analysis.metrics.core import Metric, part_of_dialogue
 
 __all__ = ["turn_share"]
 
@@ -16,9 +16,8 @@ def turn_share(argument: str | None) -> Metric:
     """`turn_share@persuade`, `turn_share@Opinion Inquiry`: of all turns, those whose action or
     strategy has this name, pooled over dialogues.
 
-    `turn_share@persuade:1/3`: of the turns in the first third of their dialogue, by their middle:
-    turn i of n is in part k of m if (k - 1)/m <= (i - 1/2)/n < k/m, so that the first of two turns
-    is in the first third and the second in the last. Undefined for dialogues without such turns.
+    `turn_share@persuade:1/3`: of the turns in the first third of their dialogue, by their middle
+    (`part_of_dialogue`). Undefined for dialogues without such turns.
     """
     found = _ARGUMENT.fullmatch(argument or "")
     if found is None or (found[2] and int(found[2]) > int(found[3])):
@@ -28,7 +27,7 @@ def turn_share(argument: str | None) -> Metric:
             "turn_share@persuade:1/3 for the first third of each dialogue"
         )
     name, part, parts = found[1], int(found[2] or 1), int(found[3] or 1)
-    inside = f"(2 * t.turn - 1) * {parts} // (2 * e.turns) = {part - 1}"
+    inside = f"{part_of_dialogue(parts)} = {part}"
     return Metric(
         "x.num",
         "x.den",
