@@ -109,7 +109,7 @@ def need_of(
     found: dict[str, Any] = {
         "kind": recipe.kind,
         "recipe": recipe.identity(),
-        "domain": domain if recipe.of_domain else "",
+        "domain": recipe.data_of(domain),
     }
     if isinstance(recipe, CallsRecipe):
         found |= {"prompts": prompts, "model": models[role_of(recipe)]}

@@ -56,6 +56,10 @@ class Recipe(ABC):
     of_domain: ClassVar[bool] = True
     """Whether the content depends on the domain's data. If not, all domains share the artifact."""
 
+    def data_of(self, domain: str) -> str:
+        """The fingerprint of the data that decide what comes out: `domain`, or empty."""
+        return domain if self.of_domain else ""
+
     @property
     def label(self) -> str:
         """A short name for the screen."""

@@ -344,7 +344,7 @@ class Preparation:
             title=artifact.title,
             kind=artifact.recipe.kind,
             recipe=dict(artifact.recipe.identity()),
-            domain=source.domain.fingerprint() if artifact.recipe.of_domain else "",
+            domain=artifact.recipe.data_of(source.domain.fingerprint()),
             seed=artifact.seed,
             made=time.time(),
             seconds=seconds,

@@ -165,7 +165,7 @@ def artifact_data(
         if recipe.of_domain:
             one["interactions"] = domain.statistics().get("interactions", 0)
         if isinstance(recipe, FitRecipe):
-            data = domain.fingerprint() if recipe.of_domain else ""
+            data = recipe.data_of(domain.fingerprint())
             earlier = store.alike(recipe.kind, recipe.identity(), data)
             one["size"] = recipe.size
             one["earlier"] = [
