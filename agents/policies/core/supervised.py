@@ -34,7 +34,7 @@ _SERIES = {
 
 
 class FineTuning:
-    """A training that goes on from `state`, if there is one.
+    """One fine-tuning run, resumed from `state` if there is one.
 
     `sft` are the options of `agents.policies.core.options.SftOptions`. DataError for data without
     labels in one of the parts.
