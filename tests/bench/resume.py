@@ -85,12 +85,11 @@ def finish(plan: Plan) -> None:
             for task in some
         ]
         stamp = {"bundle_id": name, "driver_epoch": 1}
-        nothing = dict.fromkeys(SCHEMAS["calls"].names)
         attempts = [{"attempt_id": row["attempt_id"]} for row in rows]
-        calls = [{**nothing, **CALL, **attempt} for attempt in attempts]
-        write_part(out, f"calls/{name}.parquet", "calls", calls, stamp)
-        turns = [{**TURN, **attempt} for attempt in attempts]
-        write_part(out, f"turns/{name}.parquet", "turns", turns, stamp)
+        for table, filled in (("calls", CALL), ("turns", TURN)):
+            row = {**dict.fromkeys(SCHEMAS[table].names), **filled}
+            some_rows = [{**row, **attempt} for attempt in attempts]
+            write_part(out, f"{table}/{name}.parquet", table, some_rows, stamp)
         write_part(out, f"episodes/{name}.parquet", "episodes", rows, stamp)
     manifests.write(out, manifest)
 
