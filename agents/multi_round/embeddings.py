@@ -1,4 +1,4 @@
-"""Vectors of users, items and facts, as an artifact: by EAR's FM or by TransE."""
+"""Vectors of users, items and facts, as an artifact: by EAR's FM, by TransE, or from a file."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agents.core.artifacts import Content, FitRecipe, Progress
 from agents.core.errors import DataError
 from agents.core.items import Catalogue, TrainingData
-from agents.core.plugins import Options
+from agents.core.paths import FilePath
+from agents.core.plugins import Options, operational
 from agents.multi_round import fm, transe
+from agents.multi_round.given import read_vectors
 from agents.multi_round.space import AttributeSpace
 from agents.multi_round.vectors import Vectors
 
@@ -28,8 +30,12 @@ _SHORT = 10  # batches of a stand-in
 class EmbeddingOptions(Options):
     """How users, items and facts are embedded."""
 
-    method: Literal["fm", "transe"] = "fm"
-    """`fm`: EAR's factorisation machine with attribute-aware BPR. `transe`: TransE (UNICORN)."""
+    method: Literal["fm", "transe", "given"] = "fm"
+    """`fm`: EAR's factorisation machine with attribute-aware BPR. `transe`: TransE (UNICORN).
+    `given`: those of the file `path`, see `agents.multi_round.given`."""
+    path: FilePath | None = operational(None)
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """The digest of the file, which identifies it (`sha256sum FILE`)."""
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     epochs: Annotated[int, Field(ge=1)] = 40
     batch_size: Annotated[int, Field(ge=1)] = 512
@@ -38,6 +44,15 @@ class EmbeddingOptions(Options):
     """Of `fm`, on the vectors of the users and items of each example."""
     margin: Annotated[float, Field(gt=0)] = 1.0
     """Of `transe`."""
+
+    @model_validator(mode="after")
+    def _given_or_trained(self) -> EmbeddingOptions:
+        has = self.path is not None, self.sha256 is not None
+        if self.method == "given" and not all(has):
+            raise ValueError("`method: given` needs `path` and `sha256` of the file of vectors")
+        if self.method != "given" and any(has):
+            raise ValueError(f"`path` and `sha256` are for `method: given`, found {self.method!r}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -57,18 +72,25 @@ class Embedded(FitRecipe):
 
     @property
     def size(self) -> str:
-        return f"{self.options.epochs:,} epochs"
+        return "" if self.options.method == "given" else f"{self.options.epochs:,} epochs"
 
     def identity(self) -> Mapping[str, Any]:
         short = {"short": True} if self.is_short else {}
         return {"vectors": self.options.identity(), "version": self.version, **short}
 
     def stand_in(self) -> Embedded:
-        return Embedded(self.options.model_copy(update={"epochs": 1}), is_short=True)
+        method = "fm" if self.options.method == "given" else self.options.method
+        short = EmbeddingOptions.model_validate(
+            {**self.options.model_dump(exclude={"path", "sha256"}), "method": method, "epochs": 1}
+        )
+        return Embedded(short, is_short=True)
 
     def fit(
         self, data: TrainingData, seed: int, state: Content | None = None
     ) -> Iterator[Progress]:
+        if self.options.method == "given":
+            yield Progress(1, 1, "vectors read", result=self._read(data))
+            return
         run = _Run(self.options, data, seed, state, _SHORT if self.is_short else None)
         while run.epoch < self.options.epochs:
             run.one_epoch()
@@ -81,6 +103,12 @@ class Embedded(FitRecipe):
                 measured={"loss": loss, f"hits@{_DEPTH}": found},
             )
         yield Progress(run.epoch, self.options.epochs, run.note, result=run.result())
+
+    def _read(self, data: TrainingData) -> Content:
+        assert self.options.path is not None and self.options.sha256 is not None
+        users = data.interactions.user_ids
+        tables = read_vectors(self.options.path, self.options.sha256, users, _catalogue(data))
+        return Content({"method": "given", "user_ids": list(users), "curve": []}, tables)
 
     def load(self, content: Content, catalogue: Catalogue) -> Vectors:
         return vectors_of(content, AttributeSpace.of(catalogue))
@@ -100,6 +128,12 @@ def vectors_of(content: Content, space: AttributeSpace) -> Vectors:
     return Vectors(tables["users"], tables["items"], tables["facts"], places, has)
 
 
+def _catalogue(data: TrainingData) -> Catalogue:
+    if data.catalogue is None:
+        raise DataError("vectors of facts need a catalogue; found only interactions")
+    return data.catalogue
+
+
 class _Run:
     """One training: between epochs, all that the next depends on is in `state`."""
 
@@ -111,13 +145,12 @@ class _Run:
         state: Content | None,
         batches: int | None,
     ) -> None:
-        if data.catalogue is None:
-            raise DataError("vectors of facts need a catalogue; found only interactions")
+        catalogue = _catalogue(data)
         if not len(data.interactions):
             raise DataError("vectors cannot be trained: there is no training interaction")
         self.options, self.seed, self.data = options, seed, data
         self.batches = batches
-        self.space = AttributeSpace.of(data.catalogue)
+        self.space = AttributeSpace.of(catalogue)
         self.examples = fm.Examples(data.interactions, self.space.has)
         self.epoch = 0
         self.curve: list[tuple[float, float]] = []

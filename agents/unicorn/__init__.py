@@ -54,7 +54,7 @@ __all__ = ["UNICORN"]
 
 class _Options(TrainedOptions):
     vectors: EmbeddingOptions = EmbeddingOptions(method="transe")
-    """The paper's are TransE's; EAR's FM can be used instead."""
+    """The paper's are TransE's; EAR's FM, or a file of vectors, can be used instead."""
     hidden: Annotated[int, Field(ge=4, le=1024, multiple_of=4)] = 100
     heads: Literal[1, 2, 4] = 4
     items: Annotated[int, Field(ge=1, le=1000)] = 10

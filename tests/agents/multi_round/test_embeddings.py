@@ -1,10 +1,14 @@
 """Vectors by EAR's FM and by TransE: gradients, and training that resumes to the bit."""
 
+import hashlib
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from agents.core.errors import DataError
-from agents.core.items import Pairs
+from agents.core.items import Pairs, TrainingData
 from agents.multi_round import fm, transe
 from agents.multi_round.embeddings import Embedded, EmbeddingOptions, vectors_of
 from agents.multi_round.space import AttributeSpace
@@ -146,8 +150,74 @@ def test_training_learns_what_users_like_and_resumes_to_the_bit(method):
 def test_vectors_need_facts_and_fit_their_catalogue():
     with pytest.raises(DataError, match="catalogue"):
         list(Embedded(EmbeddingOptions()).fit(training_data([[0, 1]], 2), 0))
-    catalogue = worlds.catalogue_of(TAGS)
-    data = worlds.data_of(catalogue, SEEN, Pairs(np.array([0]), np.array([1])))
+    data = _small()
     content = worlds.result_of(Embedded(EmbeddingOptions(width=2, epochs=1)), data)
     with pytest.raises(DataError, match="6 items and 4 facts, the catalogue has 2 and 1"):
         vectors_of(content, AttributeSpace.of(worlds.catalogue_of([["a"], ["a"]])))
+
+
+WORLD = worlds.catalogue_of(TAGS)
+
+
+def _small() -> TrainingData:
+    return worlds.data_of(WORLD, SEEN, Pairs(np.array([0]), np.array([1])))
+
+
+def _given(
+    path: Path, data: TrainingData, sha256: str | None = None, **changed: Any
+) -> EmbeddingOptions:
+    """A file of vectors for `data`, its rows turned round, with more than is needed."""
+    space = AttributeSpace.of(WORLD)
+    names = {
+        "user_ids": [*data.interactions.user_ids, "another"][::-1],
+        "item_ids": [item.id for item in WORLD.items][::-1],
+        "fact_names": [f"{fact.attribute}: {fact.value}" for fact in space.facts][::-1],
+    }
+    tables = {
+        name: np.arange(len(names[of]) * 2, dtype=float).reshape(-1, 2)
+        for name, of in (("users", "user_ids"), ("items", "item_ids"), ("facts", "fact_names"))
+    }
+    arrays = {**{of: np.array(ids) for of, ids in names.items()}, **tables, **changed}
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    return EmbeddingOptions(method="given", path=path, sha256=sha256 or found)
+
+
+def test_given_vectors_are_put_into_the_order_of_the_catalogue(tmp_path):
+    data = _small()
+    options = _given(tmp_path / "v.npz", data)
+    content = worlds.result_of(Embedded(options), data)
+    found = vectors_of(content, AttributeSpace.of(WORLD))
+    assert found.items[0].tolist() == [10, 11] and found.items[-1].tolist() == [0, 1]
+    assert found.facts[0].tolist() == [6, 7]
+    assert found.users[0].tolist() == [6, 7] and len(found.users) == 3
+    assert found.items.dtype == np.float32
+    moved = options.model_copy(update={"path": tmp_path / "elsewhere.npz"})
+    assert Embedded(moved).identity() == Embedded(options).identity()
+    assert Embedded(options).stand_in().options.method == "fm"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sha256": "0" * 64}, "expected 0000"),
+        ({"items": None}, "items.*expected users, items, facts"),
+        ({"item_ids": np.array(["x"] * 6)}, "item_ids must be texts, each once"),
+        ({"item_ids": np.array(list("uvwxyz"))}, "6 of 6 items have no vector, the first is"),
+        ({"items": np.ones((6, 3))}, "users has the shape"),
+        ({"items": np.full((6, 2), np.nan)}, "not finite"),
+        ({"items": np.array([object()])}, "without pickled objects"),
+    ],
+)
+def test_a_file_of_vectors_that_does_not_fit_is_refused(tmp_path, changed, message):
+    data = _small()
+    options = _given(tmp_path / "v.npz", data, **changed)
+    with pytest.raises(DataError, match=message):
+        list(Embedded(options).fit(data, seed=0))
+
+
+def test_only_given_vectors_have_a_file():
+    with pytest.raises(ValueError, match="needs `path` and `sha256`"):
+        EmbeddingOptions(method="given")
+    with pytest.raises(ValueError, match="are for `method: given`"):
+        EmbeddingOptions(method="fm", sha256="0" * 64)
