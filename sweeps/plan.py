@@ -24,6 +24,7 @@ from sweeps.schema import CellConfig
 from sweeps.sources import FindProfiles, Source
 from sweeps.streams import Chain, chain_of
 from sweeps.tasks import Task
+from sweeps.titles import Facts, differences, facts_of
 from sweeps.unused import unused_values
 
 if TYPE_CHECKING:  # OmegaConf, which workers need not import
@@ -63,8 +64,9 @@ class Plan:
 
     @cached_property
     def artifacts(self) -> dict[str, Artifact]:
-        """Key -> every distinct artifact, in the order of the cells."""
+        """Key -> every distinct artifact, in the order of the cells, no two with one title."""
         found: dict[str, Artifact] = {}
+        needs: dict[str, Need] = {}
         for index, cell in enumerate(self.cells):
             for seeds in cell.seeds:
                 # An agent's needs depend on the cases, so a pending cell needs these first.
@@ -72,7 +74,29 @@ class Plan:
                     seed = top.seed(seeds)
                     for need in top.whole():
                         self._add(found, need, index, seed, for_agents=need is top)
+                        needs.setdefault(need.key_at(seed), need)
+        return self._told_apart(found, needs)
+
+    def _told_apart(
+        self, found: dict[str, Artifact], needs: Mapping[str, Need]
+    ) -> dict[str, Artifact]:
+        """`found`, where artifacts of one title also name the settings in which they differ."""
+        of_title: dict[str, list[str]] = {}
+        for key, artifact in found.items():
+            of_title.setdefault(artifact.title, []).append(key)
+        for keys in (keys for keys in of_title.values() if len(keys) > 1):
+            words = differences([self._facts(needs[key], found[key]) for key in keys])
+            for key, own in zip(keys, words, strict=True):
+                # What only dialogues with training users depend on is in no recipe.
+                own = own if words.count(own) == 1 else ", ".join(filter(None, (own, key[:8])))
+                title = self._title(needs[key], found[key].cells[0], found[key].seed, own)
+                found[key] = replace(found[key], title=title)
         return found
+
+    def _facts(self, need: Need, artifact: Artifact) -> Facts:
+        cell = self.cells[artifact.cells[0]]
+        config = cell.config
+        return facts_of(need, cell.roles, config.agent.options, config.domain.options)
 
     @property
     def pending(self) -> list[str]:
@@ -92,16 +116,19 @@ class Plan:
             found[key] = replace(found[key], name=need.name, for_agents=True)
 
     def _artifact(self, need: Need, key: str, index: int, seed: int) -> Artifact:
+        inputs = {each.name: each.key_at(seed) for each in need.inputs}
+        title = self._title(need, index, seed)
+        return Artifact(key, need.name, need.recipe, seed, title, (index,), inputs)
+
+    def _title(self, need: Need, index: int, seed: int, settings: str = "") -> str:
         cell, recipe = self.cells[index], need.recipe
-        title = recipe.label
+        title = f"{recipe.label} ({settings})" if settings else recipe.label
         if isinstance(recipe, CallsRecipe):
             who = cell.config.simulator if need.name == PROFILES else cell.config.agent
             title += f" of {who.name} by {cell.roles[role_of(recipe)]}"
         if recipe.of_domain:
             title += f" on {self.domain_name(self.sources[cell.source])}"
-        title += f", seed {seed}"
-        inputs = {each.name: each.key_at(seed) for each in need.inputs}
-        return Artifact(key, need.name, recipe, seed, title, (index,), inputs)
+        return f"{title}, seed {seed}"
 
     def domain_name(self, source: Source) -> str:
         """The name of its domain, with the data set where the sweep has several of that name."""

@@ -84,12 +84,28 @@ def test_an_override_takes_the_papers_other_data_sets(data, name):
 
 def test_words_and_embeddings_are_shared_by_all_that_is_trained_on_them(data):
     for name in ("table3", "table5", "fig3"):
-        found = [a.title.split(" on ")[0] for a in planned(name).artifacts.values()]
+        artifacts = planned(name).artifacts.values()
+        found = [a.title.split(" on ")[0].split(" (")[0] for a in artifacts]
         for part in ("training windows", "words of users of latentcrs by person"):
             assert found.count(part) == 3  # seeds
         trained = {"table3": 1, "table5": 4, "fig3": 14}[name]
         assert found.count("latentcrs") == 3 * trained
         assert found.count("intent anchors") == (15 if name == "fig3" else 3)
+
+
+def test_titles_tell_trainings_apart_that_differ_in_options(data):
+    titles = [a.title.removesuffix(" on movielens, seed 1") for a in planned("fig3").artifacts.values()]
+    assert len(set(titles)) == len(titles)
+    for one in (
+        "latentcrs", "latentcrs (intents=16)", "latentcrs (kl_weight=0.01)",
+        "intent anchors (intents=64)", "intent anchors (intents=256)",
+    ):  # fmt: skip
+        assert one in titles
+    trained = [a.title for a in planned("table5").artifacts.values() if a.name == "em"]
+    assert trained[::3] == [
+        f"latentcrs (variant={variant}) on movielens, seed 0"
+        for variant in ("whole", "no_inference", "direct_kl", "no_rec")
+    ]
 
 
 @sweep
