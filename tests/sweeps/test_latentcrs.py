@@ -94,7 +94,9 @@ def test_words_and_embeddings_are_shared_by_all_that_is_trained_on_them(data):
 
 
 def test_titles_tell_trainings_apart_that_differ_in_options(data):
-    titles = [a.title.removesuffix(" on movielens, seed 1") for a in planned("fig3").artifacts.values()]
+    titles = [
+        a.title.removesuffix(" on movielens, seed 1") for a in planned("fig3").artifacts.values()
+    ]
     assert len(set(titles)) == len(titles)
     for one in (
         "latentcrs", "latentcrs (intents=16)", "latentcrs (kl_weight=0.01)",
