@@ -13,9 +13,8 @@ from agents.core.ask import Ask, CallLog
 from agents.core.prompts import PromptFolder, folder_of
 from simulators.core.cases import Domain
 from simulators.core.dialogue import DialogueLimits, Transcript, run_dialogue
-from simulators.core.user import UserContext
+from simulators.core.user import User, UserContext
 from simulators.success.user_accepts import user_accepts
-from simulators.users.target_item import TargetItem
 from sweeps.schema import ModelSpec
 from workers.backends.core.backend import BackendContext
 from workers.models import BoundModel
@@ -52,13 +51,19 @@ def play(
     *,
     artifacts: Mapping[str, Any] | None = None,
     turns: int = 5,
+    user: str = "target_item",
+    of_user: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> tuple[Transcript, CallLog]:
-    """One dialogue of the agent `name` with the user of `case_id`; probes are asked."""
+    """One dialogue of the agent `name` with the user of `case_id`; probes are asked.
+
+    `user` is the simulated user's plug-in, and `of_user` its options.
+    """
     case = domain.case("test", case_id)
     context = AgentContext(domain.catalogue, case.visible, 10, artifacts or {})
     agent = cls(cls.Options(**options), context)
-    user = TargetItem(TargetItem.Options(), UserContext(domain.catalogue, case))
+    speaks: type[User] = plugins.load("simulators.users", user, "simulator")
+    other = speaks(speaks.Options(**(of_user or {})), UserContext(domain.catalogue, case))
     transcript, journal = Transcript(), CallLog()
 
     def ask(role: str, package: str, plugin: str) -> Ask:
@@ -68,9 +73,9 @@ def play(
     asyncio.run(
         run_dialogue(
             agent,
-            user,
+            other,
             ask("agent", "agents", name),
-            ask("user", "simulators.users", "target_item"),
+            ask("user", "simulators.users", user),
             hidden=case.hidden,
             limits=DialogueLimits(turns, 1_000_000),
             is_success=user_accepts,

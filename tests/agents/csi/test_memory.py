@@ -17,6 +17,8 @@ from agents.csi import CSI
 from agents.csi.memory import KEY, Recall, SalesMemory
 from agents.csi.steps import Profile
 from agents.tools.retrieval import ITEM_VECTORS
+from simulators.core.profiles import GROUPS
+from simulators.domains.amazon_2023 import Amazon2023
 from tests.agents.csi.harness import (
     CATALOGUE,
     OPENING,
@@ -27,7 +29,15 @@ from tests.agents.csi.harness import (
     prompt,
     replies,
 )
+from tests.agents.playing import play
 from tests.fakes import FakeModel, make_ask
+from tests.fixtures_amazon_2023 import (
+    PATHS,
+    profiles_of,
+    rows,
+    write_amazon_2023,
+    write_profiles,
+)
 
 ONLINE = {"kind": "online"}
 AGENT: Any = CSI
@@ -155,3 +165,69 @@ def test_an_offline_memory_is_collected_by_the_same_agent_without_entries():
     played = OPTIONS(**recipe.options({"memory": memory, "planning": "two_calls"}))
     assert (played.planning, played.memory.kind) == ("two_calls", "online")
     assert MEMORY not in AGENT.needs(played)
+
+
+def echo(call: Any) -> dict[str, Any]:
+    """Suggests items, then persuades, and repeats its prompt wherever a reply has room.
+
+    As the user, it says none of what its prompt says.
+    """
+    if call.role == "user":
+        if call.step.name == "open":
+            return {"words": "I want something to wear."}
+        return {"reason": "Not yet.", "buys": [], "words": "Tell me more."}
+    heard = call.messages[0].content.partition("The conversation so far:")[2]
+    heard = " ".join(heard.split())
+    given = replies(
+        "persuasion" if call.turn > 1 else "item_suggestion",
+        preference=heard[:500],
+        personality=heard[-300:],
+        category_path=[heard[300:400] or heard[:100]],
+        price_range=[],
+    )  # fmt: skip
+    return given[call.step.name]
+
+
+@pytest.mark.parametrize("planning", ["one_call", "two_calls"])
+def test_a_key_of_the_memory_holds_nothing_that_the_user_did_not_say(tmp_path, planning):
+    """Of no user, even where the model repeats all that it reads."""
+    data = write_amazon_2023(tmp_path / "data", rows(users=60))
+    users = sorted({row.user for row in rows(users=60)})
+    marked = [
+        {
+            **one,
+            "general_preference": f"PREFERENCE-{n}-",
+            "target_needs": f"NEEDS-{n}-",
+            "purchase_reasons": [f"REASON-{n}-"],
+            "category_path": [*PATHS[0][:-1], f"CATEGORY-{n}-"],
+            "budget": [11.11 + n, 77.77 + n],  # prices of items end with .99
+        }
+        for n, one in enumerate(profiles_of(users))
+    ]
+    profiles = write_profiles(tmp_path / "profiles.jsonl", marked)
+    options: Any = Amazon2023.Options(path=str(data), profiles=str(profiles), train_users=0)
+    domain = Amazon2023(options)
+    ids, groups = domain.case_ids("test"), set()
+    for case_id in ids:
+        transcript, log = play(
+            CSI, "csi", domain, case_id, FakeModel(echo), turns=3, user="csuser",
+            of_user={"states_budget": False}, memory=ONLINE, planning=planning,
+        )  # fmt: skip
+        found = domain.case("test", case_id).hidden.profile
+        assert found is not None
+        groups |= {(found.style, found.openness)}
+        secrets = [
+            found.general_preference, found.target_needs, *found.purchase_reasons,
+            found.category_path[-1], *(f"{price:.2f}" for price in found.budget),
+        ]  # fmt: skip
+        read = {"agent": [], "user": []}
+        for record in log.records:
+            read[record.call.role].append(record.call.messages[0].content)
+        keys = [agent.extra[KEY]["profile"] for agent, *_ in transcript.turns if KEY in agent.extra]
+        assert len(keys) == 2
+        assert all("I want something to wear." in key for key in keys)
+        assert all(secret in read["user"][-1] for secret in secrets)
+        for words in (*keys, *read["agent"]):
+            assert not any(secret in words for secret in secrets)
+    assert len(ids) == 60
+    assert len(groups) == len(GROUPS["openness"]) * len(GROUPS["style"])
