@@ -9,8 +9,7 @@ the other methods too.
 from __future__ import annotations
 
 from agents.multi_round.agent import MultiRound
-from agents.multi_round.policy import AbsGreedy as Rule
-from agents.multi_round.policy import Policy
+from agents.multi_round.policy import AbsGreedyPolicy, Policy
 
 __all__ = ["AbsGreedy"]
 
@@ -19,4 +18,4 @@ class AbsGreedy(MultiRound):
     """Recommends the best candidates in every turn."""
 
     def policy(self) -> Policy:
-        return Rule()
+        return AbsGreedyPolicy()

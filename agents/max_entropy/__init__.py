@@ -8,8 +8,7 @@ FM, as in SCPR. The papers say "with a certain probability"; this one is that of
 from __future__ import annotations
 
 from agents.multi_round.agent import MultiRound
-from agents.multi_round.policy import MaxEntropy as Rule
-from agents.multi_round.policy import Policy
+from agents.multi_round.policy import MaxEntropyPolicy, Policy
 
 __all__ = ["MaxEntropy"]
 
@@ -18,4 +17,4 @@ class MaxEntropy(MultiRound):
     """Asks by entropy, and recommends once few candidates are left."""
 
     def policy(self) -> Policy:
-        return Rule()
+        return MaxEntropyPolicy()

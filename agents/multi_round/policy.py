@@ -25,7 +25,7 @@ class Policy(ABC):
         """
 
 
-class MaxEntropy(Policy):
+class MaxEntropyPolicy(Policy):
     """Asks the question with the highest entropy over the candidates, and recommends with the
     probability `shown` / candidates (as SCPR and UNICORN describe it: at a certain probability), or
     where there is nothing left to ask."""
@@ -45,7 +45,7 @@ def shown_items(rounds: Rounds, rows: np.ndarray, which: np.ndarray, shown: int)
     return found
 
 
-class AbsGreedy(Policy):
+class AbsGreedyPolicy(Policy):
     """Recommends in every turn, and treats refused items as negative (Christakopoulou et al., KDD
     2016)."""
 

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from agents.core.artifacts import Content
 from agents.core.items import Catalogue
-from agents.multi_round.policy import MaxEntropy, Policy, shown_items
+from agents.multi_round.policy import MaxEntropyPolicy, Policy, shown_items
 from agents.multi_round.practice import Game, Practice, Rewards
 from agents.multi_round.rounds import Decisions, Rounds
 from agents.multi_round.trained import PolicyRecipe, PolicyTraining, TrainedOptions
@@ -223,7 +223,7 @@ class Training(PolicyTraining):
             states, open_now = policy.states(rounds, rows), policy.open_actions(rounds, rows)
         if imitates:
             dice = rng.random(len(rows))
-            questions, _ = MaxEntropy().decide(rounds, rows, dice, self.options.shown)
+            questions, _ = MaxEntropyPolicy().decide(rounds, rows, dice, self.options.shown)
             actions = policy.actions_of(questions)
         else:
             with self.clock.on("network"), self._torch.no_grad():

@@ -37,7 +37,7 @@ from scipy import stats
 
 from agents.core import plugins
 from agents.multi_round.embeddings import Embedded, EmbeddingOptions, vectors_of
-from agents.multi_round.policy import AbsGreedy, MaxEntropy, Policy
+from agents.multi_round.policy import AbsGreedyPolicy, MaxEntropyPolicy, Policy
 from agents.multi_round.practice import Practice
 from agents.multi_round.space import AttributeSpace
 from simulators.domains.lastfm import LastFM
@@ -50,7 +50,7 @@ PUBLISHED = 5.7  # dialogues a second
 FASTER = 20
 EVALUATED = 512
 PAIRS = 2000  # of the sweep: the first of the order that its sample_seed gives
-RULES: dict[str, Policy] = {"abs_greedy": AbsGreedy(), "max_entropy": MaxEntropy()}
+RULES: dict[str, Policy] = {"abs_greedy": AbsGreedyPolicy(), "max_entropy": MaxEntropyPolicy()}
 REINFORCE = {"imitated": 20, "updates": 100, "at_once": 64, "lr": 0.01}
 TOY = {
     "ear": REINFORCE,

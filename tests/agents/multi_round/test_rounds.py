@@ -5,7 +5,7 @@ import pytest
 
 from agents.core import plugins
 from agents.multi_round.agent import VECTORS
-from agents.multi_round.policy import AbsGreedy, MaxEntropy
+from agents.multi_round.policy import AbsGreedyPolicy, MaxEntropyPolicy
 from agents.multi_round.practice import Clock, Game, Practice, Rewards, Rules
 from agents.multi_round.rounds import ASK_NO, REC_NO, Outcomes, Rounds, Users, top
 from agents.multi_round.space import AttributeSpace
@@ -113,7 +113,7 @@ MAKE = {"lastfm": (LastFM, write_lastfm), "yelp": (Yelp, write_yelp)}
 
 @pytest.mark.parametrize(("data", "form"), [("lastfm", "binary"), ("yelp", "enumerated")])
 @pytest.mark.parametrize(
-    ("name", "policy"), [("max_entropy", MaxEntropy()), ("abs_greedy", AbsGreedy())]
+    ("name", "policy"), [("max_entropy", MaxEntropyPolicy()), ("abs_greedy", AbsGreedyPolicy())]
 )
 def test_dialogues_at_once_are_those_with_the_real_user(tmp_path, data, form, name, policy):
     cls, write = MAKE[data]
