@@ -27,7 +27,7 @@ class _Asked(NamedTuple):
 
 
 class ServedPolicy:
-    """A policy (`agents.core.policy.Policy`), shared by the agents of one process."""
+    """A policy (`agents.core.policy.LabelPolicy`), shared by the agents of one process."""
 
     def __init__(self, policy: TrainedPolicy, cache: CallCache | None = None) -> None:
         self._policy, self._cache = policy, cache

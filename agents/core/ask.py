@@ -31,7 +31,7 @@ from agents.core.calls import (
     Shown,
 )
 from agents.core.errors import AgentError, Blame, CrsweepError, ReplyInvalid, described
-from agents.core.policy import DECIDE, Decision, DecisionCall, Decoding, Policy
+from agents.core.policy import DECIDE, Decision, DecisionCall, Decoding, LabelPolicy
 from agents.core.prompts import PromptFolder
 from agents.core.reading import read
 from agents.core.seeds import call_seed
@@ -164,7 +164,7 @@ class Ask:
         self.journal.settle(record, valid=True)
         return done.vectors
 
-    async def decide(self, policy: Policy, state: str, decoding: Decoding) -> Decision:
+    async def decide(self, policy: LabelPolicy, state: str, decoding: Decoding) -> Decision:
         """The policy's decision in `state`, drawn by the call's seed.
 
         Raises AgentError if the policy gives no decision, because it is a part of the agent.

@@ -55,7 +55,7 @@ class DecisionCall(Call):
         return cls(DECIDE, role, scope, turn, draw, 0, seed, (message,), {}, None, sampling)
 
 
-class Policy(Protocol):
+class LabelPolicy(Protocol):
     """A trained policy, as an agent gets it in `context.artifacts`."""
 
     labels: tuple[str, ...]

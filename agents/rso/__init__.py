@@ -44,7 +44,7 @@ from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import Action, AgentTurn, Dialogue
 from agents.core.items import Item
-from agents.core.policy import Policy
+from agents.core.policy import LabelPolicy
 from agents.core.steps import Bound, ReplyModel, Step, text
 from agents.policies.core.dialogues import state_of
 from agents.policies.core.options import PolicyOptions
@@ -135,7 +135,7 @@ class RSO(Agent):
         super().__init__(options, context)
         catalogue, artifacts = context.catalogue, context.artifacts
         self._retriever = retriever_of(options.retriever, catalogue, artifacts)
-        self._planner: Policy | None = artifacts.get(_PLANNER)
+        self._planner: LabelPolicy | None = artifacts.get(_PLANNER)
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:

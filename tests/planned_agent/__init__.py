@@ -11,7 +11,7 @@ from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
-from agents.core.policy import Policy
+from agents.core.policy import LabelPolicy
 from agents.core.steps import ReplyModel, Step, text
 from agents.policies.core.dialogues import state_of
 from agents.policies.core.options import PolicyOptions
@@ -41,7 +41,7 @@ class Planned(Agent):
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
-        self._planner: Policy = context.artifacts["planner"]
+        self._planner: LabelPolicy = context.artifacts["planner"]
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
