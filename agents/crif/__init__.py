@@ -30,7 +30,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from agents.core.artifacts import Content
-from agents.crif.policy import Policy
+from agents.crif.policy import CRIFPolicy
 from agents.multi_round.practice import Practice, Rewards
 from agents.multi_round.reinforce import NetworkOptions, ReinforceRecipe
 from agents.multi_round.trained import PolicyTraining, TrainedAgent
@@ -54,9 +54,9 @@ class _Options(NetworkOptions):
 class _Recipe(ReinforceRecipe):
     name = "crif"
 
-    def policy_of(self, content: Content) -> Policy:
+    def policy_of(self, content: Content) -> CRIFPolicy:
         given = self.options
-        return Policy(content, given.turns, given.shown, given.inference)
+        return CRIFPolicy(content, given.turns, given.shown, given.inference)
 
     def training(self, practice: Practice, seed: int, state: Content | None) -> PolicyTraining:
         from agents.crif.training import Training

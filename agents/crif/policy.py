@@ -13,7 +13,7 @@ ASK, RECOMMEND = range(2)
 _LISTS = (1, 5, 10, 20, 30, 50, 100)  # the code has 10, 50, ... 1,000 candidates, and lists of 10
 
 
-class Policy(NetworkPolicy):
+class CRIFPolicy(NetworkPolicy):
     """Asks about the attribute with the highest entropy, or recommends."""
 
     def __init__(self, content: Content, turns: int, shown: int, inference: float) -> None:
