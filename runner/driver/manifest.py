@@ -14,7 +14,7 @@ from typing import Any
 from agents.core import plugins
 from agents.core.errors import UsageError
 from agents.policies.core.network import POLICIES
-from agents.policies.core.recipes import PolicyRecipe
+from agents.policies.core.recipes import LabelPolicyRecipe
 from agents.recommenders.core import RECOMMENDERS, Fit
 from runner.core.sent import sent_package
 from runner.driver.environment import hardware
@@ -140,7 +140,7 @@ def plugin_sources(plan: Plan) -> dict[str, dict[str, Any]]:
                 (POLICIES, each.recipe.network.name)
                 for need in cell.needs
                 for each in need.whole()
-                if isinstance(each.recipe, PolicyRecipe)
+                if isinstance(each.recipe, LabelPolicyRecipe)
             ),
         ]
         for package, name in named:

@@ -12,7 +12,7 @@ from agents.core.policy import Decoding
 from agents.policies.core.dialogues import PARTS, data_digest, file_of
 from agents.policies.core.labels import LabelSet
 from agents.policies.core.network import NetworkRef
-from agents.policies.core.recipes import FineTuned, PolicyRecipe, Reinforced, Untrained
+from agents.policies.core.recipes import FineTuned, LabelPolicyRecipe, Reinforced, Untrained
 
 Stage = Literal["untrained", "sft", "rl"]
 
@@ -114,7 +114,7 @@ class PolicyOptions(Options):
         """What decides its dialogues. The content of the data counts, not its place."""
         return {**self.recipe().whole_identity(), "decoding": self.decoding}
 
-    def recipe(self, option: str = "planner") -> PolicyRecipe:
+    def recipe(self, option: str = "planner") -> LabelPolicyRecipe:
         """How it is made. `option` is the agent's option that these options are."""
         start = self._start()
         if self.stage != "rl":

@@ -25,7 +25,7 @@ _SMALL = {"width": 4, "heads": 1, "blocks": 1, "context": 16, "vocabulary": 0}
 
 
 @dataclass(frozen=True)
-class PolicyRecipe(Recipe):
+class LabelPolicyRecipe(Recipe):
     """A policy: a network over labels."""
 
     network: NetworkRef
@@ -61,7 +61,7 @@ class PolicyRecipe(Recipe):
 
 
 @dataclass(frozen=True)
-class Untrained(PolicyRecipe, FitRecipe):
+class Untrained(LabelPolicyRecipe, FitRecipe):
     """Random weights. A built-in network then knows no word, only hashes of words."""
 
     of_domain = False
@@ -83,7 +83,7 @@ class Untrained(PolicyRecipe, FitRecipe):
 
 
 @dataclass(frozen=True)
-class FineTuned(PolicyRecipe, FitRecipe):
+class FineTuned(LabelPolicyRecipe, FitRecipe):
     """Eq. 6: minimises -log p(label | state) over the dialogues of INSPIRED's training part.
 
     It never opens the test part. `data` is the digest of what it reads; `sft` are options of
@@ -128,7 +128,7 @@ class FineTuned(PolicyRecipe, FitRecipe):
 
 
 @dataclass(frozen=True)
-class Reinforced(PolicyRecipe, LoopRecipe):
+class Reinforced(LabelPolicyRecipe, LoopRecipe):
     """Eq. 7 to 9: dialogues of the agent with training users, and updates of its policy.
 
     `rl` are options of `agents.policies.core.options.RlOptions`.
