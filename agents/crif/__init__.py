@@ -59,9 +59,9 @@ class _Recipe(ReinforceRecipe):
         return CRIFPolicy(content, given.turns, given.shown, given.inference)
 
     def training(self, practice: Practice, seed: int, state: Content | None) -> PolicyTraining:
-        from agents.crif.training import Training
+        from agents.crif.training import CRIFTraining
 
-        return Training(self, practice, seed, state)
+        return CRIFTraining(self, practice, seed, state)
 
 
 class CRIF(TrainedAgent):

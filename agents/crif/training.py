@@ -22,8 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from agents.crif.policy import ASK, RECOMMEND, telling_questions
 from agents.multi_round.practice import Game
-from agents.multi_round.reinforce import NetworkPolicy, Step
-from agents.multi_round.reinforce import Training as Reinforce
+from agents.multi_round.reinforce import NetworkPolicy, ReinforceTraining, Step
 from agents.multi_round.rounds import Rounds, Users
 
 _NEAR = 5  # lists of items: the code has 50 candidates, and lists of 10
@@ -56,7 +55,7 @@ def asking_is_better(rounds: Rounds, users: Users, rows: np.ndarray, shown: int)
     return found
 
 
-class Training(Reinforce):
+class CRIFTraining(ReinforceTraining):
     def _initial(self) -> dict[str, Any]:
         found = super()._initial()
         rng = np.random.default_rng([self.seed, 0, 1])

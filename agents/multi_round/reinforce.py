@@ -118,7 +118,7 @@ class ReinforceRecipe(PolicyRecipe):
         return self.options.model_copy(update={"imitated": 1, "updates": 1, "at_once": 8})
 
     def training(self, practice: Practice, seed: int, state: Content | None) -> PolicyTraining:
-        return Training(self, practice, seed, state)
+        return ReinforceTraining(self, practice, seed, state)
 
     def load(self, content: Content, catalogue: Catalogue) -> NetworkPolicy:
         return self.policy_of(content)
@@ -136,7 +136,7 @@ class Step(NamedTuple):
     rows: np.ndarray
 
 
-class Training(PolicyTraining):
+class ReinforceTraining(PolicyTraining):
     def __init__(
         self, recipe: ReinforceRecipe, practice: Practice, seed: int, state: Content | None
     ) -> None:

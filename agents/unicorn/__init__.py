@@ -117,9 +117,9 @@ class _Recipe(PolicyRecipe):
         return self.options.model_copy(update=small)
 
     def training(self, practice: Practice, seed: int, state: Content | None) -> PolicyTraining:
-        from agents.unicorn.training import Training
+        from agents.unicorn.training import UNICORNTraining
 
-        return Training(self.options, practice, seed, state)
+        return UNICORNTraining(self.options, practice, seed, state)
 
     def load(self, content: Content, catalogue: Catalogue) -> GraphPolicy:
         return GraphPolicy(content, self.options)

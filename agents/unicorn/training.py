@@ -38,7 +38,7 @@ class _Torch:
 TORCH = _Torch()
 
 
-class Training(PolicyTraining):
+class UNICORNTraining(PolicyTraining):
     def __init__(
         self, options: _Options, practice: Practice, seed: int, state: Content | None
     ) -> None:
