@@ -44,10 +44,10 @@ def train(
     options: SASRecOptions, data: TrainingData, seed: int, state: Content | None
 ) -> Iterator[Progress]:
     """Yields a Progress with a state after every epoch; the last has the result instead."""
-    return steps(Run(options, data, seed, state))
+    return steps(SequentialTraining(options, data, seed, state))
 
 
-def steps(run: Run) -> Iterator[Progress]:
+def steps(run: SequentialTraining) -> Iterator[Progress]:
     """Runs a training to its end."""
     while not run.over:
         run.one_epoch()
@@ -58,7 +58,7 @@ def steps(run: Run) -> Iterator[Progress]:
     yield Progress(run.epoch, run.options.max_epochs, run.note, result=run.result())
 
 
-class Run:
+class SequentialTraining:
     """One training: between epochs, all that the next depends on is in `state`.
 
     Recommenders with the same encoder (`iclrec`) add to its loss and to its weights.
@@ -189,7 +189,7 @@ class _Validation:
         targets: np.ndarray,
         options: SASRecOptions,
         seed: int,
-        name: str = Run.name,
+        name: str = SequentialTraining.name,
     ) -> None:
         able = [user for user, target in enumerate(targets) if target >= 0 and len(seen[user])]
         if not able:

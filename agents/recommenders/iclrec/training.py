@@ -12,7 +12,13 @@ from torch import Tensor
 
 from agents.core.artifacts import Content, Progress
 from agents.core.items import TrainingData
-from agents.recommenders._sequential.training import Run, forward, of_like_length, padded, steps
+from agents.recommenders._sequential.training import (
+    SequentialTraining,
+    forward,
+    of_like_length,
+    padded,
+    steps,
+)
 from agents.training.k_means import assigned, k_means
 from agents.training.weights import Weights, array_of
 
@@ -28,10 +34,10 @@ def train(
     options: _Options, data: TrainingData, seed: int, state: Content | None
 ) -> Iterator[Progress]:
     """See `agents.recommenders._sequential.training.train`."""
-    return steps(_Run(options, data, seed, state))
+    return steps(ICLRecTraining(options, data, seed, state))
 
 
-class _Run(Run):
+class ICLRecTraining(SequentialTraining):
     name: ClassVar[str] = "iclrec"
     options: _Options
 

@@ -80,7 +80,7 @@ def test_without_contrasts_it_is_sasrec_up_to_what_is_drawn():
     options = ICLRec.Options(
         hidden=8, max_length=6, intents=2, dropout=0, intent_weight=0, sequence_weight=0
     )
-    run = training._Run(options, rounds(), 0, None)
+    run = training.ICLRecTraining(options, rounds(), 0, None)
     with run._torch():
         run.begin_epoch()
     run.learn(range(4))

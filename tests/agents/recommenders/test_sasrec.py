@@ -154,7 +154,9 @@ def test_a_batch_in_parts_has_the_gradient_of_the_batch(monkeypatch):
         parts = list(training.of_like_length(sequences, torch.device("cpu")))
         assert sorted(len(sequences[at]) for part in parts for at in part) == [2, 3, 3, 4, 7, 8, 9]
         data = training_data(sequences, 10, [9] * len(sequences))
-        run = training.Run(SASRec.Options(hidden=8, max_length=9, dropout=0), data, 0, None)
+        run = training.SequentialTraining(
+            SASRec.Options(hidden=8, max_length=9, dropout=0), data, 0, None
+        )
         run.learn(range(len(run.sequences)))
         weights.append(run.weights["inner_weight"].grad)
     assert torch.allclose(weights[0], weights[2], atol=1e-6)
