@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from agents.crif.policy import ASK, RECOMMEND, telling_questions
 from agents.multi_round.practice import Game
-from agents.multi_round.reinforce import NetworkPolicy, ReinforceTraining, Step
+from agents.multi_round.reinforce import NetworkPolicy, ReinforceTraining, TrajectoryStep
 from agents.multi_round.rounds import Rounds, Users
 
 _NEAR = 5  # lists of items: the code has 50 candidates, and lists of 10
@@ -74,14 +74,14 @@ class CRIFTraining(ReinforceTraining):
 
     def _act(
         self, policy: NetworkPolicy, game: Game, rng: np.random.Generator, imitates: bool
-    ) -> Step:
+    ) -> TrajectoryStep:
         step = super()._act(policy, game, rng, imitates)
         with self.clock.on("feedback"):
             better = asking_is_better(game.rounds, game.users, step.rows, self.options.shown)
         self._preferred.append(np.where(better, ASK, RECOMMEND))
         return step
 
-    def _loss(self, steps: list[Step], rewards: np.ndarray, imitates: bool) -> Any:
+    def _loss(self, steps: list[TrajectoryStep], rewards: np.ndarray, imitates: bool) -> Any:
         w = self.weights
         given = torch.from_numpy(np.concatenate([step.states for step in steps])).to(self.device)
         inner = torch.relu(given @ w["reward_inner"] + w["reward_inner_bias"])

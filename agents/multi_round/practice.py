@@ -73,7 +73,7 @@ class Clock:
             self.spent[part] += time.perf_counter() - began
 
 
-class Turn(NamedTuple):
+class PlayedTurn(NamedTuple):
     """What happened in one turn of the dialogues `rows`."""
 
     rows: np.ndarray
@@ -179,7 +179,7 @@ class Game:
             return np.zeros(0, np.int64)
         return np.flatnonzero(self.won == 0)
 
-    def play(self, decided: Decisions) -> Turn:
+    def play(self, decided: Decisions) -> PlayedTurn:
         """One turn."""
         rows = self.rows
         self.turn += 1
@@ -199,4 +199,4 @@ class Game:
             self.rounds.refuse(rows[failed], items[failed])
             self.rounds.end_turn(rows[hit], np.full(int(hit.sum()), REC_YES))
         over = hit | is_last
-        return Turn(rows, decided, outcomes, self.rewards.of(outcomes, is_last), over)
+        return PlayedTurn(rows, decided, outcomes, self.rewards.of(outcomes, is_last), over)

@@ -127,7 +127,7 @@ class ReinforceRecipe(PolicyRecipe):
         return self.policy_class(content, self.options.turns)
 
 
-class Step(NamedTuple):
+class TrajectoryStep(NamedTuple):
     """What was seen, what could be done and what was done in one turn of the dialogues `rows`."""
 
     states: np.ndarray
@@ -217,7 +217,7 @@ class ReinforceTraining(PolicyTraining):
         game: Game,
         rng: np.random.Generator,
         imitates: bool,
-    ) -> Step:
+    ) -> TrajectoryStep:
         rounds, rows = game.rounds, game.rows
         with self.clock.on("state"):
             states, open_now = policy.states(rounds, rows), policy.open_actions(rounds, rows)
@@ -231,7 +231,7 @@ class ReinforceTraining(PolicyTraining):
             # The highest of logits with Gumbel noise is a draw from their softmax.
             noise = rng.gumbel(size=logits.shape)
             actions = np.where(open_now, logits + noise, -np.inf).argmax(axis=1)
-        return Step(states, open_now, actions, rows)
+        return TrajectoryStep(states, open_now, actions, rows)
 
     def _logits(self, states: np.ndarray) -> Any:
         w = self.weights
@@ -239,14 +239,14 @@ class ReinforceTraining(PolicyTraining):
         inner = self._torch.relu(given @ w["inner"] + w["inner_bias"])
         return inner @ w["outer"] + w["outer_bias"]
 
-    def _learn(self, steps: list[Step], rewards: np.ndarray, imitates: bool) -> float:
+    def _learn(self, steps: list[TrajectoryStep], rewards: np.ndarray, imitates: bool) -> float:
         loss = self._loss(steps, rewards, imitates)
         self.adam.zero_grad()
         loss.backward()
         self.adam.step()
         return float(loss.detach())
 
-    def _loss(self, steps: list[Step], rewards: np.ndarray, imitates: bool) -> Any:
+    def _loss(self, steps: list[TrajectoryStep], rewards: np.ndarray, imitates: bool) -> Any:
         """Of all turns of a batch; `rewards` (dialogues, turns)."""
         returns = np.zeros_like(rewards)
         ahead = np.zeros(len(rewards), np.float32)
