@@ -30,7 +30,7 @@ _DRAWS = 2**32
 _AT_ONCE = 256
 
 
-class Rules(NamedTuple):
+class DialogueRules(NamedTuple):
     """What decides a dialogue besides the two sides."""
 
     turns: int
@@ -87,7 +87,7 @@ class PlayedTurn(NamedTuple):
 class Practice:
     """Deals out dialogues. DataError if there is nothing to train on."""
 
-    def __init__(self, data: TrainingData, vectors: Vectors, rules: Rules) -> None:
+    def __init__(self, data: TrainingData, vectors: Vectors, rules: DialogueRules) -> None:
         if data.catalogue is None or data.dialogues is None or not len(data.dialogues):
             raise DataError("a policy cannot be trained: no user of the split `train` has a target")
         self.rules, self.vectors = rules, vectors

@@ -16,7 +16,7 @@ from agents.core.plugins import operational
 from agents.multi_round.agent import VECTORS, MultiRound, MultiRoundOptions
 from agents.multi_round.embeddings import Embedded, vectors_of
 from agents.multi_round.policy import Policy
-from agents.multi_round.practice import Clock, Game, Practice, Rewards, Rules
+from agents.multi_round.practice import Clock, DialogueRules, Game, Practice, Rewards
 from agents.multi_round.space import AttributeSpace
 
 POLICY = "policy"
@@ -34,8 +34,8 @@ class TrainedOptions(MultiRoundOptions):
     device: Literal["cpu", "cuda"] = operational("cpu")
     threads: int = operational(1, ge=1)
 
-    def rules(self) -> Rules:
-        return Rules(
+    def rules(self) -> DialogueRules:
+        return DialogueRules(
             self.turns, self.shown, self.questions, self.repeat, self.refused_facts == "exclude"
         )
 

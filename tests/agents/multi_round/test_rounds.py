@@ -6,7 +6,7 @@ import pytest
 from agents.core import plugins
 from agents.multi_round.agent import VECTORS
 from agents.multi_round.policy import AbsGreedyPolicy, MaxEntropyPolicy
-from agents.multi_round.practice import Clock, Game, Practice, Rewards, Rules
+from agents.multi_round.practice import Clock, DialogueRules, Game, Practice, Rewards
 from agents.multi_round.rounds import ASK_NO, REC_NO, Outcomes, Rounds, Users, top
 from agents.multi_round.space import AttributeSpace
 from simulators.domains.lastfm import LastFM
@@ -131,7 +131,7 @@ def test_dialogues_at_once_are_those_with_the_real_user(tmp_path, data, form, na
     actions: list[list[tuple[int, tuple[int, ...]]]] = [[] for _ in cases]
 
     rounds = Rounds(space, vectors, vector, allowed, 15)
-    rules = Rules(6, 3, form, repeat=False, exclude=False)
+    rules = DialogueRules(6, 3, form, repeat=False, exclude=False)
     table = Practice(domain.training_data(), vectors, rules)
     draws = worlds.opening_draws(case_ids, 3)
     game = Game(table, rounds, users, draws, NO_REWARDS, Clock())

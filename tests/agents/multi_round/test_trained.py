@@ -142,6 +142,6 @@ def toy_space(catalogue):
 
 
 def rules(repeat):
-    from agents.multi_round.practice import Rules
+    from agents.multi_round.practice import DialogueRules
 
-    return Rules(5, 2, "binary", repeat=repeat, exclude=False)
+    return DialogueRules(5, 2, "binary", repeat=repeat, exclude=False)

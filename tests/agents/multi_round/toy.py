@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from agents.core.items import Catalogue, Interactions, Item, Pairs, TrainingData
-from agents.multi_round.practice import Practice, Rules
+from agents.multi_round.practice import DialogueRules, Practice
 from agents.multi_round.rounds import Outcomes
 from agents.multi_round.space import AttributeSpace
 from tests.agents.multi_round.worlds import vectors_for
@@ -43,7 +43,9 @@ def toy(seed: int = 0) -> Practice:
     data = toy_data()
     assert data.catalogue is not None
     vectors = vectors_for(AttributeSpace.of(data.catalogue), users=8, width=8, seed=seed)
-    return Practice(data, vectors, Rules(TURNS, SHOWN, "enumerated", repeat=True, exclude=False))
+    return Practice(
+        data, vectors, DialogueRules(TURNS, SHOWN, "enumerated", repeat=True, exclude=False)
+    )
 
 
 def share_of_best(found: Outcomes) -> float:
