@@ -14,7 +14,7 @@ from agents.core.items import Catalogue, facts_of
 Form = Literal["auto", "binary", "enumerated"]
 
 
-class Question(NamedTuple):
+class AttributeQuestion(NamedTuple):
     """`facts` are positions in `AttributeSpace.facts`: one in a yes/no question."""
 
     facet: str
@@ -55,9 +55,9 @@ class AttributeSpace:
         for place, fact in enumerate(self.facts):
             groups.setdefault(facets[fact], []).append(place)
         if self.form == "binary":
-            asked = [Question(facets[f], (place,)) for place, f in enumerate(self.facts)]
+            asked = [AttributeQuestion(facets[f], (place,)) for place, f in enumerate(self.facts)]
         else:
-            asked = [Question(facet, tuple(places)) for facet, places in groups.items()]
+            asked = [AttributeQuestion(facet, tuple(places)) for facet, places in groups.items()]
         self.questions = tuple(asked)
         self.members = np.zeros((len(asked), len(self.facts)), bool)
         """(questions, facts): what each question is about."""

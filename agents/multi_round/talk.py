@@ -15,7 +15,7 @@ from typing import NamedTuple
 from agents.core.grounding import normalise
 from agents.core.items import Fact, Item
 from agents.core.one_per import OnePer
-from agents.multi_round.space import AttributeSpace, Question
+from agents.multi_round.space import AttributeQuestion, AttributeSpace
 
 NO_PICK = "None of them."
 REFUSAL = "No, none of these."
@@ -47,7 +47,7 @@ def opening(fact: Fact, noun: str) -> str:
     return f"I am looking for a {noun} with the {fact.attribute} {quoted(fact.value)}."
 
 
-def question_text(question: Question, space: AttributeSpace) -> str:
+def question_text(question: AttributeQuestion, space: AttributeSpace) -> str:
     """The question, as every agent of this kind asks it."""
     if space.form == "binary":
         fact = space.facts[question.facts[0]]
