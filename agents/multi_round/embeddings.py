@@ -151,7 +151,7 @@ class _Run:
         self.options, self.seed, self.data = options, seed, data
         self.batches = batches
         self.space = AttributeSpace.of(catalogue)
-        self.examples = fm.Examples(data.interactions, self.space.has)
+        self.sampler = fm.BatchSampler(data.interactions, self.space.has)
         self.epoch = 0
         self.curve: list[tuple[float, float]] = []
         """Loss and share of targets found, of every epoch."""
@@ -195,8 +195,8 @@ class _Run:
 
     def _fm_epoch(self, rng: np.random.Generator) -> list[float]:
         losses = []
-        for places in self._batches(rng.permutation(len(self.examples))):
-            batch = self.examples.batch(places, rng)
+        for places in self._batches(rng.permutation(len(self.sampler))):
+            batch = self.sampler.batch(places, rng)
             loss, slopes = fm.loss_and_gradients(self.weights, batch, self.options.l2)
             self._adam(slopes)
             losses.append(loss)
@@ -204,7 +204,7 @@ class _Run:
 
     def _transe_epoch(self, rng: np.random.Generator) -> list[float]:
         losses = []
-        for triples in transe.graph(self.examples.users, self.examples.items, self.space.has):
+        for triples in transe.graph(self.sampler.users, self.sampler.items, self.space.has):
             for places in self._batches(rng.permutation(len(triples.head))):
                 side = rng.integers(2, size=len(places))
                 sizes = (len(self.weights[triples.heads]), len(self.weights[triples.tails]))
@@ -257,10 +257,10 @@ class _Run:
         tables = self._tables()
         scores = (tables["users"][users] + tables["facts"][fact]) @ tables["items"].T
         scores[~self.space.items_with[fact]] = -np.inf
-        seen = self.examples.users
+        seen = self.sampler.users
         for row, user in enumerate(users):
             first, last = np.searchsorted(seen, [user, user + 1])
-            scores[row, self.examples.items[first:last]] = -np.inf
+            scores[row, self.sampler.items[first:last]] = -np.inf
         wanted = scores[np.arange(len(chosen)), targets]
         ranks = 1 + (scores > wanted[:, None]).sum(axis=1)
         return float((ranks <= _DEPTH).mean())

@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     other_fact: np.ndarray
 
 
-class Examples:
+class BatchSampler:
     """Draws batches from interactions; `has` (items, facts) is bool."""
 
     def __init__(self, interactions: Interactions, has: np.ndarray) -> None:

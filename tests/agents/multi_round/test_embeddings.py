@@ -105,11 +105,11 @@ def test_negatives_are_unknown_to_the_user_and_fit_what_was_said():
     catalogue = worlds.catalogue_of(TAGS)
     has = AttributeSpace.of(catalogue).has
     data = worlds.data_of(catalogue, SEEN, Pairs(np.array([0]), np.array([1])))
-    examples = fm.Examples(data.interactions, has)
+    sampler = fm.BatchSampler(data.interactions, has)
     rng = np.random.default_rng(0)
     fitted = 0
     for _ in range(50):
-        batch = examples.batch(np.arange(len(examples)), rng)
+        batch = sampler.batch(np.arange(len(sampler)), rng)
         for user, item, said, any_item, fitting, own, other in zip(*batch, strict=True):
             known = {i for u, i in SEEN if u == user}
             said = said.astype(bool)
