@@ -16,7 +16,7 @@ from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.seeds import call_seed
-from agents.multi_round.embeddings import Embedded, EmbeddingOptions
+from agents.multi_round.embeddings import EmbeddingOptions, EmbeddingRecipe
 from agents.multi_round.policy import Policy
 from agents.multi_round.rounds import ASK_NO, NO_ITEM, Rounds
 from agents.multi_round.space import AttributeSpace, Form
@@ -58,7 +58,7 @@ class MultiRound(Agent):
 
     @classmethod
     def needs(cls, options: Any) -> Mapping[str, Recipe]:
-        return {VECTORS: Embedded(options.vectors)}
+        return {VECTORS: EmbeddingRecipe(options.vectors)}
 
     def __init__(self, options: MultiRoundOptions, context: AgentContext) -> None:
         super().__init__(options, context)

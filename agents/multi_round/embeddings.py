@@ -56,7 +56,7 @@ class EmbeddingOptions(Options):
 
 
 @dataclass(frozen=True)
-class Embedded(FitRecipe):
+class EmbeddingRecipe(FitRecipe):
     """Trains the vectors. The curve is the share of `train` targets among the first 10 items that
     have one fact of the target, the user's history left out."""
 
@@ -78,12 +78,12 @@ class Embedded(FitRecipe):
         short = {"short": True} if self.is_short else {}
         return {"vectors": self.options.identity(), "version": self.version, **short}
 
-    def stand_in(self) -> Embedded:
+    def stand_in(self) -> EmbeddingRecipe:
         method = "fm" if self.options.method == "given" else self.options.method
         short = EmbeddingOptions.model_validate(
             {**self.options.model_dump(exclude={"path", "sha256"}), "method": method, "epochs": 1}
         )
-        return Embedded(short, is_short=True)
+        return EmbeddingRecipe(short, is_short=True)
 
     def fit(
         self, data: TrainingData, seed: int, state: Content | None = None

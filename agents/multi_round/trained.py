@@ -14,7 +14,7 @@ from agents.core.artifacts import Content, FitRecipe, Progress, Recipe, importin
 from agents.core.items import Catalogue, TrainingData
 from agents.core.plugins import operational
 from agents.multi_round.agent import VECTORS, MultiRound, MultiRoundOptions
-from agents.multi_round.embeddings import Embedded, vectors_of
+from agents.multi_round.embeddings import EmbeddingRecipe, vectors_of
 from agents.multi_round.policy import Policy
 from agents.multi_round.practice import Clock, DialogueRules, Game, Practice, Rewards
 from agents.multi_round.space import AttributeSpace
@@ -64,7 +64,7 @@ class PolicyRecipe(FitRecipe):
         return ("torch",)
 
     def inputs(self) -> Mapping[str, Recipe]:
-        return {} if self.is_short else {VECTORS: Embedded(self.options.vectors)}
+        return {} if self.is_short else {VECTORS: EmbeddingRecipe(self.options.vectors)}
 
     def given(self, inputs: Mapping[str, Content]) -> Self:
         return replace(self, contents=inputs)
@@ -81,7 +81,7 @@ class PolicyRecipe(FitRecipe):
         self, data: TrainingData, seed: int, state: Content | None = None
     ) -> Iterator[Progress]:
         if self.is_short:
-            *_, last = Embedded(self.options.vectors).stand_in().fit(data, seed)
+            *_, last = EmbeddingRecipe(self.options.vectors).stand_in().fit(data, seed)
             assert last.result is not None
             vectors = last.result
         else:

@@ -36,7 +36,7 @@ import numpy as np
 from scipy import stats
 
 from agents.core import plugins
-from agents.multi_round.embeddings import Embedded, EmbeddingOptions, vectors_of
+from agents.multi_round.embeddings import EmbeddingOptions, EmbeddingRecipe, vectors_of
 from agents.multi_round.policy import AbsGreedyPolicy, MaxEntropyPolicy, Policy
 from agents.multi_round.practice import Practice
 from agents.multi_round.space import AttributeSpace
@@ -123,7 +123,7 @@ def on_lastfm(names: list[str], seeds: list[int]) -> dict[str, Any]:
             recipe = recipe_of(name if name in TOY else "ear", {"repeat": True})
             wanted = recipe.options.vectors
             if wanted not in made:
-                *_, last = Embedded(wanted).fit(data, seed)
+                *_, last = EmbeddingRecipe(wanted).fit(data, seed)
                 assert last.result is not None
                 made[wanted] = vectors_of(last.result, AttributeSpace.of(domain.catalogue))
             practice = Practice(data, made[wanted], recipe.options.rules())
@@ -160,7 +160,7 @@ def speeds(names: list[str]) -> dict[str, Any]:
     """Dialogues a second, and where the time of training goes."""
     domain = lastfm()
     data = domain.training_data()
-    *_, last = Embedded(EmbeddingOptions(epochs=1), is_short=True).fit(data, 0)
+    *_, last = EmbeddingRecipe(EmbeddingOptions(epochs=1), is_short=True).fit(data, 0)
     assert last.result is not None
     vectors = vectors_of(last.result, AttributeSpace.of(domain.catalogue))
     found: dict[str, Any] = {}

@@ -10,7 +10,7 @@ import pytest
 from agents.core.errors import DataError
 from agents.core.items import Pairs, TrainingData
 from agents.multi_round import fm, transe
-from agents.multi_round.embeddings import Embedded, EmbeddingOptions, vectors_of
+from agents.multi_round.embeddings import EmbeddingOptions, EmbeddingRecipe, vectors_of
 from agents.multi_round.space import AttributeSpace
 from tests.agents.multi_round import worlds
 from tests.agents.recommenders.data import training_data
@@ -133,7 +133,7 @@ def test_training_learns_what_users_like_and_resumes_to_the_bit(method):
     targets = Pairs(np.arange(12), np.array([(u % 2) * 6 + (u // 2 + 4) % 6 for u in range(12)]))
     data = worlds.data_of(catalogue, pairs, targets)
     options = EmbeddingOptions(method=method, width=8, epochs=30, batch_size=16, lr=0.02)
-    steps = list(Embedded(options).fit(data, 1))
+    steps = list(EmbeddingRecipe(options).fit(data, 1))
     result = steps[-1].result
     assert result is not None
     vectors = vectors_of(result, AttributeSpace.of(catalogue))
@@ -141,17 +141,17 @@ def test_training_learns_what_users_like_and_resumes_to_the_bit(method):
     own = np.array([[(i < 6) == (u % 2 == 0) for i in range(12)] for u in range(12)])
     assert scores[own].mean() > scores[~own].mean() + 0.1
     assert result.data["curve"][-1][0] < result.data["curve"][0][0]
-    resumed = list(Embedded(options).fit(data, 1, steps[11].state))
+    resumed = list(EmbeddingRecipe(options).fit(data, 1, steps[11].state))
     assert resumed[0].done == 13
     assert [step.result.digest() for step in resumed if step.result] == [result.digest()]
-    assert Embedded(options).stand_in().options.epochs == 1
+    assert EmbeddingRecipe(options).stand_in().options.epochs == 1
 
 
 def test_vectors_need_facts_and_fit_their_catalogue():
     with pytest.raises(DataError, match="catalogue"):
-        list(Embedded(EmbeddingOptions()).fit(training_data([[0, 1]], 2), 0))
+        list(EmbeddingRecipe(EmbeddingOptions()).fit(training_data([[0, 1]], 2), 0))
     data = _small()
-    content = worlds.result_of(Embedded(EmbeddingOptions(width=2, epochs=1)), data)
+    content = worlds.result_of(EmbeddingRecipe(EmbeddingOptions(width=2, epochs=1)), data)
     with pytest.raises(DataError, match="6 items and 4 facts, the catalogue has 2 and 1"):
         vectors_of(content, AttributeSpace.of(worlds.catalogue_of([["a"], ["a"]])))
 
@@ -186,15 +186,15 @@ def _given(
 def test_given_vectors_are_put_into_the_order_of_the_catalogue(tmp_path):
     data = _small()
     options = _given(tmp_path / "v.npz", data)
-    content = worlds.result_of(Embedded(options), data)
+    content = worlds.result_of(EmbeddingRecipe(options), data)
     found = vectors_of(content, AttributeSpace.of(WORLD))
     assert found.items[0].tolist() == [10, 11] and found.items[-1].tolist() == [0, 1]
     assert found.facts[0].tolist() == [6, 7]
     assert found.users[0].tolist() == [6, 7] and len(found.users) == 3
     assert found.items.dtype == np.float32
     moved = options.model_copy(update={"path": tmp_path / "elsewhere.npz"})
-    assert Embedded(moved).identity() == Embedded(options).identity()
-    assert Embedded(options).stand_in().options.method == "fm"
+    assert EmbeddingRecipe(moved).identity() == EmbeddingRecipe(options).identity()
+    assert EmbeddingRecipe(options).stand_in().options.method == "fm"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_file_of_vectors_that_does_not_fit_is_refused(tmp_path, changed, messa
     data = _small()
     options = _given(tmp_path / "v.npz", data, **changed)
     with pytest.raises(DataError, match=message):
-        list(Embedded(options).fit(data, seed=0))
+        list(EmbeddingRecipe(options).fit(data, seed=0))
 
 
 def test_only_given_vectors_have_a_file():
