@@ -44,7 +44,7 @@ from simulators.core.cases import Case, HiddenCase, Published, Split
 from simulators.core.profiles import BuyerBudget, BuyerProfile, WrittenProfiles
 from simulators.domains.amazon_2023.buyers import Buyer, BuyerData, published_buyers, reviewers
 from simulators.domains.amazon_2023.products import catalogue_alone
-from simulators.domains.amazon_2023.reviews import words_of
+from simulators.domains.amazon_2023.reviews import review_texts
 from simulators.domains.core import profiling
 from simulators.domains.core.files import check_folder, digest_of, need_file
 from simulators.domains.core.profile_files import profile_of, read_profiles
@@ -166,11 +166,11 @@ class Amazon2023(FileDomain):
             for user, buyer in bought.items()
             for place in (*buyer.history, *buyer.targets)
         }
-        words = words_of(self._reviews, wanted, self.options.max_bad_lines)
+        texts = review_texts(self._reviews, wanted, self.options.max_bad_lines)
 
         def purchases(user: str, places: Sequence[int]) -> list[profiling.Purchase]:
-            found = ((items[place], words[user, items[place].id]) for place in places)
-            return [profiling.Purchase(i, w.rating, w.title, w.text) for i, w in found]
+            found = ((items[place], texts[user, items[place].id]) for place in places)
+            return [profiling.Purchase(i, t.rating, t.title, t.text) for i, t in found]
 
         return [
             profiling.Buyer(

@@ -1,4 +1,4 @@
-"""The words of reviews: ratings, titles and texts of what some users bought."""
+"""The texts of reviews: ratings, titles and texts of what some users bought."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simulators.domains.core.files import Records
 from simulators.domains.core.json_files import object_of
 
 
-class Words(NamedTuple):
+class ReviewText(NamedTuple):
     """A review of a product by a user. `rating` is from 1 to 5 stars."""
 
     user: str
@@ -23,26 +23,26 @@ class Words(NamedTuple):
     text: str
 
 
-def words_of(
+def review_texts(
     reviews: Path, wanted: Container[tuple[str, str]], max_bad_lines: float
-) -> dict[tuple[str, str], Words]:
+) -> dict[tuple[str, str], ReviewText]:
     """The reviews of `wanted` pairs of user and product; of several, the earliest. DataError."""
     records = Records(
         reviews,
-        _words_of,
+        _review_text,
         expected="a JSON object with user_id, parent_asin, rating (1 to 5) and timestamp",
         allowed=max_bad_lines,
     )
-    found: dict[tuple[str, str], Words] = {}
-    for words in records:
-        pair = words.user, words.item
-        if pair in wanted and (pair not in found or words.time < found[pair].time):
-            found[pair] = words
+    found: dict[tuple[str, str], ReviewText] = {}
+    for review in records:
+        pair = review.user, review.item
+        if pair in wanted and (pair not in found or review.time < found[pair].time):
+            found[pair] = review
     return found
 
 
-def _words_of(line: bytes) -> Words | None:
+def _review_text(line: bytes) -> ReviewText | None:
     bought, record = bought_of(line), object_of(line)
     if bought is None or record is None:
         return None
-    return Words(*bought, text_in(record, "title"), text_in(record, "text"))
+    return ReviewText(*bought, text_in(record, "title"), text_in(record, "text"))
