@@ -157,7 +157,7 @@ class Amazon2023(FileDomain):
         """All users, by a hash of their names."""
         return sorted(self._data.buyers, key=lambda user: (_uniform(user), user))
 
-    def buyers(self, users: Sequence[str]) -> list[profiling.Buyer]:
+    def buyers(self, users: Sequence[str]) -> list[profiling.ReviewedBuyer]:
         """What profiles of `users` are written from. Reads the reviews again, for their texts."""
         assert self._reviews is not None
         items, bought = self.catalogue.items, {user: self._data.buyers[user] for user in users}
@@ -173,7 +173,7 @@ class Amazon2023(FileDomain):
             return [profiling.Purchase(i, t.rating, t.title, t.text) for i, t in found]
 
         return [
-            profiling.Buyer(
+            profiling.ReviewedBuyer(
                 user,
                 purchases(user, buyer.history),
                 purchases(user, buyer.targets),

@@ -1,4 +1,4 @@
-"""The texts of reviews: ratings, titles and texts of what some users bought."""
+"""Reviews with their ratings, titles and texts, of what some users bought."""
 
 from __future__ import annotations
 

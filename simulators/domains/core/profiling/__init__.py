@@ -64,8 +64,8 @@ class Purchase(NamedTuple):
     review: str
 
 
-class Buyer(NamedTuple):
-    """What profiles are written from. Purchases are in time order."""
+class ReviewedBuyer(NamedTuple):
+    """A buyer with the reviews that profiles are written from. Purchases are in time order."""
 
     user: str
     history: Sequence[Purchase]
@@ -85,7 +85,7 @@ class ReviewedDomain(Protocol):
         """The users that profiles are wanted of, in a fixed order."""
 
     @abstractmethod
-    def buyers(self, users: Sequence[str]) -> list[Buyer]:
+    def buyers(self, users: Sequence[str]) -> list[ReviewedBuyer]:
         """What is known of some of them. DataError."""
 
 
@@ -180,7 +180,7 @@ class WriteProfiles(CallsRecipe):
         writing = _Writing(catalogue, self.items, report, len(buyers) * len(self.steps))
         room = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(buyer: Buyer) -> BuyerProfile | str:
+        async def one(buyer: ReviewedBuyer) -> BuyerProfile | str:
             async with room:
                 found = await writing.profile(buyer, replace(ask, scope=f"u{buyer.user}"))
             writing.tell()
@@ -212,7 +212,7 @@ class _Writing:
         self._report, self._most, self._done = report, most, 0
         self.leaks = 0
 
-    async def profile(self, buyer: Buyer, ask: Ask) -> BuyerProfile | str:
+    async def profile(self, buyer: ReviewedBuyer, ask: Ask) -> BuyerProfile | str:
         """The profile, or why there is none."""
         targets = self._shown(buyer.targets)
         history = self._shown(buyer.history) or targets
