@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from agents.core.calls import MOST_TOKENS, Completion, FinishReason
+from agents.core.calls import MOST_TOKENS, Completion, Embedded, FinishReason
 from agents.core.text import repaired, repaired_deep
 from workers.backends.openai.refusals import parsed
 from workers.core.usage import with_possible_counts
@@ -69,12 +69,6 @@ class Unreadable(Exception):
         self.why, self.error = why, error
 
 
-class Vectors(NamedTuple):
-    rows: np.ndarray
-    """float32, one row per text."""
-    input_tokens: int | None
-
-
 def completion(body: bytes, longest: int | None) -> Completion:
     """The reply of a chat completion; `longest` is the token limit that was sent."""
     answer = _answer(body)
@@ -117,7 +111,7 @@ def completion(body: bytes, longest: int | None) -> Completion:
     return with_possible_counts(done)
 
 
-def vectors(body: bytes, texts: int) -> Vectors:
+def vectors(body: bytes, texts: int) -> Embedded:
     """Embeddings in the order of the texts, all of one length."""
     answer = _answer(body)
     data = answer.get("data")
@@ -141,7 +135,7 @@ def vectors(body: bytes, texts: int) -> Vectors:
         raise Unreadable(_VECTORS)
     usage = answer.get("usage")
     tokens = count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
-    return Vectors(found, tokens)
+    return Embedded(found, tokens)
 
 
 def models(body: bytes) -> list[str]:

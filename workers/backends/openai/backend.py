@@ -123,14 +123,13 @@ class OpenAIBackend(Backend):
             "extra_body": self._options.extra_body or None,
         }
         try:
-            found = await self._answered(
+            return await self._answered(
                 _EMBEDDINGS,
                 lambda: self._client.embeddings.with_raw_response.create(**request),
                 lambda body: answers.vectors(body, len(texts)),
             )
         except _Answered as error:
             raise EngineRefused(str(error)) from None
-        return Embedded(found.rows, found.input_tokens)
 
     async def check(self, work: Workload) -> str:
         """Asks for the list of models and makes one call of `work`. Raises if that is refused."""
