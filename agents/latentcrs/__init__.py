@@ -45,9 +45,9 @@ from agents.latentcrs.pipeline import (
     WORDS,
     Anchors,
     ExpectationMaximisation,
-    Vectors,
+    UtteranceEmbeddings,
+    Utterances,
     Windows,
-    Words,
     sentence,
 )
 from agents.latentcrs.settings import GForm, HForm, Variant
@@ -194,7 +194,7 @@ class LatentCRS(Agent):
             options.longest,
             options.window_seed,
         )
-        vectors = Vectors(Words(windows, options.max_facts, options.history_items))
+        vectors = UtteranceEmbeddings(Utterances(windows, options.max_facts, options.history_items))
         anchors = Anchors(options.recommender, options.intents)
         em = ExpectationMaximisation(options.recommender, anchors, vectors, options.settings())
         return {"recommender": options.recommender.recipe(), "em": em}

@@ -131,7 +131,7 @@ def histories_of(windows: Content) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Words(CallsRecipe):
+class Utterances(CallsRecipe):
     """The first words of the user of each example, by the role `agent.speaker`."""
 
     windows: Windows
@@ -203,10 +203,10 @@ class Words(CallsRecipe):
 
 
 @dataclass(frozen=True)
-class Vectors(CallsRecipe):
+class UtteranceEmbeddings(CallsRecipe):
     """The embeddings of the words, by the role `agent.encoder`: half floats, a row an example."""
 
-    words: Words
+    words: Utterances
     content: Content | None = field(default=None, compare=False)
 
     part = ENCODER
@@ -312,7 +312,7 @@ class ExpectationMaximisation(FitRecipe):
 
     recommender: RecommenderRef
     anchors: Anchors
-    vectors: Vectors
+    vectors: UtteranceEmbeddings
     settings: Mapping[str, Any]
     contents: Mapping[str, Content] = field(default_factory=dict, compare=False)
 
