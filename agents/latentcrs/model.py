@@ -76,7 +76,7 @@ class IntentModel:
         return _softmax(self._products)
 
 
-class Popularity:
+class PopularityRanker:
     """In rehearsals, in place of what is not trained yet: counts, whatever is said."""
 
     def __init__(self, content: Content) -> None:

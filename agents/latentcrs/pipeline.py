@@ -32,7 +32,7 @@ from agents.core.errors import DataError
 from agents.core.grounding import normalise
 from agents.core.items import Catalogue, TrainingData, facts_of
 from agents.core.steps import ReplyModel, Step, text
-from agents.latentcrs.model import IntentModel, Popularity, Ranker
+from agents.latentcrs.model import IntentModel, PopularityRanker, Ranker
 from agents.recommenders.core import Recommender, RecommenderRef, histories
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ class Anchors(FitRecipe):
         return {"anchors": {"intents": self.intents}, "version": self.version}
 
     def stand_in(self) -> FitRecipe:
-        return Untrained()
+        return PopularityRecipe()
 
     def fit(
         self, data: TrainingData, seed: int, state: Content | None = None
@@ -345,7 +345,7 @@ class ExpectationMaximisation(FitRecipe):
         return {"em": own, "version": self.version}
 
     def stand_in(self) -> FitRecipe:
-        return Untrained()
+        return PopularityRecipe()
 
     def fit(
         self, data: TrainingData, seed: int, state: Content | None = None
@@ -380,7 +380,7 @@ class ExpectationMaximisation(FitRecipe):
 
 
 @dataclass(frozen=True)
-class Untrained(FitRecipe):
+class PopularityRecipe(FitRecipe):
     """Popularity in place of a trained model, for rehearsals."""
 
     @property
@@ -390,7 +390,7 @@ class Untrained(FitRecipe):
     def identity(self) -> Mapping[str, Any]:
         return {"untrained": True, "version": self.version}
 
-    def stand_in(self) -> Untrained:
+    def stand_in(self) -> PopularityRecipe:
         return self
 
     def fit(
@@ -400,7 +400,7 @@ class Untrained(FitRecipe):
         yield Progress(1, 1, "counts", result=Content({}, {"counts": counts}))
 
     def load(self, content: Content, catalogue: Catalogue) -> Ranker:
-        return Popularity(content)
+        return PopularityRanker(content)
 
 
 def encoded(
