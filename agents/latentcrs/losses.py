@@ -60,7 +60,7 @@ class Candidates(NamedTuple):
     """(B, N), bool: which negatives are an example's own next item; they do not count."""
 
 
-class Relevance(NamedTuple):
+class RelevanceScores(NamedTuple):
     """g of the next items (B, K) and of the negatives, (B, K, N) or (1, K, N)."""
 
     own: Tensor
@@ -77,19 +77,19 @@ def intent_logits(weights: Weights, s: Tensor, x: Tensor, m: Tensor) -> Tensor:
     return outer @ (m @ weights["anchor_weight"].T).T
 
 
-def relevance(
+def relevance_scores(
     weights: Weights, logits: Tensor, m: Tensor, given: Candidates, g: GForm
-) -> Relevance:
+) -> RelevanceScores:
     """Eq. 6: (W_j m_j)(W_v v)^T, times the logits of eq. 5 unless `independent` (E.1)."""
     intents = m @ weights["intent_weight"].T
     own = (given.own @ weights["item_weight"].T) @ intents.T
     others = (intents @ (given.others @ weights["item_weight"].T).T)[None]
     if g == "independent":
-        return Relevance(own, others)
-    return Relevance(own * logits, others * logits[:, :, None])
+        return RelevanceScores(own, others)
+    return RelevanceScores(own * logits, others * logits[:, :, None])
 
 
-def log_choice(g: Relevance, clash: Tensor) -> Tensor:
+def log_choice(g: RelevanceScores, clash: Tensor) -> Tensor:
     """(B, K): log(exp g(v) / Z) of eq. 7, an estimate of log p(v | m_j, S, x)."""
     rivals = g.others.masked_fill(clash[:, None, :], -torch.inf).logsumexp(dim=-1)
     return g.own - torch.logaddexp(g.own, rivals)
@@ -110,7 +110,7 @@ def log_h(log_p: Tensor, g: Tensor, h: HForm) -> Tensor:
     return (prior + part).logsumexp(dim=1)
 
 
-def recommendation(log_p: Tensor, g: Relevance, clash: Tensor, h: HForm) -> Tensor:
+def recommendation(log_p: Tensor, g: RelevanceScores, clash: Tensor, h: HForm) -> Tensor:
     """Eq. 8 with its minus sign, the mean over the batch."""
     own = log_h(log_p, g.own, h)
     rivals = log_h(log_p, g.others, h).masked_fill(clash, -torch.inf).logsumexp(dim=-1)
@@ -125,7 +125,7 @@ def divergence(log_q: Tensor, log_p: Tensor) -> Tensor:
 def generative_loss(
     log_q: Tensor,
     log_p: Tensor,
-    g: Relevance,
+    g: RelevanceScores,
     clash: Tensor,
     *,
     kl_weight: float,

@@ -300,10 +300,12 @@ class _Run:
         for start in range(0, len(places), at_once):
             yield places[start : start + at_once]
 
-    def _generated(self, places: np.ndarray, given: Candidates) -> tuple[Tensor, losses.Relevance]:
+    def _generated(
+        self, places: np.ndarray, given: Candidates
+    ) -> tuple[Tensor, losses.RelevanceScores]:
         s, x = self._inputs(places)
         logits = losses.intent_logits(self.weights, s, x, self.m)
-        g = losses.relevance(self.weights, logits, self.m, given, self.settings.g)
+        g = losses.relevance_scores(self.weights, logits, self.m, given, self.settings.g)
         return logits.log_softmax(dim=-1), g
 
     def _log_q(self, places: np.ndarray) -> Tensor:
@@ -367,7 +369,9 @@ class _Run:
 
         self._step(["inference", "generative"], places, loss_of)
 
-    def _eq_9(self, log_q: Tensor, log_p: Tensor, g: losses.Relevance, given: Candidates) -> Tensor:
+    def _eq_9(
+        self, log_q: Tensor, log_p: Tensor, g: losses.RelevanceScores, given: Candidates
+    ) -> Tensor:
         own = self.settings
         weight = 0.0 if own.variant == "no_rec" else own.generative_rec_weight
         return losses.generative_loss(

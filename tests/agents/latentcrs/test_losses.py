@@ -80,7 +80,7 @@ class Example:
     def parts(self, form: GForm = "eq6"):
         s, x, m = (torch.tensor(a) for a in (self.s, self.x, self.m))
         logits = losses.intent_logits(self.tensors, s, x, m)
-        g = losses.relevance(self.tensors, logits, m, self.given, form)
+        g = losses.relevance_scores(self.tensors, logits, m, self.given, form)
         log_q = losses.log_inferred(self.tensors, s, m)
         return logits.log_softmax(dim=-1), g, log_q, m
 
@@ -200,7 +200,7 @@ def test_sampled_negatives_count_once_each_and_never_the_next_item():
     given = Candidates(one.given.own, one.given.others[drawn], one.given.clash[:, drawn])
     s, x, m = (torch.tensor(a) for a in (one.s, one.x, one.m))
     logits = losses.intent_logits(one.tensors, s, x, m)
-    g = losses.relevance(one.tensors, logits, m, given, "eq6")
+    g = losses.relevance_scores(one.tensors, logits, m, given, "eq6")
     for u in range(B):
         rivals = {int(one.next[u]), *drawn}
         for j in range(K):
@@ -270,7 +270,7 @@ def test_the_elbo_does_not_fall_when_each_step_is_solved():
 
     def value():
         logits = losses.intent_logits(weights, s[who], x[who], m)
-        g = losses.relevance(weights, logits, m, all_items, "independent")
+        g = losses.relevance_scores(weights, logits, m, all_items, "independent")
         log_q = losses.log_inferred(weights, s[who], m)
         choice = losses.log_choice(g, all_items.clash)
         return losses.elbo(log_q, logits.log_softmax(dim=-1), choice)
