@@ -18,7 +18,7 @@ from runner.placement.describe import replica_words
 from runner.placement.elastic import Serving, replica_changes
 from runner.placement.groups import RunPlan
 from runner.placement.packing import Allocation, exact
-from runner.placement.place import Stage
+from runner.placement.place import PlacementStage
 from workers.backends.core.backend import ClusterNode, EngineSpec
 from workers.backends.vllm.client.fleet import Fleet
 from workers.core.concurrency import Load
@@ -83,7 +83,7 @@ class EngineLoader:
         if number >= self._queue.opened:
             self._queue.open()
 
-    async def _is_needed(self, number: int, cells: frozenset[int], stage: Stage) -> bool:
+    async def _is_needed(self, number: int, cells: frozenset[int], stage: PlacementStage) -> bool:
         """Waits until a call needs an engine that is not loaded, or until all dialogues
         have ended."""
         missing = stage.engines - self._residents.allocations.keys()
@@ -135,7 +135,7 @@ class EngineLoader:
                 if one.replica not in planned:
                     self._drop(key, one.replica)
 
-    async def _bring_up(self, stage: Stage) -> None:
+    async def _bring_up(self, stage: PlacementStage) -> None:
         self._making_room = True
         self._drop_what_was_added()
         labels = {key: spec.label for key, spec in self._run.needs.specs.items()}
@@ -199,7 +199,7 @@ class EngineLoader:
             await asyncio.sleep(_LOOK_EVERY)
 
 
-def _allocations(stage: Stage) -> dict[str, tuple[Allocation, ...]]:
+def _allocations(stage: PlacementStage) -> dict[str, tuple[Allocation, ...]]:
     """Where each engine of a stage is placed, by key."""
     return {key: tuple(a for a in stage.allocations if a.engine == key) for key in stage.engines}
 

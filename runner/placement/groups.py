@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from runner.core.formatting import unit
 from runner.placement.packing import Engine, Node
-from runner.placement.place import Placement, Stage, Work, place
+from runner.placement.place import Placement, PlacementStage, Work, place
 from sweeps.origins import Origins
 from sweeps.plan import Plan
 from workers.backends.core.backend import EngineSpec
@@ -70,7 +70,7 @@ class StagePlan:
     """One stage of a run: its cells, and its part of the placement."""
 
     cells: frozenset[int]
-    stage: Stage | None
+    stage: PlacementStage | None
     """None for cells that need no engine."""
 
 

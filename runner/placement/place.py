@@ -34,7 +34,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Stage:
+class PlacementStage:
     """What is resident for a while. `loads` happen at its start, after what is not resident in it
     was unloaded.
 
@@ -52,7 +52,7 @@ class Stage:
 class Placement:
     """The stages in order, how many engines they load, and why some works have no stage."""
 
-    stages: tuple[Stage, ...]
+    stages: tuple[PlacementStage, ...]
     misfits: Mapping[int, str]
     loads: int
 
@@ -82,7 +82,7 @@ def place(engines: Sequence[Engine], nodes: Sequence[Node], works: Sequence[Work
     plans = [_plan(cluster, phases, order) for order in (_Greedy, _Finishing, _Grouped)]
     steps = min(plans, key=lambda plan: sum(len(step.loads) for step in plan))
 
-    stages: list[Stage] = []
+    stages: list[PlacementStage] = []
     waiting = {i: needed for i, needed in enumerate(sets) if i not in misfits}
     since: dict[int, int] = {}
     for step in steps:
@@ -92,7 +92,7 @@ def place(engines: Sequence[Engine], nodes: Sequence[Node], works: Sequence[Work
             del waiting[i]
         since |= dict.fromkeys(step.loads, len(stages))
         stages.append(
-            Stage(
+            PlacementStage(
                 phase=phase,
                 engines=frozenset(engines[e].key for e in now),
                 works=tuple(served),

@@ -14,7 +14,7 @@ from agents.policies.core.labels import LabelSet
 from agents.policies.core.network import NetworkRef
 from agents.policies.core.recipes import FineTuned, LabelPolicyRecipe, Reinforced, Untrained
 
-Stage = Literal["untrained", "sft", "rl"]
+TrainingStage = Literal["untrained", "sft", "rl"]
 
 
 class SftOptions(Options):
@@ -76,7 +76,7 @@ class PolicyOptions(Options):
     """`transformer`, or `{name: encoder, checkpoint: ...}` for a checkpoint such as RoBERTa."""
     labels: LabelSet = "inspired"
     """The data's 14 labels, or with `table1` the 13 of the paper's Table I."""
-    stage: Stage = "sft"
+    stage: TrainingStage = "sft"
     """What the policy has been through: `untrained` has random weights, `rl` follows `sft`."""
     warm_up: bool = True
     """Whether `rl` begins with what `sft` gives, or with random weights."""

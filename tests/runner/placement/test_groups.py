@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from runner.placement.groups import EngineNeeds, RunPlan, StagePlan
 from runner.placement.packing import Allocation, Node
-from runner.placement.place import Stage
+from runner.placement.place import PlacementStage
 from tests import virtual_time
 from tests.runner.placement.world import PAIRS, THREE, World, plan_for, play, spec
 
@@ -159,8 +159,8 @@ def test_an_engine_that_moves_is_unloaded_before_it_is_loaded_again():
     first = Allocation("x", 0, "n", 1, since=0)
     moved, other = (Allocation(key, 0, "n", 1, since=1) for key in "xy")
     stages = [
-        Stage("dialogue", frozenset("x"), (0,), ("x",), (first,)),
-        Stage("dialogue", frozenset("xy"), (1,), ("x", "y"), (moved, other)),
+        PlacementStage("dialogue", frozenset("x"), (0,), ("x",), (first,)),
+        PlacementStage("dialogue", frozenset("xy"), (1,), ("x", "y"), (moved, other)),
     ]
     plans = [StagePlan(frozenset({i}), s) for i, s in enumerate(stages)]
     run = RunPlan(needs, plans, {}, gpus={"n": 2})
