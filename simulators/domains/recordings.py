@@ -24,11 +24,10 @@ from agents.core.plugins import Options, operational
 from agents.core.replay import RecordedCase
 from simulators.core.cases import Case, Domain, RecordedAnswers, Split
 from simulators.core.judge import RecordedDialogue
-from simulators.core.recordings import RECORDINGS, Label, Reader
-from simulators.core.recordings import Recordings as Found
+from simulators.core.recordings import RECORDINGS, Label, Reader, Recordings
 from simulators.domains.core.files import short
 
-__all__ = ["Recordings"]
+__all__ = ["RecordingsDomain"]
 
 
 class RecordingsOptions(Options):
@@ -41,13 +40,13 @@ class RecordingsOptions(Options):
 
 
 class _Loaded(NamedTuple):
-    found: Found
+    found: Recordings
     played: Mapping[str, RecordedDialogue]
     """Dialogues with a reply."""
     catalogue: Catalogue
 
 
-class Recordings(Domain):
+class RecordingsDomain(Domain):
     """Recorded dialogues. Its cases are dialogues with at least one reply."""
 
     Options = RecordingsOptions
@@ -104,7 +103,7 @@ class Recordings(Domain):
         return [label for label in self._found.labels if label.dialogue_id in self._played]
 
     @property
-    def _found(self) -> Found:
+    def _found(self) -> Recordings:
         return self._loaded.found
 
     @property

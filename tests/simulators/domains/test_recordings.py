@@ -8,7 +8,7 @@ import pytest
 
 from agents.core.errors import DataError, UsageError
 from runner.rehearsal.dialogues import rehearse
-from simulators.domains.recordings import Recordings
+from simulators.domains.recordings import RecordingsDomain
 from sweeps.judgements import StoredDialogue, StoredTurn
 from tests.sweep_files import plan_of, write_sweep
 
@@ -48,7 +48,7 @@ def write(folder, *records):
 
 
 def domain_of(folder, *records):
-    return Recordings(Recordings.Options(path=write(folder, *records)))
+    return RecordingsDomain(RecordingsDomain.Options(path=write(folder, *records)))
 
 
 def sweep_of(folder, *records, **changes):
@@ -92,7 +92,9 @@ def replayed(folder, *records):
 
 
 def test_what_judges_read_is_what_was_recorded(tmp_path):
-    recorded = Recordings(Recordings.Options(path=write(tmp_path, *DIALOGUES)))._found.dialogues
+    recorded = RecordingsDomain(
+        RecordingsDomain.Options(path=write(tmp_path, *DIALOGUES))
+    )._found.dialogues
     found = replayed(tmp_path, *DIALOGUES)
     assert set(found) == {"plain", "first", "accepts"}
     for name, (read, _) in found.items():
