@@ -10,10 +10,10 @@ from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.replay import RecordedCase
 
-__all__ = ["Recorded"]
+__all__ = ["RecordedAgent"]
 
 
-class Recorded(Agent):
+class RecordedAgent(Agent):
     """Replays the recommender's side of a recorded dialogue."""
 
     roles = ()

@@ -10,7 +10,7 @@ from analysis.results import Results
 from analysis.transcripts import Transcripts
 from runner.annotation.importing import Imported, LabelRow, add_labels
 from simulators.core.judge import Dimension
-from simulators.core.recordings import Label as Recorded
+from simulators.core.recordings import Label
 from sweeps.judges import PlannedJudge
 from sweeps.plan import Plan
 
@@ -61,7 +61,7 @@ def import_recorded(plan: Plan, title: str | None, annotator: str) -> tuple[Impo
     return Imported(added, len(found) - added, 0), Left(unknown, unplayed)
 
 
-def _kind(label: Recorded) -> str:
+def _kind(label: Label) -> str:
     return "dialogue" if label.turn is None else "turn"
 
 
@@ -90,7 +90,7 @@ def _judge(plan: Plan, title: str | None, labelled: set[tuple[str, str]]) -> Pla
     )
 
 
-def _check(label: Recorded, dimension: Dimension) -> None:
+def _check(label: Label, dimension: Dimension) -> None:
     if not dimension.low <= label.value <= dimension.high:
         raise UsageError(
             f"{label.dialogue_id}: {label.dimension}: found {label.value:g}, expected "

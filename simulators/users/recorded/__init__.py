@@ -12,10 +12,10 @@ from agents.core.dialogue import Dialogue, UserTurn
 from simulators.core.cases import RecordedAnswers
 from simulators.core.user import User
 
-__all__ = ["Recorded"]
+__all__ = ["RecordedUser"]
 
 
-class Recorded(User):
+class RecordedUser(User):
     """Replays the user's side of a recorded dialogue, and leaves when it ends."""
 
     roles = ()
