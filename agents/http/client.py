@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from agents.core.errors import AgentError, EngineDead, EngineOverloaded
-from agents.http.protocol import Answer, BadAnswer, ErrorAnswer, answer_of
+from agents.http.protocol import BadAnswer, ErrorAnswer, TurnAnswer, answer_of
 
 
 class AgentServer(NamedTuple):
@@ -35,7 +35,7 @@ class AgentServer(NamedTuple):
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-async def ask_server(server: AgentServer, body: Mapping[str, Any]) -> Answer:
+async def ask_server(server: AgentServer, body: Mapping[str, Any]) -> TurnAnswer:
     """The recommender's turn. AgentError, EngineDead and EngineOverloaded name the server."""
     import httpx  # late: it is slow to import
 
@@ -75,7 +75,7 @@ async def _posted(httpx: Any, server: AgentServer, body: bytes) -> tuple[int, by
         return answer.status_code, content
 
 
-def _read(server: AgentServer, status: int, content: bytes) -> Answer:
+def _read(server: AgentServer, status: int, content: bytes) -> TurnAnswer:
     try:
         found = answer_of(content)
     except BadAnswer as error:

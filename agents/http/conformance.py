@@ -17,7 +17,7 @@ from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import CrsweepError
 from agents.core.items import Item
 from agents.http.client import AgentServer, ask_server
-from agents.http.protocol import Answer, request_of
+from agents.http.protocol import TurnAnswer, request_of
 
 _ITEMS = tuple(Item(str(n), f"Example {n}") for n in range(3))
 _AT_ONCE = 8
@@ -36,7 +36,7 @@ async def check(server: AgentServer) -> list[str]:
 
     async def tried(
         what: str, *said: Message, session: str = "check", shown_items: int = 1
-    ) -> Answer | None:
+    ) -> TurnAnswer | None:
         request = request_of(
             Dialogue(list(said)),
             session=f"{session}-{what}",

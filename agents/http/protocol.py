@@ -40,8 +40,8 @@ class NamedItem(_Part):
         return self
 
 
-class Answer(_Part):
-    """A turn of the recommender."""
+class TurnAnswer(_Part):
+    """The answer of a server: a turn of the recommender."""
 
     message: Annotated[str, Field(min_length=1, max_length=20_000)]
     shown: Annotated[list[NamedItem], Field(max_length=100)] = []
@@ -79,7 +79,7 @@ def request_of(
     }
 
 
-def answer_of(body: bytes) -> Answer | ErrorAnswer:
+def answer_of(body: bytes) -> TurnAnswer | ErrorAnswer:
     """The answer in a body. Raises BadAnswer if it is none."""
     try:
         found = json.loads(body)
@@ -87,7 +87,7 @@ def answer_of(body: bytes) -> Answer | ErrorAnswer:
         raise BadAnswer(f"expected a JSON object, found {_short(body)}") from None
     if not isinstance(found, dict):
         raise BadAnswer(f"expected a JSON object, found {_short(body)}")
-    kind = ErrorAnswer if "error" in found else Answer
+    kind = ErrorAnswer if "error" in found else TurnAnswer
     try:
         return kind.model_validate(found, strict=False)
     except ValidationError as error:
