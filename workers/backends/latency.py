@@ -68,7 +68,7 @@ class LatencyRequest(NamedTuple):
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-Reply = Completion | EngineOverloaded
+LatencyReply = Completion | EngineOverloaded
 
 
 class LatencyServer:
@@ -103,7 +103,7 @@ class LatencyServer:
             self._listening = asyncio.ensure_future(started)
         return (await self._listening).address
 
-    async def answer(self, requests: Sequence[LatencyRequest]) -> list[Reply]:
+    async def answer(self, requests: Sequence[LatencyRequest]) -> list[LatencyReply]:
         """Replies in the order of `requests`, which arrived together and so are due together."""
         if self._idle is not None and self._watch is None:
             self._watch = asyncio.create_task(self._end_when_idle(self._idle))
@@ -114,7 +114,7 @@ class LatencyServer:
             self._busy -= 1
             self._last = time.monotonic()
 
-    async def _answer(self, requests: Sequence[LatencyRequest]) -> list[Reply]:
+    async def _answer(self, requests: Sequence[LatencyRequest]) -> list[LatencyReply]:
         arrived, due = time.time(), time.monotonic() + self._options.latency_ms / 1000
         digests = [request.digest() for request in requests]
         replies = [self._reply(*pair) for pair in zip(requests, digests, strict=True)]
@@ -137,7 +137,7 @@ class LatencyServer:
         if self._log is not None:
             self._log.close()
 
-    def _reply(self, request: LatencyRequest, digest: bytes) -> Reply:
+    def _reply(self, request: LatencyRequest, digest: bytes) -> LatencyReply:
         if self._options.error_rate:
             times = self._times[digest]
             self._times[digest] += 1
@@ -217,7 +217,7 @@ class _OwnServer:
     def __init__(self, options: _Options, log: str | None) -> None:
         self._server = LatencyServer(options, log)
 
-    async def answer(self, request: LatencyRequest) -> Reply:
+    async def answer(self, request: LatencyRequest) -> LatencyReply:
         return (await self._server.answer([request]))[0]
 
     async def answered(self) -> int:
@@ -255,7 +255,7 @@ class _SharedServer:
         self._name, self._options, self._log = name, options, log
         self._way: asyncio.Task[_ActorConnection] | None = None
 
-    async def answer(self, request: LatencyRequest) -> Reply:
+    async def answer(self, request: LatencyRequest) -> LatencyReply:
         if self._way is None:
             self._way = asyncio.create_task(self._open())
         way = self._way
@@ -310,10 +310,10 @@ class _ActorConnection:
     def __init__(self) -> None:
         self.channel: Channel | None = None
         self.cause = ""
-        self._asked: dict[int, asyncio.Future[Reply]] = {}
+        self._asked: dict[int, asyncio.Future[LatencyReply]] = {}
         self._numbers = 0
 
-    async def ask(self, request: LatencyRequest) -> Reply:
+    async def ask(self, request: LatencyRequest) -> LatencyReply:
         assert self.channel is not None
         self._numbers += 1
         reply = self._asked[self._numbers] = asyncio.get_running_loop().create_future()
@@ -324,7 +324,7 @@ class _ActorConnection:
         if self.channel is not None:
             self.channel.close()
 
-    def receive(self, messages: Sequence[tuple[int, Reply]]) -> None:
+    def receive(self, messages: Sequence[tuple[int, LatencyReply]]) -> None:
         for number, reply in messages:
             asked = self._asked.pop(number)
             if not asked.done():
@@ -351,7 +351,7 @@ def _actor_name(options: _Options, context: BackendContext, log: str | None) -> 
     return f"latency-{context.name}-{digest}"
 
 
-def _line(request: LatencyRequest, digest: bytes, reply: Reply, arrived: float) -> str:
+def _line(request: LatencyRequest, digest: bytes, reply: LatencyReply, arrived: float) -> str:
     """A line of the log, still open: when it was answered comes last."""
     refused = "true" if isinstance(reply, EngineOverloaded) else "false"
     return (

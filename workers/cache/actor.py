@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workers.cache.entries import Damage
-from workers.cache.owner import CallOwner, Client, Message
+from workers.cache.owner import CallOwner, Client, ClientMessage
 from workers.cache.store import CallStore, Places
 from workers.processes.channel import Address, Channel, Server, own_host
 from workers.processes.logs import log_to
@@ -58,7 +58,7 @@ class WorkerConnection:
         self._owner = owner
         self._client = Client(lambda number, answer: channel.send((number, answer)))
 
-    def receive(self, messages: Sequence[Message]) -> None:
+    def receive(self, messages: Sequence[ClientMessage]) -> None:
         self._owner.take(self._client, messages)
 
     def lost(self, cause: str) -> None:

@@ -13,13 +13,13 @@ from agents.core.errors import CrsweepError, StoreError
 from workers.cache.entries import Reply, decode, encode
 from workers.cache.owner import (
     YOURS,
-    Answer,
     CallOwner,
     Claim,
     Client,
+    ClientMessage,
     GiveUp,
     Hello,
-    Message,
+    OwnerAnswer,
     Put,
 )
 from workers.processes.channel import Address, connect
@@ -36,14 +36,14 @@ R = TypeVar("R", bound=Reply)
 class Line(Protocol):
     """An open connection to an owner."""
 
-    def send(self, message: Message) -> None: ...
+    def send(self, message: ClientMessage) -> None: ...
     def close(self) -> None: ...
 
 
 class Listener(Protocol):
     """Receives an owner's answers."""
 
-    def receive(self, messages: Sequence[tuple[int, Answer]]) -> None: ...
+    def receive(self, messages: Sequence[tuple[int, OwnerAnswer]]) -> None: ...
     def lost(self, cause: str) -> None: ...
 
 
@@ -182,7 +182,7 @@ class _Link:
 
     # Called by the line.
 
-    def receive(self, messages: Sequence[tuple[int, Answer]]) -> None:
+    def receive(self, messages: Sequence[tuple[int, OwnerAnswer]]) -> None:
         for number, answer in messages:
             if number not in self._asked:
                 continue  # from a lost line; another one has answered already
@@ -233,11 +233,11 @@ class _Loop:
     def __init__(self, owner: CallOwner, listener: Listener) -> None:
         self._owner, self._listener = owner, listener
         self._client = Client(self._reply)
-        self._out: list[Message] = []
-        self._back: list[tuple[int, Answer]] = []
+        self._out: list[ClientMessage] = []
+        self._back: list[tuple[int, OwnerAnswer]] = []
         self._loop = asyncio.get_running_loop()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: ClientMessage) -> None:
         if not self._out:
             self._loop.call_soon(self._deliver)
         self._out.append(message)
@@ -249,7 +249,7 @@ class _Loop:
         out, self._out = self._out, []
         self._owner.take(self._client, out)
 
-    def _reply(self, number: int, answer: Answer) -> None:
+    def _reply(self, number: int, answer: OwnerAnswer) -> None:
         if not self._back:
             self._loop.call_soon(self._answer)
         self._back.append((number, answer))

@@ -31,7 +31,7 @@ YOURS = "yours"
 """The answer to a claim without an entry: make the call."""
 STORED = "stored"
 
-Answer = bytes | Literal["yours", "stored"] | CrsweepError
+OwnerAnswer = bytes | Literal["yours", "stored"] | CrsweepError
 
 
 class Claim(NamedTuple):
@@ -63,8 +63,8 @@ class Hello(NamedTuple):
     making: tuple[bytes, ...]
 
 
-Message = Claim | Put | GiveUp | Hello
-Reply = Callable[[int, Answer], None]
+ClientMessage = Claim | Put | GiveUp | Hello
+SendAnswer = Callable[[int, OwnerAnswer], None]
 """Sends a client the answer to one of its numbers."""
 
 
@@ -72,7 +72,7 @@ Reply = Callable[[int, Answer], None]
 class Client:
     """A worker's connection. `making` are the calls that it has claimed."""
 
-    reply: Reply
+    reply: SendAnswer
     who: bytes = b""
     making: set[bytes] = field(default_factory=set)
 
@@ -99,7 +99,7 @@ class CallOwner:
         if clients:
             asyncio.get_running_loop().call_later(_COME_BACK_SECONDS, self._wait_no_longer)
 
-    def take(self, client: Client, messages: Sequence[Message]) -> None:
+    def take(self, client: Client, messages: Sequence[ClientMessage]) -> None:
         """Processes messages that a client sent together."""
         claims = []
         for message in messages:

@@ -11,7 +11,7 @@ from agents.core.calls import Completion
 from agents.core.errors import ContextOverflow
 from workers.backends.vllm.client.clients import ReplicaRef
 from workers.backends.vllm.serving.engine import EmbedRequest, Request
-from workers.backends.vllm.serving.transport import Answer, ClientConnection, Clients
+from workers.backends.vllm.serving.transport import ClientConnection, Clients, ReplicaAnswer
 from workers.processes.channel import Receiver
 
 
@@ -117,7 +117,7 @@ class Replica:
             end.lose(cause)
             end.peer.lose(cause)
 
-    async def answer(self, request: Request | EmbedRequest) -> Answer:
+    async def answer(self, request: Request | EmbedRequest) -> ReplicaAnswer:
         assert isinstance(request, Request)
         words = request.messages_json
         self.inside.append(words)

@@ -26,10 +26,10 @@ from agents.core.errors import CallQuarantined, CrsweepError, EngineRefused, Rep
 from workers.backends.vllm.client.routing import Ring, choose
 from workers.backends.vllm.serving.engine import EmbedRequest, Request, Vector
 from workers.backends.vllm.serving.transport import (
-    Answer,
     Answered,
     Begun,
     ClientRequest,
+    ReplicaAnswer,
     ReplicaMessage,
 )
 from workers.core.concurrency import Load
@@ -383,7 +383,7 @@ class _Link:
             self._connection.close()
         self._owner.note_lost(self)
 
-    def _settle(self, number: int, answer: Answer) -> None:
+    def _settle(self, number: int, answer: ReplicaAnswer) -> None:
         call = self.calls.pop(number)
         if call.reply.done():
             return  # its dialogue has ended meanwhile

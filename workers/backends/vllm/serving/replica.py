@@ -28,7 +28,7 @@ from workers.backends.vllm.serving.engine import (
     clean_environment,
 )
 from workers.backends.vllm.serving.output import cause_of, redirect
-from workers.backends.vllm.serving.transport import Answer, Clients
+from workers.backends.vllm.serving.transport import Clients, ReplicaAnswer
 from workers.backends.vllm.serving.watchdog import Counts
 from workers.core.concurrency import Load
 from workers.core.environment import Environment
@@ -156,12 +156,12 @@ class ModelReplica:
     def _fail(self, cause: str) -> None:
         self._state, self._cause = "failed", cause
 
-    async def _answer(self, request: Request | EmbedRequest) -> Answer:
+    async def _answer(self, request: Request | EmbedRequest) -> ReplicaAnswer:
         """The reply to a client's request, or its error."""
         assert self._engine is not None
         try:
             if isinstance(request, EmbedRequest):
-                reply: Answer = await self._engine.embed(request)
+                reply: ReplicaAnswer = await self._engine.embed(request)
             else:
                 done = await self._engine.generate(request)
                 reply = done._replace(fingerprint=self._fingerprint)

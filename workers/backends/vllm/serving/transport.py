@@ -25,14 +25,14 @@ class ClientRequest(NamedTuple):
     solo: bool
 
 
-Answer = Completion | Vector | CrsweepError
+ReplicaAnswer = Completion | Vector | CrsweepError
 
 
 class Answered(NamedTuple):
     """From the replica: the reply to a request, or its error."""
 
     number: int
-    answer: Answer
+    answer: ReplicaAnswer
 
 
 class Begun(NamedTuple):
@@ -53,7 +53,9 @@ ReplicaMessage = Answered | Begun | Dying
 class Clients:
     """All clients of a replica. `answer` serves one request and does not raise."""
 
-    def __init__(self, answer: Callable[[Request | EmbedRequest], Awaitable[Answer]]) -> None:
+    def __init__(
+        self, answer: Callable[[Request | EmbedRequest], Awaitable[ReplicaAnswer]]
+    ) -> None:
         self.answer = answer
         self.solo = asyncio.Semaphore(1)
         self.connected: set[ClientConnection] = set()

@@ -20,7 +20,7 @@ from tests.workers.backends.vllm.connections import reply_to, request
 from workers.backends.vllm.client import clients
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.serving.engine import EmbedRequest, Request
-from workers.backends.vllm.serving.transport import Answer, Clients
+from workers.backends.vllm.serving.transport import Clients, ReplicaAnswer
 from workers.core import retry
 from workers.processes.channel import Address, Channel, Receiver, Server, connect
 
@@ -38,7 +38,7 @@ class Engine:
         self.channels.append(channel)
         return self.clients.accept(channel)
 
-    async def answer(self, request: Request | EmbedRequest) -> Answer:
+    async def answer(self, request: Request | EmbedRequest) -> ReplicaAnswer:
         assert isinstance(request, Request)
         self.inside += 1
         self.most = max(self.most, self.inside)
@@ -123,7 +123,7 @@ def test_a_client_that_reads_nothing_has_no_more_than_its_room_in_the_replica() 
 
         served = 0
 
-        async def answer(request: Request | EmbedRequest) -> Answer:
+        async def answer(request: Request | EmbedRequest) -> ReplicaAnswer:
             nonlocal served
             served += 1
             return Completion("x" * 1_000_000, "stop", 3, 2)
