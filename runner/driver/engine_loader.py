@@ -111,7 +111,7 @@ class EngineLoader:
             for key, allocations in resident.items()
             if not self._fleet.engines[key].failed
         ]
-        changes = replica_changes(nodes, served, most)
+        changes = replica_changes(nodes, served, most, self._run.spread)
         for key, index in changes.end:
             self._drop(key, index)
         for key, node in changes.start:

@@ -66,9 +66,15 @@ class ReplicaChanges(NamedTuple):
 
 
 def replica_changes(
-    nodes: Sequence[ClusterNode], engines: Sequence[Serving], most: float | None = None
+    nodes: Sequence[ClusterNode],
+    engines: Sequence[Serving],
+    most: float | None = None,
+    spread: bool = False,
 ) -> ReplicaChanges:
     """What engines need and nodes have room for, starting with the engine with the fewest replicas.
+
+    A replica goes to the node with least room for it, or with `spread` to the one with the fewest
+    replicas of its engine.
 
     `nodes` are those that engines may use, with the GPUs available to this run. A replica on a
     leaving node ends once another one can be started; one on a lost node ends at once.
@@ -78,6 +84,7 @@ def replica_changes(
     free = {node.node_id: Fraction(node.gpus) for node in nodes if node.node_id in stay}
     held = Fraction(0)
     kept: dict[str, int] = {}
+    on = {engine.key: Counter(engine.at.values()) for engine in engines}
     end: list[tuple[str, int]] = []
     for engine in engines:
         good = [index for index, node in engine.at.items() if node in stay]
@@ -100,7 +107,12 @@ def replica_changes(
                 continue
             rooms = [node for node, has in free.items() if _fits(has, needs)]
             if rooms:
-                found = engine, max(rooms, key=lambda node: (free[node], node))
+                there_are = on[engine.key]
+                if spread:
+                    best = min(rooms, key=lambda node: (there_are[node], -free[node], node))
+                else:
+                    best = min(rooms, key=lambda node: (free[node], node))
+                found = engine, best
                 break
         if found is None:
             break
@@ -108,6 +120,7 @@ def replica_changes(
         free[node] -= exact(engine.gpus)
         held += exact(engine.gpus)
         kept[engine.key] += 1
+        on[engine.key][node] += 1
         start.append((engine.key, node))
     # The last replica of an engine keeps serving on a leaving node until another one is up.
     last = {key for key, count in kept.items() if count == 0}

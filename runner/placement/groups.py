@@ -57,12 +57,12 @@ def needs_of(plan: Plan, cpu: bool) -> EngineNeeds:
 
 
 def placement_of(
-    needs: EngineNeeds, nodes: Sequence[Node]
+    needs: EngineNeeds, nodes: Sequence[Node], spread: bool = False
 ) -> tuple[Placement, list[frozenset[str]]]:
     """The placement, and the works (distinct sets of engines) that it refers to."""
     works = list(dict.fromkeys(used for used in needs.cells if used))
     engines = [Engine(s.key, s.label, s.replicas, s.gpus) for s in needs.specs.values()]
-    return place(engines, nodes, [Work("dialogue", work) for work in works]), works
+    return place(engines, nodes, [Work("dialogue", work) for work in works], spread), works
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class RunPlan:
     loads: int = 0
     gpus: Mapping[str, int] = field(default_factory=dict)
     """GPUs (or CPU slots) of each node."""
+    spread: bool = False
+    """Whether replicas go to as many nodes as there are (`run.placement`)."""
 
 
 def without_engines(plan: Plan) -> RunPlan:
@@ -106,7 +108,8 @@ def run_plan(
     stages = [StagePlan(free, None)] if free else []
     if not needs.specs:
         return RunPlan(needs, stages, {})
-    placement, works = placement_of(needs, nodes)
+    spread = plan.loaded.header.run.placement == "spread"
+    placement, works = placement_of(needs, nodes, spread)
     of_work = {work: index for index, work in enumerate(works)}
     for stage in placement.stages:
         cells = frozenset(
@@ -119,7 +122,7 @@ def run_plan(
         if used and of_work[used] in placement.misfits
     }
     gpus = {node.name: node.gpus for node in nodes}
-    return RunPlan(needs, stages, misfits, placement.loads, gpus)
+    return RunPlan(needs, stages, misfits, placement.loads, gpus, spread)
 
 
 def _without(needs: EngineNeeds, cells: Container[int]) -> EngineNeeds:

@@ -69,12 +69,14 @@ def held(grid: Grid) -> Engines:
 class Cluster:
     """The nodes, and how engines are packed into them.
 
-    Best fit comes first; where it fails, other packings are tried, up to `_MOST_STEPS`. Only beyond
+    Best fit comes first, or with `spread` the node with the fewest replicas of the engine; where it fails, other packings are tried, up to `_MOST_STEPS`. Only beyond
     those can a set of engines be called a misfit that is none.
     """
 
-    def __init__(self, engines: Sequence[Engine], nodes: Sequence[Node]) -> None:
-        self._engines, self._nodes = engines, nodes
+    def __init__(
+        self, engines: Sequence[Engine], nodes: Sequence[Node], spread: bool = False
+    ) -> None:
+        self._engines, self._nodes, self._spread = engines, nodes, spread
         shares = [exact(engine.gpus) for engine in engines]
         self._gpu = math.lcm(*(share.denominator for share in shares))
         """Units of one GPU: sizes are whole numbers of them."""
@@ -99,8 +101,8 @@ class Cluster:
     def add(self, grid: Grid, engines: Engines) -> Grid | None:
         """`grid` with `engines` packed around what it holds; None where there is no room.
 
-        Replicas in falling size, each into the fullest node or GPU that has room for it; then,
-        depth first, into the others.
+        Replicas in falling size, each into the first of its spots; then, depth first, into the
+        others.
         """
         order = sorted(engines, key=lambda e: (-self._size[e], e))
         replicas = [e for e in order for _ in range(self._engines[e].replicas)]
@@ -130,16 +132,17 @@ class Cluster:
         return pack(0, grid)
 
     def _spots(self, grid: Grid, e: int) -> list[Grid]:
-        """The grids with one more replica of `e`, best fit first, equal ones once."""
-        found: list[tuple[int, int, Grid]] = []
+        """The grids with one more replica of `e`, best fit or emptiest first, equal ones once."""
+        found: list[tuple[tuple[int, ...], Grid]] = []
         for n, node in enumerate(grid):
             if node in grid[:n]:
                 continue
             free = sum(not gpu for gpu in node)
+            first = (sum(gpu.count(e) for gpu in node), -self._room([node])) if self._spread else ()
             if size := self._size[e] // self._gpu:
                 if free >= size:
                     rest = [gpu for gpu in node if gpu] + [()] * (free - size) + [(e,)] * size
-                    found.append((free, n, self._with(grid, n, rest)))
+                    found.append(((*first, free, n), self._with(grid, n, rest)))
                 continue
             for gpu in dict.fromkeys(node):
                 room = self._gpu - self._used(gpu)
@@ -147,8 +150,9 @@ class Cluster:
                     rest = list(node)
                     rest[rest.index(gpu)] = tuple(sorted((*gpu, e)))
                     # A GPU that is free costs what whole engines may need: it comes last.
-                    found.append((room if gpu else self._gpu + free, n, self._with(grid, n, rest)))
-        return [after for *_, after in sorted(found, key=lambda spot: spot[:2])]
+                    fit = room if gpu else self._gpu + free
+                    found.append(((*first, fit, n), self._with(grid, n, rest)))
+        return [after for _, after in sorted(found, key=lambda spot: spot[0])]
 
     @staticmethod
     def _with(grid: Grid, n: int, node: Iterable[GPU]) -> Grid:
@@ -157,7 +161,7 @@ class Cluster:
     def _used(self, gpu: GPU) -> int:
         return sum(min(self._size[e], self._gpu) for e in gpu)
 
-    def _room(self, grid: Grid) -> int:
+    def _room(self, grid: Iterable[Sequence[GPU]]) -> int:
         return sum(self._gpu - self._used(gpu) for node in grid for gpu in node)
 
     def _shape(self, grid: Grid) -> tuple[Any, ...]:

@@ -57,13 +57,17 @@ class Placement:
     loads: int
 
 
-def place(engines: Sequence[Engine], nodes: Sequence[Node], works: Sequence[Work]) -> Placement:
+def place(
+    engines: Sequence[Engine], nodes: Sequence[Node], works: Sequence[Work], spread: bool = False
+) -> Placement:
     """Plans the stages that serve every work that fits, with few loads.
+
+    Replicas fill node after node, or with `spread` go to as many nodes as there are.
 
     Raises ValueError for an engine or a work that is impossible whatever the cluster.
     """
     _check(engines, nodes, works)
-    cluster = Cluster(engines, nodes)
+    cluster = Cluster(engines, nodes, spread)
     position = {engine.key: i for i, engine in enumerate(engines)}
     sets = [frozenset(position[key] for key in work.engines) for work in works]
     misfits = {

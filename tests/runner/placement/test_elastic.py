@@ -64,8 +64,15 @@ def serving(key="e", wanted=None, gpus=1.0, **at):
 
 
 def test_replicas_fill_what_is_there_and_follow_nodes_that_join():
-    assert replica_changes(nodes(2, 1), [serving(r0="n0")]).start == [("e", "n1"), ("e", "n0")]
+    assert replica_changes(nodes(2, 1), [serving(r0="n0")]).start == [("e", "n0"), ("e", "n1")]
     assert replica_changes(nodes(2), [serving(r0="n0", r1="n0")]) == ([], [])
+
+
+def test_a_replica_goes_to_the_fullest_node_or_to_one_without_its_engine():
+    two = [serving(wanted=2, r0="n0")]
+    assert replica_changes(nodes(2, 4), two).start == [("e", "n0")]
+    assert replica_changes(nodes(2, 4), two, spread=True).start == [("e", "n1")]
+    assert replica_changes(nodes(2, 1, 3), two, spread=True).start == [("e", "n2")]
 
 
 def test_those_with_a_number_come_first_and_what_is_left_is_shared():
@@ -130,8 +137,11 @@ def test_a_cap_is_kept_and_what_others_hold_is_not_taken():
         max_size=3,
     ),
     st.sampled_from([None, 1.0, 4.0]),
+    st.booleans(),
 )  # fmt: skip
-def test_in_any_cluster_no_node_gets_more_than_it_has_and_it_settles(given_nodes, engines, most):
+def test_in_any_cluster_no_node_gets_more_than_it_has_and_it_settles(
+    given_nodes, engines, most, spread
+):
     found = [
         ClusterNode(f"n{i}", gpus, 8, "", leaving) for i, (gpus, leaving) in enumerate(given_nodes)
     ]
@@ -144,7 +154,7 @@ def test_in_any_cluster_no_node_gets_more_than_it_has_and_it_settles(given_nodes
     for engine in asked:
         for node in engine.at.values():
             had[node] += engine.gpus
-    changes = replica_changes(found, asked, most)
+    changes = replica_changes(found, asked, most, spread)
     added = Counter[str]()
     after = []
     for engine in asked:
@@ -155,4 +165,4 @@ def test_in_any_cluster_no_node_gets_more_than_it_has_and_it_settles(given_nodes
         after.append(replace(engine, at=at))
     for node, gpus in added.items():
         assert had[node] + gpus <= max(begun[node], had[node])
-    assert replica_changes(found, after, most).start == []
+    assert replica_changes(found, after, most, spread).start == []

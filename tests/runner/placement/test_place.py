@@ -173,25 +173,43 @@ def problems(draw, most_engines, most_works, most_nodes, most_gpus):
 
 
 @settings(max_examples=60)
-@given(problems(most_engines=10, most_works=14, most_nodes=8, most_gpus=8))
-def test_placements_are_valid_on_clusters_of_1_to_64_gpus(problem):
+@given(problems(most_engines=10, most_works=14, most_nodes=8, most_gpus=8), st.booleans())
+def test_placements_are_valid_on_clusters_of_1_to_64_gpus(problem, spread):
     given_engines, nodes, given_works = problem
-    plan = place(*problem)
+    plan = place(*problem, spread)
     verify(given_engines, nodes, given_works, plan)
-    assert plan == place(*problem)
+    assert plan == place(*problem, spread)
 
 
 @settings(max_examples=60)
-@given(problems(most_engines=5, most_works=6, most_nodes=3, most_gpus=4))
-def test_a_misfit_is_impossible_alone_and_nothing_else_is_one(problem):
+@given(problems(most_engines=5, most_works=6, most_nodes=3, most_gpus=4), st.booleans())
+def test_a_misfit_is_impossible_alone_and_nothing_else_is_one(problem, spread):
     given_engines, nodes, given_works = problem
-    plan = place(*problem)
+    plan = place(*problem, spread)
     for i, work in enumerate(given_works):
         alone = holds(
             [node.gpus for node in nodes],
             demands(e for e in given_engines if e.key in work.engines),
         )
         assert (i in plan.misfits) is not alone
+
+
+def test_replicas_fill_node_after_node_or_spread_over_all():
+    given_engines = engines(2, gpus=[1, 0.5], replicas=[3, 2])
+    nodes = [Node("n", 4), Node("m", 4), Node("k", 4)]
+
+    def where(spread):
+        (stage,) = place(given_engines, nodes, works([(0, 1)]), spread).stages
+        return Counter((one.engine, one.node) for one in stage.allocations)
+
+    assert where(False) == {("e0", "n"): 3, ("e1", "n"): 2}
+    assert where(True) == {
+        ("e0", "n"): 1, ("e0", "m"): 1, ("e0", "k"): 1, ("e1", "n"): 1, ("e1", "m"): 1
+    }  # fmt: skip
+    # Where one model needs a whole node, the others leave it one.
+    large = engines(2, gpus=[4, 1], replicas=[1, 3])
+    plan = place(large, nodes, works([(0, 1)]), spread=True)
+    assert not plan.misfits and plan.loads == 2
 
 
 # --- Few loads ------------------------------------------------------------------------------------
