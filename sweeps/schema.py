@@ -194,9 +194,9 @@ class Run(_Part):
     """The maximum number of GPUs that engines of this sweep hold at once, so that sweeps can share
     a cluster."""
     placement: Literal["pack", "spread"] = "pack"
-    """Where replicas of models go. `pack`: to as few nodes as possible, which leaves whole nodes for
-    large models. `spread`: to as many as possible, so that a lost node costs each model little.
-    Under a limit of `gpus` the nodes with most GPUs are used, with either."""
+    """Where replicas of models go. `pack`: to as few nodes as possible, which leaves whole nodes
+    for large models. `spread`: to as many as possible, so that a lost node costs each model little.
+    Under a limit of `gpus`, both use the nodes with most GPUs."""
     mixed_gpus: bool = False
     """Whether engines may use GPUs of several types, and several versions of vLLM."""
     concurrency: Annotated[
