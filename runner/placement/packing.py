@@ -69,8 +69,9 @@ def held(grid: Grid) -> Engines:
 class Cluster:
     """The nodes, and how engines are packed into them.
 
-    Best fit comes first, or with `spread` the node with the fewest replicas of the engine; where it fails, other packings are tried, up to `_MOST_STEPS`. Only beyond
-    those can a set of engines be called a misfit that is none.
+    Best fit comes first, or with `spread` the node with the fewest replicas of the engine. Where
+    that fails, other packings are tried, up to `_MOST_STEPS`. Only beyond those can a set of
+    engines be called a misfit that is none.
     """
 
     def __init__(
