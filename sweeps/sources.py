@@ -18,7 +18,7 @@ from sweeps import identity
 from sweeps.artifacts import Need
 from sweeps.missing import refused_data
 from sweeps.origins import Origins, check
-from sweeps.schema import CellConfig, PluginRef
+from sweeps.schema import Cases, CellConfig, PluginRef
 from sweeps.speakers import require
 
 if TYPE_CHECKING:  # OmegaConf, which workers need not import
@@ -126,6 +126,7 @@ class Sources:
         except DataError as error:
             raise refused_data(error, self._loaded, origins, point) from None
         if profiles is not None and written is None:
+            _refuse_too_many(cases, len(ids), origins)
             pending = identity.digest([fingerprint, cases.model_dump(), profiles.identity])
             return Source(pending, config.domain, domain, cases.split, [], is_pending=True)
         return replace(self._drawn_from(domain, ids, order, config, origins), written=written)
@@ -195,18 +196,34 @@ class Sources:
             groups = domain.groups(cases.split, ids[position])
             for kind in cases.by:
                 members[groups[kind]].append(position)
+        wanted = cases.sample
+        if wanted is not None and wanted > min(map(len, members.values())):
+            sizes = ", ".join(f"{group} {len(own)}" for group, own in members.items())
+            raise origins.refuse(
+                ("cases", "sample"),
+                f"expected at most {min(map(len, members.values()))}, the size of the smallest "
+                f"group of users ({sizes}), found {wanted}",
+            )
         drawn: dict[int, tuple[str, ...]] = {}
         for group, positions in members.items():
-            wanted = len(positions) if cases.sample is None else cases.sample
-            if wanted > len(positions):
-                raise origins.refuse(
-                    ("cases", "sample"),
-                    f"expected at most {len(positions)}, the {group} users of the domain, found "
-                    f"{wanted}",
-                )
             for position in positions[:wanted]:
                 drawn[position] = (*drawn.get(position, ()), group)
         return drawn
+
+
+def _refuse_too_many(cases: Cases, users: int, origins: Origins) -> None:
+    """Refuses a sample of each group for which there are too few users, whatever their groups are:
+    before a model has written their profiles."""
+    if cases.sample is None:
+        return
+    for kind in cases.by:
+        groups = GROUPS[kind]
+        if cases.sample * len(groups) > users:
+            raise origins.refuse(
+                ("cases", "sample"),
+                f"expected at most {users // len(groups)}, because the split {cases.split} has "
+                f"{users:,} users, in {len(groups)} groups by {kind}, found {cases.sample}",
+            )
 
 
 def _order(ids: Sequence[str], sample_seed: int) -> list[int]:

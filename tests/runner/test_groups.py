@@ -96,10 +96,13 @@ def test_each_group_is_a_prefix_of_one_order_and_too_few_users_are_refused(tmp_p
     assert len({s.source_id for s in (small, large, every, whole)}) == 4
     assert small.groups(0)[0] in GROUPS[3:]
     assert len(whole.groups(0)) == 2
-    with pytest.raises(
-        UsageError, match="expected at most 20, the Active users of the domain, found 21"
-    ):
-        plan_of(sweep_of(tmp_path, cases={"sample": 21, "by": ["openness"]}))
+    wrong = sweep_of(tmp_path, cases={"sample": 21, "by": ["openness", "style"]})
+    with pytest.raises(UsageError) as caught:
+        plan_of(wrong)
+    assert str(caught.value).endswith(
+        "cases.sample: expected at most 18, the size of the smallest group of users (Active 20, "
+        "Neutral 20, Passive 20, Rational 21, Dependent 21, Intuitive 18), found 21"
+    )
 
 
 def test_bad_groups_are_refused_with_what_is_known(tmp_path):

@@ -33,6 +33,7 @@ NAMES = (
     "fig9_profiles",
 )
 BY = {"fig7_actions": ["openness"], "fig8_strategies": ["style"]}
+FEW = "cases.sample=2"
 LAPTOP, TINY = str(FOLDER / "laptop.yaml"), str(FOLDER / "tiny.yaml")
 sweep = pytest.mark.parametrize("name", NAMES)
 
@@ -57,12 +58,12 @@ def planned(name: str, *overrides: str) -> Plan:
     written = {one["user"]: one for one in profiles_of(users)}
     profiles = WrittenProfiles("0" * 32, {"profiles": written, "left_out": {}, "leaks": 0})
     path = FOLDER / f"{name}.yaml"
-    return plan_of(path, *overrides, "cases.sample=2", find_profiles=lambda key: profiles)
+    return plan_of(path, *overrides, FEW, find_profiles=lambda key: profiles)
 
 
 @sweep
 def test_profiles_are_written_first(data, name):
-    plan = plan_of(FOLDER / f"{name}.yaml")
+    plan = plan_of(FOLDER / f"{name}.yaml", FEW)
     assert plan.episodes == 0
     assert len(plan.pending) == len(plan.sources)
     for cell in plan.cells:
@@ -120,7 +121,7 @@ def test_each_seed_of_figure_5_meets_the_users_in_an_order_of_its_own(data):
 @pytest.mark.parametrize("overrides", [[], [LAPTOP], [str(FOLDER / "only_clothing.yaml")]])
 def test_figure_5_keeps_its_training_users_under_every_override(data, overrides):
     for name, share in (("fig5_memory", 0.2), ("table3", 0.1)):
-        plan = plan_of(FOLDER / f"{name}.yaml", *overrides)
+        plan = plan_of(FOLDER / f"{name}.yaml", *overrides, FEW)
         shares = {source.domain.options.train_users for source in plan.sources}
         assert shares == {share}, name
 

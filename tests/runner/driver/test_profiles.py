@@ -9,7 +9,9 @@ import json
 import pandas as pd
 import pytest
 
+from agents.core.errors import UsageError
 from simulators.core.profiles import GROUPS
+from tests.conftest import ROOT
 from tests.fixtures_amazon_2023 import (
     price_of,
     product,
@@ -138,3 +140,35 @@ def test_profiles_that_cannot_be_written_leave_the_run_incomplete(tmp_path, crsw
     assert "cannot be prepared: ReplyInvalid: no profile could be written" in done.stdout
     assert "1 of 1 artifact left" in done.stdout or "incomplete" in done.stdout
     assert not list((tmp_path / "store").glob("*/data.json"))
+
+
+def test_the_papers_sweep_leads_from_60_users_to_its_table_in_one_command(
+    tmp_path, crsweep, monkeypatch
+):
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    write_amazon_2023(tmp_path / "amazon-2023", REVIEWS)
+    folder, out = ROOT / "sweeps" / "csi", tmp_path / "out"
+    given = [folder / "table3.yaml", folder / "laptop.yaml", f"out={out}", "run.executor=local"]
+    said = crsweep("run", *given, f"artifacts.path={tmp_path / 'store'}").stdout
+    assert "profiles of csuser by writer on amazon_2023, seed 0: ready after" in said
+    assert "(0 failed)" in said
+    found = table(crsweep, out, "--by", "openness", "--by", "style")
+    assert len(found) == 5
+    for row in found:
+        for groups in GROUPS.values():
+            for group in groups:
+                assert row[f"sr@10[{group}]_n"] == str(5 * 2)
+        assert float(row["sr@10[overall_macro]"]) > 0
+        assert 0 <= float(row["swr[overall_macro]"]) <= 1
+
+
+def test_a_sample_that_no_groups_can_fill_is_refused_before_profiles_are_written(tmp_path):
+    path = sweep(tmp_path / "a", cases={"sample": 21, "by": ["style"]})
+    with pytest.raises(UsageError) as caught:
+        plan_of(path)
+    assert str(caught.value).endswith(
+        "cases.sample: expected at most 19, because the split test has 57 users, in 3 groups by "
+        "style, found 21"
+    )
+    assert plan_of(path, "cases.sample=19").pending
+    assert plan_of(path, "cases.sample=null").pending
