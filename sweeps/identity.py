@@ -17,11 +17,12 @@ import numpy as np
 from agents.core.errors import UsageError
 from agents.core.seeds import Seeds
 
-RECIPE = 2
+RECIPE = 3
 """Version of this recipe, part of every id. It is raised when old ids no longer mean the same.
 
 2: replies are written in the declared order of their fields; titles and leaks are recognised by
 other rules.
+3: the reply form that every prompt contains is worded differently.
 """
 
 

@@ -14,9 +14,12 @@ from sweeps.origins import Origins
 from sweeps.schema import JudgeRef
 from sweeps.speakers import speaker
 
-RECIPE = 1
+RECIPE = 2
 """Version of the ids of judgements, part of each. It is raised when old ids no longer mean the
-same."""
+same.
+
+2: the reply form that every prompt contains is worded differently.
+"""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ _SHARES = 20  # lines of the distribution that the question's prompt shows
 
 class _Preference(ReplyModel):
     stance: Literal["wants", "avoids"]
-    aspect: Annotated[str, text(40, "Name the property that it is about.")]
+    aspect: Annotated[str, text(40, "Name the property that the preference is about.")]
     wish: Annotated[str, text(80, "Say in a few words what the user wants or avoids.")]
 
 
@@ -65,7 +65,7 @@ class _Preferences(ReplyModel):
         list[_Preference],
         Field(
             max_length=10,
-            description="Put the most important first; [] if nothing is known.",
+            description="List the preferences, most important first; [] if nothing is known.",
         ),
     ]
 
@@ -134,7 +134,7 @@ class _Action:
 class AFIRS(Agent):
     """Acts, then decides, in a loop between the model and the recommender."""
 
-    version = 4
+    version = 5
     Options = _Options
     options: _Options
     roles = ("agent", "agent.tree")

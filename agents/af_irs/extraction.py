@@ -36,7 +36,7 @@ class _Selection(ReplyModel):
         list[Annotated[int, Field(ge=1, le=999)]],
         Field(
             max_length=_MOST,
-            description="Give the numbers, the most relevant first; [] for none.",
+            description="Give the numbers, most relevant first; [] for none.",
         ),
     ]
 

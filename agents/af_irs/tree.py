@@ -174,7 +174,7 @@ class PreferenceTree(CallsRecipe):
 
     part = "tree"
     steps = (CATEGORISE, SUBCATEGORISE)
-    version = 3
+    version = 4
 
     def identity(self) -> Mapping[str, Any]:
         return {

@@ -32,7 +32,7 @@ __all__ = ["ChatRec"]
 class _Picks(ReplyModel):
     titles: Annotated[
         list[Title],
-        Field(min_length=1, max_length=100, description="Name titles, the best first."),
+        Field(min_length=1, max_length=100, description="List the titles, best first."),
     ]
 
 
@@ -47,7 +47,7 @@ class _Options(CandidateOptions):
 class ChatRec(PicksFromCandidates):
     """A model picks from what a recommender proposes, in every turn."""
 
-    version = 2
+    version = 3
     Options = _Options
     steps = (_PICK, RESPOND)
 

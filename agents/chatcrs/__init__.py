@@ -47,7 +47,7 @@ _PICKED = 6  # relations that one reply picks
 class _Entities(ReplyModel):
     entities: Annotated[
         list[Annotated[str, text(100)]],
-        Field(max_length=6, description="Name entities, the most important first; [] for none."),
+        Field(max_length=6, description="List entities, most important first; [] for none."),
     ]
 
 
@@ -76,7 +76,7 @@ class _Options(DecisionFirstOptions):
 class ChatCRS(DecisionFirst):
     """Retrieves knowledge, plans a goal, and writes by both."""
 
-    version = 3
+    version = 4
     Options = _Options
     roles = ("agent", "agent.knowledge", "agent.goal")
     steps = (_ENTITIES, _RELATIONS, _GOAL, RECOMMEND, ASK, RESPOND)

@@ -37,7 +37,7 @@ class ChatCRSSales(Agent):
     """Offers an item in the budget and one above it, in every turn."""
 
     Options = _Options
-    version = 2
+    version = 3
     options: _Options
     roles = ("agent", "agent.retriever")
     steps = (READ_BUDGET, SELL)

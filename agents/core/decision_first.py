@@ -26,7 +26,7 @@ _ITEM = 300  # characters of a response for each item: its title, and why it sui
 class Recommendation(ReplyModel):
     titles: Annotated[
         list[Title],
-        Field(min_length=1, max_length=_USUAL, description="Name titles, the best first."),
+        Field(min_length=1, max_length=_USUAL, description="List the titles, best first."),
     ]
 
 

@@ -59,8 +59,8 @@ class GroundedTitles(NamedTuple):
         """What was named and cannot be recommended, with the reasons, for prompts."""
         return (
             *(f"{title}: not found" for title in self.ungrounded),
-            *(f"{item.title}: the user had it before" for item in self.from_history),
-            *(f"{item.title}: shown before in this conversation" for item in self.shown_before),
+            *(f"{item.title}: already in the user's history" for item in self.from_history),
+            *(f"{item.title}: already shown in this conversation" for item in self.shown_before),
         )
 
     def extra(self) -> dict[str, Any]:

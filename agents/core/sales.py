@@ -37,8 +37,8 @@ PriceRange = Annotated[
     list[Annotated[float, Field(ge=0, le=HIGHEST_PRICE)]],
     Field(
         max_length=2,
-        description="Give the lowest and the highest price that the user expects to pay, 0 for an "
-        "unknown lowest one; [] if the user has said nothing about prices.",
+        description="Give the lowest and the highest price that the user expects to pay. Use 0 if "
+        "the lowest is unknown, and [] if the user has said nothing about prices.",
     ),
 ]
 
@@ -47,7 +47,7 @@ class Persuasion(ReplyModel):
     strategy: Annotated[
         Strategy, BeforeValidator(strategy_of), Field(description="Choose the strategy.")
     ]
-    sentence: Annotated[str, text(800, "Write your message to the user by this strategy.")]
+    sentence: Annotated[str, text(800, "Write your message to the user, using this strategy.")]
 
 
 SELL = Step("sell", "verbalise", Persuasion)

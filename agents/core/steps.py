@@ -181,7 +181,9 @@ def _kind(part: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
         return f"a list of{most} {_plural(_resolved(part['items'], defs))}"
     if kind == "string":
         return (
-            f"a text of at most {part['maxLength']} characters" if "maxLength" in part else "a text"
+            f"a string of at most {part['maxLength']} characters"
+            if "maxLength" in part
+            else "a string"
         )
     if kind in ("integer", "number"):
         return ("a whole number" if kind == "integer" else "a number") + _range(part)
@@ -194,7 +196,7 @@ def _plural(part: Mapping[str, Any]) -> str:
         return f"whole numbers{_range(part)}"
     if kind == "number":
         return f"numbers{_range(part)}"
-    return {"string": "texts", "object": "objects, each with the fields below"}.get(kind, "values")
+    return {"string": "strings", "object": "objects, each with the fields below"}.get(kind, "values")
 
 
 def _range(part: Mapping[str, Any]) -> str:

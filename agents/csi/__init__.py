@@ -124,7 +124,7 @@ class _State:
 class CSI(Agent):
     """Profiles the user, and asks, suggests or persuades accordingly."""
 
-    version = 3
+    version = 4
     Options = _Options
     options: _Options
     roles = ("agent", "agent.retriever")

@@ -37,7 +37,7 @@ _CategoryPath = Annotated[
     list[Annotated[str, text(100)]],
     Field(
         max_length=10,
-        description="Give the category path that the user has confirmed so far, widest first; [] "
+        description="Give the category path that the user has confirmed so far, broadest first; [] "
         "if none is known.",
     ),
 ]
@@ -111,7 +111,7 @@ class _Message(ReplyModel):
 
 
 class _Sentence(ReplyModel):
-    sentence: Annotated[str, text(800, "Write your message to the user by this strategy.")]
+    sentence: Annotated[str, text(800, "Write your message to the user, using this strategy.")]
 
 
 PLAN = Step("plan", "decide", ThoughtsFirst)

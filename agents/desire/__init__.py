@@ -135,7 +135,7 @@ class DESIRE(Agent):
 
     Options = _Options
     options: _Options
-    version = 3
+    version = 4
     steps = STEPS
 
     def __init__(self, options: _Options, context: AgentContext) -> None:

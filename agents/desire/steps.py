@@ -43,19 +43,19 @@ class Desire(ReplyModel):
         str, text(300, "Say what the recommendations that were not accepted reveal.")
     ]
     desire: Annotated[
-        str, text(400, "Weigh all signals and infer what the user desires, said or not.")
+        str, text(400, "Weigh all signals and infer what the user desires, stated or not.")
     ]
     search: Annotated[
         list[Annotated[str, text(60)]],
         Field(
             max_length=_SEARCHED,
-            description="Name attribute values, the most important first; [] for none.",
+            description="List attribute values, most important first; [] for none.",
         ),
     ]
 
 
 class _Evaluation(ReplyModel):
-    reason: Annotated[str, text(200, "Say in a few words what speaks for your decision.")]
+    reason: Annotated[str, text(200, "Give the reason for your decision in a few words.")]
     decision: Annotated[
         Literal["recommend", "explore"], Field(description="Choose what to do next.")
     ]
@@ -75,7 +75,7 @@ class _Selection(ReplyModel):
         list[Title],
         Field(
             max_length=10,
-            description="Name titles, the best first; [] if the facts support none.",
+            description="List the titles, best first; [] if the facts support none.",
         ),
     ]
 
@@ -85,11 +85,11 @@ class _Persuasion(ReplyModel):
         list[Annotated[int, Field(ge=1, le=MOST_FACTS)]],
         Field(
             max_length=PICKED_FACTS,
-            description="Give the numbers of the facts to use, the strongest first.",
+            description="Give the numbers of the facts to use, strongest first.",
         ),
     ]
     strategy: Annotated[PersuasiveStrategy, Field(description="Choose the strategy.")]
-    guidance: Annotated[str, text(300, "Say how the message should argue with these facts.")]
+    guidance: Annotated[str, text(300, "Say how the message should use these facts.")]
 
 
 REASON = Step("reason", "extract", Desire)

@@ -64,7 +64,7 @@ class InterCRS(DecisionFirst):
     """The model speaks; the items come from a recommender that takes what it names."""
 
     Options = _Options
-    version = 2
+    version = 3
     steps = (_DECIDE, RECOMMEND, ASK, RESPOND)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:

@@ -56,7 +56,7 @@ __all__ = ["InteRecAgent"]
 
 _LOOKED_UP = 5  # items whose details an information query shows
 _CRITIC_SEES = 10  # candidates
-_INSTEAD = "recommend now. Use the tools for what is known about the user."
+_INSTEAD = "recommend now. Use the tools with what you know about the user."
 
 Sql = Annotated[str, text(600)]
 
@@ -65,7 +65,7 @@ class _Trait(ReplyModel):
     what: Annotated[str, text(80, "Name a property or a title.")]
     stance: Annotated[
         Literal["expects", "likes", "dislikes"],
-        Field(description='Choose one; "expects" is for what is wanted now.'),
+        Field(description='Choose one; "expects" means that the user wants it now.'),
     ]
 
 
@@ -74,7 +74,7 @@ class _Profile(ReplyModel):
         list[_Trait],
         Field(
             max_length=12,
-            description="Write one for each thing known about the user; [] for none.",
+            description="Write one entry for each thing known about the user; [] for none.",
         ),
     ]
 
@@ -93,11 +93,11 @@ class _Plan(ReplyModel):
     ]
     similar: Annotated[
         list[Title],
-        Field(max_length=3, description="Name titles that items should be similar to; mostly []."),
+        Field(max_length=3, description="List titles that items should be similar to; usually []."),
     ]
     rank_by: Annotated[
         Literal["preference", "similarity"],
-        Field(description="Choose the user's history or similarity to those titles."),
+        Field(description="Choose how to rank: by the user's history or by similarity to those titles."),
     ]
 
 
@@ -140,7 +140,7 @@ class _Result:
 class InteRecAgent(PicksFromCandidates):
     """Plans its tools, runs them on a candidate bus, has a critic check the result, and picks."""
 
-    version = 4
+    version = 5
     Options = _Options
     roles = ("agent", "agent.critic")
     steps = (_PROFILE, _PLAN, _CRITICISE, RECOMMEND, ASK, RESPOND)
@@ -243,7 +243,7 @@ class InteRecAgent(PicksFromCandidates):
             notes.append(f"The {len(bus)} candidates most similar to {titles} remain.")
         notes += [f"No item is called {title[:80]}." for title in named.ungrounded]
         ranked = bus.best(order, self.most)
-        notes.append(f"The recommender returns the best {len(ranked)}.")
+        notes.append(f"The recommender returned the best {len(ranked)}.")
         result = _Result(ranked, looked_up, tuple(queries), tuple(notes))
         self._results[number] = result
         return result

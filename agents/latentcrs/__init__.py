@@ -62,7 +62,7 @@ class _Requirements(ReplyModel):
     requirements: Annotated[
         list[Annotated[str, text(80)]],
         Field(
-            max_length=8, description="Name the value of one property each; [] if none is strict."
+            max_length=8, description="List the required values, one property each; [] for none."
         ),
     ]
 
@@ -70,7 +70,7 @@ class _Requirements(ReplyModel):
 class _Order(ReplyModel):
     titles: Annotated[
         list[Title],
-        Field(min_length=1, max_length=100, description="Name titles, the best first."),
+        Field(min_length=1, max_length=100, description="List the titles, best first."),
     ]
 
 
@@ -179,7 +179,7 @@ class _Ranked:
 class LatentCRS(Agent):
     """Recommends in every turn what history and words make likely."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     Options = _Options
     options: _Options
     roles = ("agent", f"agent.{SPEAKER}", f"agent.{ENCODER}")

@@ -143,6 +143,7 @@ class Utterances(CallsRecipe):
 
     part = SPEAKER
     steps = (WORDS,)
+    version = 2
 
     @property
     def label(self) -> str:

@@ -50,7 +50,7 @@ class _Options(CandidateOptions):
 class LLMCRS(PicksFromCandidates):
     """Detects the sub-task, and lets the recommender propose before the model picks."""
 
-    version = 4
+    version = 5
     Options = _Options
     steps = (_DETECT, RECOMMEND, ASK, RESPOND)
 

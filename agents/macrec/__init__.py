@@ -121,7 +121,7 @@ class _Note(NamedTuple):
 class MACRec(PicksFromCandidates):
     """A manager who delegates to specialists, decides, and has its answer judged."""
 
-    version = 5
+    version = 6
     Options = _Options
     roles = (
         "agent",
@@ -249,7 +249,7 @@ class MACRec(PicksFromCandidates):
         if self._queries[-1].outcome == "selected":
             self._pool = searched
         first = "; ".join(item.title for item in (await self.hand_over(dialogue))[:_SEEN])
-        return f"{reply.sql} - {self._queries[-1].text} The first by the user's history: {first}"
+        return f"{reply.sql} - {self._queries[-1].text} Top candidates by the user's history: {first}"
 
     async def _reflect(
         self, answer: tuple[Item, ...], misses: Sequence[str], dialogue: Dialogue, ask: Ask

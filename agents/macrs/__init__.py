@@ -66,7 +66,7 @@ class _Reflection(ReplyModel):
     asking: Annotated[str, text(200, "Give the asking agent a suggestion.")]
     recommending: Annotated[str, text(200, "Give the recommending agent a suggestion.")]
     chatting: Annotated[str, text(200, "Give the chit-chatting agent a suggestion.")]
-    planning: Annotated[str, text(200, "Give the planner corrective experience.")]
+    planning: Annotated[str, text(200, "Say what the planner should do differently.")]
 
 
 class _Chat(ReplyModel):
@@ -105,7 +105,7 @@ class MACRS(Agent):
 
     Options = _Options
     options: _Options
-    version = 3
+    version = 4
     roles = ("agent", "agent.responder", "agent.planner", "agent.reflector", "agent.retriever")
     steps = (_INFORM, _REFLECT, ASK, RECOMMEND, _CHAT, _PLAN, RESPOND, READ_BUDGET, SELL)
 

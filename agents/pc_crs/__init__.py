@@ -58,8 +58,7 @@ class _Critique(ReplyModel):
         list[Annotated[str, text(200)]],
         Field(
             max_length=5,
-            description="List the claims of the message that have no support in the facts; [] for "
-            "none.",
+            description="List the claims in the message that the facts do not support; [] for none.",
         ),
     ]
 
@@ -83,6 +82,7 @@ class _Options(AgentOptions):
 class PCCRS(Agent):
     """Recommends, persuades by a strategy, and checks its own claims."""
 
+    version = 2
     Options = _Options
     options: _Options
     roles = ("agent", "agent.critic", "agent.retriever")

@@ -67,7 +67,7 @@ class _Personality(ReplyModel):
         list[_Trait],
         Field(
             max_length=16,
-            description="Put the most important first.",
+            description="List likes and dislikes, most important first.",
         ),
     ]
 
@@ -117,7 +117,7 @@ class _Act:
 class RAH(DecisionFirst):
     """Learns a personality, acts by it, criticises the act and reflects."""
 
-    version = 4
+    version = 5
     Options = _Options
     steps = (_PERCEIVE, _LEARN, _DECIDE, RECOMMEND, _CRITICISE, _REFLECT, ASK, RESPOND)
 

@@ -31,7 +31,7 @@ class _Thought(ReplyModel):
     thought: Annotated[str, text(600, "Say what the user wants, what is unclear and what follows.")]
     action: Annotated[
         Literal["recommend", "think", "ask"],
-        Field(description='Choose your next action; "think" is one more thought first.'),
+        Field(description='Choose your next action; "think" adds one more thought first.'),
     ]
 
 
@@ -51,7 +51,7 @@ class _Options(DecisionFirstOptions):
 class ReAct(DecisionFirst):
     """Thinks aloud before it decides."""
 
-    version = 3
+    version = 4
     Options = _Options
     steps = (_THINK, _CONCLUDE, RECOMMEND, ASK, RESPOND)
 

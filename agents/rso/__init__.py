@@ -64,7 +64,7 @@ class _Preferences(ReplyModel):
         list[Annotated[str, text(200)]],
         Field(
             max_length=8,
-            description="List each preference in a few words, dislikes too; [] if nothing is "
+            description="List each preference in a few words, including dislikes; [] if nothing is "
             "known yet.",
         ),
     ]
@@ -126,6 +126,7 @@ class _Found(NamedTuple):
 class RSO(Agent):
     """Plans a strategy, reasons about preferences, retrieves facts, and speaks by all three."""
 
+    version = 2
     Options = _Options
     options: _Options
     roles = ("agent", "agent.preferences", "agent.facts", "agent.retriever")

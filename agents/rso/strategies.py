@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 STRATEGIES: Mapping[str, str] = {
-    "Credibility": "show that you know the matter: state facts about the item, such as its plot, "
+    "Credibility": "show that you know the subject: state facts about the item, such as its plot, "
     "its makers or its genre",
     "Personal Opinion": "say what you think of the item, without contradicting the facts",
     "Encouragement": "praise the user's taste and encourage the user to try the item",
     "Acknowledgment": "answer briefly and warmly, and show that you are pleased",
     "Similarity": "agree with the user, or say that you like the same things",
     "Offer Help": "offer your help in finding something that suits the user",
-    "Personal Experience": "tell of an experience that you had with the item, without "
+    "Personal Experience": "describe an experience that you had with the item, without "
     "contradicting the facts",
     "Self Modeling": "set an example: say that you have enjoyed the item, or are about to",
     "Transparency": "be open about how you choose what to recommend, or check what the user wants "
@@ -24,8 +24,8 @@ STRATEGIES: Mapping[str, str] = {
     "Preference Confirmation": "check whether you have understood what the user likes",
     "Opinion Inquiry": "ask what the user thinks of certain properties, such as plot or actors",
     "Experience Inquiry": "ask what the user has seen or tried before, and how it was",
-    "Rephrase Preference": "put what you know of the user's wishes into your own words, for the "
-    "user to confirm",
+    "Rephrase Preference": "say in your own words what you think the user wants, and ask the user "
+    "to confirm it",
     "No Strategy": "talk naturally, without any particular strategy",
 }
 INQUIRIES = frozenset(

@@ -147,7 +147,7 @@ class CatalogueQuery:
         except duckdb.InterruptException:
             return QueryRefused(f"it ran longer than {self._seconds:g} seconds and was stopped")
         except duckdb.OutOfMemoryException:
-            return QueryRefused("it needs more memory than a query may have")
+            return QueryRefused("it needs more memory than a query may use")
         except duckdb.Error as error:
             return QueryRefused(_one_line(str(error)))
 
@@ -161,7 +161,7 @@ class CatalogueQuery:
             return QueryRefused(f"it returned more than {_MOST_ROWS} rows")
         ids = tuple(dict.fromkeys(row[0] for row in rows))
         if not self._ids.issuperset(ids):
-            return QueryRefused("its column holds other values than item_id of the table items")
+            return QueryRefused("its column contains values that are not an item_id of the table items")
         return ids
 
     @contextmanager
@@ -187,7 +187,7 @@ def _why_not(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
     if len(sql) > LONGEST_QUERY:
         return f"it is longer than {LONGEST_QUERY} characters"
     if not all(c.isprintable() or c in "\n\r\t" for c in sql):
-        return "it holds characters that cannot be printed"
+        return "it contains characters that cannot be printed"
     statements = cursor.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         return "only one SELECT statement is allowed"
@@ -242,9 +242,9 @@ def _expression_refusal(node: dict[str, Any], kind: str) -> str:
         # Lists of lists of lists: a short query could make a long value.
         held = (below.get("class", "CONSTANT") for below in nodes_of(list(node.values())))
         if name == "list_value" and any(kind != "CONSTANT" for kind in held):
-            return "lists may hold constants only"
+            return "lists may contain only constants"
     if kind == "LAMBDA" and any(b.get("class") == kind for b in nodes_of(list(node.values()))):
-        return "a lambda may hold no other lambda"
+        return "a lambda must not contain another lambda"
     if kind == "COLUMN_REF" and node["column_names"][-1].lower() in _VALUE_FUNCTIONS:
         return f"{_short(node['column_names'][-1])} is not allowed"
     return ""

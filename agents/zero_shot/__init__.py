@@ -41,7 +41,7 @@ class _Options(DecisionFirstOptions):
 class ZeroShot(DecisionFirst):
     """Decide, execute, respond; no reasoning, no tools."""
 
-    version = 3
+    version = 4
     Options = _Options
     steps = (_DECIDE, RECOMMEND, ASK, RESPOND)
 

@@ -73,7 +73,7 @@ def test_sql_narrows_the_pool_and_the_recommender_hands_over_the_best():
     assert ids(turn.shown) == ids(turn.ranking) == ["7", "5"]
     assert (turn.action, turn.strategy) == ("recommend", "hard+preference")
     assert turn.extra["observations"] == [
-        ["The query leaves 5 candidates.", "The recommender returns the best 4."]
+        ["The query leaves 5 candidates.", "The recommender returned the best 4."]
     ]
     assert [c.step.name for c in model.calls] == [
         "profile", "plan", "criticise", "recommend", "respond"]  # fmt: skip

@@ -89,7 +89,7 @@ def test_a_list_of_which_nothing_can_be_recommended_is_criticised_by_what_it_nam
     assert "- No title that can be recommended: no gardens\n- No Such Film: " in again
     assert "Criticism of your earlier choices" not in first
     for shown in (prompt(model, "criticise"), again):
-        assert "- Alien Garden (1979): the user had it before" in shown
+        assert "- Alien Garden (1979): already in the user's history" in shown
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])

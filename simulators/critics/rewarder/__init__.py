@@ -90,7 +90,7 @@ class _Options(CriticOptions):
 class Rewarder(Critic):
     """Scores each turn by several draws of a 1 to 5 verdict (RSO), and ends accepted dialogues."""
 
-    version = 2
+    version = 3
     Options = _Options
     options: _Options
     steps = (_RATE,)

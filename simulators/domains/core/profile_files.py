@@ -124,7 +124,7 @@ def _text(value: Any, key: str, where: str) -> str:
 
 def _texts(value: Any, key: str, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise DataError(f"{where}: {key}: found {quoted(value)}, expected a list of texts")
+        raise DataError(f"{where}: {key}: found {quoted(value)}, expected a list of strings")
     return tuple(_text(each, key, where) for each in value)
 
 

@@ -39,6 +39,7 @@ _CHECK = Step("check", "score", _Score)
 class Credibility(DialogueJudge):
     """Rates the claims of each recommending or persuading turn against the items' facts."""
 
+    version = 2
     steps = (_CHECK,)
 
     @classmethod

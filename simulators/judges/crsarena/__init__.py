@@ -67,6 +67,7 @@ class CRSArena(DialogueJudge):
 
     Options = HistoryOptions
     options: HistoryOptions
+    version = 2
     steps = (_TURN, _DIALOGUE)
 
     @classmethod

@@ -60,7 +60,7 @@ class Intention(DialogueJudge):
 
     Options = _Options
     options: _Options
-    version = 2
+    version = 3
     steps = (_PRE, _POST, _TRUE)
 
     @classmethod

@@ -50,6 +50,7 @@ _DIALOGUES = Step("compare_dialogues", "choose", _Choices)
 class Pairwise(PairJudge):
     """Chooses between A and B for persuasiveness, trustworthiness, groundedness and overall."""
 
+    version = 2
     steps = (_REPLIES, _DIALOGUES)
 
     @classmethod

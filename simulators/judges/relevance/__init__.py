@@ -43,6 +43,7 @@ class Relevance(DialogueJudge):
 
     Options = HistoryOptions
     options: HistoryOptions
+    version = 2
     steps = (_RATE,)
 
     @classmethod

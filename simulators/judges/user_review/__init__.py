@@ -45,7 +45,7 @@ _VALUES = {
 class _Review(JudgeReply):
     verdict: Annotated[
         Literal["no fault", "fault that helps", "fault that hinders", "fault without effect"],
-        Field(description="Say whether the message is faulty, and what the fault does."),
+        Field(description="Say whether the message is faulty, and whether the fault helps or hinders."),
     ]
 
 
@@ -57,6 +57,7 @@ class UserReview(DialogueJudge):
 
     Options = HistoryOptions
     options: HistoryOptions
+    version = 2
     steps = (_CHECK,)
 
     @classmethod

@@ -58,7 +58,7 @@ class _Drawn(NamedTuple):
 class Concept(AcceptingUser):
     """Wants an item with certain attributes, and has a persona."""
 
-    version = 2
+    version = 3
     Options = _Options
 
     def __init__(self, options: _Options, context: UserContext) -> None:

@@ -49,7 +49,7 @@ class Secrets:
 def _keep_the_secret(words: str, info: ValidationInfo) -> str:
     secrets: Secrets | None = (info.context or {}).get("guarded")
     if secrets is not None and secrets.leak(words) is not None:
-        raise ValueError("the words name the title of the target, which must stay unsaid")
+        raise ValueError("your message gives away the title of the target; write one without it")
     return words
 
 

@@ -46,10 +46,10 @@ __all__ = ["CSUser"]
 _OPENNESS = {
     "Active": "You talk openly. Give detailed reasons for what you like and dislike.",
     "Neutral": "You answer what you are asked in a sentence or two, without going into detail.",
-    "Passive": "You are taciturn. Answer in a few words, and give no reasons unless you are asked.",
+    "Passive": "You say little. Answer in a few words, and give no reasons unless you are asked.",
 }
 _STYLES = {
-    "Rational": "You decide by facts: look at product details, compare the options, and buy only "
+    "Rational": "You decide by the facts: look at product details, compare the options, and buy only "
     "for good reasons.",
     "Dependent": "You rely on other people: ratings, reviews and recommendations decide what you "
     "buy.",
@@ -57,7 +57,7 @@ _STYLES = {
 }
 
 _Words = Annotated[str, text(600, "Write your next message to the recommender.")]
-_Leaves = Annotated[bool, Field(description="Give true only to end the conversation now.")]
+_Leaves = Annotated[bool, Field(description="Set this to true only to end the conversation now.")]
 
 
 class _Opening(ReplyModel):
@@ -127,7 +127,7 @@ class _Options(UserOptions):
 class CSUser(User):
     """Buys an item that suits its profile, if the recommender convinces it."""
 
-    version = 1
+    version = 2
     Options = _Options
     options: _Options
     needs_profiles = True
@@ -231,7 +231,7 @@ class CSUser(User):
             preferences.append(f"What you need now: {profile.target_needs}")
         if options.purchase_reason:
             reasons = " ".join(profile.purchase_reasons)
-            preferences.append(f"What makes you buy: {reasons}")
+            preferences.append(f"Your reasons for buying: {reasons}")
         return {
             "noun": self.context.catalogue.noun,
             "preferences": preferences,

@@ -25,7 +25,7 @@ __all__ = ["IEvaLM"]
 class IEvaLM(AcceptingUser):
     """Wants one of its targets, and knows them."""
 
-    version = 2
+    version = 3
     Options = AcceptingOptions
 
     def __init__(self, options: AcceptingOptions, context: UserContext) -> None:

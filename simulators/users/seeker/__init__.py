@@ -58,7 +58,7 @@ class _Options(UserOptions):
 class Seeker(User):
     """Wants an item of some genres, and talks as its person would."""
 
-    version = 2
+    version = 3
     Options = _Options
     options: _Options
     steps = (OPEN, ANSWER, JUDGE)

@@ -28,7 +28,7 @@ class _Opening(ReplyModel):
 
 class _Answer(ReplyModel):
     words: GuardedWords
-    leaves: Annotated[bool, Field(description="Give true only to end the conversation now.")]
+    leaves: Annotated[bool, Field(description="Set this to true only to end the conversation now.")]
 
 
 class _Verdict(_Answer):
@@ -58,7 +58,7 @@ class _Options(UserOptions):
 class TargetItem(User):
     """Wants one item, and knows it."""
 
-    version = 5
+    version = 6
     Options = _Options
     options: _Options
     steps = (_OPEN, _ANSWER, _JUDGE, _SAY)

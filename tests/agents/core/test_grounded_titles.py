@@ -102,7 +102,7 @@ def test_the_response_to_an_empty_list_knows_what_was_named_and_why_it_cannot_be
     empty, presenting = (call.messages[0].content for call in model.calls)
     assert model.calls[0].step.name == RESPOND.name
     assert "- No Such Film: not found" in empty
-    assert "- Alien Garden (1979): the user had it before" in empty
+    assert "- Alien Garden (1979): already in the user's history" in empty
     assert "No Such Film" not in presenting
 
 

@@ -130,9 +130,9 @@ def test_a_bounded_step_differs_in_its_bounds_alone():
     assert sent(narrow) == sent(GROUP.schema_json)
     assert NARROW.form == (
         "Answer with one JSON object and nothing else. Its fields, in this order:\n"
-        '- "why": a text of at most 10 characters. Say why.\n'
+        '- "why": a string of at most 10 characters. Say why.\n'
         '- "groups": a list of at most 2 objects, each with the fields below. Groups.\n'
-        '  - "name": a text of at most 20 characters.\n'
+        '  - "name": a string of at most 20 characters.\n'
         '  - "numbers": a list of at most 3 whole numbers from 1 to 4.\n'
         '- "best": a whole number from 1 to 2.'
     )
@@ -216,8 +216,8 @@ class Kinds(ReplyModel):
 
 def test_the_form_says_the_kind_of_every_field():
     assert Step("kinds", "decide", Kinds).form.splitlines()[1:] == [
-        '- "sql": a text of at most 9 characters or null. Write SQL, or null.',
-        '- "titles": a list of at most 2 texts.',
+        '- "sql": a string of at most 9 characters or null. Write SQL, or null.',
+        '- "titles": a list of at most 2 strings.',
         '- "three": "a", "b" or "c".',
         '- "one": "x".',
         '- "flag": true or false.',
@@ -227,7 +227,7 @@ def test_the_form_says_the_kind_of_every_field():
 
 # Imperatives; add yours.
 VERBS = ("Accept", "Ask", "Choose", "Compare", "Conclude", "Give", "Name", "Order", "Put", "Say")
-VERBS += ("Analyse", "Infer", "List", "Rate", "Summarise", "Weigh", "Write")
+VERBS += ("Analyse", "Infer", "List", "Rate", "Set", "Summarise", "Weigh", "Write")
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)

@@ -20,7 +20,7 @@ from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 
 WHY = (
-    "these results use recipe 1 for episode ids; this crsweep uses recipe 2, so "
+    "these results use recipe 1 for episode ids; this crsweep uses recipe 3, so "
     "all episodes are planned again, and tables show only the new ones (to keep the table of the "
     "old ones, set another `out`)"
 )
@@ -41,7 +41,7 @@ def run_in_process(path) -> str:
 
 @pytest.fixture
 def old(tmp_path):
-    """A sweep file, and a folder that it filled under recipe 1, as a version before recipe 2 did:
+    """A sweep file, and a folder that it filled under recipe 1, as an early version did:
     other ids and words, a manifest that names no recipe, sources that have changed since."""
     path = write_sweep(tmp_path, **SWEEP)
     with pytest.MonkeyPatch.context() as patch:
@@ -114,5 +114,5 @@ def test_a_folder_of_this_recipe_needs_no_word(tmp_path):
     path = write_sweep(tmp_path, grid={"agent": ["zero_shot"]}, cases={"sample": 1},
                        roles={"user": "strong", "agent": "weak"})  # fmt: skip
     assert "recipe" not in run_in_process(path)
-    assert manifests.read(tmp_path / "out").recipe == identity.RECIPE == 2
+    assert manifests.read(tmp_path / "out").recipe == identity.RECIPE == 3
     assert recipe_line(None) is None

@@ -274,7 +274,7 @@ def test_the_authors_interactions_name_targets_and_prices(tmp_path):
         ("style", None, "expected one of Rational, Dependent, Intuitive"),
         ("budget", [30, 20], "expected the lowest and the highest price"),
         ("budget", [1, True], "expected the lowest and the highest price"),
-        ("category_path", [], "expected a list of texts"),
+        ("category_path", [], "expected a list of strings"),
         ("general_preference", " ", "expected a text"),
         ("purchase_reasons", [3], "expected a text"),
     ],

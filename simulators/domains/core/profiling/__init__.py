@@ -91,13 +91,13 @@ class ReviewedDomain(Protocol):
 
 class _Preference(ReplyModel):
     likes: Annotated[
-        str, text(600, "Describe what you generally like, with the features you value most.")
+        str, text(600, "Describe what you generally like, including the features you value most.")
     ]
     dislikes: Annotated[
-        str, text(600, "Describe what you generally dislike, with recurring complaints.")
+        str, text(600, "Describe what you generally dislike, including recurring complaints.")
     ]
     general_preference: Annotated[
-        str, text(1000, "Summarise your general preferences. Begin with: I generally prefer")
+        str, text(1000, "Summarise your general preferences. Begin with 'I generally prefer'.")
     ]
 
 
@@ -108,8 +108,8 @@ class _Openness(ReplyModel):
 
 
 class _Reason(ReplyModel):
-    purchase_reason: Annotated[str, text(500, "Say why you bought this item, without its name.")]
-    decision_making_style: Annotated[Style, Field(description="Choose how you decided.")]
+    purchase_reason: Annotated[str, text(500, "Say why you bought this item, without naming it.")]
+    decision_making_style: Annotated[Style, Field(description="Choose the style in which you decided.")]
 
 
 class _Needs(ReplyModel):
@@ -122,7 +122,7 @@ class _Needs(ReplyModel):
         ),
     ]
     overall_decision_making_style: Annotated[
-        Style, Field(description="Choose the style that dominates over all items.")
+        Style, Field(description="Choose the style that dominates across all items.")
     ]
     target_needs: Annotated[str, text(400, "Describe the main need that you wanted to fulfil.")]
 
@@ -145,6 +145,7 @@ class WriteProfiles(CallsRecipe):
 
     part = "profiler"
     steps = (PREFERENCE, OPENNESS, NEEDS)
+    version = 2
 
     @property
     def role(self) -> str:
