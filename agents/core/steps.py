@@ -177,8 +177,11 @@ def _kind(part: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
         return " or ".join(_kind(each, defs) for each in part["anyOf"])
     kind = str(part.get("type"))
     if kind == "array":
-        most = f" at most {part['maxItems']}" if "maxItems" in part else ""
-        return f"a list of{most} {_plural(_resolved(part['items'], defs))}"
+        members = _resolved(part["items"], defs)
+        if "maxItems" not in part:
+            return f"a list of {_members(members, several=True)}"
+        most = part["maxItems"]
+        return f"a list of at most {most} {_members(members, several=most > 1)}"
     if kind == "string":
         return (
             f"a string of at most {part['maxLength']} characters"
@@ -190,13 +193,16 @@ def _kind(part: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     return {"boolean": "true or false", "object": "an object"}.get(kind, kind)
 
 
-def _plural(part: Mapping[str, Any]) -> str:
-    kind = str(part.get("type"))
+def _members(part: Mapping[str, Any], *, several: bool) -> str:
+    """The members of a list in words, without an article."""
+    s, kind = "s" if several else "", str(part.get("type"))
     if kind == "integer":
-        return f"whole numbers{_range(part)}"
+        return f"whole number{s}{_range(part)}"
     if kind == "number":
-        return f"numbers{_range(part)}"
-    return {"string": "strings", "object": "objects, each with the fields below"}.get(kind, "values")
+        return f"number{s}{_range(part)}"
+    if kind == "object":
+        return "objects, each with the fields below" if several else "object with the fields below"
+    return f"string{s}" if kind == "string" else f"value{s}"
 
 
 def _range(part: Mapping[str, Any]) -> str:

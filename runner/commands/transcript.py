@@ -21,7 +21,9 @@ from agents.core.dialogue import AgentTurn, UserTurn
 from agents.core.errors import UsageError
 from simulators.core.critic import CriticTurn
 
-MARK = "<!-- made by crsweep play --markdown; what stands above this line is kept -->"
+MARK = "<!-- made by crsweep play --markdown"
+"""How the line begins that separates a page's introduction from the dialogue."""
+_MARK_LINE = f"{MARK}; the text above this line is kept -->"
 _SHOWN_OF_A_STEP = 2  # calls, while an artifact is made: they differ in their items alone
 
 Kind = Literal["note", "warning", "part", "call", "reply", "agent", "user"]
@@ -91,7 +93,7 @@ class TranscriptView:
                 self.note(f"and {count - _SHOWN_OF_A_STEP:,} more calls of the step {step}")
 
     def markdown(self) -> str:
-        return "\n\n".join([MARK, *map(_markdown, self._pieces)]) + "\n"
+        return "\n\n".join([_MARK_LINE, *map(_markdown, self._pieces)]) + "\n"
 
     def _show(self, piece: _Piece, *, on_screen: bool = True) -> None:
         self._pieces.append(piece)
@@ -125,7 +127,7 @@ class MarkdownPage:
                 if not mark:
                     raise UsageError(
                         f"--markdown: {path} exists and is not a page of crsweep play (no line "
-                        f"{MARK!r}); name another file"
+                        f"begins with {MARK!r}); name another file"
                     )
                 self._head = head
         except (OSError, UnicodeDecodeError) as error:

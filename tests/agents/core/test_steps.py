@@ -208,6 +208,7 @@ def test_the_closing_line_names_the_fields_of_the_reply():
 class Kinds(ReplyModel):
     sql: Annotated[Annotated[str, text(9)] | None, Field(description="write SQL, or null")]
     titles: Annotated[list[Annotated[str, text(9)]], Field(max_length=2)]
+    number: Annotated[list[Annotated[int, Field(ge=1, le=9)]], Field(max_length=1)]
     three: Literal["a", "b", "c"]
     one: Literal["x"]
     flag: bool
@@ -218,6 +219,7 @@ def test_the_form_says_the_kind_of_every_field():
     assert Step("kinds", "decide", Kinds).form.splitlines()[1:] == [
         '- "sql": a string of at most 9 characters or null. Write SQL, or null.',
         '- "titles": a list of at most 2 strings.',
+        '- "number": a list of at most 1 whole number from 1 to 9.',
         '- "three": "a", "b" or "c".',
         '- "one": "x".',
         '- "flag": true or false.',

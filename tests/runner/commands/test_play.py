@@ -131,11 +131,11 @@ def test_no_reply_ends_its_fenced_block(reply):
 
 def test_a_page_keeps_its_head_and_no_other_file_is_overwritten(tmp_path, crsweep):
     sweep, page = write_sweep(tmp_path), tmp_path / "page.md"
-    page.write_text(f"# Mine\n\n{MARK}\n\nold\n")
+    page.write_text(f"# Mine\n\n{MARK}; what stands above this line is kept -->\n\nold\n")
     out = crsweep("play", sweep, "--calls", "--markdown", page).stdout
     assert "recommender (" in out
     text = page.read_text()
-    assert text.startswith(f"# Mine\n\n{MARK}\n\ncase ")
+    assert text.startswith(f"# Mine\n\n{MARK}; the text above this line is kept -->\n\ncase ")
     assert "\nold\n" not in text
     printed = crsweep("play", sweep, "--calls", "--markdown", "-").stdout
     assert text == f"# Mine\n\n{printed}"

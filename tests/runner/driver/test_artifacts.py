@@ -328,7 +328,7 @@ def test_rehearsals_and_play_use_stand_ins_and_say_so(ran, tmp_path, crsweep):
     assert "agent.tree · group" in rendered
     assert "Name one group that these games belong to" in rendered
     played = crsweep("play", path).stdout
-    assert "popularity on synthetic, seed 0 is not prepared: popularity, made here" in played
+    assert "popularity on synthetic, seed 0 is not prepared, so this dialogue uses" in played
     assert "groups of tests.prepared_agent by m on synthetic, seed 0 is not prepared" in played
     assert not (tmp_path / "empty").exists()
     assert "ok    artifacts: 4, 4 to make" in crsweep("doctor", path).stdout
