@@ -249,7 +249,9 @@ class MACRec(PicksFromCandidates):
         if self._queries[-1].outcome == "selected":
             self._pool = searched
         first = "; ".join(item.title for item in (await self.hand_over(dialogue))[:_SEEN])
-        return f"{reply.sql} - {self._queries[-1].text} Top candidates by the user's history: {first}"
+        return (
+            f"{reply.sql} - {self._queries[-1].text} Top candidates by the user's history: {first}"
+        )
 
     async def _reflect(
         self, answer: tuple[Item, ...], misses: Sequence[str], dialogue: Dialogue, ask: Ask

@@ -58,7 +58,8 @@ class _Critique(ReplyModel):
         list[Annotated[str, text(200)]],
         Field(
             max_length=5,
-            description="List the claims in the message that the facts do not support; [] for none.",
+            description="List the claims in the message that the facts do not support; [] for "
+            "none.",
         ),
     ]
 

@@ -161,7 +161,9 @@ class CatalogueQuery:
             return QueryRefused(f"it returned more than {_MOST_ROWS} rows")
         ids = tuple(dict.fromkeys(row[0] for row in rows))
         if not self._ids.issuperset(ids):
-            return QueryRefused("its column contains values that are not an item_id of the table items")
+            return QueryRefused(
+                "its column contains values that are not an item_id of the table items"
+            )
         return ids
 
     @contextmanager

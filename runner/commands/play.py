@@ -68,8 +68,8 @@ def play(
             for one in found:
                 if not one.is_real:
                     view.warning(
-                        f"{one.title} is not prepared, so this dialogue uses a placeholder that was "
-                        "made without a model (`crsweep prepare` makes the real one)"
+                        f"{one.title} is not prepared, so this dialogue uses a placeholder that "
+                        "was made without a model (`crsweep prepare` makes the real one)"
                     )
                 made_by = calls_of(plan, one) if calls else ()
                 if made_by:

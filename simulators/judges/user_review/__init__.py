@@ -45,7 +45,9 @@ _VALUES = {
 class _Review(JudgeReply):
     verdict: Annotated[
         Literal["no fault", "fault that helps", "fault that hinders", "fault without effect"],
-        Field(description="Say whether the message is faulty, and whether the fault helps or hinders."),
+        Field(
+            description="Say whether the message is faulty, and whether the fault helps or hinders."
+        ),
     ]
 
 

@@ -36,7 +36,8 @@ STYLES: dict[Style, str] = {
     "boredom": "You are easily bored, and few recommendations hold your attention.",
     "confusion": "You are easily confused and do not quite understand how the recommender works or "
     "what its suggestions mean.",
-    "curiosity": "You are curious about what the recommender suggests to someone with your preferences.",
+    "curiosity": "You are curious about what the recommender suggests to someone with your "
+    "preferences.",
     "delight": "You are delighted when a recommendation turns out to be a little-known find.",
     "disappointment": "You are easily disappointed when a recommendation misses what you like.",
     "excitement": "You are easily excited, and enthusiastic about every discovery.",

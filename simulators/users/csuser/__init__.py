@@ -49,8 +49,8 @@ _OPENNESS = {
     "Passive": "You say little. Answer in a few words, and give no reasons unless you are asked.",
 }
 _STYLES = {
-    "Rational": "You decide by the facts: look at product details, compare the options, and buy only "
-    "for good reasons.",
+    "Rational": "You decide by the facts: look at product details, compare the options, and buy "
+    "only for good reasons.",
     "Dependent": "You rely on other people: ratings, reviews and recommendations decide what you "
     "buy.",
     "Intuitive": "You decide by feeling and by past experience, without analysing every detail.",

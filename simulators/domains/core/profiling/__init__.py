@@ -109,7 +109,9 @@ class _Openness(ReplyModel):
 
 class _Reason(ReplyModel):
     purchase_reason: Annotated[str, text(500, "Say why you bought this item, without naming it.")]
-    decision_making_style: Annotated[Style, Field(description="Choose the style in which you decided.")]
+    decision_making_style: Annotated[
+        Style, Field(description="Choose the style in which you decided.")
+    ]
 
 
 class _Needs(ReplyModel):
