@@ -97,9 +97,7 @@ class _Plan(ReplyModel):
     ]
     rank_by: Annotated[
         Literal["preference", "similarity"],
-        Field(
-            description="Choose how to rank: by the user's history or by similarity to those titles."
-        ),
+        Field(description="Choose to rank by the user's history or by similarity to those titles."),
     ]
 
 
