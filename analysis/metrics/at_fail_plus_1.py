@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.core import Metric, no_argument
+from analysis.metrics.core import SAME_LIMIT, Metric, no_argument
 
 __all__ = ["at_fail_plus_1"]
 
@@ -12,7 +12,7 @@ def at_fail_plus_1(argument: str | None) -> Metric:
     no_argument(argument, "at_fail_plus_1")
     return Metric(
         "coalesce(e.success_turn, e.max_turns + 1)",
-        "1",
+        SAME_LIMIT,
         better="lower",
         digits=2,
         of_success=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.metrics.core import Metric, no_argument
+from analysis.metrics.core import SAME_LIMIT, Metric, no_argument
 
 __all__ = ["at_success_only"]
 
@@ -12,7 +12,7 @@ def at_success_only(argument: str | None) -> Metric:
     no_argument(argument, "at_success_only")
     return Metric(
         "coalesce(e.success_turn, 0)",
-        "CASE WHEN e.success_turn IS NOT NULL THEN 1 ELSE 0 END",
+        f"CASE WHEN e.success_turn IS NOT NULL THEN {SAME_LIMIT} ELSE 0 END",
         better="lower",
         digits=2,
         of_success=True,

@@ -33,6 +33,8 @@ METRICS = "analysis.metrics"
 _COMPLETED, _CLEAN = "_completed", "_clean"
 MACRO, POOLED = "overall_macro", "overall_pooled"
 OVERALL = (MACRO, POOLED)
+SAME_LIMIT = "CASE WHEN e.max_turns = e.most_turns THEN 1 END"
+"""SQL, the denominator of average turns: those under different limits cannot be compared."""
 
 
 class JudgeWanted(NamedTuple):

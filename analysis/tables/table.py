@@ -153,7 +153,7 @@ def make_scored(results: Results, complete_only: bool, *, attempts: bool) -> Non
     results.query(
         "CREATE OR REPLACE TEMP TABLE scored AS "
         f"SELECT {'e.attempt_id, ' * attempts}e.cell, r.source, e.position, r.repetition, "
-        "e.success_turn, e.max_turns, "
+        "e.success_turn, e.max_turns, (SELECT max(max_turns) FROM episodes) AS most_turns, "
         "hash(e.transcript_hash) AS transcript, e.status = 'done' AS done, "
         "(e.status = 'done' OR coalesce(e.blame, '') = 'agent') AS ours, "
         f"{recorded} AS disagreed "
@@ -346,14 +346,22 @@ def watermarks(results: Results) -> list[str]:
 
 
 def beyond_the_end(results: Results, metrics: Sequence[Metric]) -> list[str]:
-    """Notes on success by a turn that no dialogue of the results can have.
+    """Notes on success by a turn that no dialogue of the results can have, and on cells that end
+    before others.
 
     It is no error: where the limit is an axis, or an override lowers it, other cells have the turn.
     """
-    if not any(_AT_TURN.fullmatch(metric.name) for metric in metrics):
+    if not any(metric.of_success for metric in metrics):
         return []
-    ((most,),) = results.query("SELECT max(max_turns) FROM episodes").fetchall()
-    notes = (beyond(metric.name, most) for metric in metrics if most is not None)
+    found = results.query("SELECT DISTINCT max_turns FROM episodes ORDER BY max_turns").fetchall()
+    limits = [most for (most,) in found]
+    notes = [beyond(metric.name, limits[-1]) for metric in metrics if limits]
+    if len(limits) > 1:
+        words = ", ".join(map(str, limits[:-1]))
+        notes.append(
+            f"dialogues of some cells end after {words} turns, those of others after {limits[-1]}: "
+            "these cells have no success rate by a later turn and no average turns"
+        )
     return [note for note in notes if note]
 
 

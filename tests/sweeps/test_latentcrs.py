@@ -50,7 +50,8 @@ def test_each_sweep_asks_for_its_metrics_with_the_papers_settings(data, name):
     assert loaded.cell["cases"]["sample"] == (None if name in ("table2", "table5") else 500)
     for cell in planned(name).cells:
         config = cell.config
-        turns = (5, 5) if name == "table4" else (1, 20)
+        trained_for = 3 if config.agent.name == "crm" else 5
+        turns = (trained_for, 5) if name == "table4" else (1, 20)
         assert (config.limits.max_turns, config.limits.shown_items) == turns
         assert config.success.name == "target_in_shown"
         assert config.simulator.options == {"decides": "rule", "max_facts": 2}
@@ -58,7 +59,8 @@ def test_each_sweep_asks_for_its_metrics_with_the_papers_settings(data, name):
         assert [(s.sampling, s.training) for s in cell.seeds] == [(0, 0), (1, 1), (2, 2)]
         if config.agent.name in ("crm", "crif", "unicorn"):
             assert set(cell.roles) == {"user"}
-            assert (config.agent.options["turns"], config.agent.options["shown"]) == (5, 5)
+            assert config.agent.options["turns"] == trained_for
+            assert config.agent.options["shown"] == 5
             continue
         assert cell.config.models[cell.roles["agent"]].options["sampling"]["temperature"] == 0
         if config.agent.name == "latentcrs":
@@ -130,12 +132,23 @@ def test_the_tiny_models_take_the_places_of_the_real_ones(data, name):
 @pytest.mark.parametrize("table", ["table2", "table3", "table4", "table5"])
 def test_our_rows_are_those_of_the_published_table(data, table):
     wanted = published.read(f"latentcrs/{table}")
-    ours = load(FOLDER / f"{table}.yaml", []).header.blocks[0]["agent"]
-    names = {a if isinstance(a, str) else a["name"] for a in ours}
+    names = {cell.config.agent.name for cell in planned(table).cells}
     built = {agent["name"] for agent in wanted.agents.values()}
     if table in ("table3", "table5"):
         built -= {"crm", "crif", "unicorn"}
     assert names == built
+
+
+def test_crm_has_the_figures_of_table_4_that_the_paper_has(data):
+    """6.2: its dialogues end early; the paper prints S@3, and neither S@5 nor AT."""
+    ends = {c.config.agent.name: c.config.limits.max_turns for c in planned("table4").cells}
+    assert ends["crm"] == 3
+    assert set(ends.values()) == {3, 5}
+    theirs = {row.row: row for row in published.read("latentcrs/table4").rows}
+    assert list(theirs["CRM"].figures) == ["sr@3"]
+    assert {name for name, row in theirs.items() if row.settings["limits.max_turns"] == "3"} == {
+        "CRM"
+    }
 
 
 def test_without_the_data_the_message_says_where_it_looked(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ import pytest
 
 from analysis.results import Results
 from analysis.tables import render
+from analysis.tables.pivot import pivoted
+from analysis.tables.sheets import UNDEFINED
 from analysis.tables.table import Table, make_table
 from tests.analysis.builder import Built, Cell, grid_of
 
@@ -150,3 +152,27 @@ def test_success_by_a_turn_that_no_dialogue_has_is_noted(tmp_path):
     table = make_table(Results.open(built.write(tmp_path)), ["sr@5", "sr@7"])
     notes = [note for note in table.notes if note.startswith("sr@")]
     assert notes == ["sr@7: dialogues end after 5 turns, so this is the value at 5"]
+
+
+def test_cells_that_end_before_others_have_no_figures_of_later_turns(tmp_path):
+    """Not three turns counted as five: the success by turn 5 of a dialogue cut at 3 is unknown."""
+    built = Built(grid_of("a", "b", backbones=["s"]), seeds=[0], case_ids=["u0", "u1"])
+    short, long = built.cells
+    built.episode(short, "u0", 0, success_turn=2, max_turns=3)
+    built.episode(short, "u1", 0, max_turns=3)
+    built.episode(long, "u0", 0, success_turn=5)
+    built.episode(long, "u1", 0)
+    metrics = [
+        "sr@3", "sr@4", "sr@5", "sr@7", "sr_completed@5", "sr_clean@5",
+        "at_fail_t", "at_fail_plus_1", "at_success_only",
+    ]  # fmt: skip
+    table = make_table(Results.open(built.write(tmp_path)), metrics)
+    of_short, of_long = ([value.mean for value in row.values] for row in table.rows)
+    assert of_short == [0.5, *[None] * 8]
+    assert of_long == [0, 0, 0.5, 0.5, 0.5, None, 5, 5.5, 5]
+    assert (
+        "dialogues of some cells end after 3 turns, those of others after 5: these cells have no "
+        "success rate by a later turn and no average turns"
+    ) in table.notes
+    best = pivoted(table, ["agent"], []).rows[0]
+    assert [cell.text for cell in best][1:5] == ["0.500", UNDEFINED, UNDEFINED, UNDEFINED]
