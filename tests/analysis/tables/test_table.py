@@ -175,4 +175,4 @@ def test_cells_that_end_before_others_have_no_figures_of_later_turns(tmp_path):
         "success rate by a later turn and no average turns"
     ) in table.notes
     best = pivoted(table, ["agent"], []).rows[0]
-    assert [cell.text for cell in best][1:5] == ["0.500", UNDEFINED, UNDEFINED, UNDEFINED]
+    assert [cell.text for cell in best][1:5] == ["0.500 ± n/a", *[UNDEFINED] * 3]
