@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from analysis.results import Results
 from analysis.tables.false_successes import cell_names
-from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
+from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell, clock
 from sweeps.manifest import RunEntry
 
 BLAMES = ("agent", "user", "critic", "infrastructure")
@@ -174,14 +173,6 @@ def sources(results: Results) -> Sheet:
         for name, found in sorted(results.manifest.plugin_sources.items())
     ]
     return _sheet(["plug-in"], ["version", "hash"], lines)
-
-
-def clock(seconds: float) -> str:
-    """Seconds since the epoch as UTC."""
-    try:
-        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
-    except (ValueError, OverflowError, OSError):
-        return UNDEFINED
 
 
 def _run_words(run: RunEntry) -> str:

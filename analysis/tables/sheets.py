@@ -10,6 +10,7 @@ import html
 import io
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape as escape_rich
 
 UNDEFINED = "–"
+"""What is written where there is no value."""
 _GAP = 3  # between two columns
 _HEAD, _LABEL = 8, 24  # widths to which heads are wrapped, and labels folded, on narrow terminals
 LEGEND = ("bold: the best of its column (same metric, same cases)", "underlined: the second")
@@ -45,6 +47,14 @@ class Sheet(NamedTuple):
     rows: Sequence[Sequence[SheetCell]]
     notes: Sequence[str]
     levels: Sequence[tuple[str, ...]] = ()
+
+
+def clock(seconds: float) -> str:
+    """Seconds since the epoch as UTC; `UNDEFINED` where no calendar has them."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return UNDEFINED
 
 
 def print_text(sheet: Sheet, console: Console) -> None:
