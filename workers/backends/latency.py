@@ -27,12 +27,12 @@ from agents.core.calls import Call, Completion
 from agents.core.errors import EngineDead, EngineOverloaded
 from agents.core.plugins import Options, operational
 from workers.backends.core.backend import Backend, BackendContext, Workload
+from workers.backends.core.model_free import estimated_tokens, unit_hash
 from workers.backends.core.replies import random_reply
 from workers.processes.channel import Address, Channel, Server, connect, own_host
 
 __all__ = ["LatencyBackend"]
 
-_CHARACTERS_A_TOKEN = 4  # the usual rule of thumb for English
 _IDLE_SECONDS = 300.0  # a sweep whose other models think for minutes must find the actor there
 _NAMESPACE = "crsweep"
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -141,7 +141,7 @@ class LatencyServer:
         if self._options.error_rate:
             times = self._times[digest]
             self._times[digest] += 1
-            if _unit_hash(digest + times.to_bytes(8, "big")) < self._options.error_rate:
+            if unit_hash(digest + times.to_bytes(8, "big")) < self._options.error_rate:
                 return EngineOverloaded(
                     "the latency backend refuses this request, as configured by error_rate"
                 )
@@ -153,7 +153,9 @@ class LatencyServer:
             # An object that is never closed; for plain text there is no invalid part, so it is
             # empty.
             text = text[:-1] if schema["type"] == "object" else ""
-        return Completion(text, "stop", _tokens(request.characters), _tokens(len(text)))
+        return Completion(
+            text, "stop", estimated_tokens(request.characters), estimated_tokens(len(text))
+        )
 
     async def _end_when_idle(self, seconds: float) -> None:
         # Nothing happens while it is idle, so there is no event to wait for.
@@ -359,12 +361,3 @@ def _line(request: LatencyRequest, digest: bytes, reply: LatencyReply, arrived: 
         f'"scope":{_encode(request.scope)},"turn":{request.turn},"draw":{request.draw},'
         f'"reask":{request.reask},"seed":{request.seed},"refused":{refused},"arrived":{arrived}'
     )
-
-
-def _tokens(characters: int) -> int:
-    return -(-characters // _CHARACTERS_A_TOKEN)
-
-
-def _unit_hash(data: bytes) -> float:
-    """A number in [0, 1) that depends only on `data`."""
-    return int.from_bytes(hashlib.blake2b(data, digest_size=7).digest(), "big") / 2**56

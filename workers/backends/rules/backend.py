@@ -15,6 +15,7 @@ from pydantic import Field
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.plugins import Options
 from workers.backends.core.backend import Backend, BackendContext
+from workers.backends.core.model_free import estimated_tokens
 from workers.backends.core.replies import fill, random_reply
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
@@ -24,7 +25,6 @@ __all__ = ["RulesBackend"]
 
 _EMBEDDED_IN = 128  # dimensions of embeddings
 _WORD = re.compile(r"\w+")
-_CHARACTERS_A_TOKEN = 4  # the usual rule of thumb for English
 
 
 class _Options(Options):
@@ -54,7 +54,7 @@ class RulesBackend(Backend):
         else:
             text = random_reply(call.step.schema, rng)
         prompt = sum(len(m.content) for m in call.messages)
-        return Completion(text, "stop", _tokens(prompt), _tokens(len(text)))
+        return Completion(text, "stop", estimated_tokens(prompt), estimated_tokens(len(text)))
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Bags of words: each word adds 1 or -1 to one of 128 dimensions, both chosen
@@ -65,8 +65,4 @@ class RulesBackend(Backend):
                 digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=4)
                 number = int.from_bytes(digest.digest(), "big")
                 row[number // 2 % _EMBEDDED_IN] += 1 - 2 * (number % 2)
-        return Embedded(vectors, sum(_tokens(len(words)) for words in texts))
-
-
-def _tokens(characters: int) -> int:
-    return -(-characters // _CHARACTERS_A_TOKEN)
+        return Embedded(vectors, sum(estimated_tokens(len(words)) for words in texts))

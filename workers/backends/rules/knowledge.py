@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable
 from functools import lru_cache
@@ -11,6 +10,7 @@ import numpy as np
 
 from agents.core.items import Catalogue
 from agents.core.phrases import Phrases
+from workers.backends.core.model_free import unit_hash
 
 _HISTORY_WEIGHT = 0.02  # taste from the past only orders what the words leave equal
 
@@ -26,7 +26,7 @@ class Knowledge:
         self.titles = [item.title for item in catalogue.items]
         self.attribute_names = catalogue.attributes
         self._position = {title: i for i, title in enumerate(self.titles)}
-        self._forgotten = np.array([_unit_hash(t) >= share for t in self.titles])
+        self._forgotten = np.array([_obscurity(t) >= share for t in self.titles])
         phrases = Phrases(catalogue.items)
         self._phrases = phrases.places
         size = len(self.titles)
@@ -82,6 +82,6 @@ class Knowledge:
 
 
 @lru_cache(maxsize=262144)
-def _unit_hash(text: str) -> float:
-    """A number in [0, 1) that depends only on `text`."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / 2**56
+def _obscurity(title: str) -> float:
+    """In [0, 1): who knows a share of all titles remembers those below it."""
+    return unit_hash(title.encode())
