@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from agents.core.artifacts import Content
+from agents.core.layers import softmax
 
 
 class Ranker(Protocol):
@@ -32,7 +33,7 @@ class IntentModel:
 
     def intents(self, histories: np.ndarray, words: np.ndarray) -> np.ndarray:
         """(B, K), eq. 5: p(m_j | S, x) for embeddings of histories and words."""
-        return _softmax(self._logits(histories, words))
+        return softmax(self._logits(histories, words))
 
     def probabilities(self, histories: np.ndarray, words: np.ndarray) -> np.ndarray:
         """(B, N): the sum over the intents of p(m_j | S, x) p(v | m_j, S, x).
@@ -40,12 +41,12 @@ class IntentModel:
         With `eq6` K x N numbers are in memory for one example at a time.
         """
         logits = self._logits(histories, words)
-        prior = _softmax(logits)
+        prior = softmax(logits)
         if self._g == "independent":
             return prior @ self._choices
         return np.stack(
             [
-                p @ _softmax(self._products * row[:, None])
+                p @ softmax(self._products * row[:, None])
                 for p, row in zip(prior, logits, strict=True)
             ]
         )
@@ -73,7 +74,7 @@ class IntentModel:
 
     @cached_property
     def _choices(self) -> np.ndarray:
-        return _softmax(self._products)
+        return softmax(self._products)
 
 
 class PopularityRanker:
@@ -84,8 +85,3 @@ class PopularityRanker:
 
     def scores(self, history: np.ndarray, words: np.ndarray) -> np.ndarray:
         return self._counts.astype(np.float32)
-
-
-def _softmax(values: np.ndarray) -> np.ndarray:
-    found = np.exp(values - values.max(axis=-1, keepdims=True))
-    return found / found.sum(axis=-1, keepdims=True)

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from agents.core.layers import softmax
+
 FORWARD = 4  # units of the transformer's inner layer, in widths of the hidden ones
 _EPSILON = 1e-5
 _NEVER = -1e9
@@ -39,14 +41,8 @@ class _Numpy:
     def relu(x: np.ndarray) -> np.ndarray:
         return np.maximum(x, 0)
 
-    @staticmethod
-    def softmax(x: np.ndarray) -> np.ndarray:
-        powers = np.exp(x - x.max(axis=-1, keepdims=True))
-        return powers / powers.sum(axis=-1, keepdims=True)
-
-    @staticmethod
-    def square_root(x: np.ndarray) -> np.ndarray:
-        return np.sqrt(x)
+    softmax = staticmethod(softmax)
+    square_root = staticmethod(np.sqrt)
 
 
 NUMPY = _Numpy()

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from agents.core.layers import layer_norm, softmax
+
 EPSILON = 1e-5
 _GELU = 0.7978845608028654  # sqrt(2 / pi), of the approximation by tanh
 
@@ -36,24 +38,16 @@ def logits(
     width = x.shape[1]
     for block in range(blocks):
         own = f"block{block}_"
-        normal = _normal(x, weights[own + "norm1"], weights[own + "shift1"])
+        normal = layer_norm(x, weights[own + "norm1"], weights[own + "shift1"], EPSILON)
         mixed = normal @ weights[own + "mix"] + weights[own + "mix_bias"]
         # (heads, length, width / heads) each
         query, key, value = mixed.reshape(length, 3, heads, width // heads).transpose(1, 2, 0, 3)
         scores = query @ key.transpose(0, 2, 1) / np.sqrt(width // heads)
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        share = scores / scores.sum(axis=-1, keepdims=True)
-        seen = (share @ value).transpose(1, 0, 2).reshape(length, width)
+        seen = (softmax(scores) @ value).transpose(1, 0, 2).reshape(length, width)
         x = x + dropped(seen @ weights[own + "out"] + weights[own + "out_bias"])
-        normal = _normal(x, weights[own + "norm2"], weights[own + "shift2"])
+        normal = layer_norm(x, weights[own + "norm2"], weights[own + "shift2"], EPSILON)
         inner = normal @ weights[own + "wide"] + weights[own + "wide_bias"]
         inner = 0.5 * inner * (1 + np.tanh(_GELU * (inner + 0.044715 * inner**3)))
         x = x + dropped(inner @ weights[own + "narrow"] + weights[own + "narrow_bias"])
-    last = _normal(x[-1], weights["norm"], weights["shift"])
+    last = layer_norm(x[-1], weights["norm"], weights["shift"], EPSILON)
     return last @ weights["labels"] + weights["labels_bias"]
-
-
-def _normal(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    mean = x.mean(axis=-1, keepdims=True)
-    variance = ((x - mean) ** 2).mean(axis=-1, keepdims=True)
-    return (x - mean) / np.sqrt(variance + EPSILON) * scale + shift

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from agents.core.layers import layer_norm, softmax
+
 EPSILON = 1e-8
 """Of the layer normalisation, as in the authors' code."""
 
@@ -28,14 +30,14 @@ def encode(weights: Mapping[str, np.ndarray], history: Sequence[int], heads: int
     blocks = len(weights["query_weight"])
     for block in range(blocks):
         own = {name: stack[block] for name, stack in weights.items()}
-        query = _normal(x, own["attention_scale"], own["attention_shift"])
+        query = layer_norm(x, own["attention_scale"], own["attention_shift"], EPSILON)
         if block == blocks - 1:
             query = query[-1:]  # only the last output is wanted
         x = query + _attention(query, x, own, heads)
-        x = _normal(x, own["forward_scale"], own["forward_shift"])
+        x = layer_norm(x, own["forward_scale"], own["forward_shift"], EPSILON)
         inner = np.maximum(_linear(x, own, "inner"), 0)
         x = x + _linear(inner, own, "outer")
-    return _normal(x, weights["last_scale"], weights["last_shift"])[-1]
+    return layer_norm(x, weights["last_scale"], weights["last_shift"], EPSILON)[-1]
 
 
 def _attention(
@@ -50,16 +52,8 @@ def _attention(
     weights = q @ k.swapaxes(1, 2) * np.float32((width // heads) ** -0.5)
     later = np.triu(np.ones((count, len(x)), bool), k=len(x) - count + 1)
     weights[:, later] = -np.inf
-    weights = np.exp(weights - weights.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    return _linear((weights @ v).swapaxes(0, 1).reshape(count, width), own, "output")
+    return _linear((softmax(weights) @ v).swapaxes(0, 1).reshape(count, width), own, "output")
 
 
 def _linear(x: np.ndarray, own: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return x @ own[f"{name}_weight"].T + own[f"{name}_bias"]
-
-
-def _normal(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = (centred * centred).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + np.float32(EPSILON)) * scale + shift
