@@ -53,7 +53,7 @@ class Persuasion(ReplyModel):
 SELL = Step("sell", "verbalise", Persuasion)
 
 
-def budget_of(prices: Sequence[float]) -> float | None:
+def price_limit(prices: Sequence[float]) -> float | None:
     """The highest price in a `PriceRange`; None if it has none."""
     highest = max(prices, default=0.0)
     return highest if highest > 0 else None

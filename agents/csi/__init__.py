@@ -45,8 +45,8 @@ from agents.core.memory import MEMORY, Memory
 from agents.core.sales import (
     SELL,
     Strategy,
-    budget_of,
     named_item,
+    price_limit,
     priced_above,
     priced_within,
     selling,
@@ -181,14 +181,14 @@ class CSI(Agent):
         fields = {**self._fields(dialogue), "items": shown_in(dialogue)}
         if not self.options.profile:
             found = await ask(REACT, **fields)
-            return _State(found.thoughts, found.action, budget_of(found.price_range))
+            return _State(found.thoughts, found.action, price_limit(found.price_range))
         if self.options.planning == "one_call":
             whole = await ask(PLAN, **fields, profile=_lines(self._profile))
             profile = Profile(**whole.model_dump(exclude={"thoughts", "action"}))
-            return _State(whole.thoughts, whole.action, budget_of(profile.price_range), profile)
+            return _State(whole.thoughts, whole.action, price_limit(profile.price_range), profile)
         profile = await ask(PROFILE, **fields, profile=_lines(self._profile))
         thought = await ask(THINK, **fields, profile=_lines(profile))
-        return _State(thought.thoughts, thought.action, budget_of(profile.price_range), profile)
+        return _State(thought.thoughts, thought.action, price_limit(profile.price_range), profile)
 
     async def _ask(self, action: Action, state: _State, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         """Probes preferences, or asks for a subcategory."""

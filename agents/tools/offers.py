@@ -10,7 +10,7 @@ from agents.core.dialogue import Dialogue
 from agents.core.items import Catalogue, Item
 from agents.core.sales import (
     PriceRange,
-    budget_of,
+    price_limit,
     priced_above,
     priced_within,
     selling,
@@ -59,7 +59,7 @@ async def find_offer(
     """Reads the budget off the conversation, and searches with all of its words."""
     noun, conversation = catalogue.noun, dialogue.messages
     prices = await ask(READ_BUDGET, noun=noun, conversation=conversation)
-    budget = budget_of(prices.price_range)
+    budget = price_limit(prices.price_range)
     words = " ".join(message.text for message in conversation)
     scores = await retriever.by_query(words, ask)
 
