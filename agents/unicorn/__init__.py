@@ -46,7 +46,7 @@ from agents.multi_round.trained import (
     TrainedAgent,
     TrainedOptions,
 )
-from agents.unicorn.actions import Actions, chosen
+from agents.unicorn.actions import Actions, decisions_of
 from agents.unicorn.network import NUMPY, q_values, state_vectors
 
 __all__ = ["UNICORN"]
@@ -102,7 +102,7 @@ class GraphPolicy(Policy):
         values = q_values(self._weights, NUMPY, states, given.vectors(rounds))
         values = np.where(given.ids >= 0, values, -np.inf)
         few = rounds.left(rows) <= shown
-        return chosen(given, values, rounds, shown, recommends=few)
+        return decisions_of(given, values, rounds, shown, recommends=few)
 
 
 class _Recipe(PolicyRecipe):

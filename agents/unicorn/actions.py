@@ -101,7 +101,7 @@ def _in_order(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def chosen(
+def decisions_of(
     given: Actions,
     values: np.ndarray,
     rounds: Rounds,

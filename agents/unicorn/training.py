@@ -13,7 +13,7 @@ from agents.core.artifacts import Content
 from agents.multi_round.practice import Game, Practice
 from agents.multi_round.trained import PolicyTraining
 from agents.training import weights as helpers
-from agents.unicorn.actions import Actions, action_vectors, chosen, states_of
+from agents.unicorn.actions import Actions, action_vectors, decisions_of, states_of
 from agents.unicorn.network import NUMPY, States, initial, q_values, state_vectors
 from agents.unicorn.replay import Replay
 
@@ -120,7 +120,7 @@ class UNICORNTraining(PolicyTraining):
         values = np.where(explores[:, None], rng.random(values.shape), values)
         values = np.where(now.ids >= 0, values, -np.inf)
         picked = now.ids[np.arange(len(values)), values.argmax(axis=1)]
-        return chosen(now, values, game.rounds, self.options.shown), picked
+        return decisions_of(now, values, game.rounds, self.options.shown), picked
 
     def _remember(
         self,

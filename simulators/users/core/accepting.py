@@ -1,8 +1,8 @@
 """Users that open, answer, and accept a recommended item: `ievalm` and `concept`.
 
 Such a user never leaves before it accepts. The model names the shown item that it accepts, so that
-wrong acceptances are recorded too. `seeker` has its own rules, and takes the steps and `chosen`
-from here.
+wrong acceptances are recorded too. `seeker` has its own rules, and takes the steps and
+`accepted_item` from here.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ JUDGE = Step("judge", "choose", _Verdict)
 SAY = Step("say", "verbalise", _Answer)
 
 
-def chosen(verdict: _Verdict, shown: Sequence[Item]) -> Item | None:
+def accepted_item(verdict: _Verdict, shown: Sequence[Item]) -> Item | None:
     """The item that a reply to `JUDGE` accepts."""
     return shown[verdict.accepted[0] - 1] if verdict.accepted else None
 
@@ -113,7 +113,7 @@ class AcceptingUser(User):
             return self._decided(said.words, right, {"why": self.why(right)})
         step = JUDGE.bounded(accepted=Bound(1, len(shown)))
         verdict = await ask(step, **fields)
-        accepted = chosen(verdict, shown)
+        accepted = accepted_item(verdict, shown)
         agrees = right is None if accepted is None else self.wants(accepted, ask)
         extra = {
             "why": verdict.reason,

@@ -29,7 +29,7 @@ from agents.core.items import Fact, Item, facts_of
 from agents.core.steps import Bound
 from simulators.core.seekers import Person, SeekingCase
 from simulators.core.user import User, UserContext, UserOptions
-from simulators.users.core.accepting import ANSWER, JUDGE, OPEN, chosen
+from simulators.users.core.accepting import ANSWER, JUDGE, OPEN, accepted_item
 
 __all__ = ["Seeker"]
 
@@ -86,7 +86,7 @@ class Seeker(User):
         if self.options.decides == "model" and shown:
             step = JUDGE.bounded(accepted=Bound(1, len(shown)))
             verdict = await ask(step, **fields, items=shown)
-            accepted = chosen(verdict, shown)
+            accepted = accepted_item(verdict, shown)
             decision: Decision = "refuse" if accepted is None else "accept"
             return UserTurn(verdict.words, decision, accepted, extra={"why": verdict.reason})
         accepted = next((item for item in shown if self._wants(item)), None)

@@ -8,7 +8,7 @@ from agents.core import plugins
 from agents.multi_round.rounds import Rounds
 from agents.multi_round.space import AttributeSpace
 from agents.unicorn import UNICORN
-from agents.unicorn.actions import Actions, chosen
+from agents.unicorn.actions import Actions, decisions_of
 from agents.unicorn.network import NUMPY, initial, q_values, state_vectors
 from agents.unicorn.replay import Replay
 from agents.unicorn.training import TORCH, States
@@ -120,11 +120,11 @@ def test_actions_are_the_best_candidates_and_the_most_telling_questions(rounds):
 def test_the_highest_value_is_done_and_items_are_shown_by_value(rounds):
     given = Actions.of(rounds, ONE, options(asked=1), items=3)
     best = rounds.best(ONE, 3)[0].tolist()
-    asks = chosen(given, np.array([[0.1, 0.3, 0.2, 0.5]]), rounds, 2)
+    asks = decisions_of(given, np.array([[0.1, 0.3, 0.2, 0.5]]), rounds, 2)
     assert (asks.questions.tolist(), asks.items.tolist()) == ([C], [[-1, -1]])
-    shows = chosen(given, np.array([[0.1, 0.3, 0.2, 0.0]]), rounds, 2)
+    shows = decisions_of(given, np.array([[0.1, 0.3, 0.2, 0.0]]), rounds, 2)
     assert (shows.questions.tolist(), shows.items.tolist()) == ([-1], [[best[1], best[2]]])
-    few = chosen(given, np.array([[0.1, 0.3, 0.2, 0.5]]), rounds, 3, np.array([True]))
+    few = decisions_of(given, np.array([[0.1, 0.3, 0.2, 0.5]]), rounds, 3, np.array([True]))
     assert (few.questions.tolist(), few.items.tolist()) == ([-1], [best])
 
 
