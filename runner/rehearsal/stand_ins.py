@@ -26,7 +26,7 @@ from workers.artifacts.store import ArtifactDamaged, Prepared
 from workers.core.attempts import Row
 from workers.job import job_of
 from workers.kinds.artifacts import ArtifactHandler
-from workers.kinds.rollouts import rehearse as rehearse_rollouts
+from workers.kinds.rollouts import rehearse_rollouts
 from workers.resources import Resources
 
 _RULES = ModelSpec(backend="rules")

@@ -1,7 +1,7 @@
 """Dialogues recorded elsewhere: the import format, and how it is read.
 
 A reader of a published layout is a module here. It exports one function, `read(path)`, which turns
-the file into records of the import format (docs/recordings.md) and passes them to `collect`.
+the file into records of the import format (docs/recordings.md) and passes them to `recordings_of`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Record(_Part):
     labels: _Labels = Field(default_factory=dict)
 
 
-def collect(records: Iterable[tuple[str, Any]]) -> Recordings:
+def recordings_of(records: Iterable[tuple[str, Any]]) -> Recordings:
     """The dialogues and labels of `records` of the import format, each with its place in a file.
 
     DataError, with the place, for a record that is malformed or whose id is taken.

@@ -15,7 +15,7 @@ from typing import Any
 from agents.core.errors import DataError
 from simulators.core.recordings import Recordings
 from simulators.domains.core.files import need_file, open_data, short
-from simulators.recordings.core import collect
+from simulators.recordings.core import recordings_of
 
 __all__ = ["crsarena"]
 
@@ -34,7 +34,7 @@ def crsarena(path: Path) -> Recordings:
     if not isinstance(found, list):
         kind = type(found).__name__
         raise DataError(f"{file}: found a value of type {kind}, expected a list of dialogues")
-    return collect(_records(file, found))
+    return recordings_of(_records(file, found))
 
 
 def _records(file: Path, found: list[Any]) -> Iterator[tuple[str, Any]]:

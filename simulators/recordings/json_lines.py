@@ -11,14 +11,14 @@ from typing import Any
 from agents.core.errors import DataError
 from simulators.core.recordings import Recordings
 from simulators.domains.core.files import open_data
-from simulators.recordings.core import collect
+from simulators.recordings.core import recordings_of
 
 __all__ = ["json_lines"]
 
 
 def json_lines(path: Path) -> Recordings:
     """The dialogues of a file in the import format. Empty lines are skipped."""
-    return collect(_records(path))
+    return recordings_of(_records(path))
 
 
 def _records(path: Path) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from sweeps.artifacts import role_of
 from sweeps.speakers import AGENTS
 from sweeps.tasks import Task
 from workers.core.attempts import OnProgress, error_of
-from workers.kinds.rollouts import ArtifactAttempt, Written, collect
+from workers.kinds.rollouts import ArtifactAttempt, Written, collect_rollouts
 from workers.resources import Resources, speaker_of
 from workers.results.rows import rows_of_calls
 
@@ -35,7 +35,7 @@ class ArtifactHandler:
         recipe = need.recipe.given(inputs)
         if isinstance(recipe, RolloutsRecipe):
             used = [resources.artifact(each.key_at(seed)) for each in need.inputs]
-            return await collect(resources, task, recipe, used, log, on_progress)
+            return await collect_rollouts(resources, task, recipe, used, log, on_progress)
         assert isinstance(recipe, CallsRecipe)
         return await self.write(recipe, task, log, on_progress)
 

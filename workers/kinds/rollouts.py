@@ -41,7 +41,7 @@ class ArtifactAttempt(Attempt):
         return self.written
 
 
-async def collect(
+async def collect_rollouts(
     resources: Resources,
     task: Task,
     recipe: RolloutsRecipe,
@@ -76,10 +76,10 @@ class Rehearsed(NamedTuple):
     """The number of training users."""
 
 
-async def rehearse(
+async def rehearse_rollouts(
     resources: Resources, task: Task, recipe: RolloutsRecipe, used: Sequence[Prepared]
 ) -> Rehearsed:
-    """The first batch that `collect` plays."""
+    """The first batch that `collect_rollouts` plays."""
     training = _training(resources, task, recipe)
     training.provide(used)
     order = _order(training, task)
