@@ -22,7 +22,7 @@ from agents.core.errors import CrsweepError, DataError, UsageError
 from runner.commands.nodes import examine_cluster, unused_gpus
 from runner.core.dataset_summary import statistics_of
 from runner.core.formatting import many, unit
-from runner.core.locations import check_folder, check_packages, places_of, state_of, store_of
+from runner.core.locations import check_cache_folder, check_packages, places_of, state_of, store_of
 from runner.driver.judging import judging_plan
 from runner.driver.loading import load_plan
 from runner.placement.cluster import gpu_memories, nodes_of
@@ -115,7 +115,7 @@ def _folder(out: Folder) -> str:
 
 
 def _cache(plan: Plan, places: Places) -> str:
-    check_folder(places, plan.loaded.origins)
+    check_cache_folder(places, plan.loaded.origins)
     return "off" if places.shared is None else str(places.shared)
 
 

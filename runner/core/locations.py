@@ -104,7 +104,7 @@ def check_match(plan: Plan) -> None:
             )
 
 
-def check_folder(places: Places, origins: Origins) -> None:
+def check_cache_folder(places: Places, origins: Origins) -> None:
     """Refuses a shared folder that a run could not use, before the run starts. Writes nothing."""
     folder = places.shared
     if folder is None:

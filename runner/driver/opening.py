@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.core.errors import StoreError
-from runner.core.locations import check_folder, places_of
+from runner.core.locations import check_cache_folder, places_of
 from runner.driver.budget import Budget, budget_of
 from runner.driver.environment import check_environment
 from runner.driver.manifest import (
@@ -133,7 +133,7 @@ def _check(plan: Plan, accept_source_change: bool, console: Console) -> Places |
         if (line := recipe_line(before)) is not None:
             console.print(line, style="yellow", markup=False, soft_wrap=True)
     if (calls := places_of(plan, epoch=0)) is not None:
-        check_folder(calls, plan.loaded.origins)
+        check_cache_folder(calls, plan.loaded.origins)
     return calls
 
 
