@@ -1,7 +1,8 @@
 """Dialogues recorded elsewhere: the import format, and how it is read.
 
-A reader of a published layout is a module here. It exports one function, `read(path)`, which turns
-the file into records of the import format (docs/recordings.md) and passes them to `recordings_of`.
+A reader of a published layout is a module here. It exports one function, which has the name of the
+module, turns the file at a path into records of the import format (docs/recordings.md), and passes
+them to `recordings_of`.
 """
 
 from __future__ import annotations
