@@ -132,6 +132,6 @@ def role_of(recipe: CallsRecipe) -> str:
     return recipe.role
 
 
-def keys_of(needs: Sequence[Need], seeds: Seeds) -> dict[str, str]:
+def artifact_keys(needs: Sequence[Need], seeds: Seeds) -> dict[str, str]:
     """Name -> key of the artifacts that an episode with these seeds needs."""
     return {need.name: need.key(seeds) for need in needs}

@@ -15,14 +15,14 @@ from agents.core.agent import Agent, AgentOptions
 from agents.core.artifacts import CallsRecipe, LoopRecipe, Recipe, RolloutsRecipe
 from agents.core.errors import PromptError, UsageError, near
 from agents.core.memory import Memory
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from agents.core.seeds import Seeds
 from simulators.core.cases import Domain
 from simulators.core.critic import CRITICS, Critic
 from simulators.core.judge import JUDGES
 from simulators.core.user import User
 from sweeps import grid, identity
-from sweeps.artifacts import PROFILES, Need, keys_of, need_of, recipes_of, role_of
+from sweeps.artifacts import PROFILES, Need, artifact_keys, need_of, recipes_of, role_of
 from sweeps.judges import PlannedJudge
 from sweeps.origins import Origins, check
 from sweeps.schema import ROLES, CellConfig, ModelSpec, PluginRef, Seeding
@@ -75,7 +75,7 @@ class Cell:
 
     def artifacts(self, seeds: Seeds) -> dict[str, str]:
         """Name -> key of the artifacts that its episodes with these seeds need."""
-        return keys_of(self.needs, seeds)
+        return artifact_keys(self.needs, seeds)
 
 
 class CellMaker:
@@ -407,7 +407,7 @@ def _needs(cls: type[Agent] | type[User], ref: PluginRef, origins: Origins) -> M
     assert issubclass(cls, Agent)
     options: AgentOptions = check(cls.Options, ref.options, origins, ("agent",))
     found = cls.needs(options)
-    prompts = folder_of(plugins.module(AGENTS, ref.name, "agent"), options.prompts)
+    prompts = prompt_folder(plugins.module(AGENTS, ref.name, "agent"), options.prompts)
     for name, recipe in recipes_of(found):
         if not isinstance(recipe, CallsRecipe):
             continue

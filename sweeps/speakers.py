@@ -10,7 +10,7 @@ from agents.core import plugins
 from agents.core.agent import Agent
 from agents.core.artifacts import Recipe
 from agents.core.errors import PromptError, UsageError
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from simulators.core.critic import CRITICS, Critic
 from simulators.core.judge import JUDGES, Judge
 from simulators.core.user import User
@@ -34,7 +34,7 @@ def speaker(
     own = [key for key in type(ref).model_fields if key != "name"]
     options = check(cls.Options, ref.options, origins, at, own)
     try:
-        prompts = folder_of(plugins.module(package, ref.name, kind), options.prompts)
+        prompts = prompt_folder(plugins.module(package, ref.name, kind), options.prompts)
         for step in cls.steps:
             prompts.check(step.name)
     except (UsageError, PromptError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agents.core import plugins
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from simulators.core.judge import JUDGES, RecordedDialogue, RecordedTurn
 from simulators.recordings.json_lines import json_lines
 from tests.agents.recommenders.data import trained, training_data
@@ -110,7 +110,7 @@ def test_the_worked_example_of_a_new_judge_is_one(tmp_path, monkeypatch):
     (package / "prompts" / "rate.md.j2").write_text(blocks["jinja"])
     monkeypatch.syspath_prepend(str(tmp_path))
     cls = plugins.load(JUDGES, "my_judges.politeness", "judge")
-    prompts = folder_of(plugins.module(JUDGES, "my_judges.politeness", "judge"), None)
+    prompts = prompt_folder(plugins.module(JUDGES, "my_judges.politeness", "judge"), None)
     given = iter([{"reason": "Kind.", "politeness": 4}, *["rude"] * 3])
     model = FakeModel(lambda call: next(given))
     turns = [RecordedTurn(n, "Please.", "chat", (), "Go on.", "answer", None) for n in (1, 2)]

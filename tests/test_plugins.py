@@ -13,7 +13,7 @@ from agents.core import plugins
 from agents.core.agent import Agent
 from agents.core.calls import EMBED, Shown
 from agents.core.errors import UsageError
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from agents.core.reading import read
 from agents.policies.core.network import Network
 from agents.recommenders.core import Recommender
@@ -101,7 +101,7 @@ def test_options_are_frozen_and_refuse_unknown_keys(package, name):
 @pytest.mark.parametrize(("package", "name"), SPEAKERS + JUDGES + CRITICS)
 def test_every_step_has_a_prompt_and_a_bounded_schema_that_rules_can_fill(package, name):
     speaker = plugins.load(package, name, "plug-in")
-    prompts = folder_of(plugins.module(package, name, "plug-in"), None)
+    prompts = prompt_folder(plugins.module(package, name, "plug-in"), None)
     assert speaker.steps
     for step in speaker.steps:
         prompts.check(step.name)
@@ -136,7 +136,7 @@ def test_a_judge_declares_scales_a_role_and_a_reason_before_each_score(package, 
 @pytest.mark.parametrize(("package", "name"), JUDGES + CRITICS)
 def test_judges_and_critics_fence_what_others_wrote(package, name):
     """Every value in such a prompt but the noun and the form goes through a fence."""
-    folder = folder_of(plugins.module(package, name, "judge"), None).folder
+    folder = prompt_folder(plugins.module(package, name, "judge"), None).folder
     for template in folder.glob("*.j2"):
         for expression in re.findall(r"{{(.*?)}}", template.read_text()):
             fenced = re.search(r"\| fenced\(\"[a-z_]+\"\) $", expression)
@@ -184,7 +184,7 @@ def test_no_rule_answers_from_a_leaf_that_a_shipped_prompt_does_not_show(tmp_pat
         package, name = (
             ("agents", agent) if call.role.startswith("agent") else ("simulators.users", user)
         )
-        prompts = folder_of(plugins.module(package, name, "plug-in"), None)
+        prompts = prompt_folder(plugins.module(package, name, "plug-in"), None)
 
         def answer(fields, call=call, prompts=prompts):
             given = {**fields, "reply_form": call.step.form}
@@ -226,7 +226,7 @@ def test_a_prompt_with_nothing_to_list_shows_no_item_called_none(tmp_path, agent
     for (role, step), call in calls.items():
         package, name = ("agents", agent) if role.startswith("agent") else (
             "simulators.users", "target_item")  # fmt: skip
-        prompts = folder_of(plugins.module(package, name, "plug-in"), None)
+        prompts = prompt_folder(plugins.module(package, name, "plug-in"), None)
         bare = {
             k: type(v)() if isinstance(v, list | tuple) and k != "conversation" else v
             for k, v in call.fields.items()

@@ -10,7 +10,7 @@ from typing import Any
 from agents.core import plugins
 from agents.core.errors import AgentError, StoreError, blaming
 from agents.core.items import Catalogue
-from agents.core.prompts import PromptFolder, folder_of
+from agents.core.prompts import PromptFolder, prompt_folder
 from agents.policies.core.trained import TrainedPolicy
 from simulators.core.cases import Domain
 from sweeps.cells import Cell
@@ -45,7 +45,9 @@ def speaker_of(ref: PluginRef, package: str, kind: str) -> Speaker:
     """The plug-in that `ref` names, with its options and prompts."""
     cls = plugins.load(package, ref.name, kind)
     options = plugins.build_options(cls.Options, ref.options)
-    prompts = folder_of(plugins.module(package, ref.name, kind), getattr(options, "prompts", None))
+    prompts = prompt_folder(
+        plugins.module(package, ref.name, kind), getattr(options, "prompts", None)
+    )
     return Speaker(cls, options, prompts)
 
 

@@ -235,7 +235,7 @@ def _referred_to(env: jinja2.Environment, paths: Iterable[Path]) -> dict[str, Pa
 
 
 @cache
-def folder_of(plugin: ModuleType, swapped: str | None) -> PromptFolder:
+def prompt_folder(plugin: ModuleType, swapped: str | None) -> PromptFolder:
     """The prompt folder of a plug-in's module, or the one that its option `prompts` names.
 
     A plug-in without a folder uses that of the nearest base class that has one.

@@ -18,7 +18,7 @@ import numpy as np
 from agents.core.ask import Ask, CallLog
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.items import Catalogue, Item
-from agents.core.prompts import PromptFolder, folder_of
+from agents.core.prompts import PromptFolder, prompt_folder
 
 ITEMS = (
     Item("1", "Silent River, The (1971)", {"genre": ("Drama",), "decade": ("1970s",)}),
@@ -94,7 +94,7 @@ def make_ask(
     It uses the prompts of `plugin`, a class of a plug-in or a folder.
     """
     if isinstance(plugin, type):
-        folder = folder_of(sys.modules[plugin.__module__], None)
+        folder = prompt_folder(sys.modules[plugin.__module__], None)
     else:
         folder = plugin if isinstance(plugin, PromptFolder) else PromptFolder(plugin)
     return Ask(role, "u1", 7, folder, lambda _: model, journal or CallLog())

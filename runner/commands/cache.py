@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agents.core.errors import UsageError
-from runner.core.locations import cache_line, folder_of, mib
+from runner.core.locations import cache_line, call_cache_folder, mib
 from workers.cache import segments
 
 _UNITS = {"h": 3600, "d": 24 * 3600, "w": 7 * 24 * 3600}
@@ -60,7 +60,7 @@ def verify(path: str | None, console: Console) -> bool:
 
 
 def _existing(path: str | None) -> Path:
-    folder = folder_of(path)
+    folder = call_cache_folder(path)
     if not folder.is_dir():
         found = "found a file" if folder.exists() else "found nothing"
         raise UsageError(f"{folder}: expected the folder of a call cache, {found}")

@@ -38,7 +38,7 @@ def shared_folder(path: str | None, name: str) -> Path:
     return Path(expand_user(base)) / "crsweep" / name
 
 
-def folder_of(path: str | None) -> Path:
+def call_cache_folder(path: str | None) -> Path:
     """The folder of the shared call cache."""
     return shared_folder(path, "calls")
 
@@ -61,7 +61,7 @@ def places_of(plan: Plan, epoch: int) -> Places | None:
     wanted = plan.loaded.header.cache
     return Places(
         folder=journals_of(plan.loaded.out, wanted),
-        shared=None if wanted.mode == "off" else folder_of(wanted.path),
+        shared=None if wanted.mode == "off" else call_cache_folder(wanted.path),
         seals=wanted.mode == "readwrite",
         epoch=epoch,
         shards=wanted.owners,
@@ -148,7 +148,7 @@ def size_line(out: Folder, recorded: dict[str, Any]) -> str:
     own = f"{files:,} journals of this sweep, {mib(size)}"
     if wanted.mode == "off":
         return f"call cache: {own}; none is shared"
-    shared = folder_of(wanted.path)
+    shared = call_cache_folder(wanted.path)
     return f"call cache: {own}; shared in {shared}: {cache_line(shared)}"
 
 

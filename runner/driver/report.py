@@ -10,7 +10,7 @@ from rich.markup import escape
 from runner.core.dataset_summary import remark_lines
 from runner.core.formatting import duration, many
 from runner.core.invocation import program
-from runner.core.locations import folder_of, free_calls
+from runner.core.locations import call_cache_folder, free_calls
 from runner.driver.execution import Execution
 from runner.driver.opening import Session
 from runner.driver.progress import KindTally, token_words
@@ -94,7 +94,7 @@ def _settled(kind: str, tally: KindTally) -> str:
 def _damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
     """Lines on what a run paid for again; `path` is the cache's path in the sweep file."""
     if damage.calls:
-        where = f" --path {shlex.quote(str(folder_of(path)))}" if path else ""
+        where = f" --path {shlex.quote(str(call_cache_folder(path)))}" if path else ""
         yield (
             f"{damage.calls:,} calls were paid for again because their entries in the call cache "
             f"are damaged: `{program()} cache verify{where}` names the files"

@@ -10,7 +10,7 @@ from agents.core import plugins
 from agents.core.agent import Agent, AgentContext
 from agents.core.artifacts import Content, FitRecipe, Recipe
 from agents.core.ask import Ask, CallLog
-from agents.core.prompts import PromptFolder, folder_of
+from agents.core.prompts import PromptFolder, prompt_folder
 from simulators.core.cases import Domain
 from simulators.core.dialogue import DialogueLimits, Transcript, run_dialogue
 from simulators.core.user import User, UserContext
@@ -22,7 +22,7 @@ from workers.models import BoundModel
 
 def prompts_of(package: str, name: str) -> PromptFolder:
     """The prompts that a plug-in ships with."""
-    return folder_of(plugins.module(package, name, "plug-in"), None)
+    return prompt_folder(plugins.module(package, name, "plug-in"), None)
 
 
 def rules(domain: Domain, **options: Any) -> BoundModel:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import yaml
 
-from runner.core.locations import folder_of
+from runner.core.locations import call_cache_folder
 from sweeps.load import load
 from sweeps.storage.folder import folder_at
 from tests.fixtures_movielens import write_ml100k
@@ -56,7 +56,7 @@ def test_a_leading_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch,
     assert header.cache.path == str(home / "calls")
     assert header.cache.journal == str(home / "journal")
     assert header.artifacts.path == str(home / "artifacts")
-    assert str(folder_of("~/calls")) == header.cache.path
+    assert str(call_cache_folder("~/calls")) == header.cache.path
     assert str(folder_at("~/out")) == str(home / "out")
     assert str(folder_at(type(path)("~/out"))) == str(home / "out")
     assert plan.sources[0].domain.options.path == home / "ml"

@@ -17,14 +17,14 @@ from agents.core.ask import CallLog
 from agents.core.calls import Call, Completion
 from agents.core.dialogue import Dialogue, Message
 from agents.core.items import Catalogue, Interactions, Item, TrainingData, VisibleCase
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from tests.fakes import FakeModel, make_ask
 from workers.backends.core.replies import fill
 from workers.backends.rules.answers import Rules
 from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView
 
-PROMPTS = folder_of(plugins.module("agents", "af_irs", "agent"), None)
+PROMPTS = prompt_folder(plugins.module("agents", "af_irs", "agent"), None)
 RECOMMENDER = "tests.agents.af_irs.lined_up"
 
 

@@ -11,7 +11,7 @@ from agents.core import plugins
 from agents.core.ask import CallLog
 from agents.core.dialogue import Message
 from agents.core.errors import ReplyInvalid
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from simulators.core.dialogue import DialogueLimits, Transcript, run_dialogue
 from simulators.core.user import UserContext
 from simulators.domains.synthetic import Synthetic
@@ -362,7 +362,7 @@ def played(case_id, model, options) -> Transcript:
         **options,
     )
     user = TargetItem(TargetItem.Options(), UserContext(DOMAIN.catalogue, case))
-    prompts = folder_of(plugins.module("simulators.users", "target_item", "user"), None)
+    prompts = prompt_folder(plugins.module("simulators.users", "target_item", "user"), None)
     transcript, journal = Transcript(), CallLog()
     asyncio.run(
         run_dialogue(

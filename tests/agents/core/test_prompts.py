@@ -5,7 +5,7 @@ from importlib import import_module
 from agents.core import plugins
 from agents.core.dialogue import Message
 from agents.core.items import Item
-from agents.core.prompts import PromptFolder, folder_of
+from agents.core.prompts import PromptFolder, prompt_folder
 from tests.fakes import ITEMS
 
 
@@ -44,10 +44,10 @@ def test_a_subclass_without_prompts_speaks_by_those_of_its_base(tmp_path, monkey
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     flaky = import_module("prompted_lab_3f")
-    base = folder_of(plugins.module("agents", "zero_shot", "agent"), None)
-    assert folder_of(flaky, None).folder == base.folder
-    assert folder_of(flaky, None).digest() == base.digest()
+    base = prompt_folder(plugins.module("agents", "zero_shot", "agent"), None)
+    assert prompt_folder(flaky, None).folder == base.folder
+    assert prompt_folder(flaky, None).digest() == base.digest()
     own = tmp_path / "prompts" / "prompted_lab_3f"
     own.mkdir(parents=True)
-    folder_of.cache_clear()
-    assert folder_of(flaky, None).folder == own
+    prompt_folder.cache_clear()
+    assert prompt_folder(flaky, None).folder == own

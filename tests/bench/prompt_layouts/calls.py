@@ -14,7 +14,7 @@ from typing import Any
 from agents.core import plugins
 from agents.core.calls import Call
 from agents.core.dialogue import Message
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from runner.rehearsal.dialogues import rehearse
 from tests.bench.prompt_layouts.layouts import FORM, Pieces
 from tests.sweep_files import plan_of, write_sweep
@@ -75,7 +75,7 @@ def rehearsed() -> list[Asked]:
 
 
 def _pieces(package: str, speaker: str, call: Call) -> Pieces:
-    folder = folder_of(plugins.module(package, speaker, "plug-in"), None)
+    folder = prompt_folder(plugins.module(package, speaker, "plug-in"), None)
     text = folder.render(call.step.name, {**call.fields, "reply_form": FORM})
     conversation = call.fields.get("conversation") or ()
     words = _words_of(conversation)

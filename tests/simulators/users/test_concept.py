@@ -12,13 +12,13 @@ from agents.core import plugins
 from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import ReplyInvalid
 from agents.core.items import Fact, facts_of
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from simulators.core.user import UserContext
 from simulators.users.concept import Concept
 from simulators.users.concept.persona import AGES, STYLES, draw_persona, draw_wanted
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, by_step, make_ask
 
-PROMPTS = folder_of(plugins.module("simulators.users", "concept", "user"), None)
+PROMPTS = prompt_folder(plugins.module("simulators.users", "concept", "user"), None)
 OTHER, TARGET, HORROR = ITEMS[0], ITEMS[1], ITEMS[2]
 # An item that is not the target and has all of its facts.
 TWIN = replace(TARGET, id="9", title="Cold Front (1996)")

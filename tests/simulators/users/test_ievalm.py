@@ -8,13 +8,13 @@ from agents.core import plugins
 from agents.core.ask import MAX_REASKS
 from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import ReplyInvalid
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from simulators.core.cases import Case, HiddenCase
 from simulators.core.user import UserContext
 from simulators.users.ievalm import IEvaLM
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, by_step, make_ask
 
-PROMPTS = folder_of(plugins.module("simulators.users", "ievalm", "user"), None)
+PROMPTS = prompt_folder(plugins.module("simulators.users", "ievalm", "user"), None)
 OTHER, TARGET, ALSO = ITEMS[0], ITEMS[1], ITEMS[4]
 BOTH = Case(CASE.visible, HiddenCase((TARGET, ALSO)))
 

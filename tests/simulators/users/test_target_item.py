@@ -7,12 +7,12 @@ import pytest
 from agents.core import plugins
 from agents.core.dialogue import Dialogue, Message
 from agents.core.errors import ReplyInvalid
-from agents.core.prompts import folder_of
+from agents.core.prompts import prompt_folder
 from simulators.core.user import UserContext
 from simulators.users.target_item import TargetItem
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, by_step, make_ask
 
-PROMPTS = folder_of(plugins.module("simulators.users", "target_item", "user"), None)
+PROMPTS = prompt_folder(plugins.module("simulators.users", "target_item", "user"), None)
 TARGET, OTHER = ITEMS[1], ITEMS[0]
 
 
