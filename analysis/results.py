@@ -316,7 +316,9 @@ class Results:
         some = self.db.execute("SELECT 1 FROM superseded LIMIT 1").fetchone()
         # Without second attempts, as in most sweeps, attempt_id need not be read.
         superseded = "ANTI JOIN superseded USING (attempt_id)" if some else ""
-        axes = "".join(f", c.{quoted(axis)} AS {quoted(self.column(axis))}" for axis in self.axes)
+        axes = "".join(
+            f", c.{sql_name(axis)} AS {sql_name(self.column(axis))}" for axis in self.axes
+        )
         self.db.execute(
             "CREATE OR REPLACE VIEW episodes AS "
             + sql.read("episodes").format(axes=axes, superseded=superseded)
@@ -366,6 +368,6 @@ def _name_damage(folder: Folder, error: duckdb.Error) -> None:
         parts.check(folder, table, pages=not isinstance(error, of_query))
 
 
-def quoted(name: str) -> str:
+def sql_name(name: str) -> str:
     """`name` as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 
 from agents.core.errors import UsageError
-from agents.core.syntax_trees import nodes_of
+from agents.core.syntax_trees import syntax_nodes
 from sweeps.storage.folder import PATTERNS, Folder, LocalFolder
 
 SECONDS = 10.0
@@ -78,7 +78,7 @@ def check_select(db: duckdb.DuckDBPyConnection, text: str) -> None:
         raise UsageError("SQL: the query is nested too deeply") from None
     if tree["error"]:
         raise UsageError("SQL: expected one query that only reads (SELECT)")
-    for node in nodes_of(tree["statements"]):
+    for node in syntax_nodes(tree["statements"]):
         _check_node(node)
     return None
 

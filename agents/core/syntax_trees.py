@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def nodes_of(tree: Any) -> Iterator[dict[str, Any]]:
+def syntax_nodes(tree: Any) -> Iterator[dict[str, Any]]:
     """Every object in DuckDB's syntax tree."""
     waiting = [tree]
     while waiting:

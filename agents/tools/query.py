@@ -34,7 +34,7 @@ import pyarrow as pa
 
 from agents.core.items import Catalogue, Item
 from agents.core.one_per import OnePer
-from agents.core.syntax_trees import nodes_of
+from agents.core.syntax_trees import syntax_nodes
 from agents.core.tables import CatalogueTable, Column, column_of
 
 LONGEST_QUERY = 2000
@@ -200,7 +200,7 @@ def _why_not(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:
         return "it is nested too deeply"
     if tree["error"]:
         return "only one plain SELECT statement is allowed"
-    nodes = list(nodes_of(tree["statements"]))
+    nodes = list(syntax_nodes(tree["statements"]))
     if sum(node.get("type") in ("BASE_TABLE", "TABLE_FUNCTION") for node in nodes) > _MOST_TABLES:
         return f"it names more than {_MOST_TABLES} tables"
     own = {name.lower() for node in nodes for name in _named_here(node)}
@@ -242,10 +242,10 @@ def _expression_refusal(node: dict[str, Any], kind: str) -> str:
         if name not in _FUNCTIONS:
             return f"the function {_short(name)} is not allowed"
         # Lists of lists of lists: a short query could make a long value.
-        held = (below.get("class", "CONSTANT") for below in nodes_of(list(node.values())))
+        held = (below.get("class", "CONSTANT") for below in syntax_nodes(list(node.values())))
         if name == "list_value" and any(kind != "CONSTANT" for kind in held):
             return "lists may contain only constants"
-    if kind == "LAMBDA" and any(b.get("class") == kind for b in nodes_of(list(node.values()))):
+    if kind == "LAMBDA" and any(b.get("class") == kind for b in syntax_nodes(list(node.values()))):
         return "a lambda must not contain another lambda"
     if kind == "COLUMN_REF" and node["column_names"][-1].lower() in _VALUE_FUNCTIONS:
         return f"{_short(node['column_names'][-1])} is not allowed"

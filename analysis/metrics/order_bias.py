@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.metrics.core import JudgeWanted, Metric, with_label
-from analysis.sql.verdicts import literal, sides
+from analysis.sql.verdicts import sides, sql_string
 
 __all__ = ["order_bias"]
 
@@ -18,7 +18,7 @@ def order_bias(argument: str | None) -> Metric:
         "x.num",
         "x.den",
         per_attempt="SELECT attempt_id, count(*) FILTER (WHERE order_bias) AS num, "
-        f"count(*) AS den FROM ({sides()}) WHERE dimension = {literal(dimension)} GROUP BY ALL",
+        f"count(*) AS den FROM ({sides()}) WHERE dimension = {sql_string(dimension)} GROUP BY ALL",
         better="lower",
         judge=JudgeWanted("pairwise", label, dimension),
     )

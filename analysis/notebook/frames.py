@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.metrics.core import by_group, split_group
-from analysis.results import Results, quoted
+from analysis.results import Results, sql_name
 from analysis.statistics.compare import Comparison, compare_all
 from analysis.statistics.corrected import make_corrected
 from analysis.statistics.prediction_powered import Corrected
@@ -179,7 +179,7 @@ class Frames:
     def _of_episodes(self, view: str, where: str | None, order: str) -> pd.DataFrame:
         results = self._results
         columns = [*_EPISODE, *map(results.column, results.axes)]
-        mine = ", ".join(f"e.{quoted(name)}" for name in columns)
+        mine = ", ".join(f"e.{sql_name(name)}" for name in columns)
         left_out = " EXCLUDE (episode_id)" if view == "judgements" else ""
         by = ", ".join(f"t.{name}" for name in order.split(", "))
         return self._frame(

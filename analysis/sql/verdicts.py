@@ -12,12 +12,12 @@ from analysis import sql
 
 def of_judge(text: str, title: str) -> str:
     """SQL of this module for the judge with this label."""
-    return text.replace("{judge}", literal(title))
+    return text.replace("{judge}", sql_string(title))
 
 
 def turn_scores(dimensions: Iterable[str]) -> str:
     """SQL: attempt_id and score, the mean over its turns of what a judge says in `dimensions`."""
-    named = ", ".join(map(literal, dimensions))
+    named = ", ".join(map(sql_string, dimensions))
     return sql.read("turn_scores").format(scores=sql.read("scores"), dimensions=named)
 
 
@@ -77,9 +77,9 @@ def labelled(title: str, plugin: str) -> str:
 
     `num` is 1 if people have labelled everything that the judge was asked about.
     """
-    return of_judge(sql.read("labelled"), title).replace("{people}", literal(plugin))
+    return of_judge(sql.read("labelled"), title).replace("{people}", sql_string(plugin))
 
 
-def literal(text: str) -> str:
+def sql_string(text: str) -> str:
     """`text` as an SQL string."""
     return "'" + text.replace("'", "''") + "'"

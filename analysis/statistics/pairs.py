@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from agents.core.errors import UsageError
 from analysis import sql
 from analysis.results import Results
-from analysis.sql.verdicts import literal, of_judge, pairs
+from analysis.sql.verdicts import of_judge, pairs, sql_string
 from analysis.statistics.agreement import majority
 from analysis.statistics.significance import holm, sign_test
 from analysis.tables import verdicts
@@ -212,7 +212,7 @@ def _contexts(results: Results, raters: Sequence[_Rater]) -> list[str]:
 def _judge(results: Results, judge: JudgeEntry) -> _Rater:
     assert judge.pairs is not None
     cells = results.query(
-        f"SELECT cell, other FROM plan_pairs WHERE title = {literal(judge.title)} "
+        f"SELECT cell, other FROM plan_pairs WHERE title = {sql_string(judge.title)} "
         "ORDER BY cell, other"
     ).fetchall()
     dimensions = [dimension.name for dimension in judge.dimensions]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from analysis.metrics.core import Metric
 from analysis.results import Results
-from analysis.sql.verdicts import literal, of_judge, pairs, persuasion
+from analysis.sql.verdicts import of_judge, pairs, persuasion, sql_string
 from analysis.tables.false_successes import cell_names
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def missing(results: Results, label: str) -> Iterator[str]:
     rows = results.query(
         "SELECT dimension, count(*), count(*) FILTER (WHERE status = 'unparsed') "
         "FROM judgements j SEMI JOIN scored USING (attempt_id) "
-        f"WHERE judge = {literal(label)} AND annotator IS NULL AND status <> 'failed' "
+        f"WHERE judge = {sql_string(label)} AND annotator IS NULL AND status <> 'failed' "
         "GROUP BY dimension ORDER BY dimension"
     ).fetchall()
     unparsed = sum(row[2] for row in rows)
@@ -83,7 +83,7 @@ def missing(results: Results, label: str) -> Iterator[str]:
         )
     ((failed,),) = results.query(
         "SELECT count(DISTINCT task_id) FROM judgements j SEMI JOIN scored USING (attempt_id) "
-        f"WHERE judge = {literal(label)} AND status = 'failed'"
+        f"WHERE judge = {sql_string(label)} AND status = 'failed'"
     ).fetchall()
     if failed:
         what = "judgement" if failed == 1 else "judgements"
@@ -101,7 +101,7 @@ def _uneven(results: Results, label: str) -> Iterator[str]:
         "SELECT min(samples) AS samples FROM ("
         "SELECT attempt_id, count(DISTINCT sample) AS samples FROM judgements "
         "SEMI JOIN scored USING (attempt_id) "
-        f"WHERE judge = {literal(label)} AND annotator IS NULL AND status <> 'failed' "
+        f"WHERE judge = {sql_string(label)} AND annotator IS NULL AND status <> 'failed' "
         'GROUP BY attempt_id, other_attempt_id, prefix, "order", turn, item, dimension) '
         "GROUP BY attempt_id)",
         [wanted],
@@ -119,7 +119,7 @@ def _labelled(results: Results, plugin: str) -> Iterator[str]:
         return
     ((found,),) = results.query(
         "SELECT count(DISTINCT attempt_id) FROM judgements SEMI JOIN scored USING (attempt_id) "
-        f"WHERE judge = {literal(plugin)} AND annotator IS NOT NULL"
+        f"WHERE judge = {sql_string(plugin)} AND annotator IS NOT NULL"
     ).fetchall()
     if found:
         yield (

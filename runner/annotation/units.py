@@ -22,7 +22,7 @@ from agents.core.items import Item
 from agents.core.seeds import Seeds
 from agents.core.steps import Step
 from analysis.results import Results
-from analysis.sql.verdicts import literal
+from analysis.sql.verdicts import sql_string
 from analysis.transcripts import Transcripts
 from simulators.core.judge import (
     JUDGES,
@@ -176,7 +176,7 @@ class Chooser:
         names = ("prefix", "turn", "other_reply")
         rows = self.results.query(
             f"SELECT attempt_id, other_attempt_id, {', '.join(map(_any, names))} FROM judgements "
-            f"WHERE judge = {literal(self.judge.title)} AND annotator IS NULL "
+            f"WHERE judge = {sql_string(self.judge.title)} AND annotator IS NULL "
             "AND other_reply IS NOT NULL AND status <> 'failed' GROUP BY ALL"
         ).fetchall()
         return {(a, b): dict(zip(names, rest, strict=True)) for a, b, *rest in rows}
