@@ -25,7 +25,7 @@ def scores(true: np.ndarray, predicted: np.ndarray, labels: int) -> ClassifierSc
     return ClassifierScores(float((true == predicted).mean()), float(f1.mean()))
 
 
-def majority(train: np.ndarray, count: int) -> np.ndarray:
+def majority_class(train: np.ndarray, count: int) -> np.ndarray:
     """(count,): the most frequent label of training, each time."""
     return np.full(count, np.bincount(train).argmax())
 

@@ -16,7 +16,12 @@ import torch.nn.functional as F
 
 from agents.core.artifacts import Content, Progress
 from agents.core.errors import DataError
-from agents.policies.core.baselines import ClassifierScores, majority, scores, tf_idf_regression
+from agents.policies.core.baselines import (
+    ClassifierScores,
+    majority_class,
+    scores,
+    tf_idf_regression,
+)
 from agents.policies.core.dialogues import Example
 from agents.policies.core.labels import LabelSet, labels_of, merged
 from agents.policies.core.network import NetworkRef, Trainable
@@ -153,7 +158,7 @@ class FineTuning:
             "held_out": len(self._held_out),
             "labels": dict(Counter(self._names[at] for at in self._wanted.tolist())),
             "epochs": self._report,
-            "majority": scores(true, majority(self._wanted, len(true)), size)._asdict(),
+            "majority": scores(true, majority_class(self._wanted, len(true)), size)._asdict(),
             "tf_idf_regression": scores(true, by_words, size)._asdict(),
         }
         return Content({**network.data, "report": report}, network.arrays)

@@ -16,7 +16,7 @@ from agents.core.artifacts import Content
 from agents.core.plugins import Options
 from agents.policies.core.network import Network, Trainable
 from agents.policies.transformer import inference
-from agents.policies.transformer.words import places_of, read, size_of, vocabulary_of
+from agents.policies.transformer.words import size_of, vocabulary_of, word_ids, word_places
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ class TransformerNetwork(Network):
 
     def __init__(self, content: Content) -> None:
         super().__init__(content)
-        self._places = places_of(content.data["vocabulary"])
+        self._places = word_places(content.data["vocabulary"])
         # A call reads every array some times: a mapped file would be touched each time.
         self._weights = {name: np.asarray(array) for name, array in content.arrays.items()}
 
@@ -106,7 +106,7 @@ class TransformerNetwork(Network):
             drop = None
             if dropout is not None:
                 drop = data["dropout"], np.random.default_rng(dropout[row])
-            words = read(text, self._places, data["context"])
+            words = word_ids(text, self._places, data["context"])
             found.append(
                 inference.logits(self._weights, words, data["heads"], data["blocks"], drop)
             )

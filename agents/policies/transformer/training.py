@@ -11,7 +11,7 @@ from torch import Tensor
 from agents.core.artifacts import Content
 from agents.policies.core.network import Trainable
 from agents.policies.transformer.inference import EPSILON
-from agents.policies.transformer.words import PADDING, places_of, read
+from agents.policies.transformer.words import PADDING, word_ids, word_places
 from agents.training.weights import copied, trainable
 
 
@@ -20,7 +20,7 @@ class Transformer(Trainable):
 
     def __init__(self, content: Content, device: torch.device) -> None:
         self._data = content.data
-        self._places = places_of(content.data["vocabulary"])
+        self._places = word_places(content.data["vocabulary"])
         # Copies: arrays of artifacts are read-only.
         arrays = {name: torch.from_numpy(array.copy()) for name, array in content.arrays.items()}
         self.weights = trainable(arrays, device)
@@ -32,7 +32,7 @@ class Transformer(Trainable):
     def logits(self, texts: Sequence[str], *, dropout: bool) -> Tensor:
         context, blocks, heads = (self._data[name] for name in ("context", "blocks", "heads"))
         rate = self._data["dropout"] if dropout else 0.0
-        read_in = [read(text, self._places, context) for text in texts]
+        read_in = [word_ids(text, self._places, context) for text in texts]
         length, weights = max(map(len, read_in)), self.weights
         words = torch.full((len(texts), length), PADDING)
         for row, found in enumerate(read_in):  # padded at the front: positions count from the end

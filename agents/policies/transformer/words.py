@@ -33,12 +33,12 @@ def size_of(vocabulary: Sequence[str]) -> int:
     return _FIRST + BUCKETS + len(vocabulary)
 
 
-def places_of(vocabulary: Sequence[str]) -> dict[str, int]:
+def word_places(vocabulary: Sequence[str]) -> dict[str, int]:
     """Word -> its place."""
     return {word: _FIRST + BUCKETS + rank for rank, word in enumerate(vocabulary)}
 
 
-def read(text: str, places: Mapping[str, int], context: int) -> np.ndarray:
+def word_ids(text: str, places: Mapping[str, int], context: int) -> np.ndarray:
     """(at most `context`,), int64: the places of the text's last words, then `READ_OUT`."""
     # A word has at least one character, so nothing of the end is cut off here.
     words = _WORD.findall(text[-context * 40 :].lower())[-(context - 1) :]

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from agents.core.plugins import Options, operational
-from agents.recommenders._sequential.inference import encode
+from agents.recommenders._sequential.inference import encode_sequence
 from agents.recommenders.core import Recommender
 
 __all__ = ["SASRecOptions", "Sequential"]
@@ -64,7 +64,7 @@ class Sequential(Recommender):
         return self.content.arrays["items"]
 
     def user_embedding(self, history: Sequence[int]) -> np.ndarray:
-        return encode(self.content.arrays, history, self.content.data["heads"])
+        return encode_sequence(self.content.arrays, history, self.content.data["heads"])
 
     def scores(self, history: Sequence[int]) -> np.ndarray:
         return self.item_embeddings @ self.user_embedding(history)

@@ -19,7 +19,9 @@ EPSILON = 1e-8
 """Of the layer normalisation, as in the authors' code."""
 
 
-def encode(weights: Mapping[str, np.ndarray], history: Sequence[int], heads: int) -> np.ndarray:
+def encode_sequence(
+    weights: Mapping[str, np.ndarray], history: Sequence[int], heads: int
+) -> np.ndarray:
     """(d,): the output at the last of the items at these positions; zero where there is none."""
     items, places = weights["items"], weights["positions"]
     latest = np.asarray(history[-len(places) :], np.int64)

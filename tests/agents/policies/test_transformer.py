@@ -9,7 +9,13 @@ from agents.core.artifacts import Content
 from agents.policies.core.network import NetworkRef
 from agents.policies.core.trained import TrainedPolicy, drawn, log_softmax
 from agents.policies.transformer import TransformerNetwork
-from agents.policies.transformer.words import BUCKETS, READ_OUT, places_of, read, vocabulary_of
+from agents.policies.transformer.words import (
+    BUCKETS,
+    READ_OUT,
+    vocabulary_of,
+    word_ids,
+    word_places,
+)
 from agents.training.weights import seeded
 
 TEXTS = ["", "user: a funny film", "recommender: why?\nuser: because it is " + "very " * 40 + "sad"]
@@ -63,10 +69,10 @@ def test_it_is_drawn_by_the_seed_and_its_digest_follows_its_weights():
 def test_it_reads_the_end_of_a_text_and_every_word_of_it():
     words = vocabulary_of(["a film a film, a plot", "a rare film"], 3)
     assert words == ["a", "film"]  # what occurs once is not a word
-    found = read("A film?\nzebra", places_of(words), 100).tolist()
+    found = word_ids("A film?\nzebra", word_places(words), 100).tolist()
     assert found[:2] == [3 + BUCKETS, 3 + BUCKETS + 1]
     assert 3 <= found[4] < 3 + BUCKETS and found[-1] == READ_OUT
-    assert read("x " * 500 + "film", places_of(words), 3).tolist()[1:] == [68, READ_OUT]
+    assert word_ids("x " * 500 + "film", word_places(words), 3).tolist()[1:] == [68, READ_OUT]
 
 
 def test_options_are_checked():

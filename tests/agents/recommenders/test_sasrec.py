@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agents.core.errors import DataError, UsageError
 from agents.recommenders._sequential import training
-from agents.recommenders._sequential.inference import encode
+from agents.recommenders._sequential.inference import encode_sequence
 from agents.recommenders.core import histories, ndcg, target_ranks
 from agents.recommenders.sasrec import SASRec
 from tests.agents.recommenders.data import (
@@ -43,7 +43,7 @@ def random_weights(options, seed: int) -> dict[str, np.ndarray]:
 def test_the_forward_pass_in_numpy_is_the_one_in_torch(heads, blocks, history, seed):
     options = SASRec.Options(hidden=8, heads=heads, blocks=blocks, max_length=7)
     weights = random_weights(options, seed)
-    found = encode(weights, history, heads)
+    found = encode_sequence(weights, history, heads)
     assert found.dtype == np.float32
     if not history:
         assert found.tolist() == [0] * 8
