@@ -24,13 +24,13 @@ from simulators.core.cases import Split
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 
-def is_name(text: str) -> bool:
+def is_valid_name(text: str) -> bool:
     """Whether `text` can be a `Name`."""
     return re.fullmatch(_NAME, text) is not None
 
 
 def _is_name(text: str) -> str:
-    if not is_name(text):
+    if not is_valid_name(text):
         raise ValueError(
             "expected at most 100 letters, digits, '.', '_' and '-', beginning with a letter or a "
             "digit"

@@ -21,7 +21,7 @@ from runner.annotation.keys import Key, KeyItem, read_key
 from runner.annotation.units import LabelQuestion
 from sweeps import identity
 from sweeps.judgements import PEOPLE
-from sweeps.schema import is_name
+from sweeps.schema import is_valid_name
 from sweeps.storage.folder import Folder
 from sweeps.storage.records import JUDGEMENT
 from sweeps.tasks import Task
@@ -72,7 +72,7 @@ def add_labels(folder: Folder, labels: Sequence[LabelRow], annotator: str) -> in
     Raises UsageError, before anything is written, for an invalid name, and if two labels on the
     same unit differ.
     """
-    if not is_name(annotator) or annotator.lower() in _RESERVED:
+    if not is_valid_name(annotator) or annotator.lower() in _RESERVED:
         raise UsageError(
             f"--annotator {annotator!r}: expected at most 100 letters, digits, '.', '_' and '-', "
             f"and none of the names {', '.join(_RESERVED)}"

@@ -26,7 +26,7 @@ from runner.rehearsal.dialogues import (
     artifact_data,
     artifact_lines,
     asked_to_prepare,
-    estimate,
+    estimate_cost,
 )
 from runner.rehearsal.judging import JudgeEstimate, estimate_judges
 from runner.rehearsal.stand_ins import CallEstimate
@@ -52,7 +52,7 @@ def show_plan(
     left, cells, needed = remaining(plan, settled_episodes(plan.loaded.out))
     nodes, cpu = nodes_of(plan, gpus)
     engines = run_plan(plan, nodes, cpu=cpu, cells=cells) if nodes else without_engines(plan)
-    guess = estimate(plan, left)
+    guess = estimate_cost(plan, left)
     budget = budget_of(plan)
     artifacts = artifact_data(plan, [*needed, *plan.pending], guess.attempts)
     preparing = asked_to_prepare(artifacts)

@@ -104,7 +104,7 @@ def _spoken_in(attempt: EpisodeAttempt) -> CallEstimate:
     )
 
 
-def estimate(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> CostEstimate:
+def estimate_cost(plan: Plan, left: int, *, most: int = 24, cases: int = 3) -> CostEstimate:
     """Rehearses a cell of every agent on every data set, where there are more, `most` drawn ones.
 
     A stride over the grid would not do: it can meet the same agents again and again.

@@ -30,7 +30,7 @@ from simulators.core.cases import Published
 from simulators.domains.core.amazon_reviews_2023 import (
     LONGEST_VALUE,
     bought_of,
-    described,
+    description_of,
     noun_of,
     price_of,
 )
@@ -124,4 +124,4 @@ def _product(line: bytes) -> Item | None:
     }
     known = {name: values for name, values in attributes.items() if values}
     price = price_of(record.get("price"))
-    return Item(number, text_in(record, "title"), known, described(record), price)
+    return Item(number, text_in(record, "title"), known, description_of(record), price)

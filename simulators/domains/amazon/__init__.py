@@ -26,7 +26,7 @@ from pydantic import Field
 from agents.core.errors import DataError
 from agents.core.items import Item
 from simulators.core.cases import Published
-from simulators.domains.core.fields import distinct, literal, name_in, price_in, text_in
+from simulators.domains.core.fields import distinct, name_in, price_in, python_literal, text_in
 from simulators.domains.core.files import Records, check_folder, need_file
 from simulators.domains.core.json_files import object_of
 from simulators.domains.core.recorded import LoadedData, RecordedDomain, is_whole_time
@@ -150,7 +150,7 @@ def _csv_review(line: bytes, min_rating: float) -> Review | None:
 
 def _product(line: bytes) -> Item | None:
     """A line of the products, or None where it is malformed; its title may be empty."""
-    record = literal(line)
+    record = python_literal(line)
     number = None if record is None else name_in(record, "asin")
     if record is None or number is None:
         return None

@@ -12,8 +12,8 @@ from agents.core.items import LONGEST_TITLE, Catalogue, Item
 from simulators.domains.amazon_2023.data import BuyerData
 from simulators.domains.core.amazon_reviews_2023 import (
     LONGEST_VALUE,
-    described,
     description_in,
+    description_of,
     noun_of,
     price_of,
 )
@@ -113,7 +113,7 @@ def product_of(line: bytes) -> Product | None:
             return Product(number, None, name)
     attributes = {"category": path, **_facts(record)}
     return Product(
-        number, Item(number, found["title"], attributes, described(record), found["price"])
+        number, Item(number, found["title"], attributes, description_of(record), found["price"])
     )
 
 

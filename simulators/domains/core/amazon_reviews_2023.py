@@ -43,7 +43,7 @@ def noun_of(category: str) -> str:
     return f"{category.replace('_', ' ').lower()} product"
 
 
-def described(record: Mapping[str, Any]) -> str:
+def description_of(record: Mapping[str, Any]) -> str:
     """Description and features of a product as one text, cut at `_LONGEST_DESCRIPTION`."""
     description, features = description_in(record), texts_in(record, "features")
     parts = [description, *([f"Features: {'; '.join(features)}"] if features else [])]

@@ -10,7 +10,7 @@ from typing import Any
 from simulators.domains.core.files import SURROGATE
 
 
-def literal(line: bytes) -> dict[Any, Any] | None:
+def python_literal(line: bytes) -> dict[Any, Any] | None:
     """The dict that a line writes as a Python literal, or None. Nothing in it is executed."""
     try:
         found = ast.literal_eval(line.decode())

@@ -19,7 +19,14 @@ from pathlib import Path
 
 from agents.core.items import Item
 from simulators.core.cases import Published
-from simulators.domains.core.fields import distinct, literal, name_in, price_in, text_in, texts_in
+from simulators.domains.core.fields import (
+    distinct,
+    name_in,
+    price_in,
+    python_literal,
+    text_in,
+    texts_in,
+)
 from simulators.domains.core.files import Records, check_folder, need_file
 from simulators.domains.core.recorded import LoadedData, RecordedDomain
 from simulators.domains.core.reviews import Review, ReviewOptions, each_once, load_reviews
@@ -77,7 +84,7 @@ class Steam(RecordedDomain):
 
 def _review(line: bytes) -> Review | None:
     """A line of the reviews, or None where it is malformed."""
-    record = literal(line)
+    record = python_literal(line)
     if record is None:
         return None
     user, product = name_in(record, "username"), name_in(record, "product_id")
@@ -100,7 +107,7 @@ def _time(day: str) -> int | None:
 
 def _game(line: bytes) -> Item | None:
     """A line of the games, or None where it is malformed; its title may be empty."""
-    record = literal(line)
+    record = python_literal(line)
     number = None if record is None else name_in(record, "id")
     if record is None or number is None:
         return None

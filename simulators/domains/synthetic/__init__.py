@@ -27,7 +27,7 @@ from simulators.core.cases import Case, Domain, Split
 from simulators.domains.core.leave_one_out import HELD_OUT, SHORTEST_HISTORY, case_of
 from simulators.domains.core.recorded import fingerprint
 from simulators.domains.synthetic.items import make_items
-from simulators.domains.synthetic.profiles import groups_of, make_profile
+from simulators.domains.synthetic.profiles import make_profile, profile_groups
 from simulators.domains.synthetic.users import Population
 
 __all__ = ["Synthetic"]
@@ -120,7 +120,7 @@ class Synthetic(Domain):
 
     def groups(self, split: Split, case_id: str) -> Mapping[str, str]:
         number = self._ids.number(case_id)
-        return {} if number is None else groups_of(self.options.seed, number)
+        return {} if number is None else profile_groups(self.options.seed, number)
 
     def interactions(self) -> Interactions:
         users, length = self.options.users, self.options.history - HELD_OUT

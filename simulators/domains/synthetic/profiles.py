@@ -27,7 +27,7 @@ def make_profile(seed: int, number: int, target: Item, history: Sequence[Item]) 
     )
 
 
-def groups_of(seed: int, number: int) -> dict[str, str]:
+def profile_groups(seed: int, number: int) -> dict[str, str]:
     """What `make_profile(...).groups` is."""
     openness, style, _ = _draw(seed, number)
     return {"openness": openness, "style": style}

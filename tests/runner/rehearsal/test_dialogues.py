@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.rehearsal.dialogues import artifact_data, artifact_lines, estimate
+from runner.rehearsal.dialogues import artifact_data, artifact_lines, estimate_cost
 from tests.runner.driver import test_loops
 from tests.sweep_files import plan_of, write_sweep
 
@@ -11,7 +11,7 @@ def test_every_agent_counts_however_the_grid_is_ordered(tmp_path):
     """Sixteen cells of two agents in turn: every second one would be one agent's."""
     agents = ["zero_shot", "macrec"]
     both, *alone = (
-        estimate(
+        estimate_cost(
             plan_of(
                 write_sweep(
                     tmp_path,
@@ -37,7 +37,7 @@ def test_every_agent_counts_however_the_grid_is_ordered(tmp_path):
 def test_dialogues_of_a_training_loop_cost_what_episodes_of_its_agent_cost(tmp_path):
     models = {"m": {"backend": "rules"}}
     plan = plan_of(test_loops.sweep(tmp_path, models=models))
-    guess = estimate(plan, 2)  # both episodes
+    guess = estimate_cost(plan, 2)  # both episodes
     found = artifact_data(plan, list(plan.artifacts), guess.attempts)
     (loop,) = [one for one in found if one["kind"] == "loop"]
     assert loop["dialogues"] == 16

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents.core import plugins
 from agents.core.errors import DataError
-from simulators.domains.core.fields import literal
+from simulators.domains.core.fields import python_literal
 from simulators.domains.core.files import LONGEST_LINE
 from simulators.domains.steam import Steam
 from tests.fixtures_reviews import (
@@ -267,12 +267,12 @@ def test_the_fingerprint_follows_options_and_files_but_not_the_path(tmp_path):
 
 @given(st.text(max_size=60))
 def test_no_text_breaks_the_reading_of_a_line(text):
-    assert isinstance(literal(text.encode("utf-8", "surrogatepass")), dict | None)
+    assert isinstance(python_literal(text.encode("utf-8", "surrogatepass")), dict | None)
 
 
 @given(st.dictionaries(st.text(max_size=5), st.text(max_size=9) | st.floats(0, 9) | st.booleans()))
 def test_a_line_is_read_as_it_was_written(record):
-    assert literal(literal_line(record).encode()) == record
+    assert python_literal(literal_line(record).encode()) == record
 
 
 def test_a_file_of_bad_lines_alone_has_nothing_left_even_where_they_are_allowed(tmp_path):

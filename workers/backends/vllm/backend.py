@@ -15,7 +15,7 @@ from agents.core.errors import EngineRefused
 from workers.backends.core.backend import Backend, BackendContext, EngineSpec, Workload
 from workers.backends.vllm.model.arguments import installed_version
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.model.preflight import auto_dtype, examine
+from workers.backends.vllm.model.preflight import auto_dtype, check_model
 from workers.backends.vllm.serving.engine import EmbedRequest, Request
 from workers.core.environment import Variables
 
@@ -101,7 +101,7 @@ class VLLMBackend(Backend):
         return Embedded(vectors, sum(each.input_tokens for each in found))
 
     async def check(self, work: Workload) -> str:
-        return "; ".join(examine(self._options, work.prompts, work.schemas, work.gpu_memory))
+        return "; ".join(check_model(self._options, work.prompts, work.schemas, work.gpu_memory))
 
     def _must_be(self, kind: str) -> None:
         if self._options.kind != kind:

@@ -39,7 +39,7 @@ _ALREADY_SCALED = frozenset(
 )
 
 
-def examine(
+def check_model(
     options: VLLMOptions,
     prompts: Sequence[Messages],
     schemas: Mapping[str, Mapping[str, Any]],

@@ -16,7 +16,7 @@ from agents.core.steps import ReplyModel, Step, text
 from tests.tiny_models import CONTEXT
 from workers.backends.vllm.model import memory, preflight
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.model.preflight import examine
+from workers.backends.vllm.model.preflight import check_model
 from workers.backends.vllm.model.reply_length import longest_reply
 
 pytestmark = [
@@ -60,7 +60,7 @@ def options(model: Path, **more) -> VLLMOptions:
 
 def refusal(found: VLLMOptions, prompts=PROMPTS, schemas=None, gpu_memory=None) -> str:
     with pytest.raises(UsageError) as caught:
-        examine(found, prompts, schemas or {}, gpu_memory)
+        check_model(found, prompts, schemas or {}, gpu_memory)
     return caught.value.message
 
 
@@ -68,7 +68,7 @@ def refusal(found: VLLMOptions, prompts=PROMPTS, schemas=None, gpu_memory=None) 
 @pytest.mark.parametrize("family", ["tiny_llama", "tiny_qwen"])
 def test_a_valid_model_is_described_line_by_line(family, request):
     model = request.getfixturevalue(family)
-    lines = examine(options(model, max_model_len=2048), PROMPTS, SCHEMAS, 80.0)
+    lines = check_model(options(model, max_model_len=2048), PROMPTS, SCHEMAS, 80.0)
     assert all("\n" not in line for line in lines)
     said = "\n".join(lines)
     assert re.search(r"^weights: .*tiny-\w+ at [0-9a-f]{12}$", said, re.M)
@@ -87,7 +87,7 @@ def test_the_longest_prompt_is_counted_through_the_template(tiny_llama):
     rendered = tokenizer.apply_chat_template(PROMPTS[2], add_generation_prompt=True, tokenize=False)
     count = len(tokenizer.encode(rendered, add_special_tokens=False))
     assert f"longest prompt {count:,} tokens" in "\n".join(
-        examine(options(tiny_llama), PROMPTS, {}, None)
+        check_model(options(tiny_llama), PROMPTS, {}, None)
     )
 
 
@@ -144,7 +144,7 @@ def test_a_context_that_the_model_does_not_know(tiny_llama):
 )
 def test_scaled_positions_count(copy, scaling, known):
     change(copy / "config.json", rope_parameters={"rope_theta": 10000.0, **scaling})
-    lines = examine(options(copy), PROMPTS, {}, None)
+    lines = check_model(options(copy), PROMPTS, {}, None)
     assert any(f"context: {known:,} tokens" in line for line in lines)
 
 
@@ -166,7 +166,7 @@ def test_xgrammar_would_ignore_the_bounds_of_our_strings(tiny_llama):
         "properties": {"score": {"type": "integer"}},
         "additionalProperties": False,
     }
-    assert "schemas: 1 compiled by xgrammar" in examine(found, PROMPTS, {"plain": plain}, None)
+    assert "schemas: 1 compiled by xgrammar" in check_model(found, PROMPTS, {"plain": plain}, None)
 
 
 @needs_vllm
@@ -178,7 +178,7 @@ def test_replies_that_may_not_end_or_may_be_cut_off(tiny_llama):
         words: str
 
     schemas = {"long": Long.model_json_schema(), "endless": Endless.model_json_schema()}
-    notes = [n for n in examine(options(tiny_llama), PROMPTS, schemas, None) if "note" in n]
+    notes = [n for n in check_model(options(tiny_llama), PROMPTS, schemas, None) if "note" in n]
     assert len(notes) == 2
     assert "step 'long' may have 5,012 characters" in notes[0]
     assert "step 'endless' is unbounded" in notes[1]
@@ -186,7 +186,7 @@ def test_replies_that_may_not_end_or_may_be_cut_off(tiny_llama):
 
 def test_free_text_needs_no_schema(tiny_llama):
     found = options(tiny_llama, guided="none", thinking={})
-    assert not any("schema" in line for line in examine(found, PROMPTS, SCHEMAS, None))
+    assert not any("schema" in line for line in check_model(found, PROMPTS, SCHEMAS, None))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_a_full_context_that_does_not_fit(tiny_llama):
 
 
 def test_a_share_of_a_gpu_has_a_share_of_its_memory(tiny_llama):
-    examine(options(tiny_llama), PROMPTS, {}, 4.0)
+    check_model(options(tiny_llama), PROMPTS, {}, 4.0)
     assert "do not fit in the 0.9 GiB" in refusal(
         options(tiny_llama, gpus_per_replica=0.25), gpu_memory=4.0
     )
@@ -242,7 +242,7 @@ def test_a_share_of_a_gpu_has_a_share_of_its_memory(tiny_llama):
 
 def test_fewer_requests_at_once_than_wanted_is_said(tiny_llama):
     found = options(tiny_llama, max_inflight=100_000)
-    line = examine(found, PROMPTS, {}, 4.0)[-1]
+    line = check_model(found, PROMPTS, {}, 4.0)[-1]
     assert "fewer than max_inflight" in line
 
 
@@ -287,8 +287,8 @@ def test_an_embedding_model_needs_no_template(copy):
     (copy / "chat_template.jinja").unlink()
     found = VLLMOptions(model=str(copy), kind="embed")
     with pytest.raises(UsageError, match="cannot reply to the step 'reply'"):
-        examine(found, PROMPTS, SCHEMAS, 80.0)
-    lines = examine(found, PROMPTS, {}, 80.0)
+        check_model(found, PROMPTS, SCHEMAS, 80.0)
+    lines = check_model(found, PROMPTS, {}, 80.0)
     assert any(re.search(r"longest prompt \d+ tokens$", line) for line in lines)
     assert not any("schema" in line or "at once" in line for line in lines)
 
@@ -301,7 +301,7 @@ def embed(model: Path, **more) -> VLLMOptions:
 
 
 def test_an_encoder_is_checked_as_vllm_serves_it(tiny_bert):
-    lines = examine(embed(tiny_bert), SHORT, {}, 80.0)
+    lines = check_model(embed(tiny_bert), SHORT, {}, 80.0)
     assert "pooling: mean, as the model's modules.json says" in lines
     # What it was made for, and not the 512 positions that it knows.
     assert any(line.startswith("context: 128 tokens; longest prompt") for line in lines)
@@ -310,13 +310,13 @@ def test_an_encoder_is_checked_as_vllm_serves_it(tiny_bert):
     assert "together more than its context of 128" in said
     on, off = ({"engine": {"enable_prefix_caching": value}} for value in (True, False))
     assert "is an encoder" in refusal(embed(tiny_bert, **on), SHORT)
-    assert examine(embed(tiny_bert, **off), SHORT, {}, 80.0) == lines
+    assert check_model(embed(tiny_bert, **off), SHORT, {}, 80.0) == lines
 
 
 def test_pooling_is_said_as_it_will_be(tiny_bert, tiny_llama, tmp_path):
     def said(model, **more):
         [line] = [
-            x for x in examine(embed(model, **more), SHORT, {}, 80.0) if x.startswith("pooling")
+            x for x in check_model(embed(model, **more), SHORT, {}, 80.0) if x.startswith("pooling")
         ]
         return line
 
@@ -345,7 +345,7 @@ def test_without_weights_the_config_of_an_encoder_gives_their_size(tiny_bert, tm
 def test_what_a_cpu_computes_with_is_named_if_there_is_no_gpu(tiny_llama, kind):
     def dtypes(gpu_memory, **more):
         found = VLLMOptions.model_validate({"model": str(tiny_llama), "kind": kind, **more})
-        return [x for x in examine(found, PROMPTS, {}, gpu_memory) if "dtype" in x]
+        return [x for x in check_model(found, PROMPTS, {}, gpu_memory) if "dtype" in x]
 
     [line] = dtypes(None)
     assert re.match(r"without a GPU: dtype auto is (float32|bfloat16): ", line)
