@@ -79,6 +79,8 @@ class Metric:
     is_share: bool = False
     """Whether it is between 0 and 1, without being a rate of episodes."""
     judge: JudgeWanted | None = None
+    against: int | None = None
+    """The position in the plan of the cell that it compares with."""
     undefined: str = ""
     """The episodes for which it is undefined, in words."""
     name: str = ""
@@ -164,6 +166,17 @@ def split_group(text: str) -> tuple[str, str]:
             f"{', '.join(known)} in brackets"
         )
     return plain, group
+
+
+def of_sweep(metric: Metric, judges: Iterable[KnownJudge], cells: int) -> Metric:
+    """`judged_by`, for a sweep with so many cells. Raises UsageError also if `metric` compares with
+    a cell that there is not."""
+    if metric.against is not None and metric.against >= cells:
+        raise UsageError(
+            f"metric {metric.name!r}: there is no cell {metric.against}; the sweep has {cells:,}, "
+            "counted from 0"
+        )
+    return judged_by(metric, judges)
 
 
 def judged_by(metric: Metric, judges: Iterable[KnownJudge]) -> Metric:

@@ -32,7 +32,8 @@ def similarity_win_rate(argument: str | None) -> Metric:
             f"metric 'similarity_win_rate@{argument}': expected the position of a cell in the "
             "plan, such as similarity_win_rate@0"
         )
-    against = "" if argument is None else f" AND b.cell = {int(argument)}"
+    against = None if argument is None else int(argument)
+    only = "" if against is None else f" AND b.cell = {against}"
     return Metric(
         "x.num",
         "x.den",
@@ -40,7 +41,8 @@ def similarity_win_rate(argument: str | None) -> Metric:
         "sum(CASE WHEN a.similarity > b.similarity THEN 1.0 "
         "WHEN a.similarity = b.similarity THEN 0.5 ELSE 0.0 END) AS num, count(*) AS den "
         "FROM s a JOIN s b USING (case_id, seed, seed_training, seed_order) "
-        f"WHERE a.cell <> b.cell{against} AND a.similarity IS NOT NULL "
+        f"WHERE a.cell <> b.cell{only} AND a.similarity IS NOT NULL "
         "AND b.similarity IS NOT NULL GROUP BY a.attempt_id",
+        against=against,
         undefined="dialogues that accept nothing, or of which no other cell accepts anything",
     )

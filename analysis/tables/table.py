@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from agents.core.errors import UsageError
 from analysis import sql
-from analysis.metrics.core import MACRO, OVERALL, KnownJudge, Metric, judged_by, parse
+from analysis.metrics.core import MACRO, OVERALL, KnownJudge, Metric, of_sweep, parse
 from analysis.published import Figure
 from analysis.results import Results
 from analysis.tables import false_successes, verdicts
@@ -127,13 +127,14 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
 
 
 def metrics_of(results: Results, names: Sequence[str]) -> list[Metric]:
-    """The metrics with these names. Raises UsageError for an invalid one, or one without verdicts
-    in this sweep."""
+    """The metrics with these names. Raises UsageError for an invalid one, and for one that needs a
+    judge or a cell that this sweep does not have."""
     judges = [
         KnownJudge(j.title, j.name, tuple(d.name for d in j.dimensions))
         for j in results.manifest.judges
     ]
-    return [judged_by(parse(name), judges) for name in names]
+    cells = len(results.manifest.cells)
+    return [of_sweep(parse(name), judges, cells) for name in names]
 
 
 def make_scored(results: Results, complete_only: bool, *, attempts: bool) -> None:

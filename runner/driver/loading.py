@@ -11,7 +11,7 @@ from pathlib import Path
 from agents.core import plugins
 from agents.core.errors import UsageError, near
 from analysis import published
-from analysis.metrics.core import KnownJudge, Metric, judged_by, parse
+from analysis.metrics.core import KnownJudge, Metric, of_sweep, parse
 from analysis.results import sweep_at
 from analysis.tables.pivot import METRIC
 from analysis.tables.table import beyond
@@ -67,7 +67,7 @@ def _checked(loaded: LoadedSweep) -> Plan:
             find_profiles=partial(find_profiles, loaded.header.artifacts),
         )
     plan.remarks += _beyond_the_end(metrics, plan)
-    _check_judges_of(metrics, plan)
+    _check_metrics(metrics, plan)
     _check_tables(plan)
     _check_samples(plan)
     _check_draws(plan)
@@ -96,7 +96,7 @@ def _check_tables(plan: Plan) -> None:
             # Training curves are known only after training.
             for index, metric in enumerate([] if trainings else spec.metrics):
                 try:
-                    judged_by(parse(metric), judges)
+                    of_sweep(parse(metric), judges, len(plan.cells))
                 except UsageError as error:
                     raise refuse((part, name, "metrics", index), error.message) from None
             if isinstance(spec, TableSpec) and spec.published:
@@ -183,11 +183,12 @@ def _metrics(loaded: LoadedSweep) -> list[Metric]:
     return found
 
 
-def _check_judges_of(metrics: Sequence[Metric], plan: Plan) -> None:
-    """Raises UsageError for a metric whose judge is not in the plan."""
+def _check_metrics(metrics: Sequence[Metric], plan: Plan) -> None:
+    """Raises UsageError for a metric whose judge, or the cell it compares with, is not in the
+    plan."""
     judges = _known_judges(plan)
     for index, metric in enumerate(metrics):
         try:
-            judged_by(metric, judges)
+            of_sweep(metric, judges, len(plan.cells))
         except UsageError as error:
             raise plan.loaded.origins.refuse(("metrics", index), error.message) from None

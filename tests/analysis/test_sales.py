@@ -105,3 +105,5 @@ def test_the_similarity_win_rate_compares_the_same_user_under_two_cells(tmp_path
     assert [v.episodes for v in second.values] == [3, 3]
     with pytest.raises(UsageError, match="position of a cell"):
         parse("similarity_win_rate@full")
+    with pytest.raises(UsageError, match="there is no cell 2; the sweep has 2, counted from 0"):
+        make_table(results, ["similarity_win_rate@2"])

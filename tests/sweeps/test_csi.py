@@ -7,9 +7,11 @@ from typing import get_args
 
 import pytest
 
+from agents.core.errors import UsageError
 from agents.core.sales import Strategy
 from analysis import published
 from analysis.metrics.core import parse
+from runner.driver.loading import load_plan
 from simulators.core.profiles import WrittenProfiles
 from sweeps.load import load
 from sweeps.plan import Plan
@@ -165,3 +167,11 @@ def test_figure_8_has_every_strategy_and_figure_9_every_ablation_next_to_the_who
         {"target_needs"},
         {"personality"},
     ]
+
+
+@pytest.mark.parametrize("where", ["metrics", "tables.fig9.metrics"])
+def test_a_comparison_with_a_cell_that_there_is_not_is_refused_by_plan(data, where):
+    assert len(load_plan(FOLDER / "fig9_profiles.yaml", [FEW]).cells) == 6
+    wrong = f"{where}=['similarity_win_rate@6']"
+    with pytest.raises(UsageError, match="there is no cell 6; the sweep has 6, counted from 0"):
+        load_plan(FOLDER / "fig9_profiles.yaml", [FEW, wrong])
