@@ -10,7 +10,6 @@ ever committed). The macro `best_place(items, wanted)` finds targets in lists.
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -243,7 +242,6 @@ class Results:
         repetitions = [(number[c.source_id], c.cell_id, *seeds) for c in cells for seeds in c.seeds]
         names = ("source", "cell_id", "seed", "seed_training", "seed_order")
         by_column = [list(column) for column in zip(*repetitions, strict=True)] or [[]] * 5
-        expected = Counter(source for c in cells for source in [c.source_id] * len(c.seeds))
         for name, table in {
             "plan_cells": pa.table(columns),
             "plan_repetitions": pa.table(
@@ -258,7 +256,6 @@ class Results:
                     "source_id": [s.source_id for s in sources],
                     "sample": [s.sample for s in sources],
                     "dataset": pa.array([s.dataset or s.domain for s in sources], pa.string()),
-                    "expected": [expected[s.source_id] for s in sources],  # episodes a case
                 }
             ),
             "plan_judges": pa.table(

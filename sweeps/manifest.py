@@ -74,6 +74,8 @@ class RunEntry(_Part):
     """The working folder of the command."""
     concurrency: ConcurrencyEntry | None = None
     """With `run.concurrency: auto`."""
+    unprepared: dict[str, str] = {}
+    """Titles of artifacts that could not be made, and why."""
 
 
 class ArtifactEntry(_Part):

@@ -134,7 +134,10 @@ def compare(results: Results, metric: str, axis: str, first: str, second: str) -
 def _nothing_common(results: Results, metric: str, axis: str, first: str, second: str) -> str:
     """Why two values cannot be compared, after their scores were read."""
     why = ""
-    if not count_of(results, "scored") and count_of(results, "episodes"):
+    lacking = count_of(results, "without_block")
+    if 0 < lacking < len(results.manifest.cells):
+        why = "; cells that have nothing finished under some seed are left out"
+    elif not count_of(results, "scored") and count_of(results, "episodes"):
         why = "; comparisons use cases that every cell and seed has finished, and there is none yet"
     return f"no case has {metric} for both {axis}={first} and {second}{why}"
 

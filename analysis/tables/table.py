@@ -29,6 +29,7 @@ _PARTS = 8
 """Cases are compared over seeds in so many passes: fewer of them in memory at once."""
 
 
+_NAMED = 20  # cells in one note
 _AT_TURN = re.compile(r"sr(?:_\w+)?@(\d+)(?:\[.*\])?")
 
 
@@ -82,8 +83,9 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
     """The table of `metrics`, over complete blocks unless `complete_only` is false.
 
     A block is one case across all cells and seeds; a case that some cell has not finished is
-    left out of all, because long dialogues must not go missing from one cell first. Raises
-    UsageError for a bad metric.
+    left out of all, because long dialogues must not go missing from one cell first. A cell that has
+    nothing finished under some seed would leave nothing of the others: its own row is left empty
+    instead, and a note says why. Raises UsageError for a bad metric.
     """
     parsed = metrics_of(results, metrics)
     with results.joins_as_written():
@@ -162,12 +164,21 @@ def make_scored(results: Results, complete_only: bool, *, attempts: bool) -> Non
         "JOIN plan_repetitions r USING (cell_id, seed, seed_training, seed_order)"
         f"{' LEFT JOIN doubts d ON d.attempt = hash(e.attempt_id)' if doubted else ''}"
     )
+    results.query(
+        "CREATE OR REPLACE TEMP TABLE without_block AS "
+        "SELECT DISTINCT c.cell FROM plan_repetitions r JOIN plan_cells c USING (cell_id) "
+        f"WHERE {complete_only} AND r.repetition NOT IN (SELECT repetition FROM scored)"
+    )
     if complete_only:
         # Seldom many rows. To look for whole blocks in `episodes` first would read it twice, and
         # hold its rows in a join.
+        results.query("DELETE FROM scored WHERE cell IN (FROM without_block)")
         results.query(
             "DELETE FROM scored WHERE (source, position) IN ("
-            "SELECT s.source, s.position FROM scored s JOIN plan_sources p USING (source) "
+            "SELECT s.source, s.position FROM scored s JOIN ("
+            "SELECT r.source, count(*) AS expected FROM plan_repetitions r "
+            "JOIN plan_cells c USING (cell_id) ANTI JOIN without_block w ON w.cell = c.cell "
+            "GROUP BY r.source) p USING (source) "
             "GROUP BY s.source, s.position, p.expected HAVING count(*) <> p.expected)"
         )
 
@@ -387,9 +398,12 @@ def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> l
     notes = origin_notes(results)
     used = count_of(results, "scored")
     planned = sum(row.planned for row in rows)
+    lacking = [cell for (cell,) in results.query("FROM without_block ORDER BY cell").fetchall()]
+    notes += _lacking(results, lacking)
     if complete_only and used < planned:
+        which = "every other" if lacking else "every"
         notes.append(
-            f"incomplete: only cases that every cell and seed has finished are counted "
+            f"incomplete: only cases that {which} cell and seed has finished are counted "
             f"({used:,} of {count_of(results, 'episodes'):,} finished and {planned:,} planned "
             "episodes)"
         )
@@ -397,6 +411,26 @@ def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> l
     if left_out:
         notes.append(f"{left_out:,} episodes failed by no fault of the agent are left out")
     return notes
+
+
+def _lacking(results: Results, cells: Sequence[int]) -> list[str]:
+    """Notes on the cells that are left out of all blocks, and on what could not be prepared for
+    them."""
+    manifest = results.manifest
+    if not cells or len(cells) == len(manifest.cells):
+        return []
+    names = false_successes.cell_names(results)
+    reasons = manifest.runs[-1].unprepared if manifest.runs else {}
+    more = f"; {len(cells) - _NAMED:,} more" if len(cells) > _NAMED else ""
+    return [
+        "left out, because nothing is finished under some seed: "
+        f"{'; '.join(names[cell] for cell in cells[:_NAMED])}{more}",
+        *(
+            f"{artifact.title} cannot be prepared: {reasons[artifact.title]}"
+            for artifact in manifest.artifacts
+            if artifact.title in reasons and not set(cells).isdisjoint(artifact.cells)
+        ),
+    ]
 
 
 def count_of(results: Results, view: str) -> int:

@@ -150,7 +150,7 @@ async def _run(
         task.cancel()
     await engines.end(loading)
     served = engines.entries(lease.epoch)
-    session.manifest.note_end(served, early_stop.reason)
+    session.manifest.note_end(served, early_stop.reason, work.preparation.failed)
     sealed = False
     with after_the_last_commit("the call cache cannot be sealed", unfinished):
         display.tally.damage = await executor.seal()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,18 @@ class ManifestWriter:
         self._engines = engines
         self.write()
 
-    def note_end(self, engines: Sequence[dict[str, Any]], stopped: str | None) -> None:
-        """Records what the engines served in total, and why the run stopped early, if so."""
+    def note_end(
+        self,
+        engines: Sequence[dict[str, Any]],
+        stopped: str | None,
+        unprepared: Mapping[str, str],
+    ) -> None:
+        """Records what the engines served in total, why the run stopped early, if so, and why
+        artifacts (by title) could not be made."""
         assert self._run is not None
         self._engines = engines
-        self._run = self._run.model_copy(update={"stopped": stopped})
+        update = {"stopped": stopped, "unprepared": dict(unprepared)}
+        self._run = self._run.model_copy(update=update)
 
     def end_run(self, *, by_itself: bool) -> None:
         """Writes the final state of the run; its end time only if it ended `by_itself`."""

@@ -46,12 +46,15 @@ def read(folder: Path, *, complete_only: bool = True) -> Raw:
         and (row.source_id, row.case_id) in planned
     ]
     if complete_only:
+        # A cell with nothing under some seed would leave nothing of the others.
+        begun = {(row.cell_id, row.seed) for row in episodes}
+        whole = [cell for cell in seeds if all((cell, seed) in begun for seed in seeds[cell])]
         present = {(r.cell_id, r.case_id, r.seed) for r in episodes}
         complete = {
             case for _, case in planned
-            if all((cell, case, seed) in present for cell in seeds for seed in seeds[cell])
+            if all((cell, case, seed) in present for cell in whole for seed in seeds[cell])
         }  # fmt: skip
-        episodes = [row for row in episodes if row.case_id in complete]
+        episodes = [row for row in episodes if row.case_id in complete and row.cell_id in whole]
     by_cell: dict[str, dict[int, list[Any]]] = {}
     for row in episodes:
         by_cell.setdefault(row.cell_id, {}).setdefault(row.seed, []).append(row)

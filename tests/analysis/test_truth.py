@@ -61,6 +61,15 @@ def test_every_figure_equals_pandas_over_the_raw_parquet(tmp_path, number, compl
     assert_equal_to_pandas(messy(number).write(tmp_path), complete_only=complete_only)
 
 
+def test_a_cell_that_has_nothing_under_one_seed_leaves_the_others_their_figures(tmp_path):
+    built = messy(2)
+    rows = built.rows["episodes"]
+    rows[:] = [row for row in rows if (row["cell_id"], row["seed"]) != ("tool/weak", 1)]
+    assert_equal_to_pandas(built.write(tmp_path), complete_only=True)
+    counted = [row.counted for row in make_table(Results.open(tmp_path), ["sr@5"]).rows]
+    assert all(counted[:3]) and counted[3] == 0
+
+
 def test_figures_do_not_depend_on_how_rows_lie_in_parts(tmp_path):
     built, names = messy(1), ["sr@5", "dsr_pooled@5", "tokens@agent"]
     tables = [

@@ -97,6 +97,37 @@ def test_a_case_that_one_cell_misses_is_left_out_of_all(tmp_path):
     assert not any(note.startswith("cells count different") for note in table.notes)
 
 
+def without(built: Built, *missing: tuple[str, int]) -> Built:
+    """Without the episodes of these cells under these seeds."""
+    rows = built.rows["episodes"]
+    rows[:] = [row for row in rows if (row["cell_id"], row["seed"]) not in missing]
+    return built
+
+
+def test_a_cell_that_cannot_be_prepared_is_named_and_the_others_are_counted(tmp_path):
+    artifact = {"title": "memory, seed 1", "key": "k", "kind": "rollouts", "cells": [3]}
+    run = {"driver_epoch": 1, "started": 0.0, "unprepared": {"memory, seed 1": "too few sales"}}
+    table = table_of(
+        without(filled(), ("b/weak", 1)), tmp_path, artifacts=[artifact], runs=[run]
+    )  # fmt: skip
+    assert [row.counted for row in table.rows] == [12, 12, 12, 0]
+    assert [row.values[0].mean for row in table.rows] == [pytest.approx(1 / 3), 0, 0, None]
+    assert table.notes[1:] == [
+        "left out, because nothing is finished under some seed: b, weak",
+        "memory, seed 1 cannot be prepared: too few sales",
+        "incomplete: only cases that every other cell and seed has finished are counted "
+        "(36 of 44 finished and 48 planned episodes)",
+    ]
+    assert render.places(table, 0)
+
+
+def test_a_sweep_that_has_only_begun_names_no_cells(tmp_path):
+    begun = without(filled(), *((cell.cell_id, 2) for cell in filled().cells))
+    table = table_of(begun, tmp_path)
+    assert [row.counted for row in table.rows] == [0, 0, 0, 0]
+    assert [note.partition(":")[0] for note in table.notes[1:]] == ["incomplete"]
+
+
 def test_a_failure_completes_its_block_but_only_the_agents_own_counts(tmp_path):
     built = filled()
     for row, blame in zip(built.rows["episodes"][:3], ["agent", "user", "infrastructure"],

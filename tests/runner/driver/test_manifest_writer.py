@@ -54,10 +54,11 @@ def test_a_run_is_recorded_once_it_begins_with_what_it_has_paid_so_far(written, 
     assert (entry.tokens, entry.gpu_seconds, entry.stopped) == ({"strong": [3, 4]}, 1.3, None)
     assert read(lease).ended is None
     budget.now["strong"] = Usage(30, 40)
-    writer.note_end([{"label": "strong"}], "caps.tokens is reached")
+    writer.note_end([{"label": "strong"}], "caps.tokens is reached", {"memory": "too few sales"})
     writer.end_run(by_itself=False)
     [entry] = read(lease).runs
     assert (entry.tokens, entry.stopped) == ({"strong": [30, 40]}, "caps.tokens is reached")
+    assert entry.unprepared == {"memory": "too few sales"}
     assert (read(lease).ended, read(lease).engines) == (None, [{"label": "strong"}])
 
 
