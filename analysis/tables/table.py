@@ -401,7 +401,7 @@ def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> l
     lacking = [cell for (cell,) in results.query("FROM without_block ORDER BY cell").fetchall()]
     notes += _lacking(results, lacking)
     if complete_only and used < planned:
-        which = "every other" if lacking else "every"
+        which = "every other" if 0 < len(lacking) < len(rows) else "every"
         notes.append(
             f"incomplete: only cases that {which} cell and seed has finished are counted "
             f"({used:,} of {count_of(results, 'episodes'):,} finished and {planned:,} planned "
