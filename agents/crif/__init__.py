@@ -67,6 +67,6 @@ class _Recipe(ReinforceRecipe):
 class CRIF(TrainedAgent):
     """Asks or recommends as a policy decides whose reward is learned, and infers from refusals."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Options = _Options
     recipe = _Recipe

@@ -40,6 +40,6 @@ class _Recipe(ReinforceRecipe):
 class CRM(TrainedAgent):
     """Asks or recommends as a policy network over its belief decides."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Options = ReinforceOptions
     recipe = _Recipe

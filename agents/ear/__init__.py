@@ -89,6 +89,6 @@ class _Recipe(ReinforceRecipe):
 class EAR(TrainedAgent):
     """Asks or recommends as a policy network decides, and learns from refusals."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Options = _Options
     recipe = _Recipe

@@ -179,7 +179,7 @@ class _Ranked:
 class LatentCRS(Agent):
     """Recommends in every turn what history and words make likely."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     Options = _Options
     options: _Options
     roles = ("agent", f"agent.{SPEAKER}", f"agent.{ENCODER}")
@@ -210,7 +210,7 @@ class LatentCRS(Agent):
         found = await self._ranked(dialogue, ask)
         shown = found.items[: self.context.shown_items]
         titles = "; ".join(item.title for item in shown)
-        words = f"How about {titles}?" if shown else f"I know no other {self._noun}."
+        words = f"How about {titles}?" if shown else f"I have no other {self._noun} to recommend."
         return AgentTurn(words, "recommend", shown, found.items, extra=found.extra)
 
     async def _ranked(self, dialogue: Dialogue, ask: Ask) -> _Ranked:

@@ -1,7 +1,7 @@
 """Max Entropy: asks what splits the candidates most evenly (a baseline of EAR, SCPR and UNICORN).
 
 It asks about the attribute with the highest entropy among the candidates, and recommends with the
-probability 10 / candidates, so surely once ten are left. Items are ranked by the vectors of EAR's
+probability 10 / candidates, so always once ten are left. Items are ranked by the vectors of EAR's
 FM, as in SCPR. The papers say "with a certain probability"; this one is that of SCPR's public code.
 """
 

@@ -1,4 +1,4 @@
-"""An agent of the multi-round setting: reads the user's message, and lets a policy decide.
+"""An agent of the multi-round setting: it reads the user's message and follows a policy.
 
 It calls no model. It says the same sentences to `attribute_user` and to users played by a model.
 """
@@ -52,6 +52,7 @@ class MultiRound(Agent):
 
     Options = MultiRoundOptions
     options: MultiRoundOptions
+    version: ClassVar[int] = 2
     roles: ClassVar[tuple[str, ...]] = ()
     steps = ()
     asks_about_attributes = True
@@ -86,7 +87,7 @@ class MultiRound(Agent):
 
     @abstractmethod
     def policy(self) -> Policy:
-        """What decides."""
+        """The policy that decides in each turn."""
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         understood = self._hear(dialogue.whole[-1].text)
@@ -121,7 +122,7 @@ class MultiRound(Agent):
         )
 
     def _hear(self, text: str) -> dict[str, list[str]]:
-        """Notes what the user said, and returns it for the record."""
+        """Updates the state with what the user said, which is returned for the turn's record."""
         read = self._reader.read(text, self._asked)
         one = np.zeros(1, np.int64)
         liked, disliked = (np.zeros((1, len(self._space.facts)), bool) for _ in range(2))

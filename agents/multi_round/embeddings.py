@@ -1,4 +1,4 @@
-"""Vectors of users, items and facts, as an artifact: by EAR's FM, by TransE, or from a file."""
+"""An artifact: vectors of users, items and facts, from EAR's FM, from TransE, or from a file."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class EmbeddingOptions(Options):
 
 @dataclass(frozen=True)
 class EmbeddingRecipe(FitRecipe):
-    """Trains the vectors. The curve is the share of `train` targets among the first 10 items that
-    have one fact of the target, the user's history left out."""
+    """Trains the vectors. The curve is the share of `train` targets that rank among the first 10 of
+    the items with one of their facts, without the user's history."""
 
     options: EmbeddingOptions
     is_short: bool = False
@@ -115,7 +115,7 @@ class EmbeddingRecipe(FitRecipe):
 
 
 def vectors_of(content: Content, space: AttributeSpace) -> Vectors:
-    """The vectors of an artifact's content; DataError where they are of another catalogue."""
+    """The vectors of an artifact's content; DataError if they belong to another catalogue."""
     tables = {name: np.asarray(content.arrays[name]) for name in _TABLES}
     found = (len(tables["items"]), len(tables["facts"]))
     if found != space.has.shape:
@@ -135,7 +135,7 @@ def _catalogue(data: TrainingData) -> Catalogue:
 
 
 class _Run:
-    """One training: between epochs, all that the next depends on is in `state`."""
+    """One training. Between epochs, `state` has everything that the next epoch depends on."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class _Run:
         self.sampler = fm.BatchSampler(data.interactions, self.space.has)
         self.epoch = 0
         self.curve: list[tuple[float, float]] = []
-        """Loss and share of targets found, of every epoch."""
+        """The loss and the share of targets found, for every epoch."""
         if state is None:
             rng = np.random.default_rng([seed, 0])
             sizes = (len(data.interactions.user_ids), *self.space.has.shape)

@@ -2,7 +2,7 @@
 
 - Items, eq. 3: y(u, v, P) = e_u e_v + the sum over accepted facts P of e_v e_p. Eq. 4 to 6: BPR
   against an item that the user never had (D1), and against one that the user never had but that
-  has all of P (D2), as conversations leave behind.
+  has all of P (D2), like the candidates that remain in a conversation.
 - Facts, eq. 8 to 10: g(p | u, P) = e_u e_p + the sum over P of e_p e_p', BPR of a fact of the item
   that is not in P against one that the item lacks.
 - Eq. 11: the sum of the losses.
@@ -20,14 +20,14 @@ import numpy as np
 
 from agents.core.items import Interactions
 
-_TRIES = 16  # draws of an item that has all of P, before the example goes without
+_TRIES = 16  # draws of an item that has all of P; after that, the example has none
 _MOST_FACTS = 8  # of P in one example: the papers' dialogues have no more turns to learn them in
 
 Arrays = dict[str, np.ndarray]
 
 
 class Batch(NamedTuple):
-    """b examples. `facts` (b, f) is 1 for P. -1 in the last three: there is none."""
+    """b examples. `facts` (b, f) is 1 for the facts in P. -1 in the last three means none."""
 
     users: np.ndarray
     items: np.ndarray

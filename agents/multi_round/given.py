@@ -1,7 +1,7 @@
 """Vectors from a file, such as those that another project has trained.
 
 An `.npz` file of numpy with six arrays: `users`, `items` and `facts` of one width (n, d), and as
-many texts in `user_ids`, `item_ids` and `fact_names`, where a fact is named `attribute: value`.
+many strings in `user_ids`, `item_ids` and `fact_names`, where a fact is named `attribute: value`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def read_vectors(
 ) -> dict[str, np.ndarray]:
     """The tables in the order of `user_ids` and of the catalogue, float32.
 
-    DataError if the file is not the one named by `sha256`, or lacks a user, an item or a fact. What
-    it has beyond them is left out.
+    DataError if the file does not have the digest `sha256`, or lacks a user, an item or a fact.
+    Anything else in it is ignored.
     """
     try:
         with path.open("rb") as file:
@@ -41,7 +41,7 @@ def read_vectors(
     except KeyError as error:
         raise DataError(f"{path}: {error.args[0]}; expected {', '.join(_expected())}") from None
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path}: no .npz file without pickled objects: {error}") from None
+        raise DataError(f"{path} is not an .npz file without pickled objects: {error}") from None
     names = {name: _names(path, _NAMES[name], array) for name, array in texts.items()}
     for name, table in tables.items():
         _check(path, name, table, (len(names[name]), *tables["items"].shape[-1:]))
@@ -61,7 +61,7 @@ def _expected() -> list[str]:
 
 def _names(path: Path, of: str, texts: np.ndarray) -> list[str]:
     if texts.ndim != 1 or texts.dtype.kind != "U" or len(np.unique(texts)) != len(texts):
-        raise DataError(f"{path}: {of} must be texts, each once")
+        raise DataError(f"{path}: {of} must be strings without duplicates")
     return texts.tolist()
 
 
@@ -72,7 +72,7 @@ def _check(path: Path, name: str, table: np.ndarray, shape: tuple[int, ...]) -> 
             f"floats of the shape {shape}: a row for each of {_NAMES[name]}, and one width"
         )
     if not np.isfinite(table).all():
-        raise DataError(f"{path}: {name} holds values that are not finite")
+        raise DataError(f"{path}: {name} contains values that are not finite")
 
 
 def _places(path: Path, name: str, names: Sequence[str], wanted: Sequence[str]) -> list[int]:

@@ -1,4 +1,4 @@
-"""The policies that decide in each turn: a question, or items to recommend."""
+"""Policies: in each turn they choose a question to ask, or items to recommend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agents.multi_round.rounds import NO_ITEM, Decisions, Rounds
 
 
 class Policy(ABC):
-    """Read-only, and shared by dialogues. One batch of dialogues is decided at once."""
+    """Decides for a batch of dialogues at once. It is read-only and shared by all dialogues."""
 
     def begin(self, rounds: Rounds) -> None:
         """Called once for new dialogues, before their first turn."""
@@ -27,8 +27,8 @@ class Policy(ABC):
 
 class MaxEntropyPolicy(Policy):
     """Asks the question with the highest entropy over the candidates, and recommends with the
-    probability `shown` / candidates (as SCPR and UNICORN describe it: at a certain probability), or
-    where there is nothing left to ask."""
+    probability `shown` / candidates (SCPR and UNICORN say "a certain probability"), or when no
+    question is left."""
 
     def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
         open_now = rounds.reachable(rows)

@@ -1,4 +1,4 @@
-"""Dialogues for training: many at once, with users in numpy, drawn from the split `train`."""
+"""Training dialogues: many at once, with users in numpy, drawn from the split `train`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _AT_ONCE = 256
 
 
 class DialogueRules(NamedTuple):
-    """What decides a dialogue besides the two sides."""
+    """The settings of a training dialogue."""
 
     turns: int
     shown: int
@@ -41,7 +41,7 @@ class DialogueRules(NamedTuple):
 
 
 class Rewards(NamedTuple):
-    """Of one turn. `quit` is added in the last turn of a dialogue without success."""
+    """The rewards of a turn. `quit` is added in the last turn of a dialogue without success."""
 
     ask_yes: float
     ask_no: float
@@ -58,9 +58,9 @@ class Rewards(NamedTuple):
 
 @dataclass
 class Clock:
-    """Where the time goes: seconds by `user`, `state`, `network`, `replay` and `feedback`.
+    """Seconds spent in each part: `user`, `state`, `network`, `replay` and `feedback`.
 
-    By the clock on the wall: asking for the time of the core costs more than some of the parts."""
+    This is wall-clock time: reading the CPU time takes longer than some of the parts."""
 
     spent: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
@@ -85,7 +85,7 @@ class PlayedTurn(NamedTuple):
 
 
 class Practice:
-    """Deals out dialogues. DataError if there is nothing to train on."""
+    """Starts training dialogues. DataError if there is nothing to train on."""
 
     def __init__(self, data: TrainingData, vectors: Vectors, rules: DialogueRules) -> None:
         if data.catalogue is None or data.dialogues is None or not len(data.dialogues):
@@ -104,18 +104,19 @@ class Practice:
             row[: len(items)] = items
 
     def deal(self, rng: np.random.Generator, n: int) -> tuple[Rounds, Users, np.ndarray]:
-        """`n` new dialogues of random pairs, their users, and what these draw to open with."""
+        """`n` new dialogues of random pairs of a user and a target, their users, and the random
+        numbers that choose the users' openings."""
         chosen = rng.integers(len(self.users), size=n)
         return (*self.of(self.users[chosen], self.targets[chosen]), rng.integers(_DRAWS, size=n))
 
     def of(self, users: np.ndarray, targets: np.ndarray) -> tuple[Rounds, Users]:
-        """Dialogues of these pairs."""
+        """New dialogues of these pairs, and their users."""
         had = self._had[users]
         allowed = np.ones((len(users), len(self.space.has)), bool)
         if not self.rules.repeat:
             rows, columns = np.nonzero(had >= 0)
             allowed[rows, had[rows, columns]] = False
-            # Unless the data has the target in the history too, where no one could reach it.
+            # If the history contains the target too, it must stay: otherwise no dialogue succeeds.
             allowed[np.arange(len(users)), targets] = True
         rounds = Rounds(
             self.space,
@@ -131,7 +132,7 @@ class Practice:
     def evaluate(
         self, policy: Policy, users: np.ndarray, targets: np.ndarray, seed: int
     ) -> Outcomes:
-        """What a policy reaches with these pairs."""
+        """The outcomes of a policy's dialogues with these pairs."""
         rng = np.random.default_rng([seed, len(users)])
         found: list[Outcomes] = []
         for start in range(0, len(users), _AT_ONCE):

@@ -5,9 +5,9 @@
 - First they imitate the rule Max Entropy (EAR, section 5.2.3: the network is initialised from
   rule-based dialogues), then they learn by REINFORCE with discounted returns (EAR, eq. 12).
 
-Decided here: what cannot be asked any more has the probability 0; the mean return of the batch's
-dialogues in the same turn is the baseline, without which batches of this size learn slowly; in use,
-the likeliest action is taken. The training imports torch, the network in use does not.
+Decided here: questions that cannot be asked any more have the probability 0. The baseline is the
+mean return of the batch's dialogues in the same turn; without one, batches of this size learn
+slowly. In use, the network takes the likeliest action. Training imports torch, use does not.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class ReinforceOptions(NetworkOptions):
 
 
 class NetworkPolicy(Policy):
-    """Chooses by a state vector, which subclasses make of what the agent knows.
+    """Chooses an action from a state vector, which subclasses compute from what the agent knows.
 
-    Its actions are the questions and, last, to recommend, unless a subclass has others."""
+    The actions are the questions, followed by recommending, unless a subclass has others."""
 
     def __init__(self, content: Content, turns: int) -> None:
         self._weights = content.arrays
@@ -74,7 +74,7 @@ class NetworkPolicy(Policy):
         """(rows, s), float32."""
 
     def history(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
-        """(rows, turns), float32: the outcomes of the turns so far, halved; 0 for those to come."""
+        """(rows, turns), float32: the outcomes of the turns so far, halved; 0 for later ones."""
         found = np.zeros((len(rows), self.turns), np.float32)
         outcomes = rounds.outcomes[rows, : self.turns]
         found[:, : outcomes.shape[1]] = outcomes
@@ -88,14 +88,14 @@ class NetworkPolicy(Policy):
         return self.decisions(values.argmax(axis=1), rounds, rows, shown)
 
     def open_actions(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
-        """(rows, actions), bool: what can be done; recommending, which is last, always can."""
+        """(rows, actions), bool: what is possible; recommending, the last one, always is."""
         always = np.ones((len(rows), 1), bool)
         return np.concatenate([rounds.reachable(rows), always], axis=1)
 
     def decisions(
         self, actions: np.ndarray, rounds: Rounds, rows: np.ndarray, shown: int
     ) -> Decisions:
-        """What the actions (rows,) mean."""
+        """The decisions that the actions (rows,) mean."""
         questions = np.where(actions == len(rounds.space.questions), -1, actions)
         return Decisions(questions, shown_items(rounds, rows, questions < 0, shown))
 
@@ -128,7 +128,7 @@ class ReinforceRecipe(PolicyRecipe):
 
 
 class TrajectoryStep(NamedTuple):
-    """What was seen, what could be done and what was done in one turn of the dialogues `rows`."""
+    """States, possible actions and chosen actions of one turn of the dialogues `rows`."""
 
     states: np.ndarray
     open_now: np.ndarray
@@ -247,7 +247,7 @@ class ReinforceTraining(PolicyTraining):
         return float(loss.detach())
 
     def _loss(self, steps: list[TrajectoryStep], rewards: np.ndarray, imitates: bool) -> Any:
-        """Of all turns of a batch; `rewards` (dialogues, turns)."""
+        """The loss over all turns of a batch; `rewards` (dialogues, turns)."""
         returns = np.zeros_like(rewards)
         ahead = np.zeros(len(rewards), np.float32)
         for turn in reversed(range(len(steps))):

@@ -1,6 +1,6 @@
-"""Many dialogues at once, as arrays: what an agent knows of each, and the user in numpy.
+"""The state of many dialogues as arrays: what an agent knows in each, and the user in numpy.
 
-An agent's dialogue is a batch of one, so training and dialogues run the same code.
+An episode is a batch of one dialogue, so training and episodes run the same code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Decisions(NamedTuple):
     questions: np.ndarray
     """(n,): the position of the question to ask; -1 where items are recommended."""
     items: np.ndarray
-    """(n, k): positions of items, best first, -1 after the last; the ranking also where it asks."""
+    """(n, k): positions of items, best first, -1 after the last; a ranking even if it asks."""
 
 
 Reflects = Callable[["Rounds", np.ndarray, np.ndarray], None]
@@ -39,9 +39,9 @@ class Rounds:
     - Scores: e_u e_v + the sum over accepted facts of e_v e_p - the sum over refused facts of the
       item of sigmoid(e_v e_p) (UNICORN, eq. 7; without the last term the FM of EAR, eq. 3).
 
-    Facts narrow the candidates of all dialogues at once, as marks. Most turns need no score, so
-    what changes the scores of a dialogue waits until they are looked at, and is then applied to the
-    candidates that are left, in the order in which it was learned.
+    Candidates are marked in a boolean array, so facts narrow those of all dialogues at once. Most
+    turns need no scores. So changes to the scores of a dialogue are queued until the scores are
+    read, and are then applied, in their order, to the candidates that are left.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Rounds:
         n = len(users)
         self.histories = np.full((n, 0), NO_ITEM) if histories is None else histories
         self.reflects: Reflects | None = None
-        """Called with this, the rows and the items of every refusal, before they are noted."""
+        """Called with this object, the rows and the items of each refusal before it is recorded."""
         self.space, self.vectors, self.exclude = space, vectors, exclude
         self.users = users.copy()
         self.accepted = np.zeros((n, len(space.facts)), bool)
@@ -68,14 +68,14 @@ class Rounds:
         self.asked = np.zeros((n, len(space.questions)), bool)
         self.outcomes = np.zeros((n, turns), np.int8)
         self.turn = np.zeros(n, np.int64)
-        """Turns that are over."""
+        """How many turns are over."""
         self._allowed = allowed.copy()
         self._alive = allowed.copy()
         self._base = (users @ vectors.items.T).astype(np.float32)
         self._seen: list[tuple[np.ndarray, np.ndarray] | None] = [None] * n
-        """Candidates and scores when they were last looked at."""
+        """Candidates and scores when they were last read."""
         self._changes: list[list[tuple[np.ufunc, np.ndarray]]] = [[] for _ in range(n)]
-        """What has changed the scores since, each with its values for all items."""
+        """The changes to the scores since then, each with its values for all items."""
         self._left = np.count_nonzero(allowed, axis=1)
         self._counts = np.zeros(self.accepted.shape, np.float32)
         self._uncounted = np.ones(n, bool)
@@ -135,8 +135,8 @@ class Rounds:
         return int(ahead + tied), len(items)
 
     def learn(self, rows: np.ndarray, liked: np.ndarray, disliked: np.ndarray) -> None:
-        """Notes facts, (rows, facts) each. Where no candidate has what was newly accepted, the
-        candidates stay: such a user contradicts itself."""
+        """Records facts, (rows, facts) each. If no candidate has a newly accepted fact, the
+        candidates stay as they are: the user contradicts itself."""
         new = liked & ~self.accepted[rows]
         self.accepted[rows] |= new
         no = disliked & ~self.refused[rows] & ~self.accepted[rows]
@@ -149,11 +149,11 @@ class Rounds:
         if self.exclude:
             self._narrow(rows, no, False)
         about = self.accepted[rows] | self.refused[rows]
-        # A question is settled once nothing that it is about is unknown.
+        # A question is settled once all of its facts are known.
         self.asked[rows] |= ~((~about).astype(np.float32) @ self.space.members_of).astype(bool)
 
     def _narrow(self, rows: np.ndarray, facts: np.ndarray, wanted: bool) -> None:
-        """Keeps what has, or lacks, each of the `facts` (rows, facts) in turn."""
+        """Keeps candidates that have the `facts` (rows, facts) or, unless `wanted`, lack them."""
         places, which = np.nonzero(facts)
         nth = np.arange(len(places)) - np.searchsorted(places, places)
         for turn in range(int(nth.max(initial=-1)) + 1):
@@ -174,15 +174,15 @@ class Rounds:
     def answer(
         self, rows: np.ndarray, questions: np.ndarray, liked: np.ndarray, disliked: np.ndarray
     ) -> None:
-        """Notes the answers to `questions`, (rows,), and that a turn is over."""
+        """Records the answers to `questions` (rows,), and ends the turn."""
         self.asked[rows, questions] = True
         self.learn(rows, liked, disliked)
         self.end_turn(rows, np.where(liked.any(axis=1), ASK_YES, ASK_NO))
 
     def refuse(self, rows: np.ndarray, items: np.ndarray) -> None:
-        """Notes that `items`, (rows, k) with -1 for none, were refused, and that a turn is over.
+        """Records that `items`, (rows, k) with -1 for none, were refused, and ends the turn.
 
-        Where no candidate is left, everything that was not refused yet is a candidate again."""
+        If no candidate is left, every item that was not refused becomes a candidate again."""
         if self.reflects is not None and len(rows):
             self.reflects(self, rows, items)
         for column in items.T:
@@ -200,7 +200,7 @@ class Rounds:
         self.end_turn(rows, np.full(len(rows), REC_NO))
 
     def move_users(self, rows: np.ndarray, by: np.ndarray) -> None:
-        """Adds `by` (rows, d) to the vectors of users, in these dialogues alone."""
+        """Adds `by` (rows, d) to the users' vectors, in these dialogues only."""
         self.users[rows] += by
         for row, step in zip(rows, by, strict=True):
             items, scores = self._look(row)
@@ -212,7 +212,7 @@ class Rounds:
         self.turn[rows] += 1
 
     def left(self, rows: np.ndarray) -> np.ndarray:
-        """(rows,): how many candidates there are."""
+        """(rows,): the number of candidates."""
         return self._left[rows]
 
     def shares(self, rows: np.ndarray) -> np.ndarray:
@@ -220,7 +220,7 @@ class Rounds:
         return self._counted(rows) / np.maximum(self.left(rows), 1).astype(np.float32)[:, None]
 
     def weighted_shares(self, rows: np.ndarray) -> np.ndarray:
-        """The same, where candidates count by the sigmoid of their scores (UNICORN, eq. 15)."""
+        """The same, with candidates weighted by the sigmoid of their scores (UNICORN, eq. 15)."""
         found = np.zeros((len(rows), len(self.space.facts)), np.float32)
         for place, row in enumerate(rows):
             items, scores = self._look(row)
@@ -230,7 +230,7 @@ class Rounds:
         return np.clip(found, 0, 1)
 
     def reachable(self, rows: np.ndarray) -> np.ndarray:
-        """(rows, questions): not asked yet, and about a fact that some candidate has."""
+        """(rows, questions), bool: not asked yet, and about a fact that a candidate has."""
         open_facts = (self._counted(rows) > 0.5) & ~self.accepted[rows] & ~self.refused[rows]
         some = open_facts.astype(np.float32) @ self.space.members_of > 0
         return some & ~self.asked[rows]
@@ -256,7 +256,7 @@ class Rounds:
 
 
 def top(values: np.ndarray, k: int) -> np.ndarray:
-    """The places of the at most `k` highest of `values` (m,), best first, ties by position."""
+    """The positions of the `k` highest of `values` (m,), or of all, best first, ties in order."""
     places = np.arange(len(values))
     if k < len(values):
         bound = np.partition(values, -k)[-k]
@@ -272,15 +272,15 @@ def _xlogx(share: np.ndarray) -> np.ndarray:
 class Users:
     """Simulated users in numpy, with one target each: `targets` (n,) are positions of items.
 
-    Word for word the same as the simulated user `attribute_user`.
+    They behave exactly like the simulated user `attribute_user`.
     """
 
     space: AttributeSpace
     targets: np.ndarray
 
     def opening(self, draws: np.ndarray) -> np.ndarray:
-        """(n, facts): the one fact of the target that the whole number `draws` (n,) picks; none for
-        an item without facts."""
+        """(n, facts), bool: the one fact of the target that the whole numbers `draws` (n,) select;
+        none for an item without facts."""
         has = self.space.has[self.targets]
         counts = has.sum(axis=1)
         chosen = np.zeros_like(has)
@@ -291,7 +291,7 @@ class Users:
         return chosen
 
     def answers(self, rows: np.ndarray, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(rows, facts) twice: what is true of the target, and what is not, of what is asked."""
+        """(rows, facts), bool, twice: what was asked about and the target has, or does not have."""
         about, has = self.space.members[questions], self.space.has[self.targets[rows]]
         return about & has, about & ~has
 
@@ -302,7 +302,7 @@ class Users:
 
 
 class Outcomes(NamedTuple):
-    """What n dialogues came to."""
+    """The outcomes of n dialogues."""
 
     turns: np.ndarray
     """(n,): the turn of success, from 1; 0 without success."""
@@ -314,7 +314,7 @@ class Outcomes(NamedTuple):
         return float(((self.turns > 0) & (self.turns <= turn)).mean())
 
     def average_turns(self, most: int) -> float:
-        """A failure counts `most` turns."""
+        """AT: the mean number of turns; a failure counts as `most`."""
         return float(np.where(self.turns > 0, self.turns, most).mean())
 
     def hdcg(self) -> float:

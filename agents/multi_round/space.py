@@ -37,7 +37,7 @@ class AttributeSpace:
         self.noun = catalogue.noun
         every = dict.fromkeys(fact for item in catalogue.items for fact in facts_of(item))
         facets = {fact: catalogue.facets.get(fact, fact.attribute) for fact in every}
-        # Of two layers, the upper one names the facets and is not asked about itself.
+        # Where facts have two layers, the upper one names the facets and is not asked about.
         self.facts = tuple(fact for fact in every if facets[fact])
         if not self.facts:
             raise DataError(
@@ -64,17 +64,17 @@ class AttributeSpace:
         for row, question in enumerate(asked):
             self.members[row, list(question.facts)] = True
         self.members_of = np.ascontiguousarray(self.members.T, np.float32)
-        """(facts, questions): the same, for products."""
+        """(facts, questions): its transpose as float32, for matrix products."""
         self._in_order = np.concatenate([question.facts for question in asked])
         self._starts = np.cumsum([0, *(len(question.facts) for question in asked[:-1])])
 
     def highest(self, values: np.ndarray) -> np.ndarray:
-        """(n, questions): of values (n, facts), the highest among the facts of each question."""
+        """(n, questions): the highest of `values` (n, facts) among the facts of each question."""
         return np.maximum.reduceat(values[:, self._in_order], self._starts, axis=1)
 
     @staticmethod
     def of(catalogue: Catalogue, form: Form = "binary") -> AttributeSpace:
-        """The one space of `catalogue` with questions of this form in this process."""
+        """The space of `catalogue` with questions of this form; one per process."""
         form = resolved(catalogue, form)
         with _MAKING:
             forms = _SPACES.setdefault(catalogue, {})

@@ -1,9 +1,9 @@
-"""Questions and answers in words, and how both sides read them.
+"""The sentences in which agents ask about attributes, and how both sides read each other.
 
-Agents that ask about attributes speak in the fixed sentences of this module, to `attribute_user`
-and to users that a model plays. `attribute_user` knows the questions word for word. The agent reads
-free words: facts that are named, with a negation before them or without, and yes or no. No model is
-asked. What it cannot read counts as no answer.
+Agents speak in the fixed sentences of this module, to `attribute_user` and to users that a model
+plays. `attribute_user` recognises the questions word for word. The agent reads free text, without a
+model: named facts, with or without a negation before them, and yes or no. What it cannot read
+counts as no answer.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def question_text(question: AttributeQuestion, space: AttributeSpace) -> str:
 
 
 def recommendation(shown: Sequence[Item], noun: str) -> str:
-    """What comes with recommended items."""
+    """The message that recommends `shown`."""
     titles = "; ".join(item.title for item in shown)
-    return f"How about {titles}?" if shown else f"I know no other {noun}."
+    return f"How about {titles}?" if shown else f"I have no other {noun} to recommend."
 
 
 def picks(facts: Iterable[Fact]) -> str:
@@ -79,14 +79,14 @@ def quoted(value: str) -> str:
 
 
 class Understood(NamedTuple):
-    """What an agent reads in the user's words: positions of facts."""
+    """What an agent understands of a message: positions of facts."""
 
     liked: tuple[int, ...]
     disliked: tuple[int, ...]
 
 
 class Reader:
-    """Reads the words of one catalogue's users."""
+    """Reads the messages of users of one catalogue."""
 
     def __init__(self, space: AttributeSpace) -> None:
         self._space = space
@@ -100,15 +100,15 @@ class Reader:
 
     @staticmethod
     def of(space: AttributeSpace) -> Reader:
-        """The one reader over `space` in this process."""
+        """The reader of `space`; one per process."""
         return _READERS.of(space)
 
     def read(self, text: str, asked: int | None) -> Understood:
         """What `text` says, as the answer to the question at `asked`, or to none.
 
-        The answer to a yes/no question is what is said of its fact, else the first yes or no. What
-        an enumerated question was about and the answer does not pick is disliked, unless the answer
-        picks nothing and does not say so.
+        The answer to a yes/no question is what the text says about its fact, otherwise the first
+        yes or no in it. The facts of an enumerated question that the answer does not pick are
+        disliked, if it picks any or says no.
         """
         liked: dict[int, None] = {}
         disliked: dict[int, None] = {}

@@ -1,4 +1,4 @@
-"""Recipes of policies that are trained in dialogues with users in numpy."""
+"""Policies that are trained in dialogues with users in numpy, as artifacts."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TrainedOptions(MultiRoundOptions):
     """Options of every agent with a trained policy."""
 
     turns: Annotated[int, Field(ge=1, le=100)] = 15
-    """Turns of a dialogue in training. In use, the sweep's `limits.max_turns` counts."""
+    """The longest training dialogue. Episodes follow the sweep's `limits.max_turns`."""
     shown: Annotated[int, Field(ge=1, le=100)] = 10
-    """Items in one turn in training."""
+    """The number of items in one turn of a training dialogue."""
     at_once: Annotated[int, Field(ge=1, le=10_000)] = 128
-    """Dialogues that are played at once in training."""
+    """The number of training dialogues that are played at once."""
     device: Literal["cpu", "cuda"] = operational("cpu")
     threads: int = operational(1, ge=1)
 
@@ -40,7 +40,7 @@ class TrainedOptions(MultiRoundOptions):
         )
 
 
-_OF_DIALOGUES = ("prompts", "history_turns")  # they do not change what is trained
+_OF_DIALOGUES = ("prompts", "history_turns")  # they do not affect training
 
 
 @dataclass(frozen=True)
@@ -113,22 +113,22 @@ class PolicyRecipe(FitRecipe):
 
 
 class PolicyTraining(ABC):
-    """One training: between rounds of dialogues, all that the next depends on is in `state`."""
+    """One training. Between rounds of dialogues, `state` has all that the next one depends on."""
 
     options: Any
     most: int
-    """`done` at the end."""
+    """The value of `done` at the end."""
 
     def __init__(self, practice: Practice, seed: int) -> None:
         self.practice, self.seed = practice, seed
         self.clock = Clock()
         self.curve: list[dict[str, float]] = []
-        """Of every round: the success rate, average turns and loss of its dialogues."""
+        """The success rate, average turns and loss of every round."""
 
     @property
     @abstractmethod
     def done(self) -> int:
-        """How far it is, of `most`."""
+        """How much of `most` is done."""
 
     @abstractmethod
     def one_round(self) -> None:
@@ -141,7 +141,7 @@ class PolicyTraining(ABC):
     def result(self) -> Content: ...
 
     def begin(self, rng: np.random.Generator, rewards: Rewards) -> Game:
-        """New dialogues."""
+        """Starts new dialogues."""
         with self.clock.on("state"):
             rounds, users, draws = self.practice.deal(rng, self.options.at_once)
         return Game(self.practice, rounds, users, draws, rewards, self.clock)
@@ -165,7 +165,7 @@ class PolicyTraining(ABC):
     @property
     @abstractmethod
     def phase(self) -> str:
-        """How far it is, in words."""
+        """The phase of the training, in words."""
 
 
 class TrainedAgent(MultiRound):

@@ -1,7 +1,7 @@
 """TransE (Bordes et al., NIPS 2013) on the graph of users, items and facts, with its gradients.
 
-UNICORN (section 5.1.4) pretrains its vectors so: a user `interacts` with an item, an item `has` a
-fact. A triple (h, r, t) has the distance |h + r - t|_1 of normalised vectors; the loss is
+UNICORN (section 5.1.4) pretrains its vectors this way: a user `interacts` with an item, an item
+`has` a fact. A triple (h, r, t) has the distance |h + r - t|_1 of normalised vectors; the loss is
 max(0, margin + distance - that of the triple with a random head or tail of the same kind).
 """
 

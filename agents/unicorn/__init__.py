@@ -128,6 +128,6 @@ class _Recipe(PolicyRecipe):
 class UNICORN(TrainedAgent):
     """Asks or recommends, whichever has the highest value."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     Options = _Options
     recipe = _Recipe

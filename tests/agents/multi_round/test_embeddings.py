@@ -202,7 +202,7 @@ def test_given_vectors_are_put_into_the_order_of_the_catalogue(tmp_path):
     [
         ({"sha256": "0" * 64}, "expected 0000"),
         ({"items": None}, "items.*expected users, items, facts"),
-        ({"item_ids": np.array(["x"] * 6)}, "item_ids must be texts, each once"),
+        ({"item_ids": np.array(["x"] * 6)}, "item_ids must be strings without duplicates"),
         ({"item_ids": np.array(list("uvwxyz"))}, "6 of 6 items have no vector, the first is"),
         ({"items": np.ones((6, 3))}, "users has the shape"),
         ({"items": np.full((6, 2), np.nan)}, "not finite"),
