@@ -43,6 +43,8 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     judges: list[PlannedJudge] = field(default_factory=list)
+    depth: int = 0
+    """How many items of a ranking its metrics read, at most."""
     remarks: list[str] = field(default_factory=list)
     """What the author of the file should know: values that have no effect."""
 

@@ -44,6 +44,8 @@ class Job:
     transient_retries: int
     weights: weights.Known
     """The weights that models of the sweep file resolve to, as found by the driver."""
+    depth: int = 0
+    """How many items of a ranking are stored at least."""
     cache: Places | None = None
     """Where completed calls are kept; None keeps none."""
     strict: bool = False
@@ -65,4 +67,5 @@ def job_of(plan: Plan, *, probe: bool, executor: ExecutorName, epoch: int, run_i
         run_id=run_id,
         transient_retries=plan.loaded.header.retries.transient,
         weights=weights.known(),
+        depth=plan.depth,
     )

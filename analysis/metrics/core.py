@@ -72,6 +72,9 @@ class Metric:
     better: Literal["higher", "lower"] | None = "higher"
     digits: int = 3
     needs_probe: bool = False
+    depth: int = 0
+    """How many items of a ranking it reads. A sweep stores rankings as deep as its deepest
+    metric, and the rank of the target exactly."""
     of_success: bool = False
     most: float | None = None
     """For a rate: the value of an episode with a success (1, or 100 for per cent);

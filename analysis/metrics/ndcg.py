@@ -16,4 +16,5 @@ def ndcg(argument: str | None) -> Metric:
         "x.num",
         "x.den",
         per_attempt=f"SELECT attempt_id, {gain} AS num, 1 AS den FROM ({sql.read('last_rank')})",
+        depth=depth,
     )

@@ -17,4 +17,5 @@ def recall(argument: str | None) -> Metric:
         per_attempt=f"SELECT attempt_id, CASE WHEN rank <= {depth} THEN 1 ELSE 0 END AS num, "
         f"1 AS den FROM ({sql.read('last_rank')})",
         most=1,
+        depth=depth,
     )

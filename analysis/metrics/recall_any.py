@@ -22,4 +22,5 @@ def recall_any(argument: str | None) -> Metric:
         f"FROM ({sql.read('last_turn')})",
         most=1,
         needs_probe=True,
+        depth=depth,
     )

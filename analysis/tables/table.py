@@ -121,6 +121,7 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
         *([] if comparable else [_DIFFERENT]),
         *beyond_the_end(results, parsed),
         *_over_published(parsed),
+        *_shorter_rankings(results, parsed),
         *_undefined(results, parsed, rows),
         *verdicts.notes(results, parsed, rows),
         *false_successes.notes(results),
@@ -391,6 +392,28 @@ def _over_published(metrics: Sequence[Metric]) -> list[str]:
         f"{metric.name}: relative to printed figures, not to a run; 1 is 100 %"
         for metric in metrics
         if metric.name.startswith("improve_over@published:")
+    ]
+
+
+def _shorter_rankings(results: Results, metrics: Sequence[Metric]) -> list[str]:
+    """A note on metrics that read a ranking further than the agent gave it."""
+    found = []
+    for metric in (m for m in metrics if m.depth):
+        # Where older folders have 100 items, the ranking may have been longer.
+        short, all_of_them = results.query(
+            f"SELECT count(*) FILTER (WHERE r.ranked < {metric.depth}), count(*) "
+            f"FROM scored e JOIN (SELECT attempt_id, arg_max(coalesce(ranked, "
+            "CASE WHEN len(ranking) <> 100 THEN len(ranking) END), turn) AS ranked "
+            "FROM turns WHERE ranking IS NOT NULL GROUP BY attempt_id) r USING (attempt_id) "
+            f"WHERE {'e.done' if metric.completed_only else 'e.ours'}"
+        ).fetchall()[0]
+        if short:
+            found.append(f"{metric.name} ({short:,} of {all_of_them:,})")
+    if not found:
+        return []
+    return [
+        "rankings with fewer items than the metric reads, where a target that is not among them is "
+        f"missed: {', '.join(found)}"
     ]
 
 

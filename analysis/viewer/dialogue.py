@@ -194,7 +194,7 @@ def _turn(row: Mapping[str, Any], targets: frozenset[str], titles: Titles) -> Tu
         action=row["action"],
         strategy=row["strategy"],
         shown=_listed(row["shown"], targets, accepted, titles),
-        ranking=_items(row["ranking"], targets, accepted, titles),
+        ranking=_ranking(row, targets, accepted, titles),
         candidates=_items(row["candidates"], targets, accepted, titles),
         decision=row["user_decision"],
         accepted_item=accepted,
@@ -217,6 +217,18 @@ def _broken_off(number: int, calls: Mapping[str, int]) -> TurnView:
     return TurnView(number, None, "", None, None, [], None, None, None, None, "", False, None,
                     [],
                     ["broken off by an error"], calls=calls)  # fmt: skip
+
+
+def _ranking(
+    row: Mapping[str, Any], targets: frozenset[str], accepted: str | None, titles: Titles
+) -> ItemList | None:
+    """The stored part of a ranking, with the length and the target's rank in the whole."""
+    found = _items(row["ranking"], targets, accepted, titles)
+    if found is None or row.get("ranked") is None:
+        return found
+    rank = row["target_rank"]
+    beyond = [rank] if rank is not None and rank not in found.places else []
+    return found._replace(total=row["ranked"], places=[*found.places, *beyond])
 
 
 def _items(

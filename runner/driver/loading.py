@@ -69,6 +69,7 @@ def _checked(loaded: LoadedSweep) -> Plan:
     plan.remarks += _beyond_the_end(metrics, plan)
     _check_metrics(metrics, plan)
     _check_tables(plan)
+    plan.depth = _depth(metrics, plan)
     _check_samples(plan)
     _check_draws(plan)
     check_caps(plan)
@@ -84,6 +85,16 @@ def _beyond_the_end(metrics: Sequence[Metric], plan: Plan) -> list[str]:
     notes = ((index, beyond(metric.name, turns)) for index, metric in enumerate(metrics))
     place = plan.loaded.origins.of
     return [f"{place(('metrics', index))}: {note}" for index, note in notes if note]
+
+
+def _depth(metrics: Sequence[Metric], plan: Plan) -> int:
+    """How many items of a ranking the sweep's metrics, tables and figures read."""
+    tables, figures = plan.loaded.header.tables.values(), plan.loaded.header.figures.values()
+    names = [name for table in tables for name in table.metrics]
+    names += [name for figure in figures if figure.kind != "curves" for name in figure.metrics]
+    for table in tables:
+        names += published.read(table.published).metrics if table.published else []
+    return max(metric.depth for metric in [*metrics, *map(parse, names)])
 
 
 def _check_tables(plan: Plan) -> None:

@@ -75,7 +75,9 @@ TURNS = pa.schema(
         pa.field("action", _NAME),
         pa.field("strategy", _NAME),
         pa.field("shown", pa.list_(pa.string()), nullable=False),
-        pa.field("ranking", pa.list_(pa.string())),  # its first 100; null: not known
+        # As deep as the sweep's metrics read it, and as what may be shown; null: not known.
+        pa.field("ranking", pa.list_(pa.string())),
+        pa.field("ranked", pa.int32()),  # items in the whole ranking; null in older folders
         pa.field("target_rank", pa.int32()),  # from 1, of the first target in the whole ranking
         pa.field("candidates", pa.list_(pa.string())),  # null: the agent has no tool
         pa.field("agent_text", pa.string()),

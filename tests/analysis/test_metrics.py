@@ -154,6 +154,39 @@ def test_ranks_are_of_the_last_known_ranking_and_the_best_target(tmp_path):
     assert value(tmp_path / "no", "recall@2", turns({"shown": ["i0"]})).mean is None
 
 
+def test_a_deeper_metric_than_the_stored_lists_reads_the_exact_rank(tmp_path):
+    """The lists are 2 deep: what the sweep's own metrics asked for."""
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0", "u1", "u2", "u3"])
+    stored = {"ranking": ["i8", "i9"], "ranked": 3000}
+    for case_id, turn in {
+        "u0": {**stored, "target_rank": 150},
+        "u1": {**stored, "target_rank": 250},
+        "u2": {**stored, "target_rank": None},
+        "u3": {"ranking": ["i8", "i9"], "ranked": 120, "target_rank": None},
+    }.items():
+        built.episode(built.cells[0], case_id, 0, turns=[turn])
+    table = make_table(Results.open(built.write(tmp_path)), ["recall@2", "recall@200", "ndcg@300"])
+    means = [value.mean for value in table.rows[0].values]
+    assert means == [0, 0.25, pytest.approx((1 / math.log2(151) + 1 / math.log2(251)) / 4)]
+    assert (
+        "rankings with fewer items than the metric reads, where a target that is not among them "
+        "is missed: recall@200 (1 of 4), ndcg@300 (1 of 4)"
+    ) in table.notes
+
+
+def test_rankings_of_older_folders_are_whole_or_have_the_exact_rank(tmp_path):
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0", "u1"])
+    whole, cut = [f"i{n}" for n in range(150, -1, -1)], [f"j{n}" for n in range(100)]
+    built.episode(built.cells[0], "u0", 0, turns=[{"ranking": whole}])  # no rank was stored
+    built.episode(built.cells[0], "u1", 0, turns=[{"ranking": cut, "target_rank": 180}])
+    table = make_table(Results.open(built.write(tmp_path)), ["recall@150", "recall@200"])
+    assert [value.mean for value in table.rows[0].values] == [0, 1]
+    assert [note for note in table.notes if "recall" in note] == [
+        "rankings with fewer items than the metric reads, where a target that is not among them "
+        "is missed: recall@200 (1 of 2)"
+    ]
+
+
 def test_recommendations_that_show_nothing_are_counted_among_recommendations(tmp_path):
     empty = {"action": "recommend", "extra": '{"empty_reason": "history"}'}
     found = value(tmp_path / "some", "empty_recommendations", turns(RIGHT, empty, UNKNOWN, empty))

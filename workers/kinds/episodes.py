@@ -100,6 +100,7 @@ class EpisodeHandler:
             time.time(),
             digests,
             lessons,
+            job.depth,
         )
 
     async def _play(

@@ -34,10 +34,6 @@ _OF_USER = frozenset({"user_text", "user_decision", "accepted_item", "user_leave
 _OF_USER |= {"user_extra"}
 _OF_CRITIC = frozenset({"critic_score", "critic_extra"})
 
-STORED_RANKS = 100
-"""How many items of a ranking are stored. A ranking of the whole catalogue would fill the disk; the
-rank of the target, which metrics read, is stored separately."""
-
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -57,6 +53,9 @@ class EpisodeAttempt(StoredAttempt):
     """Name -> digest of the content of the artifacts that its agent used."""
     lessons: Sequence[str] = ()
     """What an agent with memory has learned."""
+    depth: int = 0
+    """How many items of a ranking are stored at least. One of the whole catalogue would fill the
+    disk; the rank of the target, which metrics read, is stored separately."""
 
     @property
     def result(self) -> Sequence[str]:
@@ -140,6 +139,7 @@ def turn_rows(attempt: EpisodeAttempt) -> list[Row]:
             "strategy": None,
             "shown": [],
             "ranking": None,
+            "ranked": None,
             "target_rank": None,
             "candidates": None,
             "agent_text": None,
@@ -155,6 +155,7 @@ def turn_rows(attempt: EpisodeAttempt) -> list[Row]:
         }
     ]
     targets = {target.id for target in attempt.case.hidden.targets}
+    depth = max(attempt.depth, attempt.cell.config.limits.shown_items)
     for number, (agent, user, critic) in enumerate(attempt.transcript.turns, start=1):
         rows.append(
             {
@@ -163,7 +164,8 @@ def turn_rows(attempt: EpisodeAttempt) -> list[Row]:
                 "action": agent.action,
                 "strategy": agent.strategy,
                 "shown": _ids(agent.shown),
-                "ranking": None if agent.ranking is None else _ids(agent.ranking[:STORED_RANKS]),
+                "ranking": None if agent.ranking is None else _ids(agent.ranking[:depth]),
+                "ranked": None if agent.ranking is None else len(agent.ranking),
                 "target_rank": _target_rank(agent.ranking or (), targets),
                 "candidates": None if agent.candidates is None else _ids(agent.candidates),
                 "agent_text": agent.text,

@@ -63,7 +63,7 @@ def made(folder):
 
 
 def test_inputs_are_made_first_and_shared_and_agents_are_given_what_they_ask_for(tmp_path, crsweep):
-    path = sweep(tmp_path / "a")
+    path = sweep(tmp_path / "a", metrics=["sr@1", "recall@7"])
     plan = plan_of(path)
     assert [artifact.title for artifact in plan.artifacts.values()] == TITLES
     assert [a.for_agents for a in plan.artifacts.values()] == [True, *[False] * 4, True]
@@ -87,13 +87,19 @@ def test_inputs_are_made_first_and_shared_and_agents_are_given_what_they_ask_for
     assert f"latentcrs {ON}: cannot be prepared: embeddings of words" in found
     assert "the dialogues of the 1 cell that needs it are skipped" in found
     assert len(made(tmp_path)) == 6
-    # The whole ranking decides the target's rank; a part of it is stored.
+    # The whole ranking decides the target's rank; as much of it is stored as the metrics read.
     turns = raw(tmp_path / "a" / "out", "turns")
     played = turns[turns.turn > 0]
-    assert played.ranking.map(len).max() <= 60
+    assert set(played.ranking.map(len)) == {7}
+    assert played.ranked.min() > 7
+    assert played.target_rank.max() > 7
     for _, turn in played.iterrows():
-        targets = episodes[episodes.attempt_id == turn.attempt_id].targets.iloc[0]
-        assert list(turn.ranking).index(targets[0]) + 1 == turn.target_rank
+        [target] = episodes[episodes.attempt_id == turn.attempt_id].targets.iloc[0]
+        assert (target in turn.ranking) == (turn.target_rank <= 7)
+    shown = crsweep("table", tmp_path / "a" / "out", "--metric", "recall@7", "--metric", "recall@60")
+    found = shown.stdout
+    assert "1.000" in found
+    assert "recall@60 (3 of 3)" in found
     vectors = [k for k, about in made(tmp_path).items() if "embeddings" in about.title]
     calls = pq.read_table(tmp_path / "store" / vectors[0] / "calls.parquet").to_pylist()
     assert {call["step"] for call in calls} == {"embed"}

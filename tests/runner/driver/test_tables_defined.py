@@ -32,6 +32,18 @@ def test_a_metric_of_a_turn_that_no_dialogue_has_is_remarked_on(tmp_path):
     assert remark.endswith("sr@9: dialogues end after 5 turns, so this is the value at 5")
 
 
+def test_rankings_are_as_deep_as_the_deepest_metric_of_the_file(tmp_path):
+    def depth(**changes):
+        return load_plan(write_sweep(tmp_path, **changes), []).depth
+
+    assert depth(metrics=["sr@3"]) == 0
+    assert depth(metrics=["sr@300", "recall@7", "ndcg_completed@30"]) == 30
+    assert depth(metrics=["recall_any@7"], tables={"x": {"metrics": ["recall@40"]}}) == 40
+    assert depth(tables={"x": {"published": "latentcrs/table2"}}) == 20
+    figures = {"x": {"kind": "bars", "metrics": ["ndcg@50"]}, "y": {"kind": "curves"}}
+    assert depth(metrics=["sr@1"], figures=figures) == 50
+
+
 def test_an_unknown_metric_is_refused_with_where_the_metrics_are_explained(tmp_path):
     path = write_sweep(tmp_path, metrics=["precision"])
     with pytest.raises(UsageError, match=r"'precision'; docs/results.md, Metrics, explains all"):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -10,14 +11,15 @@ import pytest
 
 from agents.core.ask import CallLog
 from agents.core.calls import Completion
+from agents.core.dialogue import AgentTurn, UserTurn
 from agents.core.errors import ReplicaLost
 from agents.core.seeds import Seeds
-from simulators.core.dialogue import Transcript
+from simulators.core.dialogue import Transcript, Turn
 from sweeps.episodes import episode_task
 from sweeps.storage.records import CALLS
-from tests.fakes import CASE, FakeModel, make_ask
+from tests.fakes import CASE, ITEMS, FakeModel, make_ask
 from tests.workers.backends.calls import TALK
-from workers.results.rows import EpisodeAttempt, call_rows
+from workers.results.rows import EpisodeAttempt, call_rows, turn_rows
 
 BY = {"bundle_id": "b", "driver_epoch": 1}
 
@@ -68,3 +70,22 @@ def test_a_failed_embedding_is_a_failed_call(rows):
     [row] = rows(FakeModel(lambda texts: ReplicaLost("gone")), lambda ask: ask.embed(["ab"]))
     assert (row["step"], row["valid"], row["error_class"]) == ("embed", False, "ReplicaLost")
     assert json.loads(row["prompt"]) == ["ab"]
+
+
+@pytest.mark.parametrize(
+    ("depth", "shown", "stored"), [(0, 2, 2), (3, 2, 3), (2, 3, 3), (99, 2, 5)]
+)
+def test_a_ranking_is_stored_as_deep_as_it_is_read_or_shown(depth, shown, stored):
+    limits = SimpleNamespace(shown_items=shown)
+    cell: Any = SimpleNamespace(config=SimpleNamespace(limits=limits))
+    task = episode_task("e", 0, Seeds(0, 0, 0), "u1")
+    others = [item for item in ITEMS if item not in CASE.hidden.targets][:4]
+    ranking = (*others, *CASE.hidden.targets)
+    turn = Turn(AgentTurn("a", "recommend", (), ranking), UserTurn("no", "refuse"), None)
+    played = Transcript(UserTurn("hi", "answer"), [turn])
+    attempt = EpisodeAttempt(
+        task, None, "e.1.0", cell, "s", played, CallLog(), CASE, 0, 1, depth=depth
+    )
+    row = turn_rows(attempt)[1]
+    assert row["ranking"] == [item.id for item in ranking[:stored]]
+    assert (row["ranked"], row["target_rank"]) == (5, 5)
