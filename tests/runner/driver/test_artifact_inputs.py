@@ -96,7 +96,9 @@ def test_inputs_are_made_first_and_shared_and_agents_are_given_what_they_ask_for
     for _, turn in played.iterrows():
         [target] = episodes[episodes.attempt_id == turn.attempt_id].targets.iloc[0]
         assert (target in turn.ranking) == (turn.target_rank <= 7)
-    shown = crsweep("table", tmp_path / "a" / "out", "--metric", "recall@7", "--metric", "recall@60")
+    shown = crsweep(
+        "table", tmp_path / "a" / "out", "--metric", "recall@7", "--metric", "recall@60"
+    )
     found = shown.stdout
     assert "1.000" in found
     assert "recall@60 (3 of 3)" in found

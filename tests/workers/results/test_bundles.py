@@ -28,7 +28,8 @@ EPISODE = {
 }  # fmt: skip
 TURN = {
     "attempt_id": "e.1.0", "turn": 1, "action": "ask", "strategy": None, "shown": [],
-    "ranking": None, "ranked": None, "target_rank": None, "candidates": None, "agent_text": "a", "user_text": "b",
+    "ranking": None, "ranked": None, "target_rank": None, "candidates": None, "agent_text": "a",
+    "user_text": "b",
     "user_decision": "answer", "accepted_item": None, "user_leaves": False, "feedback": "{}",
     "extra": "{}", "user_extra": "{}", "critic_score": None, "critic_extra": None,
 }  # fmt: skip
