@@ -16,7 +16,7 @@ from agents.core.errors import DataError
 from simulators.core.cases import Published
 from simulators.domains.core.described_items import ListedItems, listed_items, read_described
 from simulators.domains.core.fields import distinct, texts_in
-from simulators.domains.core.json_files import number_of, quoted, read_object
+from simulators.domains.core.json_files import as_json, number_of, read_object
 from simulators.domains.core.published_split import GRAPH, NAMES, SplitDomain, SplitOptions
 
 __all__ = ["LastFM"]
@@ -72,7 +72,7 @@ def _names(path: Path, what: str) -> dict[int, str]:
         number = number_of(path, key, what)
         if not isinstance(value, dict) or not isinstance(value.get("real_name"), list):
             raise DataError(
-                f"{path}: number {number}: found {quoted(value)}, expected an object with a "
+                f"{path}: number {number}: found {as_json(value)}, expected an object with a "
                 "real_name, which is a list of names"
             )
         names = [name for name in texts_in(value, "real_name") if name != _NO_NAME]

@@ -23,7 +23,7 @@ from agents.core.errors import DataError
 from agents.core.items import Item
 from simulators.core.cases import Published, Split
 from simulators.domains.core.files import check_folder, need_file, read_content
-from simulators.domains.core.json_files import object_of, quoted
+from simulators.domains.core.json_files import as_json, object_of
 from simulators.domains.core.movies import (
     ENTITIES,
     GRAPH,
@@ -129,7 +129,7 @@ class ReDial(SeekersDomain):
             if name not in self._tested:
                 continue
             if not isinstance(listed, list):
-                raise DataError(f"{path}:{number}: rec: found {quoted(listed)}, expected a list")
+                raise DataError(f"{path}:{number}: rec: found {as_json(listed)}, expected a list")
             known = [titles[key] for each in listed if (key := normal(str(each))) in titles]
             if known:
                 found[name] = known[-1]

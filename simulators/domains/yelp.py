@@ -28,7 +28,7 @@ from simulators.domains.core.described_items import (
     read_described,
 )
 from simulators.domains.core.fields import text_in
-from simulators.domains.core.json_files import numbers_in, quoted, read_object
+from simulators.domains.core.json_files import as_json, numbers_in, read_object
 from simulators.domains.core.published_split import GRAPH, NAMES, SplitDomain, SplitOptions
 
 __all__ = ["Yelp"]
@@ -100,7 +100,7 @@ def _tags(path: Path) -> dict[int, _Tag]:
         layer, underscore, value = name.partition("_")
         if numbers is None or not underscore or not value.strip() or layer not in _LAYERS:
             raise DataError(
-                f"{path}: found {quoted({name: number})}, expected a number for a tag that begins "
+                f"{path}: found {as_json({name: number})}, expected a number for a tag that begins "
                 f"with {', '.join(f'{layer}_' for layer in _LAYERS)}{near(layer, _LAYERS)}"
             )
         if number in found:
@@ -118,7 +118,7 @@ def _kinds(path: Path, tags: Mapping[int, _Tag]) -> dict[int, str]:
         numbers = numbers_in(listed)
         if numbers is None or not all(number in tags for number in numbers):
             raise DataError(
-                f"{path}: {quoted(kind)}: found {quoted(listed)}, expected a list of the numbers "
+                f"{path}: {as_json(kind)}: found {as_json(listed)}, expected a list of the numbers "
                 "of tags"
             )
         for number in numbers:

@@ -16,7 +16,7 @@ from simulators.domains.amazon_2023.data import Buyer, BuyerData
 from simulators.domains.amazon_2023.products import catalogue_of, read_products
 from simulators.domains.core.amazon_reviews_2023 import Bought, bought_of
 from simulators.domains.core.files import Records
-from simulators.domains.core.json_files import quoted, read_object
+from simulators.domains.core.json_files import as_json, read_object
 from simulators.domains.core.leave_one_out import k_core
 
 
@@ -125,7 +125,7 @@ def _published(path: Path, user: str, one: Any) -> _Published:
         ):
             return _Published(targets, [float(price) for price in prices], history)
     raise DataError(
-        f"{path}: user {user}: found {quoted(one)}, expected targets (ids), target_price (as many "
+        f"{path}: user {user}: found {as_json(one)}, expected targets (ids), target_price (as many "
         "numbers) and history (ids)"
     )
 

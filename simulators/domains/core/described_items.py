@@ -11,10 +11,10 @@ from agents.core.items import LONGEST_TITLE, Catalogue, Fact, Item
 from simulators.domains.core.fields import cut, text_in
 from simulators.domains.core.json_files import (
     Pairs,
+    as_json,
     each_key_once,
     number_of,
     numbers_in,
-    quoted,
     read_object,
 )
 
@@ -46,7 +46,7 @@ def read_described(path: Path, features: Collection[int]) -> dict[int, Described
         numbers = numbers_in(value.get("feature_index")) if isinstance(value, dict) else None
         if numbers is None:
             raise DataError(
-                f"{path}: item {number}: found {quoted(value)}, expected an object with a "
+                f"{path}: item {number}: found {as_json(value)}, expected an object with a "
                 "feature_index, which is a list of numbers"
             )
         unknown = next((feature for feature in numbers if feature not in features), None)

@@ -58,7 +58,7 @@ def read_object(
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({short(str(error))})") from None
     if not isinstance(found, dict):
-        raise DataError(f"{path}: found {quoted(found)}, expected {expected}")
+        raise DataError(f"{path}: found {as_json(found)}, expected {expected}")
     return found
 
 
@@ -71,7 +71,7 @@ def object_of(line: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def quoted(value: Any) -> str:
+def as_json(value: Any) -> str:
     """A JSON value in a message, cut."""
     return short(json.dumps(value, ensure_ascii=False, default=repr))
 
@@ -105,7 +105,7 @@ def read_user_items(path: Path) -> UserItems:
         user, numbers = number_of(path, key, "a user"), numbers_in(listed)
         if numbers is None:
             raise DataError(
-                f"{path}: user {user}: found {quoted(listed)}, expected a list of item numbers"
+                f"{path}: user {user}: found {as_json(listed)}, expected a list of item numbers"
             )
         users.extend(repeat(user, len(numbers)))
         items.extend(numbers)

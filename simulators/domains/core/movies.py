@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from agents.core.errors import DataError
 from agents.core.items import LONGEST_TITLE, Catalogue, Item
 from simulators.domains.core.fields import cut, distinct, text_in
-from simulators.domains.core.json_files import quoted, read_object
+from simulators.domains.core.json_files import as_json, read_object
 
 MOVIES = "id2info.json"
 GRAPH, ENTITIES, RELATIONS = "kg.json", "entity2id.json", "relation2id.json"
@@ -63,7 +63,7 @@ def read_movies(folder: Path, *, with_graph: bool) -> Movies:
     again = covered = 0
     for key, about in read_object(path, expected, dict).items():
         if not isinstance(about, dict):
-            raise DataError(f"{path}: movie {key}: found {quoted(about)}, expected an object")
+            raise DataError(f"{path}: movie {key}: found {as_json(about)}, expected an object")
         title = cut(_title(path, key, about), LONGEST_TITLE)
         if normal(title) in items:
             again += 1
@@ -97,13 +97,13 @@ def read_graph(folder: Path) -> Graph:
         for pair in listed if isinstance(listed, list) else [listed]:
             if not (isinstance(pair, list) and len(pair) == 2):
                 raise DataError(
-                    f"{path}: entity {key}: found {quoted(pair)}, expected [relation, entity]"
+                    f"{path}: entity {key}: found {as_json(pair)}, expected [relation, entity]"
                 )
             relation, entity = (table.get(str(part)) for table, part in
                                 zip((relations, entities), pair, strict=True))  # fmt: skip
             if relation is None or entity is None:
                 raise DataError(
-                    f"{path}: entity {key}: found {quoted(pair)}, expected numbers of "
+                    f"{path}: entity {key}: found {as_json(pair)}, expected numbers of "
                     f"{RELATIONS} and {ENTITIES}"
                 )
             found.setdefault(relation, []).append(html.unescape(entity))
@@ -126,7 +126,7 @@ def _names(path: Path) -> dict[str, str]:
     found = read_object(path, "a JSON object that maps names to numbers")
     for name, number in found.items():
         if type(number) is not int:  # not isinstance: true is 1
-            raise DataError(f"{path}: {name}: found {quoted(number)}, expected a number")
+            raise DataError(f"{path}: {name}: found {as_json(number)}, expected a number")
     return {str(number): " ".join(name.split()) for name, number in found.items()}
 
 

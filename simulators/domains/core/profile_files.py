@@ -17,7 +17,7 @@ from agents.core.errors import DataError, near
 from agents.core.text import repaired
 from simulators.core.profiles import OPENNESS, STYLES, BuyerBudget, BuyerProfile, Openness, Style
 from simulators.domains.core.files import read_content, short
-from simulators.domains.core.json_files import quoted
+from simulators.domains.core.json_files import as_json
 
 # Our field -> that of the authors.
 _NAMES = {
@@ -86,7 +86,7 @@ def _records(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     if isinstance(whole, dict) and "user" in whole:  # one line is a whole file, too
         whole = {str(whole["user"]): whole}
     if not isinstance(whole, dict | list):
-        raise DataError(f"{path}: found {quoted(whole)}, expected profiles")
+        raise DataError(f"{path}: found {as_json(whole)}, expected profiles")
     named = whole.items() if isinstance(whole, dict) else enumerate(whole, start=1)
     for user, one in named:
         where = f"{path}: profile {user}"
@@ -112,19 +112,19 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
     if isinstance(value, dict) and isinstance(value.get("user_data"), dict):
         value = value["user_data"]
     if not isinstance(value, dict):
-        raise DataError(f"{where}: found {quoted(value)}, expected an object with a profile")
+        raise DataError(f"{where}: found {as_json(value)}, expected an object with a profile")
     return value
 
 
 def _text(value: Any, key: str, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: {key}: found {quoted(value)}, expected a text")
+        raise DataError(f"{where}: {key}: found {as_json(value)}, expected a text")
     return " ".join(repaired(value).split())
 
 
 def _texts(value: Any, key: str, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise DataError(f"{where}: {key}: found {quoted(value)}, expected a list of strings")
+        raise DataError(f"{where}: {key}: found {as_json(value)}, expected a list of strings")
     return tuple(_text(each, key, where) for each in value)
 
 
@@ -134,7 +134,7 @@ def _budget(value: Any, where: str) -> BuyerBudget:
         numbers = all(isinstance(n, int | float) and not isinstance(n, bool) for n in value)
     if not numbers or not 0 <= value[0] <= value[1] < 1e9:
         raise DataError(
-            f"{where}: budget: found {quoted(value)}, expected the lowest and the highest price"
+            f"{where}: budget: found {as_json(value)}, expected the lowest and the highest price"
         )
     return BuyerBudget(float(value[0]), float(value[1]))
 
@@ -146,6 +146,6 @@ def _one_of(value: Any, known: tuple[str, ...], key: str, where: str) -> str:
         if name.lower() == folded:
             return name
     raise DataError(
-        f"{where}: {key}: found {quoted(value)}, expected one of {', '.join(known)}"
+        f"{where}: {key}: found {as_json(value)}, expected one of {', '.join(known)}"
         f"{near(str(value), known)}"
     )

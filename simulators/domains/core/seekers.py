@@ -22,7 +22,7 @@ from agents.core.plugins import operational
 from simulators.core.cases import Case, Split
 from simulators.core.seekers import Person, SeekingCase
 from simulators.domains.core.files import read_content
-from simulators.domains.core.json_files import object_of, quoted
+from simulators.domains.core.json_files import as_json, object_of
 from simulators.domains.core.movies import Movies
 from simulators.domains.core.people import People, read_people
 from simulators.domains.core.recorded import FileDomain, FileOptions
@@ -142,7 +142,7 @@ def dialogues_in(path: Path, *keys: str) -> dict[str, dict[str, Any]]:
         row = object_of(line)
         if row is None:
             text = line[:80].decode("utf-8", "replace")
-            raise DataError(f"{path}:{number}: found {quoted(text)}, expected a JSON object")
+            raise DataError(f"{path}:{number}: found {as_json(text)}, expected a JSON object")
         for key in ("dialog_id", *keys):
             if key not in row:
                 raise DataError(f"{path}:{number}: found no {key!r}, expected it in each dialogue")
@@ -158,7 +158,7 @@ def genres_of(row: Mapping[str, Any], most: int, path: Path) -> tuple[str, ...]:
     listed = row.get("genre_dict", [])
     if not isinstance(listed, list) or any(not isinstance(each, str) for each in listed):
         raise DataError(
-            f"{path}: dialogue {row['dialog_id']}: found {quoted(listed)}, expected a list of "
+            f"{path}: dialogue {row['dialog_id']}: found {as_json(listed)}, expected a list of "
             "genres"
         )
     return tuple(dict.fromkeys(" ".join(each.split()).lower() for each in listed[:most]))

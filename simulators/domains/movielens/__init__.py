@@ -33,7 +33,7 @@ from simulators.domains.movielens.files import (
     Layout,
     Movie,
     find_layout,
-    read_movies,
+    read_movie_file,
     read_ratings,
 )
 
@@ -77,7 +77,7 @@ class MovieLens(RecordedDomain):
 
     def load(self) -> LoadedData:
         options, layout = self.options, self._layout
-        movies = read_movies(options.path / layout.movies, layout)
+        movies = read_movie_file(options.path / layout.movies, layout)
         ratings = options.path / layout.ratings
         number, movie, rating, time = read_ratings(ratings, layout)
         numbers, user = np.unique(number, return_inverse=True)

@@ -102,7 +102,7 @@ def find_layout(folder: Path) -> Layout:
     raise DataError(f"{folder}: no MovieLens files; looked for {looked}")
 
 
-def read_movies(path: Path, layout: Layout) -> list[Movie]:
+def read_movie_file(path: Path, layout: Layout) -> list[Movie]:
     """All films in the order of the file, two ids of one film still apart."""
     movies: list[Movie] = []
     seen: set[int] = set()
