@@ -33,11 +33,11 @@ def run_on_cluster(
     out: str | None,
 ) -> int:
     """Runs `plan` or `doctor` on a cluster, prints its output, and returns its exit code."""
-    from runner.commands.submit import prepare, run_job
+    from runner.commands.submit import make_submission, run_job
     from runner.submit.jobs import checked_address
 
     where = checked_address(address)
-    submission = prepare(sweep, overrides, out=out, writes=False)
+    submission = make_submission(sweep, overrides, out=out, writes=False)
     typed = shlex.join(["crsweep", *sys.argv[1:]])
     words = submission.words(command, options)
     return run_job(submission, words, where, typed, plain_console())
@@ -98,14 +98,14 @@ def submit(
     --address defaults to the variable RAY_API_SERVER_ADDRESS. Submit again to resume.
     """
     with one_clear_message():
-        from runner.commands.submit import prepare, show_files, write_task
+        from runner.commands.submit import make_submission, show_files, write_task
         from runner.commands.submit import submit as send
         from runner.submit.jobs import checked_address
 
         console = plain_console()
         here = dry_run or skypilot is not None
         where = None if here else checked_address(address)
-        submission = prepare(sweep, overrides or [], out=out, send_env=send_env or [])
+        submission = make_submission(sweep, overrides or [], out=out, send_env=send_env or [])
         if dry_run:
             show_files(submission.package, console)
             return

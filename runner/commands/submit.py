@@ -47,7 +47,7 @@ class Submission:
         return ["python", "-m", "runner", command, *options, *sweep]
 
 
-def prepare(
+def make_submission(
     sweep: Path,
     overrides: Sequence[str],
     *,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agents.core.errors import UsageError
-from runner.commands.submit import prepare
+from runner.commands.submit import make_submission
 from runner.core.sent import FILE, altered, sent_package
 from runner.submit import package as packages
 from runner.submit.files import sources_of
@@ -52,7 +52,7 @@ def core_files() -> set[str]:
 
 
 def test_the_package_has_exactly_the_code_the_sweep_and_what_it_extends(sweep):
-    submission = prepare(sweep, ["sweeps/laptop.yaml", "cases.sample=3"])
+    submission = make_submission(sweep, ["sweeps/laptop.yaml", "cases.sample=3"])
     extra = {"sweep/base.yaml", "sweep/sweeps/mine.yaml", "sweep/sweeps/laptop.yaml"}
     assert sent(submission) == core_files() | extra
     assert submission.words("run") == [
@@ -65,7 +65,7 @@ def test_prompt_folders_and_plug_ins_that_the_sweep_names_are_sent(sweep):
     overrides = [
         "grid.agent=[{name: zero_shot, prompts: outside_lab_7c/prompts}, outside_lab_7c.planner]"
     ]
-    submission = prepare(sweep, overrides)
+    submission = make_submission(sweep, overrides)
     assert sent(submission) - core_files() == {
         "sweep/base.yaml", "sweep/sweeps/mine.yaml", "outside_lab_7c/__init__.py",
         "outside_lab_7c/planner.py", "outside_lab_7c/prompts/recommend.md.j2",
@@ -74,22 +74,22 @@ def test_prompt_folders_and_plug_ins_that_the_sweep_names_are_sent(sweep):
 
 
 def test_an_installed_plug_in_is_named_and_not_sent(sweep):
-    submission = prepare(sweep, ["grid.agent=[jinja2.nodes]"])
+    submission = make_submission(sweep, ["grid.agent=[jinja2.nodes]"])
     assert submission.package.installed == ["jinja2"]
     assert not any(name.startswith("jinja2/") for name in sent(submission))
 
 
 def test_a_sweep_of_the_checkout_stays_where_it_is(tmp_path):
-    submission = prepare(ROOT / "sweeps/quickstart.yaml", [], out=OUT)
+    submission = make_submission(ROOT / "sweeps/quickstart.yaml", [], out=OUT)
     assert submission.package.sweep == "sweeps/quickstart.yaml"
     assert sent(submission) == core_files()
     assert submission.words("run")[5:] == [f"out={OUT}", "run.executor=ray", "run.ray_address=auto"]
 
 
 def test_the_archive_says_what_it_holds_and_is_the_same_each_time(sweep, tmp_path):
-    package = prepare(sweep, []).package
+    package = make_submission(sweep, []).package
     archive = package.archive("crsweep submit x")
-    assert archive == prepare(sweep, []).package.archive("crsweep submit x")
+    assert archive == make_submission(sweep, []).package.archive("crsweep submit x")
     with zipfile.ZipFile(io.BytesIO(archive)) as files:
         assert set(files.namelist()) == {*package.content, FILE}
         files.extractall(tmp_path / "there")
@@ -103,7 +103,7 @@ def test_the_archive_says_what_it_holds_and_is_the_same_each_time(sweep, tmp_pat
 
 
 def test_a_package_that_changed_on_its_way_is_refused(sweep, tmp_path):
-    with zipfile.ZipFile(io.BytesIO(prepare(sweep, []).package.archive(""))) as files:
+    with zipfile.ZipFile(io.BytesIO(make_submission(sweep, []).package.archive(""))) as files:
         files.extractall(tmp_path / "there")
     (tmp_path / "there/agents/core/ask.py").write_text("")
     assert "agents/core/ask.py differs" in (altered(tmp_path / "there") or "")
@@ -114,7 +114,7 @@ def test_a_package_that_changed_on_its_way_is_refused(sweep, tmp_path):
 
 
 def test_a_package_above_the_limit_is_refused_with_its_largest_files(sweep, monkeypatch):
-    package = prepare(sweep, []).package
+    package = make_submission(sweep, []).package
     package.content["big.bin"] = bytes(3_000_000)
     monkeypatch.setattr(packages, "LARGEST", 1000)
     with pytest.raises(UsageError, match=r"the limit of 0.0 MiB.*files are big.bin \(2.9"):
@@ -139,20 +139,20 @@ def test_a_package_above_the_limit_is_refused_with_its_largest_files(sweep, monk
 )  # fmt: skip
 def test_what_the_cluster_would_not_have_is_refused(sweep, overrides, message):
     with pytest.raises(UsageError, match=message):
-        prepare(sweep, overrides)
+        make_submission(sweep, overrides)
 
 
 def test_out_may_be_anywhere_if_it_is_given_as_an_option(sweep):
-    assert prepare(sweep, [], out="/tmp/x").out == "/tmp/x"
-    assert prepare(sweep, ["out=results"], writes=False).out == "results"
+    assert make_submission(sweep, [], out="/tmp/x").out == "/tmp/x"
+    assert make_submission(sweep, ["out=results"], writes=False).out == "results"
     with pytest.raises(UsageError, match="is relative"):
-        prepare(sweep, [], out="results/x")
+        make_submission(sweep, [], out="results/x")
 
 
 def test_an_absolute_base_is_refused(sweep, tmp_path):
     sweep.write_text(f"extends: {tmp_path}/base.yaml\nname: mine\nout: {OUT}\n")
     with pytest.raises(UsageError, match="give a path relative to the file"):
-        prepare(sweep, [])
+        make_submission(sweep, [])
 
 
 def test_variables_are_resolved_on_the_cluster(sweep, monkeypatch):
@@ -162,7 +162,7 @@ def test_variables_are_resolved_on_the_cluster(sweep, monkeypatch):
         "extends: ../base.yaml\nname: mine\nout: '${oc.env:NOT_SET_HERE}/mine'\n"
         "domain: {name: movielens, path: '${oc.env:SET_HERE}/ml-1m'}\n"
     )
-    submission = prepare(sweep, ["cache.path=${oc.env:NOT_SET_HERE}/calls"])
+    submission = make_submission(sweep, ["cache.path=${oc.env:NOT_SET_HERE}/calls"])
     assert submission.out == "${oc.env:NOT_SET_HERE}/mine"
     assert submission.overrides == ["cache.path=${oc.env:NOT_SET_HERE}/calls"]
     assert not any(b"only-here" in content for content in submission.package.content.values())
@@ -170,9 +170,9 @@ def test_variables_are_resolved_on_the_cluster(sweep, monkeypatch):
 
 def test_send_env_needs_a_variable_that_is_set(sweep, monkeypatch):
     monkeypatch.setenv("SET_HERE", "value")
-    assert prepare(sweep, [], send_env=["SET_HERE"]).variables == {"SET_HERE": "value"}
+    assert make_submission(sweep, [], send_env=["SET_HERE"]).variables == {"SET_HERE": "value"}
     with pytest.raises(UsageError, match="--send-env NOT_SET: this variable is not set here"):
-        prepare(sweep, [], send_env=["NOT_SET"])
+        make_submission(sweep, [], send_env=["NOT_SET"])
 
 
 def test_the_packages_are_those_that_the_start_checks():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents.core.errors import UsageError
-from runner.commands.submit import prepare
+from runner.commands.submit import make_submission
 from tests.sweep_files import write_sweep
 
 MARK = "marked-secret-8f31"
@@ -20,7 +20,7 @@ def sweep(tmp_path, monkeypatch):
 
 def refusal(sweep, *overrides: str) -> str:
     with pytest.raises(UsageError) as e:
-        prepare(sweep, list(overrides))
+        make_submission(sweep, list(overrides))
     assert MARK not in e.value.message
     assert "run.env_from" in e.value.message
     return e.value.message
@@ -60,7 +60,7 @@ def test_a_setting_that_looks_like_a_secret_is_refused(sweep):
 
 def test_a_reference_to_a_variable_is_sent_as_it_is_written(sweep, monkeypatch):
     monkeypatch.setenv("MY_KEY", MARK)
-    submission = prepare(sweep, ["run.env_from=[MY_KEY]", "vars.note=${oc.env:MY_KEY}"])
+    submission = make_submission(sweep, ["run.env_from=[MY_KEY]", "vars.note=${oc.env:MY_KEY}"])
     assert submission.overrides[1] == "vars.note=${oc.env:MY_KEY}"
     archive = submission.package.archive("crsweep submit 'vars.note=${oc.env:MY_KEY}'")
     assert MARK.encode() not in archive
@@ -70,4 +70,7 @@ def test_a_reference_to_a_variable_is_sent_as_it_is_written(sweep, monkeypatch):
 def test_words_that_are_not_secret_pass(sweep, monkeypatch):
     monkeypatch.setenv("TOKEN_LIMIT", "cases.sample")
     monkeypatch.setenv("SHORT_KEY", "small")
-    assert prepare(sweep, ["cases.sample=3", "caps.tokens=1000"]).overrides[0] == "cases.sample=3"
+    assert (
+        make_submission(sweep, ["cases.sample=3", "caps.tokens=1000"]).overrides[0]
+        == "cases.sample=3"
+    )
