@@ -70,7 +70,7 @@ class Document:
         )
 
 
-def parse(text: str) -> Document:
+def parse_document(text: str) -> Document:
     """The document that `text` holds. Raises NotYaml."""
     loader = None
     try:

@@ -28,7 +28,7 @@ from omegaconf.errors import (
 from agents.core.errors import UsageError, near
 from agents.core.paths import expand_user
 from sweeps import grid
-from sweeps.document import NotYaml, parse
+from sweeps.document import NotYaml, parse_document
 from sweeps.environment import take_variables
 from sweeps.origins import Origins, check, in_words, shown
 from sweeps.schema import Artifacts, Cache, CellConfig, Header
@@ -112,7 +112,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, elsewhere: bool = False) 
 def load_recorded(config: Mapping[str, Any], place: str, overrides: Sequence[str]) -> LoadedSweep:
     """The same for a configuration that a manifest has recorded; messages name `place`."""
     text = json.dumps(config, ensure_ascii=False)
-    document, origins = parse(text), Origins()
+    document, origins = parse_document(text), Origins()
     origins.note(place, document, numbered=False)
     return _loaded(Path(place), document.value, text, overrides, origins)
 
@@ -188,7 +188,7 @@ def _read(path: Path, origins: Origins, seen: tuple[Path, ...]) -> tuple[dict[st
     text = _text_of(path)
     origins.files.append(path)
     try:
-        document = parse(text)
+        document = parse_document(text)
     except NotYaml as error:
         raise UsageError(f"{path}:{error.line}: invalid YAML: {error.message}") from None
     own = document.value
@@ -258,7 +258,7 @@ def _override(tree: dict[str, Any], override: str, origins: Origins) -> None:
             f"{place}: expected path=value without spaces, such as cases.sample=20, or a YAML file"
         )
     try:
-        document = parse(text)
+        document = parse_document(text)
     except NotYaml as error:
         raise UsageError(f"{place}: the value is invalid YAML: {error.message}") from None
     head, _, axis = dotted.partition(".")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from agents.core.errors import UsageError, near
 from agents.core.plugins import Options
-from sweeps.document import Document, Path, ambiguous, parse
+from sweeps.document import Document, Path, ambiguous, parse_document
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Origins:
     def written(self, path: Sequence[Any], value: Any) -> str | None:
         """How the scalar `value` at `path` is written, if that differs from its value."""
         for text in sorted(self.plain.get(tuple(map(str, path)), ())):
-            if type(found := parse(text).value) is type(value) and found == value:
+            if type(found := parse_document(text).value) is type(value) and found == value:
                 return text
         return None
 

@@ -33,7 +33,7 @@ from agents.core.titles import (
     loose,
     names_of,
     numbered,
-    parse,
+    parse_title,
     without_article,
 )
 
@@ -108,7 +108,7 @@ class TitleIndex:
     def names(self, place: int) -> tuple[Name, ...]:
         """The names of the item at `place`. Those that leave a part out must mean it alone."""
         title = self._titles[place]
-        year = parse(title).year
+        year = parse_title(title).year
         return tuple(
             name
             for name in names_of(title)
@@ -125,7 +125,7 @@ class TitleIndex:
         """The folded name of every title, and its year."""
         found = []
         for title in self._titles:
-            parts = parse(title)
+            parts = parse_title(title)
             found.append((parts.folded, parts.year))
         return tuple(found)
 
@@ -166,7 +166,7 @@ class TitleIndex:
         same = _left(self._raw.get(title, ()), among)
         if len(same) == 1:
             return Grounded(same[0], 100.0, "title")
-        parts = parse(title)
+        parts = parse_title(title)
         name = parts.folded
         if not name:
             return None
@@ -177,7 +177,7 @@ class TitleIndex:
         if found is None and parts.brackets:
             found = self._agreed(parts, among)
         if found is None and parts.year is None and (bare := _BARE_YEAR.match(title)):
-            without = parse(bare[1])
+            without = parse_title(bare[1])
             exact = self._exact.get((without.folded, bare[2]))
             if exact:
                 return Grounded(_only(exact, among), 100.0, "title")

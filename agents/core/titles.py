@@ -97,7 +97,7 @@ def fold(text: str) -> str:
     return " ".join(_PUNCTUATION.sub(" ", text).split())
 
 
-def parse(title: str) -> Parts:
+def parse_title(title: str) -> Parts:
     """The parts of a title. Brackets in the middle belong to the stem; punctuation after the last
     one does not."""
     rest, brackets, year = _AFTER_BRACKET.sub("", title.strip()), [], None
@@ -158,7 +158,7 @@ def content_words(name: str) -> list[str]:
 
 def names_of(title: str) -> tuple[Name, ...]:
     """All names of `title`, its own first, each once. Which of them are ambiguous is not known."""
-    parts = parse(title)
+    parts = parse_title(title)
     found: dict[str, Name] = {}
     for name in _names(title, parts):
         if name.text and not (name.text in found and not found[name.text].needs_year):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.core.errors import UsageError
-from analysis.figures.data import CellGroup, Point, points
+from analysis.figures.data import CellGroup, Point, metric_points
 from analysis.metrics.core import MACRO, Metric
 from analysis.results import Results
 from analysis.tables.table import Table, Value, make_table
@@ -39,7 +39,9 @@ def write_records(results: Results, folder: Path, organization: str) -> int:
         )
     table = make_table(results, results.manifest.metrics)
     groups = [CellGroup("", [n]) for n in range(len(table.rows))]
-    spreads = [None if m.group == MACRO else points(results, m, groups) for m in table.metrics]
+    spreads = [
+        None if m.group == MACRO else metric_points(results, m, groups) for m in table.metrics
+    ]
     written = 0
     for index, cell in enumerate(results.manifest.cells):
         found = [

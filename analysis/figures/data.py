@@ -87,7 +87,7 @@ def group_named(groups: Sequence[CellGroup], label: str) -> CellGroup:
     raise UsageError(f"there is no group {label!r}{near(label, known)} ({', '.join(known)})")
 
 
-def points(
+def metric_points(
     results: Results, metric: Metric, groups: Sequence[CellGroup], base: CellGroup | None = None
 ) -> list[Point]:
     """The mean of `metric` of each group, over complete blocks.
@@ -109,7 +109,7 @@ def by_turn(
     ending = f"[{users}]" if users else ""
     names = [f"{name}@{turn}{ending}" for turn in range(1, turns + 1)]
     metrics = metrics_of(results, names)
-    columns = [points(results, metric, groups) for metric in metrics]
+    columns = [metric_points(results, metric, groups) for metric in metrics]
     return [list(row) for row in zip(*columns, strict=True)]
 
 

@@ -19,7 +19,7 @@ from analysis.figures.data import (
     group_named,
     groups_of,
     longest,
-    points,
+    metric_points,
     shares,
     variations,
 )
@@ -134,7 +134,7 @@ def _scatter(
     if len(names) != 2:
         raise UsageError(f"this figure has two metrics, x and y; found {', '.join(names)}")
     across, up = metrics_of(results, names)
-    found = [points(results, metric, groups) for metric in (across, up)]
+    found = [metric_points(results, metric, groups) for metric in (across, up)]
     for metric, column in zip((across, up), found, strict=True):
         _need(column, metric)
     axes = figure.subplots()
@@ -159,7 +159,7 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Cell
         base = group_named(groups, spec.baseline)
         drawn = [(n, group) for n, group in drawn if group is not base]
     shown = [group for _, group in drawn]
-    found = [points(results, metric, shown, base) for metric in metrics]
+    found = [metric_points(results, metric, shown, base) for metric in metrics]
     _need(point for column in found for point in column)
     # Metrics of different scales have axes of their own.
     if spec.by or len(metrics) > _IN_A_ROW[spec.width]:
@@ -228,7 +228,7 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Ce
 
 def _seeds(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
     metrics = metrics_of(results, spec.metrics[:1] or results.manifest.metrics[:1])
-    column = points(results, metrics[0], groups)
+    column = metric_points(results, metrics[0], groups)
     _need(column, metrics[0])
     axes = figure.subplots()
     figure.set_size_inches(figure.get_figwidth(), 0.7 + 0.22 * len(groups))
@@ -256,11 +256,11 @@ def _sensitivity(
     found = variations(results, spec.axis)
     if len(found) > _PANELS:
         raise UsageError(f"{len(found)} axes are too many (at most {_PANELS}); choose one: --axis")
-    drawn = [
-        points(results, metric, [CellGroup(label, [cell]) for label, cell in zip(v.labels, v.cells,
-                                                                             strict=True)])
-        for v in found
-    ]  # fmt: skip
+    drawn = []
+    for v in found:
+        pairs = zip(v.labels, v.cells, strict=True)
+        each = [CellGroup(label, [cell]) for label, cell in pairs]
+        drawn.append(metric_points(results, metric, each))
     _need((point for column in drawn for point in column), metric)
     rows = [len(v.cells) for v in found]
     # A row for each value, so that no label meets another one.

@@ -98,7 +98,7 @@ class Metric:
         return 1.0 if self.is_share else self.most
 
 
-def parse(text: str) -> Metric:
+def parse_metric(text: str) -> Metric:
     """The metric that `text` names. Raises UsageError with an example or a near match."""
     plain, group = split_group(text)
     name, at, argument = plain.partition("@")

@@ -166,7 +166,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
-def sources(results: Results) -> Sheet:
+def plugin_versions(results: Results) -> Sheet:
     """Version and hash of every plug-in that was used."""
     lines = [
         [name, str(found.get("version", UNDEFINED)), str(found.get("hash", UNDEFINED))[:16]]

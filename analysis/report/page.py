@@ -99,7 +99,7 @@ def page(
             shared=shared,
             differ=differ,
             provenance=facts.provenance(results),
-            plugins=_filled(facts.sources(results)),
+            plugins=_filled(facts.plugin_versions(results)),
             sweep=wanted.sweep_file,
             samples=shown,
             cut=len(shown) == MOST,

@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import t
 
-from analysis.metrics.core import Metric, parse
+from analysis.metrics.core import Metric, parse_metric
 from analysis.results import Results
 from analysis.sql.verdicts import labelled, of_people
 from analysis.statistics.scores import read_scores
@@ -185,7 +185,7 @@ def _weight(of_people: np.ndarray, of_judge: np.ndarray) -> float:
 
 def _as_people_say(metric: Metric) -> Metric:
     """The metric over the labels of people."""
-    plain = parse(metric.name)
+    plain = parse_metric(metric.name)
     assert plain.per_attempt is not None
     assert plain.judge is not None
     return replace(plain, per_attempt=of_people(plain.per_attempt, plain.judge.plugin))

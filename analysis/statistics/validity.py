@@ -244,7 +244,7 @@ def _by_turn(rows: Sequence[tuple[int, int, int, int]]) -> list[float]:
         return list(map(float, sums[0] / sums[1]))
 
 
-def sources(results: Results, name: str) -> VarianceSources | None:
+def variance_sources(results: Results, name: str) -> VarianceSources | None:
     """Where the variance of a metric between cells comes from.
 
     None unless cells differ both in who plays the user and in something else, and at least two of

@@ -47,7 +47,7 @@ def difference(value: Value, published: Figure | None) -> float | None:
     return None if value.mean is None or published is None else value.mean - published.value
 
 
-def coverage(row: TableRow) -> str:
+def counted_of_planned(row: TableRow) -> str:
     return f"{row.counted:,} of {row.planned:,}"
 
 
@@ -66,7 +66,7 @@ def sheet(table: Table) -> Sheet:
                 cells.append(
                     SheetCell(UNDEFINED if apart is None else f"{apart:+.{metric.digits}f}")
                 )
-        rows.append([*cells, SheetCell(coverage(row))])
+        rows.append([*cells, SheetCell(counted_of_planned(row))])
     comparison = ["published", "difference"] if table.published else []
     heads = [head for metric in table.metrics for head in (metric.name, *comparison)]
     return Sheet(table.axes, [*heads, "episodes"], rows, table.notes)

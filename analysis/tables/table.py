@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from agents.core.errors import UsageError
 from analysis import sql
-from analysis.metrics.core import MACRO, OVERALL, KnownJudge, Metric, of_sweep, parse
+from analysis.metrics.core import MACRO, OVERALL, KnownJudge, Metric, of_sweep, parse_metric
 from analysis.published import Figure
 from analysis.results import Results
 from analysis.tables import false_successes, verdicts
@@ -137,7 +137,7 @@ def metrics_of(results: Results, names: Sequence[str]) -> list[Metric]:
         for j in results.manifest.judges
     ]
     cells = len(results.manifest.cells)
-    return [of_sweep(parse(name), judges, cells) for name in names]
+    return [of_sweep(parse_metric(name), judges, cells) for name in names]
 
 
 def make_scored(results: Results, complete_only: bool, *, attempts: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import Metric, parse
+from analysis.metrics.core import Metric, parse_metric
 from analysis.published import IMPOSSIBLE, SIGNS, Figure, PublishedRow, PublishedTable
 from analysis.published.bounds import (
     impossible,
@@ -111,7 +111,7 @@ def _unjudged(results: Results, published: PublishedTable) -> dict[str, str]:
     judges = {judge.name for judge in results.manifest.judges}
     found = {}
     for name in published.metrics:
-        wanted = parse(name).judge
+        wanted = parse_metric(name).judge
         if wanted is not None and wanted.plugin not in judges:
             found[name] = f"this sweep has no judge {wanted.plugin}"
     return found

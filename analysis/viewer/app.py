@@ -197,7 +197,7 @@ class _Pages:
             "total": {k: sum(cell[k] for cell in cells) for k in ("planned", "done", "failed")},
             "endings": queries.endings_of(index, newest),
             "failures": queries.failures_of(index, newest),
-            "verdicts": queries.verdicts_of(index),
+            "verdicts": queries.verdict_means(index),
             "runs": index.manifest.runs,
             "taken": newest.taken,
             "poll": self._refresh(),

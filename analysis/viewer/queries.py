@@ -273,7 +273,7 @@ def failures_of(index: Index, snapshot: Snapshot) -> list[dict[str, Any]]:
     )
 
 
-def verdicts_of(index: Index) -> list[dict[str, Any]]:
+def verdict_means(index: Index) -> list[dict[str, Any]]:
     """Judges and dimensions, with the mean of valid verdicts and how many there are."""
     return index.rows(
         "SELECT judge, dimension, avg(value) FILTER (status = 'valid') AS mean, "

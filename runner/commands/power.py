@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from agents.core.errors import UsageError, near
-from analysis.metrics.core import by_group, groups_by, parse
+from analysis.metrics.core import by_group, groups_by, parse_metric
 from analysis.results import Results
 from analysis.statistics.compare import Comparison, compare_all
 from analysis.statistics.components import Components
@@ -231,7 +231,7 @@ def _lines(variance: Components, design: _Design, detect: float | None) -> list[
 
 
 def _most(metric: str) -> float | None:
-    return parse(metric).most
+    return parse_metric(metric).most
 
 
 def _number(value: float | None, most: float | None = None) -> str:

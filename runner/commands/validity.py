@@ -74,7 +74,7 @@ def _variance(results: Results, name: str) -> list[str]:
             "all cells have the same simulated user, so its share of the outcome is unknown; vary "
             "`simulator` or `roles.user` in the grid"
         ]
-    found = validity.sources(results, name)
+    found = validity.variance_sources(results, name)
     if found is None:
         return [
             "variance by user and agent: unknown; needs at least two users and two agents in all "

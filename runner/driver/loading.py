@@ -11,7 +11,7 @@ from pathlib import Path
 from agents.core import plugins
 from agents.core.errors import UsageError, near
 from analysis import published
-from analysis.metrics.core import KnownJudge, Metric, of_sweep, parse
+from analysis.metrics.core import KnownJudge, Metric, of_sweep, parse_metric
 from analysis.results import sweep_at
 from analysis.tables.pivot import METRIC
 from analysis.tables.table import beyond
@@ -107,7 +107,7 @@ def _check_tables(plan: Plan) -> None:
             # Training curves are known only after training.
             for index, metric in enumerate([] if trainings else spec.metrics):
                 try:
-                    of_sweep(parse(metric), judges, len(plan.cells))
+                    of_sweep(parse_metric(metric), judges, len(plan.cells))
                 except UsageError as error:
                     raise refuse((part, name, "metrics", index), error.message) from None
             if isinstance(spec, TableSpec) and spec.published:
@@ -188,7 +188,7 @@ def _metrics(loaded: LoadedSweep) -> list[Metric]:
         if name in names[:index]:
             raise loaded.origins.refuse(("metrics", index), f"{name!r} is listed twice")
         try:
-            found.append(parse(name))
+            found.append(parse_metric(name))
         except UsageError as error:
             raise loaded.origins.refuse(("metrics", index), error.message) from None
     return found

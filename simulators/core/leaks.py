@@ -26,7 +26,7 @@ from agents.core.titles import (
     fold,
     loose,
     numbered,
-    parse,
+    parse_title,
     without_article,
 )
 
@@ -139,7 +139,7 @@ class Secret:
 
     @cached_property
     def _year(self) -> str | None:
-        return parse(self.title).year
+        return parse_title(self.title).year
 
     @cached_property
     def _forms(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from agents.core import plugins
 from agents.core.errors import UsageError
-from analysis.metrics.core import METRICS, parse
+from analysis.metrics.core import METRICS, parse_metric
 from analysis.results import Results
 from analysis.tables.table import Value, make_table
 from tests.analysis.builder import Built, grid_of
@@ -48,7 +48,7 @@ from tests.analysis.builder import Built, grid_of
 )
 def test_a_bad_name_says_what_was_expected(text, message):
     with pytest.raises(UsageError, match=message) as raised:
-        parse(text)
+        parse_metric(text)
     assert "\n" not in raised.value.message
 
 
@@ -60,15 +60,15 @@ def test_every_plug_in_is_a_metric_under_its_own_name():
         plain = name.startswith(("at_", "cred", "empty_", "prs_", "relevance", "swr", "tokens",
                                  "conv_sr", "dist2", "rec_sr", "wi"))  # fmt: skip
         text = name + arguments.get(name, "" if plain else "@3")
-        metric = parse(text)
+        metric = parse_metric(text)
         assert (metric.name, metric.completed_only) == (text, False)
         assert metric.needs_probe == name.startswith(("dsr_", "recall_any", "improve_over"))
 
 
 def test_at_is_lower_better_and_sr_higher():
-    assert parse("at_fail_t").better == "lower"
-    assert parse("sr_completed@3").better == "higher"
-    assert parse("sr_completed@3").completed_only
+    assert parse_metric("at_fail_t").better == "lower"
+    assert parse_metric("sr_completed@3").better == "higher"
+    assert parse_metric("sr_completed@3").completed_only
 
 
 def value(folder, metric: str, *episodes: dict) -> Value:

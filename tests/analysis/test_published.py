@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from agents.core import plugins
 from agents.core.errors import UsageError
 from analysis import published
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from analysis.published.bounds import impossible, impossible_ranks
 from sweeps.schema import CellConfig
 
@@ -281,7 +281,7 @@ PARTIAL = {
 @pytest.mark.parametrize("name", published.names())
 def test_every_table_uses_words_that_exist(name):
     table = published.read(name)
-    assert [parse(metric).name for metric in table.metrics] == table.metrics
+    assert [parse_metric(metric).name for metric in table.metrics] == table.metrics
     assert {row.dataset for row in table.rows} == set(table.datasets)
     assert {row.row for row in table.rows} == set(table.agents)
     for row in table.rows:

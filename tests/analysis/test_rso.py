@@ -8,7 +8,7 @@ import pytest
 
 from agents.core.errors import UsageError
 from analysis import published
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from analysis.results import Results
 from analysis.tables.table import make_table
 from tests.analysis.builder import Built, Cell, grid_of
@@ -209,7 +209,7 @@ def test_improvement_is_the_mean_relative_change(tmp_path):
 )
 def test_a_bad_name_says_what_was_expected(name, words):
     with pytest.raises(UsageError) as caught:
-        parse(name)
+        parse_metric(name)
     assert words in caught.value.message
 
 

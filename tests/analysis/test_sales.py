@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from analysis.results import Results
 from analysis.tables.table import make_table
 from tests.analysis.builder import Built, grid_of
@@ -104,6 +104,6 @@ def test_the_similarity_win_rate_compares_the_same_user_under_two_cells(tmp_path
     assert [v.mean for v in second.values] == [pytest.approx(1.5 / 3)] * 2
     assert [v.episodes for v in second.values] == [3, 3]
     with pytest.raises(UsageError, match="position of a cell"):
-        parse("similarity_win_rate@full")
+        parse_metric("similarity_win_rate@full")
     with pytest.raises(UsageError, match="there is no cell 2; the sweep has 2, counted from 0"):
         make_table(results, ["similarity_win_rate@2"])

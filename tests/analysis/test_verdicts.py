@@ -6,7 +6,7 @@ import pytest
 
 from agents.core import plugins
 from agents.core.errors import UsageError
-from analysis.metrics.core import METRICS, KnownJudge, judged_by, parse
+from analysis.metrics.core import METRICS, KnownJudge, judged_by, parse_metric
 from analysis.results import Results
 from analysis.statistics.compare import compare
 from analysis.tables.table import Table, Value, make_table
@@ -429,7 +429,7 @@ ARGUMENTS = {"ca_over_all": "@4", "ca_over_accepted": "@4", "win_rate": "@overal
     + ["win_rate", "order_bias"],
 )  # fmt: skip
 def test_every_metric_on_verdicts_reads_its_judge_through_a_label(name):
-    metric = parse(name + ARGUMENTS.get(name, ""))
+    metric = parse_metric(name + ARGUMENTS.get(name, ""))
     assert metric.judge is not None
     assert "{judge}" in (metric.per_attempt or "")
     bound = judged_by(metric, JUDGES)

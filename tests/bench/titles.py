@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agents.core.grounding import TitleIndex
-from agents.core.titles import Name, names_of, parse
-from simulators.domains.movielens.files import find_layout, read_movies
+from agents.core.titles import Name, names_of, parse_title
+from simulators.domains.movielens.files import find_layout, read_movie_file
 from tests.agents.core.titles import FILMS, GAMES
 
 
@@ -44,7 +44,7 @@ def count(titles: Sequence[str]) -> Counts:
         names = names_of(title)[1:]
         with_names += bool(names)
         for name in names:
-            ways = [index.ground(text) for text in written(name, parse(title).year)]
+            ways = [index.ground(text) for text in written(name, parse_title(title).year)]
             fate["names"] += 1
             fate["found"] += any(way is not None and way.place == place for way in ways)
             others = {way.place for way in ways if way is not None and way.place != place}
@@ -82,14 +82,14 @@ def written(name: Name, year: str | None) -> Iterator[str]:
 def owns(title: str, name: str) -> bool:
     """Whether `name` is a name of `title` as well: then what means another title is right."""
     own = names_of(title)
-    return any(name == other.text for other in own[: 1 + len(parse(title).brackets)])
+    return any(name == other.text for other in own[: 1 + len(parse_title(title).brackets)])
 
 
 def data_sets(root: Path) -> Iterator[tuple[str, list[str]]]:
     for folder in ("ml-100k", "ml-1m"):
         if (root / folder).is_dir():
             layout = find_layout(root / folder)
-            movies = read_movies(root / folder / layout.movies, layout)
+            movies = read_movie_file(root / folder / layout.movies, layout)
             yield layout.name, list(dict.fromkeys(movie.title for movie in movies))
     redial = root / "redial" / "id2info.json"
     if redial.is_file():

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import by_group, parse
+from analysis.metrics.core import by_group, parse_metric
 from analysis.results import Results
 from analysis.statistics.compare import compare_all
 from analysis.tables.table import make_table
@@ -121,9 +121,9 @@ def test_bad_groups_are_refused_with_what_is_known(tmp_path):
     with pytest.raises(UsageError, match="the users of amazon_2023 have no profiles here"):
         plan_of(sweep_of(tmp_path, **changes))
     with pytest.raises(UsageError, match="did you mean 'Active'"):
-        parse("swr[Activ]")
+        parse_metric("swr[Activ]")
     with pytest.raises(UsageError, match="in brackets"):
-        parse("swr[Active")
+        parse_metric("swr[Active")
     with pytest.raises(UsageError, match="no groups by 'stile'; did you mean 'style'"):
         by_group(["swr"], ["stile"])
     with pytest.raises(UsageError, match="names a group already"):

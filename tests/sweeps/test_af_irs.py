@@ -9,7 +9,7 @@ import pytest
 
 from agents.core import plugins
 from agents.core.errors import DataError
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from sweeps.load import load
 from sweeps.plan import Plan
 from tests.conftest import ROOT
@@ -58,7 +58,7 @@ def test_each_sweep_asks_for_its_metrics_with_the_papers_settings(all_data, name
     plan = planned(name)
     loaded = load(FOLDER / f"{name}.yaml")
     assert loaded.header.metrics == METRICS[name]
-    assert all(parse(metric) for metric in loaded.header.metrics)
+    assert all(parse_metric(metric) for metric in loaded.header.metrics)
     assert loaded.header.out == f"results/af_irs_{name}"
     assert {source.domain.dataset for source in plan.sources} == {
         "ML-1M",

@@ -10,7 +10,7 @@ import pytest
 from agents.core.errors import UsageError
 from agents.core.sales import Strategy
 from analysis import published
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from runner.driver.loading import load_plan
 from simulators.core.profiles import WrittenProfiles
 from sweeps.load import load
@@ -80,7 +80,7 @@ def test_each_sweep_has_the_papers_settings(data, name):
     assert loaded.cell["cases"]["sample"] == 150
     assert loaded.cell["cases"]["by"] == BY.get(name, ["openness", "style"])
     assert plan.loaded.header.out == f"results/csi_{name}"
-    assert [parse(metric).name for metric in plan.loaded.header.metrics]
+    assert [parse_metric(metric).name for metric in plan.loaded.header.metrics]
     for cell in plan.cells:
         config = cell.config
         assert (config.limits.max_turns, config.success.name) == (10, "user_accepts")

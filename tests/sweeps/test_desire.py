@@ -8,7 +8,7 @@ import pytest
 
 from agents.core.errors import DataError
 from analysis import published
-from analysis.metrics.core import KnownJudge, judged_by, parse
+from analysis.metrics.core import KnownJudge, judged_by, parse_metric
 from runner.rehearsal.dialogues import rehearse
 from sweeps.load import load
 from sweeps.plan import Plan
@@ -52,7 +52,7 @@ def test_each_sweep_has_the_papers_settings_and_runs_with_both_users(all_data, n
         KnownJudge(judge.title, judge.ref.name, tuple(d.name for d in judge.dimensions))
         for judge in plan.judges
     ]
-    read = [judged_by(parse(metric), judges).judge for metric in loaded.header.metrics]
+    read = [judged_by(parse_metric(metric), judges).judge for metric in loaded.header.metrics]
     assert {one.plugin for one in read if one} == {judge.ref.name for judge in plan.judges}
     assert all(cell.judges.values() for cell in plan.cells)
     assert {source.domain.dataset for source in plan.sources} == {"LastFM", "Yelp"}

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from sweeps.document import NotYaml, ambiguous, flow, parse
+from sweeps.document import NotYaml, ambiguous, flow, parse_document
 
 
 @pytest.mark.parametrize(
@@ -20,14 +20,14 @@ from sweeps.document import NotYaml, ambiguous, flow, parse
     ],
 )  # fmt: skip
 def test_scalars_are_read_by_the_core_schema(written, value):
-    found = parse(f"a: {written}").value["a"]
+    found = parse_document(f"a: {written}").value["a"]
     assert found == value
     assert type(found) is type(value)
 
 
 def test_infinities_are_numbers():
-    assert parse("[.inf, -.INF]").value == [float("inf"), float("-inf")]
-    assert str(parse(".nan").value) == "nan"
+    assert parse_document("[.inf, -.INF]").value == [float("inf"), float("-inf")]
+    assert str(parse_document(".nan").value) == "nan"
 
 
 @pytest.mark.parametrize(
@@ -37,17 +37,17 @@ def test_infinities_are_numbers():
 def test_a_value_that_is_printed_is_read_as_it_was_and_as_yaml_1_1_reads_it(value):
     text = flow([{"a": value}, value])
     assert "\n" not in text
-    assert parse(text).value == yaml.safe_load(text) == [{"a": value}, value]
+    assert parse_document(text).value == yaml.safe_load(text) == [{"a": value}, value]
 
 
 def test_keys_are_text_as_they_are_written():
-    assert parse("1.10: a\nnull: b\non: c\n0123: d\n2026-01-05: e").value == {
+    assert parse_document("1.10: a\nnull: b\non: c\n0123: d\n2026-01-05: e").value == {
         "1.10": "a", "null": "b", "on": "c", "0123": "d", "2026-01-05": "e"
     }  # fmt: skip
 
 
 def test_merged_mappings_give_what_is_not_given_and_keep_their_lines():
-    found = parse("x: &x {a: 1, b: on}\ny: &y {a: 2, c: 3}\nz:\n  <<: [*y, *x]\n  c: 4")
+    found = parse_document("x: &x {a: 1, b: on}\ny: &y {a: 2, c: 3}\nz:\n  <<: [*y, *x]\n  c: 4")
     assert found.value["z"] == {"a": 2, "b": "on", "c": 4}
     assert found.lines["z", "c"] == 5
     assert found.lines["z", "b"] == 1
@@ -55,7 +55,7 @@ def test_merged_mappings_give_what_is_not_given_and_keep_their_lines():
 
 
 def test_aliases_are_copies_with_places_of_their_own():
-    found = parse("a: &a\n  - p: 1e1\nb: *a")
+    found = parse_document("a: &a\n  - p: 1e1\nb: *a")
     assert found.value == {"a": [{"p": 10.0}], "b": [{"p": 10.0}]}
     assert found.lines["b", "0", "p"] == 2
     assert found.plain["b", "0", "p"] == "1e1"
@@ -102,7 +102,7 @@ _LAUGHS = "\n".join(
 )  # fmt: skip
 def test_what_is_no_document_is_refused_in_one_line(text, line, expected):
     with pytest.raises(NotYaml) as caught:
-        parse(text)
+        parse_document(text)
     assert expected in caught.value.message
     assert caught.value.line == line
     assert "\n" not in caught.value.message

@@ -8,7 +8,7 @@ import pytest
 
 from agents.core.errors import DataError
 from analysis import published
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from sweeps.load import load
 from sweeps.plan import Plan
 from tests.conftest import ROOT
@@ -45,7 +45,7 @@ def planned(name: str, *overrides: str) -> Plan:
 def test_each_sweep_asks_for_its_metrics_with_the_papers_settings(data, name):
     loaded = load(FOLDER / f"{name}.yaml", [])
     assert loaded.header.metrics == METRICS[name]
-    assert all(parse(metric) for metric in loaded.header.metrics)
+    assert all(parse_metric(metric) for metric in loaded.header.metrics)
     assert loaded.header.out == f"results/latentcrs_{name}"
     assert loaded.cell["cases"]["sample"] == (None if name in ("table2", "table5") else 500)
     for cell in planned(name).cells:

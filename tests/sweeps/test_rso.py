@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from analysis import published
-from analysis.metrics.core import KnownJudge, judged_by, parse
+from analysis.metrics.core import KnownJudge, judged_by, parse_metric
 from runner.rehearsal.dialogues import rehearse
 from sweeps.load import load
 from sweeps.plan import Plan
@@ -45,7 +45,7 @@ def test_each_sweep_has_the_papers_settings(data, name):
         for judge in plan.judges
     ]
     metrics = [*header.metrics, *(m for table in header.tables.values() for m in table.metrics)]
-    read = [judged_by(parse(metric), judges).judge for metric in metrics]
+    read = [judged_by(parse_metric(metric), judges).judge for metric in metrics]
     assert {one.plugin for one in read if one} == {judge.ref.name for judge in plan.judges}
     datasets = {source.domain.dataset for source in plan.sources}
     assert datasets == ({"INSPIRED"} if name == "fig3" else {"INSPIRED", "ReDial"})

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agents.core.grounding import TitleIndex
-from agents.core.titles import names_of, parse
+from agents.core.titles import names_of, parse_title
 from tests.agents.core.titles import FILMS, GAMES
 from tests.fakes import CATALOGUE, ITEMS
 
@@ -277,7 +277,7 @@ def misgrounded(titles):
     index = TitleIndex(titles)
     found = []
     for place, title in enumerate(titles):
-        year = parse(title).year
+        year = parse_title(title).year
         for name in names_of(title):
             written = [] if name.needs_year else [name.text]
             written += [f"{name.text} ({year})"] if year else []
@@ -285,7 +285,7 @@ def misgrounded(titles):
                 other = index.ground(text)
                 if other is None or other.place == place:
                     continue
-                if parse(titles[other.place]).folded != name.text:
+                if parse_title(titles[other.place]).folded != name.text:
                     found.append((text, titles[other.place]))
     return found
 
@@ -319,11 +319,11 @@ TITLES = st.builds(
 )
 
 
-@given(st.lists(TITLES, min_size=1, max_size=12, unique_by=parse))
+@given(st.lists(TITLES, min_size=1, max_size=12, unique_by=parse_title))
 @example(["Red", "Red (Red) (1979)", "Red: Red (1979)"])
 def test_in_any_catalogue_titles_mean_themselves_and_no_name_means_another(titles):
     index = TitleIndex(titles)
-    own = [(parse(title).folded, parse(title).year) for title in titles]
+    own = [(parse_title(title).folded, parse_title(title).year) for title in titles]
     for place, title in enumerate(titles):
         found = index.ground(title)
         if own.count(own[place]) == 1:

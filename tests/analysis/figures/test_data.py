@@ -9,7 +9,7 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from agents.core.errors import UsageError
-from analysis.figures.data import by_turn, frontier, groups_of, points, shares
+from analysis.figures.data import by_turn, frontier, groups_of, metric_points, shares
 from analysis.results import Results
 from analysis.tables.table import make_table, metrics_of
 from tests.analysis.builder import TURN, Built, Cell, grid_of
@@ -34,7 +34,7 @@ def sweep(folder, *, seeds=(0, 1, 2), cases=20, source=lambda _: "source") -> Re
 def test_points_of_cells_are_the_means_of_the_table(tmp_path):
     results = sweep(tmp_path)
     for name in ("sr@5", "at_fail_plus_1"):
-        found = points(results, *metrics_of(results, [name]), groups_of(results, None))
+        found = metric_points(results, *metrics_of(results, [name]), groups_of(results, None))
         table = make_table(results, [name])
         assert [p.mean for p in found] == pytest.approx([r.values[0].mean for r in table.rows])
         assert all(p.low < p.mean < p.high and len(p.seeds) == 3 for p in found)
@@ -45,7 +45,7 @@ def test_points_of_cells_are_the_means_of_the_table(tmp_path):
 
 def test_with_one_seed_a_rate_has_the_interval_of_wilson(tmp_path):
     results = sweep(tmp_path, seeds=[0])
-    found = points(results, *metrics_of(results, ["sr@5"]), groups_of(results, None))
+    found = metric_points(results, *metrics_of(results, ["sr@5"]), groups_of(results, None))
     for point in found:
         expected = proportion_confint(round(point.mean * 20), 20, method="wilson")
         assert (point.low, point.high) == pytest.approx(expected)
@@ -56,7 +56,7 @@ def test_a_group_is_the_mean_of_its_cells_in_one_source_or_several(tmp_path, sou
     results = sweep(tmp_path, source=source)
     groups = groups_of(results, "agent")
     assert [(g.label, g.cells) for g in groups] == [("a", [0, 1]), ("b", [2, 3])]
-    found = points(results, *metrics_of(results, ["sr@5"]), groups)
+    found = metric_points(results, *metrics_of(results, ["sr@5"]), groups)
     means = [row.values[0].mean for row in make_table(results, ["sr@5"]).rows]
     assert [p.mean for p in found] == pytest.approx([np.mean(means[:2]), np.mean(means[2:])])
     assert found[0].cases == (20 if source("s") == source("w") else 40)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from analysis.results import Results
 from analysis.statistics.validity import (
     CountedShare,
@@ -16,8 +16,8 @@ from analysis.statistics.validity import (
     groups,
     named_by_file,
     rankings,
-    sources,
     user_axes,
+    variance_sources,
 )
 from runner.commands.validity import show_validity
 from tests.analysis.builder import TURN, Built, Cell, recorded
@@ -110,7 +110,7 @@ def test_components_are_those_of_the_model_that_made_the_data():
         user, agent = rng.normal(size=(4, 1)), rng.normal(size=(1, 6))
         means = 0.2 * user + 0.1 * agent + rng.normal(scale=0.05, size=(4, 6))
         means += rng.normal(scale=0.03, size=(4, 6))
-        one = _sources(parse("sr@5"), means, np.full((4, 6), 0.03**2))
+        one = _sources(parse_metric("sr@5"), means, np.full((4, 6), 0.03**2))
         parts = np.array([one.user, one.agent, one.interplay])
         found.append(parts * one.spread**2)
     assert np.mean(found, axis=0) == pytest.approx(truth, rel=0.12)
@@ -128,7 +128,7 @@ def test_the_side_that_decides_the_outcome_has_the_variance(tmp_path, of, share)
                 won = 1 if rng.random() < chance[side] else None
                 built.episode(cell, case_id, seed, success_turn=won)
     results = Results.open(built.write(tmp_path))
-    found = sources(results, "sr@5")
+    found = variance_sources(results, "sr@5")
     assert found is not None
     assert (found.user, found.agent)[share] > 0.9
 

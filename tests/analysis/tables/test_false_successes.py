@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from analysis.results import Results
 from analysis.tables.table import Table, make_table
 from tests.analysis.builder import Built, Cell, Row, grid_of, recorded
@@ -226,7 +226,7 @@ def test_a_user_that_decides_alike_whatever_is_recommended_is_warned_of(
 def test_only_metrics_of_success_have_a_variant_over_clean_ones():
     for text in ("hr_clean@5_turn", "tokens_clean", "dsr_pooled_clean@5", "recall_clean@3"):
         with pytest.raises(UsageError, match=f"'{text}'.*sr_clean@5"):
-            parse(text)
+            parse_metric(text)
     with pytest.raises(UsageError, match="no metric"):
-        parse("sr_completed_clean@5")
-    assert parse("sr_clean@3").clean and not parse("sr@3").clean
+        parse_metric("sr_completed_clean@5")
+    assert parse_metric("sr_clean@3").clean and not parse_metric("sr@3").clean

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from analysis.tables.labels import brief, with_short_labels
 from analysis.tables.table import Table, TableRow, Value
 from sweeps.grid import label
@@ -70,7 +70,7 @@ def test_a_table_shows_short_labels_and_says_what_they_leave_out():
     value = Value(0.5, None, False, 4, 1)
     agents = [f"af_irs({TOOLS})", f"af_irs({TOOLS}, llm2rs=false)"]
     rows = [TableRow({"domain": "movielens(k_core=10)", "agent": a}, [value], 4, 4) for a in agents]
-    found = with_short_labels(Table(["domain", "agent"], [parse("sr@5")], rows, ["a note"]))
+    found = with_short_labels(Table(["domain", "agent"], [parse_metric("sr@5")], rows, ["a note"]))
     assert [list(row.axes.values()) for row in found.rows] == [
         ["movielens", "af_irs"],
         ["movielens", "af_irs(llm2rs=false)"],

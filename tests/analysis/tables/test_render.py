@@ -8,7 +8,7 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis.metrics.core import parse
+from analysis.metrics.core import parse_metric
 from analysis.tables import render, sheets
 from analysis.tables.table import Table, TableRow, Value
 
@@ -21,7 +21,7 @@ def table(*means: float | None, metric: str = "sr@5", labels: list[str] | None =
         TableRow({"roles.agent": name}, [Value(mean, 0.03125, False, 40, 3)], 40, 60)
         for name, mean in zip(names, means, strict=True)
     ]
-    return Table(["roles.agent"], [parse(metric)], rows, ["a note with 50% & more"])
+    return Table(["roles.agent"], [parse_metric(metric)], rows, ["a note with 50% & more"])
 
 
 def printed(found: Table, *, terminal: bool, width: int = 100) -> str:
@@ -56,7 +56,7 @@ def test_rows_of_two_data_sets_are_two_contests():
     ],
 )
 def test_figures_show_what_is_not_there(value, text):
-    assert render.figure(value, parse("sr@5")) == text
+    assert render.figure(value, parse_metric("sr@5")) == text
 
 
 def test_text_in_a_pipe_is_one_line_a_row_and_whole():
@@ -113,7 +113,7 @@ def test_columns_that_do_not_fit_come_further_down_with_the_labels_that_differ()
         for name in ("ask", "tool")
     ]
     lines = printed(
-        Table(["domain", "agent"], [parse(n) for n in names], rows), terminal=True, width=80
+        Table(["domain", "agent"], [parse_metric(n) for n in names], rows), terminal=True, width=80
     ).splitlines()
     assert max(map(len, lines)) <= 80
     assert [sum(line.count(f"sr@{n}") for line in lines) for n in range(1, 10)] == [1] * 9
@@ -136,7 +136,9 @@ def test_latex_marks_and_escapes():
 def test_csv_has_three_columns_a_metric_and_full_precision():
     values = [Value(1 / 3, 0.1, False, 40, 3), Value(None, None, False, 0, 0)]
     found = Table(
-        ["a"], [parse("sr@5"), parse("at_fail_t")], [TableRow({"a": HOSTILE}, values, 40, 60)]
+        ["a"],
+        [parse_metric("sr@5"), parse_metric("at_fail_t")],
+        [TableRow({"a": HOSTILE}, values, 40, 60)],
     )
     (row,) = csv.DictReader(io.StringIO(render.as_csv(found), newline=""))
     assert row["a"] == HOSTILE

@@ -15,7 +15,7 @@ from analysis.metrics.core import METRICS
 from runner.cli.main import main
 from runner.commands.schema import sweep_schema
 from simulators.core.critic import CRITICS
-from sweeps.document import parse
+from sweeps.document import parse_document
 from sweeps.sources import DOMAINS
 from sweeps.speakers import AGENTS, USERS
 from tests.conftest import ROOT
@@ -30,7 +30,7 @@ VALIDATOR = jsonschema.Draft7Validator(SCHEMA)
 
 def mistakes(text: str) -> list[str]:
     found = []
-    for error in VALIDATOR.iter_errors(parse(text).value):
+    for error in VALIDATOR.iter_errors(parse_document(text).value):
         worst = jsonschema.exceptions.best_match([error])
         assert worst is not None
         found.append(f"{'.'.join(map(str, worst.absolute_path))}: {worst.message}")
