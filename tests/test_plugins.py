@@ -14,7 +14,7 @@ from agents.core.agent import Agent
 from agents.core.calls import EMBED, Shown
 from agents.core.errors import UsageError
 from agents.core.prompts import prompt_folder
-from agents.core.reading import read
+from agents.core.reading import read_reply
 from agents.policies.core.network import Network
 from agents.recommenders.core import Recommender
 from runner.rehearsal.dialogues import rehearse
@@ -107,10 +107,10 @@ def test_every_step_has_a_prompt_and_a_bounded_schema_that_rules_can_fill(packag
         prompts.check(step.name)
         assert_strings_are_bounded(step.schema)
         for acts in (True, False):
-            read(step, fill(step.schema, Answer(acts=acts)), guided=True, context={})
+            read_reply(step, fill(step.schema, Answer(acts=acts)), guided=True, context={})
         for seed in range(50):
             noise = random_reply(step.schema, random.Random(seed))
-            read(step, noise, guided=True, context={})
+            read_reply(step, noise, guided=True, context={})
         assert callable(getattr(Rules, step.kind))
 
 

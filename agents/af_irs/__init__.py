@@ -42,7 +42,7 @@ from agents.af_irs.tree import MOST_IN_A_BATCH, PreferenceTree, Tree
 from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
-from agents.core.decision_first import ASK, RESPOND, Recommendation, write
+from agents.core.decision_first import ASK, RESPOND, Recommendation, write_response
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.grounded_titles import GroundedTitles, ground
 from agents.core.items import Item
@@ -269,7 +269,7 @@ class AFIRS(Agent):
             distribution=shares,
             conversation=dialogue.messages,
         )
-        words = await write(self.context, dialogue, ask, question=reply.question)
+        words = await write_response(self.context, dialogue, ask, question=reply.question)
         ranking = None if named is None else named.items
         extra = self._extra(action, named)
         return AgentTurn(words, "ask", (), ranking, action.candidates, strategy, extra)
@@ -282,7 +282,9 @@ class AFIRS(Agent):
         dialogue: Dialogue,
         ask: Ask,
     ) -> AgentTurn:
-        words = await write(self.context, dialogue, ask, items=named.items, misses=named.misses)
+        words = await write_response(
+            self.context, dialogue, ask, items=named.items, misses=named.misses
+        )
         extra = self._extra(action, named)
         items, candidates = named.items, action.candidates
         return AgentTurn(words, "recommend", items, items, candidates, strategy, extra)

@@ -33,7 +33,7 @@ from agents.core.calls import (
 from agents.core.errors import AgentError, Blame, CrsweepError, ReplyInvalid, described
 from agents.core.policy import DECIDE, Decision, DecisionCall, Decoding, LabelPolicy
 from agents.core.prompts import PromptFolder
-from agents.core.reading import read
+from agents.core.reading import read_reply
 from agents.core.seeds import call_seed
 from agents.core.steps import ReplyModel, Step
 from agents.core.text import repaired, repaired_json
@@ -320,7 +320,7 @@ def _parse(
         return None, f"it was cut off ({completion.finish_reason})"
     text = completion.text if step.mode == "text" else repaired_json(completion.text)
     try:
-        return read(step, text, guided=guided, context=fields), ""
+        return read_reply(step, text, guided=guided, context=fields), ""
     except ValidationError as error:
         if not completion.text.strip():
             return None, "it was empty"

@@ -48,7 +48,7 @@ def response_length(context: AgentContext) -> int:
     return _ITEM * max(2, context.shown_items)
 
 
-async def write(
+async def write_response(
     context: AgentContext,
     dialogue: Dialogue,
     ask: Ask,
@@ -116,13 +116,13 @@ class DecisionFirst(Agent):
             **self.extra_fields(),
             attributes=list(self.context.catalogue.attributes),
         )
-        words = await write(self.context, dialogue, ask, question=question.question)
+        words = await write_response(self.context, dialogue, ask, question=question.question)
         return AgentTurn(words, "ask")
 
     async def _recommend(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         named = await self.name_items(dialogue, ask)
         shown = named.items[: self.context.shown_items]
-        words = await write(self.context, dialogue, ask, items=shown, misses=named.misses)
+        words = await write_response(self.context, dialogue, ask, items=shown, misses=named.misses)
         return AgentTurn(words, "recommend", shown, named.items, extra=named.extra())
 
     async def would_recommend(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...] | None:

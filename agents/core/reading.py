@@ -17,7 +17,7 @@ _MARKS = re.compile(r'["{}\n\\]')
 R = TypeVar("R", bound=ReplyModel)
 
 
-def read(step: Step[R], text: str, *, guided: bool, context: Mapping[str, Any]) -> R:
+def read_reply(step: Step[R], text: str, *, guided: bool, context: Mapping[str, Any]) -> R:
     """The reply in `text`. Raises pydantic's ValidationError.
 
     After guided decoding, `text` must be exactly the JSON reply. Free text may contain other words;

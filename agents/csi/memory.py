@@ -30,7 +30,7 @@ from agents.core.ask import Ask
 from agents.core.memory import LearnedTurn, Memory
 from agents.core.plugins import Options
 from agents.csi.steps import Profile
-from agents.tools.retrieval import RetrieverName, embedded, retriever_needs, unit
+from agents.tools.retrieval import RetrieverName, embedded, retriever_needs, unit_vectors
 
 Holds = Literal["strategy", "utterance"]
 _AT_ONCE = 16  # rollouts
@@ -148,7 +148,7 @@ def _hashed(text: str) -> np.ndarray:
     for word in _WORD.findall(text.lower()):
         digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=4).digest()
         counts[0, int.from_bytes(digest, "big") % _DIMENSIONS] += 1
-    return unit(counts)[0]
+    return unit_vectors(counts)[0]
 
 
 def _read(vector: str) -> np.ndarray:

@@ -110,7 +110,7 @@ def log_h(log_p: Tensor, g: Tensor, h: HForm) -> Tensor:
     return (prior + part).logsumexp(dim=1)
 
 
-def recommendation(log_p: Tensor, g: RelevanceScores, clash: Tensor, h: HForm) -> Tensor:
+def recommendation_loss(log_p: Tensor, g: RelevanceScores, clash: Tensor, h: HForm) -> Tensor:
     """Eq. 8 with its minus sign, the mean over the batch."""
     own = log_h(log_p, g.own, h)
     rivals = log_h(log_p, g.others, h).masked_fill(clash, -torch.inf).logsumexp(dim=-1)
@@ -135,7 +135,7 @@ def generative_loss(
     """Eq. 9: infoNCE + lambda KL(q || p) + alpha_M L_rec."""
     loss = info_nce(log_q.exp(), log_choice(g, clash))
     loss = loss + kl_weight * divergence(log_q, log_p)
-    return loss + rec_weight * recommendation(log_p, g, clash, h) if rec_weight else loss
+    return loss + rec_weight * recommendation_loss(log_p, g, clash, h) if rec_weight else loss
 
 
 def log_inferred(weights: Weights, s: Tensor, m: Tensor) -> Tensor:

@@ -352,7 +352,7 @@ class _Run:
         def loss_of(part: np.ndarray, given: Candidates) -> Tensor:
             log_p, g = self._generated(part, given)
             if own.variant == "no_inference":
-                return losses.recommendation(log_p, g, given.clash, own.h)
+                return losses.recommendation_loss(log_p, g, given.clash, own.h)
             with torch.no_grad():
                 log_q = self._log_q(part)
             return self._eq_9(log_q, log_p, g, given)

@@ -42,7 +42,7 @@ from agents.core.decision_first import (
     RESPOND,
     DecisionFirstOptions,
     common_fields,
-    write,
+    write_response,
 )
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.grounded_titles import GroundedTitles, ground
@@ -141,7 +141,9 @@ class MACRS(Agent):
         if plan.act == "recommend" and self._offer is not None:
             return await self._sell(self._offer, extra, dialogue, ask)
         if plan.act == "recommend":
-            words = await write(self.context, dialogue, ask, items=named.items, misses=named.misses)
+            words = await write_response(
+                self.context, dialogue, ask, items=named.items, misses=named.misses
+            )
             return AgentTurn(words, "recommend", named.items, named.items, None, plan.act, extra)
         words = question if plan.act == "ask" else chat
         return AgentTurn(words, plan.act, (), named.items, None, plan.act, extra)

@@ -44,16 +44,16 @@ _NO = frozenset(("no", "nope", "nah", "not", "neither", "none"))
 
 def opening(fact: Fact, noun: str) -> str:
     """What `attribute_user` says first."""
-    return f"I am looking for a {noun} with the {fact.attribute} {quoted(fact.value)}."
+    return f"I am looking for a {noun} with the {fact.attribute} {in_quotes(fact.value)}."
 
 
 def question_text(question: AttributeQuestion, space: AttributeSpace) -> str:
     """The question, as every agent of this kind asks it."""
     if space.form == "binary":
         fact = space.facts[question.facts[0]]
-        return f"Do you want the {fact.attribute} {quoted(fact.value)}?"
+        return f"Do you want the {fact.attribute} {in_quotes(fact.value)}?"
     values = [space.facts[place].value for place in question.facts]
-    listed = ", ".join(map(quoted, values[:_LISTED]))
+    listed = ", ".join(map(in_quotes, values[:_LISTED]))
     others = " or others" if len(values) > _LISTED else ""
     return f"Which of these do you want ({question.facet}): {listed}{others}?"
 
@@ -66,7 +66,7 @@ def recommendation(shown: Sequence[Item], noun: str) -> str:
 
 def picks(facts: Iterable[Fact]) -> str:
     """The answer to an enumerated question."""
-    named = " and ".join(quoted(fact.value) for fact in facts)
+    named = " and ".join(in_quotes(fact.value) for fact in facts)
     return f"I want {named}." if named else NO_PICK
 
 
@@ -74,7 +74,7 @@ def acceptance(item: Item) -> str:
     return f"Yes, {item.title} is what I want."
 
 
-def quoted(value: str) -> str:
+def in_quotes(value: str) -> str:
     return f'"{value}"'
 
 

@@ -118,10 +118,10 @@ class Dense:
 
 async def embedded(ask: Ask, texts: Sequence[str]) -> np.ndarray:
     """(texts, d), float32, of length 1: embeddings by the speaker's sub-role `retriever`."""
-    return unit(await ask.as_role(_PART).embed(list(texts)))
+    return unit_vectors(await ask.as_role(_PART).embed(list(texts)))
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
     """`vectors` with length 1; zero vectors stay."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, norms, out=np.zeros_like(vectors, np.float32), where=norms > 0)
@@ -150,7 +150,7 @@ class ItemVectors(CallsRecipe):
         for done, part in enumerate(parts):
             report(done, len(parts))
             found.append(await ask.embed(part))
-        return Content({}, {"vectors": unit(np.concatenate(found))})
+        return Content({}, {"vectors": unit_vectors(np.concatenate(found))})
 
     def load(self, content: Content, catalogue: Catalogue) -> np.ndarray:
         return content.arrays["vectors"]

@@ -8,7 +8,7 @@ import pytest
 
 from agents.core import plugins
 from agents.core.agent import AgentContext
-from agents.core.decision_first import RESPOND, write
+from agents.core.decision_first import RESPOND, write_response
 from agents.core.dialogue import Dialogue, Message
 from agents.core.grounded_titles import GroundedTitles, ground, ground_mentions
 from agents.core.items import Catalogue, Item
@@ -97,8 +97,8 @@ def test_the_response_to_an_empty_list_knows_what_was_named_and_why_it_cannot_be
     named = ground(["No Such Film", "Alien Garden (1979)"], CONTEXT, SHOWN)
     model = FakeModel(lambda call: {"response": "I have nothing new for you."})
     ask = make_ask(model, prompts_of("agents", "zero_shot"))
-    asyncio.run(write(CONTEXT, SHOWN, ask, items=named.items, misses=named.misses))
-    asyncio.run(write(CONTEXT, SHOWN, ask, items=(HEAT,), misses=named.misses))
+    asyncio.run(write_response(CONTEXT, SHOWN, ask, items=named.items, misses=named.misses))
+    asyncio.run(write_response(CONTEXT, SHOWN, ask, items=(HEAT,), misses=named.misses))
     empty, presenting = (call.messages[0].content for call in model.calls)
     assert model.calls[0].step.name == RESPOND.name
     assert "- No Such Film: not found" in empty
@@ -109,9 +109,9 @@ def test_the_response_to_an_empty_list_knows_what_was_named_and_why_it_cannot_be
 def test_the_response_is_given_facts_to_argue_with_and_no_empty_lists():
     model = FakeModel(lambda call: {"response": "Well."})
     ask = make_ask(model, prompts_of("agents", "zero_shot"))
-    asyncio.run(write(CONTEXT, SHOWN, ask, items=(HEAT,)))
-    asyncio.run(write(CONTEXT, SHOWN, ask, question="Which decade?"))
-    asyncio.run(write(CONTEXT, SHOWN, ask))
+    asyncio.run(write_response(CONTEXT, SHOWN, ask, items=(HEAT,)))
+    asyncio.run(write_response(CONTEXT, SHOWN, ask, question="Which decade?"))
+    asyncio.run(write_response(CONTEXT, SHOWN, ask))
     presenting, asking, nothing = (call.messages[0].content for call in model.calls)
     assert "- Heat Wave (1995) | genre: Action, Thriller; decade: 1990s" in presenting
     assert "Question to ask:" not in presenting

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from agents.core import reading
-from agents.core.reading import candidates, read
+from agents.core.reading import candidates, read_reply
 from agents.core.steps import ReplyModel, Step, text
 
 
@@ -24,7 +24,7 @@ SAY = Step("say", "verbalise", Saying)
 
 
 def found(reply: str) -> tuple[str, int]:
-    said = read(SAY, reply, guided=False, context={})
+    said = read_reply(SAY, reply, guided=False, context={})
     return said.words, said.count
 
 
@@ -81,8 +81,8 @@ def test_the_reason_is_about_the_object_if_there_is_one():
 
 def test_after_guided_decoding_the_whole_text_is_the_reply():
     with pytest.raises(ValidationError):
-        read(SAY, 'Sure! {"words": "hi"}', guided=True, context={})
-    assert read(SAY, '{"words": "hi"}', guided=True, context={}).words == "hi"
+        read_reply(SAY, 'Sure! {"words": "hi"}', guided=True, context={})
+    assert read_reply(SAY, '{"words": "hi"}', guided=True, context={}).words == "hi"
 
 
 JSONISH = st.text(alphabet=st.sampled_from('{}[]":,`\\\n a1é\ud800'), max_size=200)
@@ -94,7 +94,7 @@ def test_no_text_raises_anything_but_what_is_wrong_with_it(reply):
     assert all(part in reply for part in candidates(reply))
     for guided in (True, False):
         with suppress(ValidationError):
-            read(SAY, reply, guided=guided, context={})
+            read_reply(SAY, reply, guided=guided, context={})
 
 
 @given(st.text(alphabet=st.characters(exclude_characters='{}"')), JSONISH)
@@ -132,7 +132,7 @@ def lines_run(reply: str) -> int:
     sys.settrace(trace)
     try:
         with pytest.raises(ValidationError):
-            read(COUNTED, reply, guided=False, context={})
+            read_reply(COUNTED, reply, guided=False, context={})
     finally:
         sys.settrace(before)
     return count
@@ -167,7 +167,7 @@ def test_work_is_linear_in_the_text(name):
 @pytest.mark.parametrize("guided", [True, False])
 def test_a_hundred_thousand_hostile_characters_are_an_invalid_reply(name, guided):
     with pytest.raises(ValidationError):
-        read(SAY, HOSTILE[name](100_000), guided=guided, context={})
+        read_reply(SAY, HOSTILE[name](100_000), guided=guided, context={})
 
 
 class Words(ReplyModel):
@@ -180,13 +180,13 @@ TALK = Step("talk", "verbalise", Words, mode="text")
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("words", ["Hello.", '{"words": "a"}', 'two\nlines, a "quote"'])
 def test_a_text_reply_is_the_whole_text(guided, words):
-    assert read(TALK, f" {words}\n", guided=guided, context={}).words == words
+    assert read_reply(TALK, f" {words}\n", guided=guided, context={}).words == words
 
 
 @pytest.mark.parametrize("words", ["", " \n", "x" * 21, "\ud800"])
 def test_a_text_reply_has_its_bounds(words):
     with pytest.raises(ValidationError):
-        read(TALK, words, guided=True, context={})
+        read_reply(TALK, words, guided=True, context={})
 
 
 def test_a_text_step_sends_no_schema_and_says_its_form():

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from agents.core import plugins
-from agents.core.reading import read
+from agents.core.reading import read_reply
 from agents.core.steps import Bound, ReplyModel, Step, text
 
 STEPS = {
@@ -148,7 +148,7 @@ def test_a_bound_may_be_wider_than_the_declared_one():
     many = [{"name": "n", "numbers": []}] * 35
     wide = GROUP.bounded(groups=40, best=Bound(number=40))
     reply = {"why": "x", "groups": many, "best": 35}
-    assert len(read(wide, json.dumps(reply), guided=True, context={}).groups) == 35
+    assert len(read_reply(wide, json.dumps(reply), guided=True, context={}).groups) == 35
 
 
 @pytest.mark.parametrize("guided", [True, False])
@@ -169,12 +169,12 @@ def test_a_bound_may_be_wider_than_the_declared_one():
 def test_bounds_are_validated_guided_or_not(changes, reason, guided):
     reply = json.dumps(GOOD | changes)
     if reason is None:
-        found = read(NARROW, reply, guided=guided, context={})
+        found = read_reply(NARROW, reply, guided=guided, context={})
         assert isinstance(found, Groups)
         assert found.model_dump() == GOOD
         return
     with pytest.raises(ValidationError, match=reason):
-        read(NARROW, reply, guided=guided, context={})
+        read_reply(NARROW, reply, guided=guided, context={})
 
 
 def test_a_text_step_is_bounded_too():
@@ -184,7 +184,7 @@ def test_a_text_step_is_bounded_too():
     step = Step("talk", "verbalise", Words, mode="text").bounded(words=5)
     assert step.form.startswith("Answer with plain text of at most 5 characters")
     with pytest.raises(ValidationError):
-        read(step, "longer", guided=True, context={})
+        read_reply(step, "longer", guided=True, context={})
 
 
 def test_an_unknown_field_cannot_be_bounded():

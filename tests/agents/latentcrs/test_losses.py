@@ -128,7 +128,7 @@ def test_eq_8_the_recommendation_loss(h):
     expected = -np.mean(
         [np.log(value(u, one.next[u]) / sum(value(u, v) for v in range(N))) for u in range(B)]
     )
-    close(losses.recommendation(log_p, g, one.given.clash, h), expected)
+    close(losses.recommendation_loss(log_p, g, one.given.clash, h), expected)
 
 
 def test_eq_9_adds_them_with_their_weights():
@@ -138,7 +138,7 @@ def test_eq_9_adds_them_with_their_weights():
     clash = one.given.clash
     whole = losses.generative_loss(log_q, log_p, g, clash, kl_weight=0.3, rec_weight=0.6, h="exp")
     nce = losses.info_nce(log_q.exp(), losses.log_choice(g, clash)).item()
-    rec = losses.recommendation(log_p, g, clash, "exp").item()
+    rec = losses.recommendation_loss(log_p, g, clash, "exp").item()
     close(whole, nce + 0.3 * kl + 0.6 * rec)
 
 
@@ -220,7 +220,7 @@ def test_gradients_are_those_of_finite_differences(form):
         m_loss = losses.generative_loss(
             log_q, log_p, g, clash, kl_weight=0.5, rec_weight=0.7, h="exp"
         )
-        soft = losses.recommendation(log_p, g, clash, "softplus")
+        soft = losses.recommendation_loss(log_p, g, clash, "softplus")
         e_loss = losses.inference_elbo(log_q, log_p, choice)
         return (
             m_loss

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents.core.items import Catalogue, Item
-from agents.tools.retrieval import Dense, ItemVectors, Lexical, retrieval_text, unit
+from agents.tools.retrieval import Dense, ItemVectors, Lexical, retrieval_text, unit_vectors
 from tests.agents.csi.harness import CATALOGUE, ITEMS
 from tests.agents.playing import prompts_of
 from tests.fakes import FakeModel, make_ask
@@ -65,7 +65,7 @@ def test_a_catalogue_without_words_can_be_searched():
 
 
 def test_dense_scores_are_cosines():
-    vectors = unit(np.array([[3, 1], [1, 1], [0, 2], [0, 0], *[[1, 0]] * 4], np.float32))
+    vectors = unit_vectors(np.array([[3, 1], [1, 1], [0, 2], [0, 0], *[[1, 0]] * 4], np.float32))
     retriever = Dense(CATALOGUE, vectors)
     asked = np.array([4, 1]) / math.hypot(4, 1)  # the fake embeds a text as (its length, 1)
     assert by_query(retriever, "four") == pytest.approx((vectors @ asked).tolist())
@@ -84,6 +84,6 @@ def test_vectors_of_items_are_embedded_in_parts_and_have_length_one(monkeypatch)
     content = asyncio.run(recipe.build(CATALOGUE, ask, lambda *done: heard.append(done)))
     vectors = recipe.load(content, CATALOGUE)
     lengths = [len(retrieval_text(item)) for item in ITEMS]
-    assert vectors == pytest.approx(unit(np.array([[n, 1] for n in lengths], np.float32)))
+    assert vectors == pytest.approx(unit_vectors(np.array([[n, 1] for n in lengths], np.float32)))
     assert heard == [(0, 3), (1, 3), (2, 3)]
     assert [len(r.call.messages[0].content) > 0 for r in ask.journal.records] == [True] * 3

@@ -23,7 +23,7 @@ from agents.core.errors import (
     UsageError,
     near,
 )
-from agents.core.reading import read
+from agents.core.reading import read_reply
 from workers.backends.core.backend import Workload
 from workers.backends.openai.options import OpenAIOptions
 from workers.backends.openai.refusals import Refusal
@@ -245,7 +245,7 @@ def _doubts(call: Call, answer: Completion) -> str:
     if answer.finish_reason != "stop":
         return f"; that reply ended by {answer.finish_reason}"
     try:
-        read(call.step, answer.text, guided=False, context=call.fields)
+        read_reply(call.step, answer.text, guided=False, context=call.fields)
     except ValidationError:
         return "; that reply is invalid for the step; a run would ask again"
     return ""
