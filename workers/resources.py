@@ -24,7 +24,7 @@ from workers.backends.vllm.client.clients import Engines
 from workers.backends.vllm.client.local import LocalEngines
 from workers.backends.vllm.model import weights
 from workers.cache.client import CallCache
-from workers.core.concurrency import Load, together
+from workers.core.concurrency import Load, total_load
 from workers.job import Job
 from workers.models import BoundModel, building
 from workers.policies import ServedPolicy
@@ -138,7 +138,7 @@ class Resources:
         for model in self._models.values():
             if model.load is not None:
                 servers.setdefault(model.load[0], []).append(model.load[1])
-        return found | {name: together(loads) for name, loads in servers.items()}
+        return found | {name: total_load(loads) for name, loads in servers.items()}
 
     async def close(self) -> None:
         """Closes every model that was used."""

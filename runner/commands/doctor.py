@@ -21,8 +21,14 @@ from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, DataError, UsageError
 from runner.commands.nodes import examine_cluster, unused_gpus
 from runner.core.dataset_summary import statistics_of
-from runner.core.formatting import many, unit
-from runner.core.locations import check_cache_folder, check_packages, places_of, state_of, store_of
+from runner.core.formatting import many, slot_word
+from runner.core.locations import (
+    artifact_state,
+    check_cache_folder,
+    check_packages,
+    places_of,
+    store_of,
+)
 from runner.driver.judging import judging_plan
 from runner.driver.loading import load_plan
 from runner.placement.cluster import gpu_memories, nodes_of
@@ -125,7 +131,7 @@ def _domain(domain: Domain) -> str:
 
 def _artifacts(plan: Plan) -> str:
     store = store_of(plan.loaded.header.artifacts)
-    missing = [a for key, a in plan.artifacts.items() if state_of(store, key) != "ready"]
+    missing = [a for key, a in plan.artifacts.items() if artifact_state(store, key) != "ready"]
     check_packages(missing)
     return f"{len(plan.artifacts)}, {len(missing)} to make, in {store.folder}"
 
@@ -253,7 +259,7 @@ def _placement(plan: Plan) -> str:
         return "no engine to start"
     return (
         f"{many(len(stages.needs.specs), 'engine')} in {many(len(stages.stages), 'group')} on "
-        f"{many(sum(node.gpus for node in nodes), unit(cpu))}"
+        f"{many(sum(node.gpus for node in nodes), slot_word(cpu))}"
     )
 
 

@@ -19,7 +19,7 @@ from agents.core.seeds import Seeds
 from runner.commands.selection import cell_of, index_of
 from runner.commands.transcript import MarkdownPage, TranscriptView
 from runner.driver.loading import load_plan
-from runner.rehearsal.stand_ins import calls_of, stand_ins, with_cases
+from runner.rehearsal.stand_ins import stand_in_calls, stand_ins, with_cases
 from simulators.core.critic import Critic, CriticTurn
 from simulators.core.user import User, UserContext
 from sweeps.episodes import episode_task
@@ -71,7 +71,7 @@ def play(
                         f"{one.title} is not prepared, so this dialogue uses a placeholder that "
                         "was made without a model (`crsweep prepare` makes the real one)"
                     )
-                made_by = calls_of(plan, one) if calls else ()
+                made_by = stand_in_calls(plan, one) if calls else ()
                 if made_by:
                     view.preparation(one.title, made_by)
             log = journal if calls else CallLog()

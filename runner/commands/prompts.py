@@ -17,7 +17,7 @@ from runner.rehearsal.dialogues import (
     rehearse_preparing,
 )
 from runner.rehearsal.judging import rehearse_judges
-from runner.rehearsal.stand_ins import calls_of
+from runner.rehearsal.stand_ins import stand_in_calls
 from sweeps.schema import CellConfig
 
 
@@ -33,7 +33,7 @@ def show_prompts(
     seen: set[tuple[str, str, str]] = set()
     for found in rehearse_preparing(plan, cells):
         agent = plan.cells[found.cell].config.agent.name
-        for row in calls_of(plan, found):
+        for row in stand_in_calls(plan, found):
             key = (agent, row["role"], row["step"])
             if key in seen and not every:
                 continue

@@ -8,12 +8,12 @@ def many(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
-def unit(cpu: bool) -> str:
+def slot_word(cpu: bool) -> str:
     """The word for what engines are placed on."""
     return "CPU slot" if cpu else "GPU"
 
 
-def short(count: int) -> str:
+def short_count(count: int) -> str:
     """`4924990` as `4.9M`."""
     for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= size:

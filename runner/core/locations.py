@@ -170,7 +170,7 @@ def store_of(wanted: Artifacts) -> ArtifactStore:
     return ArtifactStore(shared_folder(wanted.path, "artifacts"))
 
 
-def state_of(store: ArtifactStore, key: str) -> State:
+def artifact_state(store: ArtifactStore, key: str) -> State:
     """The state of an artifact. Reads only its description, not its content."""
     try:
         return "to make" if store.about(key) is None else "ready"
@@ -204,6 +204,6 @@ def status_line(recorded: dict[str, Any], keys: Sequence[str]) -> str:
         store = store_of(artifacts_of(recorded))
     except UsageError as error:  # what is read does not need it
         return f"artifacts: {len(keys)}; their location is unknown ({error.message})"
-    states = [state_of(store, key) for key in keys]
+    states = [artifact_state(store, key) for key in keys]
     damaged = f", {states.count('damaged')} damaged" if "damaged" in states else ""
     return f"artifacts: {states.count('ready')} of {len(keys)} ready{damaged}, in {store.folder}"

@@ -9,7 +9,7 @@ from runner.driver.scheduler import RunListener
 from runner.placement.elastic import MIN_WORKERS
 from sweeps.manifest import ConcurrencyEntry
 from sweeps.schema import Run
-from workers.core.concurrency import START, AdaptiveLimit, Load, together
+from workers.core.concurrency import START, AdaptiveLimit, Load, total_load
 from workers.executors.pool import Report
 
 _LOOK_EVERY = 1.0  # seconds: engines report as often
@@ -66,7 +66,7 @@ class Concurrency:
         self._adaptive.observe(
             sum(report.busy for report in self._reports.values()),
             self._answered,
-            {name: together(loads) for name, loads in known.items()},
+            {name: total_load(loads) for name, loads in known.items()},
         )
 
     async def keep_looking(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.markup import escape
 
-from runner.core.formatting import unit
+from runner.core.formatting import slot_word
 from runner.driver.scheduler import LeaseQueue
 from runner.placement.describe import replica_words
 from runner.placement.elastic import Serving, replica_changes
@@ -57,7 +57,7 @@ class EngineLoader:
     ) -> None:
         self._run, self._fleet, self._queue, self._console = run, fleet, queue, console
         self._residents = residents
-        self._cpu, self._unit = cpu, unit(cpu)
+        self._cpu, self._unit = cpu, slot_word(cpu)
         self._planned: dict[str, tuple[Allocation, ...]] = {}  # without those that were added
         self._making_room = False
 

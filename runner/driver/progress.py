@@ -18,7 +18,7 @@ from rich.progress import (
     TextColumn,
 )
 
-from runner.core.formatting import duration, short
+from runner.core.formatting import duration, short_count
 from sweeps.tasks import Outcome
 from workers.backends.vllm.client.clients import Losses
 from workers.cache.entries import Damage
@@ -264,7 +264,9 @@ class ProgressDisplay:
             total = sum(one.total for one in tally.kinds.values())
             left = duration(max(0, total - tally.settled) / settled_a_second)
         many = "" if self._at_once is None else f", {self._at_once():,} at once"
-        return f"{_rate(calls_a_second)}{many}, {short(tally.counts.tokens)} tokens, {left} left"
+        return (
+            f"{_rate(calls_a_second)}{many}, {short_count(tally.counts.tokens)} tokens, {left} left"
+        )
 
 
 def _rate(calls_a_second: float) -> str:

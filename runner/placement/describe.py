@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.core.formatting import many, unit
+from runner.core.formatting import many, slot_word
 from runner.placement.groups import RunPlan, notes_of
 from runner.placement.packing import Allocation, Node
 
@@ -40,9 +40,8 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
     total = sum(node.gpus for node in nodes)
     lines = []
     if labels:
-        lines.append(
-            f"{many(len(labels), 'engine')} on {many(total, unit(cpu))}: {many(run.loads, 'load')}"
-        )
+        room = many(total, slot_word(cpu))
+        lines.append(f"{many(len(labels), 'engine')} on {room}: {many(run.loads, 'load')}")
     for number, part in enumerate((p for p in run.stages if p.stage is not None), start=1):
         assert part.stage is not None
         keeps = sorted(labels[key] for key in part.stage.engines - set(part.stage.loads))
@@ -53,7 +52,7 @@ def describe(run: RunPlan, nodes: Sequence[Node], *, cpu: bool) -> list[str]:
         for key in part.stage.loads:
             where = [one for one in part.stage.allocations if one.engine == key]
             more = ", more where there is room" if run.needs.specs[key].elastic else ""
-            lines.append(f"    load {labels[key]}: {replica_words(where, unit(cpu))}{more}")
+            lines.append(f"    load {labels[key]}: {replica_words(where, slot_word(cpu))}{more}")
     lines += ["  " + line for line in notes_of(run.needs)]
     for reason in dict.fromkeys(run.misfits.values()):
         count = sum(found == reason for found in run.misfits.values())

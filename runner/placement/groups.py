@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from runner.core.formatting import unit
+from runner.core.formatting import slot_word
 from runner.placement.packing import Engine, Node
 from runner.placement.place import Placement, PlacementStage, Work, place
 from sweeps.origins import Origins
@@ -117,7 +117,7 @@ def run_plan(
         )
         stages.append(StagePlan(cells, stage))
     misfits = {
-        i: placement.misfits[of_work[used]].replace("GPU", unit(cpu))
+        i: placement.misfits[of_work[used]].replace("GPU", slot_word(cpu))
         for i, used in enumerate(needs.cells)
         if used and of_work[used] in placement.misfits
     }

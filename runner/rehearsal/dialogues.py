@@ -16,7 +16,7 @@ from typing import Any
 from agents.core.artifacts import FitRecipe, LoopRecipe
 from agents.core.ask import CallLog, is_probe
 from runner.core.formatting import duration, many
-from runner.core.locations import state_of, store_of
+from runner.core.locations import artifact_state, store_of
 from runner.rehearsal.stand_ins import (
     CallEstimate,
     RolloutEstimate,
@@ -146,7 +146,7 @@ def artifact_data(
     for as much as the rehearsed `attempts` of its agent.
     """
     store = store_of(plan.loaded.header.artifacts)
-    states = {key: state_of(store, key) for key in plan.artifacts}
+    states = {key: artifact_state(store, key) for key in plan.artifacts}
     to_make = [key for key, state in states.items() if state != "ready" and key in needed]
     asked = asyncio.run(expected(plan, to_make))
     collected = asyncio.run(expected_rollouts(plan, to_make))

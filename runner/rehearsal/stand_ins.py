@@ -89,7 +89,7 @@ async def stand_ins(plan: Plan, cells: Sequence[int]) -> list[StandIn]:
     return list(found.values())
 
 
-def calls_of(plan: Plan, made: StandIn) -> Sequence[Mapping[str, Any]]:
+def stand_in_calls(plan: Plan, made: StandIn) -> Sequence[Mapping[str, Any]]:
     """The calls that made it, here or before it was stored; none if no model did."""
     return made.calls or store_of(plan.loaded.header.artifacts).calls(made.prepared.key)
 

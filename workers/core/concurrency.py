@@ -72,7 +72,7 @@ class Load(NamedTuple):
     refused: int = 0
 
 
-def together(loads: Iterable[Load]) -> Load:
+def total_load(loads: Iterable[Load]) -> Load:
     """Sums of what runs, waits and was counted, and the fullest KV cache."""
     found = Load()
     for load in loads:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests import virtual_time
 from tests.workers.core.simulated_engine import EngineShape, adaptive, best_fixed
-from workers.core.concurrency import MOST, AdaptiveLimit, Gate, Load, together
+from workers.core.concurrency import MOST, AdaptiveLimit, Gate, Load, total_load
 
 # Each is limited by something else.
 ENGINES = {
@@ -162,7 +162,9 @@ def test_only_the_first_and_latest_moves_are_kept():
 
 
 def test_loads_of_replicas_are_added_and_the_fullest_cache_counts():
-    assert together([Load(1, 2, 0.5, 3, 4), Load(10, 20, 0.9, 30, 40)]) == Load(11, 22, 0.9, 33, 44)
+    assert total_load([Load(1, 2, 0.5, 3, 4), Load(10, 20, 0.9, 30, 40)]) == Load(
+        11, 22, 0.9, 33, 44
+    )
 
 
 class Server:

@@ -19,7 +19,7 @@ from workers.backends.core.backend import EngineSpec
 from workers.backends.vllm.client.clients import EngineView, EngineViews, ReplicaRef
 from workers.backends.vllm.serving.replica import ReplicaStatus
 from workers.backends.vllm.serving.watchdog import Counts
-from workers.core.concurrency import Load, together
+from workers.core.concurrency import Load, total_load
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +222,7 @@ class Fleet:
         for key, engine in self.engines.items():
             up = [replica.load for replica in engine.replicas if replica.up]
             if up:
-                found[key] = together(up)
+                found[key] = total_load(up)
         return found
 
     def gpu_seconds(self) -> float:

@@ -144,7 +144,9 @@ def _header_bytes(path: Path, held: int | None) -> float:
         if path.stat().st_size < 8 + length + end:
             raise ValueError("it is shorter than its header says")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise UsageError(f"{path} is not a complete safetensors file: {reason_of(error)}") from None
+        raise UsageError(
+            f"{path} is not a complete safetensors file: {error_line(error)}"
+        ) from None
     return total
 
 
@@ -183,7 +185,7 @@ def _cache_bytes(options: VLLMOptions, config: Any) -> float | None:
     return float(2 * layers * max(1, math.ceil(cached / options.tensor_parallel)) * per_head * size)
 
 
-def reason_of(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """The first words of an error, as one line."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words}"[:300]

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from agents.core.errors import UsageError
-from workers.backends.vllm.model.memory import PromptLengths, is_encoder, memory_line, reason_of
+from workers.backends.vllm.model.memory import PromptLengths, error_line, is_encoder, memory_line
 from workers.backends.vllm.model.options import VLLMOptions
 from workers.backends.vllm.model.reply_length import longest_reply
 
@@ -93,7 +93,7 @@ def _tokenizer(options: VLLMOptions) -> Any:
         )
     except Exception as error:  # files from outside: reading them may raise anything
         raise UsageError(
-            f"model {options.model!r}: its tokenizer cannot be loaded: {reason_of(error)}"
+            f"model {options.model!r}: its tokenizer cannot be loaded: {error_line(error)}"
         ) from error
     if options.kind == "generate" and not getattr(tokenizer, "chat_template", None):
         raise UsageError(
@@ -119,7 +119,7 @@ def _config(options: VLLMOptions) -> Any:
             config.update(overrides)
     except Exception as error:  # files from outside: reading them may raise anything
         raise UsageError(
-            f"model {options.model!r}: its config cannot be loaded: {reason_of(error)}"
+            f"model {options.model!r}: its config cannot be loaded: {error_line(error)}"
         ) from error
     return config.get_text_config()
 
@@ -142,7 +142,7 @@ def _lengths(options: VLLMOptions, tokenizer: Any, prompts: Sequence[Messages]) 
             )
         except Exception as error:  # the template is the model's own code
             raise UsageError(
-                f"model {options.model!r}: its chat template fails: {reason_of(error)}"
+                f"model {options.model!r}: its chat template fails: {error_line(error)}"
             ) from error
     return _count(tokenizer, texts, special=False)
 
@@ -281,7 +281,7 @@ def _schemas(
         return [f"schemas: not checked, {error.name or 'vllm'} is not installed here"]
     except Exception as error:
         raise UsageError(
-            f"model {options.model!r}: {library} cannot use its tokenizer: {reason_of(error)}"
+            f"model {options.model!r}: {library} cannot use its tokenizer: {error_line(error)}"
         ) from error
     for step, schema in schemas.items():
         try:
@@ -289,7 +289,7 @@ def _schemas(
         except Exception as error:
             raise UsageError(
                 f"model {options.model!r}: {library} cannot guide replies by the schema of step "
-                f"{step!r}: {reason_of(error)}"
+                f"{step!r}: {error_line(error)}"
             ) from error
     lines = [f"schemas: {len(schemas)} compiled by {library}"]
     for step, schema in schemas.items():
