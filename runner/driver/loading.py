@@ -94,7 +94,7 @@ def _depth(metrics: Sequence[Metric], plan: Plan) -> int:
     names += [name for figure in figures if figure.kind != "curves" for name in figure.metrics]
     for table in tables:
         names += published.read(table.published).metrics if table.published else []
-    return max(metric.depth for metric in [*metrics, *map(parse, names)])
+    return max(metric.depth for metric in [*metrics, *map(parse_metric, names)])
 
 
 def _check_tables(plan: Plan) -> None:
