@@ -17,7 +17,8 @@ from analysis.statistics.compare import Comparison, compare_all
 from analysis.statistics.corrected import make_corrected
 from analysis.statistics.prediction_powered import Corrected
 from analysis.tables.false_successes import notes as false_success_notes
-from analysis.tables.table import make_table, watermarks
+from analysis.tables.table import make_table
+from analysis.tables.table_notes import watermarks
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from analysis.report import facts
 from analysis.results import Results
 from analysis.tables import sheets
 from analysis.tables.sheets import Sheet
-from analysis.tables.table import watermarks
+from analysis.tables.table_notes import watermarks
 from sweeps.identity import resolve_role
 
 _HEAD = r"""\documentclass{article}

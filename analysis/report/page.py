@@ -21,7 +21,8 @@ from analysis.statistics import agreement, pairs
 from analysis.statistics.defined_tables import sheet_for
 from analysis.tables import sheets
 from analysis.tables.render import sheet
-from analysis.tables.table import make_table, watermarks
+from analysis.tables.table import make_table
+from analysis.tables.table_notes import watermarks
 from sweeps.schema import FigureSpec, TableSpec
 
 _TEMPLATES = Path(__file__).parent / "templates"

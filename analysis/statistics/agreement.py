@@ -24,7 +24,7 @@ from analysis import sql
 from analysis.results import Results
 from analysis.sql.verdicts import judged_labels, of_judge
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
-from analysis.tables.table import watermarks
+from analysis.tables.table_notes import watermarks
 
 MAJORITY = "majority"
 JUDGE: Final = "judge"

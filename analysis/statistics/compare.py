@@ -31,7 +31,8 @@ from analysis.statistics.scores import (
     values_of,
 )
 from analysis.statistics.significance import LEVEL, holm
-from analysis.tables.table import beyond_the_end, count_of, group_sizes, metrics_of
+from analysis.tables.table import count_of, group_sizes, metrics_of
+from analysis.tables.table_notes import beyond_the_end
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from analysis.statistics import draws
 from analysis.statistics.prediction_powered import Corrected, Labelled
 from analysis.tables.labels import brief
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
-from analysis.tables.table import metrics_of, watermarks
+from analysis.tables.table import metrics_of
+from analysis.tables.table_notes import watermarks
 from analysis.tables.verdicts import has_labels_for
 
 _ORDER_BIAS = "order_bias"  # people see a pair in one order

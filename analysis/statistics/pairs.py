@@ -26,7 +26,8 @@ from analysis.statistics.significance import holm, sign_test
 from analysis.tables import verdicts
 from analysis.tables.labels import brief
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
-from analysis.tables.table import Value, make_scored, origin_notes, over_seeds
+from analysis.tables.table import Value, make_scored, over_seeds
+from analysis.tables.table_notes import origin_notes
 from sweeps.manifest import JudgeEntry, PairEntry
 
 _ALL = "all"

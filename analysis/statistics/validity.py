@@ -22,7 +22,8 @@ from analysis.results import Results
 from analysis.statistics.scores import Scores, read_scores, values_of
 from analysis.tables.labels import brief
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
-from analysis.tables.table import make_groups, metrics_of, watermarks
+from analysis.tables.table import make_groups, metrics_of
+from analysis.tables.table_notes import watermarks
 
 _FEW_AGENTS = 3
 """Fewer agents have no rank correlation that says anything."""

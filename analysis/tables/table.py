@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +12,12 @@ from analysis.metrics.core import MACRO, OVERALL, KnownJudge, Metric, of_sweep, 
 from analysis.published import Figure
 from analysis.results import Results
 from analysis.tables import false_successes, verdicts
-
-# What figures made with a backend are. Named here because analysis knows no workers.
-_WATERMARKS = {
-    "rules": "made with the rules backend: they test the plumbing, not language models, and must "
-    "never be compared with published figures",
-    "latency": "made with the latency backend: random replies, for measuring speed",
-}
+from analysis.tables.table_notes import (
+    beyond_the_end,
+    origin_notes,
+    over_published,
+    shorter_rankings,
+)
 
 _DIFFERENT = (
     "cells count different cases, some of which may be easier: do not compare their figures "
@@ -30,7 +28,6 @@ _PARTS = 8
 
 
 _NAMED = 20  # cells in one note
-_AT_TURN = re.compile(r"sr(?:_\w+)?@(\d+)(?:\[.*\])?")
 
 
 @dataclass(frozen=True)
@@ -120,8 +117,8 @@ def make_table(results: Results, metrics: Sequence[str], *, complete_only: bool 
         *_notes(results, rows, complete_only),
         *([] if comparable else [_DIFFERENT]),
         *beyond_the_end(results, parsed),
-        *_over_published(parsed),
-        *_shorter_rankings(results, parsed),
+        *over_published(parsed),
+        *shorter_rankings(results, parsed),
         *_undefined(results, parsed, rows),
         *verdicts.notes(results, parsed, rows),
         *false_successes.notes(results),
@@ -335,86 +332,6 @@ def _undefined(results: Results, metrics: Sequence[Metric], rows: Sequence[Table
                 note += f" ({cells})"
             notes.append(f"{note}; left out: {metric.undefined}" if metric.undefined else note)
     return notes
-
-
-def origin_notes(results: Results) -> list[str]:
-    """Notes on what varies between seeds, and on backends that are not language models."""
-    manifest = results.manifest
-    seeds = max((len(c.seeds) for c in manifest.cells), default=0)
-    notes = [
-        f"mean ± sample standard deviation over {seeds} seeds, which vary: {manifest.seed_varies}"
-        if seeds > 1
-        else "one seed: no standard deviation"
-    ]
-    return [*notes, *watermarks(results)]
-
-
-def watermarks(results: Results) -> list[str]:
-    """A note on each backend that is not a language model."""
-    words = (
-        _WATERMARKS.get(backend, f"made with the {backend} backend: no language model")
-        for backend in results.manifest.watermark
-    )
-    return [f"WATERMARK: these figures are {each}" for each in words]
-
-
-def beyond_the_end(results: Results, metrics: Sequence[Metric]) -> list[str]:
-    """Notes on success by a turn that no dialogue of the results can have, and on cells that end
-    before others.
-
-    It is no error: where the limit is an axis, or an override lowers it, other cells have the turn.
-    """
-    if not any(metric.of_success for metric in metrics):
-        return []
-    found = results.query("SELECT DISTINCT max_turns FROM episodes ORDER BY max_turns").fetchall()
-    limits = [most for (most,) in found]
-    notes = [beyond(metric.name, limits[-1]) for metric in metrics if limits]
-    if len(limits) > 1:
-        words = ", ".join(map(str, limits[:-1]))
-        notes.append(
-            f"dialogues of some cells end after {words} turns, those of others after {limits[-1]}: "
-            "these cells have no success rate by a later turn and no average turns"
-        )
-    return [note for note in notes if note]
-
-
-def beyond(metric: str, turns: int) -> str:
-    """A note on success by a later turn than `turns`, where all dialogues end; else empty."""
-    at = _AT_TURN.fullmatch(metric)
-    if at is None or int(at[1]) <= turns:
-        return ""
-    return f"{metric}: dialogues end after {turns} turns, so this is the value at {turns}"
-
-
-def _over_published(metrics: Sequence[Metric]) -> list[str]:
-    """Notes on metrics that compare with what a paper printed."""
-    return [
-        f"{metric.name}: relative to printed figures, not to a run; 1 is 100 %"
-        for metric in metrics
-        if metric.name.startswith("improve_over@published:")
-    ]
-
-
-def _shorter_rankings(results: Results, metrics: Sequence[Metric]) -> list[str]:
-    """A note on metrics that read a ranking further than the agent gave it."""
-    found = []
-    for metric in (m for m in metrics if m.depth):
-        # Where older folders have 100 items, the ranking may have been longer.
-        short, all_of_them = results.query(
-            f"SELECT count(*) FILTER (WHERE r.ranked < {metric.depth}), count(*) "
-            f"FROM scored e JOIN (SELECT attempt_id, arg_max(coalesce(ranked, "
-            "CASE WHEN len(ranking) <> 100 THEN len(ranking) END), turn) AS ranked "
-            "FROM turns WHERE ranking IS NOT NULL GROUP BY attempt_id) r USING (attempt_id) "
-            f"WHERE {'e.done' if metric.completed_only else 'e.ours'}"
-        ).fetchall()[0]
-        if short:
-            found.append(f"{metric.name} ({short:,} of {all_of_them:,})")
-    if not found:
-        return []
-    return [
-        "rankings with fewer items than the metric reads, where a target that is not among them is "
-        f"missed: {', '.join(found)}"
-    ]
 
 
 def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> list[str]:

@@ -17,7 +17,7 @@ from analysis.statistics.prediction_powered import Corrected
 from analysis.statistics.scores import partners
 from analysis.tables import false_successes
 from analysis.tables.labels import brief
-from analysis.tables.table import watermarks
+from analysis.tables.table_notes import watermarks
 from runner.core.formatting import many
 
 

@@ -24,7 +24,8 @@ from analysis.statistics.power import (
 )
 from analysis.statistics.scores import partners
 from analysis.tables.labels import brief
-from analysis.tables.table import metrics_of, watermarks
+from analysis.tables.table import metrics_of
+from analysis.tables.table_notes import watermarks
 from runner.driver.loading import load_plan
 from sweeps.plan import Plan
 

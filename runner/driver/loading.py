@@ -14,7 +14,7 @@ from analysis import published
 from analysis.metrics.core import KnownJudge, Metric, of_sweep, parse_metric
 from analysis.results import sweep_at
 from analysis.tables.pivot import METRIC
-from analysis.tables.table import beyond
+from analysis.tables.table_notes import beyond
 from runner.core.locations import (
     check_match,
     check_paths,
