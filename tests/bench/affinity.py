@@ -1,11 +1,11 @@
-"""What routing by (seed, case) is worth: two real engines, multi-turn dialogues.
+"""How much routing by (seed, case) saves: two real engines, multi-turn dialogues.
 
     python -m tests.bench.affinity --dialogues 96
 
-The same dialogues twice through `EngineClient`: once routed as in a sweep, once by chance. Every
-turn repeats what was said before, so a replica that has served the last turn has most of the next
-prompt in its KV cache. Prints the prefix-cache hit rates, and the ratio of their
-times (by chance / as in a sweep), the median of 5 pairs.
+The same dialogues run twice through `EngineClient`: once routed as in a sweep, once at random.
+Every prompt repeats the conversation so far, so the replica that served the last turn has most of
+the next prompt in its KV cache. Prints the prefix-cache hit rates, and the ratio of the times
+(random / as in a sweep): the median of 5 pairs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SAYS = "I liked the last one, but I would rather see something slower, with few
 
 
 class Replica(NamedTuple):
-    """An engine of this process, and where clients reach it."""
+    """An engine in this process, and the address at which clients reach it."""
 
     engine: VLLMEngine
     server: Server
@@ -67,7 +67,7 @@ class Replica(NamedTuple):
 async def play(
     replicas: list[Replica], dialogues: int, *, affinity: bool
 ) -> tuple[float, float, int]:
-    """(prefix-cache hit rate, seconds, calls) of all dialogues with caches empty at the start."""
+    """(prefix-cache hit rate, seconds, calls) of all dialogues, starting with empty caches."""
     client = EngineClient("tiny", AT_ONCE, connect)
     client.update(
         EngineView(tuple(ReplicaRef(i, str(i), r.server.address) for i, r in enumerate(replicas)))

@@ -1,7 +1,7 @@
-"""How long 1,000,000 made-up reviews in the official layout of Amazon Reviews 2023 take to read.
+"""How long it takes to read 1,000,000 invented reviews in the format of Amazon Reviews 2023.
 
 `python -m tests.bench.amazon_reviews [FOLDER]` writes them to FOLDER, unless they are there, reads
-them, and prints seconds of CPU, of wall time, and the peak of memory.
+them, and prints CPU seconds, wall seconds and peak memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TEXT = "I bought this because it is comfortable and the fabric is soft. " * 5
 
 
 def write(folder: Path) -> None:
-    """Reviews of users and products of which few are frequent; one line in 200,003 is broken."""
+    """Reviews in which few users and products are frequent; one line in 200,003 is broken."""
     rng = random.Random(0)
     users = accumulate(1 / (1 + n) ** 0.4 for n in range(USERS))
     items = accumulate(1 / (1 + n) ** 0.5 for n in range(ITEMS))

@@ -2,11 +2,12 @@
 
     python -m tests.bench.analysis --episodes 1000000
 
-Parts are written straight with pyarrow (2,000 episodes a file, 4 cells x 5 seeds x cases, 3 turns
-an episode with rankings of 10 and 10 candidates); then each table is made from a fresh `Results`,
-opening included. Of 5 tables the median; the limits on 2 cores are 1 s for success metrics, 5 s for
-those that read turns. Memory is what a process that makes one table needs more at its peak than
-over 10,000 episodes; the limit for success metrics is 100 MiB.
+Parts are written directly with pyarrow (2,000 episodes per file, 4 cells x 5 seeds x cases, 3 turns
+per episode with rankings of 10 and 10 candidates). Each table is then made from a fresh `Results`,
+including the time to open it. The figures are medians of 5 tables; the limits on 2 cores are 1 s
+for success metrics and 5 s for metrics that read turns. Memory is the difference in peak memory,
+for a process that makes one table, between this sweep and one of 10,000 episodes; the limit for
+success metrics is 100 MiB.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ DECISIONS = ("dsr_pooled@5", "hr@50_turn")
 
 
 def write(folder: Path, episodes: int, twice: int) -> None:
-    """A whole sweep; the first `twice` episodes have a second attempt, by a stray worker."""
+    """A whole sweep; a stray worker has made a second attempt at the first `twice` episodes."""
     cells = grid_of("zero_shot", "react")
     cases = -(-episodes // (len(cells) * SEEDS))
     built = Built(cells, seeds=list(range(SEEDS)), case_ids=[f"user-{n}" for n in range(cases)])
@@ -106,7 +107,7 @@ def _write_part(folder: Path, ids: Sequence[str], numbers: np.ndarray, attempt: 
 
 
 def _simulators_records(rng: np.random.Generator, count: int) -> list[str]:
-    """What a user with one target records: 1 turn in 50 leaks, 1 in 20 disagrees."""
+    """The records of a user with one target: 1 turn in 50 leaks, 1 in 20 disagrees."""
     leak, disagrees = rng.random(count) < 0.02, rng.random(count) < 0.05
     return [
         json.dumps({"disagrees": d, "leak": k, "rule_decision": "refuse"}, separators=(",", ":"))
@@ -144,7 +145,7 @@ print(line.split()[1])
 
 
 def peak_mib(folder: Path, metrics: Sequence[str]) -> float:
-    """Peak resident MiB of a fresh process that makes one table."""
+    """Peak resident memory, in MiB, of a fresh process that makes one table."""
     command = [sys.executable, "-c", _PEAK, str(folder), *metrics]
     return int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) / 1024
 

@@ -1,9 +1,10 @@
-"""Bare AsyncLLM under recorded requests: what `tests.bench.vllm_throughput` compares with.
+"""Bare AsyncLLM serving recorded requests: the baseline of `tests.bench.vllm_throughput`.
 
     python -m tests.bench.bare REQUESTS.json
 
-No Ray, no storage, no dialogues: as many requests in flight as the file says, each as soon as
-another has ended. What vLLM needs of a chat is done here too: template, sampling parameters made.
+No Ray, no storage, no dialogues. It keeps as many requests in flight as the file says, and starts
+the next as soon as one ends. Like crsweep, it applies the chat template and makes the sampling
+parameters.
 """
 
 from __future__ import annotations

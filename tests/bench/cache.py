@@ -1,13 +1,13 @@
-"""The call cache: hits a second, and what it costs to keep a call.
+"""The call cache: hits per second, and the time to store a call.
 
     python -m tests.bench.cache [--entries 100000] [--puts 20000] [--folder DIR]
 
-One client, 64 calls at once, through the wire to an owner in a process of its own. Hits are spread
-over a sealed segment of `--entries` calls; a put counts when it is durable in the journal, which
-is in `--folder` (the working folder by default: a memory disk would flatter it). The peer is
-plain SQLite in WAL mode with synchronous=FULL, in the same process and on the same disk: a query a
-lookup, a transaction for 64 puts. Medians of 5 rounds. Limits: at least 20,000 hits/s, at most 1 ms
-a put.
+One client makes 64 calls at once to an owner in a separate process. Hits are spread over a sealed
+segment of `--entries` calls. A put ends when it is durable in the journal, which is in `--folder`
+(by default the current directory, because a RAM disk would be too fast). The peer is plain SQLite
+in WAL mode with synchronous=FULL, in the same process and on the same disk, with a query per lookup
+and a transaction per 64 puts. Medians of 5 rounds. Limits: at least 20,000 hits/s, at most 1 ms per
+put.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from workers.processes.channel import Address, Server
 
 
 def serve(places: Places, pipe: Connection) -> None:
-    """An owner in a process of its own."""
+    """An owner in a separate process."""
 
     async def go() -> None:
         owner = CallOwner(CallStore(places, 0))
@@ -57,7 +57,7 @@ def serve(places: Places, pipe: Connection) -> None:
 
 
 async def at_once(cache: CallCache, keys: list[int], made: list[int]) -> float:
-    """Seconds for calls of all `keys`, 64 at once. Those that were no hits are noted in `made`."""
+    """Seconds for calls of all `keys`, 64 at once. Misses are recorded in `made`."""
     left = iter(keys)
 
     async def slot() -> None:
@@ -76,7 +76,7 @@ async def at_once(cache: CallCache, keys: list[int], made: list[int]) -> float:
 
 
 async def ours(address: Address, entries: int, puts: int) -> tuple[float, float]:
-    """Hits a second, and ms a put."""
+    """Hits per second, and ms per put."""
 
     async def find() -> Address:
         return address

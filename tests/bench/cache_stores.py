@@ -1,14 +1,15 @@
-"""Embedded stores that the call cache could be made of: hits a second, and ms a durable put.
+"""Embedded stores on which the call cache could be built: hits per second, ms per durable put.
 
     python -m tests.bench.cache_stores [--entries 100000] [--puts 20000] [--folder DIR]
 
 SQLite (WAL, synchronous=FULL), LMDB (its own flush with each commit) and RocksDB (a synchronous
-write of its log), each in the asking process and on the disk of `--folder`: a query a lookup,
-64 puts a transaction or batch; entries and their decoding as in `tests.bench.cache`. Medians of 5
-rounds; one line of JSON a store, with the limits of the cache.
+write of its log), each in the calling process and on the disk of `--folder`, with one query per
+lookup and 64 puts per transaction or batch. Entries and their decoding are those of
+`tests.bench.cache`. Medians of 5 rounds. Prints one line of JSON per store, with the cache's
+limits.
 
-LMDB and RocksDB are not dependencies of crsweep: `pip install lmdb rocksdict`. What cannot be
-imported is left out, and said so.
+LMDB and RocksDB are not dependencies of crsweep: `pip install lmdb rocksdict`. A store that cannot
+be imported is skipped, with a message.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def key_of(number: int) -> bytes:
 
 
 def reply_of(number: int) -> Completion:
-    """As long as a reply with its reasons is: 600 characters."""
+    """600 characters, the length of a reply with reasons."""
     return Completion(f"{number:08d} {'some words of a reply ' * 27}"[:600], "stop", 900, 150)
 
 
@@ -127,9 +128,9 @@ def rounds_of(entries: int, puts: int) -> list[range]:
 
 
 def measure(stores: Mapping[str, Store], entries: int, puts: int) -> dict[str, tuple[float, float]]:
-    """Of each store hits a second among `entries`, and ms a durable put, 64 a transaction.
+    """For each store: hits per second among `entries`, and ms per durable put, 64 per transaction.
 
-    The stores take turns in every round, so that what else the machine does meets all of them.
+    The stores take turns in every round, so other load on the machine affects all of them.
     """
 
     def insert(store: Store, numbers: range) -> None:

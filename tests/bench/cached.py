@@ -1,4 +1,4 @@
-"""Episodes a second of a sweep whose results are deleted and whose cache is kept.
+"""Episodes per second of a sweep whose results were deleted but whose cache was kept.
 
     python -m tests.bench.cached --dialogues 10000
 
@@ -26,7 +26,7 @@ LIMIT = 800.0  # episodes/s on 2 cores
 
 
 def play(path: Path) -> float:
-    """Episodes a second, from the first lease to the last commit."""
+    """Episodes per second, from the first lease to the last commit."""
     outcome = run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
     assert outcome.tally is not None
     assert outcome.left == outcome.tally.failed == 0

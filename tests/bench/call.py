@@ -1,14 +1,14 @@
-"""CPU that a call costs its worker and the call cache; the test model's apart.
+"""CPU time per call of the worker and the call cache, without that of the test model.
 
     python -m tests.bench.call --dialogues 1000 --concurrency 256
 
-A worker's pool, an owner of the call cache and the test model, each in a process of its own and
-connected as in a run, without Ray and without a driver (its share: `tests.bench.many_nodes`). The
-load is that of `tests.bench.throughput`: cache on, everything stored durably. What counts is the
-CPU time of the worker and the cache, user and system, from a pool that has warmed up until all is
-committed. The figure is how many times that of the test model it is, which is measured at the same
-time and is the same work in every revision: microseconds alone depend on the machine and its load.
-The limit of the median of 5 runs is 8.
+A worker's pool, an owner of the call cache and the test model, each in a separate process and
+connected as in a run, without Ray and without a driver (for its share, see
+`tests.bench.many_nodes`). The load is that of `tests.bench.throughput`: cache on, everything stored
+durably. Measured is the CPU time of worker and cache, user and system, from the moment that the
+pool has warmed up until everything is committed. The figure is its ratio to the CPU time of the
+test model, which is measured at the same time and does the same work in every revision;
+microseconds alone depend on the machine and its load. The limit of the median of 5 runs is 8.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ _WARM = 128  # dialogues before the clock starts
 
 
 def spent() -> float:
-    """CPU seconds of this process so far."""
+    """The CPU seconds that this process has used so far."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 class Process:
-    """A part of a run. `work` opens what it serves, and gives the address; then it says what it
-    has spent whenever it is asked."""
+    """A part of a run. `work` starts what the process serves and returns the address; after that
+    the process reports the CPU time it has used when it is asked."""
 
     def __init__(self, work: Callable[[], Awaitable[Address]], profile: str | None) -> None:
         self._pipe, theirs = multiprocessing.Pipe()
@@ -107,7 +107,7 @@ def _profiled(go: Callable[[], Awaitable[Any]], profile: str | None) -> Any:
 async def play(
     job: Job, tasks: Sequence[Task], slots: int, cache: Address, others: Sequence[Process]
 ) -> list[float]:
-    """CPU seconds of this process, and of the others, for the tasks after the first."""
+    """CPU seconds of this process and of the others, after the first tasks have warmed it up."""
     gc.set_threshold(50_000, 20, 100)  # as in a worker
 
     async def find() -> Address:
@@ -133,7 +133,7 @@ async def play(
 
 
 def measure(given: argparse.Namespace, profiles: dict[str, str]) -> dict[str, float]:
-    """CPU us a call, by process."""
+    """CPU microseconds per call, by process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan = load_plan(sweep(folder, given), [])

@@ -1,25 +1,25 @@
-"""What the policies of the multi-round setting reach in a world whose best policy is known, and how
-fast they are.
+"""How well the policies of the multi-round setting do in a world whose best policy is known, and
+how fast they are.
 
     python -m tests.bench.classic toy
     DATA_ROOT=... python -m tests.bench.classic speed
     DATA_ROOT=... python -m tests.bench.classic lastfm --agents ear --seeds 0 1 2
 
-`toy`: the success of `ear`, `crm`, `crif` and `unicorn` with 5 seeds in
+`toy`: the success rates of `ear`, `crm`, `crif` and `unicorn` with 5 seeds in
 `tests.agents.multi_round.toy`, where the best policy has 1. The limit is 0.95. Average turns are
-printed too (best: 2.33), but only the rewards of `ear`, `crm` and `crif` ask for few: those of
-UNICORN pay 0.01 for every "yes", also for one that was known.
+printed too (best: 2.33), but only the rewards of `ear`, `crm` and `crif` favour few turns:
+UNICORN's pay 0.01 for every "yes", even if the answer was known.
 
 `speed`: on LastFM, one round of training for each agent, with the shares of network, replay, user
-and state (candidates, scores, entropies); and evaluation, many dialogues at once. All in dialogues
-per second of one core, so that others on the machine do not count: run it with
-OPENBLAS_NUM_THREADS=1. UNICORN's public code tests 5.7 dialogues a second by its own log; the limit
-is 20 times that. Vectors and weights are hardly trained, which changes nothing about the work.
+and state (candidates, scores, entropies), and evaluation of many dialogues at once. The unit is
+dialogues per second of CPU time, so that other processes do not matter: run it with
+OPENBLAS_NUM_THREADS=1. According to its log, UNICORN's public code tests 5.7 dialogues per second;
+the limit is 20 times that. Vectors and weights are barely trained, which does not affect the speed.
 
 `lastfm`: SR@15, SR@14, AT and hDCG of fully trained agents on the 2,000 test pairs of
-`sweeps/classic/lastfm.yaml`, many dialogues at once. A seed decides vectors, policy and openings.
-Several seeds share nothing, so their mean and its 95 % interval (Student's t) are those of a
-repetition of all training. With the defaults UNICORN takes days.
+`sweeps/classic/lastfm.yaml`, many dialogues at once. The seed affects vectors, policy and openings.
+Runs with different seeds share nothing, so the mean and its 95 % interval (Student's t) cover the
+variation of all training. With the default options UNICORN takes days.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def interval(values: list[float]) -> tuple[float, float | None]:
 
 
 def speeds(names: list[str]) -> dict[str, Any]:
-    """Dialogues a second, and where the time of training goes."""
+    """Dialogues per second, and how the training time is divided."""
     domain = lastfm()
     data = domain.training_data()
     *_, last = EmbeddingRecipe(EmbeddingOptions(epochs=1), is_short=True).fit(data, 0)

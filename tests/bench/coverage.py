@@ -1,13 +1,13 @@
-"""How often intervals cover the truth, tests are wrong, and power is what was promised.
+"""How often intervals cover the true value and tests are wrong, and whether power is as predicted.
 
     python -m tests.bench.coverage
     python -m tests.bench.coverage --write     # replaces tests/bench/coverage.json
 
-1,000 simulated sweeps a row, all with fixed seeds (`tests/analysis/statistics/simulated.py`), with
-99 and 1,000 cases; sweeps with an effect of the agent by seed have 3, 5 and 10 seeds. Limits:
-coverage within 93 and 97 %, and at least 93 % with so few seeds that they are marked; at most 5 %
-false positives after correction, and power within 5 points, each plus 3 standard errors of the
-simulation. `efficiency` is the share of rows within their limits.
+Each row is 1,000 simulated sweeps with fixed seeds (`tests/analysis/statistics/simulated.py`), with
+99 and 1,000 cases; sweeps whose agents vary by seed have 3, 5 and 10 seeds. Limits: coverage
+between 93 and 97 %, and at least 93 % where there are so few seeds that results are marked; at most
+5 % false positives after correction; and power within 5 points. Each limit allows for 3 standard
+errors of the simulation. `efficiency` is the share of rows within their limits.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def false_positives(design: Design) -> float:
 
 
 def powers(design: Design) -> tuple[float, float]:
-    """Promised from the mean components of 200 other sweeps, and reached."""
+    """The power predicted from the mean components of 200 other sweeps, and the actual power."""
     pilot = [e.variance for e in design.estimates(200, 3, 10) if e.variance is not None]
     case, seed, rest = map(float, np.mean([v[:3] for v in pilot], axis=0))
     variance = Components(case, seed, rest, design.cases, design.seeds)

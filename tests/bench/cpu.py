@@ -1,4 +1,4 @@
-"""CPU time of this process and everything below it, sampled so that any window can be asked for."""
+"""CPU time of this process and its descendants, sampled so that any time window can be queried."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EVERY = 0.25
 
 
 class CpuClock:
-    """A context manager. `between` gives the CPU seconds of a window, `total` those of all."""
+    """A context manager. `between` returns the CPU seconds of a window, `total` all of them."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, float], tuple[str, float]] = {}
@@ -36,7 +36,7 @@ class CpuClock:
         return sum(self._sums[-1].values()) - sum(self._sums[0].values())
 
     def all(self) -> dict[str, float]:
-        """CPU seconds by kind of process, of the whole time."""
+        """CPU seconds by kind of process, over the whole time."""
         return self.between(self._times[0], self._times[-1])
 
     def between(self, start: float, end: float) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AtLeast:
-    """A figure that is to reach its limit."""
+    """A figure that should reach its limit."""
 
     value: float
     limit: float
@@ -22,7 +22,7 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class AtMost:
-    """A figure above 0 that is to stay below its limit."""
+    """A figure above 0 that should stay below its limit."""
 
     value: float
     limit: float
@@ -33,7 +33,7 @@ class AtMost:
 
 
 def ending(bench: str, figures: Mapping[str, AtLeast | AtMost], **facts: Any) -> str:
-    """One line of JSON: what was measured how, then each figure, its `limit` and `efficiency`.
+    """One line of JSON: what was measured and how, then each figure, its `limit` and `efficiency`.
 
     An efficiency of 1 or more is good. With several figures `limit` has one for each, and
     `efficiency` is that of the worst.

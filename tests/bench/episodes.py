@@ -1,9 +1,9 @@
-"""Episodes a second with the rules backend, from the first lease to the last commit.
+"""Episodes per second with the rules backend, from the first lease to the last commit.
 
     python -m tests.bench.episodes --episodes 10000
 
-10,000 dialogues of exactly 5 turns, a synthetic catalogue of 3,000 items, `executor: ray`. It calls
-what `crsweep run` calls; start-up of Ray and workers is left out. The limit of the
+10,000 dialogues of exactly 5 turns, a synthetic catalogue of 3,000 items, `executor: ray`. It runs
+the same code as `crsweep run`; the start-up of Ray and workers is not counted. The limit of the
 median of 5 runs is 300 episodes/s.
 """
 
@@ -48,7 +48,7 @@ def sweep(folder: Path, episodes: int, executor: str, **changes: object) -> Path
 
 
 def measure(episodes: int, executor: str) -> tuple[float, float]:
-    """Episodes a second, and calls an episode, of one fresh run."""
+    """Episodes per second, and calls per episode, of one fresh run."""
     with tempfile.TemporaryDirectory() as folder:
         outcome = run(
             sweep(Path(folder), episodes, executor),

@@ -1,13 +1,13 @@
-"""Calls a second of judging stored dialogues, next to what a model of fixed latency allows.
+"""Calls per second when judging stored dialogues, relative to what a fixed-latency model allows.
 
     python -m tests.bench.judging --dialogues 10000
 
-The dialogues of `tests.bench.episodes` are run with the rules backend, once, by one agent with one
-seed: equal dialogues would share their judges' calls. Then 4 judges read them, by a model of 0.5 s
-a call, 64 judgements at once, everything stored and cached durably. The rate is that of the model's
-own log, from its first request to its last answer. The limit is concurrency / latency; at least
-0.70 of it is expected of the median of 5 runs. The CPU time of a call, over all processes, says
-what a busy machine would have reached alone: cores / CPU time.
+The dialogues of `tests.bench.episodes` are run once with the rules backend, by one agent with one
+seed: equal dialogues would share their judges' calls. Then 4 judges read them with a model that
+takes 0.5 s per call, 64 judgements at once, everything stored and cached durably. The rate is taken
+from the model's own log, from its first request to its last answer. The limit is concurrency /
+latency; the median of 5 runs should reach at least 0.70 of it. From the CPU time per call, over all
+processes, follows the rate of an otherwise idle machine: cores / CPU time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ JUDGES = ["relevance", "intention", "credibility", "crsarena"]
 def measure(
     folder: Path, latency_ms: float, concurrency: int, executor: str
 ) -> tuple[int, float, float]:
-    """Calls, calls a second, and ms of CPU a call, of judging what is in `folder`, which stays."""
+    """Calls, calls per second and CPU ms per call of judging `folder`, which is not changed."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "out"
         shutil.copytree(folder, out)

@@ -1,4 +1,4 @@
-"""A user that leaves after a number of turns drawn from a heavy tail, and needs no model for it."""
+"""A user that leaves after a number of turns drawn from a heavy-tailed distribution. No model."""
 
 from __future__ import annotations
 

@@ -2,11 +2,12 @@
 
 python -m tests.bench.latentcrs_scale [--users N] [--vectors N]
 
-1. Ranks of given targets for users with given embeddings, by both forms of g and for catalogues of
-   growing size, in blocks of users: users a second, the time for 100,000 users, and the most memory
-   that the process had, with the embeddings of its users.
-2. Half floats of 4,096 dimensions are written as an artifact's array, as `vectors` does while it
-   embeds, stored, read back mapped, and compared row by row; anonymous memory beyond the start.
+1. The ranks of given targets for users with given embeddings, with both forms of g and for
+   catalogues of growing size, in blocks of users. Prints users per second, the time for 100,000
+   users, and the peak memory of the process, including the embeddings of its users.
+2. Half-precision vectors of 4,096 dimensions are written as an array of an artifact, as `vectors`
+   does while it embeds; then they are stored, memory-mapped and compared row by row. Prints the
+   anonymous memory beyond that at the start.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def model(items: int, g: str) -> IntentModel:
 
 
 def ranked(users: int, items: int, g: str) -> float:
-    """Users a second."""
+    """Users per second."""
     rng = np.random.default_rng(1)
     ranker = model(items, g)
     histories = rng.normal(size=(users, D_S)).astype(np.float32)
@@ -74,7 +75,7 @@ def ranked(users: int, items: int, g: str) -> float:
 
 
 def anonymous() -> float:
-    """MiB of memory that is backed by no file."""
+    """Memory that no file backs, in MiB."""
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) / 1024

@@ -2,17 +2,17 @@
 
     python -m tests.bench.many_nodes
 
-The scheduler, the receivers, progress, caps and the adaptive limit of a run are real; the workers
-are not: each answers as a worker does, four times a second, with dialogues that have ended and
-counts of their calls. What travels is pickled, as through Ray. Time is virtual, and what counts is
-the CPU time that the driver's side takes for each simulated second: a share of one core, which does
-not depend on how busy this machine is with other things. It is scaled down in nothing but that
-workers do not play: 64 workers, as many dialogues and calls as they would have. Not in it are Ray's
-own messages (about 0.5 ms of CPU each, 4 reports and up to 4 leases a second and worker: a quarter
-of a core), engines, and the call cache, which has processes of its own (`cache.owners`).
+The scheduler, the receivers, progress, caps and the adaptive limit of a run are real. The workers
+are simulated: like a real worker, each reports four times per second which dialogues have ended and
+how many calls they made. Messages are pickled, as through Ray. Time is virtual: measured is the CPU
+time that the driver needs for each simulated second, a share of one core, which does not depend on
+other load on the machine. Nothing is scaled down except that workers play no dialogues: there are
+64 of them, with as many dialogues and calls as real ones would have. Not included are Ray's own
+messages (about 0.5 ms of CPU each, 4 reports and up to 4 leases per second and worker: a quarter of
+a core), engines, and the call cache, which has its own processes (`cache.owners`).
 
-Each worker answers 2,000 calls a second: what one process on one core can at most (a call costs it
-some 300 to 500 us). The limit is 0.7 of a core; the rest is Ray's.
+Each worker makes 2,000 calls per second, the most that one process on one core can make (a call
+costs it 300 to 500 us). The limit is 0.7 of a core; the rest is left to Ray.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ LIMIT = 0.7
 
 
 class Driver:
-    """CPU seconds, but for those of the workers, which run in the same process here."""
+    """CPU seconds without those of the workers, which run in the same process here."""
 
     def __init__(self) -> None:
         self.elsewhere = 0.0
@@ -112,7 +112,7 @@ class SimulatedWorker:
 
 
 def share(nodes: int, calls_a_second: float, seconds: int) -> tuple[float, int]:
-    """CPU seconds of the driver for each second, and dialogues that ended."""
+    """CPU seconds of the driver per simulated second, and the number of dialogues that ended."""
     tasks = (
         episode_task(f"{number:032x}", number % 64, Seeds(0, 0, 0), f"u{number // 64}")
         for number in itertools.count()

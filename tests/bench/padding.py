@@ -1,4 +1,4 @@
-"""What the padded speakers share."""
+"""Code shared by the padded agent and the padded user."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
 """Does LatentCRS's training recover planted intents?   python -m tests.bench.planted_intents
 
-A synthetic domain with known intents: every item belongs to one; every user has a few, and moves
-between them; the next item is one of the intent of the moment. Two sorts of words, as vectors:
-about the intent of the next item (`informative`), and about an intent drawn for itself
-(`independent`, the negative control). Compared, by recall@20 of the test items under full ranking:
+A synthetic domain with known intents: every item belongs to one; every user has a few and switches
+between them; the next item belongs to the user's current intent. There are two kinds of words, as
+vectors: about the intent of the next item (`informative`), and about an intent that is drawn
+independently (`independent`, the negative control). Compared by recall@20 of the test items under
+full ranking:
 
     iclrec        the recommender alone: histories, no words
     ranker        a network over history and words, with as many parameters as LatentCRS
     no_inference, direct_kl, whole    LatentCRS and two ablations of its Table 5
 
-Small, so that all of it takes some minutes on one core. Expected before the first run: with
-informative words, `whole` is above all others; with independent ones it gains nothing over
+It is small enough to take a few minutes on one core. We expected, before the first run: with
+informative words, `whole` is better than all others; with independent words, it gains nothing over
 `iclrec`. Generator and settings are fixed below. Every run is printed, and docs/papers/latentcrs.md
-reports every run that there was.
+reports all runs that were made.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ K = 20
 
 
 class World(NamedTuple):
-    """Users' items, and the intent of each."""
+    """The items of users, and the intent of each item."""
 
     data: TrainingData
     tests: np.ndarray
@@ -102,7 +103,7 @@ def world(seed: int) -> World:
 
 
 def words_of(targets: np.ndarray, given: World, seed: int, *, informative: bool) -> np.ndarray:
-    """(targets, WORDS), half floats."""
+    """(targets, WORDS), float16."""
     rng = np.random.default_rng([seed, 2, informative, len(targets)])
     means = np.random.default_rng([seed, 3]).normal(size=(INTENTS, WORDS))
     about = given.intents[targets] if informative else rng.integers(0, INTENTS, len(targets))

@@ -1,19 +1,18 @@
-"""What recommenders are worth: NDCG@10, Recall@10 and @20 of held-out items under full ranking.
+"""Quality of recommenders: NDCG@10, Recall@10 and @20 of held-out items under full ranking.
 
     DATA_ROOT=... python -m tests.bench.recommenders --data ml-100k
     DATA_ROOT=... python -m tests.bench.recommenders --data ml-1m --min-rating 4 --k-core 0
 
 The domain is `movielens` with min_rating 3 and k_core 10 (AF-IRS, section 5.1.1); LatentCRS has 4
 and 0 (section 5.2). Recommenders have their default options; `--options` changes those of the
-trained ones (`--options '{max_length: 50, full_softmax: 0, negatives: 256}'`), which have `--seeds`
-seeds.
-Items that a user had before are left out of the ranking. SASRec and ICLRec pick their best epoch by
-the validation figures, so the test figures, which nothing was chosen by, are the fair comparison.
-`eq4` ranks by `similarities` in place of `scores`; `--scores-only` leaves that out. The validation
-figure after each epoch goes to stderr.
+trained ones (`--options '{max_length: 50, full_softmax: 0, negatives: 256}'`), which run with
+`--seeds` seeds. Items that a user had before are excluded from the ranking. SASRec and ICLRec
+select their best epoch on the validation set, so compare the test figures, on which nothing was
+selected. `eq4` ranks by `similarities` instead of `scores`; `--scores-only` skips it. The
+validation figure after each epoch is printed to stderr.
 
-Every figure is calculated a second time from the rankings by ir_measures. Ends with 1 if that
-differs, or if `popularity` or `item_knn` beats a seed of a trained recommender on validation.
+ir_measures computes every figure again from the rankings. The exit code is 1 if its figures differ,
+or if `popularity` or `item_knn` beats a seed of a trained recommender on validation.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def test(domain: Domain) -> Held:
 def ranks(
     rate: Callable[[Sequence[int]], np.ndarray], held: Held
 ) -> tuple[np.ndarray, list[list[int]]]:
-    """Of each user: the rank of the target, and the best items, which are sorted apart from it."""
+    """For each user: the rank of the target, and the best items, from a separate sort."""
     places, lists = [], []
     for seen, target in zip(held.histories, held.targets, strict=True):
         scores = rate(seen)
@@ -88,7 +87,7 @@ def ranks(
 def fitted(
     domain: Domain, given: Mapping[str, Any], seed: int, minutes: float
 ) -> tuple[Recommender, Progress]:
-    """After `minutes`, a training stops at the end of the epoch, and its best one counts."""
+    """After `minutes`, training stops at the end of an epoch, and its best epoch is used."""
     name = given["name"]
     recipe = RecommenderRef.model_validate(given).recipe()
     data = domain.training_data()
@@ -106,7 +105,7 @@ def fitted(
 
 
 def by_oracle(lists: list[list[int]], targets: Sequence[int]) -> list[float]:
-    """The same measures of the same rankings, by ir_measures."""
+    """The same measures of the same rankings, computed by ir_measures."""
     qrels = {str(user): {str(target): 1} for user, target in enumerate(targets)}
     run = {
         str(user): {str(item): float(-place) for place, item in enumerate(items)}

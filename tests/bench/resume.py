@@ -1,11 +1,11 @@
-"""Seconds and memory until a finished sweep is found to be finished.
+"""Seconds and memory that `crsweep run` needs to see that a sweep is finished.
 
     python -m tests.bench.resume --episodes 1000000
 
-The folder of a sweep of so many episodes is written as a run would leave it, compacted, with one
-turn and one call an episode, whose parts a start looks at; then the command is given again, 5
-times. Measured until it says "nothing to do": the median of the seconds, and the most memory of
-the command, which starts no other process until then. Limits: 20 s for 1,000,000 episodes, 4 s for
+The folder of a sweep with that many episodes is written as a run would leave it: compacted, with
+one turn and one call per episode, because starting a run reads their parts. Then the command runs 5
+times. Measured until it prints "nothing to do": the median time, and the peak memory of the
+command, which has started no other process by then. Limits: 20 s for 1,000,000 episodes, 4 s for
 100,000; 1 GiB.
 """
 
@@ -40,7 +40,7 @@ MIB_LIMIT = 1024.0
 
 
 def finish(plan: Plan) -> None:
-    """Writes what a complete run leaves behind, of turns and calls but one an episode."""
+    """Writes what a complete run leaves behind, but only one turn and one call per episode."""
     out = plan.loaded.out
     manifest = make_manifest(plan, 1, None, write_cases(plan, out, 1))
     tasks = plan.episode_tasks()
@@ -95,7 +95,7 @@ def finish(plan: Plan) -> None:
 
 
 def start(path: Path) -> tuple[float, float]:
-    """Seconds until there is nothing to do, and the peak MiB of the command until then."""
+    """Seconds until "nothing to do", and the peak MiB of the command until then."""
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "runner", "run", str(path)],

@@ -1,13 +1,14 @@
-"""How fast a training loop plays, next to what the calls that wait for each other allow.
+"""How fast a training loop plays, relative to the limit set by calls that depend on each other.
 
     python -m tests.bench.rollouts [--backend latency|rules] [--latency-ms 500] [--every 16]
         [--dialogues 64] [--turns 10] [--samples 10] [--agent NAME] [--width 64]
 
-A loop of dialogues with a critic of some draws a turn. The limit of an update is its longest
-dialogue's chain of dependent calls (the draws of one step are one), each of the fixed latency; the
-planner's own decisions count as nothing. `share` is that limit's share of the time of all rollouts
-and updates; with `every: 16` it should be at least 0.70. Also: epochs of 100 dialogues an hour, and
-how much of the time dialogues were played in; the rest are updates, commits and handing out.
+A loop of dialogues with a critic that makes several draws per turn. The limit for an update is the
+longest chain of dependent calls in one of its dialogues (the draws of one step count as one call),
+each with the fixed latency; the planner's own decisions count as zero. `share` is that limit's
+share of the time of all rollouts and updates; with `every: 16` it should be at least 0.70. Also
+printed: epochs of 100 dialogues per hour, and the share of the time in which dialogues were played;
+the rest is updates, commits and scheduling.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Plan and memory at scale, each in a process of its own.
+"""Time of `crsweep plan` and memory of a run at scale, each in a separate process.
 
     python -m tests.bench.scale --plan 1000000
     python -m tests.bench.scale --memory 10000 100000

@@ -1,11 +1,11 @@
-"""Does the policy gradient find what pays, and does the entropy term keep exploration?
+"""Does the policy gradient find the rewarded strategy, and does the entropy term keep exploring?
 
     python -m tests.bench.scripted_seeker [--settings FILE] [--seeds N] [--out FILE]
 
-A scripted seeker says one of a few sentences, and accepts only after one strategy; that turn has
-the reward 1, all others 0. The policy starts from random weights. Reported for beta 0 and for the
-default beta, over seeds: the probability of that strategy in the first turn after all dialogues,
-whether it is the likeliest, and the entropy; and an interval of the difference in entropy.
+A scripted seeker says one of a few sentences, and accepts only after one particular strategy; that
+turn has the reward 1, all others 0. The policy starts from random weights. Prints, over seeds, for
+beta 0 and for the default beta: the probability of that strategy in the first turn after training,
+whether it is the likeliest, and the entropy; and an interval for the difference in entropy.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ANSWERS = ("Hm, I am not sure", "Maybe, tell me more", "No, something else")
 def dialogue(
     policy: TrainedPolicy, settings: dict[str, Any], drawn: random.Random
 ) -> dict[str, Any]:
-    """A rollout, as a learner takes it."""
+    """A rollout in the form that a learner takes."""
     said = [Message("user", drawn.choice(OPENINGS))]
     steps, accepts = [], False
     for _ in range(settings["turns"]):
@@ -74,7 +74,7 @@ def train(settings: dict[str, Any], beta: float | None, seed: int) -> Iterator[T
 
 
 def outcome(policy: TrainedPolicy, wanted: str) -> dict[str, Any]:
-    """What a policy would do in the first turn, on average over what the seeker may say."""
+    """What a policy would do in the first turn, averaged over what the seeker may say."""
     states = [state_of([Message("user", words)]) for words in OPENINGS]
     found = policy.probabilities(states)
     entropy = float(-(found * np.log(found)).sum(axis=1).mean())

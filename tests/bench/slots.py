@@ -1,10 +1,11 @@
-"""How much of its slots a run uses when dialogues last very differently.
+"""How well a run uses its slots when the lengths of dialogues differ widely.
 
     python -m tests.bench.slots
 
-450 dialogues on 10 slots; their lengths are drawn from a heavy tail (median 45, mean 54, at most
-217 turns of one call). The use is the time that slots were in a dialogue over the time that they
-were there, by the committed episodes. The limit of the median of 5 runs is 0.95.
+450 dialogues on 10 slots; their lengths are drawn from a heavy-tailed distribution (median 45, mean
+54, at most 217 turns of one call). Utilisation is the time in which slots played a dialogue,
+divided by the time in which they existed, computed from the committed episodes. The limit of the
+median of 5 runs is 0.95.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Bytes an episode, files after compaction, and seconds to tabulate what a store holds.
+"""Bytes per episode, files after compaction, and seconds to tabulate what a store contains.
 
     python -m tests.bench.store --episodes 5000 --tabulated 1000000
 
 A sweep is run with the rules backend (`--episodes`), and its folder measured. The tables are made
-of generated results (`tests.bench.analysis`) of `--tabulated` episodes in 5 seeds, in parts of 128
-episodes as workers write them, compacted as at the end of a run; of 5 tables the median. Limits:
-one file per 2,000 episodes and table, 1 s for success metrics and 5 s for those that read turns.
+from generated results (`tests.bench.analysis`) of `--tabulated` episodes with 5 seeds, in parts of
+128 episodes as workers write them, compacted as at the end of a run; the figures are medians of 5
+tables. Limits: one file per 2,000 episodes and table, 1 s for success metrics and 5 s for those
+that read turns.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ BUNDLE = 128  # episodes that a worker writes at once
 
 
 class _NobodyElse:
-    """The right to write a folder that no other driver knows."""
+    """The lease of a folder that no other driver uses."""
 
     epoch = 1
 
@@ -44,7 +45,7 @@ def files_of(folder: Path) -> dict[str, int]:
 
 
 def bytes_an_episode(episodes: int) -> dict[str, dict[str, int]]:
-    """Runs a sweep; what it left on the disk."""
+    """Runs a sweep, and measures what it wrote to disk."""
     with tempfile.TemporaryDirectory() as name:
         path = sweep(Path(name), episodes, "local")
         command = [sys.executable, "-m", "runner", "run", str(path)]

@@ -1,20 +1,20 @@
-"""Calls a second through the whole path, next to what a model of fixed latency allows.
+"""Calls per second end to end, relative to what a fixed-latency model allows.
 
     python -m tests.bench.throughput --dialogues 1000 --turns 6 --concurrency 256 --latency-ms 50
 
 Dialogues of agent and user, one call per turn each, with distinct prompts of 2,000 characters; a
-model of fixed latency in an actor of its own; cache on, everything stored durably. The rate is
-taken from the model's own log. The limit is concurrency / latency, where the CPU is none. The
-median of 5 runs.
+fixed-latency model in its own actor; cache on, everything stored durably. The rate is taken from
+the model's own log, as the median of 5 runs. The limit is concurrency / latency, as if the CPU were
+infinitely fast.
 
 `--peer FILE` runs the same load through inspect-ai after each of our runs, and prints the median
 ratio of our calls/s to its; the limit is 10. FILE is a script that takes `-n DIALOGUES -t TURNS
 -c CONCURRENCY -l SECONDS --realtime 0` and ends with a line of JSON with `calls` and `calls_s`.
-inspect-ai is not a dependency of crsweep: put it in an environment of its own,
+inspect-ai is not a dependency of crsweep: install it in a separate environment,
 
     python -m venv /tmp/inspect-venv && /tmp/inspect-venv/bin/pip install inspect-ai
 
-and name its interpreter: `--peer FILE --peer-python /tmp/inspect-venv/bin/python`.
+and pass its interpreter: `--peer FILE --peer-python /tmp/inspect-venv/bin/python`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def sweep(folder: Path, given: argparse.Namespace) -> Path:
 
 
 def answered(out: Path) -> list[tuple[float, float]]:
-    """When each request came and was answered, by the model's log."""
+    """When each request arrived and was answered, from the model's log."""
     found = []
     for log in (out / "logs").glob("latency-*.jsonl"):
         with log.open() as file:
@@ -94,7 +94,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def peer(given: argparse.Namespace) -> float:
-    """Calls a second of the peer under the same load."""
+    """Calls per second of the peer under the same load."""
     load = (
         ("-n", given.dialogues),
         ("-t", given.turns),

@@ -1,6 +1,7 @@
-"""Names of real titles: how many there are, how many mean one item, and that none means another.
+"""Names of real titles: how many there are, how many match one item, and that none matches another.
 
-A name that is another item's own title means that item ("Godzilla"): it is counted by itself.
+A name that is the full title of another item ("Godzilla") matches that item; it is counted
+separately.
 
     DATA_ROOT=/data python -m tests.bench.titles
 
@@ -80,7 +81,7 @@ def written(name: Name, year: str | None) -> Iterator[str]:
 
 
 def owns(title: str, name: str) -> bool:
-    """Whether `name` is a name of `title` as well: then what means another title is right."""
+    """Whether `name` is a name of `title` too: then matching another title is no error."""
     own = names_of(title)
     return any(name == other.text for other in own[: 1 + len(parse_title(title).brackets)])
 

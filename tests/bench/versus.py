@@ -1,11 +1,11 @@
-"""Two revisions, one benchmark, alternating on one machine.
+"""Compares two revisions by one benchmark, alternating on the same machine.
 
     python -m tests.bench.versus fab119c HEAD --pairs 10 -- throughput --dialogues 300 --runs 1
 
-Both revisions are checked out next to each other and run in turn, old first in one pair and new
-first in the next. A pair's ratio is the new `efficiency` over the old (a benchmark's last line), so
-1 is equal and more is faster. Printed are all pairs, the median ratio, and its 95 % percentile
-bootstrap interval over pairs.
+Both revisions are checked out and run in turn, the old one first in one pair and the new one first
+in the next. A pair's ratio is the new `efficiency` divided by the old one (from the benchmark's
+last line), so 1 means equal and more means faster. Prints all pairs, the median ratio, and its 95 %
+percentile bootstrap interval over pairs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DRAWS = 10_000
 
 @contextmanager
 def checked_out(revision: str, where: Path):
-    """A worktree of `revision` for as long as it is needed."""
+    """A temporary worktree of `revision`."""
     subprocess.run(
         ["git", "worktree", "add", "--quiet", "--detach", str(where), revision], check=True
     )
@@ -41,7 +41,7 @@ def checked_out(revision: str, where: Path):
 
 
 def efficiency(root: Path, bench: Sequence[str]) -> float:
-    """What one run of a benchmark in `root` ends with."""
+    """The efficiency that one run of a benchmark in `root` prints at the end."""
     done = subprocess.run(
         [sys.executable, "-m", f"tests.bench.{bench[0]}", *bench[1:]],
         cwd=root,

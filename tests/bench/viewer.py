@@ -1,11 +1,11 @@
-"""The viewer over a million episodes: seconds to open, seconds of each page, memory.
+"""The viewer with a million episodes: seconds to open, seconds per page, memory.
 
     python -m tests.bench.viewer --episodes 1000000
 
-Parts are written straight with pyarrow, as compaction leaves them (2,000 episodes a file, 8 turns
-and 8 calls each, 4 cells x 5 seeds x cases). Then `crsweep view` is started in a process of its
-own, and each page is asked for `--runs` times, at other places each time. The limits on 2 cores:
-15 s until the first answer, 1 s for the 95th percentile of each page, 1,024 MiB for the process
+Parts are written directly with pyarrow, as compaction leaves them (2,000 episodes per file, 8 turns
+and 8 calls each, 4 cells x 5 seeds x cases). Then `crsweep view` starts in a separate process, and
+each page is requested `--runs` times, with different parameters each time. The limits on 2 cores:
+15 s until the first response, 1 s for the 95th percentile of each page, 1,024 MiB for the process
 tree.
 """
 
@@ -148,7 +148,7 @@ def _array(values: Sequence[object] | np.ndarray, kind: pa.DataType) -> pa.Array
 
 
 class Server:
-    """`crsweep view` and the most memory that its process tree had at once."""
+    """`crsweep view`, and the peak memory of its process tree."""
 
     def __init__(self, folder: Path) -> None:
         started = time.perf_counter()
@@ -188,7 +188,7 @@ class Server:
 
 
 def pages(server: Server, episodes: int) -> dict[str, Callable[[], str]]:
-    """Name of a page -> a path of it, another one each time."""
+    """Name of a page -> a path of that page, different each time."""
     random_ = random.Random(1)
     attempts = [
         unescape(found)

@@ -1,11 +1,11 @@
-"""Throughput of a sweep over real vLLM, as a share of what bare AsyncLLM does.
+"""Throughput of a sweep with real vLLM, as a share of that of bare AsyncLLM.
 
     python -m tests.bench.vllm_throughput --runs 5
 
-Each run plays one sweep through `crsweep run`'s own classes with storage on, then gives the very
-same requests, in the order in which they were made and as many at once, to a bare AsyncLLM in a
-process of its own. One tiny Llama with random weights. The shape is fixed so that bare vLLM does
-at least 150 requests/s on 2 cores. The limit of the ratio is 0.90.
+Each run plays one sweep with the classes of `crsweep run`, storage on, and then sends the same
+requests to a bare AsyncLLM in a separate process, in the same order and with the same concurrency.
+The model is one tiny Llama with random weights, whose size is chosen so that bare vLLM serves at
+least 150 requests/s on 2 cores. The limit of the ratio is 0.90.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SAMPLING = {"temperature": 0.7, "max_tokens": 160}
 
 
 def model(folder: Path) -> dict[str, Any]:
-    """The model of the sweep: what `models.tiny` says."""
+    """The sweep's model, as `models.tiny` defines it."""
     return {
         "backend": "vllm",
         "model": str(tiny_models.make(folder, "llama", layers=1, hidden=64)),
@@ -75,7 +75,7 @@ def sweep(folder: Path, episodes: int) -> Path:
 
 
 def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
-    """Figures of the sweep, and a file of the requests that it made."""
+    """The figures of the sweep, and a file with the requests that it made."""
     with CpuClock() as clock:
         outcome = run(
             sweep(folder, episodes), [], accept_source_change=False,

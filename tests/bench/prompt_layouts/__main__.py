@@ -4,10 +4,11 @@
     python -m tests.bench.prompt_layouts report MODEL replies.jsonl
     python -m tests.bench.prompt_layouts score MODEL
 
-Every agent plays a few dialogues with the rules backend. Of each of its steps and of the user's,
-some calls are drawn and laid out in every way of `LAYOUTS`, so that all layouts are asked for the
-same replies with the same seeds. The replies are not guided, and asked for once. The table and
-the decision are in docs/designs/prompts.md. Not part of `make bench`: it takes half an hour.
+Every agent plays a few dialogues with the rules backend. For each of its steps and each of the
+user's, some calls are drawn and rendered in every layout of `LAYOUTS`, so that all layouts make the
+same calls with the same seeds. Decoding is not guided, and invalid replies are not asked for again.
+The tables and the decision are in docs/designs/prompts.md. It is not part of `make bench`, because
+it takes half an hour.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ IN_FLIGHT = 16
 
 
 async def ask(model: str, path: Path, calls: Sequence[Asked]) -> None:
-    """Appends a line to `path` for each reply to `calls` that it has not yet."""
+    """Appends a line to `path` for each reply to `calls` that is not in it yet."""
     clean_environment(True, 2)
     options = VLLMOptions.model_validate(
         {"model": model, "max_model_len": 4096, "max_inflight": IN_FLIGHT, "sampling": SAMPLING}
@@ -79,7 +80,7 @@ async def ask(model: str, path: Path, calls: Sequence[Asked]) -> None:
 
 
 def judged(step: Step[Any], reply: Completion, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What is counted of one reply."""
+    """What is counted for one reply."""
     found, reason = _parse(step, reply, False, fields)
     text = reply.text.lower()
     return {
@@ -92,7 +93,7 @@ def judged(step: Step[Any], reply: Completion, fields: Mapping[str, Any]) -> dic
 
 
 def _descriptions(schema: Any) -> Iterator[str]:
-    """Instructions of fields, as a reply would repeat them."""
+    """The instructions of fields, in the form in which a reply would copy them."""
     if isinstance(schema, dict):
         what = schema.get("description")
         if isinstance(what, str) and len(what.split()) >= 3:
@@ -110,9 +111,10 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def scored(model: str, calls: Sequence[Asked]) -> None:
-    """Prints how likely a valid reply is in each layout: what the share of valid replies cannot
-    tell where it is near nothing. Nats of the reply's opening, up to the first value, and of a
-    token of the whole reply; with 95 % of the bootstrap of the difference to `middle`."""
+    """Prints how likely a valid reply is in each layout, which the share of valid replies does not
+    show if it is close to zero. In nats: the opening of the reply, up to the first value, and the
+    mean over the tokens of the whole reply; with 95 % bootstrap intervals of the difference from
+    `middle`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -143,7 +145,7 @@ def scored(model: str, calls: Sequence[Asked]) -> None:
 
 
 def report(model: str, path: Path) -> None:
-    """Prints the tables of docs/designs/prompts.md, of the calls that have all their replies."""
+    """Prints the tables of docs/designs/prompts.md for the calls that have all their replies."""
     counts = Counter(row["id"] for row in _rows(path))
     whole = len(LAYOUTS) * len(SEEDS)
     rows = [row for row in _rows(path) if counts[row["id"]] == whole]
@@ -192,13 +194,13 @@ def _table(*head: str, rows: Sequence[Sequence[str]]) -> None:
 
 
 def _apart(values: np.ndarray, form: str) -> str:
-    """A mean difference, with 95 % of its bootstrap over calls."""
+    """A mean difference, with its 95 % bootstrap interval over calls."""
     low, high = _interval(values)
     return f"{values.mean():+{form}} [{low:+{form}}, {high:+{form}}]"
 
 
 def _by_call(rows: Sequence[Mapping[str, Any]], layout: str, key: str) -> dict[str, float]:
-    """The mean of `key` over the seeds, of each call."""
+    """The mean of `key` over the seeds, for each call."""
     found: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         if row["layout"] == layout:
@@ -207,7 +209,7 @@ def _by_call(rows: Sequence[Mapping[str, Any]], layout: str, key: str) -> dict[s
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % of the bootstrap of the mean, over calls."""
+    """The 95 % bootstrap interval of the mean, over calls."""
     rng = np.random.default_rng(0)
     means = rng.choice(values, (4000, len(values))).mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])

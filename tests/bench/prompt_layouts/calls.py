@@ -97,7 +97,7 @@ def _words_of(conversation: Sequence[Message]) -> str:
 
 
 def _example(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Any:
-    """A value of the shape of `schema`, with dots for words."""
+    """A value that fits `schema`, with dots instead of words."""
     if "$ref" in schema:
         schema = defs[schema["$ref"].rsplit("/", 1)[1]]
     if "anyOf" in schema:
@@ -113,7 +113,7 @@ def _example(schema: Mapping[str, Any], defs: Mapping[str, Any]) -> Any:
 
 
 def drawn(calls: Sequence[Asked]) -> list[Asked]:
-    """Some calls of each step of each speaker, the same at each run, in one mixed order."""
+    """Some calls of each step of each speaker, the same in every run, in a shuffled order."""
     rng = random.Random(0)
     groups: dict[tuple[str, str], list[Asked]] = defaultdict(list)
     for asked in calls:

@@ -15,7 +15,7 @@ Chat = list[dict[str, str]]
 
 
 class Pieces(NamedTuple):
-    """A prompt in parts. What is before the conversation may hold `FORM`, or what is after it."""
+    """A prompt in parts. `FORM` is in the part before the conversation, or in the part after it."""
 
     before: str
     conversation: Sequence[Message]
@@ -29,32 +29,32 @@ class Pieces(NamedTuple):
 
 
 def middle(p: Pieces) -> Chat:
-    """One message, the form where the template puts it."""
+    """One message, with the form where the template puts it."""
     return [_user(_text(p).replace(FORM, p.form))]
 
 
 def closing(p: Pieces) -> Chat:
-    """The same with one line at the end that asks for the reply."""
+    """`middle`, with a line at the end that asks for the reply."""
     return [_user(f"{_text(p).replace(FORM, p.form)}\n\n{CLOSING}")]
 
 
 def closing_fields(p: Pieces) -> Chat:
-    """The same with a line that names the reply's fields: how `Ask` lays out its prompts."""
+    """`middle`, with a last line that names the fields of the reply. This is what `Ask` does."""
     return [_user(f"{_text(p).replace(FORM, p.form)}\n\n{p.closing}")]
 
 
 def closing_example(p: Pieces) -> Chat:
-    """The same with a line that shows the shape of the reply."""
+    """`middle`, with a last line that shows an example of the reply."""
     return [_user(f"{_text(p).replace(FORM, p.form)}\n\n{_SHAPE} {p.example}")]
 
 
 def last(p: Pieces) -> Chat:
-    """One message, the form at its end."""
+    """One message, with the form at the end."""
     return [_user(f"{_without_form(_text(p))}\n\n{p.form}")]
 
 
 def last_example(p: Pieces) -> Chat:
-    """One message, the form and an example at its end."""
+    """One message, with the form and an example at the end."""
     return [_user(f"{_without_form(_text(p))}\n\n{p.form}\nExample: {p.example}")]
 
 
@@ -64,7 +64,7 @@ def turns(p: Pieces) -> Chat:
 
 
 def turns_closing(p: Pieces) -> Chat:
-    """The same, with the line that asks for the reply at the end."""
+    """`turns`, with a line at the end that asks for the reply."""
     return _turns(p, f"{_without_form(p.after)}\n\n{CLOSING}".strip())
 
 

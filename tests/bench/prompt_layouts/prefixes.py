@@ -1,4 +1,4 @@
-"""How much of a prompt a prefix cache holds, by its tokens."""
+"""How much of a prompt a prefix cache contains, in tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Prefixes(NamedTuple):
 
 
 def prefixes(model: str, calls: Sequence[Asked]) -> dict[str, Prefixes]:
-    """How much of a prompt is computed already, in each layout."""
+    """How much of a prompt has been computed already, in each layout."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -52,7 +52,7 @@ def prefixes(model: str, calls: Sequence[Asked]) -> dict[str, Prefixes]:
 
 
 def rendered(tokenizer: Any, chat: Chat) -> str:
-    """The text of a chat, as the model's template has it."""
+    """The text of a chat in the format of the model's template."""
     return tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
 
 
