@@ -59,6 +59,8 @@ class Behaviour(NamedTuple):
     """Turns that showed a target, and whose answer was no acceptance."""
     disagreed: CountedShare
     """Decisions against the rule, of those that were compared with it."""
+    never_shown: CountedShare
+    """Purchases of an item that was never shown, which were refused, of all that users named."""
     empty: CountedShare
     """Answers without a word."""
     repeated: CountedShare
@@ -157,16 +159,16 @@ def behaviour(
     texts = has_texts(results)
     found = []
     for label, cells in by.items():
-        sums = np.zeros(10, int)
+        sums = np.zeros(12, int)
         for cell in cells:
-            sums += np.array(counts.get(cell, (0,) * 10), int)
+            sums += np.array(counts.get(cell, (0,) * 12), int)
         leaked, reviewed = np.zeros(2, int), np.zeros(3, int)
         for cell in cells:
             leaked += np.array(leaks.get(cell, (0, 0)), int)
             reviewed += np.array(reviews.get(cell, (0, 0, 0)), int)
         if not texts:
-            sums[6:] = 0
-        pairs = [CountedShare(int(sums[n]), int(sums[n + 1])) for n in range(0, 10, 2)]
+            sums[8:] = 0
+        pairs = [CountedShare(int(sums[n]), int(sums[n + 1])) for n in range(0, 12, 2)]
         found.append(
             Behaviour(
                 label,
@@ -191,6 +193,8 @@ SELECT e.cell, t.attempt_id, t.turn, t.user_decision, t.shown,
     list_has_any(t.shown, e.targets) AS target_shown,
     t.user_extra ->> '$.leak' AS leak,
     t.user_extra ->> '$.disagrees' AS disagrees,
+    t.user_extra ->> '$.refused_purchase' AS refused_purchase,
+    t.user_extra ->> '$.bought_by' AS bought_by,
     regexp_replace(lower(trim(t.user_text)), '\\s+', ' ', 'g') AS text,
     len(regexp_extract_all(t.user_text, '\\S+')) AS words
 FROM turns t
@@ -205,6 +209,8 @@ SELECT cell,
     count(*) FILTER (WHERE target_shown AND user_decision IS NOT NULL),
     count(*) FILTER (WHERE disagrees = 'true'),
     count(*) FILTER (WHERE disagrees IS NOT NULL),
+    count(refused_purchase),
+    count(*) FILTER (WHERE refused_purchase IS NOT NULL OR bought_by IS NOT NULL),
     count(*) FILTER (WHERE turn > 0 AND text = ''),
     count(*) FILTER (WHERE turn > 0),
     count(*) FILTER (WHERE turn > 0 AND text <> '' AND again),
@@ -352,14 +358,14 @@ def behaviour_sheet(found: Sequence[Behaviour], notes: Sequence[str]) -> Sheet:
         [
             one.label,
             f"{one.dialogues:,}",
-            *map(str, (one.leaks, one.unshown, one.refused, one.disagreed, one.empty,
-                       one.repeated, one.helped, one.hindered)),
+            *map(str, (one.leaks, one.unshown, one.refused, one.disagreed, one.never_shown,
+                       one.empty, one.repeated, one.helped, one.hindered)),
         ]
         for one in found
     ]  # fmt: skip
     heads = ["dialogues", "leak", "accept, no target shown", "refuse, target shown",
-             "disagree with the rule", "empty words", "repeated words", "fault that helps",
-             "fault that hinders"]  # fmt: skip
+             "disagree with the rule", "buy what was never shown", "empty words",
+             "repeated words", "fault that helps", "fault that hinders"]  # fmt: skip
     return Sheet(["user"], heads, [[SheetCell(text) for text in row] for row in rows], list(notes))
 
 
@@ -392,8 +398,8 @@ def notes(results: Results) -> list[str]:
     )
     return [
         *withheld,
-        "shares are empty for users that do not record leaks or a rule's decision; repeated words "
-        "repeat an earlier message of the dialogue; faults are counted only in dialogues that the "
-        "judge `user_review` has read",
+        "shares are empty for users that do not record leaks, a rule's decision or purchases; "
+        "repeated words repeat an earlier message of the dialogue; faults are counted only in "
+        "dialogues that the judge `user_review` has read",
         *watermarks(results),
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -69,11 +71,29 @@ def test_each_count_is_what_its_name_says(tmp_path):
     assert found.unshown == CountedShare(1, 2)
     assert found.refused == CountedShare(1, 2)
     assert found.disagreed == CountedShare(2, 3)
+    assert found.never_shown == CountedShare(0, 0)  # none records purchases
     assert found.empty == CountedShare(3, 7)
     assert found.repeated == CountedShare(1, 4)
     assert found.words[0] == pytest.approx((3 + 3 + 1) / 3)
     assert found.words[1] == pytest.approx((3 + 1 + 0) / 3)
     assert found.words[4] == 2
+
+
+def test_purchases_of_what_was_never_shown_are_counted_among_all_that_users_named(tmp_path):
+    """As `csuser` records them."""
+    (cell,) = grid("p", "a")
+    built = Built([cell], seeds=[0], case_ids=["u0", "u1", "u2"])
+    refused, bought = {"refused_purchase": "B9"}, {"bought_by": "id", "over_budget": True}
+    turns = (said("I take B9", "refuse"), said("and B9", "refuse"), said("this then", "accept"))
+    for turn, extra in zip(turns, (refused, refused, bought), strict=True):
+        turn["user_extra"] = json.dumps(extra)
+    built.episode(cell, "u0", 0, turns=numbered(*turns))
+    built.episode(cell, "u1", 0, turns=numbered(said("no", "refuse"), turns[-1]))
+    built.episode(cell, "u2", 0, turns=numbered(said("no", "refuse")))
+    results = Results.open(built.write(tmp_path))
+    (found,) = behaviour(results, groups(results, []))
+    assert found.never_shown == CountedShare(2, 4)
+    assert found.empty == CountedShare(0, 6)
 
 
 def test_users_are_distinguished_by_the_axes_that_make_them(tmp_path):
