@@ -5,20 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from agents.core.errors import UsageError
-from analysis.metrics.core import by_group, parse_metric
+from analysis.metrics.core import OVERALL, by_group, parse_metric
 from analysis.results import Results
 from analysis.statistics.compare import compare_all
 from analysis.tables.table import make_table
+from tests.conftest import ROOT
 from tests.fixtures_amazon_2023 import profiles_of, rows, write_amazon_2023, write_profiles
 from tests.runner.reading import raw
 from tests.sweep_files import plan_of, write_sweep
 
 GROUPS = ["Active", "Neutral", "Passive", "Rational", "Dependent", "Intuitive"]
+
+
+def metrics_in(sweep: Path) -> list[str]:
+    return yaml.safe_load(sweep.read_text()).get("metrics", [])
 
 
 def sweep_of(tmp_path, **changes):
@@ -80,6 +87,12 @@ def test_group_columns_equal_a_plain_calculation(tmp_path, crsweep):
                 assert float(row[f"{metric}[{group}]"]) == pytest.approx(value), (metric, group)
     assert len({row["swr[overall_pooled]"] for row in found}) == 2  # one sells above budgets
     results = Results.open(out)
+    # The metrics of CSI's tables and figures, each by group.
+    shipped = {m for f in (ROOT / "sweeps" / "csi").glob("*.yaml") for m in metrics_in(f)}
+    assert {"sr@10", "swr", "similarity_win_rate@0", "turn_share@persuade"} < shipped
+    table = make_table(results, by_group(sorted(shipped), ["openness", "style"]))
+    assert [metric.group for metric in table.metrics] == [*GROUPS, *OVERALL] * len(shipped)
+    assert all(row.coverage(group) == (2 * 3, 2 * 3) for row in table.rows for group in GROUPS)
     [compared] = compare_all(results, ["sr@4[Passive]"], "agent").found
     assert compared.cases == 3
     with pytest.raises(UsageError, match="not a mean over cases"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -13,6 +13,7 @@ from analysis import published
 from analysis.metrics.core import parse_metric
 from runner.driver.loading import load_plan
 from simulators.core.profiles import WrittenProfiles
+from simulators.users.csuser import CSUser
 from sweeps.load import load
 from sweeps.plan import Plan
 from tests.conftest import ROOT
@@ -84,9 +85,10 @@ def test_each_sweep_has_the_papers_settings(data, name):
     for cell in plan.cells:
         config = cell.config
         assert (config.limits.max_turns, config.success.name) == (10, "user_accepts")
-        # Table 13 knows no leaving.
         assert config.simulator.name == "csuser"
         assert bool(config.simulator.options) == (name == "fig9_profiles")
+        options: Any = CSUser.Options(**config.simulator.options)
+        assert not options.may_leave  # Table 13 knows no leaving
         assert config.domain.options["min_targets"] == 3
         for role, model in cell.roles.items():
             temperature = config.models[model].options["sampling"]["temperature"]
