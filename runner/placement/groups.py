@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from runner.core.formatting import slot_word
 from runner.placement.packing import Engine, Node
-from runner.placement.place import Placement, PlacementStage, Work, place
+from runner.placement.place import Placement, PlacementStage, place
 from sweeps.origins import Origins
 from sweeps.plan import Plan
 from workers.backends.core.backend import EngineSpec
@@ -59,10 +59,10 @@ def needs_of(plan: Plan, cpu: bool) -> EngineNeeds:
 def placement_of(
     needs: EngineNeeds, nodes: Sequence[Node], spread: bool = False
 ) -> tuple[Placement, list[frozenset[str]]]:
-    """The placement, and the works (distinct sets of engines) that it refers to."""
-    works = list(dict.fromkeys(used for used in needs.cells if used))
+    """The placement, and the demands (distinct sets of engines) that it refers to."""
+    demands = list(dict.fromkeys(used for used in needs.cells if used))
     engines = [Engine(s.key, s.label, s.replicas, s.gpus) for s in needs.specs.values()]
-    return place(engines, nodes, [Work("dialogue", work) for work in works], spread), works
+    return place(engines, nodes, demands, spread), demands
 
 
 @dataclass(frozen=True)
@@ -109,17 +109,17 @@ def run_plan(
     if not needs.specs:
         return RunPlan(needs, stages, {})
     spread = plan.loaded.header.run.placement == "spread"
-    placement, works = placement_of(needs, nodes, spread)
-    of_work = {work: index for index, work in enumerate(works)}
+    placement, demands = placement_of(needs, nodes, spread)
+    place_of = {demand: index for index, demand in enumerate(demands)}
     for stage in placement.stages:
         cells = frozenset(
-            i for i, used in enumerate(needs.cells) if used and of_work[used] in stage.works
+            i for i, used in enumerate(needs.cells) if used and place_of[used] in stage.demands
         )
         stages.append(StagePlan(cells, stage))
     misfits = {
-        i: placement.misfits[of_work[used]].replace("GPU", slot_word(cpu))
+        i: placement.misfits[place_of[used]].replace("GPU", slot_word(cpu))
         for i, used in enumerate(needs.cells)
-        if used and of_work[used] in placement.misfits
+        if used and place_of[used] in placement.misfits
     }
     gpus = {node.name: node.gpus for node in nodes}
     return RunPlan(needs, stages, misfits, placement.loads, gpus, spread)

@@ -159,8 +159,8 @@ def test_an_engine_that_moves_is_unloaded_before_it_is_loaded_again():
     first = Allocation("x", 0, "n", 1, since=0)
     moved, other = (Allocation(key, 0, "n", 1, since=1) for key in "xy")
     stages = [
-        PlacementStage("dialogue", frozenset("x"), (0,), ("x",), (first,)),
-        PlacementStage("dialogue", frozenset("xy"), (1,), ("x", "y"), (moved, other)),
+        PlacementStage(frozenset("x"), (0,), ("x",), (first,)),
+        PlacementStage(frozenset("xy"), (1,), ("x", "y"), (moved, other)),
     ]
     plans = [StagePlan(frozenset({i}), s) for i, s in enumerate(stages)]
     run = RunPlan(needs, plans, {}, gpus={"n": 2})

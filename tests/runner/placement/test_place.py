@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.placement.packing import Engine, Node
-from runner.placement.place import Work, place
-
-PHASES = ("prepare", "dialogue", "judge")
+from runner.placement.place import place
 
 
 def engines(count, gpus=None, replicas=None):
@@ -22,20 +20,20 @@ def engines(count, gpus=None, replicas=None):
     ]
 
 
-def works(sets, phase="dialogue"):
-    return [Work(phase, frozenset(f"e{i}" for i in members)) for members in sets]
+def demands(sets):
+    return [frozenset(f"e{i}" for i in members) for members in sets]
 
 
 def grid(agents, users):
-    return works((a, agents + u) for a in range(agents) for u in range(users))
+    return demands((a, agents + u) for a in range(agents) for u in range(users))
 
 
 # --- An independent judge of packings: replicas one by one into free amounts, nothing clever -----
 
 
-def holds(nodes, demands):
-    """Whether the demands, a list of GPUs a replica, fit: plain search."""
-    if sum(demands) > sum(nodes):
+def holds(nodes, amounts):
+    """Whether the amounts, a list of GPUs a replica, fit: plain search."""
+    if sum(amounts) > sum(nodes):
         return False
     seen = set()
 
@@ -63,77 +61,64 @@ def holds(nodes, demands):
             if room >= 1 and room not in free[:i]
         )
 
-    return put(sorted(demands, reverse=True), list(nodes), [])
+    return put(sorted(amounts, reverse=True), list(nodes), [])
 
 
-def demands(given_engines):
+def amounts(given_engines):
     return [
         Fraction(e.gpus).limit_denominator(1000) for e in given_engines for _ in range(e.replicas)
     ]
 
 
-def fewest_loads(given_engines, nodes, given_works):
-    """Breadth-first over every resident set and every set of served works; seats left aside."""
+def fewest_loads(given_engines, nodes, given_demands):
+    """Breadth-first over every resident set and every set of served demands; seats left aside."""
     sizes = [node.gpus for node in nodes]
     keys = [e.key for e in given_engines]
     fits = {
-        frozenset(chosen): holds(sizes, demands(e for e in given_engines if e.key in chosen))
+        frozenset(chosen): holds(sizes, amounts(e for e in given_engines if e.key in chosen))
         for count in range(len(keys) + 1)
         for chosen in itertools.combinations(keys, count)
     }
-    wanted = [
-        [i for i, w in enumerate(given_works) if w.phase == phase and fits[w.engines]]
-        for phase in PHASES
-    ]
 
-    def settle(phase, resident, left):
-        while True:
-            left = frozenset(i for i in left if not given_works[i].engines <= resident)
-            if left or phase == len(PHASES) - 1:
-                return phase, resident, left
-            phase += 1
-            left = frozenset(wanted[phase])
+    def unserved(resident, left):
+        return frozenset(demand for demand in left if not demand <= resident)
 
-    start = settle(0, frozenset(), frozenset(wanted[0]))
-    queue, seen = deque([(0, start)]), set()
+    start = unserved(frozenset(), frozenset(demand for demand in given_demands if fits[demand]))
+    queue, seen = deque([(0, frozenset(), start)]), set()
     while queue:
-        loads, state = queue.popleft()
-        if state in seen:
+        loads, resident, left = queue.popleft()
+        if (resident, left) in seen:
             continue
-        seen.add(state)
-        phase, resident, left = state
-        if not left and phase == len(PHASES) - 1:
+        seen.add((resident, left))
+        if not left:
             return loads
         for key in resident:  # unloading is free, so it goes to the front
-            queue.appendleft((loads, (phase, resident - {key}, left)))
+            queue.appendleft((loads, resident - {key}, left))
         for key in keys:
             if key not in resident and fits[resident | {key}]:
-                queue.append((loads + 1, settle(phase, resident | {key}, left)))
+                queue.append((loads + 1, resident | {key}, unserved(resident | {key}, left)))
     raise AssertionError("no way to serve what fits")
 
 
-def verify(given_engines, nodes, given_works, plan):
+def verify(given_engines, nodes, given_demands, plan):
     """Everything that must hold whatever the input."""
     by_key = {e.key: e for e in given_engines}
-    served = Counter(i for stage in plan.stages for i in stage.works)
+    served = Counter(i for stage in plan.stages for i in stage.demands)
     assert all(times == 1 for times in served.values())
-    assert served.keys() | plan.misfits.keys() == set(range(len(given_works)))
+    assert served.keys() | plan.misfits.keys() == set(range(len(given_demands)))
     assert not served.keys() & plan.misfits.keys()
-    order = [PHASES.index(stage.phase) for stage in plan.stages]
-    assert order == sorted(order)
     before = {}
     for number, stage in enumerate(plan.stages):
-        assert stage.works
-        for i in stage.works:
-            assert given_works[i].phase == stage.phase
-            assert given_works[i].engines <= stage.engines
+        assert stage.demands
+        for i in stage.demands:
+            assert given_demands[i] <= stage.engines
         now = {key: [] for key in stage.engines}
         for one in stage.allocations:
             assert one.replica == len(now[one.engine])
             assert one.gpus == by_key[one.engine].gpus
             now[one.engine].append(one)
         for node in nodes:
-            assert holds([node.gpus], demands_on(node, now))
+            assert holds([node.gpus], amounts_on(node, now))
         assert all(len(where) == by_key[key].replicas for key, where in now.items())
         changed = {key for key in now if before.get(key) != now[key]}
         assert set(stage.loads) == changed
@@ -142,7 +127,7 @@ def verify(given_engines, nodes, given_works, plan):
     assert plan.loads == sum(len(stage.loads) for stage in plan.stages)
 
 
-def demands_on(node, now):
+def amounts_on(node, now):
     return [
         Fraction(one.gpus).limit_denominator(1000)
         for where in now.values()
@@ -155,7 +140,7 @@ sizes = st.sampled_from([0.25, 0.3, 1 / 3, 0.5, 0.6, 1, 1, 2, 3, 4])
 
 
 @st.composite
-def problems(draw, most_engines, most_works, most_nodes, most_gpus):
+def problems(draw, most_engines, most_demands, most_nodes, most_gpus):
     count = draw(st.integers(1, most_engines))
     given_engines = [
         Engine(f"e{i}", f"m{i}", draw(st.integers(1, 3)), draw(sizes)) for i in range(count)
@@ -165,31 +150,28 @@ def problems(draw, most_engines, most_works, most_nodes, most_gpus):
         for i in range(draw(st.integers(1, most_nodes)))
     ]
     members = st.frozensets(st.sampled_from([e.key for e in given_engines]), max_size=3)
-    given_works = [
-        Work(draw(st.sampled_from(PHASES)), draw(members))
-        for _ in range(draw(st.integers(0, most_works)))
-    ]
-    return given_engines, nodes, given_works
+    given_demands = [draw(members) for _ in range(draw(st.integers(0, most_demands)))]
+    return given_engines, nodes, given_demands
 
 
 @settings(max_examples=60)
-@given(problems(most_engines=10, most_works=14, most_nodes=8, most_gpus=8), st.booleans())
+@given(problems(most_engines=10, most_demands=14, most_nodes=8, most_gpus=8), st.booleans())
 def test_placements_are_valid_on_clusters_of_1_to_64_gpus(problem, spread):
-    given_engines, nodes, given_works = problem
+    given_engines, nodes, given_demands = problem
     plan = place(*problem, spread)
-    verify(given_engines, nodes, given_works, plan)
+    verify(given_engines, nodes, given_demands, plan)
     assert plan == place(*problem, spread)
 
 
 @settings(max_examples=60)
-@given(problems(most_engines=5, most_works=6, most_nodes=3, most_gpus=4), st.booleans())
+@given(problems(most_engines=5, most_demands=6, most_nodes=3, most_gpus=4), st.booleans())
 def test_a_misfit_is_impossible_alone_and_nothing_else_is_one(problem, spread):
-    given_engines, nodes, given_works = problem
+    given_engines, nodes, given_demands = problem
     plan = place(*problem, spread)
-    for i, work in enumerate(given_works):
+    for i, demand in enumerate(given_demands):
         alone = holds(
             [node.gpus for node in nodes],
-            demands(e for e in given_engines if e.key in work.engines),
+            amounts(e for e in given_engines if e.key in demand),
         )
         assert (i in plan.misfits) is not alone
 
@@ -199,7 +181,7 @@ def test_replicas_fill_node_after_node_or_spread_over_all():
     nodes = [Node("n", 4), Node("m", 4), Node("k", 4)]
 
     def where(spread):
-        (stage,) = place(given_engines, nodes, works([(0, 1)]), spread).stages
+        (stage,) = place(given_engines, nodes, demands([(0, 1)]), spread).stages
         return Counter((one.engine, one.node) for one in stage.allocations)
 
     assert where(False) == {("e0", "n"): 3, ("e1", "n"): 2}
@@ -208,7 +190,7 @@ def test_replicas_fill_node_after_node_or_spread_over_all():
     }  # fmt: skip
     # Where one model needs a whole node, the others leave it one.
     large = engines(2, gpus=[4, 1], replicas=[1, 3])
-    plan = place(large, nodes, works([(0, 1)]), spread=True)
+    plan = place(large, nodes, demands([(0, 1)]), spread=True)
     assert not plan.misfits and plan.loads == 2
 
 
@@ -216,7 +198,7 @@ def test_replicas_fill_node_after_node_or_spread_over_all():
 
 
 def mixes(count):
-    """Random mixes of up to 5 engines: shares and whole GPUs, one or two nodes, three phases."""
+    """Random mixes of up to 5 engines: shares and whole GPUs, one or two nodes."""
     for seed in range(count):
         chance = random.Random(seed)
         given_engines = [
@@ -227,23 +209,20 @@ def mixes(count):
         ]
         nodes = [Node("n", chance.choice([1, 2, 3, 4])), Node("m", chance.choice([0, 0, 1, 2]))]
         keys = [e.key for e in given_engines]
-        given_works = [
-            Work(
-                chance.choice(("dialogue", "dialogue", *PHASES)),
-                frozenset(chance.sample(keys, chance.randint(1, min(3, len(keys))))),
-            )
+        given_demands = [
+            frozenset(chance.sample(keys, chance.randint(1, min(3, len(keys)))))
             for _ in range(chance.randint(2, 7))
         ]
-        yield given_engines, nodes, given_works
+        yield given_engines, nodes, given_demands
 
 
 def test_random_mixes_take_hardly_more_loads_than_the_fewest():
     # Found by brute force, which counts no moves: the fewest may be fewer than there can be.
     more = Counter()
-    for given_engines, nodes, given_works in mixes(150):
-        plan = place(given_engines, nodes, given_works)
-        verify(given_engines, nodes, given_works, plan)
-        more[plan.loads - fewest_loads(given_engines, nodes, given_works)] += 1
+    for given_engines, nodes, given_demands in mixes(150):
+        plan = place(given_engines, nodes, given_demands)
+        verify(given_engines, nodes, given_demands, plan)
+        more[plan.loads - fewest_loads(given_engines, nodes, given_demands)] += 1
     assert min(more) == 0
     assert sum(times for loads, times in more.items() if loads) <= 0.05 * more.total()
     assert max(more) <= 2
@@ -252,14 +231,13 @@ def test_random_mixes_take_hardly_more_loads_than_the_fewest():
 def shared_models():
     """Instances with a known least number of loads: what sweeps look like."""
     for capacity in range(2, 7):
-        one_user = works((0, i) for i in range(1, 16))
+        one_user = demands((0, i) for i in range(1, 16))
         yield f"one user, room for {capacity}", 16, capacity, one_user, 16
         # Both users stay, or each agent is loaded for one user after the other.
-        two_users = [*grid(12, 2), *works([(14,), (15,)], "judge")]
-        fewest = 2 + 12 + 2 + (11 if capacity == 2 else 0)
-        yield f"two users, judges apart, room for {capacity}", 16, capacity, two_users, fewest
+        fewest = 2 + 12 + (11 if capacity == 2 else 0)
+        yield f"two users, room for {capacity}", 14, capacity, grid(12, 2), fewest
     for capacity in (3, 4, 5, 6):
-        with_critic = works((0, 1, i) for i in range(2, 16))
+        with_critic = demands((0, 1, i) for i in range(2, 16))
         yield f"user and critic, room for {capacity}", 16, capacity, with_critic, 16
     for agents, users in [(4, 4), (8, 8), (12, 4)]:
         # Room for two: every pair but the first changes one model.
@@ -268,19 +246,19 @@ def shared_models():
     for users in (1, 2, 3, 4):
         everyone = grid(10, users)
         yield f"10 x {users}, room for all users", 10 + users, users + 1, everyone, 10 + users
-    yield "four agents at once in one dialogue", 6, 4, works([(0, 1, 2, 3), (0, 1, 4, 5)]), 6
+    yield "four agents at once in one dialogue", 6, 4, demands([(0, 1, 2, 3), (0, 1, 4, 5)]), 6
 
 
 @pytest.mark.parametrize(
-    ("models", "capacity", "given_works", "fewest"),
+    ("models", "capacity", "given_demands", "fewest"),
     [pytest.param(*rest, id=name) for name, *rest in shared_models()],
 )
-def test_models_that_share_users_critics_and_judges_take_the_fewest_loads(
-    models, capacity, given_works, fewest
+def test_models_that_share_users_and_critics_take_the_fewest_loads(
+    models, capacity, given_demands, fewest
 ):
     nodes = [Node("n", capacity)]
-    plan = place(engines(models), nodes, given_works)
-    verify(engines(models), nodes, given_works, plan)
+    plan = place(engines(models), nodes, given_demands)
+    verify(engines(models), nodes, given_demands, plan)
     assert plan.loads == fewest
 
 
@@ -289,10 +267,10 @@ def test_models_that_share_users_critics_and_judges_take_the_fewest_loads(
 )
 def test_full_grids_cost_no_more_than_groups_of_users(agents, users, capacity):
     # The plan by hand: a group of users stays while the agents pass; the last agent meets the next.
-    given_engines, given_works = engines(agents + users), grid(agents, users)
+    given_engines, given_demands = engines(agents + users), grid(agents, users)
     nodes = [Node("n", capacity)]
-    plan = place(given_engines, nodes, given_works)
-    verify(given_engines, nodes, given_works, plan)
+    plan = place(given_engines, nodes, given_demands)
+    verify(given_engines, nodes, given_demands, plan)
     groups = -(-users // (capacity - 1))
     assert plan.loads <= users + agents + (groups - 1) * (agents - 1)
 
@@ -300,33 +278,31 @@ def test_full_grids_cost_no_more_than_groups_of_users(agents, users, capacity):
 # --- Single cases ---------------------------------------------------------------------------------
 
 
-def test_models_shared_by_neighbours_stay_and_a_judge_takes_the_place_of_the_dialogues():
-    given_works = [*works([(0, 1), (0, 2)]), *works([(3,)], "judge")]
-    plan = place(engines(4), [Node("n", 2)], given_works)
-    first, second, third = plan.stages
-    assert (first.loads, second.loads, third.loads) == (("e0", "e1"), ("e2",), ("e3",))
+def test_models_shared_by_neighbours_stay():
+    plan = place(engines(3), [Node("n", 2)], demands([(0, 1), (0, 2)]))
+    first, second = plan.stages
+    assert (first.loads, second.loads) == (("e0", "e1"), ("e2",))
     assert second.engines == {"e0", "e2"}
-    assert [stage.phase for stage in plan.stages] == ["dialogue", "dialogue", "judge"]
-    assert plan.loads == 4
+    assert plan.loads == 3
 
 
-def test_what_is_loaded_already_serves_the_next_phase_without_a_load():
-    plan = place(engines(2), [Node("n", 2)], [*works([(0, 1)]), *works([(1,)], "judge")])
-    assert [stage.loads for stage in plan.stages] == [("e0", "e1"), ()]
-
-
-def test_works_without_engines_need_no_gpu():
-    plan = place([], [], [Work("dialogue", frozenset()), Work("judge", frozenset())])
-    assert [(s.phase, s.works, s.loads) for s in plan.stages] == [
-        ("dialogue", (0,), ()),
-        ("judge", (1,), ()),
+def test_the_engine_of_a_smaller_demand_stays_for_a_larger_one():
+    plan = place(engines(2), [Node("n", 2)], demands([(0, 1), (1,)]))
+    assert [(stage.demands, stage.loads) for stage in plan.stages] == [
+        ((1,), ("e1",)),
+        ((0,), ("e0",)),
     ]
+
+
+def test_a_demand_without_engines_needs_no_gpu():
+    plan = place([], [], [frozenset()])
+    assert [(stage.demands, stage.loads) for stage in plan.stages] == [((0,), ())]
     assert (plan.loads, plan.misfits) == (0, {})
 
 
 def test_three_thirds_share_a_gpu_and_a_tenth_ten_times():
-    third = place([Engine("a", "a", 3, 1 / 3)], [Node("n", 1)], [Work("dialogue", frozenset("a"))])
-    tenth = place([Engine("a", "a", 10, 0.1)], [Node("n", 1)], [Work("dialogue", frozenset("a"))])
+    third = place([Engine("a", "a", 3, 1 / 3)], [Node("n", 1)], [frozenset("a")])
+    tenth = place([Engine("a", "a", 10, 0.1)], [Node("n", 1)], [frozenset("a")])
     assert not third.misfits
     assert not tenth.misfits
 
@@ -339,7 +315,7 @@ def test_packings_that_best_fit_misses_are_found():
         Engine("c", "c", 3, 2),
     ]
     nodes = [Node("n", 8), Node("m", 8)]
-    plan = place(given_engines, nodes, [Work("dialogue", frozenset("abc"))])
+    plan = place(given_engines, nodes, [frozenset("abc")])
     assert not plan.misfits
 
 
@@ -380,13 +356,13 @@ def test_packings_that_best_fit_misses_are_found():
     ],
 )  # fmt: skip
 def test_what_does_not_fit_says_why(given_engines, nodes, reason):
-    plan = place(given_engines, nodes, [Work("dialogue", frozenset(e.key for e in given_engines))])
+    plan = place(given_engines, nodes, [frozenset(e.key for e in given_engines)])
     assert plan.misfits == {0: reason}
     assert (plan.stages, plan.loads) == ((), 0)
 
 
 @pytest.mark.parametrize(
-    ("given_engines", "nodes", "given_works", "message"),
+    ("given_engines", "nodes", "given_demands", "message"),
     [
         ([Engine("a", "llama", 1, 1.5)], [], [], "engine llama: a replica takes a whole number"),
         ([Engine("a", "llama", 1, 0)], [], [], "found 0"),
@@ -398,9 +374,9 @@ def test_what_does_not_fit_says_why(given_engines, nodes, reason):
         ),
         ([Engine("a", "llama", 1, 1)] * 2, [], [], "engine a is named twice"),
         ([], [Node("n", -1)], [], "node n: expected at least 0 GPUs, found -1"),
-        ([], [], works([(0,)]), "work of phase dialogue needs engine e0, which is not listed"),
+        ([], [], demands([(0,)]), "a demand needs engine e0, which is not listed"),
     ],
 )
-def test_input_that_makes_no_sense_is_refused(given_engines, nodes, given_works, message):
+def test_input_that_makes_no_sense_is_refused(given_engines, nodes, given_demands, message):
     with pytest.raises(ValueError, match=message):
-        place(given_engines, nodes, given_works)
+        place(given_engines, nodes, given_demands)

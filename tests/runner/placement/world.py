@@ -31,17 +31,19 @@ def spec(key, gpus=1.0, replicas=1):
 def plan_for(specs, cells, nodes):
     """As `run_plan` makes it, from what each cell needs."""
     needs = EngineNeeds({s.key: s for s in specs}, [frozenset(c) for c in cells], {})
-    placement, works = placement_of(needs, nodes)
+    placement, demands = placement_of(needs, nodes)
     stages = [
         StagePlan(
-            frozenset(i for i, c in enumerate(needs.cells) if c and works.index(c) in stage.works),
+            frozenset(
+                i for i, c in enumerate(needs.cells) if c and demands.index(c) in stage.demands
+            ),
             stage,
         )
         for stage in placement.stages
     ]
     free = frozenset(i for i, c in enumerate(needs.cells) if not c)
     misfits = {i: "" for i, c in enumerate(needs.cells)
-               if c and works.index(c) in placement.misfits}  # fmt: skip
+               if c and demands.index(c) in placement.misfits}  # fmt: skip
     gpus = {node.name: node.gpus for node in nodes}
     return RunPlan(needs, [StagePlan(free, None)] * bool(free) + stages, misfits, gpus=gpus)
 
