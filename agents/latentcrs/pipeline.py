@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 SPEAKER, ENCODER = "speaker", "encoder"
 _EMBEDDED_AT_ONCE = 64  # texts in one call
 _CALLS_AT_ONCE = 32
+_EMBEDDINGS_AT_ONCE = 4  # calls; those in flight at a crash are paid again, each for all its texts
 _ENCODED_STEP = 4096  # histories between two reports
-_SHORT = 16  # examples of a rehearsal
+_SHORT = _EMBEDDED_AT_ONCE  # examples of a rehearsal: one whole call of embeddings
 
 
 class _Words(ReplyModel):
@@ -251,7 +252,7 @@ class UtteranceEmbeddings(CallsRecipe):
                 done += 1
                 report(done, len(parts))
 
-        await together(embed() for _ in range(min(_CALLS_AT_ONCE, len(parts))))
+        await together(embed() for _ in range(min(_EMBEDDINGS_AT_ONCE, len(parts))))
         return Content({"examples": len(texts)}, {"vectors": store[0]})
 
     def load(self, content: Content, catalogue: Catalogue) -> Content:

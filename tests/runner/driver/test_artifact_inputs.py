@@ -1,7 +1,9 @@
 """Artifacts that are made from others: order, failures, and what is made again."""
 
+import hashlib
 import io
 import json
+import threading
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -13,10 +15,13 @@ from agents.latentcrs import pipeline
 from runner.driver.run import run
 from runner.driver.scheduler import LeaseQueue
 from sweeps.tasks import Task
+from tests.runner.processes import kill, wait_for
 from tests.runner.reading import raw
 from tests.sweep_files import plan_of, write_sweep
+from tests.workers.backends.fake_openai import Answer, FakeOpenAI
 from workers.artifacts.store import ArtifactStore
 from workers.backends.rules.backend import RulesBackend
+from workers.cache import journal
 
 AGENT = {
     "name": "latentcrs",
@@ -112,7 +117,7 @@ def test_plan_estimates_the_calls_of_every_artifact(tmp_path, crsweep):
     planned = json.loads(crsweep("plan", sweep(tmp_path / "a"), "--json").stdout)
     calls = {a["title"].split(" of ")[0]: a.get("calls") for a in planned["artifacts"]}
     assert calls["words"] == 25
-    assert calls["embeddings"] >= 1
+    assert calls["embeddings"] == 1
     assert not (tmp_path / "store").exists()
 
 
@@ -202,6 +207,7 @@ class Ends:
 def test_a_run_that_ends_in_each_stage_of_a_training_asks_for_nothing_twice(tmp_path, monkeypatch):
     """One run after the other ends one stage later."""
     monkeypatch.setattr(pipeline, "_CALLS_AT_ONCE", 1)
+    monkeypatch.setattr(pipeline, "_EMBEDDINGS_AT_ONCE", 1)
     monkeypatch.setattr(pipeline, "_EMBEDDED_AT_ONCE", 5)
     store = {"path": str(tmp_path / "store"), "state_every": 0}
     path = sweep(tmp_path / "a", artifacts=store, cache={"path": str(tmp_path / "cache")})
@@ -221,3 +227,63 @@ def test_a_run_that_ends_in_each_stage_of_a_training_asks_for_nothing_twice(tmp_
     assert ends.count("embed") > 5
     assert set(ends.answered.values()) == {1}, ends.answered.most_common(3)
     assert sorted(ends.stored) == sorted(TITLES)
+
+
+class Encoder(FakeOpenAI):
+    """Embeds texts; it answers the `first` requests, and others only once it is `open`."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.first, self.open = first, threading.Event()
+        self.requests: list[str] = []
+        self.held: list[str] = []
+        self._counting = threading.Lock()
+
+    def answer(self, asked):
+        texts = asked.body["input"]
+        with self._counting:
+            self.requests.append(str(texts))
+            is_held = len(self.requests) > self.first and not self.open.is_set()
+            if is_held:
+                self.held.append(str(texts))
+        if is_held:
+            self.open.wait()
+        rows = [list(hashlib.sha256(text.encode()).digest()[:4]) for text in texts]
+        data = [{"index": place, "embedding": row} for place, row in enumerate(rows)]
+        return Answer(body={"data": data, "usage": {"prompt_tokens": 1}})
+
+
+def test_after_sigkill_only_the_embeddings_in_flight_are_asked_for_again(tmp_path, crsweep, start):
+    """The server answers five calls and never the next ones: what it answered is kept although
+    nothing else ever happens, and the killed run's successor asks for the held ones alone."""
+    kept = 5
+    with Encoder(kept) as server:
+        path = sweep(
+            tmp_path / "a",
+            {"windows_per_user": 3},
+            domain={"name": "synthetic", "items": 60, "users": 240},
+            models={
+                "m": {"backend": "rules"},
+                "e": {"backend": "openai", "base_url": server.url, "model": "e"},
+            },
+            roles={"user": "m", "agent": "m", "agent.encoder": "e"},
+            cache={"path": str(tmp_path / "cache")},
+        )
+        out = tmp_path / "a" / "out"
+
+        def journalled():
+            return sum(1 for file in journal.files(out) for _ in journal.read(file))
+
+        process = start(path)
+        wait_for(lambda: journalled() == kept, process, "the answered calls in the journal")
+        at_once = pipeline._EMBEDDINGS_AT_ONCE
+        wait_for(lambda: len(server.held) == at_once, process, "calls in flight")
+        kill(process)
+        answered = [texts for texts in server.requests if texts not in server.held]
+        assert len(answered) == kept
+        server.open.set()
+        crsweep("prepare", path)
+    counts = Counter(server.requests)
+    assert {texts for texts, count in counts.items() if count > 1} == set(server.held)
+    assert all(counts[texts] == 1 for texts in answered)
+    assert len(counts) == -(-(3 * 240 + 5) // pipeline._EMBEDDED_AT_ONCE)

@@ -13,7 +13,8 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -50,6 +51,7 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _QUOTED = 300  # characters of a server's words that a message repeats
+_AT_ONCE = nullcontext()
 _CHAT, _EMBEDDINGS, _MODELS = "/chat/completions", "/embeddings", "/models"
 
 # Of each event loop: all models of one server and name share the pause that it asks for.
@@ -91,6 +93,7 @@ class OpenAIBackend(Backend):
         self._url, login = without_login(options.base_url)
         basic = base64.b64encode(login.encode()).decode()
         self._secrets = secrets_of([key or "", basic, *headers.values()], options.base_url)
+        self._reading = asyncio.Lock()
         self._gate = Gate(options.max_connections, MOST_CONNECTIONS)
         self._clipping_logged = False
         self._waits = True  # as servers ask; `check` fails instead, and names the wait
@@ -127,6 +130,7 @@ class OpenAIBackend(Backend):
                 _EMBEDDINGS,
                 lambda: self._client.embeddings.with_raw_response.create(**request),
                 lambda body: answers.vectors(body, len(texts)),
+                self._one_by_one(),
             )
         except _Answered as error:
             raise EngineRefused(str(error)) from None
@@ -194,10 +198,26 @@ class OpenAIBackend(Backend):
                 raise
             return self._refused
 
+    @asynccontextmanager
+    async def _one_by_one(self) -> AsyncIterator[None]:
+        """Reads one answer at a time, so that each can be kept before the next is read.
+
+        64 large vectors take 60 ms. Of several answers that arrive together, the first would be
+        kept only after the last is read, and all would be paid again after a crash.
+        """
+        async with self._reading:
+            await asyncio.sleep(0)
+            yield
+
     async def _answered(
-        self, path: str, request: Callable[[], Awaitable[Any]], read: Callable[[bytes], _T]
+        self,
+        path: str,
+        request: Callable[[], Awaitable[Any]],
+        read: Callable[[bytes], _T],
+        reading: AbstractAsyncContextManager[None] = _AT_ONCE,
     ) -> _T:
-        """What `read` finds in the answer. Every error becomes one of ours, or _Answered.
+        """What `read` finds in the answer, within `reading`. Every error becomes one of ours, or
+        _Answered.
 
         Causes are cut off, because they hold the headers.
         """
@@ -220,7 +240,8 @@ class OpenAIBackend(Backend):
             except self._openai.OpenAIError as error:
                 raise EngineRefused(self._plain(f"{self._url}: {error}")) from None
         try:
-            return read(answer.content)
+            async with reading:
+                return read(answer.content)
         except answers.Unreadable as error:
             raise self._unreadable(path, error, answer.content, answer.headers) from None
 

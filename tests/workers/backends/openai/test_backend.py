@@ -1,8 +1,10 @@
 """What the openai backend sends to a real HTTP server, and what it makes of the answers."""
 
 import asyncio
+import json
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, UsageError
 from sweeps.origins import Origins
 from tests.conftest import LAST_GUARD_SECONDS
-from tests.workers.backends.calls import STEP, TALK, call
+from tests.workers.backends.calls import STEP, TALK, call, context
 from tests.workers.backends.fake_openai import Answer, FakeOpenAI, completion, refusal
 from tests.workers.backends.openai.remote import (
     KEY,
@@ -23,7 +25,11 @@ from tests.workers.backends.openai.remote import (
     spec_of,
     vectors,
 )
-from workers.models import declare
+from tests.workers.cache.shared_calls import Store
+from workers.backends.openai import answers
+from workers.cache.client import CallCache, in_process
+from workers.cache.owner import CallOwner
+from workers.models import BoundModel, declare
 
 
 def test_model_messages_seed_sampling_and_schema_arrive():
@@ -238,3 +244,52 @@ def test_a_reply_that_the_server_cut_below_its_bound_is_counted_and_logged_once(
     logged = [r.getMessage() for r in caplog.records if "cut off after 5 tokens" in r.getMessage()]
     assert len(logged) == 1
     assert "although 512 are allowed" in logged[0]
+
+
+def test_of_embeddings_that_arrive_together_each_is_kept_before_the_next_but_one_is_read(
+    monkeypatch,
+):
+    """A crash among them loses what is being read, not all of them."""
+    kept, read, waiting = [], [], []
+
+    class Kept(Store):
+        def write(self, entries):
+            kept.extend(entries)
+            super().write(entries)
+
+    async def ask():
+        answered = asyncio.Event()
+        cache = CallCache([in_process(CallOwner(Kept()))])
+        spec = spec_of(base_url="http://127.0.0.1:9/v1")
+        model = BoundModel("m", spec, context(), transient=0, cache=cache)
+
+        async def create(**request):
+            waiting.append(request)
+            await answered.wait()
+            body = json.dumps(vectors((0, [float(request["input"][0])]))).encode()
+            return SimpleNamespace(content=body, headers={})
+
+        client = SimpleNamespace(
+            embeddings=SimpleNamespace(with_raw_response=SimpleNamespace(create=create))
+        )
+        monkeypatch.setattr(model._backend, "_client", client)
+        asked = [asyncio.create_task(model.embed([str(n)])) for n in range(8)]
+        while len(waiting) < len(asked):
+            await asyncio.sleep(0)
+        answered.set()
+        return [(await each).vectors.tolist() for each in asked]
+
+    real = answers.vectors
+
+    def reading(body, texts):
+        read.append(len(kept))
+        return real(body, texts)
+
+    async def in_no_time(function, *args):
+        return function(*args)
+
+    monkeypatch.setattr(answers, "vectors", reading)
+    monkeypatch.setattr("workers.cache.owner.asyncio.to_thread", in_no_time)
+    assert asyncio.run(ask()) == [[[n]] for n in range(8)]
+    assert len(kept) == 8
+    assert all(before >= position - 2 for position, before in enumerate(read)), read
