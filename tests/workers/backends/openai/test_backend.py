@@ -265,6 +265,8 @@ def test_of_embeddings_that_arrive_together_each_is_kept_before_the_next_but_one
 
         async def create(**request):
             waiting.append(request)
+            if len(waiting) == 8:
+                answered.set()
             await answered.wait()
             body = json.dumps(vectors((0, [float(request["input"][0])]))).encode()
             return SimpleNamespace(content=body, headers={})
@@ -274,9 +276,6 @@ def test_of_embeddings_that_arrive_together_each_is_kept_before_the_next_but_one
         )
         monkeypatch.setattr(model._backend, "_client", client)
         asked = [asyncio.create_task(model.embed([str(n)])) for n in range(8)]
-        while len(waiting) < len(asked):
-            await asyncio.sleep(0)
-        answered.set()
         return [(await each).vectors.tolist() for each in asked]
 
     real = answers.vectors
