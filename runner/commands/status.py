@@ -83,6 +83,8 @@ def show_status(folder: str, console: Console) -> None:
     if manifest.artifacts:
         keys = [found.key for found in manifest.artifacts]
         console.print(status_line(manifest.config, keys), markup=False, soft_wrap=True)
+    for title, reason in manifest.runs[-1].unprepared.items() if manifest.runs else ():
+        console.print(f"{title} cannot be prepared: {reason}", markup=False, soft_wrap=True)
     for line in engine_lines(manifest.engines):
         console.print(line, markup=False, soft_wrap=True)
     budget = budget_in(results)

@@ -1,5 +1,7 @@
 """What agents need prepared: made once, before the dialogues, resumably; damage is reported."""
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -259,6 +261,12 @@ def test_cells_whose_artifact_fails_are_not_run_and_all_others_are(tmp_path, crs
     assert "groups of tests.prepared_agent by m on synthetic, seed 0: cannot be prepared" in said
     assert "incomplete: 6 of 12 episodes left" in said
     assert len(raw(tmp_path / "a" / "out", "episodes")) == 6
+    # The table has the figures of the other cell, and says with `status` what could not be made.
+    out = tmp_path / "a" / "out"
+    rows = csv.DictReader(io.StringIO(crsweep("table", out, "--format", "csv").stdout))
+    assert [row["sr@1_n"] for row in rows] == ["0", "6"]
+    for shown in (crsweep("table", out), crsweep("status", out)):
+        assert "popularity on synthetic, seed 1 cannot be prepared: AgentError: " in shown.stdout
     repaired = crsweep("run", sweep(tmp_path / "a", grid={"agent": [{"name": AGENT}, "zero_shot"],
                                                          "seed": [0, 1]}))  # fmt: skip
     assert "6 done, 6 to run" in repaired.stdout
