@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -24,8 +23,9 @@ from simulators.core.user import User
 from sweeps import grid, identity
 from sweeps.artifacts import PROFILES, Need, artifact_keys, need_of, recipes_of, role_of
 from sweeps.judges import PlannedJudge
+from sweeps.models import Declare, DeclaredModel, check_uses
 from sweeps.origins import Origins, check
-from sweeps.schema import ROLES, CellConfig, ModelSpec, PluginRef, Seeding
+from sweeps.schema import ROLES, CellConfig, PluginRef, Seeding
 from sweeps.sources import FindProfiles, Sources
 from sweeps.speakers import AGENTS, USERS, require, speaker
 
@@ -38,13 +38,6 @@ CRITIC_ABOVE = "critic_above"
 REPLAY = "recorded"
 """The agent and the simulated user that replay recorded dialogues."""
 SEED_AXES = ("seed", "seeds", "seeds.sampling", "seeds.training", "seeds.order")
-
-Declare = Callable[[ModelSpec, Origins, Sequence[str]], Callable[[], Mapping[str, Any]]]
-"""Checks a model's options, and returns a function that finds its identity, which needs the
-weights.
-
-Backends are in a package above this one, so the caller passes it.
-"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ class CellMaker:
         self._loaded = loaded
         self._axes = axes
         self._declare = declare
-        self._declared: dict[str, Callable[[], Mapping[str, Any]]] = {}
+        self._declared: dict[str, DeclaredModel] = {}
         self._origins: dict[tuple[str, ...], Origins] = {}
         self.judges = judges
         """With the digests of their models, once a cell is made."""
@@ -127,7 +120,9 @@ class CellMaker:
         roles = _roles(config, spoken, origins)
         checked = {name: self._checked(name, config, origins) for name in config.models}
         # A model that no role uses is checked, but its weights may be missing.
-        models = {role: checked[name]() for role, name in roles.items()}
+        embedding = {*agent.embedding_roles, *user.embedding_roles}
+        check_uses(roles, checked, embedding, config, origins)
+        models = {role: checked[name].identity() for role, name in roles.items()}
         fingerprint = self.sources.made[source].domain.fingerprint()
         prompts = agent_identity["prompts"]
         needs = tuple(
@@ -174,18 +169,20 @@ class CellMaker:
             return None
         role = role_of(recipe)
         name = _roles(config, [role], origins)[role]
+        model = self._checked(name, config, origins)
+        check_uses({role: name}, {name: model}, (), config, origins)
         return need_of(
             PROFILES,
             recipe,
             domain=self.sources.fingerprint(config, origins, point),
             prompts="" if recipe.prompts is None else recipe.prompts.digest(),
-            models={role: self._checked(name, config, origins)()},
+            models={role: model.identity()},
         )
 
     def _judging(
         self,
         config: CellConfig,
-        checked: Mapping[str, Callable[[], Mapping[str, Any]]],
+        checked: Mapping[str, DeclaredModel],
         origins: Origins,
     ) -> dict[str, str]:
         """The roles of the judges and their models, which must be the same in all cells."""
@@ -193,7 +190,10 @@ class CellMaker:
         known, self.judges = self.judges, []
         for index, judge in enumerate(known):
             roles = _roles(config, judge.roles, origins)
-            found = judge.with_models({role: checked[name]() for role, name in roles.items()})
+            check_uses(roles, checked, (), config, origins)
+            found = judge.with_models(
+                {role: checked[name].identity() for role, name in roles.items()}
+            )
             if judge.digest and judge.digest != found.digest:
                 raise origins.refuse(
                     ("judges", index),
@@ -229,13 +229,11 @@ class CellMaker:
         label = "default" if value is None else grid.label(value)
         return self._loaded.as_written(label)
 
-    def _checked(
-        self, name: str, config: CellConfig, origins: Origins
-    ) -> Callable[[], Mapping[str, Any]]:
+    def _checked(self, name: str, config: CellConfig, origins: Origins) -> DeclaredModel:
         spec = config.models[name]
         key = identity.canonical(spec.model_dump())
         if key not in self._declared:
-            self._declared[key] = cache(self._declare(spec, origins, ("models", name)))
+            self._declared[key] = self._declare(spec, origins, ("models", name))
         return self._declared[key]
 
     def origins_at(self, point: Mapping[str, Any]) -> Origins:

@@ -12,7 +12,7 @@ from sweeps.judges import PlannedJudge
 from sweeps.plan import Plan
 from sweeps.schema import PluginRef
 from sweeps.storage.folder import Folder
-from workers.backends.vllm.model import weights
+from workers.backends.core import weights
 from workers.cache.store import Places
 
 ExecutorName = Literal["ray", "local"]

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -19,6 +20,7 @@ from agents.core.errors import CrsweepError, EngineRefused, ModelUnavailable, Us
 from agents.core.plugins import Options
 from agents.core.text import repaired
 from sweeps.identity import canonical
+from sweeps.models import DeclaredModel
 from sweeps.origins import Origins, check
 from sweeps.schema import ModelSpec
 from workers.backends.core.backend import Backend, BackendContext
@@ -49,12 +51,10 @@ def backend_of(
     return cls, check(cls.Options, spec.options, origins, at)
 
 
-def declare(
-    spec: ModelSpec, origins: Origins, at: Sequence[str]
-) -> Callable[[], Mapping[str, Any]]:
-    """Checks a model's options. Calling the result determines the model's identity.
+def declare(spec: ModelSpec, origins: Origins, at: Sequence[str]) -> DeclaredModel:
+    """Checks a model's options.
 
-    The identity is what decides its answers, as far as the sweep file specifies it.
+    The identity of the result is what decides its answers, as far as the sweep file specifies it.
     """
     cls, options = backend_of(spec, origins, at)
 
@@ -65,7 +65,7 @@ def declare(
             raise origins.refuse(at, error.message) from None
         return {"backend": spec.backend, "version": cls.version, "options": found}
 
-    return identity
+    return DeclaredModel(cache(identity), cls.uses(options))
 
 
 @contextmanager
@@ -123,7 +123,7 @@ class BoundModel:
         cls, options = backend_of(spec, Origins(), ("models", name))
         self.name = name
         self.identity = canonical(
-            {**declare(spec, Origins(), ())(), "engine_version": cls.engine_version()}
+            {**declare(spec, Origins(), ()).identity(), "engine_version": cls.engine_version()}
         )
         self._cache = cache if cls.cacheable else None
         self._strict = strict

@@ -19,10 +19,10 @@ from sweeps.origins import Origins
 from sweeps.schema import PluginRef
 from sweeps.sources import make_domain
 from workers.artifacts.store import Prepared
+from workers.backends.core import weights
 from workers.backends.core.backend import BackendContext
 from workers.backends.vllm.client.clients import Engines
 from workers.backends.vllm.client.local import LocalEngines
-from workers.backends.vllm.model import weights
 from workers.cache.client import CallCache
 from workers.core.concurrency import Load, total_load
 from workers.job import Job

@@ -23,7 +23,13 @@ from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.errors import AgentError
 from agents.core.sales import SELL
 from agents.tools.offers import READ_BUDGET, find_offer
-from agents.tools.retrieval import RetrieverName, retriever_needs, retriever_of
+from agents.tools.retrieval import (
+    RETRIEVER_ROLE,
+    RetrieverName,
+    retriever_needs,
+    retriever_of,
+    retriever_roles,
+)
 
 __all__ = ["ChatCRSSales"]
 
@@ -39,13 +45,17 @@ class ChatCRSSales(Agent):
     Options = _Options
     version = 3
     options: _Options
-    roles = ("agent", "agent.retriever")
+    embedding_roles = (RETRIEVER_ROLE,)
     steps = (READ_BUDGET, SELL)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
         catalogue, artifacts = context.catalogue, context.artifacts
         self._retriever = retriever_of(options.retriever, catalogue, artifacts)
+
+    @classmethod
+    def roles_of(cls, options: _Options) -> tuple[str, ...]:
+        return (*cls.roles, *retriever_roles(options.retriever))
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:

@@ -48,6 +48,8 @@ class Agent(ABC):
     """Raise it when a code change alters dialogues, so that they are run again."""
     roles: ClassVar[tuple[str, ...]] = ("agent",)
     """The roles whose models it calls; `agent.planner` falls back to `agent`."""
+    embedding_roles: ClassVar[tuple[str, ...]] = ()
+    """Those of its roles whose models only embed; the models of all others must complete calls."""
     steps: ClassVar[tuple[Step[Any], ...]] = ()
     """Every step that it may ask for; none for one that calls no model."""
     asks_about_attributes: ClassVar[bool] = False

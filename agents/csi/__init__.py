@@ -69,7 +69,13 @@ from agents.csi.steps import (
 )
 from agents.recommenders.core import best
 from agents.tools.categories import CategoryTree, path_of
-from agents.tools.retrieval import RetrieverName, retriever_needs, retriever_of
+from agents.tools.retrieval import (
+    RETRIEVER_ROLE,
+    RetrieverName,
+    retriever_needs,
+    retriever_of,
+    retriever_roles,
+)
 
 __all__ = ["CSI"]
 
@@ -127,7 +133,7 @@ class CSI(Agent):
     version = 4
     Options = _Options
     options: _Options
-    roles = ("agent", "agent.retriever")
+    embedding_roles = (RETRIEVER_ROLE,)
     steps = (*STEPS, SELL_BY)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
@@ -139,6 +145,10 @@ class CSI(Agent):
         self._profile: Profile | None = None
         self._budget: float | None = None
         self._suggested: tuple[Item, ...] = ()
+
+    @classmethod
+    def roles_of(cls, options: _Options) -> tuple[str, ...]:
+        return (*cls.roles, *retriever_roles(options.retriever))
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:

@@ -39,7 +39,14 @@ from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.grounded_titles import GroundedTitles, ground_mentions
 from agents.core.steps import ReplyModel, Step
 from agents.recommenders.core import Recommender, RecommenderRef, best, pool, positions
-from agents.tools.retrieval import Retriever, RetrieverName, retriever_needs, retriever_of
+from agents.tools.retrieval import (
+    RETRIEVER_ROLE,
+    Retriever,
+    RetrieverName,
+    retriever_needs,
+    retriever_of,
+    retriever_roles,
+)
 
 __all__ = ["InterCRS"]
 
@@ -65,6 +72,7 @@ class InterCRS(DecisionFirst):
 
     Options = _Options
     version = 3
+    embedding_roles = (RETRIEVER_ROLE,)
     steps = (_DECIDE, RECOMMEND, ASK, RESPOND)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
@@ -78,7 +86,7 @@ class InterCRS(DecisionFirst):
 
     @classmethod
     def roles_of(cls, options: _Options) -> tuple[str, ...]:
-        return cls.roles if options.retriever is None else (*cls.roles, "agent.retriever")
+        return (*cls.roles, *retriever_roles(options.retriever))
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:

@@ -183,6 +183,7 @@ class LatentCRS(Agent):
     Options = _Options
     options: _Options
     roles = ("agent", f"agent.{SPEAKER}", f"agent.{ENCODER}")
+    embedding_roles = (f"agent.{ENCODER}",)
     steps = (WORDS, REQUIRE, RERANK)
 
     @classmethod

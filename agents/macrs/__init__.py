@@ -49,7 +49,14 @@ from agents.core.grounded_titles import GroundedTitles, ground
 from agents.core.sales import SELL
 from agents.core.steps import ReplyModel, Step, text
 from agents.tools.offers import READ_BUDGET, Offer, find_offer
-from agents.tools.retrieval import Retriever, RetrieverName, retriever_needs, retriever_of
+from agents.tools.retrieval import (
+    RETRIEVER_ROLE,
+    Retriever,
+    RetrieverName,
+    retriever_needs,
+    retriever_of,
+    retriever_roles,
+)
 
 __all__ = ["MACRS"]
 
@@ -106,7 +113,8 @@ class MACRS(Agent):
     Options = _Options
     options: _Options
     version = 4
-    roles = ("agent", "agent.responder", "agent.planner", "agent.reflector", "agent.retriever")
+    roles = ("agent", "agent.responder", "agent.planner", "agent.reflector")
+    embedding_roles = (RETRIEVER_ROLE,)
     steps = (_INFORM, _REFLECT, ASK, RECOMMEND, _CHAT, _PLAN, RESPOND, READ_BUDGET, SELL)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
@@ -119,6 +127,10 @@ class MACRS(Agent):
             catalogue, artifacts = context.catalogue, context.artifacts
             self._retriever = retriever_of(options.retriever, catalogue, artifacts)
         self._offer: Offer | None = None
+
+    @classmethod
+    def roles_of(cls, options: _Options) -> tuple[str, ...]:
+        return (*cls.roles, *retriever_roles(options.retriever if options.sales else None))
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:

@@ -30,7 +30,13 @@ from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, text
 from agents.recommenders.core import best, pool
-from agents.tools.retrieval import RetrieverName, retriever_needs, retriever_of
+from agents.tools.retrieval import (
+    RETRIEVER_ROLE,
+    RetrieverName,
+    retriever_needs,
+    retriever_of,
+    retriever_roles,
+)
 
 __all__ = ["PCCRS"]
 
@@ -86,13 +92,18 @@ class PCCRS(Agent):
     version = 2
     Options = _Options
     options: _Options
-    roles = ("agent", "agent.critic", "agent.retriever")
+    roles = ("agent", "agent.critic")
+    embedding_roles = (RETRIEVER_ROLE,)
     steps = (_CHOOSE, _EXPLAIN, _CRITICISE, _REFINE)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
         catalogue, artifacts = context.catalogue, context.artifacts
         self._retriever = retriever_of(options.retriever, catalogue, artifacts)
+
+    @classmethod
+    def roles_of(cls, options: _Options) -> tuple[str, ...]:
+        return (*cls.roles, *retriever_roles(options.retriever))
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:

@@ -50,7 +50,13 @@ from agents.policies.core.dialogues import state_of
 from agents.policies.core.options import PolicyOptions
 from agents.recommenders.core import best, pool
 from agents.rso.strategies import INQUIRIES, STRATEGIES
-from agents.tools.retrieval import RetrieverName, retriever_needs, retriever_of
+from agents.tools.retrieval import (
+    RETRIEVER_ROLE,
+    RetrieverName,
+    retriever_needs,
+    retriever_of,
+    retriever_roles,
+)
 
 __all__ = ["RSO"]
 
@@ -129,7 +135,8 @@ class RSO(Agent):
     version = 2
     Options = _Options
     options: _Options
-    roles = ("agent", "agent.preferences", "agent.facts", "agent.retriever")
+    roles = ("agent", "agent.preferences", "agent.facts")
+    embedding_roles = (RETRIEVER_ROLE,)
     steps = (_REASON, _SELECT, _ACT)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
@@ -137,6 +144,10 @@ class RSO(Agent):
         catalogue, artifacts = context.catalogue, context.artifacts
         self._retriever = retriever_of(options.retriever, catalogue, artifacts)
         self._planner: LabelPolicy | None = artifacts.get(_PLANNER)
+
+    @classmethod
+    def roles_of(cls, options: _Options) -> tuple[str, ...]:
+        return (*cls.roles, *retriever_roles(options.retriever))
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:

@@ -25,6 +25,8 @@ ITEM_VECTORS = "item_vectors"
 """The name of the artifact that `dense` needs."""
 
 _PART = "retriever"
+RETRIEVER_ROLE = f"agent.{_PART}"
+"""The role whose model embeds for an agent."""
 _AT_ONCE = 64  # texts in one request
 _LONGEST_QUERY = 2000  # characters, the latest kept: models of embeddings read little more
 
@@ -49,6 +51,11 @@ def retriever_of(
 def retriever_needs(name: RetrieverName) -> dict[str, Recipe]:
     """What an agent with this retriever needs prepared."""
     return {} if name == "lexical" else {ITEM_VECTORS: ItemVectors()}
+
+
+def retriever_roles(name: RetrieverName | None) -> tuple[str, ...]:
+    """The roles that an agent with this retriever has besides those that speak."""
+    return (RETRIEVER_ROLE,) if name == "dense" else ()
 
 
 def retrieval_text(item: Item) -> str:

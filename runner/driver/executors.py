@@ -295,7 +295,7 @@ class RayExecutor:
                 name,
                 where.node,
                 self._job.folder.logs,
-                share if self.cpu else None,
+                share if self.cpu or not spec.gpus else None,
                 self._environment,
             )
 

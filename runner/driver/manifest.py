@@ -38,7 +38,7 @@ from sweeps.sources import DOMAINS
 from sweeps.speakers import AGENTS, USERS
 from sweeps.storage.folder import Folder
 from sweeps.storage.records import READABLE, SCHEMA_VERSION, SCHEMAS
-from workers.backends.vllm.model.arguments import installed_version
+from workers.backends.core.backend import Backend
 from workers.cache import journal
 from workers.core.code import library_versions
 from workers.models import BACKENDS
@@ -90,12 +90,13 @@ def check_sources(plan: Plan, manifest: Manifest | None, accept: bool) -> None:
     """
     if manifest is None or accept or manifest.recipe != RECIPE:
         return
-    then, now = manifest.versions.get("vllm"), installed_version()
-    if then and now and then != now and "vllm" in plan.backends:
-        raise UsageError(
-            f"this folder was written with vllm {then}, but {now} is installed: the same seeds may "
-            "give other replies. Pass --accept-source-change to continue with it"
-        )
+    for name, now in _engine_versions(plan).items():
+        then = manifest.versions.get(name)
+        if then and then != now:
+            raise UsageError(
+                f"this folder was written with {name} {then}, but {now} is installed: the same "
+                "seeds may give other replies. Pass --accept-source-change to continue with it"
+            )
     for name, now in plugin_sources(plan).items():
         then = manifest.plugin_sources.get(name)
         if then is None or then["version"] != now["version"] or then["hash"] == now["hash"]:
@@ -326,12 +327,20 @@ def _watermark(plan: Plan) -> list[str]:
     return [name for name in plan.backends if plugins.load(BACKENDS, name, "backend").watermark]
 
 
+def _engine_versions(plan: Plan) -> dict[str, str]:
+    """By name of each backend whose engines could run here."""
+    used: dict[str, type[Backend]] = {
+        name: plugins.load(BACKENDS, name, "backend") for name in plan.backends
+    }
+    return {name: found for name, cls in used.items() if (found := cls.engine_version())}
+
+
 def _versions(plan: Plan) -> dict[str, str]:
-    found: dict[str, str] = {}
-    if "vllm" in plan.backends:
-        found["vllm"] = installed_version() or "not installed"
     installed = library_versions(_LIBRARIES)
-    return {**found, **{name: installed.get(name, "not installed") for name in _LIBRARIES}}
+    return {
+        **_engine_versions(plan),
+        **{name: installed.get(name, "not installed") for name in _LIBRARIES},
+    }
 
 
 def _git_state() -> tuple[str | None, bool | None]:

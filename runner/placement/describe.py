@@ -94,5 +94,5 @@ def replica_words(allocations: Sequence[Allocation], word: str) -> str:
         name if len(nodes) == 1 else f"{name} ({count})" for name, count in nodes.items()
     )
     gpus = allocations[0].gpus
-    each = f"{gpus:g} of a {word}" if gpus < 1 else many(int(gpus), word)
+    each = f"{gpus:g} of a {word}" if 0 < gpus < 1 else many(int(gpus), word)
     return f"{many(len(allocations), 'replica')} on {listed}, {each} each"

@@ -26,7 +26,7 @@ Grid = tuple[tuple[GPU, ...], ...]
 
 @dataclass(frozen=True)
 class Engine:
-    """A model as served: `gpus` a replica, a fraction < 1 or a whole number in one node."""
+    """A model as served: `gpus` a replica, a fraction < 1 or a whole number in one node, or 0."""
 
     key: str
     label: str
@@ -138,11 +138,14 @@ class Cluster:
         for n, node in enumerate(grid):
             if node in grid[:n]:
                 continue
-            free = sum(not gpu for gpu in node)
+            # Engines without a GPU sit on one like the others, but take none of it.
+            idle = sorted((gpu for gpu in node if not self._used(gpu)), key=len)
+            free = len(idle)
             first = (sum(gpu.count(e) for gpu in node), -self._room([node])) if self._spread else ()
             if size := self._size[e] // self._gpu:
                 if free >= size:
-                    rest = [gpu for gpu in node if gpu] + [()] * (free - size) + [(e,)] * size
+                    rest = [gpu for gpu in node if self._used(gpu)] + idle[size:]
+                    rest += [tuple(sorted((*gpu, e))) for gpu in idle[:size]]
                     found.append(((*first, free, n), self._with(grid, n, rest)))
                 continue
             for gpu in dict.fromkeys(node):
@@ -151,7 +154,7 @@ class Cluster:
                     rest = list(node)
                     rest[rest.index(gpu)] = tuple(sorted((*gpu, e)))
                     # A GPU that is free costs what whole engines may need: it comes last.
-                    fit = room if gpu else self._gpu + free
+                    fit = room if self._used(gpu) else self._gpu + free
                     found.append(((*first, fit, n), self._with(grid, n, rest)))
         return [after for _, after in sorted(found, key=lambda spot: spot[0])]
 

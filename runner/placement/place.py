@@ -98,10 +98,10 @@ def _check(
 ) -> None:
     for engine in engines:
         whole = engine.gpus >= 1 and float(engine.gpus).is_integer()
-        if not (whole or 0.001 <= engine.gpus < 1):
+        if not (whole or engine.gpus == 0 or 0.001 <= engine.gpus < 1):
             raise ValueError(
-                f"engine {engine.label}: a replica takes a whole number of GPUs, or a share from "
-                f"0.001 to 1; found {engine.gpus}"
+                f"engine {engine.label}: a replica takes a whole number of GPUs (0: none), or a "
+                f"share from 0.001 to 1; found {engine.gpus}"
             )
         if engine.replicas < 1:
             raise ValueError(

@@ -39,6 +39,8 @@ class User(ABC):
     Options: ClassVar[type[UserOptions]] = UserOptions
     version: ClassVar[int] = 1
     roles: ClassVar[tuple[str, ...]] = ("user",)
+    embedding_roles: ClassVar[tuple[str, ...]] = ()
+    """Those of its roles whose models only embed; the models of all others must complete calls."""
     steps: ClassVar[tuple[Step[Any], ...]] = ()
     needs_profiles: ClassVar[bool] = False
     """Whether it needs cases with a profile (`simulators.core.profiles`)."""

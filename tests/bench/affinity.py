@@ -24,15 +24,11 @@ from agents.core.calls import Completion
 from tests import tiny_models
 from tests.bench.ending import AtLeast, ending
 from workers.backends.core.backend import EngineSpec
+from workers.backends.core.engines import EmbedRequest, Request
 from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.serving.engine import (
-    EmbedRequest,
-    Request,
-    VLLMEngine,
-    clean_environment,
-)
+from workers.backends.vllm.serving.engine import VLLMEngine, clean_environment
 from workers.backends.vllm.serving.transport import Answer, Clients
 from workers.processes.channel import Server, connect
 

@@ -23,9 +23,9 @@ from sweeps.tasks import Task
 from workers.artifacts.fits import FitLost, FitSpec, Steps, fit_steps
 from workers.artifacts.store import Prepared
 from workers.backends.core.backend import EngineSpec
+from workers.backends.core.watchdog import Counts
 from workers.backends.vllm.client.clients import Engines, EngineViews
 from workers.backends.vllm.serving.replica import ModelReplica, ReplicaStatus
-from workers.backends.vllm.serving.watchdog import Counts
 from workers.cache.actor import CacheActor
 from workers.cache.client import CallCache, over_network
 from workers.cache.entries import Damage

@@ -143,7 +143,7 @@ class CSUser(User):
 
     @classmethod
     def roles_of(cls, options: _Options) -> tuple[str, ...]:
-        return (*cls.roles, "user.retriever") if options.similarity == "dense" else cls.roles
+        return (*cls.roles, *cls.embedding_roles) if options.similarity == "dense" else cls.roles
 
     async def open(self, ask: Ask) -> UserTurn:
         reply = await ask(_OPEN, **self._known, conversation=[])

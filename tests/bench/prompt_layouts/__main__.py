@@ -30,9 +30,10 @@ from agents.core.steps import Step
 from tests.bench.prompt_layouts.calls import Asked, drawn, rehearsed
 from tests.bench.prompt_layouts.layouts import LAYOUTS
 from tests.bench.prompt_layouts.prefixes import prefixes, rendered
+from workers.backends.core.engines import Request
 from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.serving.engine import Request, VLLMEngine, clean_environment
+from workers.backends.vllm.serving.engine import VLLMEngine, clean_environment
 
 SEEDS = (0, 1, 2)
 # No penalty of repetitions: it counts the prompt's tokens too, and so keeps a model from the form.

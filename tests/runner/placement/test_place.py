@@ -365,7 +365,7 @@ def test_what_does_not_fit_says_why(given_engines, nodes, reason):
     ("given_engines", "nodes", "given_demands", "message"),
     [
         ([Engine("a", "llama", 1, 1.5)], [], [], "engine llama: a replica takes a whole number"),
-        ([Engine("a", "llama", 1, 0)], [], [], "found 0"),
+        ([Engine("a", "llama", 1, -1)], [], [], "found -1"),
         (
             [Engine("a", "llama", 0, 1)],
             [],

@@ -17,15 +17,18 @@ from sweeps.storage.records import EPISODE
 from sweeps.tasks import Outcome
 from tests import virtual_time
 from workers.backends.core.backend import EngineSpec
+from workers.backends.core.watchdog import Counts
 from workers.backends.vllm.client.fleet import Fleet
+from workers.backends.vllm.serving.engine import VLLMEngine
 from workers.backends.vllm.serving.replica import ReplicaStatus
-from workers.backends.vllm.serving.watchdog import Counts
 from workers.core.usage import CallCounts
 from workers.executors.pool import Report
 
 
 def spec(key, gpus=1.0, replicas=1):
-    return EngineSpec(key, f"model {key}", "generate", {"model": key}, 8, 600, replicas, gpus)
+    return EngineSpec(
+        key, f"model {key}", "generate", {"model": key}, 8, 600, replicas, gpus, engine=VLLMEngine
+    )
 
 
 def plan_for(specs, cells, nodes):

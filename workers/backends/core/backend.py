@@ -7,14 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.items import Catalogue
 from agents.core.plugins import Options
+from sweeps.models import Use
 from workers.core.concurrency import Load
 from workers.core.environment import Variables
 from workers.core.retry import Throttle
+
+if TYPE_CHECKING:
+    from workers.backends.core.engines import Engine
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,9 @@ class EngineSpec:
     """An engine that a run must start, with everything that defines it. Crosses processes.
 
     `key` is a digest of what distinguishes engines; models that differ only in sampling share it.
-    `label` is a name for messages. `gpus` is the share of one replica: a fraction, or whole GPUs of
-    one node (CPU slots if there are none).
+    `label` is a name for messages, `engine` the class that runs it. `gpus` is the share of one
+    replica: a fraction, or whole GPUs of one node (CPU slots if there are none); 0 if it never
+    uses any.
     """
 
     key: str
@@ -40,6 +45,7 @@ class EngineSpec:
     """Whether further replicas fill free GPUs; `replicas` is then the minimum."""
     notes: tuple[str, ...] = ()
     """Choices that depend on the machine, for `plan`."""
+    engine: type[Engine] = field(kw_only=True)
 
 
 class ClusterNode(NamedTuple):
@@ -109,6 +115,11 @@ class Backend(ABC):
     def is_greedy(cls, options: Any) -> bool:
         """Whether `greedy` holds with these options."""
         return False
+
+    @classmethod
+    def uses(cls, options: Any) -> frozenset[Use]:
+        """What a model with these options can be asked for."""
+        return frozenset(("complete",) if cls.embed is Backend.embed else ("complete", "embed"))
 
     @classmethod
     def engine(cls, options: Any, label: str, cpu: bool) -> EngineSpec | None:

@@ -12,11 +12,13 @@ import numpy as np
 
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.errors import EngineRefused
+from sweeps.models import Use
 from workers.backends.core.backend import Backend, BackendContext, EngineSpec, Workload
+from workers.backends.core.engines import EmbedRequest, Request
 from workers.backends.vllm.model.arguments import installed_version
 from workers.backends.vllm.model.options import VLLMOptions
 from workers.backends.vllm.model.preflight import auto_dtype, check_model
-from workers.backends.vllm.serving.engine import EmbedRequest, Request
+from workers.backends.vllm.serving.engine import VLLMEngine
 from workers.core.environment import Variables
 
 _HUB_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -47,11 +49,16 @@ class VLLMBackend(Backend):
         )
 
     @classmethod
+    def uses(cls, options: VLLMOptions) -> frozenset[Use]:
+        return frozenset(("embed" if options.kind == "embed" else "complete",))
+
+    @classmethod
     def engine(cls, options: VLLMOptions, label: str, cpu: bool) -> EngineSpec:
         """The engine that serves these options; `cpu` means that there is no GPU."""
         return EngineSpec(
             key=options.engine_key(),
             label=label,
+            engine=VLLMEngine,
             kind=options.kind,
             weights=options.weights().identity(),
             arguments=options.engine_arguments(cpu=cpu),

@@ -188,7 +188,9 @@ def test_null_leaves_a_field_out_of_the_request_and_is_another_model(name):
     assert name not in server.asked[0].body
     others = {"temperature", "top_p", "max_tokens", "seed"} - {name}
     assert others <= set(server.asked[0].body)
-    identity = declare(spec_of(base_url="http://a/v1", sampling={name: None}), Origins(), ())()
+    identity = declare(
+        spec_of(base_url="http://a/v1", sampling={name: None}), Origins(), ()
+    ).identity()
     assert identity["options"] == {"model": "qwen", "sampling": {name: None}}
 
 

@@ -68,7 +68,7 @@ def test_wrong_options_are_refused_in_words(wrong, said):
 
 def test_identity_is_what_decides_the_answers():
     def identity(**given: Any):
-        return declare(spec_of(**given), Origins(), ())()["options"]
+        return declare(spec_of(**given), Origins(), ()).identity()["options"]
 
     plain = identity(base_url="http://a/v1")
     moved = identity(base_url="http://b/v1", timeout=9, api_key_env="CRSWEEP_TEST_KEY")

@@ -9,8 +9,8 @@ from typing import Any
 
 from agents.core.calls import Completion
 from agents.core.errors import ContextOverflow
+from workers.backends.core.engines import EmbedRequest, Request
 from workers.backends.vllm.client.clients import ReplicaRef
-from workers.backends.vllm.serving.engine import EmbedRequest, Request
 from workers.backends.vllm.serving.transport import ClientConnection, Clients, ReplicaAnswer
 from workers.processes.channel import Receiver
 

@@ -23,8 +23,8 @@ from typing import Any, Literal
 
 from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, CrsweepError, EngineRefused, ReplicaLost
+from workers.backends.core.engines import EmbedRequest, Request, Vector
 from workers.backends.vllm.client.routing import Ring, choose
-from workers.backends.vllm.serving.engine import EmbedRequest, Request, Vector
 from workers.backends.vllm.serving.transport import (
     Answered,
     Begun,

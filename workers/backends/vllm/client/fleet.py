@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from agents.core.errors import CrsweepError
 from workers.backends.core.backend import EngineSpec
+from workers.backends.core.watchdog import Counts
 from workers.backends.vllm.client.clients import EngineView, EngineViews, ReplicaRef
 from workers.backends.vllm.serving.replica import ReplicaStatus
-from workers.backends.vllm.serving.watchdog import Counts
 from workers.core.concurrency import Load, total_load
 
 log = logging.getLogger(__name__)
@@ -355,9 +355,9 @@ class Fleet:
 
 def _other_kind(engine: EngineState, hello: ReplicaStatus) -> str | None:
     """Why a replica may not serve next to the known ones: another type of GPU or
-    version of vLLM."""
+    version of its library."""
     for known in engine.fingerprints.values():
-        for name in ("device", "vllm"):
+        for name in ("device", "vllm", "sentence_transformers"):
             has, expected = hello.details.get(name), known.get(name)
             if has != expected:
                 return (

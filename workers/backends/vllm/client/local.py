@@ -14,15 +14,8 @@ from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, ReplicaLost
 from sweeps.identity import digest
 from workers.backends.core.backend import EngineSpec
+from workers.backends.core.engines import Death, EmbedRequest, Engine, Request, Vector
 from workers.backends.vllm.client.clients import EngineViews, Losses
-from workers.backends.vllm.serving.engine import (
-    Death,
-    EmbedRequest,
-    Request,
-    Vector,
-    VLLMEngine,
-    clean_environment,
-)
 from workers.backends.vllm.serving.output import cause_of, log_vllm_to, redirect
 from workers.core.concurrency import Gate, Load
 
@@ -88,7 +81,7 @@ class LocalEngines:
 class _Running(NamedTuple):
     """A serving engine. `gone` ends with the cause of its death."""
 
-    engine: VLLMEngine
+    engine: Engine
     gone: asyncio.Future[str]
     fingerprint: str
 
@@ -159,11 +152,9 @@ class LocalClient:
 
     async def _started(self) -> _Running:
         output = self._output()
-        from vllm.platforms import current_platform
-
-        cpu = current_platform.is_cpu()
+        cpu = self._spec_for(True).engine.without_gpu()
         spec = self._spec_for(cpu)
-        clean_environment(Path(spec.arguments["model"]).is_dir(), 1 if cpu else None)
+        spec.engine.prepare_process(Path(spec.arguments["model"]).is_dir(), cpu=cpu)
         gone: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def on_death(cause: str) -> None:
@@ -176,10 +167,10 @@ class LocalClient:
 
         try:
             async with asyncio.timeout(spec.start_timeout):
-                engine = await VLLMEngine.start(spec, on_death)
+                engine = await spec.engine.start(spec, on_death)
         except TimeoutError:
             self._failed = f"it was not ready within {spec.start_timeout:g} s (start_timeout)"
-        except Exception as error:  # noqa: BLE001  (vLLM raises anything, for any reason)
+        except Exception as error:  # noqa: BLE001  (libraries raise anything, for any reason)
             self._failed = f"the model cannot be served: {cause_of(error, output)}"
         else:
             self.up_since = time.monotonic()

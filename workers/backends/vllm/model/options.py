@@ -14,9 +14,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from agents.core.paths import expand_users_in
 from agents.core.plugins import Options, operational
 from sweeps.identity import digest
-from workers.backends.vllm.model import arguments, weights
+from workers.backends.core import weights
+from workers.backends.core.weights import Resolved
+from workers.backends.vllm.model import arguments
 from workers.backends.vllm.model.cpu import CpuDtype, cpu_dtype
-from workers.backends.vllm.model.weights import Resolved
 
 GUIDED_BACKEND = "guidance"
 """The library that constrains replies to their schema.
@@ -162,7 +163,7 @@ class VLLMOptions(Options):
         if other is None:
             return self.weights()
         revision = self.engine.get("tokenizer_revision") or "main"
-        return weights.resolve(str(other), revision, tokenizer_only=True)
+        return weights.resolve(str(other), revision, file="")
 
     def identity(self) -> dict[str, Any]:
         """Options that can change an outcome, with the weights in place of `model` and

@@ -12,13 +12,14 @@ import os
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from agents.core.calls import Completion, FinishReason
 from agents.core.errors import ContextOverflow, EngineRefused
 from workers.backends.core.backend import EngineSpec
+from workers.backends.core.engines import Death, EmbedRequest, Request, Vector
+from workers.backends.core.watchdog import LOOK_EVERY, Watchdog
 from workers.backends.vllm.serving.sockets import own_sockets
-from workers.backends.vllm.serving.watchdog import LOOK_EVERY, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -27,36 +28,6 @@ _PROBE_AFTER = 30.0  # seconds without work after which a tiny generation asks w
 _PROMPTS_KEPT = 512  # token ids of recent prompts: draws of one step share theirs
 _NOT_INHERITED = ("VLLM_PORT", "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE")
 _FINISHED: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
-
-
-class Request(NamedTuple):
-    """One generation. Pass a text that many requests share as one object, so that it is
-    sent once."""
-
-    messages_json: str
-    schema_json: str
-    """JSON schema for guided decoding; empty: none."""
-    seed: int
-    sampling_json: str
-    thinking_end: str
-    """The text that ends a reasoning model's thinking; empty if it does not think."""
-
-
-class EmbedRequest(NamedTuple):
-    """One text to embed."""
-
-    text: str
-
-
-class Vector(NamedTuple):
-    """An embedding as float32 bytes."""
-
-    data: bytes
-    input_tokens: int
-
-
-class Death(Exception):
-    """The engine is dead or hangs; this process can no longer serve."""
 
 
 class VLLMEngine:
@@ -85,6 +56,16 @@ class VLLMEngine:
         self._sampling = sampling
         self._prompt = lru_cache(maxsize=_PROMPTS_KEPT)(self._chat_ids)
         self._watch: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def without_gpu() -> bool:
+        from vllm.platforms import current_platform
+
+        return current_platform.is_cpu()
+
+    @staticmethod
+    def prepare_process(offline: bool, *, cpu: bool, cores: int | None = None) -> None:
+        clean_environment(offline, (cores or 1) if cpu else None)
 
     @classmethod
     async def start(cls, spec: EngineSpec, on_death: Callable[[str], None]) -> VLLMEngine:

@@ -20,16 +20,10 @@ from typing import Any, Literal, NamedTuple
 from agents.core.errors import CrsweepError, EngineRefused, ReplicaLost
 from sweeps.identity import digest
 from workers.backends.core.backend import EngineSpec
-from workers.backends.vllm.serving.engine import (
-    Death,
-    EmbedRequest,
-    Request,
-    VLLMEngine,
-    clean_environment,
-)
+from workers.backends.core.engines import Death, EmbedRequest, Engine, Request
+from workers.backends.core.watchdog import Counts
 from workers.backends.vllm.serving.output import cause_of, redirect
 from workers.backends.vllm.serving.transport import Clients, ReplicaAnswer
-from workers.backends.vllm.serving.watchdog import Counts
 from workers.core.concurrency import Load
 from workers.core.environment import Environment
 from workers.processes.channel import Address, Server, own_host
@@ -69,7 +63,9 @@ class ModelReplica:
         self, spec: EngineSpec, name: str, log_folder: Path, cpu_share: int | None
     ) -> None:
         end_with_parent()
-        clean_environment(Path(spec.arguments["model"]).is_dir(), cpu_share)
+        spec.engine.prepare_process(
+            Path(spec.arguments["model"]).is_dir(), cpu=cpu_share is not None, cores=cpu_share
+        )
         log_to(log_folder, f"{name}-replica")
         self._output = log_folder / f"{name}-engine.log"
         redirect(self._output)
@@ -79,7 +75,7 @@ class ModelReplica:
         self._cause = ""
         self._details: dict[str, Any] = {}
         self._fingerprint = ""
-        self._engine: VLLMEngine | None = None
+        self._engine: Engine | None = None
         self._server: Server | None = None
         self._starting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -135,17 +131,17 @@ class ModelReplica:
             self._die(cause_of(error, self._output))
         except TimeoutError:
             self._fail(f"it was not ready within {self._spec.start_timeout:g} s (start_timeout)")
-        except Exception as error:  # whatever vLLM raises, for whichever reason
+        except Exception as error:  # whatever its library raises, for whichever reason
             log.exception("%s does not start", self._spec.label)
             self._fail(cause_of(error, self._output))
         self._changed.set()
 
-    async def _load(self) -> VLLMEngine:
+    async def _load(self) -> Engine:
         """The engine. Waits for memory that the previous one still holds."""
         end = time.monotonic() + _MEMORY_SECONDS
         while True:
             try:
-                return await VLLMEngine.start(self._spec, self._on_death)
+                return await self._spec.engine.start(self._spec, self._on_death)
             except Exception as error:
                 cause = cause_of(error, self._output)
                 if not _MEMORY_TAKEN.search(cause) or time.monotonic() > end:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from agents.core.calls import Completion
 from agents.core.errors import CrsweepError
-from workers.backends.vllm.serving.engine import EmbedRequest, Request, Vector
+from workers.backends.core.engines import EmbedRequest, Request, Vector
 from workers.processes.channel import Connection
 
 

@@ -7,9 +7,10 @@ from itertools import count
 from agents.core.errors import ReplicaLost
 from sweeps.identity import digest
 from workers.backends.core.backend import EngineSpec
+from workers.backends.core.watchdog import Counts
 from workers.backends.vllm.client.fleet import Fleet
+from workers.backends.vllm.serving.engine import VLLMEngine
 from workers.backends.vllm.serving.replica import ReplicaStatus
-from workers.backends.vllm.serving.watchdog import Counts
 
 NAMES = count()
 
@@ -105,7 +106,15 @@ class Actor:
 
 def spec(key="m", replicas=1, start_timeout=600.0):
     return EngineSpec(
-        key, f"model {key}", "generate", {"model": key}, 8, start_timeout, replicas, 1
+        key,
+        f"model {key}",
+        "generate",
+        {"model": key},
+        8,
+        start_timeout,
+        replicas,
+        1,
+        engine=VLLMEngine,
     )
 
 

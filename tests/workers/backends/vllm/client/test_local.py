@@ -1,8 +1,6 @@
 """Engines in the driver's own process: started once, and started again after a death."""
 
 import asyncio
-import sys
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -10,8 +8,8 @@ from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, ReplicaLost
 from tests import virtual_time
 from workers.backends.core.backend import EngineSpec
+from workers.backends.core.engines import Death, EmbedRequest, Request, Vector
 from workers.backends.vllm.client import local
-from workers.backends.vllm.serving.engine import Death, EmbedRequest, Request, Vector
 
 
 class FakeEngine:
@@ -22,6 +20,14 @@ class FakeEngine:
 
     def __init__(self, on_death):
         self.on_death, self.closed, self.running, self.peak = on_death, 0, 0, 0
+
+    @staticmethod
+    def without_gpu():
+        return True
+
+    @staticmethod
+    def prepare_process(offline, *, cpu, cores=None):
+        assert (offline, cpu, cores) == (False, True, None)
 
     @classmethod
     async def start(cls, spec, on_death):
@@ -56,18 +62,22 @@ def engines(monkeypatch, tmp_path):
     # The real one takes over the output of this process for good.
     monkeypatch.setattr(local.LocalEngines, "_output", lambda self: tmp_path / "engine.log")
     FakeEngine.made, FakeEngine.broken = [], None
-    monkeypatch.setattr(local, "VLLMEngine", FakeEngine)
     monkeypatch.setattr(local, "time", virtual_time.TIME)
-    monkeypatch.setattr(local, "clean_environment", lambda offline, cpu_share: None)
-    platforms = ModuleType("vllm.platforms")
-    platforms.current_platform = SimpleNamespace(is_cpu=lambda: True)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vllm", ModuleType("vllm"))
-    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
     return FakeEngine.made
 
 
 def client_of(max_inflight=4, start_timeout=60.0):
-    spec = EngineSpec("m", "tiny", "generate", {"model": "/m"}, max_inflight, start_timeout, 1, 1)
+    spec = EngineSpec(
+        "m",
+        "tiny",
+        "generate",
+        {"model": "/m"},
+        max_inflight,
+        start_timeout,
+        1,
+        1,
+        engine=FakeEngine,
+    )
     return local.LocalEngines().of("m", "tiny", max_inflight, lambda cpu: spec)
 
 
@@ -192,7 +202,7 @@ def test_closing_ends_the_engine_once(engines):
     async def main():
         found = local.LocalEngines()
         await found.close()
-        spec = EngineSpec("m", "tiny", "generate", {"model": "/m"}, 4, 60, 1, 1)
+        spec = EngineSpec("m", "tiny", "generate", {"model": "/m"}, 4, 60, 1, 1, engine=FakeEngine)
         client = found.of("m", "tiny", 4, lambda cpu: spec)
         assert found.of("m", "tiny", 4, lambda cpu: spec) is client
         await client.ask("r", request())

@@ -352,7 +352,7 @@ def test_models_that_differ_in_sampling_alone_share_an_engine(folder):
 
 
 def test_other_weights_in_the_same_place_are_another_engine(folder):
-    from workers.backends.vllm.model import weights
+    from workers.backends.core import weights
 
     before = options(folder).engine_key()
     (folder / "config.json").write_text('{"other": 1}')

@@ -9,14 +9,10 @@ import pytest
 
 from agents.core.errors import ContextOverflow
 from tests import tiny_models
+from workers.backends.core.engines import EmbedRequest, Request
 from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.model.options import VLLMOptions
-from workers.backends.vllm.serving.engine import (
-    EmbedRequest,
-    Request,
-    VLLMEngine,
-    clean_environment,
-)
+from workers.backends.vllm.serving.engine import VLLMEngine, clean_environment
 from workers.core.concurrency import Load
 
 pytestmark = pytest.mark.vllm

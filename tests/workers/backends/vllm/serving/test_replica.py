@@ -14,14 +14,15 @@ from agents.core.errors import ContextOverflow, EngineOverloaded, EngineRefused,
 from tests.conftest import LAST_GUARD_SECONDS
 from tests.workers.backends.vllm.connections import reply_to, request
 from workers.backends.core.backend import EngineSpec
+from workers.backends.core.engines import Death, EmbedRequest, Request, Vector
+from workers.backends.core.watchdog import Counts, Watchdog
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.serving import replica as module
-from workers.backends.vllm.serving.engine import Death, EmbedRequest, Request, Vector
+from workers.backends.vllm.serving.engine import VLLMEngine
 from workers.backends.vllm.serving.replica import ModelReplica, ReplicaStatus
-from workers.backends.vllm.serving.watchdog import Counts, Watchdog
 from workers.processes.channel import connect
 
-SPEC = EngineSpec("m", "tiny", "generate", {"model": "m"}, 8, 600.0, 1, 1)
+SPEC = EngineSpec("m", "tiny", "generate", {"model": "m"}, 8, 600.0, 1, 1, engine=VLLMEngine)
 
 
 class Engine:
@@ -62,11 +63,12 @@ class Host:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ended = asyncio.Event()
         self.fails: list[Exception] = []
-        for name in ("end_with_parent", "clean_environment", "log_to", "redirect"):
+        for name in ("end_with_parent", "log_to", "redirect"):
             monkeypatch.setattr(module, name, lambda *_: None)
         monkeypatch.setattr(module, "own_host", lambda: "127.0.0.1")
         monkeypatch.setattr(module, "end_now", self.ended.set)
-        monkeypatch.setattr(module.VLLMEngine, "start", self._start)
+        monkeypatch.setattr(VLLMEngine, "prepare_process", lambda *_, **__: None)
+        monkeypatch.setattr(VLLMEngine, "start", self._start)
         (folder / "r-engine.log").touch()
         self.replica = ModelReplica(SPEC, "r", folder, None)
         self.client = EngineClient("tiny", 64, connect)

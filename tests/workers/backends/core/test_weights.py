@@ -11,8 +11,8 @@ import pytest
 
 from agents.core.errors import UsageError
 from tests.conftest import ROOT
-from workers.backends.vllm.model import weights
-from workers.backends.vllm.model.weights import resolve
+from workers.backends.core import weights
+from workers.backends.core.weights import resolve
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -169,7 +169,7 @@ def test_folders_that_are_no_models(folder):
     (folder / "config.json").unlink()
     with pytest.raises(UsageError, match=r"no config\.json in"):
         resolve(str(folder))
-    assert resolve(str(folder), tokenizer_only=True).kind == "local"
+    assert resolve(str(folder), file="").kind == "local"
 
 
 def test_a_commit_needs_no_network(no_hub):
@@ -260,7 +260,7 @@ def test_what_the_hub_does_not_have(hub, monkeypatch, kind, message):
 
 def test_vllm_is_not_imported():
     program = (
-        "import sys; from workers.backends.vllm.model.weights import resolve; "
+        "import sys; from workers.backends.core.weights import resolve; "
         f"resolve({MODEL!r}, {COMMIT!r}); sys.exit('vllm' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

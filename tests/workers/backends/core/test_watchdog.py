@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.backends.vllm.serving.watchdog import Counts, Watchdog
+from workers.backends.core.watchdog import Counts, Watchdog
 from workers.core.concurrency import Load
 
 

@@ -82,22 +82,22 @@ class Resolved:
         return self.version if self.kind == "hub" else None
 
 
-Known = dict[tuple[str, str, bool], Resolved]
+Known = dict[tuple[str, str, str], Resolved]
 _known: Known = {}
 _lock = threading.Lock()
 
 
-def resolve(model: str, revision: str = "main", *, tokenizer_only: bool = False) -> Resolved:
+def resolve(model: str, revision: str = "main", *, file: str = "config.json") -> Resolved:
     """The weights that `model` names, found once per process. UsageError if there are none.
 
-    `tokenizer_only` also takes a folder without a model's config.
+    A folder must have `file`; empty: any folder is taken.
     """
-    key = (model, revision, tokenizer_only)
+    key = (model, revision, file)
     with _lock:
         if key not in _known:
             folder = Path(expand_user(model))
             if folder.exists():
-                _known[key] = _local(model, folder.absolute(), revision, tokenizer_only)
+                _known[key] = _local(model, folder.absolute(), revision, file)
             elif model.startswith((".", "/", "~")) or model.count("/") > 1:
                 raise UsageError(f"model {model!r}: no such folder: {folder.absolute()}")
             else:
@@ -117,11 +117,12 @@ def take(found: Known) -> None:
         _known.update(found)
 
 
-def _local(model: str, folder: Path, revision: str, tokenizer_only: bool) -> Resolved:
+def _local(model: str, folder: Path, revision: str, file: str) -> Resolved:
     if not folder.is_dir():
-        raise UsageError(f"model {model!r} is a file: a folder with config.json is needed")
-    if not tokenizer_only and not (folder / "config.json").is_file():
-        raise UsageError(f"model {model!r}: no config.json in {folder}")
+        named = f" with {file}" if file else ""
+        raise UsageError(f"model {model!r} is a file: a folder{named} is needed")
+    if file and not (folder / file).is_file():
+        raise UsageError(f"model {model!r}: no {file} in {folder}")
     if revision != "main":
         raise UsageError(f"model {model!r} is a folder, which has no revision {revision!r}")
     return Resolved("local", str(folder), content(folder), folder)
@@ -212,9 +213,15 @@ def _hash(path: Path) -> str:
 
 
 def _hub(model: str, revision: str) -> Resolved:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
+    try:
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id
+    except ModuleNotFoundError:
+        raise UsageError(
+            f"model {model!r}: there is no such folder, and ids of the Hub need the package "
+            "huggingface_hub, which comes with the extras crsweep[vllm] and "
+            "crsweep[sentence-transformers]"
+        ) from None
     try:
         validate_repo_id(model)
     except HFValidationError:
