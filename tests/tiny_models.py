@@ -112,6 +112,44 @@ def make_encoder(folder: Path, *, pooling: str = "mean") -> Path:
     return path
 
 
+def make_sentence_t5(folder: Path) -> Path:
+    """Makes a tiny T5 encoder with the modules of sentence-t5-base; its folder.
+
+    It reads the first 32 tokens of a text.
+    """
+    path = folder / "tiny-t5"
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import (
+        Dense,
+        Normalize,
+        Pooling,
+        Transformer,
+    )
+    from tokenizers.processors import TemplateProcessing
+    from transformers import T5Config, T5EncoderModel
+
+    tokenizer = _tokenizer()
+    tokenizer.chat_template = None
+    end = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"$A {end}", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    plain = folder / "plain-t5"
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
+        pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    T5EncoderModel(config).save_pretrained(plain)
+    tokenizer.save_pretrained(plain)
+    words = Transformer(str(plain), max_seq_length=32)
+    dense = Dense(32, 24, bias=False, activation_function=torch.nn.Identity())
+    modules = [words, Pooling(32, pooling_mode="mean"), dense, Normalize()]
+    SentenceTransformer(modules=modules, device="cpu").save(str(path))
+    return path
+
+
 def _tokenizer():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

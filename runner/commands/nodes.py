@@ -28,8 +28,10 @@ from workers.core.code import code_digest, library_versions
 if TYPE_CHECKING:
     from workers.executors.nodes import NodeFacts, NodeQuestion
 
-EXACT = ("ray", "vllm")
-"""Libraries that must have the driver's version on all nodes: Ray refuses others, and vLLM gives
+_ENGINES = {"vllm": "vllm", "sentence_transformers": "sentence-transformers"}
+"""Backends whose engines run on the nodes, and their libraries."""
+EXACT = ("ray", *_ENGINES.values())
+"""Libraries that must have the driver's version on all nodes: Ray refuses others, and engines give
 other replies."""
 _LIBRARIES = (
     *EXACT, "duckdb", "jinja2", "msgpack", "numpy", "omegaconf", "openai", "pyarrow", "pydantic",
@@ -104,7 +106,7 @@ def examine_cluster(plan: Plan, nodes: Sequence[str], console: Console) -> str:
     question = node_question(plan)
     found = examine_nodes(question, environment_of(plan), nodes)
     here = facts_here(question)
-    needed = [name for name in EXACT if name == "ray" or "vllm" in plan.backends]
+    needed = ["ray", *(library for name, library in _ENGINES.items() if name in plan.backends)]
     problems = [list(problems_of(facts, here, needed)) for facts in found]
     table = Table("node", "Python", "crsweep", *needed, "CPUs", "GPUs", "data", "out", "problems",
                   box=None, pad_edge=False)  # fmt: skip

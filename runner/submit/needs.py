@@ -17,6 +17,7 @@ def extras_of(loaded: LoadedSweep) -> list[str]:
         "s3": str(loaded.recorded["out"]).startswith("s3://"),
         "train": _trains(loaded),
         "vllm": "vllm" in backends,
+        "sentence-transformers": "sentence_transformers" in backends,
     }
     return ["cluster", *(extra for extra, needed in wanted.items() if needed)]
 
