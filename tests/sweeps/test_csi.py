@@ -91,6 +91,10 @@ def test_each_sweep_has_the_papers_settings(data, name):
         assert not options.may_leave  # Table 13 knows no leaving
         assert config.domain.options["min_targets"] == 3
         for role, model in cell.roles.items():
+            if role.endswith(".retriever"):
+                options = config.models[model].options
+                assert options["model"] == "sentence-transformers/sentence-t5-base"  # B.3
+                continue
             temperature = config.models[model].options["sampling"]["temperature"]
             assert (temperature > 0) == (role == "user")
 
@@ -105,6 +109,14 @@ def test_table_3_has_every_published_row_on_both_categories(data):
         published.read("csi/table3").datasets.values()
     )
     assert "sr@10" in plan.loaded.header.metrics
+
+
+def test_an_override_needs_no_weights_of_embeddings(data):
+    for name in ("table3", "fig9_profiles"):
+        dense, lexical = planned(name), planned(name, "vars.retriever=lexical")
+        assert all("agent.retriever" in cell.roles for cell in dense.cells)
+        assert any("user.retriever" in cell.roles for cell in dense.cells) == (name != "table3")
+        assert {m for cell in lexical.cells for m in cell.models} == {"llama", "person"}
 
 
 def test_table_4_varies_both_sides(data):
@@ -140,6 +152,7 @@ def test_one_override_makes_each_sweep_a_laptops(data, name):
     plan = planned(name, LAPTOP)
     assert plan.loaded.header.out == f"results/csi_{name}_laptop"
     assert [source.domain.dataset for source in plan.sources] == [f"Amazon2023-{CATEGORY}"]
+    assert not any(role.endswith(".retriever") for cell in plan.cells for role in cell.roles)
     spoken = {cell.config.models[m].backend for cell in plan.cells for m in cell.models}
     assert spoken == {"rules"}
     assert {len(cell.seeds) for cell in plan.cells} == {2}
@@ -152,6 +165,8 @@ def test_the_tiny_model_takes_the_place_of_the_real_one(data, name):
     assert cell["limits"]["max_turns"] == 3
     assert cell["models"]["llama"]["model"] == cell["models"]["person"]["model"]
     assert cell["models"]["person"]["model"] == "models/tiny-llama"
+    for agent in load(FOLDER / f"{name}.yaml", [TINY]).header.blocks[0]["agent"]:
+        assert agent["retriever"] == "lexical"
 
 
 def test_figure_8_has_every_strategy_and_figure_9_every_ablation_next_to_the_whole_profile(data):
@@ -160,7 +175,7 @@ def test_figure_8_has_every_strategy_and_figure_9_every_ablation_next_to_the_who
     ]
     assert strategies == list(get_args(Strategy))
     first, *others = [cell.config.simulator.options for cell in planned("fig9_profiles").cells]
-    assert first == {"records_similarity": True, "similarity": "lexical"}
+    assert first == {"records_similarity": True, "similarity": "dense"}
     off = [{name for name, value in options.items() if value is False} for options in others]
     assert off == [
         {"general_preference"},
