@@ -32,7 +32,11 @@ os.environ.setdefault("MPLCONFIGDIR", str(_CACHES / "matplotlib"))
 _PROCESSES = {"crsweep", "start", "fork_server"}
 _SLOW = frozenset(LIST.read_text().split())
 _NUMBERS = itertools.count()
-_WITH_ENGINES = ("tests/runner/vllm/", "tests/workers/backends/vllm/serving/test_engine.py")
+_WITH_ENGINES = (
+    "tests/runner/vllm/",
+    "tests/workers/backends/vllm/serving/test_engine.py",
+    "tests/workers/backends/sentence_transformers/test_engine.py",
+)
 
 LAST_GUARD_SECONDS = 1800.0
 """When a test that waits for an event gives up: ten times what a slow and busy machine needs."""

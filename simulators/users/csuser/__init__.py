@@ -131,6 +131,7 @@ class CSUser(User):
     Options = _Options
     options: _Options
     needs_profiles = True
+    embedding_roles = ("user.retriever",)
     steps = (_OPEN, _ANSWER, _DECIDE, _ANSWER_OR_LEAVE, _DECIDE_OR_LEAVE)
 
     def __init__(self, options: _Options, context: UserContext) -> None:

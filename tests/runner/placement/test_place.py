@@ -361,6 +361,18 @@ def test_what_does_not_fit_says_why(given_engines, nodes, reason):
     assert (plan.stages, plan.loads) == ((), 0)
 
 
+def test_an_engine_without_a_gpu_stays_while_others_take_every_gpu_in_turn():
+    given_engines = [*engines(2, gpus=[2, 2]), Engine("e2", "on the CPU", 1, 0.0)]
+    plan = place(given_engines, [Node("n", 2)], works([(0, 2), (1, 2)]))
+    assert (plan.misfits, plan.loads) == ({}, 3)
+    assert [stage.engines for stage in plan.stages] == [{"e0", "e2"}, {"e1", "e2"}]
+    for stage in plan.stages:
+        assert [(a.engine, a.gpus, a.node) for a in stage.allocations] == [
+            (min(stage.engines), 2, "n"),
+            ("e2", 0, "n"),
+        ]
+
+
 @pytest.mark.parametrize(
     ("given_engines", "nodes", "given_demands", "message"),
     [

@@ -23,6 +23,13 @@ def test_what_agents_need_prepared_says_whether_they_train(tmp_path, agents, tra
     assert ("train" in extras_of(load(path))) is trains
 
 
+def test_the_backend_of_a_model_brings_its_extra(tmp_path):
+    t5 = {"backend": "sentence_transformers", "model": str(tmp_path)}
+    path = write_sweep(tmp_path, models={"strong": {"backend": "rules"}, "t5": t5})
+    found = extras_of(load(path, ["grid.roles.agent=[strong]"]))
+    assert found == ["cluster", "sentence-transformers"]
+
+
 def test_an_option_that_is_an_axis_counts_and_a_wrong_agent_is_named(tmp_path):
     path = write_sweep(
         tmp_path, agent="intercrs", grid={"agent.recommender": ["popularity", "iclrec"]}

@@ -20,7 +20,7 @@ from agents.core.text import repaired
 from sweeps.models import Use
 from workers.backends.core.backend import Backend, BackendContext, EngineSpec, Workload
 from workers.backends.core.engines import EmbedRequest
-from workers.backends.sentence_transformers.engine import SentenceEngine
+from workers.backends.sentence_transformers.engine import SentenceEngine, check_hub
 from workers.backends.sentence_transformers.options import (
     MODULES,
     SentenceTransformersOptions,
@@ -112,6 +112,7 @@ class SentenceTransformersBackend(Backend):
         weights = self._options.weights()
         lines = [f"weights: {weights.name} at {weights.version[:12]}"]
         if weights.path is None:
+            check_hub(weights.name, weights.version)
             lines.append("its files are not here yet")
         else:
             lines += _said_by_files(weights.path, self._options.model)

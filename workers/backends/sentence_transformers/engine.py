@@ -201,8 +201,12 @@ def _load(spec: EngineSpec) -> Any:
     """The model. UsageError, in one line, for what keeps it from being loaded."""
     check_installed(spec.label)
     import torch
+    from huggingface_hub.utils import disable_progress_bars
     from sentence_transformers import SentenceTransformer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bars()  # of downloads, and of reading weights: a local run has the screen
+    disable_progress_bar()
     name, device = spec.arguments["model"], spec.arguments["device"]
     revision: str | None = spec.arguments["revision"]
     if device == "cuda" and not torch.cuda.is_available():
@@ -210,12 +214,12 @@ def _load(spec: EngineSpec) -> Any:
     if device == "cuda" and spec.gpus < 1:
         torch.cuda.set_per_process_memory_fraction(spec.gpus)
     if revision is not None:
-        _check_hub(name, revision)
+        check_hub(name, revision)
     return SentenceTransformer(name, revision=revision, device=device)
 
 
-def _check_hub(name: str, revision: str) -> None:
-    """Refuses a model of the Hub that cannot be had here, or that is no sentence transformer.
+def check_hub(name: str, revision: str) -> None:
+    """Raises UsageError for a model of the Hub that cannot be had here, or is of another kind.
 
     The library would make one of any transformer, with a pooling that its files do not name.
     """

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.core.errors import EngineRefused
+from agents.core.errors import EngineRefused, UsageError
 from tests.workers.backends.calls import call, context
 from workers.backends.core.backend import Workload
 from workers.backends.core.engines import EmbedRequest
@@ -135,6 +135,10 @@ def test_what_cannot_be_loaded_is_said_in_one_line(engines, tmp_path, tiny_t5, n
         "cache on this machine, and the Hub cannot be reached; download it where there is a "
         "network, or give a folder"
     )
+    absent = SentenceTransformersOptions(model="org/absent", revision=commit)
+    backend = SentenceTransformersBackend(absent, replace(context(), engines=engines))
+    with pytest.raises(UsageError, match="is not in the Hub's cache on this machine"):
+        asyncio.run(backend.check(Workload([], {})))
     assert "`device: cuda`, but torch finds no GPU here" in said(tiny_t5, device="cuda")
     assert "m: the model cannot be served: " in said(broken)
 
