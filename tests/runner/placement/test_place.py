@@ -363,7 +363,7 @@ def test_what_does_not_fit_says_why(given_engines, nodes, reason):
 
 def test_an_engine_without_a_gpu_stays_while_others_take_every_gpu_in_turn():
     given_engines = [*engines(2, gpus=[2, 2]), Engine("e2", "on the CPU", 1, 0.0)]
-    plan = place(given_engines, [Node("n", 2)], works([(0, 2), (1, 2)]))
+    plan = place(given_engines, [Node("n", 2)], demands([(0, 2), (1, 2)]))
     assert (plan.misfits, plan.loads) == ({}, 3)
     assert [stage.engines for stage in plan.stages] == [{"e0", "e2"}, {"e1", "e2"}]
     for stage in plan.stages:
