@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from importlib import metadata
+
 import numpy as np
 import pytest
 
@@ -70,6 +73,8 @@ def test_a_dense_retriever_searches_with_the_vectors_of_the_library(tmp_path, ti
     said = crsweep("run", path)
     assert "Loading weights" not in said.stdout + said.stderr  # the library's own bars
     check_results(tmp_path, tiny_t5, path)
+    recorded = json.loads((tmp_path / "out" / "manifest.json").read_text())["versions"]
+    assert recorded["sentence_transformers"] == metadata.version("sentence-transformers")
     # The size of a batch changes no identity.
     assert "nothing to do" in crsweep("run", path, "models.t5.max_batch=2").stdout
 

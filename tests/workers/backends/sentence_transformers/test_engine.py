@@ -1,7 +1,10 @@
 """A real SentenceTransformer with random weights, behind the clients that dialogues use."""
 
 import asyncio
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +13,10 @@ from agents.core.errors import EngineRefused, UsageError
 from tests.workers.backends.calls import call, context
 from workers.backends.core.backend import Workload
 from workers.backends.core.engines import EmbedRequest
-from workers.backends.sentence_transformers.backend import SentenceTransformersBackend
+from workers.backends.sentence_transformers.backend import (
+    SentenceTransformersBackend,
+    _said_by_files,
+)
 from workers.backends.sentence_transformers.engine import SentenceEngine
 from workers.backends.sentence_transformers.options import SentenceTransformersOptions
 from workers.backends.vllm.client import local
@@ -150,3 +156,53 @@ def test_doctor_says_what_the_models_files_say(engines, tiny_t5):
     assert "of a text, the first 32 tokens are read" in line
     with pytest.raises(EngineRefused, match="only embeds"):
         asyncio.run(backend.complete(call()))
+
+
+def test_the_layout_in_which_sentence_t5_is_published_gives_the_same_vectors(tiny_t5, tmp_path):
+    """It was saved by version 2 of the library: other names of modules, and a pickled Dense."""
+    import torch
+    from safetensors.torch import load_file
+
+    old = Path(shutil.copytree(tiny_t5, tmp_path / "old"))
+    names = ("Transformer", "Pooling", "Dense", "Normalize")
+    paths = ("", "1_Pooling", "2_Dense", "3_Normalize")
+    files = {
+        "modules.json": [
+            {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{name}"}
+            for n, (path, name) in enumerate(zip(paths, names, strict=True))
+        ],
+        "sentence_bert_config.json": {"max_seq_length": 16, "do_lower_case": False},
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": 32,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": True,
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+        "2_Dense/config.json": {
+            "in_features": 32,
+            "out_features": 24,
+            "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        },
+    }
+    for name, content in files.items():
+        (old / name).write_text(json.dumps(content))
+    dense = old / "2_Dense" / "model.safetensors"
+    torch.save(load_file(dense), old / "2_Dense" / "pytorch_model.bin")
+    dense.unlink()
+    (old / "config_sentence_transformers.json").unlink()
+
+    async def main():
+        spec = SentenceTransformersBackend.engine(options(old), "t5", True)
+        engine = await SentenceEngine.start(spec, print)
+        found = [await engine.embed(EmbedRequest(text)) for text in ("a drama", TEXTS[2])]
+        engine.close()
+        return found, engine.fingerprint()["context"]
+
+    (short, long), context_found = asyncio.run(main())
+    known = expected(tiny_t5, ["a drama"])[0]
+    assert np.frombuffer(short.data, np.float32) == pytest.approx(known, abs=1e-6)
+    assert (long.input_tokens, context_found) == (16, 16)
+    line = _said_by_files(old, "old")
+    assert line[-1] == "of a text, the first 16 tokens are read"
