@@ -83,12 +83,6 @@ class ICLRecTraining(SequentialTraining):
         )
         loss.backward()
 
-    def _views(self, users: Sequence[int]) -> Tensor:
-        """(users, d): representations of one view of each sequence."""
-        inputs = [self.sequences[user][:-1] for user in users]
-        views = [view(items, self.items, self.options) for items in inputs]
-        return self._represented(views, self.options.dropout)
-
     def _represented(self, inputs: Sequence[np.ndarray], dropout: float) -> Tensor:
         """(sequences, d): the mean of the outputs over each sequence's positions."""
         weights = self.encoder
