@@ -25,7 +25,6 @@ class Marked(NamedTuple):
 
 class _Test(NamedTuple):
     metric: int
-    contest: tuple[int, ...]
     pair: tuple[int, int]
     difference: float
     p: float
@@ -50,7 +49,7 @@ def mark_ties(results: Results, table: Table, axis: str, *, complete_only: bool 
             for pair in itertools.combinations(contest, 2):
                 found = values.test(pair)
                 if found is not None:
-                    tests.append(_Test(index, contest, pair, *found))
+                    tests.append(_Test(index, pair, *found))
     corrected = holm([test.p for test in tests])
     p_of = {(test.metric, test.pair): p for test, p in zip(tests, corrected, strict=True)}
     marks: dict[tuple[int, int], str] = {}

@@ -46,7 +46,7 @@ def main(words: Sequence[str]) -> int:
     except _Refusal as error:
         if not error.format_message():  # no arguments: the help was printed
             return 2
-        print(f"error: {_refusal(error, words)}", file=sys.stderr)
+        print(f"error: {_refusal(error)}", file=sys.stderr)
         return 2
     except typer.Abort:  # end of input at a prompt
         return 2
@@ -68,7 +68,7 @@ def _unwrap_help(command: Any) -> None:
         _unwrap_help(each)
 
 
-def _refusal(error: Any, words: Sequence[str]) -> str:
+def _refusal(error: Any) -> str:
     """Describes what is wrong with a command line, in one line."""
     from agents.core.errors import near
     from runner.core.invocation import program
