@@ -21,7 +21,7 @@ from yaml.reader import Reader, ReaderError
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 _DEEPEST = 50
 _MOST_ALIASED = 100_000  # values that aliases may add to those of the text
@@ -56,9 +56,9 @@ class Document:
     """A document as plain data, with the location of each part."""
 
     value: Any = None
-    lines: dict[Path, int] = field(default_factory=dict)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
     """Path of keys and positions -> line of the key or list item."""
-    plain: dict[Path, str] = field(default_factory=dict)
+    plain: dict[KeyPath, str] = field(default_factory=dict)
     """Path -> unquoted scalar as written, if its value does not show how it was written."""
 
     def below(self, key: str) -> Document:
@@ -168,7 +168,7 @@ class _Expansion:
         self._left = nodes + _MOST_ALIASED
         self._open: set[int] = set()
 
-    def value(self, node: Node, path: Path, depth: int) -> Any:
+    def value(self, node: Node, path: KeyPath, depth: int) -> Any:
         line = node.start_mark.line
         self._left -= 1
         if self._left < 0:
@@ -194,7 +194,7 @@ class _Expansion:
         finally:
             self._open.discard(id(node))
 
-    def _mapping(self, node: MappingNode, path: Path, depth: int) -> dict[str, Any]:
+    def _mapping(self, node: MappingNode, path: KeyPath, depth: int) -> dict[str, Any]:
         _only_tag(node, "map")
         own: dict[str, Any] = {}
         merged: list[Node] = []
@@ -225,12 +225,12 @@ class _Expansion:
             own = {**inherited, **own}
         return own
 
-    def _adopt(self, other: Document, path: Path) -> None:
+    def _adopt(self, other: Document, path: KeyPath) -> None:
         size = len(path)
         self._found.lines |= {k: v for k, v in other.lines.items() if k[:size] == path}
         self._found.plain |= {k: v for k, v in other.plain.items() if k[:size] == path}
 
-    def _scalar(self, node: ScalarNode, path: Path) -> Any:
+    def _scalar(self, node: ScalarNode, path: KeyPath) -> Any:
         line, written = node.start_mark.line + 1, node.value
         tag = node.tag.removeprefix(_TAG)
         if node.style is None and (

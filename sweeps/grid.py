@@ -12,7 +12,7 @@ from typing import Any
 
 from agents.core.errors import UsageError, near
 
-Point = dict[str, Any]
+GridPoint = dict[str, Any]
 
 
 class GridError(UsageError):
@@ -27,7 +27,7 @@ def points(
     blocks: Sequence[Mapping[str, Sequence[Any]]],
     zipped: Sequence[Mapping[str, Sequence[Any]]] = (),
     exclude: Sequence[Mapping[str, Any]] = (),
-) -> Iterator[Point]:
+) -> Iterator[GridPoint]:
     """All points of the union of `blocks`; the last axis varies fastest.
 
     Raises GridError for zipped lists of different lengths, for an axis given twice, and at the end
@@ -124,7 +124,7 @@ def get(config: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _zipped(group: Mapping[str, Sequence[Any]]) -> list[Point]:
+def _zipped(group: Mapping[str, Sequence[Any]]) -> list[GridPoint]:
     lengths = {axis: len(values) for axis, values in group.items()}
     if len(set(lengths.values())) > 1:
         raise GridError(

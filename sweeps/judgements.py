@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from agents.core.dialogue import Action, Decision
+from agents.core.dialogue import Action, UserDecision
 from agents.core.items import Catalogue
 from agents.core.seeds import Seeds
 from simulators.core.judge import RecordedDialogue, RecordedTurn
@@ -33,7 +33,7 @@ class StoredTurn(NamedTuple):
     action: Action
     shown: tuple[str, ...]
     user_text: str
-    user_decision: Decision
+    user_decision: UserDecision
     accepted: str | None
 
 

@@ -29,7 +29,7 @@ def refused_data(
     return DataError(f"{place}: domain: {error.message}{_way_on(loaded, _domain_of(point))}")
 
 
-def _way_on(loaded: LoadedSweep, bad: grid.Point) -> str:
+def _way_on(loaded: LoadedSweep, bad: grid.GridPoint) -> str:
     """Words that name an override which leaves out `bad`, and everything else without a folder."""
     header = loaded.header
     points = grid.points(header.blocks, header.zip, header.exclude)
@@ -42,7 +42,7 @@ def _way_on(loaded: LoadedSweep, bad: grid.Point) -> str:
     if not left or any(grid.matches(one, entry) for one in left for entry in entries):
         return ""
 
-    def words(part: grid.Point) -> str:
+    def words(part: grid.GridPoint) -> str:
         brief = _brief(part, parts)
         text = ", ".join(f"{axis}={grid.label(value)}" for axis, value in brief.items())
         return loaded.as_written(text) or "the file's domain"
@@ -55,11 +55,11 @@ def _way_on(loaded: LoadedSweep, bad: grid.Point) -> str:
     )
 
 
-def _domain_of(point: Mapping[str, Any]) -> grid.Point:
+def _domain_of(point: Mapping[str, Any]) -> grid.GridPoint:
     return {axis: value for axis, value in point.items() if axis.split(".")[0] == "domain"}
 
 
-def _lacks_folder(loaded: LoadedSweep, part: grid.Point) -> bool:
+def _lacks_folder(loaded: LoadedSweep, part: grid.GridPoint) -> bool:
     path = _path(loaded, part)
     return isinstance(path, str) and not Path(path).is_dir()
 
@@ -68,7 +68,7 @@ def _path(loaded: LoadedSweep, point: Mapping[str, Any]) -> Any:
     return grid.get(grid.put_all(loaded.cell, point), "domain.path")
 
 
-def _brief(part: grid.Point, parts: Sequence[grid.Point]) -> grid.Point:
+def _brief(part: grid.GridPoint, parts: Sequence[grid.GridPoint]) -> grid.GridPoint:
     """`part` with plug-ins shortened to their names, if these are unambiguous."""
     names = {axis: grid.name_of(value) for axis, value in part.items()}
     return names if sum(grid.matches(one, names) for one in parts) == 1 else part

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from agents.core.errors import UsageError, near
 from agents.core.plugins import Options
-from sweeps.document import Document, Path, ambiguous, parse_document
+from sweeps.document import Document, KeyPath, ambiguous, parse_document
 
 
 @dataclass
 class Origins:
     """Maps a path of keys to a location such as `sweeps/x.yaml:12`. Later entries win."""
 
-    places: dict[Path, str] = field(default_factory=dict)
-    plain: dict[Path, frozenset[str]] = field(default_factory=dict)
+    places: dict[KeyPath, str] = field(default_factory=dict)
+    plain: dict[KeyPath, frozenset[str]] = field(default_factory=dict)
     """Path -> `Document.plain` there; for an axis, those of all its values."""
-    files: list[FilePath] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     """Every file that was read."""
 
     def note(self, file: str, document: Document, *, numbered: bool = True) -> None:
@@ -53,14 +53,14 @@ class Origins:
                 below = (*keys, *known[len(above) + 1 :])
                 self.plain[below] = self.plain.get(below, frozenset()) | written
 
-    def _forget(self, path: Sequence[str]) -> Path:
+    def _forget(self, path: Sequence[str]) -> KeyPath:
         keys = tuple(path)
         for noted in (self.places, self.plain):
             for known in [k for k in noted if k[: len(keys)] == keys]:
                 del noted[known]
         return keys
 
-    def _blocks(self) -> list[Path]:
+    def _blocks(self) -> list[KeyPath]:
         """The paths of mappings of axes."""
         listed = (k[:2] for k in self.places if len(k) > 1 and k[0] in ("grids", "zip"))
         return [("grid",), *dict.fromkeys(listed)]

@@ -25,7 +25,7 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 
 def is_valid_name(text: str) -> bool:
-    """Whether `text` can be a `Name`."""
+    """Whether `text` can be a `PlainName`."""
     return re.fullmatch(_NAME, text) is not None
 
 
@@ -38,7 +38,7 @@ def _is_name(text: str) -> str:
     return text
 
 
-Name = Annotated[
+PlainName = Annotated[
     str,
     AfterValidator(_is_name),
     WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"}),
@@ -87,7 +87,7 @@ class JudgeRef(PluginRef):
 
     samples: Annotated[int, Field(ge=1, le=1000)] = 1
     """How often each subject is judged, each time with another seed."""
-    label: Name | None = None
+    label: PlainName | None = None
     """The name in roles and tables, by default the plug-in's. Two judges of one plug-in need
     different labels."""
 
@@ -284,7 +284,7 @@ class CellConfig(Seeding):
 
     domain: PluginRef
     cases: Cases = Cases()
-    models: dict[Name, ModelSpec]
+    models: dict[PlainName, ModelSpec]
     roles: dict[str, str]
     agent: PluginRef
     simulator: PluginRef = PluginRef(name="target_item")
@@ -369,7 +369,7 @@ Axes = dict[str, list[Any]]
 class Header(_Part):
     """The parts of a sweep file that do not belong to a cell."""
 
-    name: Name
+    name: PlainName
     out: PathText
     question: Annotated[str, Field(max_length=4000)] = ""
     """The question of the sweep, for its report. It does not affect dialogues."""
@@ -388,9 +388,9 @@ class Header(_Part):
     judges: list[JudgeRef] = []
     """Judges that read the dialogues afterwards and give verdicts. They do not affect dialogues."""
     metrics: Annotated[list[str], Field(min_length=1)] = ["sr@1", "sr@3", "sr@5", "at_fail_plus_1"]
-    tables: dict[Name, TableSpec] = {}
+    tables: dict[PlainName, TableSpec] = {}
     """Name -> a table. Tables do not affect dialogues."""
-    figures: dict[Name, FigureSpec] = {}
+    figures: dict[PlainName, FigureSpec] = {}
     """Name -> a figure. Figures do not affect dialogues."""
 
     @model_validator(mode="before")

@@ -33,7 +33,7 @@ EnginesOfRun = Engines | LocalEngines
 
 
 @dataclass(frozen=True)
-class Speaker:
+class LoadedSpeaker:
     """One speaker of a cell, ready to be built for each task."""
 
     cls: type
@@ -41,14 +41,14 @@ class Speaker:
     prompts: PromptFolder
 
 
-def speaker_of(ref: PluginRef, package: str, kind: str) -> Speaker:
+def speaker_of(ref: PluginRef, package: str, kind: str) -> LoadedSpeaker:
     """The plug-in that `ref` names, with its options and prompts."""
     cls = plugins.load(package, ref.name, kind)
     options = plugins.build_options(cls.Options, ref.options)
     prompts = prompt_folder(
         plugins.module(package, ref.name, kind), getattr(options, "prompts", None)
     )
-    return Speaker(cls, options, prompts)
+    return LoadedSpeaker(cls, options, prompts)
 
 
 class Resources:

@@ -46,7 +46,7 @@ _LEFT_OVER = (normalise(OTHER), normalise(UNLABELLED))
 _COUNTED = ("asked_again", "left_out", "placed_twice")
 _NAMES_SHOWN = 60  # of those given so far, the latest: a prompt must not grow with the catalogue
 
-Path = tuple[str, ...]
+TreePath = tuple[str, ...]
 R = TypeVar("R", bound=ReplyModel)
 
 Numbers = Annotated[
@@ -61,7 +61,7 @@ class _Category(ReplyModel):
     numbers: Annotated[Numbers, Field(description="Give the numbers of its attributes.")]
 
     @property
-    def path(self) -> Path:
+    def path(self) -> TreePath:
         return self.category, self.subcategory
 
 
@@ -81,7 +81,7 @@ class _Subcategory(ReplyModel):
     numbers: Annotated[Numbers, Field(description="Give the numbers of its items.")]
 
     @property
-    def path(self) -> Path:
+    def path(self) -> TreePath:
         return (self.name,)
 
 
@@ -131,8 +131,8 @@ class Groups:
     """
 
     def __init__(self) -> None:
-        self.place: dict[int, Path] = {}
-        self.shown: dict[Path, str] = {}
+        self.place: dict[int, TreePath] = {}
+        self.shown: dict[TreePath, str] = {}
         self.counts: Counter[str] = Counter()
 
     def put(self, names: Sequence[str], numbers: Sequence[int], batch: Sequence[int]) -> None:
@@ -148,14 +148,14 @@ class Groups:
                 for depth, name in enumerate(names, 1):
                     self.shown.setdefault(keys[:depth], name)
 
-    def names(self) -> list[Path]:
+    def names(self) -> list[TreePath]:
         """The paths of names given so far, the latest of them, for the next prompt."""
         latest = list(self.members())[-_NAMES_SHOWN:]
         return [tuple(self.shown[key[:d]] for d in range(1, len(key) + 1)) for key in latest]
 
-    def members(self) -> dict[Path, list[int]]:
+    def members(self) -> dict[TreePath, list[int]]:
         """The members of every group, groups and members in order of placing."""
-        found: dict[Path, list[int]] = {}
+        found: dict[TreePath, list[int]] = {}
         for member, key in self.place.items():
             found.setdefault(key, []).append(member)
         return found
@@ -418,7 +418,7 @@ def _content(
     counts: Mapping[str, Counter[str]],
 ) -> Content:
     """The tree of these groups: `divided` holds those of the items of some attributes."""
-    below: dict[Path, dict[Path, list[int]]] = {}
+    below: dict[TreePath, dict[TreePath, list[int]]] = {}
     for leaf, group in categories.place.items():
         below.setdefault(group[:1], {}).setdefault(group, []).append(leaf)
     nodes = _Nodes()

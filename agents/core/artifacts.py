@@ -23,7 +23,7 @@ from agents.core.memory import Memory
 from agents.core.prompts import PromptFolder
 from agents.core.steps import Step
 
-Kind = Literal["fit", "model_calls", "rollouts", "loop"]
+RecipeKind = Literal["fit", "model_calls", "rollouts", "loop"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Recipe(ABC):
     """How one artifact is made. Picklable; equal identities with equal data and seeds make the same
     artifact."""
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[RecipeKind]
     counts: ClassVar[str] = "calls"
     """The unit in which progress is counted."""
     version: ClassVar[int] = 1

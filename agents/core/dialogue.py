@@ -10,14 +10,14 @@ from agents.core.items import Item
 from agents.core.text import json_form, repaired
 
 Action = Literal["ask", "recommend", "chat", "persuade"]
-Speaker = Literal["user", "recommender", "note"]
+SpeakerName = Literal["user", "recommender", "note"]
 _ACTIONS = get_args(Action)
 
 
 class Message(NamedTuple):
     """One message. `shown` are the items shown with it, in order."""
 
-    speaker: Speaker
+    speaker: SpeakerName
     text: str
     shown: tuple[Item, ...] = ()
 
@@ -82,8 +82,8 @@ class AgentTurn:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-Decision = Literal["accept", "refuse", "answer"]
-_DECISIONS = get_args(Decision)
+UserDecision = Literal["accept", "refuse", "answer"]
+_DECISIONS = get_args(UserDecision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class UserTurn:
     """
 
     text: str
-    decision: Decision
+    decision: UserDecision
     accepted: Item | None = None
     leaves: bool = False
     feedback: Mapping[str, str] = field(default_factory=dict)

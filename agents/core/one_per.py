@@ -8,21 +8,21 @@ from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 Owner = TypeVar("Owner")
-Made = TypeVar("Made")
+Kept = TypeVar("Kept")
 
 
-class OnePer(Generic[Owner, Made]):
+class OnePer(Generic[Owner, Kept]):
     """What `make` makes of each object, made at its first use and kept as long as the object is.
 
     Threads that need the same at once wait for the one that makes it.
     """
 
-    def __init__(self, make: Callable[[Owner], Made]) -> None:
+    def __init__(self, make: Callable[[Owner], Kept]) -> None:
         self._make = make
-        self._made: WeakKeyDictionary[Owner, Made] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[Owner, Kept] = WeakKeyDictionary()
         self._making = threading.Lock()
 
-    def of(self, owner: Owner) -> Made:
+    def of(self, owner: Owner) -> Kept:
         with self._making:
             if owner not in self._made:
                 self._made[owner] = self._make(owner)

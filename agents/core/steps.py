@@ -15,7 +15,7 @@ from agents.core.items import LONGEST_TITLE
 
 Mode = Literal["json", "text"]
 
-Kind = Literal[
+StepKind = Literal[
     "extract",
     "rank",
     "choose",
@@ -79,7 +79,7 @@ class Step(Generic[R]):
     """
 
     name: str
-    kind: Kind
+    kind: StepKind
     reply: type[R]
     mode: Mode = "json"
 

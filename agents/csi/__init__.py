@@ -63,8 +63,8 @@ from agents.csi.steps import (
     SELL_BY,
     STEPS,
     THINK,
-    Action,
     Profile,
+    SalesAction,
     one_line,
 )
 from agents.recommenders.core import best
@@ -112,7 +112,7 @@ class _State:
     """What planning came to in one turn."""
 
     thoughts: str
-    action: Action
+    action: SalesAction
     budget: float | None
     profile: Profile | None = None
     fallbacks: list[Fallback] = field(default_factory=list)
@@ -200,7 +200,9 @@ class CSI(Agent):
         thought = await ask(THINK, **fields, profile=_lines(profile))
         return _State(thought.thoughts, thought.action, price_limit(profile.price_range), profile)
 
-    async def _ask(self, action: Action, state: _State, dialogue: Dialogue, ask: Ask) -> AgentTurn:
+    async def _ask(
+        self, action: SalesAction, state: _State, dialogue: Dialogue, ask: Ask
+    ) -> AgentTurn:
         """Probes preferences, or asks for a subcategory."""
         fields = {
             **self._fields(dialogue),

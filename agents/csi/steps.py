@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from agents.core.sales import SELL, PriceRange
 from agents.core.steps import ReplyModel, Step, text
 
-Action = Literal["persuasion", "item_suggestion", "category_narrowing", "preference_probing"]
+SalesAction = Literal["persuasion", "item_suggestion", "category_narrowing", "preference_probing"]
 """Table 6. The paper's prompt calls the third one Category Search and the second Suggestion."""
 
 _ALIASES = {"category_search": "category_narrowing", "suggestion": "item_suggestion"}
@@ -28,7 +28,7 @@ _Thoughts = Annotated[
     text(500, "Analyse what the user wants now, what is still unknown, and what to do next."),
 ]
 _Action = Annotated[
-    Action, BeforeValidator(action_of), Field(description="Choose the next action.")
+    SalesAction, BeforeValidator(action_of), Field(description="Choose the next action.")
 ]
 _Preference = Annotated[
     str, text(500, "Summarise the user's style, preferences and further requirements.")

@@ -40,7 +40,7 @@ from agents.tools.retrieval import (
 
 __all__ = ["PCCRS"]
 
-Strategy = Literal[
+_Strategy = Literal[
     "framing",
     "logical_appeal",
     "emotional_appeal",
@@ -52,7 +52,7 @@ Strategy = Literal[
 
 class _Choice(ReplyModel):
     reason: Annotated[str, text(300, "Say what in the conversation calls for the strategy.")]
-    strategy: Annotated[Strategy, Field(description="Choose the strategy.")]
+    strategy: Annotated[_Strategy, Field(description="Choose the strategy.")]
 
 
 class _Explanation(ReplyModel):

@@ -16,7 +16,7 @@ import numpy as np
 from agents.core.items import Catalogue, Item
 from agents.core.one_per import OnePer
 
-Path = tuple[str, ...]
+CategoryPath = tuple[str, ...]
 
 
 class Subcategory(NamedTuple):
@@ -30,11 +30,11 @@ class CategoryTree:
     """Where each item of one catalogue is in the tree."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self.paths: tuple[Path, ...] = tuple(path_of(item) for item in catalogue.items)
-        self._sizes: Counter[Path] = Counter(
+        self.paths: tuple[CategoryPath, ...] = tuple(path_of(item) for item in catalogue.items)
+        self._sizes: Counter[CategoryPath] = Counter(
             path[:depth] for path in self.paths for depth in range(len(path) + 1)
         )
-        self._below: dict[Path, dict[str, str]] = {}
+        self._below: dict[CategoryPath, dict[str, str]] = {}
         for path in self._sizes:
             if path:
                 self._below.setdefault(path[:-1], {}).setdefault(_folded(path[-1]), path[-1])
@@ -44,13 +44,13 @@ class CategoryTree:
         """The one tree of `catalogue` in this process."""
         return _TREES.of(catalogue)
 
-    def resolve(self, names: Iterable[str]) -> Path:
+    def resolve(self, names: Iterable[str]) -> CategoryPath:
         """The longest path of the tree that `names`, the widest first, spell.
 
         A single root may be left out. It ends before the first name that is none of the
         subcategories there: never guessed.
         """
-        path: Path = ()
+        path: CategoryPath = ()
         for name in names:
             step = self._step(path, name)
             if step is None and not path and len(roots := self._below.get((), {})) == 1:
@@ -62,19 +62,19 @@ class CategoryTree:
             path = (*path, step)
         return path
 
-    def subcategories(self, path: Path) -> tuple[Subcategory, ...]:
+    def subcategories(self, path: CategoryPath) -> tuple[Subcategory, ...]:
         """What is one level below `path`, the largest first."""
         names = self._below.get(path, {}).values()
         found = [Subcategory(name, self._sizes[*path, name]) for name in names]
         return tuple(sorted(found, key=lambda each: -each.items))
 
-    def within(self, path: Path) -> np.ndarray:
+    def within(self, path: CategoryPath) -> np.ndarray:
         """(items,), bool: which items are in `path` or below."""
         return np.fromiter(
             (own[: len(path)] == path for own in self.paths), bool, count=len(self.paths)
         )
 
-    def narrowest(self, path: Path, among: np.ndarray) -> np.ndarray:
+    def narrowest(self, path: CategoryPath, among: np.ndarray) -> np.ndarray:
         """Those of the mask `among` (items,) that are in the narrowest part of `path` with any.
 
         All of `among` where only the root has any.
@@ -85,11 +85,11 @@ class CategoryTree:
                 return found
         return among
 
-    def _step(self, path: Path, name: str) -> str | None:
+    def _step(self, path: CategoryPath, name: str) -> str | None:
         return self._below.get(path, {}).get(_folded(name))
 
 
-def path_of(item: Item) -> Path:
+def path_of(item: Item) -> CategoryPath:
     """The category path of an item, the widest category first; () if it has no attributes."""
     if "category" in item.attributes:
         return item.attributes["category"]

@@ -29,8 +29,8 @@ from analysis.tables.table_notes import watermarks
 MAJORITY = "majority"
 JUDGE: Final = "judge"
 
-Unit = tuple[Any, ...]
-Figure = float | Literal["undefined"] | None
+UnitKey = tuple[Any, ...]
+Coefficient = float | Literal["undefined"] | None
 """None where a figure does not apply."""
 
 
@@ -38,7 +38,7 @@ class Labels(NamedTuple):
     """What raters said of the units of one dimension."""
 
     kind: Literal["pair", "scale"]
-    by_rater: Mapping[str, Mapping[Unit, float]]
+    by_rater: Mapping[str, Mapping[UnitKey, float]]
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class AgreementRow:
     second: str
     units: int
     """Labelled by both; of all annotators, by at least two of them."""
-    equal: Figure
+    equal: Coefficient
     """Share of equal labels; of all annotators, of their pairs of labels."""
-    kappa: Figure
-    alpha: Figure
-    spearman: Figure
+    kappa: Coefficient
+    alpha: Coefficient
+    spearman: Coefficient
     split: int | None = None
     """Units without a majority, which are not among `units`."""
 
@@ -111,7 +111,7 @@ _NOTES = (
 )
 
 
-def agreement(first: Sequence[float], second: Sequence[float], kind: str) -> dict[str, Figure]:
+def agreement(first: Sequence[float], second: Sequence[float], kind: str) -> dict[str, Coefficient]:
     """`equal`, `kappa`, `alpha` and `spearman` of two raters with a label each for every unit.
 
     Kappa and Spearman's rank correlation are undefined if one of them gives only one label.
@@ -119,7 +119,7 @@ def agreement(first: Sequence[float], second: Sequence[float], kind: str) -> dic
     from scipy.stats import spearmanr
 
     a, b = np.asarray(first, float), np.asarray(second, float)
-    found: dict[str, Figure] = dict.fromkeys(("equal", "kappa", "alpha"), "undefined")
+    found: dict[str, Coefficient] = dict.fromkeys(("equal", "kappa", "alpha"), "undefined")
     found["spearman"] = "undefined" if kind == "scale" else None
     if not len(a):
         return found
@@ -134,7 +134,7 @@ def agreement(first: Sequence[float], second: Sequence[float], kind: str) -> dic
     return found
 
 
-def alpha(ratings: np.ndarray, kind: str) -> Figure:
+def alpha(ratings: np.ndarray, kind: str) -> Coefficient:
     """Krippendorff's alpha of raters x units; NaN where a rater has no label."""
     import krippendorff
 
@@ -152,9 +152,9 @@ def majority(votes: Iterable[float]) -> float | None:
     return label if 2 * most > count.total() else None
 
 
-def majorities(by_rater: Mapping[str, Mapping[Unit, float]]) -> dict[Unit, float | None]:
+def majorities(by_rater: Mapping[str, Mapping[UnitKey, float]]) -> dict[UnitKey, float | None]:
     """The majority of each unit that several have labelled; None where they are split."""
-    votes: dict[Unit, list[float]] = {}
+    votes: dict[UnitKey, list[float]] = {}
     for labels in by_rater.values():
         for unit, value in labels.items():
             votes.setdefault(unit, []).append(value)
@@ -181,20 +181,20 @@ def _people(results: Results) -> dict[str, dict[str, Labels]]:
     }
 
 
-def _judged(results: Results, title: str) -> dict[str, dict[Unit, float]]:
+def _judged(results: Results, title: str) -> dict[str, dict[UnitKey, float]]:
     """Dimension -> unit -> the judge's label, of dialogues that people labelled."""
     rows = results.query(
         f"SELECT * FROM ({of_judge(judged_labels(), title)}) SEMI JOIN "
         "(SELECT attempt_id FROM judgements WHERE annotator IS NOT NULL) USING (attempt_id)"
     ).fetchall()
-    found: dict[str, dict[Unit, float]] = {}
+    found: dict[str, dict[UnitKey, float]] = {}
     for *unit, dimension, value in rows:
         found.setdefault(dimension, {})[tuple(unit)] = value
     return found
 
 
 def _with_judge(
-    title: str, dimension: str, judge: Mapping[Unit, float], labels: Labels
+    title: str, dimension: str, judge: Mapping[UnitKey, float], labels: Labels
 ) -> Iterator[AgreementRow]:
     for annotator, given in labels.by_rater.items():
         yield _row(title, dimension, (JUDGE, annotator), judge, given, labels.kind)
@@ -220,8 +220,8 @@ def _row(
     judge: str,
     dimension: str,
     raters: tuple[str, str],
-    first: Mapping[Unit, float],
-    second: Mapping[Unit, float],
+    first: Mapping[UnitKey, float],
+    second: Mapping[UnitKey, float],
     kind: str,
     split: int | None = None,
 ) -> AgreementRow:
@@ -283,7 +283,7 @@ def as_csv(table: AgreementTable) -> str:
 _LABELS = ["judge", "dimension", "between", "and"]
 
 
-def _shown(figure: Figure) -> str:
+def _shown(figure: Coefficient) -> str:
     if figure is None:
         return UNDEFINED
     return figure if isinstance(figure, str) else f"{figure:.3f}"

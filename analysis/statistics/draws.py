@@ -21,7 +21,7 @@ ANNOTATIONS = "annotations"
 """The folder of the keys, in that of the sweep."""
 SUFFIX = ".json"
 
-Labelled = set[tuple[str, str]]
+LabelledEpisodes = set[tuple[str, str]]
 """Judge (the plug-in) and episode."""
 
 
@@ -66,7 +66,7 @@ def draw_of(content: Mapping[str, Any]) -> Draw | None:
 def remarks(results: Results) -> list[str]:
     """Lines on labels that are not a random sample of the dialogues; empty if they are."""
     labelled = _labelled(results)
-    at_random: Labelled = set()
+    at_random: LabelledEpisodes = set()
     found: list[str] = []
     for name, content in _keys(results.folder):
         items = {(content["judge"], item["columns"]["episode_id"]) for item in _items(content)}
@@ -92,14 +92,14 @@ def remarks(results: Results) -> list[str]:
     return found
 
 
-def _labelled(results: Results) -> Labelled:
+def _labelled(results: Results) -> LabelledEpisodes:
     rows = results.query(
         "SELECT DISTINCT judge, episode_id FROM judgements WHERE annotator IS NOT NULL"
     )
     return set(rows.fetchall())
 
 
-def _everything(results: Results, labelled: Labelled) -> bool:
+def _everything(results: Results, labelled: LabelledEpisodes) -> bool:
     """Whether each finished dialogue is labelled, for each judge that people answer for."""
     [(done,)] = results.query("SELECT count(*) FROM episodes WHERE status = 'done'").fetchall()
     judges = {judge for judge, _ in labelled}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.arguments import Folder
+from runner.cli.arguments import FolderArgument
 from runner.cli.exits import one_clear_message, plain_console
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
 
 @app.command("export")
 def export_form(
-    folder: Folder,
+    folder: FolderArgument,
     cases: Annotated[int, typer.Option(min=1, metavar="N", help="Cases per domain.")],
     pairs: Annotated[
         str | None,
@@ -57,7 +57,7 @@ def export_form(
 
 @app.command("import")
 def import_labels(
-    folder: Folder,
+    folder: FolderArgument,
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[FILE]...", help="Files saved by the form, or filled-in sheets."),

@@ -16,7 +16,7 @@ Overrides = Annotated[
         help="Overrides such as cases.sample=20, or YAML files.",
     ),
 ]
-Folder = Annotated[
+FolderArgument = Annotated[
     str,
     typer.Argument(metavar="DIR", help="A sweep's output folder: a path, or s3://bucket/prefix."),
 ]
@@ -56,7 +56,7 @@ Retry = Annotated[
 ]
 
 
-Address = Annotated[
+AddressOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",

@@ -14,7 +14,7 @@ import typer
 from runner.cli.arguments import (
     AcceptArtifactChange,
     AcceptSourceChange,
-    Address,
+    AddressOption,
     Out,
     Overrides,
     SweepFile,
@@ -53,7 +53,7 @@ JobId = Annotated[
 def submit(
     sweep: SweepFile,
     overrides: Overrides = None,
-    address: Address = None,
+    address: AddressOption = None,
     out: Out = None,
     wait: Annotated[
         bool,
@@ -140,7 +140,7 @@ def env(
 
 @app.command()
 def jobs(
-    address: Address = None,
+    address: AddressOption = None,
     limit: Annotated[
         int, typer.Option(min=1, help="List only the newest jobs, at most this many.")
     ] = 20,
@@ -173,7 +173,7 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Follow the log until the job ends.")
     ] = False,
-    address: Address = None,
+    address: AddressOption = None,
 ) -> None:
     """Print the log of a submitted run. With -f, exit with the run's exit code."""
     with one_clear_message():
@@ -189,7 +189,7 @@ def logs(
 
 
 @app.command()
-def stop(job: JobId = None, address: Address = None) -> None:
+def stop(job: JobId = None, address: AddressOption = None) -> None:
     """Stop a submitted run. Finished episodes are committed; submit again to resume."""
     with one_clear_message():
         from runner.submit.jobs import JobServer, find

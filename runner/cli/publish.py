@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.arguments import Folder, Overrides
+from runner.cli.arguments import FolderArgument, Overrides
 from runner.cli.exits import one_clear_message, plain_console
 
 app = typer.Typer()
@@ -20,7 +20,7 @@ app = typer.Typer()
 
 @app.command()
 def report(
-    folder: Folder,
+    folder: FolderArgument,
     sweep: Annotated[
         Path | None,
         typer.Argument(
@@ -64,7 +64,7 @@ def report(
 
 @app.command()
 def appendix(
-    folder: Folder,
+    folder: FolderArgument,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -92,7 +92,7 @@ def appendix(
 
 @app.command()
 def export(
-    folder: Folder,
+    folder: FolderArgument,
     out: Annotated[
         Path | None,
         typer.Option(

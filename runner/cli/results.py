@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.arguments import Folder, Format, Overrides, listed
+from runner.cli.arguments import FolderArgument, Format, Overrides, listed
 from runner.cli.exits import one_clear_message, plain_console
 
 app = typer.Typer()
 
 
 @app.command()
-def status(folder: Folder) -> None:
+def status(folder: FolderArgument) -> None:
     """Show a sweep's progress, who is running it, and what failed."""
     with one_clear_message():
         from runner.commands.status import show_status
@@ -24,7 +24,7 @@ def status(folder: Folder) -> None:
 
 @app.command()
 def table(
-    folder: Folder,
+    folder: FolderArgument,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
     metric: Annotated[
         list[str] | None,
@@ -133,7 +133,7 @@ def table(
 
 @app.command()
 def agreement(
-    folder: Folder,
+    folder: FolderArgument,
     judge: Annotated[
         str | None, typer.Option(metavar="NAME", help="Only this judge. Default: all.")
     ] = None,
@@ -150,7 +150,7 @@ def agreement(
 
 @app.command()
 def compare(
-    folder: Folder,
+    folder: FolderArgument,
     axis: Annotated[str, typer.Option(help="The axis whose values to compare.")],
     metric: Annotated[
         list[str] | None,
@@ -183,7 +183,7 @@ def compare(
 
 @app.command()
 def plot(
-    folder: Folder,
+    folder: FolderArgument,
     figure: Annotated[
         str,
         typer.Argument(
@@ -287,7 +287,7 @@ def power(
 
 @app.command()
 def validity(
-    folder: Folder,
+    folder: FolderArgument,
     by: Annotated[
         list[str] | None,
         typer.Option(
@@ -325,7 +325,7 @@ def validity(
 
 @app.command()
 def sql(
-    folder: Folder,
+    folder: FolderArgument,
     query: Annotated[
         str, typer.Argument(metavar="QUERY", help="SQL over the views of docs/schema.md.")
     ],
@@ -356,7 +356,7 @@ def sql(
 
 @app.command()
 def view(
-    folder: Folder,
+    folder: FolderArgument,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="Default: 8765, or any free port if that is in use."),

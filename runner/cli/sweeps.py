@@ -10,7 +10,7 @@ import typer
 from runner.cli.arguments import (
     AcceptArtifactChange,
     AcceptSourceChange,
-    Address,
+    AddressOption,
     Out,
     Overrides,
     Retry,
@@ -40,7 +40,7 @@ def plan(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    address: Address = None,
+    address: AddressOption = None,
     out: Out = None,
 ) -> None:
     """Show cells, progress, model placement and the estimated cost. Writes nothing.
@@ -240,7 +240,7 @@ def play(
 
 @app.command()
 def doctor(
-    sweep: SweepFile, overrides: Overrides = None, address: Address = None, out: Out = None
+    sweep: SweepFile, overrides: Overrides = None, address: AddressOption = None, out: Out = None
 ) -> None:
     """Check everything that a sweep needs before it runs.
 

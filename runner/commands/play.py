@@ -25,7 +25,7 @@ from simulators.core.user import User, UserContext
 from sweeps.episodes import episode_task
 from sweeps.plan import Plan
 from workers.job import job_of
-from workers.kinds.episodes import EpisodeHandler, Sides
+from workers.kinds.episodes import EpisodeHandler, Players
 from workers.resources import Resources
 from workers.results.rows import EpisodeAttempt, row_of_call
 
@@ -50,7 +50,7 @@ def play(
     view.note(f"case {case_id}; {labels}")
     journal = CallLog(watch=lambda record: view.call(row_of_call("play", record)))
 
-    def watched(agent: Agent, user: User, critic: Critic | None) -> Sides:
+    def watched(agent: Agent, user: User, critic: Critic | None) -> Players:
         if person is not None:
             assert view.console is not None
             user = _Person(user, person, view.console)

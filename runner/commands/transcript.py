@@ -26,8 +26,8 @@ MARK = "<!-- made by crsweep play --markdown"
 _MARK_LINE = f"{MARK}; the text above this line is kept -->"
 _SHOWN_OF_A_STEP = 2  # calls, while an artifact is made: they differ in their items alone
 
-Kind = Literal["note", "warning", "part", "call", "reply", "agent", "user"]
-_STYLES: Mapping[Kind, str] = {
+LineKind = Literal["note", "warning", "part", "call", "reply", "agent", "user"]
+_STYLES: Mapping[LineKind, str] = {
     "note": "dim",
     "warning": "yellow",
     "agent": "bold cyan",
@@ -39,7 +39,7 @@ class _Piece(NamedTuple):
     """A piece of the transcript: `title` is ours except for names; `words` come from a model or a
     prompt."""
 
-    kind: Kind
+    kind: LineKind
     title: str
     words: str = ""
 

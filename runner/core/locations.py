@@ -161,7 +161,7 @@ def mib(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
-State = Literal["ready", "to make", "damaged"]
+ArtifactState = Literal["ready", "to make", "damaged"]
 
 
 def store_of(wanted: Artifacts) -> ArtifactStore:
@@ -170,7 +170,7 @@ def store_of(wanted: Artifacts) -> ArtifactStore:
     return ArtifactStore(shared_folder(wanted.path, "artifacts"))
 
 
-def artifact_state(store: ArtifactStore, key: str) -> State:
+def artifact_state(store: ArtifactStore, key: str) -> ArtifactState:
     """The state of an artifact. Reads only its description, not its content."""
     try:
         return "to make" if store.about(key) is None else "ready"

@@ -16,7 +16,7 @@ from typing import Any
 
 _MOST_STEPS = 20_000  # spots tried before a set of engines counts as a misfit
 
-Engines = frozenset[int]
+EngineSet = frozenset[int]
 """A set of engines, as positions in the list of engines."""
 GPU = tuple[int, ...]
 """The engines on one GPU, as positions in the list of engines, sorted."""
@@ -62,7 +62,7 @@ def exact(gpus: float) -> Fraction:
     return Fraction(gpus).limit_denominator(1000)
 
 
-def held(grid: Grid) -> Engines:
+def held(grid: Grid) -> EngineSet:
     return frozenset(e for node in grid for gpu in node for e in gpu)
 
 
@@ -84,9 +84,9 @@ class Cluster:
         self._size = [int(share * self._gpu) for share in shares]
         self.empty: Grid = tuple(((),) * node.gpus for node in nodes)
         self._known: dict[tuple[tuple[int, int], ...], bool] = {}
-        self._fits: dict[Engines, bool] = {}
+        self._fits: dict[EngineSet, bool] = {}
 
-    def fits(self, engines: Engines) -> bool:
+    def fits(self, engines: EngineSet) -> bool:
         """Whether these engines fit on the empty cluster. Equal demands are packed once."""
         known = self._fits.get(engines)
         if known is not None:
@@ -99,7 +99,7 @@ class Cluster:
             self._known[key] = self.add(self.empty, engines) is not None
         return self._fits.setdefault(engines, self._known[key])
 
-    def add(self, grid: Grid, engines: Engines) -> Grid | None:
+    def add(self, grid: Grid, engines: EngineSet) -> Grid | None:
         """`grid` with `engines` packed around what it holds; None where there is no room.
 
         Replicas in falling size, each into the first of its spots; then, depth first, into the
@@ -172,28 +172,30 @@ class Cluster:
         """How full GPUs are, whichever engines fill them."""
         return tuple(sorted(tuple(sorted(map(self._used, node))) for node in grid))
 
-    def without(self, grid: Grid, engines: Engines) -> Grid:
+    def without(self, grid: Grid, engines: EngineSet) -> Grid:
         """`grid` less `engines`."""
         return tuple(
             tuple(sorted(tuple(e for e in gpu if e not in engines) for gpu in node))
             for node in grid
         )
 
-    def largest(self, core: Engines, others: Iterable[int]) -> Engines:
+    def largest(self, core: EngineSet, others: Iterable[int]) -> EngineSet:
         """`core` and as many of `others`, in their order, as fit with it."""
         for e in others:
             if self.fits(core | {e}):
                 core |= {e}
         return core
 
-    def allocate(self, grid: Grid, wanted: Engines, leaving: Sequence[int]) -> tuple[Grid, Engines]:
+    def allocate(
+        self, grid: Grid, wanted: EngineSet, leaving: Sequence[int]
+    ) -> tuple[Grid, EngineSet]:
         """`grid` with all of `wanted`, and the engines that this loads.
 
         The engines of `leaving` make room, in their order, as far as they must. Where that is not
         enough, as few of those that could have stayed are moved.
         """
-        new, gone = wanted - held(grid), Engines()
-        moving = Engines()
+        new, gone = wanted - held(grid), EngineSet()
+        moving = EngineSet()
 
         def packed() -> Grid | None:
             return self.add(self.without(grid, gone | moving), new | moving)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from runner.placement.packing import Allocation, Cluster, Engine, Engines, Grid, Node, exact, held
+from runner.placement.packing import Allocation, Cluster, Engine, EngineSet, Grid, Node, exact, held
 
 
 @dataclass(frozen=True)
@@ -150,19 +150,19 @@ def _amount(gpus: Fraction | int) -> str:
 
 class _Step(NamedTuple):
     grid: Grid
-    loads: Engines
+    loads: EngineSet
 
 
-_Order = Callable[[Cluster], Callable[[Engines, Sequence[Engines]], Engines]]
+_Order = Callable[[Cluster], Callable[[EngineSet, Sequence[EngineSet]], EngineSet]]
 """Which engines are wanted next, given those that are resident and the demands that wait."""
 
 
-def _plan(cluster: Cluster, demands: Sequence[Engines], order: _Order) -> list[_Step]:
+def _plan(cluster: Cluster, demands: Sequence[EngineSet], order: _Order) -> list[_Step]:
     """Serves one demand after another."""
     steps: list[_Step] = []
     grid, wants = cluster.empty, order(cluster)
     if any(not demand for demand in demands):
-        steps.append(_Step(grid, Engines()))
+        steps.append(_Step(grid, EngineSet()))
     waiting = list(demands)
     while waiting := [demand for demand in waiting if not demand <= held(grid)]:
         resident = held(grid)
@@ -185,11 +185,11 @@ class _Greedy:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
-    def __call__(self, resident: Engines, waiting: Sequence[Engines]) -> Engines:
+    def __call__(self, resident: EngineSet, waiting: Sequence[EngineSet]) -> EngineSet:
         uses = Counter(e for demand in waiting for e in demand)
         by_use = [e for e in sorted(resident, key=lambda e: (-uses[e], e)) if uses[e]]
 
-        def rank(demand: Engines) -> tuple[int, int, int]:
+        def rank(demand: EngineSet) -> tuple[int, int, int]:
             kept = self._cluster.largest(demand, by_use)
             served = sum(other <= kept for other in waiting)
             left = sum(uses[e] for e in kept)
@@ -211,11 +211,11 @@ class _Grouped:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._core, self._visitors = Engines(), Engines()
+        self._core, self._visitors = EngineSet(), EngineSet()
 
-    def __call__(self, resident: Engines, waiting: Sequence[Engines]) -> Engines:
+    def __call__(self, resident: EngineSet, waiting: Sequence[EngineSet]) -> EngineSet:
         uses = Counter(e for demand in waiting for e in demand)
-        wanted = Engines()
+        wanted = EngineSet()
         while wanted <= resident:
             if not self._visitors:
                 self._core, self._visitors = self._choose(resident, waiting)
@@ -223,14 +223,16 @@ class _Grouped:
             self._visitors -= {visitor}
             both = self._core | {visitor}
             # Of the core, only what still has demands with this visitor.
-            wanted = Engines().union(*(demand for demand in waiting if demand <= both))
+            wanted = EngineSet().union(*(demand for demand in waiting if demand <= both))
         by_use = sorted(resident - wanted, key=lambda e: (-uses[e], e))
         return self._cluster.largest(wanted, [e for e in by_use if uses[e]])
 
-    def _choose(self, resident: Engines, waiting: Sequence[Engines]) -> tuple[Engines, Engines]:
-        def serving(core: Engines) -> tuple[float, int, list[int], Engines]:
+    def _choose(
+        self, resident: EngineSet, waiting: Sequence[EngineSet]
+    ) -> tuple[EngineSet, EngineSet]:
+        def serving(core: EngineSet) -> tuple[float, int, list[int], EngineSet]:
             """Demands served a load, demands served, the core, and its visitors."""
-            visitors, served = Engines(), 0
+            visitors, served = EngineSet(), 0
             for demand in waiting:
                 # A core that is a whole demand counts one of its own engines as the visitor.
                 rest = demand - core or frozenset({min(demand)})
@@ -242,7 +244,7 @@ class _Grouped:
                 return -1.0, 0, [], visitors
             return served / max(1, loads), served, sorted(core), visitors
 
-        every = sorted(Engines().union(*waiting))
+        every = sorted(EngineSet().union(*waiting))
         cores = [demand - {min(demand)} for demand in waiting]
         best = max((serving(core) for core in cores), key=lambda found: found[:3])
         for seed in every:

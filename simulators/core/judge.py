@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 from pydantic import Field
 
 from agents.core.ask import Ask
-from agents.core.dialogue import LEFT_OUT, Action, Decision, Message
+from agents.core.dialogue import LEFT_OUT, Action, Message, UserDecision
 from agents.core.errors import ContextOverflow, ReplyInvalid
 from agents.core.items import Item
 from agents.core.paths import PathText
@@ -47,7 +47,7 @@ class RecordedTurn(NamedTuple):
     action: Action | None
     shown: tuple[Item, ...]
     user_text: str | None
-    user_decision: Decision | None
+    user_decision: UserDecision | None
     accepted: Item | None
 
     @property

@@ -27,5 +27,5 @@ class Recordings(NamedTuple):
     labels: tuple[Label, ...]
 
 
-Reader = Callable[[Path], Recordings]
+RecordingsReader = Callable[[Path], Recordings]
 """The export of each module in `simulators.recordings`. Raises DataError."""

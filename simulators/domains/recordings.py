@@ -24,7 +24,7 @@ from agents.core.plugins import Options, operational
 from agents.core.replay import RecordedCase
 from simulators.core.cases import Case, Domain, RecordedAnswers, Split
 from simulators.core.judge import RecordedDialogue
-from simulators.core.recordings import RECORDINGS, Label, Reader, Recordings
+from simulators.core.recordings import RECORDINGS, Label, Recordings, RecordingsReader
 from simulators.domains.core.files import short
 
 __all__ = ["RecordingsDomain"]
@@ -113,7 +113,7 @@ class RecordingsDomain(Domain):
     @cached_property
     def _loaded(self) -> _Loaded:
         path = self.options.path
-        read: Reader = plugins.load(RECORDINGS, self.options.reader, "reader")
+        read: RecordingsReader = plugins.load(RECORDINGS, self.options.reader, "reader")
         found = read(path)
         played = {name: d for name, d in found.dialogues.items() if d.turns}
         if not played:

@@ -29,21 +29,21 @@ from sweeps.speakers import AGENTS, USERS
 from sweeps.streams import Remembered
 from sweeps.tasks import Task
 from workers.core.attempts import OnProgress, error_of
-from workers.resources import Resources, Speaker, speaker_of
+from workers.resources import LoadedSpeaker, Resources, speaker_of
 from workers.results.lessons import learned
 from workers.results.rows import EpisodeAttempt
 
-Sides = tuple[Agent, User, Critic | None]
-Wrap = Callable[[Agent, User, Critic | None], Sides]
+Players = tuple[Agent, User, Critic | None]
+Wrap = Callable[[Agent, User, Critic | None], Players]
 
 
 @dataclass(frozen=True)
 class _Scene:
     """What all episodes of one cell share."""
 
-    agent: Speaker
-    user: Speaker
-    critic: Speaker | None
+    agent: LoadedSpeaker
+    user: LoadedSpeaker
+    critic: LoadedSpeaker | None
     is_success: SuccessRule
     limits: DialogueLimits
 
@@ -131,7 +131,7 @@ class EpisodeHandler:
         def model(role: str) -> Model:
             return resources.model(task.cell, role)
 
-        def ask(role: str, speaker: Speaker) -> Ask:
+        def ask(role: str, speaker: LoadedSpeaker) -> Ask:
             return Ask(role, case_id, seeds.sampling, speaker.prompts, model, log)
 
         watcher = None

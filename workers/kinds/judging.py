@@ -26,7 +26,7 @@ from sweeps.judges import PlannedJudge
 from sweeps.tasks import Task
 from workers.core.attempts import Check, Row, StoredAttempt, Tables, error_of
 from workers.kinds.episodes import EpisodeHandler
-from workers.resources import Resources, Speaker, speaker_of
+from workers.resources import LoadedSpeaker, Resources, speaker_of
 from workers.results.bundles import Unstorable
 from workers.results.rows import rows_of_calls, storable_calls
 
@@ -122,7 +122,7 @@ class JudgementHandler:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._episodes = EpisodeHandler(resources)
-        self._judges: dict[int, tuple[Judge, Speaker]] = {}
+        self._judges: dict[int, tuple[Judge, LoadedSpeaker]] = {}
 
     async def run(self, task: Task, log: CallLog, on_progress: Any = None) -> JudgementAttempt:
         """One attempt at a judgement."""
@@ -190,13 +190,15 @@ class JudgementHandler:
         own, new = (replace(owner, turns=(*before, reply)) for reply in (said_then, said))
         return (own, new, made) if a_owns else (new, own, made)
 
-    def _judge_at(self, index: int) -> tuple[Judge, Speaker]:
+    def _judge_at(self, index: int) -> tuple[Judge, LoadedSpeaker]:
         if index not in self._judges:
             speaker = speaker_of(self._resources.job.judges[index].ref, JUDGES, "judge")
             self._judges[index] = speaker.cls(speaker.options), speaker
         return self._judges[index]
 
-    def _ask(self, task: Task, speaker: Speaker, read: list[RecordedDialogue], log: CallLog) -> Ask:
+    def _ask(
+        self, task: Task, speaker: LoadedSpeaker, read: list[RecordedDialogue], log: CallLog
+    ) -> Ask:
         spec: JudgementSpec = task.spec
 
         def model(role: str) -> Model:

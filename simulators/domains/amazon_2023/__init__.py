@@ -52,7 +52,7 @@ from simulators.domains.core.recorded import FileDomain, FileOptions, fingerprin
 
 __all__ = ["Amazon2023"]
 
-Share = Annotated[float, Field(ge=0, le=1)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 _PUBLISHED = {
     "Clothing_Shoes_and_Jewelry": Published(
@@ -77,9 +77,9 @@ class _Options(FileOptions):
     """Who is counted again after incomplete products are left out: users, or both."""
     min_targets: Annotated[int, Field(ge=1)] = 1
     """Minimum targets of a user. In the authors' release, every user has 3 or more."""
-    train_users: Share = 0.1
+    train_users: _Share = 0.1
     """Share of users who are cases of the split `train`."""
-    validation_users: Share = 0.0
+    validation_users: _Share = 0.0
     """Share of users who are cases of the split `validation`."""
     profiles: FilePath | None = operational(None)
     """A file of profiles, in our layout or that of CSI's authors. Users without a profile are not

@@ -10,7 +10,7 @@ from agents.core.errors import DataError
 from agents.core.items import LONGEST_TITLE, Catalogue, Fact, Item
 from simulators.domains.core.fields import cut, text_in
 from simulators.domains.core.json_files import (
-    Pairs,
+    KeyValues,
     as_json,
     each_key_once,
     number_of,
@@ -58,7 +58,7 @@ def read_described(path: Path, features: Collection[int]) -> dict[int, Described
     return dict(sorted(found.items()))
 
 
-def _what_counts(pairs: Pairs) -> dict[str, Any]:
+def _what_counts(pairs: KeyValues) -> dict[str, Any]:
     """An object, reduced to what is read of it if it is an item: Yelp lists 70,311 of them."""
     found = each_key_once(pairs)
     if "feature_index" not in found:

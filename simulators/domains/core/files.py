@@ -23,9 +23,9 @@ LONGEST_LINE = 2**20
 _BOM = codecs.BOM_UTF8
 SURROGATE = re.compile("[\ud800-\udfff]")
 _TELL_EVERY = 20_000  # lines
-Watcher = Callable[[Path, int, float], None]
+ReadWatcher = Callable[[Path, int, float], None]
 """Called with the file being read, its lines so far, and the share of its bytes that they are."""
-WATCHER: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+WATCHER: ContextVar[ReadWatcher | None] = ContextVar("watcher", default=None)
 """Set by commands that show progress: files of millions of lines take a while."""
 _POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects")
 

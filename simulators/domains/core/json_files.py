@@ -15,7 +15,7 @@ import numpy as np
 from agents.core.errors import DataError
 from simulators.domains.core.files import read_content, short
 
-Pairs = list[tuple[str, Any]]
+KeyValues = list[tuple[str, Any]]
 
 _LARGEST = 2**31 - 1
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -25,7 +25,7 @@ class _ListedTwice(ValueError):
     pass
 
 
-def each_key_once(pairs: Pairs) -> dict[str, Any]:
+def each_key_once(pairs: KeyValues) -> dict[str, Any]:
     """The object that `pairs` are; ValueError if a key occurs twice, which `json` would hide."""
     found = dict(pairs)
     if len(found) != len(pairs):
@@ -36,7 +36,7 @@ def each_key_once(pairs: Pairs) -> dict[str, Any]:
 
 
 def read_object(
-    path: Path, expected: str, make: Callable[[Pairs], Any] = each_key_once
+    path: Path, expected: str, make: Callable[[KeyValues], Any] = each_key_once
 ) -> dict[str, Any]:
     """The JSON object that the file is.
 

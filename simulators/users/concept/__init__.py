@@ -26,10 +26,10 @@ from agents.core.items import Fact, Item, facts_of
 from simulators.core.user import UserContext
 from simulators.users.concept.persona import (
     AGES,
-    STYLES,
+    EMOTIONAL_STYLES,
     Age,
+    EmotionalStyle,
     Persona,
-    Style,
     draw_persona,
     draw_wanted,
 )
@@ -46,7 +46,7 @@ class _Options(AcceptingOptions):
     """Whether the prompt for the decision lists the catalogue's facts of the recommended items."""
     age: Age | None = None
     """The same age group for all users; by default, it is drawn."""
-    style: Style | None = None
+    style: EmotionalStyle | None = None
     """The same emotional style for all users; by default, it is drawn."""
 
 
@@ -70,7 +70,7 @@ class Concept(AcceptingUser):
         drawn = self._draw(ask)
         return {
             "age": AGES[drawn.persona.age],
-            "style": STYLES[drawn.persona.style],
+            "style": EMOTIONAL_STYLES[drawn.persona.style],
             "wishes": drawn.wanted,
             "item_facts": self._own.item_facts,
         }

@@ -10,7 +10,7 @@ from agents.core.items import Fact
 from agents.core.seeds import call_seed
 
 Age = Literal["children", "teens", "adults", "seniors"]
-Style = Literal[
+EmotionalStyle = Literal[
     "anticipation",
     "boredom",
     "confusion",
@@ -31,7 +31,7 @@ AGES: dict[Age, str] = {
     "adults": "You are an adult in your thirties or forties.",
     "seniors": "You are over seventy and take your time.",
 }
-STYLES: dict[Style, str] = {
+EMOTIONAL_STYLES: dict[EmotionalStyle, str] = {
     "anticipation": "You look forward to the recommendations and expect to discover something new.",
     "boredom": "You are easily bored, and few recommendations hold your attention.",
     "confusion": "You are easily confused and do not quite understand how the recommender works or "
@@ -51,17 +51,17 @@ STYLES: dict[Style, str] = {
 
 class Persona(NamedTuple):
     age: Age
-    style: Style
+    style: EmotionalStyle
 
 
-def draw_persona(ask: Ask, age: Age | None, style: Style | None) -> Persona:
+def draw_persona(ask: Ask, age: Age | None, style: EmotionalStyle | None) -> Persona:
     """The persona of a case in one repetition; `age` and `style` are used if they are given.
 
     It depends on the case and the sampling seed alone, so the user has the same one before every
     agent (common random numbers). Each of the 48 is equally likely.
     """
     number = _drawn(ask, "persona")
-    ages, styles = list(AGES), list(STYLES)
+    ages, styles = list(AGES), list(EMOTIONAL_STYLES)
     drawn = Persona(ages[number % len(ages)], styles[number // len(ages) % len(styles)])
     return Persona(age or drawn.age, style or drawn.style)
 

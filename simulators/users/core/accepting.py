@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agents.core.ask import Ask
-from agents.core.dialogue import Decision, Dialogue, UserTurn
+from agents.core.dialogue import Dialogue, UserDecision, UserTurn
 from agents.core.items import Item
 from agents.core.steps import Bound, ReplyModel, Step, text
 from simulators.core.user import User, UserContext, UserOptions
@@ -134,7 +134,7 @@ class AcceptingUser(User):
         return self._turn(words, "accept", accepted, {**extra, **is_target})
 
     def _turn(
-        self, words: str, decision: Decision, accepted: Item | None, extra: Mapping[str, Any]
+        self, words: str, decision: UserDecision, accepted: Item | None, extra: Mapping[str, Any]
     ) -> UserTurn:
         record = {**extra, **self._secrets.record(words)}
         return UserTurn(words, decision, accepted, extra=record)

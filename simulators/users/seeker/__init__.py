@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from agents.core.ask import Ask
-from agents.core.dialogue import Decision, Dialogue, UserTurn
+from agents.core.dialogue import Dialogue, UserDecision, UserTurn
 from agents.core.errors import UsageError
 from agents.core.items import Fact, Item, facts_of
 from agents.core.steps import Bound
@@ -87,7 +87,7 @@ class Seeker(User):
             step = JUDGE.bounded(accepted=Bound(1, len(shown)))
             verdict = await ask(step, **fields, items=shown)
             accepted = accepted_item(verdict, shown)
-            decision: Decision = "refuse" if accepted is None else "accept"
+            decision: UserDecision = "refuse" if accepted is None else "accept"
             return UserTurn(verdict.words, decision, accepted, extra={"why": verdict.reason})
         accepted = next((item for item in shown if self._wants(item)), None)
         words = (await ask(ANSWER, **fields, items=shown)).words

@@ -15,7 +15,7 @@ from agents.core.items import Fact, facts_of
 from agents.core.prompts import prompt_folder
 from simulators.core.user import UserContext
 from simulators.users.concept import Concept
-from simulators.users.concept.persona import AGES, STYLES, draw_persona, draw_wanted
+from simulators.users.concept.persona import AGES, EMOTIONAL_STYLES, draw_persona, draw_wanted
 from tests.fakes import CASE, CATALOGUE, ITEMS, FakeModel, by_step, make_ask
 
 PROMPTS = prompt_folder(plugins.module("simulators.users", "concept", "user"), None)
@@ -55,7 +55,12 @@ def test_it_opens_with_its_wishes_and_persona_and_does_not_know_the_target():
         "leak": False,
     }
     prompt = model.calls[0].messages[0].content
-    for shown in (AGES["seniors"], STYLES["trust"], "- genre: Thriller", "- decade: 1990s"):
+    for shown in (
+        AGES["seniors"],
+        EMOTIONAL_STYLES["trust"],
+        "- genre: Thriller",
+        "- decade: 1990s",
+    ):
         assert shown in prompt
     assert TARGET.title not in prompt
     assert "Heat" not in prompt
@@ -160,7 +165,7 @@ def test_personas_are_drawn_evenly_over_cases_and_seeds():
         for case in range(480)
         for seed in range(10)
     )
-    assert len(drawn) == len(AGES) * len(STYLES) == 48
+    assert len(drawn) == len(AGES) * len(EMOTIONAL_STYLES) == 48
     assert min(drawn.values()) > 60  # 100 are expected of each
     assert max(drawn.values()) < 140
 

@@ -27,7 +27,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from agents.core.grounding import normalise
 from agents.core.phrases import plain_words
-from agents.core.steps import Kind
+from agents.core.steps import StepKind
 from workers.backends.core.replies import Answer, Group
 from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView, SeenColumn, SeenItem
@@ -48,7 +48,7 @@ class Rules:
     def __init__(self, knowledge: Knowledge) -> None:
         self.knowledge = knowledge
 
-    def answer(self, kind: Kind, view: PromptView, seed: int) -> Answer:
+    def answer(self, kind: StepKind, view: PromptView, seed: int) -> Answer:
         rule: Callable[[PromptView, int], Answer] = getattr(self, kind)
         answer = rule(view, seed)
         answer.amounts = _amounts(view)

@@ -287,7 +287,7 @@ class EngineClient:
             self._waiting.popleft()
 
 
-State = Literal["waiting", "sent", "begun"]
+RequestState = Literal["waiting", "sent", "begun"]
 """The state of a call: still in this process, sent to the replica, or alone in the engine."""
 
 
@@ -299,7 +299,7 @@ class _Call:
     request: Request | EmbedRequest
     solo: bool
     reply: asyncio.Future[Any]
-    state: State = "waiting"
+    state: RequestState = "waiting"
     incarnation: str = ""
     since: float = 0.0
 
