@@ -29,7 +29,7 @@ from workers.backends.vllm.backend import VLLMBackend
 from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.model.options import VLLMOptions
 from workers.backends.vllm.serving.engine import VLLMEngine, clean_environment
-from workers.backends.vllm.serving.transport import Answer, Clients
+from workers.backends.vllm.serving.transport import Clients, ReplicaAnswer
 from workers.processes.channel import Server, connect
 
 LIMIT = 1.0  # by chance it must not be faster
@@ -49,7 +49,7 @@ class Replica(NamedTuple):
     async def start(cls, spec: EngineSpec) -> Replica:
         engine = await VLLMEngine.start(spec, print)
 
-        async def answer(request: Request | EmbedRequest) -> Answer:
+        async def answer(request: Request | EmbedRequest) -> ReplicaAnswer:
             assert isinstance(request, Request)
             return await engine.generate(request)
 

@@ -86,7 +86,7 @@ def test_an_interrupt_leaves_no_traceback(command, monkeypatch, capsys):
     def interrupted(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sweeps.load.parse", interrupted)
+    monkeypatch.setattr("sweeps.load.parse_document", interrupted)
     monkeypatch.setattr(sys, "argv", ["crsweep", command, "sweeps/quickstart.yaml"])
     with pytest.raises(SystemExit) as caught:
         main()
