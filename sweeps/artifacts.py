@@ -7,13 +7,16 @@ starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from agents.core.artifacts import CallsRecipe, LoopRecipe, Recipe, RolloutsRecipe
 from agents.core.seeds import Seeds
+from simulators.core.user import User
 from sweeps import identity
+from sweeps.origins import Origins
+from sweeps.schema import CellConfig
 from sweeps.tasks import Task
 
 ARTIFACT = "artifact"
@@ -98,12 +101,14 @@ def need_of(
     domain: str,
     prompts: str,
     models: Mapping[str, Any],
+    user: Mapping[str, Any] | None = None,
     dialogues: Mapping[str, Any] | None = None,
 ) -> Need:
     """`domain` is a fingerprint, `prompts` the digest of the agent's prompts, `models` maps roles
-    to what is declared of their models, and `dialogues` is what decides rollouts beyond that."""
+    to what is declared of their models, `user` is the simulated user's identity, and `dialogues` is
+    what decides rollouts beyond that."""
     inputs = tuple(
-        need_of(each, made_from, domain=domain, prompts=prompts, models=models)
+        need_of(each, made_from, domain=domain, prompts=prompts, models=models, user=user)
         for each, made_from in recipe.inputs().items()
     )
     found: dict[str, Any] = {
@@ -111,7 +116,10 @@ def need_of(
         "recipe": recipe.identity(),
         "domain": recipe.data_of(domain),
     }
-    if isinstance(recipe, CallsRecipe):
+    if isinstance(recipe, CallsRecipe) and recipe.by_user:
+        spoken = {role: models[role] for role in calling_roles(recipe, models)}
+        found |= {"user": user, "models": spoken}
+    elif isinstance(recipe, CallsRecipe):
         found |= {"prompts": prompts, "model": models[role_of(recipe)]}
     if isinstance(recipe, RolloutsRecipe | LoopRecipe):
         found |= {"dialogues": dialogues, "models": models}
@@ -130,6 +138,54 @@ def recipes_of(needs: Mapping[str, Recipe]) -> Iterator[tuple[str, Recipe]]:
 def role_of(recipe: CallsRecipe) -> str:
     """The role that makes calls while the artifact is made."""
     return recipe.role
+
+
+def calling_roles(recipe: Recipe, roles: Iterable[str]) -> list[str]:
+    """Those of a cell's `roles` that may make calls while the artifact is made; all of them in
+    dialogues."""
+    if not isinstance(recipe, CallsRecipe):
+        return list(roles)
+    if not recipe.by_user:
+        return [role_of(recipe)]
+    return [role for role in roles if role.partition(".")[0] == "user"]
+
+
+def check_recipes(
+    recipes: Mapping[str, Recipe], config: CellConfig, user: type[User], origins: Origins
+) -> None:
+    """Refuses artifacts that cannot be made with the critic or the simulated user of the cell."""
+    _check_loops(recipes, config, origins)
+    _check_first_words(recipes, config, user, origins)
+
+
+def _check_loops(recipes: Mapping[str, Recipe], config: CellConfig, origins: Origins) -> None:
+    """Refuses a loop that learns from a critic's scores in a cell without a critic."""
+    for recipe in recipes.values():
+        if isinstance(recipe, LoopRecipe) and recipe.reward == "critic" and config.critic is None:
+            raise origins.refuse(
+                ("agent", recipe.option),
+                f"{recipe.label} learns from the scores of a critic, and this cell has none; set "
+                "`critic`, or another reward",
+            )
+
+
+def _check_first_words(
+    recipes: Mapping[str, Recipe], config: CellConfig, user: type[User], origins: Origins
+) -> None:
+    """Refuses a simulated user that cannot speak for users of the training data, if an agent
+    learns from what these would say."""
+    used = (recipe for _, recipe in recipes_of(recipes))
+    if not any(isinstance(recipe, CallsRecipe) and recipe.by_user for recipe in used):
+        return
+    why = "needs users with profiles" if user.needs_profiles else ""
+    why = why or ("" if "user" in user.roles else "speaks by rules")
+    if why:
+        raise origins.refuse(
+            ("simulator",),
+            f"{config.agent.name!r} is trained on first words of the simulated user for histories "
+            f"and targets of the training data, and {config.simulator.name!r} {why}; expected a "
+            "user that a model plays from a history and a target (target_item, ievalm)",
+        )
 
 
 def artifact_keys(needs: Sequence[Need], seeds: Seeds) -> dict[str, str]:

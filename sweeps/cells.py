@@ -21,7 +21,15 @@ from simulators.core.critic import CRITICS, Critic
 from simulators.core.judge import JUDGES
 from simulators.core.user import User
 from sweeps import grid, identity
-from sweeps.artifacts import PROFILES, Need, artifact_keys, need_of, recipes_of, role_of
+from sweeps.artifacts import (
+    PROFILES,
+    Need,
+    artifact_keys,
+    check_recipes,
+    need_of,
+    recipes_of,
+    role_of,
+)
 from sweeps.judges import PlannedJudge
 from sweeps.models import Declare, DeclaredModel, check_uses
 from sweeps.origins import Origins, check
@@ -103,6 +111,7 @@ class CellMaker:
         recipes = _needs(agent, config.agent, origins)
         user, user_identity = speaker(config.simulator, USERS, "simulator", origins, ("simulator",))
         pending = self.sources.made[source].is_pending
+        check_recipes(recipes, config, user, origins)
         if user.needs_profiles and not (pending or self.sources.made[source].domain.has_profiles):
             raise origins.refuse(
                 ("simulator",),
@@ -111,7 +120,6 @@ class CellMaker:
             )
         _check_talk(config, agent, user, self.sources.made[source].domain, origins)
         critic, critic_identity = _critic(config, origins)
-        _check_loops(recipes, config, origins)
         _check_success(config, origins)
         watching = () if critic is None else critic.roles
         options = check(agent.Options, config.agent.options, origins, ("agent",))
@@ -132,6 +140,7 @@ class CellMaker:
                 domain=fingerprint,
                 prompts=prompts,
                 models=models,
+                user=user_identity,
                 dialogues=_rollouts(recipe, config, agent_identity, user_identity, critic_identity),
             )
             for name, recipe in recipes.items()
@@ -273,17 +282,6 @@ def _rollouts(
     }
 
 
-def _check_loops(recipes: Mapping[str, Recipe], config: CellConfig, origins: Origins) -> None:
-    """Refuses a loop that learns from a critic's scores in a cell without a critic."""
-    for recipe in recipes.values():
-        if isinstance(recipe, LoopRecipe) and recipe.reward == "critic" and config.critic is None:
-            raise origins.refuse(
-                ("agent", recipe.option),
-                f"{recipe.label} learns from the scores of a critic, and this cell has none; set "
-                "`critic`, or another reward",
-            )
-
-
 def _refuse_infinite(value: Any, origins: Origins, at: tuple[Any, ...]) -> None:
     """Refuses infinite numbers: no option has a use for them, and canonical JSON lacks them."""
     if isinstance(value, Mapping):
@@ -407,7 +405,7 @@ def _needs(cls: type[Agent] | type[User], ref: PluginRef, origins: Origins) -> M
     found = cls.needs(options)
     prompts = prompt_folder(plugins.module(AGENTS, ref.name, "agent"), options.prompts)
     for name, recipe in recipes_of(found):
-        if not isinstance(recipe, CallsRecipe):
+        if not isinstance(recipe, CallsRecipe) or recipe.by_user:
             continue
         spoken = cls.roles_of(options)
         if role_of(recipe) not in spoken:

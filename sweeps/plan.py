@@ -98,7 +98,7 @@ class Plan:
     def _facts(self, need: Need, artifact: Artifact) -> Facts:
         cell = self.cells[artifact.cells[0]]
         config = cell.config
-        return facts_of(need, cell.roles, config.agent.options, config.domain.options)
+        return facts_of(need, cell.roles, config)
 
     @property
     def pending(self) -> list[str]:
@@ -126,7 +126,8 @@ class Plan:
         cell, recipe = self.cells[index], need.recipe
         title = f"{recipe.label} ({settings})" if settings else recipe.label
         if isinstance(recipe, CallsRecipe):
-            who = cell.config.simulator if need.name == PROFILES else cell.config.agent
+            is_users = need.name == PROFILES or recipe.by_user
+            who = cell.config.simulator if is_users else cell.config.agent
             title += f" of {who.name} by {cell.roles[role_of(recipe)]}"
         if recipe.of_domain:
             title += f" on {self.domain_name(self.sources[cell.source])}"

@@ -8,29 +8,30 @@ from typing import Any
 
 from agents.core.artifacts import CallsRecipe
 from sweeps import grid
-from sweeps.artifacts import Need, role_of
+from sweeps.artifacts import Need, calling_roles
+from sweeps.schema import CellConfig
 
 Facts = Mapping[tuple[str, ...], str]
 """The path of a setting -> its value."""
 
 
-def facts_of(
-    need: Need, roles: Mapping[str, str], agent: Mapping[str, Any], domain: Mapping[str, Any]
-) -> Facts:
+def facts_of(need: Need, roles: Mapping[str, str], config: CellConfig) -> Facts:
     """The settings that decide the content of an artifact and of what it is made from.
 
-    `roles` maps roles to models, `agent` and `domain` are the options of these plug-ins.
+    `roles` maps the roles of the cell with this configuration to models.
     """
     recipe = need.recipe
     found = dict(_leaves(recipe.identity()))
     if recipe.of_domain:
-        found |= dict(_leaves(domain, ("domain",)))
-    if recipe.kind != "fit":
-        found[("prompts",)] = grid.label(agent.get("prompts"))
+        found |= dict(_leaves(config.domain.options, ("domain",)))
     if isinstance(recipe, CallsRecipe):
-        found[(role_of(recipe),)] = roles[role_of(recipe)]
+        found |= {(role,): roles[role] for role in calling_roles(recipe, roles)}
+    if isinstance(recipe, CallsRecipe) and recipe.by_user:
+        found |= dict(_leaves(config.simulator.model_dump(), ("simulator",)))
+    elif recipe.kind != "fit":
+        found[("prompts",)] = grid.label(config.agent.options.get("prompts"))
     for each in need.inputs:
-        inner = facts_of(each, roles, agent, {})
+        inner = facts_of(each, roles, config)
         found |= {(each.name, *path): value for path, value in inner.items()}
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -18,7 +18,7 @@ import numpy as np
 
 from agents.core.ask import Ask
 from agents.core.errors import UsageError
-from agents.core.items import Catalogue, TrainingData
+from agents.core.items import Catalogue, Item, TrainingData
 from agents.core.memory import Memory
 from agents.core.prompts import PromptFolder
 from agents.core.steps import Step
@@ -162,19 +162,27 @@ def importing(packages: Sequence[str], who: str) -> Iterator[None]:
         ) from None
 
 
+FirstWords = Callable[[int, Sequence[Item], Item], Awaitable[str]]
+"""What the simulated user of the cell opens a dialogue with, given the number of an example, the
+user's history, oldest first, and its target."""
+
+
 class CallsRecipe(Recipe):
-    """Model calls, made by one of the agent's roles."""
+    """Model calls, made by one of the agent's roles or by the simulated user."""
 
     kind = "model_calls"
     part: ClassVar[str]
     """The sub-role that makes the calls: `tree` uses `agent.tree`, which the agent lists in
     `roles`."""
+    by_user: ClassVar[bool] = False
+    """Whether the simulated user of the cell makes the calls (`with_user`), instead of `part`. Its
+    options, prompts and models are then part of the artifact's key."""
     steps: ClassVar[tuple[Step[Any], ...]]
 
     @property
     def role(self) -> str:
         """The role that makes the calls."""
-        return f"agent.{self.part}"
+        return "user" if self.by_user else f"agent.{self.part}"
 
     @property
     def prompts(self) -> PromptFolder | None:
@@ -183,6 +191,10 @@ class CallsRecipe(Recipe):
 
     def over(self, domain: Any) -> CallsRecipe:
         """The recipe with access to the domain, if it needs more than the catalogue."""
+        return self
+
+    def with_user(self, first_words: FirstWords) -> CallsRecipe:
+        """The recipe with the simulated user of the cell, if it is made `by_user`."""
         return self
 
     def rehearsal(self, domain: Any) -> tuple[CallsRecipe, float]:

@@ -41,8 +41,6 @@ from agents.core.steps import ReplyModel, Step, Title, text
 from agents.latentcrs.model import Ranker
 from agents.latentcrs.pipeline import (
     ENCODER,
-    SPEAKER,
-    WORDS,
     Anchors,
     ExpectationMaximisation,
     UtteranceEmbeddings,
@@ -103,10 +101,6 @@ class _Options(AgentOptions):
     """The maximum number of history items in an example."""
     window_seed: Annotated[int, Field(ge=0)] | None = None
     """The seed that draws the windows; by default the training seed."""
-    max_facts: Annotated[int, Field(ge=1)] | None = 2
-    """The maximum number of facts in the message of an example (appendix D: fewer than 3)."""
-    history_items: Annotated[int, Field(ge=0, le=200)] = 10
-    """History items in the prompt for this message."""
 
     intents: Annotated[int, Field(ge=1, le=10_000)] = 64
     """K of eq. 3."""
@@ -179,12 +173,12 @@ class _Ranked:
 class LatentCRS(Agent):
     """Recommends in every turn what history and words make likely."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     Options = _Options
     options: _Options
-    roles = ("agent", f"agent.{SPEAKER}", f"agent.{ENCODER}")
+    roles = ("agent", f"agent.{ENCODER}")
     embedding_roles = (f"agent.{ENCODER}",)
-    steps = (WORDS, REQUIRE, RERANK)
+    steps = (REQUIRE, RERANK)
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
@@ -195,7 +189,7 @@ class LatentCRS(Agent):
             options.longest,
             options.window_seed,
         )
-        vectors = UtteranceEmbeddings(Utterances(windows, options.max_facts, options.history_items))
+        vectors = UtteranceEmbeddings(Utterances(windows))
         anchors = Anchors(options.recommender, options.intents)
         em = ExpectationMaximisation(options.recommender, anchors, vectors, options.settings())
         return {"recommender": options.recommender.recipe(), "em": em}

@@ -1,7 +1,7 @@
 """How LatentCRS is prepared (sections 4.1 and 4.2, appendices B and E.1), as recipes.
 
     windows   random windows of users' histories, and each user's validation item      fit
-    words     what the user would say who has that history and wants that next item     model calls
+    words     what the simulated user says first with that history and that next item   model calls
     vectors   the embeddings of these words                                             model calls
     anchors   eq. 3: k-means of the users' embeddings                                   fit
     em        Algorithm 1 over all of these                                             fit
@@ -15,13 +15,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from agents.core.artifacts import (
     CallsRecipe,
     Content,
+    FirstWords,
     FitRecipe,
     Progress,
     Recipe,
@@ -30,27 +31,19 @@ from agents.core.artifacts import (
 from agents.core.ask import Ask, together
 from agents.core.errors import DataError
 from agents.core.grounding import normalise
-from agents.core.items import Catalogue, TrainingData, facts_of
-from agents.core.steps import ReplyModel, Step, text
+from agents.core.items import Catalogue, TrainingData
 from agents.latentcrs.model import IntentModel, PopularityRanker, Ranker
 from agents.recommenders.core import Recommender, RecommenderRef, histories
 
 if TYPE_CHECKING:
     from agents.latentcrs.training import Settings
 
-SPEAKER, ENCODER = "speaker", "encoder"
+ENCODER = "encoder"
 _EMBEDDED_AT_ONCE = 64  # texts in one call
 _CALLS_AT_ONCE = 32
 _EMBEDDINGS_AT_ONCE = 4  # calls; those in flight at a crash are paid again, each for all its texts
 _ENCODED_STEP = 4096  # histories between two reports
 _SHORT = _EMBEDDED_AT_ONCE  # examples of a rehearsal: one whole call of embeddings
-
-
-class _Words(ReplyModel):
-    words: Annotated[str, text(600, "Write your first message to the recommender.")]
-
-
-WORDS = Step("words", "verbalise", _Words)
 
 
 def sentence(words: str) -> str:
@@ -133,22 +126,22 @@ def histories_of(windows: Content) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Utterances(CallsRecipe):
-    """The first words of the user of each example, by the role `agent.speaker`."""
+    """What the sweep's simulated user says first if it has the history of an example and wants the
+    next item."""
 
     windows: Windows
-    max_facts: int | None
-    history_items: int
     most: int | None = None
     """At most so many examples, for rehearsals; None: all."""
     content: Content | None = field(default=None, compare=False)
+    first_words: FirstWords | None = field(default=None, compare=False)
 
-    part = SPEAKER
-    steps = (WORDS,)
-    version = 2
+    by_user = True
+    steps = ()
+    version = 3
 
     @property
     def label(self) -> str:
-        return "words of users"
+        return "first words"
 
     def inputs(self) -> Mapping[str, Recipe]:
         return {"windows": self.windows}
@@ -156,9 +149,11 @@ class Utterances(CallsRecipe):
     def given(self, inputs: Mapping[str, Content]) -> Self:
         return replace(self, content=inputs["windows"])
 
+    def with_user(self, first_words: FirstWords) -> Self:
+        return replace(self, first_words=first_words)
+
     def identity(self) -> Mapping[str, Any]:
-        own = {"max_facts": self.max_facts, "history_items": self.history_items}
-        return {"words": own, "version": self.version}
+        return {"words": {}, "version": self.version}
 
     def rehearsal(self, domain: Any) -> tuple[Self, float]:
         assert self.content is not None
@@ -169,6 +164,8 @@ class Utterances(CallsRecipe):
         self, catalogue: Catalogue, ask: Ask, report: Callable[[int, int], None]
     ) -> Content:
         assert self.content is not None
+        assert self.first_words is not None
+        first_words = self.first_words
         targets = self.content.arrays["targets"][: self.most]
         past = histories_of(self.content)
         found = [""] * len(targets)
@@ -178,19 +175,9 @@ class Utterances(CallsRecipe):
         async def speak() -> None:
             nonlocal done
             for example in todo:
-                latest = past[example][-self.history_items :] if self.history_items else []
+                history = [catalogue.items[place] for place in past[example]]
                 target = catalogue.items[targets[example]]
-                reply = await ask(
-                    WORDS,
-                    draw=example,
-                    noun=catalogue.noun,
-                    history=[catalogue.items[place] for place in latest],
-                    target=target,
-                    facts=facts_of(target),
-                    description=target.description,
-                    limit=self.max_facts,
-                )
-                found[example] = reply.words
+                found[example] = await first_words(example, history, target)
                 done += 1
                 report(done, len(targets))
 

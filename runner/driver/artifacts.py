@@ -36,7 +36,7 @@ from runner.driver.executors import Executor
 from runner.driver.loops import Background, Loops
 from runner.driver.progress import PreparingDisplay
 from runner.driver.scheduler import LeaseQueue
-from sweeps.artifacts import Artifact, role_of
+from sweeps.artifacts import Artifact, calling_roles
 from sweeps.plan import Plan
 from sweeps.tasks import Outcome, Task
 from workers.artifacts.fits import FitLost, FitSpec
@@ -174,11 +174,9 @@ class Preparation:
         """The plan reduced to the roles whose engines artifacts need."""
         roles: dict[int, list[str]] = {}
         for artifact in self._to_make(CallsRecipe, RolloutsRecipe, LoopRecipe):
-            recipe = artifact.recipe
             for cell in artifact.cells:
-                roles_of_cell = self._plan.cells[cell].roles
-                speaking = [role_of(recipe)] if isinstance(recipe, CallsRecipe) else roles_of_cell
-                roles.setdefault(cell, []).extend(speaking)
+                spoken = calling_roles(artifact.recipe, self._plan.cells[cell].roles)
+                roles.setdefault(cell, []).extend(spoken)
         cells = [
             replace(cell, roles={role: cell.roles[role] for role in roles.get(index, ())})
             for index, cell in enumerate(self._plan.cells)

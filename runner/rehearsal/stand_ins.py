@@ -174,8 +174,8 @@ async def expected(plan: Plan, keys: Sequence[str]) -> dict[str, CallEstimate]:
         index = artifact.cells[0]
         cell = plan.cells[index]
         agent, domain = cell.config.agent, plan.sources[cell.source].domain
-        prompts = [agent.name, agent.options.get("prompts")]
-        same = identity.digest([artifact.recipe.identity(), domain.fingerprint(), prompts])
+        speaks = [agent.name, agent.options.get("prompts"), cell.config.simulator.model_dump()]
+        same = identity.digest([artifact.recipe.identity(), domain.fingerprint(), speaks])
         if same not in rehearsed:
             every = (need for top in _needs(cell) for need in top.whole())
             need = next(need for need in every if need.key_at(artifact.seed) == key)

@@ -66,7 +66,7 @@ def test_each_sweep_asks_for_its_metrics_with_the_papers_settings(data, name):
         if config.agent.name == "latentcrs":
             assert config.agent.options["recommender"] == "iclrec"
             assert cell.roles["agent.encoder"] == "encoder"
-            assert cell.roles["agent.speaker"] == "person"
+            assert cell.roles["user"] == "person"
 
 
 @sweep
@@ -88,7 +88,7 @@ def test_words_and_embeddings_are_shared_by_all_that_is_trained_on_them(data):
     for name in ("table3", "table5", "fig3"):
         artifacts = planned(name).artifacts.values()
         found = [a.title.split(" on ")[0].split(" (")[0] for a in artifacts]
-        for part in ("training windows", "words of users of latentcrs by person"):
+        for part in ("training windows", "first words of target_item by person"):
             assert found.count(part) == 3  # seeds
         trained = {"table3": 1, "table5": 4, "fig3": 14}[name]
         assert found.count("latentcrs") == 3 * trained

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from agents.core.artifacts import CallsRecipe, Content, RolloutsRecipe
+from agents.core.artifacts import CallsRecipe, Content, FirstWords, RolloutsRecipe
 from agents.core.ask import Ask, CallLog
 from agents.core.calls import Model
 from agents.core.errors import AgentError, UserError, blaming
+from agents.core.items import Item, VisibleCase
+from simulators.core.cases import Case, HiddenCase
+from simulators.core.user import User, UserContext
 from sweeps.artifacts import role_of
-from sweeps.speakers import AGENTS
+from sweeps.speakers import AGENTS, USERS
 from sweeps.tasks import Task
 from workers.core.attempts import OnProgress, error_of
 from workers.kinds.rollouts import ArtifactAttempt, Written, collect_rollouts
@@ -51,6 +55,8 @@ class ArtifactHandler:
         def model(role: str) -> Model:
             return resources.model(task.cell, role)
 
+        if recipe.by_user:
+            recipe = recipe.with_user(self._first_words(task, log))
         ask = Ask(role_of(recipe), task.id, seed, prompts, model, log)
         content: list[Content] = []
 
@@ -67,3 +73,27 @@ class ArtifactHandler:
         rows = rows_of_calls(task.attempt_id(resources.job.epoch), log)
         written = Written(content[0], rows, time.monotonic() - started)
         return ArtifactAttempt(task, None, written)
+
+    def _first_words(self, task: Task, log: CallLog) -> FirstWords:
+        """The cell's simulated user, with users of the training data."""
+        resources = self._resources
+        cell = resources.job.cells[task.cell]
+        speaker = speaker_of(cell.config.simulator, USERS, "simulator")
+        catalogue = resources.domain(cell.source).catalogue
+
+        def model(role: str) -> Model:
+            return resources.model(task.cell, role)
+
+        async def first_words(example: int, history: Sequence[Item], target: Item) -> str:
+            # Each has its own scope and log, so its seeds do not depend on which others run.
+            scope, own = f"{task.id}.{example}", CallLog(watch=log.watch)
+            case = Case(VisibleCase(scope, tuple(history)), HiddenCase((target,)))
+            user: User = speaker.cls(speaker.options, UserContext(catalogue, case))
+            ask = Ask("user", scope, task.spec.seed, speaker.prompts, model, own)
+            try:
+                return (await user.open(ask)).text
+            finally:
+                log.records.extend(own.records)
+                log.used.update(own.used)
+
+        return first_words

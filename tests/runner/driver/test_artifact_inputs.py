@@ -38,7 +38,7 @@ TITLES = [
     f"item_knn {ON}",
     f"training windows {ON}",
     f"intent anchors {ON}",
-    f"words of users of latentcrs by m {ON}",
+    f"first words of target_item by m {ON}",
     f"embeddings of words of latentcrs by m {ON}",
     f"latentcrs {ON}",
 ]
@@ -116,7 +116,7 @@ def test_inputs_are_made_first_and_shared_and_agents_are_given_what_they_ask_for
 def test_plan_estimates_the_calls_of_every_artifact(tmp_path, crsweep):
     planned = json.loads(crsweep("plan", sweep(tmp_path / "a"), "--json").stdout)
     calls = {a["title"].split(" of ")[0]: a.get("calls") for a in planned["artifacts"]}
-    assert calls["words"] == 25
+    assert calls["first words"] == 25
     assert calls["embeddings"] == 1
     assert not (tmp_path / "store").exists()
 
@@ -178,7 +178,7 @@ class Ends:
             self.here("in training")
 
         async def completing(backend, call):
-            self.here("in words", call.step.name == "words", self.count("words") == 7)
+            self.here("in words", call.step.name == "open", self.count("open") == 7)
             reply = await complete(backend, call)
             self.answered[call.step.name, str(call.messages)] += 1
             return reply
@@ -214,7 +214,7 @@ def test_a_run_that_ends_in_each_stage_of_a_training_asks_for_nothing_twice(tmp_
     ends = Ends(monkeypatch)
     stages = [
         "before item_knn", "before training windows", "before intent anchors", "in words",
-        "before words of users of latentcrs by m", "in embeddings",
+        "before first words of target_item by m", "in embeddings",
         "before embeddings of words of latentcrs by m", "in training", "before latentcrs",
     ]  # fmt: skip
     for stage in stages:
@@ -223,7 +223,7 @@ def test_a_run_that_ends_in_each_stage_of_a_training_asks_for_nothing_twice(tmp_
             run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
     result = run(path, [], accept_source_change=False, console=Console(file=io.StringIO()))
     assert result.left == 0
-    assert ends.count("words") == 25
+    assert ends.count("open") == 25 + 3  # examples and dialogues
     assert ends.count("embed") > 5
     assert set(ends.answered.values()) == {1}, ends.answered.most_common(3)
     assert sorted(ends.stored) == sorted(TITLES)
