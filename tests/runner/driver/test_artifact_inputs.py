@@ -18,7 +18,7 @@ from sweeps.tasks import Task
 from tests.runner.processes import kill, wait_for
 from tests.runner.reading import raw
 from tests.sweep_files import plan_of, write_sweep
-from tests.workers.backends.fake_openai import Answer, FakeOpenAI
+from tests.workers.backends.fake_openai import Answer, FakeOpenAI, refusal
 from workers.artifacts.store import ArtifactStore
 from workers.backends.rules.backend import RulesBackend
 from workers.cache import journal
@@ -48,7 +48,7 @@ def sweep(folder, *agents, **changes):
     folder.mkdir(exist_ok=True)
     given = {
         "domain": {"name": "synthetic", "items": 60, "users": 20},
-        "models": {"m": {"backend": "rules"}, "mute": {"backend": "latency", "latency_ms": 1}},
+        "models": {"m": {"backend": "rules"}},
         "roles": {"user": "m", "agent": "m"},
         "grid": {"agent": [{**AGENT, **changed} for changed in agents or ({},)]},
         "cases": {"sample": 3},
@@ -58,6 +58,10 @@ def sweep(folder, *agents, **changes):
         **changes,
     }
     return write_sweep(folder, **given)
+
+
+def encoder_at(server):
+    return {"backend": "openai", "base_url": server.url, "model": "e"}
 
 
 def made(folder):
@@ -85,10 +89,13 @@ def test_inputs_are_made_first_and_shared_and_agents_are_given_what_they_ask_for
     states = {a["title"]: a["state"] for a in again["artifacts"]}
     assert [title for title in TITLES if states[title] != "ready"] == TITLES[5:]
     # What is made from an artifact that fails fails with it.
-    roles = {"user": "m", "agent": "m", "agent.encoder": "mute"}
-    found = crsweep("run", sweep(tmp_path / "c", roles=roles), check=3).stdout
+    with FakeOpenAI(*[Answer(400, refusal("no embeddings today"))] * 9) as server:
+        models = {"m": {"backend": "rules"}, "e": encoder_at(server)}
+        roles = {"user": "m", "agent": "m", "agent.encoder": "e"}
+        path = sweep(tmp_path / "c", roles=roles, models=models)
+        found = crsweep("run", path, check=3).stdout
     assert "2 of 6 artifacts must be made" in found
-    assert "'mute': the backend 'latency' provides no embeddings" in found
+    assert "no embeddings today" in found
     assert f"latentcrs {ON}: cannot be prepared: embeddings of words" in found
     assert "the dialogues of the 1 cell that needs it are skipped" in found
     assert len(made(tmp_path)) == 6
@@ -264,7 +271,7 @@ def test_after_sigkill_only_the_embeddings_in_flight_are_asked_for_again(tmp_pat
             domain={"name": "synthetic", "items": 60, "users": 240},
             models={
                 "m": {"backend": "rules"},
-                "e": {"backend": "openai", "base_url": server.url, "model": "e"},
+                "e": encoder_at(server),
             },
             roles={"user": "m", "agent": "m", "agent.encoder": "e"},
             cache={"path": str(tmp_path / "cache")},
