@@ -24,7 +24,7 @@ from sweeps.schema import CellConfig
 from sweeps.sources import FindProfiles, Source
 from sweeps.streams import Chain, chain_of
 from sweeps.tasks import Task
-from sweeps.titles import Facts, differences, facts_of
+from sweeps.titles import SettingValues, deciding_settings, differences
 from sweeps.unused import unused_values
 
 if TYPE_CHECKING:  # OmegaConf, which workers need not import
@@ -95,10 +95,10 @@ class Plan:
                 found[key] = replace(found[key], title=title)
         return found
 
-    def _facts(self, need: Need, artifact: Artifact) -> Facts:
+    def _facts(self, need: Need, artifact: Artifact) -> SettingValues:
         cell = self.cells[artifact.cells[0]]
         config = cell.config
-        return facts_of(need, cell.roles, config)
+        return deciding_settings(need, cell.roles, config)
 
     @property
     def pending(self) -> list[str]:

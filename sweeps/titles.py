@@ -11,11 +11,11 @@ from sweeps import grid
 from sweeps.artifacts import Need, calling_roles
 from sweeps.schema import CellConfig
 
-Facts = Mapping[tuple[str, ...], str]
+SettingValues = Mapping[tuple[str, ...], str]
 """The path of a setting -> its value."""
 
 
-def facts_of(need: Need, roles: Mapping[str, str], config: CellConfig) -> Facts:
+def deciding_settings(need: Need, roles: Mapping[str, str], config: CellConfig) -> SettingValues:
     """The settings that decide the content of an artifact and of what it is made from.
 
     `roles` maps the roles of the cell with this configuration to models.
@@ -31,12 +31,12 @@ def facts_of(need: Need, roles: Mapping[str, str], config: CellConfig) -> Facts:
     elif recipe.kind != "fit":
         found[("prompts",)] = grid.label(config.agent.options.get("prompts"))
     for each in need.inputs:
-        inner = facts_of(each, roles, config)
+        inner = deciding_settings(each, roles, config)
         found |= {(each.name, *path): value for path, value in inner.items()}
     return found
 
 
-def differences(several: Sequence[Facts]) -> list[str]:
+def differences(several: Sequence[SettingValues]) -> list[str]:
     """For each of `several`, its settings that more than half of them do not have.
 
     Empty for one that has no such setting: `kl_weight=0.1` next to thirteen of 1.0.

@@ -39,7 +39,7 @@ class Exported(NamedTuple):
     """Maps each of the plan's sources to the number of its cases that were chosen."""
 
 
-def export_form(
+def write_form(
     plan: Plan,
     *,
     pairs: str | None,

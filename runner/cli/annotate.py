@@ -39,11 +39,11 @@ def export_form(
 ) -> None:
     """Write a blind form (HTML) and sheet (CSV) for people to fill in."""
     with one_clear_message():
-        from runner.annotation.export import export_form
+        from runner.annotation.export import write_form
         from runner.commands.annotation import show_exported
         from runner.driver.loading import load_plan_of
 
-        found = export_form(
+        found = write_form(
             load_plan_of(folder, []),
             pairs=pairs,
             judge=judge,

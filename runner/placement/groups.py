@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runner.core.formatting import slot_word
-from runner.placement.packing import Engine, Node
+from runner.placement.packing import Node, PlacementEngine
 from runner.placement.place import Placement, PlacementStage, place
 from sweeps.origins import Origins
 from sweeps.plan import Plan
@@ -61,7 +61,7 @@ def placement_of(
 ) -> tuple[Placement, list[frozenset[str]]]:
     """The placement, and the demands (distinct sets of engines) that it refers to."""
     demands = list(dict.fromkeys(used for used in needs.cells if used))
-    engines = [Engine(s.key, s.label, s.replicas, s.gpus) for s in needs.specs.values()]
+    engines = [PlacementEngine(s.key, s.label, s.replicas, s.gpus) for s in needs.specs.values()]
     return place(engines, nodes, demands, spread), demands
 
 

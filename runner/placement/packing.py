@@ -25,7 +25,7 @@ Grid = tuple[tuple[GPU, ...], ...]
 
 
 @dataclass(frozen=True)
-class Engine:
+class PlacementEngine:
     """A model as served: `gpus` a replica, a fraction < 1 or a whole number in one node, or 0."""
 
     key: str
@@ -75,7 +75,7 @@ class Cluster:
     """
 
     def __init__(
-        self, engines: Sequence[Engine], nodes: Sequence[Node], spread: bool = False
+        self, engines: Sequence[PlacementEngine], nodes: Sequence[Node], spread: bool = False
     ) -> None:
         self._engines, self._nodes, self._spread = engines, nodes, spread
         shares = [exact(engine.gpus) for engine in engines]

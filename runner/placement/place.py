@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from runner.placement.packing import Allocation, Cluster, Engine, EngineSet, Grid, Node, exact, held
+from runner.placement.packing import (
+    Allocation,
+    Cluster,
+    EngineSet,
+    Grid,
+    Node,
+    PlacementEngine,
+    exact,
+    held,
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class Placement:
 
 
 def place(
-    engines: Sequence[Engine],
+    engines: Sequence[PlacementEngine],
     nodes: Sequence[Node],
     demands: Sequence[frozenset[str]],
     spread: bool = False,
@@ -94,7 +103,7 @@ def place(
 
 
 def _check(
-    engines: Sequence[Engine], nodes: Sequence[Node], demands: Sequence[frozenset[str]]
+    engines: Sequence[PlacementEngine], nodes: Sequence[Node], demands: Sequence[frozenset[str]]
 ) -> None:
     for engine in engines:
         whole = engine.gpus >= 1 and float(engine.gpus).is_integer()
@@ -118,7 +127,7 @@ def _check(
             raise ValueError(f"a demand needs engine {unknown[0]}, which is not listed")
 
 
-def _reason(engines: Sequence[Engine], nodes: Sequence[Node]) -> str:
+def _reason(engines: Sequence[PlacementEngine], nodes: Sequence[Node]) -> str:
     """Why these engines do not fit together, in one line."""
     largest = max((node.gpus for node in nodes), default=0)
     for engine in engines:

@@ -15,14 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import overload
+from typing import Self, overload
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from agents.core.errors import DataError
 from agents.core.items import Catalogue, Interactions
-from agents.core.plugins import Options as PluginOptions
+from agents.core.plugins import Options
 from simulators.core.cases import Case, Domain, Split
 from simulators.domains.core.leave_one_out import HELD_OUT, SHORTEST_HISTORY, case_of
 from simulators.domains.core.recorded import fingerprint
@@ -64,30 +64,32 @@ class NumberedIds(Sequence[str]):
         return int(digits) if int(digits) in self._numbers else None
 
 
+class _Options(Options):
+    seed: int = Field(0, ge=0, lt=2**63)
+    items: int = Field(500, ge=20, le=100_000)
+    users: int = Field(200, ge=1, le=10_000_000)
+    history: int = Field(20, ge=SHORTEST_HISTORY, le=200)
+    """Interactions of every user, the two held-out ones included."""
+    taste: float = Field(0.9, ge=0, le=1)
+    """Share of the interactions that follow the user's tastes, not popularity alone."""
+
+    @model_validator(mode="after")
+    def _enough_items(self) -> Self:
+        if 2 * self.history > self.items:
+            raise ValueError(
+                f"history must be at most half of items, found history {self.history} "
+                f"with items {self.items}"
+            )
+        return self
+
+
 class Synthetic(Domain):
     """A seeded catalogue of games, and users whose histories follow latent tastes."""
 
-    class Options(PluginOptions):
-        seed: int = Field(0, ge=0, lt=2**63)
-        items: int = Field(500, ge=20, le=100_000)
-        users: int = Field(200, ge=1, le=10_000_000)
-        history: int = Field(20, ge=SHORTEST_HISTORY, le=200)
-        """Interactions of every user, the two held-out ones included."""
-        taste: float = Field(0.9, ge=0, le=1)
-        """Share of the interactions that follow the user's tastes, not popularity alone."""
-
-        @model_validator(mode="after")
-        def _enough_items(self):
-            if 2 * self.history > self.items:
-                raise ValueError(
-                    f"history must be at most half of items, found history {self.history} "
-                    f"with items {self.items}"
-                )
-            return self
-
+    Options = _Options
     version = 1
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: _Options) -> None:
         self.options = options
         self._ids = NumberedIds(range(options.users))
 

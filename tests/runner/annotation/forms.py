@@ -7,7 +7,7 @@ import io
 from html.parser import HTMLParser
 from pathlib import Path
 
-from runner.annotation.export import Exported, export_form
+from runner.annotation.export import Exported, write_form
 from runner.driver.loading import load_plan_of
 
 CASES = 4
@@ -28,7 +28,7 @@ SWEEP = {
 
 def exported(sweep: Path, out: Path, **changes) -> Exported:
     given = {"pairs": "agent=zero_shot,react", "judge": None, "where": None, "cases": 3, "seed": 0}
-    return export_form(load_plan_of(str(sweep), []), out=out, **{**given, **changes})
+    return write_form(load_plan_of(str(sweep), []), out=out, **{**given, **changes})
 
 
 def rows_of(path: Path | None) -> list[dict[str, str]]:

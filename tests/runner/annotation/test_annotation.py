@@ -15,7 +15,7 @@ from analysis.results import Results
 from analysis.statistics.agreement import make_agreement
 from analysis.statistics.draws import Draw
 from analysis.statistics.pairs import make_pairs, sheet
-from runner.annotation.export import Exported, export_form, form_of, sheet_of
+from runner.annotation.export import Exported, form_of, sheet_of, write_form
 from runner.annotation.importing import import_files
 from runner.annotation.keys import key_of, read_key
 from runner.annotation.units import Block, Unit, find_judge, questions_of
@@ -217,7 +217,7 @@ def test_turns_are_labelled_on_the_scales_of_a_judge(sweep, tmp_path):
 def test_whole_dialogues_are_compared_where_no_judge_compares_pairs(sweep, tmp_path):
     plan = load_plan_of(str(sweep), ["judges=[relevance]"])
     given = {"judge": None, "where": None, "cases": 2, "seed": 3, "out": tmp_path / "form"}
-    found = export_form(plan, pairs="agent=react,zero_shot", **given)
+    found = write_form(plan, pairs="agent=react,zero_shot", **given)
     assert found.key.judge == "pairwise"
     assert {item.columns["other_reply"] for item in found.key.items.values()} == {None}
     file = filled(found, tmp_path / "ann.csv", prefers("second"))

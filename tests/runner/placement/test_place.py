@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.placement.packing import Engine, Node
+from runner.placement.packing import Node, PlacementEngine
 from runner.placement.place import place
 
 
 def engines(count, gpus=None, replicas=None):
     return [
-        Engine(f"e{i}", f"m{i}", replicas[i] if replicas else 1, gpus[i] if gpus else 1)
+        PlacementEngine(f"e{i}", f"m{i}", replicas[i] if replicas else 1, gpus[i] if gpus else 1)
         for i in range(count)
     ]
 
@@ -143,7 +143,8 @@ sizes = st.sampled_from([0.25, 0.3, 1 / 3, 0.5, 0.6, 1, 1, 2, 3, 4])
 def problems(draw, most_engines, most_demands, most_nodes, most_gpus):
     count = draw(st.integers(1, most_engines))
     given_engines = [
-        Engine(f"e{i}", f"m{i}", draw(st.integers(1, 3)), draw(sizes)) for i in range(count)
+        PlacementEngine(f"e{i}", f"m{i}", draw(st.integers(1, 3)), draw(sizes))
+        for i in range(count)
     ]
     nodes = [
         Node(f"n{i}", draw(st.integers(1, most_gpus)))
@@ -202,7 +203,7 @@ def mixes(count):
     for seed in range(count):
         chance = random.Random(seed)
         given_engines = [
-            Engine(
+            PlacementEngine(
                 f"e{i}", f"m{i}", chance.choice([1, 1, 1, 2]), chance.choice([0.5, 0.5, 1, 1, 2])
             )
             for i in range(chance.randint(2, 5))
@@ -301,8 +302,8 @@ def test_a_demand_without_engines_needs_no_gpu():
 
 
 def test_three_thirds_share_a_gpu_and_a_tenth_ten_times():
-    third = place([Engine("a", "a", 3, 1 / 3)], [Node("n", 1)], [frozenset("a")])
-    tenth = place([Engine("a", "a", 10, 0.1)], [Node("n", 1)], [frozenset("a")])
+    third = place([PlacementEngine("a", "a", 3, 1 / 3)], [Node("n", 1)], [frozenset("a")])
+    tenth = place([PlacementEngine("a", "a", 10, 0.1)], [Node("n", 1)], [frozenset("a")])
     assert not third.misfits
     assert not tenth.misfits
 
@@ -310,9 +311,9 @@ def test_three_thirds_share_a_gpu_and_a_tenth_ten_times():
 def test_packings_that_best_fit_misses_are_found():
     # Best fit in falling size puts 4 + 3 into a node of 8; only 4 + 2 + 2 and 3 + 3 + 2 fit.
     given_engines = [
-        Engine("a", "a", 1, 4),
-        Engine("b", "b", 2, 3),
-        Engine("c", "c", 3, 2),
+        PlacementEngine("a", "a", 1, 4),
+        PlacementEngine("b", "b", 2, 3),
+        PlacementEngine("c", "c", 3, 2),
     ]
     nodes = [Node("n", 8), Node("m", 8)]
     plan = place(given_engines, nodes, [frozenset("abc")])
@@ -323,33 +324,37 @@ def test_packings_that_best_fit_misses_are_found():
     ("given_engines", "nodes", "reason"),
     [
         (
-            [Engine("e0", "llama", 2, 4), Engine("e1", "qwen", 1, 8)],
+            [PlacementEngine("e0", "llama", 2, 4), PlacementEngine("e1", "qwen", 1, 8)],
             [Node("n", 8)],
             "llama (2 x 4 GPUs) and qwen (1 x 8 GPUs) need 16 GPUs; the cluster has 8",
         ),
         (
-            [Engine("e0", "llama", 1, 4)],
+            [PlacementEngine("e0", "llama", 1, 4)],
             [Node("n", 2), Node("m", 2)],
             "a replica of llama needs 4 GPUs in one node; the largest node has 2",
         ),
         (
-            [Engine("e0", "llama", 3, 0.5)],
+            [PlacementEngine("e0", "llama", 3, 0.5)],
             [Node("n", 1)],
             "llama (3 x 0.5 GPUs) needs 1.5 GPUs; the cluster has 1",
         ),
         (
-            [Engine("e0", "llama", 1, 1)],
+            [PlacementEngine("e0", "llama", 1, 1)],
             [],
             "llama (1 x 1 GPU) needs 1 GPU; the cluster has 0",
         ),
         (
-            [Engine("e0", "llama", 3, 2)],
+            [PlacementEngine("e0", "llama", 3, 2)],
             [Node("n", 3), Node("m", 3)],
             "llama (3 x 2 GPUs) needs 6 GPUs and the cluster has 6, "
             "but the replicas cannot be packed into its nodes (2 x 3 GPUs)",
         ),
         (
-            [Engine("e0", "a", 1, 1), Engine("e1", "b", 1, 1), Engine("e2", "c", 1, 0.5)],
+            [
+                PlacementEngine("e0", "a", 1, 1),
+                PlacementEngine("e1", "b", 1, 1),
+                PlacementEngine("e2", "c", 1, 0.5),
+            ],
             [Node("n", 2)],
             "a (1 x 1 GPU), b (1 x 1 GPU) and c (1 x 0.5 GPUs) need 2.5 GPUs; the cluster has 2",
         ),
@@ -362,7 +367,7 @@ def test_what_does_not_fit_says_why(given_engines, nodes, reason):
 
 
 def test_an_engine_without_a_gpu_stays_while_others_take_every_gpu_in_turn():
-    given_engines = [*engines(2, gpus=[2, 2]), Engine("e2", "on the CPU", 1, 0.0)]
+    given_engines = [*engines(2, gpus=[2, 2]), PlacementEngine("e2", "on the CPU", 1, 0.0)]
     plan = place(given_engines, [Node("n", 2)], demands([(0, 2), (1, 2)]))
     assert (plan.misfits, plan.loads) == ({}, 3)
     assert [stage.engines for stage in plan.stages] == [{"e0", "e2"}, {"e1", "e2"}]
@@ -376,15 +381,20 @@ def test_an_engine_without_a_gpu_stays_while_others_take_every_gpu_in_turn():
 @pytest.mark.parametrize(
     ("given_engines", "nodes", "given_demands", "message"),
     [
-        ([Engine("a", "llama", 1, 1.5)], [], [], "engine llama: a replica takes a whole number"),
-        ([Engine("a", "llama", 1, -1)], [], [], "found -1"),
         (
-            [Engine("a", "llama", 0, 1)],
+            [PlacementEngine("a", "llama", 1, 1.5)],
+            [],
+            [],
+            "engine llama: a replica takes a whole number",
+        ),
+        ([PlacementEngine("a", "llama", 1, -1)], [], [], "found -1"),
+        (
+            [PlacementEngine("a", "llama", 0, 1)],
             [],
             [],
             "engine llama: expected at least 1 replica, found 0",
         ),
-        ([Engine("a", "llama", 1, 1)] * 2, [], [], "engine a is named twice"),
+        ([PlacementEngine("a", "llama", 1, 1)] * 2, [], [], "engine a is named twice"),
         ([], [Node("n", -1)], [], "node n: expected at least 0 GPUs, found -1"),
         ([], [], demands([(0,)]), "a demand needs engine e0, which is not listed"),
     ],

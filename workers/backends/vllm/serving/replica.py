@@ -37,14 +37,14 @@ _MEMORY_AGAIN_SECONDS = 5.0
 _MEMORY_TAKEN = re.compile(r"(Free|Available) memory on .* is less than desired", re.I)
 _LAST_WORDS_SECONDS = 0.1  # long enough to send them
 
-ReplicaState = Literal["loading", "ready", "dying", "failed"]
+ReplicaPhase = Literal["loading", "ready", "dying", "failed"]
 
 
 class ReplicaStatus(NamedTuple):
     """The state that a replica reports. `cause` says why it failed or is dying."""
 
     incarnation: str
-    state: ReplicaState
+    state: ReplicaPhase
     cause: str
     fingerprint: str
     details: dict[str, Any]
@@ -71,7 +71,7 @@ class ModelReplica:
         redirect(self._output)
         self._spec = spec
         self._incarnation = f"{os.getpid()}-{time.time():.3f}"
-        self._state: ReplicaState = "loading"
+        self._state: ReplicaPhase = "loading"
         self._cause = ""
         self._details: dict[str, Any] = {}
         self._fingerprint = ""
@@ -83,7 +83,7 @@ class ModelReplica:
         self._replied = 0
 
     async def hello(
-        self, known: ReplicaState | None, wait: float, environment: Environment | None = None
+        self, known: ReplicaPhase | None, wait: float, environment: Environment | None = None
     ) -> ReplicaStatus:
         """Returns its state once it differs from `known`, or after at most `wait` seconds.
 
