@@ -42,8 +42,8 @@ LAST_GUARD_SECONDS = 1800.0
 """When a test that waits for an event gives up: ten times what a slow and busy machine needs."""
 
 # No test depends on the speed of the machine. Examples share the fixtures of their test on purpose.
-# In CI (`--hypothesis-profile=ci`) the examples are the same each time, so that a commit cannot pass
-# once and fail once; anywhere else they are new ones.
+# In CI (`--hypothesis-profile=ci`) the examples are the same each time, so that a commit cannot
+# pass once and fail once; anywhere else they are new ones.
 hypothesis.settings.register_profile(
     "crsweep",
     deadline=None,
