@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from agents.core.errors import DataError
 from analysis import published
 from analysis.metrics.core import parse_metric
+from runner.rehearsal.dialogues import artifact_data, artifact_lines
 from sweeps.load import load
 from sweeps.plan import Plan
 from tests.conftest import ROOT
@@ -119,6 +121,26 @@ def test_on_a_laptop_rules_speak_and_embed(data, name):
     assert {c.config.models[m].backend for c in plan.cells for m in c.models} == {"rules"}
     agents = [cell.config.agent.name for cell in plan.cells]
     assert agents == [cell.config.agent.name for cell in planned(name).cells]
+
+
+@sweep
+def test_plan_shows_what_each_artifact_costs(data, name):
+    """Model calls with their tokens; fits with their data, and their size where that is known."""
+    plan = planned(name, LAPTOP, f"artifacts.path={data}/store")
+    shown = artifact_data(plan, list(plan.artifacts), [])
+    lines = artifact_lines(shown)
+    assert len(set(lines)) == len(plan.artifacts) == len(lines)
+    for artifact, line in zip(plan.artifacts.values(), lines, strict=True):
+        if artifact.recipe.kind == "model_calls":
+            assert re.search(r"to make, about [1-9][\d,]* calls, [1-9][\d,]* input", line), line
+        else:
+            assert "to make, from a domain of 491 interactions" in line
+        if artifact.name in ("recommender", "em", "policy"):
+            assert re.search(r", in (at most )?[\d,]+ (epochs|dialogues);", line), line
+    examples = {  # 30 users: a window and a validation example each, 64 texts a call
+        found["title"].split(" of ")[0]: found["calls"] for found in shown if "calls" in found
+    }
+    assert examples == {"first words": 60, "embeddings": 1}
 
 
 @sweep
