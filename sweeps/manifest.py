@@ -46,6 +46,8 @@ class SourceEntry(_Part):
     sample: int  # cases of the plan, the first of the permutation
     fingerprint: str
     dataset: str = ""  # the recorded data set by its own name, such as ML-1M
+    profiles: str = ""
+    """The digest of its users' profiles, if a model has written them; part of `fingerprint`."""
 
 
 class ConcurrencyEntry(_Part):

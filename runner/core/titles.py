@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 
 from agents.core.errors import CrsweepError, DataError
+from simulators.core.profiles import WrittenProfiles
 from sweeps.load import expanded_part
 from sweeps.manifest import Manifest
 from sweeps.origins import Origins
@@ -28,9 +29,12 @@ def titles_of(manifest: Manifest, source_id: str) -> Mapping[str, str]:
     )
     if recorded is None:
         return {}
-    domain = make_domain(PluginRef.model_validate(expanded_part("domain", recorded)), Origins())
-    found = next(s.fingerprint for s in manifest.sources if s.source_id == source_id)
-    if domain.fingerprint() != found:
+    source = next(s for s in manifest.sources if s.source_id == source_id)
+    # Profiles say nothing of items, so their digest is enough.
+    written = WrittenProfiles(source.profiles, {}) if source.profiles else None
+    ref = PluginRef.model_validate(expanded_part("domain", recorded))
+    domain = make_domain(ref, Origins(), written)
+    if domain.fingerprint() != source.fingerprint:
         raise DataError(f"the data set {recorded.get('name')} has changed since the run")
     return {item.id: item.title for item in domain.catalogue.items if item.title}
 

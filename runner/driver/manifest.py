@@ -234,6 +234,7 @@ def source_entries(plan: Plan) -> list[SourceEntry]:
             sample=len(source),
             fingerprint=source.domain.fingerprint(),
             dataset=source.domain.dataset,
+            profiles="" if source.written is None else source.written.digest,
         )
         for source in plan.sources
     ]

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from agents.core.errors import UsageError
+from analysis.results import Results
+from runner.core.titles import all_titles
 from simulators.core.profiles import GROUPS
 from tests.conftest import ROOT
 from tests.fixtures_amazon_2023 import (
@@ -110,6 +112,10 @@ def test_one_command_leads_from_raw_files_to_the_table(tmp_path, crsweep):
             assert printed == pytest.approx(values, nan_ok=True)
     assert float(found[0]["sr@4[overall_macro]"]) > 0
     assert not turns.agent_text.str.contains("expected price range").any()
+    # Who reads the dialogues sees the items' titles.
+    titles, problems = all_titles(Results.open(out).manifest)
+    assert problems == []
+    assert [len(found) for found in titles.values()] == [45]
 
 
 def test_another_sweep_uses_the_same_profiles_and_another_model_writes_its_own(tmp_path, crsweep):
