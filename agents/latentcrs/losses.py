@@ -22,7 +22,6 @@ open or printed with a slip, docs/papers/latentcrs.md says what we read:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -30,8 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents.latentcrs.settings import GForm, HForm
-
-Weights = Mapping[str, Tensor]
+from agents.training.weights import Weights
 
 GENERATIVE = (
     "history_weight",

@@ -19,11 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.core.items import Interactions
+from agents.multi_round.vectors import Arrays
 
 _TRIES = 16  # draws of an item that has all of P; after that, the example has none
 _MOST_FACTS = 8  # of P in one example: the papers' dialogues have no more turns to learn them in
-
-Arrays = dict[str, np.ndarray]
 
 
 class Batch(NamedTuple):

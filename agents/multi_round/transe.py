@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
+from agents.multi_round.vectors import Arrays
+
 _TINY = 1e-12
 
 

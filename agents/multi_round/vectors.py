@@ -11,6 +11,10 @@ import numpy as np
 from agents.core.errors import DataError
 from agents.core.items import VisibleCase
 
+Arrays = dict[str, np.ndarray]
+"""Vectors in training, or their gradients, by the tables `users`, `items`, `facts` and (of TransE)
+`relations`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Vectors:

@@ -47,7 +47,7 @@ class Listener(Protocol):
     def lost(self, cause: str) -> None: ...
 
 
-Dial = Callable[[Listener], Awaitable[Line]]
+DialOwner = Callable[[Listener], Awaitable[Line]]
 """Opens a connection to an owner. Raises OSError if it is temporarily unreachable, StoreError if
 permanently.
 
@@ -58,7 +58,7 @@ A lost line notifies its listener, but not before it was returned.
 class CallCache:
     """All shards of a run's cache, as one worker uses them."""
 
-    def __init__(self, dials: Sequence[Dial]) -> None:
+    def __init__(self, dials: Sequence[DialOwner]) -> None:
         self._links = [_Link(dial) for dial in dials]
 
     async def reply(
@@ -93,7 +93,7 @@ class CallCache:
 class _Link:
     """The connection to one owner. Unanswered requests are repeated when it comes back."""
 
-    def __init__(self, dial: Dial) -> None:
+    def __init__(self, dial: DialOwner) -> None:
         self._dial = dial
         self._who = secrets.token_bytes(8)
         self._was_there = False
@@ -209,7 +209,7 @@ class _Link:
             self._dialling = asyncio.create_task(self._open())
 
 
-def over_network(find: Callable[[], Awaitable[Address]]) -> Dial:
+def over_network(find: Callable[[], Awaitable[Address]]) -> DialOwner:
     """Connects to an owner in another process; `find` returns its current address."""
 
     async def dial(listener: Listener) -> Line:
@@ -218,7 +218,7 @@ def over_network(find: Callable[[], Awaitable[Address]]) -> Dial:
     return dial
 
 
-def in_process(owner: CallOwner) -> Dial:
+def in_process(owner: CallOwner) -> DialOwner:
     """Connects to an owner on the same event loop."""
 
     async def dial(listener: Listener) -> Line:

@@ -38,7 +38,7 @@ from workers.processes.channel import Connection, Receiver
 _AGAIN_SECONDS = 10.0  # then a replica that the driver still calls ready is believed to be
 _INNOCENT_DEATHS = 2  # of engines that a call was in, before it is suspected
 
-Dial = Callable[[Any, Receiver], Awaitable[Connection]]
+DialReplica = Callable[[Any, Receiver], Awaitable[Connection]]
 """Connects to the replica at an address; the receiver gets its messages. See `channel.connect`."""
 
 
@@ -78,7 +78,7 @@ class Losses:
 class Engines:
     """All engines of a run, as seen by one of the `processes` that call them."""
 
-    def __init__(self, processes: int, dial: Dial) -> None:
+    def __init__(self, processes: int, dial: DialReplica) -> None:
         self._processes, self._dial = processes, dial
         self._clients: dict[str, EngineClient] = {}
         self._most: dict[str, int] = {}
@@ -140,7 +140,7 @@ class Engines:
 class EngineClient:
     """Sends calls to the replicas of one engine, at most `room` at once to each of them."""
 
-    def __init__(self, label: str, room: int, dial: Dial) -> None:
+    def __init__(self, label: str, room: int, dial: DialReplica) -> None:
         self.room = room
         self.losses = Losses()
         self.label = label
@@ -307,7 +307,7 @@ class _Call:
 class _Link:
     """The connection to one replica, until it is lost. `calls` are unanswered."""
 
-    def __init__(self, ref: ReplicaRef, dial: Dial, owner: EngineClient) -> None:
+    def __init__(self, ref: ReplicaRef, dial: DialReplica, owner: EngineClient) -> None:
         self.ref = ref
         self.is_lost = False
         self.calls: dict[int, _Call] = {}
@@ -326,7 +326,7 @@ class _Link:
             asyncio.get_running_loop().call_soon(self._flush)
         self._batch.append(self._numbers)
 
-    async def _connect(self, dial: Dial) -> None:
+    async def _connect(self, dial: DialReplica) -> None:
         try:
             self._connection = await dial(self.ref.address, self)
         except Exception as error:  # noqa: BLE001  (whatever it is, no call may wait forever)
