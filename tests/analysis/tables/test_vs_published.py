@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,7 +51,13 @@ def results(folder, *cells: Cell, cases: int = 4) -> Results:
     for one in built.cells:
         for case_id in built.case_ids:
             for seed in built.seeds:
-                built.episode(one, case_id, seed, success_turn=1 if case_id == "u0" else None)
+                built.episode(
+                    one,
+                    case_id,
+                    seed,
+                    success_turn=1 if case_id == "u0" else None,
+                    max_turns=one.settings.get("limits", SETTINGS["limits"])["max_turns"],
+                )
     return Results.open(
         built.write(folder, sources=sources_of(built), seed_varies="sampling and training")
     )
@@ -87,6 +94,20 @@ def test_rows_are_in_the_papers_order_with_its_figures(tmp_path):
     assert texts(table, 2) == ["0.22", "0.57", "0.67", "3.51"]
     assert [v.mean for v in table.rows[0].values] == [0.25, 0.25, 0.25, 0.25 + 0.75 * 6]
     assert any(note.startswith("* better than the best baseline") for note in table.notes)
+
+
+def test_figures_that_the_paper_leaves_blank_are_blank_here(tmp_path):
+    """LatentCRS, Table 4: CRM's dialogues end before turn 5."""
+    crm = cell("crm")
+    limits = {**SETTINGS["limits"], "max_turns": 3}
+    crm = replace(crm, settings={**crm.settings, "limits": limits})
+    table = with_published(tmp_path, crm, cell("crif"), table="latentcrs/table4")
+    assert [row for _, row in labels(table)] == ["CRM", "CRIF"]
+    assert [metric.name for metric in table.metrics] == ["sr@3", "sr@5", "at_fail_t"]
+    assert texts(table, 0) == ["0.413", None, None]
+    assert [value.mean for value in table.rows[0].values] == [0.25, None, None]
+    assert [value.mean for value in table.rows[1].values] == [0.25, 0.25, 0.25 + 0.75 * 5]
+    assert not any("differs: limits.max_turns" in note for note in table.notes)
 
 
 def test_cells_of_one_row_are_named_by_the_axes_in_which_they_differ(tmp_path):

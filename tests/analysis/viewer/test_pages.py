@@ -117,6 +117,7 @@ def test_a_dialogue_shows_all_that_is_stored_of_it(tmp_path):
     turns = [
         {
             "turn": 1, "action": "ask", "strategy": "warm up", "agent_text": "Which genre?",
+            "ranking": ["i4", "i5"], "ranked": 3000, "target_rank": 1200,
             "user_text": "Jazz.", "user_decision": "answer", "extra": json.dumps({"thought": "hm"}),
         },
         {
@@ -143,6 +144,7 @@ def test_a_dialogue_shows_all_that_is_stored_of_it(tmp_path):
     page = browser.dialogue(one["attempt_id"])
     for words in (
         "warm up", "Which genre?", "Jazz.", "hm", "ranking: 3 items, target at 2",
+        "ranking: 3,000 items, target at 1200", "and 2,998 more",
         "candidates: 60 items, target at 1", "and 10 more", "i0 target accepted", "names a target",
         "2 calls, 30 tokens, 1 cached, 2 retries, 1 invalid", "It is plain.", "Too short.",
     ):  # fmt: skip
