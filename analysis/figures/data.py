@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t
 
 from agents.core.errors import UsageError, near
 from analysis.metrics.core import Metric, part_of_dialogue
 from analysis.results import Results
+from analysis.statistics.distributions import t_quantile
 from analysis.statistics.rates import rate_interval
 from analysis.statistics.scores import Scores, read_scores, values_of
 from analysis.tables.false_successes import cell_names
@@ -309,7 +309,7 @@ def _point(scores: Scores, group: CellGroup, most: float | None) -> Point:
         low, high = (most * edge for edge in rate_interval(np.clip(by_case / most, 0, 1)))
     elif len(by_case) > 1:
         error = float(by_case.std(ddof=1)) / len(by_case) ** 0.5
-        half = float(t.ppf(0.975, len(by_case) - 1)) * error
+        half = t_quantile(0.975, len(by_case) - 1) * error
         low, high = mean - half, mean + half
     else:
         low, high = np.nan, np.nan
@@ -335,7 +335,7 @@ def _difference(scores: Scores, group: CellGroup, base: CellGroup) -> Point:
         return Point(np.nan, np.nan, np.nan, [], 0)
     mean, half = float(found.mean()), np.nan
     if len(found) > 1:
-        half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5)
+        half = float(t_quantile(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5)
     return Point(mean, mean - half, mean + half, [], len(found))
 
 

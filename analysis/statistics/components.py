@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t
+
+from analysis.statistics.distributions import t_quantile, t_tail
 
 FEW_SEEDS = 5
 """With fewer, the degrees of freedom are those of the seeds alone, and a claim is about these
@@ -76,14 +77,14 @@ class TwoWay(NamedTuple):
     df: float
 
     def interval(self, mean: float) -> tuple[float, float]:
-        half = float(t.ppf(0.975, self.df)) * self.error
+        half = t_quantile(0.975, self.df) * self.error
         return mean - half, mean + half
 
     def p(self, mean: float) -> float:
         """Two-sided, of a mean of zero. Without any variance: 1 for zero, else 0."""
         if self.error == 0:
             return float(mean == 0)
-        return float(2 * t.sf(abs(mean) / self.error, self.df))
+        return 2 * t_tail(abs(mean) / self.error, self.df)
 
 
 def two_way(values: np.ndarray) -> TwoWay | None:

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
 
 from analysis.statistics.components import FEW_SEEDS, Components, components, two_way
+from analysis.statistics.distributions import t_quantile
 from analysis.statistics.rates import cohens_h, difference_interval
 from analysis.statistics.resampling import RESAMPLES, bootstrap_interval, sign_flip
 from analysis.statistics.scores import Sides
@@ -85,7 +85,7 @@ def estimate(
     varies = len(a) > 2 and a.std() > 0 and b.std() > 0
     mean = float(apart.mean())
     error = None if spread is None else spread / len(a) ** 0.5
-    half = math.nan if error is None else float(t.ppf(0.975, len(a) - 1)) * error
+    half = math.nan if error is None else t_quantile(0.975, len(a) - 1) * error
     low, high, interval = mean - half, mean + half, CASE_T
     by_seed = _of_known_seeds(sides)
     seeds = by_seed.shape[1]

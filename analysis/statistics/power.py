@@ -16,10 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from scipy.optimize import brentq
-from scipy.stats import ncf, t
-
 from analysis.statistics.components import Components
+from analysis.statistics.distributions import t_quantile
 
 TARGET = 0.8
 _MOST = 1_000_000  # cases or seeds; more cannot be planned
@@ -46,8 +44,10 @@ def power(
     error = variance.error(cases, seeds, shared=shared)
     if error == 0:
         return float(difference != 0)
+    from scipy.stats import ncf
+
     # The square of t, because scipy's noncentral t is NaN in its far tail.
-    critical = float(t.ppf(1 - alpha / 2, df)) + _beyond(step, cases, seeds, shared) / error
+    critical = t_quantile(1 - alpha / 2, df) + _beyond(step, cases, seeds, shared) / error
     return float(ncf.sf(critical**2, 1, df, (difference / error) ** 2))
 
 
@@ -62,6 +62,8 @@ def detectable(
     target: float = TARGET,
 ) -> float | None:
     """The smallest difference with a power of `target`; None with too few cases or seeds."""
+    from scipy.optimize import brentq
+
     if (seeds if shared else cases) < 2:
         return None
     error = variance.error(cases, seeds, shared=shared)
@@ -72,7 +74,7 @@ def detectable(
         return power(size, variance, cases, seeds, shared=shared, alpha=alpha, step=step) - target
 
     df = (seeds if shared else cases) - 1
-    high = error * 2 * (float(t.ppf(1 - alpha / 2, df)) + float(t.ppf(target, df)))
+    high = error * 2 * (t_quantile(1 - alpha / 2, df) + t_quantile(target, df))
     high += 2 * _beyond(step, cases, seeds, shared)
     root: Any = brentq(lacking, 0.0, high)  # a tuple only with full_output
     return float(root)

@@ -28,11 +28,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import t
 
 from analysis.metrics.core import Metric, parse_metric
 from analysis.results import Results
 from analysis.sql.verdicts import labelled, of_people
+from analysis.statistics.distributions import t_quantile
 from analysis.statistics.scores import read_scores
 
 _LEAST_CASES = 2
@@ -160,7 +160,7 @@ def prediction_powered(
     influence = influence + share * (on_y - weight * (on_f - on_all))
     variance = float((influence**2).sum()) * labelled_cases / (labelled_cases - 1)
     error = math.sqrt(variance)
-    half = float(t.ppf(0.975, labelled_cases - 1)) * error
+    half = t_quantile(0.975, labelled_cases - 1) * error
     return Corrected(
         raw=float(f.sum() / total),
         people=float(known.sum() / total + share * mean_y),

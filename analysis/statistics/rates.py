@@ -14,9 +14,8 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from scipy.stats import norm
 
-Z = float(norm.ppf(0.975))
+from analysis.statistics.distributions import Z
 
 
 def wilson(rate: float, size: float) -> tuple[float, float]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.stats import norm, t
+
+from analysis.statistics.distributions import normal_share, t_quantile
 
 RESAMPLES = 10_000
 _VALUES = 4_000_000  # of one chunk
@@ -38,7 +39,7 @@ def bootstrap_interval(
     size = len(differences)
     tail = 0.025
     if size > 1:
-        tail = float(norm.cdf(-np.sqrt(size / (size - 1)) * t.ppf(0.975, size - 1)))
+        tail = normal_share(-np.sqrt(size / (size - 1)) * t_quantile(0.975, size - 1))
     means = bootstrap_means(differences, rng, resamples)
     low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)

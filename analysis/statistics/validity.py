@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from agents.core.errors import UsageError
 from analysis.metrics.core import Metric, groups_by
@@ -340,6 +339,8 @@ def _ranking(
     sides = [[side[agent] for agent in common] for side in (ours, theirs)]
     if len(common) < _FEW_AGENTS or any(len(set(side)) < 2 for side in sides):
         return Ranking(first, second, len(common), None)
+    from scipy.stats import spearmanr
+
     rho: Any = spearmanr(sides[0], sides[1])
     return Ranking(first, second, len(common), float(rho.statistic))
 
