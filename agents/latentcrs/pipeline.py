@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from agents.latentcrs.training import Settings
 
 ENCODER = "encoder"
-_EMBEDDED_AT_ONCE = 64  # texts in one call
-_CALLS_AT_ONCE = 32
-_EMBEDDINGS_AT_ONCE = 4  # calls; those in flight at a crash are paid again, each for all its texts
+_EMBEDDED_AT_ONCE = 16  # texts in one call
+_CALLS_AT_ONCE = 32  # for words
+_EMBEDDINGS_AT_ONCE = 16  # calls, enough for eight replicas; after a crash they are paid again
 _ENCODED_STEP = 4096  # histories between two reports
 _SHORT = _EMBEDDED_AT_ONCE  # examples of a rehearsal: one whole call of embeddings
 
