@@ -42,13 +42,18 @@ class Options(BaseModel):
 
         Defaults are left out, so that a new option with a default reruns nothing.
         """
-        operational = {
-            name
-            for name, info in type(self).model_fields.items()
-            if isinstance(info.json_schema_extra, dict)
-            and info.json_schema_extra.get("operational")
-        }
-        return self.model_dump(mode="json", exclude_defaults=True, exclude=operational)
+        return self.model_dump(mode="json", exclude_defaults=True, exclude=self._operational())
+
+    def _operational(self) -> dict[str, Any]:
+        """The operational fields, also those of options within these, as pydantic excludes them."""
+        found: dict[str, Any] = {}
+        for name, info in type(self).model_fields.items():
+            extra, value = info.json_schema_extra, getattr(self, name)
+            if isinstance(extra, dict) and extra.get("operational"):
+                found[name] = True
+            elif isinstance(value, Options) and (inner := value._operational()):
+                found[name] = inner
+        return found
 
 
 SomeOptions = TypeVar("SomeOptions", bound=Options)

@@ -12,6 +12,7 @@ from agents.core.items import Pairs, TrainingData
 from agents.multi_round import fm, transe
 from agents.multi_round.embeddings import EmbeddingOptions, EmbeddingRecipe, vectors_of
 from agents.multi_round.space import AttributeSpace
+from agents.unicorn import UNICORN
 from tests.agents.multi_round import worlds
 from tests.agents.recommenders.data import training_data
 
@@ -214,6 +215,12 @@ def test_a_file_of_vectors_that_does_not_fit_is_refused(tmp_path, changed, messa
     options = _given(tmp_path / "v.npz", data, **changed)
     with pytest.raises(DataError, match=message):
         list(EmbeddingRecipe(options).fit(data, seed=0))
+
+
+def test_the_path_of_given_vectors_is_not_part_of_an_agents_identity(tmp_path):
+    file = {"method": "given", "path": tmp_path / "v.npz", "sha256": "0" * 64}
+    found = UNICORN.Options(vectors=file).identity()
+    assert found["vectors"] == {"method": "given", "sha256": "0" * 64}
 
 
 def test_only_given_vectors_have_a_file():
