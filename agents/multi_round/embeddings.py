@@ -14,6 +14,7 @@ from agents.core.errors import DataError
 from agents.core.items import Catalogue, TrainingData
 from agents.core.paths import FilePath
 from agents.core.plugins import Options, operational
+from agents.core.vector_files import Sha256
 from agents.multi_round import fm, transe
 from agents.multi_round.given import read_vectors
 from agents.multi_round.space import AttributeSpace
@@ -34,7 +35,7 @@ class EmbeddingOptions(Options):
     """`fm`: EAR's factorisation machine with attribute-aware BPR. `transe`: TransE (UNICORN).
     `given`: those of the file `path`, see `agents.multi_round.given`."""
     path: FilePath | None = operational(None)
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     """The digest of the file, which identifies it (`sha256sum FILE`)."""
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     epochs: Annotated[int, Field(ge=1)] = 40
