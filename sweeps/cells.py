@@ -269,8 +269,7 @@ def _rollouts(
         # What is trained is in the recipe, and what else is done with it changes no rollout.
         options = {k: v for k, v in agent["options"].items() if k != recipe.option}
     elif isinstance(recipe, RolloutsRecipe):
-        options = recipe.options(config.agent.options)
-        options.pop("prompts", None)  # their digest is there
+        options = recipe.options(agent["options"])
     else:
         return None
     return {

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agents.core.agent import Agent, AgentContext, AgentOptions
+from agents.core.agent import Agent, AgentContext
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
@@ -25,7 +25,7 @@ from agents.core.sales import SELL
 from agents.tools.offers import READ_BUDGET, find_offer
 from agents.tools.retrieval import (
     RETRIEVER_ROLE,
-    RetrieverName,
+    RetrieverOptions,
     retriever_needs,
     retriever_of,
     retriever_roles,
@@ -34,32 +34,27 @@ from agents.tools.retrieval import (
 __all__ = ["ChatCRSSales"]
 
 
-class _Options(AgentOptions):
-    retriever: RetrieverName = "lexical"
-    """`dense` searches with embeddings by the role `agent.retriever`."""
-
-
 class ChatCRSSales(Agent):
     """Offers an item in the budget and one above it, in every turn."""
 
-    Options = _Options
+    Options = RetrieverOptions
     version = 3
-    options: _Options
+    options: RetrieverOptions
     embedding_roles = (RETRIEVER_ROLE,)
     steps = (READ_BUDGET, SELL)
 
-    def __init__(self, options: _Options, context: AgentContext) -> None:
+    def __init__(self, options: RetrieverOptions, context: AgentContext) -> None:
         super().__init__(options, context)
         catalogue, artifacts = context.catalogue, context.artifacts
         self._retriever = retriever_of(options.retriever, catalogue, artifacts)
 
     @classmethod
-    def roles_of(cls, options: _Options) -> tuple[str, ...]:
+    def roles_of(cls, options: RetrieverOptions) -> tuple[str, ...]:
         return (*cls.roles, *retriever_roles(options.retriever))
 
     @classmethod
-    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        return retriever_needs(options.retriever)
+    def needs(cls, options: RetrieverOptions) -> Mapping[str, Recipe]:
+        return retriever_needs(options.retriever, options.vectors)
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         catalogue = self.context.catalogue

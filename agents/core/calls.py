@@ -128,6 +128,10 @@ class Completion(NamedTuple):
     """Seconds until an engine was ready. They do not count as time of the call."""
 
 
+REHEARSED_WIDTH = 128
+"""Dimensions of the embeddings by the backend `rules`, which plays rehearsals."""
+
+
 class Embedded(NamedTuple):
     """The embeddings of some texts: float32, one row per text."""
 

@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from agents.core.agent import Agent, AgentContext, AgentOptions
+from agents.core.agent import Agent, AgentContext
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
@@ -71,7 +71,7 @@ from agents.recommenders.core import best
 from agents.tools.categories import CategoryTree, path_of
 from agents.tools.retrieval import (
     RETRIEVER_ROLE,
-    RetrieverName,
+    RetrieverOptions,
     retriever_needs,
     retriever_of,
     retriever_roles,
@@ -86,13 +86,11 @@ Fallback = Literal[
 ]
 
 
-class _Options(AgentOptions):
+class _Options(RetrieverOptions):
     planning: Literal["one_call", "two_calls"] = "one_call"
     """Whether profile, thought and action take one model call (Table 14) or two (section 3.1)."""
     profile: bool = True
     """`false` is "CSI w/o Profile" (Table 3)."""
-    retriever: RetrieverName = "lexical"
-    """`dense` searches with embeddings by the role `agent.retriever` (B.3)."""
     strategy: Strategy | None = None
     """Always persuades by this strategy (Figure 8); by default, the model chooses (Table 15)."""
     memory: MemoryOptions | None = None
@@ -152,9 +150,10 @@ class CSI(Agent):
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        found = retriever_needs(options.retriever)
+        found = retriever_needs(options.retriever, options.vectors)
         if options.memory is not None and options.memory.size is not None:
-            found[MEMORY] = CollectSales(options.memory.size, options.retriever)
+            memory = CollectSales(options.memory.size, options.retriever, options.vectors)
+            found[MEMORY] = memory
         return found
 
     @classmethod

@@ -29,6 +29,7 @@ from agents.core.artifacts import Recipe, RolloutsRecipe
 from agents.core.ask import Ask
 from agents.core.memory import LearnedTurn, Memory
 from agents.core.plugins import Options
+from agents.core.vector_files import VectorFile
 from agents.csi.steps import Profile
 from agents.tools.retrieval import RetrieverName, embedded, retriever_needs, unit_vectors
 
@@ -81,6 +82,7 @@ class CollectSales(RolloutsRecipe):
 
     size: int
     retriever: RetrieverName
+    vectors: VectorFile | None
 
     @property
     def label(self) -> str:
@@ -91,7 +93,7 @@ class CollectSales(RolloutsRecipe):
         return SalesMemory(_AT_ONCE)
 
     def inputs(self) -> Mapping[str, Recipe]:
-        return retriever_needs(self.retriever)
+        return retriever_needs(self.retriever, self.vectors)
 
     def identity(self) -> Mapping[str, Any]:
         return {"name": "sales", "size": self.size, "version": self.version}

@@ -43,6 +43,7 @@ from agents.tools.retrieval import (
     RETRIEVER_ROLE,
     Retriever,
     RetrieverName,
+    RetrieverOptions,
     retriever_needs,
     retriever_of,
     retriever_roles,
@@ -59,11 +60,11 @@ _DEPTH = 50  # of the ranking that is recorded where items are matched by text
 _DECIDE = Step("decide", "decide", _Decision)
 
 
-class _Options(DecisionFirstOptions):
+class _Options(RetrieverOptions, DecisionFirstOptions):
     recommender: RecommenderRef = Field(
         default_factory=lambda: RecommenderRef.model_validate("item_knn")
     )
-    retriever: RetrieverName | None = None
+    retriever: RetrieverName | None = None  # pyright: ignore[reportIncompatibleVariableOverride] options are frozen
     """Match items by text instead of a recommender; `dense` by the role `agent.retriever`."""
 
 
@@ -91,7 +92,7 @@ class InterCRS(DecisionFirst):
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
         if options.retriever is not None:
-            return retriever_needs(options.retriever)
+            return retriever_needs(options.retriever, options.vectors)
         return {"recommender": options.recommender.recipe()}
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:

@@ -29,9 +29,9 @@ We decided:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from agents.core.agent import Agent, AgentContext
 from agents.core.artifacts import Recipe
@@ -52,7 +52,7 @@ from agents.tools.offers import READ_BUDGET, Offer, find_offer
 from agents.tools.retrieval import (
     RETRIEVER_ROLE,
     Retriever,
-    RetrieverName,
+    RetrieverOptions,
     retriever_needs,
     retriever_of,
     retriever_roles,
@@ -91,13 +91,17 @@ _CHAT = Step("chat", "verbalise", _Chat)
 _PLAN = Step("plan", "decide", _Plan)
 
 
-class _Options(DecisionFirstOptions):
+class _Options(RetrieverOptions, DecisionFirstOptions):
     experiences: Annotated[int, Field(ge=1, le=20)] = 3
     """How many reflections on failures the prompts show."""
     sales: bool = False
-    """True is CSI's baseline, which retrieves and persuades."""
-    retriever: RetrieverName = "lexical"
-    """How the sales variant searches; `dense` by embeddings of the role `agent.retriever`."""
+    """True is CSI's baseline, which retrieves (`retriever`) and persuades."""
+
+    @model_validator(mode="after")
+    def _vectors_are_for_sales(self) -> Self:
+        if self.vectors is not None and not self.sales:
+            raise ValueError("`vectors` needs `sales: true`: only the sales variant retrieves")
+        return self
 
 
 class _Failure(NamedTuple):
@@ -134,7 +138,7 @@ class MACRS(Agent):
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        return retriever_needs(options.retriever) if options.sales else {}
+        return retriever_needs(options.retriever, options.vectors) if options.sales else {}
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         await self._reflect(dialogue, ask.as_role("reflector"))

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agents.core.agent import Agent, AgentContext, AgentOptions
+from agents.core.agent import Agent, AgentContext
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
@@ -32,7 +32,7 @@ from agents.core.steps import ReplyModel, Step, text
 from agents.recommenders.core import best, pool
 from agents.tools.retrieval import (
     RETRIEVER_ROLE,
-    RetrieverName,
+    RetrieverOptions,
     retriever_needs,
     retriever_of,
     retriever_roles,
@@ -77,13 +77,11 @@ _REFINE = Step("refine_message", "verbalise", _Explanation)
 _DEPTH = 50  # of the ranking that is recorded
 
 
-class _Options(AgentOptions):
+class _Options(RetrieverOptions):
     rounds: Annotated[int, Field(ge=0, le=10)] = 2
     """How often an explanation is checked and revised, at most; 0 switches the stage off."""
     repeat: bool = False
     """Whether items of the user's history, and items shown before, may be recommended."""
-    retriever: RetrieverName = "lexical"
-    """`dense` searches with embeddings by the role `agent.retriever`."""
 
 
 class PCCRS(Agent):
@@ -107,7 +105,7 @@ class PCCRS(Agent):
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        return retriever_needs(options.retriever)
+        return retriever_needs(options.retriever, options.vectors)
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         ranking = await self._search(dialogue, ask)

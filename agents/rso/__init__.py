@@ -39,7 +39,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from agents.core.agent import Agent, AgentContext, AgentOptions
+from agents.core.agent import Agent, AgentContext
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import Action, AgentTurn, Dialogue
@@ -53,6 +53,7 @@ from agents.rso.strategies import INQUIRIES, STRATEGIES
 from agents.tools.retrieval import (
     RETRIEVER_ROLE,
     RetrieverName,
+    RetrieverOptions,
     retriever_needs,
     retriever_of,
     retriever_roles,
@@ -97,7 +98,7 @@ _SELECT = Step("select", "choose", _Selection)
 _ACT = Step("act", "choose", _Message)
 
 
-class _Options(AgentOptions):
+class _Options(RetrieverOptions):
     planner: PolicyOptions | Literal[False] = False
     """The policy that draws the strategies, by its stage after SFT or after RL (Figure 3); `false`:
     none, and the actor gets no strategy (Figure 5)."""
@@ -152,7 +153,7 @@ class RSO(Agent):
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
         planner = {} if options.planner is False else {_PLANNER: options.planner.recipe()}
-        return {**planner, **retriever_needs(options.retriever)}
+        return {**planner, **retriever_needs(options.retriever, options.vectors)}
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         strategy = await self._plan(dialogue, ask)

@@ -2,22 +2,28 @@
 
 - `lexical`: BM25 (the library bm25s). It needs no weights.
 - `dense`: embeddings by the model of the role `agent.retriever`; similarity is their cosine. Those
-  of the items are an artifact, made once.
+  of the items are an artifact: embedded once, or read from a file that the same model has made
+  (`vectors`). Queries are always embedded by the role's model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
+from pydantic import model_validator
 
-from agents.core.artifacts import CallsRecipe, Content, Recipe
+from agents.core.agent import AgentOptions
+from agents.core.artifacts import CallsRecipe, Content, FitRecipe, Progress, Recipe
 from agents.core.ask import Ask
-from agents.core.items import Catalogue, Item
+from agents.core.calls import REHEARSED_WIDTH
+from agents.core.errors import ModelUnavailable
+from agents.core.items import Catalogue, Item, TrainingData
 from agents.core.one_per import OnePer
+from agents.core.vector_files import ITEM_IDS, ITEMS, Rows, VectorFile, read_tables
 from agents.tools.categories import path_of
 
 RetrieverName = Literal["lexical", "dense"]
@@ -29,6 +35,22 @@ RETRIEVER_ROLE = f"agent.{_PART}"
 """The role whose model embeds for an agent."""
 _AT_ONCE = 64  # texts in one request
 _LONGEST_QUERY = 2000  # characters, the latest kept: models of embeddings read little more
+
+
+class RetrieverOptions(AgentOptions):
+    """Options of every agent with a retriever."""
+
+    retriever: RetrieverName = "lexical"
+    """`dense` searches with embeddings by the role `agent.retriever`."""
+    vectors: VectorFile | None = None
+    """With `dense`, a file with the embeddings of the items, made by the model that embeds the
+    queries; by default, that model embeds the items."""
+
+    @model_validator(mode="after")
+    def _vectors_are_searched(self) -> Self:
+        if self.vectors is not None and self.retriever != "dense":
+            raise ValueError(f"`vectors` needs `retriever: dense`, found {self.retriever!r}")
+        return self
 
 
 class Retriever(Protocol):
@@ -48,9 +70,11 @@ def retriever_of(
     return Dense(catalogue, artifacts[ITEM_VECTORS])
 
 
-def retriever_needs(name: RetrieverName) -> dict[str, Recipe]:
+def retriever_needs(name: RetrieverName, vectors: VectorFile | None) -> dict[str, Recipe]:
     """What an agent with this retriever needs prepared."""
-    return {} if name == "lexical" else {ITEM_VECTORS: ItemVectors()}
+    if name == "lexical":
+        return {}
+    return {ITEM_VECTORS: ItemVectors() if vectors is None else GivenItemVectors(vectors)}
 
 
 def retriever_roles(name: RetrieverName | None) -> tuple[str, ...]:
@@ -109,15 +133,24 @@ class Lexical:
 
 
 class Dense:
-    """Cosine of embeddings. `vectors` (items, d) have length 1."""
+    """Cosine of embeddings. `vectors` (items, d) have length 1.
+
+    ModelUnavailable if a query has another width: no query of that model could be compared.
+    """
 
     def __init__(self, catalogue: Catalogue, vectors: np.ndarray) -> None:
         self._catalogue = catalogue
         self._vectors = vectors
 
     async def by_query(self, query: str, ask: Ask) -> np.ndarray:
-        vector = await embedded(ask, [query[-_LONGEST_QUERY:]])
-        return self._vectors @ vector[0]
+        [vector] = await embedded(ask, [query[-_LONGEST_QUERY:]])
+        if len(vector) != self._vectors.shape[1]:
+            raise ModelUnavailable(
+                f"the model of the role {RETRIEVER_ROLE!r} embeds queries in {len(vector):,} "
+                f"dimensions, the vectors of the items have {self._vectors.shape[1]:,}; expected "
+                "both from the same model"
+            )
+        return self._vectors @ vector
 
     async def by_item(self, item: Item) -> np.ndarray:
         return self._vectors @ self._vectors[self._catalogue.position[item.id]]
@@ -158,6 +191,45 @@ class ItemVectors(CallsRecipe):
             report(done, len(parts))
             found.append(await ask.embed(part))
         return Content({}, {"vectors": unit_vectors(np.concatenate(found))})
+
+    def load(self, content: Content, catalogue: Catalogue) -> np.ndarray:
+        return content.arrays["vectors"]
+
+
+@dataclass(frozen=True)
+class GivenItemVectors(FitRecipe):
+    """The vectors of the items from a file: `items` (n, d), named by `item_ids`.
+
+    Items that the catalogue lacks are ignored, so one file may serve several domains.
+    """
+
+    file: VectorFile
+    is_short: bool = False
+    """A stand-in: random vectors, as wide as those that the backend `rules` makes of queries."""
+
+    @property
+    def label(self) -> str:
+        return "item vectors of a file"
+
+    def identity(self) -> Mapping[str, Any]:
+        short = {"short": True} if self.is_short else {}
+        return {"name": ITEM_VECTORS, "version": self.version, **self.file.identity(), **short}
+
+    def stand_in(self) -> GivenItemVectors:
+        return GivenItemVectors(self.file, is_short=True)
+
+    def fit(
+        self, data: TrainingData, seed: int, state: Content | None = None
+    ) -> Iterator[Progress]:
+        if self.is_short:
+            shape = (data.items, REHEARSED_WIDTH)
+            found = np.random.default_rng(seed).standard_normal(shape, np.float32)
+        else:
+            assert data.catalogue is not None
+            rows = Rows(ITEM_IDS, [item.id for item in data.catalogue.items])
+            found = read_tables(self.file.path, self.file.sha256, {ITEMS: rows})[ITEMS]
+        content = Content({}, {"vectors": unit_vectors(found)})
+        yield Progress(1, 1, "vectors read", result=content)
 
     def load(self, content: Content, catalogue: Catalogue) -> np.ndarray:
         return content.arrays["vectors"]

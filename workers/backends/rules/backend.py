@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from agents.core.calls import Call, Completion, Embedded
+from agents.core.calls import REHEARSED_WIDTH, Call, Completion, Embedded
 from agents.core.plugins import Options
 from workers.backends.core.backend import Backend, BackendContext
 from workers.backends.core.model_free import estimated_tokens
@@ -23,7 +23,6 @@ from workers.backends.rules.prompt_view import PromptView
 
 __all__ = ["RulesBackend"]
 
-_EMBEDDED_IN = 128  # dimensions of embeddings
 _WORD = re.compile(r"\w+")
 
 
@@ -59,10 +58,10 @@ class RulesBackend(Backend):
     async def embed(self, texts: Sequence[str]) -> Embedded:
         """Bags of words: each word adds 1 or -1 to one of 128 dimensions, both chosen
         by its hash."""
-        vectors = np.zeros((len(texts), _EMBEDDED_IN), np.float32)
+        vectors = np.zeros((len(texts), REHEARSED_WIDTH), np.float32)
         for row, words in zip(vectors, texts, strict=True):
             for word in _WORD.findall(words.lower()):
                 digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=4)
                 number = int.from_bytes(digest.digest(), "big")
-                row[number // 2 % _EMBEDDED_IN] += 1 - 2 * (number % 2)
+                row[number // 2 % REHEARSED_WIDTH] += 1 - 2 * (number % 2)
         return Embedded(vectors, sum(estimated_tokens(len(words)) for words in texts))
