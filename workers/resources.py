@@ -21,10 +21,10 @@ from sweeps.sources import make_domain
 from workers.artifacts.store import Prepared
 from workers.backends.core import weights
 from workers.backends.core.backend import BackendContext
-from workers.backends.vllm.client.clients import Engines
-from workers.backends.vllm.client.local import LocalEngines
 from workers.cache.client import CallCache
 from workers.core.concurrency import Load, total_load
+from workers.engines.clients import Engines
+from workers.engines.local import LocalEngines
 from workers.job import Job
 from workers.models import BoundModel, building
 from workers.policies import ServedPolicy

@@ -44,10 +44,10 @@ from sweeps.origins import Origins
 from sweeps.plan import Plan
 from sweeps.storage.folder import Folder
 from workers.backends.core.backend import BackendContext, Workload
-from workers.backends.vllm.client.local import LocalEngines
 from workers.backends.vllm.model.reply_length import longest_reply
 from workers.cache.store import Places
 from workers.core.environment import check_transport
+from workers.engines.local import LocalEngines
 from workers.kinds.judging import JudgementAttempt
 from workers.models import backend_of, building
 from workers.results import lease

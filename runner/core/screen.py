@@ -12,7 +12,7 @@ class Screen:
     """Standard output that remembers a write error and discards everything after it.
 
     The stream is looked up for each text, because an engine in this process moves it when it starts
-    (`redirect` in `workers/backends/vllm/serving/output.py`).
+    (`redirect` in `workers/engines/output.py`).
     """
 
     def __init__(self) -> None:

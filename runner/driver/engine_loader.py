@@ -20,8 +20,8 @@ from runner.placement.groups import RunPlan
 from runner.placement.packing import Allocation, exact
 from runner.placement.place import PlacementStage
 from workers.backends.core.backend import ClusterNode, EngineSpec
-from workers.backends.vllm.client.fleet import Fleet
 from workers.core.concurrency import Load
+from workers.engines.fleet import Fleet
 
 _LOOK_EVERY = 0.2
 _NOTE_EVERY = 60.0  # seconds between notes of counts alone

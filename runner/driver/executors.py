@@ -27,9 +27,9 @@ from runner.placement.packing import Node
 from workers.artifacts.fits import FitSpec, Steps, fit_in_child
 from workers.artifacts.store import Prepared
 from workers.backends.core.backend import ClusterNode, EngineSpec
-from workers.backends.vllm.client.fleet import Fleet, Handle
 from workers.cache.entries import Damage
 from workers.core.environment import Environment
+from workers.engines.fleet import Fleet, Handle
 from workers.executors.local import LocalWorker
 from workers.job import Job
 

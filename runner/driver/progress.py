@@ -20,9 +20,9 @@ from rich.progress import (
 
 from runner.core.formatting import duration, short_count
 from sweeps.tasks import Outcome
-from workers.backends.vllm.client.clients import Losses
 from workers.cache.entries import Damage
 from workers.core.usage import CallCounts
+from workers.engines.clients import Losses
 from workers.executors.pool import Report
 from workers.results.bundles import WOULD_REPEAT
 

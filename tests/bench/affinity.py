@@ -26,10 +26,10 @@ from tests.bench.ending import AtLeast, ending
 from workers.backends.core.backend import EngineSpec
 from workers.backends.core.engines import EmbedRequest, Request
 from workers.backends.vllm.backend import VLLMBackend
-from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
 from workers.backends.vllm.model.options import VLLMOptions
 from workers.backends.vllm.serving.engine import VLLMEngine, clean_environment
-from workers.backends.vllm.serving.transport import Clients, ReplicaAnswer
+from workers.engines.clients import EngineClient, EngineView, ReplicaRef
+from workers.engines.transport import Clients, ReplicaAnswer
 from workers.processes.channel import Server, connect
 
 LIMIT = 1.0  # by chance it must not be faster

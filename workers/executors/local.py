@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from sweeps.tasks import Task
 from workers.artifacts.store import Prepared
-from workers.backends.vllm.client.clients import EngineViews
 from workers.cache.client import CallCache, in_process
 from workers.cache.entries import Damage
 from workers.cache.owner import CallOwner
 from workers.cache.store import CallStore
+from workers.engines.clients import EngineViews
 from workers.executors.pool import Report, TaskPool
 from workers.job import Job
 from workers.kinds.handlers import TaskRunner

@@ -24,13 +24,13 @@ from workers.artifacts.fits import FitLost, FitSpec, Steps, fit_steps
 from workers.artifacts.store import Prepared
 from workers.backends.core.backend import EngineSpec
 from workers.backends.core.watchdog import Counts
-from workers.backends.vllm.client.clients import Engines, EngineViews
-from workers.backends.vllm.serving.replica import ModelReplica, ReplicaStatus
 from workers.cache.actor import CacheActor
 from workers.cache.client import CallCache, over_network
 from workers.cache.entries import Damage
 from workers.cache.store import Places
 from workers.core.environment import Environment
+from workers.engines.clients import Engines, EngineViews
+from workers.engines.replica import ModelReplica, ReplicaStatus
 from workers.executors.pool import Report, TaskPool
 from workers.executors.ray_inputs import shared
 from workers.job import Job

@@ -21,10 +21,10 @@ from agents.core.errors import InternalError, ModelUnavailable
 from sweeps.storage.records import COMMITS
 from sweeps.tasks import Outcome, Task
 from workers.artifacts.store import Prepared
-from workers.backends.vllm.client.clients import Losses
 from workers.core.attempts import StoredAttempt, Tables
 from workers.core.concurrency import Load
 from workers.core.usage import CallCounts, Usage, add, counts_of, usage_of
+from workers.engines.clients import Losses
 from workers.kinds.handlers import TaskRunner
 from workers.results.bundles import BundleWriter, Unstorable, check_rows
 

@@ -9,7 +9,7 @@ RUN = """
 import os, sys
 from pathlib import Path
 from runner.cli.exits import lasting_console
-from workers.backends.vllm.serving.output import redirect
+from workers.engines.output import redirect
 
 console, screen = lasting_console()
 console.print("before")

@@ -6,7 +6,7 @@ import pytest
 
 from runner.driver import engine_loader
 from tests import virtual_time
-from workers.backends.vllm.client import fleet
+from workers.engines import fleet
 
 
 @pytest.fixture(scope="module")

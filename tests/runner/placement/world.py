@@ -18,10 +18,10 @@ from sweeps.tasks import Outcome
 from tests import virtual_time
 from workers.backends.core.backend import EngineSpec
 from workers.backends.core.watchdog import Counts
-from workers.backends.vllm.client.fleet import Fleet
 from workers.backends.vllm.serving.engine import VLLMEngine
-from workers.backends.vllm.serving.replica import ReplicaStatus
 from workers.core.usage import CallCounts
+from workers.engines.fleet import Fleet
+from workers.engines.replica import ReplicaStatus
 from workers.executors.pool import Report
 
 

@@ -24,8 +24,8 @@ from sweeps.storage.records import EPISODE
 from tests import virtual_time
 from tests.fakes import CASE, FakeModel
 from tests.workers.backends.calls import TALK
-from workers.backends.vllm.client.clients import Losses
 from workers.core.usage import CallCounts, Usage, add
+from workers.engines.clients import Losses
 from workers.executors import pool as pools
 from workers.executors.pool import TaskPool
 from workers.kinds.artifacts import ArtifactAttempt, Written

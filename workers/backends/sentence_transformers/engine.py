@@ -1,7 +1,7 @@
 """One SentenceTransformer in this process: texts in, vectors out, in batches.
 
-An actor (`vllm.serving.replica`) or the process of a local run owns it, as it does a vLLM engine.
-Encoding runs in a thread of its own, so that the owner's loop stays responsive.
+An actor (`workers.engines.replica`) or the process of a local run owns it, as it does a vLLM
+engine. Encoding runs in a thread of its own, so that the owner's loop stays responsive.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from workers.backends.sentence_transformers.backend import (
 )
 from workers.backends.sentence_transformers.engine import SentenceEngine
 from workers.backends.sentence_transformers.options import SentenceTransformersOptions
-from workers.backends.vllm.client import local
+from workers.engines import local
 
 pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("own_cache")]
 

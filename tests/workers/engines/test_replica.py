@@ -12,14 +12,14 @@ import pytest
 from agents.core.calls import Completion
 from agents.core.errors import ContextOverflow, EngineOverloaded, EngineRefused, ReplicaLost
 from tests.conftest import LAST_GUARD_SECONDS
-from tests.workers.backends.vllm.connections import reply_to, request
+from tests.workers.engines.connections import reply_to, request
 from workers.backends.core.backend import EngineSpec
 from workers.backends.core.engines import Death, EmbedRequest, Request, Vector
 from workers.backends.core.watchdog import Counts, Watchdog
-from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
-from workers.backends.vllm.serving import replica as module
 from workers.backends.vllm.serving.engine import VLLMEngine
-from workers.backends.vllm.serving.replica import ModelReplica, ReplicaStatus
+from workers.engines import replica as module
+from workers.engines.clients import EngineClient, EngineView, ReplicaRef
+from workers.engines.replica import ModelReplica, ReplicaStatus
 from workers.processes.channel import connect
 
 SPEC = EngineSpec("m", "tiny", "generate", {"model": "m"}, 8, 600.0, 1, 1, engine=VLLMEngine)

@@ -8,9 +8,9 @@ from agents.core.errors import ReplicaLost
 from sweeps.identity import digest
 from workers.backends.core.backend import EngineSpec
 from workers.backends.core.watchdog import Counts
-from workers.backends.vllm.client.fleet import Fleet
 from workers.backends.vllm.serving.engine import VLLMEngine
-from workers.backends.vllm.serving.replica import ReplicaStatus
+from workers.engines.fleet import Fleet
+from workers.engines.replica import ReplicaStatus
 
 NAMES = count()
 

@@ -16,12 +16,12 @@ import pytest
 from agents.core.calls import Completion
 from agents.core.errors import ReplicaLost
 from tests.conftest import LAST_GUARD_SECONDS
-from tests.workers.backends.vllm.connections import reply_to, request
+from tests.workers.engines.connections import reply_to, request
 from workers.backends.core.engines import EmbedRequest, Request
-from workers.backends.vllm.client import clients
-from workers.backends.vllm.client.clients import EngineClient, EngineView, ReplicaRef
-from workers.backends.vllm.serving.transport import Clients, ReplicaAnswer
 from workers.core import retry
+from workers.engines import clients
+from workers.engines.clients import EngineClient, EngineView, ReplicaRef
+from workers.engines.transport import Clients, ReplicaAnswer
 from workers.processes.channel import Address, Channel, Receiver, Server, connect
 
 

@@ -24,15 +24,15 @@ from typing import Any, Literal
 from agents.core.calls import Completion
 from agents.core.errors import CallQuarantined, CrsweepError, EngineRefused, ReplicaLost
 from workers.backends.core.engines import EmbedRequest, Request, Vector
-from workers.backends.vllm.client.routing import Ring, choose
-from workers.backends.vllm.serving.transport import (
+from workers.core.concurrency import Load
+from workers.engines.routing import Ring, choose
+from workers.engines.transport import (
     Answered,
     Begun,
     ClientRequest,
     ReplicaAnswer,
     ReplicaMessage,
 )
-from workers.core.concurrency import Load
 from workers.processes.channel import Connection, Receiver
 
 _AGAIN_SECONDS = 10.0  # then a replica that the driver still calls ready is believed to be

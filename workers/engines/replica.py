@@ -22,10 +22,10 @@ from sweeps.identity import digest
 from workers.backends.core.backend import EngineSpec
 from workers.backends.core.engines import Death, EmbedRequest, Engine, Request
 from workers.backends.core.watchdog import Counts
-from workers.backends.vllm.serving.output import cause_of, redirect
-from workers.backends.vllm.serving.transport import Clients, ReplicaAnswer
 from workers.core.concurrency import Load
 from workers.core.environment import Environment
+from workers.engines.output import cause_of, redirect
+from workers.engines.transport import Clients, ReplicaAnswer
 from workers.processes.channel import Address, Server, own_host
 from workers.processes.logs import log_to
 from workers.processes.parent_watch import end_now, end_with_parent

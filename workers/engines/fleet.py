@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from agents.core.errors import CrsweepError
 from workers.backends.core.backend import EngineSpec
 from workers.backends.core.watchdog import Counts
-from workers.backends.vllm.client.clients import EngineView, EngineViews, ReplicaRef
-from workers.backends.vllm.serving.replica import ReplicaStatus
 from workers.core.concurrency import Load, total_load
+from workers.engines.clients import EngineView, EngineViews, ReplicaRef
+from workers.engines.replica import ReplicaStatus
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any
 from agents.core.calls import Completion
 from agents.core.errors import ContextOverflow
 from workers.backends.core.engines import EmbedRequest, Request
-from workers.backends.vllm.client.clients import ReplicaRef
-from workers.backends.vllm.serving.transport import ClientConnection, Clients, ReplicaAnswer
+from workers.engines.clients import ReplicaRef
+from workers.engines.transport import ClientConnection, Clients, ReplicaAnswer
 from workers.processes.channel import Receiver
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from agents.core.errors import ContextOverflow, EngineRefused, ReplicaLost
 from tests.virtual_time import in_virtual_time
-from tests.workers.backends.vllm.client.calls import asking, client_of, view
-from tests.workers.backends.vllm.connections import Replica, dial, reply_to, request
-from workers.backends.vllm.client.clients import Engines, EngineView
+from tests.workers.engines.calls import asking, client_of, view
+from tests.workers.engines.connections import Replica, dial, reply_to, request
+from workers.engines.clients import Engines, EngineView
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from tests.workers.backends.vllm.connections import Replica, dial, request
-from workers.backends.vllm.client.clients import EngineClient, EngineView
+from tests.workers.engines.connections import Replica, dial, request
 from workers.core import retry
+from workers.engines.clients import EngineClient, EngineView
 
 
 def client_of(*replicas, room=4):

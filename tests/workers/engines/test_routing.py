@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.backends.vllm.client.routing import _LEAST, _SLACK, Ring, choose
+from workers.engines.routing import _LEAST, _SLACK, Ring, choose
 
 REPLICAS = st.sets(st.integers(0, 20), min_size=1, max_size=8)
 

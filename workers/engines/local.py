@@ -15,9 +15,9 @@ from agents.core.errors import EngineRefused, ReplicaLost
 from sweeps.identity import digest
 from workers.backends.core.backend import EngineSpec
 from workers.backends.core.engines import Death, EmbedRequest, Engine, Request, Vector
-from workers.backends.vllm.client.clients import EngineViews, Losses
-from workers.backends.vllm.serving.output import cause_of, log_vllm_to, redirect
 from workers.core.concurrency import Gate, Load
+from workers.engines.clients import EngineViews, Losses
+from workers.engines.output import cause_of, log_vllm_to, redirect
 
 _MOST_DEATHS = 3  # without a reply in between
 

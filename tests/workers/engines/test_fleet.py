@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests import virtual_time
 from tests.virtual_time import in_virtual_time
-from tests.workers.backends.vllm.client.fake_actors import Actor, Fakes, spec
-from workers.backends.vllm.client.fleet import UNPRODUCTIVE_RESTARTS
+from tests.workers.engines.fake_actors import Actor, Fakes, spec
+from workers.engines.fleet import UNPRODUCTIVE_RESTARTS
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
 

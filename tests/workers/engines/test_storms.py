@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from agents.core.errors import CallQuarantined
 from tests import virtual_time
-from tests.workers.backends.vllm.client.calls import Driver, client_of, retrying
-from tests.workers.backends.vllm.connections import reply_to, request
+from tests.workers.engines.calls import Driver, client_of, retrying
+from tests.workers.engines.connections import reply_to, request
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
 

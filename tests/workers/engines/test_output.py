@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from workers.backends.vllm.serving.output import log_vllm_to
+from workers.engines.output import log_vllm_to
 from workers.processes import logs
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests import virtual_time
-from workers.backends.vllm.client import clients, fleet
+from workers.engines import clients, fleet
 
 
 @pytest.fixture(scope="module")

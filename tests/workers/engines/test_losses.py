@@ -11,10 +11,10 @@ from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, ReplicaLost
 from tests import virtual_time
 from tests.virtual_time import in_virtual_time
-from tests.workers.backends.vllm.client.calls import asking, client_of, retrying, view
-from tests.workers.backends.vllm.connections import Replica, reply_to, request
-from workers.backends.vllm.client.clients import EngineClient, EngineView
-from workers.backends.vllm.serving.transport import Answered, Dying
+from tests.workers.engines.calls import asking, client_of, retrying, view
+from tests.workers.engines.connections import Replica, reply_to, request
+from workers.engines.clients import EngineClient, EngineView
+from workers.engines.transport import Answered, Dying
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
 

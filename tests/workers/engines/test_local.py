@@ -9,7 +9,7 @@ from agents.core.errors import EngineRefused, ReplicaLost
 from tests import virtual_time
 from workers.backends.core.backend import EngineSpec
 from workers.backends.core.engines import Death, EmbedRequest, Request, Vector
-from workers.backends.vllm.client import local
+from workers.engines import local
 
 
 class FakeEngine:

@@ -10,9 +10,9 @@ import pytest
 from agents.core.errors import CallQuarantined, ReplicaLost
 from tests import virtual_time
 from tests.virtual_time import in_virtual_time
-from tests.workers.backends.vllm.client.calls import Driver, asking, client_of, retrying, view
-from tests.workers.backends.vllm.connections import Replica, reply_to, request
-from workers.backends.vllm.client import clients
+from tests.workers.engines.calls import Driver, asking, client_of, retrying, view
+from tests.workers.engines.connections import Replica, reply_to, request
+from workers.engines import clients
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
 
