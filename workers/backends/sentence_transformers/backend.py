@@ -6,20 +6,16 @@ shared by all dialogues. Texts that wait at the same time are encoded in one bat
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from agents.core.calls import Call, Completion, Embedded
+from agents.core.calls import Call, Completion
 from agents.core.errors import EngineRefused, UsageError
-from agents.core.text import repaired
 from sweeps.models import Use
-from workers.backends.core.backend import Backend, BackendContext, EngineSpec, Workload
-from workers.backends.core.engines import EmbedRequest
+from workers.backends.core.backend import BackendContext, EngineSpec, Workload
+from workers.backends.core.hosted import HostedBackend
 from workers.backends.sentence_transformers.engine import SentenceEngine, check_hub
 from workers.backends.sentence_transformers.options import (
     MODULES,
@@ -27,28 +23,19 @@ from workers.backends.sentence_transformers.options import (
     check_installed,
     installed_version,
 )
-from workers.core.environment import Variables
 
-_HUB_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-_HUB_PLACES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 _NO_LIMIT = 10**6  # tokens: tokenizers without a limit name a huge one
 _BATCHES_AT_ONCE = 4  # of texts in a replica, so that one is complete when the last one is done
 
 
-class SentenceTransformersBackend(Backend):
+class SentenceTransformersBackend(HostedBackend):
     """Sends texts to the replicas of one engine."""
 
     Options = SentenceTransformersOptions
 
     def __init__(self, options: SentenceTransformersOptions, context: BackendContext) -> None:
         check_installed(context.name)
-        self._options, self._label = options, context.name
-        self._client = context.engines.of(
-            options.engine_key(),
-            context.name,
-            _BATCHES_AT_ONCE * options.max_batch,
-            lambda cpu: self.engine(options, context.name, cpu),
-        )
+        super().__init__(options, context, _BATCHES_AT_ONCE * options.max_batch)
 
     @classmethod
     def uses(cls, options: SentenceTransformersOptions) -> frozenset[Use]:
@@ -80,32 +67,11 @@ class SentenceTransformersBackend(Backend):
         )
 
     @classmethod
-    def environment(cls, options: SentenceTransformersOptions) -> Variables:
-        if Path(options.model).is_dir():
-            return Variables()
-        return Variables(_HUB_SECRETS, _HUB_PLACES, network=True)
-
-    @classmethod
     def engine_version(cls) -> str:
         return installed_version() or ""
 
-    @property
-    def up_since(self) -> float:
-        return self._client.up_since
-
-    async def fingerprints(self) -> frozenset[str]:
-        return await self._client.fingerprints()
-
     async def complete(self, call: Call) -> Completion:
         raise EngineRefused(f"{self._label}: a model of sentence_transformers only embeds")
-
-    async def embed(self, texts: Sequence[str]) -> Embedded:
-        words = [repaired(text) for text in texts]
-        found = await asyncio.gather(
-            *(self._client.ask(text, EmbedRequest(text)) for text in words)
-        )
-        vectors = np.stack([np.frombuffer(each.data, np.float32) for each in found])
-        return Embedded(vectors, sum(each.input_tokens for each in found))
 
     async def check(self, work: Workload) -> str:
         """What the model's files say. Raises UsageError if they cannot be read."""

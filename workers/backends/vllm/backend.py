@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from agents.core.calls import Call, Completion, Embedded
 from agents.core.errors import EngineRefused
 from sweeps.models import Use
-from workers.backends.core.backend import Backend, BackendContext, EngineSpec, Workload
-from workers.backends.core.engines import EmbedRequest, Request
+from workers.backends.core.backend import BackendContext, EngineSpec, Workload
+from workers.backends.core.engines import Request
+from workers.backends.core.hosted import HostedBackend
 from workers.backends.vllm.model.arguments import installed_version
 from workers.backends.vllm.model.options import VLLMOptions
 from workers.backends.vllm.model.preflight import auto_dtype, check_model
 from workers.backends.vllm.serving.engine import VLLMEngine
-from workers.core.environment import Variables
-
-_HUB_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-_HUB_PLACES = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
 
-class VLLMBackend(Backend):
+class VLLMBackend(HostedBackend):
     """Sends calls to the replicas of one engine. `output_tokens` includes thinking."""
 
     Options = VLLMOptions
@@ -36,17 +29,11 @@ class VLLMBackend(Backend):
         return options.sampling.temperature == 0
 
     def __init__(self, options: VLLMOptions, context: BackendContext) -> None:
-        self._options, self._label = options, context.name
+        super().__init__(options, context, options.max_inflight)
         self.guided = options.guided == "json_schema"
         self.greedy = self.is_greedy(options)
         self._sampling = json.dumps(options.sampling.for_engine(), sort_keys=True)
         self._thinking_end = options.thinking.end if options.thinking else ""
-        self._client = context.engines.of(
-            options.engine_key(),
-            context.name,
-            options.max_inflight,
-            lambda cpu: self.engine(options, context.name, cpu),
-        )
 
     @classmethod
     def uses(cls, options: VLLMOptions) -> frozenset[Use]:
@@ -71,21 +58,8 @@ class VLLMBackend(Backend):
         )
 
     @classmethod
-    def environment(cls, options: VLLMOptions) -> Variables:
-        if Path(options.model).is_dir():
-            return Variables()
-        return Variables(_HUB_SECRETS, _HUB_PLACES, network=True)
-
-    @classmethod
     def engine_version(cls) -> str:
         return installed_version() or ""
-
-    @property
-    def up_since(self) -> float:
-        return self._client.up_since
-
-    async def fingerprints(self) -> frozenset[str]:
-        return await self._client.fingerprints()
 
     async def complete(self, call: Call) -> Completion:
         self._must_be("generate")
@@ -100,12 +74,7 @@ class VLLMBackend(Backend):
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         self._must_be("embed")
-        # Embedded texts have no growing prefix, so each goes to any replica with room.
-        found = await asyncio.gather(
-            *(self._client.ask(text, EmbedRequest(text)) for text in texts)
-        )
-        vectors = np.stack([np.frombuffer(each.data, np.float32) for each in found])
-        return Embedded(vectors, sum(each.input_tokens for each in found))
+        return await super().embed(texts)
 
     async def check(self, work: Workload) -> str:
         return "; ".join(check_model(self._options, work.prompts, work.schemas, work.gpu_memory))
