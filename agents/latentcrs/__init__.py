@@ -181,6 +181,11 @@ class LatentCRS(Agent):
     steps = (REQUIRE, RERANK)
 
     @classmethod
+    def roles_of(cls, options: _Options) -> tuple[str, ...]:
+        # `basic` ranks by embeddings alone, so no model that speaks is loaded for it.
+        return cls.embedding_roles if options.variant == "basic" else cls.roles
+
+    @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
         windows = Windows(
             options.windows_per_user,

@@ -65,6 +65,14 @@ def test_basic_ranks_the_catalogue_by_one_embedding_and_no_generated_word():
     assert ids(turn_of(repeat=True)[0].ranking) == [5, 4, 3, 2, 1, 0]
 
 
+def test_only_variants_that_generate_words_need_a_model_that_speaks():
+    def roles(variant):
+        return LatentCRS.roles_of(LatentCRS.Options(variant=variant))
+
+    assert roles("basic") == ("agent.encoder",)
+    assert roles("filter") == roles("rerank") == ("agent", "agent.encoder")
+
+
 def test_filter_keeps_what_meets_all_requirements():
     turn, _, calls = turn_of(variant="filter")
     assert [call.step.name for call in calls] == ["embed", "require"]
