@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+import pytest
+
 from agents.core import plugins
 from agents.core.dialogue import Message
 from agents.core.items import Item, with_article
