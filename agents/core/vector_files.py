@@ -35,7 +35,7 @@ class VectorFile(Options):
     """The digest of the file, which identifies it (`sha256sum FILE`)."""
 
 
-class Rows(NamedTuple):
+class NamedRows(NamedTuple):
     """The rows that are wanted of a table."""
 
     array: str
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
     names: Sequence[str]
 
 
-def read_tables(path: Path, sha256: str, wanted: Mapping[str, Rows]) -> dict[str, np.ndarray]:
+def read_tables(path: Path, sha256: str, wanted: Mapping[str, NamedRows]) -> dict[str, np.ndarray]:
     """The tables of `wanted`: each (names, d), float32, in the order of its names.
 
     `items` must be among them. Everything else in the file is ignored. DataError if the file does

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.core.items import Catalogue
-from agents.core.vector_files import ITEM_IDS, ITEMS, Rows, read_tables
+from agents.core.vector_files import ITEM_IDS, ITEMS, NamedRows, read_tables
 from agents.multi_round.space import AttributeSpace
 
 
@@ -26,8 +26,8 @@ def read_vectors(
     """
     facts = [f"{fact.attribute}: {fact.value}" for fact in AttributeSpace.of(catalogue).facts]
     wanted = {
-        "users": Rows("user_ids", user_ids),
-        ITEMS: Rows(ITEM_IDS, [item.id for item in catalogue.items]),
-        "facts": Rows("fact_names", facts),
+        "users": NamedRows("user_ids", user_ids),
+        ITEMS: NamedRows(ITEM_IDS, [item.id for item in catalogue.items]),
+        "facts": NamedRows("fact_names", facts),
     }
     return read_tables(path, sha256, wanted)

@@ -23,7 +23,7 @@ from agents.core.calls import REHEARSED_WIDTH
 from agents.core.errors import ModelUnavailable
 from agents.core.items import Catalogue, Item, TrainingData
 from agents.core.one_per import OnePer
-from agents.core.vector_files import ITEM_IDS, ITEMS, Rows, VectorFile, read_tables
+from agents.core.vector_files import ITEM_IDS, ITEMS, NamedRows, VectorFile, read_tables
 from agents.tools.categories import path_of
 
 RetrieverName = Literal["lexical", "dense"]
@@ -226,7 +226,7 @@ class GivenItemVectors(FitRecipe):
             found = np.random.default_rng(seed).standard_normal(shape, np.float32)
         else:
             assert data.catalogue is not None
-            rows = Rows(ITEM_IDS, [item.id for item in data.catalogue.items])
+            rows = NamedRows(ITEM_IDS, [item.id for item in data.catalogue.items])
             found = read_tables(self.file.path, self.file.sha256, {ITEMS: rows})[ITEMS]
         content = Content({}, {"vectors": unit_vectors(found)})
         yield Progress(1, 1, "vectors read", result=content)

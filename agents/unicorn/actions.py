@@ -32,7 +32,8 @@ class Actions:
     rows: np.ndarray
     near: np.ndarray
     accepted: np.ndarray
-    """(rows, l): positions of accepted facts in the order of acceptance; -1: padding."""
+    """(rows, l): positions of accepted facts, in the order of the catalogue's facts, since the
+    network has no positions; -1: padding."""
     ids: np.ndarray
     facts: np.ndarray
     """The vectors of all facts."""
@@ -52,7 +53,7 @@ class Actions:
             chosen = top(row, min(options.asked, int(np.isfinite(row).sum())))
             asked[place, : len(chosen)] = chosen
         ids = np.concatenate([np.where(best >= 0, best + questions, NO_ACTION), asked], axis=1)
-        return cls(rows, _near(rounds, rows), _in_order(rounds, rows), ids, rounds.vectors.facts)
+        return cls(rows, _near(rounds, rows), _accepted(rounds, rows), ids, rounds.vectors.facts)
 
     @property
     def states(self) -> States:
@@ -91,7 +92,7 @@ def _near(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def _in_order(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
+def _accepted(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
     accepted = rounds.accepted[rows]
     most = max(int(accepted.sum(axis=1).max(initial=0)), 1)
     found = np.full((len(rows), most), NO_ACTION, np.int64)

@@ -25,7 +25,7 @@ class States(NamedTuple):
 
     - `near` (b, d): the sum over candidates v of e_v / sqrt(d_p d_v), which all accepted values
       have in common. d_p is the number of candidates, d_v the weight of the edges of v.
-    - `own` (b, l, d): the vectors of the accepted values, in the order in which they were accepted.
+    - `own` (b, l, d): the vectors of the accepted values; their order does not matter.
     - `real` (b, l): which of these there are; the others are padding.
     """
 

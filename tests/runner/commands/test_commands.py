@@ -45,7 +45,7 @@ def test_help_imports_nothing_heavy():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_run_with_nothing_left_imports_neither_ray_nor_what_only_statistics_need(ran_once):
+def test_a_run_with_nothing_left_imports_neither_ray_nor_what_only_statistics_need(ran):
     code = (
         "import sys, runner.cli.main as cli\n"
         "try: cli.main(['run', sys.argv[1]])\n"
@@ -53,7 +53,7 @@ def test_a_run_with_nothing_left_imports_neither_ray_nor_what_only_statistics_ne
         "heavy = {'ray', 'scipy', 'matplotlib', 'torch', 'sklearn', 'statsmodels'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code, str(ran_once.path)], check=True)
+    subprocess.run([sys.executable, "-c", code, str(ran.path)], check=True)
 
 
 def test_plan_shows_cells_episodes_and_cost_and_writes_nothing(tmp_path, crsweep):

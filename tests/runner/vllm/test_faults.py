@@ -28,11 +28,12 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
     orphan = engine_of(run, second)
     engine_of(run, first).kill()
     psutil.Process(second).kill()
-    back = serving(run, out, 4)[2:]
+    # Not both: on a slow machine one plays everything while the other is still loading.
+    back = serving(run, out, 3)[2]
     # The calls that were there are answered, since no more than these are in flight at once.
     before = answered(out)
     wait_for(lambda: answered(out) > before + 2 * AT_ONCE, run, "the calls after the first deaths")
-    hung = engine_of(run, back[0])
+    hung = engine_of(run, back)
     hung.suspend()
     printed = end_of(run)
     assert run.returncode == 0, printed
