@@ -100,6 +100,13 @@ def test_the_worked_example_of_a_new_domain_runs_unchanged(tmp_path, crsweep):
     (data / "sales.csv").write_text(texts["csv"][1] + "bo,b9,2024-05-01\n")
     refused = crsweep("plan", sweep, check=2, cwd=tmp_path)
     assert "sales.csv:8: found the book b9, expected one of books.csv" in refused.stderr
+    (data / "sales.csv").write_text("customer,isbn,day\n")
+    refused = crsweep("plan", sweep, check=2, cwd=tmp_path)
+    assert "no interaction of 0 is left" in refused.stderr
+    (data / "sales.csv").write_text(texts["csv"][1])
+    (data / "books.csv").write_text(texts["csv"][0].replace("8.5", "cheap"))
+    refused = crsweep("plan", sweep, check=2, cwd=tmp_path)
+    assert "books.csv:2: found the price 'cheap', expected a number" in refused.stderr
 
 
 def test_the_worked_example_of_a_new_judge_is_one(tmp_path, monkeypatch):
