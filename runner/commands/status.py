@@ -75,7 +75,7 @@ def show_status(folder: str, console: Console) -> None:
         f"{many(attempts, 'attempt')}, {many(calls, 'call')}; "
         f"tokens{' (at least)' * bool(unknown)}: "
         f"agent {agent:,}, user {user:,}, probes {probe:,}{watched}; "
-        f"from first to last {duration(seconds)}",
+        f"elapsed: {duration(seconds)}",
         soft_wrap=True,
     )
     if unknown:

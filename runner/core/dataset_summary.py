@@ -38,4 +38,4 @@ def _counts(statistics: Mapping[str, int]) -> str:
     if "users" not in statistics:  # recorded dialogues
         return counts
     each = statistics["interactions"] / statistics["users"]
-    return f"{counts} ({each:.1f} a user)"
+    return f"{counts} ({each:.1f} per user)"

@@ -76,8 +76,8 @@ def test_plan_doctor_and_run_tell_of_the_data(tmp_path, crsweep):
     sweep = write_sweep(tmp_path, domain=domain, cases={"sample": 2}, grid={"agent": ["zero_shot"]},
                         roles={"user": "strong", "agent": "strong"})  # fmt: skip
     liked = sum(row.rating >= 3 for row in rows())
-    ours = f"30 users, 40 items, {liked} interactions ({liked / 30:.1f} a user)"
-    published = "15,576 users, 8,678 items, 139,318 interactions (8.9 a user)"
+    ours = f"30 users, 40 items, {liked} interactions ({liked / 30:.1f} per user)"
+    published = "15,576 users, 8,678 items, 139,318 interactions (8.9 per user)"
     remark = (
         "1 of 841 lines of reviews_Beauty_5.json.gz are malformed and left out, the first in line "
         "841: found '[nonsense]', expected a JSON object"
