@@ -77,9 +77,9 @@ class Plan:
                     for need in top.whole():
                         self._add(found, need, index, seed, for_agents=need is top)
                         needs.setdefault(need.key_at(seed), need)
-        return self._told_apart(found, needs)
+        return self._with_distinct_titles(found, needs)
 
-    def _told_apart(
+    def _with_distinct_titles(
         self, found: dict[str, Artifact], needs: Mapping[str, Need]
     ) -> dict[str, Artifact]:
         """`found`, where artifacts of one title also name the settings in which they differ."""

@@ -143,7 +143,7 @@ async def _run(
             replace=executor.replace,
             epoch=lease.epoch,
             limit=concurrency.limit,
-            crew=executor.crew,
+            elastic_workers=executor.elastic_workers,
         )
         await _until_first(driving, work.preparation.fit_late())
     for task in noting:

@@ -64,7 +64,7 @@ class Executor(Protocol):
         ...
 
     @property
-    def crew(self) -> ElasticWorkers | None:
+    def elastic_workers(self) -> ElasticWorkers | None:
         """Workers that come and go; None if their number is fixed."""
         ...
 
@@ -104,7 +104,7 @@ class LocalExecutor:
     def __init__(self, job: Job, slots: int) -> None:
         self._worker = LocalWorker(job, "w000", slots)
 
-    crew = None
+    elastic_workers = None
 
     async def spawn(self) -> Worker:
         return self._worker
@@ -222,7 +222,7 @@ class RayExecutor:
         return await self.spawn(self._cluster.own_node())
 
     @property
-    def crew(self) -> ElasticWorkers | None:
+    def elastic_workers(self) -> ElasticWorkers | None:
         return self if self._elastic else None
 
     async def joined(self) -> list[Worker]:

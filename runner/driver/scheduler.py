@@ -296,7 +296,7 @@ async def drive(
     replace: Callable[[Worker], Awaitable[Worker | None]],
     epoch: int,
     limit: Callable[[], int] | None = None,
-    crew: ElasticWorkers | None = None,
+    elastic_workers: ElasticWorkers | None = None,
 ) -> None:
     """Runs the queue until it is empty, or until `stopping`; then every worker commits what it
     finished.
@@ -304,9 +304,9 @@ async def drive(
     When the queue is closed, tasks that have not begun are taken back, and running ones end
     normally. `receivers` has one receiver for every kind of task. `lost` is the error that a worker
     raises if its process is gone; `left_behind` reads what it had committed; `replace` starts a
-    replacement, or returns None. `crew` provides workers that join and leave in the meantime.
-    `limit` returns how many tasks may run at once over all workers; without it, each worker keeps
-    its slots. Errors that end the run are raised unchanged.
+    replacement, or returns None. `elastic_workers` provides workers that join and leave in the
+    meantime. `limit` returns how many tasks may run at once over all workers; without it, each
+    worker keeps its slots. Errors that end the run are raised unchanged.
     """
     unproductive, slots = 0, sum(worker.slots for worker in workers)
     limit = limit or (lambda: slots)
@@ -329,7 +329,7 @@ async def drive(
         unproductive = 0
 
     def leaves(worker: Worker) -> bool:
-        return crew is not None and crew.leaves(worker)
+        return elastic_workers is not None and elastic_workers.leaves(worker)
 
     async def serve(worker: Worker) -> None:
         nonlocal unproductive
@@ -341,10 +341,10 @@ async def drive(
                     limit, lambda: len(live), leaves,
                 )  # fmt: skip
                 live.discard(worker.name)
-                if crew is not None and leaves(worker):
+                if elastic_workers is not None and leaves(worker):
                     # Others take over what it had not finished.
                     queue.lose(worker.name, left_behind(worker.name), epoch)
-                    crew.left(worker)
+                    elastic_workers.left(worker)
                 return
             except lost as error:
                 live.discard(worker.name)
@@ -367,9 +367,13 @@ async def drive(
         async with asyncio.TaskGroup() as group:
             serving = {group.create_task(serve(worker)) for worker in workers}
             while serving := {task for task in serving if not task.done()}:
-                await asyncio.wait(serving, timeout=None if crew is None else _LOOK_EVERY)
-                if crew is not None and not stopping.is_set() and not queue.finished:
-                    serving |= {group.create_task(serve(new)) for new in await crew.joined()}
+                await asyncio.wait(
+                    serving, timeout=None if elastic_workers is None else _LOOK_EVERY
+                )
+                if elastic_workers is not None and not stopping.is_set() and not queue.finished:
+                    serving |= {
+                        group.create_task(serve(new)) for new in await elastic_workers.joined()
+                    }
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
 

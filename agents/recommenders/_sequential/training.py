@@ -83,7 +83,7 @@ class SequentialTraining:
         if state is None:
             self._start()
         else:
-            self._go_on(state)
+            self._resume(state)
 
     def _start(self) -> None:
         with self._torch():
@@ -93,7 +93,7 @@ class SequentialTraining:
         self.best_weights = copied(self.weights)
         self.now = self.best = 0.0
 
-    def _go_on(self, state: Content) -> None:
+    def _resume(self, state: Content) -> None:
         self.weights, self.best_weights = restored_weights(state, self.device)
         self.adam = torch.optim.Adam(self.weights.values(), lr=self.options.lr)
         restore_adam(self.adam, self.weights, float(state.data["step"]), state, self.device)

@@ -66,7 +66,7 @@ def test_labels_of_only_a_part_are_a_choice(sweep, tmp_path):
     assert "dialogues that were drawn have no label" in line
 
 
-def test_a_draw_from_a_part_of_the_cases_is_said_and_a_key_without_a_record_is_not_random(
+def test_a_draw_from_some_of_the_cases_is_reported_and_a_key_without_a_draw_is_not_random(
     sweep, tmp_path
 ):
     found = exported(sweep, tmp_path / "form", **RANDOM)

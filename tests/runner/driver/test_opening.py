@@ -81,9 +81,7 @@ def test_damage_found_when_parts_of_a_finished_sweep_are_merged_repeats_only_wha
     assert counts == {**dict.fromkeys(STEPS, 1), "find work": 2, "merge": 3}
 
 
-def test_a_finished_sweep_is_walked_once_and_one_that_goes_on_once_more_for_its_leases(
-    ran, monkeypatch
-):
+def test_a_plan_is_walked_once_if_finished_and_once_more_to_lease_what_is_left(ran, monkeypatch):
     hashed, walked = [], []
     episode_id, refs = identity.episode_id, Plan.single_tasks
 

@@ -158,9 +158,7 @@ def committed(out) -> set[str]:
     return set(raw(out, "episodes").episode_id) if parts else set()
 
 
-def test_cases_of_former_plans_are_removed_but_for_the_last_which_may_be_being_read(
-    tmp_path, crsweep
-):
+def test_cases_of_earlier_plans_are_removed_except_those_of_the_previous_one(tmp_path, crsweep):
     path, out = write_sweep(tmp_path), tmp_path / "out"
     for sample in (1, 2, 3):
         crsweep("run", path, f"cases.sample={sample}")

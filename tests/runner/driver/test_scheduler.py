@@ -246,7 +246,7 @@ class Listening:
         self.lost_workers.append(worker)
 
 
-def driven(workers, log, queue, fresh, crew=None):
+def driven(workers, log, queue, fresh, elastic_workers=None):
     listening = Listening()
 
     async def replace(lost):
@@ -256,7 +256,7 @@ def driven(workers, log, queue, fresh, crew=None):
         await drive(
             workers, queue, {EPISODE: listening}, listening, asyncio.Event(),
             lost=Lost, replace=replace, epoch=EPOCH, left_behind=lambda name: log.get(name, {}),
-            crew=crew,
+            elastic_workers=elastic_workers,
         )  # fmt: skip
 
     asyncio.run(main())

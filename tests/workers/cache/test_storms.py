@@ -140,7 +140,7 @@ class Worker:
             task.cancel()
 
 
-async def rough_weather(seed):
+async def random_failures(seed):
     chance = random.Random(seed)
     count = chance.randint(1, 4)
     network, calls = Network(chance, count), Calls()
@@ -174,5 +174,5 @@ async def rough_weather(seed):
 
 @settings(max_examples=300)
 @given(st.integers(0, 2**32))
-def test_in_rough_weather_no_call_is_made_twice_at_once_and_no_client_waits_without_end(seed):
-    virtual_time.run(rough_weather(seed))
+def test_under_random_failures_no_call_is_in_flight_twice_and_no_client_waits_forever(seed):
+    virtual_time.run(random_failures(seed))

@@ -149,7 +149,7 @@ async def test_an_old_view_does_not_bring_a_lost_replica_back_at_once():
 
 
 @in_virtual_time
-async def test_a_way_that_broke_for_a_moment_is_tried_again_though_the_driver_saw_nothing():
+async def test_a_connection_that_broke_briefly_is_retried_without_a_report_from_the_driver():
     one = Replica("one", seconds=20)
     client = client_of(one)
     task = asking(client, "a")

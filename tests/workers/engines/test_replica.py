@@ -139,7 +139,7 @@ def test_an_error_of_a_request_is_the_calls_own_and_the_replica_lives_on(hosted:
 @pytest.mark.parametrize(
     ("words", "cause"), [("death", "process has ended"), ("hang", "the engine hangs")]
 )
-def test_an_engine_that_dies_or_hangs_ends_the_process_and_all_its_calls_hear_the_cause(
+def test_an_engine_that_dies_or_hangs_ends_its_process_and_fails_all_calls_with_the_cause(
     hosted: Any, words: str, cause: str
 ) -> None:
     async def test(host: Host) -> None:

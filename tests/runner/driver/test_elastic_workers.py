@@ -25,10 +25,10 @@ class Nodes:
 def test_a_worker_whose_node_leaves_is_stopped_and_the_rest_is_done_by_one_that_joins(monkeypatch):
     monkeypatch.setattr(scheduler, "_LOOK_EVERY", 0.001)
     log: dict = {}
-    crew, a = Nodes(log), FakeWorker("a", log)
-    found = driven([a], log, LeaseQueue([refs(60)], 2), [], crew)
+    elastic_workers, a = Nodes(log), FakeWorker("a", log)
+    found = driven([a], log, LeaseQueue([refs(60)], 2), [], elastic_workers)
     assert sorted(found.done) == sorted(f"e{i}" for i in range(60))
-    assert crew.gone == ["a"]
+    assert elastic_workers.gone == ["a"]
     assert found.lost_workers == []
     assert a.withdrawn > 0
     assert a.reports == 2
