@@ -8,12 +8,18 @@ them.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from agents.core.errors import near
 from agents.core.paths import expand_user
 from sweeps.origins import Origins
+
+# A backslash keeps what follows as text; two of them are one.
+OPEN = r"(?<!\\)(?:\\\\)*\$\{"
+ENV = re.compile(OPEN + r"\s*oc\.env\s*:\s*([^,}\s]+)\s*(,[^}]*)?\}")
 
 
 def take_variables(run: Any, origins: Origins) -> None:
@@ -49,6 +55,20 @@ def take_variables(run: Any, origins: Origins) -> None:
                 f"the environment variable {name} is not set here{also}{near(name, known)}",
             )
         os.environ[name] = found[name]
+
+
+def variables_read(values: Iterable[Any]) -> dict[str, bool]:
+    """Names of the variables in values of a sweep file -> whether they must be set.
+
+    One may be missing if it has a default wherever it is read, or is itself part of a default.
+    """
+    found: dict[str, bool] = {}
+    for text in values:
+        for name, default in ENV.findall(text) if isinstance(text, str) else ():
+            found[name] = found.get(name, False) or not default
+            for other, _ in ENV.findall(f"{default}}}"):  # `${oc.env:A,${oc.env:B,x}}`
+                found.setdefault(other, False)
+    return found
 
 
 def _read(place: Path, names: list[str]) -> dict[str, str]:

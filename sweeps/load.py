@@ -29,7 +29,7 @@ from agents.core.errors import UsageError, near
 from agents.core.paths import expand_user
 from sweeps import grid
 from sweeps.document import NotYaml, parse_document
-from sweeps.environment import take_variables
+from sweeps.environment import ENV, OPEN, take_variables, variables_read
 from sweeps.origins import Origins, check, in_words, shown
 from sweeps.schema import Artifacts, Cache, CellConfig, Header
 from sweeps.storage.folder import Folder, folder_at
@@ -37,11 +37,8 @@ from sweeps.storage.folder import Folder, folder_at
 _VARS = "vars"
 _ALLOWED = ("oc.env", "range")
 _AS_TEXT = r"; to keep it as text, write \${ for ${ (\\${ in double quotes)"
-# A backslash keeps what follows as text; two of them are one.
-_OPEN = r"(?<!\\)(?:\\\\)*\$\{"
-_RESOLVER = re.compile(_OPEN + r"\s*([A-Za-z_][\w.]*)\s*:")
-_REFERENCE = re.compile(_OPEN + r"\s*([\w.]+)")
-_ENV = re.compile(_OPEN + r"\s*oc\.env\s*:\s*([^,}\s]+)\s*(,[^}]*)?\}")
+_RESOLVER = re.compile(OPEN + r"\s*([A-Za-z_][\w.]*)\s*:")
+_REFERENCE = re.compile(OPEN + r"\s*([\w.]+)")
 _LONGEST_RANGE = 1_000_000
 
 
@@ -73,6 +70,8 @@ class LoadedSweep:
     origins: Origins
     expanded: dict[str, str]
     """Values of environment variables -> how the file wrote them (`${oc.env:NAME}`)."""
+    variables: dict[str, bool]
+    """Environment variables that `${oc.env:NAME}` reads -> whether they must be set."""
     files: tuple[Path, ...] = ()
     """Every file that was read: the sweep, what it extends, and the files among the overrides."""
 
@@ -149,7 +148,8 @@ def _loaded(
     cell = {k: v for k, v in data.items() if k in CellConfig.model_fields}
     recorded = _with_env_unexpanded(tree, data)
     files = tuple(dict.fromkeys(origins.files))
-    loaded = LoadedSweep(path, text, header, cell, recorded, origins, _expanded(tree), files)
+    read = variables_read(value for _, value in _leaves(tree))
+    loaded = LoadedSweep(path, text, header, cell, recorded, origins, _expanded(tree), read, files)
     _ = loaded.out  # refused here if there is no such folder
     return loaded
 
@@ -327,7 +327,7 @@ def _only_allowed_resolvers(
                 f"unknown resolver ${{{name}:...}}; there are "
                 f"{' and '.join(_ALLOWED)}{near(name, _ALLOWED)}{_AS_TEXT}",
             )
-    for name, default in _ENV.findall(value):
+    for name, default in ENV.findall(value):
         if not default and name not in os.environ and not elsewhere:
             set_ones = [k for k in os.environ if k.isupper()]
             raise origins.refuse(
@@ -350,7 +350,7 @@ def _keep_unset(value: Any) -> Any:
         is_set = found[2] or found[1] in os.environ
         return found[0] if is_set else found[0].replace("${", "\\${", 1)
 
-    return _ENV.sub(kept, value)
+    return ENV.sub(kept, value)
 
 
 def _resolve(tree: dict[str, Any], origins: Origins) -> dict[str, Any]:
@@ -427,7 +427,7 @@ def _check_axes(data: dict[str, Any], origins: Origins) -> None:
 def _expanded(tree: dict[str, Any]) -> dict[str, str]:
     found = {}
     for _, value in _leaves(tree):
-        for name, _default in _ENV.findall(value) if isinstance(value, str) else ():
+        for name, _default in ENV.findall(value) if isinstance(value, str) else ():
             found[os.environ.get(name, "")] = f"${{oc.env:{name}}}"
     # A short value would also be found inside unrelated words.
     return {value: written for value, written in found.items() if len(value) >= 4}

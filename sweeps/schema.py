@@ -335,7 +335,8 @@ class FigureSpec(_Part):
 
     kind: Literal["turns", "tradeoff", "bars", "shares", "cost", "seeds", "sensitivity", "curves"]
     metrics: list[str] = []
-    """What to draw, if the kind leaves a choice; for `curves`, the series measured in training."""
+    """What to draw, if the kind leaves a choice; for `curves`, the series measured in training; for
+    `shares`, each action or strategy to show, as `turn_share@NAME`."""
     axis: str | None = None
     """The axis whose values have different colours; without it, each cell has its own."""
     by: list[Literal["openness", "style"]] = []
@@ -343,7 +344,7 @@ class FigureSpec(_Part):
     baseline: str | None = None
     """For `bars`: the label of the bar that the others are shown as differences to."""
     of: Literal["action", "strategy"] = "action"
-    """For `shares`: the column of `turns` to count."""
+    """For `shares` without `metrics`: the column of `turns` to count."""
     parts: Annotated[int, Field(ge=2, le=20)] | None = None
     """For `shares`: the number of equal parts that each dialogue is cut into, instead of turns."""
     width: Literal["column", "page"] = "column"

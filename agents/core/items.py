@@ -15,6 +15,8 @@ from agents.core.text import repaired
 LONGEST_TITLE = 200
 """In characters. A reply cannot name a longer title, so domains cut titles here."""
 
+_LIKE_CONSONANTS = ("eu", "one", "uni", "use")  # "a user", "a unit"
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -47,6 +49,12 @@ class Fact:
 def facts_of(item: Item) -> tuple[Fact, ...]:
     """Every attribute value of `item`, in the catalogue's order."""
     return tuple(Fact(name, value) for name, values in item.attributes.items() for value in values)
+
+
+def with_article(noun: str) -> str:
+    """`a movie`, `an item`: the noun of a catalogue with its article, by spelling."""
+    vowel = noun[:1].lower() in tuple("aeiou") and not noun.lower().startswith(_LIKE_CONSONANTS)
+    return f"{'an' if vowel else 'a'} {noun}"
 
 
 class Catalogue:

@@ -31,7 +31,7 @@ from agents.core.calls import Shown
 from agents.core.dialogue import Message
 from agents.core.errors import PromptError, UsageError
 from agents.core.fence import fenced
-from agents.core.items import Item
+from agents.core.items import Item, with_article
 from agents.core.tables import CatalogueTable, schema_text
 
 _SHARED = Path(__file__).parent / "prompts"
@@ -146,6 +146,7 @@ class PromptFolder:
         env.filters["detailed"] = _detailed
         env.filters["schema"] = _schema
         env.filters["fenced"] = fenced
+        env.filters["with_article"] = with_article
         self._templates: dict[str, jinja2.Template] = {}
 
     def render(self, step: str, fields: Mapping[str, Any]) -> str:

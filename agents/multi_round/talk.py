@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from agents.core.grounding import normalise
-from agents.core.items import Fact, Item
+from agents.core.items import Fact, Item, with_article
 from agents.core.one_per import OnePer
 from agents.multi_round.space import AttributeQuestion, AttributeSpace
 
@@ -44,7 +44,9 @@ _NO = frozenset(("no", "nope", "nah", "not", "neither", "none"))
 
 def opening(fact: Fact, noun: str) -> str:
     """What `attribute_user` says first."""
-    return f"I am looking for a {noun} with the {fact.attribute} {in_quotes(fact.value)}."
+    return (
+        f"I am looking for {with_article(noun)} with the {fact.attribute} {in_quotes(fact.value)}."
+    )
 
 
 def question_text(question: AttributeQuestion, space: AttributeSpace) -> str:

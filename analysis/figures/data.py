@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -123,15 +124,46 @@ def shares(
     results: Results,
     column: str,
     groups: Sequence[CellGroup],
-    users: str = "",
+    users: Sequence[str] = ("",),
     parts: int | None = None,
+    names: Sequence[str] = (),
 ) -> list[Shares]:
-    """The shares of the values of `column` of `turns`, by turn, in dialogues that are done.
+    """The shares of kinds of turns, by turn, in dialogues that are done: for each of `users`, one
+    for each of `groups`.
 
-    With all users, or one group of them. With `parts`, by parts of each dialogue, as in the metric
-    `turn_share`.
+    The kinds are the values of `column` of `turns`, the most frequent first. With `names`, they are
+    these: a turn is of the first name that is its action or its strategy, or else "other". All
+    results have the same kinds in the same order, also those without turns.
+
+    `users` are groups of users; an empty name means all users, each counted once. With `parts`, by
+    parts of each dialogue, as in the metric `turn_share`. Raises UsageError if no turn counts.
     """
+    found = [_turn_counts(results, column, each, parts, names) for each in users]
+    total: Counter[str] = Counter()
+    for _, _, value, count in chain.from_iterable(found):
+        total[value] += count
+    if not total:
+        of = f" of {', '.join(filter(None, users))}" if any(users) else ""
+        raise UsageError(f"no turn{of} has a value of {column}; there is nothing to draw")
+    if names:
+        kinds = [*names, *(["other"] if total["other"] else [])]
+    else:
+        kinds = sorted(total, key=lambda value: (-total[value], value))
+    return [_shares_of(rows, group, kinds) for rows in found for group in groups]
+
+
+def _turn_counts(
+    results: Results, column: str, users: str, parts: int | None, names: Sequence[str]
+) -> list[tuple[int, int, str, int]]:
+    """Cell, turn or part, kind of turn, and number of turns."""
     at = "t.turn" if parts is None else part_of_dialogue(parts)
+    kind, given = f't."{column}"', dict[str, str]()
+    if names:
+        cases = "".join(
+            f"WHEN $name{n} IN (t.action, t.strategy) THEN $name{n} " for n in range(len(names))
+        )
+        kind = f"CASE {cases}ELSE 'other' END"
+        given = {f"name{n}": name for n, name in enumerate(names)}
     among = ""
     if users:
         make_groups(results)
@@ -140,37 +172,33 @@ def shares(
             "SEMI JOIN drawn d ON d.source = p.source AND d.position = e.position "
             'AND d."group" = $users '
         )
-    rows = results.query(
-        f'SELECT e.cell, {at}, t."{column}", count(*) FROM turns t '
+        given["users"] = users
+    return results.query(
+        f"SELECT e.cell, {at}, {kind} AS kind_of_turn, count(*) FROM turns t "
         f"JOIN (SELECT e.attempt_id, e.cell, e.turns FROM episodes e {among}"
         "WHERE e.status = 'done') e USING (attempt_id) "
-        f'WHERE t.turn > 0 AND t."{column}" IS NOT NULL GROUP BY ALL',
-        {"users": users} if users else None,
+        "WHERE t.turn > 0 AND kind_of_turn IS NOT NULL GROUP BY ALL",
+        given or None,
     ).fetchall()
-    total: Counter[str] = Counter()
-    for _, _, value, count in rows:
-        total[value] += count
-    if not total:
-        raise UsageError(f"no turn has a value of {column}; there is nothing to draw")
-    found = []
-    for group in groups:
-        counts: dict[int, Counter[str]] = {}
-        for cell, turn, value, count in rows:
-            if cell in group.cells:
-                counts.setdefault(turn, Counter())[value] += count
-        turns = sorted(counts)
-        sums = [sum(counts[turn].values()) for turn in turns]
-        found.append(
-            Shares(
-                turns,
-                sums,
-                {
-                    value: [counts[turn][value] / n for turn, n in zip(turns, sums, strict=True)]
-                    for value, _ in total.most_common()
-                },
-            )
-        )
-    return found
+
+
+def _shares_of(
+    rows: Sequence[tuple[int, int, str, int]], group: CellGroup, kinds: Sequence[str]
+) -> Shares:
+    counts: dict[int, Counter[str]] = {}
+    for cell, turn, kind, count in rows:
+        if cell in group.cells:
+            counts.setdefault(turn, Counter())[kind] += count
+    turns = sorted(counts)
+    sums = [sum(counts[turn].values()) for turn in turns]
+    return Shares(
+        turns,
+        sums,
+        {
+            kind: [counts[turn][kind] / n for turn, n in zip(turns, sums, strict=True)]
+            for kind in kinds
+        },
+    )
 
 
 class Curves(NamedTuple):

@@ -24,7 +24,7 @@ from analysis.figures.data import (
     variations,
 )
 from analysis.figures.style import COLOURS, HATCHES, LINES, MARKERS, paper_style
-from analysis.metrics.core import POOLED, Metric, groups_by
+from analysis.metrics.core import POOLED, Metric, groups_by, parse_metric
 from analysis.results import Results
 from analysis.tables.table import metrics_of
 from sweeps.schema import FigureSpec
@@ -189,19 +189,18 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Cell
 
 
 def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
-    shown = [(group, users) for users in _users(spec) for group in groups]
+    users = [*groups_by(spec.by), ""]
+    shown = [(group, each) for each in users for group in groups]
     if len(shown) > _PANELS:
         raise UsageError(
             f"{len(shown)} panels are too many (at most {_PANELS}); group the cells by one axis: "
             f"--axis AXIS (axes: {', '.join(results.axes)})"
         )
-    found = [
-        each
-        for users in _users(spec)
-        for each in shares(results, spec.of, groups, users, spec.parts)
-    ]
+    names = _turn_names(spec)
+    found = shares(results, spec.of, groups, users, spec.parts, names)
+    last = max(turn for each in found for turn in each.turns)
     panels = _panels(figure, len(shown), spec, sharey=True)
-    for axes, (group, users), each in zip(panels, shown, found, strict=True):
+    for axes, (group, whose), each in zip(panels, shown, found, strict=True):
         bottom = np.zeros(len(each.turns))
         for n, (value, part) in enumerate(each.shares.items()):
             n %= len(COLOURS)
@@ -210,20 +209,41 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Ce
                 hatch=HATCHES[n], edgecolor="white", linewidth=0, label=value,
             )  # fmt: skip
             bottom += part
-        axes.set_title(f"{group.label}, {users}" if users else group.label)
+        title = [group.label] if len(groups) > 1 or not spec.by else []
+        axes.set_title(", ".join(title + ([whose or "all users"] if spec.by else [])))
         labels = [f"{t}\n{n:,}" for t, n in zip(each.turns, each.counts, strict=True)]
         kept = _ticks(len(labels))
         axes.set_xticks([each.turns[k - 1] for k in kept], [labels[k - 1] for k in kept])
         axes.grid(False)
-        axes.set_ylim(0, 1)
+        axes.set(xlim=(0.4, last + 0.6), ylim=(0, 1))
     across = panels[0].get_gridspec().ncols
-    for axes in panels[::across]:
-        axes.set_ylabel("share of strategies" if spec.of == "strategy" else "share of actions")
+    what = "strategies" if spec.of == "strategy" else "actions"
+    label = "share of turns" if names else f"share of {what}"
+    if len(panels) > across:  # a label for each row would run into the next one
+        figure.supylabel(label, fontsize=panels[0].yaxis.label.get_size())
+    else:
+        panels[0].set_ylabel(label)
     for axes in panels[-across:]:
         axes.set_xlabel(
             "part of the dialogue\nturns" if spec.parts else "turn\ndialogues that reached it"
         )
-    _legend(figure, panels[0])
+    # A panel without turns has no bars to explain.
+    _legend(figure, next(axes for axes, each in zip(panels, found, strict=True) if each.turns))
+
+
+def _turn_names(spec: FigureSpec) -> list[str]:
+    """The actions and strategies to tell apart: NAME of each metric `turn_share@NAME`."""
+    for metric in spec.metrics:
+        kind, _, name = metric.partition("@")
+        if kind != "turn_share" or not name or set(name) & set(":["):
+            raise UsageError(
+                f"shares: found the metric {metric!r}; expected the share of an action or a "
+                "strategy, such as turn_share@persuade"
+            )
+        parse_metric(metric)
+    if spec.metrics and spec.of == "strategy":
+        raise UsageError("shares: give metrics or `of: strategy`, not both")
+    return [metric.partition("@")[2] for metric in dict.fromkeys(spec.metrics)]
 
 
 def _seeds(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:

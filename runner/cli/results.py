@@ -194,7 +194,10 @@ def plot(
     ],
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="A metric; may be repeated (tradeoff and cost: x, then y)."),
+        typer.Option(
+            help="A metric; may be repeated (tradeoff and cost: x, then y; shares: "
+            "turn_share@NAME)."
+        ),
     ] = None,
     axis: Annotated[
         str | None, typer.Option(help="Draw one line or bar per value of this axis.")

@@ -30,38 +30,49 @@ if TYPE_CHECKING:
 
 _ENGINES = {"vllm": "vllm", "sentence_transformers": "sentence-transformers"}
 """Backends whose engines run on the nodes, and their libraries."""
-EXACT = ("ray", *_ENGINES.values())
-"""Libraries that must have the driver's version on all nodes: Ray refuses others, and engines give
-other replies."""
-_LIBRARIES = (
-    *EXACT, "duckdb", "jinja2", "msgpack", "numpy", "omegaconf", "openai", "pyarrow", "pydantic",
-    "rapidfuzz", "scipy", "torch", "boto3",
+_CORE = (
+    "duckdb", "jinja2", "msgpack", "numpy", "omegaconf", "openai", "pyarrow", "pydantic",
+    "rapidfuzz", "scipy",
 )  # fmt: skip
+_OF_EXTRAS = {
+    "s3": ["boto3"],
+    "train": ["torch"],
+    "vllm": ["torch"],
+    "sentence-transformers": ["torch"],
+}
+_LIBRARIES = ("ray", *_ENGINES.values(), *_CORE, "torch", "boto3")
 
 
 def show_needs(
     sweep: Path | None, overrides: Sequence[str], *, as_json: bool, console: Console
 ) -> None:
     """Prints what every node must have for a sweep, or for any sweep if none is given."""
-    extras, variables, outside, out = ["cluster"], [], [], ""
+    extras, engines, variables, outside, out = ["cluster"], list(_ENGINES.values()), {}, [], ""
+    tested = [*_CORE, "torch", "boto3"]
     if sweep is not None:
-        from runner.submit.needs import extras_of
+        from runner.submit.needs import backends_of, extras_of, out_of, variables_of
         from runner.submit.package import make_package
 
         loaded = load(sweep, overrides, elsewhere=True)
-        out = str(loaded.recorded["out"])
+        out = out_of(loaded)
         extras = extras_of(loaded)
-        variables = list(loaded.header.run.env_from)
+        backends = backends_of(loaded)
+        engines = [library for name, library in _ENGINES.items() if name in backends]
+        tested = [*_CORE, *dict.fromkeys(name for e in extras for name in _OF_EXTRAS.get(e, ()))]
+        variables = variables_of(loaded)
         outside = make_package(loaded, overrides).installed
-    versions = library_versions(_LIBRARIES)
+    # Ray refuses other versions than the driver's, and other engines give other replies.
+    exact = ["ray", *engines]
+    versions = library_versions([*exact, *tested])
     needs: dict[str, Any] = {
         "python": platform.python_version(),
         "code": code_digest(),
         "extras": extras,
         "libraries": versions,
-        "exact": [name for name in EXACT if name in versions],
+        "exact": exact if sweep is not None else [name for name in exact if name in versions],
         "plugins": {name: _owner_of(name) for name in outside},
-        "variables": variables,
+        "variables": [name for name, needed in variables.items() if needed],
+        "optional_variables": [name for name, needed in variables.items() if not needed],
         "out": out,
     }
     if as_json:
@@ -72,15 +83,25 @@ def show_needs(
         f"Python {minor} (here: {needs['python']}), the same on all nodes",
         f"crsweep[{','.join(extras)}], installed with constraints.txt; code digest "
         f"{needs['code'][:12]} (crsweep submit sends the code)",
-        "exactly: " + ", ".join(f"{name} {versions[name]}" for name in needs["exact"]),
+        "exactly: "
+        + ", ".join(f"{n} {versions.get(n, '(not installed here)')}" for n in needs["exact"]),
         "tested with: "
         + ", ".join(f"{n} {v}" for n, v in versions.items() if n not in needs["exact"]),
     ]
     lines += [f"installed: {owner} (plug-ins of {n})" for n, owner in needs["plugins"].items()]
     if variables:
-        lines.append(f"environment variables: {', '.join(variables)}")
+        names = [n if needed else f"{n} (has a default)" for n, needed in variables.items()]
+        lines.append(f"environment variables: {', '.join(names)}")
     if out:
-        lines.append(f"read and write access to {out}")
+        from runner.commands.submit import problem_of_place
+
+        problem = problem_of_place(out)
+        lines.append(
+            f"read and write access to {out}"
+            if problem is None
+            else f"read and write access to an output folder that you pass as --out URI: {out} "
+            f"{problem}"
+        )
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
 

@@ -17,7 +17,7 @@ from runner.core.formatting import many
 from runner.core.invocation import for_a_file
 from runner.core.locations import mib
 from runner.submit import jobs
-from runner.submit.needs import extras_of
+from runner.submit.needs import extras_of, out_of
 from runner.submit.package import Package, make_package
 from runner.submit.secrets import check_overrides, check_sweep
 from runner.submit.skypilot import write_folder
@@ -73,7 +73,7 @@ def make_submission(
         variables[name] = os.environ[name]
     package = make_package(loaded, given)
     words = [package.overlays.get(each, each) if is_file(each) else each for each in given]
-    return Submission(loaded, package, words, str(loaded.recorded["out"]), variables)
+    return Submission(loaded, package, words, out_of(loaded), variables)
 
 
 def send(
@@ -234,7 +234,7 @@ def _check_places(loaded: LoadedSweep, *, explicit: bool, writes: bool) -> None:
     recorded = loaded.recorded
     cache, artifacts = recorded.get("cache"), recorded.get("artifacts")
     places = {
-        ("out",): recorded["out"],
+        ("out",): out_of(loaded),
         **_part(cache, "cache", ("path", "journal")),
         **_part(artifacts, "artifacts", ("path",)),
     }
@@ -244,7 +244,7 @@ def _check_places(loaded: LoadedSweep, *, explicit: bool, writes: bool) -> None:
             problem = _relative(value)
         else:
             way = "pass --out URI" if keys == ("out",) else "give a folder that all nodes mount"
-            problem = _relative(value) or _node_local(value)
+            problem = problem_of_place(value)
         if problem is not None and (writes or keys != ("out",)):
             raise loaded.origins.refuse(keys, f"{value} {problem}; {way}")
 
@@ -253,6 +253,11 @@ def _part(part: object, key: str, names: Sequence[str]) -> dict[tuple[str, ...],
     if not isinstance(part, dict):
         return {}
     return {(key, name): part[name] for name in names if isinstance(part.get(name), str)}
+
+
+def problem_of_place(place: str) -> str | None:
+    """Why the nodes of a cluster could not share a folder; None if they could."""
+    return _relative(place) or _node_local(place)
 
 
 def _relative(place: str) -> str | None:

@@ -1,25 +1,77 @@
-"""Which extras of crsweep the nodes of a cluster need for a sweep."""
+"""What a sweep needs on the nodes of a cluster: extras, variables, the output folder."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
 from agents.core.artifacts import FitRecipe
+from runner.submit.package import strings_of
 from sweeps.cells import recipes_of_agents
 from sweeps.load import LoadedSweep
 
 _TRAIN = {"torch", "sklearn"}
 """Modules that the extra `train` brings."""
+_KEY = re.compile(r"(?<!\\)\$\{\s*([A-Za-z_][\w.]*)\s*\}")
+"""A reference to another key of the sweep; not to an environment variable."""
+_SECRETS = ("api_key_env", "headers_env")
+"""Options of models that name environment variables."""
 
 
 def extras_of(loaded: LoadedSweep) -> list[str]:
     """The extras that a sweep needs, `cluster` first."""
-    backends = {str(spec.get("backend")) for spec in loaded.cell.get("models", {}).values()}
+    backends = backends_of(loaded)
     wanted = {
-        "s3": str(loaded.recorded["out"]).startswith("s3://"),
+        "s3": out_of(loaded).startswith("s3://"),
         "train": _trains(loaded),
         "vllm": "vllm" in backends,
         "sentence-transformers": "sentence_transformers" in backends,
     }
     return ["cluster", *(extra for extra, needed in wanted.items() if needed)]
+
+
+def backends_of(loaded: LoadedSweep) -> set[str]:
+    """The backends of all models of a sweep, also those that an axis sets."""
+    return {text for option, text in _options_of_models(loaded) if option == "backend"}
+
+
+def variables_of(loaded: LoadedSweep) -> dict[str, bool]:
+    """Names of the environment variables that a sweep reads -> whether they must be set.
+
+    They come from `run.env_from`, `${oc.env:NAME}` and options such as `api_key_env`. A variable
+    may be missing if the sweep has a default for it wherever it is read.
+    """
+    needed = [text for option, text in _options_of_models(loaded) if option in _SECRETS]
+    needed += loaded.header.run.env_from
+    return {**loaded.variables, **dict.fromkeys(needed, True)}
+
+
+def out_of(loaded: LoadedSweep) -> str:
+    """The output folder as a cluster will have it: references to other keys are resolved, and
+    environment variables are not."""
+    return _resolved(str(loaded.recorded["out"]), loaded.recorded)
+
+
+def _resolved(text: str, tree: Any, above: tuple[str, ...] = ()) -> str:
+    def value(found: re.Match[str]) -> str:
+        below = tree
+        try:
+            for key in found[1].split("."):
+                below = below[int(key)] if isinstance(below, list) else below[key]
+        except (KeyError, IndexError, ValueError, TypeError):
+            return found[0]  # text: `load` has refused references to keys that do not exist
+        if found[1] in above:
+            return found[0]  # text, too: it has refused circles
+        return _resolved(str(below), tree, (*above, found[1]))
+
+    return _KEY.sub(value, text)
+
+
+def _options_of_models(loaded: LoadedSweep) -> Iterator[tuple[str, str]]:
+    for keys, text in strings_of(loaded):
+        if keys[:1] == ("models",) and len(keys) > 2:
+            yield keys[2], text
 
 
 def _trains(loaded: LoadedSweep) -> bool:

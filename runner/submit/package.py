@@ -161,7 +161,7 @@ def _add_module(package: Package, name: str) -> None:
 
 
 def _prompt_folders(loaded: LoadedSweep) -> list[str]:
-    found = [value for keys, value in _strings(loaded) if keys and keys[-1] == "prompts"]
+    found = [value for keys, value in strings_of(loaded) if keys and keys[-1] == "prompts"]
     return list(dict.fromkeys(found))
 
 
@@ -170,7 +170,7 @@ def _outside_modules(loaded: LoadedSweep) -> list[str]:
     own = {*PACKAGES, *sys.stdlib_module_names}
     found = [
         value.partition(".")[0]
-        for keys, value in _strings(loaded)
+        for keys, value in strings_of(loaded)
         if keys and keys[-1] in _PLUGINS and _MODULE.fullmatch(value)
     ]
     return [name for name in dict.fromkeys(found) if name not in own]
@@ -181,7 +181,7 @@ _PLUGINS = (
 )  # fmt: skip
 
 
-def _strings(loaded: LoadedSweep) -> Iterator[tuple[tuple[str, ...], str]]:
+def strings_of(loaded: LoadedSweep) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every text of the sweep, with its keys; those of an axis are split at their dots."""
     header = loaded.header
     grids = [*header.blocks, *header.zip]

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from agents.core.ask import Ask
 from agents.core.dialogue import Dialogue, UserTurn
-from agents.core.items import Fact, Item, facts_of
+from agents.core.items import Fact, Item, facts_of, with_article
 from agents.core.seeds import call_seed
 from agents.multi_round import talk
 from agents.multi_round.space import AttributeSpace, Form
@@ -60,7 +60,7 @@ class AttributeUser(User):
         facts = self._facts(self._targets[0], space)
         record = {"knew": {"targets": [target.id for target in self._targets]}}
         if not facts:
-            return UserTurn(f"I am looking for a {space.noun}.", "answer", extra=record)
+            return UserTurn(f"I am looking for {with_article(space.noun)}.", "answer", extra=record)
         seed = call_seed(ask.sampling, ask.scope, "user", "open", turn=0, draw=0, reask=0)
         fact = facts[seed % len(facts)]
         self._want([fact])

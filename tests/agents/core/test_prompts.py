@@ -2,9 +2,11 @@
 
 from importlib import import_module
 
+import pytest
+
 from agents.core import plugins
 from agents.core.dialogue import Message
-from agents.core.items import Item
+from agents.core.items import Item, with_article
 from agents.core.prompts import PromptFolder, prompt_folder
 from tests.fakes import ITEMS
 
@@ -51,3 +53,10 @@ def test_a_subclass_without_prompts_speaks_by_those_of_its_base(tmp_path, monkey
     own.mkdir(parents=True)
     prompt_folder.cache_clear()
     assert prompt_folder(flaky, None).folder == own
+
+
+@pytest.mark.parametrize(
+    "words", ["a movie", "an item", "an electronics product", "an episode", "a user", "a unit"]
+)
+def test_a_noun_has_the_article_that_it_is_spoken_with(words):
+    assert with_article(words.partition(" ")[2]) == words

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from agents.core.errors import UsageError
-from analysis.figures.data import curves, groups_of, shares
+from analysis.figures.data import curves, groups_of, metric_points, shares
 from analysis.figures.draw import draw
 from analysis.results import Results
+from analysis.tables.table import metrics_of
 from runner.commands.plot import KINDS, show_plot
 from sweeps.schema import FigureSpec
 from tests.analysis.builder import CALL, TURN, Built, Cell, grid_of
@@ -150,13 +152,87 @@ def test_groups_of_users_have_panels_with_what_the_table_has(tmp_path):
     figure = draw(results, FigureSpec(kind="turns", by=["openness"])).figure
     assert [axes.get_title() for axes in figure.axes][-1] == "overall_pooled"
     spec = FigureSpec(kind="shares", axis="agent", by=["openness"])
-    found = shares(results, spec.of, groups_of(results, "agent"), "Passive")
+    found = shares(results, spec.of, groups_of(results, "agent"), ["Passive"])
     assert [each.shares for each in found] == [{"ask": [1.0]}] * 2
     with pytest.raises(UsageError, match="8 panels are too many"):
         draw(results, spec)
     options = {"metrics": (), "axis": None, "of": None, "width": None, "out": []}
     with pytest.raises(UsageError, match="a figure of the kind seeds has none, leave it out"):
         show_plot(str(tmp_path), "seeds", by=["style"], **options, console=screen())
+
+
+def heights_of(axes) -> dict[str, list[float]]:
+    """Label -> the heights of its bars."""
+    return {bars.get_label(): [bar.get_height() for bar in bars] for bars in axes.containers}
+
+
+def shares_by_openness(tmp_path) -> Built:
+    """Active users are persuaded, passive ones are asked first; `u2` was drawn for openness and
+    style, and nobody is neutral."""
+    built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0", "u1", "u2"])
+    built.groups = {"u0": ["Active"], "u1": ["Passive"], "u2": ["Active", "Rational"]}
+    ask = {**TURN, "action": "ask", "strategy": "preference_probing"}
+    sell = {**TURN, "action": "persuade", "strategy": "Framing"}
+    for case_id in built.case_ids:
+        first = ask if case_id == "u1" else sell
+        turns = [first, {**sell, "turn": 2}]
+        built.episode(built.cells[0], case_id, 0, success_turn=2, turns=turns)
+    built.write(tmp_path)
+    return built
+
+
+def test_shares_have_a_panel_for_each_group_and_one_that_counts_each_user_once(tmp_path, crsweep):
+    shares_by_openness(tmp_path / "out")
+    for given in [], ["--parts", "5"], ["--of", "strategy"]:
+        file = tmp_path / "shares.png"
+        crsweep("plot", tmp_path / "out", "shares", "--by", "openness", *given, "--out", file)
+        assert file.stat().st_size > 1000
+        file.unlink()
+    results = Results.open(tmp_path / "out")
+    both = FigureSpec(kind="shares", by=["openness", "style"])
+    with pytest.raises(UsageError, match="7 panels are too many"):
+        draw(results, both)
+    panels = {
+        axes.get_title(): axes
+        for axes in draw(results, FigureSpec(kind="shares", by=["openness"])).figure.axes
+    }
+    assert list(panels) == ["Active", "Neutral", "Passive", "all users"]
+    # The same order, and so the same colours, in every panel.
+    assert heights_of(panels["Active"]) == {"persuade": [1, 1], "ask": [0, 0]}
+    assert heights_of(panels["Neutral"]) == {"persuade": [], "ask": []}
+    assert heights_of(panels["Passive"]) == {"persuade": [0, 1], "ask": [1, 0]}
+    assert heights_of(panels["all users"]) == {
+        "persuade": pytest.approx([2 / 3, 1]),
+        "ask": pytest.approx([1 / 3, 0]),
+    }
+    assert [text.get_text() for text in panels["all users"].get_xticklabels()] == ["1\n3", "2\n3"]
+    assert len({axes.get_xlim() for axes in panels.values()}) == 1
+    with pytest.raises(UsageError, match="no turn of Neutral has a value of strategy"):
+        shares(results, "strategy", groups_of(results, None), ["Neutral"])
+
+
+def test_shares_of_named_actions_and_strategies_are_those_of_the_metric(tmp_path):
+    shares_by_openness(tmp_path)
+    results = Results.open(tmp_path)
+    names = ["turn_share@preference_probing", "turn_share@persuade"]
+    (axes,) = draw(results, FigureSpec(kind="shares", metrics=names)).figure.axes
+    shown = heights_of(axes)
+    assert shown == {
+        "preference_probing": pytest.approx([1 / 3, 0]),
+        "persuade": pytest.approx([2 / 3, 1]),
+    }
+    for metric, value in zip(metrics_of(results, names), shown.values(), strict=True):
+        (point,) = metric_points(results, metric, groups_of(results, None))
+        assert point.mean == pytest.approx(np.mean(value))
+    (axes,) = draw(results, FigureSpec(kind="shares", metrics=names[:1])).figure.axes
+    assert list(heights_of(axes)) == ["preference_probing", "other"]
+    for given, message in [
+        ({"metrics": ["sr@5"]}, "found the metric 'sr@5'; expected the share of an action"),
+        ({"metrics": ["turn_share@ask:1/3"]}, "found the metric 'turn_share@ask:1/3'"),
+        ({"metrics": names, "of": "strategy"}, "give metrics or `of: strategy`, not both"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            draw(results, FigureSpec(kind="shares", **given))
 
 
 def test_a_training_curve_is_the_mean_over_seeds_where_all_got_that_far(tmp_path):

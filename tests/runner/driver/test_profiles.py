@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from agents.core.errors import UsageError
+from analysis.figures.draw import draw
 from analysis.results import Results
+from analysis.statistics.defined_tables import figure_named
 from runner.core.titles import all_titles
 from simulators.core.profiles import GROUPS
 from tests.conftest import ROOT
@@ -166,6 +168,26 @@ def test_the_papers_sweep_leads_from_60_users_to_its_table_in_one_command(
                 assert row[f"sr@10[{group}]_n"] == str(5 * 2)
         assert float(row["sr@10[overall_macro]"]) > 0
         assert 0 <= float(row["swr[overall_macro]"]) <= 1
+
+
+def test_the_figure_of_actions_tells_the_four_apart_for_each_openness(
+    tmp_path, crsweep, monkeypatch
+):
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    write_amazon_2023(tmp_path / "amazon-2023", REVIEWS)
+    folder, out = ROOT / "sweeps" / "csi", tmp_path / "out"
+    given = [folder / "fig7_actions.yaml", folder / "laptop.yaml", f"out={out}"]
+    local = ["run.executor=local", f"artifacts.path={tmp_path / 'store'}"]
+    crsweep("run", *given, *local, "models.rules.skill=0.1")  # long dialogues, with persuasion
+    crsweep("plot", out, "actions", "--out", tmp_path / "actions.svg")
+    results = Results.open(out)
+    panels = draw(results, figure_named(results, "actions")).figure.axes
+    assert [axes.get_title() for axes in panels] == [*GROUPS["openness"], "all users"]
+    four = ["preference_probing", "category_narrowing", "item_suggestion", "persuade"]
+    for axes in panels:
+        assert [bars.get_label() for bars in axes.containers] == four  # and no "other"
+        assert [len(bars) for bars in axes.containers] == [5] * 4
+    assert all(any(bar.get_height() for bar in bars) for bars in panels[-1].containers)
 
 
 def test_a_sample_that_no_groups_can_fill_is_refused_before_profiles_are_written(tmp_path):
