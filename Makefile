@@ -59,7 +59,7 @@ browser-test: $(VENV)/browser.done
 latex-test: $(VENV)/dev.done
 	$(BIN)/python -m pytest -q tests/latex_compiles.py
 
-# Sweeps that are submitted to a Ray cluster of two nodes, with its dashboard; and nodes with networks of their own, whose
+# Sweeps that are submitted to a Ray cluster of three nodes, with its dashboard; and nodes with networks of their own, whose
 # links are cut, which needs root and Debian's iproute2.
 cluster-test: $(VENV)/dev.done
 	$(BIN)/python -m pytest -q tests/cluster_jobs.py tests/network_cuts.py

@@ -1,4 +1,4 @@
-"""Sweeps on a cluster: a head with its dashboard and another node, as real processes here."""
+"""Sweeps on a cluster: a head with its dashboard and two more nodes, as real processes here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MARK = "marked-secret-c41d9e"
 
 @pytest.fixture(scope="module")
 def cluster():
-    with local_cluster(nodes=2) as found:
+    with local_cluster(nodes=3) as found:
         yield found
 
 
@@ -62,7 +62,7 @@ def test_it_is_planned_and_examined_there(there, cluster, tmp_path):
     planned = there("plan", path, "--json", "--address", cluster.address)
     assert json.loads(planned.stdout)["left"] == 32
     done = there("doctor", path, "--address", cluster.address, "--out", tmp_path / "shared")
-    assert "2 nodes, 0 GPUs, 1 data set read on each" in done.stdout
+    assert "3 nodes, 0 GPUs, 1 data set read on each" in done.stdout
     assert not list((tmp_path / "shared").iterdir())
     wrong = write_sweep(tmp_path, name="far.yaml", domain={"name": "movielens", "path": "/missing"})
     done = there("submit", wrong, "--out", tmp_path / "shared", "--wait", check=2)
@@ -135,8 +135,8 @@ def rows(out: Path, query: str) -> list[tuple[Any, ...]]:
 def test_nodes_that_come_are_used_and_nodes_that_go_cost_no_committed_episode(
     there, cluster, tmp_path
 ):
-    """One node joins and gets a worker; it then leaves with notice: its worker commits and ends. A
-    second one is killed without notice."""
+    """Two nodes join and get a worker each. One leaves with notice: its worker commits and ends.
+    The other is killed without notice: what its worker had not committed runs elsewhere."""
     path, out = slow(tmp_path), tmp_path / "far"
     sent = there("submit", path, "run.episode_workers=auto", "--out", out)
     job = next(line for line in sent.stdout.splitlines() if line.startswith("job: "))[5:]
@@ -144,18 +144,31 @@ def test_nodes_that_come_are_used_and_nodes_that_go_cost_no_committed_episode(
     def says(words: str) -> bool:
         return words in there("logs", job).stdout
 
-    def committed_by(writer: str) -> list[Path]:
-        return list(out.glob(f"episodes/*-{writer}-*.parquet"))
+    def committed_by(writer: str) -> set[Path]:
+        return set(out.glob(f"episodes/*-{writer}-*.parquet"))
 
-    wait_until(lambda: committed_by("w000") and committed_by("w001"), "commits on both nodes")
-    here = cluster.add_node(free_ports(1)[0])
-    wait_until(lambda: says("worker w002 has joined"), "the node that joined")
-    wait_until(lambda: committed_by("w002"), "commits of the node that joined")
-    drain(cluster, here)
-    wait_until(lambda: says("the node of worker w002 leaves the cluster"), "the notice")
-    cluster.end_node(here)
+    def commits_of(*writers: str) -> None:
+        wait_until(lambda: all(map(committed_by, writers)), f"commits of {', '.join(writers)}")
+
+    commits_of("w000", "w001", "w002")
+    drained = cluster.add_node(free_ports(1)[0])
+    wait_until(lambda: says("worker w003 has joined"), "the first node that joined")
+    killed = cluster.add_node(free_ports(1)[0])
+    wait_until(lambda: says("worker w004 has joined"), "the second node that joined")
+    commits_of("w003", "w004")
+
+    drain(cluster, drained)
+    wait_until(lambda: says("the node of worker w003 leaves the cluster"), "the notice")
+    cluster.end_node(drained)
+    committed = set(rows(out, "SELECT attempt_id, episode_id FROM attempts"))
+    cluster.end_node(killed)
+    wait_until(lambda: says("worker w004 was lost; its unfinished episodes run again"), "the loss")
+    assert not says("the node of worker w004 leaves the cluster")
+    earlier = committed_by("w000")
+    wait_until(lambda: committed_by("w000") - earlier, "commits after the loss")
     there("stop", job)
     before = rows(out, "SELECT attempt_id, episode_id FROM attempts")
+    assert committed < set(before)
     assert len(before) == len({episode for _, episode in before})
 
     cases = len(before) // 4 + 5
