@@ -73,7 +73,13 @@ def serving(process, out, number):
 
 
 def engine_of(process, replica):
-    [engine] = [each for each in below(process, "VLLM::EngineCore") if each.ppid() == replica]
+    # Looked for again: where another process ends during a look, the look is cut short.
+    found = wait_for(
+        lambda: [each for each in below(process, "VLLM::EngineCore") if each.ppid() == replica],
+        process,
+        f"the engine of the replica {replica}",
+    )
+    [engine] = found
     return engine
 
 
