@@ -19,7 +19,7 @@ the limit is 20 times that. Vectors and weights are barely trained, which does n
 `lastfm`: SR@15, SR@14, AT and hDCG of fully trained agents on the 2,000 test pairs of
 `sweeps/classic/lastfm.yaml`, many dialogues at once. The seed affects vectors, policy and openings.
 Runs with different seeds share nothing, so the mean and its 95 % interval (Student's t) cover the
-variation of all training. With the default options UNICORN takes days.
+variation of all training.
 """
 
 from __future__ import annotations
