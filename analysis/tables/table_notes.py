@@ -78,18 +78,26 @@ def over_published(metrics: Sequence[Metric]) -> list[str]:
 
 def shorter_rankings(results: Results, metrics: Sequence[Metric]) -> list[str]:
     """A note on metrics that read a ranking further than the agent gave it."""
-    found = []
-    for metric in (m for m in metrics if m.depth):
-        # Where older folders have 100 items, the ranking may have been longer.
-        short, all_of_them = results.query(
-            f"SELECT count(*) FILTER (WHERE r.ranked < {metric.depth}), count(*) "
-            f"FROM scored e JOIN (SELECT attempt_id, arg_max(coalesce(ranked, "
-            "CASE WHEN len(ranking) <> 100 THEN len(ranking) END), turn) AS ranked "
-            "FROM turns WHERE ranking IS NOT NULL GROUP BY attempt_id) r USING (attempt_id) "
-            f"WHERE {'e.done' if metric.completed_only else 'e.ours'}"
-        ).fetchall()[0]
-        if short:
-            found.append(f"{metric.name} ({short:,} of {all_of_them:,})")
+    reading = [metric for metric in metrics if metric.depth]
+    if not reading:
+        return []
+    counted = [("e.done" if m.completed_only else "e.ours", m.depth) for m in reading]
+    # Where older folders have 100 items, the ranking may have been longer.
+    [counts] = results.query(
+        "SELECT "
+        + ", ".join(
+            f"count(*) FILTER ({of}), count(*) FILTER ({of} AND r.ranked < {depth})"
+            for of, depth in counted
+        )
+        + " FROM scored e JOIN (SELECT attempt_id, arg_max(coalesce(ranked, "
+        "CASE WHEN len(ranking) <> 100 THEN len(ranking) END), turn) AS ranked "
+        "FROM turns WHERE ranking IS NOT NULL GROUP BY attempt_id) r USING (attempt_id)"
+    ).fetchall()
+    found = [
+        f"{metric.name} ({short:,} of {whole:,})"
+        for metric, whole, short in zip(reading, counts[::2], counts[1::2], strict=True)
+        if short
+    ]
     if not found:
         return []
     return [
