@@ -14,47 +14,22 @@ Decided here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from agents.core.agent import Agent, AgentContext
-from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.errors import AgentError
 from agents.core.sales import SELL
 from agents.tools.offers import READ_BUDGET, find_offer
-from agents.tools.retrieval import (
-    RETRIEVER_ROLE,
-    RetrieverOptions,
-    retriever_needs,
-    retriever_of,
-    retriever_roles,
-)
+from agents.tools.retrieval import RetrieverOptions, RetrievingAgent
 
 __all__ = ["ChatCRSSales"]
 
 
-class ChatCRSSales(Agent):
+class ChatCRSSales(RetrievingAgent):
     """Offers an item in the budget and one above it, in every turn."""
 
-    Options = RetrieverOptions
     version = 3
     options: RetrieverOptions
-    embedding_roles = (RETRIEVER_ROLE,)
     steps = (READ_BUDGET, SELL)
-
-    def __init__(self, options: RetrieverOptions, context: AgentContext) -> None:
-        super().__init__(options, context)
-        catalogue, artifacts = context.catalogue, context.artifacts
-        self._retriever = retriever_of(options.retriever, catalogue, artifacts)
-
-    @classmethod
-    def roles_of(cls, options: RetrieverOptions) -> tuple[str, ...]:
-        return (*cls.roles, *retriever_roles(options.retriever))
-
-    @classmethod
-    def needs(cls, options: RetrieverOptions) -> Mapping[str, Recipe]:
-        return retriever_needs(options.retriever, options.vectors)
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         catalogue = self.context.catalogue

@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from agents.core.agent import Agent, AgentContext
+from agents.core.agent import AgentContext
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
@@ -69,13 +69,7 @@ from agents.csi.steps import (
 )
 from agents.recommenders.core import best
 from agents.tools.categories import CategoryTree, path_of
-from agents.tools.retrieval import (
-    RETRIEVER_ROLE,
-    RetrieverOptions,
-    retriever_needs,
-    retriever_of,
-    retriever_roles,
-)
+from agents.tools.retrieval import RetrieverOptions, RetrievingAgent
 
 __all__ = ["CSI"]
 
@@ -125,36 +119,29 @@ class _State:
         }
 
 
-class CSI(Agent):
+class CSI(RetrievingAgent):
     """Profiles the user, and asks, suggests or persuades accordingly."""
 
     version = 4
     Options = _Options
     options: _Options
-    embedding_roles = (RETRIEVER_ROLE,)
     steps = (*STEPS, SELL_BY)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
-        catalogue = context.catalogue
-        self._tree = CategoryTree.of(catalogue)
-        self._retriever = retriever_of(options.retriever, catalogue, context.artifacts)
+        self._tree = CategoryTree.of(context.catalogue)
         self._recall = Recall(context.artifacts.get(MEMORY, ()), options.retriever)
         self._profile: Profile | None = None
         self._budget: float | None = None
         self._suggested: tuple[Item, ...] = ()
 
     @classmethod
-    def roles_of(cls, options: _Options) -> tuple[str, ...]:
-        return (*cls.roles, *retriever_roles(options.retriever))
-
-    @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        found = retriever_needs(options.retriever, options.vectors)
-        if options.memory is not None and options.memory.size is not None:
-            memory = CollectSales(options.memory.size, options.retriever, options.vectors)
-            found[MEMORY] = memory
-        return found
+        found = super().needs(options)
+        if options.memory is None or options.memory.size is None:
+            return found
+        memory = CollectSales(options.memory.size, options.retriever, options.vectors)
+        return {**found, MEMORY: memory}
 
     @classmethod
     def memory(cls, options: _Options) -> Memory | None:

@@ -23,20 +23,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agents.core.agent import Agent, AgentContext
-from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, text
 from agents.recommenders.core import best, pool
-from agents.tools.retrieval import (
-    RETRIEVER_ROLE,
-    RetrieverOptions,
-    retriever_needs,
-    retriever_of,
-    retriever_roles,
-)
+from agents.tools.retrieval import RetrieverOptions, RetrievingAgent
 
 __all__ = ["PCCRS"]
 
@@ -84,28 +76,14 @@ class _Options(RetrieverOptions):
     """Whether items of the user's history, and items shown before, may be recommended."""
 
 
-class PCCRS(Agent):
+class PCCRS(RetrievingAgent):
     """Recommends, persuades by a strategy, and checks its own claims."""
 
     version = 2
     Options = _Options
     options: _Options
     roles = ("agent", "agent.critic")
-    embedding_roles = (RETRIEVER_ROLE,)
     steps = (_CHOOSE, _EXPLAIN, _CRITICISE, _REFINE)
-
-    def __init__(self, options: _Options, context: AgentContext) -> None:
-        super().__init__(options, context)
-        catalogue, artifacts = context.catalogue, context.artifacts
-        self._retriever = retriever_of(options.retriever, catalogue, artifacts)
-
-    @classmethod
-    def roles_of(cls, options: _Options) -> tuple[str, ...]:
-        return (*cls.roles, *retriever_roles(options.retriever))
-
-    @classmethod
-    def needs(cls, options: _Options) -> Mapping[str, Recipe]:
-        return retriever_needs(options.retriever, options.vectors)
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         ranking = await self._search(dialogue, ask)

@@ -39,7 +39,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from agents.core.agent import Agent, AgentContext
+from agents.core.agent import AgentContext
 from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.dialogue import Action, AgentTurn, Dialogue
@@ -50,14 +50,7 @@ from agents.policies.core.dialogues import state_of
 from agents.policies.core.options import PolicyOptions
 from agents.recommenders.core import best, pool
 from agents.rso.strategies import INQUIRIES, STRATEGIES
-from agents.tools.retrieval import (
-    RETRIEVER_ROLE,
-    RetrieverName,
-    RetrieverOptions,
-    retriever_needs,
-    retriever_of,
-    retriever_roles,
-)
+from agents.tools.retrieval import RetrieverName, RetrieverOptions, RetrievingAgent
 
 __all__ = ["RSO"]
 
@@ -130,30 +123,23 @@ class _Found(NamedTuple):
     summary: str = ""
 
 
-class RSO(Agent):
+class RSO(RetrievingAgent):
     """Plans a strategy, reasons about preferences, retrieves facts, and speaks by all three."""
 
     version = 2
     Options = _Options
     options: _Options
     roles = ("agent", "agent.preferences", "agent.facts")
-    embedding_roles = (RETRIEVER_ROLE,)
     steps = (_REASON, _SELECT, _ACT)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
-        catalogue, artifacts = context.catalogue, context.artifacts
-        self._retriever = retriever_of(options.retriever, catalogue, artifacts)
-        self._planner: LabelPolicy | None = artifacts.get(_PLANNER)
-
-    @classmethod
-    def roles_of(cls, options: _Options) -> tuple[str, ...]:
-        return (*cls.roles, *retriever_roles(options.retriever))
+        self._planner: LabelPolicy | None = context.artifacts.get(_PLANNER)
 
     @classmethod
     def needs(cls, options: _Options) -> Mapping[str, Recipe]:
         planner = {} if options.planner is False else {_PLANNER: options.planner.recipe()}
-        return {**planner, **retriever_needs(options.retriever, options.vectors)}
+        return {**planner, **super().needs(options)}
 
     async def respond(self, dialogue: Dialogue, ask: Ask) -> AgentTurn:
         strategy = await self._plan(dialogue, ask)

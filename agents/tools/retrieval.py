@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, Self
 import numpy as np
 from pydantic import model_validator
 
-from agents.core.agent import AgentOptions
+from agents.core.agent import Agent, AgentContext, AgentOptions
 from agents.core.artifacts import CallsRecipe, Content, FitRecipe, Progress, Recipe
 from agents.core.ask import Ask
 from agents.core.calls import REHEARSED_WIDTH
@@ -91,6 +91,25 @@ def retrieval_text(item: Item) -> str:
         return " ".join([item.title, *path_of(item), item.description])
     values = (value for values in item.attributes.values() for value in values)
     return " ".join([item.title, *values, item.description])
+
+
+class RetrievingAgent(Agent):
+    """An agent that always searches; a subclass adds what else it needs to what is asked here."""
+
+    Options = RetrieverOptions
+    embedding_roles = (RETRIEVER_ROLE,)
+
+    def __init__(self, options: RetrieverOptions, context: AgentContext) -> None:
+        super().__init__(options, context)
+        self._retriever = retriever_of(options.retriever, context.catalogue, context.artifacts)
+
+    @classmethod
+    def roles_of(cls, options: Any) -> tuple[str, ...]:
+        return (*cls.roles, *retriever_roles(options.retriever))
+
+    @classmethod
+    def needs(cls, options: Any) -> Mapping[str, Recipe]:
+        return retriever_needs(options.retriever, options.vectors)
 
 
 class Lexical:
