@@ -46,15 +46,15 @@ def test_one_setting_alone_changes_no_title(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("axis", "values", "told"),
+    ("axis", "values", "expected"),
     [
         ("agent.recommender", ["item_knn", "popularity"], "latentcrs (recommender={})"),
         ("roles.agent.encoder", ["m", "n"], "latentcrs (agent.encoder={})"),
         ("domain.users", [20, 30], "latentcrs (users={})"),
     ],
 )
-def test_what_an_input_is_made_with_counts_too(tmp_path, axis, values, told):
+def test_what_an_input_is_made_with_counts_too(tmp_path, axis, values, expected):
     found = titles(tmp_path, grid={axis: values})
     assert len(set(found)) == len(found)
     for value in values:
-        assert f"{told.format(value)} on synthetic, seed 0" in found
+        assert f"{expected.format(value)} on synthetic, seed 0" in found

@@ -168,7 +168,7 @@ def heights_of(axes) -> dict[str, list[float]]:
 
 def shares_by_openness(tmp_path) -> Built:
     """Active users are persuaded, passive ones are asked first; `u2` was drawn for openness and
-    style, and nobody is neutral."""
+    style, and no one is Neutral."""
     built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0", "u1", "u2"])
     built.groups = {"u0": ["Active"], "u1": ["Passive"], "u2": ["Active", "Rational"]}
     ask = {**TURN, "action": "ask", "strategy": "preference_probing"}
