@@ -3,38 +3,43 @@
 import psutil
 import pytest
 
-from tests.runner.processes import assert_gone, end_of, wait_for
+from tests.runner.processes import assert_gone, end_of
 from tests.runner.reading import raw
 from tests.runner.vllm.tiny_sweeps import (
-    AT_ONCE,
-    answered,
     engine_of,
     manifest,
-    serving,
+    ready,
     small_sweep,
+    tiny,
+    wait_for_calls,
 )
 
 pytestmark = [pytest.mark.vllm, pytest.mark.ray]
 CASES = 80
-"""More than one replica plays while the other is still loading again on a busy machine."""
 
 
 def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode(
     tmp_path, models, start
 ):
-    """One run for the three. No call can be there at three deaths: it would be given up."""
-    path = small_sweep(tmp_path, models, cases=CASES, replicas=2)
+    """One run for the three. Two in the engine of the agent and one in that of the user, since a
+    call that is there at three deaths of its engine is rightly given up."""
+    path = small_sweep(
+        tmp_path,
+        models,
+        cases=CASES,
+        models={name: tiny(models, name) for name in ("llama", "qwen")},
+        roles={"agent": "llama", "user": "qwen"},
+    )
     out = tmp_path / "out"
     run = start(path)
-    first, second = serving(run, out, 2)
-    orphan = engine_of(run, second)
-    engine_of(run, first).kill()
-    psutil.Process(second).kill()
-    back = serving(run, out, 4)[2:]
-    # The calls that were there are answered, since no more than these are in flight at once.
-    before = answered(out)
-    wait_for(lambda: answered(out) > before + 2 * AT_ONCE, run, "the calls after the first deaths")
-    hung = engine_of(run, back[0])
+    agent, user = (ready(run, out, name) for name in ("llama", "qwen"))
+    wait_for_calls(run, out)
+    orphan = engine_of(run, user)
+    engine_of(run, agent).kill()
+    psutil.Process(user).kill()
+    agent, _ = (ready(run, out, name, times=2) for name in ("llama", "qwen"))
+    wait_for_calls(run, out)
+    hung = engine_of(run, agent)
     hung.suspend()
     printed = end_of(run)
     assert run.returncode == 0, printed
@@ -43,11 +48,14 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
     assert not episodes.episode_id.duplicated().any()
     assert set(episodes.status) == {"done"}
     assert calls.retries.max() >= 1
-    [entry] = manifest(out)["engines"]
-    assert entry["deaths"] == 3
-    hangs = [each.startswith("the engine hangs: no step for ") for each in entry["death_causes"]]
+    engines = {each["label"]: each for each in manifest(out)["engines"]}
+    assert {name: each["deaths"] for name, each in engines.items()} == {"llama": 2, "qwen": 1}
+    hangs = [
+        each.startswith("the engine hangs: no step for ")
+        for each in engines["llama"]["death_causes"]
+    ]
     assert sum(hangs) == 1
-    assert entry["seconds_down"] > 0
-    assert "3 deaths" in printed
+    assert all(each["seconds_down"] > 0 for each in engines.values())
+    assert "2 deaths" in printed
     assert "calls were lost when engines died" in printed
     assert_gone([hung, orphan])

@@ -8,9 +8,6 @@ from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 from workers.cache import journal
 
-AT_ONCE = 24
-"""Dialogues, each of which waits for one call."""
-
 
 def tiny(models, family="llama", **options):
     return {
@@ -23,21 +20,21 @@ def tiny(models, family="llama", **options):
     }
 
 
-def small_sweep(folder, checkpoints, *, cases=4, replicas=1, turns=2, **changes):
+def small_sweep(folder, checkpoints, *, cases=4, turns=2, **changes):
     """One agent and one user on one tiny Llama. One worker is enough if its death does not matter.
 
     Each more costs its start.
     """
     folder.mkdir(exist_ok=True)
     settings = {
-        "models": {"tiny": tiny(checkpoints, replicas=replicas)},
+        "models": {"tiny": tiny(checkpoints)},
         "roles": {"user": "tiny", "agent": "tiny"},
         "grid": {"agent": ["zero_shot"], "seed": [0]},
         "domain": {"name": "synthetic", "items": 120, "users": 5000},
         "cases": {"sample": cases},
         "limits": {"max_turns": turns, "shown_items": 3},
         "cache": {"path": str(folder / "cache")},  # what another test has paid for must not help
-        "run": {"executor": "ray", "episode_workers": 1, "concurrency": AT_ONCE},
+        "run": {"executor": "ray", "episode_workers": 1, "concurrency": 24},
         **changes,
     }
     return write_sweep(folder, **settings)
@@ -57,19 +54,22 @@ def answered(out):
     return sum(sum(1 for _ in journal.read(file)) for file in journal.files(out))
 
 
-def serving(process, out, number):
-    """The pids of the replicas, once `number` have come up and calls are answered."""
+def ready(process, out, model, times=1):
+    """The pid of the model's newest replica, once one has come up for that many `times`."""
 
     def there():
         log = out / "logs" / "000001-driver.log"
         text = log.read_text() if log.exists() else ""
-        found = re.findall(r"tiny, replica \d is ready, pid (\d+)", text)
-        return found if len(found) >= number else []
+        found = re.findall(rf"{model}, replica \d is ready, pid (\d+)", text)
+        return found if len(found) >= times else []
 
-    found = wait_for(there, process, f"{number} replicas to come up")
+    return int(wait_for(there, process, f"{model} to come up")[-1])
+
+
+def wait_for_calls(process, out):
+    """Until more calls are answered than so far."""
     before = answered(out)
-    wait_for(lambda: answered(out) > before, process, "their first calls")
-    return [int(pid) for pid in found]
+    wait_for(lambda: answered(out) > before, process, "calls")
 
 
 def engine_of(process, replica):
