@@ -85,11 +85,12 @@ def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
     assert outcome.left == 0
     results = Results.open(folder / "out")
     rows = results.query(
-        "SELECT role, step, prompt, seed, started, started + seconds, "
+        "SELECT step, prompt, seed, turn, started, started + seconds, "
         "input_tokens + output_tokens FROM calls ORDER BY started"
     ).fetchall()
-    # From the first answer on: the first calls have waited for the engine to load.
-    start, end = min(row[5] for row in rows), max(row[5] for row in rows)
+    # From the first answer on, which is when the first call of a first turn is made. An opening's
+    # `started` is no guide: it has waited for the engine to load, which `seconds` leaves out.
+    start, end = min(row[4] for row in rows if row[3] > 0), max(row[5] for row in rows)
     cpu = clock.between(start, end)
     figures = {
         "requests_per_s": len(rows) / (end - start),
@@ -114,7 +115,7 @@ def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
         "threads": THREADS if cpu else None,
         "requests": [
             {"messages": json.loads(prompt), "seed": seed, "schema": schemas[step]}
-            for _, step, prompt, seed, *_ in rows
+            for step, prompt, seed, *_ in rows
         ],
     }
     path = folder / "requests.json"
