@@ -234,6 +234,7 @@ class Results:
             "cell": pa.array(range(len(cells)), pa.int32()),
             "cell_id": [c.cell_id for c in cells],
             "source_id": [c.source_id for c in cells],
+            "fixed_sentences": pa.array([c.fixed_sentences for c in cells], pa.bool_()),
         }
         for axis in self.axes:
             columns[axis] = pa.array([c.axes.get(axis) for c in cells], pa.string())

@@ -32,6 +32,9 @@ class CellEntry(_Part):
     axes: dict[str, str]
     backends: dict[str, str]  # role -> backend of its model
     seeds: list[list[int]]  # (sampling, training, order) of each repetition
+    fixed_sentences: bool = False
+    """Whether its agent says the same sentences whatever it recommends, so that how convincing they
+    are says nothing about it."""
     settings: dict[str, Any] = {}
     """The settings of its dialogues, with defaults, and environment variables unexpanded: the parts
     of a sweep file that make up a cell, and under `models` the model of each role."""

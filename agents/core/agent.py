@@ -53,7 +53,7 @@ class Agent(ABC):
     steps: ClassVar[tuple[Step[Any], ...]] = ()
     """Every step that it may ask for; none for one that calls no model."""
     asks_about_attributes: ClassVar[bool] = False
-    """Whether its questions are those of `agents.multi_round.talk`, which rule-based users
+    """Whether it speaks in the fixed sentences of `agents.multi_round.talk`, which rule-based users
     understand. It then needs a catalogue with attributes."""
 
     def __init__(self, options: AgentOptions, context: AgentContext) -> None:

@@ -6,7 +6,10 @@ from analysis.metrics.core import Metric, convincing_acceptance
 
 __all__ = ["ca_over_accepted"]
 
-_UNDEFINED = "dialogues without acceptance, and acceptances of a target without a verdict"
+_UNDEFINED = (
+    "dialogues without acceptance, acceptances of a target without a verdict, and agents that "
+    "speak in fixed sentences"
+)
 
 
 def ca_over_accepted(argument: str | None) -> Metric:

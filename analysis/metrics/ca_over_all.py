@@ -6,7 +6,10 @@ from analysis.metrics.core import Metric, convincing_acceptance
 
 __all__ = ["ca_over_all"]
 
-_UNDEFINED = "acceptances of a target without a verdict on credibility"
+_UNDEFINED = (
+    "acceptances of a target without a verdict on credibility, and agents that speak in fixed "
+    "sentences"
+)
 
 
 def ca_over_all(argument: str | None) -> Metric:

@@ -255,7 +255,10 @@ def turn_mean(plugin: str, dimensions: Iterable[str], label: str | None) -> Metr
 
 
 def convincing_acceptance(metric: str, argument: str | None, over: str, undefined: str) -> Metric:
-    """Convincing acceptance, x 100, over the dialogues of which the SQL `over` holds."""
+    """Convincing acceptance, x 100, over the dialogues of which the SQL `over` holds.
+
+    Undefined for agents that speak in fixed sentences: the papers have none for them.
+    """
     threshold, label = with_label(argument, metric, "4")
     tau = float(threshold) if re.fullmatch(r"\d(\.\d{1,4})?", threshold, re.ASCII) else 0.0
     if not 1 <= tau <= 5:
@@ -267,7 +270,8 @@ def convincing_acceptance(metric: str, argument: str | None, over: str, undefine
     convinced = f"x.right_item AND x.credibility >= {tau - 1e-9!r}"
     return Metric(
         f"CASE WHEN {convinced} THEN 100 ELSE 0 END",
-        f"CASE WHEN {over} AND (NOT x.right_item OR x.credibility IS NOT NULL) THEN 1 END",
+        f"CASE WHEN {over} AND NOT x.fixed_sentences "
+        "AND (NOT x.right_item OR x.credibility IS NOT NULL) THEN 1 END",
         per_attempt=convincing(),
         digits=2,
         most=100,

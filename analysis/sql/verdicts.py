@@ -40,7 +40,7 @@ def accepted_persuasion() -> str:
 
 
 def convincing() -> str:
-    """SQL: attempt_id, accepted, right_item and credibility of every dialogue."""
+    """SQL: attempt_id, accepted, right_item, credibility and fixed_sentences of every dialogue."""
     return sql.read("convincing").format(turn_scores=turn_scores(["credibility"]))
 
 

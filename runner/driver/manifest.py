@@ -184,6 +184,9 @@ def make_manifest(plan: Plan, epoch: int, before: Manifest | None, cases_file: s
                     role: cell.config.models[name].backend for role, name in cell.roles.items()
                 },
                 seeds=[list(seeds) for seeds in cell.seeds],
+                fixed_sentences=plugins.load(
+                    AGENTS, cell.config.agent.name, "agent"
+                ).asks_about_attributes,
                 settings=loaded.as_written(_settings(cell)),
             )
             for cell in plan.cells

@@ -27,6 +27,7 @@ class Cell:
     source_id: str = "source"
     backends: dict[str, str] = field(default_factory=lambda: {"agent": "vllm", "user": "vllm"})
     settings: dict[str, Any] = field(default_factory=dict)
+    fixed_sentences: bool = False
 
 
 @dataclass

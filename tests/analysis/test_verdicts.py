@@ -230,6 +230,14 @@ def test_convincing_acceptance_at_the_edge_of_the_threshold(tmp_path, metric, me
     assert (found.mean, found.episodes) == (pytest.approx(mean), n)
 
 
+def test_convincing_acceptance_is_undefined_for_an_agent_that_speaks_in_fixed_sentences(tmp_path):
+    built = accepting()
+    built.cells[0].fixed_sentences = True
+    assert value_of(built, tmp_path / "all", "ca_over_all@4").mean is None
+    assert value_of(built, tmp_path / "accepted", "ca_over_accepted@4").mean is None
+    assert value_of(built, tmp_path / "credibility", "cred_per_turn").mean is not None
+
+
 def test_a_threshold_that_a_mean_of_samples_meets_is_met(tmp_path):
     built = one_cell(1)
     judge = built.judge("credibility", "credibility", samples=3)

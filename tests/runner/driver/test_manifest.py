@@ -34,6 +34,13 @@ def test_the_manifest_says_what_each_cell_ran_with_and_no_secret(tmp_path, monke
     assert str(tmp_path) not in "".join(c.model_dump_json() for c in manifest.cells)
 
 
+def test_cells_whose_agent_speaks_in_fixed_sentences_are_marked(tmp_path):
+    path = write_sweep(tmp_path, grid={"agent": ["zero_shot", "max_entropy"], "seed": [0]},
+                       roles={"user": "strong", "agent": "strong"})  # fmt: skip
+    cells = make_manifest(plan_of(path), 1, None, "").cells
+    assert [cell.fixed_sentences for cell in cells] == [False, True]
+
+
 def test_a_generated_domain_is_no_data_set(tmp_path):
     manifest = make_manifest(plan_of(write_sweep(tmp_path)), 1, None, "")
     assert {source.dataset for source in manifest.sources} == {""}
