@@ -40,9 +40,10 @@ SAME_LIMIT = "CASE WHEN e.max_turns = e.most_turns THEN 1 END"
 class JudgeWanted(NamedTuple):
     """The judge whose verdicts a metric reads."""
 
-    plugin: str
+    plugin: str | None
+    """None: any judge of pairs."""
     label: str | None = None
-    """Which judge of this plug-in; None if there is only one."""
+    """Which of these judges; None if there is only one."""
     dimension: str | None = None
     """A dimension that the judge must have, if the metric's name contains one."""
 
@@ -53,6 +54,7 @@ class KnownJudge(NamedTuple):
     title: str
     plugin: str
     dimensions: tuple[str, ...]
+    of_pairs: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,22 +193,30 @@ def judged_by(metric: Metric, judges: Iterable[KnownJudge]) -> Metric:
     wanted = metric.judge
     if wanted is None:
         return metric
-    able = [judge for judge in judges if judge.plugin == wanted.plugin]
+    if wanted.plugin is None:
+        able = [judge for judge in judges if judge.of_pairs]
+        # Of several, the one that is asked about the dimension.
+        able = [judge for judge in able if wanted.dimension in judge.dimensions] or able
+    else:
+        able = [judge for judge in judges if judge.plugin == wanted.plugin]
     titles = [judge.title for judge in able]
     if wanted.label is not None:
         able = [judge for judge in able if judge.title == wanted.label]
     if not able:
-        which = f"judge {wanted.plugin!r}"
+        which = "a judge of pairs" if wanted.plugin is None else f"the judge {wanted.plugin!r}"
         if wanted.label is not None and titles:
             which += f" with the label {wanted.label!r}{near(wanted.label, titles)}"
         raise UsageError(
-            f"metric {metric.name!r} reads the verdicts of the {which}, which is not in `judges:`"
+            f"metric {metric.name!r} reads the verdicts of {which}, which is not in `judges:`"
         )
     if len(able) > 1:
         example = f"{metric.name}{':' if '@' in metric.name else '@'}{titles[0]}"
+        of_what = "compare pairs"
+        if wanted.plugin is not None:
+            of_what = f"are of the plug-in {wanted.plugin!r}"
         raise UsageError(
-            f"metric {metric.name!r}: several judges are of the plug-in {wanted.plugin!r} "
-            f"({', '.join(titles)}); name one of them: {example}"
+            f"metric {metric.name!r}: several judges {of_what} ({', '.join(titles)}); name one of "
+            f"them: {example}"
         )
     (judge,) = able
     if wanted.dimension is not None and wanted.dimension not in judge.dimensions:
@@ -219,7 +229,7 @@ def judged_by(metric: Metric, judges: Iterable[KnownJudge]) -> Metric:
     return replace(
         metric,
         per_attempt=of_judge(metric.per_attempt, judge.title),
-        judge=wanted._replace(label=judge.title),
+        judge=wanted._replace(plugin=judge.plugin, label=judge.title),
     )
 
 

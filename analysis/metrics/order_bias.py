@@ -1,4 +1,4 @@
-"""How often a pairwise judge changes its verdict with the order of the two sides."""
+"""How often a judge of pairs changes its verdict with the order of the two sides."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ def order_bias(argument: str | None) -> Metric:
         per_attempt="SELECT attempt_id, count(*) FILTER (WHERE order_bias) AS num, "
         f"count(*) AS den FROM ({sides()}) WHERE dimension = {sql_string(dimension)} GROUP BY ALL",
         better="lower",
-        judge=JudgeWanted("pairwise", label, dimension),
+        judge=JudgeWanted(None, label, dimension),
     )

@@ -1,4 +1,4 @@
-"""Win rate of a pairwise judge (DESIRE, Table 5; CSI, Figure 4)."""
+"""Win rate of a judge of pairs (DESIRE, Table 5; CSI, Figure 4)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ def win_rate(argument: str | None) -> Metric:
         "x.den",
         per_attempt="SELECT attempt_id, count(*) FILTER (WHERE result = 1) AS num, "
         f"count(*) AS den FROM ({sides()}) WHERE dimension = {sql_string(dimension)} GROUP BY ALL",
-        judge=JudgeWanted("pairwise", label, dimension),
+        judge=JudgeWanted(None, label, dimension),
         is_share=True,
     )

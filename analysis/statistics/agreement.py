@@ -23,6 +23,7 @@ from agents.core.errors import UsageError, near
 from analysis import sql
 from analysis.results import Results
 from analysis.sql.verdicts import judged_labels, of_judge
+from analysis.statistics.draws import in_question_order
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table_notes import watermarks
 
@@ -73,17 +74,18 @@ class AgreementTable:
 def make_agreement(results: Results, title: str | None = None) -> AgreementTable:
     """Rows for each judge and dimension that people labelled too, then rows among people.
 
-    With `title`, only for that judge. Raises UsageError if there is no such judge, or if there are
-    no labels by people.
+    With `title`, only for that judge, which the sweep may also lack, if people have answered its
+    questions. Raises UsageError if there is no such judge, or if there are no labels by people.
     """
     judges = results.manifest.judges
     titles = [judge.title for judge in judges]
-    if title is not None and title not in titles:
-        raise UsageError(
-            f"the sweep has no judge {title!r}{near(title, titles)} "
-            f"(known: {', '.join(titles) or 'none'})"
-        )
     people = _people(results)
+    known = list(dict.fromkeys([*titles, *people]))
+    if title is not None and title not in known:
+        raise UsageError(
+            f"the sweep has no judge {title!r}{near(title, known)} "
+            f"(known: {', '.join(known) or 'none'})"
+        )
     if not people:
         raise UsageError(
             f"{results.folder} has no labels by people; collect some with `crsweep annotate`"
@@ -94,12 +96,20 @@ def make_agreement(results: Results, title: str | None = None) -> AgreementTable
         said = _judged(results, judge.title)
         for dimension, labels in people[judge.name].items():
             rows += _with_judge(judge.title, dimension, said.get(dimension, {}), labels)
+    answered = {judge.name for judge in chosen}
+    if title is not None and title not in titles:
+        answered.add(title)
     for name, dimensions in people.items():
-        if title is None or any(judge.name == name for judge in chosen):
+        if title is None or name in answered:
             for dimension, labels in dimensions.items():
                 rows += _among_people(name, dimension, labels)
-    if title is not None and not chosen:
+    if title is not None and not answered:
         raise UsageError(f"there are no labels by people of what the judge {title!r} judges")
+    if not rows:
+        raise UsageError(
+            f"{results.folder}: there is nothing to compare: one person has labelled what no judge "
+            "of the sweep judges; import the labels of another person"
+        )
     return AgreementTable(rows, [*_NOTES, *watermarks(results)])
 
 
@@ -162,21 +172,14 @@ def majorities(by_rater: Mapping[str, Mapping[UnitKey, float]]) -> dict[UnitKey,
 
 
 def _people(results: Results) -> dict[str, dict[str, Labels]]:
-    """Name of a judge -> dimension, in the order of the plan's judges -> what people said."""
+    """Name of a judge -> dimension, in the order of its questions -> what people said."""
     found: dict[str, dict[str, Labels]] = {}
-    planned = [
-        dimension.name for judge in results.manifest.judges for dimension in judge.dimensions
-    ]
-
-    def place(dimension: str) -> int:
-        return planned.index(dimension) if dimension in planned else len(planned)
-
     for *unit, dimension, judge, annotator, value in results.query(sql.read("labels")).fetchall():
         kind = "pair" if unit[1] is not None else "scale"
         labels = found.setdefault(judge, {}).setdefault(dimension, Labels(kind, {}))
         labels.by_rater.setdefault(annotator, {})[tuple(unit)] = value  # type: ignore[index]
     return {
-        name: {dimension: said[dimension] for dimension in sorted(said, key=place)}
+        name: {dimension: said[dimension] for dimension in in_question_order(results, name, said)}
         for name, said in found.items()
     }
 

@@ -50,6 +50,7 @@ def correctable(metrics: Sequence[Metric]) -> list[Metric]:
 def has_labels(results: Results, metric: Metric) -> bool:
     """Whether people have answered any question of the judge that `metric` reads."""
     assert metric.judge is not None
+    assert metric.judge.plugin is not None  # filled in by `judged_by`
     return has_labels_for(results, metric.judge.plugin)
 
 

@@ -9,7 +9,7 @@ record, and a person who labelled only some of the items of an export has made a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from agents.core.errors import StoreError
@@ -61,6 +61,21 @@ def draw_of(content: Mapping[str, Any]) -> Draw | None:
     """The draw that a key records; None in a key without one. TypeError if it is damaged."""
     drawn = content.get("drawn")
     return None if drawn is None else Draw(**drawn)
+
+
+def in_question_order(results: Results, judge: str, dimensions: Iterable[str]) -> list[str]:
+    """`dimensions` of the judge of this name (the plug-in) in the order in which people are asked
+    about them, unknown ones last.
+
+    It is the plan's, or of a judge that the plan does not have, that of the exports.
+    """
+    order = [
+        d.name for each in results.manifest.judges if each.name == judge for d in each.dimensions
+    ]
+    if not order:
+        keys = (content for _, content in _keys(results.folder) if content["judge"] == judge)
+        order = [question["name"] for content in keys for question in content["questions"]]
+    return sorted(dimensions, key=lambda d: (order.index(d) if d in order else len(order), d))
 
 
 def remarks(results: Results) -> list[str]:

@@ -22,6 +22,7 @@ from analysis import sql
 from analysis.results import Results
 from analysis.sql.verdicts import of_judge, pairs, sql_string
 from analysis.statistics.agreement import majority
+from analysis.statistics.draws import in_question_order
 from analysis.statistics.significance import holm, sign_test
 from analysis.tables import verdicts
 from analysis.tables.labels import brief
@@ -98,7 +99,7 @@ class _Rater:
 
 
 def make_pairs(results: Results, *, complete_only: bool = True) -> PairTable:
-    """A row for each pairwise judge, context, opponent and dimension, over complete blocks.
+    """A row for each judge of pairs, context, opponent and dimension, over complete blocks.
 
     Rows for people follow. Raises UsageError if no judge of the sweep compares pairs and no person
     has labelled any.
@@ -111,7 +112,8 @@ def make_pairs(results: Results, *, complete_only: bool = True) -> PairTable:
         known = ", ".join(judge.title for judge in results.manifest.judges) or "none"
         raise UsageError(
             f"no judge of {results.folder} compares pairs (judges: {known}), and people have "
-            "labelled none; add `pairwise` to `judges:`"
+            "labelled none; add `pairwise` or another judge of pairs to `judges:`, or collect "
+            "labels with `crsweep annotate`"
         )
     contexts = _contexts(results, raters)
     rows = [row for rater in raters for row in _rows(results, rater, contexts)]
@@ -249,7 +251,7 @@ def _people(results: Results) -> tuple[list[_Rater], list[str]]:
         against = list(dict.fromkeys(label for _, label in members))
         choice = PairEntry(of="", axis=axis, baseline=baseline, against=against)
         found = [pair for pair, _ in members]
-        dimensions = _in_order(results, name, {pair.dimension for pair in found})
+        dimensions = in_question_order(results, name, {pair.dimension for pair in found})
         compared = sorted({(pair.cell, pair.other) for pair in found})
         title = f"people on {name}" if several else "people"
         raters.append(_Rater(title, choice, dimensions, found, compared, people=True))
@@ -261,12 +263,6 @@ def _people(results: Results) -> tuple[list[_Rater], list[str]]:
         "than half of its votes, and without one it is a tie (split); shares are of all their pairs"
     )
     return raters, [note]
-
-
-def _in_order(results: Results, name: str, dimensions: set[str]) -> list[str]:
-    """Dimensions in the order of the judge of this name, if the plan has it."""
-    planned = [d.name for j in results.manifest.judges if j.name == name for d in j.dimensions]
-    return sorted(dimensions, key=lambda d: (planned.index(d) if d in planned else -1, d))
 
 
 def _rows(results: Results, rater: _Rater, contexts: Sequence[str]) -> Iterator[PairRow]:

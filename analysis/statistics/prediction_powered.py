@@ -67,6 +67,7 @@ class Labelled:
         judge = metric.judge
         assert judge is not None
         assert judge.label is not None
+        assert judge.plugin is not None
         of_judge = read_scores(results, metric, complete_only=complete_only)
         as_people_say = _as_people_say(metric)
         said = read_scores(results, as_people_say, complete_only=complete_only).values
@@ -187,8 +188,9 @@ def _as_people_say(metric: Metric) -> Metric:
     """The metric over the labels of people."""
     plain = parse_metric(metric.name)
     assert plain.per_attempt is not None
-    assert plain.judge is not None
-    return replace(plain, per_attempt=of_people(plain.per_attempt, plain.judge.plugin))
+    assert metric.judge is not None
+    assert metric.judge.plugin is not None  # filled in by `judged_by`
+    return replace(plain, per_attempt=of_people(plain.per_attempt, metric.judge.plugin))
 
 
 def _side_by_side(arrays: Sequence[np.ndarray], most: int) -> np.ndarray:

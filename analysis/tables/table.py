@@ -130,7 +130,7 @@ def metrics_of(results: Results, names: Sequence[str]) -> list[Metric]:
     """The metrics with these names. Raises UsageError for an invalid one, and for one that needs a
     judge or a cell that this sweep does not have."""
     judges = [
-        KnownJudge(j.title, j.name, tuple(d.name for d in j.dimensions))
+        KnownJudge(j.title, j.name, tuple(d.name for d in j.dimensions), j.pairs is not None)
         for j in results.manifest.judges
     ]
     cells = len(results.manifest.cells)

@@ -32,17 +32,19 @@ class _Intentions(NamedTuple):
 def notes(results: Results, metrics: Sequence[Metric], rows: Sequence[TableRow]) -> list[str]:
     """Notes on the judges whose verdicts `metrics` read, over the dialogues in `scored`."""
     wanted = {m.judge.label: m.judge.plugin for m in metrics if m.judge is not None}
+    of_pairs = {judge.title for judge in results.manifest.judges if judge.pairs is not None}
     lines: list[str] = []
     intentions: dict[str, dict[int, _Intentions]] = {}
     for label, plugin in wanted.items():
-        assert label is not None  # filled in by `judged_by`
+        assert label is not None  # both filled in by `judged_by`
+        assert plugin is not None
         lines += missing(results, label)
         lines += _uneven(results, label)
         lines += _labelled(results, plugin)
         if plugin == "intention":
             intentions[label] = _intentions(results, label)
             lines += _persuasion_lines(results, label, intentions[label])
-        if plugin == "pairwise":
+        if label in of_pairs:
             lines += _order_bias(results, label)
     return [*lines, *_impossible(results, metrics, rows, intentions)]
 

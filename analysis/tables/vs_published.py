@@ -109,10 +109,15 @@ def _refuse_watermarked_judges(results: Results, metrics: Sequence[Metric]) -> N
 def _unjudged(results: Results, published: PublishedTable) -> dict[str, str]:
     """The published metrics that need a judge which this sweep does not have."""
     judges = {judge.name for judge in results.manifest.judges}
+    pairs = any(judge.pairs is not None for judge in results.manifest.judges)
     found = {}
     for name in published.metrics:
         wanted = parse_metric(name).judge
-        if wanted is not None and wanted.plugin not in judges:
+        if wanted is None:
+            continue
+        if wanted.plugin is None and not pairs:
+            found[name] = "this sweep has no judge of pairs"
+        elif wanted.plugin is not None and wanted.plugin not in judges:
             found[name] = f"this sweep has no judge {wanted.plugin}"
     return found
 

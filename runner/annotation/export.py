@@ -21,7 +21,8 @@ from analysis.results import Results
 from analysis.statistics.draws import Draw
 from analysis.transcripts import Transcripts
 from runner.annotation.keys import Key, key_of, write_key
-from runner.annotation.units import Chooser, LabelQuestion, Unit, find_judge, questions_of
+from runner.annotation.questions import LabelQuestion, find_judge, questions_of
+from runner.annotation.units import Chooser, Unit
 from sweeps.plan import Plan
 
 _HERE = Path(__file__).parent

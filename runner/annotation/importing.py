@@ -18,7 +18,7 @@ from analysis.results import Results, sweep_at
 from analysis.statistics.agreement import JUDGE, MAJORITY
 from runner.annotation.export import CHOICES, choices
 from runner.annotation.keys import Key, KeyItem, read_key
-from runner.annotation.units import LabelQuestion
+from runner.annotation.questions import LabelQuestion
 from sweeps import identity
 from sweeps.judgements import PEOPLE
 from sweeps.schema import is_valid_name

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from agents.core.errors import StoreError, UsageError, near
 from analysis.statistics.draws import ANNOTATIONS, SUFFIX, Draw, draw_of
-from runner.annotation.units import LabelQuestion, Unit
+from runner.annotation.questions import LabelQuestion
+from runner.annotation.units import Unit
 from sweeps import identity
 from sweeps.judges import PlannedJudge
 from sweeps.storage import folder as folders

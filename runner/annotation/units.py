@@ -11,23 +11,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from agents.core import plugins
 from agents.core.dialogue import Message
-from agents.core.errors import UsageError, near
+from agents.core.errors import UsageError
 from agents.core.items import Item
 from agents.core.seeds import Seeds
-from agents.core.steps import Step
 from analysis.results import Results
 from analysis.sql.verdicts import sql_string
 from analysis.transcripts import Transcripts
 from simulators.core.judge import (
     JUDGES,
     DialogueJudge,
-    Dimension,
     HistoryOptions,
     Judge,
     RecordedDialogue,
@@ -37,22 +34,9 @@ from simulators.core.judge import (
 )
 from sweeps import identity
 from sweeps.judgements import StoredDialogue
-from sweeps.judges import PairChoice, PlannedJudge, opponents, planned_judges, with_pairs
-from sweeps.origins import Origins
+from sweeps.judges import PairChoice, PlannedJudge, opponents
 from sweeps.plan import Plan
-from sweeps.schema import JudgeRef
 from workers.resources import speaker_of
-
-
-class LabelQuestion(NamedTuple):
-    """One dimension of a judge, as people are asked about it. Answers are 0, 1, 2, ...
-    on a scale."""
-
-    name: str
-    text: str
-    kind: str
-    low: int
-    high: int
 
 
 class Block(NamedTuple):
@@ -322,92 +306,3 @@ def _subject_unit(
 
 def _any(column: str) -> str:
     return f"any_value({column})"
-
-
-def questions_of(judge: PlannedJudge) -> list[LabelQuestion]:
-    """The questions of a judge, as people are asked them.
-
-    Dimensions of a recommendation are asked one after the other, each about its own units.
-    """
-    cls = plugins.load(JUDGES, judge.ref.name, "judge")
-    return [_question(dimension, cls.steps) for dimension in judge.dimensions]
-
-
-def _question(dimension: Dimension, steps: Sequence[Step[Any]]) -> LabelQuestion:
-    low, high = int(dimension.low), int(dimension.high)
-    fields = (
-        field
-        for step in steps
-        for name, field in step.schema["properties"].items()
-        if name == dimension.name or (step.name == dimension.name and name != "reason")
-    )
-    texts = (field["description"] for field in fields if "description" in field)
-    kind = dimension.name if dimension.kind == "recommendation" else dimension.kind
-    return LabelQuestion(dimension.name, next(texts, dimension.name), kind, low, high)
-
-
-def find_judge(plan: Plan, pairs: str | None, title: str | None) -> PlannedJudge:
-    """The judge whose questions people answer.
-
-    `pairs` is `AXIS=BASELINE,OPPONENT,...`. With it, this is the judge that compares these values,
-    or, if the plan has no judge of pairs, `pairwise` on whole dialogues. Raises UsageError.
-    """
-    titles = [judge.title for judge in plan.judges]
-    if title is not None and title not in titles:
-        raise UsageError(
-            f"the sweep has no judge {title!r}{near(title, titles)} "
-            f"(known: {', '.join(titles) or 'none'})"
-        )
-    known = [judge for judge in plan.judges if title in (None, judge.title)]
-    if pairs is None:
-        if len(known) == 1:
-            return known[0]
-        raise UsageError(
-            f"name the judge whose questions people answer: --judge {' or --judge '.join(titles)}"
-            if titles
-            else "the sweep has no judges; with --pairs AXIS=BASELINE,OPPONENT people compare "
-            "dialogues"
-        )
-    choice = _choice(pairs)
-    comparing = [judge for judge in known if judge.pairs is not None]
-    if title is not None and not comparing:
-        raise UsageError(f"the judge {title} does not compare pairs; leave out --pairs")
-    return _comparing(plan, choice, comparing)
-
-
-def _choice(pairs: str) -> PairChoice:
-    axis, equals, values = pairs.partition("=")
-    named = tuple(value.strip() for value in values.split(","))
-    if not (axis and equals) or len(named) < 2 or not all(named):
-        raise UsageError(
-            f"--pairs {pairs}: expected AXIS=BASELINE,OPPONENT,..., such as agent=desire,intercrs"
-        )
-    return PairChoice("dialogue", axis.strip(), named[0], named[1:])
-
-
-def _comparing(plan: Plan, choice: PairChoice, judges: Sequence[PlannedJudge]) -> PlannedJudge:
-    """The one of `judges` that compares the values in `choice`, without its other opponents."""
-    origins = Origins({(): "--pairs"})
-    given = {"axis": choice.axis, "baseline": choice.baseline, "against": list(choice.against)}
-    ref = JudgeRef.model_validate({"name": "pairwise", "pairs": choice.of, **given})
-    (whole,) = planned_judges([ref], origins)
-    whole = with_pairs(whole, [cell.axes for cell in plan.cells], origins, ())
-    if not judges:
-        return whole
-    asked = whole.pairs
-    fitting, offers = [], []
-    for judge in judges:
-        pairs = judge.pairs
-        assert asked is not None
-        assert pairs is not None
-        offers.append(f"{judge.title}: {pairs.axis}={','.join((pairs.baseline, *pairs.against))}")
-        same = (pairs.axis, pairs.baseline) == (asked.axis, asked.baseline)
-        if same and set(asked.against) <= set(pairs.against):
-            fitting.append(replace(judge, pairs=pairs._replace(against=asked.against)))
-    if len(fitting) != 1:
-        what = "several judges compare" if fitting else "no judge compares"
-        raise UsageError(
-            f"--pairs {choice.axis}={','.join((choice.baseline, *choice.against))}: {what} these "
-            f"(judges: {'; '.join(offers)}); choose one by --judge"
-        )
-    return fitting[0]

@@ -139,7 +139,12 @@ def _axes_of(spec: TableSpec | FigureSpec) -> list[tuple[tuple[str | int, ...], 
 
 def _known_judges(plan: Plan) -> list[KnownJudge]:
     return [
-        KnownJudge(judge.title, judge.ref.name, tuple(d.name for d in judge.dimensions))
+        KnownJudge(
+            judge.title,
+            judge.ref.name,
+            tuple(d.name for d in judge.dimensions),
+            judge.pairs is not None,
+        )
         for judge in plan.judges
     ]
 

@@ -11,6 +11,7 @@ from agents.core.errors import UsageError
 from agents.core.sales import Strategy
 from analysis import published
 from analysis.metrics.core import parse_metric
+from runner.annotation.questions import find_judge, questions_of
 from runner.driver.loading import load_plan
 from simulators.core.profiles import WrittenProfiles
 from simulators.users.csuser import CSUser
@@ -30,6 +31,7 @@ FOLDER = ROOT / "sweeps" / "csi"
 NAMES = (
     "table3",
     "table4",
+    "fig4_people",
     "fig5_memory",
     "fig7_actions",
     "fig8_strategies",
@@ -142,9 +144,18 @@ def test_figure_5_keeps_its_training_users_under_every_override(data, overrides)
         assert shares == {share}, name
 
 
-def test_figure_7_has_cells_of_table_3(data):
+def test_figures_4_and_7_have_cells_of_table_3(data):
     table = {cell.cell_id for cell in planned("table3").cells}
-    assert {cell.cell_id for cell in planned("fig7_actions").cells} < table
+    for name in ("fig4_people", "fig7_actions"):
+        assert {cell.cell_id for cell in planned(name).cells} < table
+
+
+def test_figure_4_compares_whole_dialogues_of_csi_and_chatcrs(data):
+    judge = find_judge(planned("fig4_people"), "agent=csi,chatcrs_sales", "proactiveness")
+    assert judge.pairs is not None
+    assert judge.pairs.of == "dialogue"
+    assert judge.pairs.baseline == "csi(retriever=dense)"
+    assert [q.name for q in questions_of(judge)] == ["questionability", "persuasiveness", "overall"]
 
 
 @sweep

@@ -49,7 +49,12 @@ def test_each_sweep_has_the_papers_settings_and_runs_with_both_users(all_data, n
     assert loaded.header.out == f"results/desire_{name}"
     assert loaded.header.metrics[:2] == ["sr@15", "at_fail_t"]
     judges = [
-        KnownJudge(judge.title, judge.ref.name, tuple(d.name for d in judge.dimensions))
+        KnownJudge(
+            judge.title,
+            judge.ref.name,
+            tuple(d.name for d in judge.dimensions),
+            judge.pairs is not None,
+        )
         for judge in plan.judges
     ]
     read = [judged_by(parse_metric(metric), judges).judge for metric in loaded.header.metrics]

@@ -60,6 +60,8 @@ def test_a_judge_of_its_own_role_has_the_model_of_that_role(tmp_path):
         ([{"name": "intention", "itm": "accepted"}], "judges.0.itm: unknown key 'itm'"),
         ([{"name": "intention", "sample": 3}], "unknown key 'sample'; did you mean 'samples'?"),
         ([{"name": "pairwise", "against": ["react"]}], "judges.0.baseline: is missing"),
+        ([{**PAIR, "name": "proactiveness", "pairs": "response"}],
+         "judges.0.pairs: expected 'dialogue', found 'response'"),
         ([{**PAIR, "axis": "agnt"}], "judges.0.axis: the grid has no axis 'agnt'; did you mean"),
         ([{**PAIR, "baseline": "zero"}], "judges.0.baseline: agent has no value 'zero'"),
         ([{**PAIR, "against": ["zero_shot"]}], "against: expected opponents only, found"),

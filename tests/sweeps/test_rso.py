@@ -41,7 +41,12 @@ def test_each_sweep_has_the_papers_settings(data, name):
     header = plan.loaded.header
     assert header.out == f"results/rso_{name}"
     judges = [
-        KnownJudge(judge.title, judge.ref.name, tuple(d.name for d in judge.dimensions))
+        KnownJudge(
+            judge.title,
+            judge.ref.name,
+            tuple(d.name for d in judge.dimensions),
+            judge.pairs is not None,
+        )
         for judge in plan.judges
     ]
     metrics = [*header.metrics, *(m for table in header.tables.values() for m in table.metrics)]

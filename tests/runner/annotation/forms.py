@@ -24,6 +24,17 @@ SWEEP = {
     "judges": ["relevance", "intention", PAIR],
     "cases": {"sample": CASES},
 }
+SALES = {
+    "name": "moons9",
+    "models": {"rules": {"backend": "rules", "skill": 0.6, "knowledge": 0.9}},
+    "roles": {"user": "rules", "agent": "rules"},
+    "simulator": "csuser",
+    "grid": {"agent": ["csi", "chatcrs_sales"], "seed": [0]},
+    "cases": {"sample": 4},
+    "limits": {"max_turns": 4, "shown_items": 3},
+    "metrics": ["sr@4", "swr"],
+}
+"""Sales agents and buyers with profiles, without judges."""
 
 
 def exported(sweep: Path, out: Path, **changes) -> Exported:

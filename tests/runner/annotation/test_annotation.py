@@ -18,7 +18,8 @@ from analysis.statistics.pairs import make_pairs, sheet
 from runner.annotation.export import Exported, form_of, sheet_of, write_form
 from runner.annotation.importing import import_files
 from runner.annotation.keys import key_of, read_key
-from runner.annotation.units import Block, Unit, find_judge, questions_of
+from runner.annotation.questions import find_judge, questions_of
+from runner.annotation.units import Block, Unit
 from runner.driver.judging import Selection
 from runner.driver.loading import load_plan_of
 from runner.driver.run import judge
@@ -253,6 +254,17 @@ def test_a_seed_decides_all_and_a_larger_sample_begins_with_the_smaller(sweep, t
         ({"pairs": "agent=zero_shot,reakt"}, "agent has no value 'reakt'; did you mean 'react'"),
         ({"pairs": "agent=react,zero_shot"}, "no judge compares these .*agent=zero_shot,react"),
         ({"judge": "relevence"}, "no judge 'relevence'; did you mean 'relevance'"),
+        (
+            {"judge": "proactivness"},
+            "no judge 'proactivness'; did you mean 'proactiveness'.*"
+            "known: relevance, intention, pairwise; with --pairs also proactiveness",
+        ),
+        (
+            {"judge": "credibility"},
+            "no judge 'credibility' .*known: relevance, intention, pairwise; with --pairs also",
+        ),
+        ({"judge": "proactiveness", "pairs": None}, "proactiveness compares pairs; say which"),
+        ({"judge": "my_lab.nothing"}, "no judge module 'my_lab.nothing' can be imported"),
         ({"judge": "relevance"}, "the judge relevance does not compare pairs"),
         ({"pairs": None}, "name the judge whose questions people answer: --judge relevance or"),
         ({"where": "success AND NOT success"}, "has nothing to label"),

@@ -15,7 +15,7 @@ from agents.core.fence import inert
 from agents.core.items import Catalogue, Item
 from simulators.core.cases import HiddenCase
 from simulators.core.dialogue import Transcript, Turn
-from simulators.core.judge import RecordedDialogue, RecordedTurn
+from simulators.core.judge import PairJudge, RecordedDialogue, RecordedTurn
 from tests.agents.playing import rules
 from tests.simulators.judges.harness import (
     DIALOGUE,
@@ -80,7 +80,8 @@ def marked() -> RecordedDialogue:
 @pytest.mark.parametrize(("name", "options"), variants())
 def test_no_prompt_shows_a_secret(name, options):
     sides = {"baseline": f"{SECRET}-cell", "against": [f"{SECRET}-other"]}
-    judge = build(name, **options, **(sides if name == "pairwise" else {}))
+    compares = isinstance(build(name, **options), PairJudge)
+    judge = build(name, **options, **(sides if compares else {}))
     dialogue, journal = marked(), CallLog()
 
     def reply(call):

@@ -164,6 +164,21 @@ def test_pairwise_gives_the_first_sides_value_in_both_orders(pairs):
     }  # fmt: skip
 
 
+def test_proactiveness_compares_whole_dialogues_in_both_orders():
+    chosen = {"questionability": "A", "persuasiveness": "tie", "overall": "B"}
+    for order, values in (("ab", [1, 0.5, 0]), ("ba", [0, 0.5, 1])):
+        verdicts, [call] = run(
+            build("proactiveness"), DIALOGUE, OTHER, reply=lambda call: scores(**chosen),
+            order=order,
+        )  # fmt: skip
+        assert [v.dimension for v in verdicts] == list(chosen)
+        assert [v.value for v in verdicts] == values
+        assert {(v.subject, v.order) for v in verdicts} == {(Subject(), order)}
+        heat, garden = (prompt_of(call).index(x) for x in ("with fires!", "Alien Garden!"))
+        assert (heat < garden) == (order == "ab")
+        assert prompt_of(call).count("recommender: Which genre?") == 2
+
+
 def test_a_consistent_preference_is_the_same_in_both_orders():
     def prefers_fires(call):
         side = "A" if "with fires!" in prompt_of(call).split("The reply of B")[0] else "B"
