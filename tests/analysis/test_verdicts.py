@@ -428,9 +428,6 @@ JUDGES = [
     KnownJudge("credibility", "credibility", ("credibility",)),
     KnownJudge("pairwise", "pairwise", CHOICES, of_pairs=True),
 ]
-PROACTIVE = KnownJudge(
-    "sales", "proactiveness", ("questionability", "persuasiveness", "overall"), of_pairs=True
-)
 ARGUMENTS = {"ca_over_all": "@4", "ca_over_accepted": "@4", "win_rate": "@overall",
              "order_bias": "@overall"}  # fmt: skip
 
@@ -447,22 +444,3 @@ def test_every_metric_on_verdicts_reads_its_judge_through_a_label(name):
     assert "{" not in (bound.per_attempt or "")
     assert bound.judge is not None
     assert bound.judge.label == bound.judge.plugin == (metric.judge.plugin or "pairwise")
-
-
-def test_a_metric_of_pairs_reads_any_judge_of_pairs_that_is_asked_about_its_dimension():
-    def reader(name: str, *judges: KnownJudge):
-        return judged_by(parse_metric(name), judges).judge
-
-    assert reader("win_rate@overall", PROACTIVE) == ("proactiveness", "sales", "overall")
-    both = (*JUDGES, PROACTIVE)
-    assert reader("win_rate@questionability", *both).label == "sales"
-    assert reader("order_bias@groundedness", *both).label == "pairwise"
-    assert reader("win_rate@overall:sales", *both).plugin == "proactiveness"
-    with pytest.raises(
-        UsageError, match=r"several judges compare pairs \(pairwise, sales\); .*:pair"
-    ):
-        reader("win_rate@overall", *both)
-    with pytest.raises(UsageError, match="reads the verdicts of a judge of pairs, which is not in"):
-        reader("win_rate@overall", *JUDGES[:3])
-    with pytest.raises(UsageError, match="no dimension 'overal'; did you mean 'overall'"):
-        reader("win_rate@overal", PROACTIVE)
