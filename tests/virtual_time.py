@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import heapq
-from collections.abc import Callable, Coroutine
-from types import SimpleNamespace
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import pytest
 
 
 class Deadlock(Exception):
@@ -53,4 +56,13 @@ def _now() -> float:
 
 
 TIME = SimpleNamespace(monotonic=_now, time=_now)
-"""To stand in for the module `time` where the loop's own time is wanted."""
+"""Replaces the module `time` in code that should read the loop's virtual time."""
+
+
+@contextmanager
+def clock_of(*modules: ModuleType) -> Iterator[pytest.MonkeyPatch]:
+    """In `modules`, the module `time` reads the loop's virtual time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in modules:
+            patch.setattr(module, "time", TIME)
+        yield patch

@@ -3,8 +3,9 @@ once, on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from agents.core import plugins
@@ -127,6 +128,10 @@ class Resources:
         if found is None:
             found = self._cell_models[cell, role] = self._bind(self.job.cells[cell], role)
         return found
+
+    def models_of(self, cell: int) -> Callable[[str], BoundModel]:
+        """Role -> model in the cell at this position, for `Ask`."""
+        return partial(self.model, cell)
 
     def loads(self) -> dict[str, Load]:
         """The load that this process puts on engines and servers, as far as it is known here.

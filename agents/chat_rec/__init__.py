@@ -54,9 +54,6 @@ class ChatRec(PicksFromCandidates):
     async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
         return "recommend"
 
-    async def hand_over(self, dialogue: Dialogue) -> tuple[Item, ...]:
-        return self.open_pool(dialogue).best(self.taste, self.most)
-
     async def pick(
         self, candidates: tuple[Item, ...], dialogue: Dialogue, ask: Ask, **fields: Any
     ) -> GroundedTitles:

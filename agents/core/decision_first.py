@@ -6,7 +6,6 @@ same for all systems of the paper, so its prompt is in `agents/core/prompts`.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -21,6 +20,10 @@ from agents.core.steps import ReplyModel, Step, Title, text
 
 _USUAL = 10  # items shown, where a step is not bounded by what a sweep shows
 _ITEM = 300  # characters of a response for each item: its title, and why it suits
+
+
+class _Decision(ReplyModel):
+    action: Annotated[Literal["recommend", "ask"], Field(description="Choose your next action.")]
 
 
 class Recommendation(ReplyModel):
@@ -38,6 +41,7 @@ class Response(ReplyModel):
     response: Annotated[str, text(_USUAL * _ITEM, "Write your message to the user.")]
 
 
+CHOOSE_ACTION = Step("decide", "decide", _Decision)
 RECOMMEND = Step("recommend", "rank", Recommendation)
 ASK = Step("ask", "ask", Question)
 RESPOND = Step("respond", "verbalise", Response)
@@ -95,8 +99,9 @@ class DecisionFirst(Agent):
     Options = DecisionFirstOptions
     options: DecisionFirstOptions
 
-    @abstractmethod
-    async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]: ...
+    async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
+        """Whether to recommend in this turn or to ask; by default, the model's `CHOOSE_ACTION`."""
+        return (await ask(CHOOSE_ACTION, **self.fields(dialogue))).action
 
     @property
     def most_named(self) -> int:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -30,6 +30,7 @@ from agents.core.artifacts import Recipe
 from agents.core.ask import Ask
 from agents.core.decision_first import (
     ASK,
+    CHOOSE_ACTION,
     RECOMMEND,
     RESPOND,
     DecisionFirst,
@@ -37,7 +38,6 @@ from agents.core.decision_first import (
 )
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.grounded_titles import GroundedTitles, ground_mentions
-from agents.core.steps import ReplyModel, Step
 from agents.recommenders.core import Recommender, RecommenderRef, best, pool, positions
 from agents.tools.retrieval import (
     RETRIEVER_ROLE,
@@ -52,12 +52,7 @@ from agents.tools.retrieval import (
 __all__ = ["InterCRS"]
 
 
-class _Decision(ReplyModel):
-    action: Annotated[Literal["recommend", "ask"], Field(description="Choose your next action.")]
-
-
 _DEPTH = 50  # of the ranking that is recorded where items are matched by text
-_DECIDE = Step("decide", "decide", _Decision)
 
 
 class _Options(RetrieverOptions, DecisionFirstOptions):
@@ -74,7 +69,7 @@ class InterCRS(DecisionFirst):
     Options = _Options
     version = 3
     embedding_roles = (RETRIEVER_ROLE,)
-    steps = (_DECIDE, RECOMMEND, ASK, RESPOND)
+    steps = (CHOOSE_ACTION, RECOMMEND, ASK, RESPOND)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
@@ -100,9 +95,6 @@ class InterCRS(DecisionFirst):
         if turn.action == "ask":
             return turn
         return replace(turn, candidates=turn.ranking, extra={**turn.extra, **self._record()})
-
-    async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
-        return (await ask(_DECIDE, **self.fields(dialogue))).action
 
     async def name_items(self, dialogue: Dialogue, ask: Ask) -> GroundedTitles:
         """The recommender's best for the history and the titles that the model drafts."""

@@ -25,7 +25,6 @@ from agents.core.agent import AgentContext
 from agents.core.ask import Ask
 from agents.core.decision_first import ASK, RECOMMEND, RESPOND
 from agents.core.dialogue import Dialogue
-from agents.core.items import Item
 from agents.core.steps import ReplyModel, Step, text
 from agents.tools.candidates import CandidateOptions, PicksFromCandidates
 
@@ -64,10 +63,6 @@ class LLMCRS(PicksFromCandidates):
         self._sub_task = found.sub_task
         self._done.append(f"turn {dialogue.turn}: {found.sub_task} ({found.reason})")
         return "recommend" if found.sub_task == "recommendation" else "ask"
-
-    async def hand_over(self, dialogue: Dialogue) -> tuple[Item, ...]:
-        """The recommendation expert: the best by the user's past, whatever was said."""
-        return self.open_pool(dialogue).best(self.taste, self.most)
 
     def record(self) -> tuple[str, dict[str, Any]]:
         return self._sub_task, {}

@@ -101,9 +101,12 @@ class PicksFromCandidates(DecisionFirst):
     def needs(cls, options: CandidateOptions) -> Mapping[str, Recipe]:
         return {"recommender": options.recommender.recipe()}
 
-    @abstractmethod
     async def hand_over(self, dialogue: Dialogue) -> tuple[Item, ...]:
-        """The candidates of this turn, best first; called after the decision, without a model."""
+        """The candidates of this turn, best first; called after the decision, without a model.
+
+        By default the recommender's best for the user's history, whatever was said.
+        """
+        return self.open_pool(dialogue).best(self.taste, self.most)
 
     @abstractmethod
     def record(self) -> tuple[str, dict[str, Any]]:

@@ -7,30 +7,21 @@ from the model's own knowledge and grounded in the catalogue afterwards.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from agents.core.agent import AgentContext
-from agents.core.ask import Ask
 from agents.core.decision_first import (
     ASK,
+    CHOOSE_ACTION,
     RECOMMEND,
     RESPOND,
     DecisionFirst,
     DecisionFirstOptions,
 )
-from agents.core.dialogue import Dialogue
-from agents.core.steps import ReplyModel, Step
 
 __all__ = ["ZeroShot"]
-
-
-class _Decision(ReplyModel):
-    action: Annotated[Literal["recommend", "ask"], Field(description="Choose your next action.")]
-
-
-_DECIDE = Step("decide", "decide", _Decision)
 
 
 class _Options(DecisionFirstOptions):
@@ -43,7 +34,7 @@ class ZeroShot(DecisionFirst):
 
     version = 4
     Options = _Options
-    steps = (_DECIDE, RECOMMEND, ASK, RESPOND)
+    steps = (CHOOSE_ACTION, RECOMMEND, ASK, RESPOND)
 
     def __init__(self, options: _Options, context: AgentContext) -> None:
         super().__init__(options, context)
@@ -52,6 +43,3 @@ class ZeroShot(DecisionFirst):
     @property
     def most_named(self) -> int:
         return max(self._named, self.context.shown_items)
-
-    async def decide(self, dialogue: Dialogue, ask: Ask) -> Literal["recommend", "ask"]:
-        return (await ask(_DECIDE, **self.fields(dialogue))).action

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import duckdb
@@ -25,6 +25,7 @@ from analysis import sql
 from analysis.results import Results, sweep_at
 from analysis.viewer.stored import StoredTable
 from sweeps.manifest import Manifest
+from sweeps.storage import parts
 from sweeps.storage.folder import Folder
 
 MEMORY = "640MB"
@@ -165,7 +166,7 @@ class Index:
             for start in range(0, len(new), _AT_ONCE):
                 group = new[start : start + _AT_ONCE]
                 try:
-                    rows = _together(stored.read(name, _COLUMNS[table]) for name in group)
+                    rows = parts.concatenated(stored.read(name, _COLUMNS[table]) for name in group)
                 except FileNotFoundError:  # compacted meanwhile
                     break
                 bundles = frozenset().union(*map(stored.bundles, group))
@@ -184,10 +185,6 @@ class Index:
                 raise UsageError(
                     f"the viewer keeps the list of episodes in {MEMORY}, which this sweep exceeds"
                 ) from None
-
-
-def _together(pieces: Iterable[pa.Table]) -> pa.Table:
-    return pa.concat_tables(pieces).unify_dictionaries()
 
 
 def _groups(results: Results) -> str:

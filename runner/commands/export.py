@@ -7,10 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from agents.core.errors import UsageError, near
+from agents.core.plural import many
 from analysis.export import every_eval_ever, scout
 from analysis.export.anonymous import write_anonymous
 from analysis.results import Results
-from runner.core.formatting import many
+from runner.core.screen import print_line
 
 FORMATS = ("scout", "every-eval-ever")
 
@@ -45,9 +46,5 @@ def show_export(
         left = write_anonymous(results, out, name)
         said = "the results without names, machines, paths and texts"
         for line in left:
-            _say(console, f"check this by hand, it may contain a name: {line}")
-    _say(console, f"wrote to {out}: {said}")
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+            print_line(console, f"check this by hand, it may contain a name: {line}")
+    print_line(console, f"wrote to {out}: {said}")

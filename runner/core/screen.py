@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
+from rich.console import Console
+
 
 class Screen:
     """Standard output that remembers a write error and discards everything after it.
@@ -43,6 +45,11 @@ class Screen:
     def _fail(self, error: Exception) -> None:
         self.failed = error
         silence(self._stream)
+
+
+def print_line(console: Console, text: str, style: str | None = None) -> None:
+    """Prints `text` as it is: not as markup, and not wrapped."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 def silence(stream: TextIO) -> None:

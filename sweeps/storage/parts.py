@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
@@ -32,7 +32,7 @@ _EPOCH = re.compile(rf"(?:{COMPACT})?(\d{{6}})-")
 
 
 # Arrow raises these for unreadable bytes. It is an OSError too if the bytes cannot be fetched.
-_SENSELESS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
+_READ_ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
 
 
 class PartForeign(StoreError):
@@ -107,7 +107,7 @@ def reading(folder: Folder, name: str) -> Iterator[pq.ParquetFile]:
             yield pq.ParquetFile(file, page_checksum_verification=True)
     except FileNotFoundError:
         raise
-    except _SENSELESS as error:
+    except _READ_ERRORS as error:
         check_whole(folder, name)
         raise _unreadable(folder, name, error) from error
 
@@ -122,12 +122,12 @@ def check_whole(folder: Folder, name: str) -> None:
         raise _unreadable(folder, name, error) from error
     try:
         file = pq.ParquetFile(content, page_checksum_verification=True)
-    except _SENSELESS as error:
+    except _READ_ERRORS as error:
         raise _not_whole(folder, name, error) from None
     try:
         for index in range(file.num_row_groups):
             file.read_row_group(index).validate(full=True)
-    except _SENSELESS as error:
+    except _READ_ERRORS as error:
         base = name.rpartition("/")[2]
         raise PartDamaged(
             folder,
@@ -194,6 +194,11 @@ def last_epoch(folder: Folder) -> int:
     """The highest epoch in the name of any part, including damaged ones; 0 if there is none."""
     names = [name for table in SCHEMAS for name in folder.names(table)]
     return max((int(m[1]) for m in map(_EPOCH.match, names) if m), default=0)
+
+
+def concatenated(tables: Iterable[pa.Table]) -> pa.Table:
+    """The rows of all `tables`, of one schema, with one dictionary for each encoded column."""
+    return pa.concat_tables(tables).unify_dictionaries()
 
 
 def is_compacted(name: str) -> bool:

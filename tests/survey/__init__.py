@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 
 from agents.core.ask import Ask, CallLog
-from agents.core.calls import Model
 from agents.core.errors import CrsweepError, UserError
 from agents.core.prompts import PromptFolder
 from agents.core.steps import ReplyModel, Step, text
@@ -118,11 +117,10 @@ class SurveyHandler:
     async def run(self, task: Task, log: CallLog, on_progress: OnProgress) -> SurveyAttempt:
         answers: dict[str, str] = {}
 
-        def model(role: str) -> Model:
-            return self._resources.model(task.cell, role)
+        models = self._resources.models_of(task.cell)
 
         async def asked() -> None:
-            ask = Ask("user", task.spec.case_id, task.spec.seed, self._prompts, model, log)
+            ask = Ask("user", task.spec.case_id, task.spec.seed, self._prompts, models, log)
             for number, question in enumerate(QUESTIONS):
                 log.turn = number
                 on_progress(number, len(QUESTIONS))

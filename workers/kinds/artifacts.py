@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from agents.core.artifacts import CallsRecipe, Content, FirstWords, RolloutsRecipe
 from agents.core.ask import Ask, CallLog
-from agents.core.calls import Model
 from agents.core.errors import AgentError, UserError, blaming
 from agents.core.items import Item, VisibleCase
 from simulators.core.cases import Case, HiddenCase
@@ -52,12 +51,9 @@ class ArtifactHandler:
         prompts = recipe.prompts or speaker_of(cell.config.agent, AGENTS, "agent").prompts
         blame = UserError if role_of(recipe).startswith("user") else AgentError
 
-        def model(role: str) -> Model:
-            return resources.model(task.cell, role)
-
         if recipe.by_user:
             recipe = recipe.with_user(self._first_words(task, log))
-        ask = Ask(role_of(recipe), task.id, seed, prompts, model, log)
+        ask = Ask(role_of(recipe), task.id, seed, prompts, resources.models_of(task.cell), log)
         content: list[Content] = []
 
         async def build() -> None:
@@ -80,16 +76,14 @@ class ArtifactHandler:
         cell = resources.job.cells[task.cell]
         speaker = speaker_of(cell.config.simulator, USERS, "simulator")
         catalogue = resources.domain(cell.source).catalogue
-
-        def model(role: str) -> Model:
-            return resources.model(task.cell, role)
+        models = resources.models_of(task.cell)
 
         async def first_words(example: int, history: Sequence[Item], target: Item) -> str:
             # Each has its own scope and log, so its seeds do not depend on which others run.
             scope, own = f"{task.id}.{example}", CallLog(watch=log.watch)
             case = Case(VisibleCase(scope, tuple(history)), HiddenCase((target,)))
             user: User = speaker.cls(speaker.options, UserContext(catalogue, case))
-            ask = Ask("user", scope, task.spec.seed, speaker.prompts, model, own)
+            ask = Ask("user", scope, task.spec.seed, speaker.prompts, models, own)
             try:
                 return (await user.open(ask)).text
             finally:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from agents.core import plugins
 from agents.core.agent import Agent, AgentContext
 from agents.core.ask import Ask, CallLog
-from agents.core.calls import Model
 from agents.core.errors import AgentError, CriticError, UserError, blaming
 from agents.core.memory import MEMORY
 from agents.core.seeds import Seeds
@@ -127,12 +126,10 @@ class EpisodeHandler:
                 critic = scene.critic.cls(scene.critic.options, catalogue.noun)
         if wrap is not None:
             agent, user, critic = wrap(agent, user, critic)
-
-        def model(role: str) -> Model:
-            return resources.model(task.cell, role)
+        models = resources.models_of(task.cell)
 
         def ask(role: str, speaker: LoadedSpeaker) -> Ask:
-            return Ask(role, case_id, seeds.sampling, speaker.prompts, model, log)
+            return Ask(role, case_id, seeds.sampling, speaker.prompts, models, log)
 
         watcher = None
         if critic is not None and scene.critic is not None:
@@ -177,14 +174,10 @@ class EpisodeHandler:
             | ({} if memory is None else {MEMORY: memory.read()}),
         )
 
-        def model(role: str) -> Model:
-            return resources.model(cell, role)
-
         with blaming(AgentError):
             agent: Agent = speaker.cls(speaker.options, context)
-        return agent, Ask(
-            "agent", case.visible.case_id, seeds.sampling, speaker.prompts, model, log
-        )
+        scope, models = case.visible.case_id, resources.models_of(cell)
+        return agent, Ask("agent", scope, seeds.sampling, speaker.prompts, models, log)
 
     def _scene(self, index: int) -> _Scene:
         if index not in self._scenes:

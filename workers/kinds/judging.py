@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agents.core.ask import Ask, CallLog
-from agents.core.calls import Model
 from agents.core.dialogue import AgentTurn, Dialogue, usable_agent_turn
 from agents.core.errors import AgentError, CrsweepError, EngineRefused, blaming
 from simulators.core.judge import (
@@ -200,13 +199,10 @@ class JudgementHandler:
         self, task: Task, speaker: LoadedSpeaker, read: list[RecordedDialogue], log: CallLog
     ) -> Ask:
         spec: JudgementSpec = task.spec
-
-        def model(role: str) -> Model:
-            return self._resources.model(task.cell, role)
-
         scope = ".".join(dialogue.transcript_hash for dialogue in read)
         role = self._resources.job.judges[spec.judge].role
-        return Ask(role, scope, spec.sample, speaker.prompts, model, log)
+        models = self._resources.models_of(task.cell)
+        return Ask(role, scope, spec.sample, speaker.prompts, models, log)
 
     def _recorded(self, dialogue: StoredDialogue) -> RecordedDialogue:
         source = self._resources.job.cells[dialogue.cell].source

@@ -168,10 +168,10 @@ def _row_groups(folder: Folder, table: str, group: Sequence[str]) -> Iterator[pa
                 rows.validate(full=True)  # damaged data must not get a checksum
                 pending.append(_completed(rows, table))
                 if sum(rows.nbytes for rows in pending) >= _GROUP_BYTES:
-                    yield _together(pending)
+                    yield parts.concatenated(pending)
                     pending = []
     if pending:
-        yield _together(pending)
+        yield parts.concatenated(pending)
 
 
 def _completed(rows: pa.Table, table: str) -> pa.Table:
@@ -181,10 +181,6 @@ def _completed(rows: pa.Table, table: str) -> pa.Table:
         for field in SCHEMAS[table]
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMAS[table])
-
-
-def _together(pieces: Sequence[pa.Table]) -> pa.Table:
-    return pa.concat_tables(pieces).unify_dictionaries()
 
 
 def _free_name(folder: Folder, table: str, epoch: int) -> str:

@@ -39,6 +39,10 @@ def bought_of(line: bytes) -> Bought | None:
     return Bought(user, item, time, float(rating))
 
 
+def dataset_of(category: str) -> str:
+    return f"Amazon2023-{category}"
+
+
 def noun_of(category: str) -> str:
     return f"{category.replace('_', ' ').lower()} product"
 

@@ -11,7 +11,5 @@ from workers.engines import fleet
 
 @pytest.fixture(scope="module")
 def virtual_clock() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fleet, "time", virtual_time.TIME)
-        patch.setattr(engine_loader, "time", virtual_time.TIME)
+    with virtual_time.clock_of(fleet, engine_loader):
         yield

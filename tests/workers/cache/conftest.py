@@ -17,7 +17,6 @@ def virtual_clock() -> Iterator[None]:
         await asyncio.sleep(0.01)
         return function(*args)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "time", virtual_time.TIME)
+    with virtual_time.clock_of(client) as patch:
         patch.setattr(owner.asyncio, "to_thread", in_a_thread)
         yield

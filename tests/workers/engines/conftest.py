@@ -11,7 +11,5 @@ from workers.engines import clients, fleet
 @pytest.fixture(scope="module")
 def virtual_clock() -> Iterator[None]:
     """Clients and the fleet read the loop's virtual time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clients, "time", virtual_time.TIME)
-        patch.setattr(fleet, "time", virtual_time.TIME)
+    with virtual_time.clock_of(clients, fleet):
         yield
