@@ -100,6 +100,9 @@ def test_the_worked_example_of_a_new_domain_runs_unchanged(tmp_path, crsweep):
     (data / "sales.csv").write_text(texts["csv"][1] + "bo,b9,2024-05-01\n")
     refused = crsweep("plan", sweep, check=2, cwd=tmp_path)
     assert "sales.csv:8: found the book b9, expected one of books.csv" in refused.stderr
+    (data / "sales.csv").write_text(texts["csv"][1] + "bo,b2,9 May 2024\n")
+    refused = crsweep("plan", sweep, check=2, cwd=tmp_path)
+    assert "sales.csv:8: found the day '9 May 2024', expected one such as" in refused.stderr
     (data / "sales.csv").write_text("customer,isbn,day\n")
     refused = crsweep("plan", sweep, check=2, cwd=tmp_path)
     assert "no interaction of 0 is left" in refused.stderr

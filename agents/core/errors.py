@@ -21,6 +21,7 @@ import difflib
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from pathlib import PurePath
 from types import TracebackType
 from typing import ClassVar, Literal
 
@@ -192,11 +193,12 @@ _OURS = ("agents.core.", "simulators.core.", "simulators.domains.core.", "sweeps
 
 
 def _place(error: BaseException) -> str:
-    """Where in the plug-in's own code an error arose: ` (my_lab.genre_first, line 19, in respond)`.
+    """Where in the plug-in's own code an error arose: ` (my_lab/genre_first.py:19, in respond)`.
 
     That is the innermost frame outside of crsweep's core, of Python's library and of installed
     packages; for an installed plug-in, that of the package whose code was entered first. Empty if
-    the error is about what the plug-in returned.
+    the error is about what the plug-in returned. The path begins at the folder from which the
+    plug-in was imported, so that it is the same on every machine.
     """
     frames = [
         (str(frame.f_globals.get("__name__", "")), frame.f_code, line)
@@ -214,7 +216,9 @@ def _place(error: BaseException) -> str:
     package = frames[0][0].partition(".")[0]
     own = own or [each for each in frames if each[0].partition(".")[0] == package]
     module, code, line = own[-1]
-    return f" ({module}, line {line}, in {code.co_name})"
+    file = PurePath(code.co_filename)
+    depth = module.count(".") + 1 + (file.name == "__init__.py")
+    return f" ({'/'.join(file.parts[-depth:])}:{line}, in {code.co_name})"
 
 
 def described(error: BaseException) -> str:

@@ -209,7 +209,12 @@ def play(
     sweep: SweepFile,
     overrides: Overrides = None,
     cell: Annotated[int, typer.Option(help="Which cell, counted from 0.")] = 0,
-    case: Annotated[int, typer.Option(help="Which case of the sample, counted from 0.")] = 0,
+    case: Annotated[
+        str,
+        typer.Option(
+            metavar="N|ID", help="Which case of the sample: its number, counted from 0, or its id."
+        ),
+    ] = "0",
     me: Annotated[bool, typer.Option("--me", help="Play the user yourself.")] = False,
     calls: Annotated[
         bool, typer.Option("--calls", help="Show the prompt and reply of every model call.")

@@ -16,7 +16,7 @@ from agents.core.errors import UsageError
 from agents.core.items import Item, facts_of
 from agents.core.paths import expand_user
 from agents.core.seeds import Seeds
-from runner.commands.selection import cell_of, index_of
+from runner.commands.selection import case_of, cell_of
 from runner.commands.transcript import MarkdownPage, TranscriptView
 from runner.driver.loading import load_plan
 from runner.rehearsal.stand_ins import stand_in_calls, stand_ins, with_cases
@@ -195,7 +195,7 @@ def show_dialogue(
     overrides: Sequence[str],
     *,
     cell: int,
-    case: int,
+    case: str,
     person: Callable[[str], str] | None,
     calls: bool,
     markdown: str | None,
@@ -203,7 +203,8 @@ def show_dialogue(
 ) -> None:
     """Plays one dialogue with the sweep's own models, on the screen and into a Markdown page.
 
-    `calls` shows every model call. `markdown` is the page's file, or "-" to print the page instead.
+    `case` is the number of a case in the sample, or its id. `calls` shows every model call.
+    `markdown` is the page's file, or "-" to print the page instead.
     """
     if person is not None and markdown == "-":
         raise UsageError("--me cannot be combined with --markdown -; name a file for --markdown")
@@ -219,9 +220,11 @@ def show_dialogue(
             "no model has written the users' profiles yet; a few are made here without a model "
             "(`crsweep prepare` makes the real ones)"
         )
-    index_of(case, len(plan.sources[chosen.source]), "case")
+    position, remark = case_of(plan.sources[chosen.source], case)
+    if remark:
+        view.warning(remark)
     try:
-        attempt = play(plan, cell=cell, position=case, person=person, calls=calls, view=view)
+        attempt = play(plan, cell=cell, position=position, person=person, calls=calls, view=view)
     except KeyboardInterrupt:
         console.print("\nthe dialogue was interrupted")
         return

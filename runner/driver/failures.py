@@ -13,7 +13,16 @@ from collections.abc import Iterator, Sequence
 from typing import get_args
 
 from agents.core import errors
-from agents.core.errors import Blame, CrsweepError, ReplyInvalid, UsageError, near
+from agents.core.errors import (
+    AgentError,
+    Blame,
+    CriticError,
+    CrsweepError,
+    ReplyInvalid,
+    UsageError,
+    UserError,
+    near,
+)
 from analysis.results import Results
 from analysis.tables.false_successes import cell_names
 from runner.core.invocation import program
@@ -29,6 +38,8 @@ from workers.results.bundles import WOULD_REPEAT
 _SHOWN = 200  # characters of an example
 _OF_REPLIES = frozenset({ReplyInvalid.__name__})
 """Failures that the same replies would cause again, even if something else was fixed."""
+_OF_CODE = frozenset(kind.__name__ for kind in (AgentError, UserError, CriticError))
+"""Failures of a plug-in's code. A run with mended code asks for `--accept-source-change`."""
 
 _FAILED_TASKS = {
     EPISODE: "SELECT episode_id, blame, error_class FROM attempts "
@@ -88,16 +99,21 @@ def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[s
     The most frequent come first. `command` runs such tasks (`crsweep run ...`); it needs more
     options if the cache would replay what failed.
     """
+    found = results.query(_FAILED[kind]).fetchall()
     lines: list[str] = []
     named: set[str] = set()
-    cells = cell_names(results)
+    cells = cell_names(results) if found and kind == EPISODE else []
     noun = "" if kind == EPISODE else f" ({kind}s)"
-    for blame, error_class, count, error, one in results.query(_FAILED[kind]).fetchall():
+    for blame, error_class, count, error, one in found:
         if blame in WOULD_REPEAT and error_class in named:
             then = f"--retry {error_class} above reruns them too"
         elif blame in WOULD_REPEAT:
             named.add(error_class)
-            when, more = _asking_again(results) if error_class in _OF_REPLIES else ("", "")
+            when, more = "", ""
+            if error_class in _OF_REPLIES:
+                when, more = _asking_again(results)
+            elif error_class in _OF_CODE:
+                when = " (with --accept-source-change if you have changed its code)"
             then = f"to rerun them{when}: {command} --retry {error_class}{more}"
         else:
             then = "the next run retries them"
@@ -107,9 +123,12 @@ def failure_lines(results: Results, command: str, kind: str = EPISODE) -> list[s
             where = [cells[one["cell"]], f"case {one['case_id']}", f"seed {one['seed']}"]
             example = ", ".join(filter(None, where))
         lines.append(f"    for example {example}: {str(error)[:_SHOWN]}")
-    if lines:
-        lines.append(f"  to read them: {program()} view {shlex.quote(str(results.folder))}")
     return lines
+
+
+def view_line(results: Results) -> str:
+    """Where to read failed dialogues."""
+    return f"  to read them: {program()} view {shlex.quote(str(results.folder))}"
 
 
 def _asking_again(results: Results) -> tuple[str, str]:

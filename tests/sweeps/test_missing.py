@@ -173,6 +173,4 @@ def test_an_error_in_a_domains_own_code_is_one_line_that_names_it(tmp_path, monk
     sweep = write_sweep(tmp_path, domain={"name": "odd_lab.films", "path": str(tmp_path)})
     with pytest.raises(DataError) as caught:
         plan_of(sweep)
-    assert caught.value.message.endswith(
-        "domain: KeyError: 'tag' (odd_lab.films, line 12, in load)"
-    )
+    assert caught.value.message.endswith("domain: KeyError: 'tag' (odd_lab/films.py:12, in load)")

@@ -85,7 +85,7 @@ def test_the_place_in_the_plugins_own_code_is_named():
         respond()
     line = respond.__code__.co_firstlineno + 1
     assert caught.value.message.endswith(
-        f"(char 1) (tests.agents.core.test_errors, line {line}, in respond)"
+        f"(char 1) (tests/agents/core/test_errors.py:{line}, in respond)"
     )
 
 
@@ -113,7 +113,7 @@ def test_whatever_a_plugin_raises_is_its_own_failure(raised, message):
     with pytest.raises(AgentError) as caught:
         asyncio.run(plugin())
     what, _, where = caught.value.message.rpartition(" (")
-    assert what == message and where.startswith("tests.agents.core.test_errors, line ")
+    assert what == message and where.startswith("tests/agents/core/test_errors.py:")
 
 
 def test_a_cancellation_or_an_interrupt_from_outside_passes_through_a_plugin():

@@ -15,7 +15,7 @@ from rich.console import Console
 from analysis.results import Results
 from runner.commands.status import show_status
 from runner.core.locations import journals_of
-from runner.driver.failures import failure_lines, to_run_again
+from runner.driver.failures import failure_lines, to_run_again, view_line
 from sweeps.schema import Cache
 from sweeps.storage.folder import LocalFolder
 from tests.analysis.builder import Built, grid_of
@@ -81,7 +81,9 @@ def test_failures_that_would_repeat_remain_until_retry_names_their_class_or_blam
     path, env, mood = moody_sweep(tmp_path)
     mood.write_text("crash")
     first = crsweep("run", path, **env).stdout
-    assert "4 x AgentError, blame agent; to rerun them: " in first
+    assert (
+        "4 x AgentError, blame agent; to rerun them (with --accept-source-change if you " in first
+    )
     assert f"run {path} --retry AgentError\n" in first
     assert "RuntimeError: the agent is in a mood" in first
     mood.write_text("")
@@ -90,10 +92,10 @@ def test_failures_that_would_repeat_remain_until_retry_names_their_class_or_blam
     assert "4 x AgentError" in second
     status = crsweep("status", tmp_path / "out").stdout
     typed = shlex.join([sys.executable, "-m", "runner", "run", str(path)])
-    assert f"to rerun them: {typed} --retry AgentError\n" in status
+    assert f"if you have changed its code): {typed} --retry AgentError\n" in status
     forget_commands(tmp_path / "out")
     status = crsweep("status", tmp_path / "out").stdout
-    assert "to rerun them: crsweep run SWEEP --retry AgentError\n" in status
+    assert "changed its code): crsweep run SWEEP --retry AgentError\n" in status
     assert "SWEEP is the sweep file with its overrides" in status
     assert "for example " in status
     assert "nothing to do" in crsweep("run", path, "--retry", "ReplyInvalid", **env).stdout
@@ -197,8 +199,9 @@ def test_an_error_class_with_two_blames_has_one_retry_command(tmp_path, crsweep,
     blames = ["agent"] * 3 + ["user"] * 2
     rows = [{**row, **failed, "blame": blame} for row, blame in zip(rows, blames, strict=False)]
     BundleWriter(out, 2, "w000").write({"episodes": rows})
-    agent, example, user, _, read = failure_lines(Results.open(out), "crsweep run x.yaml")
+    agent, example, user, _ = failure_lines(Results.open(out), "crsweep run x.yaml")
     assert re.fullmatch(r"    for example [^:]*case \S+, seed \d+: x", example)
+    read = view_line(Results.open(out))
     assert read.startswith("  to read them: ") and read.endswith(f" view {out}")
     assert agent == (
         "  3 x ReplyInvalid, blame agent; to rerun them (the cache would replay the same "
@@ -232,4 +235,4 @@ def test_episodes_are_run_again_by_the_latest_command_that_runs_episodes(
         for n, command in enumerate(typed)
     ]
     show_status(str(built.write(tmp_path / "out", runs=runs)), Console(width=200))
-    assert f"to rerun them: {found} " in capsys.readouterr().out
+    assert f"changed its code): {found} " in capsys.readouterr().out
