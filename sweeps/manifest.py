@@ -146,7 +146,7 @@ class Manifest(_Part):
     sources: list[SourceEntry]
     watermark: list[str] = []
     """Backends of `cells` that are not language models. Tables name them and are never compared
-    with published figures. Derived from `cells` for manifests of earlier versions."""
+    with published numbers. Derived from `cells` for manifests of earlier versions."""
     judges: list[JudgeEntry] = []
     seeds: list[int]  # sampling seeds, as in the episodes' column `seed`
     seed_varies: str  # what changes with the seed, in words, for tables

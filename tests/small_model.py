@@ -5,7 +5,7 @@
 - `python -m tests.small_model play [MODEL]` runs `sweeps/small_model.yaml` with it.
 - `python -m tests.small_model check [MODEL]` is `make small-model-test`.
 
-Its words are poor, and no figure of it means anything; no success rate is asserted.
+Its words are poor, and no number of it means anything; no success rate is asserted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODEL = Path("models/smollm2-135m-instruct")
 TOOLS = Path("models/.tools")
 SWEEP = "sweeps/small_model.yaml"
 NOTE = (
-    "The words of so small a model are poor, and no figure of it is a result. It shows that chat "
+    "The words of so small a model are poor, and no number of it is a result. It shows that chat "
     "template, guided decoding, grounding, leaks and determinism work with a real model."
 )
 

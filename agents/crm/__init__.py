@@ -9,7 +9,7 @@
   is trained by REINFORCE after a start from a rule.
 
 The paper's dialogues end with the first recommendation. EAR (section 5.2.2) lets CRM continue
-after a refusal, with EAR's rewards and training, and so do we; the papers that print CRM's figures
+after a refusal, with EAR's rewards and training, and so do we; the papers that print CRM's numbers
 on LastFM follow EAR.
 """
 

@@ -17,11 +17,11 @@ _RUN = re.compile(r"([A-Za-z][A-Za-z0-9_.]*)=([^']+)")
 
 def improve_over(argument: str | None) -> Metric:
     """`improve_over@published:UniCRS`: the mean relative change of `rec_sr`, `recall_any@1` and
-    `recall_any@5` compared with the paper's figures for UniCRS on the same data set; 0.151 is 15.1
+    `recall_any@5` compared with the paper's numbers for UniCRS on the same data set; 0.151 is 15.1
     per cent.
 
     `improve_over@agent=zero_shot`: compared with our own cells whose axis `agent` has this label,
-    on the same cases. Undefined if the baseline has no figure for the data set, or a 0 among the
+    on the same cases. Undefined if the baseline has no number for the data set, or a 0 among the
     three.
     """
     text = argument or ""
@@ -43,7 +43,7 @@ def improve_over(argument: str | None) -> Metric:
         f"(SELECT o.attempt_id, ({change}) / 3 AS num FROM ({_OURS}) o JOIN ({base}) b "
         "USING (source_id))",
         needs_probe=True,
-        undefined="data sets for which the baseline has no figures",
+        undefined="data sets for which the baseline has no numbers",
     )
 
 
@@ -53,11 +53,11 @@ _OURS = (
     f"FROM episodes e LEFT JOIN ({sql.read('last_turn')}) l USING (attempt_id) "
     "WHERE e.status = 'done' OR e.blame = 'agent'"
 )
-"""SQL: what each episode adds to the three figures, as headline metrics count it."""
+"""SQL: what each episode adds to the three numbers, as headline metrics count it."""
 
 
 def _run(axis: str, label: str) -> str:
-    """SQL: the figures of the cells whose axis has this label, by their source of cases."""
+    """SQL: the numbers of the cells whose axis has this label, by their source of cases."""
     quoted, named = axis.replace('"', '""'), label.replace("'", "''")
     return (
         f"SELECT o.source_id, avg(rec) AS rec, avg(one) AS one, avg(five) AS five FROM ({_OURS}) o "
@@ -66,7 +66,7 @@ def _run(axis: str, label: str) -> str:
 
 
 def _published(row: str, text: str) -> str:
-    """SQL: the published figures of a row, by the sources of cases from its data sets."""
+    """SQL: the published numbers of a row, by the sources of cases from its data sets."""
     table = published.read(_TABLE)
     rows = {one.row for one in table.rows}
     if row not in rows:
@@ -76,7 +76,7 @@ def _published(row: str, text: str) -> str:
         )
     values = ", ".join(
         f"('{table.datasets[one.dataset]}', "
-        f"{', '.join(repr(one.figures[part].value) for part in _PARTS)})"
+        f"{', '.join(repr(one.numbers[part].value) for part in _PARTS)})"
         for one in table.rows
         if one.row == row
     )

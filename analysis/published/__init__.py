@@ -1,13 +1,13 @@
-"""Published figures, to compare our results with.
+"""Published numbers, to compare our results with.
 
-A paper has two files here. `<paper>.csv` has one figure per row: `paper`, `table`, `dataset`, `row`
+A paper has two files here. `<paper>.csv` has one number per row: `paper`, `table`, `dataset`, `row`
 in the paper's terms, `metric` in ours, `value` as printed, `marks` (see `SIGNS`, and `underlined`),
-then how the figure was obtained, as far as the paper says:
+then how the number was obtained, as far as the paper says:
 
 - `backbone`, `temperature` (of the agent's model), `cases` (how many), `repetitions`;
 - any setting of a cell by its path in a sweep file (`limits.max_turns`, `agent.candidates`).
 
-`<paper>.yaml` maps the paper's names to our data sets and agents, and lists figures without a
+`<paper>.yaml` maps the paper's names to our data sets and agents, and lists numbers without a
 metric, with the reason (`without_metric`), and differences of those that have one (`remarks`).
 """
 
@@ -32,7 +32,7 @@ _PLACE = ("paper", "table", "dataset", "row", "metric", "value", "marks")
 
 
 @dataclass(frozen=True)
-class Figure:
+class PrintedNumber:
     """A printed number."""
 
     text: str
@@ -55,7 +55,7 @@ class PublishedRow:
 
     dataset: str
     row: str
-    figures: Mapping[str, Figure]  # metric -> what is printed
+    numbers: Mapping[str, PrintedNumber]  # metric -> what is printed
     settings: Mapping[str, str]
 
 
@@ -66,8 +66,8 @@ class PublishedTable:
     name: str
     title: str
     marks: Mapping[str, str]  # mark -> what it means
-    without_metric: Mapping[str, str]  # figure -> why it has no metric here
-    remarks: Mapping[str, str]  # figure with a metric -> what differs all the same
+    without_metric: Mapping[str, str]  # number -> why it has no metric here
+    remarks: Mapping[str, str]  # number with a metric -> what differs all the same
     rows: list[PublishedRow]
     datasets: Mapping[str, str]  # the paper's name -> the data set's own (`Domain.dataset`)
     agents: Mapping[str, Mapping[str, Any]]  # the paper's row -> agent and options that tell it
@@ -75,12 +75,12 @@ class PublishedTable:
     @property
     def metrics(self) -> list[str]:
         """Its metrics that can be compared."""
-        found = dict.fromkeys(metric for row in self.rows for metric in row.figures)
+        found = dict.fromkeys(metric for row in self.rows for metric in row.numbers)
         return [metric for metric in found if metric not in self.without_metric]
 
 
 def names() -> list[str]:
-    """All tables with figures, as `paper/table`."""
+    """All tables with numbers, as `paper/table`."""
     return [f"{paper}/{table}" for paper in _papers() for table in _mapping(paper)["tables"]]
 
 
@@ -90,8 +90,8 @@ def read(name: str) -> PublishedTable:
     paper, _, table = name.partition("/")
     mapping = _mapping(paper) if paper in _papers() else {}
     if name not in known:
-        if table in mapping.get("without_figures", ()):
-            raise UsageError(f"{name}: {mapping['without_figures'][table]}")
+        if table in mapping.get("without_numbers", ()):
+            raise UsageError(f"{name}: {mapping['without_numbers'][table]}")
         raise UsageError(
             f"no published table is called {name!r}{near(name, known)} (known: {', '.join(known)})"
         )
@@ -120,11 +120,11 @@ def _mapping(paper: str) -> dict[str, Any]:
 def _rows(paper: str, table: str) -> list[PublishedRow]:
     with (_HERE / f"{paper}.csv").open(encoding="utf-8", newline="") as file:
         lines = [line for line in csv.DictReader(file) if line["table"] == table]
-    figures: dict[tuple[str, str], dict[str, Figure]] = {}
+    numbers: dict[tuple[str, str], dict[str, PrintedNumber]] = {}
     settings: dict[tuple[str, str], dict[str, str]] = {}
     for line in lines:
         place = (line["dataset"], line["row"])
-        figure = Figure(line["value"], frozenset(line["marks"].split()))
-        figures.setdefault(place, {})[line["metric"]] = figure
+        number = PrintedNumber(line["value"], frozenset(line["marks"].split()))
+        numbers.setdefault(place, {})[line["metric"]] = number
         settings[place] = {k: v for k, v in line.items() if k not in _PLACE and v}
-    return [PublishedRow(*place, figures[place], settings[place]) for place in figures]
+    return [PublishedRow(*place, numbers[place], settings[place]) for place in numbers]

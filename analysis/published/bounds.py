@@ -1,4 +1,4 @@
-"""Whether printed figures can be true at all: bounds that success rates put on average turns.
+"""Whether printed numbers can be true at all: bounds that success rates put on average turns.
 
 Let S_t be the share of episodes with success at turn <= t, of at most T turns. Counting turns by
 the share that is still going on before each of them (S_0 = 0),
@@ -27,7 +27,7 @@ from simulators.core.profiles import GROUPS
 
 CONVENTIONS = ("at_fail_plus_1", "at_fail_t", "at_success_only")
 SHARES_OF_SUCCESS = ("persuasiveness", "convincing_acceptance")
-"""Figures of DESIRE, x 100, to which sessions without acceptance contribute 0."""
+"""Metrics of DESIRE, x 100, to which sessions without acceptance contribute 0."""
 
 
 class Interval(NamedTuple):
@@ -44,7 +44,7 @@ def printed(text: str, cases: int | None = None) -> Interval:
     """The values that round to `text`, a decimal number such as `0.47` or `.47`.
 
     Both ends are included, because halves may be rounded either way. With `cases`, only multiples
-    of 1/`cases`, since the figure is a mean over as many 0s and 1s. Raises ValueError.
+    of 1/`cases`, since the number is a mean over as many 0s and 1s. Raises ValueError.
     """
     _, _, decimals = text.partition(".")
     half = Fraction(1, 2 * 10 ** len(decimals))
@@ -84,73 +84,73 @@ def average_turns(
     return Interval(turns - _sum(min(s, low[-1]) for s in high[:-1]) / low[-1], slowest)
 
 
-def impossible(figures: Mapping[str, str], turns: int) -> str | None:
-    """Why the figures of one row cannot all be true; None if no contradiction is found.
+def impossible(numbers: Mapping[str, str], turns: int) -> str | None:
+    """Why the numbers of one row cannot all be true; None if no contradiction is found.
 
-    `figures` maps metrics (`sr@t`, the conventions above) to printed values; `turns` is T.
+    `numbers` maps metrics (`sr@t`, the conventions above) to printed values; `turns` is T.
     """
-    success = {m: figures[m] for m in _success_rates(figures)}
+    success = {m: numbers[m] for m in _success_rates(numbers)}
     rates = {int(metric.removeprefix("sr@")): printed(text) for metric, text in success.items()}
     words = ", ".join(f"{metric} {text}" for metric, text in success.items())
-    for metric in (m for m in figures if m in CONVENTIONS):
+    for metric in (m for m in numbers if m in CONVENTIONS):
         bounds = average_turns(rates, turns, metric)
         if bounds is None:
             return f"{words}: a share of successes cannot fall with t"
-        if not bounds.meets(printed(figures[metric])):
+        if not bounds.meets(printed(numbers[metric])):
             return (
-                f"{metric} {figures[metric]} with {words}: in {turns} turns it is "
+                f"{metric} {numbers[metric]} with {words}: in {turns} turns it is "
                 f"{float(bounds.low):.3f} to {float(bounds.high):.3f}"
             )
     return None
 
 
-def impossible_shares(figures: Mapping[str, str]) -> str | None:
-    """Why figures of `SHARES_OF_SUCCESS` cannot be averages over all sessions; None if they can.
+def impossible_shares(numbers: Mapping[str, str]) -> str | None:
+    """Why numbers of `SHARES_OF_SUCCESS` cannot be averages over all sessions; None if they can.
 
-    `figures` maps metrics to what is printed. The bound is the success rate at the highest t.
+    `numbers` maps metrics to what is printed. The bound is the success rate at the highest t.
     """
-    success = {int(m.removeprefix("sr@")): m for m in _success_rates(figures)}
+    success = {int(m.removeprefix("sr@")): m for m in _success_rates(numbers)}
     if not success:
         return None
     name = success[max(success)]
-    most = 100 * printed(figures[name]).high
-    above = [m for m in SHARES_OF_SUCCESS if m in figures and printed(figures[m]).low > most]
+    most = 100 * printed(numbers[name]).high
+    above = [m for m in SHARES_OF_SUCCESS if m in numbers and printed(numbers[m]).low > most]
     if not above:
         return None
-    words = ", ".join(f"{metric} {figures[metric]}" for metric in above)
+    words = ", ".join(f"{metric} {numbers[metric]}" for metric in above)
     return (
-        f"{words} with {name} {figures[name]}: if sessions without acceptance count 0 and none "
+        f"{words} with {name} {numbers[name]}: if sessions without acceptance count 0 and none "
         f"more than 1, at most {float(most):.2f}"
     )
 
 
-def impossible_ranks(figures: Mapping[str, str]) -> str | None:
+def impossible_ranks(numbers: Mapping[str, str]) -> str | None:
     """Why a printed `ndcg@k` contradicts `recall@k`; None if it does not.
 
     With one relevant item, a hit counts 1 in recall, and at most 1 in NDCG.
     """
-    for metric, text in figures.items():
+    for metric, text in numbers.items():
         name, _, depth = metric.partition("@")
-        hits = figures.get(f"recall@{depth}")
+        hits = numbers.get(f"recall@{depth}")
         if name == "ndcg" and hits is not None and printed(text).low > printed(hits).high:
             words = f"{metric} {text} with recall@{depth} {hits}"
             return f"{words}: with one relevant item it is no more"
     return None
 
 
-def impossible_means(figures: Mapping[str, str]) -> str | None:
+def impossible_means(numbers: Mapping[str, str]) -> str | None:
     """Why a printed `[overall_macro]` cannot be the mean of the printed groups; None if it can.
 
-    `figures` maps metrics to printed values, for all groups of `simulators.core.profiles`.
+    `numbers` maps metrics to printed values, for all groups of `simulators.core.profiles`.
     """
-    for metric, text in figures.items():
+    for metric, text in numbers.items():
         plain, _, group = metric.partition("[")
         if group != "overall_macro]":
             continue
         own = [f"{plain}[{g}]" for groups in GROUPS.values() for g in groups]
-        if not all(name in figures for name in own):
+        if not all(name in numbers for name in own):
             continue
-        values = [printed(figures[name]) for name in own]
+        values = [printed(numbers[name]) for name in own]
         low = _sum(value.low for value in values) / len(values)
         high = _sum(value.high for value in values) / len(values)
         if not Interval(low, high).meets(printed(text)):
@@ -161,9 +161,9 @@ def impossible_means(figures: Mapping[str, str]) -> str | None:
     return None
 
 
-def _success_rates(figures: Mapping[str, str]) -> list[str]:
+def _success_rates(numbers: Mapping[str, str]) -> list[str]:
     """The metrics `sr@t` of all users; those of groups have another name."""
-    return [metric for metric in figures if metric.startswith("sr@") and "[" not in metric]
+    return [metric for metric in numbers if metric.startswith("sr@") and "[" not in metric]
 
 
 def _sum(rates: Iterable[Fraction]) -> Fraction:

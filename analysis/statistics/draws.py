@@ -96,7 +96,7 @@ def remarks(results: Results) -> list[str]:
     if other and not _everything(results, labelled):
         found.append(
             f"! {other:,} of {len(labelled):,} labelled dialogues were not drawn at random: the "
-            "corrected figures may be biased"
+            "corrected numbers may be biased"
         )
     missing = len(at_random - labelled)
     if missing:

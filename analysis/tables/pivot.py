@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from agents.core.errors import UsageError, near
 from analysis.metrics.core import split_group
-from analysis.tables.render import figure
+from analysis.tables.render import formatted
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import Table
 
@@ -14,7 +14,7 @@ METRIC, GROUP = "metric", "group"
 """The names under which metrics, and groups of users, are put into rows or columns."""
 
 Marks = Mapping[tuple[int, int], str]
-"""(row, metric) of a table -> the mark of that figure."""
+"""(row, metric) of a table -> the mark of that value."""
 
 
 def pivoted(
@@ -22,7 +22,7 @@ def pivoted(
 ) -> Sheet:
     """The table with the axes `rows` down and `columns` across; `metric` is one of the names.
 
-    Metrics are the last columns unless named. Best and second are marked among the figures of one
+    Metrics are the last columns unless named. Best and second are marked among the numbers of one
     metric whose cases and other axes agree, in the direction of the rows. `group` takes the groups
     of users out of the names of metrics. Raises UsageError for an unknown axis, one named twice,
     and an axis of several values that is not named.
@@ -53,7 +53,7 @@ def pivoted(
                 cells.append(SheetCell(UNDEFINED))
                 continue
             value = table.rows[place[0]].values[place[1]]
-            text = figure(value, table.metrics[place[1]])
+            text = formatted(value, table.metrics[place[1]])
             mark = (marks or {}).get(place, "")
             cells.append(SheetCell(text, places.get(place, 0), mark))
             used.add(place[0])

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from analysis.metrics.core import Metric
-from analysis.published import Figure
+from analysis.published import PrintedNumber
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import Table, TableRow, Value
 
@@ -32,7 +32,7 @@ def places(table: Table, column: int) -> dict[int, int]:
     return found
 
 
-def figure(value: Value, metric: Metric) -> str:
+def formatted(value: Value, metric: Metric) -> str:
     """`0.525 ± 0.031`, or the word for undefined."""
     if value.mean is None:
         return UNDEFINED
@@ -42,8 +42,8 @@ def figure(value: Value, metric: Metric) -> str:
     return f"{mean} ± n/a{' (deterministic)' if value.deterministic else ''}"
 
 
-def difference(value: Value, published: Figure | None) -> float | None:
-    """Our value minus the published figure; None if one of them is missing."""
+def difference(value: Value, published: PrintedNumber | None) -> float | None:
+    """Our value minus the published number; None if one of them is missing."""
     return None if value.mean is None or published is None else value.mean - published.value
 
 
@@ -58,7 +58,7 @@ def sheet(table: Table) -> Sheet:
     for index, row in enumerate(table.rows):
         cells = [SheetCell(label) for label in row.axes.values()]
         for column, (value, metric) in enumerate(zip(row.values, table.metrics, strict=True)):
-            cells.append(SheetCell(figure(value, metric), marks[column].get(index, 0)))
+            cells.append(SheetCell(formatted(value, metric), marks[column].get(index, 0)))
             if table.published:
                 theirs = table.published[index][column]
                 apart = difference(value, theirs)
@@ -84,12 +84,12 @@ def as_csv(table: Table) -> str:
     names = [f"{m.name}{part}" for m in table.metrics for part in ("", "_std", "_n", *comparison)]
     writer.writerow([*table.axes, *names, "counted", "planned"])
     for index, row in enumerate(table.rows):
-        figures: list[Any] = []
+        numbers: list[Any] = []
         for column, value in enumerate(row.values):
-            figures += [value.mean, value.std, value.episodes]
+            numbers += [value.mean, value.std, value.episodes]
             if table.published:
                 theirs = table.published[index][column]
-                figures += [theirs and theirs.text, difference(value, theirs)]
-        cells = ["" if part is None else part for part in figures]
+                numbers += [theirs and theirs.text, difference(value, theirs)]
+        cells = ["" if part is None else part for part in numbers]
         writer.writerow([*row.axes.values(), *cells, row.counted, row.planned])
     return out.getvalue()

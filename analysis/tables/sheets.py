@@ -36,14 +36,15 @@ class SheetCell(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """A table as it is printed. `labels` are the heads of the first columns, `figures` of the rest.
+    """A table as it is printed: columns of labels, then columns of values.
 
-    Every row has a cell for each of them. `levels` are the heads of `figures` in several lines, a
-    tuple for each figure, where neighbours share the upper ones; empty where there is one line.
+    `labels` and `value_heads` are their heads; every row has a cell for each. `levels` are the
+    heads of the values in several lines, a tuple for each, where neighbours share the upper ones;
+    empty if there is one line.
     """
 
     labels: Sequence[str]
-    figures: Sequence[str]
+    value_heads: Sequence[str]
     rows: Sequence[Sequence[SheetCell]]
     notes: Sequence[str]
     levels: Sequence[tuple[str, ...]] = ()
@@ -61,9 +62,9 @@ def print_text(sheet: Sheet, console: Console) -> None:
     """Prints the sheet and its notes; on a terminal, columns that do not fit follow
     further down."""
     rows = _marked(sheet, _escape_text, "[bold]{}[/bold]", "[underline]{}[/underline]")
-    for labels, figures in _blocks(sheet, console):
+    for labels, values in _blocks(sheet, console):
         drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-        heads = [_head(sheet, column, console) for column in figures]
+        heads = [_head(sheet, column, console) for column in values]
         most = max((len(lines) for lines in heads), default=1)
         for column in labels:
             lines = [*[""] * (most - 1), printable(sheet.labels[column])]
@@ -72,7 +73,7 @@ def print_text(sheet: Sheet, console: Console) -> None:
             lines = [*[""] * (most - len(lines)), *lines]
             drawn.add_column(escape_rich("\n".join(lines)), justify="right", no_wrap=True)
         for row in rows:
-            shown = [*labels, *(len(sheet.labels) + column for column in figures)]
+            shown = [*labels, *(len(sheet.labels) + column for column in values)]
             drawn.add_row(*(row[column] for column in shown))
         print_whole(drawn, console)
     shows_styles = console.is_terminal and console.color_system is not None
@@ -81,15 +82,15 @@ def print_text(sheet: Sheet, console: Console) -> None:
 
 
 def _blocks(sheet: Sheet, console: Console) -> Iterator[tuple[list[int], range]]:
-    """The labels and figures that fit next to each other.
+    """The labels and values that fit next to each other.
 
     Labels that are the same in all rows are in the first block alone.
     """
-    labels, count, start = list(range(len(sheet.labels))), len(sheet.figures), 0
+    labels, count, start = list(range(len(sheet.labels))), len(sheet.value_heads), 0
     if not console.is_terminal or not count:
         yield labels, range(count)
         return
-    widths = [_figure_width(sheet, column, console) for column in range(count)]
+    widths = [_value_width(sheet, column, console) for column in range(count)]
     while start < count:
         room = console.width - sum(_label_width(sheet, column) for column in labels)
         end = start + 1
@@ -107,7 +108,7 @@ def _label_width(sheet: Sheet, column: int) -> int:
     return min(_LABEL, max(map(cell_len, texts))) + _GAP
 
 
-def _figure_width(sheet: Sheet, column: int, console: Console) -> int:
+def _value_width(sheet: Sheet, column: int, console: Console) -> int:
     cells = [_width(row[len(sheet.labels) + column]) for row in sheet.rows]
     return max([*cells, *map(cell_len, _head(sheet, column, console))]) + _GAP
 
@@ -115,9 +116,11 @@ def _figure_width(sheet: Sheet, column: int, console: Console) -> int:
 def _head(sheet: Sheet, column: int, console: Console) -> list[str]:
     """The lines of a head; on a terminal not much wider than what is below."""
     if not console.is_terminal:
-        return [printable(sheet.figures[column])]
+        return [printable(sheet.value_heads[column])]
     width = max([_HEAD, *(_width(row[len(sheet.labels) + column]) for row in sheet.rows)])
-    levels = sheet.levels[column] if sheet.levels else (sheet.figures[column].replace("[", " ["),)
+    levels = (
+        sheet.levels[column] if sheet.levels else (sheet.value_heads[column].replace("[", " ["),)
+    )
     return [
         line
         for level in levels
@@ -146,8 +149,8 @@ def print_whole(drawn: rich.table.Table, console: Console) -> None:
 def markdown(sheet: Sheet) -> str:
     """A Markdown table, the notes below it."""
     lines = [
-        _line(map(_escape_markdown, [*sheet.labels, *sheet.figures])),
-        _line(["---"] * len(sheet.labels) + ["---:"] * len(sheet.figures)),
+        _line(map(_escape_markdown, [*sheet.labels, *sheet.value_heads])),
+        _line(["---"] * len(sheet.labels) + ["---:"] * len(sheet.value_heads)),
         *(_line(row) for row in _marked(sheet, _escape_markdown, "**{}**", "<u>{}</u>")),
         "",
         *(f"*{_escape_markdown(note)}*  " for note in _noted(sheet)),
@@ -156,16 +159,16 @@ def markdown(sheet: Sheet) -> str:
 
 
 def latex(sheet: Sheet) -> str:
-    """A booktabs table (needs the package booktabs), the notes in small type below its figures.
+    """A booktabs table (needs the package booktabs), the notes in small type below.
 
     They are part of the table, so that no watermark is lost on the way into a paper.
     """
-    width = len(sheet.labels) + len(sheet.figures)
+    width = len(sheet.labels) + len(sheet.value_heads)
     rows = _marked(
         sheet, _escape_latex, r"\textbf{{{}}}", r"\underline{{{}}}", r"\textsuperscript{{{}}}"
     )
     lines = [
-        rf"\begin{{tabular}}{{{'l' * len(sheet.labels)}{'r' * len(sheet.figures)}}}",
+        rf"\begin{{tabular}}{{{'l' * len(sheet.labels)}{'r' * len(sheet.value_heads)}}}",
         r"\toprule",
         *_latex_heads(sheet),
         r"\midrule",
@@ -203,7 +206,7 @@ def as_csv(sheet: Sheet) -> str:
     """What the sheet shows, without notes; marks follow their values."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*sheet.labels, *sheet.figures])
+    writer.writerow([*sheet.labels, *sheet.value_heads])
     writer.writerows([f"{c.text}{c.mark and f' {c.mark}'}" for c in row] for row in sheet.rows)
     return out.getvalue()
 
@@ -214,7 +217,7 @@ def _noted(sheet: Sheet) -> list[str]:
 
 def _latex_heads(sheet: Sheet) -> list[str]:
     if not sheet.levels:
-        return [" & ".join(map(_escape_latex, [*sheet.labels, *sheet.figures])) + r" \\"]
+        return [" & ".join(map(_escape_latex, [*sheet.labels, *sheet.value_heads])) + r" \\"]
     lines, depth = [], len(sheet.levels[0])
     for level in range(depth):
         last = level == depth - 1
@@ -231,7 +234,7 @@ def _latex_heads(sheet: Sheet) -> list[str]:
 
 
 def _html_heads(sheet: Sheet) -> list[list[str]]:
-    levels = sheet.levels or [(name,) for name in sheet.figures]
+    levels = sheet.levels or [(name,) for name in sheet.value_heads]
     depth = len(levels[0]) if levels else 1
     down = f' rowspan="{depth}"' if depth > 1 else ""
     rows = []
@@ -241,7 +244,7 @@ def _html_heads(sheet: Sheet) -> list[list[str]]:
         for text, span in _spans(levels, level):
             across = f' colspan="{span}"' if span > 1 else ""
             cells.append(
-                f'<th scope="col" class="figure"{across}>{html.escape(printable(text))}</th>'
+                f'<th scope="col" class="value"{across}>{html.escape(printable(text))}</th>'
             )
         rows.append(cells)
     return rows

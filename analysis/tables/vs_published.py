@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError
+from agents.core.plural import many
 from analysis.metrics.core import Metric, parse_metric
-from analysis.published import IMPOSSIBLE, SIGNS, Figure, PublishedRow, PublishedTable
+from analysis.published import IMPOSSIBLE, SIGNS, PrintedNumber, PublishedRow, PublishedTable
 from analysis.published.bounds import (
     impossible,
     impossible_means,
@@ -39,18 +40,18 @@ def table_with_published(
     *,
     complete_only: bool = True,
 ) -> Table:
-    """The rows of `results` that have a published row, in the paper's order, with its figures.
+    """The rows of `results` that have a published row, in the paper's order, with its numbers.
 
     `metrics` are those of the published table if none is named. Raises UsageError for results of
     backends that are not language models, if no cell has a published row, and if no metric is named
-    and none of the published figures has one.
+    and none of the published numbers has one.
     """
     _refuse_watermarked(results)
     unjudged = {} if metrics else _unjudged(results, published)
     if not metrics and not published.metrics:
         reasons = "; ".join(dict.fromkeys(published.without_metric.values()))
         raise UsageError(
-            f"{published.name}: none of its figures has a metric here: {reasons}; name the metrics "
+            f"{published.name}: none of its numbers has a metric here: {reasons}; name the metrics "
             "to show with --metric"
         )
     metrics = metrics or [name for name in published.metrics if name not in unjudged]
@@ -77,7 +78,7 @@ def table_with_published(
             *_remarks(published, table.metrics),
             *_without_metric({**published.without_metric, **unjudged}, pairs),
         ],
-        published=[_figures(pair.theirs, table) for pair in pairs],
+        published=[_numbers(pair.theirs, table) for pair in pairs],
     )
 
 
@@ -88,7 +89,7 @@ def _refuse_watermarked(results: Results) -> None:
                 raise UsageError(
                     f"{results.folder} holds results of the {backend} backend (role {role}): they "
                     "test the plumbing, not language models, and are never compared with published "
-                    "figures; run the sweep with language models, into another `out`"
+                    "numbers; run the sweep with language models, into another `out`"
                 )
 
 
@@ -101,7 +102,7 @@ def _refuse_watermarked_judges(results: Results, metrics: Sequence[Metric]) -> N
             if judge.title in used and backend in results.manifest.watermark:
                 raise UsageError(
                     f"{results.folder} holds verdicts of the {backend} backend (role {role}): they "
-                    "are never compared with published figures; judge again with a language model "
+                    "are never compared with published numbers; judge again with a language model "
                     f"(crsweep judge {results.folder} roles.{role}=MODEL)"
                 )
 
@@ -187,9 +188,9 @@ def _axes_that_differ(pairs: Sequence[_Pair], axes: Sequence[str]) -> list[str]:
     return [a for a in axes if any(len(labels[p]) > 1 for p in labels if p[0] == a)]
 
 
-def _figures(theirs: PublishedRow, table: Table) -> list[Figure | None]:
-    """The published figures in the order of our columns, with impossible ones marked."""
-    found = [theirs.figures.get(metric.name) for metric in table.metrics]
+def _numbers(theirs: PublishedRow, table: Table) -> list[PrintedNumber | None]:
+    """The published numbers in the order of our columns, with impossible ones marked."""
+    found = [theirs.numbers.get(metric.name) for metric in table.metrics]
     if _impossible(theirs) is None:
         return found
     return [f and replace(f, marks=f.marks | {IMPOSSIBLE}) for f in found]
@@ -203,12 +204,12 @@ def _impossible(theirs: PublishedRow) -> str | None:
 
 
 def _texts(theirs: PublishedRow) -> dict[str, str]:
-    return {metric: figure.text for metric, figure in theirs.figures.items()}
+    return {metric: number.text for metric, number in theirs.numbers.items()}
 
 
 def _legend(published: PublishedTable, pairs: Sequence[_Pair]) -> list[str]:
     notes = [f"published: {published.title}; difference: ours minus published"]
-    used = {mark for pair in pairs for f in pair.theirs.figures.values() for mark in f.marks}
+    used = {mark for pair in pairs for f in pair.theirs.numbers.values() for mark in f.marks}
     notes += [
         f"{SIGNS[mark]} {meaning}, as the paper says"
         for mark, meaning in published.marks.items()
@@ -217,13 +218,13 @@ def _legend(published: PublishedTable, pairs: Sequence[_Pair]) -> list[str]:
     for row in published.rows:
         reason = _impossible(row)
         if reason is not None:
-            notes.append(f"! these published figures of {_place(row)} cannot all be: {reason}")
+            notes.append(f"! these published numbers of {_place(row)} cannot all be: {reason}")
         reason = impossible_ranks(_texts(row)) or impossible_means(_texts(row))
         if reason is not None:
-            notes.append(f"the published figures of {_place(row)} cannot all be: {reason}")
+            notes.append(f"the published numbers of {_place(row)} cannot all be: {reason}")
         reason = impossible_shares(_texts(row))
         if reason is not None:
-            notes.append(f"the published figures of {_place(row)} contradict their text: {reason}")
+            notes.append(f"the published numbers of {_place(row)} contradict their text: {reason}")
     return notes
 
 
@@ -271,7 +272,7 @@ def _ours(results: Results, pair: _Pair, setting: str) -> str:
     if setting == "cases":
         return f"{pair.source.sample}"
     if setting == "repetitions":
-        return f"{len(pair.cell.seeds)} seeds (varied: {results.manifest.seed_varies})"
+        return f"{many(len(pair.cell.seeds), 'seed')} (varied: {results.manifest.seed_varies})"
     value: Any = pair.cell.settings
     for key in setting.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -320,11 +321,11 @@ def _remarks(published: PublishedTable, metrics: Sequence[Metric]) -> list[str]:
 
 
 def _without_metric(reasons: Mapping[str, str], pairs: Sequence[_Pair]) -> list[str]:
-    """The published figures without an equivalent metric, with the reasons."""
+    """The published numbers without an equivalent metric, with the reasons."""
     notes = []
     for metric, reason in reasons.items():
-        rows = {_place(p.theirs): p.theirs.figures.get(metric) for p in pairs}
-        found = [f"{place} {figure.marked}" for place, figure in rows.items() if figure]
+        rows = {_place(p.theirs): p.theirs.numbers.get(metric) for p in pairs}
+        found = [f"{place} {number.marked}" for place, number in rows.items() if number]
         if found:
             notes.append(f"published only: {metric} ({reason}): {', '.join(found)}")
     return notes

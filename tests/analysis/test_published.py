@@ -1,4 +1,4 @@
-"""The published figures, as files and by name."""
+"""The published numbers, as files and by name."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ w/o_LLM-refine 0.06 0.26 0.36 4.84 0.09 0.23 0.37 5.02 0.28 0.49 0.56 3.74
 def test_every_figure_of_af_irs_is_there_as_printed(name, text):
     table = published.read(f"af_irs/{name}")
     found = {
-        (row.dataset, row.row, metric): figure.text
+        (row.dataset, row.row, metric): number.text
         for row in table.rows
-        for metric, figure in row.figures.items()
+        for metric, number in row.numbers.items()
     }
     lines = [line.split() for line in text.split("\n") if line]
     expected = {
@@ -84,7 +84,7 @@ overall 64.1‡ 23.8 12.1 56.2† 31.9 11.9 49.5‡ 30.6 19.9
 def test_every_figure_of_desire_is_there_as_printed(name, text):
     table = published.read(f"desire/{name}")
     found = {
-        (row.dataset, row.row.replace(" ", "_")): {m: f.text for m, f in row.figures.items()}
+        (row.dataset, row.row.replace(" ", "_")): {m: f.text for m, f in row.numbers.items()}
         for row in table.rows
     }
     lines = [line.split() for line in text.split("\n") if line]
@@ -103,9 +103,9 @@ def test_every_figure_of_desire_is_there_as_printed(name, text):
 def test_the_marks_of_desires_table_5_are_printed_as_in_the_paper():
     table = published.read("desire/table5")
     found = {
-        (row.row, metric): figure.marked
+        (row.row, metric): number.marked
         for row in table.rows
-        for metric, figure in row.figures.items()
+        for metric, number in row.numbers.items()
     }
     rows = ["InterCRS", "ChatCRS", "MACRS"]
     outcomes = ["win", "loss", "tie"]
@@ -139,23 +139,23 @@ def test_every_figure_of_csi_is_there_as_printed():
     table = published.read("csi/table3")
     lines = [line.split() for line in CSI_3.split("\n") if line]
     found = [
-        [row.row.replace(" ", "_"), *(f.text for f in row.figures.values())] for row in table.rows
+        [row.row.replace(" ", "_"), *(f.text for f in row.numbers.values())] for row in table.rows
     ]
     assert found == lines
     assert [row.dataset for row in table.rows] == ["Clothing"] * 5 + ["Electronics"] * 5
     assert table.metrics == [f"{m}[{group}]" for group in CSI for m in ("sr@10", "swr")]
     rows = published.read("csi/table4").rows
-    assert [f.text for row in rows for f in row.figures.values()] == CSI_4.split()
+    assert [f.text for row in rows for f in row.numbers.values()] == CSI_4.split()
 
 
 def test_what_the_paper_says_of_its_gains_follows_from_the_figures():
-    rows = {(r.dataset, r.row): r.figures for r in published.read("af_irs/table2").rows}
+    rows = {(r.dataset, r.row): r.numbers for r in published.read("af_irs/table2").rows}
     for dataset, more, fewer in [  # section 5.2
         ("ML-1M", 2.53, 7.9),
         ("Amazon-Beauty", 20.37, 10.9),
         ("Steam", 29.41, 28.4),
     ]:
-        others = [figures for place, figures in rows.items() if place[0] == dataset]
+        others = [numbers for place, numbers in rows.items() if place[0] == dataset]
         ours = rows[dataset, "Ours"]
         others.remove(ours)
         best = max(f["sr@5"].value for f in others)
@@ -166,8 +166,8 @@ def test_what_the_paper_says_of_its_gains_follows_from_the_figures():
 
 def test_only_the_papers_own_method_is_marked_significant():
     for row in published.read("af_irs/table2").rows:
-        for figure in row.figures.values():
-            assert ("significant" in figure.marks) == (row.row == "Ours")
+        for number in row.numbers.values():
+            assert ("significant" in number.marks) == (row.row == "Ours")
 
 
 # The same of LatentCRS.
@@ -230,9 +230,9 @@ RANKED = ["recall@5", "ndcg@5", "recall@20", "ndcg@20"]
 )
 def test_every_figure_of_latentcrs_is_there_as_printed(table, text, metrics):
     found = {
-        (row.dataset, row.row.replace(" ", "_"), metric): figure.text
+        (row.dataset, row.row.replace(" ", "_"), metric): number.text
         for row in published.read(f"latentcrs/{table}").rows
-        for metric, figure in row.figures.items()
+        for metric, number in row.numbers.items()
     }
     lines = [line.split() for line in text.split("\n") if line]
     wide = len(metrics)
@@ -248,11 +248,11 @@ def test_every_figure_of_latentcrs_is_there_as_printed(table, text, metrics):
 def test_the_figures_of_latentcrs_that_cannot_be_are_found():
     def rows(table):
         return [
-            (row.dataset, row.row, {m: f.text for m, f in row.figures.items()})
+            (row.dataset, row.row, {m: f.text for m, f in row.numbers.items()})
             for row in published.read(f"latentcrs/{table}").rows
         ]
 
-    turns = [(d, r) for d, r, figures in rows("table4") if impossible(figures, 5)]
+    turns = [(d, r) for d, r, numbers in rows("table4") if impossible(numbers, 5)]
     assert sorted(turns) == [
         ("Movielens-1M", "Chat-Rec"),
         ("Movielens-1M", "GPT4"),
@@ -263,8 +263,8 @@ def test_the_figures_of_latentcrs_that_cannot_be_are_found():
     ranks = [
         (table, d, r)
         for table in ("table2", "table3", "table5")
-        for d, r, figures in rows(table)
-        if impossible_ranks(figures)
+        for d, r, numbers in rows(table)
+        if impossible_ranks(numbers)
     ]
     assert ranks == [("table5", "Movielens-1M", "w/o Recloss")]
 
@@ -285,9 +285,9 @@ def test_every_table_uses_words_that_exist(name):
     assert {row.dataset for row in table.rows} == set(table.datasets)
     assert {row.row for row in table.rows} == set(table.agents)
     for row in table.rows:
-        assert set(table.metrics) <= set(row.figures) or (name, row.row) in PARTIAL
-        assert set(row.figures) <= {*table.metrics, *table.without_metric}
-        assert {mark for figure in row.figures.values() for mark in figure.marks} <= {
+        assert set(table.metrics) <= set(row.numbers) or (name, row.row) in PARTIAL
+        assert set(row.numbers) <= {*table.metrics, *table.without_metric}
+        assert {mark for number in row.numbers.values() for mark in number.marks} <= {
             *published.SIGNS,
             "underlined",
         }

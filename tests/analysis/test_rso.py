@@ -143,11 +143,11 @@ BASE = {"UniCRS": (0.172, 0.556, 0.838), "ReDial": (0.015, 0.652, 0.788)}
 
 def test_the_published_improvements_follow_from_the_published_figures():
     table = published.read("rso/table5")
-    figures = {(row.dataset, row.row): row.figures for row in table.rows}
-    for (dataset, row), found in figures.items():
+    numbers = {(row.dataset, row.row): row.numbers for row in table.rows}
+    for (dataset, row), found in numbers.items():
         if row == "UniCRS":
             continue
-        base = figures[dataset, "UniCRS"]
+        base = numbers[dataset, "UniCRS"]
         change = sum(
             found[part].value / base[part].value - 1
             for part in ("rec_sr", "recall_any@1", "recall_any@5")
@@ -189,7 +189,7 @@ def test_improvement_is_the_mean_relative_change(tmp_path):
     half = (0.5 / base[0] + 0.5 / base[1] + 1 / base[2]) / 3 - 1
     assert found[0] == [(pytest.approx(whole), 2), (pytest.approx((1 + 1 + 0) / 3), 2)]
     assert found[1] == [(pytest.approx(half), 2), (pytest.approx(0), 2)]
-    # The paper has no figures of that data set, and no cell of it is called zero.
+    # The paper has no numbers of that data set, and no cell of it is called zero.
     assert found[2] == [(None, 0), (None, 0)]
 
 

@@ -4,7 +4,7 @@
 
 Parts are written directly with pyarrow (2,000 episodes per file, 4 cells x 5 seeds x cases, 3 turns
 per episode with rankings of 10 and 10 candidates). Each table is then made from a fresh `Results`,
-including the time to open it. The figures are medians of 5 tables; the limits on 2 cores are 1 s
+including the time to open it. The numbers are medians of 5 tables; the limits on 2 cores are 1 s
 for success metrics and 5 s for metrics that read turns. Memory is the difference in peak memory,
 for a process that makes one table, between this sweep and one of 10,000 episodes; the limit for
 success metrics is 100 MiB.

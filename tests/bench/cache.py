@@ -27,9 +27,9 @@ from tests.bench.cache_stores import (
     RUNS,
     STEP,
     SQLite,
-    figures,
     key_of,
     measure,
+    measured,
     reply_of,
     rounds_of,
 )
@@ -127,7 +127,7 @@ def main() -> None:
     print(
         ending(
             "cache",
-            figures(hits, put),
+            measured(hits, put),
             entries=given.entries,
             at_once=AT_ONCE,
             sqlite={"hits_per_s": round(peer_hits), "put_ms": round(peer_put, 4)},

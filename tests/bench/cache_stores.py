@@ -157,7 +157,7 @@ def measure(stores: Mapping[str, Store], entries: int, puts: int) -> dict[str, t
     return {name: (median(rates[name]), median(times[name])) for name in stores}
 
 
-def figures(hits: float, put: float) -> dict[str, AtLeast | AtMost]:
+def measured(hits: float, put: float) -> dict[str, AtLeast | AtMost]:
     return {
         "hits_per_s": AtLeast(round(hits), HITS_LIMIT),
         "put_ms": AtMost(round(put, 4), PUT_LIMIT),
@@ -183,7 +183,7 @@ def main() -> None:
     for name, (hits, put) in found.items():
         print(
             ending(
-                "cache_stores", figures(hits, put),
+                "cache_stores", measured(hits, put),
                 store=name, entries=given.entries, at_once=AT_ONCE,
             )
         )  # fmt: skip

@@ -34,7 +34,7 @@ from ray._private.async_compat import get_new_event_loop
 from runner.driver.loading import load_plan
 from sweeps.tasks import Task
 from tests.bench.ending import AtMost, ending
-from tests.bench.throughput import sweep
+from tests.bench.throughput import load_parser, sweep
 from workers.backends import latency
 from workers.cache.actor import WorkerConnection
 from workers.cache.client import CallCache, over_network
@@ -176,12 +176,8 @@ def measure(given: argparse.Namespace, profiles: dict[str, str]) -> dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dialogues", type=int, default=1000)
+    parser = load_parser(__doc__)
     parser.add_argument("--turns", type=int, default=6)
-    parser.add_argument("--concurrency", type=int, default=256)
-    parser.add_argument("--latency-ms", type=float, default=50.0)
-    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--profile", help="a folder for what cProfile finds in each process")
     given = parser.parse_args()
     given.workers, given.cache = 1, "readwrite"

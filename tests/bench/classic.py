@@ -129,14 +129,14 @@ def on_lastfm(names: list[str], seeds: list[int]) -> dict[str, Any]:
             practice = Practice(data, made[wanted], recipe.options.rules())
             policy = RULES.get(name) or trained(recipe, practice, seed, domain)
             reached = practice.evaluate(policy, users, targets, seed)
-            figures = {
+            measured = {
                 "sr@15": reached.success(15),
                 "sr@14": reached.success(14),
                 "at": reached.average_turns(15),
                 "hdcg": reached.hdcg(),
             }
-            print(f"{name}, seed {seed}: {figures}", flush=True)
-            for metric, value in figures.items():
+            print(f"{name}, seed {seed}: {measured}", flush=True)
+            for metric, value in measured.items():
                 found[name].setdefault(metric, []).append(round(value, 4))
     return {
         name: {"seeds": values, "mean": {m: interval(v) for m, v in values.items()}}
@@ -195,17 +195,17 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(SEEDS)))
     given = parser.parse_args()
     if given.what == "toy":
-        figures = best_of_toy(given.agents, given.seeds)
-        worst = min(min(shares) for shares in figures.values())
-        print(json.dumps({"figures": figures, "limit": LEAST, "efficiency": worst / LEAST}))
+        measured = best_of_toy(given.agents, given.seeds)
+        worst = min(min(shares) for shares in measured.values())
+        print(json.dumps({"measured": measured, "limit": LEAST, "efficiency": worst / LEAST}))
         return
     if given.what == "lastfm":
         print(json.dumps(on_lastfm(given.agents, given.seeds)))
         return
-    figures = speeds(given.agents)
+    measured = speeds(given.agents)
     limit = FASTER * PUBLISHED
-    efficiency = min(one["evaluation"] for one in figures.values()) / limit
-    print(json.dumps({"figures": figures, "limit": limit, "efficiency": efficiency}))
+    efficiency = min(one["evaluation"] for one in measured.values()) / limit
+    print(json.dumps({"measured": measured, "limit": limit, "efficiency": efficiency}))
 
 
 if __name__ == "__main__":

@@ -92,8 +92,8 @@ def main() -> None:
     if chosen.write:
         RESULT.write_text("[\n" + ",\n".join(json.dumps(row) for row in found) + "\n]\n")
     within = sum(row["within"] for row in found) / len(found)
-    figures = {"within_limits": AtLeast(round(within, 3), 1.0)}
-    print(ending("coverage", figures, sweeps=SWEEPS, rows=len(found)))
+    measured = {"within_limits": AtLeast(round(within, 3), 1.0)}
+    print(ending("coverage", measured, sweeps=SWEEPS, rows=len(found)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AtLeast:
-    """A figure that should reach its limit."""
+    """A number that should reach its limit."""
 
     value: float
     limit: float
@@ -22,7 +22,7 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class AtMost:
-    """A figure above 0 that should stay below its limit."""
+    """A number above 0 that should stay below its limit."""
 
     value: float
     limit: float
@@ -32,19 +32,19 @@ class AtMost:
         return self.limit / self.value
 
 
-def ending(bench: str, figures: Mapping[str, AtLeast | AtMost], **facts: Any) -> str:
-    """One line of JSON: what was measured and how, then each figure, its `limit` and `efficiency`.
+def ending(bench: str, measured: Mapping[str, AtLeast | AtMost], **facts: Any) -> str:
+    """One line of JSON: what was measured and how, then each number, its `limit` and `efficiency`.
 
-    An efficiency of 1 or more is good. With several figures `limit` has one for each, and
+    An efficiency of 1 or more is good. With several numbers, `limit` has one for each, and
     `efficiency` is that of the worst.
     """
-    limits = {name: figure.limit for name, figure in figures.items()}
+    limits = {name: number.limit for name, number in measured.items()}
     return json.dumps(
         {
             "bench": bench,
             **facts,
-            **{name: figure.value for name, figure in figures.items()},
+            **{name: number.value for name, number in measured.items()},
             "limit": limits if len(limits) > 1 else next(iter(limits.values())),
-            "efficiency": round(min(figure.efficiency for figure in figures.values()), 3),
+            "efficiency": round(min(number.efficiency for number in measured.values()), 3),
         }
     )

@@ -12,7 +12,6 @@ processes, follows the rate of an otherwise idle machine: cores / CPU time.
 
 from __future__ import annotations
 
-import argparse
 import io
 import shutil
 import statistics
@@ -28,7 +27,7 @@ from runner.driver.run import judge, run
 from tests.bench.cpu import CpuClock
 from tests.bench.ending import AtLeast, ending
 from tests.bench.episodes import sweep
-from tests.bench.throughput import answered
+from tests.bench.throughput import answered, load_parser
 
 EXPECTED = 0.70  # of concurrency / latency
 JUDGES = ["relevance", "intention", "credibility", "crsarena"]
@@ -72,12 +71,8 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dialogues", type=int, default=10_000)
-    parser.add_argument("--latency-ms", type=float, default=500.0)
-    parser.add_argument("--concurrency", type=int, default=64)
+    parser = load_parser(__doc__, dialogues=10_000, concurrency=64, latency_ms=500.0)
     parser.add_argument("--executor", choices=["ray", "local"], default="ray")
-    parser.add_argument("--runs", type=int, default=5)
     given = parser.parse_args()
     limit = given.concurrency / given.latency_ms * 1000
     with tempfile.TemporaryDirectory() as name:
@@ -101,9 +96,9 @@ def main() -> None:
             )
             found.append(rate)
             costs.append(cpu)
-    figures = {"calls_per_s": AtLeast(round(statistics.median(found), 1), limit * EXPECTED)}
+    measured = {"calls_per_s": AtLeast(round(statistics.median(found), 1), limit * EXPECTED)}
     more = {"cpu_ms_per_call": round(statistics.median(costs), 2)}
-    print(ending("judging", figures, dialogues=given.dialogues, ceiling=limit, **more))
+    print(ending("judging", measured, dialogues=given.dialogues, ceiling=limit, **more))
 
 
 if __name__ == "__main__":

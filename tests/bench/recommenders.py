@@ -7,11 +7,11 @@ The domain is `movielens` with min_rating 3 and k_core 10 (AF-IRS, section 5.1.1
 and 0 (section 5.2). Recommenders have their default options; `--options` changes those of the
 trained ones (`--options '{max_length: 50, full_softmax: 0, negatives: 256}'`), which run with
 `--seeds` seeds. Items that a user had before are excluded from the ranking. SASRec and ICLRec
-select their best epoch on the validation set, so compare the test figures, on which nothing was
+select their best epoch on the validation set, so compare the test numbers, on which nothing was
 selected. `eq4` ranks by `similarities` instead of `scores`; `--scores-only` skips it. The
-validation figure after each epoch is printed to stderr.
+validation score after each epoch is printed to stderr.
 
-ir_measures computes every figure again from the rankings. The exit code is 1 if its figures differ,
+ir_measures computes every number again from the rankings. The exit code is 1 if its numbers differ,
 or if `popularity` or `item_knn` beats a seed of a trained recommender on validation.
 """
 

@@ -134,15 +134,15 @@ def main() -> None:
         finish(load_plan(path, []))
         found = [start(path) for _ in range(given.runs)]
     seconds = round(statistics.median(each[0] for each in found), 2)
-    figures: dict[str, AtLeast | AtMost] = {
+    measured: dict[str, AtLeast | AtMost] = {
         "mib": AtMost(round(max(each[1] for each in found)), MIB_LIMIT)
     }
     facts: dict[str, Any] = {"episodes": given.episodes, "runs": [round(s, 2) for s, _ in found]}
     if given.episodes in LIMITS:
-        figures["seconds"] = AtMost(seconds, LIMITS[given.episodes])
+        measured["seconds"] = AtMost(seconds, LIMITS[given.episodes])
     else:
         facts["seconds"] = seconds
-    print(ending("resume", figures, **facts))
+    print(ending("resume", measured, **facts))
 
 
 if __name__ == "__main__":

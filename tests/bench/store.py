@@ -4,7 +4,7 @@
 
 A sweep is run with the rules backend (`--episodes`), and its folder measured. The tables are made
 from generated results (`tests.bench.analysis`) of `--tabulated` episodes with 5 seeds, in parts of
-128 episodes as workers write them, compacted as at the end of a run; the figures are medians of 5
+128 episodes as workers write them, compacted as at the end of a run; the numbers are medians of 5
 tables. Limits: one file per 2,000 episodes and table, 1 s for success metrics and 5 s for those
 that read turns.
 """

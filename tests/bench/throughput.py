@@ -40,6 +40,22 @@ from tests.bench.ending import AtLeast, ending
 PEER_LIMIT = 10.0  # times the calls/s of inspect-ai, at least
 
 
+def load_parser(
+    about: str | None,
+    *,
+    dialogues: int = 1000,
+    concurrency: int = 256,
+    latency_ms: float = 50.0,
+) -> argparse.ArgumentParser:
+    """A parser with the options of a load on a fixed-latency model, and with `--runs`."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--dialogues", type=int, default=dialogues)
+    parser.add_argument("--concurrency", type=int, default=concurrency)
+    parser.add_argument("--latency-ms", type=float, default=latency_ms)
+    parser.add_argument("--runs", type=int, default=5)
+    return parser
+
+
 def sweep(folder: Path, given: argparse.Namespace) -> Path:
     data = {
         "name": "bench",
@@ -114,15 +130,11 @@ def peer(given: argparse.Namespace) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dialogues", type=int, default=1000)
+    parser = load_parser(__doc__)
     parser.add_argument("--turns", type=int, default=6)
-    parser.add_argument("--concurrency", type=int, default=256)
-    parser.add_argument("--latency-ms", type=float, default=50.0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cache", default="readwrite")
     parser.add_argument("--limit", type=float, help="calls/s; default: concurrency / latency")
-    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peer", type=Path, help="a script that plays the same load elsewhere")
     parser.add_argument("--peer-python", default=sys.executable, help="the interpreter for --peer")
     given = parser.parse_args()
@@ -135,16 +147,16 @@ def main() -> None:
             peers.append(peer(given))
             print(json.dumps({"peer": peers[-1]}), flush=True)
     rates = [each["calls_per_s"] for each in found]
-    figures = {"calls_per_s": AtLeast(round(statistics.median(rates), 1), limit)}
+    measured = {"calls_per_s": AtLeast(round(statistics.median(rates), 1), limit)}
     facts: dict[str, Any] = {}
     if peers:
         ratio = statistics.median(ours / its for ours, its in zip(rates, peers, strict=True))
-        figures["ratio_to_peer"] = AtLeast(round(ratio, 2), PEER_LIMIT)
+        measured["ratio_to_peer"] = AtLeast(round(ratio, 2), PEER_LIMIT)
         facts["peer_calls_per_s"] = round(statistics.median(peers), 1)
     print(
         ending(
             "throughput",
-            figures,
+            measured,
             calls=found[0]["calls"],
             concurrency=given.concurrency,
             latency_ms=given.latency_ms,

@@ -75,7 +75,7 @@ def sweep(folder: Path, episodes: int) -> Path:
 
 
 def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
-    """The figures of the sweep, and a file with the requests that it made."""
+    """The numbers of the sweep, and a file with the requests that it made."""
     with CpuClock() as clock:
         outcome = run(
             sweep(folder, episodes), [], accept_source_change=False,
@@ -92,7 +92,7 @@ def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
     # `started` is no guide: it has waited for the engine to load, which `seconds` leaves out.
     start, end = min(row[4] for row in rows if row[3] > 0), max(row[5] for row in rows)
     cpu = clock.between(start, end)
-    figures = {
+    measured = {
         "requests_per_s": len(rows) / (end - start),
         "tokens_per_s": sum(row[6] for row in rows) / (end - start),
         "cpu_ms_per_call": sum(cpu.values()) / len(rows) * 1000,
@@ -120,7 +120,7 @@ def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
     }
     path = folder / "requests.json"
     path.write_text(json.dumps(given))
-    return figures, path
+    return measured, path
 
 
 def bare(requests: Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Folders of earlier versions are read with the same figures, and resumed without paying again."""
+"""Folders of earlier versions are read with the same numbers, and resumed without paying again."""
 
 import shutil
 from dataclasses import replace
@@ -70,7 +70,7 @@ def test_its_differences_are_those_of_that_commit_and_watermarked(unpacked, crsw
 def test_its_rules_models_are_known_without_a_field_of_its_manifest(unpacked, crsweep):
     out = unpacked(TABLES)
     assert (
-        "WATERMARK: these figures are made with the rules backend" in crsweep("table", out).stdout
+        "WATERMARK: these numbers are made with the rules backend" in crsweep("table", out).stdout
     )
     refused = crsweep("table", out, "--published", "af_irs/table2", check=2).stderr
     assert "holds results of the rules backend (role agent)" in refused

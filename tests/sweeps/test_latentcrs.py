@@ -170,7 +170,7 @@ def test_crm_has_the_figures_of_table_4_that_the_paper_has(data):
     assert ends["crm"] == 3
     assert set(ends.values()) == {3, 5}
     theirs = {row.row: row for row in published.read("latentcrs/table4").rows}
-    assert list(theirs["CRM"].figures) == ["sr@3"]
+    assert list(theirs["CRM"].numbers) == ["sr@3"]
     assert {name for name, row in theirs.items() if row.settings["limits.max_turns"] == "3"} == {
         "CRM"
     }

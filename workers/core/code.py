@@ -23,7 +23,7 @@ _SUFFIXES = (".py", ".j2", ".sql")
 def code_digest(root: Path = ROOT) -> str:
     """A digest of the code and prompts below `root`, the same for a checkout and its package.
 
-    Sweep files and published figures are left out, because they change no episode by themselves.
+    Sweep files and published numbers are left out, because they change no episode by themselves.
     """
     found = hashlib.blake2b(digest_size=16)
     for name, path in sorted(_files(root)):

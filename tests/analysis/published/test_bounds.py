@@ -69,8 +69,8 @@ def test_what_really_happened_is_never_called_impossible(counts, convention, rou
     bounds = average_turns(rates, 5, convention)
     assert bounds is not None
     assert bounds.low <= mean <= bounds.high
-    figures = {f"sr@{t}": rounded(rate(counts, t), 2, rounding) for t in at}
-    assert impossible({**figures, convention: rounded(mean, 2, rounding)}, 5) is None
+    numbers = {f"sr@{t}": rounded(rate(counts, t), 2, rounding) for t in at}
+    assert impossible({**numbers, convention: rounded(mean, 2, rounding)}, 5) is None
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
@@ -126,21 +126,21 @@ def test_a_known_number_of_cases_only_narrows(cases, data):
 def rows(name: str) -> dict[tuple[str, str], dict[str, str]]:
     table = published.read(name)
     return {
-        (r.dataset, r.row): {m: figure.text for m, figure in r.figures.items()} for r in table.rows
+        (r.dataset, r.row): {m: number.text for m, number in r.numbers.items()} for r in table.rows
     }
 
 
 def test_all_rows_of_table_2_can_be_and_most_only_if_a_failure_counts_a_turn_more():
     fits = dict.fromkeys(CONVENTIONS, 0)
-    for figures in rows("af_irs/table2").values():
-        turns = figures.pop("at_fail_plus_1")
+    for numbers in rows("af_irs/table2").values():
+        turns = numbers.pop("at_fail_plus_1")
         for convention in CONVENTIONS:
-            fits[convention] += impossible({**figures, convention: turns}, 5) is None
+            fits[convention] += impossible({**numbers, convention: turns}, 5) is None
     assert fits == {"at_fail_plus_1": 24, "at_fail_t": 5, "at_success_only": 0}
 
 
 def test_one_row_of_table_3_cannot_be():
-    found = {place: impossible(figures, 5) for place, figures in rows("af_irs/table3").items()}
+    found = {place: impossible(numbers, 5) for place, numbers in rows("af_irs/table3").items()}
     assert {place for place, reason in found.items() if reason} == {
         ("Amazon-Beauty", "w/o Action-First")
     }
@@ -150,15 +150,15 @@ def test_one_row_of_table_3_cannot_be():
 
 
 def test_another_row_of_table_3_touches_its_bound_and_cannot_be_if_all_users_were_tested():
-    figures = rows("af_irs/table3")["Amazon-Beauty", "w/o LLM-refine"]
-    rates = {t: figures[f"sr@{t}"] for t in (1, 3, 5)}
+    numbers = rows("af_irs/table3")["Amazon-Beauty", "w/o LLM-refine"]
+    rates = {t: numbers[f"sr@{t}"] for t in (1, 3, 5)}
     free = average_turns({t: printed(text) for t, text in rates.items()}, 5)
     assert free is not None
-    assert free.high == printed(figures["at_fail_plus_1"]).low == Fraction("5.015")
+    assert free.high == printed(numbers["at_fail_plus_1"]).low == Fraction("5.015")
     users = 15_576
     tested = average_turns({t: printed(text, users) for t, text in rates.items()}, 5)
     assert tested is not None
-    assert not tested.meets(printed(figures["at_fail_plus_1"], users))
+    assert not tested.meets(printed(numbers["at_fail_plus_1"], users))
 
 
 LASTFM_LLM = {
@@ -188,12 +188,12 @@ ABLATIONS = {
     ],
 )
 def test_which_rows_of_desire_exceed_what_their_success_rate_allows(name, above):
-    found = {place for place, figures in rows(name).items() if impossible_shares(figures)}
+    found = {place for place, numbers in rows(name).items() if impossible_shares(numbers)}
     assert found == above
-    assert not any(impossible(figures, 15) for figures in rows(name).values())
+    assert not any(impossible(numbers, 15) for numbers in rows(name).values())
 
 
-def test_both_figures_of_a_row_of_desire_exceed_its_success_rate():
+def test_both_numbers_of_a_row_of_desire_exceed_its_success_rate():
     assert impossible_shares(rows("desire/table3")["LastFM", "InterCRS"]) == (
         "persuasiveness 68.51, convincing_acceptance 56.25 with sr@15 0.431: if sessions without "
         "acceptance count 0 and none more than 1, at most 43.15"
@@ -205,7 +205,7 @@ def test_both_figures_of_a_row_of_desire_exceed_its_success_rate():
 
 
 @pytest.mark.parametrize(
-    ("figures", "possible"),
+    ("numbers", "possible"),
     [
         ({"sr@15": "0.5", "persuasiveness": "55.0"}, True),  # .55 rounds to 0.5 or 0.6
         ({"sr@15": "0.50", "persuasiveness": "50.6"}, False),
@@ -216,8 +216,8 @@ def test_both_figures_of_a_row_of_desire_exceed_its_success_rate():
         ({"sr@15": "0.20"}, True),
     ],
 )
-def test_the_bound_counts_rounding_and_takes_the_last_success_rate(figures, possible):
-    assert (impossible_shares(figures) is None) == possible
+def test_the_bound_counts_rounding_and_takes_the_last_success_rate(numbers, possible):
+    assert (impossible_shares(numbers) is None) == possible
 
 
 def test_a_printed_overall_that_is_no_mean_of_the_printed_groups_is_found():
@@ -225,7 +225,7 @@ def test_a_printed_overall_that_is_no_mean_of_the_printed_groups_is_found():
     table = published.read("csi/table3")
     found = {}
     for row in table.rows:
-        reason = impossible_means({name: figure.text for name, figure in row.figures.items()})
+        reason = impossible_means({name: number.text for name, number in row.numbers.items()})
         if reason is not None:
             found[row.dataset, row.row] = reason
     assert list(found) == [("Electronics", "CSI w/o Profile")]

@@ -165,7 +165,7 @@ def test_a_table_and_a_comparison_have_raw_and_corrected_side_by_side(built, tmp
         assert (row.found.labelled, row.found.episodes) == (4, 16)
     assert any("people have labelled 10 dialogues for relevance" in note for note in plain.notes)
     printed = sheet(table)
-    assert [*printed.labels, *printed.figures] == [
+    assert [*printed.labels, *printed.value_heads] == [
         "agent", "roles.agent", "metric", "raw", "people", "corrected", "95 % interval", "L",
         "labelled",
     ]  # fmt: skip

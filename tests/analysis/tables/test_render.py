@@ -56,7 +56,7 @@ def test_rows_of_two_data_sets_are_two_contests():
     ],
 )
 def test_figures_show_what_is_not_there(value, text):
-    assert render.figure(value, parse_metric("sr@5")) == text
+    assert render.formatted(value, parse_metric("sr@5")) == text
 
 
 def test_text_in_a_pipe_is_one_line_a_row_and_whole():

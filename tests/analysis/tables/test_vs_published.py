@@ -185,7 +185,7 @@ def test_what_has_no_partner_is_named(tmp_path):
 
 
 def test_published_figures_that_cannot_be_are_listed_even_where_not_run(tmp_path):
-    note = "! these published figures of Amazon-Beauty w/o Action-First cannot all be: "
+    note = "! these published numbers of Amazon-Beauty w/o Action-First cannot all be: "
     whole = with_published(tmp_path / "a", cell(WHOLE), table="af_irs/table3")
     assert [n.startswith(note) for n in whole.notes if n.startswith("!")] == [True]
     ablated = cell({**WHOLE, "action_first": False}, dataset="Amazon-Beauty")
@@ -214,7 +214,7 @@ def test_figures_without_a_metric_are_notes_with_the_reason(tmp_path):
         "published only: relevance (this sweep has no judge relevance): LastFM w/o exploration "
         "action 4.32"
     )
-    start = "the published figures of LastFM w/o exploration action contradict their text: "
+    start = "the published numbers of LastFM w/o exploration action contradict their text: "
     (note,) = [note for note in table.notes if note.startswith(start)]
     assert "persuasiveness 69.90, convincing_acceptance 63.79 with sr@15 0.491" in note
 
@@ -282,7 +282,7 @@ def test_an_option_that_is_a_policy_is_compared_by_what_the_row_says_of_it(tmp_p
 def test_a_table_of_which_no_figure_has_a_metric_needs_one_named(tmp_path):
     with pytest.raises(UsageError) as caught:
         with_published(tmp_path, cell("intercrs", dataset="LastFM"), table="desire/table5")
-    assert "none of its figures has a metric here: a share of pairs" in caught.value.message
+    assert "none of its numbers has a metric here: a share of pairs" in caught.value.message
 
 
 @pytest.mark.parametrize("backend", ["rules", "latency"])

@@ -189,7 +189,7 @@ def test_the_table_of_pairs_has_the_majority_of_people(sweep, tmp_path):
     assert row.win.std is None
     assert row.p == 1.0  # two cases against one
     printed = sheet(table)
-    assert "split" in printed.figures
+    assert "split" in printed.value_heads
     assert any("people: 3 annotators (16 with 3 votes)" in note for note in table.notes)
     judged = next(row for row in table.rows if row.judge == "pairwise")
     assert (judged.split, judged.planned) == (None, 8)

@@ -75,5 +75,5 @@ def test_a_table_of_a_folder_from_before_watermarks_were_recorded_shows_one_wher
             cell["backends"] = dict.fromkeys(cell["backends"], backend)
         file.write_text(json.dumps(manifest))
         table = crsweep("table", tmp_path / "out").stdout
-        assert table.count("WATERMARK: these figures are made with the rules backend") == lines
+        assert table.count("WATERMARK: these numbers are made with the rules backend") == lines
         assert table.count("WATERMARK") == lines
