@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agents.core.calls import MOST_TOKENS
+from agents.core.plural import many
 from analysis.results import Results
 from analysis.sql.tokens import UNCOUNTED
 
@@ -24,13 +25,13 @@ def cut_off_lines(results: Results) -> list[str]:
     limits = _max_tokens(results)
     lines = []
     for model, cut, replies, longest in rows:
-        limit = limits.get(model)
+        limit, verb = limits.get(model), "was" if cut == 1 else "were"
         line = (
-            f"{cut:,} of {replies:,} replies were cut off at max_tokens"
+            f"{cut:,} of {many(replies, 'reply')} {verb} cut off at max_tokens"
             f"{'' if limit is None else f' {limit:,}'} (model {model})"
         )
         if longest is not None:
-            line += f", the longest of them after {longest:,} tokens"
+            line += f", the longest of them after {many(longest, 'token')}"
             if limit is not None and longest < limit:
                 line += ": the server has a lower limit, or its context was full"
         lines.append(line)

@@ -32,6 +32,7 @@ from agents.core.ask import Ask, together
 from agents.core.errors import DataError
 from agents.core.grounding import normalise
 from agents.core.items import Catalogue, TrainingData
+from agents.core.plural import many
 from agents.latentcrs.model import IntentModel, PopularityRanker, Ranker
 from agents.recommenders.core import Recommender, RecommenderRef, histories
 
@@ -315,7 +316,7 @@ class ExpectationMaximisation(FitRecipe):
 
     @property
     def size(self) -> str:
-        return f"at most {self._settings().most_epochs:,} epochs"
+        return f"at most {many(self._settings().most_epochs, 'epoch')}"
 
     def inputs(self) -> Mapping[str, Recipe]:
         return {

@@ -14,6 +14,7 @@ from agents.core.errors import DataError
 from agents.core.items import Catalogue, TrainingData
 from agents.core.paths import FilePath
 from agents.core.plugins import Options, operational
+from agents.core.plural import many
 from agents.core.vector_files import Sha256
 from agents.multi_round import fm, transe
 from agents.multi_round.given import read_vectors
@@ -73,7 +74,7 @@ class EmbeddingRecipe(FitRecipe):
 
     @property
     def size(self) -> str:
-        return "" if self.options.method == "given" else f"{self.options.epochs:,} epochs"
+        return "" if self.options.method == "given" else many(self.options.epochs, "epoch")
 
     def identity(self) -> Mapping[str, Any]:
         short = {"short": True} if self.is_short else {}

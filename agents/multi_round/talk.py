@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from agents.core.grounding import normalise
 from agents.core.items import Fact, Item, with_article
-from agents.core.one_per import OnePer
+from agents.core.per_object import PerObject
 from agents.multi_round.space import AttributeQuestion, AttributeSpace
 
 NO_PICK = "None of them."
@@ -157,4 +157,4 @@ def _words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-_READERS = OnePer(Reader)
+_READERS = PerObject(Reader)

@@ -159,8 +159,8 @@ class PolicyTraining(ABC):
         if not self.curve:
             return "no dialogue yet"
         last = self.curve[-1]
-        figures = f"SR@{self.options.turns} {last['success']:.3f}, {last['turns']:.2f} turns"
-        return f"{self.phase}, {figures}, loss {last['loss']:.4f}"
+        numbers = f"SR@{self.options.turns} {last['success']:.3f}, {last['turns']:.2f} turns"
+        return f"{self.phase}, {numbers}, loss {last['loss']:.4f}"
 
     @property
     @abstractmethod

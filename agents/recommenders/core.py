@@ -131,7 +131,7 @@ def recall(ranks: np.ndarray, k: int) -> float:
 class RecommenderRef(PluginOption):
     """A recommender as an agent's option: its name, or `{name: ..., option: ...}`."""
 
-    room = RECOMMENDERS
+    package = RECOMMENDERS
     noun = "recommender"
 
     def recipe(self) -> Fit:

@@ -29,6 +29,7 @@ from scipy.sparse.linalg import svds
 from agents.core.artifacts import Content, Progress
 from agents.core.items import TrainingData
 from agents.core.plugins import Options
+from agents.core.plural import many
 from agents.recommenders.core import Recommender
 
 __all__ = ["ItemKNN"]
@@ -62,7 +63,7 @@ class ItemKNN(Recommender):
             "weights": weights,
             "embeddings": _embeddings(matrix, options.factors),
         }
-        yield Progress(1, 1, f"{data.items} items", result=Content(arrays=arrays))
+        yield Progress(1, 1, many(data.items, "item"), result=Content(arrays=arrays))
 
     @property
     def item_embeddings(self) -> np.ndarray:

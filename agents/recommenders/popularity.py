@@ -13,6 +13,7 @@ import numpy as np
 from agents.core.artifacts import Content, Progress
 from agents.core.items import TrainingData
 from agents.core.plugins import Options
+from agents.core.plural import many
 from agents.recommenders.core import Recommender
 
 __all__ = ["Popularity"]
@@ -27,7 +28,7 @@ class Popularity(Recommender):
     ) -> Iterator[Progress]:
         counts = np.bincount(data.interactions.items, minlength=data.items).astype(np.float32)
         yield Progress(
-            1, 1, f"{data.items} items counted", result=Content(arrays={"counts": counts})
+            1, 1, f"{many(data.items, 'item')} counted", result=Content(arrays={"counts": counts})
         )
 
     @property

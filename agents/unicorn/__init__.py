@@ -21,7 +21,7 @@ Decided here, and where the public code differs from the paper:
 - Q is value plus advantage, as eq. 11; the code subtracts the mean advantage when it acts. The
   target network holds all weights; the code's shares the encoder of states. No dropout.
 - Questions are ranked by weighted entropy, as the paper; the code ranks them by preference
-  (`question_selection: preference`), and says that entropy reaches the published figures on Yelp.
+  (`question_selection: preference`), and says that entropy reaches the published numbers on Yelp.
 - With `updates_every: 4`, one batch is learned for every 4 turns; the code learns one for each.
 - Explores with the probability 0.1, which is what the code's schedule amounts to.
 - In use, what is left is recommended when it fits into one turn, as in the code.
@@ -36,6 +36,7 @@ from pydantic import Field
 
 from agents.core.artifacts import Content
 from agents.core.items import Catalogue
+from agents.core.plural import many
 from agents.multi_round.embeddings import EmbeddingOptions
 from agents.multi_round.policy import Policy
 from agents.multi_round.practice import Practice, Rewards
@@ -110,7 +111,7 @@ class _Recipe(PolicyRecipe):
 
     @property
     def size(self) -> str:
-        return f"{self.options.dialogues:,} dialogues"
+        return many(self.options.dialogues, "dialogue")
 
     def short(self) -> Any:
         small = {"dialogues": 8, "at_once": 8, "batch_size": 4, "updates_every": 64}

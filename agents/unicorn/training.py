@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.core.artifacts import Content
+from agents.core.plural import many
 from agents.multi_round.practice import Game, Practice
 from agents.multi_round.trained import PolicyTraining
 from agents.training import weights as helpers
@@ -80,7 +81,7 @@ class UNICORNTraining(PolicyTraining):
 
     @property
     def phase(self) -> str:
-        return f"{self.played:,} dialogues, {self.batches:,} batches"
+        return f"{many(self.played, 'dialogue')}, {self.batches:,} batches"
 
     def one_round(self) -> None:
         self.round += 1
@@ -142,10 +143,10 @@ class UNICORNTraining(PolicyTraining):
             "next_ids": np.full_like(now.ids, -1),
         }
         if after is not None:
-            goes_on = np.searchsorted(now.rows, after.rows)
-            parts["next_near"][goes_on] = after.near
-            parts["next_accepted"][goes_on] = _marks(after.accepted, facts)
-            parts["next_ids"][goes_on] = after.ids
+            places = np.searchsorted(now.rows, after.rows)
+            parts["next_near"][places] = after.near
+            parts["next_accepted"][places] = _marks(after.accepted, facts)
+            parts["next_ids"][places] = after.ids
         self.replay.add(parts)
 
     def _learn(self, rng: np.random.Generator) -> float:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agents.core.plural import many
 from analysis.results import Results
 from analysis.tables.false_successes import cell_names
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell, clock
@@ -72,7 +73,7 @@ def cost_by_step(results: Results) -> Sheet:
     if rows:
         lines.append(["all", "", "", *map(_whole, total)])
     uncounted = sum(row[10] for row in rows)
-    notes = [f"{uncounted:,} replies have no token counts"] if uncounted else []
+    notes = [f"{many(uncounted, 'reply')} without token counts"] if uncounted else []
     return _sheet(["role", "step", "model"], heads, lines, notes)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from analysis.results import Results
-from analysis.tables.labels import brief
+from analysis.tables.labels import short_labels
 
 _CELLS_NAMED = 20
 _WORTH_A_LOOK = (
@@ -72,7 +72,7 @@ def cell_names(results: Results) -> list[str]:
     """
     cells = results.manifest.cells
     differ = results.varying_axes
-    short = {axis: brief(c.axes.get(axis, "") for c in cells).short for axis in differ}
+    short = {axis: short_labels(c.axes.get(axis, "") for c in cells).short for axis in differ}
     named = [
         [(axis, short[axis][cell.axes[axis]]) for axis in differ if axis in cell.axes]
         for cell in cells
@@ -84,7 +84,7 @@ def cell_names(results: Results) -> list[str]:
 
 
 def _shares(found: Sequence[_Doubts], names: Sequence[str]) -> list[str]:
-    worst = sorted(found, key=_badness, reverse=True)[:_CELLS_NAMED]
+    worst = sorted(found, key=_doubtful_shares, reverse=True)[:_CELLS_NAMED]
     what = (
         "the simulated user named its target's title (leaks), or decided against its targets "
         "(disagreements)"
@@ -109,7 +109,7 @@ def _shares(found: Sequence[_Doubts], names: Sequence[str]) -> list[str]:
     return lines
 
 
-def _badness(one: _Doubts) -> tuple[float, float]:
+def _doubtful_shares(one: _Doubts) -> tuple[float, float]:
     return one.not_clean / max(1, one.successes), (one.leaks + one.disagreements) / one.dialogues
 
 

@@ -14,7 +14,7 @@ _OPTION = re.compile(r"[A-Za-z_][\w.]*=")
 _OPENING, _CLOSING = "([{", ")]}"
 
 
-class Brief(NamedTuple):
+class ShortLabels(NamedTuple):
     """Short labels, and what they leave out."""
 
     short: Mapping[str, str]
@@ -23,7 +23,7 @@ class Brief(NamedTuple):
     """`af_irs, macrec (candidates=50)`: the options that all labels of these names share."""
 
 
-def brief(labels: Iterable[str]) -> Brief:
+def short_labels(labels: Iterable[str]) -> ShortLabels:
     """Leaves out of `name(option=value, ...)` what all labels of that name have in common, also
     within an option that is a mapping in all of them."""
     read = {label: _parts(label) for label in dict.fromkeys(labels)}
@@ -42,10 +42,10 @@ def brief(labels: Iterable[str]) -> Brief:
         options = [*shared[name], *within[name].left_out]
         if options:
             names.setdefault(", ".join(options), []).append(name)
-    return Brief(short, [f"{', '.join(of)} ({options})" for options, of in names.items()])
+    return ShortLabels(short, [f"{', '.join(of)} ({options})" for options, of in names.items()])
 
 
-def _within(labels: Sequence[Sequence[str]]) -> Brief:
+def _within(labels: Sequence[Sequence[str]]) -> ShortLabels:
     """Options such as `planner=(stage=rl, lr=1)` without what all labels have within them."""
     short: dict[str, str] = {}
     left_out = []
@@ -61,12 +61,12 @@ def _within(labels: Sequence[Sequence[str]]) -> Brief:
         if common and 1 < len(cut) == len({*cut.values()} - {f"{start})"}):
             short |= cut
             left_out.append(f"{start}{', '.join(common)})")
-    return Brief(short, left_out)
+    return ShortLabels(short, left_out)
 
 
 def with_short_labels(table: Table) -> Table:
     """The same table, and a note of what its labels leave out."""
-    found = {axis: brief(row.axes[axis] for row in table.rows) for axis in table.axes}
+    found = {axis: short_labels(row.axes[axis] for row in table.rows) for axis in table.axes}
     rows = [
         replace(row, axes={axis: found[axis].short[label] for axis, label in row.axes.items()})
         for row in table.rows

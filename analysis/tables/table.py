@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agents.core.errors import UsageError
+from agents.core.plural import many
 from analysis import sql
 from analysis.metrics.core import MACRO, OVERALL, KnownJudge, Metric, of_sweep, parse_metric
-from analysis.published import Figure
+from analysis.published import PrintedNumber
 from analysis.results import Results
 from analysis.tables import false_successes, verdicts
 from analysis.tables.table_notes import (
@@ -20,7 +21,7 @@ from analysis.tables.table_notes import (
 )
 
 _DIFFERENT = (
-    "cells count different cases, some of which may be easier: do not compare their figures "
+    "cells count different cases, some of which may be easier: do not compare their numbers "
     "(without --all, only cases that every cell and seed has finished count)"
 )
 _PARTS = 8
@@ -70,8 +71,8 @@ class Table:
     metrics: list[Metric]
     rows: list[TableRow]
     notes: list[str] = field(default_factory=list)
-    published: list[list[Figure | None]] = field(default_factory=list)
-    """A paper's figure next to each value of each row; empty if there are none."""
+    published: list[list[PrintedNumber | None]] = field(default_factory=list)
+    """A paper's number next to each value of each row; empty if there are none."""
     comparable: bool = True
     """False if cells of one source count different cases: then none is the best."""
 
@@ -349,7 +350,7 @@ def _notes(results: Results, rows: Sequence[TableRow], complete_only: bool) -> l
         )
     left_out = used - sum(row.counted for row in rows)
     if left_out:
-        notes.append(f"{left_out:,} episodes failed by no fault of the agent are left out")
+        notes.append(f"left out: {many(left_out, 'episode')} that failed by no fault of the agent")
     return notes
 
 
@@ -357,19 +358,20 @@ def _lacking(results: Results, cells: Sequence[int]) -> list[str]:
     """Notes on the cells that are left out of all blocks, and on what could not be prepared for
     them."""
     manifest = results.manifest
-    if not cells or len(cells) == len(manifest.cells):
-        return []
-    names = false_successes.cell_names(results)
     reasons = manifest.runs[-1].unprepared if manifest.runs else {}
+    unprepared = [
+        f"{artifact.title} cannot be prepared: {reasons[artifact.title]}"
+        for artifact in manifest.artifacts
+        if artifact.title in reasons and not set(cells).isdisjoint(artifact.cells)
+    ]
+    if not cells or len(cells) == len(manifest.cells):
+        return unprepared
+    names = false_successes.cell_names(results)
     more = f"; {len(cells) - _NAMED:,} more" if len(cells) > _NAMED else ""
     return [
         "left out, because nothing is finished under some seed: "
         f"{'; '.join(names[cell] for cell in cells[:_NAMED])}{more}",
-        *(
-            f"{artifact.title} cannot be prepared: {reasons[artifact.title]}"
-            for artifact in manifest.artifacts
-            if artifact.title in reasons and not set(cells).isdisjoint(artifact.cells)
-        ),
+        *unprepared,
     ]
 
 

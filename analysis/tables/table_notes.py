@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from agents.core.plural import many
 from analysis.metrics.core import Metric
 from analysis.results import Results
 
-# What figures made with a backend are. Named here because analysis knows no workers.
+# What numbers made with a backend are. Named here because analysis knows no workers.
 _WATERMARKS = {
     "rules": "made with the rules backend: they test the plumbing, not language models, and must "
-    "never be compared with published figures",
+    "never be compared with published numbers",
     "latency": "made with the latency backend: random replies, for measuring speed",
 }
 
@@ -36,7 +37,7 @@ def watermarks(results: Results) -> list[str]:
         _WATERMARKS.get(backend, f"made with the {backend} backend: no language model")
         for backend in results.manifest.watermark
     )
-    return [f"WATERMARK: these figures are {each}" for each in words]
+    return [f"WATERMARK: these numbers are {each}" for each in words]
 
 
 def beyond_the_end(results: Results, metrics: Sequence[Metric]) -> list[str]:
@@ -64,13 +65,13 @@ def beyond(metric: str, turns: int) -> str:
     at = _AT_TURN.fullmatch(metric)
     if at is None or int(at[1]) <= turns:
         return ""
-    return f"{metric}: dialogues end after {turns} turns, so this is the value at {turns}"
+    return f"{metric}: dialogues end after {many(turns, 'turn')}, so this is the value at {turns}"
 
 
 def over_published(metrics: Sequence[Metric]) -> list[str]:
     """Notes on metrics that compare with what a paper printed."""
     return [
-        f"{metric.name}: relative to printed figures, not to a run; 1 is 100 %"
+        f"{metric.name}: relative to printed numbers, not to a run; 1 is 100 %"
         for metric in metrics
         if metric.name.startswith("improve_over@published:")
     ]

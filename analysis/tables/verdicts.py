@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from agents.core.plural import many
 from analysis.metrics.core import Metric
 from analysis.results import Results
 from analysis.sql.verdicts import of_judge, pairs, persuasion, sql_string
@@ -125,7 +126,7 @@ def _labelled(results: Results, plugin: str) -> Iterator[str]:
     ).fetchall()
     if found:
         yield (
-            f"people have labelled {found:,} dialogues for {plugin}: `crsweep table DIR "
+            f"people have labelled {many(found, 'dialogue')} for {plugin}: `crsweep table DIR "
             "--corrected` corrects its metrics by them"
         )
 
@@ -180,7 +181,7 @@ def _impossible(
     rows: Sequence[TableRow],
     intentions: dict[str, dict[int, _Intentions]],
 ) -> Iterator[str]:
-    """Figures above 100 x the success rate, which averages over all dialogues cannot be unless
+    """Values above 100 x the success rate, which averages over all dialogues cannot be unless
     dialogues are left out, P exceeds 1, or an acceptance is not a success (see
     `analysis.published.bounds`)."""
     rates = {
@@ -212,10 +213,10 @@ def _impossible(
             reasons = []
             left_out = row.counted - value.episodes
             if left_out:
-                reasons.append(f"{left_out:,} episodes are left out")
+                reasons.append(f"left out: {many(left_out, 'episode')}")
             found = intentions.get(metric.judge.label or "", {}).get(cell)
             if found is not None and found.above:
-                reasons.append(f"P is above 1 in {found.above:,} dialogues")
+                reasons.append(f"P is above 1 in {many(found.above, 'dialogue')}")
             where = f"{names[cell]}: " if names[cell] else ""
             why = f" ({'; '.join(reasons)})" if reasons else ""
             yield (

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from agents.core.plural import many
 from runner.core.exit_codes import ExitCode
-from runner.core.formatting import many
 
 if TYPE_CHECKING:
     from runner.core.screen import Screen

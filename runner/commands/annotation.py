@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from agents.core.plural import many
 from runner.annotation.export import Exported
 from runner.annotation.importing import Imported
 from runner.annotation.recorded import Left
-from runner.core.formatting import many
 
 
 def show_exported(found: Exported, cases: int, console: Console) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agents.core.errors import UsageError
+from agents.core.plural import many
 from runner.core.locations import cache_line, call_cache_folder, mib
 from workers.cache import segments
 
@@ -31,7 +32,7 @@ def prune(keep: str, path: str | None, console: Console) -> None:
     dropped = segments.prune(folder, before)
     freed = bytes_before - segments.size(folder)[1]
     console.print(
-        f"{folder}: {dropped:,} calls dropped, {mib(freed)} freed; now {cache_line(folder)}",
+        f"{folder}: {many(dropped, 'call')} dropped, {mib(freed)} freed; now {cache_line(folder)}",
         markup=False,
         soft_wrap=True,
     )
@@ -50,9 +51,9 @@ def verify(path: str | None, console: Console) -> bool:
         if faults:
             damaged += 1
             console.print(f"{health.path}: {'; '.join(faults)}", markup=False, soft_wrap=True)
+    found = f"{many(damaged, 'file')} damaged" if damaged else "all intact"
     console.print(
-        f"{folder}: {entries:,} calls read in {files:,} files, "
-        f"{f'{damaged:,} files are damaged' if damaged else 'all intact'}",
+        f"{folder}: {many(entries, 'call')} read in {many(files, 'file')}, {found}",
         markup=False,
         soft_wrap=True,
     )

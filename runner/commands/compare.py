@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 
+from agents.core.plural import many
 from analysis.metrics.core import by_group
 from analysis.results import Results
 from analysis.statistics import draws
@@ -16,9 +17,8 @@ from analysis.statistics.corrected import labels_of_people
 from analysis.statistics.prediction_powered import Corrected
 from analysis.statistics.scores import partners
 from analysis.tables import false_successes
-from analysis.tables.labels import brief
+from analysis.tables.labels import short_labels
 from analysis.tables.table_notes import watermarks
-from runner.core.formatting import many
 
 
 def show_comparison(
@@ -39,7 +39,9 @@ def show_comparison(
     names = metrics or results.manifest.metrics[:1]
     names = by_group(names, by, compared=True) if by else names
     compared = compare_all(results, names, axis, baseline)
-    labels = brief(label for found in compared.found for label in (found.first, found.second))
+    labels = short_labels(
+        label for found in compared.found for label in (found.first, found.second)
+    )
     # The verdict first: what follows supports it.
     lines = [_tied(ties, labels.short) for ties in compared.ties]
     people = labels_of_people(results, [found.metric for found in compared.found])

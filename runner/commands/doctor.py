@@ -19,9 +19,10 @@ from rich.markup import escape
 
 from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, DataError, UsageError
+from agents.core.plural import many
 from runner.commands.nodes import examine_cluster, unused_gpus
 from runner.core.dataset_summary import statistics_of
-from runner.core.formatting import many, slot_word
+from runner.core.formatting import slot_word
 from runner.core.locations import (
     artifact_state,
     check_cache_folder,

@@ -6,9 +6,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agents.core.plural import many
 from analysis.results import Results
 from analysis.tables import sheets
-from runner.driver.failures import failure_lines
+from runner.driver.failures import failure_lines, view_line
 from sweeps.storage.records import JUDGEMENT
 
 
@@ -30,7 +31,7 @@ def show_judgements(results: Results, command: str, console: Console) -> None:
         "WHERE j.annotator IS NULL AND j.status <> 'failed' GROUP BY j.judge ORDER BY j.judge"
     ).fetchall()
     if other:
-        named = ", ".join(f"{judge} ({count:,} dialogues)" for judge, count in other)
+        named = ", ".join(f"{judge} ({many(count, 'dialogue')})" for judge, count in other)
         console.print(
             f"earlier verdicts are kept, but no table shows them: {named}. Tables show the judges "
             "that judged last; list both (judges=[...]) to see both, which repeats no call",
@@ -45,5 +46,6 @@ def show_judgements(results: Results, command: str, console: Console) -> None:
             escape(judge), escape(dimension), f"{count:,}", f"{valid:,}", f"{unparsed:,}", shown
         )
     sheets.print_whole(table, console)
-    for line in failure_lines(results, command, JUDGEMENT):
+    failed = failure_lines(results, command, JUDGEMENT)
+    for line in (*failed, *([view_line(results)] if failed else [])):
         console.print(line, markup=False, soft_wrap=True)

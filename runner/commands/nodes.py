@@ -16,8 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.core.errors import UsageError
+from agents.core.plural import many
 from analysis.tables import sheets
-from runner.core.formatting import many
 from runner.driver.environment import environment_of
 from runner.placement.elastic import main_type, unused_types
 from sweeps.load import load

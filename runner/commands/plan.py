@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agents.core.plural import many
 from analysis.tables import sheets
 from runner.core.dataset_summary import remark_lines, statistics_lines
-from runner.core.formatting import many
 from runner.driver.budget import Budget, budget_of
 from runner.driver.judging import judging_plan
 from runner.driver.loading import load_plan

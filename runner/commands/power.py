@@ -10,6 +10,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from agents.core.errors import UsageError, near
+from agents.core.plural import many
 from analysis.metrics.core import by_group, groups_by, parse_metric
 from analysis.results import Results
 from analysis.statistics.compare import Comparison, compare_all
@@ -23,7 +24,7 @@ from analysis.statistics.power import (
     seeds_needed,
 )
 from analysis.statistics.scores import partners
-from analysis.tables.labels import brief
+from analysis.tables.labels import short_labels
 from analysis.tables.table import metrics_of
 from analysis.tables.table_notes import watermarks
 from runner.driver.loading import load_plan
@@ -86,7 +87,9 @@ def _of_results(
     names = metrics or results.manifest.metrics[:1]
     names = by_group(names, by, compared=True) if by else names
     compared = compare_all(results, names, axis)
-    labels = brief(label for found in compared.found for label in (found.first, found.second))
+    labels = short_labels(
+        label for found in compared.found for label in (found.first, found.second)
+    )
     tests = len(compared.found)
     lines = [_preface(tests)]
     for found in compared.found:
@@ -207,10 +210,11 @@ def _lines(variance: Components, design: _Design, detect: float | None) -> list[
     cases, seeds = design.cases, design.seeds
     options = {"shared": design.shared, "alpha": design.alpha, "step": design.step}
     least = detectable(variance, cases, seeds, **options)
-    line = f"{cases:,} cases x {seeds} seeds detect a difference of {_number(least)}"
+    size = f"{many(cases, 'case')} x {many(seeds, 'seed')}"
+    line = f"{size} detect a difference of {_number(least)}"
     if design.most is not None and least is not None and least > design.most:
         line = (
-            f"{cases:,} cases x {seeds} seeds cannot detect any difference: it would have to be "
+            f"{size} cannot detect any difference: it would have to be "
             f"{_number(least)}, and the largest possible one is {design.most:g}"
         )
     if detect is None:
@@ -221,12 +225,12 @@ def _lines(variance: Components, design: _Design, detect: float | None) -> list[
     return [
         f"{line}; {detect:g} is detected with power {reached:.2f}; a power of {TARGET} "
         "needs "
-        + (f"{more_cases:,} cases" if more_cases else "an unreachable number of cases")
-        + f" at {seeds} seeds, or "
+        + (many(more_cases, "case") if more_cases else "an unreachable number of cases")
+        + f" at {many(seeds, 'seed')}, or "
         + (
-            f"{more_seeds:,} seeds at {cases:,} cases"
+            f"{many(more_seeds, 'seed')} at {many(cases, 'case')}"
             if more_seeds
-            else f"more than {cases:,} cases at any number of seeds"
+            else f"more than {many(cases, 'case')} at any number of seeds"
         )
     ]
 

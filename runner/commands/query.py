@@ -18,10 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from agents.core.errors import UsageError
+from agents.core.plural import many
 from analysis import sandbox
 from analysis.results import Results
 from analysis.tables.sheets import printable
-from runner.core.formatting import many
 
 NULL = "NULL"
 _MEMORY = "4GB"  # of one query

@@ -8,12 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from agents.core.errors import UsageError
+from agents.core.plural import many
 from analysis.report.appendix import appendix
 from analysis.report.defined import defined
 from analysis.report.page import Made, make, page
 from analysis.results import Results
 from analysis.tables import sheets
-from runner.core.formatting import many
+from runner.core.screen import print_line
 from runner.core.titles import all_titles
 from sweeps.load import load
 
@@ -49,12 +50,12 @@ def show_report(
     titles, problems = all_titles(results.manifest) if dialogues else ({}, [])
     text = page(results, wanted, made, dialogues=dialogues, source=source, titles=titles)
     path.write_text(text, encoding="utf-8")
-    _say(console, f"wrote {path}: {_counted(made)}")
+    print_line(console, f"wrote {path}: {_counted(made)}")
     for one in (*made.tables, *([] if wanted.usual_figures else made.figures)):
         if one.problem:
-            _say(console, f"not made: {one.name}: {one.problem}")
+            print_line(console, f"not made: {one.name}: {one.problem}")
     for problem in problems:
-        _say(console, problem)
+        print_line(console, problem)
     if assets is not None:
         _write_assets(made, assets, console)
 
@@ -67,7 +68,7 @@ def show_appendix(
     path = out or Path(f"{results.manifest.name}_appendix.tex")
     _check_place(path)
     path.write_text(appendix(results, standalone=standalone, prompts=prompts), encoding="utf-8")
-    _say(console, f"wrote {path}")
+    print_line(console, f"wrote {path}")
 
 
 def _check_place(path: Path) -> None:
@@ -88,14 +89,10 @@ def _write_assets(made: Made, folder: Path, console: Console) -> None:
         if figure.drawing is not None:
             figure.drawing.save(folder / f"{figure.name}.pdf")
             names.append(f"{figure.name}.pdf")
-    _say(console, f"wrote to {folder}: {', '.join(names) or 'nothing'}")
+    print_line(console, f"wrote to {folder}: {', '.join(names) or 'nothing'}")
 
 
 def _counted(made: Made) -> str:
     tables = sum(one.sheet is not None for one in made.tables)
     figures = sum(one.drawing is not None for one in made.figures)
     return f"{many(tables, 'table')}, {many(figures, 'figure')}"
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)

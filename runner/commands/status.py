@@ -9,13 +9,14 @@ from shlex import quote, split
 from rich.console import Console
 from rich.markup import escape
 
+from agents.core.plural import many
 from analysis.replies import cut_off_lines, uncounted
 from analysis.results import Results
 from analysis.sql.tokens import COUNTED, UNCOUNTED
-from runner.core.formatting import duration, many
+from runner.core.formatting import duration
 from runner.core.locations import size_line, status_line
 from runner.driver.budget import budget_in
-from runner.driver.failures import failure_lines
+from runner.driver.failures import failure_lines, view_line
 from runner.placement.describe import engine_lines
 from sweeps.manifest import RunEntry
 from sweeps.storage import parts
@@ -33,12 +34,12 @@ def show_failures(
 
     `command` runs the sweep, and `judging` judges it (by default the same command).
     """
-    lines = [
+    failed = [
         *failure_lines(results, command),
         *failure_lines(results, judging or command, JUDGEMENT),
-        *cut_off_lines(results),
     ]
-    for line in lines:
+    how = [view_line(results)] if failed else []
+    for line in (*failed, *how, *cut_off_lines(results)):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -79,7 +80,7 @@ def show_status(folder: str, console: Console) -> None:
         soft_wrap=True,
     )
     if unknown:
-        console.print(f"{unknown:,} replies have no token counts", soft_wrap=True)
+        console.print(f"{many(unknown, 'reply')} without token counts", soft_wrap=True)
     if manifest.artifacts:
         keys = [found.key for found in manifest.artifacts]
         console.print(status_line(manifest.config, keys), markup=False, soft_wrap=True)

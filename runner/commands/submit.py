@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 
 from agents.core.errors import UsageError
-from runner.core.formatting import many
+from agents.core.plural import many
 from runner.core.invocation import for_a_file
 from runner.core.locations import mib
 from runner.submit import jobs

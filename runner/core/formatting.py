@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 
-def many(count: int, word: str) -> str:
-    """`2,000 cells`, `1 cell`."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
 def slot_word(cpu: bool) -> str:
     """The word for what engines are placed on."""
     return "CPU slot" if cpu else "GPU"

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from agents.core.errors import UsageError
 from agents.core.paths import expand_user
+from agents.core.plural import many
 from simulators.core.profiles import WrittenProfiles
 from sweeps.artifacts import Artifact
 from sweeps.load import artifacts_of, cache_of
@@ -154,7 +155,7 @@ def size_line(out: Folder, recorded: dict[str, Any]) -> str:
 
 def cache_line(folder: Path) -> str:
     files, size = segments.size(folder)
-    return f"{files:,} files, {mib(size)}"
+    return f"{many(files, 'file')}, {mib(size)}"
 
 
 def mib(size: int) -> str:

@@ -30,7 +30,8 @@ from agents.core.artifacts import (
 )
 from agents.core.ask import together
 from agents.core.errors import AgentError, UsageError
-from runner.core.formatting import duration, many
+from agents.core.plural import many
+from runner.core.formatting import duration
 from runner.core.locations import check_packages, free_calls, store_of
 from runner.driver.executors import Executor
 from runner.driver.loops import Background, Loops

@@ -12,7 +12,7 @@ from sweeps.schema import Run
 from workers.core.concurrency import START, AdaptiveLimit, Load, total_load
 from workers.executors.pool import Report
 
-_LOOK_EVERY = 1.0  # seconds: engines report as often
+_ADJUST_EVERY = 1.0  # seconds: engines report as often
 
 
 class Concurrency:
@@ -47,9 +47,9 @@ class Concurrency:
 
     def observing(self, listener: RunListener) -> RunListener:
         """A listener that records the reports and forwards them to `listener`."""
-        return _Hearing(self, listener)
+        return _Observer(self, listener)
 
-    def heard(self, worker: str, report: Report) -> None:
+    def record(self, worker: str, report: Report) -> None:
         self._reports[worker] = report
         self._answered += report.counts.calls - report.counts.cached
 
@@ -57,7 +57,7 @@ class Concurrency:
         """Discards the reports of a lost worker."""
         self._reports.pop(worker, None)
 
-    def look(self) -> None:
+    def adjust(self) -> None:
         """Lets the controller decide, based on the latest reports."""
         known: dict[str, list[Load]] = {name: [load] for name, load in self._loads().items()}
         for report in self._reports.values():
@@ -69,18 +69,18 @@ class Concurrency:
             {name: total_load(loads) for name, loads in known.items()},
         )
 
-    async def keep_looking(self) -> None:
+    async def keep_adjusting(self) -> None:
         while self.adapts:
-            await asyncio.sleep(_LOOK_EVERY)
-            self.look()
+            await asyncio.sleep(_ADJUST_EVERY)
+            self.adjust()
 
 
-class _Hearing:
+class _Observer:
     def __init__(self, concurrency: Concurrency, listener: RunListener) -> None:
         self._concurrency, self._listener = concurrency, listener
 
     def counted(self, worker: str, report: Report) -> None:
-        self._concurrency.heard(worker, report)
+        self._concurrency.record(worker, report)
         self._listener.counted(worker, report)
 
     def lost(self, worker: str, again: int) -> None:

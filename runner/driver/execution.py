@@ -14,7 +14,7 @@ from typing import Any
 from rich.markup import escape
 
 from agents.core.errors import CrsweepError, StoreError
-from runner.core.formatting import many
+from agents.core.plural import many
 from runner.core.screen import reason_of
 from runner.driver.concurrency import Concurrency, first_slots, worker_count
 from runner.driver.early_stop import EarlyStop
@@ -129,7 +129,7 @@ async def _run(
         noting = [
             asyncio.create_task(engines.keep_noting(lease.epoch, session.manifest.note_engines)),
             asyncio.create_task(session.manifest.keep_writing()),
-            asyncio.create_task(concurrency.keep_looking()),
+            asyncio.create_task(concurrency.keep_adjusting()),
             asyncio.create_task(engines.keep_adjusting(executor.engine_nodes, run.gpus)),
         ]
         driving = drive(

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from rich.console import Console
 
 from agents.core.errors import UsageError, near
+from agents.core.plural import many
 from analysis.results import Results
 from analysis.transcripts import BATCH, Transcripts
-from runner.core.formatting import many
 from runner.driver.artifacts import Preparation
 from runner.driver.progress import Tally
 from runner.driver.work import find_settled, remaining

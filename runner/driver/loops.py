@@ -132,10 +132,10 @@ class TrainingLoop:
                         f"all {missing:,} rollouts of update {done + 1:,} failed, so "
                         "there is nothing to learn from"
                     )
-                figures = await learner.update(results)
+                numbers = await learner.update(results)
                 done += 1
-                self.curve += [CurvePoint(name, done, value) for name, value in figures.items()]
-                self.reports.note(done, most, line_of(figures, missing))
+                self.curve += [CurvePoint(name, done, value) for name, value in numbers.items()]
+                self.reports.note(done, most, line_of(numbers, missing))
                 self.seconds = before + time.monotonic() - began
                 if done < most and time.monotonic() - saved >= self.state_every:
                     saved = time.monotonic()
@@ -274,13 +274,13 @@ class Background:
                 await asyncio.wait(left)
 
 
-def line_of(figures: Mapping[str, float], missing: int) -> str:
+def line_of(numbers: Mapping[str, float], missing: int) -> str:
     """A line for the screen with what an update measured; of shares (`strategy: NAME`) the
     largest ones."""
-    shown = [f"{name} {value:.3f}" for name, value in figures.items() if ":" not in name]
+    shown = [f"{name} {value:.3f}" for name, value in numbers.items() if ":" not in name]
     shown += [f"{missing:,} missing"] if missing else []
     shares: dict[str, list[tuple[str, float]]] = {}
-    for series, value in figures.items():
+    for series, value in numbers.items():
         kind, colon, name = series.partition(": ")
         if colon and value > 0:
             shares.setdefault(kind, []).append((name, value))

@@ -18,6 +18,7 @@ from rich.progress import (
     TextColumn,
 )
 
+from agents.core.plural import many
 from runner.core.formatting import duration, short_count
 from sweeps.tasks import Outcome
 from workers.cache.entries import Damage
@@ -49,7 +50,7 @@ class KindTally:
 
 @dataclass
 class Tally:
-    """The figures of one run, by kind of task and over all calls."""
+    """The numbers of one run, by kind of task and over all calls."""
 
     kinds: dict[str, KindTally]
     """Kinds that are counted; artifacts are listed one by one instead."""
@@ -278,6 +279,5 @@ def _rate(calls_a_second: float) -> str:
 def token_words(tokens: int, uncounted: int) -> str:
     """Words such as `40 tokens`; a lower bound if `uncounted` replies had no counts."""
     if not uncounted:
-        return f"{tokens:,} tokens"
-    replies = "1 reply" if uncounted == 1 else f"{uncounted:,} replies"
-    return f"at least {tokens:,} tokens ({replies} have no token counts)"
+        return many(tokens, "token")
+    return f"at least {many(tokens, 'token')} ({many(uncounted, 'reply')} without token counts)"

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from rich.markup import escape
 
+from agents.core.plural import many
 from runner.core.dataset_summary import remark_lines
-from runner.core.formatting import duration, many
+from runner.core.formatting import duration
 from runner.core.invocation import program
 from runner.core.locations import call_cache_folder, free_calls
 from runner.driver.execution import Execution
@@ -61,8 +62,6 @@ def conclude(session: Session, result: RunResult, execution: Execution, seconds:
     """Prints how the run went. `seconds` is its duration so far."""
     console, tally, cache = session.console, execution.tally, session.plan.loaded.header.cache
     counts = tally.counts
-    for title, reason in result.unprepared.items():
-        console.print(f"[red]{escape(f'{title} cannot be prepared: {reason}')}[/]", soft_wrap=True)
     settled = ", ".join(_settled(kind, one) for kind, one in tally.kinds.items())
     console.print(
         f"{settled} in {duration(seconds)}, {many(counts.calls, 'call')}"
@@ -96,11 +95,11 @@ def _damage_lines(damage: Damage, path: str | None) -> Iterator[str]:
     if damage.calls:
         where = f" --path {shlex.quote(str(call_cache_folder(path)))}" if path else ""
         yield (
-            f"{damage.calls:,} calls were paid for again because their entries in the call cache "
-            f"are damaged: `{program()} cache verify{where}` names the files"
+            f"paid for again, because the call cache is damaged: {many(damage.calls, 'call')}; "
+            f"`{program()} cache verify{where}` names the files"
         )
     if damage.files:
         yield (
-            f"{len(damage.files):,} files of the call cache are partly unreadable; the "
-            f"calls lost in them are paid for again: {', '.join(sorted(damage.files))}"
+            f"partly unreadable: {many(len(damage.files), 'file')} of the call cache, whose lost "
+            f"calls are paid for again: {', '.join(sorted(damage.files))}"
         )

@@ -180,7 +180,7 @@ class LeaseQueue:
         return self._exhausted
 
     @property
-    def dry(self) -> bool:
+    def nothing_to_lease(self) -> bool:
         """Whether nothing can be leased now; a stage may still open, or a retry may come."""
         if self.closed or self._again or self._offered:
             return self.closed
@@ -421,7 +421,7 @@ async def _serve(
         if queue.closed and not withdrawn:
             await worker.withdraw()
             withdrawn = True
-        report = await take(await worker.report(_REPORT_EVERY, queue.dry))
+        report = await take(await worker.report(_REPORT_EVERY, queue.nothing_to_lease))
         free, waiting = report.free, report.waiting
         if withdrawn and not any(report.running.values()):
             break

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from rich.console import Console
 
 from agents.core.errors import UsageError
-from runner.core.formatting import many
+from agents.core.plural import many
 from runner.driver.artifacts import Preparation
 from runner.driver.failures import to_run_again
 from runner.driver.progress import Tally

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.core.formatting import many, slot_word
+from agents.core.plural import many
+from runner.core.formatting import slot_word
 from runner.placement.groups import RunPlan, notes_of
 from runner.placement.packing import Allocation, Node
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from agents.core.artifacts import FitRecipe, LoopRecipe
 from agents.core.ask import CallLog, is_probe
-from runner.core.formatting import duration, many
+from agents.core.plural import many
+from runner.core.formatting import duration
 from runner.core.locations import artifact_state, store_of
 from runner.rehearsal.stand_ins import (
     CallEstimate,

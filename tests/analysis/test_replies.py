@@ -53,7 +53,7 @@ def test_replies_that_were_cut_off_are_counted_by_model(tmp_path, manifest, word
 def test_a_server_without_counts_says_nothing_of_lengths(tmp_path):
     calls = [{**CUT, "output_tokens": None}, {"finish_reason": "content_filter"}]
     assert cut_off_lines(results(tmp_path, *calls)) == [
-        "1 of 2 replies were cut off at max_tokens (model strong)"
+        "1 of 2 replies was cut off at max_tokens (model strong)"
     ]
 
 

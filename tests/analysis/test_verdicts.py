@@ -262,7 +262,7 @@ def test_a_figure_above_the_success_rate_is_pointed_out_with_the_reason(tmp_path
     table = table_of(built, tmp_path / "higher", "sr@5", "prs_zero_if_rejected")
     # P is 1.5, 1.5, undefined, 1.5, 1 and 1; one dialogue failed, and counts 0.
     assert [note for note in table.notes if "exceeds" in note] == [
-        "prs_zero_if_rejected 108.33 exceeds 100 x sr@5 = 85.71 (1 episodes are left out; P is "
+        "prs_zero_if_rejected 108.33 exceeds 100 x sr@5 = 85.71 (left out: 1 episode; P is "
         "above 1 in 3 dialogues)"
     ]
     table = table_of(built, tmp_path / "early", "sr@3", "prs_zero_if_rejected")

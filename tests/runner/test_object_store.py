@@ -160,7 +160,7 @@ def test_after_sigkill_no_completed_call_is_paid_for_twice_from_the_same_working
         shutil.rmtree(logs)
 
 
-def test_with_a_journal_elsewhere_another_machine_goes_on_without_paying_twice(
+def test_with_a_journal_elsewhere_another_machine_resumes_without_paying_twice(
     tmp_path, crsweep, at, start
 ):
     """The working folder of the first machine, and all that is in it, is gone."""

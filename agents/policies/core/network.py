@@ -67,7 +67,7 @@ class Network(ABC):
 class NetworkRef(PluginOption):
     """A network as an option: its name, or `{name: ..., option: ...}`."""
 
-    room = POLICIES
+    package = POLICIES
     noun = "network"
 
     @property

@@ -16,6 +16,7 @@ from agents.core.artifacts import (
     importing,
 )
 from agents.core.items import Catalogue, TrainingData
+from agents.core.plural import many
 from agents.policies.core.dialogues import examples
 from agents.policies.core.labels import LabelSet, labels_of
 from agents.policies.core.network import NetworkRef
@@ -103,7 +104,7 @@ class FineTuned(LabelPolicyRecipe, FitRecipe):
 
     @property
     def size(self) -> str:
-        return f"{self.sft['epochs']:,} epochs"
+        return many(self.sft["epochs"], "epoch")
 
     def identity(self) -> Mapping[str, Any]:
         return {"stage": "sft", **self._identity(), "data": self.data, "sft": dict(self.sft)}

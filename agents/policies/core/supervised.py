@@ -87,7 +87,7 @@ class FineTuning:
     def epochs(self) -> Iterator[Progress]:
         """A state after every epoch; the last step has the result.
 
-        Its data have `report`: the figures of each epoch, and those of the baselines.
+        Its data have `report`: the numbers of each epoch, and those of the baselines.
         """
         wanted = self._sft["epochs"]
         while self._epoch < wanted:
@@ -130,8 +130,8 @@ class FineTuning:
                 total += loss.item() * len(rows)
             self._epoch += 1
             found, nats = self._measured()
-        figures = {"loss": total / count, "held_out_loss": nats, **found._asdict()}
-        self._report.append({"epoch": self._epoch, **figures})
+        numbers = {"loss": total / count, "held_out_loss": nats, **found._asdict()}
+        self._report.append({"epoch": self._epoch, **numbers})
 
     @torch.inference_mode()
     def _measured(self) -> tuple[ClassifierScores, float]:

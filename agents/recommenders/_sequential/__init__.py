@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from agents.core.plugins import Options, operational
+from agents.core.plural import many
 from agents.recommenders._sequential.inference import encode_sequence
 from agents.recommenders.core import Recommender
 
@@ -57,7 +58,7 @@ class Sequential(Recommender):
 
     @staticmethod
     def size(options: SASRecOptions) -> str:
-        return f"at most {options.max_epochs:,} epochs"
+        return f"at most {many(options.max_epochs, 'epoch')}"
 
     @property
     def item_embeddings(self) -> np.ndarray:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.metrics.core import parse_metric
-from analysis.tables.labels import brief, with_short_labels
+from analysis.tables.labels import short_labels, with_short_labels
 from analysis.tables.table import Table, TableRow, Value
 from sweeps.grid import label
 
@@ -13,7 +13,7 @@ TOOLS = "recommender=sasrec(max_length=50, max_epochs=10), candidates=50"
 
 
 def test_what_all_labels_of_a_name_share_is_said_once():
-    found = brief(
+    found = short_labels(
         ["zero_shot", f"macrec({TOOLS})", f"af_irs({TOOLS})", f"af_irs({TOOLS}, llm2rs=false)"]
     )
     assert list(found.short.values()) == ["zero_shot", "macrec", "af_irs", "af_irs(llm2rs=false)"]
@@ -21,7 +21,7 @@ def test_what_all_labels_of_a_name_share_is_said_once():
 
 
 def test_what_is_shared_within_a_mapping_is_said_once_too():
-    found = brief(
+    found = short_labels(
         ["rso(planner=(stage=rl, sft=(lr=1)), a=2)", "rso(planner=(stage=sft, sft=(lr=1)), a=2)"]
     )
     assert list(found.short.values()) == ["rso(planner=(stage=rl))", "rso(planner=(stage=sft))"]
@@ -31,11 +31,11 @@ def test_what_is_shared_within_a_mapping_is_said_once_too():
         ["rso(p=(x=1))", "rso(p=1)"],
     )
     for labels in whole:
-        assert brief(labels) == ({label: label for label in labels}, [])
+        assert short_labels(labels) == ({label: label for label in labels}, [])
 
 
 def test_an_option_that_some_lack_or_have_otherwise_stays():
-    found = brief(["react(max_thoughts=1, a=2)", "react(max_thoughts=2, a=2)", "react(a=2)"])
+    found = short_labels(["react(max_thoughts=1, a=2)", "react(max_thoughts=2, a=2)", "react(a=2)"])
     assert list(found.short.values()) == ["react(max_thoughts=1)", "react(max_thoughts=2)", "react"]
     assert found.left_out == ["react (a=2)"]
 
@@ -44,7 +44,7 @@ def test_an_option_that_some_lack_or_have_otherwise_stays():
     "odd", ["", "x(y)", "a (b=1", "a(b=1)c", "a(b=1))", "a(b=(1)", "()", "a()", "a(b=1, b=1)", "["]
 )
 def test_a_label_that_is_written_otherwise_stays_as_it_is(odd):
-    assert brief([odd]) == ({odd: odd}, [])
+    assert short_labels([odd]) == ({odd: odd}, [])
 
 
 VALUES = st.recursive(
@@ -59,7 +59,7 @@ PLUGINS = st.fixed_dictionaries(
 
 @given(st.lists(st.one_of(PLUGINS.map(label), st.text("ab(=), ", max_size=8)), max_size=6))
 def test_different_labels_stay_different_and_every_option_is_shown_or_left_out(labels):
-    found = brief(labels)
+    found = short_labels(labels)
     assert set(found.short) == set(labels)
     assert len(set(found.short.values())) == len(set(labels))
     for full, short in found.short.items():

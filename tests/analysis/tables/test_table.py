@@ -137,7 +137,7 @@ def test_a_failure_completes_its_block_but_only_the_agents_own_counts(tmp_path):
     table = table_of(built, tmp_path, "sr@5", "sr_completed@5")
     assert table.rows[0].counted == 10
     assert [v.episodes for v in table.rows[0].values] == [10, 9]
-    assert "2 episodes failed by no fault of the agent are left out" in table.notes
+    assert "left out: 2 episodes that failed by no fault of the agent" in table.notes
 
 
 def test_blocks_are_of_one_source(tmp_path):
@@ -168,7 +168,7 @@ def test_backends_that_are_no_language_models_leave_a_watermark(tmp_path, backen
 
 def test_a_recorded_watermark_is_shown_whatever_backend_it_names(tmp_path):
     notes = table_of(filled(), tmp_path, watermark=["my_lab.echo"]).notes
-    words = "WATERMARK: these figures are made with the my_lab.echo backend: no language model"
+    words = "WATERMARK: these numbers are made with the my_lab.echo backend: no language model"
     assert words in notes
 
 

@@ -129,7 +129,7 @@ def test_status_table_compare_and_sql_read_a_folder_of_any_name(tmp_path, crswee
     assert "| agent |" in crsweep("table", out, "--format", "markdown").stdout
     compared = crsweep("compare", out, "--axis", "roles.agent").stdout
     assert "roles.agent strong - weak" in compared
-    assert "WATERMARK: these figures are made with the rules backend" in compared
+    assert "WATERMARK: these numbers are made with the rules backend" in compared
     both = ["--metric", "sr@1", "--metric", "sr@2", "--baseline", "strong"]
     compared = crsweep("compare", out, "--axis", "roles.agent", *both).stdout
     assert compared.count("roles.agent weak - strong") == 2

@@ -1,4 +1,4 @@
-"""How counts and what is needed next are worded."""
+"""How what is needed next is worded."""
 
 import io
 
@@ -6,16 +6,8 @@ import pytest
 from rich.console import Console
 
 from runner.cli.exits import print_resume_hint
-from runner.core.formatting import many
 from runner.driver.result import RunResult
 from sweeps.storage.folder import folder_at
-
-
-@pytest.mark.parametrize(
-    ("count", "words"), [(0, "0 cells"), (1, "1 cell"), (2, "2 cells"), (2000, "2,000 cells")]
-)
-def test_one_is_singular(count, words):
-    assert many(count, "cell") == words
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_equal_calls_are_paid_once_and_the_users_opening_once_for_all_agents(who
     assert f"{len(calls):,} calls ({calls.cached.sum():,} from the cache)" in said
 
 
-def test_a_folder_with_journals_goes_on_when_its_manifest_was_deleted(ran, crsweep):
+def test_a_folder_with_journals_resumes_after_its_manifest_was_deleted(ran, crsweep):
     path, out = ran
     assert (out / journal.FOLDER).is_dir()
     (out / "manifest.json").unlink()
@@ -147,10 +147,10 @@ def test_prune_and_verify_look_after_the_shared_cache(ran, tmp_path, crsweep):
     shared = tmp_path / "shared"
     count = len(requests(tmp_path / "a" / "out"))
     whole = crsweep("cache", "verify", "--path", shared).stdout
-    assert f"{shared}: {count:,} calls read in 1 files, all intact" in whole
-    assert f"shared in {shared}: 1 files" in crsweep("status", tmp_path / "a" / "out").stdout
+    assert f"{shared}: {count:,} calls read in 1 file, all intact" in whole
+    assert f"shared in {shared}: 1 file," in crsweep("status", tmp_path / "a" / "out").stdout
     kept = crsweep("cache", "prune", "--keep", "30d", "--path", shared).stdout
-    assert f"{shared}: 0 calls dropped, 0.0 MiB freed; now 1 files" in kept
+    assert f"{shared}: 0 calls dropped, 0.0 MiB freed; now 1 file," in kept
     (path,) = segments.paths(shared)
     data = bytearray(path.read_bytes())
     data[-40] ^= 1
@@ -159,21 +159,21 @@ def test_prune_and_verify_look_after_the_shared_cache(ran, tmp_path, crsweep):
     ill = crsweep("cache", "verify", "--path", shared, check=3).stdout
     assert f"{path}: 1 of {count:,} calls are damaged" in ill
     assert f"{shared / '0.segment'}: file is not a database" in ill
-    assert "2 files are damaged" in ill
+    assert "2 files damaged" in ill
     said = crsweep("run", sweep(tmp_path / "b")).stdout
     program = f"{sys.executable} -m runner"
     assert (
-        "1 calls were paid for again because their entries in the call cache are damaged: "
+        "paid for again, because the call cache is damaged: 1 call; "
         f"`{program} cache verify --path {shared}` names the files\n"
     ) in said
     assert (
-        "1 files of the call cache are partly unreadable; the calls lost in them are paid for "
-        f"again: {shared / '0.segment'}\n"
+        "partly unreadable: 1 file of the call cache, whose lost calls are paid for again: "
+        f"{shared / '0.segment'}\n"
     ) in said
     assert sum(requests(tmp_path / "b" / "out").values()) == 1  # the damaged one
     assert results(tmp_path / "a" / "out") == results(tmp_path / "b" / "out")
     gone = crsweep("cache", "prune", "--keep", "0h", "--path", shared).stdout
-    assert "now 1 files" in gone  # what cannot be read is left to a person
+    assert "now 1 file," in gone  # what cannot be read is left to a person
     assert crsweep("cache", "verify", "--path", shared, check=3)
 
 

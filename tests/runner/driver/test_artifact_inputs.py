@@ -147,17 +147,17 @@ def test_gates_wait_for_others_and_a_stage_for_late_fits():
     )
     assert queue.lease("w", 5) == [first]
     assert queue.lease("w", 5) == []
-    assert queue.dry and queue.only_gates and not queue.finished
+    assert queue.nothing_to_lease and queue.only_gates and not queue.finished
     queue._leased["w"].clear()
     ready.add("first")
     gone.add("lost")
     queue.passed("first")
-    assert not queue.dry
+    assert not queue.nothing_to_lease
     assert queue.lease("w", 5) == [second]
     queue._leased["w"].clear()
     queue.passed("second")
     assert queue.lease("w", 5) == []
-    assert queue.dry and queue.only_gates
+    assert queue.nothing_to_lease and queue.only_gates
     queue.passed("fit")
     assert queue.lease("w", 5) == [episode]
     queue._leased["w"].clear()

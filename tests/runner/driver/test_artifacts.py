@@ -261,7 +261,7 @@ def test_cells_whose_artifact_fails_are_not_run_and_all_others_are(tmp_path, crs
     assert "groups of tests.prepared_agent by m on synthetic, seed 0: cannot be prepared" in said
     assert "incomplete: 6 of 12 episodes left" in said
     assert len(raw(tmp_path / "a" / "out", "episodes")) == 6
-    # The table has the figures of the other cell, and says with `status` what could not be made.
+    # The table has the numbers of the other cell, and says with `status` what could not be made.
     out = tmp_path / "a" / "out"
     rows = csv.DictReader(io.StringIO(crsweep("table", out, "--format", "csv").stdout))
     assert [row["sr@1_n"] for row in rows] == ["0", "6"]
@@ -273,7 +273,7 @@ def test_cells_whose_artifact_fails_are_not_run_and_all_others_are(tmp_path, crs
     assert len(outcomes(tmp_path / "a" / "out")) == 12
 
 
-def test_a_fit_whose_process_dies_goes_on_from_its_state_and_its_seconds_are_those_of_all_epochs(
+def test_a_fit_whose_process_dies_resumes_from_its_state_and_its_seconds_are_those_of_all_epochs(
     tmp_path, crsweep
 ):
     options = {"uses": "fit", "epochs": 4, "seconds": 0.2, "fault": "dies"}

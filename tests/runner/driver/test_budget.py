@@ -210,4 +210,4 @@ def test_impossible_counts_of_an_old_folder_make_lower_bounds_of_what_was_paid(t
     show_status(str(folder), console)
     status = console.file.getvalue()  # type: ignore[attr-defined]
     assert "tokens (at least): agent 0, user 50, probes 0" in status
-    assert "3 replies have no token counts" in status
+    assert "3 replies without token counts" in status

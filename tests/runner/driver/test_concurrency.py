@@ -28,8 +28,8 @@ def adapting(engines, clock):
 
 def test_a_number_stays_what_it_is():
     fixed = Concurrency(run(concurrency=7), 2, dict)
-    fixed.heard("a", report(x=Load(1, refused=50)))
-    fixed.look()
+    fixed.record("a", report(x=Load(1, refused=50)))
+    fixed.adjust()
     assert (fixed.limit(), fixed.adapts, fixed.entry()) == (7, False, None)
     assert (first_slots(run(concurrency=7), 2), worker_count(run(concurrency=1))) == (4, 1)
     assert (first_slots(run(concurrency="auto"), 2), worker_count(run(concurrency="auto"))) == (
@@ -44,8 +44,8 @@ def test_calls_that_wait_in_workers_are_added_to_what_the_engine_does():
     adapted = adapting(engines, lambda: next(now))
     for _ in range(3):
         for name in "ab":
-            adapted.heard(name, report(e=Load(waiting=30)))
-        adapted.look()
+            adapted.record(name, report(e=Load(waiting=30)))
+        adapted.adjust()
     assert adapted.limit() == 64 - (60 - 5 - 4)
     entry = adapted.entry()
     assert entry is not None
@@ -57,11 +57,11 @@ def test_refusals_of_a_server_that_two_workers_met_count_together_and_cached_cal
     adapted = adapting({}, lambda: next(now))
     for refused in (0, 0, 0):
         for name in "ab":
-            adapted.heard(name, report(calls=50, cached=50, s=Load(32, refused=refused)))
-        adapted.look()
+            adapted.record(name, report(calls=50, cached=50, s=Load(32, refused=refused)))
+        adapted.adjust()
     assert adapted.limit() == 64  # nothing was answered by the server, so there was no round
-    adapted.heard("b", report(s=Load(32, refused=1)))
-    adapted.look()
+    adapted.record("b", report(s=Load(32, refused=1)))
+    adapted.adjust()
     assert adapted.limit() == 48
     adapted.forget("a")
     assert list(adapted._reports) == ["b"]

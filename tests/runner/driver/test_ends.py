@@ -116,7 +116,7 @@ def test_a_full_disk_for_a_table_is_one_line_and_exit_code_1(ended, tmp_path, mo
     assert ended(closed_pipe(), *words)[0] == 0
 
 
-def test_a_wrong_key_ends_the_run_at_once_with_the_reason_and_the_next_run_goes_on(
+def test_a_wrong_key_ends_the_run_at_once_with_the_reason_and_the_next_run_resumes(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr("runner.driver.opening.log_to", lambda *_: None)

@@ -84,8 +84,8 @@ def test_calls_are_shown_while_no_episode_has_ended(monkeypatch, counts, shown):
     ("uncounted", "words"),
     [
         (0, "1,200 tokens"),
-        (1, "at least 1,200 tokens (1 reply have no token counts)"),
-        (2000, "at least 1,200 tokens (2,000 replies have no token counts)"),
+        (1, "at least 1,200 tokens (1 reply without token counts)"),
+        (2000, "at least 1,200 tokens (2,000 replies without token counts)"),
     ],
 )
 def test_a_sum_of_tokens_is_a_lower_bound_where_replies_have_no_counts(uncounted, words):

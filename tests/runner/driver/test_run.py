@@ -217,7 +217,7 @@ def test_after_sigkill_of_the_driver_no_committed_episode_runs_again_and_none_is
 
 @pytest.mark.ray
 @pytest.mark.parametrize("executor", ["local", "ray"])
-def test_ctrl_c_commits_what_is_finished_and_says_how_to_go_on(tmp_path, crsweep, executor, start):
+def test_ctrl_c_commits_what_is_finished_and_says_how_to_resume(tmp_path, crsweep, executor, start):
     run = {"executor": executor, "concurrency": 64, "episode_workers": 2}
     path, out = half_asleep(tmp_path, run=run, cases={"sample": 10}), tmp_path / "out"
     process = start(path)

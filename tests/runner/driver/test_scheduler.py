@@ -105,11 +105,11 @@ def staged(*counts):
 
 def test_a_stage_gives_nothing_before_it_is_opened_and_earlier_ones_go_first():
     queue = LeaseQueue(staged(2, 2), retries=2, opened=0)
-    assert (queue.lease("a", 9), queue.dry, queue.finished) == ([], True, False)
+    assert (queue.lease("a", 9), queue.nothing_to_lease, queue.finished) == ([], True, False)
     queue.open()
-    assert not queue.dry
+    assert not queue.nothing_to_lease
     assert [ref.cell for ref in queue.lease("a", 9)] == [0, 0]
-    assert (queue.exhausted, queue.dry, queue.outstanding()) == (1, True, {0})
+    assert (queue.exhausted, queue.nothing_to_lease, queue.outstanding()) == (1, True, {0})
     queue.open()
     assert [ref.cell for ref in queue.lease("b", 9)] == [1, 1]
     assert (queue.exhausted, queue.outstanding()) == (2, {0, 1})
@@ -179,7 +179,7 @@ def test_whatever_dies_no_stage_begins_early_and_every_episode_is_settled_once(c
             mine.clear()
         assert queue.exhausted <= queue.opened
         assert {ref.cell for refs in held.values() for ref in refs} <= queue.outstanding()
-        if queue.dry and queue.opened == len(counts) and not any(held.values()):
+        if queue.nothing_to_lease and queue.opened == len(counts) and not any(held.values()):
             assert queue.finished
 
     for worker, event in events:
@@ -326,7 +326,7 @@ def test_a_closed_queue_leases_nothing_and_workers_let_what_runs_end():
     assert worker.withdrawn == worker.slots + 192 - 2
     assert sorted(found.done) == ["e0", "e1"]
     assert queue.lease("a", 5) == []
-    assert queue.dry
+    assert queue.nothing_to_lease
     assert not queue.finished
 
 
@@ -344,17 +344,17 @@ def test_episodes_of_a_stage_wait_for_its_artifacts_and_those_of_the_next_for_th
     stages = [refs(2), iter([episode_task("later", 0, Seeds(0, 0, 0), "u")])]
     queue = LeaseQueue(stages, 2, gates=[[artifact("a"), artifact("b")], [artifact("c")]])
     assert queue.lease("w", 9) == [artifact("a"), artifact("b")]
-    assert queue.dry
+    assert queue.nothing_to_lease
     assert not queue.finished
     for key in "ab":
         assert queue.lease("w", 9) == []
         assert queue.settle("w", made(artifact(key)))
         assert queue.lease("w", 9) == []  # made, but not yet where workers find it
         queue.passed(key)
-    assert not queue.dry
+    assert not queue.nothing_to_lease
     leased = queue.lease("w", 9)
     assert [ref.id for ref in leased] == ["e0", "e1", "c"]
-    assert queue.dry
+    assert queue.nothing_to_lease
     assert queue.settle("w", made(artifact("c")))
     queue.passed("c")
     assert [ref.id for ref in queue.lease("w", 9)] == ["later"]

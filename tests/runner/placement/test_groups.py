@@ -97,7 +97,7 @@ def test_an_episode_that_is_tried_again_keeps_its_engines():
 
 
 @pytest.mark.parametrize("broken", ["a", "u", "abcu"])
-def test_an_engine_that_fails_opens_its_group_and_the_others_go_on(broken):
+def test_an_engine_that_fails_opens_its_group_and_the_others_continue(broken):
     world = play(plan_for(THREE, PAIRS, [Node("n", 2)]), 6, broken=broken)
     assert len(world.settled_finally) == 18
     for name, status in world.ended:

@@ -52,7 +52,7 @@ def test_the_tiny_sweep_completes_with_valid_replies_and_its_records_are_the_eng
     ).stdout  # fmt: skip
 
 
-def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_go_on(
+def test_a_model_that_cannot_load_fails_its_cells_with_one_message_and_others_continue(
     tmp_path, models, start
 ):
     path = small_sweep(
