@@ -130,8 +130,8 @@ def test_open_filter_page_read_and_compare(page, served):
     expect(page.get_by_text("Prompt for u30.")).to_be_visible()
     assert page.url.startswith(f"{served.url}/dialogue")  # it opened in its place
     page.get_by_role("button", name="Compare").click()
-    expect(page.get_by_text("They part in turn 2")).to_be_visible()
-    expect(page.locator("#part")).to_be_visible()
+    expect(page.get_by_text("They first differ in turn 2")).to_be_visible()
+    expect(page.locator("#first-difference")).to_be_visible()
 
 
 def test_hostile_words_are_seen_and_do_nothing(page, served):

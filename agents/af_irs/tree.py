@@ -197,7 +197,7 @@ class PreferenceTree(CallsRecipe):
         leaves = attributes_of(catalogue, self.attributes or self._few(catalogue))
         divided = [n for n, leaf in enumerate(leaves) if len(leaf.items) >= self.smallest]
         most_calls = [-(-len(leaves[n].items) // self.batch_items) for n in divided]
-        tell = _Teller(report, -(-len(leaves) // self.batch_attributes) + sum(most_calls))
+        calls = _CallCounter(report, -(-len(leaves) // self.batch_attributes) + sum(most_calls))
 
         def of_attributes(batch: Sequence[int]) -> dict[str, Any]:
             facts = [leaves[n].fact for n in batch]
@@ -211,14 +211,14 @@ class PreferenceTree(CallsRecipe):
             return {"noun": catalogue.noun, "attribute": attribute, "items": items}
 
         everything = range(len(leaves))
-        asking = _Grouping(_categorise, ask, self.batch_attributes, 2, of_attributes, tell)
+        asking = _Grouping(_categorise, ask, self.batch_attributes, 2, of_attributes, calls)
         categories = await asking.run(everything, first_draw=0)
         # Draws are numbered across all attributes: no order of completion changes a seed. Twice
         # the calls, because all of them may have to be made again.
         draws = np.cumsum([0, *most_calls]) * 2
         grouped = await together(
             _Grouping(
-                _subcategorise, ask, self.batch_items, 1, partial(of_items, leaves[n].fact), tell
+                _subcategorise, ask, self.batch_items, 1, partial(of_items, leaves[n].fact), calls
             ).run(leaves[n].items, int(draw))
             for n, draw in zip(divided, draws, strict=False)
         )
@@ -337,7 +337,7 @@ def attributes_of(catalogue: Catalogue, names: Sequence[str]) -> list[Attribute]
     ]
 
 
-class _Teller:
+class _CallCounter:
     """Counts calls for `report`."""
 
     def __init__(self, report: Callable[[int, int], None], most: int) -> None:
@@ -345,7 +345,7 @@ class _Teller:
         self.most = most
         self._done = 0
 
-    def one_more(self) -> None:
+    def count(self) -> None:
         self._done += 1
         self._report(self._done, self.most)
 
@@ -362,14 +362,14 @@ class _Grouping:
     """How many names lead to a group."""
     fields: Callable[[Sequence[int]], dict[str, Any]]
     """What a prompt shows of a batch, besides the names given so far."""
-    tell: _Teller
+    calls: _CallCounter
 
     async def run(self, members: Sequence[int], first_draw: int) -> Groups:
         groups = Groups()
         draw = await self._ask(groups, members, first_draw)
         left = [member for member in members if member not in groups.place]
         groups.counts["asked_again"] += len(left)
-        self.tell.most += -(-len(left) // self.batch)
+        self.calls.most += -(-len(left) // self.batch)
         await self._ask(groups, left, draw)
         left = [member for member in left if member not in groups.place]
         groups.counts["left_out"] += len(left)
@@ -384,7 +384,7 @@ class _Grouping:
             reply = await self.ask(self.step(len(batch)), draw=draw, known=groups.names(), **fields)
             for group in reply.groups:
                 groups.put(group.path, group.numbers, batch)
-            self.tell.one_more()
+            self.calls.count()
             draw += 1
         return draw
 

@@ -14,10 +14,10 @@ from agents.core.plugins import Options
 
 
 class PluginOption(BaseModel):
-    """A name, or `{name: ..., option: ...}`. A subclass says in which room, and its word."""
+    """A name, or `{name: ..., option: ...}`, of a plug-in of the kind that a subclass states."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    room: ClassVar[str]
+    package: ClassVar[str]
     """The package of the plug-ins."""
     noun: ClassVar[str]
     """What one is called in messages, after "a"."""
@@ -36,7 +36,7 @@ class PluginOption(BaseModel):
             )
         name = given["name"]
         try:
-            found = plugins.load(cls.room, name, cls.noun)
+            found = plugins.load(cls.package, name, cls.noun)
         except UsageError as error:
             raise ValueError(error.message) from None
         options = given.get("options")
@@ -57,7 +57,7 @@ class PluginOption(BaseModel):
     @property
     def plugin(self) -> Any:
         """The class of this name."""
-        return plugins.load(self.room, self.name, self.noun)
+        return plugins.load(self.package, self.name, self.noun)
 
 
 def _mistake(first: ErrorDetails, options: type[Options]) -> str:

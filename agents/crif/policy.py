@@ -37,7 +37,7 @@ class CRIFPolicy(NetworkPolicy):
     def decisions(
         self, actions: np.ndarray, rounds: Rounds, rows: np.ndarray, shown: int
     ) -> Decisions:
-        questions = np.where(actions == ASK, telling_questions(rounds, rows), -1)
+        questions = np.where(actions == ASK, most_informative_questions(rounds, rows), -1)
         return Decisions(questions, shown_items(rounds, rows, questions < 0, shown))
 
     def actions_of(self, questions: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ class CRIFPolicy(NetworkPolicy):
         rounds.move_users(rows, step.astype(np.float32))
 
 
-def telling_questions(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
+def most_informative_questions(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
     """(rows,): the questions with the highest entropy over the candidates, of those that can be
     asked; -1 where none can."""
     can = rounds.reachable(rows)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from agents.crif.policy import ASK, RECOMMEND, telling_questions
+from agents.crif.policy import ASK, RECOMMEND, most_informative_questions
 from agents.multi_round.practice import Game
 from agents.multi_round.reinforce import NetworkPolicy, ReinforceTraining, TrajectoryStep
 from agents.multi_round.rounds import Rounds, Users
@@ -33,7 +33,7 @@ def asking_is_better(rounds: Rounds, users: Users, rows: np.ndarray, shown: int)
     """(rows,), bool: whether the most telling question would bring the target further ahead than a
     recommendation. It cannot where the target would be shown. A target within the first five lists
     gains by its rank, one further down also by the number of candidates that drop out."""
-    questions = telling_questions(rounds, rows)
+    questions = most_informative_questions(rounds, rows)
     liked, disliked = users.answers(rows, np.maximum(questions, 0))
     known = rounds.accepted[rows] | rounds.refused[rows]
     liked, disliked = liked & ~known, disliked & ~known

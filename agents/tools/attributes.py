@@ -13,7 +13,7 @@ import numpy as np
 
 from agents.core.grounding import TitleIndex
 from agents.core.items import Catalogue, Item
-from agents.core.one_per import OnePer
+from agents.core.per_object import PerObject
 from agents.core.phrases import Phrases
 from agents.core.tables import Column, column_of
 from agents.recommenders.core import best
@@ -95,4 +95,4 @@ class AttributeSearch:
         return mask
 
 
-_SEARCHES = OnePer(AttributeSearch)
+_SEARCHES = PerObject(AttributeSearch)

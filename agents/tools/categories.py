@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from agents.core.items import Catalogue, Item
-from agents.core.one_per import OnePer
+from agents.core.per_object import PerObject
 
 CategoryPath = tuple[str, ...]
 
@@ -101,4 +101,4 @@ def _folded(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
-_TREES = OnePer(CategoryTree)
+_TREES = PerObject(CategoryTree)

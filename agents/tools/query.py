@@ -33,7 +33,7 @@ import duckdb
 import pyarrow as pa
 
 from agents.core.items import Catalogue, Item
-from agents.core.one_per import OnePer
+from agents.core.per_object import PerObject
 from agents.core.syntax_trees import syntax_nodes
 from agents.core.tables import CatalogueTable, Column, column_of
 
@@ -181,7 +181,7 @@ class CatalogueQuery:
             cursor.close()
 
 
-_TOOLS = OnePer(CatalogueQuery)
+_TOOLS = PerObject(CatalogueQuery)
 
 
 def _why_not(cursor: duckdb.DuckDBPyConnection, sql: str) -> str:

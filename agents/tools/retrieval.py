@@ -22,7 +22,7 @@ from agents.core.ask import Ask
 from agents.core.calls import REHEARSED_WIDTH
 from agents.core.errors import ModelUnavailable
 from agents.core.items import Catalogue, Item, TrainingData
-from agents.core.one_per import OnePer
+from agents.core.per_object import PerObject
 from agents.core.vector_files import ITEM_IDS, ITEMS, NamedRows, VectorFile, read_tables
 from agents.tools.categories import path_of
 
@@ -254,4 +254,4 @@ class GivenItemVectors(FitRecipe):
         return content.arrays["vectors"]
 
 
-_INDEXES = OnePer(Lexical)
+_INDEXES = PerObject(Lexical)

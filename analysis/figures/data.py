@@ -16,7 +16,7 @@ from analysis.statistics.distributions import t_quantile
 from analysis.statistics.rates import rate_interval
 from analysis.statistics.scores import Scores, read_scores, values_of
 from analysis.tables.false_successes import cell_names
-from analysis.tables.labels import brief
+from analysis.tables.labels import short_labels
 from analysis.tables.table import make_groups, metrics_of
 from sweeps.manifest import CellEntry
 
@@ -64,7 +64,7 @@ def groups_of(results: Results, axis: str | None) -> list[CellGroup]:
         found = [CellGroup(name or results.manifest.name, [n]) for n, name in enumerate(names)]
     else:
         values = values_of(results, axis)
-        short = brief(values).short
+        short = short_labels(values).short
         found = [
             CellGroup(
                 short[value], [n for n, cell in enumerate(cells) if cell.axes.get(axis) == value]
@@ -294,7 +294,7 @@ def variations(results: Results, axis: str | None) -> list[Variation]:
     for name in wanted:
         members = [n for n in range(len(cells)) if n == base or apart[base][n] == [name]]
         if len(members) > 1:
-            short = brief(cells[n].axes.get(name, "") for n in members).short
+            short = short_labels(cells[n].axes.get(name, "") for n in members).short
             labels = [short[cells[n].axes.get(name, "")] for n in members]
             found.append(Variation(name, labels, members, members.index(base)))
     return found

@@ -12,7 +12,7 @@ from analysis.metrics.core import MACRO, Metric
 from analysis.results import Results
 from analysis.statistics import draws
 from analysis.statistics.prediction_powered import Corrected, Labelled
-from analysis.tables.labels import brief
+from analysis.tables.labels import short_labels
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import metrics_of
 from analysis.tables.table_notes import watermarks
@@ -98,7 +98,7 @@ def make_corrected(
 
 def sheet(table: CorrectedTable) -> Sheet:
     """The table as it is printed."""
-    labels = {axis: brief(row.axes[axis] for row in table.rows) for axis in table.axes}
+    labels = {axis: short_labels(row.axes[axis] for row in table.rows) for axis in table.axes}
     rows = [
         [
             *(SheetCell(labels[axis].short[row.axes[axis]]) for axis in table.axes),

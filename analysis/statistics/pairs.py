@@ -25,7 +25,7 @@ from analysis.statistics.agreement import majority
 from analysis.statistics.draws import in_question_order
 from analysis.statistics.significance import holm, sign_test
 from analysis.tables import verdicts
-from analysis.tables.labels import brief
+from analysis.tables.labels import short_labels
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import Value, make_scored, over_seeds
 from analysis.tables.table_notes import origin_notes
@@ -137,8 +137,10 @@ def sheet(table: PairTable) -> Sheet:
     """The table for printing; axes with a single value are in a note."""
     judges = {row.judge for row in table.rows}
     people = any(row.split is not None for row in table.rows)
-    short = brief(label for row in table.rows for label in (row.baseline, row.against))
-    contexts = {axis: brief(row.context[axis] for row in table.rows) for axis in table.contexts}
+    short = short_labels(label for row in table.rows for label in (row.baseline, row.against))
+    contexts = {
+        axis: short_labels(row.context[axis] for row in table.rows) for axis in table.contexts
+    }
     rows = [
         [
             *([SheetCell(row.judge)] if len(judges) > 1 else []),

@@ -69,8 +69,8 @@ class Labelled:
         assert judge.label is not None
         assert judge.plugin is not None
         of_judge = read_scores(results, metric, complete_only=complete_only)
-        as_people_say = _as_people_say(metric)
-        said = read_scores(results, as_people_say, complete_only=complete_only).values
+        by_people = _by_people(metric)
+        said = read_scores(results, by_people, complete_only=complete_only).values
         whole = Metric("x.num", "x.den", labelled(judge.label, judge.plugin))
         covered = read_scores(results, whole, complete_only=complete_only).values
         self._highest = metric.highest
@@ -184,7 +184,7 @@ def _weight(of_people: np.ndarray, of_judge: np.ndarray) -> float:
     return min(1.0, max(0.0, float((of_people * of_judge).sum()) / spread))
 
 
-def _as_people_say(metric: Metric) -> Metric:
+def _by_people(metric: Metric) -> Metric:
     """The metric over the labels of people."""
     plain = parse_metric(metric.name)
     assert plain.per_attempt is not None

@@ -10,7 +10,7 @@ import numpy as np
 from agents.core.errors import UsageError, near
 from analysis.metrics.core import MACRO, POOLED, Metric
 from analysis.results import Results
-from analysis.tables.labels import brief
+from analysis.tables.labels import short_labels
 from analysis.tables.table import make_groups, make_scored, scored_sql
 
 
@@ -95,7 +95,7 @@ def values_of(results: Results, axis: str) -> list[str]:
 
 def value_named(name: str, values: Sequence[str], axis: str) -> str:
     """The value with this name or short label. Raises UsageError with a near match."""
-    short = brief(values).short
+    short = short_labels(values).short
     named = {label: value for value, label in short.items()} | {value: value for value in values}
     if name not in named:
         known = list(short.values())

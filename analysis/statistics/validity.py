@@ -19,7 +19,7 @@ from agents.core.errors import UsageError
 from analysis.metrics.core import Metric, groups_by
 from analysis.results import Results
 from analysis.statistics.scores import Scores, read_scores, values_of
-from analysis.tables.labels import brief
+from analysis.tables.labels import short_labels
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table import make_groups, metrics_of
 from analysis.tables.table_notes import watermarks
@@ -107,7 +107,7 @@ def groups(results: Results, axes: Sequence[str]) -> dict[str, list[int]]:
     cells = results.manifest.cells
     for axis in axes:
         values_of(results, axis)  # UsageError for one that there is not
-    short = {axis: brief(c.axes.get(axis, "") for c in cells).short for axis in axes}
+    short = {axis: short_labels(c.axes.get(axis, "") for c in cells).short for axis in axes}
     found: dict[str, list[int]] = {}
     for number, cell in enumerate(cells):
         label = ", ".join(short[axis][cell.axes.get(axis, "")] for axis in axes)
@@ -314,7 +314,7 @@ def agent_means(results: Results, name: str, axis: str, cells: Sequence[int]) ->
     """The mean of a metric for each value of `axis`, over `cells` alone."""
     (metric,) = metrics_of(results, [name])
     scores = read_scores(results, metric)
-    short = brief(values_of(results, axis)).short
+    short = short_labels(values_of(results, axis)).short
     found: dict[str, list[float]] = {}
     for number in cells:
         by_case = _by_case(scores.values[number])

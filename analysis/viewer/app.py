@@ -38,7 +38,7 @@ Running = Callable[[], str | None]
 TitlesOf = Callable[[str], Mapping[str, str]]
 
 
-class Gone(UsageError):
+class NotInFolder(UsageError):
     """The requested object is not, or no longer, in the folder."""
 
 
@@ -170,7 +170,7 @@ class _Pages:
     def _answer(self, page: Callable[[], Response]) -> Response:
         try:
             return page()
-        except Gone as error:
+        except NotInFolder as error:
             return self.error_page(404, error.message)
         except UsageError as error:
             return self.error_page(400, error.message)
@@ -219,7 +219,7 @@ class _Pages:
                 row=chosen.row(),
                 last=chosen.given.get("page") == "last",
             )
-        except Gone:
+        except NotInFolder:
             raise
         except UsageError as error:  # shown with the form, to be corrected
             status, problem = 400, error.message
@@ -299,7 +299,9 @@ class _Pages:
             chosen.given["snapshot"] = str(chosen.snapshot)
         index = self._viewer.index
         if not index.has(chosen.snapshot):
-            raise Gone("This list was made for an earlier plan or viewer; open the list again.")
+            raise NotInFolder(
+                "This list was made for an earlier plan or viewer; open the list again."
+            )
         return queries.Listing(
             index, chosen, self._viewer.labels, left, seconds=self._viewer.seconds, plain=plain
         )
@@ -312,7 +314,7 @@ class _Pages:
             self._viewer.look()
             row = dialogue.row_of(self._viewer.index, attempt)
         if row is None:
-            raise Gone(f"There is no attempt {attempt[:80]} of the plan in this folder.")
+            raise NotInFolder(f"There is no attempt {attempt[:80]} of the plan in this folder.")
         return row
 
     def _html(self, template: str, *, status: int = 200, **values: Any) -> Response:

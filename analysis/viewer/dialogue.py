@@ -148,25 +148,25 @@ def calls_of(index: Index, row: Mapping[str, Any], turn: int) -> list[dict[str, 
     return [{**call, "messages": _messages(call["prompt"])} for call in found]
 
 
-class Parting(NamedTuple):
+class AlignedTurn(NamedTuple):
     """A turn of two dialogues side by side."""
 
     number: int
     sides: tuple[TurnView | None, TurnView | None]
     same: bool
-    parts: bool
+    first_difference: bool
     """Whether it is the first turn that differs."""
 
 
-def side_by_side(one: DialogueView, other: DialogueView) -> list[Parting]:
+def side_by_side(one: DialogueView, other: DialogueView) -> list[AlignedTurn]:
     """The turns of two dialogues, aligned by number."""
     sides = [{turn.number: turn for turn in view.turns} for view in (one, other)]
-    found: list[Parting] = []
+    found: list[AlignedTurn] = []
     parted = False
     for number in sorted(sides[0].keys() | sides[1].keys()):
         a, b = sides[0].get(number), sides[1].get(number)
         same = a is not None and b is not None and a.words() == b.words()
-        found.append(Parting(number, (a, b), same, not same and not parted))
+        found.append(AlignedTurn(number, (a, b), same, not same and not parted))
         parted = parted or not same
     return found
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from analysis.tables.labels import brief
+from analysis.tables.labels import short_labels
 from analysis.viewer.conditions import matching
 from analysis.viewer.filters import PAGE, SORTS, Filters, Mark
 from analysis.viewer.index import Index, Snapshot
@@ -28,7 +28,7 @@ class CellLabels:
             axis: sorted({labels[axis] for labels in self.by_cell if axis in labels})
             for axis in self.varying
         }
-        short = {axis: brief(values).short for axis, values in self.values.items()}
+        short = {axis: short_labels(values).short for axis, values in self.values.items()}
         self.cells = [
             " · ".join(short[axis][labels[axis]] for axis in self.varying if axis in labels)
             or "all"

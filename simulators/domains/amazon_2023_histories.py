@@ -30,6 +30,7 @@ from simulators.core.cases import Published
 from simulators.domains.core.amazon_reviews_2023 import (
     LONGEST_VALUE,
     bought_of,
+    dataset_of,
     description_of,
     noun_of,
     price_of,
@@ -66,7 +67,7 @@ class Amazon2023Histories(RecordedDomain):
 
     @property
     def dataset(self) -> str:
-        return f"Amazon2023-{self.options.category}"
+        return dataset_of(self.options.category)
 
     def files(self) -> Sequence[Path]:
         path, category = self.options.path, self.options.category
@@ -77,8 +78,8 @@ class Amazon2023Histories(RecordedDomain):
         ]
 
     def published(self) -> Published | None:
-        figures = _PUBLISHED.get(self.options.category)
-        return None if figures is None else Published("LatentCRS, Table 1", figures)
+        numbers = _PUBLISHED.get(self.options.category)
+        return None if numbers is None else Published("LatentCRS, Table 1", numbers)
 
     def load(self) -> LoadedData:
         options = self.options

@@ -23,9 +23,9 @@ from simulators.domains.core.movies import ENTITIES, GRAPH, MOVIES, RELATIONS, M
 from simulators.domains.core.people import DEMOGRAPHICS, PERSONALITY, People
 from simulators.domains.core.seekers import (
     NO_GENRE,
+    SeekerGoal,
     SeekersDomain,
     SeekersOptions,
-    Sought,
     dialogues_in,
     genres_of,
 )
@@ -86,7 +86,7 @@ class Inspired(SeekersDomain):
         self.files()
         return read_movies(self._movies_in, with_graph=self._has_graph)
 
-    def read_seekers(self, split: Split, people: People) -> Mapping[str, Sought]:
+    def read_seekers(self, split: Split, people: People) -> Mapping[str, SeekerGoal]:
         path, most = self.options.path, self.options.genres
         wanted = dialogues_in(path / _WANTED, "genre_dict") if split == "test" else {}
         rows = dialogues_in(path / _FILES[split], "user_id")
@@ -101,7 +101,8 @@ class Inspired(SeekersDomain):
                 f"genre; their seekers want {NO_GENRE}"
             )
         return {
-            key: Sought(str(row["user_id"]), given[key] or (NO_GENRE,)) for key, row in rows.items()
+            key: SeekerGoal(str(row["user_id"]), given[key] or (NO_GENRE,))
+            for key, row in rows.items()
         }
 
     @cached_property

@@ -35,9 +35,9 @@ from simulators.domains.core.movies import (
 )
 from simulators.domains.core.people import DEMOGRAPHICS, PERSONALITY, People
 from simulators.domains.core.seekers import (
+    SeekerGoal,
     SeekersDomain,
     SeekersOptions,
-    Sought,
     dialogues_in,
     genres_of,
 )
@@ -89,18 +89,20 @@ class ReDial(SeekersDomain):
         self.files()
         return read_movies(self.options.path, with_graph=True)
 
-    def read_seekers(self, split: Split, people: People) -> Mapping[str, Sought]:
+    def read_seekers(self, split: Split, people: People) -> Mapping[str, SeekerGoal]:
         return self._test() if split == "test" else self._training
 
-    def _test(self) -> dict[str, Sought]:
+    def _test(self) -> dict[str, SeekerGoal]:
         path = self.options.path
         recommended = self._recommended() if self.options.targets == "recommended" else {}
-        found: dict[str, Sought] = {}
+        found: dict[str, SeekerGoal] = {}
         for name, about in self._tested.items():
             genres = genres_of(about, self.options.genres, path / _WANTED)
             if not genres:
                 raise DataError(f"{path / _WANTED}: the dialogue {name!r} has no genre")
-            found[name] = Sought(str(about["user_id"]), genres, self._only(recommended.get(name)))
+            found[name] = SeekerGoal(
+                str(about["user_id"]), genres, self._only(recommended.get(name))
+            )
         return found
 
     @cached_property
@@ -136,7 +138,7 @@ class ReDial(SeekersDomain):
         return found
 
     @cached_property
-    def _training(self) -> dict[str, Sought]:
+    def _training(self) -> dict[str, SeekerGoal]:
         """ReDial's validation dialogues that are not tested and mention a movie that is listed.
 
         Of the tested dialogues it needs the ids and the users, to leave both out.
@@ -144,7 +146,7 @@ class ReDial(SeekersDomain):
         path, titles = self.options.path / _VALID, self._titles
         tested = {str(about["user_id"]) for about in self._tested.values()}
         users = [name for name in self._people.known if name not in tested]
-        found: dict[str, Sought] = {}
+        found: dict[str, SeekerGoal] = {}
         for number, row in _objects(path):
             name, mentioned = str(row.get("conversationId")), row.get("movieMentions") or {}
             asked = row.get("initiatorQuestions") or {}
@@ -163,7 +165,7 @@ class ReDial(SeekersDomain):
             user = users[_number(name) % len(users)] if users else ""
             targets = self._only(liked[-1] if liked else None)
             if genres:
-                found[name] = Sought(user, tuple(genres[: self.options.genres]), targets)
+                found[name] = SeekerGoal(user, tuple(genres[: self.options.genres]), targets)
         return found
 
     @property

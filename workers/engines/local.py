@@ -14,7 +14,7 @@ from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, ReplicaLost
 from sweeps.identity import digest
 from workers.backends.core.backend import EngineSpec
-from workers.backends.core.engines import Death, EmbedRequest, Engine, Request, Vector
+from workers.backends.core.engines import EmbedRequest, Engine, EngineStopped, Request, Vector
 from workers.core.concurrency import Gate, Load
 from workers.engines.clients import EngineViews, Losses
 from workers.engines.output import cause_of, log_vllm_to, redirect
@@ -112,7 +112,7 @@ class LocalClient:
                 else:
                     done = await _unless(gone, engine.generate(request))
                     reply = done._replace(fingerprint=fingerprint)
-            except Death as error:
+            except EngineStopped as error:
                 self.losses.calls += 1
                 self.losses.seconds += time.monotonic() - started
                 raise ReplicaLost(f"{self._label}: {error}") from error
@@ -179,13 +179,13 @@ class LocalClient:
 
 
 async def _unless(gone: asyncio.Future[str], answer: Coroutine[Any, Any, T]) -> T:
-    """The result of `answer`, or Death once the engine has `gone`: vLLM may never
+    """The result of `answer`, or EngineStopped once the engine has `gone`: vLLM may never
     answer the call."""
     work = asyncio.create_task(answer)
     try:
         await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return work.result()
-        raise Death(gone.result())
+        raise EngineStopped(gone.result())
     finally:
         work.cancel()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from agents.core.errors import CrsweepError
-from workers.backends.core.engines import Death
+from workers.backends.core.engines import EngineStopped
 from workers.processes import logs
 
 _TAIL = 20_000  # characters of the output that are searched for a cause
@@ -66,7 +66,7 @@ def log_vllm_to(path: Path) -> None:
 def cause_of(error: Exception, path: Path) -> str:
     """The root cause of `error` in one line, from the output in `path` if it is there."""
     said = error.message if isinstance(error, CrsweepError) else f"{type(error).__name__}: {error}"
-    if isinstance(error, Death) or any(words in said for words in _WRAPPERS):
+    if isinstance(error, EngineStopped) or any(words in said for words in _WRAPPERS):
         tail = path.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
         found = [m for m in _CAUSE.findall(tail) if not any(w in m for w in _WRAPPERS)]
         said = found[-1] if found else f"{said} ({path} has its output)"

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from agents.core.errors import CrsweepError, EngineRefused, ReplicaLost
 from sweeps.identity import digest
 from workers.backends.core.backend import EngineSpec
-from workers.backends.core.engines import Death, EmbedRequest, Engine, Request
+from workers.backends.core.engines import EmbedRequest, Engine, EngineStopped, Request
 from workers.backends.core.watchdog import Counts
 from workers.core.concurrency import Load
 from workers.core.environment import Environment
@@ -127,7 +127,7 @@ class ModelReplica:
             self._fingerprint = digest(self._details)
             self._server = await Server.start(own_host(), self._clients.accept)
             self._state = "ready"
-        except Death as error:
+        except EngineStopped as error:
             self._die(cause_of(error, self._output))
         except TimeoutError:
             self._fail(f"it was not ready within {self._spec.start_timeout:g} s (start_timeout)")
@@ -163,7 +163,7 @@ class ModelReplica:
                 reply = done._replace(fingerprint=self._fingerprint)
         except CrsweepError as error:
             reply = error
-        except Death as error:
+        except EngineStopped as error:
             self._die(str(error))
             return ReplicaLost(str(error))
         except Exception as error:  # a bug in crsweep or vLLM: the call fails, not the engine

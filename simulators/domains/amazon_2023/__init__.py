@@ -10,7 +10,7 @@ either, the users are those of `profiles`.
 2. Products without a title, a description, a category below the root, features or a price are left
    out and counted; then users with fewer than `k_core` products left. Products are not counted
    again: in the authors' release every user has 10 products or more, and 63 products have one user
-   (`core_again: products` repeats step 1 instead, `nobody` drops nobody).
+   (`core_again: products` repeats step 1 instead, `none` skips it).
 3. Histories are in time order. The targets are the latest product and all others of exactly its
    category path; users with fewer than `min_targets` are left out. The rest is the history.
 4. The budget is [lowest, highest] of the targets' prices, as in the authors' release.
@@ -46,6 +46,7 @@ from simulators.domains.amazon_2023.buyers import Buyer, BuyerData, published_bu
 from simulators.domains.amazon_2023.products import catalogue_alone
 from simulators.domains.amazon_2023.reviews import review_texts
 from simulators.domains.core import profiling
+from simulators.domains.core.amazon_reviews_2023 import dataset_of
 from simulators.domains.core.files import check_folder, digest_of, need_file
 from simulators.domains.core.profile_files import profile_of, read_profiles
 from simulators.domains.core.recorded import FileDomain, FileOptions, fingerprint
@@ -73,7 +74,7 @@ class _Options(FileOptions):
     """As written in the names of the files."""
     k_core: Annotated[int, Field(ge=0)] = 10
     """Minimum reviews of a user and of a product; 0 and 1 switch the filter off."""
-    core_again: Literal["users", "products", "nobody"] = "users"
+    core_again: Literal["users", "products", "none"] = "users"
     """Who is counted again after incomplete products are left out: users, or both."""
     min_targets: Annotated[int, Field(ge=1)] = 1
     """Minimum targets of a user. In the authors' release, every user has 3 or more."""
@@ -105,7 +106,7 @@ class Amazon2023(FileDomain):
 
     @property
     def dataset(self) -> str:
-        return f"Amazon2023-{self.options.category}"
+        return dataset_of(self.options.category)
 
     def files(self) -> Sequence[Path]:
         options = self.options

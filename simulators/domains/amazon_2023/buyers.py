@@ -36,7 +36,7 @@ def reviewers(
     max_bad_lines: float,
     *,
     k: int,
-    again: Literal["users", "products", "nobody"],
+    again: Literal["users", "products", "none"],
     min_targets: int,
 ) -> BuyerData:
     """Steps 1 to 4 of the domain (`simulators.domains.amazon_2023`).

@@ -42,7 +42,7 @@ class SeekersOptions(FileOptions):
     """How many of a dialogue's genres, from the first, its seeker wants. RSO's code takes one."""
 
 
-class Sought(NamedTuple):
+class SeekerGoal(NamedTuple):
     """A dialogue's seeker: who it is, what it wants, and its own targets if not all of a genre."""
 
     user: str
@@ -60,7 +60,7 @@ class SeekersDomain(FileDomain):
     def read_movies(self) -> Movies: ...
 
     @abstractmethod
-    def read_seekers(self, split: Split, people: People) -> Mapping[str, Sought]:
+    def read_seekers(self, split: Split, people: People) -> Mapping[str, SeekerGoal]:
         """The seekers of a split, by the id of their dialogue. Nothing that tested dialogues say or
         want is used for a split to train on."""
 
@@ -102,18 +102,18 @@ class SeekersDomain(FileDomain):
         folder = self.options.people
         return People({}, ()) if folder is None else read_people(folder)
 
-    def _targets_of(self, sought: Sought) -> tuple[Item, ...]:
-        if sought.targets is not None:
-            return sought.targets
-        if sought.genres not in self._by_genres:
-            self._by_genres[sought.genres] = self.movies.of(sought.genres)
-        return self._by_genres[sought.genres]
+    def _targets_of(self, goal: SeekerGoal) -> tuple[Item, ...]:
+        if goal.targets is not None:
+            return goal.targets
+        if goal.genres not in self._by_genres:
+            self._by_genres[goal.genres] = self.movies.of(goal.genres)
+        return self._by_genres[goal.genres]
 
     @cached_property
     def _by_genres(self) -> dict[tuple[str, ...], tuple[Item, ...]]:
         return {}
 
-    def _cases(self, split: Split) -> Mapping[str, Sought]:
+    def _cases(self, split: Split) -> Mapping[str, SeekerGoal]:
         if split not in self._read:
             found = self.read_seekers(split, self._people)
             kept = {name: one for name, one in found.items() if self._targets_of(one)}
@@ -126,7 +126,7 @@ class SeekersDomain(FileDomain):
         return self._read[split]
 
     @cached_property
-    def _read(self) -> dict[Split, Mapping[str, Sought]]:
+    def _read(self) -> dict[Split, Mapping[str, SeekerGoal]]:
         return {}
 
     @cached_property

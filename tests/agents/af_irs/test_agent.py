@@ -201,7 +201,7 @@ def test_always_wrong_replies_give_the_fallback_sets(
         assert (turn.action, turn.shown) == ("recommend", turn.ranking)
 
 
-def test_dropping_goes_on_from_the_least_relevant_until_something_fits():
+def test_conditions_are_dropped_from_the_least_relevant_until_something_fits():
     agent = agent_of(history=(FILMS.items[0], FILMS.items[3], FILMS.items[4]))
     turn, _ = answered(agent, replies(*CLASH, titles=["Film 1"]), OPENING)
     # No calm film may be recommended, so that preference goes too: the whole rest.

@@ -80,7 +80,7 @@ def test_the_phases_are_those_of_the_variant(changes, phases):
 
 
 @pytest.mark.parametrize("changes", [{}, {"g": "independent"}, {"direct_kl": True}])
-def test_training_goes_on_bit_for_bit_from_every_state(changes):
+def test_training_resumes_bit_for_bit_from_every_state(changes):
     given, data = settings(**changes), examples()
     steps = result_of(given, data)
     expected = steps[-1].result.digest()

@@ -6,7 +6,7 @@ import pytest
 from agents.core import plugins
 from agents.core.artifacts import Content
 from agents.crif import CRIF
-from agents.crif.policy import ASK, RECOMMEND, implied_dislikes, telling_questions
+from agents.crif.policy import ASK, RECOMMEND, implied_dislikes, most_informative_questions
 from agents.crif.training import asking_is_better
 from agents.multi_round.rounds import Rounds
 from agents.multi_round.space import AttributeSpace
@@ -41,7 +41,7 @@ def test_the_state_holds_outcomes_and_the_number_of_candidates_in_lists():
 def test_it_asks_what_is_most_telling_while_there_is_something_to_ask():
     rounds = begun()
     rounds.answer(ONE, np.array([B]), marks(), marks(B))
-    assert telling_questions(rounds, ONE).tolist() == [C]
+    assert most_informative_questions(rounds, ONE).tolist() == [C]
     assert policy().open_actions(rounds, ONE).tolist() == [[True, True]]
     asks = policy().decisions(np.array([ASK]), rounds, ONE, 2)
     assert (asks.questions.tolist(), asks.items.tolist()) == ([C], [[-1, -1]])
@@ -49,7 +49,7 @@ def test_it_asks_what_is_most_telling_while_there_is_something_to_ask():
     assert shows.questions.tolist() == [-1]
     assert shows.items.tolist() == rounds.best(ONE, 2).tolist()
     rounds.answer(ONE, np.array([C]), marks(), marks(C))
-    assert telling_questions(rounds, ONE).tolist() == [-1]
+    assert most_informative_questions(rounds, ONE).tolist() == [-1]
     assert policy().open_actions(rounds, ONE).tolist() == [[False, True]]
 
 
@@ -103,7 +103,7 @@ def test_asking_is_preferred_where_it_brings_the_target_further_ahead():
         order = rounds.candidates(row)[np.argsort(-rounds.scores(row), kind="stable")].tolist()
         rank = order.index(row)
         asked, other = practice.of(users[:1], targets[row : row + 1])
-        question = telling_questions(rounds, rows[row : row + 1])
+        question = most_informative_questions(rounds, rows[row : row + 1])
         asked.learn(ONE, kind[:1], np.zeros_like(kind[:1]))
         asked.answer(ONE, question, *other.answers(ONE, question))
         then = asked.candidates(0)[np.argsort(-asked.scores(0), kind="stable")].tolist()

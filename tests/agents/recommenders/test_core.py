@@ -80,7 +80,7 @@ def test_recipes_survive_pickling_and_have_a_stand_in(name):
     assert recipe.stand_in().identity()["recommender"] == {"name": "item_knn"}
 
 
-def test_a_recipe_says_how_long_it_may_go_on_where_its_options_do():
+def test_a_recipe_says_how_long_it_may_train_where_its_options_do():
     sasrec = RecommenderRef.model_validate({"name": "sasrec", "max_epochs": 7}).recipe()
     assert sasrec.size == "at most 7 epochs"
     assert RecommenderRef.model_validate("item_knn").recipe().size == ""

@@ -104,7 +104,7 @@ def test_it_is_used_as_sasrec_is_without_the_mask():
     assert recommender.scores([1]).shape == (10,)
 
 
-def test_training_goes_on_bit_for_bit_from_every_state():
+def test_training_resumes_bit_for_bit_from_every_state():
     whole = steps_of(TINY, rounds())
     expected = result_of(whole).digest()
     assert expected != result_of(steps_of({**TINY, "intent_weight": 0}, rounds())).digest()

@@ -94,7 +94,7 @@ def test_another_seed_gives_another_model():
 
 
 @pytest.mark.parametrize("extra", [{}, {"full_softmax": 0, "negatives": 3}])
-def test_training_goes_on_bit_for_bit_from_every_state(extra):
+def test_training_resumes_bit_for_bit_from_every_state(extra):
     options = {**SMALL, **extra}
     whole = steps_of(options, rounds())
     expected = result_of(whole).digest()
@@ -108,7 +108,7 @@ def test_training_goes_on_bit_for_bit_from_every_state(extra):
         assert result_of(rest).digest() == expected
 
 
-def test_a_state_does_not_change_while_training_goes_on():
+def test_a_state_does_not_change_while_training_continues():
     recipe_steps = training.train(SASRec.Options(**options_of(SMALL)), rounds(), 0, None)
     first = next(recipe_steps).state
     assert first is not None

@@ -105,7 +105,7 @@ def test_the_transformer_is_torchs():
     assert state_vectors(w, NUMPY, states, 2) == pytest.approx(wanted.numpy(), abs=1e-4)
 
 
-def test_actions_are_the_best_candidates_and_the_most_telling_questions(rounds):
+def test_actions_are_the_best_candidates_and_the_most_most_informative_questions(rounds):
     given = Actions.of(rounds, ONE, options(), items=2)
     best = rounds.best(ONE, 2)[0]
     assert given.ids[0].tolist() == [*(best + 4), C, *[-1] * 9]

@@ -178,8 +178,8 @@ def test_two_agents_side_by_side_part_where_their_words_first_differ(tmp_path):
     page = browser.dialogue(one["attempt_id"])
     assert page.options["b"] == [two["attempt_id"]]
     shown = browser.get("/compare", a=one["attempt_id"], b=two["attempt_id"])
-    assert "They part in turn 2" in shown.text
-    before, _, after = shown.source.partition('id="part"')
+    assert "They first differ in turn 2" in shown.text
+    before, _, after = shown.source.partition('id="first-difference"')
     assert 'id="a-turn-1"' in before and 'id="a-turn-2"' not in before
     assert "ended before" in after
     same = browser.get("/compare", a=one["attempt_id"], b=one["attempt_id"])

@@ -103,7 +103,7 @@ def test_filters_targets_and_budgets_equal_a_plain_calculation(tmp_path):
 
 @pytest.mark.parametrize(
     ("again", "users", "interactions"),
-    [("nobody", "abcdef", 9), ("users", "abf", 6), ("products", "ab", 4)],
+    [("none", "abcdef", 9), ("users", "abf", 6), ("products", "ab", 4)],
 )
 def test_who_is_counted_again_after_incomplete_products_are_left_out(
     tmp_path, again, users, interactions

@@ -62,7 +62,7 @@ async def test_the_second_death_has_its_own_cause():
 
 
 @in_virtual_time
-async def test_an_outage_that_goes_on_is_part_of_the_time_down():
+async def test_an_ongoing_outage_is_part_of_the_time_down():
     fakes = Fakes()
     fakes.fleet.load("m")
     await asyncio.sleep(20)

@@ -8,7 +8,7 @@ from agents.core.calls import Completion
 from agents.core.errors import EngineRefused, ReplicaLost
 from tests import virtual_time
 from workers.backends.core.backend import EngineSpec
-from workers.backends.core.engines import Death, EmbedRequest, Request, Vector
+from workers.backends.core.engines import EmbedRequest, EngineStopped, Request, Vector
 from workers.engines import local
 
 
@@ -46,7 +46,7 @@ class FakeEngine:
         await (asyncio.sleep(1) if request.messages_json != "forever" else asyncio.Event().wait())
         self.running -= 1
         if request.messages_json == "broken off":
-            raise Death("the engine aborted a request")
+            raise EngineStopped("the engine aborted a request")
         return Completion("hi", "stop", 1, 1)
 
     async def embed(self, request):

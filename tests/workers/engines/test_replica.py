@@ -14,7 +14,7 @@ from agents.core.errors import ContextOverflow, EngineOverloaded, EngineRefused,
 from tests.conftest import LAST_GUARD_SECONDS
 from tests.workers.engines.connections import reply_to, request
 from workers.backends.core.backend import EngineSpec
-from workers.backends.core.engines import Death, EmbedRequest, Request, Vector
+from workers.backends.core.engines import EmbedRequest, EngineStopped, Request, Vector
 from workers.backends.core.watchdog import Counts, Watchdog
 from workers.backends.vllm.serving.engine import VLLMEngine
 from workers.engines import replica as module
@@ -35,7 +35,7 @@ class Engine:
     async def generate(self, request: Request) -> Completion:
         words = request.messages_json
         if words == "death":
-            raise Death("the engine's process has ended")
+            raise EngineStopped("the engine's process has ended")
         if words == "hang":
             self.on_death("the engine hangs")
             await asyncio.Event().wait()

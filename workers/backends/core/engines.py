@@ -38,7 +38,7 @@ class Vector(NamedTuple):
     input_tokens: int
 
 
-class Death(Exception):
+class EngineStopped(Exception):
     """The engine is dead or hangs; this process can no longer serve."""
 
 
@@ -67,7 +67,7 @@ class Engine(Protocol):
         ...
 
     async def generate(self, request: Request) -> Completion:
-        """One completion. Raises engine errors of `agents.core.errors`, and Death."""
+        """One completion. Raises engine errors of `agents.core.errors`, and EngineStopped."""
         ...
 
     async def embed(self, request: EmbedRequest) -> Vector:

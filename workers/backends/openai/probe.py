@@ -78,7 +78,7 @@ async def probe(server: _Server, options: OpenAIOptions, url: str, work: Workloa
 
 
 async def _try(server: _Server, options: OpenAIOptions, work: Workload) -> str:
-    call = _telling(work)
+    call = _typical_call(work)
     if isinstance(call, EmbedCall):
         found = await server.embed([call.messages[0].content])
         return f"embedded one text in {found.vectors.shape[1]} dimensions, which cost one call"
@@ -126,7 +126,7 @@ def hint_of(said: Refusal, options: OpenAIOptions) -> str:
     return f"; `{fix.option}` may get past that: `crsweep doctor SWEEP` tries it"
 
 
-def _telling(work: Workload) -> Call:
+def _typical_call(work: Workload) -> Call:
     """The most informative call: the schema with the most keywords, and the shortest prompt."""
     texts = [call for call in work.calls if not isinstance(call, EmbedCall)]
     if not texts:

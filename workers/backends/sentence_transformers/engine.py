@@ -19,7 +19,7 @@ import numpy as np
 from agents.core.calls import Completion
 from agents.core.errors import CrsweepError, EngineRefused, UsageError
 from workers.backends.core.backend import EngineSpec
-from workers.backends.core.engines import Death, EmbedRequest, Request, Vector
+from workers.backends.core.engines import EmbedRequest, EngineStopped, Request, Vector
 from workers.backends.core.watchdog import LOOK_EVERY, Watchdog
 from workers.backends.sentence_transformers.options import MODULES, check_installed
 
@@ -148,7 +148,7 @@ class SentenceEngine:
             found = await loop.run_in_executor(self._thread, self._encode, [b.text for b in batch])
         except Exception as error:  # noqa: BLE001  (modules of a model raise anything)
             failure = self._failure(error)
-            if isinstance(failure, Death):
+            if isinstance(failure, EngineStopped):
                 self._on_death(str(failure))
             elif len(batch) > 1:  # one text must not fail those of other dialogues
                 for one in batch:
@@ -165,7 +165,7 @@ class SentenceEngine:
             if not one.vector.done():
                 one.vector.set_result(vector)
 
-    def _failure(self, error: Exception) -> CrsweepError | Death:
+    def _failure(self, error: Exception) -> CrsweepError | EngineStopped:
         """What a failed batch means: after an error of the GPU, the process cannot use it again."""
         import torch
 
@@ -175,7 +175,7 @@ class SentenceEngine:
                 f"{self._spec.label}: {said}; lower max_batch, or raise gpus_per_replica"
             )
         if self._device == "cuda" and isinstance(error, RuntimeError):
-            return Death(said)
+            return EngineStopped(said)
         log.warning("a batch failed", exc_info=error)
         return EngineRefused(f"{self._spec.label}: {said}")
 

@@ -17,7 +17,7 @@ from typing import Any
 from agents.core.calls import Completion, FinishReason
 from agents.core.errors import ContextOverflow, EngineRefused
 from workers.backends.core.backend import EngineSpec
-from workers.backends.core.engines import Death, EmbedRequest, Request, Vector
+from workers.backends.core.engines import EmbedRequest, EngineStopped, Request, Vector
 from workers.backends.core.watchdog import LOOK_EVERY, Watchdog
 from workers.backends.vllm.serving.sockets import own_sockets
 
@@ -107,7 +107,7 @@ class VLLMEngine:
         return engine
 
     async def generate(self, request: Request) -> Completion:
-        """One completion. Raises ContextOverflow, EngineRefused, and Death."""
+        """One completion. Raises ContextOverflow, EngineRefused, and EngineStopped."""
         ids = self._prompt(request.messages_json)
         params = copy(self._sampling(request.sampling_json))  # vLLM makes its own deep copy
         longest = params.max_tokens
@@ -186,7 +186,7 @@ class VLLMEngine:
         await self._run(ids, params)
 
     async def _run(self, ids: list[int], params: Any) -> Any:
-        """The engine's last output. Engine errors become Death; request errors become refusals."""
+        """The engine's last output. Engine errors become EngineStopped, request errors refusals."""
         from vllm.exceptions import VLLMValidationError
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -200,7 +200,7 @@ class VLLMEngine:
                 output = each
         except EngineDeadError as error:
             self._die("the engine's process has ended")
-            raise Death("the engine's process has ended") from error
+            raise EngineStopped("the engine's process has ended") from error
         except (VLLMValidationError, ValueError) as error:
             raise EngineRefused(f"{self._spec.label}: vLLM refuses the request: {error}") from error
         finally:
@@ -212,7 +212,7 @@ class VLLMEngine:
         choice = output.outputs[0]
         reason = choice.finish_reason
         if reason not in _FINISHED:
-            raise Death(f"the engine aborted a request ({reason})")
+            raise EngineStopped(f"the engine aborted a request ({reason})")
         text, thinking, thought = choice.text, None, None
         if thinking_end:
             thinking, text, thought = self._split(choice, thinking_end)

@@ -11,7 +11,7 @@ Owner = TypeVar("Owner")
 Kept = TypeVar("Kept")
 
 
-class OnePer(Generic[Owner, Kept]):
+class PerObject(Generic[Owner, Kept]):
     """What `make` makes of each object, made at its first use and kept as long as the object is.
 
     Threads that need the same at once wait for the one that makes it.
