@@ -7,7 +7,7 @@ another judge has no effect.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from agents.core.dialogue import Action, UserDecision
@@ -21,6 +21,20 @@ from sweeps.tasks import Task
 PEOPLE = "people"
 """The `judge_digest` of labels by people; their `judge` is the plug-in whose questions they
 answered, whatever its label."""
+
+DECISIONS = "user_decision"
+"""The `judge` of what people decided where the simulated user had accepted an item."""
+
+DECISION = "decision"
+"""Their dimension."""
+
+DECISION_VALUES: Mapping[str, int] = {
+    "accept recommendation": 1,
+    "accept persuasion": 2,
+    "reject": 0,
+}
+"""The labels of CSI, appendix D, and their values in `judgements`. Persuasion sells an item above
+the budget, a recommendation one within."""
 
 Side = Literal["a", "b"]
 

@@ -4,7 +4,10 @@
   label say nothing about agreement and are left out.
 - The majority is the label given by more than half of a unit's annotators. A unit without one
   (three annotators, one vote each) is `split`.
-- Labels of pairs (win, tie, loss) are categories; others are ordered, on the judge's scale.
+- Labels of pairs (win, tie, loss) and decisions are categories; others are ordered, on the judge's
+  scale.
+- Decisions are compared with that of the simulated user, in three dimensions (CSI, appendix D): the
+  three labels; whether an item was accepted (`sr`); whether one above the budget was (`swr`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import csv
 import io
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -26,9 +29,12 @@ from analysis.sql.verdicts import judged_labels, of_judge
 from analysis.statistics.draws import in_question_order
 from analysis.tables.sheets import UNDEFINED, Sheet, SheetCell
 from analysis.tables.table_notes import watermarks
+from sweeps.judgements import DECISION, DECISION_VALUES, DECISIONS
 
 MAJORITY = "majority"
 JUDGE: Final = "judge"
+SIMULATOR: Final = "simulator"
+"""The simulated user, whose decisions are compared with those of people (CSI, Figure 6)."""
 
 UnitKey = tuple[Any, ...]
 Coefficient = float | Literal["undefined"] | None
@@ -38,7 +44,7 @@ Coefficient = float | Literal["undefined"] | None
 class Labels(NamedTuple):
     """What raters said of the units of one dimension."""
 
-    kind: Literal["pair", "scale"]
+    kind: Literal["pair", "scale", "decision"]
     by_rater: Mapping[str, Mapping[UnitKey, float]]
 
 
@@ -91,6 +97,7 @@ def make_agreement(results: Results, title: str | None = None) -> AgreementTable
             f"{results.folder} has no labels by people; collect some with `crsweep annotate`"
         )
     rows: list[AgreementRow] = []
+    decided = people.pop(DECISIONS, {}).get(DECISION)
     chosen = [judge for judge in judges if title in (None, judge.title) and judge.name in people]
     for judge in chosen:
         said = _judged(results, judge.title)
@@ -105,6 +112,8 @@ def make_agreement(results: Results, title: str | None = None) -> AgreementTable
                 rows += _among_people(name, dimension, labels)
     if title is not None and not answered:
         raise UsageError(f"there are no labels by people of what the judge {title!r} judges")
+    if decided is not None and title in (None, DECISIONS):
+        rows += _decisions(results, decided.by_rater)
     if not rows:
         raise UsageError(
             f"{results.folder}: there is nothing to compare: one person has labelled what no judge "
@@ -115,7 +124,7 @@ def make_agreement(results: Results, title: str | None = None) -> AgreementTable
 
 _NOTES = (
     "n: units that both have labelled. equal: share of equal labels. kappa: Cohen's. alpha: "
-    "Krippendorff's, ordinal for scales and nominal for pairs",
+    "Krippendorff's, ordinal for scales and nominal otherwise",
     "undefined: a rater, or for alpha all of them, gives one label only",
     "majority: the label of more than half of a unit's annotators; units without one are split",
 )
@@ -175,7 +184,7 @@ def _people(results: Results) -> dict[str, dict[str, Labels]]:
     """Name of a judge -> dimension, in the order of its questions -> what people said."""
     found: dict[str, dict[str, Labels]] = {}
     for *unit, dimension, judge, annotator, value in results.query(sql.read("labels")).fetchall():
-        kind = "pair" if unit[1] is not None else "scale"
+        kind = DECISION if judge == DECISIONS else "pair" if unit[1] is not None else "scale"
         labels = found.setdefault(judge, {}).setdefault(dimension, Labels(kind, {}))
         labels.by_rater.setdefault(annotator, {})[tuple(unit)] = value  # type: ignore[index]
     return {
@@ -196,16 +205,65 @@ def _judged(results: Results, title: str) -> dict[str, dict[UnitKey, float]]:
     return found
 
 
+def _decisions(
+    results: Results, by_rater: Mapping[str, Mapping[UnitKey, float]]
+) -> list[AgreementRow]:
+    """The simulated user and people, then people, in each of the dimensions of decisions."""
+    rows = results.query(
+        f"SELECT attempt_id, turn, over_budget FROM ({sql.read('acceptances')}) "
+        "SEMI JOIN judgements USING (attempt_id) WHERE over_budget IS NOT NULL"
+    ).fetchall()
+    simulated = {
+        (attempt, None, None, turn, None, None): float(DECISION_VALUES[_accepted(over)])
+        for attempt, turn, over in rows
+    }
+    said = {
+        dimension: (
+            {unit: as_label(value) for unit, value in simulated.items()},
+            Labels(
+                DECISION,
+                {
+                    rater: {unit: as_label(value) for unit, value in given.items()}
+                    for rater, given in by_rater.items()
+                },
+            ),
+        )
+        for dimension, as_label in _DECIDED.items()
+    }
+    found: list[AgreementRow] = []
+    for dimension, (simulator, labels) in said.items():
+        found += _with_judge(DECISIONS, dimension, simulator, labels, SIMULATOR)
+    for dimension, (_, labels) in said.items():
+        found += _among_people(DECISIONS, dimension, labels)
+    return found
+
+
+def _accepted(over_budget: bool) -> str:
+    return "accept persuasion" if over_budget else "accept recommendation"
+
+
+_DECIDED: Mapping[str, Callable[[float], float]] = {
+    DECISION: float,
+    "sr": lambda value: float(value != DECISION_VALUES["reject"]),
+    "swr": lambda value: float(value == DECISION_VALUES["accept persuasion"]),
+}
+"""The label in each dimension, from that of `decision`."""
+
+
 def _with_judge(
-    title: str, dimension: str, judge: Mapping[UnitKey, float], labels: Labels
+    title: str,
+    dimension: str,
+    judge: Mapping[UnitKey, float],
+    labels: Labels,
+    rater: str = JUDGE,
 ) -> Iterator[AgreementRow]:
     for annotator, given in labels.by_rater.items():
-        yield _row(title, dimension, (JUDGE, annotator), judge, given, labels.kind)
+        yield _row(title, dimension, (rater, annotator), judge, given, labels.kind)
     if len(labels.by_rater) > 1:
         votes = {u: v for u, v in majorities(labels.by_rater).items() if u in judge}
         agreed = {unit: value for unit, value in votes.items() if value is not None}
         split = len(votes) - len(agreed)
-        yield _row(title, dimension, (JUDGE, MAJORITY), judge, agreed, labels.kind, split)
+        yield _row(title, dimension, (rater, MAJORITY), judge, agreed, labels.kind, split)
 
 
 def _among_people(name: str, dimension: str, labels: Labels) -> Iterator[AgreementRow]:

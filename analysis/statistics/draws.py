@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from agents.core.errors import StoreError
 from analysis.results import Results
+from sweeps.judgements import DECISIONS
 from sweeps.storage import folder as folders
 from sweeps.storage.folder import Folder
 
@@ -86,7 +87,7 @@ def remarks(results: Results) -> list[str]:
     for name, content in _keys(results.folder):
         items = {(content["judge"], item["columns"]["episode_id"]) for item in _items(content)}
         drawn = draw_of(content)
-        if drawn is None or not items & labelled:
+        if drawn is None or content["judge"] == DECISIONS or not items & labelled:
             continue
         if drawn.at_random:
             at_random |= items
@@ -108,8 +109,11 @@ def remarks(results: Results) -> list[str]:
 
 
 def _labelled(results: Results) -> LabelledEpisodes:
+    # Decisions correct no metric.
     rows = results.query(
-        "SELECT DISTINCT judge, episode_id FROM judgements WHERE annotator IS NOT NULL"
+        "SELECT DISTINCT judge, episode_id FROM judgements "
+        "WHERE annotator IS NOT NULL AND judge <> ?",
+        [DECISIONS],
     )
     return set(rows.fetchall())
 

@@ -20,13 +20,22 @@ from analysis.html import templates_in
 from analysis.results import Results
 from analysis.statistics.draws import Draw
 from analysis.transcripts import Transcripts
+from runner.annotation.decisions import QUESTION, DecisionChooser
+from runner.annotation.judged import PairChooser, SubjectChooser
 from runner.annotation.keys import Key, key_of, write_key
 from runner.annotation.questions import LabelQuestion, find_judge, questions_of
 from runner.annotation.units import Chooser, Unit
+from sweeps.judgements import DECISION, DECISION_VALUES, DECISIONS
 from sweeps.plan import Plan
 
 _HERE = Path(__file__).parent
+_PROFILE = "Profile"
 CHOICES = ("A", "tie", "B")
+_DECISIONS_IN_WORDS = {
+    "accept recommendation": "buy an item within your price range, or below it",
+    "accept persuasion": "buy an item above your price range",
+    "reject": "buy none of them now",
+}
 
 
 class Exported(NamedTuple):
@@ -38,6 +47,8 @@ class Exported(NamedTuple):
     """None if the items are in parts, which a sheet would reveal all at once."""
     cases: Mapping[int, int]
     """Maps each of the plan's sources to the number of its cases that were chosen."""
+    unpriced: int = 0
+    """Dialogues that were left out because the price of an offered item is unknown."""
 
 
 def write_form(
@@ -49,21 +60,34 @@ def write_form(
     cases: int,
     seed: int,
     out: Path,
+    decisions: bool = False,
 ) -> Exported:
     """Writes `<export>.html` and `<export>.csv` into `out`, and the key into the sweep's folder.
 
-    Raises UsageError, for example if files with these names exist and differ: a person may have
-    filled them in.
+    With `decisions`, people decide where the simulated user accepted an item; otherwise they answer
+    the questions of a judge. Raises UsageError, for example if files with these names exist and
+    differ: a person may have filled them in.
     """
+    if decisions and (pairs is not None or judge is not None):
+        raise UsageError("--decisions asks a question of its own; leave out --pairs and --judge")
     results = Results.open(plan.loaded.out)
-    found = find_judge(plan, pairs, judge)
-    questions = questions_of(found)
     transcripts = Transcripts(results, where)
-    chooser = Chooser(plan, results, transcripts, found, cases, seed)
+    drawn = (plan, results, transcripts, cases, seed)
+    unpriced = 0
+    chooser: Chooser
+    if decisions:
+        asks, questions = DECISIONS, [QUESTION]
+        chooser = deciding = DecisionChooser(*drawn)
+        unpriced = deciding.unpriced
+    else:
+        found = find_judge(plan, pairs, judge)
+        asks, questions = found.ref.name, questions_of(found)
+        choosing = SubjectChooser if found.pairs is None else PairChooser
+        chooser = choosing(*drawn, found)
     units = chooser.units()
     complete, planned = chooser.pool()
     whole = where is None or _whole_cells(transcripts, Transcripts(results))
-    key = key_of(found, questions, units, Draw(seed, cases, where, whole, complete, planned))
+    key = key_of(asks, questions, units, Draw(seed, cases, where, whole, complete, planned))
     form = out / f"{key.name}.html"
     _write(form, form_of(key, units))
     sheet = None
@@ -72,7 +96,7 @@ def write_form(
         _write(sheet, sheet_of(key, units))
     write_key(plan.loaded.out, key)
     chosen = {(unit.source, unit.case_id) for unit in units}
-    return Exported(key, form, sheet, Counter(source for source, _ in chosen))
+    return Exported(key, form, sheet, Counter(source for source, _ in chosen), unpriced)
 
 
 def _whole_cells(chosen: Transcripts, finished: Transcripts) -> bool:
@@ -95,7 +119,7 @@ def form_of(key: Key, units: Sequence[Unit]) -> str:
             key=key,
             items=list(zip(key.items, units, strict=True)),
             questions_of={item.kind: key.asked(item) for item in key.items.values()},
-            choices=choices,
+            answers_to=answers_to,
             facts=facts,
             # The page runs only this script, whatever a dialogue contains.
             script=Markup(script),
@@ -109,12 +133,15 @@ def form_of(key: Key, units: Sequence[Unit]) -> str:
 def sheet_of(key: Key, units: Sequence[Unit]) -> str:
     """The same items for a spreadsheet, with empty columns for the answers."""
     headings = list(dict.fromkeys(block.heading for unit in units for block in unit.blocks))
+    if any(unit.profile for unit in units):
+        headings.insert(0, _PROFILE)
     names = list(dict.fromkeys(question.name for question in key.questions))
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["export", "item", *headings, "Facts", *names])
     for (code, item), unit in zip(key.items.items(), units, strict=True):
         texts = {block.heading: _words(block.messages) for block in unit.blocks}
+        texts[_PROFILE] = "\n".join(unit.profile)
         described = "\n".join(_facts_line(one) for one in unit.facts)
         read = [texts.get(heading, "") for heading in headings]
         asked = {question.name for question in key.asked(item)}
@@ -128,7 +155,32 @@ def choices(question: LabelQuestion) -> list[str]:
     """The possible answers to a question, as they are written in a file."""
     if question.kind == "pair":
         return list(CHOICES)
+    if question.kind == DECISION:
+        return list(DECISION_VALUES)
     return [str(value) for value in range(question.low, question.high + 1)]
+
+
+class PossibleAnswer(NamedTuple):
+    """A possible answer in a form."""
+
+    choice: str
+    shown: str
+    key: str
+    """The key of the keyboard that chooses it."""
+
+
+def answers_to(question: LabelQuestion) -> list[PossibleAnswer]:
+    """The possible answers to a question, as a form shows them."""
+    found = choices(question)
+    if question.kind == "pair":
+        return [PossibleAnswer(each, each, each[0].lower()) for each in found]
+    if question.kind == DECISION:
+        return [
+            PossibleAnswer(each, f"{number}: {each} ({_DECISIONS_IN_WORDS[each]})", str(number))
+            for number, each in enumerate(found, start=1)
+        ]
+    notes = {found[0]: " (lowest)", found[-1]: " (highest)"}
+    return [PossibleAnswer(each, f"{each}{notes.get(each, '')}", each) for each in found]
 
 
 def facts(item: Item) -> list[tuple[str, str]]:

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError, near
 from analysis.results import Results, sweep_at
-from analysis.statistics.agreement import JUDGE, MAJORITY
+from analysis.statistics.agreement import JUDGE, MAJORITY, SIMULATOR
 from runner.annotation.export import CHOICES, choices
 from runner.annotation.keys import Key, KeyItem, read_key
 from runner.annotation.questions import LabelQuestion
 from sweeps import identity
-from sweeps.judgements import PEOPLE
+from sweeps.judgements import DECISION, DECISION_VALUES, PEOPLE
 from sweeps.schema import is_valid_name
 from sweeps.storage.folder import Folder
 from sweeps.storage.records import JUDGEMENT
@@ -28,7 +28,7 @@ from sweeps.tasks import Task
 from workers.results.bundles import BundleWriter
 from workers.results.lease import FolderLease
 
-_RESERVED = (JUDGE, MAJORITY, PEOPLE)
+_RESERVED = (JUDGE, MAJORITY, PEOPLE, SIMULATOR)
 _UNASKED = "-"
 _WRITER = "people"
 
@@ -235,6 +235,8 @@ def _value(question: LabelQuestion, item: KeyItem, given: str, where: str) -> fl
     if choice is None:
         expected = ", ".join(allowed)
         raise UsageError(f"{where}: {question.name}: found {given!r}, expected one of {expected}")
+    if question.kind == DECISION:
+        return float(DECISION_VALUES[choice])
     if question.kind != "pair":
         return float(choice)
     of_a = 1 - CHOICES.index(choice) / 2

@@ -11,7 +11,6 @@ from analysis.statistics.draws import ANNOTATIONS, SUFFIX, Draw, draw_of
 from runner.annotation.questions import LabelQuestion
 from runner.annotation.units import Unit
 from sweeps import identity
-from sweeps.judges import PlannedJudge
 from sweeps.storage import folder as folders
 from sweeps.storage.folder import Folder
 
@@ -26,7 +25,8 @@ class KeyItem(NamedTuple):
 
 
 class Key(NamedTuple):
-    """Everything needed to unblind one export. `judge` is the plug-in whose questions it asks."""
+    """Everything needed to unblind one export. `judge` is the plug-in whose questions it asks, or
+    `sweeps.judgements.DECISIONS`."""
 
     name: str
     judge: str
@@ -42,16 +42,16 @@ class Key(NamedTuple):
 
 
 def key_of(
-    judge: PlannedJudge, questions: Sequence[LabelQuestion], units: Sequence[Unit], drawn: Draw
+    judge: str, questions: Sequence[LabelQuestion], units: Sequence[Unit], drawn: Draw
 ) -> Key:
     """The key of these units in this order. Equal exports have equal names and codes."""
-    what = [judge.ref.name, questions, [[unit.digest, unit.swapped] for unit in units]]
+    what = [judge, questions, [[unit.digest, unit.swapped] for unit in units]]
     name = identity.digest(what)[:12]
     items = {
         identity.digest([name, unit.digest])[:10]: KeyItem(unit.columns, unit.swapped, unit.kind)
         for unit in units
     }
-    return Key(name, judge.ref.name, questions, items, drawn)
+    return Key(name, judge, questions, items, drawn)
 
 
 def write_key(folder: Folder, key: Key) -> None:

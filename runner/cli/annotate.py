@@ -28,6 +28,10 @@ def export_form(
     judge: Annotated[
         str | None, typer.Option(metavar="NAME", help="The judge whose questions people answer.")
     ] = None,
+    decisions: Annotated[
+        bool,
+        typer.Option("--decisions", help="People decide where the simulated user bought an item."),
+    ] = False,
     where: Annotated[
         str | None,
         typer.Option(metavar="SQL", help="SQL condition on episodes: 'success AND turns > 3'."),
@@ -51,6 +55,7 @@ def export_form(
             cases=cases,
             seed=seed,
             out=out,
+            decisions=decisions,
         )
         show_exported(found, cases, plain_console())
 

@@ -8,19 +8,27 @@ from agents.core.plural import many
 from runner.annotation.export import Exported
 from runner.annotation.importing import Imported
 from runner.annotation.recorded import Left
+from sweeps.judgements import DECISIONS
 
 
 def show_exported(found: Exported, cases: int, console: Console) -> None:
     """Prints what was written, and a warning if there are fewer cases than requested."""
     fewest = min(found.cases.values())
     if fewest < cases:
+        bought = " with an accepted item" if found.key.judge == DECISIONS else ""
         console.print(
-            f"expected {cases:,} complete cases per domain, found only {fewest:,} in one",
+            f"expected {cases:,} complete cases{bought} per domain, found only {fewest:,} in one",
             soft_wrap=True,
         )
     drawn = found.key.drawn
     remark = None if drawn is None else drawn.remark()
+    unpriced = found.unpriced
     lines = [
+        *(
+            [f"left out, with an offered item whose price is unknown: {many(unpriced, 'dialogue')}"]
+            if unpriced
+            else []
+        ),
         *([] if remark is None else [f"! {remark}"]),
         f"{many(len(found.key.items), 'item')} from {many(sum(found.cases.values()), 'case')}",
         f"form: {found.form}",

@@ -56,6 +56,14 @@ class User(ABC):
         """Those that it speaks for with these options."""
         return cls.roles
 
+    def portrait(self) -> tuple[str, ...]:
+        """The person that it plays, as its prompts describe them, one line for each trait, with the
+        budget. Empty if the person has no profile.
+
+        People who decide instead of it see these lines.
+        """
+        return ()
+
     @abstractmethod
     async def open(self, ask: Ask) -> UserTurn:
         """The user's opening message."""

@@ -146,6 +146,15 @@ class CSUser(User):
     def roles_of(cls, options: _Options) -> tuple[str, ...]:
         return (*cls.roles, *cls.embedding_roles) if options.similarity == "dense" else cls.roles
 
+    def portrait(self) -> tuple[str, ...]:
+        known, budget = self._known, self._profile.budget
+        return (
+            *known["preferences"],
+            f"Your category path: {' > '.join(self._profile.category_path)}",
+            f"Your expected price range: ${budget.lowest:.2f} to ${budget.highest:.2f}",
+            *(trait for trait in (known["openness"], known["style"]) if trait),
+        )
+
     async def open(self, ask: Ask) -> UserTurn:
         reply = await ask(_OPEN, **self._known, conversation=[])
         words = reply.words

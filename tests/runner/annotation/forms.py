@@ -25,7 +25,6 @@ SWEEP = {
     "cases": {"sample": CASES},
 }
 SALES = {
-    "name": "moons9",
     "models": {"rules": {"backend": "rules", "skill": 0.6, "knowledge": 0.9}},
     "roles": {"user": "rules", "agent": "rules"},
     "simulator": "csuser",

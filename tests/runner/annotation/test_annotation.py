@@ -128,7 +128,7 @@ def test_text_is_escaped_in_the_form_and_no_formula_in_the_sheet(sweep):
     plan = load_plan_of(str(sweep), [])
     found = find_judge(plan, None, "pairwise")
     unit = hostile_unit()
-    key = key_of(found, questions_of(found), [unit], Draw(0, 1, None, True, 1, 1))
+    key = key_of("pairwise", questions_of(found), [unit], Draw(0, 1, None, True, 1, 1))
     page = Page(form_of(key, [unit]))
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert [tag for tag, _ in page.tags].count("section") == 1

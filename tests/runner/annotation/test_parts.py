@@ -8,7 +8,7 @@ from agents.core.seeds import Seeds
 from analysis.results import Results
 from analysis.statistics.agreement import make_agreement
 from runner.annotation.importing import import_files
-from runner.annotation.units import _subject_unit
+from runner.annotation.judged import _subject_unit
 from runner.driver.loading import load_plan_of
 from simulators.core.judge import RecordedDialogue, RecordedTurn, Subject
 from sweeps.judgements import StoredDialogue

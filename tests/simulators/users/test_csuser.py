@@ -87,6 +87,21 @@ def test_the_opening_ends_with_the_price_range_and_records_what_it_knew():
     assert silent.text == "I want jeans. "
 
 
+def test_its_portrait_is_what_its_prompts_say_of_it():
+    model = FakeModel(by_step(open={"words": "I want jeans."}))
+    for options in ({}, *({component: False} for component in MARKS)):
+        user = user_of(**options)
+        asyncio.run(user.open(make_ask(model, PROMPTS)))
+        prompt = model.calls[-1].messages[0].content
+        lines = user.portrait()
+        for line in lines:
+            assert line.removeprefix("Your category path: ") in prompt or " > ".join(PATH) in line
+        assert {name for name, mark in MARKS.items() if any(mark in line for line in lines)} == {
+            name for name, mark in MARKS.items() if mark in prompt
+        }
+        assert "Your expected price range: $16.99 to $19.99" in lines
+
+
 def test_similarity_is_the_cosine_of_what_the_role_user_retriever_embeds():
     texts: dict[str, list[str]] = {}
 
