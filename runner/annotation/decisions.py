@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from agents.core.errors import UsageError
 from agents.core.items import Item
+from agents.core.plural import many
 from analysis import sql
 from runner.annotation.questions import LabelQuestion
 from runner.annotation.units import Block, ByCase, Chooser, Drawable, Unit, subject_columns
@@ -126,8 +127,8 @@ class DecisionChooser(Chooser):
             return "in none of its finished dialogues did the user accept an item"
         if self.unpriced == len(self._accepted):
             return (
-                f"the user accepted an item in {self.unpriced:,} dialogues, and in each of them "
-                "the price of an offered item is unknown"
+                f"the user accepted an item in {many(self.unpriced, 'dialogue')}, and in each of "
+                "them the price of an offered item is unknown"
             )
         return "every case with an acceptance still lacks the dialogue of some cell"
 
