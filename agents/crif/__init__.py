@@ -32,8 +32,8 @@ from pydantic import Field
 from agents.core.artifacts import Content
 from agents.crif.policy import CRIFPolicy
 from agents.multi_round.practice import Practice, Rewards
-from agents.multi_round.reinforce import NetworkOptions, ReinforceRecipe
-from agents.multi_round.trained import PolicyTraining, TrainedAgent
+from agents.multi_round.reinforce import NetworkAgent, NetworkOptions, ReinforceRecipe
+from agents.multi_round.trained import PolicyTraining
 
 __all__ = ["CRIF"]
 
@@ -64,7 +64,7 @@ class _Recipe(ReinforceRecipe):
         return CRIFTraining(self, practice, seed, state)
 
 
-class CRIF(TrainedAgent):
+class CRIF(NetworkAgent):
     """Asks or recommends as a policy decides whose reward is learned, and infers from refusals."""
 
     version: ClassVar[int] = 2

@@ -19,9 +19,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from agents.multi_round.reinforce import NetworkPolicy, ReinforceOptions, ReinforceRecipe
+from agents.multi_round.reinforce import (
+    NetworkAgent,
+    NetworkPolicy,
+    ReinforceOptions,
+    ReinforceRecipe,
+)
 from agents.multi_round.rounds import Rounds
-from agents.multi_round.trained import TrainedAgent
 
 __all__ = ["CRM"]
 
@@ -37,7 +41,7 @@ class _Recipe(ReinforceRecipe):
     policy_class = _Policy
 
 
-class CRM(TrainedAgent):
+class CRM(NetworkAgent):
     """Asks or recommends as a policy network over its belief decides."""
 
     version: ClassVar[int] = 2

@@ -23,9 +23,13 @@ import numpy as np
 from pydantic import Field
 
 from agents.core.artifacts import Content
-from agents.multi_round.reinforce import NetworkPolicy, ReinforceOptions, ReinforceRecipe
+from agents.multi_round.reinforce import (
+    NetworkAgent,
+    NetworkPolicy,
+    ReinforceOptions,
+    ReinforceRecipe,
+)
 from agents.multi_round.rounds import NO_ITEM, Rounds
-from agents.multi_round.trained import TrainedAgent
 from agents.multi_round.vectors import sigmoid
 
 __all__ = ["EAR"]
@@ -86,7 +90,7 @@ class _Recipe(ReinforceRecipe):
         return _Policy(content, self.options.turns, self.options.reflection)
 
 
-class EAR(TrainedAgent):
+class EAR(NetworkAgent):
     """Asks or recommends as a policy network decides, and learns from refusals."""
 
     version: ClassVar[int] = 2

@@ -7,13 +7,15 @@
 
 Decided here: questions that cannot be asked any more have the probability 0. The baseline is the
 mean return of the batch's dialogues in the same turn; without one, batches of this size learn
-slowly. In use, the network takes the likeliest action. Training imports torch, use does not.
+slowly. In use, the network takes the likeliest action, or draws one (`actions: sampled`); the
+papers do not say which they did. Training imports torch, use does not.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Any, NamedTuple
+from copy import copy
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import Field
@@ -23,7 +25,12 @@ from agents.core.items import Catalogue
 from agents.multi_round.policy import MaxEntropyPolicy, Policy, shown_items
 from agents.multi_round.practice import Game, Practice, Rewards
 from agents.multi_round.rounds import Decisions, Rounds
-from agents.multi_round.trained import PolicyRecipe, PolicyTraining, TrainedOptions
+from agents.multi_round.trained import (
+    PolicyRecipe,
+    PolicyTraining,
+    TrainedAgent,
+    TrainedOptions,
+)
 
 _NEVER = -1e9
 
@@ -44,6 +51,9 @@ class NetworkOptions(TrainedOptions):
     """In every turn without success."""
     reward_quit: float = -0.3
     """When the dialogue ends without success."""
+    actions: Literal["greedy", "sampled"] = "greedy"
+    """How the trained network acts: it takes the likeliest action, or draws from its distribution,
+    as in training."""
 
     @abstractmethod
     def rewards(self) -> Rewards: ...
@@ -67,7 +77,14 @@ class NetworkPolicy(Policy):
 
     def __init__(self, content: Content, turns: int) -> None:
         self._weights = content.arrays
+        self._samples = False
         self.turns = turns
+
+    def sampled(self) -> Self:
+        """The same policy, drawing its actions."""
+        found = copy(self)
+        found._samples = True
+        return found
 
     @abstractmethod
     def states(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
@@ -85,7 +102,8 @@ class NetworkPolicy(Policy):
         inner = np.maximum(self.states(rounds, rows) @ w["inner"] + w["inner_bias"], 0)
         logits = inner @ w["outer"] + w["outer_bias"]
         values = np.where(self.open_actions(rounds, rows), logits, -np.inf)
-        return self.decisions(values.argmax(axis=1), rounds, rows, shown)
+        actions = drawn(values, draws) if self._samples else values.argmax(axis=1)
+        return self.decisions(actions, rounds, rows, shown)
 
     def open_actions(self, rounds: Rounds, rows: np.ndarray) -> np.ndarray:
         """(rows, actions), bool: what is possible; recommending, the last one, always is."""
@@ -102,6 +120,14 @@ class NetworkPolicy(Policy):
     def actions_of(self, questions: np.ndarray) -> np.ndarray:
         """The actions that ask `questions` (rows,); -1: recommends."""
         return np.where(questions < 0, self._weights["outer"].shape[1] - 1, questions)
+
+
+def drawn(logits: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """(rows,): for each row of `logits` (rows, n), of which one is finite, the index that the draw
+    in [0, 1) picks from their softmax."""
+    weights = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    reached = weights.cumsum(axis=1)
+    return (reached > draws[:, None] * reached[:, -1:]).argmax(axis=1)
 
 
 class ReinforceRecipe(PolicyRecipe):
@@ -274,3 +300,15 @@ class ReinforceTraining(PolicyTraining):
 
     def result(self) -> Content:
         return Content({"curve": list(self.curve)}, self._helpers.copied(self.weights))
+
+
+class NetworkAgent(TrainedAgent):
+    """An agent whose network is trained by REINFORCE."""
+
+    Options = NetworkOptions
+
+    def policy(self) -> Policy:
+        found = super().policy()
+        assert isinstance(self.options, NetworkOptions)
+        assert isinstance(found, NetworkPolicy)
+        return found.sampled() if self.options.actions == "sampled" else found

@@ -40,7 +40,7 @@ class TrainedOptions(MultiRoundOptions):
         )
 
 
-_OF_DIALOGUES = ("prompts", "history_turns")  # they do not affect training
+_OF_DIALOGUES = ("prompts", "history_turns", "actions")  # they do not affect training
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ OPENBLAS_NUM_THREADS=1. According to its log, UNICORN's public code tests 5.7 di
 the limit is 20 times that. Vectors and weights are barely trained, which does not affect the speed.
 
 `lastfm`: SR@15, SR@14, AT and hDCG of fully trained agents on the 2,000 test pairs of
-`sweeps/classic/lastfm.yaml`, many dialogues at once. The seed affects vectors, policy and openings.
+`sweeps/classic/lastfm.yaml`, many dialogues at once; of policy networks also with actions drawn
+instead of the likeliest ones. The seed affects vectors, policy and openings.
 Runs with different seeds share nothing, so the mean and its 95 % interval (Student's t) cover the
 variation of all training.
 """
@@ -39,6 +40,7 @@ from agents.core import plugins
 from agents.multi_round.embeddings import EmbeddingOptions, EmbeddingRecipe, vectors_of
 from agents.multi_round.policy import AbsGreedyPolicy, MaxEntropyPolicy, Policy
 from agents.multi_round.practice import Practice
+from agents.multi_round.reinforce import NetworkPolicy
 from agents.multi_round.space import AttributeSpace
 from simulators.domains.lastfm import LastFM
 from sweeps import identity
@@ -116,7 +118,7 @@ def on_lastfm(names: list[str], seeds: list[int]) -> dict[str, Any]:
     users = np.array([numbers[str(case.visible.user_id)] for case in cases])
     places = domain.catalogue.position
     targets = np.array([places[case.hidden.targets[0].id] for case in cases])
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in names}
+    found: dict[str, dict[str, list[float]]] = {}
     for seed in seeds:
         made: dict[EmbeddingOptions, Any] = {}
         for name in names:
@@ -128,16 +130,20 @@ def on_lastfm(names: list[str], seeds: list[int]) -> dict[str, Any]:
                 made[wanted] = vectors_of(last.result, AttributeSpace.of(domain.catalogue))
             practice = Practice(data, made[wanted], recipe.options.rules())
             policy = RULES.get(name) or trained(recipe, practice, seed, domain)
-            reached = practice.evaluate(policy, users, targets, seed)
-            measured = {
-                "sr@15": reached.success(15),
-                "sr@14": reached.success(14),
-                "at": reached.average_turns(15),
-                "hdcg": reached.hdcg(),
-            }
-            print(f"{name}, seed {seed}: {measured}", flush=True)
-            for metric, value in measured.items():
-                found[name].setdefault(metric, []).append(round(value, 4))
+            acting = {name: policy}
+            if isinstance(policy, NetworkPolicy):
+                acting[f"{name}, actions sampled"] = policy.sampled()
+            for title, each in acting.items():
+                reached = practice.evaluate(each, users, targets, seed)
+                measured = {
+                    "sr@15": reached.success(15),
+                    "sr@14": reached.success(14),
+                    "at": reached.average_turns(15),
+                    "hdcg": reached.hdcg(),
+                }
+                print(f"{title}, seed {seed}: {measured}", flush=True)
+                for metric, value in measured.items():
+                    found.setdefault(title, {}).setdefault(metric, []).append(round(value, 4))
     return {
         name: {"seeds": values, "mean": {m: interval(v) for m, v in values.items()}}
         for name, values in found.items()

@@ -11,6 +11,7 @@ from agents.core.errors import DataError
 from agents.core.items import Pairs
 from agents.multi_round.agent import VECTORS
 from agents.multi_round.practice import Clock, Game, Practice, Rewards
+from agents.multi_round.reinforce import drawn
 from agents.multi_round.trained import POLICY
 from simulators.domains.lastfm import LastFM
 from tests.agents.multi_round import toy, worlds
@@ -67,8 +68,10 @@ def worlds_result(recipe, practice, seed) -> Content:
     return last.result
 
 
-@every
-def test_dialogues_at_once_are_those_with_the_real_user(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "more"), [*((name, {}) for name in SMALL), ("ear", {"actions": "sampled"})]
+)
+def test_dialogues_at_once_are_those_with_the_real_user(tmp_path, name, more):
     made_up: Any = plugins.build_options(LastFM.Options, {"path": write_lastfm(tmp_path / "l")})
     domain = LastFM(made_up)
     cls = plugins.load("agents", name, "agent")
@@ -91,22 +94,39 @@ def test_dialogues_at_once_are_those_with_the_real_user(tmp_path, name):
     place = domain.catalogue.position
     targets = np.array([place[case.hidden.targets[0].id] for case in cases])
     rounds, people = practice.of(users, targets)
-    found[POLICY].begin(rounds)
+    policy = found[POLICY].sampled() if more else found[POLICY]
+    policy.begin(rounds)
     draws = worlds.opening_draws(case_ids, 5)
     game = Game(practice, rounds, people, draws, Rewards(0, 0, 0, 0, 0), Clock())
     actions: list[list[tuple[int, ...]]] = [[] for _ in cases]
     while len(rows := game.rows):
         dice = worlds.decision_draws([case_ids[row] for row in rows], 5, game.turn + 1)
-        decided = found[POLICY].decide(rounds, rows, dice, 3)
+        decided = policy.decide(rounds, rows, dice, 3)
         for row, question, items in zip(rows, *decided, strict=True):
             shown = tuple(int(i) for i in items if i >= 0)
             actions[row].append(() if question >= 0 else shown)
         game.play(decided)
     for row, case_id in enumerate(case_ids):
-        played = worlds.dialogue(name, domain, case_id, found, seed=5, turns=6, shown=3)
+        played = worlds.dialogue(name, domain, case_id, found, seed=5, turns=6, shown=3, **more)
         assert (played.success_turn or 0) == game.won[row]
         shown = [tuple(place[i.id] for i in turn.agent.shown) for turn in played.turns]
         assert shown == actions[row]
+
+
+def test_actions_are_drawn_from_the_softmax_of_those_that_are_possible():
+    logits = np.log([[1.0, 2, 3, 4]])
+    logits[0, 2] = -np.inf
+    draws = (np.arange(700) + 0.5) / 700
+    found = drawn(np.repeat(logits, 700, axis=0), draws)
+    assert np.bincount(found).tolist() == [100, 200, 0, 400]
+    assert drawn(np.array([[-np.inf, 0.0, -np.inf]] * 2), np.array([0, 1 - 2**-48])).tolist() == [
+        1,
+        1,
+    ]
+
+
+def test_drawing_actions_trains_nothing_again():
+    assert recipe_of("ear", actions="sampled").identity() == recipe_of("ear").identity()
 
 
 def test_rewards_by_hand():
