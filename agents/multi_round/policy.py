@@ -28,12 +28,19 @@ class Policy(ABC):
 class MaxEntropyPolicy(Policy):
     """Asks the question with the highest entropy over the candidates, and recommends with the
     probability `shown` / candidates (SCPR and UNICORN say "a certain probability"), or when no
-    question is left."""
+    question is left. With `asks`, it recommends from the turn after so many questions on."""
+
+    def __init__(self, asks: int | None = None) -> None:
+        self._asks = asks
 
     def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
         open_now = rounds.reachable(rows)
         entropies = np.where(open_now, rounds.entropies(rounds.shares(rows)), -np.inf)
-        asks = open_now.any(axis=1) & (draws * rounds.left(rows) >= shown)
+        if self._asks is None:
+            wants = draws * rounds.left(rows) >= shown
+        else:
+            wants = rounds.turn[rows] < self._asks
+        asks = open_now.any(axis=1) & wants
         questions = np.where(asks, entropies.argmax(axis=1), -1)
         return Decisions(questions, shown_items(rounds, rows, questions < 0, shown))
 

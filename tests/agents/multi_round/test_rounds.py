@@ -113,9 +113,14 @@ MAKE = {"lastfm": (LastFM, write_lastfm), "yelp": (Yelp, write_yelp)}
 
 @pytest.mark.parametrize(("data", "form"), [("lastfm", "binary"), ("yelp", "enumerated")])
 @pytest.mark.parametrize(
-    ("name", "policy"), [("max_entropy", MaxEntropyPolicy()), ("abs_greedy", AbsGreedyPolicy())]
+    ("name", "policy", "more"),
+    [
+        ("max_entropy", MaxEntropyPolicy(), {}),
+        ("max_entropy", MaxEntropyPolicy(2), {"asks": 2}),
+        ("abs_greedy", AbsGreedyPolicy(), {}),
+    ],
 )
-def test_dialogues_at_once_are_those_with_the_real_user(tmp_path, data, form, name, policy):
+def test_dialogues_at_once_are_those_with_the_real_user(tmp_path, data, form, name, policy, more):
     cls, write = MAKE[data]
     domain = cls(plugins.build_options(cls.Options, {"path": write(tmp_path / data)}))
     space = AttributeSpace.of(domain.catalogue, form)
@@ -147,8 +152,12 @@ def test_dialogues_at_once_are_those_with_the_real_user(tmp_path, data, form, na
     asked = 0
     for row, case_id in enumerate(case_ids):
         made = worlds.dialogue(
-            name, domain, case_id, {VECTORS: vectors}, seed=3, turns=6, shown=3, questions=form
-        )
+            name, domain, case_id, {VECTORS: vectors}, seed=3, turns=6, shown=3, questions=form,
+            **more,
+        )  # fmt: skip
+        if more:
+            places = [turn.agent.action == "ask" for turn in made.turns]
+            assert not any(places[2:])
         assert (made.success_turn or 0) == found.turns[row]
         assert len(made.turns) == len(actions[row])
         for turn, (question, shown) in zip(made.turns, actions[row], strict=True):
