@@ -59,7 +59,7 @@ def test_group_columns_equal_a_plain_calculation(tmp_path, crsweep):
     assert drawn.groupby("groups").size().to_dict() == dict.fromkeys(GROUPS, 3)
     assert len(cases) < 60
     bought = turns[turns.user_decision == "accept"]
-    over = bought.set_index("attempt_id").user_extra.map(lambda e: '"over_budget":true' in e)
+    over = bought.set_index("attempt_id").user_extra.map(lambda e: json.loads(e)["over_budget"])
     episodes = episodes.join(over.rename("over"), on="attempt_id").merge(drawn, on="case_id")
     episodes["agent"] = episodes["axes"].map(lambda a: dict(a)["agent"])
     found = list(csv.DictReader(io.StringIO(printed)))

@@ -199,7 +199,7 @@ class CSUser(User):
         self, decided: _Decision, shown: Mapping[str, tuple[Item, list[int]]], offered: bool
     ) -> UserTurn:
         """The turn, with what was decided on. `offered` says whether this turn showed items."""
-        extra: dict[str, Any] = {"why": decided.reason}
+        extra: dict[str, Any] = {"why": decided.reason, "offers": self._offers(shown)}
         leaves = getattr(decided, "leaves", False)
         if not decided.buys:
             return UserTurn(
@@ -210,16 +210,32 @@ class CSUser(User):
         if item is None:
             extra["refused_purchase"] = named
             return UserTurn(decided.words, "refuse", leaves=leaves, extra=extra)
-        budget = self._profile.budget
         extra |= {
             "bought_by": how,
             "price": item.price,
-            "over_budget": None if item.price is None else budget.exceeded_by(item.price),
-            "budget": list(budget),
+            "over_budget": self._exceeds(item),
+            "budget": list(self._profile.budget),
             "shown_in": shown[item.id][1],
             "accepted_target": item in self.context.case.hidden.targets,
         }
         return UserTurn(decided.words, "accept", item, extra=extra)
+
+    def _offers(self, shown: Mapping[str, tuple[Item, list[int]]]) -> list[dict[str, Any]]:
+        """For the record of a decision: every item offered so far, in order, and the turns that
+        showed it."""
+        return [
+            {
+                "item": item.id,
+                "price": item.price,
+                "over_budget": self._exceeds(item),
+                "shown_in": turns,
+            }
+            for item, turns in shown.values()
+        ]
+
+    def _exceeds(self, item: Item) -> bool | None:
+        """Whether the item costs more than the budget; None if its price is unknown."""
+        return None if item.price is None else self._profile.budget.exceeded_by(item.price)
 
     def _bought(self, named: str, shown: Sequence[Item]) -> tuple[Item | None, str]:
         """The item of `shown` that a reply identifies by ID or title."""

@@ -61,6 +61,16 @@ def replied(model, *turns, **options):
     return asyncio.run(user_of(**options).reply(Dialogue(said[:-1]), make_ask(model, PROMPTS)))
 
 
+def offer(item: int, *turns: int) -> dict[str, Any]:
+    """The record of an offer: `ITEMS[item]`, shown in these turns."""
+    return {
+        "item": f"B0{item}",
+        "price": PRICES[item],
+        "over_budget": (False, False, True, None)[item],
+        "shown_in": list(turns),
+    }
+
+
 def buying(*named, **more):
     reply = {"reason": "Because.", "buys": list(named), "words": "well", **more}
     return FakeModel(by_step(decide=reply, answer={"words": "well"}))
@@ -145,6 +155,7 @@ def test_a_purchase_is_recorded_with_its_price_and_the_budget(item, over):
     assert (turn.decision, turn.accepted) == ("accept", ITEMS[item])
     assert turn.extra == {
         "why": "Because.",
+        "offers": [offer(0, 1, 3), offer(1, 1), offer(2, 3), offer(3, 3)],
         "bought_by": "id",
         "price": PRICES[item],
         "over_budget": over,
@@ -162,7 +173,22 @@ def test_what_was_never_shown_cannot_be_bought_and_is_recorded(named):
         return
     turn = replied(buying(named), ITEMS[:2])
     assert (turn.decision, turn.accepted) == ("refuse", None)
-    assert turn.extra == {"why": "Because.", "refused_purchase": named}
+    assert turn.extra == {
+        "why": "Because.",
+        "offers": [offer(0, 1), offer(1, 1)],
+        "refused_purchase": named,
+    }
+
+
+def test_a_refusal_is_recorded_with_all_offers_so_far():
+    turn = replied(buying(), ITEMS[:1], (), ITEMS[2:])
+    assert turn.decision == "refuse"
+    assert turn.extra == {"why": "Because.", "offers": [offer(0, 1), offer(2, 3), offer(3, 3)]}
+    # Nothing is offered in the last turn: it decides about what it was shown before.
+    turn = replied(buying(), ITEMS[:1], ())
+    assert (turn.decision, turn.extra["offers"]) == ("answer", [offer(0, 1)])
+    # Before the first offer it decides about nothing.
+    assert replied(FakeModel(by_step(answer={"words": "Blue."})), ()).extra == {}
 
 
 @pytest.mark.parametrize("named", ["(B01)", " B01 ", "Denim number 1", "denim NUMBER 1"])
