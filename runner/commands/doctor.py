@@ -21,7 +21,7 @@ from agents.core.artifacts import CallsRecipe
 from agents.core.errors import CrsweepError, DataError, UsageError
 from agents.core.plural import many
 from runner.commands.nodes import examine_cluster, unused_gpus
-from runner.core.dataset_summary import statistics_of
+from runner.core.dataset_summary import difference_of, statistics_of
 from runner.core.formatting import slot_word
 from runner.core.locations import (
     artifact_state,
@@ -127,7 +127,7 @@ def _cache(plan: Plan, places: Places) -> str:
 
 
 def _domain(domain: Domain) -> str:
-    return "; ".join([statistics_of(domain), *domain.remarks()])
+    return "; ".join([statistics_of(domain), *difference_of(domain), *domain.remarks()])
 
 
 def _artifacts(plan: Plan) -> str:

@@ -16,9 +16,19 @@ def statistics_of(domain: Domain) -> str:
     return f"{ours}; {published.source} has {_counts(published.statistics)}"
 
 
+def difference_of(domain: Domain) -> list[str]:
+    """A line on why our counts may differ from those of a paper, if that is known."""
+    published = domain.published()
+    return [published.remark] if published is not None and published.remark else []
+
+
 def statistics_lines(plan: Plan) -> list[str]:
-    """One line per domain."""
-    return [f"{name}: {statistics_of(domain)}" for name, domain in _domains(plan)]
+    """One line for each domain, and one on why a paper's counts may differ."""
+    return [
+        f"{name}: {line}"
+        for name, domain in _domains(plan)
+        for line in [statistics_of(domain), *difference_of(domain)]
+    ]
 
 
 def remark_lines(plan: Plan) -> list[str]:

@@ -46,6 +46,8 @@ class Published(NamedTuple):
     source: str
     """The paper, the table, and the filters it states."""
     statistics: dict[str, int]
+    remark: str = ""
+    """Why its counts may differ from ours, in one line."""
 
 
 class Domain(ABC):

@@ -59,6 +59,9 @@ _PUBLISHED = {
     "Clothing_Shoes_and_Jewelry": Published(
         "CSI, Table 2 (its authors' release has 2,754 users, 4,505 items, 51,309 interactions)",
         {"users": 2_195, "items": 4_328, "interactions": 29_426, "categories": 592},
+        "the paper and its authors' release differ themselves: A.2 does not say whether 10-core is "
+        "repeated after incomplete items are excluded (core_again), which missing fields exclude "
+        "an item, and that every user of the release has 3 targets or more (min_targets)",
     ),
     "Electronics": Published(
         "CSI, Table 2",

@@ -65,6 +65,11 @@ def test_one_command_leads_from_raw_files_to_the_table(tmp_path, crsweep):
     path, out = sweep(tmp_path / "a"), tmp_path / "a" / "out"
     planned = crsweep("plan", path).stdout
     assert "2 cells: cases pending" in planned
+    # Of Clothing, the paper's counts are known and those of its authors' release.
+    [counts] = [line for line in planned.splitlines() if "CSI, Table 2" in line]
+    assert "60 users" in counts and "release has 2,754 users" in counts and "2,195 users" in counts
+    [why] = [line for line in planned.splitlines() if "A.2 does not say" in line]
+    assert "core_again" in why and "min_targets" in why
     assert "profiles of csuser by m on amazon_2023, seed 0: to make, about 180 calls" in planned
     assert plan_of(path).episodes == 0
     said = crsweep("run", path).stdout
