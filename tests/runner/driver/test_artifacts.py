@@ -407,7 +407,7 @@ def test_after_sigkill_in_mid_calls_nothing_that_was_answered_is_paid_again(
     kill(process)
     asked = tree_requests(out)
     assert len(asked) < 120
-    said = crsweep("run", path, "run.executor=local").stdout
+    said = crsweep("run", path).stdout
     assert " replayed from the sweep's journal)" in said
     again = sum(tree_requests(out).values()) - len(tree_requests(out))
     assert again <= 8  # those in flight: 4 of each of two artifacts

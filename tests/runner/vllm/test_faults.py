@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from tests.runner.processes import assert_gone, end_of
+from tests.runner.processes import assert_gone, end_of, wait_for
 from tests.runner.reading import raw
 from tests.runner.vllm.tiny_sweeps import (
     engine_of,
@@ -18,8 +18,14 @@ pytestmark = [pytest.mark.vllm, pytest.mark.ray]
 CASES = 80
 
 
+def fingerprints(out):
+    """By model, of engines that the manifest lists."""
+    listed = manifest(out).get("engines", [])
+    return {each["label"]: each["fingerprints"] for each in listed if each["fingerprints"]}
+
+
 def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode(
-    tmp_path, models, start
+    tmp_path, models, start, sockets
 ):
     """One run for the three. Two in the engine of the agent and one in that of the user, since a
     call that is there at three deaths of its engine is rightly given up."""
@@ -34,6 +40,8 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
     run = start(path)
     agent, user = (ready(run, out, name) for name in ("llama", "qwen"))
     wait_for_calls(run, out)
+    # A driver that was killed now could not say later what had served its calls.
+    wait_for(lambda: fingerprints(out).keys() == {"llama", "qwen"}, run, "what serves the calls")
     orphan = engine_of(run, user)
     engine_of(run, agent).kill()
     psutil.Process(user).kill()
@@ -58,4 +66,6 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
     assert all(each["seconds_down"] > 0 for each in engines.values())
     assert "2 deaths" in printed
     assert "calls were lost when engines died" in printed
+    assert set(calls.fingerprint) == {one for each in fingerprints(out).values() for one in each}
     assert_gone([hung, orphan])
+    assert list(sockets.iterdir()) == []

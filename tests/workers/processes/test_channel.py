@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import LAST_GUARD_SECONDS
+from workers.processes import channel as channels
 from workers.processes.channel import Address, Channel, Server, connect
 
 
@@ -217,3 +220,49 @@ def test_a_killed_server_is_lost_at_once() -> None:
 
 def test_the_secret_is_not_in_what_is_printed() -> None:
     assert "sesame" not in f"{Address('h', 1, b'sesame')!r} {Address('h', 1, b'sesame')}"
+
+
+def test_a_link_whose_other_side_is_silent_is_given_up_by_the_system() -> None:
+    """A cut link says nothing; both ends have the system look for the other one."""
+
+    async def go() -> None:
+        ends: list[Channel] = []
+
+        def accept(channel: Channel) -> Keeper:
+            ends.append(channel)
+            return Keeper(channel)
+
+        server = await Server.start("127.0.0.1", accept)
+        mine = Keeper()
+        channel = await connect(server.address, mine)
+        channel.send("hello")
+        await mine.until(1)
+        for end in (channel, *ends):
+            assert end._transport is not None
+            link: socket.socket = end._transport.get_extra_info("socket")
+
+            def of(name: str, link: socket.socket = link) -> int:
+                return link.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+
+            assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            if sys.platform == "linux":
+                assert of("TCP_KEEPIDLE") + of("TCP_KEEPINTVL") * of("TCP_KEEPCNT") <= 30
+                assert 0 < of("TCP_USER_TIMEOUT") <= 30_000
+        channel.close()
+        server.close()
+
+    asyncio.run(go())
+
+
+def test_a_server_that_accepts_and_stays_silent_is_no_server(monkeypatch) -> None:
+    monkeypatch.setattr(channels, "_CONNECT_SECONDS", 0.05)
+
+    async def go() -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            address = Address("127.0.0.1", listener.getsockname()[1], b"secret")
+            with pytest.raises(OSError, match=r"no answer from Address\(127\.0\.0\.1:"):
+                await connect(address, Keeper())
+
+    asyncio.run(go())
