@@ -36,7 +36,7 @@ w/o_LLM-refine 0.06 0.26 0.36 4.84 0.09 0.23 0.37 5.02 0.28 0.49 0.56 3.74
 
 
 @pytest.mark.parametrize(("name", "text"), [("table2", TABLE_2), ("table3", TABLE_3)])
-def test_every_figure_of_af_irs_is_there_as_printed(name, text):
+def test_every_number_of_af_irs_is_there_as_printed(name, text):
     table = published.read(f"af_irs/{name}")
     found = {
         (row.dataset, row.row, metric): number.text
@@ -81,7 +81,7 @@ overall 64.1‡ 23.8 12.1 56.2† 31.9 11.9 49.5‡ 30.6 19.9
 
 
 @pytest.mark.parametrize(("name", "text"), [("table3", DESIRE_3), ("table4", DESIRE_4)])
-def test_every_figure_of_desire_is_there_as_printed(name, text):
+def test_every_number_of_desire_is_there_as_printed(name, text):
     table = published.read(f"desire/{name}")
     found = {
         (row.dataset, row.row.replace(" ", "_")): {m: f.text for m, f in row.numbers.items()}
@@ -135,7 +135,7 @@ CSI 0.500 0.767 0.460 0.843 0.607 0.803 0.457 0.817 0.557 0.803 0.440 0.715 0.50
 CSI_4 = "0.53 0.89 0.47 0.80 0.47 0.43 0.46 0.85 0.47 0.83"
 
 
-def test_every_figure_of_csi_is_there_as_printed():
+def test_every_number_of_csi_is_there_as_printed():
     table = published.read("csi/table3")
     lines = [line.split() for line in CSI_3.split("\n") if line]
     found = [
@@ -148,7 +148,7 @@ def test_every_figure_of_csi_is_there_as_printed():
     assert [f.text for row in rows for f in row.numbers.values()] == CSI_4.split()
 
 
-def test_what_the_paper_says_of_its_gains_follows_from_the_figures():
+def test_what_the_paper_says_of_its_gains_follows_from_the_numbers():
     rows = {(r.dataset, r.row): r.numbers for r in published.read("af_irs/table2").rows}
     for dataset, more, fewer in [  # section 5.2
         ("ML-1M", 2.53, 7.9),
@@ -228,7 +228,7 @@ RANKED = ["recall@5", "ndcg@5", "recall@20", "ndcg@20"]
         ("table6", LATENTCRS_6, ["input_tokens", "output_tokens"]),
     ],
 )
-def test_every_figure_of_latentcrs_is_there_as_printed(table, text, metrics):
+def test_every_number_of_latentcrs_is_there_as_printed(table, text, metrics):
     found = {
         (row.dataset, row.row.replace(" ", "_"), metric): number.text
         for row in published.read(f"latentcrs/{table}").rows
@@ -245,7 +245,7 @@ def test_every_figure_of_latentcrs_is_there_as_printed(table, text, metrics):
     assert found == {place: value for place, value in expected.items() if value != "-"}
 
 
-def test_the_figures_of_latentcrs_that_cannot_be_are_found():
+def test_the_numbers_of_latentcrs_that_cannot_be_are_found():
     def rows(table):
         return [
             (row.dataset, row.row, {m: f.text for m, f in row.numbers.items()})

@@ -141,7 +141,7 @@ def test_credibility_of_a_dialogue_without_an_item_is_zero(tmp_path):
 BASE = {"UniCRS": (0.172, 0.556, 0.838), "ReDial": (0.015, 0.652, 0.788)}
 
 
-def test_the_published_improvements_follow_from_the_published_figures():
+def test_the_published_improvements_follow_from_the_published_numbers():
     table = published.read("rso/table5")
     numbers = {(row.dataset, row.row): row.numbers for row in table.rows}
     for (dataset, row), found in numbers.items():

@@ -57,11 +57,11 @@ def completed(name: str) -> str:
 
 @pytest.mark.parametrize("complete_only", [True, False])
 @pytest.mark.parametrize("number", range(4))
-def test_every_figure_equals_pandas_over_the_raw_parquet(tmp_path, number, complete_only):
+def test_every_number_equals_pandas_over_the_raw_parquet(tmp_path, number, complete_only):
     assert_equal_to_pandas(messy(number).write(tmp_path), complete_only=complete_only)
 
 
-def test_a_cell_that_has_nothing_under_one_seed_leaves_the_others_their_figures(tmp_path):
+def test_a_cell_that_has_nothing_under_one_seed_leaves_the_others_their_numbers(tmp_path):
     built = messy(2)
     rows = built.rows["episodes"]
     rows[:] = [row for row in rows if (row["cell_id"], row["seed"]) != ("tool/weak", 1)]
@@ -70,7 +70,7 @@ def test_a_cell_that_has_nothing_under_one_seed_leaves_the_others_their_figures(
     assert all(counted[:3]) and counted[3] == 0
 
 
-def test_figures_do_not_depend_on_how_rows_lie_in_parts(tmp_path):
+def test_numbers_do_not_depend_on_how_rows_lie_in_parts(tmp_path):
     built, names = messy(1), ["sr@5", "dsr_pooled@5", "tokens@agent"]
     tables = [
         make_table(Results.open(built.write(tmp_path / str(parts), parts=parts)), names).rows

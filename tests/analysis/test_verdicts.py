@@ -249,7 +249,7 @@ def test_a_threshold_that_a_mean_of_samples_meets_is_met(tmp_path):
     assert value_of(built, tmp_path, "ca_over_all@4").mean == 100
 
 
-def test_a_figure_above_the_success_rate_is_pointed_out_with_the_reason(tmp_path):
+def test_a_number_above_the_success_rate_is_pointed_out_with_the_reason(tmp_path):
     built = judged_intentions(rejected=0)
     table = table_of(built, tmp_path / "high", "sr@5", "prs_zero_if_rejected")
     sr, prs = table.rows[0].values

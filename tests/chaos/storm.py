@@ -115,7 +115,7 @@ class Kill:
     ended: float = math.inf
     doomed: list[psutil.Process] = field(default_factory=list)
 
-    def had_in_the_air(self, answer: Answer) -> bool:
+    def had_in_flight(self, answer: Answer) -> bool:
         return answer.arrived <= self.ended + WAY_SECONDS and answer.answered >= self.since
 
 
@@ -274,23 +274,23 @@ def paid_again(
         by_request[each.request].append(each)
     lost: dict[int, list[Answer]] = defaultdict(list)
     for each in (one for several in by_request.values() for one in several[:-1]):
-        at = next((n for n, kill in enumerate(kills) if kill.had_in_the_air(each)), None)
+        at = next((n for n, kill in enumerate(kills) if kill.had_in_flight(each)), None)
         assert at is not None, f"paid again, and not in flight at a kill: {each}, {kills}"
         lost[at].append(each)
-    in_the_air = [
-        min(concurrency, len({each.request for each in answered if kill.had_in_the_air(each)}))
+    in_flight = [
+        min(concurrency, len({each.request for each in answered if kill.had_in_flight(each)}))
         for kill in kills
     ]
     for at, each in lost.items():
-        assert len(each) <= in_the_air[at], f"{len(each)} calls paid again after {kills[at]}"
+        assert len(each) <= in_flight[at], f"{len(each)} calls paid again after {kills[at]}"
     count = sum(map(len, lost.values()))
-    assert count <= sum(in_the_air)
+    assert count <= sum(in_flight)
     return {
         "paid_again": count,
-        "in_the_air": sum(in_the_air),
+        "in_flight": sum(in_flight),
         # What it was, seconds until all was gone, calls paid again, calls in flight.
         "by_kill": [
-            [kill.kind, round(kill.ended - kill.began, 1), len(lost[at]), in_the_air[at]]
+            [kill.kind, round(kill.ended - kill.began, 1), len(lost[at]), in_flight[at]]
             for at, kill in enumerate(kills)
         ],
         # The oldest answer that was lost, in seconds before its kill.

@@ -22,7 +22,7 @@ def test_nothing_is_lost_and_nothing_paid_twice(tmp_path: Path) -> None:
     assert found["kills"] == len(KILLS)
     assert found["failed"] >= 4  # the broken users of one case in a hundred
     assert found["drivers"] >= 3
-    assert found["paid_again"] <= found["in_the_air"]
+    assert found["paid_again"] <= found["in_flight"]
 
 
 def lost(*answered: float) -> list[Answer]:
@@ -38,10 +38,10 @@ def kill() -> Kill:
     return Kill("worker", KILLED - WAY_SECONDS, KILLED, KILLED)
 
 
-def test_what_was_in_the_air_at_a_kill_may_be_paid_again() -> None:
+def test_calls_in_flight_at_a_kill_may_be_paid_again() -> None:
     paid = lost(KILLED - 0.2, KILLED + 0.05)
     found = paid_again([*paid, Answer("other", KILLED - 0.05, KILLED + 0.05)], [kill()], 96)
-    assert (found["paid_again"], found["in_the_air"]) == (2, 3)
+    assert (found["paid_again"], found["in_flight"]) == (2, 3)
 
 
 @pytest.mark.parametrize("at", [KILLED - 2 * WAY_SECONDS, KILLED + 2 * WAY_SECONDS])

@@ -164,7 +164,7 @@ def test_our_rows_are_those_of_the_published_table(data, table):
     assert names == built
 
 
-def test_crm_has_the_figures_of_table_4_that_the_paper_has(data):
+def test_crm_has_the_numbers_of_table_4_that_the_paper_has(data):
     """6.2: its dialogues end early; the paper prints S@3, and neither S@5 nor AT."""
     ends = {c.config.agent.name: c.config.limits.max_turns for c in planned("table4").cells}
     assert ends["crm"] == 3

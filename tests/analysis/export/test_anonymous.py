@@ -75,7 +75,7 @@ def test_nothing_that_names_a_person_is_left(tmp_path):
     ]  # fmt: skip
 
 
-def test_the_copy_has_the_figures_of_the_original(tmp_path):
+def test_the_copy_has_the_numbers_of_the_original(tmp_path):
     first = named(tmp_path / "r")
     again = copy(first, tmp_path / "x")
     original = Results.open(first)

@@ -47,7 +47,7 @@ def test_a_transcript_is_a_conversation_with_its_outcome(tmp_path):
     assert len({m["id"] for m in messages}) == row["message_count"] == 5
 
 
-def test_a_record_has_the_figures_of_the_table(tmp_path):
+def test_a_record_has_the_numbers_of_the_table(tmp_path):
     results = Results.open(sweep(tmp_path / "r", name="../my sweep"))
     assert every_eval_ever.write_records(results, tmp_path / "x", "Lab") == 2
     paths = sorted((tmp_path / "x").rglob("*.json"))
@@ -71,7 +71,7 @@ def test_a_record_has_the_figures_of_the_table(tmp_path):
         assert args == {"temperature": 0, "top_p": 0.9}
 
 
-def test_figures_of_no_language_model_are_no_evaluation_of_one(tmp_path):
+def test_numbers_of_no_language_model_are_no_evaluation_of_one(tmp_path):
     results = Results.open(sweep(tmp_path / "r", watermark=["rules"]))
     with pytest.raises(UsageError, match="made with the rules backend"):
         every_eval_ever.write_records(results, tmp_path / "x", "Lab")

@@ -116,7 +116,7 @@ def test_nothing_finished_is_one_clear_line(tmp_path, kind):
         draw(results, FigureSpec(kind=kind))
 
 
-def test_one_case_and_one_seed_have_a_figure_without_an_interval(tmp_path):
+def test_one_case_and_one_seed_have_a_number_without_an_interval(tmp_path):
     built = Built(grid_of("a", backbones=["s"]), seeds=[0], case_ids=["u0"])
     built.episode(built.cells[0], "u0", 0, turns=[dict(TURN)], calls=[dict(CALL)])
     results = Results.open(built.write(tmp_path))

@@ -55,7 +55,7 @@ def test_the_page_of_the_docs_runs_unchanged(folder, capsys):
     assert "over 3 seeds" in capsys.readouterr().out
 
 
-def test_a_table_has_the_figures_and_notes_of_the_printed_one(folder):
+def test_a_table_has_the_numbers_and_notes_of_the_printed_one(folder):
     frame = analysis.open(folder).table()
     table = make_table(Results.open(folder), ["sr@5"])
     values = [row.values[0] for row in table.rows]

@@ -186,7 +186,7 @@ def test_success_by_a_turn_that_no_dialogue_has_is_noted(tmp_path):
     assert notes == ["sr@7: dialogues end after 5 turns, so this is the value at 5"]
 
 
-def test_cells_that_end_before_others_have_no_figures_of_later_turns(tmp_path):
+def test_cells_that_end_before_others_have_no_numbers_of_later_turns(tmp_path):
     """Not three turns counted as five: the success by turn 5 of a dialogue cut at 3 is unknown."""
     built = Built(grid_of("a", "b", backbones=["s"]), seeds=[0], case_ids=["u0", "u1"])
     short, long = built.cells

@@ -83,7 +83,7 @@ def texts(table: Table, row: int) -> list[str | None]:
     return [figure and figure.marked for figure in table.published[row]]
 
 
-def test_rows_are_in_the_papers_order_with_its_figures(tmp_path):
+def test_rows_are_in_the_papers_order_with_its_numbers(tmp_path):
     table = with_published(
         tmp_path, cell(WHOLE), cell("zero_shot", dataset="Steam"), cell("zero_shot")
     )
@@ -96,7 +96,7 @@ def test_rows_are_in_the_papers_order_with_its_figures(tmp_path):
     assert any(note.startswith("* better than the best baseline") for note in table.notes)
 
 
-def test_figures_that_the_paper_leaves_blank_are_blank_here(tmp_path):
+def test_numbers_that_the_paper_leaves_blank_are_blank_here(tmp_path):
     """LatentCRS, Table 4: CRM's dialogues end before turn 5."""
     crm = cell("crm")
     limits = {**SETTINGS["limits"], "max_turns": 3}
@@ -184,7 +184,7 @@ def test_what_has_no_partner_is_named(tmp_path):
     assert "run here and not published, left out: {'name': 'mine'} on ML-1M" in notes
 
 
-def test_published_figures_that_cannot_be_are_listed_even_where_not_run(tmp_path):
+def test_published_numbers_that_cannot_be_are_listed_even_where_not_run(tmp_path):
     note = "! these published numbers of Amazon-Beauty w/o Action-First cannot all be: "
     whole = with_published(tmp_path / "a", cell(WHOLE), table="af_irs/table3")
     assert [n.startswith(note) for n in whole.notes if n.startswith("!")] == [True]
@@ -198,7 +198,7 @@ DESIRE = {"name": "desire", "desire_reasoning": True, "exploration_action": True
           "persuasive_strategy": True}  # fmt: skip
 
 
-def test_figures_without_a_metric_are_notes_with_the_reason(tmp_path):
+def test_numbers_without_a_metric_are_notes_with_the_reason(tmp_path):
     table = with_published(
         tmp_path,
         cell({**DESIRE, "exploration_action": False}, dataset="LastFM"),
@@ -220,7 +220,7 @@ def test_figures_without_a_metric_are_notes_with_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize("backend", ["vllm", "rules"])
-def test_judged_figures_are_compared_where_a_language_model_judged(tmp_path, backend):
+def test_judged_numbers_are_compared_where_a_language_model_judged(tmp_path, backend):
     built = Built([cell(DESIRE, dataset="LastFM")])
     judge = built.judge("relevance", "clarity", "sufficiency", "alignment")
     for case in built.case_ids:
@@ -279,7 +279,7 @@ def test_an_option_that_is_a_policy_is_compared_by_what_the_row_says_of_it(tmp_p
     assert "sft" in note
 
 
-def test_a_table_of_which_no_figure_has_a_metric_needs_one_named(tmp_path):
+def test_a_table_of_which_no_number_has_a_metric_needs_one_named(tmp_path):
     with pytest.raises(UsageError) as caught:
         with_published(tmp_path, cell("intercrs", dataset="LastFM"), table="desire/table5")
     assert "none of its numbers has a metric here: a share of pairs" in caught.value.message
@@ -307,7 +307,7 @@ def test_a_folder_without_a_published_row_is_refused_with_what_was_found(tmp_pat
         with_published(tmp_path / "b", old)
 
 
-def test_every_format_has_the_published_figure_and_the_difference(tmp_path):
+def test_every_format_has_the_published_number_and_the_difference(tmp_path):
     ablated = cell({**WHOLE, "action_first": False}, dataset="Amazon-Beauty")
     table = with_published(tmp_path, ablated, table="af_irs/table3", metrics=["sr@5", "sr@4"])
     console = Console(file=io.StringIO(), width=200)

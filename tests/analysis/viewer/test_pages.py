@@ -162,7 +162,7 @@ def test_a_dialogue_shows_all_that_is_stored_of_it(tmp_path):
     assert "<html" not in part.text
 
 
-def test_two_agents_side_by_side_part_where_their_words_first_differ(tmp_path):
+def test_the_first_turn_in_which_two_agents_differ_is_marked(tmp_path):
     built = Built(grid_of("a", "b", "c", backbones=["s"]), seeds=[0, 1])
     said = [
         {"turn": 1, "agent_text": "Which genre?", "user_text": "Jazz."},

@@ -93,7 +93,7 @@ def test_another_sweep_pays_only_for_what_is_new_and_comes_to_the_same_end(ran, 
 
 
 @pytest.mark.parametrize("mode", ["readwrite", "off"])
-def test_after_sigkill_of_the_driver_only_what_was_in_the_air_is_paid_again(
+def test_after_sigkill_of_the_driver_only_calls_in_flight_are_paid_again(
     tmp_path, crsweep, mode, start, whole
 ):
     cache = {"path": str(tmp_path / f"shared-{mode}"), "mode": mode}

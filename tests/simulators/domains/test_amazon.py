@@ -101,7 +101,7 @@ def test_ratings_below_the_minimum_do_not_count(tmp_path):
     assert made.case("test", "ua").hidden.targets[0].id == "5"
 
 
-def test_another_category_has_other_file_names_and_no_published_figures(tmp_path):
+def test_another_category_has_other_file_names_and_no_published_numbers(tmp_path):
     folder = write_amazon(tmp_path, category="Video_Games")
     made = domain(folder, category="Video_Games")
     assert made.statistics()["users"] == 30

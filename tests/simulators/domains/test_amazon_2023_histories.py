@@ -79,7 +79,7 @@ def test_a_minimum_of_the_rating_and_malformed_lines_are_left_out(tmp_path):
         domain(tmp_path, k_core=0).case_ids("test")
 
 
-def test_its_figures_stand_next_to_the_papers_and_missing_files_are_named(tmp_path):
+def test_its_numbers_are_next_to_the_papers_and_missing_files_are_named(tmp_path):
     write_amazon_2023(tmp_path, category=GAMES)
     published = domain(tmp_path).published()
     assert published is not None

@@ -359,7 +359,7 @@ def test_the_path_is_required_and_no_part_of_identity(tmp_path):
         plugins.build_options(MovieLens.Options, {})
 
 
-def test_only_the_release_that_a_paper_used_has_published_figures(tmp_path, ml100k):
+def test_only_the_release_that_a_paper_used_has_published_numbers(tmp_path, ml100k):
     assert domain(ml100k).published() is None
     published = domain(write_ml1m(tmp_path / "ml-1m")).published()
     assert published is not None

@@ -216,7 +216,7 @@ def test_the_two_domains_share_the_split(tmp_path):
     assert len(one.case_ids("test")) == 90
 
 
-def test_published_figures_are_those_of_the_paper(tmp_path):
+def test_published_numbers_are_those_of_the_paper(tmp_path):
     published = lastfm(write_lastfm(tmp_path / "a")).published()
     assert published is not None
     assert published.statistics == {

@@ -120,7 +120,7 @@ def test_after_a_write_that_failed_nothing_counts_as_kept_any_more(tmp_path, mon
     mine.close()
 
 
-def test_a_short_write_is_gone_on_with(tmp_path, monkeypatch):
+def test_a_short_write_is_completed(tmp_path, monkeypatch):
     mine = Journal(tmp_path / "journal" / "1.calls")
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data)[:7]))

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("virtual_clock")
 
 
 @in_virtual_time
-async def test_equal_calls_in_the_air_share_one_request_over_all_workers():
+async def test_equal_calls_in_flight_share_one_request_over_all_workers():
     owner, calls = CallOwner(Store()), Calls()
     caches = [CallCache([in_process(owner)]) for _ in range(3)]
     found = await asyncio.gather(*(asking(cache, calls) for cache in caches * 5))
