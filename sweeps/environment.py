@@ -1,15 +1,14 @@
-"""The environment variables that a sweep lists in `run.env_from`, and the file that may define
-them.
+"""The environment variables of a sweep: those that `${oc.env:NAME}` reads, and `run.env_from`.
 
-They are needed before the rest of a sweep file can be read, because `${oc.env:NAME}` refers to
-them.
+The variables of `run.env_from`, and the file that may define them, are needed before the rest of a
+sweep file can be read, because `${oc.env:NAME}` may refer to them.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from sweeps.origins import Origins
 # A backslash keeps what follows as text; two of them are one.
 OPEN = r"(?<!\\)(?:\\\\)*\$\{"
 ENV = re.compile(OPEN + r"\s*oc\.env\s*:\s*([^,}\s]+)\s*(,[^}]*)?\}")
+_ENV_OPENS = re.compile(OPEN + r"(?=\s*oc\.env\s*:)")
 
 
 def take_variables(run: Any, origins: Origins) -> None:
@@ -90,3 +90,27 @@ def _line(path: Path) -> str:
 def _unquoted(value: str) -> str:
     quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
     return value[1:-1] if quoted else value
+
+
+def unset_as_text(text: str) -> str:
+    """`text` with `${oc.env:NAME}` escaped if NAME is not set here."""
+
+    def kept(found: re.Match[str]) -> str:
+        is_set = found[2] or found[1] in os.environ
+        return found[0] if is_set else found[0].replace("${", "\\${", 1)
+
+    return ENV.sub(kept, text)
+
+
+def env_as_text(text: str) -> str:
+    """`text` with every `${oc.env:...}` escaped, also within the default of another."""
+    return _ENV_OPENS.sub(lambda found: found[0].replace("${", "\\${"), text)
+
+
+def with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """`value` with every string in it changed; keys stay."""
+    if isinstance(value, dict):
+        return {key: with_texts(part, change) for key, part in value.items()}
+    if isinstance(value, list):
+        return [with_texts(part, change) for part in value]
+    return change(value) if isinstance(value, str) else value

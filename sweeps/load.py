@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,15 @@ from agents.core.errors import UsageError, near
 from agents.core.paths import expand_user
 from sweeps import grid
 from sweeps.document import NotYaml, parse_document
-from sweeps.environment import ENV, OPEN, take_variables, variables_read
+from sweeps.environment import (
+    ENV,
+    OPEN,
+    env_as_text,
+    take_variables,
+    unset_as_text,
+    variables_read,
+    with_texts,
+)
 from sweeps.origins import Origins, check, in_words, shown
 from sweeps.schema import Artifacts, Cache, CellConfig, Header
 from sweeps.storage.folder import Folder, folder_at
@@ -74,6 +82,14 @@ class LoadedSweep:
     """Environment variables that `${oc.env:NAME}` reads -> whether they must be set."""
     files: tuple[Path, ...] = ()
     """Every file that was read: the sweep, what it extends, and the files among the overrides."""
+    tree: dict[str, Any] = field(default_factory=dict, repr=False)
+    """The merged files and overrides before references are resolved."""
+
+    @property
+    def out_elsewhere(self) -> str:
+        """The output folder as another machine has it: references to other keys are resolved,
+        environment variables are not."""
+        return str(OmegaConf.select(OmegaConf.create(with_texts(self.tree, env_as_text)), "out"))
 
     @property
     def out(self) -> Folder:
@@ -136,7 +152,7 @@ def _loaded(
         take_variables(tree.get("run"), origins)
     for keys, value in _leaves(tree):
         _only_allowed_resolvers(keys, value, origins, elsewhere=elsewhere)
-    data = _resolve(_keep_unset(tree) if elsewhere else tree, origins)
+    data = _resolve(with_texts(tree, unset_as_text) if elsewhere else tree, origins)
     known = [*Header.model_fields, *CellConfig.model_fields, _VARS]
     if not isinstance(data.get(_VARS, {}), dict):
         raise origins.refuse((_VARS,), f"expected a mapping of names, found {data[_VARS]!r}")
@@ -149,7 +165,8 @@ def _loaded(
     recorded = _with_env_unexpanded(tree, data)
     files = tuple(dict.fromkeys(origins.files))
     read = variables_read(value for _, value in _leaves(tree))
-    loaded = LoadedSweep(path, text, header, cell, recorded, origins, _expanded(tree), read, files)
+    expanded = _expanded(tree)
+    loaded = LoadedSweep(path, text, header, cell, recorded, origins, expanded, read, files, tree)
     _ = loaded.out  # refused here if there is no such folder
     return loaded
 
@@ -335,22 +352,6 @@ def _only_allowed_resolvers(
                 f"the environment variable {name} is not set: export it first"
                 f"{near(name, set_ones)}{_AS_TEXT}",
             )
-
-
-def _keep_unset(value: Any) -> Any:
-    """`value` with `${oc.env:NAME}` as plain text if NAME is not set here."""
-    if isinstance(value, dict):
-        return {key: _keep_unset(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_keep_unset(part) for part in value]
-    if not isinstance(value, str):
-        return value
-
-    def kept(found: re.Match[str]) -> str:
-        is_set = found[2] or found[1] in os.environ
-        return found[0] if is_set else found[0].replace("${", "\\${", 1)
-
-    return ENV.sub(kept, value)
 
 
 def _resolve(tree: dict[str, Any], origins: Origins) -> dict[str, Any]:

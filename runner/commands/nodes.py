@@ -50,11 +50,11 @@ def show_needs(
     extras, engines, variables, outside, out = ["cluster"], list(_ENGINES.values()), {}, [], ""
     tested = [*_CORE, "torch", "boto3"]
     if sweep is not None:
-        from runner.submit.needs import backends_of, extras_of, out_of, variables_of
+        from runner.submit.needs import backends_of, extras_of, variables_of
         from runner.submit.package import make_package
 
         loaded = load(sweep, overrides, elsewhere=True)
-        out = out_of(loaded)
+        out = loaded.out_elsewhere
         extras = extras_of(loaded)
         backends = backends_of(loaded)
         engines = [library for name, library in _ENGINES.items() if name in backends]

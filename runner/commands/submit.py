@@ -17,7 +17,7 @@ from agents.core.plural import many
 from runner.core.invocation import for_a_file
 from runner.core.locations import mib
 from runner.submit import jobs
-from runner.submit.needs import extras_of, out_of
+from runner.submit.needs import extras_of
 from runner.submit.package import Package, make_package
 from runner.submit.secrets import check_overrides, check_sweep
 from runner.submit.skypilot import write_folder
@@ -73,7 +73,7 @@ def make_submission(
         variables[name] = os.environ[name]
     package = make_package(loaded, given)
     words = [package.overlays.get(each, each) if is_file(each) else each for each in given]
-    return Submission(loaded, package, words, out_of(loaded), variables)
+    return Submission(loaded, package, words, loaded.out_elsewhere, variables)
 
 
 def send(
@@ -234,7 +234,7 @@ def _check_places(loaded: LoadedSweep, *, explicit: bool, writes: bool) -> None:
     recorded = loaded.recorded
     cache, artifacts = recorded.get("cache"), recorded.get("artifacts")
     places = {
-        ("out",): out_of(loaded),
+        ("out",): loaded.out_elsewhere,
         **_part(cache, "cache", ("path", "journal")),
         **_part(artifacts, "artifacts", ("path",)),
     }

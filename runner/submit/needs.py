@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from typing import Any
 
 from agents.core.artifacts import FitRecipe
 from runner.submit.package import strings_of
@@ -13,8 +11,6 @@ from sweeps.load import LoadedSweep
 
 _TRAIN = {"torch", "sklearn"}
 """Modules that the extra `train` brings."""
-_KEY = re.compile(r"(?<!\\)\$\{\s*([A-Za-z_][\w.]*)\s*\}")
-"""A reference to another key of the sweep; not to an environment variable."""
 _SECRETS = ("api_key_env", "headers_env")
 """Options of models that name environment variables."""
 
@@ -23,7 +19,7 @@ def extras_of(loaded: LoadedSweep) -> list[str]:
     """The extras that a sweep needs, `cluster` first."""
     backends = backends_of(loaded)
     wanted = {
-        "s3": out_of(loaded).startswith("s3://"),
+        "s3": loaded.out_elsewhere.startswith("s3://"),
         "train": _trains(loaded),
         "vllm": "vllm" in backends,
         "sentence-transformers": "sentence_transformers" in backends,
@@ -45,27 +41,6 @@ def variables_of(loaded: LoadedSweep) -> dict[str, bool]:
     needed = [text for option, text in _options_of_models(loaded) if option in _SECRETS]
     needed += loaded.header.run.env_from
     return {**loaded.variables, **dict.fromkeys(needed, True)}
-
-
-def out_of(loaded: LoadedSweep) -> str:
-    """The output folder as a cluster will have it: references to other keys are resolved, and
-    environment variables are not."""
-    return _resolved(str(loaded.recorded["out"]), loaded.recorded)
-
-
-def _resolved(text: str, tree: Any, above: tuple[str, ...] = ()) -> str:
-    def value(found: re.Match[str]) -> str:
-        below = tree
-        try:
-            for key in found[1].split("."):
-                below = below[int(key)] if isinstance(below, list) else below[key]
-        except (KeyError, IndexError, ValueError, TypeError):
-            return found[0]  # text: `load` has refused references to keys that do not exist
-        if found[1] in above:
-            return found[0]  # text, too: it has refused circles
-        return _resolved(str(below), tree, (*above, found[1]))
-
-    return _KEY.sub(value, text)
 
 
 def _options_of_models(loaded: LoadedSweep) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,10 @@ def needs(crsweep):
         ("/shared/\\${a}", "read and write access to /shared/${a}"),
         ("${oc.env:CRS_PLACE}/${name}", "read and write access to ${oc.env:CRS_PLACE}/small"),
         (
+            "/shared/${oc.env:CRS_PLACE,${oc.env:CRS_B,y}}",
+            "read and write access to /shared/${oc.env:CRS_PLACE,${oc.env:CRS_B,y}}",
+        ),
+        (
             "${name}/results",
             "read and write access to an output folder that you pass as --out URI: small/results is"
             " relative to the working folder of this machine, which the cluster does not have",
