@@ -97,7 +97,7 @@ class CellMaker:
         self._declared: dict[str, DeclaredModel] = {}
         self._origins: dict[tuple[str, ...], Origins] = {}
         self.judges = judges
-        """With the digests of their models, once a cell is made."""
+        """With the digests of their models, after a cell is made."""
 
     def cell(self, point: Mapping[str, Any]) -> Cell:
         """The cell of a point without seeds."""

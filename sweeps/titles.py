@@ -1,4 +1,4 @@
-"""Tells artifacts of one title apart by what they are made with."""
+"""Distinguishes artifacts of one title by what they are made with."""
 
 from __future__ import annotations
 

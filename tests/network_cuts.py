@@ -1,7 +1,7 @@
 """Nodes with networks of their own: what a link costs that is cut for a while.
 
 Each node is in a network namespace, with its own address and temporary folder, and a link to the
-head. Needs root and `ip` (Debian's iproute2); the results are on this machine's disk, which stands
+head. Needs root and `ip` (Debian's iproute2); the results are on this machine's disk, which is
 for storage that all nodes mount.
 """
 

@@ -1,4 +1,4 @@
-"""What is made once for an object, and shared by all that need it in a process."""
+"""A cache with one value for each object, shared by the whole process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Kept = TypeVar("Kept")
 
 
 class PerObject(Generic[Owner, Kept]):
-    """What `make` makes of each object, made at its first use and kept as long as the object is.
+    """Values of `make` by object: made at the first use, and kept as long as the object exists.
 
-    Threads that need the same at once wait for the one that makes it.
+    Threads that need the same value at once wait for the one that makes it.
     """
 
     def __init__(self, make: Callable[[Owner], Kept]) -> None:

@@ -5,14 +5,14 @@ embeddings, an inference model and a generative model are trained in turn by var
 turn the user's words so far are embedded by the role `agent.encoder`, and the catalogue is ranked
 by p(v | S, x), the sum over the intents (`model`). The variants of section 4.3:
 
-- `basic`: one embedding a turn and no generated word. What is said is a fixed sentence.
+- `basic`: one embedding per turn and no generated text. Its messages are fixed sentences.
 - `filter`: a model extracts strict requirements from the user's words; only items that meet all of
   them stay. `when_none_meets` says what happens where there is none.
 - `rerank`: a model puts the first `reranked` items into a new order; what it leaves out follows.
 
 We decided, besides what `losses` and `training` say: every turn recommends; what the user has had
 or was shown before in this dialogue is not recommended again (`repeat`); a requirement is the value
-of an attribute, and words that are no such value are ignored and recorded; the words of
+of an attribute, and other words are ignored and recorded; the words of
 all turns are joined by a space, as the paper concatenates them.
 
 The options of Table 5: `inference_model: false` (the generative model alone, by eq. 8),

@@ -1,4 +1,4 @@
-"""Says again what the recommender of a recorded dialogue said, so that judges can read it.
+"""Repeats what the recommender of a recorded dialogue said, so that judges can read it.
 
 It belongs to the domain `recordings`, asks no model, and has no prompts.
 """

@@ -1,4 +1,4 @@
-"""Zero-shot (AF-IRS, section 5.1.3): a model makes the decision and executes it, untaught.
+"""Zero-shot (AF-IRS, section 5.1.3): a model decides, and executes its decision.
 
 The paper says only that it "directly makes decisions and executes actions". We decided: one
 call to decide, one to name items or to ask, one to write the response; items are named by title

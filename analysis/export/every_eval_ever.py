@@ -1,4 +1,4 @@
-"""Figures as records of Every Eval Ever: one JSON file for each cell.
+"""Results as records of Every Eval Ever: one JSON file for each cell.
 
 The format is version 0.3.0 of the schema in the package every-eval-ever: `eval.schema.json`. Files
 are at `data/BENCHMARK/DEVELOPER/MODEL/UUID.json`, where the benchmark is the sweep and the model

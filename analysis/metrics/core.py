@@ -234,7 +234,7 @@ def judged_by(metric: Metric, judges: Iterable[KnownJudge]) -> Metric:
 
 
 def _refuse_unknown(name: str, text: str) -> None:
-    """UsageError for a name that is no metric's.
+    """UsageError for a name that no metric has.
 
     One that has several definitions (`dsr`) is refused with all of theirs.
     """

@@ -15,7 +15,7 @@ _MANY = 8
 
 @dataclass(frozen=True)
 class Defined:
-    """`usual` means that nothing was defined, so a figure that cannot be drawn is no loss."""
+    """`usual` means that nothing was defined, so it does not matter if a figure cannot be drawn."""
 
     question: str
     sweep_file: str = ""

@@ -1,4 +1,4 @@
-"""SQL that is longer than a line or two, a file each."""
+"""SQL that is longer than a line or two, one file per query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the variance of a figure comes from: cases, seeds, or what is left of each dialogue.
+"""Where the variance of a result comes from: cases, seeds, or what is left of each dialogue.
 
 The model is two-way: value = mean + case + seed + rest, where the rest holds the interplay of case
 and seed. The components come from the mean squares (method of moments), over the cases that have a

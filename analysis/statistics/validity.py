@@ -268,7 +268,7 @@ def _sources(metric: Metric, means: np.ndarray, errors: np.ndarray) -> VarianceS
     by_user, by_agent, mean = means.mean(axis=1), means.mean(axis=0), means.mean()
     rest = means - by_user[:, None] - by_agent[None, :] + mean
     both = float((rest**2).sum()) / ((users - 1) * (agents - 1))
-    # Expected mean squares of a two-way table with one value a cell.
+    # Expected mean squares of a two-way table with one value per cell.
     interplay = max(0.0, both - noise)
     user = max(0.0, float(by_user.var(ddof=1)) - both / agents)
     agent = max(0.0, float(by_agent.var(ddof=1)) - both / users)

@@ -44,7 +44,7 @@ def beyond_the_end(results: Results, metrics: Sequence[Metric]) -> list[str]:
     """Notes on success by a turn that no dialogue of the results can have, and on cells that end
     before others.
 
-    It is no error: where the limit is an axis, or an override lowers it, other cells have the turn.
+    This is not an error: where the limit is an axis or overridden, other cells have the turn.
     """
     if not any(metric.of_success for metric in metrics):
         return []

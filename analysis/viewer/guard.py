@@ -1,4 +1,4 @@
-"""Who may ask the viewer what: this machine's own pages, to read.
+"""Which requests the viewer answers: those of its own pages on this machine, to read.
 
 1. Only the host names that the viewer is known by here: a page elsewhere whose name is made to mean
    127.0.0.1 (DNS rebinding) asks with its own name.

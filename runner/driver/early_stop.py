@@ -1,7 +1,7 @@
 """Stops a run early: too many failures, a cap that is reached, a model that serves no call.
 
-- *Too many failures* closes the queue: no task begins any more, those that run are paid for
-  already and end.
+- *Too many failures* closes the queue: no further task begins; running ones end,
+  because they are already paid for.
 - *A cap* stops the run as an interrupt does: calls in flight are given up, and so are the dialogues
   that wait for them; what is finished is committed.
 - *A model that serves no call* (a wrong key, an empty account, an unknown name) stops the run the

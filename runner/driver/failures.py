@@ -39,7 +39,7 @@ _SHOWN = 200  # characters of an example
 _OF_REPLIES = frozenset({ReplyInvalid.__name__})
 """Failures that the same replies would cause again, even if something else was fixed."""
 _OF_CODE = frozenset(kind.__name__ for kind in (AgentError, UserError, CriticError))
-"""Failures of a plug-in's code. A run with mended code asks for `--accept-source-change`."""
+"""Failures of a plug-in's code. After a fix, the next run asks for `--accept-source-change`."""
 
 _FAILED_TASKS = {
     EPISODE: "SELECT episode_id, blame, error_class FROM attempts "

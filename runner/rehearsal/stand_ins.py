@@ -1,7 +1,7 @@
-"""What rehearsals and `play` are given where an artifact is not ready: something quickly made.
+"""Stand-ins for artifacts that are not ready, for rehearsals and `play`.
 
 A fit's recipe names another that takes seconds; what models write, the `rules` backend writes.
-Each is made once a process and domain, and nothing is stored.
+Each is made once per process and domain, and nothing is stored.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """INSPIRED (Hayati et al., EMNLP 2020) as RSO uses it: seekers of movies, with their people.
 
-- `path` has `inspired-train.txt`, `inspired-valid.txt`, `inspired-test.txt` (a dialogue a line,
+- `path` has `inspired-train.txt`, `inspired-valid.txt`, `inspired-test.txt` (one dialogue per line,
   with `user_id` and `genre_dict`) and `dialog_ids2user_id_and_genre_dict.jsonl`, the wanted genres
   of the test dialogues, in the layout of RSO's authors.
 - Its movies (`id2info.json`) and graph are not part of that; `movies` is the folder that has them.

@@ -1,7 +1,7 @@
 """CRSArena-Eval as its authors published it: `crs_arena_eval.json` (Joko and Hasibi, FACE, 2025).
 
 467 dialogues of people with nine recommenders, trained on ReDial and OpenDialKG. Each reply and
-each dialogue has one aggregated label an aspect, and a few lack one. Items are named in the text
+each dialogue has one aggregated label per aspect, and a few lack one. Items are named in the text
 only, so no message has `shown`.
 """
 

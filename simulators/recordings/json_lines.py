@@ -1,4 +1,4 @@
-"""The import format: JSON lines, one dialogue a line (docs/recordings.md)."""
+"""The import format: JSON lines, one dialogue per line (docs/recordings.md)."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def through_crsweep(folder: Path, episodes: int) -> tuple[dict[str, Any], Path]:
         "input_tokens + output_tokens FROM calls ORDER BY started"
     ).fetchall()
     # From the first answer on, which is when the first call of a first turn is made. An opening's
-    # `started` is no guide: it has waited for the engine to load, which `seconds` leaves out.
+    # `started` does not help: it has waited for the engine to load, which `seconds` leaves out.
     start, end = min(row[4] for row in rows if row[3] > 0), max(row[5] for row in rows)
     cpu = clock.between(start, end)
     measured = {

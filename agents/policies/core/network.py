@@ -2,7 +2,7 @@
 
 Built-in networks are trained in torch and used in numpy, so that episode workers stay light. A
 network gives the same numbers for a text whatever else is in its batch, so that a replay of a
-dialogue is the same in other company; one that cannot promise that says so.
+dialogue decides the same; a network that cannot promise this says so.
 """
 
 from __future__ import annotations

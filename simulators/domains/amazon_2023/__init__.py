@@ -2,7 +2,7 @@
 
 The folder holds the official files of the category, still compressed or not:
 `Clothing_Shoes_and_Jewelry.jsonl.gz` (reviews) and `meta_Clothing_Shoes_and_Jewelry.jsonl.gz`
-(products). They are never part of crsweep. In the place of the reviews it may hold the authors'
+(products). They are never part of crsweep. Instead of the reviews it may hold the authors'
 `interactions.json`, which has the targets, their prices and the history of each user; without
 either, the users are those of `profiles`.
 

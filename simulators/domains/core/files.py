@@ -67,7 +67,7 @@ def read_content(path: Path) -> bytes:
 
 
 def read_data(path: Path, is_row: Callable[[str], bool]) -> bytes:
-    """The same of a file with a row a line.
+    """The same of a file with one row per line.
 
     DataError also where it breaks off in a line: the last one has no line end and is not a whole
     row.

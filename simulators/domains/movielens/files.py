@@ -119,7 +119,7 @@ def read_movie_file(path: Path, layout: Layout) -> list[Movie]:
 
 
 def read_ratings(path: Path, layout: Layout) -> tuple[np.ndarray, ...]:
-    """Users, movie numbers, ratings and times, one entry a line."""
+    """Users, movie numbers, ratings and times, one entry per line."""
 
     def is_whole(row: str) -> bool:
         return _is_rating(row, layout) and is_whole_time(row.rpartition(layout.separator)[2])

@@ -175,9 +175,7 @@ def test_the_papers_sweep_leads_from_60_users_to_its_table_in_one_command(
         assert 0 <= float(row["swr[overall_macro]"]) <= 1
 
 
-def test_the_figure_of_actions_tells_the_four_apart_for_each_openness(
-    tmp_path, crsweep, monkeypatch
-):
+def test_the_figure_of_actions_has_all_four_for_each_openness(tmp_path, crsweep, monkeypatch):
     monkeypatch.setenv("DATA_ROOT", str(tmp_path))
     write_amazon_2023(tmp_path / "amazon-2023", REVIEWS)
     folder, out = ROOT / "sweeps" / "csi", tmp_path / "out"

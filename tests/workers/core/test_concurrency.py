@@ -105,7 +105,7 @@ def test_an_engine_that_throws_out_most_is_cut_to_what_it_holds_once():
     play = Played(start=100)
     play.see(calls=0, running=60, waiting=40, kv=1.0)
     assert play.see(calls=0, running=60, waiting=40, kv=1.0, preempted=101) == 56  # int(.95 * 59.)
-    # Until so few are in flight, what it still throws out is no news.
+    # Until so few are in flight, what it still throws out says nothing new.
     assert play.see(calls=5, running=60, waiting=40, kv=1.0, preempted=900, in_flight=80) == 56
     assert play.reasons == ["pre-emption"]
 

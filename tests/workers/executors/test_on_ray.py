@@ -118,7 +118,7 @@ def test_a_key_that_the_cluster_has_not_got_travels_to_its_workers_and_into_no_f
         sent = {asked.headers.get("authorization") for asked in server.asked}
         assert sent == {f"Bearer {key}"}, done.stdout + done.stderr
         episodes = raw(tmp_path / "out", "episodes")
-        # The server's replies are no JSON of the schema: the user's, and settled.
+        # The server's replies do not match the schema: the user's fault, and settled.
         assert set(zip(episodes.error_class, episodes.blame, strict=True)) == {
             ("ReplyInvalid", "user")
         }

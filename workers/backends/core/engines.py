@@ -56,7 +56,7 @@ class Engine(Protocol):
     def prepare_process(offline: bool, *, cpu: bool, cores: int | None = None) -> None:
         """Prepares the environment of this process, before the engine's library is imported.
 
-        `offline`: nothing is to be downloaded. `cores` of this machine are for an engine on the
+        `offline`: nothing may be downloaded. `cores` of this machine are for an engine on the
         CPU; None leaves the choice to the engine.
         """
         ...

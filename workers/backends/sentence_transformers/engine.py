@@ -235,7 +235,9 @@ def check_hub(name: str, revision: str) -> None:
             "download it where there is a network, or give a folder"
         ) from error
     except EntryNotFoundError as error:
-        raise UsageError(f"{at} is no sentence-transformers model: it has no {MODULES}") from error
+        raise UsageError(
+            f"{at} is not a sentence-transformers model: it has no {MODULES}"
+        ) from error
     except HfHubHTTPError as error:
         raise UsageError(f"{at}: {' '.join(str(error).split())}") from error
 

@@ -45,7 +45,7 @@ class SentenceTransformersOptions(Options):
 
     def weights(self) -> Resolved:
         """The weights that `model` and `revision` resolve to. Raises UsageError if there are
-        none, or if a folder is no sentence-transformers model."""
+        none, or if a folder is not a sentence-transformers model."""
         return weights.resolve(self.model, self.revision, file=MODULES)
 
     def identity(self) -> dict[str, Any]:

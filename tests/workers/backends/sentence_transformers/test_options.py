@@ -105,7 +105,7 @@ def test_the_engine_takes_a_gpu_only_where_it_may(folder, device, cpu, computes_
     found = options(folder, device=device, max_batch=8, **share)
     spec = SentenceTransformersBackend.engine(found, "t5", cpu)
     assert (spec.arguments["device"], spec.gpus) == (computes_on, gpus)
-    # Whoever asks computes one key for the engine, wherever it is.
+    # Every process computes the same key for the engine, wherever it is.
     assert replace(spec, arguments={}) == replace(
         SentenceTransformersBackend.engine(found, "t5", not cpu), arguments={}
     )
