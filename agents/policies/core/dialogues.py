@@ -1,8 +1,8 @@
 """The labelled dialogues that a policy is fine-tuned on: the layout in which RSO's authors publish
 INSPIRED.
 
-A folder has `inspired-train.txt` and `inspired-valid.txt`, one JSON object per line: `dialog_id`, and
-`dialog`, a list of `text`, `speaker` (RECOMMENDER or SEEKER) and `strategy` (a label, or NaN for
+A folder has `inspired-train.txt` and `inspired-valid.txt`, one JSON object per line: `dialog_id`,
+and `dialog`, a list of `text`, `speaker` (RECOMMENDER or SEEKER) and `strategy` (a label, or NaN for
 the seeker). `inspired-test.txt` is never opened here.
 """
 

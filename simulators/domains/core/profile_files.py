@@ -1,7 +1,7 @@
 """Reads profiles of buyers from a file: our own layout, and that of CSI's authors.
 
-Our own is JSON lines, one profile per line, with `user` and the fields of `BuyerProfile`. The authors'
-is a JSON list of objects whose `user_data` has `general_preference`, `target_needs`,
+Our own is JSON lines, one profile per line, with `user` and the fields of `BuyerProfile`. The
+authors' is a JSON list of objects whose `user_data` has `general_preference`, `target_needs`,
 `purchase_reason`, `target_category`, `budget`, `decision_making_style` and `dialogue_openness`. It
 names no users: they are numbered from 1. Either layout may be a JSON object by user as well.
 """
