@@ -2,8 +2,8 @@
 INSPIRED.
 
 A folder has `inspired-train.txt` and `inspired-valid.txt`, one JSON object per line: `dialog_id`,
-and `dialog`, a list of `text`, `speaker` (RECOMMENDER or SEEKER) and `strategy` (a label, or NaN for
-the seeker). `inspired-test.txt` is never opened here.
+and `dialog`, a list of `text`, `speaker` (RECOMMENDER or SEEKER) and `strategy` (a label, or NaN
+for the seeker). `inspired-test.txt` is never opened here.
 """
 
 from __future__ import annotations
