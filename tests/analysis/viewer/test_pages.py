@@ -183,7 +183,7 @@ def test_the_first_turn_in_which_two_agents_differ_is_marked(tmp_path):
     assert 'id="a-turn-1"' in before and 'id="a-turn-2"' not in before
     assert "ended before" in after
     same = browser.get("/compare", a=one["attempt_id"], b=one["attempt_id"])
-    assert "the same from the first to the last turn" in same.text
+    assert "Their words are the same in all turns" in same.text
 
 
 def test_whatever_is_stored_is_shown_as_text(tmp_path):
