@@ -44,7 +44,7 @@ async def ask_server(server: AgentServer, body: Mapping[str, Any]) -> TurnAnswer
             status, content = await _posted(httpx, server, json.dumps(body).encode())
     except TimeoutError:
         raise AgentError(
-            f"{server.name}: no whole answer within {server.timeout:g} s (`timeout`)"
+            f"{server.name}: no complete answer within {server.timeout:g} s (`timeout`)"
         ) from None
     except httpx.HTTPError as error:
         why = str(error) or type(error).__name__

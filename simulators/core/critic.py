@@ -93,7 +93,7 @@ def usable_critic_turn(given: object) -> CriticTurn:
             raise TypeError(f"score: expected a number from 0 to 1, found {score}")
         score = float(score)
     if given.above and score is None:
-        raise TypeError("above: expected False where the score is missing")
+        raise TypeError("above: expected False if the score is missing")
     if not isinstance(given.extra, Mapping):
         raise TypeError(f"extra: expected a mapping, found {type(given.extra).__name__}")
     return CriticTurn(score, bool(given.above), json_form(given.extra, "extra"))

@@ -278,7 +278,7 @@ def test_a_dialogue_without_a_critic_has_no_critic_above():
         (CriticTurn(1.5), "expected a number from 0 to 1, found 1.5"),
         (CriticTurn(float("nan")), "expected a number from 0 to 1"),
         (CriticTurn(True), "found bool"),
-        (CriticTurn(None, above=True), "expected False where the score is missing"),
+        (CriticTurn(None, above=True), "expected False if the score is missing"),
         (CriticTurn(0.5, extra={"x": object()}), "extra"),
     ],
 )

@@ -165,7 +165,7 @@ def test_a_server_that_is_not_there_is_infrastructure():
 def test_a_slow_server_has_failed_the_dialogue_once_the_timeout_is_over():
     never = threading.Event()
     try:
-        with pytest.raises(AgentError, match=r"no whole answer within 0\.05 s \(`timeout`\)"):
+        with pytest.raises(AgentError, match=r"no complete answer within 0\.05 s \(`timeout`\)"):
             answered(Sent(WELL, wait=never), **SHORT)
     finally:
         never.set()

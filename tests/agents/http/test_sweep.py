@@ -66,7 +66,7 @@ def test_a_foreign_server_that_misbehaves_is_blamed_and_survived(tmp_path, crswe
     }
     assert of["fine"].status.tolist() == ["done"] * CASES
     assert of["late"].status.tolist() == ["failed"] * CASES
-    assert of["late"].error.str.contains("no whole answer within 0.3 s").all()
+    assert of["late"].error.str.contains("no complete answer within 0.3 s").all()
     assert set(of["late"].blame) == {"agent"}
     mine = of["worse"]
     assert (mine.status == "done").sum() == CASES - 5

@@ -123,7 +123,7 @@ def hint_of(said: Refusal, options: OpenAIOptions) -> str:
     fix = _fix_of(said, options, [])
     if fix is None:
         return ""
-    return f"; `{fix.option}` may get past that: `crsweep doctor SWEEP` tries it"
+    return f"; `{fix.option}` may avoid that: `crsweep doctor SWEEP` tries it"
 
 
 def _typical_call(work: Workload) -> Call:

@@ -73,7 +73,7 @@ def test_a_status_becomes_the_error_that_decides_on_retries(status, message, exp
 @pytest.mark.parametrize(
     ("message", "hint"),
     [
-        ("Unknown parameter: 'seed'", "; `sampling.seed: null` may get past that: `crsweep doctor"),
+        ("Unknown parameter: 'seed'", "; `sampling.seed: null` may avoid that: `crsweep doctor"),
         ("temperature does not support 0.7", "; `sampling.temperature: null` may"),
         ("messages: roles must alternate", ""),
     ],
