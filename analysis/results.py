@@ -91,7 +91,7 @@ class Results:
         before year 1, and needs another package for times with a zone. NULL is None.
         """
         self.check_select(text)
-        one = _without_end(text)
+        one = _without_semicolon(text)
 
         def answer() -> tuple[list[str], list[tuple[str | None, ...]]]:
             found = self.db.sql(one)
@@ -341,7 +341,7 @@ def sweep_at(where: str | Path | Folder) -> tuple[Folder, Manifest]:
     return folder, manifest
 
 
-def _without_end(text: str) -> str:
+def _without_semicolon(text: str) -> str:
     """One statement without the semicolon that ends it, and what follows that: comments."""
     encoded = text.encode()
     for place, kind in duckdb.tokenize(text):

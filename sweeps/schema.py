@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from agents.core.paths import PathText
-from agents.core.plugins import refuse_flags
+from agents.core.plugins import refuse_booleans
 from agents.core.seeds import Seeds
 from simulators.core.cases import Split
 
@@ -58,8 +58,8 @@ class _Part(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_flags_for_numbers(cls, data: Any) -> Any:
-        return refuse_flags(cls, data)
+    def _no_booleans_for_numbers(cls, data: Any) -> Any:
+        return refuse_booleans(cls, data)
 
 
 class PluginRef(BaseModel):

@@ -279,7 +279,7 @@ class Tree:
             (roots if parent < 0 else below[parent]).append(node)
         return tuple(roots), tuple(map(tuple, below))
 
-    def says_nothing(self, node: int) -> bool:
+    def is_uninformative(self, node: int) -> bool:
         """Whether `node` collects what was left over, so that it names no preference."""
         return self._left_over[node]
 
@@ -287,7 +287,7 @@ class Tree:
         """`nodes`, with the children of those that name no preference in their place."""
         found: list[int] = []
         for node in nodes:
-            found += self.offered(self.children[node]) if self.says_nothing(node) else [node]
+            found += self.offered(self.children[node]) if self.is_uninformative(node) else [node]
         return found
 
     def mask(self, node: int) -> np.ndarray:

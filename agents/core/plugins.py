@@ -34,8 +34,8 @@ class Options(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_flags_for_numbers(cls, data: Any) -> Any:
-        return refuse_flags(cls, data)
+    def _no_booleans_for_numbers(cls, data: Any) -> Any:
+        return refuse_booleans(cls, data)
 
     def identity(self) -> dict[str, Any]:
         """The options that can change an outcome and differ from their default.
@@ -132,24 +132,30 @@ def load(package: str, name: str, kind: str) -> Any:
     return getattr(found, exported[0])
 
 
-def refuse_flags(cls: type[BaseModel], data: Any) -> Any:
+def refuse_booleans(cls: type[BaseModel], data: Any) -> Any:
     """Refuses booleans in fields of other types: pydantic would read them as 1 and 0."""
     if isinstance(data, Mapping):
         for name, value in data.items():
             field = cls.model_fields.get(name)
-            if isinstance(value, bool) and field is not None and not _takes_flag(field.annotation):
+            if (
+                isinstance(value, bool)
+                and field is not None
+                and not _takes_boolean(field.annotation)
+            ):
                 raise ValueError(
                     f"{name}: booleans are not allowed here, found {str(value).lower()}"
                 )
     return data
 
 
-def _takes_flag(annotation: Any) -> bool:
+def _takes_boolean(annotation: Any) -> bool:
     # Text is left to pydantic, which takes no booleans for it.
     # `Literal[False]` too: an option that can be switched off.
     flags = any(annotation is flag for flag in (True, False))
     return (
-        flags or annotation in (bool, Any, str, Path) or any(map(_takes_flag, get_args(annotation)))
+        flags
+        or annotation in (bool, Any, str, Path)
+        or any(map(_takes_boolean, get_args(annotation)))
     )
 
 

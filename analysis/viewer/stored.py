@@ -105,7 +105,9 @@ class StoredTable:
             except FileNotFoundError:
                 with self._lock:
                     self._listed = None
-        raise FileNotFoundError(f"{self.folder}/{self.table}: parts keep disappearing while they are read")
+        raise FileNotFoundError(
+            f"{self.folder}/{self.table}: parts keep disappearing while they are read"
+        )
 
     def _found(
         self, name: str, column: str, value: str, without: Sequence[str], turn: int | None

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from runner.cli.arguments import FolderArgument
-from runner.cli.exits import one_clear_message, plain_console
+from runner.cli.exits import plain_console, report_in_one_line
 
 app = typer.Typer(
     help="Have people label dialogues, and import their labels.", no_args_is_help=True
@@ -42,7 +42,7 @@ def export_form(
     ] = 0,
 ) -> None:
     """Write a blind form (HTML) and sheet (CSV) for people to fill in."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.annotation.export import write_form
         from runner.commands.annotation import show_exported
         from runner.driver.loading import load_plan_of
@@ -82,7 +82,7 @@ def import_labels(
     ] = None,
 ) -> None:
     """Add one person's labels to the judgements of a sweep."""
-    with one_clear_message():
+    with report_in_one_line():
         from agents.core.errors import UsageError
         from runner.annotation.importing import import_files
         from runner.annotation.recorded import AGGREGATE, import_recorded

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.exits import one_clear_message, plain_console
+from runner.cli.exits import plain_console, report_in_one_line
 from runner.core.exit_codes import ExitCode
 
 app = typer.Typer(help="Manage the call cache that sweeps share.", no_args_is_help=True)
@@ -23,7 +23,7 @@ def prune_cache(
     path: CachePath = None,
 ) -> None:
     """Delete calls from the cache that are older than --keep."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.cache import prune
 
         prune(keep, path, plain_console())
@@ -32,7 +32,7 @@ def prune_cache(
 @app.command("verify")
 def verify_cache(path: CachePath = None) -> None:
     """Check every call in the cache. Exit code 0: all intact, 3: some are damaged."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.cache import verify
 
         whole = verify(path, plain_console())

@@ -19,7 +19,7 @@ from runner.cli.arguments import (
     Overrides,
     SweepFile,
 )
-from runner.cli.exits import one_clear_message, plain_console
+from runner.cli.exits import plain_console, report_in_one_line
 
 app = typer.Typer()
 
@@ -97,7 +97,7 @@ def submit(
 
     --address defaults to the variable RAY_API_SERVER_ADDRESS. Submit again to resume.
     """
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.submit import make_submission, show_files, write_task
         from runner.commands.submit import submit as send
         from runner.submit.jobs import checked_address
@@ -132,7 +132,7 @@ def env(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print what the nodes of a cluster need: Python, libraries, extras, variables."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.nodes import show_needs
 
         show_needs(sweep, overrides or [], as_json=as_json, console=plain_console())
@@ -146,7 +146,7 @@ def jobs(
     ] = 20,
 ) -> None:
     """List the jobs that were submitted from this machine."""
-    with one_clear_message():
+    with report_in_one_line():
         from rich.markup import escape
         from rich.table import Table
 
@@ -176,7 +176,7 @@ def logs(
     address: AddressOption = None,
 ) -> None:
     """Print the log of a submitted run. With -f, exit with the run's exit code."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands import submit as submitting
         from runner.submit.jobs import JobServer, find
 
@@ -191,7 +191,7 @@ def logs(
 @app.command()
 def stop(job: JobId = None, address: AddressOption = None) -> None:
     """Stop a submitted run. Finished episodes are committed; submit again to resume."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.submit.jobs import JobServer, find
 
         job_id, where = find(job, address)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def one_clear_message() -> Iterator[None]:
+def report_in_one_line() -> Iterator[None]:
     """Reports an expected error in one line.
 
     The exit code is 2 for errors raised by crsweep, and 1 for errors of the system (a full disk).

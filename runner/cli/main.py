@@ -35,9 +35,9 @@ _Refusal: Any = typer.BadParameter.__mro__[1]
 
 def main(words: Sequence[str]) -> int:
     """Runs the command line `words`. Returns its exit code: 2, after one line, if it is invalid."""
-    from runner.core.screen import reason_of, silence, write_whatever_the_encoding
+    from runner.core.screen import escape_unencodable, reason_of, silence
 
-    write_whatever_the_encoding()
+    escape_unencodable()
     command = typer.main.get_command(app)
     _unwrap_help(command)
     try:

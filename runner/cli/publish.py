@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from runner.cli.arguments import FolderArgument, Overrides
-from runner.cli.exits import one_clear_message, plain_console
+from runner.cli.exits import plain_console, report_in_one_line
 
 app = typer.Typer()
 
@@ -48,7 +48,7 @@ def report(
     ] = 1,
 ) -> None:
     """Write a report: one HTML file with tables, figures, cost, settings and dialogues."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.report import show_report
 
         show_report(
@@ -82,7 +82,7 @@ def appendix(
     ] = False,
 ) -> None:
     """Write a LaTeX appendix: models, decoding, data, hardware, seeds and prompts."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.report import show_appendix
 
         show_appendix(
@@ -118,7 +118,7 @@ def export(
     ] = "unknown",
 ) -> None:
     """Export results: an anonymous copy, or the format of another tool."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.export import show_export
 
         show_export(

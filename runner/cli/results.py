@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from runner.cli.arguments import FolderArgument, Format, Overrides, listed
-from runner.cli.exits import one_clear_message, plain_console
+from runner.cli.exits import plain_console, report_in_one_line
 
 app = typer.Typer()
 
@@ -16,7 +16,7 @@ app = typer.Typer()
 @app.command()
 def status(folder: FolderArgument) -> None:
     """Show a sweep's progress, who is running it, and what failed."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.status import show_status
 
         show_status(folder, plain_console())
@@ -71,7 +71,7 @@ def table(
     ] = None,
 ) -> None:
     """Print the mean and standard deviation over seeds, one row per cell."""
-    with one_clear_message():
+    with report_in_one_line():
         from agents.core.errors import UsageError
         from analysis.results import Results
         from runner.commands.results import show_corrected, show_pairs, show_pivot, show_table
@@ -140,7 +140,7 @@ def agreement(
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
 ) -> None:
     """Measure how well judges agree with people, and people with each other."""
-    with one_clear_message():
+    with report_in_one_line():
         from analysis.results import Results
         from runner.commands.results import show_agreement
 
@@ -168,7 +168,7 @@ def compare(
     ] = None,
 ) -> None:
     """Compare values of an axis, paired by case: confidence intervals, permutation tests."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.compare import show_comparison
 
         show_comparison(
@@ -222,7 +222,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw a figure. Needs the extra `plots`."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.plot import show_plot
 
         show_plot(
@@ -272,7 +272,7 @@ def power(
     ] = None,
 ) -> None:
     """Compute the smallest detectable difference, or the cases and seeds needed for one."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.power import show_power
 
         show_power(
@@ -312,7 +312,7 @@ def validity(
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.text,
 ) -> None:
     """Measure how far the simulated users can be trusted."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.validity import show_validity
 
         show_validity(
@@ -344,7 +344,7 @@ def sql(
     ] = 10.0,
 ) -> None:
     """Query the results with DuckDB SQL. A terminal shows long cells truncated."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.query import show_query
 
         show_query(
@@ -369,7 +369,7 @@ def view(
     ] = False,
 ) -> None:
     """Read dialogues in a browser, even while the sweep runs. Changes nothing."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.view import show_viewer
 
         show_viewer(folder, port=port, browser=not no_browser, console=plain_console())

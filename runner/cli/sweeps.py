@@ -20,8 +20,8 @@ from runner.cli.arguments import (
 from runner.cli.exits import (
     finish,
     lasting_console,
-    one_clear_message,
     plain_console,
+    report_in_one_line,
     resume_hint,
 )
 from runner.core.exit_codes import ExitCode
@@ -47,7 +47,7 @@ def plan(
 
     With --address, plan for that cluster, as it is now.
     """
-    with one_clear_message():
+    with report_in_one_line():
         if address is not None:
             if gpus:
                 raise typer.BadParameter("--gpus cannot be combined with --address")
@@ -74,7 +74,7 @@ def run(
     Exit code 0: complete, 3: incomplete, 2: invalid input, 1: all is committed, but a later step
     (printing) failed.
     """
-    with one_clear_message():
+    with report_in_one_line():
         from analysis.results import Results
         from runner.commands.results import show_table
         from runner.commands.status import show_failures
@@ -132,7 +132,7 @@ def judge(
 
     The exit codes are those of run.
     """
-    with one_clear_message():
+    with report_in_one_line():
         from analysis.results import Results
         from runner.commands.judging import show_judgements
         from runner.core import invocation
@@ -171,7 +171,7 @@ def prepare(
 
     Exit code 0: all are ready, 3: some are not.
     """
-    with one_clear_message():
+    with report_in_one_line():
         from runner.driver import run as runs
 
         console, screen = lasting_console()
@@ -198,7 +198,7 @@ def render(
     ] = False,
 ) -> None:
     """Print the prompts of a sweep without a model; the rules backend provides the replies."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.prompts import show_prompts
 
         show_prompts(sweep, overrides or [], cell=cell, every=every, console=plain_console())
@@ -227,7 +227,7 @@ def play(
     ] = None,
 ) -> None:
     """Play one dialogue in the terminal. With --me, you are the user."""
-    with one_clear_message():
+    with report_in_one_line():
         from runner.commands.play import show_dialogue
 
         person: Callable[[str], str] | None = input if me else None
@@ -251,7 +251,7 @@ def doctor(
 
     With --address, check every node of that cluster. Exit code 0: all good, 2: problems.
     """
-    with one_clear_message():
+    with report_in_one_line():
         if address is not None:
             from runner.cli.cluster import run_on_cluster
 
@@ -265,7 +265,7 @@ def doctor(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of sweep files, for completion and validation in editors."""
-    with one_clear_message():
+    with report_in_one_line():
         import json
 
         from runner.commands.schema import sweep_schema

@@ -60,7 +60,7 @@ def silence(stream: TextIO) -> None:
         os.close(null)
 
 
-def write_whatever_the_encoding() -> None:
+def escape_unencodable() -> None:
     """Writes letters that the terminal's encoding lacks as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

@@ -127,7 +127,7 @@ class EngineLoader:
         self._fleet.drop(key, index)
         resident[key] = tuple(one for one in resident[key] if one.replica != index)
 
-    def _drop_what_was_added(self) -> None:
+    def _drop_added_replicas(self) -> None:
         """Drops additional replicas before the next stage, whose engines need the room."""
         for key, allocations in list(self._residents.allocations.items()):
             planned = {one.replica for one in self._planned[key]}
@@ -137,7 +137,7 @@ class EngineLoader:
 
     async def _bring_up(self, stage: PlacementStage) -> None:
         self._making_room = True
-        self._drop_what_was_added()
+        self._drop_added_replicas()
         labels = {key: spec.label for key, spec in self._run.needs.specs.items()}
         resident, wanted = self._residents.allocations, _allocations(stage)
         # The resident engines may differ from the placement: stages may have loaded nothing.

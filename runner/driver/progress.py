@@ -174,7 +174,7 @@ class ProgressDisplay:
 
     def __exit__(self, *_: Any) -> None:
         self.tally.ended = time.monotonic()
-        self._count_what_was_not_tried_again()
+        self._count_abandoned_retries()
         if self._bars is not None:
             self._show()
             self._bars.stop()
@@ -191,7 +191,7 @@ class ProgressDisplay:
         tally.failed += outcome.status == "failed"
         tally.open += outcome.status == "failed" and outcome.blame not in WOULD_REPEAT
 
-    def _count_what_was_not_tried_again(self) -> None:
+    def _count_abandoned_retries(self) -> None:
         """Counts tasks whose retry did not happen because the run stopped early as failed, as
         readers do."""
         for kind, count in Counter(self._tried.values()).items():

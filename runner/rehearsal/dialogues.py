@@ -211,9 +211,9 @@ def _work(found: Mapping[str, Any]) -> str:
         )
         if "calls" not in found:
             return f"{work}; each costs about as much as an episode; they are not in the estimate"
-        return f"{work}, about {_spoken_of(found).words()} (as rehearsed episodes)"
+        return f"{work}, about {_calls_in(found).words()} (as rehearsed episodes)"
     if found["kind"] != "fit":
-        spoken = _spoken_of(found).words()
+        spoken = _calls_in(found).words()
         return f"{found['state']}, about {spoken} (from a rehearsal with the rules backend)"
     size = f", in {found['size']}" if found["size"] else ""
     data = (
@@ -230,11 +230,11 @@ def _dialogues_of(found: Mapping[str, Any]) -> str:
     entries = f"{found['left_entries']:,} of {found['rehearsed']:,} dialogues left an entry"
     return (
         f"about {many(found['dialogues'], 'dialogue')} with training users, "
-        f"{_spoken_of(found).words()} (from a rehearsal with the rules backend, in which {entries})"
+        f"{_calls_in(found).words()} (from a rehearsal with the rules backend, in which {entries})"
     )
 
 
-def _spoken_of(found: Mapping[str, Any]) -> CallEstimate:
+def _calls_in(found: Mapping[str, Any]) -> CallEstimate:
     return CallEstimate(*(found[name] for name in CallEstimate._fields))
 
 

@@ -155,7 +155,7 @@ class Secret:
         if len(content_words(name.text)) > 1:
             return "words"
         form = self._forms.get(_single(said.text)) or self._forms.get(_single(said.longest.raw), "")
-        if _is_no_plain_word(form):
+        if _is_unusual_word(form):
             return "form"
         if said.quoted:
             return "quoted"
@@ -294,7 +294,7 @@ def _single(token: str) -> str:
     return fold(token).replace(" ", "")
 
 
-def _is_no_plain_word(form: str) -> bool:
+def _is_unusual_word(form: str) -> bool:
     """Whether a word has digits among letters, inner capitals or accents."""
     if not form.isascii():
         return True

@@ -37,7 +37,7 @@ class _Options(Options):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
 
     @model_validator(mode="after")
-    def _heads_share_the_width(self) -> Self:
+    def _width_divides_among_heads(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         return self

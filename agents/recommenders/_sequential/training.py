@@ -148,7 +148,7 @@ class SequentialTraining:
         drawn = _draw(self.items, self.options, self.device)
         steps = sum(len(items) - 1 for items in sequences)
         self.adam.zero_grad()
-        for part in of_like_length(sequences, self.device):
+        for part in batches_by_length(sequences, self.device):
             inputs, real = padded([sequences[user][:-1] for user in part], self.device)
             targets, _ = padded([sequences[user][1:] for user in part], self.device)
             outputs = forward(self.encoder, inputs, self.options.heads, self.options.dropout)
@@ -222,14 +222,14 @@ def last_outputs(
     device = weights["items"].device
     found = weights["items"].new_empty(len(seen), options.hidden)
     latest = [items[-options.max_length :] for items in seen]
-    for part in of_like_length(latest, device):
+    for part in batches_by_length(latest, device):
         inputs, real = padded([latest[user] for user in part], device)
         outputs = forward(weights, inputs, options.heads, dropout=0)
         found[part] = outputs[torch.arange(len(part), device=device), real.sum(dim=1) - 1]
     return found
 
 
-def of_like_length(sequences: Sequence[np.ndarray], device: torch.device) -> Iterator[list[int]]:
+def batches_by_length(sequences: Sequence[np.ndarray], device: torch.device) -> Iterator[list[int]]:
     """The places of sequences, in parts that fit in memory together with little padding."""
     places = _PLACES_AT_ONCE[device.type]
     part: list[int] = []

@@ -14,8 +14,8 @@ from agents.core.artifacts import Content, Progress
 from agents.core.items import TrainingData
 from agents.recommenders._sequential.training import (
     SequentialTraining,
+    batches_by_length,
     forward,
-    of_like_length,
     padded,
     steps,
 )
@@ -88,7 +88,7 @@ class ICLRecTraining(SequentialTraining):
         weights = self.encoder
         weights["items"] = torch.cat([weights["items"], self.weights[MASK][None]])
         order, means = [], []
-        for part in of_like_length(inputs, self.device):
+        for part in batches_by_length(inputs, self.device):
             places, real = padded([inputs[one] for one in part], self.device)
             outputs = forward(weights, places, self.options.heads, dropout)
             shares = real[:, :, None].to(outputs.dtype)

@@ -73,7 +73,7 @@ class _Options(CriticOptions):
     choice."""
 
     @model_validator(mode="after")
-    def _can_be_reached(self) -> Self:
+    def _min_valid_within_samples(self) -> Self:
         if self.min_valid is not None and self.min_valid > self.samples:
             raise ValueError(
                 f"min_valid: expected at most {self.samples}, which `samples` is; "

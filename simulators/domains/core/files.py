@@ -81,7 +81,7 @@ def read_data(path: Path, is_row: Callable[[str], bool]) -> bytes:
     return content
 
 
-def without_end(path: Path) -> str:
+def no_final_newline(path: Path) -> str:
     return (
         f"{path.name} has no line end after its last line, which is read as it is; download the "
         "file again if it may have been cut off there"
@@ -160,7 +160,7 @@ class Records(Generic[T]):
 
     def remarks(self) -> list[str]:
         """What was left out, if anything, and what may be cut off, for a person to read."""
-        end = [] if self._ends else [without_end(self.path)]
+        end = [] if self._ends else [no_final_newline(self.path)]
         if not self.bad:
             return end
         return [

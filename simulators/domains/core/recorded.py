@@ -19,7 +19,7 @@ from agents.core.items import Catalogue, Interactions
 from agents.core.paths import FilePath
 from agents.core.plugins import Options, operational
 from simulators.core.cases import Case, Domain, Split
-from simulators.domains.core.files import digest_of, open_data, without_end
+from simulators.domains.core.files import digest_of, no_final_newline, open_data
 from simulators.domains.core.leave_one_out import (
     Histories,
     case_of,
@@ -50,7 +50,7 @@ def remarks_on_end(path: Path) -> list[str]:
     """
     with open_data(path) as file:
         file.seek(-1, io.SEEK_END)
-        return [] if file.read(1) == b"\n" else [without_end(path)]
+        return [] if file.read(1) == b"\n" else [no_final_newline(path)]
 
 
 class FileOptions(Options):

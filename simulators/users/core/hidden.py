@@ -46,7 +46,7 @@ class Secrets:
         return {"guarded": self} if on and self._kept else {}
 
 
-def _keep_the_secret(words: str, info: ValidationInfo) -> str:
+def _names_no_target(words: str, info: ValidationInfo) -> str:
     secrets: Secrets | None = (info.context or {}).get("guarded")
     if secrets is not None and secrets.leak(words) is not None:
         raise ValueError("your message gives away the title of the target; write one without it")
@@ -56,6 +56,6 @@ def _keep_the_secret(words: str, info: ValidationInfo) -> str:
 GuardedWords = Annotated[
     str,
     text(600, "Write your next message to the recommender."),
-    AfterValidator(_keep_the_secret),
+    AfterValidator(_names_no_target),
 ]
 """A user's message, as a field of a reply."""

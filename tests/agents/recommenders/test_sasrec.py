@@ -151,7 +151,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_batch(monkeypatch):
     weights = []
     for places in (1, 12, 10_000):
         monkeypatch.setattr(training, "_PLACES_AT_ONCE", {"cpu": places})
-        parts = list(training.of_like_length(sequences, torch.device("cpu")))
+        parts = list(training.batches_by_length(sequences, torch.device("cpu")))
         assert sorted(len(sequences[at]) for part in parts for at in part) == [2, 3, 3, 4, 7, 8, 9]
         data = training_data(sequences, 10, [9] * len(sequences))
         run = training.SequentialTraining(

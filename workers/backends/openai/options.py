@@ -99,7 +99,7 @@ class OpenAIOptions(Options):
         return body
 
     @model_validator(mode="after")
-    def _hides_no_secret(self) -> Self:
+    def _no_secret_in_headers(self) -> Self:
         # Here and not at the fields: the error of a field repeats its value, which may be secret.
         if self.api_key_env is not None and not _NAME.fullmatch(self.api_key_env):
             raise ValueError("api_key_env must be the name of an environment variable, not a key")
