@@ -39,7 +39,7 @@ def sweep_of(tmp_path, **changes):
             "profiles": str(profiles),
             "train_users": 0,
         },
-        "models": {"rules": {"backend": "rules", "skill": 0.5, "knowledge": 0.9}},
+        "models": {"rules": {"backend": "rules", "skill": 0.9, "knowledge": 0.9}},
         "roles": {"user": "rules", "agent": "rules"},
         "simulator": "csuser",
         "grid": {"agent": ["csi", "chatcrs_sales"], "seed": [0, 1]},

@@ -36,7 +36,8 @@ SIMULATED = {True: "accept persuasion", False: "accept recommendation"}
 def sold(tmp_path_factory) -> Path:
     """Dialogues of two sales agents, with purchases within and above the budget."""
     folder = tmp_path_factory.mktemp("sold")
-    sweep = write_sweep(folder, **{**SALES, "cases": {"sample": CASES}})
+    limits = {"max_turns": 8, "shown_items": 3}
+    sweep = write_sweep(folder, **{**SALES, "cases": {"sample": CASES}, "limits": limits})
     console = Console(file=io.StringIO())
     assert run(sweep, [], accept_source_change=False, console=console).left == 0
     return folder / "out"

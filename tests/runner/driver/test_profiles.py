@@ -173,6 +173,15 @@ def test_the_papers_sweep_leads_from_60_users_to_its_table_in_one_command(
                 assert row[f"sr@10[{group}]_n"] == str(5 * 2)
         assert float(row["sr@10[overall_macro]"]) > 0
         assert 0 <= float(row["swr[overall_macro]"]) <= 1
+    # By the rules too, CSI does everything that it can do, and sells within and above budgets.
+    episodes, turns = raw(out, "episodes"), raw(out, "turns")
+    csi = episodes[episodes["axes"].map(lambda axes: axes["agent"]) == "csi(retriever=lexical)"]
+    own = turns[turns.attempt_id.isin(csi.attempt_id) & (turns.turn > 0)]
+    asked = {"preference_probing", "category_narrowing", "item_suggestion"}
+    assert asked < set(own.strategy)
+    assert "persuade" in set(own.action)
+    bought = own[own.user_decision == "accept"].user_extra.map(json.loads)
+    assert {extra["over_budget"] for extra in bought} == {True, False}
 
 
 def test_the_figure_of_actions_has_all_four_for_each_openness(tmp_path, crsweep, monkeypatch):

@@ -12,6 +12,7 @@ Fields are interpreted by name:
   speaker to want it; `facts`: what the speaker may say (without them, its wishes)
 - `attributes`: what may be asked about; `question`: the question to ask; `limit`: how many
 - `table`: the table (`agents.core.tables`) to query
+- `budget`: the price range that the speaker expects (`simulators.core.profiles`)
 
 Rules ignore other fields. A reply is then filled in by the types of its schema: text, one of
 several options (the first acts, the last holds back), titles, numbers, flags. A list of whole
@@ -28,6 +29,8 @@ from collections.abc import Callable, Collection, Sequence
 from agents.core.grounding import normalise
 from agents.core.phrases import plain_words
 from agents.core.steps import StepKind
+from simulators.core.profiles import BuyerBudget
+from workers.backends.core.model_free import unit_hash
 from workers.backends.core.replies import Answer, Group
 from workers.backends.rules.knowledge import Knowledge
 from workers.backends.rules.prompt_view import PromptView, SeenColumn, SeenItem
@@ -38,6 +41,7 @@ _NAMED = 10  # titles named where the prompt sets no limit
 _MOST_GROUPS = 12  # the last of them takes what shares nothing
 _REST = "other"
 _EMPTY_WORDS = frozenset(("a", "an", "and", "for", "from", "in", "of", "on", "or", "the", "to"))
+_CONVINCED = 0.5  # chance that a buyer takes a suitable item within its budget when it is shown
 _MONEY = re.compile(r"\$ ?([0-9]{1,9}(?:\.[0-9]{1,2})?)")
 _YES = "Yes, that is just what I was looking for."
 
@@ -55,10 +59,16 @@ class Rules:
         return answer
 
     def decide(self, view: PromptView, seed: int) -> Answer:
-        """Acts if a wanted item is available, or if few enough items match the conversation."""
+        """Acts if a wanted item is available, or if few enough items match the conversation.
+
+        A seller, who has offered items at a price, acts unless the user has just said something
+        new.
+        """
         wanted = self._wanted(view)
         if wanted is not None:
             return Answer(acts=bool(wanted))
+        if any(item.price is not None for item in view.items):
+            return Answer(acts=not self._news(view))
         stated = self._stated(view)
         if view.items:
             return Answer(acts=_share_fitting(view.items, stated, self.knowledge) >= 0.5)
@@ -66,7 +76,10 @@ class Rules:
         return Answer(acts=acts, text=f"The user wants {', '.join(stated) or 'something'}.")
 
     def choose(self, view: PromptView, seed: int) -> Answer:
-        """Chooses what is wanted if it is available, otherwise what matches the conversation."""
+        """Chooses what is wanted if it is available, otherwise what matches the conversation.
+
+        A buyer, who has a budget, chooses only what convinces it.
+        """
         if view.options and not view.targets:
             return _named(view)
         wanted = self._wanted(view)
@@ -76,6 +89,8 @@ class Rules:
             return Answer(acts=bool(wanted), text=text, names=names, numbers=wanted)
         stated = set(self._stated(view))
         fits = [n for n, i in enumerate(view.items, 1) if stated & set(plain_words(i.values))]
+        if view.budget is not None:
+            return self._buy(view, fits, view.budget, seed)
         titles = [view.items[n - 1].title for n in fits]
         return Answer(acts=bool(fits), names=titles, numbers=fits)
 
@@ -156,6 +171,31 @@ class Rules:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         sql = f"SELECT {key.name} FROM {view.table.name}{where}"
         return Answer(acts=bool(conditions), text=sql)
+
+    def _buy(self, view: PromptView, fits: Sequence[int], budget: BuyerBudget, seed: int) -> Answer:
+        """The item that the other side's latest message shows first, of those in `fits`, if it
+        convinces.
+
+        It does with the chance `_CONVINCED`, drawn by the seed of the call; above the budget, the
+        dearer it is, the less likely.
+        """
+        offers = {view.items[place - 1].title: place for place in reversed(fits)}
+        place = next((offers[title] for title in view.shown_last if title in offers), None)
+        if place is None:
+            return Answer(acts=False, text=self._tell(view))
+        item, chance = view.items[place - 1], _CONVINCED
+        if item.price is not None and budget.exceeded_by(item.price):
+            chance *= budget.highest / item.price
+        if unit_hash(f"{seed}\0{item.title}".encode("utf-8", "surrogatepass")) >= chance:
+            return Answer(acts=False, text=self._tell(view))
+        return Answer(text=_YES, names=[item.title], numbers=[place])
+
+    def _news(self, view: PromptView) -> bool:
+        """Whether the user's latest message states something that no earlier one did."""
+        said = [
+            set(self.knowledge.phrases_in(m.text)) for m in view.conversation if m.speaker == "user"
+        ]
+        return bool(said) and not said[-1] <= set().union(*said[:-1])
 
     def _stated(self, view: PromptView) -> tuple[str, ...]:
         words = [m.text for m in view.conversation if m.speaker == "user"]

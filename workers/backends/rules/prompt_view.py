@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ from agents.core.calls import Call
 from agents.core.dialogue import Message
 from agents.core.items import Fact, Item
 from agents.core.tables import Column
+from simulators.core.profiles import BuyerBudget
 
 
 class SeenItem(NamedTuple):
@@ -16,6 +18,7 @@ class SeenItem(NamedTuple):
 
     title: str
     values: tuple[str, ...]
+    price: float | None = None
 
 
 class SeenMessage(NamedTuple):
@@ -59,6 +62,24 @@ class PromptView:
         messages = self._field("conversation") or ()
         visible = (m for m in messages if m.shown and (id(m), "shown") in self._pairs)
         return tuple(t for m in visible for i in m.shown if (t := self._text(i, "title")))
+
+    @cached_property
+    def shown_last(self) -> tuple[str, ...]:
+        """Titles of the items shown with the latest message of the other side."""
+        messages: Sequence[Message] = self._field("conversation") or ()
+        latest = next((m for m in reversed(messages) if m.speaker != "user"), None)
+        if latest is None or (id(latest), "shown") not in self._pairs:
+            return ()
+        return tuple(title for item in latest.shown if (title := self._text(item, "title")))
+
+    @cached_property
+    def budget(self) -> BuyerBudget | None:
+        """The price range that the speaker expects."""
+        budget = self._field("budget")
+        if not isinstance(budget, BuyerBudget):
+            return None
+        lowest, highest = self._amount(budget, "lowest"), self._amount(budget, "highest")
+        return None if lowest is None or highest is None else BuyerBudget(lowest, highest)
 
     @cached_property
     def history(self) -> tuple[SeenItem, ...]:
@@ -123,6 +144,15 @@ class PromptView:
         value: str = getattr(owner, attribute)
         return value if value in self._prompt else ""
 
+    def _amount(self, owner: Any, attribute: str) -> float | None:
+        """An amount of money, which prompts write with two digits or as short as possible."""
+        if (id(owner), attribute) not in self._pairs:
+            return None
+        value: float | None = getattr(owner, attribute)
+        if value is None or not any(f"{value:{form}}" in self._prompt for form in (".2f", "g")):
+            return None
+        return value
+
     def _strings(self, name: str) -> tuple[str, ...]:
         return tuple(s for s in self._field(name) or () if s in self._prompt)
 
@@ -136,9 +166,9 @@ class PromptView:
         return tuple(item for item in seen if item.title)
 
     def _item(self, item: Item) -> SeenItem:
-        title = self._text(item, "title")
+        title, price = self._text(item, "title"), self._amount(item, "price")
         if (id(item), "attributes") not in self._pairs:
-            return SeenItem(title, ())
+            return SeenItem(title, (), price)
         owner = id(item.attributes)
         whole = (owner, "items") in self._pairs or (owner, "values") in self._pairs
         values = [
@@ -148,7 +178,7 @@ class PromptView:
             for value in all_values
             if value in self._prompt
         ]
-        return SeenItem(title, tuple(values))
+        return SeenItem(title, tuple(values), price)
 
     def _column(self, column: Column) -> SeenColumn:
         shown = column.values if (id(column), "values") in self._pairs else ()

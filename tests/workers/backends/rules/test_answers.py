@@ -21,6 +21,7 @@ from agents.core.items import Catalogue, Fact, Item
 from agents.core.prompts import PromptFolder
 from agents.core.steps import ReplyModel, Step, Title, text
 from agents.core.tables import CatalogueTable, Column
+from simulators.core.profiles import BuyerBudget
 from tests.fakes import CATALOGUE, ITEMS
 from workers.backends.core.replies import Answer, Group, fill, random_reply
 from workers.backends.rules.answers import Rules
@@ -262,6 +263,7 @@ TEMPLATES = (
     "{% for m in conversation %}{{ m.text[:8] }}\n{% endfor %}{{ question }} {{ limit }}"
     "{% for i in history %}{{ i.attributes.items() | list }}{% endfor %}",
     "{{ attributes | join }}",
+    "{{ conversation | words }}{{ items[:1] | detailed }} {{ budget.highest }}",
     "{% for m in conversation %}{{ m.speaker }}: {{ m.text }}\n{% endfor %}"
     "{% for o in options[:3] %}{{ o }}\n{% endfor %}",
     "{% for i in items[:2] %}{{ i.title }}\n{% endfor %}{{ preferences | first }}",
@@ -283,6 +285,7 @@ def test_no_leaf_that_the_prompt_does_not_show_changes_a_reply(tmp_path, kind):
         "preferences": ("wants genre: Thriller", "wants decade: 1970s"),
         "question": "Which genre?",
         "limit": 2,
+        "budget": BuyerBudget(5.0, 20.0),
     }
     assert unseen_leaves(tmp_path, TEMPLATES, kind, fields) > 20
 
