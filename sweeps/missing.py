@@ -26,10 +26,12 @@ def refused_data(
     it."""
     at = ("domain",) if _path(loaded, point) is None else ("domain", "path")
     place = _place(loaded, point) or origins.of(at)
-    return DataError(f"{place}: domain: {error.message}{_way_on(loaded, _domain_of(point))}")
+    return DataError(
+        f"{place}: domain: {error.message}{_override_without(loaded, _domain_of(point))}"
+    )
 
 
-def _way_on(loaded: LoadedSweep, bad: grid.GridPoint) -> str:
+def _override_without(loaded: LoadedSweep, bad: grid.GridPoint) -> str:
     """Words that name an override which leaves out `bad`, and everything else without a folder."""
     header = loaded.header
     points = grid.points(header.blocks, header.zip, header.exclude)

@@ -1,4 +1,4 @@
--- One row a dialogue: whether an item was accepted, and how persuasive the words for the last
+-- One row per dialogue: whether an item was accepted, and how persuasive the words for the last
 -- accepted one were. `p` is NULL if nothing was accepted, if verdicts are missing, and if it is
 -- undefined. A dialogue that the agent failed accepts nothing.
 SELECT

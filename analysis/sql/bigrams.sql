@@ -1,4 +1,4 @@
--- One row a pair of neighbouring tokens of a recommender's message: attempt_id, turn, bigram. Tokens are
+-- One row per pair of neighbouring tokens of a recommender's message: attempt_id, turn, bigram. Tokens are
 -- runs of letters and digits in lower case, and every other sign by itself.
 SELECT attempt_id, turn, unnest(bigrams) AS bigram
 FROM (

@@ -1,4 +1,4 @@
--- One row a dialogue: whether an item was accepted, whether the last accepted one is a target
+-- One row per dialogue: whether an item was accepted, whether the last accepted one is a target
 -- (`right_item`), and the dialogue's credibility: the mean over its turns, NULL without a verdict.
 -- `fixed_sentences`: its agent says the same sentences whatever it recommends.
 SELECT

@@ -1,4 +1,4 @@
--- One row a decision: was it right? Right is to recommend with a target in the would-be list, or to
+-- One row per decision: was it right? Right is to recommend with a target in the would-be list, or to
 -- ask without one. The would-be list is as long as what may be shown. NULL where an asking agent's
 -- list is not known.
 SELECT

@@ -1,4 +1,4 @@
--- What simulated users recorded against themselves, one row an attempt that has any of it:
+-- What simulated users recorded against themselves, one row per attempt that has any of it:
 -- `first_leak`, the first turn whose words named a title that had to stay unsaid (0 is the opening);
 -- `wrong_accept`, the turn that accepted although the targets said no; `disagreed`, whether a
 -- decision differed from what the targets said. Most turns record neither, and a search for text

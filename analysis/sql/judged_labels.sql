@@ -1,4 +1,4 @@
--- What one judge says of each unit, one label a row. Of several samples of a score it is the lower
+-- What one judge says of each unit, one label per row. Of several samples of a score it is the lower
 -- median, which is on the scale. Of a pair it is as in `pairs`: 1, 0.5 or 0.
 SELECT
     attempt_id, NULL AS other_attempt_id, NULL AS prefix, turn, item, NULL AS other_reply, dimension,

@@ -1,7 +1,7 @@
--- Judgements of the plan's judges, and of annotators, on dialogues that stand: of each task the
+-- Judgements of the plan's judges, and of annotators, on the dialogues in `episodes`: of each task the
 -- earliest attempt that settled it, else the latest failed one. A failed task has one row, without a
--- dimension. `judge` is the label that the plan has for the judge now, `attempt_id` the attempt that
--- stands, which may be another one with the same words than the one that was read.
+-- dimension. `judge` is the label that the plan has for the judge now. `attempt_id` is the attempt in
+-- `episodes`; the judge may have read another one with the same words.
 SELECT j.* REPLACE (
     coalesce(p.title, j.judge) AS judge,
     e.attempt_id AS attempt_id,

@@ -1,4 +1,4 @@
--- One row a dialogue that a judge gave verdicts on, valid or not: `num` is 1 where people have
+-- One row per dialogue that a judge gave verdicts on, valid or not: `num` is 1 where people have
 -- labelled everything that the judge was asked about it, else 0; `den` is 1.
 WITH units AS (
     SELECT DISTINCT

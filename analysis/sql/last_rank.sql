@@ -1,4 +1,4 @@
--- One row an attempt: the best 1-based rank of a target in the last ranking that is known, or NULL.
+-- One row per attempt: the best 1-based rank of a target in the last ranking that is known, or NULL.
 SELECT
     t.attempt_id,
     coalesce(t.target_rank, best_place(t.ranking, e.targets)) AS rank

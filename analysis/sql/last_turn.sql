@@ -1,4 +1,4 @@
--- One row an attempt with a turn: what its last turn recommends and ranks (RSO, Table V).
+-- One row per attempt with a turn: what its last turn recommends and ranks (RSO, Table V).
 -- recommends: a target is among the items shown. rank: the best 1-based place of a target in the
 -- ranking, NULL without a target or a ranking.
 SELECT

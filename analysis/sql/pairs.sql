@@ -1,4 +1,4 @@
--- One row a pair and dimension that were judged in both orders: 1 the first side wins, -1 it loses,
+-- One row per pair and dimension that were judged in both orders: 1 the first side wins, -1 it loses,
 -- 0 a tie. In each order the side wins that the mean over samples favours. Where the orders differ
 -- (`order_bias`), it is a tie.
 SELECT

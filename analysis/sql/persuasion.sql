@@ -1,4 +1,4 @@
--- One row a recommendation of which all three intentions are known, and Persuasiveness (DESIRE,
+-- One row per recommendation of which all three intentions are known, and Persuasiveness (DESIRE,
 -- eq. 11), which is undefined where the facts leave the intention as it was by the name alone.
 SELECT
     *,

@@ -1,6 +1,6 @@
--- The attempts that another one of the same episode replaces: the earliest done one stands, so that
--- what a stray worker adds later changes nothing; where none is done, the latest failed one. Most
--- episodes have one attempt; the window, the dear part, sees the others alone (`repeated`).
+-- The attempts that another one of the same episode replaces: the earliest done one counts, so that
+-- what a stray worker adds later changes nothing; if none is done, the latest failed one. Most
+-- episodes have one attempt; the window, which is slow, sees only the others (`repeated`).
 SELECT attempt_id
 FROM attempts
 SEMI JOIN repeated ON repeated.hashed = hash(episode_id)

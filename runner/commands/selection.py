@@ -41,7 +41,8 @@ def case_of(source: Source, given: str) -> tuple[int, str]:
         return number, ""
     if given in ids:
         return ids.index(given), ""
+    close = "" if given.isdecimal() else near(given, ids)
     raise UsageError(
-        f"--case {given}: the sample has no such case{near(given, ids)} (expected a number from 0 "
-        f"to {len(ids) - 1}, or the id of a case)"
+        f"--case {given}: the sample has no such case{close} (expected a number from 0 to "
+        f"{len(ids) - 1}, or the id of a case)"
     )

@@ -32,7 +32,7 @@ _POINTERS = (b"version https://git-lfs.github.com/spec", b"/annex/objects")
 
 def open_data(path: Path) -> BufferedReader:
     """Opens a data file. Raises DataError if it is missing, unreadable or only a pointer."""
-    # A locked file of git-annex is a link into a store that has not got the content.
+    # A locked file of git-annex is a link into a store that lacks the content.
     if path.is_symlink() and not path.exists() and "annex/objects" in str(path.readlink()):
         raise DataError(_only_pointer(path))
     try:

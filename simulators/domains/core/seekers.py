@@ -135,8 +135,10 @@ class SeekersDomain(FileDomain):
 
 
 def dialogues_in(path: Path, *keys: str) -> dict[str, dict[str, Any]]:
-    """The dialogues of a file with a JSON object a line, by `dialog_id`; DataError with the line
-    for one that is not an object, lacks one of `keys`, or is listed twice."""
+    """The dialogues of a file with one JSON object per line, by `dialog_id`.
+
+    DataError with the line for one that is not an object, lacks one of `keys`, or is listed twice.
+    """
     found: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(read_content(path).splitlines(), start=1):
         row = object_of(line)
