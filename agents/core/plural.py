@@ -8,5 +8,5 @@ def many(count: int, noun: str) -> str:
     if count == 1:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2] not in "aeiou":
-        noun = noun[:-1] + "ie"
-    return f"{count:,} {noun}s"
+        return f"{count:,} {noun[:-1]}ies"
+    return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from agents.core.plural import many
 from analysis.results import Results
 from analysis.tables.labels import short_labels
 
@@ -102,7 +103,7 @@ def _shares(found: Sequence[_Doubts], names: Sequence[str]) -> list[str]:
             if count
         ]
         if one.successes:
-            parts.append(f"{one.not_clean:,} of {one.successes:,} successes are not clean")
+            parts.append(f"not clean: {one.not_clean:,} of {many(one.successes, 'success')}")
         lines.append(f"{_named(names[one.cell])}{'; '.join(parts)}")
     if len(found) > len(worst):
         lines.append(f"... and {len(found) - len(worst):,} more cells with fewer of them")

@@ -14,6 +14,7 @@ from agents.core.plural import many
         (1, "reply", "1 reply"),
         (2, "reply", "2 replies"),
         (2, "day", "2 days"),
+        (2, "success", "2 successes"),
     ],
 )
 def test_one_is_singular(count, noun, words):

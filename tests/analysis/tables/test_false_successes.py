@@ -86,7 +86,7 @@ def test_leaks_and_disagreements_are_noted_with_their_shares(tmp_path):
     found = table(built(*EIGHT), tmp_path)
     assert doubts(found) == [
         "leaks in 4 of 8 dialogues (50%); disagreements in 2 of 8 dialogues (25%); "
-        "3 of 5 successes are not clean"
+        "not clean: 3 of 5 successes"
     ]
     assert any("`sr_clean@t` counts only" in note for note in found.notes)
 
@@ -104,7 +104,7 @@ def test_only_cells_with_leaks_or_disagreements_are_named(tmp_path):
             right = turn(1, "accept", disagrees=False)
             found.episode(cell, case_id, 0, success_turn=1, opening=opening, turns=[right])
     assert doubts(table(found, tmp_path)) == [
-        "b, weak: leaks in 1 of 2 dialogues (50%); 1 of 2 successes are not clean"
+        "b, weak: leaks in 1 of 2 dialogues (50%); not clean: 1 of 2 successes"
     ]
 
 
@@ -136,7 +136,7 @@ def test_many_cells_are_named_worst_first(tmp_path):
         found.episode(cell, "u0", 0, opening=LEAKED_OPENING, turns=[right], **success)
     lines = doubts(table(found, tmp_path))
     assert len(lines) == 21
-    assert sum("1 of 1 successes are not clean" in line for line in lines) == 12
+    assert sum("not clean: 1 of 1 success" in line for line in lines) == 12
     assert lines[-1] == "... and 5 more cells with fewer of them"
 
 
