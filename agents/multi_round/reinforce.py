@@ -22,6 +22,7 @@ from pydantic import Field
 
 from agents.core.artifacts import Content
 from agents.core.items import Catalogue
+from agents.core.plural import many
 from agents.multi_round.policy import MaxEntropyPolicy, Policy, shown_items
 from agents.multi_round.practice import Game, Practice, Rewards
 from agents.multi_round.rounds import Decisions, Rounds
@@ -138,7 +139,7 @@ class ReinforceRecipe(PolicyRecipe):
     @property
     def size(self) -> str:
         batches = self.options.imitated + self.options.updates
-        return f"{batches * self.options.at_once:,} dialogues"
+        return many(batches * self.options.at_once, "dialogue")
 
     def short(self) -> Any:
         return self.options.model_copy(update={"imitated": 1, "updates": 1, "at_once": 8})

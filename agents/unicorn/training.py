@@ -81,7 +81,7 @@ class UNICORNTraining(PolicyTraining):
 
     @property
     def phase(self) -> str:
-        return f"{many(self.played, 'dialogue')}, {self.batches:,} batches"
+        return f"{many(self.played, 'dialogue')}, {many(self.batches, 'update')}"
 
     def one_round(self) -> None:
         self.round += 1

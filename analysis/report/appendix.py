@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import Any
 
 from agents.core.errors import UsageError
+from agents.core.plural import many
 from analysis.report import facts
 from analysis.results import Results
 from analysis.tables import sheets
@@ -134,7 +135,7 @@ def _data(results: Results) -> Iterator[str]:
     rows = []
     for source in m.sources:
         words = [
-            f"{source.split} split, {source.sample:,} cases",
+            f"{source.split} split, {many(source.sample, 'case')}",
             domains.get(source.source_id, ""),
             f"fingerprint {source.fingerprint}",
         ]

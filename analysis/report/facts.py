@@ -154,7 +154,7 @@ def provenance(results: Results) -> list[tuple[str, str]]:
         *(
             (
                 f"data: {source.dataset or source.domain}",
-                f"{source.split}, {source.sample:,} cases, fingerprint {source.fingerprint}",
+                f"{source.split}, {many(source.sample, 'case')}, fingerprint {source.fingerprint}",
             )
             for source in m.sources
         ),

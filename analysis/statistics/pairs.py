@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from agents.core.errors import UsageError
+from agents.core.plural import many
 from analysis import sql
 from analysis.results import Results
 from analysis.sql.verdicts import of_judge, pairs, sql_string
@@ -261,8 +262,9 @@ def _people(results: Results) -> tuple[list[_Rater], list[str]]:
         return [], []
     given = ", ".join(f"{count:,} with {n}" for n, count in sorted(votes.items(), reverse=True))
     note = (
-        f"people: {len(annotators)} annotators ({given} votes); a pair is won by the label of more "
-        "than half of its votes, and without one it is a tie (split); shares are of all their pairs"
+        f"people: {many(len(annotators), 'annotator')} ({given} votes); a pair is won by the label "
+        "of more than half of its votes, and without one it is a tie (split); shares are of all "
+        "their pairs"
     )
     return raters, [note]
 

@@ -146,7 +146,7 @@ def size_line(out: Folder, recorded: dict[str, Any]) -> str:
     except UsageError as error:  # what is read does not need it
         return f"call cache: its location is unknown ({error.message})"
     files, size = journal.size(journals_of(out, wanted))
-    own = f"{files:,} journals of this sweep, {mib(size)}"
+    own = f"{many(files, 'journal')} of this sweep, {mib(size)}"
     if wanted.mode == "off":
         return f"call cache: {own}; none is shared"
     shared = call_cache_folder(wanted.path)

@@ -301,7 +301,7 @@ class Preparation:
         found = await asyncio.to_thread(self._store.keep, about, content, calls)
         ready = self._take(artifact, *found)
         free = free_calls(about.cached, self._plan.loaded.header.cache.mode)
-        more = f", {about.calls:,} calls{free}" if calls else words and f": {words}"
+        more = f", {many(about.calls, 'call')}{free}" if calls else words and f": {words}"
         self._display.end(artifact.title, f"ready after {duration(about.seconds)}{more}")
         if self._workers_need(artifact):
             await self._executor.provide([ready])

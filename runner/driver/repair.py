@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from agents.core.errors import UsageError
+from agents.core.plural import many
 from sweeps.storage import parts
 from sweeps.storage.parts import PartDamaged, PartForeign
 from sweeps.storage.records import COMMITS
@@ -46,7 +47,7 @@ def set_aside(lease: FolderLease, console: Console, damaged: Collection[str] = (
     for kind, count in found.uncommitted.items():
         lost = " or ".join(need.table for need in reversed(COMMITS[kind].needs))
         console.print(
-            f"[bold red]{count:,} attempts lost {lost}; their {kind}s are run again[/]",
+            f"[bold red]{many(count, 'attempt')} lost {lost}; their {kind}s are run again[/]",
             soft_wrap=True,
         )
 

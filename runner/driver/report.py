@@ -75,8 +75,8 @@ def conclude(session: Session, result: RunResult, execution: Execution, seconds:
     if tally.losses:
         lost = tally.losses.values()
         console.print(
-            f"{sum(one.calls for one in lost):,} calls were lost when engines died, and were "
-            f"retried ({sum(one.seconds for one in lost):,.0f} call-seconds lost, "
+            f"lost when engines died, and retried: {many(sum(one.calls for one in lost), 'call')} "
+            f"({sum(one.seconds for one in lost):,.0f} call-seconds lost, "
             f"{sum(one.quarantined for one in lost):,} quarantined)",
             soft_wrap=True,
         )
@@ -86,7 +86,7 @@ def conclude(session: Session, result: RunResult, execution: Execution, seconds:
 
 def _settled(kind: str, tally: KindTally) -> str:
     """`12 episodes (1 failed)`."""
-    again = f"; {tally.tried_again:,} attempts failed and were retried" if tally.tried_again else ""
+    again = f"; {many(tally.tried_again, 'failed attempt')} retried" if tally.tried_again else ""
     return f"{many(tally.settled, kind)} ({tally.failed:,} failed{again})"
 
 

@@ -28,7 +28,9 @@ def engine_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         if deaths:
             down = sum(e["seconds_down"] for e in of)
             count = sum(e["deaths"] for e in of)
-            line += f"; {count} deaths, {down:,.0f} s without a replica (last: {deaths[-1]})"
+            line += (
+                f"; {many(count, 'death')}, {down:,.0f} s without a replica (last: {deaths[-1]})"
+            )
         if of[-1]["failed"]:
             line += f"; {of[-1]['failed']}"
         lines.append(line)

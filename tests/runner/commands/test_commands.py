@@ -248,7 +248,7 @@ def test_infrastructure_failures_are_tried_again_left_out_and_make_the_run_incom
         grid={"agent": ["zero_shot"], "seed": [0]}, retries={"transient": 0, "episode": 1},
     )  # fmt: skip
     failed = crsweep("run", path, check=3)
-    assert "4 episodes (4 failed; 4 attempts failed and were retried)" in failed.stdout
+    assert "4 episodes (4 failed; 4 failed attempts retried)" in failed.stdout
     assert "4 x EngineOverloaded, blame infrastructure; the next run" in failed.stdout
     assert "0 of 4" in failed.stdout
     episodes = raw(tmp_path / "out", "episodes")

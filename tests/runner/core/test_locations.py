@@ -107,7 +107,7 @@ def test_after_sigkill_of_the_driver_only_calls_in_flight_are_paid_again(
     kept = {key for file in journal.files(out) for key, _ in journal.read(file)}
     assert set(asked.values()) == {1}
     status = crsweep("status", out).stdout
-    assert "call cache: 1 journals of this sweep, 0." in status
+    assert "call cache: 1 journal of this sweep, 0." in status
     crsweep("run", path, "models.m.latency_ms=10")
     again = sum(requests(out).values()) - len(requests(out))
     assert again == len(asked) - len(kept) <= 4  # dialogues at once

@@ -65,7 +65,7 @@ def test_a_killed_engine_a_killed_actor_and_an_engine_that_hangs_lose_no_episode
     assert sum(hangs) == 1
     assert all(each["seconds_down"] > 0 for each in engines.values())
     assert "2 deaths" in printed
-    assert "calls were lost when engines died" in printed
+    assert "lost when engines died, and retried: " in printed
     assert set(calls.fingerprint) == {one for each in fingerprints(out).values() for one in each}
     assert_gone([hung, orphan])
     assert list(sockets.iterdir()) == []
