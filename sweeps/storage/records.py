@@ -148,7 +148,9 @@ JUDGEMENTS = pa.schema(
         pa.field("other_reply", pa.string()),  # JSON: text and items of the reply that was made
         pa.field("turn", pa.int16()),  # null: the whole dialogue; also of a failed task
         pa.field("item", pa.string()),
-        pa.field("judge", _NAME, nullable=False),  # its label; of people's, the plug-in
+        pa.field(
+            "judge", _NAME, nullable=False
+        ),  # its label; of people's, the plug-in, or user_decision
         pa.field("judge_digest", _NAME, nullable=False),  # of judge and model; `people`
         pa.field("dimension", _NAME),  # null: of a failed task
         pa.field("sample", pa.int16(), nullable=False),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -13,7 +15,9 @@ from agents.core.errors import UsageError
 from analysis.figures.draw import draw
 from analysis.results import Results
 from analysis.statistics.defined_tables import figure_named
+from runner.annotation.export import write_form
 from runner.core.titles import all_titles
+from runner.driver.loading import load_plan_of
 from simulators.core.profiles import GROUPS
 from tests.conftest import ROOT
 from tests.fixtures_amazon_2023 import (
@@ -138,6 +142,32 @@ def test_another_sweep_uses_the_same_profiles_and_another_model_writes_its_own(t
     users = sorted({row.user for row in REVIEWS})
     file = write_profiles(tmp_path / "profiles.jsonl", profiles_of(users))
     assert "pending" not in crsweep("plan", first, f"domain.profiles={file}").stdout
+
+
+def test_people_who_decide_see_the_profiles_that_a_model_wrote(tmp_path, crsweep):
+    path = sweep(
+        tmp_path / "a", grid={"agent": ["chatcrs_sales"], "seed": [0]}, cases={"sample": 6}
+    )
+    crsweep("run", path)
+    out, forms = tmp_path / "a" / "out", tmp_path / "forms"
+    words = ("annotate", "export", out, "--decisions", "--cases", 6, "--out", forms)
+    crsweep(*words)
+    (sheet,) = forms.glob("*.csv")
+    rows = list(csv.DictReader(io.StringIO(sheet.read_text("utf-8-sig"), newline="")))
+    needs = {one["target_needs"] for one in stored(tmp_path / "store")["profiles"].values()}
+    assert rows
+    for row in rows:
+        [said] = [line for line in row["Profile"].splitlines() if line.startswith("What you need")]
+        assert said.removeprefix("What you need now: ") in needs
+    plan = load_plan_of(str(out), [])
+    written = plan.sources[0].written
+    assert written is not None
+    plan.sources = [replace(plan.sources[0], written=written._replace(digest="0" * 32))]
+    given = {"pairs": None, "judge": None, "where": None, "cases": 6, "seed": 0}
+    with pytest.raises(UsageError, match="played with other profiles than those in"):
+        write_form(plan, **given, out=forms, decisions=True)
+    shutil.rmtree(tmp_path / "store")
+    assert "`crsweep prepare` writes them again" in crsweep(*words, check=2).stderr
 
 
 def test_profiles_that_cannot_be_written_leave_the_run_incomplete(tmp_path, crsweep):
