@@ -148,9 +148,8 @@ JUDGEMENTS = pa.schema(
         pa.field("other_reply", pa.string()),  # JSON: text and items of the reply that was made
         pa.field("turn", pa.int16()),  # null: the whole dialogue; also of a failed task
         pa.field("item", pa.string()),
-        pa.field(
-            "judge", _NAME, nullable=False
-        ),  # its label; of people's, the plug-in, or user_decision
+        # Its label; of people's, the plug-in, or `user_decision` (`annotate export --decisions`).
+        pa.field("judge", _NAME, nullable=False),
         pa.field("judge_digest", _NAME, nullable=False),  # of judge and model; `people`
         pa.field("dimension", _NAME),  # null: of a failed task
         pa.field("sample", pa.int16(), nullable=False),
