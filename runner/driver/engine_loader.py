@@ -29,7 +29,7 @@ _ADJUST_EVERY = 2.0
 _SAY_EVERY = 15.0  # seconds between lines while models load
 
 
-class Residents:
+class LoadedEngines:
     """The engines that are loaded or loading, and where. Changes during a run."""
 
     def __init__(self, specs: Sequence[EngineSpec]) -> None:
@@ -48,7 +48,7 @@ class EngineLoader:
     def __init__(
         self,
         run: RunPlan,
-        residents: Residents,
+        residents: LoadedEngines,
         fleet: Fleet,
         queue: LeaseQueue,
         console: Console,
@@ -215,7 +215,7 @@ class RunEngines:
         self._fleet: Fleet | None = None
         self._loader: EngineLoader | None = None
         if stages.needs.specs:
-            residents = Residents(list(stages.needs.specs.values()))
+            residents = LoadedEngines(list(stages.needs.specs.values()))
             self._fleet = executor.launch(residents)
             self._loader = EngineLoader(
                 stages, residents, self._fleet, queue, console, cpu=executor.cpu
@@ -295,4 +295,4 @@ class Launcher(Protocol):
 
     cpu: bool
 
-    def launch(self, residents: Residents) -> Fleet: ...
+    def launch(self, residents: LoadedEngines) -> Fleet: ...

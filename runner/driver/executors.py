@@ -13,7 +13,7 @@ from rich.console import Console
 
 from agents.core.artifacts import Content
 from agents.core.errors import CrsweepError, StoreError
-from runner.driver.engine_loader import Residents
+from runner.driver.engine_loader import LoadedEngines
 from runner.driver.scheduler import ElasticWorkers, Worker
 from runner.placement.cluster import cluster
 from runner.placement.elastic import (
@@ -29,7 +29,7 @@ from workers.artifacts.store import Prepared
 from workers.backends.core.backend import ClusterNode, EngineSpec
 from workers.cache.entries import Damage
 from workers.core.environment import Environment
-from workers.engines.fleet import Fleet, Handle
+from workers.engines.fleet import Fleet, ReplicaHandle
 from workers.executors.local import LocalWorker
 from workers.job import Job
 
@@ -68,7 +68,7 @@ class Executor(Protocol):
         """Workers that come and go; None if their number is fixed."""
         ...
 
-    def launch(self, residents: Residents) -> Fleet: ...
+    def launch(self, residents: LoadedEngines) -> Fleet: ...
     def engine_nodes(self) -> list[ClusterNode]:
         """The nodes where engines can currently be placed."""
         ...
@@ -118,7 +118,7 @@ class LocalExecutor:
     def engine_nodes(self) -> list[ClusterNode]:
         return []
 
-    def launch(self, residents: Residents) -> Fleet:
+    def launch(self, residents: LoadedEngines) -> Fleet:
         raise AssertionError("engines of a local run need no placement")
 
     def fit(self, task: FitSpec, state: Content | None, among: int) -> Steps:
@@ -177,7 +177,7 @@ class RayExecutor:
         self._cache = None
         if job.cache is not None:
             self._cache = on_ray.RayCache(job.cache, count, job.folder.logs)
-        self._residents = Residents(())
+        self._residents = LoadedEngines(())
         self._most_gpus, self._mixed = gpus, mixed
         found = ray_cluster.cluster_nodes()
         self.nodes: Sequence[Node]
@@ -278,10 +278,10 @@ class RayExecutor:
                 raise StoreError("Ray's raylet on this machine has died, and all workers with it")
         await start
 
-    def launch(self, residents: Residents) -> Fleet:
+    def launch(self, residents: LoadedEngines) -> Fleet:
         """The engines of the run; none is loaded yet."""
 
-        def start(spec: EngineSpec, index: int) -> Handle:
+        def start(spec: EngineSpec, index: int) -> ReplicaHandle:
             where = next(a for a in residents.allocations[spec.key] if a.replica == index)
             neighbours = Counter(
                 one.node for every in residents.allocations.values() for one in every

@@ -40,7 +40,7 @@ _COLUMNS = ("rollout_id", "loop", "status", "success", "steps", "blame", "driver
 
 
 @dataclass(frozen=True)
-class Reports:
+class RunHooks:
     """How a loop communicates with the run: where it reports, and gets and leaves data."""
 
     provide: Callable[[Prepared], Awaitable[None]]
@@ -94,7 +94,7 @@ class TrainingLoop:
     folder: Folder
     rollouts: Rollouts
     queue: LeaseQueue
-    reports: Reports
+    hooks: RunHooks
     state_every: float
     seconds: float = 0.0
     """Time spent on the current weights, over all attempts."""
@@ -120,7 +120,7 @@ class TrainingLoop:
         done = await learner.begin(spec, None if state is None else state[1])
         most = self.recipe.updates
         words = "begins" if state is None else f"resumes after update {done:,}"
-        self.reports.note(done, most, words)
+        self.hooks.note(done, most, words)
         self.stored = await asyncio.to_thread(stored_rollouts, self.folder, self.artifact.key)
         self.rollouts.cells[self.cell] += 1
         try:
@@ -135,11 +135,11 @@ class TrainingLoop:
                 numbers = await learner.update(results)
                 done += 1
                 self.curve += [CurvePoint(name, done, value) for name, value in numbers.items()]
-                self.reports.note(done, most, line_of(numbers, missing))
+                self.hooks.note(done, most, line_of(numbers, missing))
                 self.seconds = before + time.monotonic() - began
                 if done < most and time.monotonic() - saved >= self.state_every:
                     saved = time.monotonic()
-                    await self.reports.save(await learner.state(), self.seconds, self.curve)
+                    await self.hooks.save(await learner.state(), self.seconds, self.curve)
             return await learner.result()
         finally:
             self.rollouts.cells[self.cell] -= 1
@@ -165,7 +165,7 @@ class TrainingLoop:
         left = [task for task in tasks if task.id not in found]
         if left:
             key = weights_key(self.artifact.key)
-            await self.reports.provide(Prepared(key, digest, self.recipe, weights))
+            await self.hooks.provide(Prepared(key, digest, self.recipe, weights))
             for outcome in await self.rollouts.play(left, self.queue):
                 found[outcome.task.id] = await self._result(outcome)
         results = [found[task.id] for task in tasks]
@@ -233,7 +233,7 @@ class Loops:
             self._plan.loaded.out,
             self.rollouts,
             queue,
-            Reports(lambda weights: executor.provide([weights]), save, note),
+            RunHooks(lambda weights: executor.provide([weights]), save, note),
             self._state_every,
         )
         start = Stored(store.folder, artifact.inputs["start"])

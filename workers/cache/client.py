@@ -33,7 +33,7 @@ _PATIENCE_SECONDS = 600.0
 R = TypeVar("R", bound=Reply)
 
 
-class Line(Protocol):
+class OwnerConnection(Protocol):
     """An open connection to an owner."""
 
     def send(self, message: ClientMessage) -> None: ...
@@ -47,7 +47,7 @@ class Listener(Protocol):
     def lost(self, cause: str) -> None: ...
 
 
-DialOwner = Callable[[Listener], Awaitable[Line]]
+DialOwner = Callable[[Listener], Awaitable[OwnerConnection]]
 """Opens a connection to an owner. Raises OSError if it is temporarily unreachable, StoreError if
 permanently.
 
@@ -97,7 +97,7 @@ class _Link:
         self._dial = dial
         self._who = secrets.token_bytes(8)
         self._was_there = False
-        self._line: Line | None = None
+        self._line: OwnerConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._asked: dict[int, tuple[Claim | Put, asyncio.Future[bytes | None]]] = {}
         self._making: set[bytes] = set()
@@ -212,7 +212,7 @@ class _Link:
 def over_network(find: Callable[[], Awaitable[Address]]) -> DialOwner:
     """Connects to an owner in another process; `find` returns its current address."""
 
-    async def dial(listener: Listener) -> Line:
+    async def dial(listener: Listener) -> OwnerConnection:
         return await connect(await find(), listener)
 
     return dial
@@ -221,7 +221,7 @@ def over_network(find: Callable[[], Awaitable[Address]]) -> DialOwner:
 def in_process(owner: CallOwner) -> DialOwner:
     """Connects to an owner on the same event loop."""
 
-    async def dial(listener: Listener) -> Line:
+    async def dial(listener: Listener) -> OwnerConnection:
         return _Loop(owner, listener)
 
     return dial

@@ -86,7 +86,7 @@ def total_load(loads: Iterable[Load]) -> Load:
     return found
 
 
-class Move(NamedTuple):
+class LimitChange(NamedTuple):
     """A change of the limit, `at` seconds after the start."""
 
     at: float
@@ -138,7 +138,7 @@ class AdaptiveLimit:
     ) -> None:
         self.least, self.most = least, max(least, most)
         self.limit = min(max(start, least), self.most)
-        self.moves: list[Move] = []
+        self.moves: list[LimitChange] = []
         """The first changes, and the latest."""
         self._clock, self._started = clock, clock()
         self._round: _Round | None = None
@@ -256,7 +256,7 @@ class AdaptiveLimit:
             return False
         self._draining, self._usual = new < self.limit, None
         self.limit = new
-        self.moves.append(Move(round(now - self._started, 1), new, reason))
+        self.moves.append(LimitChange(round(now - self._started, 1), new, reason))
         if len(self.moves) > _MOVES_KEPT:
             del self.moves[_MOVES_KEPT // 2]
         return True

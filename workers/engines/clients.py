@@ -28,10 +28,10 @@ from workers.core.concurrency import Load
 from workers.engines.routing import Ring, choose
 from workers.engines.transport import (
     Answered,
-    Begun,
     ClientRequest,
     ReplicaAnswer,
     ReplicaMessage,
+    RequestStarted,
 )
 from workers.processes.channel import Connection, Receiver
 
@@ -358,7 +358,7 @@ class _Link:
         for message in messages:
             if isinstance(message, Answered):
                 self._settle(message.number, message.answer)
-            elif isinstance(message, Begun):
+            elif isinstance(message, RequestStarted):
                 self.calls[message.number].state = "begun"
             else:
                 end = message.cause

@@ -31,7 +31,7 @@ _AGAIN_SECONDS = 0.5
 _DYING_SECONDS = 10.0  # that a replica has to end itself after its last words
 
 
-class Handle(Protocol):
+class ReplicaHandle(Protocol):
     """The actor of one replica. Methods raise ReplicaLost."""
 
     async def hello(self, known: str | None, wait: float) -> ReplicaStatus: ...
@@ -44,7 +44,7 @@ class ReplicaState:
     """What the driver knows about one replica. Times are monotonic seconds."""
 
     index: int
-    handle: Handle
+    handle: ReplicaHandle
     launched: float
     hello: ReplicaStatus | None = None
     up: bool = False
@@ -117,7 +117,7 @@ class Fleet:
     def __init__(
         self,
         specs: Sequence[EngineSpec],
-        launch: Callable[[EngineSpec, int], Handle],
+        launch: Callable[[EngineSpec, int], ReplicaHandle],
         changed: Callable[[], None],
         *,
         silence: float = _SILENCE_SECONDS,

@@ -35,19 +35,19 @@ class Answered(NamedTuple):
     answer: ReplicaAnswer
 
 
-class Begun(NamedTuple):
+class RequestStarted(NamedTuple):
     """From the replica: a solo request now enters the engine."""
 
     number: int
 
 
-class Dying(NamedTuple):
+class ReplicaEnding(NamedTuple):
     """From the replica: it is ending and answers no more requests."""
 
     cause: str
 
 
-ReplicaMessage = Answered | Begun | Dying
+ReplicaMessage = Answered | RequestStarted | ReplicaEnding
 
 
 class Clients:
@@ -92,7 +92,7 @@ class ClientConnection:
             task.cancel()
 
     def end(self, cause: str) -> None:
-        self._connection.send(Dying(cause))
+        self._connection.send(ReplicaEnding(cause))
         self._connection.close()
 
     async def _serve(self, item: ClientRequest) -> None:
@@ -100,7 +100,7 @@ class ClientConnection:
             answer = await self._clients.answer(item.request)
         else:
             async with self._clients.solo:
-                self._connection.send(Begun(item.number))
+                self._connection.send(RequestStarted(item.number))
                 await asyncio.sleep(0)  # it is on its way before the request can end this process
                 answer = await self._clients.answer(item.request)
         self._connection.send(Answered(item.number, answer))

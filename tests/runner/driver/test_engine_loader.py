@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from runner.driver.engine_loader import EngineLoader, Residents
+from runner.driver.engine_loader import EngineLoader, LoadedEngines
 from runner.driver.scheduler import LeaseQueue
 from runner.placement.packing import Node
 from tests.runner.placement.world import plan_for, spec
@@ -47,7 +47,7 @@ def loaded():
         specs = [replace(spec("auto"), elastic=True), spec("two", replicas=2)]
         run = plan_for(specs, cells, [Node("n0", gpus)])
         fleet = FakeFleet(specs)
-        residents = Residents(specs)
+        residents = LoadedEngines(specs)
         console = Console(file=io.StringIO(), width=200)
         loader = EngineLoader(run, residents, fleet, LeaseQueue([], 2), console, cpu=False)
         stages = [part.stage for part in run.stages]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from agents.core.errors import StoreError
-from runner.driver.engine_loader import Residents
+from runner.driver.engine_loader import LoadedEngines
 from runner.driver.executors import RayExecutor
 from runner.placement.packing import Allocation
 from tests import virtual_time
@@ -78,7 +78,7 @@ class GpuNode(RayExecutor):
 
 def test_an_engine_that_takes_no_gpu_has_cores_where_others_have_gpus():
     specs = [spec("llama", gpus=1.0), spec("t5", gpus=0.0)]
-    residents = Residents(specs)
+    residents = LoadedEngines(specs)
     for each in specs:
         residents.allocations[each.key] = (Allocation(each.key, 0, "n", each.gpus, 0),)
 

@@ -10,7 +10,7 @@ import pytest
 from agents.core.artifacts import Content, LoopRecipe
 from agents.core.errors import AgentError
 from runner.driver import loops
-from runner.driver.loops import Background, Reports, Rollouts, TrainingLoop, line_of
+from runner.driver.loops import Background, Rollouts, RunHooks, TrainingLoop, line_of
 from runner.driver.scheduler import LeaseQueue
 from sweeps.artifacts import Artifact
 from sweeps.rollouts import case_at, rollouts_of
@@ -107,10 +107,10 @@ class World:
             self.saved.append((About(key="k", digest="", arrays=[], curve=list(curve)), content))
 
         artifact = Artifact("k", "planner", changes.pop("recipe", Recipe()), 0, "loop", (0,))
-        reports = Reports(provide, save, lambda *about: self.notes.append(about))
+        hooks = RunHooks(provide, save, lambda *about: self.notes.append(about))
         given = {"state_every": 0.0, **changes}
         return TrainingLoop(
-            artifact, 0, CASES, None, self.rollouts, self.queue, reports, **given
+            artifact, 0, CASES, None, self.rollouts, self.queue, hooks, **given
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tests.virtual_time import in_virtual_time
 from tests.workers.engines.calls import asking, client_of, retrying, view
 from tests.workers.engines.connections import Replica, reply_to, request
 from workers.engines.clients import EngineClient, EngineView
-from workers.engines.transport import Answered, Dying
+from workers.engines.transport import Answered, ReplicaEnding
 
 pytestmark = pytest.mark.usefixtures("virtual_clock")
 
@@ -59,7 +59,7 @@ async def test_replies_that_came_with_the_last_words_still_count():
     await asyncio.sleep(0.5)
     [link] = client._links.values()
     [number] = link.calls
-    link.receive([Dying("end"), Answered(number, reply_to("a"))])
+    link.receive([ReplicaEnding("end"), Answered(number, reply_to("a"))])
     assert await task == reply_to("a")
 
 
