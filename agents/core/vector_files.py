@@ -43,15 +43,15 @@ class NamedRows(NamedTuple):
     names: Sequence[str]
 
 
-def read_tables(path: Path, sha256: str, wanted: Mapping[str, NamedRows]) -> dict[str, np.ndarray]:
+def read_tables(file: VectorFile, wanted: Mapping[str, NamedRows]) -> dict[str, np.ndarray]:
     """The tables of `wanted`: each (names, d), float32, in the order of its names.
 
     `items` must be among them. Everything else in the file is ignored. DataError if the file does
-    not have the digest `sha256`, lacks a table or a row, or has anything but finite floats and
+    not have its digest, lacks a table or a row, or has anything but finite floats and
     strings in them.
     """
-    arrays = [rows.array for rows in wanted.values()]
-    found = _read(path, sha256, [*wanted, *arrays])
+    path, arrays = file.path, [rows.array for rows in wanted.values()]
+    found = _read(path, file.sha256, [*wanted, *arrays])
     names = {table: _names(path, rows.array, found[rows.array]) for table, rows in wanted.items()}
     width = found[ITEMS].shape[-1:]
     tables = {}

@@ -15,7 +15,7 @@ from agents.core.items import Catalogue, TrainingData
 from agents.core.paths import FilePath
 from agents.core.plugins import Options, operational
 from agents.core.plural import many
-from agents.core.vector_files import Sha256
+from agents.core.vector_files import Sha256, VectorFile
 from agents.multi_round import fm, transe
 from agents.multi_round.given import read_vectors
 from agents.multi_round.space import AttributeSpace
@@ -47,12 +47,18 @@ class EmbeddingOptions(Options):
     margin: Annotated[float, Field(gt=0)] = 1.0
     """Of `transe`."""
 
+    @property
+    def file(self) -> VectorFile | None:
+        """The file of `method: given`."""
+        if self.path is None or self.sha256 is None:
+            return None
+        return VectorFile(path=self.path, sha256=self.sha256)
+
     @model_validator(mode="after")
     def _given_or_trained(self) -> EmbeddingOptions:
-        has = self.path is not None, self.sha256 is not None
-        if self.method == "given" and not all(has):
+        if self.method == "given" and self.file is None:
             raise ValueError("`method: given` needs `path` and `sha256` of the file of vectors")
-        if self.method != "given" and any(has):
+        if self.method != "given" and (self.path is not None or self.sha256 is not None):
             raise ValueError(f"`path` and `sha256` are for `method: given`, found {self.method!r}")
         return self
 
@@ -107,9 +113,9 @@ class EmbeddingRecipe(FitRecipe):
         yield Progress(run.epoch, self.options.epochs, run.note, result=run.result())
 
     def _read(self, data: TrainingData) -> Content:
-        assert self.options.path is not None and self.options.sha256 is not None
-        users = data.interactions.user_ids
-        tables = read_vectors(self.options.path, self.options.sha256, users, _catalogue(data))
+        users, file = data.interactions.user_ids, self.options.file
+        assert file is not None
+        tables = read_vectors(file, users, _catalogue(data))
         return Content({"method": "given", "user_ids": list(users), "curve": []}, tables)
 
     def load(self, content: Content, catalogue: Catalogue) -> Vectors:

@@ -7,21 +7,20 @@ many strings in `user_ids`, `item_ids` and `fact_names`, where a fact is named `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from agents.core.items import Catalogue
-from agents.core.vector_files import ITEM_IDS, ITEMS, NamedRows, read_tables
+from agents.core.vector_files import ITEM_IDS, ITEMS, NamedRows, VectorFile, read_tables
 from agents.multi_round.space import AttributeSpace
 
 
 def read_vectors(
-    path: Path, sha256: str, user_ids: Sequence[str], catalogue: Catalogue
+    file: VectorFile, user_ids: Sequence[str], catalogue: Catalogue
 ) -> dict[str, np.ndarray]:
     """The tables in the order of `user_ids` and of the catalogue, float32.
 
-    DataError if the file does not have the digest `sha256`, or lacks a user, an item or a fact.
+    DataError if the file does not have its digest, or lacks a user, an item or a fact.
     Anything else in it is ignored.
     """
     facts = [f"{fact.attribute}: {fact.value}" for fact in AttributeSpace.of(catalogue).facts]
@@ -30,4 +29,4 @@ def read_vectors(
         ITEMS: NamedRows(ITEM_IDS, [item.id for item in catalogue.items]),
         "facts": NamedRows("fact_names", facts),
     }
-    return read_tables(path, sha256, wanted)
+    return read_tables(file, wanted)

@@ -246,7 +246,7 @@ class GivenItemVectors(FitRecipe):
         else:
             assert data.catalogue is not None
             rows = NamedRows(ITEM_IDS, [item.id for item in data.catalogue.items])
-            found = read_tables(self.file.path, self.file.sha256, {ITEMS: rows})[ITEMS]
+            found = read_tables(self.file, {ITEMS: rows})[ITEMS]
         content = Content({}, {"vectors": unit_vectors(found)})
         yield Progress(1, 1, "vectors read", result=content)
 
