@@ -314,7 +314,8 @@ def _left_out(results: Results, published: PublishedTable, pairs: Sequence[_Pair
 
 
 def _remarks(published: PublishedTable, metrics: Sequence[Metric]) -> list[str]:
-    compared = {metric.name.partition("[")[0].partition("@")[0] for metric in metrics}
+    whole = {metric.name.partition("[")[0] for metric in metrics}
+    compared = whole | {name.partition("@")[0] for name in whole}  # a remark may be on any sr@k
     return [
         f"differs: {name}: {why}" for name, why in published.remarks.items() if name in compared
     ]

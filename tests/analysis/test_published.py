@@ -284,6 +284,8 @@ def test_every_table_uses_words_that_exist(name):
     assert [parse_metric(metric).name for metric in table.metrics] == table.metrics
     assert {row.dataset for row in table.rows} == set(table.datasets)
     assert {row.row for row in table.rows} == set(table.agents)
+    plain = {metric.partition("[")[0] for metric in table.metrics}
+    assert set(table.remarks) <= plain | {metric.partition("@")[0] for metric in plain}
     for row in table.rows:
         assert set(table.metrics) <= set(row.numbers) or (name, row.row) in PARTIAL
         assert set(row.numbers) <= {*table.metrics, *table.without_metric}

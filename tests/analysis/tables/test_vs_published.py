@@ -242,6 +242,12 @@ def test_judged_numbers_are_compared_where_a_language_model_judged(tmp_path, bac
     assert any(note.startswith("differs: relevance: the paper prints nei") for note in table.notes)
 
 
+def test_a_remark_on_one_depth_of_a_metric_is_printed(tmp_path):
+    folder = results(tmp_path, cell({"name": "unicorn"}, dataset="LastFM"))
+    notes = table_with_published(folder, published.read("unicorn/table3")).notes
+    assert any(note.startswith("differs: sr@15: the public code counts") for note in notes)
+
+
 def test_a_cell_is_compared_with_every_row_of_its_method(tmp_path):
     table = with_published(tmp_path, cell(DESIRE, dataset="LastFM"), table="desire/table3")
     assert [row for _, row in labels(table)] == [
