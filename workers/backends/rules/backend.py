@@ -36,6 +36,7 @@ class _Options(Options):
 class RulesBackend(Backend):
     """Answers in the calling process. Its token counts are characters divided by four."""
 
+    version = 2
     Options = _Options
     wants_shown = True
     watermark = True
