@@ -17,8 +17,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 # Three files at a time, the longest first: one more than there are cores, since tests also wait.
-# Of those with engines, which take gigabytes of memory, one at a time (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+# Of those with engines, which take gigabytes of memory, one at a time (tests/conftest.py). One thread each: where cores
+# are busy, the threads of torch and OpenBLAS spin while they wait for each other, a hundred times as long as they work.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart install vllm tiny-models small-model small-model-test test test-fast browser-test cluster-test latex-test check bench chaos format clean
 
@@ -49,7 +51,7 @@ test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 
 # For everyday work: no Ray, no vLLM, no process of the command line, and none of those in tests/slow.txt.
 test-fast: $(VENV)/dev.done
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not ray and not vllm and not slow"
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not ray and not vllm and not slow"
 
 # The viewer in a real Chromium: Debian's package `chromium`, or CHROMIUM=path.
 browser-test: $(VENV)/browser.done
