@@ -81,7 +81,8 @@ def play(
 
     attempt = asyncio.run(once())
     view.part("the end")
-    view.note(_outcome(attempt))
+    # On the screen the error itself is the last line: `show_dialogue` raises it.
+    view.note(_outcome(attempt), on_screen=attempt.error is None)
     return attempt
 
 

@@ -51,8 +51,8 @@ class TranscriptView:
         self.console = console
         self._pieces: list[_Piece] = []
 
-    def note(self, text: str) -> None:
-        self._show(_Piece("note", text))
+    def note(self, text: str, *, on_screen: bool = True) -> None:
+        self._show(_Piece("note", text), on_screen=on_screen)
 
     def warning(self, text: str) -> None:
         self._show(_Piece("warning", text))

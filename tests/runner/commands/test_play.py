@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from agents.core.dialogue import AgentTurn, UserTurn
-from agents.core.errors import UsageError
+from agents.core.errors import AgentError, UsageError
 from agents.core.items import Item
-from runner.commands.play import play
+from agents.zero_shot import ZeroShot
+from runner.commands.play import play, show_dialogue
 from runner.commands.selection import cell_of
 from runner.commands.transcript import MARK, MarkdownPage, TranscriptView
 from simulators.core.cases import HiddenCase
@@ -155,6 +156,30 @@ def test_a_page_that_cannot_be_written_is_refused_before_the_dialogue(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(UsageError, match="cannot be read"):
         MarkdownPage(tmp_path / "binary")
+
+
+def test_why_a_dialogue_failed_is_on_its_page_and_on_the_screen_the_error_alone(
+    tmp_path, monkeypatch
+):
+    async def respond(self, dialogue, ask):
+        raise ValueError("no idea")
+
+    sweep, page, console = write_sweep(tmp_path), tmp_path / "page.md", screen()
+    monkeypatch.setattr(ZeroShot, "respond", respond)
+    with pytest.raises(AgentError, match="no idea"):
+        show_dialogue(
+            sweep,
+            [],
+            cell=0,
+            case="0",
+            person=None,
+            calls=False,
+            markdown=str(page),
+            console=console,
+        )
+    assert "no idea" not in seen(console)
+    assert "failed: " in page.read_text()
+    assert page.read_text().count("no idea") == 1
 
 
 @pytest.mark.parametrize("cell", range(8))
