@@ -36,6 +36,9 @@ DECISION_VALUES: Mapping[str, int] = {
 """The labels of CSI, appendix D, and their values in `judgements`. Persuasion sells an item above
 the budget, a recommendation one within."""
 
+DECISION_LABELS: Mapping[float, str] = {value: label for label, value in DECISION_VALUES.items()}
+"""The label of each of these values."""
+
 Side = Literal["a", "b"]
 
 

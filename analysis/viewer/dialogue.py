@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from analysis.viewer.index import Index
 from analysis.viewer.queries import name_rows
+from sweeps.judgements import DECISION_LABELS, DECISIONS
 
 _LONG = ("prompt", "reply", "thinking")  # columns of calls that are read when a person looks
 Titles = Mapping[str, str]
@@ -264,7 +265,7 @@ def _verdicts(index: Index, attempt: str) -> list[dict[str, Any]]:
         "SELECT judge, dimension, turn, item, sample, \"order\", status, value, annotator, "
         "judging_id, bundle_id, judgement_id, attempt_id, other_attempt_id FROM judgements "
         "WHERE attempt_id = ? OR other_attempt_id = ? "
-        "ORDER BY turn, judge, item, dimension, sample, \"order\"",
+        "ORDER BY turn, judge, item, dimension, sample, \"order\", annotator",
         [attempt, attempt],
     )  # fmt: skip
     reasons: dict[tuple[Any, ...], str] = {}
@@ -277,6 +278,8 @@ def _verdicts(index: Index, attempt: str) -> list[dict[str, Any]]:
     for row in rows:
         key = tuple(row[n] for n in ("judging_id", "dimension", "turn", "item", "order"))
         row["reason"] = reasons.get(key, "")
+        decided = row["annotator"] is not None and row["judge"] == DECISIONS
+        row["label"] = DECISION_LABELS.get(row["value"]) if decided else None
         row["opponent"] = (
             row["other_attempt_id"] if row["attempt_id"] == attempt else row["attempt_id"]
         )

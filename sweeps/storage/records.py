@@ -155,7 +155,9 @@ JUDGEMENTS = pa.schema(
         pa.field("sample", pa.int16(), nullable=False),
         pa.field("order", _NAME),  # of a pair: ab or ba, which side was presented first
         pa.field("status", _NAME, nullable=False),  # valid, unparsed, failed
-        pa.field("value", pa.float64()),  # of a pair: 1 the first wins, 0 it loses, 0.5 a tie
+        # Of a pair: 1 the first wins, 0 it loses, 0.5 a tie. Of a decision of people: 0 reject,
+        # 1 accept recommendation, 2 accept persuasion.
+        pa.field("value", pa.float64()),
         pa.field("reason", pa.string()),
         pa.field("blame", _NAME),
         pa.field("error_class", _NAME),

@@ -140,9 +140,14 @@ def test_a_dialogue_shows_all_that_is_stored_of_it(tmp_path):
     judge = built.judge("clarity", "clear")
     built.verdict(judge, one, "clear", 4, turn=2, reason="It is plain.")
     built.verdict(judge, one, "whole", 2, turn=None, reason="Too short.")
+    built.label("ann", "user_decision", one, "decision", 2, turn=2)
+    built.label("bo", "user_decision", one, "decision", 0, turn=2)
+    built.label("cy", "clarity", one, "clear", 0, turn=2)
     browser = Browser(built.write(tmp_path / "x"))
     page = browser.dialogue(one["attempt_id"])
     for words in (
+        "user_decision person ann decision : accept persuasion",
+        "user_decision person bo decision : reject", "clarity person cy clear : 0.00",
         "warm up", "Which genre?", "Jazz.", "hm", "ranking: 3 items, target at 2",
         "ranking: 3,000 items, target at 1200", "and 2,998 more",
         "candidates: 60 items, target at 1", "and 10 more", "i0 target accepted", "names a target",
