@@ -53,9 +53,9 @@ test: $(VENV)/dev.done $(VENV)/vllm-$(VLLM).done
 test-fast: $(VENV)/dev.done
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not ray and not vllm and not slow"
 
-# The viewer in a real Chromium: Debian's package `chromium`, or CHROMIUM=path.
+# The viewer and the forms for people in a real Chromium: Debian's package `chromium`, or CHROMIUM=path.
 browser-test: $(VENV)/browser.done
-	$(BIN)/python -m pytest -q tests/viewer_in_browser.py
+	$(BIN)/python -m pytest -q tests/viewer_in_browser.py tests/form_in_browser.py
 
 # What is written in LaTeX, by pdflatex: Debian's package `texlive-latex-recommended`.
 latex-test: $(VENV)/dev.done

@@ -1,13 +1,8 @@
-"""`make browser-test`: the viewer in a real Chromium, against a real server over real parts.
-
-CHROMIUM names the browser; by default it is looked for on the PATH.
-"""
+"""`make browser-test`: the viewer in a real Chromium, against a real server over real parts."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import expect
 
 from tests.analysis.builder import Built, Row, grid_of
 from tests.analysis.builder import _write as write_part
@@ -24,18 +19,7 @@ from workers.results.lease import FolderLease
 
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>\"' \u202eمرحبا"
 LONG = "long " * 10_000
-PATIENT = 300_000.0  # milliseconds: far beyond what a busy machine takes
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    assert path, "no Chromium was found: install Debian's package chromium, or set CHROMIUM"
-    # Without its sandbox: it cannot be used by root, and all pages are the viewer's own.
-    options: dict = {"executable_path": path, "args": ["--no-sandbox"], "timeout": PATIENT}
-    with sync_playwright() as playwright, playwright.chromium.launch(**options) as browser:
-        yield browser
+pytest_plugins = ("tests.in_browser",)
 
 
 def sweep() -> Built:
@@ -93,21 +77,6 @@ def served(folder) -> Iterator[Served]:
     server = Served(folder)
     yield server
     server.end()
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    """A page; what its console complains of, such as its policy, is an error."""
-    context = chromium.new_context()
-    context.set_default_timeout(PATIENT)
-    expect.set_options(timeout=PATIENT)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    yield page
-    context.close()
-    assert complaints == []
 
 
 def test_open_filter_page_read_and_compare(page, served):

@@ -9,8 +9,10 @@
   const questions = [...new Set(items.flatMap((i) => fieldsets(i).map((f) => f.dataset.question)))];
   let at = 0;
   let unsaved = false;
+  let moved = false;
 
   const say = (text) => { byId("status").textContent = text; };
+  const many = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
   function count() {
     const done = items.filter((item) => !open(item)).length;
@@ -42,6 +44,11 @@
       return;
     }
     close(part(items[index]));
+    say("");
+    if (index !== at && !moved) {
+      moved = true;
+      byId("instructions").open = false;
+    }
     items[at].hidden = true;
     at = index;
     items[at].hidden = false;
@@ -96,7 +103,7 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
     unsaved = false;
-    say(`Saved ${lines.length - 1} items as ${link.download}. Check that the file is there.`);
+    say(`Saved ${many(lines.length - 1, "item")} as ${link.download}. Check that the file is there.`);
   }
 
   function load(text) {
@@ -117,7 +124,7 @@
     close(Math.max(0, ...items.filter((item) => fieldsets(item).some(answer)).map(part)));
     count();
     showOpen();
-    say(`Loaded ${found} answers.`);
+    say(`Loaded ${many(found, "answer")}.`);
   }
 
   document.addEventListener("change", async (event) => {
