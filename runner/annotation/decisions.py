@@ -28,7 +28,7 @@ from workers.resources import LoadedSpeaker, speaker_of
 
 QUESTION = LabelQuestion(
     DECISION,
-    "Choose what you would do after the recommender's last message.",
+    "You are the person in the profile. Choose what you do after the recommender's last message.",
     DECISION,
     min(DECISION_VALUES.values()),
     max(DECISION_VALUES.values()),

@@ -138,15 +138,16 @@ def sheet_of(key: Key, units: Sequence[Unit]) -> str:
     names = list(dict.fromkeys(question.name for question in key.questions))
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["export", "item", *headings, "Facts", *names])
+    writer.writerow(["export", "item", *headings, "Facts", "Questions", *names])
     for (code, item), unit in zip(key.items.items(), units, strict=True):
         texts = {block.heading: _words(block.messages) for block in unit.blocks}
         texts[_PROFILE] = "\n".join(unit.profile)
         described = "\n".join(_facts_line(one) for one in unit.facts)
         read = [texts.get(heading, "") for heading in headings]
-        asked = {question.name for question in key.asked(item)}
+        asked = {question.name: question for question in key.asked(item)}
+        questions = "\n".join(map(_question_line, asked.values()))
         answers = ["" if name in asked else "-" for name in names]
-        writer.writerow([key.name, code, *read, described, *answers])
+        writer.writerow([key.name, code, *read, described, questions, *answers])
     # Without the byte order mark, spreadsheets guess another encoding.
     return "\ufeff" + out.getvalue()
 
@@ -171,23 +172,39 @@ class PossibleAnswer(NamedTuple):
 
 def answers_to(question: LabelQuestion) -> list[PossibleAnswer]:
     """The possible answers to a question, as a form shows them."""
-    found = choices(question)
     if question.kind == "pair":
-        return [PossibleAnswer(each, each, each[0].lower()) for each in found]
+        return [PossibleAnswer(each, each, each[0].lower()) for each in choices(question)]
     if question.kind == DECISION:
         return [
-            PossibleAnswer(each, f"{number}: {each} ({_DECISIONS_IN_WORDS[each]})", str(number))
-            for number, each in enumerate(found, start=1)
+            PossibleAnswer(choice, f"{number}: {explained}", str(number))
+            for number, (choice, explained) in enumerate(_explained(question).items(), start=1)
         ]
-    notes = {found[0]: " (lowest)", found[-1]: " (highest)"}
-    return [PossibleAnswer(each, f"{each}{notes.get(each, '')}", each) for each in found]
+    return [PossibleAnswer(*each, each[0]) for each in _explained(question).items()]
+
+
+def _explained(question: LabelQuestion) -> dict[str, str]:
+    """Each possible answer, and the same with what it means if that is not plain."""
+    found = choices(question)
+    notes: Mapping[str, str] = {}
+    if question.kind == DECISION:
+        notes = _DECISIONS_IN_WORDS
+    elif question.kind != "pair":
+        notes = {found[0]: "lowest", found[-1]: "highest"}
+    return {each: f"{each} ({notes[each]})" if each in notes else each for each in found}
+
+
+def _question_line(question: LabelQuestion) -> str:
+    answers = "; ".join(_explained(question).values())
+    return f"{question.name}: {question.text} | possible answers: {answers}"
 
 
 def facts(item: Item) -> list[tuple[str, str]]:
     """Everything that the catalogue knows about an item besides its title."""
-    found = [(name, ", ".join(values)) for name, values in item.attributes.items()]
+    found = []
     if item.price is not None:
-        found.append(("price", f"{item.price:g}"))
+        # More than the six digits of :g, which would round 12999.99.
+        found.append(("price", f"{item.price:.12g}"))
+    found += [(name, ", ".join(values)) for name, values in item.attributes.items()]
     if item.description:
         found.append(("description", item.description))
     return found

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from analysis.results import Results
 from analysis.statistics.agreement import make_agreement
 from analysis.statistics.draws import Draw
 from analysis.statistics.pairs import make_pairs, sheet
-from runner.annotation.export import Exported, form_of, sheet_of, write_form
+from runner.annotation.export import Exported, facts, form_of, sheet_of, write_form
 from runner.annotation.importing import import_files
 from runner.annotation.keys import key_of, read_key
 from runner.annotation.questions import find_judge, questions_of
@@ -24,7 +25,7 @@ from runner.driver.judging import Selection
 from runner.driver.loading import load_plan_of
 from runner.driver.run import judge
 from sweeps.storage.folder import folder_at
-from tests.runner.annotation.forms import CASES, Page, exported, rows_of
+from tests.runner.annotation.forms import CASES, Page, exported, leaks, rows_of, secrets_of
 from tests.runner.reading import raw
 
 
@@ -84,21 +85,46 @@ def test_people_see_the_replies_that_the_judge_compared(sweep, tmp_path):
 
 
 def test_what_is_handed_out_names_no_agent_cell_model_case_or_episode(sweep, tmp_path):
-    manifest = json.loads((sweep / "manifest.json").read_text())
-    episodes = raw(sweep, "episodes")
-    secrets = {"zero_shot", "react", "zeta9", "theta9", "moons9", "rules", str(sweep), "pairwise"}
-    secrets |= {cell["cell_id"] for cell in manifest["cells"]}
-    secrets |= set(episodes.episode_id) | set(episodes.attempt_id) | set(episodes.transcript_hash)
+    secrets = secrets_of(sweep)
+    assert secrets >= {"moons9", "zero_shot", "react", "zeta9", "theta9"}
+    assert secrets >= set(raw(sweep, "episodes").case_id)
+    # A check that finds nothing anywhere would find nothing here either.
+    assert all(leaks(f"by {secret}, in turn 3", secrets) for secret in secrets)
     judges = ({"pairs": None, "judge": judge} for judge in ("relevance", "intention"))
     for given in ({}, *judges):
         found = exported(sweep, tmp_path / "form", **given)
         written = {path for path in (found.form, found.sheet) if path is not None}
         assert set((tmp_path / "form").iterdir()) == written
         for path in written:
-            assert not [secret for secret in secrets if secret in path.read_text()]
+            assert leaks(path.read_text(), {*secrets, "rules", "pairwise", "synthetic"}) == []
         for path in (tmp_path / "form").iterdir():
             path.unlink()
         assert (sweep / "annotations" / f"{found.key.name}.json").exists()
+
+
+def test_the_sheet_has_the_questions_with_their_possible_answers(sweep, tmp_path):
+    for asker, name, text in (
+        (None, "overall", "Choose the better one overall. | possible answers: A; tie; B"),
+        (
+            "relevance",
+            "clarity",
+            "Rate the clarity of expression. | possible answers: 1 (lowest); ",
+        ),
+    ):
+        pairs = "agent=zero_shot,react" if asker is None else None
+        found = exported(sweep, tmp_path / "form", pairs=pairs, judge=asker)
+        for row in rows_of(found.sheet):
+            lines = row["Questions"].splitlines()
+            questions = [question.name for question in found.key.questions]
+            assert [line.split(": ", 1)[0] for line in lines] == questions
+            assert any(line.startswith(f"{name}: {text}") for line in lines)
+
+
+def test_facts_begin_with_the_exact_price():
+    item = Item("i", "Coat", {"colour": ("red", "blue")}, "Warm.", 12_999.99)
+    known = [("price", "12999.99"), ("colour", "red, blue"), ("description", "Warm.")]
+    assert facts(item) == known
+    assert facts(replace(item, price=None)) == known[1:]
 
 
 def test_the_form_loads_nothing_and_runs_its_own_script_alone(sweep, tmp_path):

@@ -22,11 +22,9 @@ from runner.annotation.keys import read_key
 from runner.annotation.units import Chooser
 from runner.commands.annotation import show_exported
 from runner.driver.loading import load_plan_of
-from runner.driver.run import run
 from sweeps.storage.folder import folder_at
-from tests.runner.annotation.forms import SALES, Page, rows_of
+from tests.runner.annotation.forms import SALES, Page, leaks, play, rows_of, secrets_of
 from tests.runner.reading import raw
-from tests.sweep_files import write_sweep
 
 CASES = 8
 SIMULATED = {True: "accept persuasion", False: "accept recommendation"}
@@ -35,12 +33,9 @@ SIMULATED = {True: "accept persuasion", False: "accept recommendation"}
 @pytest.fixture(scope="module")
 def sold(tmp_path_factory) -> Path:
     """Dialogues of two sales agents, with purchases within and above the budget."""
-    folder = tmp_path_factory.mktemp("sold")
     limits = {"max_turns": 8, "shown_items": 3}
-    sweep = write_sweep(folder, **{**SALES, "cases": {"sample": CASES}, "limits": limits})
-    console = Console(file=io.StringIO())
-    assert run(sweep, [], accept_source_change=False, console=console).left == 0
-    return folder / "out"
+    sales = {**SALES, "cases": {"sample": CASES}, "limits": limits}
+    return play(tmp_path_factory.mktemp("sold"), sales)
 
 
 @pytest.fixture
@@ -101,7 +96,7 @@ def test_people_see_what_the_user_had_seen_when_it_accepted(sweep, tmp_path):
         assert {line.split(" | ")[0] for line in facts} == {
             f"item: {catalogue[name].title}" for name in offered
         }
-        assert all("; price: " in line for line in facts)
+        assert all(" | price: " in line for line in facts)
         knew = json.loads(own.user_extra.iloc[0])["knew"]
         low, high = knew["budget"]
         profile = rows[code]["Profile"].splitlines()
@@ -117,15 +112,19 @@ def test_the_form_asks_for_one_of_three_labels_and_names_no_agent(sweep, tmp_pat
     labels = ["accept recommendation", "accept persuasion", "reject"]
     assert Counter(at["value"] for at in radios) == dict.fromkeys(labels, len(found.key.items))
     assert [at["data-key"] for at in radios[:3]] == ["1", "2", "3"]
-    episodes = raw(sweep, "episodes")
-    manifest = json.loads((sweep / "manifest.json").read_text())
-    secrets = {"csi", "chatcrs", "csuser", "rules", "synthetic", "user_decision", str(sweep)}
-    secrets |= {cell["cell_id"] for cell in manifest["cells"]}
-    secrets |= set(episodes.episode_id) | set(episodes.attempt_id) | set(episodes.transcript_hash)
-    secrets |= {case for case in episodes.case_id if len(case) > 3}
+    (asked,) = {row["Questions"] for row in rows_of(found.sheet)}
+    assert asked == (
+        "decision: You are the person in the profile. Choose what you do after the recommender's "
+        "last message. | possible answers: accept recommendation (buy an item within your price "
+        "range, or below it); accept persuasion (buy an item above your price range); reject (buy "
+        "none of them now)"
+    )
+    secrets = secrets_of(sweep)
+    assert secrets >= {"moons9", "csi", "chatcrs_sales", "rules", *raw(sweep, "episodes").case_id}
     for path in (found.form, found.sheet):
         assert path is not None
-        assert not [secret for secret in secrets if secret in path.read_text()]
+        hidden = {*secrets, "chatcrs", "csuser", "synthetic", "user_decision"}
+        assert leaks(path.read_text(), hidden) == []
     assert read_key(folder_at(sweep), found.key.name, "here") == found.key
 
 

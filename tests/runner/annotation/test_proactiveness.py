@@ -5,7 +5,7 @@ import csv
 import io
 from pathlib import Path
 
-from tests.runner.annotation.forms import SALES, Page, rows_of
+from tests.runner.annotation.forms import NAME, SALES, Page, leaks, rows_of, secrets_of
 from tests.runner.reading import raw
 from tests.sweep_files import write_sweep
 
@@ -31,7 +31,7 @@ def table_of(text: str) -> list[dict[str, str]]:
 
 def test_people_and_then_a_model_compare_dialogues_of_two_agents(tmp_path, crsweep):
     out, forms = tmp_path / "out", tmp_path / "forms"
-    crsweep("run", write_sweep(tmp_path, **SALES))
+    crsweep("run", write_sweep(tmp_path, **SALES), f"name={NAME}")
     given = ("--cases", 4, "--out", forms)
     wrong = crsweep("annotate", "export", out, "--judge", "proactivness", *given, check=2)
     assert "did you mean 'proactiveness'?" in wrong.stderr
@@ -40,8 +40,8 @@ def test_people_and_then_a_model_compare_dialogues_of_two_agents(tmp_path, crswe
     assert "4 items from 4 cases" in said
     (form,), (sheet,) = forms.glob("*.html"), forms.glob("*.csv")
     for path in (form, sheet):
-        hidden = ("csi", "chatcrs", "proactiveness", "synthetic", str(out))
-        assert not [name for name in hidden if name in path.read_text()]
+        hidden = {*secrets_of(out), "chatcrs", "proactiveness", "synthetic"}
+        assert leaks(path.read_text(), hidden) == []
     page = Page(form.read_text())
     asked = [at["data-question"] for tag, at in page.tags if tag == "fieldset"]
     assert asked == QUESTIONS * 4
