@@ -23,7 +23,8 @@ We decided:
 - The list is made in every turn, so it is this turn's ranking whatever the planner selects.
 - `sales: true` is CSI's adaptation (section 4.1): the recommending agent retrieves an item in the
   budget and one above it, as `chatcrs_sales` does, and its message persuades by the instructions of
-  CSI. CSI's MACRS "follows a similar structure" to ChatCRS and adds the selection of actions.
+  CSI. CSI's MACRS "follows a similar structure" to ChatCRS, which relies "solely on conversation
+  history": so it does not see the user's purchase history, from which the hidden profile was written.
 """
 
 from __future__ import annotations
@@ -95,12 +96,18 @@ class _Options(RetrieverOptions, DecisionFirstOptions):
     experiences: Annotated[int, Field(ge=1, le=20)] = 3
     """How many reflections on failures the prompts show."""
     sales: bool = False
-    """True is CSI's baseline, which retrieves (`retriever`) and persuades."""
+    """True is CSI's baseline, which retrieves (`retriever`) and persuades, and sees no history."""
 
     @model_validator(mode="after")
-    def _vectors_are_for_sales(self) -> Self:
+    def _options_fit_the_variant(self) -> Self:
         if self.vectors is not None and not self.sales:
             raise ValueError("`vectors` needs `sales: true`: only the sales variant retrieves")
+        default = type(self).model_fields["history_items"].default
+        if self.sales and self.history_items not in (0, default):
+            raise ValueError(
+                f"`history_items: {self.history_items}` has no effect with `sales: true`: the sales "
+                "variant does not see what the user bought before"
+            )
         return self
 
 
@@ -116,7 +123,7 @@ class MACRS(Agent):
 
     Options = _Options
     options: _Options
-    version = 4
+    version = 5
     roles = ("agent", "agent.responder", "agent.planner", "agent.reflector")
     embedding_roles = (RETRIEVER_ROLE,)
     steps = (_INFORM, _REFLECT, ASK, RECOMMEND, _CHAT, _PLAN, RESPOND, READ_BUDGET, SELL)
@@ -231,8 +238,11 @@ class MACRS(Agent):
 
     def _fields(self, dialogue: Dialogue) -> dict[str, Any]:
         profile = self._profile
+        fields = common_fields(self.context, dialogue, self.options.history_items)
+        if self.options.sales:
+            del fields["history"]
         return {
-            **common_fields(self.context, dialogue, self.options.history_items),
+            **fields,
             "demand": "" if profile is None else profile.demand,
             "browsing": "" if profile is None else profile.browsing,
         }

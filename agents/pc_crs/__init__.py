@@ -9,8 +9,8 @@ times.
 Decided here:
 
 - It recommends one item in every turn, the best by `retriever` for the conversation: CSI says that
-  it "focuses entirely on persuasion". Neither items of the user's history nor those shown before
-  come again (`repeat: true` allows both).
+  it "focuses entirely on persuasion". Items shown before do not come again (`repeat: true` allows
+  it). The user's history is never read: in CSI, no baseline sees more than the conversation.
 - CSI runs it without instructions for sales (4.1), so it knows no budget.
 - The critic lists claims without support; none means that the explanation passes. After the last
   round the explanation is sent as it is, and the record says what is still unsupported.
@@ -21,13 +21,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from agents.core.ask import Ask
 from agents.core.dialogue import AgentTurn, Dialogue
 from agents.core.items import Item
+from agents.core.sales import shown_in
 from agents.core.steps import ReplyModel, Step, text
-from agents.recommenders.core import best, pool
+from agents.recommenders.core import best, positions
 from agents.tools.retrieval import RetrieverOptions, RetrievingAgent
 
 __all__ = ["PCCRS"]
@@ -73,13 +75,13 @@ class _Options(RetrieverOptions):
     rounds: Annotated[int, Field(ge=0, le=10)] = 2
     """How often an explanation is checked and revised, at most; 0 switches the stage off."""
     repeat: bool = False
-    """Whether items of the user's history, and items shown before, may be recommended."""
+    """Whether items shown before may be recommended again."""
 
 
 class PCCRS(RetrievingAgent):
     """Recommends, persuades by a strategy, and checks its own claims."""
 
-    version = 2
+    version = 3
     Options = _Options
     options: _Options
     roles = ("agent", "agent.critic")
@@ -123,8 +125,11 @@ class PCCRS(RetrievingAgent):
         """The best items for all words of the conversation, best first."""
         words = " ".join(message.text for message in dialogue.messages)
         scores = await self._retriever.by_query(words, ask)
-        allowed = pool(self.context, dialogue, self.options.repeat)
+        catalogue = self.context.catalogue
+        allowed = np.ones(len(catalogue), bool)
+        if not self.options.repeat:
+            allowed[positions(shown_in(dialogue), catalogue)] = False
         if not allowed.any():  # everything was shown: rather again than nothing
             allowed[:] = True
-        items = self.context.catalogue.items
+        items = catalogue.items
         return tuple(items[place] for place in best(scores, _DEPTH, among=allowed).tolist())

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from agents.chatcrs_sales import ChatCRSSales
+from agents.core.agent import AgentContext
 from agents.core.dialogue import Message
 from agents.core.errors import AgentError
-from agents.core.items import Catalogue, Item
+from agents.core.items import Catalogue, Item, VisibleCase
 from agents.macrs import MACRS
 from agents.pc_crs import PCCRS
 from agents.tools.retrieval import ITEM_VECTORS
-from tests.agents.csi.harness import ITEMS, OPENING, answered, context, ids, offered, prompt, steps
+from tests.agents.csi.harness import (
+    CATALOGUE,
+    ITEMS,
+    OPENING,
+    answered,
+    context,
+    ids,
+    offered,
+    prompt,
+    steps,
+)
 
 SOLD = {"sell": {"strategy": "framing", "sentence": "Take the better one."}}
 
@@ -95,6 +107,22 @@ def test_macrs_for_sales_lets_the_planner_choose_and_sells_what_it_retrieved(act
         assert (turn.action, turn.shown) == (act, ())
 
 
+def test_macrs_for_sales_sees_no_history():
+    """The paper's MACRS has the conversation alone; the hidden profile is written from history."""
+    case = VisibleCase("u1", (ITEMS[6],))
+    for sales, seen in ((True, False), (False, True)):
+        agent = MACRS(MACRS.Options(sales=sales), AgentContext(CATALOGUE, case, 2))
+        given = {**MACRS_REPLIES, **reading(10.0, 20.0), "plan": {"thought": "t", "act": "chat"}}
+        _, calls = answered(agent, given, name="macrs")
+        for step in ("inform", "ask", "chat", "plan"):
+            words = prompt(calls, step)
+            assert ("liked these before" in words, ITEMS[6].title in words) == (seen, seen)
+            assert "\n\n\n" not in words
+    with pytest.raises(ValidationError, match="`history_items: 5` has no effect"):
+        MACRS.Options(sales=True, history_items=5)
+    MACRS.Options(sales=True, history_items=0)
+
+
 def test_macrs_without_sales_is_as_before():
     agent = MACRS(MACRS.Options(), context())
     given = {**MACRS_REPLIES, "plan": {"thought": "t", "act": "recommend"}}
@@ -140,6 +168,17 @@ def test_pc_crs_revises_what_its_critic_finds_unsupported(rounds, checks, messag
         words = next(c for c in made if c.step.name == "refine_message").messages[0].content
         assert "Your draft: DRAFT" in words
         assert "- a" in words
+
+
+def test_pc_crs_does_not_know_the_history():
+    """An item that the user has bought may be recommended: leaving it out would tell."""
+    case = VisibleCase("u1", ITEMS)
+    agent = PCCRS(PCCRS.Options(), AgentContext(CATALOGUE, case, 2))
+    first, _ = answered(agent, explained([]), name="pc_crs")
+    same, _ = answered(pc_crs(), explained([]), name="pc_crs")
+    assert first.ranking == same.ranking
+    later, _ = answered(agent, explained([]), OPENING, *offered(0), name="pc_crs")
+    assert "B0" not in ids(later.ranking)
 
 
 def test_pc_crs_recommends_one_item_that_was_not_shown_and_shows_its_facts():

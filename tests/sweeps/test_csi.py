@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from agents.core import plugins
+from agents.core.agent import AgentContext
+from agents.core.dialogue import Message
 from agents.core.errors import UsageError
+from agents.core.items import Item, VisibleCase
 from agents.core.sales import Strategy
 from analysis import published
 from analysis.metrics.core import parse_metric
@@ -17,6 +22,7 @@ from simulators.core.profiles import WrittenProfiles
 from simulators.users.csuser import CSUser
 from sweeps.load import load
 from sweeps.plan import Plan
+from tests.agents.csi.harness import CATALOGUE, OPENING, answered
 from tests.conftest import ROOT
 from tests.fixtures_amazon_2023 import (
     CATEGORY,
@@ -26,6 +32,7 @@ from tests.fixtures_amazon_2023 import (
     write_amazon_2023,
 )
 from tests.sweep_files import plan_of
+from workers.backends.core.replies import random_reply
 
 FOLDER = ROOT / "sweeps" / "csi"
 NAMES = (
@@ -119,6 +126,26 @@ def test_an_override_needs_no_weights_of_embeddings(data):
         assert all("agent.retriever" in cell.roles for cell in dense.cells)
         assert any("user.retriever" in cell.roles for cell in dense.cells) == (name != "table3")
         assert {m for cell in lexical.cells for m in cell.models} == {"llama", "person"}
+
+
+@sweep
+def test_no_agent_sees_what_the_user_bought_before(data, name):
+    """The hidden profile was written from it. The catalogue lacks these items, so that a search
+    that leaves them out fails, too."""
+    marked = tuple(Item(f"H{n}", f"SECRET-HISTORY {n}", {"category": ("X",)}) for n in range(12))
+    agents = {repr(cell.config.agent): cell.config.agent for cell in planned(name, LAPTOP).cells}
+    for used in agents.values():
+        cls = plugins.load("agents", used.name, "agent")
+        context = AgentContext(CATALOGUE, VisibleCase("u1", marked), 2)
+        agent, rng, said = cls(cls.Options(**used.options), context), random.Random(0), [OPENING]
+        for _ in range(12):
+            turn, calls = answered(
+                agent, lambda call: random_reply(call.step.schema, rng), *said, name=used.name
+            )
+            assert calls
+            for call in calls:
+                assert all("SECRET" not in message.content for message in call.messages)
+            said += [Message("recommender", turn.text, turn.shown), Message("user", "No.")]
 
 
 def test_table_4_varies_both_sides(data):
