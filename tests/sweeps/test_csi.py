@@ -133,11 +133,12 @@ def test_no_agent_sees_what_the_user_bought_before(data, name):
     """The hidden profile was written from it. The catalogue lacks these items, so that a search
     that leaves them out fails, too."""
     marked = tuple(Item(f"H{n}", f"SECRET-HISTORY {n}", {"category": ("X",)}) for n in range(12))
+    rng = random.Random(0)
     agents = {repr(cell.config.agent): cell.config.agent for cell in planned(name, LAPTOP).cells}
     for used in agents.values():
         cls = plugins.load("agents", used.name, "agent")
         context = AgentContext(CATALOGUE, VisibleCase("u1", marked), 2)
-        agent, rng, said = cls(cls.Options(**used.options), context), random.Random(0), [OPENING]
+        agent, said = cls(cls.Options(**used.options), context), [OPENING]
         for _ in range(12):
             turn, calls = answered(
                 agent, lambda call: random_reply(call.step.schema, rng), *said, name=used.name
