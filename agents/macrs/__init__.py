@@ -24,7 +24,8 @@ We decided:
 - `sales: true` is CSI's adaptation (section 4.1): the recommending agent retrieves an item in the
   budget and one above it, as `chatcrs_sales` does, and its message persuades by the instructions of
   CSI. CSI's MACRS "follows a similar structure" to ChatCRS, which relies "solely on conversation
-  history": so it does not see the user's purchase history, from which the hidden profile was written.
+  history": so it does not see the user's purchase history, from which the hidden profile was
+  written.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ class _Options(RetrieverOptions, DecisionFirstOptions):
         default = type(self).model_fields["history_items"].default
         if self.sales and self.history_items not in (0, default):
             raise ValueError(
-                f"`history_items: {self.history_items}` has no effect with `sales: true`: the sales "
-                "variant does not see what the user bought before"
+                f"`history_items: {self.history_items}` has no effect with `sales: true`: the "
+                "sales variant does not see what the user bought before"
             )
         return self
 
