@@ -8,8 +8,12 @@ Decided here:
 
 - `planning: one_call` is Table 14's prompt, in which the thoughts come first; `two_calls` is
   section 3.1, in which the profile is updated first and the thought follows from it.
-- `profile: false` is the ReAct variant (C.1.2): thoughts, budget and action, no profile; it
-  searches with the user's words.
+- `profile: false` is the ReAct variant (C.1.2): thoughts, budget and action, no profile. Its
+  queries are the conversation history: it searches with the whole conversation, as `chatcrs_sales`
+  does, and the category explorer starts at the path that the user's messages name. That path does
+  not restrict a suggestion: its names are in the query.
+- Narrowing offers the subcategories of the first level that has a choice; nobody is asked to choose
+  one of one.
 - A suggestion has the `shown_items` best items for the profile's preference and category that are
   not above the budget, in the narrowest part of the category path that has any, none shown before.
   Its words are a list with ID, title, price and category, as in the released dialogues: no model
@@ -68,7 +72,7 @@ from agents.csi.steps import (
     one_line,
 )
 from agents.recommenders.core import best
-from agents.tools.categories import CategoryTree, path_of
+from agents.tools.categories import CategoryPath, CategoryTree, Subcategory, path_of
 from agents.tools.retrieval import RetrieverOptions, RetrievingAgent
 
 __all__ = ["CSI"]
@@ -122,7 +126,7 @@ class _State:
 class CSI(RetrievingAgent):
     """Profiles the user, and asks, suggests or persuades accordingly."""
 
-    version = 4
+    version = 5
     Options = _Options
     options: _Options
     steps = (*STEPS, SELL_BY)
@@ -153,7 +157,7 @@ class CSI(RetrievingAgent):
         state = await self._plan(dialogue, ask)
         self._profile, self._budget = state.profile, state.budget
         action = state.action
-        if action == "category_narrowing" and not self._subcategories():
+        if action == "category_narrowing" and not self._subcategories(dialogue):
             state.fallbacks.append("no_subcategories")
             action = "item_suggestion"
         if action == "persuasion" and not self._suggested:
@@ -196,8 +200,7 @@ class CSI(RetrievingAgent):
             "profile": _lines(state.profile),
         }
         if action == "category_narrowing":
-            below = self._subcategories()
-            path = self._path()
+            path, below = self._explored(dialogue), self._subcategories(dialogue)
             reply = await ask(NARROW, **fields, path=path, subcategories=below)
             extra = {"path": list(path), "subcategories": [each.name for each in below]}
         else:
@@ -288,7 +291,7 @@ class CSI(RetrievingAgent):
         return catalogue.items[int(best(scores, 1, among=allowed)[0])]
 
     async def _search(self, dialogue: Dialogue, ask: Ask) -> tuple[Item, ...]:
-        """What fits the profile, or the user's words without one; best first."""
+        """What fits the profile, or the conversation without one; best first."""
         catalogue = self.context.catalogue
         allowed = priced_within(catalogue, self._budget)
         places = [catalogue.position[item.id] for item in shown_in(dialogue)]
@@ -301,14 +304,23 @@ class CSI(RetrievingAgent):
 
     def _query(self, dialogue: Dialogue) -> str:
         if self._profile is None:
-            return " ".join(m.text for m in dialogue.messages if m.speaker == "user")
+            return " ".join(message.text for message in dialogue.messages)
         return " ".join([self._profile.preference, *self._path()])
 
     def _path(self) -> tuple[str, ...]:
         return self._tree.resolve(self._profile.category_path) if self._profile else ()
 
-    def _subcategories(self) -> tuple[Any, ...]:
-        return self._tree.subcategories(self._path())
+    def _explored(self, dialogue: Dialogue) -> CategoryPath:
+        """Where the category explorer is."""
+        path = self._path()
+        if self._profile is None:
+            for message in dialogue.messages:
+                if message.speaker == "user":
+                    path = self._tree.named(message.text, path)
+        return self._tree.settled(path)
+
+    def _subcategories(self, dialogue: Dialogue) -> tuple[Subcategory, ...]:
+        return self._tree.subcategories(self._explored(dialogue))
 
     def _fields(self, dialogue: Dialogue) -> dict[str, Any]:
         return {"noun": self.context.catalogue.noun, "conversation": dialogue.messages}

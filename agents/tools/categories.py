@@ -7,6 +7,7 @@ are compared without case, punctuation and spaces.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -47,19 +48,51 @@ class CategoryTree:
     def resolve(self, names: Iterable[str]) -> CategoryPath:
         """The longest path of the tree that `names`, the widest first, spell.
 
-        A single root may be left out. It ends before the first name that is none of the
-        subcategories there: never guessed.
+        A level without a choice (`settled`) may be left out. It ends before the first name that is
+        none of the subcategories there: never guessed.
         """
         path: CategoryPath = ()
         for name in names:
-            step = self._step(path, name)
-            if step is None and not path and len(roots := self._below.get((), {})) == 1:
-                (root,) = roots.values()
-                step = self._step((root,), name)
-                path = (root,) if step is not None else path
-            if step is None:
+            found = self._find(path, name)
+            if found is None:
                 break
-            path = (*path, step)
+            path = found
+        return path
+
+    def settled(self, path: CategoryPath) -> CategoryPath:
+        """`path`, extended through every level without a choice.
+
+        That is a level with one subcategory, which has all items of the level; the root may have
+        more items, those without a category.
+        """
+        while (below := self._only_below(path)) is not None:
+            path = below
+        return path
+
+    def named(self, words: str, known: CategoryPath = ()) -> CategoryPath:
+        """The path that a user's `words` name, the widest first; `known` is what it was before.
+
+        At each level, the one subcategory whose name is in the words is taken; if none or several
+        are, the one of `known`, or the only one. It ends where there is none: never guessed. Names
+        are compared without case, punctuation, "and" and the possessive; a word that belongs to the
+        name of one level belongs to none below it.
+        """
+        left: list[str | None] = [*_words(words)]
+        path: CategoryPath = ()
+        while below := self._below.get(path, {}):
+            found = _longest([name for name in below.values() if _place(name, left) is not None])
+            if len(found) == 1:
+                following = (*path, found[0])
+            elif len(known) > len(path) and known[: len(path)] == path:
+                following = known[: len(path) + 1]
+            elif (only := self._only_below(path)) is not None:
+                following = only
+            else:
+                break
+            path = following
+            place = _place(path[-1], left)
+            if place is not None:
+                left[place] = [None] * (place.stop - place.start)
         return path
 
     def subcategories(self, path: CategoryPath) -> tuple[Subcategory, ...]:
@@ -85,8 +118,24 @@ class CategoryTree:
                 return found
         return among
 
-    def _step(self, path: CategoryPath, name: str) -> str | None:
-        return self._below.get(path, {}).get(_folded(name))
+    def _find(self, path: CategoryPath, name: str) -> CategoryPath | None:
+        """The subcategory of this name below `path`, or below the levels without a choice there."""
+        at: CategoryPath | None = path
+        while at is not None:
+            step = self._below.get(at, {}).get(_folded(name))
+            if step is not None:
+                return (*at, step)
+            at = self._only_below(at)
+        return None
+
+    def _only_below(self, path: CategoryPath) -> CategoryPath | None:
+        """The level below `path`, where that is no choice."""
+        below = self._below.get(path, {})
+        if len(below) != 1:
+            return None
+        (name,) = below.values()
+        found = (*path, name)
+        return found if not path or self._sizes[found] == self._sizes[path] else None
 
 
 def path_of(item: Item) -> CategoryPath:
@@ -100,5 +149,31 @@ def path_of(item: Item) -> CategoryPath:
 def _folded(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
+
+def _words(text: str) -> list[str]:
+    """The words by which names are found in what a user says."""
+    plain = _POSSESSIVE.sub("", text.casefold())
+    return [word for word in re.findall(r"\w+", plain) if word != "and"]
+
+
+def _place(name: str, left: Sequence[str | None]) -> slice | None:
+    """Where the words of `name` first occur among those left."""
+    wanted = _words(name)
+    for start in range(len(left) - len(wanted) + 1):
+        if wanted and left[start : start + len(wanted)] == wanted:
+            return slice(start, start + len(wanted))
+    return None
+
+
+def _longest(names: Sequence[str]) -> list[str]:
+    """`names` without those that are part of another."""
+    return [
+        name
+        for name in names
+        if not any(name != other and _place(name, _words(other)) is not None for other in names)
+    ]
+
+
+_POSSESSIVE = re.compile(r"['\u2019]s?\b")
 
 _TREES = PerObject(CategoryTree)

@@ -17,10 +17,12 @@ from tests.agents.csi.harness import (
     ITEMS,
     JEANS,
     OPENING,
+    ROOT,
     agent_of,
     answered,
     context,
     ids,
+    item,
     offered,
     prompt,
     replies,
@@ -122,12 +124,44 @@ def test_suggestions_follow_budget_and_category(changes, shown):
     assert set(ids(turn.shown)) == shown
 
 
-def test_without_a_profile_it_searches_with_the_users_words_and_reads_the_budget():
-    agent = agent_of(profile=False)
-    said = (Message("user", "A leather slide."), Message("recommender", "Denim?"), OPENING)
-    turn, _ = answered(agent, replies("item_suggestion", price_range=[10.0, 15.0]), *said)
-    assert ids(turn.shown) == ["B4", "B0"]
-    assert turn.extra["budget"] == 15.0
+def test_without_a_profile_it_searches_with_the_conversation_and_reads_the_budget():
+    """C.1.2: queries are the conversation history, both sides of it."""
+    given = replies("item_suggestion", price_range=[10.0, 15.0])
+    for asked, first in (("A leather slide?", "B4"), ("Blue denim?", "B0")):
+        said = (Message("user", "Hi."), Message("recommender", asked), Message("user", "Yes."))
+        turn, _ = answered(agent_of(profile=False), given, *said)
+        assert ids(turn.shown)[0] == first
+        assert turn.extra["budget"] == 15.0
+
+
+def test_without_a_profile_it_narrows_below_what_the_user_has_named():
+    more = tuple(
+        item(n, (ROOT, *path), words, 12.0)
+        for n, (path, words) in enumerate(
+            [(("Women", "Shoes"), "pump"), (("Men", "Clothing", "Boots"), "boot"),
+             (("Men", "Clothing", "Jeans"), "jeans")], start=8
+        )
+    )  # fmt: skip
+    shop = Catalogue([*ITEMS, *more], noun="clothing product")
+    agent = CSI(CSI.Options(profile=False), context(catalogue=shop))
+    said = [OPENING]
+    for answer, path, below in (
+        (None, (ROOT,), {"Women", "Men"}),
+        (f"I need {ROOT}, Women products", (ROOT, "Women"), {"Jeans", "Shoes"}),
+        ("No idea.", (ROOT, "Women"), {"Jeans", "Shoes"}),
+        ("Rather something for men.", (ROOT, "Men"), {"Sandals", "Clothing"}),
+        (f"I need {ROOT} > Men > Clothing", (ROOT, "Men", "Clothing"), {"Boots", "Jeans"}),
+    ):
+        if answer is not None:
+            said += [Message("recommender", "Women or men?"), Message("user", answer)]
+        turn, calls = answered(agent, replies("category_narrowing"), *said)
+        assert turn.strategy == "category_narrowing"
+        assert tuple(turn.extra["path"]) == path
+        assert set(turn.extra["subcategories"]) == below
+        assert f"Category path so far: {' > '.join(path)}\n" in prompt(calls, "narrow")
+    said += [Message("recommender", "Which?"), Message("user", "The boots.")]
+    turn, _ = answered(agent, replies("category_narrowing"), *said)
+    assert turn.extra["fallback"] == ["no_subcategories"]
 
 
 def test_it_persuades_of_the_most_similar_item_above_the_budget():
@@ -213,8 +247,12 @@ def test_narrowing_lists_the_subcategories_below_the_path():
     assert turn.extra["path"] == list(JEANS[:1])
     assert turn.extra["subcategories"] == ["Women", "Men"]
     assert "- Women: 4\n- Men: 4" in prompt(calls, "narrow")
-    turn, _ = answered(agent_of(), replies("category_narrowing"))
-    assert turn.extra["subcategories"] == list(JEANS[:1])
+    turn, calls = answered(agent_of(), replies("category_narrowing"))
+    assert turn.extra["path"] == list(JEANS[:1])  # a single root is nothing to choose from
+    assert turn.extra["subcategories"] == ["Women", "Men"]
+    assert f"Category path so far: {JEANS[0]}\n" in prompt(calls, "narrow")
+    turn, _ = answered(agent_of(), replies("category_narrowing", category_path=["Women"]))
+    assert turn.extra["fallback"] == ["no_subcategories"]  # all things for women are jeans
     turn, _ = answered(agent_of(), replies("category_narrowing", category_path=list(JEANS)))
     assert (turn.strategy, turn.extra["fallback"]) == ("item_suggestion", ["no_subcategories"])
 
@@ -290,7 +328,11 @@ def test_items_without_categories_have_their_first_attribute_as_category():
     plain = Catalogue(films, noun="film")
     agent = CSI(CSI.Options(), context(catalogue=plain))
     turn, _ = answered(agent, replies("category_narrowing"))
-    assert turn.extra["subcategories"] == ["Drama"]
+    assert turn.extra["fallback"] == ["no_subcategories"]  # all are dramas
+    mixed = Catalogue([*films, Item("C", "Some comedy", {"genre": ("Comedy",)})], noun="film")
+    agent = CSI(CSI.Options(), context(catalogue=mixed))
+    turn, _ = answered(agent, replies("category_narrowing"))
+    assert turn.extra["subcategories"] == ["Drama", "Comedy"]
 
 
 def test_nothing_of_the_hidden_case_reaches_a_prompt_of_the_agent(tmp_path):

@@ -44,6 +44,61 @@ def test_subcategories_are_counted_the_largest_first():
     assert TREE.subcategories(("no", "such")) == ()
 
 
+def test_names_may_leave_out_levels_without_a_choice():
+    items = [Item(leaf, leaf, {"category": ("A", "B", "C", leaf)}) for leaf in "XY"]
+    tree = CategoryTree(Catalogue(items, noun="thing"))
+    for names in (["A", "B", "C", "X"], ["x"], ["a", "x"], ["b", "X"], ["C", "X"]):
+        assert tree.resolve(names) == ("A", "B", "C", "X")
+    assert tree.resolve(["A", "Z"]) == ("A",)
+    assert tree.settled(("A",)) == ("A", "B", "C")
+
+
+def test_levels_without_a_choice_are_settled():
+    assert TREE.settled(()) == ("Root",)
+    assert TREE.settled(("Root", "Men")) == ("Root", "Men")
+    assert TREE.settled(("Root", "Men", "Hats & Caps")) == ("Root", "Men", "Hats & Caps", "Caps")
+    # An item is in Women's itself: whether it is shoes is a choice.
+    assert TREE.settled(("Root", "Women's")) == ("Root", "Women's")
+    assert TREE.settled(("no", "such")) == ("no", "such")
+    loose = Catalogue([*CATALOGUE.items, Item("9", "Without a category")], noun="thing")
+    assert CategoryTree(loose).settled(()) == ("Root",)
+    assert CategoryTree(Catalogue([Item("9", "Without")], noun="thing")).settled(()) == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "known", "path"),
+    [
+        ("", (), ("Root",)),
+        ("I need Root > Men products", (), ("Root", "Men")),
+        ("Women\u2019s shoes, please", (), ("Root", "Women's", "Shoes")),
+        ("shoes for women", (), ("Root", "Women's", "Shoes")),
+        ("hats and caps for MEN", (), ("Root", "Men", "Hats & Caps", "Caps")),
+        ("a mention of shoes", (), ("Root",)),  # no part of a word, and no level is skipped
+        ("for women or men", (), ("Root",)),  # never guessed
+        ("for women or men", ("Root", "Men"), ("Root", "Men")),
+        ("shoes", ("Root", "Men"), ("Root", "Men", "Shoes")),
+        ("yes", ("Root", "Men", "Shoes"), ("Root", "Men", "Shoes")),
+        ("women", ("Root", "Men", "Shoes"), ("Root", "Women's")),
+        ("Men's", ("Root", "Men", "Shoes"), ("Root", "Men", "Shoes")),
+    ],
+)
+def test_what_a_user_says_names_a_path(words, known, path):
+    assert TREE.named(words, known) == path
+
+
+def test_a_word_of_a_name_counts_once_and_for_the_longest_name():
+    root = "Clothing, Shoes & Jewelry"
+    paths = [(root, "Women", "Clothing"), (root, "Women", "Shoes"),
+             (root, "Women", "Shoes Care"), (root, "Men", "Clothing")]  # fmt: skip
+    items = [Item(str(n), f"T{n}", {"category": path}) for n, path in enumerate(paths)]
+    tree = CategoryTree(Catalogue(items, noun="thing"))
+    assert tree.named(f"I need {root}, Women products") == (root, "Women")
+    assert tree.named(f"I need {root} > Women > Shoes") == (root, "Women", "Shoes")
+    assert tree.named("shoes care for women") == (root, "Women", "Shoes Care")
+    assert tree.named("clothing") == (root,)
+    assert tree.named("clothing", (root, "Men")) == (root, "Men", "Clothing")
+
+
 def test_items_of_the_narrowest_part_that_has_any():
     assert TREE.within(("Root", "Women's")).tolist() == [True, True, True, False, False]
     assert TREE.within(()).all()
