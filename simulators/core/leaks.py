@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -79,6 +79,16 @@ class _Token(NamedTuple):
     end: int
 
 
+class _Message(NamedTuple):
+    """A message and its tokens: folded, with numbers as digits, and as a name may begin there."""
+
+    text: str
+    tokens: list[_Token]
+    singles: list[str]
+    folded: list[str]
+    begins: list[tuple[str, str]]
+
+
 @dataclass(frozen=True)
 class Secret:
     """A title that must not be named, with its other names."""
@@ -94,29 +104,27 @@ class Secret:
 
     def leak(self, words: str) -> Leak | None:
         """The first name that occurs in `words`."""
-        words = _visible(words)
-        tokens = [_Token(m[0], m.start(), m.end()) for m in _TOKEN.finditer(words)]
-        singles = [_single(token.raw) or _NO_TOKEN for token in tokens]
-        folded = numbered(" ".join(singles))
-        spans = list(self._spans(singles))
+        message = _message(words)
+        spans = list(self._spans(message))
         for name, wanted in self._wanted:
             for first, end, written in spans:
                 if wanted.isdisjoint(written):
                     continue
-                said = _Said(words, tokens, folded, first, end)
+                said = _Said(message.text, message.tokens, message.folded, first, end)
                 seen = self._seen(name, said)
                 if seen is not None:
                     return Leak(said.text, name.kind, seen)
         return None
 
-    def _spans(self, singles: list[str]) -> Iterator[tuple[int, int, tuple[str, str]]]:
+    def _spans(self, message: _Message) -> Iterator[tuple[int, int, tuple[str, str]]]:
         """Words that may be a name: where they begin and end, as written and with their numbers as
         digits. Whether "I" or "V" is a number depends on its place in the name, not in the message.
         """
-        keys = [key for _, wanted in self._wanted for key in wanted]
-        longest = max(map(len, keys), default=0)
-        for first, single in enumerate(singles):
-            begins = (single, numbered(f"{single} x")[0])
+        keys, initials, longest = self._keys
+        singles = message.singles
+        for first, begins in enumerate(message.begins):
+            if begins[0][0] not in initials and begins[1][0] not in initials:
+                continue
             if not any(key.startswith(begins) for key in keys):
                 continue
             for end in range(first + 1, len(singles) + 1):
@@ -125,6 +133,12 @@ class Secret:
                 if len(as_digits) > longest:
                     break
                 yield first, end, ("".join(inside), as_digits)
+
+    @cached_property
+    def _keys(self) -> tuple[list[str], frozenset[str], int]:
+        """What a name may be written as, with which letters that begins, and the longest length."""
+        keys = [key for _, wanted in self._wanted for key in wanted if key]
+        return keys, frozenset(key[0] for key in keys), max(map(len, keys), default=0)
 
     @cached_property
     def _wanted(self) -> list[tuple[Name, frozenset[str]]]:
@@ -165,7 +179,7 @@ class Secret:
             return "alone"
         if form[:1].isupper() and said.capital:
             return "capital"
-        if not said.in_a_longer_name and not all(map(_is_common, name.text.split())):
+        if not said.in_a_longer_name and not all(map(is_common, name.text.split())):
             return "rare"
         return None
 
@@ -265,6 +279,16 @@ class _Said:
         return _NEW_SENTENCE.search(self._gap(place)) is not None
 
 
+@lru_cache(maxsize=64)
+def _message(words: str) -> _Message:
+    """Cached, because a message is compared with many titles in a row."""
+    words = _visible(words)
+    tokens = [_Token(m[0], m.start(), m.end()) for m in _TOKEN.finditer(words)]
+    singles = [_single(token.raw) or _NO_TOKEN for token in tokens]
+    begins = [(single, numbered(f"{single} x")[0]) for single in singles]
+    return _Message(words, tokens, singles, numbered(" ".join(singles)), begins)
+
+
 def _visible(text: str) -> str:
     """Letters and their accents as one character each, without soft hyphens and the like."""
     return _INVISIBLE.sub("", unicodedata.normalize("NFC", text))
@@ -277,7 +301,7 @@ def _common_words() -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
 
 
-def _is_common(word: str) -> bool:
+def is_common(word: str) -> bool:
     """Whether a folded word is an ordinary one: on the list, an inflected form, a short word, or a
     number."""
     if len(word) < 3 or word.isdigit():

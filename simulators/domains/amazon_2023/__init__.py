@@ -37,7 +37,7 @@ import numpy as np
 from pydantic import Field
 
 from agents.core.errors import DataError
-from agents.core.items import Catalogue, Interactions, VisibleCase
+from agents.core.items import Catalogue, Interactions, Item, VisibleCase
 from agents.core.paths import FilePath
 from agents.core.plugins import operational
 from simulators.core.cases import Case, HiddenCase, Published, Split
@@ -47,8 +47,9 @@ from simulators.domains.amazon_2023.products import catalogue_alone
 from simulators.domains.amazon_2023.reviews import review_texts
 from simulators.domains.core import profiling
 from simulators.domains.core.amazon_reviews_2023 import dataset_of
-from simulators.domains.core.files import check_folder, digest_of, need_file
+from simulators.domains.core.files import check_folder, digest_of, need_file, short
 from simulators.domains.core.profile_files import profile_of, read_profiles
+from simulators.domains.core.profiling.naming import ItemNames
 from simulators.domains.core.recorded import FileDomain, FileOptions, fingerprint
 
 __all__ = ["Amazon2023"]
@@ -232,9 +233,11 @@ class Amazon2023(FileDomain):
             content = self._written.content
             remarks.append(
                 f"a model wrote {len(content['profiles']):,} profiles; {content['leaks']:,} of its "
-                "replies named an item and were asked for again; "
+                "replies named an item, in full or in part, and were asked for again; "
                 f"{len(content['left_out']):,} users without a valid profile are left out"
             )
+        if self.options.profiles is not None:
+            remarks += self._profiles_that_name_items
         if self.options.profiles is not None and self._data.buyers:
             dropped = len(self._data.buyers) - len(self._cases)
             if dropped:
@@ -243,6 +246,34 @@ class Amazon2023(FileDomain):
             if strangers:
                 remarks.append(f"{strangers:,} profiles are of unknown users")
         return remarks
+
+    @cached_property
+    def _profiles_that_name_items(self) -> list[str]:
+        """A remark on the profiles of a file, which are used as they are.
+
+        They are compared with what their users bought; of users that only the profiles know, with
+        the items of exactly their category path, as all targets are.
+        """
+        names, items = ItemNames(self.catalogue), self.catalogue.items
+        by_path: dict[tuple[str, ...], list[Item]] = {}
+        for item in items:
+            by_path.setdefault(item.attributes["category"], []).append(item)
+        found: dict[str, str] = {}
+        for case_id, buyer in self._cases.items():
+            profile = self._profiles[case_id]
+            bought = [items[place] for place in (*buyer.history, *buyer.targets)]
+            texts = (profile.general_preference, profile.target_needs, *profile.purchase_reasons)
+            named = names.all_named(texts, bought or by_path.get(profile.category_path, ()))
+            if named:
+                found[case_id] = named[0]
+        if not found:
+            return []
+        case_id, words = next(iter(found.items()))
+        return [
+            f"{len(found):,} of {len(self._cases):,} profiles of {self.options.profiles} name an "
+            f"item, in full or in part, which the paper forbids; they are used as they are (the "
+            f"first: {case_id}, {short(words)})"
+        ]
 
     @cached_property
     def _reviews(self) -> Path | None:

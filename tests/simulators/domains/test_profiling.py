@@ -96,6 +96,52 @@ def test_a_reply_that_names_an_item_is_counted_and_asked_for_again(tmp_path):
     assert [c.draw for c in model.calls if (c.step.name, c.scope) == ("preference", "ua")] == [0, 1]
 
 
+def test_a_part_of_a_title_and_an_id_are_names_too(tmp_path):
+    titles = {
+        "B1": "Lock and Love Women's Lightweight Long Sleeve Cozy Stylish Turtleneck Sweater",
+        "B7": "Kotoshiro Men's 501 Original Fit Jeans (Also Available in Big & Tall)",
+    }
+    products = [product(f"B{n}") for n in (1, 2, 3, 5, 7, 12)]
+    made = domain(write_amazon_2023(
+        tmp_path, SHOPPING,
+        [{**p, "title": titles.get(p["parent_asin"], p["title"])} for p in products]
+    ))  # fmt: skip
+    # B7 is a target of `a`, so that only its reviews can have named it in the history's text.
+    for words in (
+        "the lightweight long sleeve cozy stylish turtleneck",
+        "Kotoshiro 501",
+        "item b12",
+    ):
+        seen: list[str] = []
+
+        def answer(call, words=words, seen=seen):
+            if (call.step.name, call.scope) == ("preference", "ua"):
+                seen.append(call.messages[0].content)
+                if words.split()[-1] not in seen[-1].partition("An earlier answer")[2]:
+                    return {**GOOD["preference"], "general_preference": f"I like {words}."}
+            return GOOD[call.step.name]
+
+        content, _ = write(made, answer)
+        assert (len(seen), content.data["leaks"]) == (2, 1)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["bought items", "category path"])
+def test_profiles_of_a_file_that_name_an_item_are_counted_and_used(tmp_path, known):
+    folder = write_amazon_2023(tmp_path / "data", SHOPPING)
+    content, _ = write(domain(folder))
+    given = content.data["profiles"]
+    given["a"]["purchase_reasons"] = ["My Kotoshiro Denim No. 7 is warm."]
+    path = tmp_path / "profiles.json"
+    path.write_text(json.dumps(given), encoding="utf-8")
+    if not known:
+        (folder / "Clothing_Shoes_and_Jewelry.jsonl.gz").unlink()
+    made = domain(folder, profiles=str(path))
+    assert list(made.case_ids("test")) == ["ua", "ub"]
+    (remark,) = (line for line in made.remarks() if "name an item" in line)
+    assert remark.startswith("1 of 2 profiles of ")
+    assert "ua, 'Kotoshiro Denim No. 7'" in remark
+
+
 def test_who_has_no_valid_profile_is_left_out_and_counted(tmp_path):
     made = domain(write_amazon_2023(tmp_path, SHOPPING))
     leaking = {**GOOD["needs"], "target_needs": "Kotoshiro Denim No. 7"}

@@ -16,8 +16,8 @@ Decided here:
 - A prompt has at most the `items` latest purchases, and reviews are cut at 1,000 characters. A user
   without a history is described by the targets.
 - Table 11's "Less Active" is called Neutral, as in Tables 2 and 5.
-- A text that names one of the items that its prompt describes is asked for again, at most twice,
-  with the words that named it. Such leaks are counted.
+- A text that names an item that its user bought, in full or in part (`naming`), is asked for again,
+  at most twice, with the words that named it. Such leaks are counted.
 - A user of whom no valid profile comes is left out and counted.
 
 Calls are seeded by the user, not by the artifact: with more users, the calls of the others are the
@@ -41,10 +41,10 @@ from agents.core.errors import ReplyInvalid
 from agents.core.items import Catalogue, Item
 from agents.core.prompts import PromptFolder
 from agents.core.steps import ReplyModel, Step, text
-from simulators.core.leaks import Secret
 from simulators.core.profiles import BuyerBudget, BuyerProfile, Openness, Style
 from simulators.domains.core.fields import cut
 from simulators.domains.core.profile_files import as_record
+from simulators.domains.core.profiling.naming import ItemNames
 
 MOST_ITEMS = 10  # of one prompt; bounds the reply to `needs`
 _LONGEST_REVIEW = 1000  # characters
@@ -147,7 +147,7 @@ class WriteProfiles(CallsRecipe):
 
     part = "profiler"
     steps = (PREFERENCE, OPENNESS, NEEDS)
-    version = 2
+    version = 3
 
     @property
     def role(self) -> str:
@@ -212,6 +212,7 @@ class _Writing:
         self, catalogue: Catalogue, items: int, report: Callable[[int, int], None], most: int
     ) -> None:
         self._catalogue, self._items = catalogue, items
+        self._names = ItemNames(catalogue)
         self._report, self._most, self._done = report, most, 0
         self.leaks = 0
 
@@ -219,10 +220,12 @@ class _Writing:
         """The profile, or why there is none."""
         targets = self._shown(buyer.targets)
         history = self._shown(buyer.history) or targets
+        # All, because a review may name an item that is not in the prompt.
+        bought = [purchase.item for purchase in (*buyer.history, *buyer.targets)]
         try:
-            preference = await self._ask(ask, PREFERENCE, history, _preference_texts)
-            openness = await self._ask(ask, OPENNESS, history, _no_texts)
-            needs = await self._ask(ask, NEEDS, targets, _needs_texts)
+            preference = await self._ask(ask, PREFERENCE, history, bought, _preference_texts)
+            openness = await self._ask(ask, OPENNESS, history, bought, _no_texts)
+            needs = await self._ask(ask, NEEDS, targets, bought, _needs_texts)
         except ReplyInvalid as error:
             return error.message
         return BuyerProfile(
@@ -247,11 +250,11 @@ class _Writing:
         ask: Ask,
         step: Step[R],
         purchases: Sequence[Purchase],
+        bought: Sequence[Item],
         texts: Callable[[R], Sequence[str]],
     ) -> R:
-        """The reply, none of whose `texts` names an item. ReplyInvalid."""
+        """The reply, none of whose `texts` names an item of `bought`. ReplyInvalid."""
         named: list[str] = []
-        secrets = [Secret.of(purchase.item, self._catalogue) for purchase in purchases]
         for attempt in range(_TRIES):
             reply = await ask(
                 step,
@@ -260,11 +263,11 @@ class _Writing:
                 purchases=purchases,
                 named=named,
             )
-            leaks = [leak for each in texts(reply) for s in secrets if (leak := s.leak(each))]
+            leaks = self._names.all_named(texts(reply), bought)
             if not leaks:
                 return reply
             self.leaks += 1
-            named = list(dict.fromkeys([*named, *(leak.words for leak in leaks)]))
+            named = list(dict.fromkeys([*named, *leaks]))
         raise ReplyInvalid(
             f"{ask.role}, step {step.name}: {_TRIES} replies named an item, the last {named[-1]!r}",
             blame="user",
