@@ -34,18 +34,18 @@ def redirect(path: Path, *, keep_screen: bool = False) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     if keep_screen:
-        sys.stdout = _elsewhere(sys.stdout, 1)
-        sys.stderr = _elsewhere(sys.stderr, 2)
+        sys.stdout, sys.stderr = _kept(sys.stdout), _kept(sys.stderr)
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(out, 1)
     os.dup2(out, 2)
     os.close(out)
 
 
-def _elsewhere(stream: TextIO, number: int) -> TextIO:
-    """A copy of this stream that stays valid when the descriptor `number` is replaced."""
+def _kept(stream: TextIO) -> TextIO:
+    """A copy of this stream that stays valid when the descriptors 1 and 2 are replaced, also if
+    they have been before."""
     return os.fdopen(
-        os.dup(number), "w", buffering=1, encoding=stream.encoding, errors=stream.errors
+        os.dup(stream.fileno()), "w", buffering=1, encoding=stream.encoding, errors=stream.errors
     )
 
 

@@ -17,6 +17,9 @@ redirect(Path(sys.argv[1]), keep_screen=True)
 console.print("after: é")
 os.write(1, b"an engine's own words")
 print("wrong", file=sys.stderr)
+redirect(Path(sys.argv[1]), keep_screen=True)  # the engines of the run's next stage
+console.print("last")
+os.write(1, b", and another's")
 assert screen.failed is None
 """
 
@@ -28,5 +31,5 @@ def test_a_run_keeps_its_screen_when_its_engines_are_sent_to_a_file(tmp_path):
         cwd=ROOT, capture_output=True, env={"PYTHONIOENCODING": "latin-1"},
     )  # fmt: skip
     assert done.stderr == b"wrong\n"
-    assert done.stdout == "before\nafter: é\n".encode("latin-1")
-    assert log.read_text() == "an engine's own words"
+    assert done.stdout == "before\nafter: é\nlast\n".encode("latin-1")
+    assert log.read_text() == "an engine's own words, and another's"

@@ -103,6 +103,7 @@ def test_a_preference_tree_is_built_and_dialogues_are_judged_by_engines_of_the_r
     out = tmp_path / "a" / "out"
     done = crsweep("run", path)
     assert "2 episodes (0 failed)" in done.stdout
+    assert "2 judgements (0 failed)" in done.stdout  # the screen is kept for the second stage
     said = (done.stdout + done.stderr).replace(sys.executable, "python")
     for words in ("INFO", "WARNING", "vllm"):  # vLLM's own lines are in logs/
         assert words not in said
