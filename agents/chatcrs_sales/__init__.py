@@ -27,7 +27,7 @@ __all__ = ["ChatCRSSales"]
 class ChatCRSSales(RetrievingAgent):
     """Offers an item in the budget and one above it, in every turn."""
 
-    version = 3
+    version = 4
     options: RetrieverOptions
     steps = (READ_BUDGET, SELL)
 

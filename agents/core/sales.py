@@ -6,6 +6,7 @@ The budget is what the model infers from the conversation: an agent never knows 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ def strategy_of(name: object) -> object:
 
 
 HIGHEST_PRICE = 1_000_000
+_LONGEST_DESCRIPTION = 300  # characters in a list: it stays in the prompts of all later turns
 
 PriceRange = Annotated[
     list[Annotated[float, Field(ge=0, le=HIGHEST_PRICE)]],
@@ -97,18 +99,21 @@ def named_item(name: str, among: Sequence[Item], catalogue: Catalogue) -> Item |
 
 
 def suggestion(items: Sequence[Item]) -> str:
-    """The message that presents `items`, written without a model as in CSI's released dialogues."""
-    offers = "; ".join(f"{n}. {offer(item)}" for n, item in enumerate(items, 1))
-    return f"Here are some items that you might like: {offers}"
+    """The message that presents `items`, a line each, written without a model as in CSI's released
+    dialogues."""
+    offers = (f"{n}. {offer(item)}" for n, item in enumerate(items, 1))
+    return "\n".join(["Here are some items that you might like:", *offers])
 
 
 def offer(item: Item) -> str:
-    """`<title> (ID), $19.99, category: Women > Jeans`."""
+    """`<title> (ID), $19.99, category: Women > Jeans, description: Soft.`, on one line."""
     parts = [f"<{item.title}> ({item.id})"]
     if item.price is not None:
         parts.append(f"${item.price:.2f}")
     if path := item.attributes.get("category"):
         parts.append(f"category: {' > '.join(path)}")
+    if about := shorten(item.description, _LONGEST_DESCRIPTION, placeholder=" ..."):
+        parts.append(f"description: {about}")
     return ", ".join(parts)
 
 

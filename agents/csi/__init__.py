@@ -16,8 +16,9 @@ Decided here:
   one of one.
 - A suggestion has the `shown_items` best items for the profile's preference and category that are
   not above the budget, in the narrowest part of the category path that has any, none shown before.
-  Its words are a list with ID, title, price and category, as in the released dialogues: no model
-  call.
+  Its words are a list with ID, title, price, category and description, as in the released
+  dialogues: no model call. Descriptions are cut at 300 characters; half of the released ones are
+  longer than 600.
 - Persuasion is about the selected item. Its alternative is the most similar item above the budget
   in the narrowest category of the selected one that has any (Table 8 offers the same one again). If
   the selected item is above the budget itself, the persuasion is about that one alone (Table 9). So

@@ -157,6 +157,7 @@ class MACRS(Agent):
             acts=tuple(self._acts),
             question=question,
             proposed=named.items,
+            sells=self.options.sales,
             chat=chat,
             lessons=self._lessons("planning"),
         )

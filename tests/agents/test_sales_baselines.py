@@ -57,6 +57,7 @@ def test_chatcrs_offers_the_best_item_within_the_budget_and_the_best_above_it(pr
     )
     assert steps(calls) == ["read_budget", "sell"]
     words = prompt(calls, "sell")
+    assert "category: Clothing, Shoes & Jewelry > Women > Jeans\n" in words  # names have commas
     assert ("The item that fits the budget:" in words) == (len(shown) == 2)
     assert turn.extra["budget"] == (max(prices) if prices else None)
 
@@ -97,6 +98,7 @@ def test_macrs_for_sales_lets_the_planner_choose_and_sells_what_it_retrieved(act
     assert "respond" not in steps(calls)
     assert ("sell" in steps(calls)) == (act == "recommend")
     assert ITEMS[3].title in prompt(calls, "plan") or ITEMS[2].title in prompt(calls, "plan")
+    assert "category: Clothing, Shoes & Jewelry > Women > Jeans\n" in prompt(calls, "plan")
     if act == "recommend":
         assert (turn.action, turn.strategy) == ("persuade", "framing")
         assert turn.extra["budget"] == 20.0
@@ -186,7 +188,17 @@ def test_pc_crs_recommends_one_item_that_was_not_shown_and_shows_its_facts():
     assert len(turn.shown) == 1
     first = turn.shown[0]
     assert "average rating: 4.3" in prompt(calls, "explain")
-    assert "price" in prompt(calls, "criticise")
+    for step in ("choose", "explain", "criticise"):
+        words = prompt(calls, step).split("The recommended item and what is known about it:\n")[1]
+        facts = [
+            f"- {first.title}",
+            f"  category: {' > '.join(first.attributes['category'])}",
+            "  average rating: 4.3",
+            "  number of ratings: 120",
+            f"  price: {first.price:.2f}",
+            f"  description: {first.description}",
+        ]
+        assert words.split("\n")[:6] == facts
     place = int(first.id[1:])
     later, _ = answered(pc_crs(), explained([]), OPENING, *offered(place), name="pc_crs")
     assert later.shown != turn.shown
