@@ -20,7 +20,8 @@ Decided here:
   measures which item is "semantically closer" and does not say by which model: `similarity: dense`
   is the cosine of embeddings by the role `user.retriever`, of the texts that B.3 embeds; `lexical`
   (BM25) needs no weights.
-- The ablations of Figure 9 leave components out of the prompts; everything else stays.
+- The ablations of Figure 9 leave components out of the prompts, and the instruction to decide by a
+  component that is left out; everything else stays.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class _Options(UserOptions):
 class CSUser(User):
     """Buys an item that suits its profile, if the recommender convinces it."""
 
-    version = 2
+    version = 3
     Options = _Options
     options: _Options
     needs_profiles = True
@@ -266,6 +267,7 @@ class CSUser(User):
             ),
             "budget": profile.budget,
             "states_budget": options.states_budget,
+            "has_reasons": options.purchase_reason,
             "style": _STYLES[profile.style] if options.personality else "",
             "openness": _OPENNESS[profile.openness] if options.personality else "",
             "may_leave": options.may_leave,

@@ -143,6 +143,25 @@ def test_an_ablation_leaves_its_component_out_and_nothing_else(component):
     prompt = model.calls[0].messages[0].content
     assert [name for name, mark in MARKS.items() if mark not in prompt] == [component]
     assert ("You say little" in prompt) == (component != "personality")
+    # What an instruction builds on is there.
+    assert ("reasons for buying" in prompt) == (component != "purchase_reason")
+    assert ("how you make decisions" in prompt) == (component != "personality")
+
+
+def test_without_reasons_and_personality_nothing_says_what_to_decide_by():
+    model = buying()
+    replied(model, ITEMS[:1], purchase_reason=False, personality=False)
+    assert "Base your decision" not in model.calls[0].messages[0].content
+    assert "\n\n\n" not in model.calls[0].messages[0].content
+
+
+def test_a_category_path_is_shown_as_one_because_its_names_have_commas():
+    path = ("Clothing, Shoes & Jewelry", "Women", "Jeans")
+    item = Item("B09", "Denim number 9", {"category": path, "store": ("Acme, Inc.",)}, "", 5.0)
+    model = buying()
+    replied(model, (item,))
+    prompt = model.calls[0].messages[0].content
+    assert "  category: Clothing, Shoes & Jewelry > Women > Jeans\n  store: Acme, Inc.\n" in prompt
 
 
 @pytest.mark.parametrize(
@@ -212,7 +231,9 @@ def test_it_decides_among_all_that_was_shown_and_learns_what_the_catalogue_says(
     turn = replied(model, ITEMS[:1], (), ITEMS[2:])
     assert turn.decision == "refuse"
     prompt = model.calls[0].messages[0].content
-    assert "- ID B00: Denim number 0\n  price: $19.99\n  category: Clothing, Women, Jeans" in prompt
+    assert (
+        "- ID B00: Denim number 0\n  price: $19.99\n  category: Clothing > Women > Jeans" in prompt
+    )
     assert "- ID B02" in prompt
     assert "B01" not in prompt
     assert "- ID B03: Denim number 3\n  category" in prompt
