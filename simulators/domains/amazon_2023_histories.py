@@ -33,9 +33,10 @@ from simulators.domains.core.amazon_reviews_2023 import (
     dataset_of,
     description_of,
     noun_of,
+    plain_in,
     price_of,
 )
-from simulators.domains.core.fields import cut, distinct, name_in, text_in, texts_in
+from simulators.domains.core.fields import cut, distinct, name_in, texts_in
 from simulators.domains.core.files import Records, check_folder, need_file
 from simulators.domains.core.json_files import object_of
 from simulators.domains.core.recorded import LoadedData, RecordedDomain
@@ -64,6 +65,7 @@ class Amazon2023Histories(RecordedDomain):
     Options = _Options
     options: _Options
     name = "amazon_2023_histories"
+    version = 2
 
     @property
     def dataset(self) -> str:
@@ -125,4 +127,4 @@ def _product(line: bytes) -> Item | None:
     }
     known = {name: values for name, values in attributes.items() if values}
     price = price_of(record.get("price"))
-    return Item(number, text_in(record, "title"), known, description_of(record), price)
+    return Item(number, plain_in(record, "title"), known, description_of(record), price)

@@ -20,6 +20,7 @@ Profiles are read from the file `profiles`. Without it, a model writes them from
 
 - A share `train_users` of the users, drawn by a hash of their names, are the cases of the split
   `train`, and `validation_users` those of `validation`; the paper has no split.
+- Reviews and products contain HTML ("<br />", "&amp;"): tags are left out, entities read.
 - Products keep their own ids, also where titles are equal: dialogues name ids.
 - Facts are the category path, the store, the average rating and the number of ratings. Features
   follow the description.
@@ -105,6 +106,7 @@ class Amazon2023(FileDomain):
     Options = _Options
     options: _Options
     name = "amazon_2023"
+    version = 2
     _written: WrittenProfiles | None = None
     """Profiles that a model has written."""
 

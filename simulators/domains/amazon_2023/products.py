@@ -15,9 +15,12 @@ from simulators.domains.core.amazon_reviews_2023 import (
     description_in,
     description_of,
     noun_of,
+    plain_in,
+    plain_text,
+    plains_in,
     price_of,
 )
-from simulators.domains.core.fields import cut, distinct, name_in, text_in, texts_in
+from simulators.domains.core.fields import cut, distinct, name_in
 from simulators.domains.core.files import Records
 from simulators.domains.core.json_files import object_of
 
@@ -100,12 +103,12 @@ def product_of(line: bytes) -> Product | None:
     if number is None:
         return None
     # A path begins with the root, which all products of the file share.
-    path = tuple(cut(name, LONGEST_VALUE) for name in texts_in(record, "categories"))
+    path = tuple(cut(name, LONGEST_VALUE) for name in plains_in(record, "categories"))
     found = {
-        "title": text_in(record, "title"),
+        "title": plain_in(record, "title"),
         "description": description_in(record),
         "category": path if len(path) > 1 else (),
-        "features": texts_in(record, "features"),
+        "features": plains_in(record, "features"),
         "price": price_of(record.get("price")),
     }
     for name in NEEDED:
@@ -119,7 +122,9 @@ def product_of(line: bytes) -> Product | None:
 
 def _facts(record: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Store, average rating and number of ratings, as far as they are known."""
-    found = {"store": tuple(cut(s, LONGEST_VALUE) for s in distinct([record.get("store")]))}
+    found = {
+        "store": tuple(cut(plain_text(s), LONGEST_VALUE) for s in distinct([record.get("store")]))
+    }
     rating, number = record.get("average_rating"), record.get("rating_number")
     if isinstance(rating, int | float) and not isinstance(rating, bool) and 1 <= rating <= 5:
         found["average rating"] = (f"{rating:.1f}",)

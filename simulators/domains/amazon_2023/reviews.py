@@ -6,8 +6,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
-from simulators.domains.core.amazon_reviews_2023 import bought_of
-from simulators.domains.core.fields import text_in
+from simulators.domains.core.amazon_reviews_2023 import bought_of, plain_in
 from simulators.domains.core.files import Records
 from simulators.domains.core.json_files import object_of
 
@@ -45,4 +44,4 @@ def _review_text(line: bytes) -> ReviewText | None:
     bought, record = bought_of(line), object_of(line)
     if bought is None or record is None:
         return None
-    return ReviewText(*bought, text_in(record, "title"), text_in(record, "text"))
+    return ReviewText(*bought, plain_in(record, "title"), plain_in(record, "text"))

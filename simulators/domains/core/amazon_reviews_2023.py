@@ -11,7 +11,46 @@ from simulators.domains.core.json_files import object_of
 
 _LONGEST_DESCRIPTION = 800  # characters; descriptions are part of prompts, some have ten thousand
 LONGEST_VALUE = 100
+# The names of tags that reviews and descriptions contain: "I <3 it" and "x < y > z" are no tags.
+_TAG = re.compile(
+    r"<!--.{0,2000}?-->|</?(?:a|abbr|article|aside|b|big|blockquote|body|br|caption|center|cite|code|col"
+    r"|colgroup|dd|del|div|dl|dt|em|figcaption|figure|font|footer|h[1-6]|head|header|hr|html|i|iframe"
+    r"|img|input|ins|label|li|link|main|mark|meta|nav|nobr|ol|object|option|p|param|picture|pre|q|s"
+    r"|section|select|small|source|span|strike|strong|sub|sup|svg|table|tbody|td|tfoot|th|thead|title"
+    r"|tr|tt|u|ul|var|video|wbr)(?:\s[^<>]*)?/?>",
+    re.IGNORECASE | re.DOTALL,
+)
+_UNREAD = re.compile(r"<(script|style)\b[^<>]*>.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
+_WITHIN_WORDS = frozenset(
+    str.split("a abbr b big code del em font i ins mark s small span strong u wbr")
+)
+_NAME = re.compile(r"</?([a-z0-9]+)", re.IGNORECASE)
 _PRICE = re.compile(r"\$?\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,9})(\.[0-9]+)?")
+
+
+def plain_text(text: str) -> str:
+    """`text` without HTML tags, comments and scripts, each of which becomes a space where it ends a
+    line or a cell, and with single spaces. Entities are expected to be read already, those of tags
+    too ("&lt;br&gt;"). Other characters "<" stay."""
+    if "<" not in text:
+        return text
+    return " ".join(_TAG.sub(_instead, _UNREAD.sub(" ", text)).split())
+
+
+def _instead(tag: re.Match[str]) -> str:
+    name = _NAME.match(tag[0])
+    return "" if name is not None and name[1].lower() in _WITHIN_WORDS else " "
+
+
+def plain_in(record: Mapping[str, Any], key: str) -> str:
+    """The text under `key`, or an empty string, without HTML and superfluous spaces."""
+    return plain_text(text_in(record, key))
+
+
+def plains_in(record: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The same of a list, each once and in its order."""
+    found = map(plain_text, texts_in(record, key))
+    return tuple(dict.fromkeys(text for text in found if text))
 
 
 class Bought(NamedTuple):
@@ -49,7 +88,7 @@ def noun_of(category: str) -> str:
 
 def description_of(record: Mapping[str, Any]) -> str:
     """Description and features of a product as one text, cut at `_LONGEST_DESCRIPTION`."""
-    description, features = description_in(record), texts_in(record, "features")
+    description, features = description_in(record), plains_in(record, "features")
     parts = [description, *([f"Features: {'; '.join(features)}"] if features else [])]
     return cut(" ".join(part for part in parts if part), _LONGEST_DESCRIPTION)
 
@@ -57,8 +96,8 @@ def description_of(record: Mapping[str, Any]) -> str:
 def description_in(record: Mapping[str, Any]) -> str:
     """The description of a product, which is a text or a list of texts."""
     if isinstance(record.get("description"), str):
-        return text_in(record, "description")
-    return " ".join(texts_in(record, "description"))
+        return plain_in(record, "description")
+    return " ".join(plains_in(record, "description"))
 
 
 def price_of(value: Any) -> float | None:

@@ -13,7 +13,7 @@ from agents.core import plugins
 from agents.core.errors import DataError
 from simulators.core.profiles import BuyerBudget
 from simulators.domains.amazon_2023 import Amazon2023
-from simulators.domains.core.amazon_reviews_2023 import price_of
+from simulators.domains.core.amazon_reviews_2023 import plain_text, price_of
 from simulators.domains.core.files import WATCHER
 from tests.fixtures_amazon_2023 import (
     CATEGORY,
@@ -149,6 +149,46 @@ def test_a_product_carries_its_path_price_rating_and_number_of_ratings(tmp_path)
 )
 def test_prices_are_numbers_or_text_of_one_number(given, price):
     assert price_of(given) == price
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ("Soft.<br />Warm.<BR>Light.", "Soft. Warm. Light."),
+        ("<p>One</p><ul><li>two</li><li>three</li></ul>", "One two three"),
+        ("a <b>bo</b>ld word, <a href='x' class=\"y\">linked</a>", "a bold word, linked"),
+        ("<!-- a comment --><style>p {color: red}</style>Seen<script>x < y</script>", "Seen"),
+        ("<img src=x onerror='alert(1)'/>Fine", "Fine"),
+        ("I <3 it, 2 < 3 > 1, size <M and up", "I <3 it, 2 < 3 > 1, size <M and up"),
+        ("the <Levi's> I wanted", "the <Levi's> I wanted"),
+        ("<" * 50 + "br", "<" * 50 + "br"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_text_without_its_html(given, plain):
+    assert plain_text(given) == plain
+
+
+def test_reviews_and_products_are_read_without_html(tmp_path):
+    markup = {
+        "title": "Denim <b>No.</b> 5 &amp; more",
+        "description": ["<p>Soft.</p><p>Warm.</p>", "<br>"],
+        "features": ["Light&lt;br&gt;weight", "<br />"],
+        "store": "<i>Acme</i>",
+    }
+    products = [product("B5", **markup), product("B10")]
+    folder = write_amazon_2023(tmp_path, [], products)
+    made = [review(Row("a", item, day)) for day, item in enumerate(("B5", "B10"))]
+    made[0] |= {"title": "Great<br />fit", "text": "I love it.<br /><br />It&#39;s <3!"}
+    write_gz(folder / REVIEWS, [json.dumps(one) for one in made])
+    read = domain(folder, k_core=0, train_users=0)
+    item = read.catalogue["B5"]
+    assert item.title == "Denim No. 5 & more"
+    assert item.description == "Soft. Warm. Features: Light weight"
+    assert item.attributes["store"] == ("Acme",)
+    (buyer,) = read.buyers(["a"])
+    first = next(one for one in (*buyer.history, *buyer.targets) if one.item.id == "B5")
+    assert (first.review_title, first.review) == ("Great fit", "I love it. It's <3!")
 
 
 def test_users_with_few_targets_are_left_out_and_counted(tmp_path):
