@@ -245,7 +245,7 @@ def test_judged_numbers_are_compared_where_a_language_model_judged(tmp_path, bac
 def test_a_remark_on_one_depth_of_a_metric_is_printed(tmp_path):
     folder = results(tmp_path, cell({"name": "unicorn"}, dataset="LastFM"))
     notes = table_with_published(folder, published.read("unicorn/table3")).notes
-    assert any(note.startswith("differs: sr@15: the public code counts") for note in notes)
+    assert any(note.startswith("differs: sr@14: printed as SR@15: the publ") for note in notes)
 
 
 def test_a_cell_is_compared_with_every_row_of_its_method(tmp_path):
