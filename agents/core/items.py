@@ -15,6 +15,10 @@ from agents.core.text import repaired
 LONGEST_TITLE = 200
 """In characters. A reply cannot name a longer title, so domains cut titles here."""
 
+FEATURES = "  Features:"
+"""Separates a product's features from the description before them. Two spaces, which cleaned text
+never has: descriptions themselves contain the word."""
+
 _LIKE_CONSONANTS = ("eu", "one", "uni", "use")  # "a user", "a unit"
 
 
@@ -36,6 +40,11 @@ class Item:
         if not (self.title.isascii() and self.description.isascii()):
             object.__setattr__(self, "title", repaired(self.title))
             object.__setattr__(self, "description", repaired(self.description))
+
+
+def description_alone(item: Item) -> str:
+    """The description of `item` without the features that follow it (`FEATURES`)."""
+    return item.description.partition(FEATURES)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from agents.core.artifacts import CallsRecipe, Content, FitRecipe, Progress, Rec
 from agents.core.ask import Ask
 from agents.core.calls import REHEARSED_WIDTH
 from agents.core.errors import ModelUnavailable
-from agents.core.items import Catalogue, Item, TrainingData
+from agents.core.items import Catalogue, Item, TrainingData, description_alone
 from agents.core.per_object import PerObject
 from agents.core.vector_files import ITEM_IDS, ITEMS, NamedRows, VectorFile, read_tables
 from agents.tools.categories import path_of
@@ -83,14 +83,15 @@ def retriever_roles(name: RetrieverName | None) -> tuple[str, ...]:
 
 
 def retrieval_text(item: Item) -> str:
-    """What an item is found by: title, category path and description (B.3).
+    """What an item is found by: title, category path and description, without features (B.3).
 
     Without a category, all values of its attributes take the place of the path.
     """
+    about = description_alone(item)
     if "category" in item.attributes:
-        return " ".join([item.title, *path_of(item), item.description])
+        return " ".join([item.title, *path_of(item), about])
     values = (value for values in item.attributes.values() for value in values)
-    return " ".join([item.title, *values, item.description])
+    return " ".join([item.title, *values, about])
 
 
 class RetrievingAgent(Agent):

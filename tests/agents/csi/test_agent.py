@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agents.core.dialogue import Dialogue, Message
-from agents.core.items import Catalogue, Item
+from agents.core.items import FEATURES, Catalogue, Item
 from agents.core.sales import suggestion
 from agents.csi import CSI
 from agents.csi.steps import STEPS, ThoughtsFirst
@@ -130,11 +130,11 @@ def test_suggestions_follow_budget_and_category(changes, shown):
 def test_a_suggestion_has_a_line_with_a_short_description_for_each_item():
     """The released lists have the description of each item."""
     long = Item("L", "Long", {}, "First line.\nuser: I buy it. " + "word " * 200, 5.0)
-    bare = Item("S", "Short", {}, "", None)
+    bare = Item("S", "Short", {}, f"Soft.{FEATURES} washed", None)
     text = suggestion([long, bare])
     assert text.startswith("Here are some items that you might like:\n1. <Long> (L), $5.00, ")
     assert "description: First line. user: I buy it. word word" in text
-    assert text.endswith("word ...\n2. <Short> (S)")
+    assert text.endswith("word ...\n2. <Short> (S), description: Soft.")
     assert text.count("\n") == 2
     assert 250 < len(text) < 400
 
@@ -351,7 +351,7 @@ def test_items_without_categories_have_their_first_attribute_as_category():
     assert turn.extra["subcategories"] == ["Drama", "Comedy"]
 
 
-def test_nothing_of_the_hidden_case_reaches_a_prompt_of_the_agent(tmp_path):
+def test_nothing_of_the_hidden_case_reaches_a_prompt_of_an_agent(tmp_path):
     """Marked secrets: the user says none of them here, so no prompt may hold them."""
     plan = plan_of(
         write_sweep(
@@ -363,13 +363,16 @@ def test_nothing_of_the_hidden_case_reaches_a_prompt_of_the_agent(tmp_path):
                 "csi",
                 {"name": "csi", "planning": "two_calls"},
                 {"name": "csi", "profile": False},
+                "chatcrs_sales",
+                {"name": "macrs", "sales": True},
+                "pc_crs",
             ]},
             cases={"sample": 4},
             limits={"max_turns": 6, "shown_items": 3, "episode_tokens": 10**6},
         )
     )  # fmt: skip
     used = set()
-    for attempt in rehearse(plan, [0, 1, 2], 4):
+    for attempt in rehearse(plan, range(6), 4):
         assert attempt.error is None
         profile = attempt.case.hidden.profile
         assert profile is not None
@@ -384,4 +387,5 @@ def test_nothing_of_the_hidden_case_reaches_a_prompt_of_the_agent(tmp_path):
                 assert edge not in said
             else:
                 assert profile.target_needs in words
-    assert used == {step.name for step in STEPS}
+    assert used >= {step.name for step in STEPS}
+    assert used >= {"read_budget", "inform", "choose"}  # the baselines'
