@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from agents.core.items import FEATURES
 from simulators.domains.core.fields import cut, name_in, text_in, texts_in
 from simulators.domains.core.json_files import object_of
 
@@ -87,10 +88,15 @@ def noun_of(category: str) -> str:
 
 
 def description_of(record: Mapping[str, Any]) -> str:
-    """Description and features of a product as one text, cut at `_LONGEST_DESCRIPTION`."""
-    description, features = description_in(record), plains_in(record, "features")
-    parts = [description, *([f"Features: {'; '.join(features)}"] if features else [])]
-    return cut(" ".join(part for part in parts if part), _LONGEST_DESCRIPTION)
+    """Description and features of a product as one text, cut at `_LONGEST_DESCRIPTION`.
+
+    The features follow `FEATURES`; without a description, they are it.
+    """
+    features = "; ".join(plains_in(record, "features"))
+    found = description_in(record)
+    if features:
+        found = f"{found}{FEATURES} {features}".lstrip()
+    return cut(found, _LONGEST_DESCRIPTION)
 
 
 def description_in(record: Mapping[str, Any]) -> str:

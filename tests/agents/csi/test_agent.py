@@ -136,7 +136,7 @@ def test_a_suggestion_has_a_line_with_a_short_description_for_each_item():
     assert "description: First line. user: I buy it. word word" in text
     assert text.endswith("word ...\n2. <Short> (S), description: Soft.")
     assert text.count("\n") == 2
-    assert 250 < len(text) < 400
+    assert 300 < len(text) < 450
 
 
 def test_without_a_profile_it_searches_with_the_conversation_and_reads_the_budget():
