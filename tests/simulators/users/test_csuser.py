@@ -1,6 +1,7 @@
 """CSUSER: what its prompts show of the profile, what it can buy, and what is recorded."""
 
 import asyncio
+import itertools
 import json
 import math
 from typing import Any
@@ -16,6 +17,7 @@ from runner.rehearsal.dialogues import rehearse
 from simulators.core.cases import Case, HiddenCase
 from simulators.core.profiles import BuyerBudget, BuyerProfile
 from simulators.core.user import UserContext
+from simulators.users import csuser
 from simulators.users.csuser import CSUser
 from tests.agents.playing import prompts_of
 from tests.fakes import FakeModel, by_step, make_ask
@@ -97,19 +99,47 @@ def test_the_opening_ends_with_the_price_range_and_records_what_it_knew():
     assert silent.text == "I want jeans. "
 
 
-def test_its_portrait_is_what_its_prompts_say_of_it():
-    model = FakeModel(by_step(open={"words": "I want jeans."}))
-    for options in ({}, *({component: False} for component in MARKS)):
-        user = user_of(**options)
-        asyncio.run(user.open(make_ask(model, PROMPTS)))
-        prompt = model.calls[-1].messages[0].content
-        lines = user.portrait()
-        for line in lines:
-            assert line.removeprefix("Your category path: ") in prompt or " > ".join(PATH) in line
-        assert {name for name, mark in MARKS.items() if any(mark in line for line in lines)} == {
-            name for name, mark in MARKS.items() if mark in prompt
-        }
-        assert "Your expected price range: $16.99 to $19.99" in lines
+SWITCHES = [name for name, field in CSUser.Options.model_fields.items() if field.annotation is bool]
+
+
+@pytest.mark.parametrize("given", list(itertools.product((True, False), repeat=len(MARKS))))
+@pytest.mark.parametrize("other", [{}, {"may_leave": True}, {"states_budget": False}])
+def test_its_portrait_and_each_of_its_prompts_say_the_same_facts(given, other):
+    """In the order of the prompt; only the category path, a list there, is written otherwise."""
+    options = {**dict(zip(MARKS, given, strict=True)), **other}
+    assert set(SWITCHES) == {*MARKS, "may_leave", "states_budget", "records_similarity"}
+    lines = list(user_of(**options).portrait())
+    kept = [name for name, on in options.items() if on and name in MARKS]
+    about = [name for name in MARKS if name != "personality" and name in kept]
+    assert len(lines) == len(about) + 2 + 2 * ("personality" in kept)
+    for name, mark in MARKS.items():
+        assert any(mark in line for line in lines) == (name in kept)
+    for prompt in three_prompts(**options):
+        profile = prompt.split("\nYour profile:\n")[1].split("\n\n")[0]
+        path = [f"- level {level}: {name}" for level, name in enumerate(PATH, 1)]
+        listed = "\n".join(("Your category path:", *path))
+        assert listed in profile
+        said = profile.replace(listed, f"Your category path: {' > '.join(PATH)}").splitlines()
+        traits = [line for line in lines if line not in said]
+        assert [*said, *traits] == lines
+        assert all(f"\n- {trait}\n" in prompt for trait in traits)
+        assert len(traits) == 2 * ("personality" in kept)
+        # No trait of any kind is left in a prompt that the portrait does not have.
+        for trait in (*csuser._OPENNESS.values(), *csuser._STYLES.values()):
+            assert (trait in prompt) == (trait in lines)
+
+
+def three_prompts(**options: Any) -> list[str]:
+    """The prompts of the opening, an answer before any item was shown, and a decision."""
+    said: dict[str, Any] = {"words": "well"} | (
+        {"leaves": False} if options.get("may_leave") else {}
+    )
+    decided = {"reason": "Because.", "buys": [], **said}
+    model = FakeModel(by_step(open={"words": "I want jeans."}, answer=said, decide=decided))
+    asyncio.run(user_of(**options).open(make_ask(model, PROMPTS)))
+    replied(model, (), **options)
+    replied(model, ITEMS[:1], **options)
+    return [call.messages[0].content for call in model.calls]
 
 
 def test_similarity_is_the_cosine_of_what_the_role_user_retriever_embeds():
