@@ -95,12 +95,13 @@ def metric_points(
 
     With `base`, the mean difference to it over the cases that both have, with a t interval. Seeds
     and cells are averaged within a case first. Rates have Wilson's interval with the effective
-    number of trials, other metrics a t interval with errors clustered by case.
+    number of trials, other metrics a t interval with errors clustered by case, which ends where
+    their means do.
     """
     scores = read_scores(results, metric)
     if base is not None:
         return [_difference(scores, group, base) for group in groups]
-    return [_point(scores, group, metric.most) for group in groups]
+    return [_point(scores, group, metric) for group in groups]
 
 
 def by_turn(
@@ -316,7 +317,7 @@ def frontier(costs: Sequence[float], gains: Sequence[float]) -> list[int]:
     return found
 
 
-def _point(scores: Scores, group: CellGroup, most: float | None) -> Point:
+def _point(scores: Scores, group: CellGroup, metric: Metric) -> Point:
     by_source: dict[str, list[int]] = {}
     for cell in group.cells:
         by_source.setdefault(scores.sources[cell], []).append(cell)
@@ -333,12 +334,15 @@ def _point(scores: Scores, group: CellGroup, most: float | None) -> Point:
         return Point(np.nan, np.nan, np.nan, [], 0)
     mean = float(by_case.mean())
     seeds = [float(each) for each in _means(by_seed, known, axis=0)]
-    if most is not None:
-        low, high = (most * edge for edge in rate_interval(np.clip(by_case / most, 0, 1)))
+    if metric.most is not None:
+        rates = np.clip(by_case / metric.most, 0, 1)
+        low, high = (metric.most * edge for edge in rate_interval(rates))
     elif len(by_case) > 1:
         error = float(by_case.std(ddof=1)) / len(by_case) ** 0.5
         half = t_quantile(0.975, len(by_case) - 1) * error
         low, high = mean - half, mean + half
+        if metric.highest is not None:
+            low, high = max(low, 0.0), min(high, metric.highest)
     else:
         low, high = np.nan, np.nan
     return Point(mean, low, high, seeds, len(by_case))

@@ -161,13 +161,20 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Cell
     shown = [group for _, group in drawn]
     found = [metric_points(results, metric, shown, base) for metric in metrics]
     _need(point for column in found for point in column)
+    users = _users(spec)
+    of_one = bool(spec.by) and len(names) == len(users)
     # Metrics of different scales have axes of their own.
     if spec.by or len(metrics) > _IN_A_ROW[spec.width]:
-        one_scale = bool(spec.by) and len(names) == len(_users(spec))
-        panels = _panels(figure, len(metrics), spec, sharey=one_scale)
+        panels = _panels(figure, len(metrics), spec, sharey=of_one)
     else:
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for axes, metric, column in zip(panels, metrics, found, strict=True):
+    titles, label = [_named(metric) for metric in metrics], ""
+    # A metric's name with a group is too long for a narrow panel.
+    if of_one:
+        titles, label = users, titles[0].replace(f"[{users[0]}]", "")
+    elif spec.by:
+        titles = [title.replace("[", "\n[") for title in titles]
+    for axes, title, column in zip(panels, titles, found, strict=True):
         for (n, group), point in zip(drawn, column, strict=True):
             axes.bar(
                 n, point.mean, 0.8, color=COLOURS[n], alpha=0.85, hatch=HATCHES[n],
@@ -177,15 +184,20 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Cell
                 n, point.mean, yerr=_reach([point]), color="black", elinewidth=0.8, capsize=2,
                 capthick=0.8,
             )  # fmt: skip
-        axes.set(title=_named(metric), xticks=[])
+        axes.set(title=title, xticks=[])
         axes.grid(False, axis="x")
     if base is None:
         _from_zero(panels)
     else:
         for axes in panels:
             axes.axhline(0, color="black", linewidth=0.8)
-        panels[0].set_ylabel(f"difference to {base.label}")
-    _legend(figure, panels[0])
+        difference = f"difference to {base.label}"
+        label = f"{label}: {difference}" if label else difference
+    if of_one:
+        _legend(figure, panels[0], label)
+    else:
+        panels[0].set_ylabel(label)
+        _legend(figure, panels[0])
 
 
 def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
@@ -426,16 +438,19 @@ def _ticks(turns: int) -> list[int]:
     return list(range(1, turns + 1, max(1, -(-turns // 10))))
 
 
-def _legend(figure: Any, axes: Any) -> None:
+def _legend(figure: Any, axes: Any, title: str = "") -> None:
+    """Above all panels: the title, and what its colours mean if there are several."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) < 2:
+        if title:
+            figure.suptitle(title)
         return
     widest = max(map(len, labels))
     inches = figure.get_figwidth()
     columns = max(1, min(len(labels), int(inches * 18 / (widest + 7))))
     # Without the bars of an interval, which hide its marker.
     marks = [handle[0] if isinstance(handle, tuple) else handle for handle in handles]
-    figure.legend(marks, labels, loc="outside upper center", ncols=columns)
+    figure.legend(marks, labels, loc="outside upper center", ncols=columns, title=title or None)
 
 
 def _watermark(results: Results) -> str:

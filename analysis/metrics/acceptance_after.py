@@ -32,4 +32,6 @@ def acceptance_after(argument: str | None) -> Metric:
         per_attempt="SELECT attempt_id, "
         "count(*) FILTER (WHERE user_decision = 'accept') AS num, count(*) AS den "
         f"FROM ({turns}) GROUP BY attempt_id",
+        is_share=True,
+        undefined="dialogues without such a turn",
     )

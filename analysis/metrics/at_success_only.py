@@ -16,4 +16,5 @@ def at_success_only(argument: str | None) -> Metric:
         better="lower",
         digits=2,
         of_success=True,
+        undefined="dialogues without success",
     )

@@ -44,5 +44,8 @@ def similarity_win_rate(argument: str | None) -> Metric:
         f"WHERE a.cell <> b.cell{only} AND a.similarity IS NOT NULL "
         "AND b.similarity IS NOT NULL GROUP BY a.attempt_id",
         against=against,
-        undefined="dialogues that accept nothing, or of which no other cell accepts anything",
+        is_share=True,
+        undefined="dialogues that accept nothing, or of which no other cell accepts anything"
+        if against is None
+        else f"those of cell {against} itself, and dialogues that accept nothing here or there",
     )

@@ -21,5 +21,6 @@ def swr(argument: str | None) -> Metric:
         "SELECT t.attempt_id, t.user_extra ->> '$.over_budget' AS over FROM turns t "
         "WHERE t.user_decision = 'accept' AND contains(t.user_extra, '\"over_budget\":')) "
         "WHERE over IS NOT NULL GROUP BY attempt_id",
+        is_share=True,
         undefined="dialogues that accept nothing, or an item without a price",
     )

@@ -36,4 +36,5 @@ def turn_share(argument: str | None) -> Metric:
         f"FROM turns t JOIN episodes e USING (attempt_id) WHERE t.turn > 0 AND {inside} "
         "GROUP BY t.attempt_id",
         better=None,
+        is_share=True,
     )

@@ -99,10 +99,15 @@ def test_the_similarity_win_rate_compares_the_same_user_under_two_cells(tmp_path
             built.episode(cell, case_id, 0, **({} if similarity is None else near(similarity)))
     results = Results.open(built.write(tmp_path))
     names = ["similarity_win_rate", "similarity_win_rate@0"]
-    first, second = make_table(results, names).rows
+    table = make_table(results, names)
+    first, second = table.rows
     assert [v.mean for v in first.values] == [pytest.approx(1.5 / 3), None]
     assert [v.mean for v in second.values] == [pytest.approx(1.5 / 3)] * 2
     assert [v.episodes for v in second.values] == [3, 3]
+    assert (
+        "similarity_win_rate@0 is defined for 3 of 10 episodes; left out: those of cell 0 itself, "
+        "and dialogues that accept nothing here or there" in table.notes
+    )
     with pytest.raises(UsageError, match="position of a cell"):
         parse_metric("similarity_win_rate@full")
     with pytest.raises(UsageError, match="there is no cell 2; the sweep has 2, counted from 0"):

@@ -140,15 +140,26 @@ def test_groups_of_users_have_panels_with_what_the_table_has(tmp_path):
             built.episode(cell, case_id, 0, success_turn=won, turns=[{**TURN, "action": action}])
     results = Results.open(built.write(tmp_path))
     figure = draw(results, FigureSpec(kind="bars", metrics=["sr@5"], by=["openness"])).figure
-    heights = {
-        axes.get_title().partition(" ")[0]: [bar.get_height() for bar in axes.patches]
-        for axes in figure.axes
-    }
-    assert heights["sr@5[Active]"] == [0.5, 0.5]
+    heights = {axes.get_title(): [bar.get_height() for bar in axes.patches] for axes in figure.axes}
+    assert heights["Active"] == [0.5, 0.5]
+    assert figure.legends[0].get_title().get_text() == "sr@5 ↑"
     assert {axes.get_ylim() for axes in figure.axes} == {(0, figure.axes[0].get_ylim()[1])}
     assert figure.axes[0].get_ylim()[1] > 0.9  # the interval of one of two cases is seen
-    assert heights["sr@5[Passive]"] == [0, 0]
-    assert heights["sr@5[overall_pooled]"] == pytest.approx([1 / 3, 1 / 3])
+    assert heights["Passive"] == [0, 0]
+    assert heights["overall_pooled"] == pytest.approx([1 / 3, 1 / 3])
+    alone = FigureSpec(kind="bars", metrics=["sr@5"], by=["openness"], axis="roles.agent")
+    assert draw(results, alone).figure.get_suptitle() == "sr@5 ↑"
+    given = {"kind": "bars", "by": ["openness"], "metrics": ["sr@5", "turn_share@ask"]}
+    axes = draw(results, FigureSpec(**given)).figure.axes
+    assert [axes[0].get_title(), axes[4].get_title()] == [
+        "sr@5\n[Active] ↑",
+        "turn_share@ask\n[Active]",
+    ]
+    # One of two cases asks: a t interval alone would be far wider than a share can be.
+    point = metric_points(
+        results, *metrics_of(results, ["turn_share@ask"]), groups_of(results, "agent")
+    )[0]
+    assert (point.low, point.high) == (0, 1)
     figure = draw(results, FigureSpec(kind="turns", by=["openness"])).figure
     assert [axes.get_title() for axes in figure.axes][-1] == "overall_pooled"
     spec = FigureSpec(kind="shares", axis="agent", by=["openness"])

@@ -154,7 +154,8 @@ def test_blocks_are_of_one_source(tmp_path):
 def test_an_undefined_metric_is_none_and_says_so(tmp_path):
     table = table_of(filled(), tmp_path, "at_success_only", "dsr_pooled@5")
     assert [row.values[0].mean for row in table.rows] == [1.0, None, None, None]
-    assert "at_success_only is defined for 4 of 48 episodes" in table.notes
+    left_out = "left out: dialogues without success"
+    assert f"at_success_only is defined for 4 of 48 episodes; {left_out}" in table.notes
     assert "dsr_pooled@5 is defined for 0 of 48 episodes" in table.notes
 
 
