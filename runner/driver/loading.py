@@ -11,9 +11,9 @@ from pathlib import Path
 from agents.core import plugins
 from agents.core.errors import UsageError, near
 from analysis import published
-from analysis.metrics.core import KnownJudge, Metric, of_sweep, parse_metric
+from analysis.metrics.core import KnownJudge, Metric, of_sweep, parse_metric, split_group
 from analysis.results import sweep_at
-from analysis.tables.pivot import METRIC
+from analysis.tables.pivot import GROUP, METRIC
 from analysis.tables.table_notes import beyond
 from runner.core.locations import (
     check_match,
@@ -116,13 +116,20 @@ def _check_tables(plan: Plan) -> None:
                 except UsageError as error:
                     raise refuse((part, name, "published"), error.message) from None
             for place, axis in _axes_of(spec):
-                known = [*plan.axes, *([METRIC] if place[0] in ("rows", "columns") else [])]
+                known = list(plan.axes)
+                if place[0] in ("rows", "columns"):
+                    known += [METRIC, *([GROUP] if _has_groups(spec) else [])]
                 if axis not in known:
                     raise refuse(
                         (part, name, *place),
                         f"the grid has no axis {axis!r}{near(axis, known)} "
                         f"(known: {', '.join(known)})",
                     )
+
+
+def _has_groups(spec: TableSpec | FigureSpec) -> bool:
+    """Whether a table has metrics of groups of users, which `group` takes out of their names."""
+    return bool(spec.by) or any(split_group(metric)[1] for metric in spec.metrics)
 
 
 def _axes_of(spec: TableSpec | FigureSpec) -> list[tuple[tuple[str | int, ...], str]]:

@@ -289,7 +289,7 @@ def _settings(cell: Cell) -> dict[str, Any]:
 
 
 def seed_varies(plan: Plan) -> str:
-    """What differs between repetitions, in words: `sampling`, `sampling and training`.
+    """What differs between repetitions, in words: `sampling, training and order`.
 
     The training seed counts only if something is trained with it.
     """
@@ -300,7 +300,7 @@ def seed_varies(plan: Plan) -> str:
         for index, name in enumerate(("sampling", "training", "order"))
         if len({s[index] for s in seeds}) > 1 and (name != "training" or len(made) > 1)
     ]
-    return " and ".join(varied) or "nothing"
+    return " and ".join([", ".join(varied[:-1]), varied[-1]] if varied[1:] else varied) or "nothing"
 
 
 def write_cases(plan: Plan, folder: Folder, epoch: int) -> str:

@@ -77,3 +77,25 @@ def test_a_table_of_a_folder_from_before_watermarks_were_recorded_shows_one_wher
         table = crsweep("table", tmp_path / "out").stdout
         assert table.count("WATERMARK: these numbers are made with the rules backend") == lines
         assert table.count("WATERMARK") == lines
+
+
+@pytest.mark.parametrize(
+    ("seeds", "varied"),
+    [
+        ([{"sampling": 1}], "nothing"),
+        ([{"sampling": 1}, {"sampling": 2}], "sampling"),
+        ([{"sampling": 1}, {"sampling": 2, "order": 1}], "sampling and order"),
+    ],
+)
+def test_what_varies_between_seeds_is_named(tmp_path, seeds, varied):
+    path = write_sweep(tmp_path, grid={"agent": ["tests.remembering_agent"], "seeds": seeds},
+                       roles={"user": "weak", "agent": "weak"})  # fmt: skip
+    assert make_manifest(plan_of(path), 1, None, "").seed_varies == varied
+
+
+def test_three_things_that_vary_are_a_list(tmp_path):
+    grid = {"agent": ["tests.prepared_agent", "tests.remembering_agent"], "seed": [0, 1]}
+    roles = {"user": "weak", "agent": "weak"}
+    path = write_sweep(tmp_path, grid=grid, roles=roles, seeds={"order": "seed"})
+    varied = make_manifest(plan_of(path), 1, None, "").seed_varies
+    assert varied == "sampling, training and order"

@@ -55,6 +55,8 @@ def test_an_unknown_metric_is_refused_with_where_the_metrics_are_explained(tmp_p
     [
         ("tables", {"rows": ["agnt"]}, "no axis 'agnt'; did you mean 'agent'"),
         ("tables", {"ties": "metric"}, "no axis 'metric'"),
+        ("tables", {"columns": ["group"]}, "no axis 'group'"),
+        ("tables", {"by": ["openness"], "ties": "group"}, "no axis 'group'"),
         ("tables", {"metrics": ["sr"]}, r"'sr': expected the turn t, such as sr@5"),
         ("tables", {"metrics": ["relevance"]}, "not in `judges:`"),
         ("tables", {"published": "af_irs/table99"}, "no published table is called"),
@@ -74,11 +76,19 @@ def test_what_a_table_or_figure_cannot_be_is_said_with_its_line(tmp_path, part, 
     assert f"{path}:" in str(found.value)
 
 
+def test_groups_of_users_can_be_rows_or_columns(tmp_path):
+    by = {"rows": ["agent"], "columns": ["group"], "by": ["openness"]}
+    named = {"rows": ["group"], "columns": ["agent"], "metrics": ["sr@5[Active]"]}
+    path = write_sweep(tmp_path, grid=GRID, tables={"by": by, "named": named})
+    assert load_plan(path, []).loaded.header.tables["by"].columns == ["group"]
+
+
 PAPERS = sorted(
     path
     for paper in ("af_irs", "csi", "desire")
     for path in (ROOT / "sweeps" / paper).glob("*.yaml")
-    if path.name.startswith(("table", "fig"))
+    # What people answer is a table of pairs and one of agreement, which need no definition.
+    if path.name.startswith(("table", "fig")) and not path.stem.endswith("_people")
 )
 
 
