@@ -87,6 +87,11 @@ def make_agreement(results: Results, title: str | None = None) -> AgreementTable
     titles = [judge.title for judge in judges]
     people = _people(results)
     known = list(dict.fromkeys([*titles, *people]))
+    if title == DECISIONS and title not in known:
+        raise UsageError(
+            f"{results.folder} has no decisions of people; collect some with `crsweep annotate "
+            "export --decisions`"
+        )
     if title is not None and title not in known:
         raise UsageError(
             f"the sweep has no judge {title!r}{near(title, known)} "

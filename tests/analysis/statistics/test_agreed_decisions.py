@@ -87,4 +87,8 @@ def test_decisions_are_those_of_no_judge_and_correct_no_metric(built, tmp_path):
     results = Results.open(built.write(tmp_path / "out"))
     with pytest.raises(UsageError, match="no judge 'user_decisions'; did you mean 'user_decision'"):
         make_agreement(results, "user_decisions")
+    built.rows["judgements"].clear()
+    unlabelled = Results.open(built.write(tmp_path / "unlabelled"))
+    with pytest.raises(UsageError, match="has no decisions of people; collect some with"):
+        make_agreement(unlabelled, DECISIONS)
     assert draws.remarks(results) == []
