@@ -23,6 +23,13 @@ from analysis.figures.data import (
     shares,
     variations,
 )
+from analysis.figures.panels import (
+    add_legend,
+    from_zero,
+    panels_of,
+    turn_ticks,
+    with_direction,
+)
 from analysis.figures.style import COLOURS, HATCHES, LINES, MARKERS, paper_style
 from analysis.metrics.core import POOLED, Metric, groups_by, parse_metric
 from analysis.results import Results
@@ -98,7 +105,7 @@ def _turns(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Cel
     drawn = [by_turn(results, name, groups, turns, each) for each in users]
     _need(point for rows in drawn for row in rows for point in row)
     at = np.arange(1, turns + 1)
-    panels = _panels(figure, len(users), spec, sharey=True)
+    panels = panels_of(figure, len(users), spec, sharey=True)
     for axes, each, rows in zip(panels, users, drawn, strict=True):
         for n, (group, row) in enumerate(zip(groups, rows, strict=True)):
             low, mean, high = (np.array([getattr(p, part) for p in row]) for part in _PARTS)
@@ -107,9 +114,9 @@ def _turns(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Cel
                 at, mean, color=COLOURS[n], marker=MARKERS[n], linestyle=LINES[n],
                 label=group.label,
             )  # fmt: skip
-        axes.set(title=each, xlabel="turn t", ylabel=f"{name}@t", xticks=_ticks(turns))
-    _from_zero(panels)
-    _legend(figure, panels[0])
+        axes.set(title=each, xlabel="turn t", ylabel=f"{name}@t", xticks=turn_ticks(turns))
+    from_zero(panels)
+    add_legend(figure, panels[0])
 
 
 def _tradeoff(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
@@ -144,8 +151,8 @@ def _scatter(
             marker=MARKERS[n], linestyle="none", elinewidth=0.7, capsize=1.5, capthick=0.7,
             label=group.label,
         )  # fmt: skip
-    axes.set(xlabel=_named(across), ylabel=_named(up))
-    _legend(figure, axes)
+    axes.set(xlabel=with_direction(across), ylabel=with_direction(up))
+    add_legend(figure, axes)
     return axes, found
 
 
@@ -165,10 +172,10 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Cell
     of_one = bool(spec.by) and len(names) == len(users)
     # Metrics of different scales have axes of their own.
     if spec.by or len(metrics) > _IN_A_ROW[spec.width]:
-        panels = _panels(figure, len(metrics), spec, sharey=of_one)
+        panels = panels_of(figure, len(metrics), spec, sharey=of_one)
     else:
         panels = figure.subplots(1, len(metrics), squeeze=False)[0]
-    titles, label = [_named(metric) for metric in metrics], ""
+    titles, label = [with_direction(metric) for metric in metrics], ""
     # A metric's name with a group is too long for a narrow panel.
     if of_one:
         titles, label = users, titles[0].replace(f"[{users[0]}]", "")
@@ -187,17 +194,17 @@ def _bars(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Cell
         axes.set(title=title, xticks=[])
         axes.grid(False, axis="x")
     if base is None:
-        _from_zero(panels)
+        from_zero(panels)
     else:
         for axes in panels:
             axes.axhline(0, color="black", linewidth=0.8)
         difference = f"difference to {base.label}"
         label = f"{label}: {difference}" if label else difference
     if of_one:
-        _legend(figure, panels[0], label)
+        add_legend(figure, panels[0], label)
     else:
         panels[0].set_ylabel(label)
-        _legend(figure, panels[0])
+        add_legend(figure, panels[0])
 
 
 def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[CellGroup]) -> None:
@@ -211,7 +218,7 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Ce
     names = _turn_names(spec)
     found = shares(results, spec.of, groups, users, spec.parts, names)
     last = max(turn for each in found for turn in each.turns)
-    panels = _panels(figure, len(shown), spec, sharey=True)
+    panels = panels_of(figure, len(shown), spec, sharey=True)
     for axes, (group, whose), each in zip(panels, shown, found, strict=True):
         bottom = np.zeros(len(each.turns))
         for n, (value, part) in enumerate(each.shares.items()):
@@ -224,7 +231,7 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Ce
         title = [group.label] if len(groups) > 1 or not spec.by else []
         axes.set_title(", ".join(title + ([whose or "all users"] if spec.by else [])))
         labels = [f"{t}\n{n:,}" for t, n in zip(each.turns, each.counts, strict=True)]
-        kept = _ticks(len(labels))
+        kept = turn_ticks(len(labels))
         axes.set_xticks([each.turns[k - 1] for k in kept], [labels[k - 1] for k in kept])
         axes.grid(False)
         axes.set(xlim=(0.4, last + 0.6), ylim=(0, 1))
@@ -240,7 +247,7 @@ def _shares(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Ce
             "part of the dialogue\nturns" if spec.parts else "turn\ndialogues that reached it"
         )
     # A panel without turns has no bars to explain.
-    _legend(figure, next(axes for axes, each in zip(panels, found, strict=True) if each.turns))
+    add_legend(figure, next(axes for axes, each in zip(panels, found, strict=True) if each.turns))
 
 
 def _turn_names(spec: FigureSpec) -> list[str]:
@@ -275,7 +282,7 @@ def _seeds(figure: Any, results: Results, spec: FigureSpec, groups: Sequence[Cel
                 point.seeds, n + np.array(spread), "o", color=COLOURS[n], markersize=2.5,
                 markerfacecolor="white", markeredgewidth=0.8,
             )  # fmt: skip
-    axes.set(xlabel=_named(metrics[0]))
+    axes.set(xlabel=with_direction(metrics[0]))
     axes.set_yticks(range(len(groups)), [group.label for group in groups])
     axes.invert_yaxis()
     axes.margins(y=0.15)
@@ -312,7 +319,7 @@ def _sensitivity(
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_title(v.axis, loc="left")
         axes.grid(False, axis="y")
-    panels[-1].set_xlabel(_named(metric))
+    panels[-1].set_xlabel(with_direction(metric))
 
 
 def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[CellGroup]) -> None:
@@ -332,7 +339,7 @@ def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[CellGro
         label: group.label
         for label, group in zip(labels, _with_room([CellGroup(x, []) for x in labels]), strict=True)
     }
-    panels = _panels(figure, len(found), spec)
+    panels = panels_of(figure, len(found), spec)
     for axes, (series, column) in zip(panels, found.items(), strict=True):
         for each in column:
             n = labels.index(each.label)
@@ -355,27 +362,10 @@ def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[CellGro
         figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=1)
 
 
-def _from_zero(panels: Any) -> None:
-    """Once all is drawn: a limit ends the scaling, also of panels that share the axis."""
-    for axes in panels:
-        axes.set_ylim(bottom=0)
-
-
 def _users(spec: FigureSpec) -> list[str]:
     """The groups of users that have panels of their own, and all of them pooled; one empty name
     without groups."""
     return [*groups_by(spec.by), POOLED] if spec.by else [""]
-
-
-def _panels(figure: Any, count: int, spec: FigureSpec, **options: Any) -> list[Any]:
-    """This many panels, in rows that fit the width; the figure grows with the rows."""
-    across = min(count, 2 if spec.width == "column" else 4 if count == 4 else 3)
-    down = -(-count // across)
-    figure.set_size_inches(figure.get_figwidth(), figure.get_figheight() * (0.5 + 0.5 * down))
-    panels = list(figure.subplots(down, across, squeeze=False, **options).ravel())
-    for axes in panels[count:]:
-        axes.set_visible(False)
-    return panels[:count]
 
 
 _KINDS: dict[str, Callable[[Any, Results, FigureSpec, Sequence[CellGroup]], Any]] = {
@@ -425,32 +415,6 @@ def _need(found: Any, metric: Metric | None = None) -> None:
             f"no case that all cells and seeds have finished defines {what}; there is nothing to "
             "draw"
         )
-
-
-def _named(metric: Metric) -> str:
-    """The metric's name, with the direction that is better."""
-    arrows = {"higher": " ↑", "lower": " ↓"}
-    return metric.name + arrows.get(metric.better or "", "")
-
-
-def _ticks(turns: int) -> list[int]:
-    """At most about ten of the turns, including the first."""
-    return list(range(1, turns + 1, max(1, -(-turns // 10))))
-
-
-def _legend(figure: Any, axes: Any, title: str = "") -> None:
-    """Above all panels: the title, and what its colours mean if there are several."""
-    handles, labels = axes.get_legend_handles_labels()
-    if len(labels) < 2:
-        if title:
-            figure.suptitle(title)
-        return
-    widest = max(map(len, labels))
-    inches = figure.get_figwidth()
-    columns = max(1, min(len(labels), int(inches * 18 / (widest + 7))))
-    # Without the bars of an interval, which hide its marker.
-    marks = [handle[0] if isinstance(handle, tuple) else handle for handle in handles]
-    figure.legend(marks, labels, loc="outside upper center", ncols=columns, title=title or None)
 
 
 def _watermark(results: Results) -> str:
