@@ -202,7 +202,8 @@ class Sources:
             raise origins.refuse(
                 ("cases", "sample"),
                 f"expected at most {min(map(len, members.values()))}, the size of the smallest "
-                f"group of users ({sizes}), found {wanted}",
+                f"group of users ({sizes}), found {wanted}; lower it, or set `sample: null` for "
+                "all users of each group",
             )
         drawn: dict[int, tuple[str, ...]] = {}
         for group, positions in members.items():

@@ -79,6 +79,46 @@ def test_shares_and_acceptance_are_pooled_over_turns(tmp_path, metric, mean, n):
     assert found.episodes == n
 
 
+def answered(over: bool | None, *shown_in: int, decision: str = "accept") -> dict:
+    """A persuasion in turn 2 and its answer. A refusal records `over` of its only offer."""
+    budget = {"over_budget": over, "shown_in": list(shown_in)}
+    extra = budget if decision == "accept" else {"offers": [budget]}
+    turn = {
+        **SELLS,
+        "turn": 2,
+        "user_decision": decision,
+        "user_extra": json.dumps(extra, separators=(",", ":")),
+    }
+    return {"turns": [{"turn": 1, "action": "recommend"}, turn]}
+
+
+@pytest.mark.parametrize(
+    ("episodes", "all_accepted", "over", "n"),
+    [
+        ([answered(True, 2), answered(False, 1)], 1, 1 / 2, 2),
+        ([answered(True, 1, 2), answered(True, 2, decision="refuse")], 1 / 2, 1 / 2, 2),
+        (
+            [answered(True, 1)],
+            1,
+            0,
+            1,
+        ),  # above the budget, but another offer than the one argued for
+        ([answered(None, 2), answered(True, 2)], 1, 1, 1),  # no price
+        ([SHORT], 0, None, 0),  # a user without a budget
+    ],
+)
+def test_an_acceptance_over_budget_is_of_the_item_argued_for(
+    tmp_path, episodes, all_accepted, over, n
+):
+    assert value(tmp_path / "a", "acceptance_after@framing:first", *episodes).mean == all_accepted
+    for name in (
+        "acceptance_after@persuade:first:over_budget",
+        "acceptance_after@framing:over_budget",
+    ):
+        found = value(tmp_path / name.replace(":", "_"), name, *episodes)
+        assert (found.mean, found.episodes) == (over, n)
+
+
 def near(similarity: float | None) -> dict:
     extra = json.dumps({"target_similarity": similarity}, separators=(",", ":"))
     return {"success_turn": 1, **turns({"user_decision": "accept", "user_extra": extra})}

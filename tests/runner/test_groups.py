@@ -114,7 +114,8 @@ def test_each_group_is_a_prefix_of_one_order_and_too_few_users_are_refused(tmp_p
         plan_of(wrong)
     assert str(caught.value).endswith(
         "cases.sample: expected at most 18, the size of the smallest group of users (Active 20, "
-        "Neutral 20, Passive 20, Rational 21, Dependent 21, Intuitive 18), found 21"
+        "Neutral 20, Passive 20, Rational 21, Dependent 21, Intuitive 18), found 21; "
+        "lower it, or set `sample: null` for all users of each group"
     )
 
 

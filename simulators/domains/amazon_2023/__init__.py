@@ -13,7 +13,8 @@ either, the users are those of `profiles`.
    (`core_again: products` repeats step 1 instead, `none` skips it).
 3. Histories are in time order. The targets are the latest product and all others of exactly its
    category path; users with fewer than `min_targets` are left out. The rest is the history.
-4. The budget is [lowest, highest] of the targets' prices, as in the authors' release.
+4. The budget is [lowest, highest] of the targets' prices. In the authors' release, prices have no
+   such range, and 10 of the 30 profiles' budgets are that of one of its users (docs/papers/csi.md).
 
 Profiles are read from the file `profiles`. Without it, a model writes them from the reviews
 (`simulators.domains.core.profiling`), of the first `profile_users` users by a hash of their names.
@@ -57,17 +58,22 @@ __all__ = ["Amazon2023"]
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 
+_OPEN = (
+    "A.2 does not say whether 10-core is repeated after incomplete items are excluded "
+    "(core_again), which missing fields exclude an item, "
+)
 _PUBLISHED = {
     "Clothing_Shoes_and_Jewelry": Published(
         "CSI, Table 2 (its authors' release has 2,754 users, 4,505 items, 51,309 interactions)",
         {"users": 2_195, "items": 4_328, "interactions": 29_426, "categories": 592},
-        "the paper and its authors' release differ themselves: A.2 does not say whether 10-core is "
-        "repeated after incomplete items are excluded (core_again), which missing fields exclude "
-        "an item, and that every user of the release has 3 targets or more (min_targets)",
+        f"the paper and its authors' release differ themselves: {_OPEN}and that every user of the "
+        "release has 3 targets or more (min_targets)",
     ),
     "Electronics": Published(
         "CSI, Table 2",
         {"users": 7_568, "items": 11_893, "interactions": 108_518, "categories": 720},
+        f"{_OPEN}and whether users need 3 targets, as in the authors' release of Clothing "
+        "(min_targets); we know of no release of Electronics",
     ),
 }
 

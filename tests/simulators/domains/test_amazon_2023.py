@@ -367,5 +367,9 @@ def test_a_category_without_files_or_with_both_layouts_is_refused(tmp_path):
     assert "no meta_Electronics.jsonl.gz" in message(folder, category="Electronics")
     (folder / "interactions.json").write_text("{}")
     assert f"holds {REVIEWS} and interactions.json" in message(folder)
-    assert domain(folder).published() is not None
+    for category in (CATEGORY, "Electronics"):
+        known = domain(folder, category=category).published()
+        assert known is not None
+        # The steps of A.2 that can be read in several ways, with the options that choose.
+        assert all(word in known.remark for word in ("core_again", "fields", "min_targets"))
     assert domain(folder, category="Video_Games").published() is None
