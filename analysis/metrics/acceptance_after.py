@@ -47,5 +47,8 @@ def acceptance_after(argument: str | None) -> Metric:
         f"count(*) FILTER (WHERE {accepts}) AS num, count(*) FILTER (WHERE {counted}) AS den "
         f"FROM ({turns}) GROUP BY attempt_id",
         is_share=True,
-        undefined="dialogues without such a turn",
+        undefined="dialogues without such a turn"
+        + (
+            ", or whose answer has no budget or accepts an item without a price" if found[3] else ""
+        ),
     )

@@ -13,8 +13,8 @@ either, the users are those of `profiles`.
    (`core_again: products` repeats step 1 instead, `none` skips it).
 3. Histories are in time order. The targets are the latest product and all others of exactly its
    category path; users with fewer than `min_targets` are left out. The rest is the history.
-4. The budget is [lowest, highest] of the targets' prices. In the authors' release, prices have no
-   such range, and 10 of the 30 profiles' budgets are that of one of its users (docs/papers/csi.md).
+4. The budget is [lowest, highest] of the targets' prices; the paper says "estimated from the price
+   distribution" (docs/papers/csi.md has what the authors' release shows of that).
 
 Profiles are read from the file `profiles`. Without it, a model writes them from the reviews
 (`simulators.domains.core.profiling`), of the first `profile_users` users by a hash of their names.
