@@ -342,7 +342,8 @@ def test_prompts_show_the_last_turns_that_history_turns_allows(tmp_path, agent, 
         # Some prompts are about the user's words alone.
         assert shown in (latest, [line for line in latest if line[0] != "recommender"])
         lines = [line for line in prompt.splitlines() if line.startswith(("user:", "recommender:"))]
-        assert lines == [f"{who}: {text}" for who, text in shown if who != "note"]
+        said_lines = [f"{who}: {' '.join(text.split())}" for who, text in shown if who != "note"]
+        assert lines == said_lines
         assert prompt.count("note: earlier turns are left out here") == (first > 0)
     assert min(cut.values()) > 2
 
