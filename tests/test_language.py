@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.own_files import own_files
 
-LIMIT = 3
+LIMIT = 2
 """Hits per 10,000 lines that are allowed."""
 
 PHRASES = (

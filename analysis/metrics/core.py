@@ -248,8 +248,8 @@ def _refuse_unknown(name: str, text: str) -> None:
             f"({', '.join(variants)})"
         )
     raise UsageError(
-        f"no metric is called {name!r}{near(name, known)}; docs/results.md, Metrics, explains all "
-        f"{len(known)} of them, such as sr@5, at_fail_plus_1, recall@10 and tokens"
+        f"no metric is called {name!r}{near(name, known)} (docs/results.md, Metrics, explains all "
+        f"{len(known)} of them, such as sr@5, at_fail_plus_1, recall@10 and tokens)"
     )
 
 

@@ -71,9 +71,15 @@ def make_corrected(
     UsageError if none of `metrics` is one.
     """
     judged = correctable(metrics_of(results, metrics))
+    if not judged:
+        asked = ", ".join(dict.fromkeys(metrics)) or "the sweep's metrics"
+        raise UsageError(
+            f"{asked}: no judged metric, and only these can be corrected by labels of people; name "
+            "one with --metric, such as overall"
+        )
     chosen = [metric for metric in judged if has_labels(results, metric)]
     if not chosen:
-        names = ", ".join(metric.name for metric in judged) or "none"
+        names = ", ".join(metric.name for metric in judged)
         raise UsageError(
             f"{results.folder} has no labels by people for the judged metrics ({names}); "
             "collect some with `crsweep annotate export`"

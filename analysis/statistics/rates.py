@@ -2,7 +2,7 @@
 
 - One rate: Wilson's score interval (Newcombe 1998, Statistics in Medicine 17:857, method 3).
 - A paired difference: the square-and-add interval of the two Wilson intervals with their
-  correlation (Newcombe 1998, Statistics in Medicine 17:2635, method 8).
+  correlation (Newcombe 1998, Statistics in Medicine 17:2635, method 10).
 
 With one seed a case is one trial. With several, its trials are correlated: rates then have the
 effective size p (1 - p) / SE**2, SE being the error of the mean over cases (Franco, Little, Louis

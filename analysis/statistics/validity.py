@@ -42,7 +42,7 @@ class CountedShare(NamedTuple):
         return self.hits / self.total if self.total else float("nan")
 
     def __str__(self) -> str:
-        return f"{self.value:.1%} of {self.total:,}" if self.total else UNDEFINED
+        return f"{100 * self.value:.1f} % of {self.total:,}" if self.total else UNDEFINED
 
 
 class Behaviour(NamedTuple):

@@ -98,7 +98,8 @@ def _shares(found: Sequence[_Doubts], names: Sequence[str]) -> list[str]:
         ]
     for one in sorted(worst):
         parts = [
-            f"{kind} in {count:,} of {one.dialogues:,} dialogues ({count / one.dialogues:.0%})"
+            f"{kind} in {count:,} of {one.dialogues:,} dialogues "
+            f"({100 * count / one.dialogues:.0f} %)"
             for kind, count in (("leaks", one.leaks), ("disagreements", one.disagreements))
             if count
         ]

@@ -218,10 +218,12 @@ def _legend(published: PublishedTable, pairs: Sequence[_Pair]) -> list[str]:
     for row in published.rows:
         reason = _impossible(row)
         if reason is not None:
-            notes.append(f"! these published numbers of {_place(row)} cannot all be: {reason}")
+            notes.append(
+                f"! these published numbers of {_place(row)} cannot all be correct: {reason}"
+            )
         reason = impossible_ranks(_texts(row)) or impossible_means(_texts(row))
         if reason is not None:
-            notes.append(f"the published numbers of {_place(row)} cannot all be: {reason}")
+            notes.append(f"the published numbers of {_place(row)} cannot all be correct: {reason}")
         reason = impossible_shares(_texts(row))
         if reason is not None:
             notes.append(f"the published numbers of {_place(row)} contradict their text: {reason}")

@@ -80,7 +80,8 @@ def show_needs(
         return
     minor = ".".join(needs["python"].split(".")[:2])
     lines = [
-        f"Python {minor} (here: {needs['python']}), the same on all nodes",
+        "every node needs:",
+        f"Python {minor} (here: {needs['python']})",
         f"crsweep[{','.join(extras)}], installed with constraints.txt; code digest "
         f"{needs['code'][:12]} (crsweep submit sends the code)",
         "exactly: "
@@ -99,8 +100,7 @@ def show_needs(
         lines.append(
             f"read and write access to {out}"
             if problem is None
-            else f"read and write access to an output folder that you pass as --out URI: {out} "
-            f"{problem}"
+            else f"an output folder: pass --out URI to `submit`, because {out} {problem}"
         )
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)

@@ -32,6 +32,13 @@ from workers.results.rows import EpisodeAttempt, row_of_call
 Read = Callable[[str], str]
 
 _TITLES = 10  # targets named at the end
+_ENDINGS = {
+    "user_left": "the user left",
+    "critic": "ended by the critic",
+    "max_turns": "the last turn was reached",
+    "token_budget": "the token budget was used up",
+}
+"""How a dialogue ended, by its stop reason; the others are words already."""
 
 
 def play(
@@ -93,7 +100,8 @@ def _outcome(attempt: EpisodeAttempt) -> str:
     success = f"success in turn {done.success_turn}" if done.success_turn else "no success"
     titles = [item.title for item in attempt.case.hidden.targets]
     more = f" and {len(titles) - _TITLES:,} more" if len(titles) > _TITLES else ""
-    return f"{done.stop_reason}, {success}; the target was {', '.join(titles[:_TITLES])}{more}"
+    ended = _ENDINGS.get(done.stop_reason, done.stop_reason)
+    return f"{ended}, {success}; the target was {', '.join(titles[:_TITLES])}{more}"
 
 
 class _WatchedAgent(Agent):

@@ -69,5 +69,7 @@ def _spec(results: Results, figure: str) -> FigureSpec:
         return figure_named(results, figure)
     if figure in KINDS:
         return FigureSpec.model_validate({"kind": figure})
-    known = [*KINDS, *named]
-    raise UsageError(f"there is no figure {figure!r}{near(figure, known)} ({', '.join(known)})")
+    known = list(dict.fromkeys([*KINDS, *named]))
+    raise UsageError(
+        f"there is no figure {figure!r}{near(figure, known)} (known: {', '.join(known)})"
+    )

@@ -91,7 +91,7 @@ def _of_results(
         label for found in compared.found for label in (found.first, found.second)
     )
     tests = len(compared.found)
-    lines = [_preface(tests)]
+    lines = [f"axis {axis}: {_preface(tests)}"]
     for found in compared.found:
         head = f"{found.metric}: {labels.short[found.first]} - {labels.short[found.second]}"
         if found.variance is None:
@@ -145,7 +145,7 @@ def _of_plan(
     lines = [
         _preface(tests),
         f"assumed: the difference between two dialogues with the same case and seed has the "
-        f"standard deviation {deviation:g}; {share:.0%} of its variance is between cases",
+        f"standard deviation {deviation:g}; {100 * share:.0f} % of its variance is between cases",
     ]
     most = _most(plan.loaded.header.metrics[0])
     step = most or 0.0
@@ -154,7 +154,7 @@ def _of_plan(
         found = _lines(variance, design, detect)
         lines += [f"{groups}: {line}" if groups else line for line in found]
     lines.append("smallest difference with a power of 0.8, by cases and seeds:")
-    lines.append("  cases " + "".join(f"{f'{n} seeds':>10}" for n in _SEEDS))
+    lines.append("  cases " + "".join(f"{many(n, 'seed'):>10}" for n in _SEEDS))
     for cases in sorted({*_CASES, *sizes}):
         found = [detectable(variance, cases, n, alpha=0.05 / tests, step=step) for n in _SEEDS]
         lines.append(f"  {cases:>5} " + "".join(f"{_number(each, most):>10}" for each in found))
@@ -226,11 +226,11 @@ def _lines(variance: Components, design: _Design, detect: float | None) -> list[
         f"{line}; {detect:g} is detected with power {reached:.2f}; a power of {TARGET} "
         "needs "
         + (many(more_cases, "case") if more_cases else "an unreachable number of cases")
-        + f" at {many(seeds, 'seed')}, or "
+        + f" at {many(seeds, 'seed')}"
         + (
-            f"{many(more_seeds, 'seed')} at {many(cases, 'case')}"
+            f", or {many(more_seeds, 'seed')} at {many(cases, 'case')}"
             if more_seeds
-            else f"more than {many(cases, 'case')} at any number of seeds"
+            else f"; with {many(cases, 'case')}, no number of seeds is enough"
         )
     ]
 

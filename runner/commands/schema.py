@@ -88,7 +88,7 @@ def sweep_schema() -> Schema:
         "grids": {**listed, "description": "Blocks of axes, whose union is run."},
         "zip": {**listed, "description": "Axes whose lists advance together."},
         "exclude": {
-            "description": "Points that are left out: what they match in.",
+            "description": "Grid points to skip: each entry gives the axis values to match.",
             **_or_reference({"type": "array", "items": _pointer("point")}),
         },
         "judges": _or_reference({"type": "array", "items": _pointer("judge")}),

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from agents.core.errors import UsageError
 from agents.core.plural import many
-from runner.core.invocation import for_a_file
+from runner.core.invocation import for_a_file, program
 from runner.core.locations import mib
 from runner.submit import jobs
 from runner.submit.needs import extras_of
@@ -130,7 +130,8 @@ def submit(
     console.print(f"job: {job_id}", soft_wrap=True, markup=False)
     console.print(f"results: {submission.out}", soft_wrap=True, markup=False)
     if not wait:
-        console.print("watch it: crsweep logs -f; stop it: crsweep stop")
+        line = f"watch it: {program()} logs -f; stop it: {program()} stop"
+        console.print(line, soft_wrap=True, markup=False)
         return 0
     return follow(cluster, job_id, console)
 

@@ -53,11 +53,14 @@ def show_validity(
 
 
 def _print(found: Sequence[Behaviour], notes: Sequence[str], format: str, console: Console) -> None:
-    drawn = [validity.behaviour_sheet(found, notes), validity.words_sheet(found)]
+    drawn = [validity.behaviour_sheet(found, notes)]
+    words = validity.words_sheet(found)
+    if words.value_heads:  # an anonymous copy has no messages
+        drawn.append(words)
     if format == "text":
-        # The notes are about both tables.
-        sheets.print_text(drawn[0]._replace(notes=[]), console)
-        sheets.print_text(drawn[1]._replace(notes=notes), console)
+        for sheet in drawn[:-1]:  # the notes are about both tables
+            sheets.print_text(sheet._replace(notes=[]), console)
+        sheets.print_text(drawn[-1]._replace(notes=notes), console)
     elif format == "csv":
         for sheet in drawn:
             print(sheets.as_csv(sheet), end="")
@@ -84,7 +87,8 @@ def _variance(results: Results, name: str) -> list[str]:
         return [f"variance of {name} between cells: none beyond chance"]
     return [
         f"variance of {name} between cells (standard deviation {found.spread:.3f}): "
-        f"user {found.user:.0%}, agent {found.agent:.0%}, interaction {found.interplay:.0%}"
+        f"user {100 * found.user:.0f} %, agent {100 * found.agent:.0f} %, "
+        f"interaction {100 * found.interplay:.0f} %"
     ]
 
 

@@ -33,7 +33,7 @@ def reading_shown() -> Iterator[None]:
         now = time.monotonic()
         if now - began < _QUIET:
             return
-        words = f"reading {path.name}: {lines:,} lines, {share:.0%}"
+        words = f"reading {path.name}: {lines:,} lines, {100 * share:.0f} %"
         if console.is_terminal:
             status.update(words)
             status.start()

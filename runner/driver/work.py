@@ -264,4 +264,6 @@ class ArtifactWork:
         return f"{many(self.planned, 'artifact')}, {self.left:,} to make"
 
     def nothing_left(self) -> str:
+        if not self.planned:
+            return "nothing to prepare: the sweep needs no artifacts"
         return f"nothing to prepare: all {self.planned:,} artifacts are ready"

@@ -23,7 +23,7 @@ def engine_lines(entries: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{sum(e['output_tokens'] for e in of):,} output tokens"
         )
         if queries:
-            line += f", prefix cache {hits / queries:.1%}"
+            line += f", prefix cache {100 * hits / queries:.1f} %"
         deaths = [cause for e in of for cause in e["death_causes"]]
         if deaths:
             down = sum(e["seconds_down"] for e in of)

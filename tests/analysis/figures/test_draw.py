@@ -84,8 +84,8 @@ def test_figures_are_as_wide_as_a_column_or_a_page(tmp_path):
 
 
 def test_a_named_figure_is_drawn_into_every_file(tmp_path):
-    figures = {"success": {"kind": "bars", "metrics": ["sr@5"], "axis": "agent"}}
-    folder = sweep(tmp_path / "out", config={"figures": figures})
+    bars = {"kind": "bars", "metrics": ["sr@5"], "axis": "agent"}
+    folder = sweep(tmp_path / "out", config={"figures": {"success": bars, "cost": bars}})
     console = screen()
     files = [tmp_path / "a.pdf", tmp_path / "a.png"]
     options = {"metrics": (), "axis": None, "of": None, "width": None}
@@ -96,6 +96,7 @@ def test_a_named_figure_is_drawn_into_every_file(tmp_path):
     assert lines[2].startswith("WATERMARK")
     for figure, changed, message in [
         ("succes", {}, "did you mean 'success'"),
+        ("nothing", {}, rf"\(known: {', '.join(KINDS)}, success\)$"),
         ("shares", {"of": "mood"}, "--of mood"),
         ("bars", {"axis": "agnt"}, "did you mean 'agent'"),
         ("tradeoff", {"metrics": ["sr@5"]}, "two metrics, x and y; found sr@5"),

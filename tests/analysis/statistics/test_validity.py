@@ -175,14 +175,14 @@ def shown(folder, **options) -> str:
     return printed(console)
 
 
-def played(folder, cells, chance):
+def played(folder, cells, chance, **opening):
     built = Built(cells, case_ids=[f"u{n}" for n in range(20)], seeds=[0])
     rng = np.random.default_rng(2)
     for cell in cells:
         for case_id in built.case_ids:
             won = 1 if rng.random() < chance(cell) else None
-            turns = [said("yes", "accept", "i0")]
-            built.episode(cell, case_id, 0, success_turn=won, turns=turns)
+            turns = [said(opening.get("user_text", "yes"), "accept", "i0")]
+            built.episode(cell, case_id, 0, success_turn=won, turns=turns, opening=opening)
     return built.write(folder)
 
 
@@ -209,6 +209,12 @@ def test_little_is_said_in_one_line_each(tmp_path):
     assert "agents are not ranked: the grid has no axis 'x'" in shown(tmp_path / "o", rank="x")
     with pytest.raises(UsageError, match="no finished dialogue"):
         shown(Built(grid()).write(tmp_path / "e"))
+
+
+def test_without_texts_there_is_no_table_of_words(tmp_path):
+    text = shown(played(tmp_path / "o", grid(), lambda _: 0.5, user_text=""))
+    assert "the messages have no texts, so words are not counted" in text
+    assert "words by turn" not in text
 
 
 @pytest.mark.parametrize("format", ["csv", "markdown", "latex", "html"])

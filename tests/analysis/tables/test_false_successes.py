@@ -85,7 +85,7 @@ def test_a_clean_success_has_no_leak_before_it_and_a_right_acceptance(tmp_path, 
 def test_leaks_and_disagreements_are_noted_with_their_shares(tmp_path):
     found = table(built(*EIGHT), tmp_path)
     assert doubts(found) == [
-        "leaks in 4 of 8 dialogues (50%); disagreements in 2 of 8 dialogues (25%); "
+        "leaks in 4 of 8 dialogues (50 %); disagreements in 2 of 8 dialogues (25 %); "
         "not clean: 3 of 5 successes"
     ]
     assert any("`sr_clean@t` counts only" in note for note in found.notes)
@@ -104,7 +104,7 @@ def test_only_cells_with_leaks_or_disagreements_are_named(tmp_path):
             right = turn(1, "accept", disagrees=False)
             found.episode(cell, case_id, 0, success_turn=1, opening=opening, turns=[right])
     assert doubts(table(found, tmp_path)) == [
-        "b, weak: leaks in 1 of 2 dialogues (50%); not clean: 1 of 2 successes"
+        "b, weak: leaks in 1 of 2 dialogues (50 %); not clean: 1 of 2 successes"
     ]
 
 
@@ -121,7 +121,7 @@ def test_a_value_that_says_nothing_alone_is_named_with_its_axis(tmp_path):
     made = table(found, tmp_path)
     assert doubts(made) == [
         f"{agent}, simulator.leak_guard={guard}, models.strong.skill={skill}: "
-        "leaks in 1 of 1 dialogues (100%)"
+        "leaks in 1 of 1 dialogues (100 %)"
         for agent, guard, skill in axes
     ]
     assert not any("success" in note for note in made.notes)  # there was none

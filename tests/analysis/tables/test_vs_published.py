@@ -185,7 +185,7 @@ def test_what_has_no_partner_is_named(tmp_path):
 
 
 def test_published_numbers_that_cannot_be_are_listed_even_where_not_run(tmp_path):
-    note = "! these published numbers of Amazon-Beauty w/o Action-First cannot all be: "
+    note = "! these published numbers of Amazon-Beauty w/o Action-First cannot all be correct: "
     whole = with_published(tmp_path / "a", cell(WHOLE), table="af_irs/table3")
     assert [n.startswith(note) for n in whole.notes if n.startswith("!")] == [True]
     ablated = cell({**WHOLE, "action_first": False}, dataset="Amazon-Beauty")

@@ -174,6 +174,7 @@ def test_play_lets_a_person_be_the_user(tmp_path):
     )
     assert attempt.error is None
     assert attempt.transcript.stop_reason == "user_left"
+    assert "the user left, no success; the target was " in screen.file.getvalue()  # type: ignore[attr-defined]
     assert attempt.transcript.opening is not None
     assert attempt.transcript.opening.text == "something with magic"
     assert "You are looking for: " in screen.file.getvalue()  # type: ignore[attr-defined]

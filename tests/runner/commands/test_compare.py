@@ -214,10 +214,12 @@ def test_without_a_common_value_there_is_one_clear_line(tmp_path):
 def test_power_of_results_says_what_is_found_and_needed(tmp_path):
     folder = sweep(tmp_path, often(a=0.6, b=0.4), cases=40)
     lines = powers(folder, detect=0.05)
+    assert lines[0].startswith("axis agent: power of a ")
     assert lines[0].endswith("at level 0.05; target 0.8")
     assert re.match(
         r"sr@5: a - b: 40 cases x 3 seeds detect a difference of 0\.\d{4}; 0.05 is detected "
-        r"with power 0\.\d\d; a power of 0\.8 needs [\d,]+ cases at 3 seeds, or ",
+        r"with power 0\.\d\d; a power of 0\.8 needs [\d,]+ cases at 3 seeds"
+        r"(, or [\d,]+ seeds at 40 cases|; with 40 cases, no number of seeds is enough)$",
         lines[1],
     )
     with pytest.raises(UsageError, match="above 0"):
@@ -248,8 +250,9 @@ def test_power_of_results_that_never_differ_is_unknown(tmp_path):
 def test_power_before_anything_has_run_needs_a_spread(tmp_path):
     path = write_sweep(tmp_path)
     lines = powers(path, sd=0.5, detect=0.1)
-    assert "standard deviation 0.5; 50% of its variance is between cases" in lines[1]
+    assert "standard deviation 0.5; 50 % of its variance is between cases" in lines[1]
     assert lines[3].startswith("smallest difference")
+    assert re.split(r" {2,}", lines[4].strip())[1:] == ["1 seed", "3 seeds", "5 seeds", "10 seeds"]
     assert "800" in lines[-1]
     for bad in ({"sd": 0.0}, {"sd": 0.5, "share": 2}):
         with pytest.raises(UsageError, match="expected"):

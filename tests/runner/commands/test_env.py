@@ -30,12 +30,12 @@ def needs(crsweep):
         ),
         (
             "${name}/results",
-            "read and write access to an output folder that you pass as --out URI: small/results is"
+            "an output folder: pass --out URI to `submit`, because small/results is"
             " relative to the working folder of this machine, which the cluster does not have",
         ),
         (
             "/tmp/${name}",
-            "read and write access to an output folder that you pass as --out URI: /tmp/small is"
+            "an output folder: pass --out URI to `submit`, because /tmp/small is"
             " local to each node",
         ),
     ],

@@ -35,4 +35,4 @@ def test_a_comparison_notes_leaks_and_disagreements_too(tmp_path):
     )
     lines = printed(console).splitlines()
     assert any(line.startswith("sr@5: roles.agent strong - weak = +0.000") for line in lines)
-    assert lines[-1] == ("weak: leaks in 1 of 12 dialogues (8%); not clean: 1 of 12 successes")
+    assert lines[-1] == ("weak: leaks in 1 of 12 dialogues (8 %); not clean: 1 of 12 successes")

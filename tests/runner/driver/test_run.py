@@ -270,10 +270,15 @@ def test_an_output_folder_of_another_schema_version_is_refused(ran, crsweep):
         assert "schema version 0" in crsweep(*words_, check=2).stderr
 
 
+def test_there_is_nothing_to_prepare_without_artifacts(tmp_path, crsweep):
+    said = crsweep("prepare", write_sweep(tmp_path)).stdout
+    assert "nothing to prepare: the sweep needs no artifacts" in said
+
+
 def test_bad_input_writes_nothing(tmp_path, crsweep):
     path = write_sweep(tmp_path, metrics=["sr@5", "srr@1"])
     refused = crsweep("run", path, check=2)
-    assert "no metric is called 'srr'; did you mean 'sr'?" in refused.stderr
+    assert "no metric is called 'srr'; did you mean 'sr'? (docs/" in refused.stderr
     assert refused.stderr.startswith(f"error: {path}:")
     assert not (tmp_path / "out").exists()
 

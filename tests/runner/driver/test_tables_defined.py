@@ -46,7 +46,7 @@ def test_rankings_are_as_deep_as_the_deepest_metric_of_the_file(tmp_path):
 
 def test_an_unknown_metric_is_refused_with_where_the_metrics_are_explained(tmp_path):
     path = write_sweep(tmp_path, metrics=["precision"])
-    with pytest.raises(UsageError, match=r"'precision'; docs/results.md, Metrics, explains all"):
+    with pytest.raises(UsageError, match=r"'precision' \(docs/results.md, Metrics, explains all"):
         load_plan(path, [])
 
 
