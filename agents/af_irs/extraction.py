@@ -11,7 +11,8 @@ selected before, in order of relevance; what it selects last are the session pre
   selected, those of one level in the model's order: it is given for one level at a time, and eq. 3
   may have to drop the least relevant.
 - Options that are too many for a prompt go in batches; their selections are merged by rank.
-- Options are selected by number; the reply can name no number of no option, one given twice is one.
+- Options are selected by number. The reply can contain only the numbers of listed options;
+  duplicates count once.
 """
 
 from __future__ import annotations

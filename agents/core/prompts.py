@@ -59,7 +59,7 @@ class _Tracking(jinja2.Environment):
 
 @jinja2.pass_environment
 def _words(env: _Tracking, messages: Iterable[Message]) -> str:
-    """`{{ conversation | words }}`: a line a message, and what was shown with it.
+    """`{{ conversation | words }}`: one line per message, and what was shown with it.
 
     One line, whatever its words hold: a second one could pass for the other's.
     """
@@ -119,7 +119,7 @@ def _detailed(env: _Tracking, items: Sequence[Item]) -> str:
 
 @jinja2.pass_environment
 def _schema(env: _Tracking, table: CatalogueTable) -> str:
-    """`{{ table | schema }}`: the table's name, and a line a column."""
+    """`{{ table | schema }}`: the table's name, and one line per column."""
     if env.seen is not None:
         env.seen.update([(id(table), "name"), (id(table), "columns")])
         for column in table.columns:

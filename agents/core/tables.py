@@ -31,7 +31,7 @@ class CatalogueTable:
 
 
 def schema_text(table: CatalogueTable) -> str:
-    """The table for a prompt: a line a column, with its example values."""
+    """The table for a prompt: one line per column, with its example values."""
     return "\n".join([f"Table {table.name}, one row per item:", *map(_line, table.columns)])
 
 

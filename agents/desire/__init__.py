@@ -110,7 +110,7 @@ class _Turn:
 
     @property
     def trace(self) -> tuple[str, ...]:
-        """rt_t, a line a part; none without desire reasoning."""
+        """rt_t, one line per part; none without desire reasoning."""
         desire = self.desire
         return () if desire is None else (desire.dialogue, desire.feedback, desire.desire)
 

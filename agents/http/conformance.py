@@ -2,8 +2,8 @@
 
     python -m agents.http.conformance http://127.0.0.1:8080/respond
 
-It plays a few dialogues that a sweep could hold and prints a line for each thing that is wrong;
-nothing is wrong with exit code 0. It needs no sweep and no data.
+It plays a few dialogues that a sweep could hold and prints one line per problem, and exits with
+code 0 if there are none. It needs no sweep and no data.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ AF-IRS adds that SASRec ranks, and that SQL narrows the pool before it selects t
 5.4.2).
 
 We decided:
-- The plan is one reply with a field a tool. The order of the tools is the funnel's (query, hard,
-  soft, ranking), which all plans share, so the model says which tools run and with what.
+- The plan is one reply with one field per tool. The order of the tools is the funnel's (query,
+  hard, soft, ranking), which all plans share, so the model says which tools run and with what.
 - The plan also says whether to recommend or to ask; a plan to ask runs no tool. Similarity is the
   recommender's cosine of embeddings; it leaves the nearest `similar_items`. Popularity, the cited
   paper's third order for ranking, is left out: the agent is given no popularity.

@@ -80,7 +80,7 @@ def submit(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            help="How long to wait for a lease to expire whose driver may have died.",
+            help="How long to wait for the lease of a driver that may have died to expire.",
         ),
     ] = 180.0,
     dry_run: Annotated[

@@ -97,8 +97,8 @@ def export(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The folder to write. Default: NAME_FORMAT in the current directory, NAME being "
-            "the sweep's; with --anonymous what --name says. Nothing is written into DIR.",
+            help="The folder to write. Default: NAME_FORMAT in the current directory, where NAME "
+            "is the sweep's name, or with --anonymous that of --name. Nothing is written into DIR.",
         ),
     ] = None,
     anonymous: Annotated[

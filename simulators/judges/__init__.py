@@ -1,1 +1,1 @@
-"""Judges of recorded dialogues, one a sub-package (docs/add-a-judge.md)."""
+"""Judges of recorded dialogues, one per sub-package (docs/add-a-judge.md)."""

@@ -75,7 +75,7 @@ TURNS = pa.schema(
         pa.field("action", _NAME),
         pa.field("strategy", _NAME),
         pa.field("shown", pa.list_(pa.string()), nullable=False),
-        # As deep as the sweep's metrics read it, and as what may be shown; null: not known.
+        # Cut off at the depth that the sweep's metrics and the shown items need; null: not known.
         pa.field("ranking", pa.list_(pa.string())),
         pa.field("ranked", pa.int32()),  # items in the whole ranking; null in older folders
         pa.field("target_rank", pa.int32()),  # from 1, of the first target in the whole ranking

@@ -62,7 +62,7 @@ def test_a_critic_speaks_for_its_role_and_can_be_an_axis(tmp_path):
         ({"critic": {"name": "rewarder", "sample": 3}}, "critic: unknown key 'sample'; did you "
          "mean 'samples'?"),
         ({"critic": {"name": "rewarder", "samples": 3, "min_valid": 4}},
-         "min_valid: expected at most 3, which `samples` is; found 4"),
+         "min_valid: expected at most `samples` (3), found 4"),
         ({"critic": "rewarder", "roles": {"user": "strong", "agent": "weak"}},
          "no model is given for the role 'critic'"),
     ],

@@ -41,7 +41,7 @@ def file_of(folder: str | Path, part: Part) -> Path:
 
 
 def state_of(messages: Sequence[Message]) -> str:
-    """The state of a dialogue, as policies read it: a line an utterance, oldest first.
+    """The state of a dialogue, as policies read it: one line per utterance, oldest first.
 
     Policies keep the end of it, as far as their context reaches.
     """

@@ -76,8 +76,7 @@ class _Options(CriticOptions):
     def _min_valid_within_samples(self) -> Self:
         if self.min_valid is not None and self.min_valid > self.samples:
             raise ValueError(
-                f"min_valid: expected at most {self.samples}, which `samples` is; "
-                f"found {self.min_valid}"
+                f"min_valid: expected at most `samples` ({self.samples}), found {self.min_valid}"
             )
         return self
 

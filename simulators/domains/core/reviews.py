@@ -23,7 +23,7 @@ from simulators.domains.core.recorded import LoadedData, RecordedOptions
 
 
 class ReviewOptions(RecordedOptions):
-    """Options of domains whose files have a line a review and a line a product."""
+    """Options of domains whose files have one line per review and per product."""
 
     max_bad_lines: float = operational(0.01, ge=0, le=1)
     """A file with a larger share of malformed lines is refused; otherwise they are left out and

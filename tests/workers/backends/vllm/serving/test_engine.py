@@ -236,7 +236,7 @@ def cosine(one, other):
 
 
 def states_of(folder):
-    """The last hidden states of a text, a row a token, as transformers has them."""
+    """The last hidden states of a text, one row per token, as transformers has them."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
