@@ -3,7 +3,7 @@
 `python -m tests.bench.item_names FILE...` reads the JSON lines of a sample of Amazon Reviews 2023:
 objects with `user_id`, `category`, `history` and `heldout`, of purchases with `parent_asin`,
 `product.title` and `review_full`. It prints how many partial titles are found, and how many reviews
-are said to name one of ten items of their category that their writer has not bought. The sample has
+are said to name an item of their category that their writer has not bought. The sample has
 no stores, so that a brand is known by the first word of a title alone.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from agents.core.items import Catalogue, Item
 from simulators.domains.core.profiling.naming import ItemNames
 
-_OTHERS = 10  # items that a review is compared with
+_OTHERS = 50  # items that a review is compared with, at most
 _LONGEST_REVIEW = 1000  # characters, as in the prompts
 _END_OF_PHRASE = re.compile(r"[,|(\u2013-]| for | with ")
 
@@ -67,15 +67,19 @@ def main(paths: list[Path]) -> None:
         found = sum(names.named(text, [item]) is not None for item, text in asked)
         print(f"{label}: found {found:,} of {len(asked):,} ({found / len(asked):.1%})")
     rng = random.Random(0)
-    wrong, compared = 0, 0
+    wrong, pairs, reviews_read = 0, 0, 0
     for user, category, review in reviews:
         text = re.sub(r"<[^>]+>", " ", review)[:_LONGEST_REVIEW]
         pool = [number for number in of_category[category] if number not in bought[user]]
         others = [items[number] for number in rng.sample(pool, min(_OTHERS, len(pool)))]
         if text.strip():
-            compared += 1
-            wrong += names.named(text, others) is not None
-    print(f"reviews: {wrong:,} of {compared:,} ({wrong / compared:.2%}) name an item not bought")
+            reviews_read += 1
+            pairs += len(others)
+            wrong += sum(names.named(text, [item]) is not None for item in others)
+    print(
+        f"{reviews_read:,} reviews: {wrong:,} of {pairs:,} pairs with an item that was not bought, "
+        f"{1e4 * wrong / pairs:.1f} of 10,000"
+    )
 
 
 if __name__ == "__main__":

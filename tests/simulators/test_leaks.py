@@ -162,6 +162,15 @@ def test_a_leak_says_which_name_was_said_and_in_which_words():
     }
 
 
+@pytest.mark.parametrize(
+    ("title", "words"),
+    [("Dr. T", "Doctor T it is"), ("2 Days", "two days"), ("7 Up", "I want Seven Up!")],
+)
+def test_names_of_numbers_and_abbreviations_alone_are_found_in_every_spelling(title, words):
+    alone = Catalogue([Item(title, title)], noun="movie")
+    assert Secret.of(alone[title], alone).leak(words) is not None
+
+
 def test_a_decomposed_title_is_the_same_title():
     title = "Ame\u0301lie (2001)"
     catalogue = Catalogue([Item(title, title)], noun="movie")

@@ -30,6 +30,7 @@ def shop() -> Catalogue:
         ("S3", "Women's Soft Long Sleeve Shirt for Work and Travel with Pockets", "", SWEATERS),
         ("S4", "Zorvex Alpaca Blend Cardigan", "", SWEATERS),
         ("S5", "Brimla Alpaca Blend Wrap, Women's Turtleneck", "Brimla Store", SWEATERS),
+        ("S7", "Vestrana Cape - Olive Green (Petite Short)", "Vestrana", SWEATERS),
         ("S6", "Quilpo QX9000B Heated Vest 12pcs", "Quilpo", SWEATERS),
     ]
     return Catalogue(
@@ -61,6 +62,7 @@ NAMES = ItemNames(CATALOGUE)
         ("S3", "A soft long sleeve shirt for work.", "soft long sleeve shirt for work"),
         ("S4", "My Zorvex keeps me warm.", "Zorvex"),
         ("S4", "I like the Zorvex Alpaca Blend in grey.", "Zorvex Alpaca Blend"),
+        ("S7", "I wanted a vestrana cape.", "vestrana cape"),
         ("S6", "I wanted the qx9000b for hiking.", "qx9000b"),
     ],
 )  # fmt: skip
@@ -78,6 +80,7 @@ def test_a_part_of_a_title_that_few_items_have_names_one(item, text, named):
         "I trust Levi's jeans, because they fit.",  # a brand with many jeans
         "I am a champion at cardigan knitting. Champion or not, it is ribbed.",
         "My size is 501 by now, and I need 12pcs.",
+        "I like olive green, and I am a petite short woman.",
         "I love alpaca blend. Zorvex is no word at the start of a sentence.",
         "",
     ],

@@ -4,7 +4,8 @@ Tables 10 and 12 of CSI forbid a profile to name an item. Titles in a shop have 
 median, so people name an item by a part: "Levi's 501 jeans". A text names an item if it contains
 
 1. its ID;
-2. its title, or another name of it (`simulators.core.leaks`);
+2. its title, or another name of it (`simulators.core.leaks`), but not what is in brackets or after
+   a dash or colon: in a shop that is a colour, a size or a format ("(DVD)");
 3. words of its title in sequence that are in at most `FEW` titles: 5 content words, or 3 of which
    one is a name word. A description of attributes may share two or three words with a title
    ("long sleeve shirt"), but hardly five in their order;
@@ -23,7 +24,7 @@ common words ("Champion") names nothing by itself, and needs that capital letter
 the title, too. "Two words away" does not cross the end of a sentence.
 
 Brand and kind alone ("Levi's jeans") name nothing if more than three items have them: the buyer
-likes a brand. The rule was written before it was measured (docs/papers/csi.md, Naming).
+likes a brand. docs/papers/csi.md, Naming, has how often this finds parts of titles, and errs.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from agents.core.items import Catalogue, Item
-from agents.core.titles import fold
+from agents.core.titles import fold, parse_title, without_article
 from simulators.core.leaks import Secret, is_common
 
 __all__ = ["FEW", "ItemNames"]
@@ -103,7 +105,7 @@ class ItemNames:
             if word.folded == number:
                 return text[word.start : word.end]
         if place not in self._secrets:
-            self._secrets[place] = Secret.of(item, self._catalogue)
+            self._secrets[place] = _secret(item, self._catalogue)
         if (leak := self._secrets[place].leak(text)) is not None:
             return leak.words
         if said.isdisjoint(self._titles[place]):
@@ -200,6 +202,19 @@ class ItemNames:
             return ()
         others = (self._titles[other][0] for other in self._having[title[0]])
         return title[:1] if all(first == title[0] for first in others) else ()
+
+
+def _secret(item: Item, catalogue: Catalogue) -> Secret:
+    """The title and its names, without those made of brackets or of what follows a dash."""
+    secret = Secret.of(item, catalogue)
+    stem = without_article(fold(parse_title(item.title).stem))
+    names = tuple(
+        name
+        for name in secret.names
+        if name.kind != "after_colon"
+        and (name.kind != "second_name" or without_article(name.text) == stem)
+    )
+    return replace(secret, names=names)
 
 
 def _words(text: str) -> list[_Word]:
