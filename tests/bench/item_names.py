@@ -61,6 +61,8 @@ def main(paths: list[Path]) -> None:
             bought[user["user_id"]].add(number)
             reviews.append((user["user_id"], user["category"], purchase["review_full"] or ""))
     names = ItemNames(Catalogue(list(items.values()), noun="product"))
+    by_id = sum(names.named(f"I bought {i.id}.", [i]) is not None for i in items.values())
+    print(f"ID: found {by_id:,} of {len(items):,} ({by_id / len(items):.1%})")
     for label, part_of in PARTS.items():
         parts = [(item, part_of(item.title.split())) for item in items.values()]
         asked = [(item, f"I wanted the {part} for work.") for item, part in parts if part]
