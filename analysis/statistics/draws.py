@@ -2,8 +2,9 @@
 
 Conclusions from labels about all dialogues require a random choice of the labelled ones. `crsweep
 annotate export` records its choice in the sweep's folder, in `annotations/<export>.json`: `items`
-is what may be labelled, `drawn` is a `Draw`. Labels that came with recorded dialogues have no
-record, and a person who labelled only some of the items of an export has made a choice as well.
+is what may be labelled, `drawn` is a `SamplingRecord`. Labels that came with recorded dialogues
+have no record, and a person who labelled only some of the items of an export has made a choice as
+well.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LabelledEpisodes = set[tuple[str, str]]
 """Judge (the plug-in) and episode."""
 
 
-class Draw(NamedTuple):
+class SamplingRecord(NamedTuple):
     """How the cases of an export were drawn from those in the folder."""
 
     seed: int
@@ -58,10 +59,10 @@ class Draw(NamedTuple):
         return None
 
 
-def draw_of(content: Mapping[str, Any]) -> Draw | None:
+def sampling_record_of(content: Mapping[str, Any]) -> SamplingRecord | None:
     """The draw that a key records; None in a key without one. TypeError if it is damaged."""
     drawn = content.get("drawn")
-    return None if drawn is None else Draw(**drawn)
+    return None if drawn is None else SamplingRecord(**drawn)
 
 
 def in_question_order(results: Results, judge: str, dimensions: Iterable[str]) -> list[str]:
@@ -86,7 +87,7 @@ def remarks(results: Results) -> list[str]:
     found: list[str] = []
     for name, content in _keys(results.folder):
         items = {(content["judge"], item["columns"]["episode_id"]) for item in _items(content)}
-        drawn = draw_of(content)
+        drawn = sampling_record_of(content)
         if drawn is None or content["judge"] == DECISIONS or not items & labelled:
             continue
         if drawn.at_random:
@@ -133,7 +134,7 @@ def _keys(folder: Folder) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             content = json.loads(folders.read(folder, path).decode("utf-8", "surrogatepass"))
             _items(content)
-            draw_of(content)
+            sampling_record_of(content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"{type(error).__name__}: {error}"
             raise StoreError(f"{folder}/{path} is damaged ({what})") from None

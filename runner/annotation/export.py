@@ -18,7 +18,7 @@ from agents.core.errors import UsageError
 from agents.core.items import Item
 from analysis.html import templates_in
 from analysis.results import Results
-from analysis.statistics.draws import Draw
+from analysis.statistics.draws import SamplingRecord
 from analysis.transcripts import Transcripts
 from runner.annotation.decisions import QUESTION, DecisionChooser
 from runner.annotation.judged import PairChooser, SubjectChooser
@@ -87,7 +87,9 @@ def write_form(
     units = chooser.units()
     complete, planned = chooser.pool()
     whole = where is None or _whole_cells(transcripts, Transcripts(results))
-    key = key_of(asks, questions, units, Draw(seed, cases, where, whole, complete, planned))
+    key = key_of(
+        asks, questions, units, SamplingRecord(seed, cases, where, whole, complete, planned)
+    )
     form = out / f"{key.name}.html"
     _write(form, form_of(key, units))
     sheet = None

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from agents.core.errors import StoreError, UsageError, near
-from analysis.statistics.draws import ANNOTATIONS, SUFFIX, Draw, draw_of
+from analysis.statistics.draws import ANNOTATIONS, SUFFIX, SamplingRecord, sampling_record_of
 from runner.annotation.questions import LabelQuestion
 from runner.annotation.units import Unit
 from sweeps import identity
@@ -33,7 +33,7 @@ class Key(NamedTuple):
     questions: Sequence[LabelQuestion]
     items: Mapping[str, KeyItem]
     """By the printed codes, in the order shown."""
-    drawn: Draw | None
+    drawn: SamplingRecord | None
     """How its cases were chosen; None in keys that did not record it."""
 
     def asked(self, item: KeyItem) -> list[LabelQuestion]:
@@ -42,7 +42,7 @@ class Key(NamedTuple):
 
 
 def key_of(
-    judge: str, questions: Sequence[LabelQuestion], units: Sequence[Unit], drawn: Draw
+    judge: str, questions: Sequence[LabelQuestion], units: Sequence[Unit], drawn: SamplingRecord
 ) -> Key:
     """The key of these units in this order. Equal exports have equal names and codes."""
     what = [judge, questions, [[unit.digest, unit.swapped] for unit in units]]
@@ -83,6 +83,6 @@ def read_key(folder: Folder, name: str, where: str) -> Key:
         content = json.loads(folders.read(folder, path).decode("utf-8", "surrogatepass"))
         items = {code: KeyItem(**item) for code, item in content["items"].items()}
         questions = [LabelQuestion(**question) for question in content["questions"]]
-        return Key(name, content["judge"], questions, items, draw_of(content))
+        return Key(name, content["judge"], questions, items, sampling_record_of(content))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{folder}/{path} is damaged ({type(error).__name__}: {error})") from None

@@ -14,7 +14,7 @@ from agents.core.errors import UsageError
 from agents.core.items import Item
 from analysis.results import Results
 from analysis.statistics.agreement import make_agreement
-from analysis.statistics.draws import Draw
+from analysis.statistics.draws import SamplingRecord
 from analysis.statistics.pairs import make_pairs, sheet
 from runner.annotation.export import Exported, facts, form_of, sheet_of, write_form
 from runner.annotation.importing import import_files
@@ -154,7 +154,7 @@ def test_text_is_escaped_in_the_form_and_no_formula_in_the_sheet(sweep):
     plan = load_plan_of(str(sweep), [])
     found = find_judge(plan, None, "pairwise")
     unit = hostile_unit()
-    key = key_of("pairwise", questions_of(found), [unit], Draw(0, 1, None, True, 1, 1))
+    key = key_of("pairwise", questions_of(found), [unit], SamplingRecord(0, 1, None, True, 1, 1))
     page = Page(form_of(key, [unit]))
     assert [tag for tag, _ in page.tags].count("script") == 1
     assert [tag for tag, _ in page.tags].count("section") == 1

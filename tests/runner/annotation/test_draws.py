@@ -8,7 +8,7 @@ import pytest
 from agents.core.errors import StoreError
 from analysis.results import Results
 from analysis.statistics.corrected import make_corrected
-from analysis.statistics.draws import Draw, remarks
+from analysis.statistics.draws import SamplingRecord, remarks
 from runner.annotation.importing import import_files
 from tests.runner.annotation.forms import CASES, exported, rows_of
 
@@ -31,7 +31,7 @@ def label(sweep, found, tmp_path, answered=lambda number: True):
 
 def test_a_draw_without_a_condition_is_at_random_and_nothing_is_said_of_it(sweep, tmp_path):
     found = exported(sweep, tmp_path / "form", **RANDOM)
-    assert found.key.drawn == Draw(0, CASES, None, True, CASES, CASES)
+    assert found.key.drawn == SamplingRecord(0, CASES, None, True, CASES, CASES)
     label(sweep, found, tmp_path)
     table = make_corrected(Results.open(sweep), ["relevance"])
     assert table.rows[0].found is not None
