@@ -16,7 +16,7 @@ from runner.core.sent import altered
 PACKAGES = ("agents", "simulators", "sweeps", "workers", "analysis", "runner")
 
 
-def shadowed(root: Path) -> str | None:
+def shadowing_error(root: Path) -> str | None:
     """A message if one of the six packages would be imported from outside `root`.
 
     Names such as `agents` are common, and a library that installs one must not silently replace
@@ -70,7 +70,7 @@ def open_standard_streams() -> None:
 def main() -> None:
     """The console script `crsweep`, and `python -m runner`."""
     open_standard_streams()
-    problem = shadowed(Path(__file__).resolve().parent.parent) or altered()
+    problem = shadowing_error(Path(__file__).resolve().parent.parent) or altered()
     if problem is not None:
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(ExitCode.BAD_INPUT)

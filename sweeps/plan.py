@@ -16,6 +16,7 @@ from agents.core.artifacts import CallsRecipe
 from agents.core.errors import UsageError, near
 from agents.core.seeds import Seeds
 from sweeps import grid, identity
+from sweeps.artifact_labels import SettingValues, deciding_settings, differences
 from sweeps.artifacts import PROFILES, Artifact, Need, role_of
 from sweeps.cells import SEED_AXES, Cell, CellMaker, Declare
 from sweeps.episodes import episode_task
@@ -24,7 +25,6 @@ from sweeps.schema import CellConfig
 from sweeps.sources import FindProfiles, Source
 from sweeps.streams import Chain, chain_of
 from sweeps.tasks import Task
-from sweeps.titles import SettingValues, deciding_settings, differences
 from sweeps.unused import unused_values
 
 if TYPE_CHECKING:  # OmegaConf, which workers need not import

@@ -14,7 +14,7 @@ _MANY = 8
 
 
 @dataclass(frozen=True)
-class Defined:
+class ReportDefinition:
     """`usual` means that nothing was defined, so it does not matter if a figure cannot be drawn."""
 
     question: str
@@ -26,7 +26,7 @@ class Defined:
     usual_figures: bool = False
 
 
-def defined(results: Results, header: Header | None = None) -> Defined:
+def defined(results: Results, header: Header | None = None) -> ReportDefinition:
     """The definitions of `header` if there is one, otherwise those of the folder's last run.
 
     Without any table or figure, default ones. Raises UsageError if the folder's are of an unknown
@@ -40,7 +40,7 @@ def defined(results: Results, header: Header | None = None) -> Defined:
         tables = {name: table_named(results, name) for name in config.get("tables") or {}}
         figures = {name: figure_named(results, name) for name in config.get("figures") or {}}
     text = _sweep_file(results)
-    return Defined(
+    return ReportDefinition(
         question=question or _comment(text),
         sweep_file=text,
         tables=tables or {"main": _usual_table(results)},

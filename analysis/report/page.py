@@ -14,7 +14,7 @@ from agents.core.errors import UsageError
 from analysis.figures.draw import Drawing, draw
 from analysis.html import templates_in
 from analysis.report import facts
-from analysis.report.defined import Defined
+from analysis.report.defined import ReportDefinition
 from analysis.report.samples import MOST, samples
 from analysis.results import Results
 from analysis.statistics import agreement, pairs
@@ -47,22 +47,24 @@ class MadeFigure(NamedTuple):
     problem: str = ""
 
 
-class Made(NamedTuple):
+class ReportContents(NamedTuple):
     tables: list[MadeTable]
     figures: list[MadeFigure]
 
 
-def make(results: Results, wanted: Defined) -> Made:
+def make(results: Results, wanted: ReportDefinition) -> ReportContents:
     """Makes all tables and figures; a problem with one does not affect the others."""
     tables = [_table(results, name, spec) for name, spec in wanted.tables.items()]
     tables += _of_judges(results)
-    return Made(tables, [_figure(results, name, spec) for name, spec in wanted.figures.items()])
+    return ReportContents(
+        tables, [_figure(results, name, spec) for name, spec in wanted.figures.items()]
+    )
 
 
 def page(
     results: Results,
-    wanted: Defined,
-    made: Made,
+    wanted: ReportDefinition,
+    made: ReportContents,
     *,
     dialogues: int,
     source: str,

@@ -11,7 +11,7 @@ from agents.core.errors import UsageError
 from agents.core.plural import many
 from analysis.report.appendix import appendix
 from analysis.report.defined import defined
-from analysis.report.page import Made, make, page
+from analysis.report.page import ReportContents, make, page
 from analysis.results import Results
 from analysis.tables import sheets
 from runner.core.screen import print_line
@@ -76,7 +76,7 @@ def _check_place(path: Path) -> None:
         raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
 
 
-def _write_assets(made: Made, folder: Path, console: Console) -> None:
+def _write_assets(made: ReportContents, folder: Path, console: Console) -> None:
     """Writes NAME.tex, NAME.csv and NAME.pdf for papers."""
     folder.mkdir(parents=True, exist_ok=True)
     names = []
@@ -92,7 +92,7 @@ def _write_assets(made: Made, folder: Path, console: Console) -> None:
     print_line(console, f"wrote to {folder}: {', '.join(names) or 'nothing'}")
 
 
-def _counted(made: Made) -> str:
+def _counted(made: ReportContents) -> str:
     tables = sum(one.sheet is not None for one in made.tables)
     figures = sum(one.drawing is not None for one in made.figures)
     return f"{many(tables, 'table')}, {many(figures, 'figure')}"

@@ -20,7 +20,7 @@ from runner.core.locations import (
     check_paths,
     find_profiles,
 )
-from runner.core.reading import reading_shown
+from runner.core.read_progress import reading_shown
 from runner.driver import manifest as sweep_folder
 from runner.driver.budget import check_caps
 from simulators.core.critic import CRITICS, Critic

@@ -9,12 +9,12 @@ import pytest
 
 from runner.cli import main as cli
 from runner.core.exit_codes import ExitCode
-from runner.entry import main, shadowed
+from runner.entry import main, shadowing_error
 from tests.conftest import ROOT
 
 
 def test_this_checkout_is_not_shadowed():
-    assert shadowed(ROOT) is None
+    assert shadowing_error(ROOT) is None
 
 
 def test_a_package_that_shadows_ours_is_named_with_its_distribution(tmp_path):

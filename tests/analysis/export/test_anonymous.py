@@ -103,7 +103,7 @@ def test_removed_texts_are_no_empty_words(tmp_path):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_so_has_the_copy_of_any_sweep(tmp_path, number):
+def test_the_copy_of_any_sweep_has_the_same_table(tmp_path, number):
     folder = messy(number).write(tmp_path / "r")
     again = copy(folder, tmp_path / "x")
     for metric in ("sr@3", "sr_clean@5", "tokens@agent"):

@@ -71,7 +71,7 @@ def test_targets_are_all_movies_of_the_wanted_genre(redial):
     assert case.visible.history == ()
 
 
-def test_or_the_movie_that_was_recommended_last(redial):
+def test_the_target_can_be_the_movie_that_was_recommended_last(redial):
     domain = redial(targets="recommended")
     assert domain.case_ids("test") == ["20001"]
     assert titles(domain.case("test", "20001").hidden.targets) == ["Silent River (1971)"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sweeps.titles import differences
+from sweeps.artifact_labels import differences
 from tests.sweep_files import plan_of, write_sweep
 
 PREPARED = {"name": "latentcrs", "window_users": 5, "validation_users": 5}
