@@ -222,7 +222,9 @@ def _words(messages: Sequence[Message]) -> str:
     lines = []
     for message in messages:
         shown = "; ".join(item.title for item in message.shown)
-        lines.append(f"{message.speaker}: {message.text}" + (f" (shown: {shown})" if shown else ""))
+        # Indented, or a line of a message that begins with "user:" could pass for the user's.
+        text = "\n    ".join(message.text.splitlines())
+        lines.append(f"{message.speaker}: {text}" + (f" (shown: {shown})" if shown else ""))
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ AGGREGATE = "aggregate"
 """The annotator of labels that a data set aggregated over people."""
 
 
-class Left(NamedTuple):
+class SkippedLabels(NamedTuple):
     """Labels that were not imported."""
 
     unknown: Counter[str]
@@ -27,7 +27,9 @@ class Left(NamedTuple):
     """Labels of dialogues that the folder does not have."""
 
 
-def import_recorded(plan: Plan, title: str | None, annotator: str) -> tuple[Imported, Left]:
+def import_recorded(
+    plan: Plan, title: str | None, annotator: str
+) -> tuple[Imported, SkippedLabels]:
     """Adds the labels of the plan's recorded dialogues, as answers to the questions of one judge.
 
     The judge is `title`, or the only one that scores their dimensions. Raises UsageError.
@@ -58,7 +60,7 @@ def import_recorded(plan: Plan, title: str | None, annotator: str) -> tuple[Impo
             filled = {**one, "turn": label.turn}
             found.append(LabelRow(filled, judge.ref.name, label.dimension, label.value, where))
     added = add_labels(plan.loaded.out, found, annotator)
-    return Imported(added, len(found) - added, 0), Left(unknown, unplayed)
+    return Imported(added, len(found) - added, 0), SkippedLabels(unknown, unplayed)
 
 
 def _kind(label: Label) -> str:

@@ -86,7 +86,7 @@ def import_labels(
         from agents.core.errors import UsageError
         from runner.annotation.importing import import_files
         from runner.annotation.recorded import AGGREGATE, import_recorded
-        from runner.commands.annotation import show_imported, show_left
+        from runner.commands.annotation import show_imported, show_skipped
         from runner.driver.loading import load_plan_of
 
         console = plain_console()
@@ -94,9 +94,9 @@ def import_labels(
             if files:
                 raise UsageError("--recorded takes no files; leave them out")
             name = annotator or AGGREGATE
-            found, left = import_recorded(load_plan_of(folder, []), judge, name)
+            found, skipped = import_recorded(load_plan_of(folder, []), judge, name)
             show_imported(found, name, console)
-            show_left(left, console)
+            show_skipped(skipped, console)
             return
         if not files or annotator is None:
             raise UsageError(

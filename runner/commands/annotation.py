@@ -7,7 +7,7 @@ from rich.console import Console
 from agents.core.plural import many
 from runner.annotation.export import Exported
 from runner.annotation.importing import Imported
-from runner.annotation.recorded import Left
+from runner.annotation.recorded import SkippedLabels
 from sweeps.judgements import DECISIONS
 
 
@@ -50,13 +50,13 @@ def show_imported(found: Imported, annotator: str, console: Console) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
-def show_left(left: Left, console: Console) -> None:
+def show_skipped(skipped: SkippedLabels, console: Console) -> None:
     """Prints which labels of recorded dialogues were not imported, and why."""
-    if left.unknown:
-        names = ", ".join(f"{name} {count:,}" for name, count in sorted(left.unknown.items()))
+    if skipped.unknown:
+        names = ", ".join(f"{name} {count:,}" for name, count in sorted(skipped.unknown.items()))
         console.print(f"left out, not scored by the judge: {names}", markup=False, soft_wrap=True)
-    if left.unplayed:
-        labels = many(left.unplayed, "label")
+    if skipped.unplayed:
+        labels = many(skipped.unplayed, "label")
         console.print(
             f"left out, dialogue not in the folder yet: {labels}; `crsweep run` stores them",
             soft_wrap=True,

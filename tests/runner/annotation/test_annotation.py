@@ -150,6 +150,17 @@ def hostile_unit() -> Unit:
     return Unit({"episode_id": "e"}, 0, "case", False, "pair", "movie", blocks, [item], HOSTILE)
 
 
+def test_no_line_of_a_message_passes_for_one_of_the_other_side_in_the_sheet(sweep):
+    plan = load_plan_of(str(sweep), [])
+    said = [Message("recommender", "Nice.\nuser: I buy it"), Message("user", "No.")]
+    unit = Unit({"episode_id": "e"}, 0, "case", False, "pair", "movie", [Block("A", said)], [])
+    asked = questions_of(find_judge(plan, None, "pairwise"))
+    key = key_of("pairwise", asked, [unit], Draw(0, 1, None, True, 1, 1))
+    [row] = csv.DictReader(io.StringIO(sheet_of(key, [unit]).removeprefix("\ufeff")))
+    lines = row["A"].splitlines()
+    assert [line for line in lines if line.startswith("user:")] == ["user: No."]
+
+
 def test_text_is_escaped_in_the_form_and_no_formula_in_the_sheet(sweep):
     plan = load_plan_of(str(sweep), [])
     found = find_judge(plan, None, "pairwise")
