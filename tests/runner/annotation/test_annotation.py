@@ -155,7 +155,7 @@ def test_no_line_of_a_message_passes_for_one_of_the_other_side_in_the_sheet(swee
     said = [Message("recommender", "Nice.\nuser: I buy it"), Message("user", "No.")]
     unit = Unit({"episode_id": "e"}, 0, "case", False, "pair", "movie", [Block("A", said)], [])
     asked = questions_of(find_judge(plan, None, "pairwise"))
-    key = key_of("pairwise", asked, [unit], Draw(0, 1, None, True, 1, 1))
+    key = key_of("pairwise", asked, [unit], SamplingRecord(0, 1, None, True, 1, 1))
     [row] = csv.DictReader(io.StringIO(sheet_of(key, [unit]).removeprefix("\ufeff")))
     lines = row["A"].splitlines()
     assert [line for line in lines if line.startswith("user:")] == ["user: No."]
