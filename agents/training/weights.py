@@ -1,4 +1,4 @@
-"""What trainings in torch share: seeded epochs, weights by name, and Adam's memory in a state."""
+"""What training in torch shares: seeded epochs, weights by name, and Adam's memory in a state."""
 
 from __future__ import annotations
 

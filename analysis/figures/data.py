@@ -210,7 +210,7 @@ class Curves(NamedTuple):
 
     @property
     def mean(self) -> tuple[np.ndarray, np.ndarray]:
-        """The mean over the trainings, at the steps that all of them measured."""
+        """The mean over the training runs, at the steps that all of them measured."""
         steps = [set(line[0].tolist()) for line in self.lines]
         shared = np.array(sorted(set.intersection(*steps)), dtype=np.int64)
         values = [at[np.isin(step, shared)] for step, at in self.lines]

@@ -83,7 +83,7 @@ def draw(results: Results, spec: FigureSpec) -> Drawing:
     with paper_style(spec.width) as make:
         figure = make(layout="constrained")
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.04, hspace=0.06)
-        # Cells that are varied one axis at a time, and trainings, are not groups of cells.
+        # Cells that are varied one axis at a time, and training runs, are not groups of cells.
         alone = spec.kind in ("sensitivity", "curves")
         groups = [] if alone else _with_room(groups_of(results, spec.axis))
         if not groups and not alone:
@@ -332,8 +332,8 @@ def _curves(figure: Any, results: Results, spec: FigureSpec, _: Sequence[CellGro
     labels = list(dict.fromkeys(each.label for column in found.values() for each in column))
     if len(labels) > len(COLOURS):
         raise UsageError(
-            f"{len(labels)} trainings are too many for one figure (at most {len(COLOURS)}); group "
-            f"them by an axis: --axis AXIS (axes: {', '.join(results.axes)})"
+            f"{len(labels)} training runs are too many for one figure (at most {len(COLOURS)}); "
+            f"group them by an axis: --axis AXIS (axes: {', '.join(results.axes)})"
         )
     names = {
         label: group.label

@@ -72,10 +72,11 @@ def make_corrected(
     """
     judged = correctable(metrics_of(results, metrics))
     if not judged:
-        asked = ", ".join(dict.fromkeys(metrics)) or "the sweep's metrics"
+        help_with = (
+            "name one with --metric" if results.manifest.judges else "the sweep has no judge"
+        )
         raise UsageError(
-            f"{asked}: no judged metric, and only these can be corrected by labels of people; name "
-            "one with --metric, such as overall"
+            f"labels by people correct only judged metrics, found {', '.join(metrics)}; {help_with}"
         )
     chosen = [metric for metric in judged if has_labels(results, metric)]
     if not chosen:
