@@ -15,10 +15,6 @@ from agents.core.text import repaired
 LONGEST_TITLE = 200
 """In characters. A reply cannot name a longer title, so domains cut titles here."""
 
-FEATURES = "  Features:"
-"""Separates a product's features from the description before them. Two spaces, which cleaned text
-never has: descriptions themselves contain the word."""
-
 _LIKE_CONSONANTS = ("eu", "one", "uni", "use")  # "a user", "a unit"
 
 
@@ -27,7 +23,8 @@ class Item:
     """Something that can be recommended.
 
     `attributes` maps an attribute's name to its values, broad ones first (`{"genre": ("Comedy",
-    "Romance")}`). `price` is in the domain's currency.
+    "Romance")}`). `price` is in the domain's currency. `without_features` is the description
+    without the list of features that ends it; empty if it has none.
     """
 
     id: str
@@ -35,16 +32,17 @@ class Item:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     description: str = ""
     price: float | None = None
+    without_features: str = ""
 
     def __post_init__(self) -> None:
         if not (self.title.isascii() and self.description.isascii()):
-            object.__setattr__(self, "title", repaired(self.title))
-            object.__setattr__(self, "description", repaired(self.description))
+            for name in ("title", "description", "without_features"):
+                object.__setattr__(self, name, repaired(getattr(self, name)))
 
-
-def description_alone(item: Item) -> str:
-    """The description of `item` without the features that follow it (`FEATURES`)."""
-    return item.description.partition(FEATURES)[0]
+    @property
+    def summary(self) -> str:
+        """The description, without a list of features."""
+        return self.without_features or self.description
 
 
 @dataclass(frozen=True, slots=True)

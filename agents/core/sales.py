@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from agents.core.dialogue import Dialogue
-from agents.core.items import Catalogue, Item, description_alone
+from agents.core.items import Catalogue, Item
 from agents.core.steps import ReplyModel, Step, text
 
 Strategy = Literal[
@@ -112,7 +112,7 @@ def offer(item: Item) -> str:
         parts.append(f"${item.price:.2f}")
     if path := item.attributes.get("category"):
         parts.append(f"category: {' > '.join(path)}")
-    if about := shorten(description_alone(item), _LONGEST_DESCRIPTION, placeholder=" ..."):
+    if about := shorten(item.summary, _LONGEST_DESCRIPTION, placeholder=" ..."):
         parts.append(f"description: {about}")
     return ", ".join(parts)
 

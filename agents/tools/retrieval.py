@@ -21,7 +21,7 @@ from agents.core.artifacts import CallsRecipe, Content, FitRecipe, Progress, Rec
 from agents.core.ask import Ask
 from agents.core.calls import REHEARSED_WIDTH
 from agents.core.errors import ModelUnavailable
-from agents.core.items import Catalogue, Item, TrainingData, description_alone
+from agents.core.items import Catalogue, Item, TrainingData
 from agents.core.per_object import PerObject
 from agents.core.vector_files import ITEM_IDS, ITEMS, NamedRows, VectorFile, read_tables
 from agents.tools.categories import path_of
@@ -87,7 +87,7 @@ def retrieval_text(item: Item) -> str:
 
     Without a category, all values of its attributes take the place of the path.
     """
-    about = description_alone(item)
+    about = item.summary
     if "category" in item.attributes:
         return " ".join([item.title, *path_of(item), about])
     values = (value for values in item.attributes.values() for value in values)

@@ -31,10 +31,10 @@ from simulators.domains.core.amazon_reviews_2023 import (
     LONGEST_VALUE,
     bought_of,
     dataset_of,
-    description_of,
     noun_of,
     plain_in,
     price_of,
+    text_of,
 )
 from simulators.domains.core.fields import cut, distinct, name_in, texts_in
 from simulators.domains.core.files import Records, check_folder, need_file
@@ -127,4 +127,6 @@ def _product(line: bytes) -> Item | None:
     }
     known = {name: values for name, values in attributes.items() if values}
     price = price_of(record.get("price"))
-    return Item(number, plain_in(record, "title"), known, description_of(record), price)
+    text = text_of(record)
+    title = plain_in(record, "title")
+    return Item(number, title, known, text.description, price, text.without_features)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +14,12 @@ from simulators.domains.amazon_2023.data import BuyerData
 from simulators.domains.core.amazon_reviews_2023 import (
     LONGEST_VALUE,
     description_in,
-    description_of,
     noun_of,
     plain_in,
     plain_text,
     plains_in,
     price_of,
+    text_of,
 )
 from simulators.domains.core.fields import cut, distinct, name_in
 from simulators.domains.core.files import Records
@@ -64,7 +65,7 @@ def read_products(
         if len(item.title) > LONGEST_TITLE:
             long += 1
             title = cut(item.title, LONGEST_TITLE)
-            item = Item(item.id, title, item.attributes, item.description, item.price)
+            item = replace(item, title=title)
         found[product.id] = item
     remarks = records.remarks()
     if missing:
@@ -115,9 +116,11 @@ def product_of(line: bytes) -> Product | None:
         if not found[name]:
             return Product(number, None, name)
     attributes = {"category": path, **_facts(record)}
-    return Product(
-        number, Item(number, found["title"], attributes, description_of(record), found["price"])
+    text = text_of(record)
+    item = Item(
+        number, found["title"], attributes, text.description, found["price"], text.without_features
     )
+    return Product(number, item)
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

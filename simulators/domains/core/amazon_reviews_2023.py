@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from agents.core.items import FEATURES
 from simulators.domains.core.fields import cut, name_in, text_in, texts_in
 from simulators.domains.core.json_files import object_of
 
@@ -87,16 +86,21 @@ def noun_of(category: str) -> str:
     return f"{category.replace('_', ' ').lower()} product"
 
 
-def description_of(record: Mapping[str, Any]) -> str:
-    """Description and features of a product as one text, cut at `_LONGEST_DESCRIPTION`.
+class ProductText(NamedTuple):
+    """What a product's line says in words. Both are cut at `_LONGEST_DESCRIPTION`."""
 
-    The features follow `FEATURES`; without a description, they are it.
-    """
-    features = "; ".join(plains_in(record, "features"))
-    found = description_in(record)
-    if features:
-        found = f"{found}{FEATURES} {features}".lstrip()
-    return cut(found, _LONGEST_DESCRIPTION)
+    description: str
+    """The description and, after it, the features."""
+    without_features: str
+    """Empty if that is the same, or if nothing but features describes the product."""
+
+
+def text_of(record: Mapping[str, Any]) -> ProductText:
+    """The description of a product, with and without its features."""
+    alone, features = description_in(record), plains_in(record, "features")
+    parts = [alone, *([f"Features: {'; '.join(features)}"] if features else [])]
+    whole = cut(" ".join(part for part in parts if part), _LONGEST_DESCRIPTION)
+    return ProductText(whole, cut(alone, _LONGEST_DESCRIPTION) if features else "")
 
 
 def description_in(record: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ def test_a_product_carries_what_its_line_says_and_needs_no_more_than_a_title(tmp
     made = domain(tmp_path, k_core=0)
     one, bare, _ = made.catalogue.items
     assert one.attributes == {"category": ("Women", "Clothing", "Jeans"), "store": ("Store 0",)}
-    assert one.description.startswith("A jeans item for everyday wear.  Features: Soft & light; ")
+    assert one.description.startswith("A jeans item for everyday wear. Features: Soft & light; ")
     assert (one.price, bare.price) == (9.99, None)
     assert (bare.title, bare.attributes, bare.description) == ("Bare", {}, "")
     assert made.catalogue.noun == "video games product"
