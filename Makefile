@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 # Three files at a time, the longest first: one more than there are cores, since tests also wait.
-# Of those with engines, which take gigabytes of memory, one at a time (tests/conftest.py). One thread each: where cores
+# Of those with engines, which take gigabytes of memory, two at a time at most (tests/conftest.py). One thread each: where cores
 # are busy, the threads of torch and OpenBLAS spin while they wait for each other, a hundred times as long as they work.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder

@@ -32,11 +32,16 @@ os.environ.setdefault("MPLCONFIGDIR", str(_CACHES / "matplotlib"))
 _PROCESSES = {"crsweep", "start", "fork_server"}
 _SLOW = frozenset(LIST.read_text().split())
 _NUMBERS = itertools.count()
-_WITH_ENGINES = (
-    "tests/runner/vllm/",
-    "tests/workers/backends/vllm/serving/test_engine.py",
-    "tests/workers/backends/sentence_transformers/test_engine.py",
-)
+_WITH_ENGINES = {
+    "tests/runner/vllm/": "runs with engines",
+    "tests/runner/vllm/test_csi.py": "engines",
+    "tests/runner/vllm/test_faults.py": "engines",
+    "tests/runner/vllm/test_embeddings.py": "engines",
+    "tests/workers/backends/vllm/serving/test_engine.py": "engines",
+    "tests/workers/backends/sentence_transformers/test_engine.py": "engines",
+}
+"""Files, or folders of files, whose tests run one after the other: each engine takes gigabytes of
+memory. Two such groups, of about the same length, may run at the same time."""
 
 LAST_GUARD_SECONDS = 1800.0
 """When a test that waits for an event gives up: ten times what a slow and busy machine needs."""
@@ -70,7 +75,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return "engines" if file.startswith(_WITH_ENGINES) else file
+            paths = [path for path in _WITH_ENGINES if file.startswith(path)]
+            return _WITH_ENGINES[max(paths, key=len)] if paths else file
 
     return Scheduling(config, log)
 
