@@ -66,10 +66,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file runs on one worker, since its tests share fixtures; all with engines on the same one.
-
-    An engine takes gigabytes of memory, so no two files may have theirs at once.
-    """
+    """A file runs on one worker, since its tests share fixtures; so does each group of those with
+    engines."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
