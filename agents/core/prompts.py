@@ -109,7 +109,7 @@ def _detailed(env: _Tracking, items: Sequence[Item]) -> str:
     for item in items:
         known = {name: ", ".join(values) for name, values in item.attributes.items()}
         if item.price is not None:
-            known["price"] = f"{item.price:g}"
+            known["price"] = f"{item.price:.15g}"  # six digits would round 12999.99
         if item.description:
             known["description"] = " ".join(item.description.split())
         lines.append(f"- {item.title}")

@@ -149,7 +149,7 @@ class PromptView:
         if (id(owner), attribute) not in self._pairs:
             return None
         value: float | None = getattr(owner, attribute)
-        if value is None or not any(f"{value:{form}}" in self._prompt for form in (".2f", "g")):
+        if value is None or not any(f"{value:{form}}" in self._prompt for form in (".2f", ".15g")):
             return None
         return value
 
