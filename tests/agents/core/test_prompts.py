@@ -27,8 +27,8 @@ def test_detailed_items_show_all_that_is_known_each_fact_in_a_line(tmp_path):
     priced = Item("9", "Bare", {"kind": ("a", "b")}, "Two\nlines.", 3.50)
     prompt, shown = folder.render_shown("look", {"items": (priced, Item("8", "Less"))})
     assert prompt == ("- Bare\n  kind: a, b\n  price: 3.5\n  description: Two lines.\n- Less")
-    dear = folder.render("look", {"items": (Item("7", "Dear", price=12_999.99),)})
-    assert dear == "- Dear\n  price: 12999.99"
+    costly = folder.render("look", {"items": (Item("7", "Costly", price=12_999.99),)})
+    assert costly == "- Costly\n  price: 12999.99"
     assert (id(priced), "description") in shown.pairs
     assert folder.render("look", {"items": ()}) == "(none)"
 
