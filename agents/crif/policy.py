@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agents.core.artifacts import Content
-from agents.multi_round.policy import shown_items
+from agents.multi_round.policy import most_informative_questions, shown_items
 from agents.multi_round.reinforce import NetworkPolicy
 from agents.multi_round.rounds import NO_ITEM, Decisions, Rounds
 
@@ -50,14 +50,6 @@ class CRIFPolicy(NetworkPolicy):
         disliked = implied_dislikes(rounds, rows, items) @ rounds.vectors.facts
         step = np.float32(-self._inference) * (alike + disliked)
         rounds.move_users(rows, step.astype(np.float32))
-
-
-def most_informative_questions(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
-    """(rows,): the questions with the highest entropy over the candidates, of those that can be
-    asked; -1 where none can."""
-    can = rounds.reachable(rows)
-    entropies = np.where(can, rounds.entropies(rounds.shares(rows)), -np.inf)
-    return np.where(can.any(axis=1), entropies.argmax(axis=1), -1)
 
 
 def implied_dislikes(rounds: Rounds, rows: np.ndarray, items: np.ndarray) -> np.ndarray:

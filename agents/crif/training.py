@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from agents.crif.policy import ASK, RECOMMEND, most_informative_questions
+from agents.crif.policy import ASK, RECOMMEND
+from agents.multi_round.policy import most_informative_questions
 from agents.multi_round.practice import Game
 from agents.multi_round.reinforce import NetworkPolicy, ReinforceTraining, TrajectoryStep
 from agents.multi_round.rounds import Rounds, Users

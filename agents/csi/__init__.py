@@ -12,8 +12,7 @@ Decided here:
   queries are the conversation history: it searches with the whole conversation, as `chatcrs_sales`
   does, and the category explorer starts at the path that the user's messages name. That path does
   not restrict a suggestion: its names are in the query.
-- Narrowing offers the subcategories of the first level that has a choice; nobody is asked to choose
-  one of one.
+- Narrowing skips levels whose only subcategory has all their items.
 - A suggestion has the `shown_items` best items for the profile's preference and category that are
   not above the budget, in the narrowest part of the category path that has any, none shown before.
   Its words are a list with ID, title, price, category and description, as in the released
@@ -73,7 +72,7 @@ from agents.csi.steps import (
     one_line,
 )
 from agents.recommenders.core import best
-from agents.tools.categories import CategoryPath, CategoryTree, Subcategory, path_of
+from agents.tools.categories import CategoryPath, CategoryTree, path_of
 from agents.tools.retrieval import RetrieverOptions, RetrievingAgent
 
 __all__ = ["CSI"]
@@ -158,7 +157,9 @@ class CSI(RetrievingAgent):
         state = await self._plan(dialogue, ask)
         self._profile, self._budget = state.profile, state.budget
         action = state.action
-        if action == "category_narrowing" and not self._subcategories(dialogue):
+        if action == "category_narrowing" and not self._tree.subcategories(
+            self._explored(dialogue)
+        ):
             state.fallbacks.append("no_subcategories")
             action = "item_suggestion"
         if action == "persuasion" and not self._suggested:
@@ -201,7 +202,8 @@ class CSI(RetrievingAgent):
             "profile": _lines(state.profile),
         }
         if action == "category_narrowing":
-            path, below = self._explored(dialogue), self._subcategories(dialogue)
+            path = self._explored(dialogue)
+            below = self._tree.subcategories(path)
             reply = await ask(NARROW, **fields, path=path, subcategories=below)
             extra = {"path": list(path), "subcategories": [each.name for each in below]}
         else:
@@ -319,9 +321,6 @@ class CSI(RetrievingAgent):
                 if message.speaker == "user":
                     path = self._tree.named(message.text, path)
         return self._tree.settled(path)
-
-    def _subcategories(self, dialogue: Dialogue) -> tuple[Subcategory, ...]:
-        return self._tree.subcategories(self._explored(dialogue))
 
     def _fields(self, dialogue: Dialogue) -> dict[str, Any]:
         return {"noun": self.context.catalogue.noun, "conversation": dialogue.messages}

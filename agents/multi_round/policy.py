@@ -34,15 +34,20 @@ class MaxEntropyPolicy(Policy):
         self._asks = asks
 
     def decide(self, rounds: Rounds, rows: np.ndarray, draws: np.ndarray, shown: int) -> Decisions:
-        open_now = rounds.reachable(rows)
-        entropies = np.where(open_now, rounds.entropies(rounds.shares(rows)), -np.inf)
         if self._asks is None:
             wants = draws * rounds.left(rows) >= shown
         else:
             wants = rounds.turn[rows] < self._asks
-        asks = open_now.any(axis=1) & wants
-        questions = np.where(asks, entropies.argmax(axis=1), -1)
+        questions = np.where(wants, most_informative_questions(rounds, rows), -1)
         return Decisions(questions, shown_items(rounds, rows, questions < 0, shown))
+
+
+def most_informative_questions(rounds: Rounds, rows: np.ndarray) -> np.ndarray:
+    """(rows,): the questions with the highest entropy over the candidates, of those that can be
+    asked; -1 where none can."""
+    can = rounds.reachable(rows)
+    entropies = np.where(can, rounds.entropies(rounds.shares(rows)), -np.inf)
+    return np.where(can.any(axis=1), entropies.argmax(axis=1), -1)
 
 
 def shown_items(rounds: Rounds, rows: np.ndarray, which: np.ndarray, shown: int) -> np.ndarray:
